@@ -1,0 +1,113 @@
+"""The catalogue of reasons: nothing leaves the corpus without one of these names.
+
+This is the one module that `filters` may import from `manifests`: a single list cannot disagree with itself.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a record, a document or a line is not in the corpus. The values are what ledgers and dead letters hold."""
+
+    # extract, dropped: whole and well understood, but not a document
+    ARCHIVE_METADATA = "archive-metadata"
+    REQUEST_RECORD = "request-record"
+    REVISIT_RECORD = "revisit-record"
+    NOT_HTTP = "not-http"
+    HTTP_STATUS = "http-status"
+    CONTENT_TYPE = "content-type"
+    EMPTY_BODY = "empty-body"
+    NO_TEXT = "no-text"
+    TOO_SHORT = "too-short"
+    NOT_PLAIN_TEXT = "not-plain-text"
+
+    # extract, dead letters: damaged, too large, or of a kind that cannot be read
+    UNSUPPORTED_FORMAT = "unsupported-format"
+    CORRUPT_GZIP = "corrupt-gzip"
+    CORRUPT_RECORD = "corrupt-record"
+    TRUNCATED_RECORD = "truncated-record"
+    DIGEST_MISMATCH = "digest-mismatch"
+    CORRUPT_HTTP = "corrupt-http"
+    CORRUPT_BODY = "corrupt-body"
+    UNDECODABLE_TEXT = "undecodable-text"
+    TOO_LARGE = "too-large"
+    EXTRACTION_FAILED = "extraction-failed"
+    UNREADABLE_FILE = "unreadable-file"
+
+    # annotate, dropped documents
+    LANGUAGE = "language"
+    LANGUAGE_UNSURE = "language-unsure"
+    C4_PAGE_TOO_LONG = "c4-page-too-long"
+    C4_LOREM_IPSUM = "c4-lorem-ipsum"
+    C4_CURLY_BRACKET = "c4-curly-bracket"
+    C4_TOO_FEW_SENTENCES = "c4-too-few-sentences"
+    C4_BAD_WORD = "c4-bad-word"
+
+    # annotate, lines and characters taken out of documents that stay
+    C4_LONG_WORD = "c4-long-word"
+    C4_NO_TERMINAL_MARK = "c4-no-terminal-mark"
+    C4_TOO_FEW_WORDS = "c4-too-few-words"
+    C4_JAVASCRIPT = "c4-javascript"
+    C4_POLICY = "c4-policy"
+    C4_EDITED = "c4-edited"
+
+    # neardup, dropped documents
+    EXACT_DUPLICATE = "exact-duplicate"
+    NEAR_DUPLICATE = "near-duplicate"
+
+
+DEAD_LETTERS: frozenset[Reason] = frozenset(
+    {
+        Reason.UNSUPPORTED_FORMAT,
+        Reason.CORRUPT_GZIP,
+        Reason.CORRUPT_RECORD,
+        Reason.TRUNCATED_RECORD,
+        Reason.DIGEST_MISMATCH,
+        Reason.CORRUPT_HTTP,
+        Reason.CORRUPT_BODY,
+        Reason.UNDECODABLE_TEXT,
+        Reason.TOO_LARGE,
+        Reason.EXTRACTION_FAILED,
+        Reason.UNREADABLE_FILE,
+    }
+)
+"""Reasons of damaged input: such a record is also written to the dead letters, with file, offset and length."""
+
+DESCRIPTIONS: dict[Reason, str] = {
+    Reason.ARCHIVE_METADATA: "a warcinfo or metadata record: about the crawl, not a page",
+    Reason.REQUEST_RECORD: "the request that led to a page",
+    Reason.REVISIT_RECORD: "a page found unchanged since an earlier visit, stored without its body",
+    Reason.NOT_HTTP: "a record that holds no HTTP response (dns, ftp)",
+    Reason.HTTP_STATUS: "an HTTP status that the recipe does not keep",
+    Reason.CONTENT_TYPE: "not HTML",
+    Reason.EMPTY_BODY: "no body",
+    Reason.NO_TEXT: "no main text found in the page",
+    Reason.TOO_SHORT: "less text than the recipe's minimum",
+    Reason.NOT_PLAIN_TEXT: "a file named as text that holds something else (an HTML error page, say)",
+    Reason.UNSUPPORTED_FORMAT: "a format this version does not read",
+    Reason.CORRUPT_GZIP: "stored bytes that do not inflate",
+    Reason.CORRUPT_RECORD: "bytes that are no record",
+    Reason.TRUNCATED_RECORD: "a record that ends before its stated length",
+    Reason.DIGEST_MISMATCH: "a record whose digest does not match its bytes",
+    Reason.CORRUPT_HTTP: "an HTTP header that cannot be read",
+    Reason.CORRUPT_BODY: "a body whose transfer or content encoding is broken",
+    Reason.UNDECODABLE_TEXT: "bytes that are no text in any encoding tried",
+    Reason.TOO_LARGE: "over a size limit of the recipe",
+    Reason.EXTRACTION_FAILED: "the HTML parser refused the page",
+    Reason.UNREADABLE_FILE: "a file that could not be opened or read",
+    Reason.LANGUAGE: "a language the recipe does not keep",
+    Reason.LANGUAGE_UNSURE: "a kept language, below the recipe's confidence",
+    Reason.C4_PAGE_TOO_LONG: "C4: a page over the length limit",
+    Reason.C4_LOREM_IPSUM: "C4: a page with 'lorem ipsum'",
+    Reason.C4_CURLY_BRACKET: "C4: a page with a curly bracket",
+    Reason.C4_TOO_FEW_SENTENCES: "C4: too few sentences left on the page",
+    Reason.C4_BAD_WORD: "C4: a page with a word of the bad-words list",
+    Reason.C4_LONG_WORD: "C4: a line with an overlong word",
+    Reason.C4_NO_TERMINAL_MARK: "C4: a line that does not end in a terminal punctuation mark",
+    Reason.C4_TOO_FEW_WORDS: "C4: a line with too few words",
+    Reason.C4_JAVASCRIPT: "C4: a line with 'javascript'",
+    Reason.C4_POLICY: "C4: a line about terms of use, privacy or cookies",
+    Reason.C4_EDITED: "C4: citation marks and outer white space taken out of kept lines",
+    Reason.EXACT_DUPLICATE: "the same text as a document that is kept",
+    Reason.NEAR_DUPLICATE: "nearly the same text as a document that is kept",
+}

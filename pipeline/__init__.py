@@ -1,0 +1,1 @@
+"""The Beam jobs: sources, stages, the graph that joins them, and the command line."""

@@ -1,0 +1,1 @@
+"""A compact LLaMA trainer that consumes exactly what a corpus manifest says."""
