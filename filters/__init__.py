@@ -1,1 +1,1 @@
-"""Pure functions over text and arrays: reading, extraction, language, rules, signatures. No Beam, no torch, no file layout."""
+"""Pure functions over text and arrays: reading, extraction, language, rules, signatures. No Beam, no torch."""

@@ -1,1 +1,1 @@
-"""The contract between the pipeline and the trainer: recipe, schemas, ledger, manifest, and the tools that read them."""
+"""The contract between pipeline and trainer: recipe, schemas, ledger, manifest, and the tools that read them."""

@@ -26,7 +26,6 @@ class Reason(StrEnum):
     CORRUPT_GZIP = "corrupt-gzip"
     CORRUPT_RECORD = "corrupt-record"
     TRUNCATED_RECORD = "truncated-record"
-    DIGEST_MISMATCH = "digest-mismatch"
     CORRUPT_HTTP = "corrupt-http"
     CORRUPT_BODY = "corrupt-body"
     UNDECODABLE_TEXT = "undecodable-text"
@@ -62,7 +61,6 @@ DEAD_LETTERS: frozenset[Reason] = frozenset(
         Reason.CORRUPT_GZIP,
         Reason.CORRUPT_RECORD,
         Reason.TRUNCATED_RECORD,
-        Reason.DIGEST_MISMATCH,
         Reason.CORRUPT_HTTP,
         Reason.CORRUPT_BODY,
         Reason.UNDECODABLE_TEXT,
@@ -88,7 +86,6 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.CORRUPT_GZIP: "stored bytes that do not inflate",
     Reason.CORRUPT_RECORD: "bytes that are no record",
     Reason.TRUNCATED_RECORD: "a record that ends before its stated length",
-    Reason.DIGEST_MISMATCH: "a record whose digest does not match its bytes",
     Reason.CORRUPT_HTTP: "an HTTP header that cannot be read",
     Reason.CORRUPT_BODY: "a body whose transfer or content encoding is broken",
     Reason.UNDECODABLE_TEXT: "bytes that are no text in any encoding tried",

@@ -1,0 +1,118 @@
+"""What a document is: its id, where its bytes lie, and the columns of the files that hold it.
+
+A document's id comes from its source and locator, never from its position in a run, so that it is the same on every
+machine and in every rebuild; its text has a content hash of its own.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from manifests.files import canonical_json
+
+ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A range of stored bytes, and inside its decoded bytes the range that holds one part of a joined record."""
+
+    file: str
+    offset: int
+    length: int
+    member: str = ""
+    inner_offset: int = 0
+    inner_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Enough to re-read a record from the raw dump.
+
+    `file`: the input's name. `offset`, `length`: its stored bytes (the gzip member, the bz2 stream, else the whole
+    file). `member`: the path inside nested archives, joined by `!`. `inner_offset`, `inner_length`: the record inside
+    the decoded bytes of that range. `parts`: for records joined from several, where each lies.
+    """
+
+    file: str
+    offset: int
+    length: int
+    member: str = ""
+    inner_offset: int = 0
+    inner_length: int = 0
+    parts: tuple[Part, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The locator as plain JSON values."""
+        return {**asdict(self), "parts": [asdict(part) for part in self.parts]}
+
+
+def locator_from(row: dict[str, Any]) -> Locator:
+    """The locator in a row of any file of the corpus (a mapping with the columns of `LOCATOR_FIELDS`)."""
+    parts = tuple(Part(**part) for part in row["parts"] or ())
+    names = ("file", "offset", "length", "member", "inner_offset", "inner_length")
+    return Locator(**{name: row[name] for name in names}, parts=parts)
+
+
+def document_id(source: str, locator: Locator) -> bytes:
+    """The 128-bit id: the first 16 bytes of SHA-256 over the canonical JSON of (source, locator)."""
+    return hashlib.sha256(canonical_json([source, locator.as_dict()])).digest()[:ID_BYTES]
+
+
+def content_hash(text: str) -> bytes:
+    """The 128-bit hash of a document's text: the first 16 bytes of SHA-256 over its UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).digest()[:ID_BYTES]
+
+
+def order_key(seed: int, purpose: str, identity: bytes) -> int:
+    """A keyed 64-bit hash (BLAKE2b). Every order and every sample in the corpus follows such a key, so that neither
+    input order nor the number of workers shows in the result. `purpose` makes the keys of two uses independent."""
+    key = hashlib.sha256(f"{seed}\0{purpose}".encode()).digest()
+    return int.from_bytes(hashlib.blake2b(identity, digest_size=8, key=key).digest(), "big")
+
+
+_PART = pa.struct(
+    [
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("member", pa.string()),
+        ("inner_offset", pa.int64()),
+        ("inner_length", pa.int64()),
+    ]
+)
+
+LOCATOR_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("file", pa.string()),
+    ("offset", pa.int64()),
+    ("length", pa.int64()),
+    ("member", pa.string()),
+    ("inner_offset", pa.int64()),
+    ("inner_length", pa.int64()),
+    ("parts", pa.list_(_PART)),
+]
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        ("id", pa.binary(ID_BYTES)),
+        ("text", pa.large_string()),
+        ("url", pa.string()),
+        ("timestamp", pa.string()),
+        ("licence", pa.string()),
+        ("metadata", pa.string()),
+        *LOCATOR_FIELDS,
+    ]
+)
+"""`documents/`: as extracted. `timestamp` is ISO 8601 in UTC or empty; `metadata` is canonical JSON."""
+
+CLEAN_SCHEMA = pa.schema(
+    [
+        *DOCUMENT_SCHEMA,
+        ("content_hash", pa.binary(ID_BYTES)),
+        ("language", pa.string()),
+        ("language_score", pa.float32()),
+    ]
+)
+"""`clean/`: what passed the filters, with its signals. `language` is empty where the recipe does not ask for it."""

@@ -1,0 +1,117 @@
+"""The manifest: what a corpus is, in one JSON file whose hash names it.
+
+`manifest_sha` covers everything in the manifest but itself and stands again in `manifest.json.sha256`. It holds names
+and hashes, never paths, clocks or hosts, so that the same inputs, recipe and seed give the same manifest anywhere.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manifests.errors import UserError
+from manifests.files import canonical_json, sha256_json, write_atomic
+
+FILE = "manifest.json"
+SHA_FILE = "manifest.json.sha256"
+
+
+class ShardEntry(BaseModel):
+    """One shard: `path` below `shards/`, with what `verify` checks it against."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str
+    bytes: int
+    tokens: int
+    documents: int
+
+
+class SourceEntry(BaseModel):
+    """One source: its place in the mixture and its shards. `unique_tokens` = all tokens of its train shards, BOS and
+    EOS included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float
+    max_epochs: float
+    documents: int
+    unique_tokens: int
+    train: list[ShardEntry]
+    validation: list[ShardEntry]
+
+
+class ModelEntry(BaseModel):
+    """A model that the corpus depends on, by hash, with what a reader must know to use it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    settings: dict[str, Any]
+
+
+class TokenizerEntry(BaseModel):
+    """The tokenizer at `models/tokenizer.model`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    vocabulary: int
+    bos: int
+    eos: int
+    dtype: Literal["uint16", "uint32"]
+
+
+class Manifest(BaseModel):
+    """Everything that defines a corpus. `ledger` holds the totals per stage and source (see `manifests.ledger`),
+    `code` the version of each stage's code, `recipe` the canonical recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["teratoken-manifest-1"] = "teratoken-manifest-1"
+    seed: int
+    goal_tokens: int
+    recipe: dict[str, Any]
+    recipe_sha: str
+    tokenizer: TokenizerEntry
+    models: dict[str, ModelEntry]
+    sources: dict[str, SourceEntry]
+    ledger: dict[str, Any]
+    code: dict[str, str]
+    manifest_sha: str = ""
+
+    def sha(self) -> str:
+        """SHA-256 over the canonical JSON of everything but `manifest_sha`."""
+        return sha256_json(self.model_dump(exclude={"manifest_sha"}))
+
+    def shards(self) -> list[ShardEntry]:
+        """Every shard, in the order of sources, train before validation."""
+        entries = [self.sources[name] for name in sorted(self.sources)]
+        return [shard for entry in entries for shard in (*entry.train, *entry.validation)]
+
+
+def write_manifest(corpus: Path, manifest: Manifest) -> Manifest:
+    """Write `manifest.json` and `manifest.json.sha256`; gives the manifest with its hash filled in."""
+    sealed = manifest.model_copy(update={"manifest_sha": manifest.sha()})
+    write_atomic(corpus / FILE, canonical_json(sealed.model_dump()))
+    write_atomic(corpus / SHA_FILE, f"{sealed.manifest_sha}\n".encode())
+    return sealed
+
+
+def load_manifest(corpus: Path) -> Manifest:
+    """Read a corpus's manifest. Raises UserError where there is none, or what is there is none of ours.
+
+    The hash is not checked here: `verify` names what differs, and the trainer checks what it reads.
+    """
+    path = corpus / FILE
+    if not corpus.is_dir():
+        raise UserError(f"{corpus} is not a folder: give the output folder of `python -m pipeline run`")
+    if not path.is_file():
+        raise UserError(f"{corpus} has no {FILE}: finish the run by giving the same `python -m pipeline run` again")
+    try:
+        return Manifest.model_validate(json.loads(path.read_bytes()))
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{path} is not a manifest this version reads ({first}): rebuild the corpus") from error

@@ -1,0 +1,93 @@
+"""A token shard: an Arrow IPC file with one record batch, one row a document.
+
+Its token values are contiguous, so a memory map gives any window without a copy, and the list offsets are the document
+boundaries. A document is BOS, its pieces, EOS; the trainer adds nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
+from manifests.files import atomic_path
+
+FORMAT = "teratoken-shard-1"
+
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+def token_dtype(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
+    """The narrowest unsigned type that holds every id of a vocabulary of that many pieces."""
+    return np.uint16 if vocabulary <= 1 << 16 else np.uint32
+
+
+def shard_schema(vocabulary: int) -> pa.Schema:
+    """The columns of a shard for a vocabulary of that many pieces."""
+    value = pa.uint16() if token_dtype(vocabulary) is np.uint16 else pa.uint32()
+    return pa.schema(
+        [
+            ("tokens", pa.large_list(value)),
+            ("document", pa.binary(ID_BYTES)),
+            ("source", pa.string()),
+            ("url", pa.string()),
+            *LOCATOR_FIELDS,
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An open shard, memory-mapped.
+
+    `tokens`: (T,) uint16 or uint32, a view of the file. `offsets`: (documents + 1,) int64, where each document's
+    tokens begin; the last one is T. `batch`: the whole record batch. `metadata`: the strings of the schema.
+    """
+
+    path: Path
+    tokens: Tokens
+    offsets: npt.NDArray[np.int64]
+    batch: pa.RecordBatch
+    metadata: dict[str, str]
+
+    def row_of(self, token: int) -> int:
+        """The document row that holds the token at that index of the flat column. Raises IndexError outside it."""
+        if not 0 <= token < len(self.tokens):
+            raise IndexError(f"the shard holds tokens 0 to {len(self.tokens) - 1}")
+        return int(np.searchsorted(self.offsets, token, side="right")) - 1
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The columns of one document, tokens left out."""
+        row = self.batch.drop_columns(["tokens"]).slice(index, 1).to_pylist()[0]
+        return dict(row)
+
+    def locator(self, index: int) -> Locator:
+        """Where the bytes of one document lie."""
+        return locator_from(self.row(index))
+
+
+def open_shard(path: Path) -> Shard:
+    """Memory-map a shard. Raises OSError when it is missing and pyarrow.ArrowInvalid when it is no shard."""
+    with pa.memory_map(str(path)) as mapped:
+        reader = pa.ipc.open_file(mapped)
+        if reader.num_record_batches != 1 or "tokens" not in reader.schema.names:
+            raise pa.ArrowInvalid(f"{path.name} is not a token shard")
+        batch = reader.get_batch(0)
+    metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+    if metadata.get("format") != FORMAT:
+        raise pa.ArrowInvalid(f"{path.name} is not a token shard of format {FORMAT}")
+    column = batch.column("tokens")
+    first, last = (column.offsets[0].as_py(), column.offsets[-1].as_py()) if len(column) else (0, 0)
+    tokens = column.values.slice(first, last - first).to_numpy(zero_copy_only=True)
+    offsets = column.offsets.to_numpy(zero_copy_only=True) - first
+    return Shard(path, tokens, offsets, batch, metadata)
+
+
+def write_shard(path: Path, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:
+    """Write one record batch of `shard_schema` as a shard, atomically and always as the same bytes."""
+    schema = batch.schema.with_metadata({"format": FORMAT, **dict(sorted(metadata.items()))})
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
