@@ -5,7 +5,7 @@ machine and in every rebuild; its text has a content hash of its own.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -116,3 +116,28 @@ CLEAN_SCHEMA = pa.schema(
     ]
 )
 """`clean/`: what passed the filters, with its signals. `language` is empty where the recipe does not ask for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document as a source's reader gives it. `timestamp`: ISO 8601 in UTC, or empty; `metadata`: plain values."""
+
+    source: str
+    locator: Locator
+    text: str
+    url: str = ""
+    timestamp: str = ""
+    licence: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def as_row(self) -> dict[str, Any]:
+        """The document as a row of `DOCUMENT_SCHEMA`."""
+        return {
+            "id": document_id(self.source, self.locator),
+            "text": self.text,
+            "url": self.url,
+            "timestamp": self.timestamp,
+            "licence": self.licence,
+            "metadata": canonical_json(self.metadata).decode().rstrip("\n") if self.metadata else "",
+            **self.locator.as_dict(),
+        }

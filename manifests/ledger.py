@@ -1,0 +1,117 @@
+"""The ledger: what went into each stage, what came out, and under which name the rest left.
+
+A tally counts in named units: `records` and `bytes` (stored) for `extract`, `records` and `characters` after it,
+`tokens` at the end. Whatever unit a stage counts at its entrance it must account for at its exit:
+
+    in = out + dropped (whole records, by reason) + removed (parts of records that stay, by reason)
+
+and what one stage gives out, the next takes in. A ledger that does not balance fails the run.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manifests.reasons import DEAD_LETTERS, Reason
+
+STAGES = ("extract", "annotate", "neardup", "tokenize")
+"""The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""
+
+
+@dataclass
+class Tally:
+    """Counts of one stage over one source (or one split of it); every value maps a unit to a whole number."""
+
+    entered: Counter[str] = field(default_factory=Counter)
+    out: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    removed: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def enter(self, **units: int) -> None:
+        """Count something that reached the stage."""
+        self.entered.update(units)
+
+    def keep(self, **units: int) -> None:
+        """Count something that left the stage for the next."""
+        self.out.update(units)
+
+    def drop(self, reason: Reason, **units: int) -> None:
+        """Count a whole record that ends here."""
+        self.dropped.setdefault(reason.value, Counter()).update(units)
+
+    def remove(self, reason: Reason, **units: int) -> None:
+        """Count a part of a record that stays."""
+        self.removed.setdefault(reason.value, Counter()).update(units)
+
+    def add(self, other: "Tally") -> None:
+        """Add another tally to this one."""
+        self.entered.update(other.entered)
+        self.out.update(other.out)
+        for mine, theirs in ((self.dropped, other.dropped), (self.removed, other.removed)):
+            for reason, units in theirs.items():
+                mine.setdefault(reason, Counter()).update(units)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, with the keys `in`, `out`, `dropped` and `removed`."""
+        return {
+            "in": dict(self.entered),
+            "out": dict(self.out),
+            "dropped": {reason: dict(units) for reason, units in self.dropped.items()},
+            "removed": {reason: dict(units) for reason, units in self.removed.items()},
+        }
+
+    def imbalance(self) -> list[str]:
+        """What does not add up: one clause a unit; empty when all is accounted for."""
+        problems = []
+        left = [self.out, *self.dropped.values(), *self.removed.values()]
+        for unit, entered in sorted(self.entered.items()):
+            accounted = sum(units[unit] for units in left)
+            if accounted != entered:
+                problems.append(f"{entered} {unit} in, {accounted} accounted for")
+        known = {reason.value for reason in Reason}
+        problems += [f"{name!r} is no known reason" for name in sorted({*self.dropped, *self.removed} - known)]
+        return problems
+
+
+def tally_from(plain: Mapping[str, Any]) -> Tally:
+    """The tally written by `Tally.as_dict`. Raises KeyError or TypeError when it is none."""
+    return Tally(
+        Counter(plain["in"]),
+        Counter(plain["out"]),
+        {reason: Counter(units) for reason, units in plain["dropped"].items()},
+        {reason: Counter(units) for reason, units in plain["removed"].items()},
+    )
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """The sum of tallies."""
+    result = Tally()
+    for tally in tallies:
+        result.add(tally)
+    return result
+
+
+def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every way in which a ledger {stage: {source: tally}} does not balance, in sentences; empty when it does."""
+    problems = []
+    for stage, sources in sorted(ledger.items()):
+        for source, plain in sorted(sources.items()):
+            problems += [f"stage {stage}, source {source}: {what}" for what in tally_from(plain).imbalance()]
+    present = [stage for stage in STAGES if stage in ledger]
+    for earlier, later in itertools.pairwise(present):
+        for source in sorted({*ledger[earlier], *ledger[later]}):
+            given = tally_from(ledger[earlier].get(source, Tally().as_dict())).out
+            taken = tally_from(ledger[later].get(source, Tally().as_dict())).entered
+            problems += [
+                f"source {source}: {earlier} gave out {given[unit]} {unit}, {later} took in {taken[unit]}"
+                for unit in ("records", "characters")
+                if given[unit] != taken[unit]
+            ]
+    return problems
+
+
+def dead_lettered(tally: Tally) -> int:
+    """How many records of a tally went to the dead letters."""
+    return sum(units["records"] for reason, units in tally.dropped.items() if reason in DEAD_LETTERS)

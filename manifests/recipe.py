@@ -1,0 +1,268 @@
+"""The recipe: everything a corpus is made by, in one YAML file. Thresholds live here, next to where they come from.
+
+Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each source's `weight`. A wrong key, type or
+range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
+"""
+
+import difflib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from manifests.errors import UserError
+from manifests.files import sha256_json
+
+SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
+TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """A part of the recipe: unknown keys and wrong types are errors, nothing is coerced, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Limits(Strict):
+    """Caps on hostile input, in sizes and never in seconds, so that results do not depend on the machine."""
+
+    record_bytes: Positive = 32 << 20
+    """decoded bytes of one record: headers and body"""
+    html_depth: Positive = 2_000
+    """nested elements in a page"""
+    text_characters: Positive = 20_000_000
+    """characters of one document"""
+
+
+class Language(Strict):
+    """fastText language identification (LLaMA section 2.1; CCNet keeps a top-1 score of 0.5)."""
+
+    keep: list[str] = Field(default=["en"], min_length=1)
+    threshold: Share = 0.5
+    characters: Count = 2_000
+    """how much of a document the model sees, from its start; 0 = all of it"""
+    model: str | None = None
+    """path of a fastText model; none = lid.176.ftz as packaged"""
+
+
+class C4(Strict):
+    """The page rules of C4 (Raffel et al. 2020, section 2.2, with the reference implementation's numbers)."""
+
+    min_words_per_line: Count = 5
+    min_sentences: Count = 3
+    max_page_characters: Positive = 190_000
+    max_word_characters: Positive = 1_000
+    bad_words: str | None = None
+    """path of a list, one word a line"""
+
+
+class Source(Strict):
+    """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
+
+    weight: Annotated[float, Field(gt=0)]
+    max_epochs: Annotated[float, Field(gt=0)] = 4.0
+    kind: SourceKind | None = None
+    inputs: list[str] = []
+    """paths, globs (`**` = any depth) and http(s) URLs"""
+    licence: str = ""
+    min_characters: Count = 1
+    """documents with less text are dropped (CCNet: 300)"""
+    http_status: list[int] = [200]
+    limits: Limits = Limits()
+    language: Language | None = None
+    c4: C4 | None = None
+
+
+class MinHash(Strict):
+    """Near-duplicates: word n-grams, datasketch's scheme, bands x rows permutations. The defaults are FineWeb's
+    (14 x 8, 5-grams): half of the pairs at similarity 0.69 become candidates."""
+
+    ngram: Positive = 5
+    bands: Positive = 14
+    rows: Positive = 8
+    seed: Count = 1
+    threshold: Share = 0.7
+    """a candidate counts only if its estimated similarity reaches this"""
+    rounds: Positive = 8
+    """how often rejected members of a bucket are compared among themselves"""
+
+
+class Deduplication(Strict):
+    """What counts as a duplicate, and which copy stays: `survivor` is a total order, ended by the smallest id."""
+
+    exact: bool = True
+    minhash: MinHash | None = MinHash()
+    survivor: list[Literal["source", "longest", "newest"]] = ["source", "longest", "newest"]
+    source_priority: list[str] = []
+    """for `source`: earlier ones win, unnamed ones come last"""
+
+
+class Tokenizer(Strict):
+    """SentencePiece BPE as LLaMA's: digits split, byte fallback, no text normalisation (section 2.1)."""
+
+    path: str | None = None
+    """a finished tokenizer.model to use instead of training one"""
+    vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 32_000
+    sample_bytes: Positive = 2_000_000_000
+    """UTF-8 bytes of text to train on, shared out by the sources' weights"""
+    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.99995
+    threads: Positive = 1
+    """training threads: part of the recipe, so that the model does not depend on the machine"""
+
+
+class Shards(Strict):
+    """Token shards: about `tokens` tokens each; `validation` = share of duplicate clusters held out."""
+
+    tokens: Positive = 1 << 28
+    validation: Share = 0.001
+
+
+class Trainer(Strict):
+    """What the corpus is meant to train."""
+
+    model: TrainerPreset = "7b"
+
+
+class Recipe(Strict):
+    """The whole recipe. `goal_tokens`: how many tokens the mixture is to be trained on."""
+
+    name: Annotated[str, Field(min_length=1)]
+    seed: Count
+    goal_tokens: Positive
+    sources: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Source] = Field(min_length=1)
+    deduplication: Deduplication = Deduplication()
+    tokenizer: Tokenizer = Tokenizer()
+    shards: Shards = Shards()
+    trainer: Trainer = Trainer()
+
+    @field_validator("sources")
+    @classmethod
+    def _kinds(cls, sources: dict[str, Source]) -> dict[str, Source]:
+        kinds = get_args(SourceKind)
+        for name, source in sources.items():
+            if source.kind is None and name not in kinds:
+                raise ValueError(f"source {name!r} needs a kind: one of {', '.join(kinds)}")
+        return {
+            name: source if source.kind else source.model_copy(update={"kind": name})
+            for name, source in sorted(sources.items())
+        }
+
+    @model_validator(mode="after")
+    def _known_priority(self) -> Self:
+        unknown = sorted(set(self.deduplication.source_priority) - set(self.sources))
+        if unknown:
+            raise ValueError(f"deduplication.source_priority names {unknown[0]!r}, which is not one of the sources")
+        return self
+
+    def with_inputs(self, inputs: Mapping[str, list[str]]) -> "Recipe":
+        """The recipe with the inputs of the named sources replaced. Raises UserError for an unknown source."""
+        for name in inputs:
+            if name not in self.sources:
+                raise UserError(f"--input {name}=…: the recipe has no source {name!r}, only {_listed(self.sources)}")
+        sources = {
+            name: source.model_copy(update={"inputs": inputs.get(name, source.inputs)})
+            for name, source in self.sources.items()
+        }
+        return self.model_copy(update={"sources": sources})
+
+    def canonical(self, input_names: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The recipe as the manifest holds it: defaults filled in, inputs as sorted names, models without paths (they
+        are named by hash). Equal for equal corpora, wherever the dumps and models lay."""
+        plain = self.model_dump()
+        for name, source in plain["sources"].items():
+            source["inputs"] = sorted(input_names.get(name, []))
+            for part, key in (("language", "model"), ("c4", "bad_words")):
+                if source[part] is not None:
+                    source[part][key] = None
+        plain["tokenizer"]["path"] = None
+        return plain
+
+    def sha(self, input_names: Mapping[str, list[str]]) -> str:
+        """SHA-256 of the canonical recipe."""
+        return sha256_json(self.canonical(input_names))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe. Raises UserError with one sentence for whatever is wrong with it."""
+    try:
+        plain = yaml.load(path.read_bytes(), Loader=_UniqueKeys)
+    except OSError as error:
+        raise UserError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"recipe {path} is not YAML: {_one_line(str(error))}") from error
+    return parse_recipe(plain, str(path))
+
+
+def parse_recipe(plain: Any, name: str) -> Recipe:
+    """A recipe from plain values; `name` stands in the messages. Raises UserError."""
+    if not isinstance(plain, dict):
+        raise UserError(f"recipe {name} holds no keys: start from recipes/demo.yaml")
+    try:
+        return Recipe.model_validate(plain)
+    except ValidationError as error:
+        raise UserError(f"recipe {name}: {_explain(error.errors()[0])}") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where YAML itself would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as: key, value, what is allowed."""
+    path = [str(part) for part in error["loc"] if part != "[key]"]
+    key = ".".join(path) or "recipe"
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed_keys(path[:-1])
+        close = difflib.get_close_matches(path[-1], allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"key {key} (value {error['input']!r}) is not known: {hint}allowed here: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return f"key {key} is missing: {_field_help(path)}"
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    return f"key {key} = {_short(error['input'])}: {message}"
+
+
+def _model_at(path: list[str]) -> type[BaseModel]:
+    """The part of the recipe's schema at a key path."""
+    model: type[BaseModel] = Recipe
+    for part in path:
+        field = model.model_fields.get(part)
+        candidates = [field.annotation, *get_args(field.annotation)] if field else [Source]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return model
+
+
+def _allowed_keys(path: list[str]) -> list[str]:
+    return list(_model_at(path).model_fields)
+
+
+def _field_help(path: list[str]) -> str:
+    field = _model_at(path[:-1]).model_fields.get(path[-1])
+    kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
+    return f"give a value ({kind})"
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

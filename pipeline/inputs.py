@@ -1,0 +1,141 @@
+"""From the recipe's paths, globs and URLs to named, checksummed files.
+
+An input's name is its path below its glob's fixed prefix, so that a corpus does not depend on where its dumps lay.
+"""
+
+import concurrent.futures
+import glob
+import json
+import os
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from manifests.errors import UserError
+from manifests.files import atomic_path, sha256_file, write_atomic
+
+CHECKSUMS = "runs/checksums.json"
+DOWNLOAD_SECONDS = 60
+"""silence on a connection after which a download is given up"""
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One dump file: `name` as the corpus knows it, `path` where it lies now, `size` in bytes, `sha256` of its bytes
+    (empty when it cannot be read)."""
+
+    source: str
+    name: str
+    path: str
+    size: int
+    sha256: str
+
+
+def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
+    """The files that a source's inputs stand for, sorted by name. Raises UserError for a pattern that matches nothing
+    and for two files of one name; an unreadable file is kept, for the run to count."""
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        for name, path in _matches(source, pattern, corpus):
+            if found.setdefault(name, path).resolve() != path.resolve():
+                raise UserError(
+                    f"source {source}: {found[name]} and {path} would both be named {name!r}: "
+                    "give one glob above both, so that their names differ"
+                )
+    folders = {str(folder) for name in found for folder in PurePosixPath(name).parents}
+    for name in found:
+        if any(f"{name}{suffix}" in folders for suffix in _SUFFIXES):
+            raise UserError(f"source {source}: {name!r} is both a file's and a folder's name with a suffix: rename one")
+    checksums = _Checksums(corpus / CHECKSUMS)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        hashed = pool.map(checksums.of, found.values())
+        inputs = [
+            Input(source, name, str(path), size, sha256)
+            for (name, path), (size, sha256) in zip(found.items(), hashed, strict=True)
+        ]
+    checksums.save()
+    return sorted(inputs, key=lambda item: item.name)
+
+
+def fixed_prefix(pattern: str) -> Path:
+    """The folder above a pattern's first wildcard: what is left out of names."""
+    fixed: list[str] = []
+    for part in Path(pattern).parent.parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Path(*fixed) if fixed else Path()
+
+
+def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
+    if "://" in pattern:
+        return [_download(source, pattern, corpus)]
+    path = Path(pattern).expanduser()
+    if path.is_dir():
+        raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
+    paths = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True, include_hidden=True)]
+    prefix = fixed_prefix(str(path))
+    matches = [(_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file()]
+    if not matches:
+        raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
+    return matches
+
+
+def _name(path: Path) -> str:
+    """A file's name as text: bytes that are no UTF-8 are spelled out, so that every name can be written anywhere."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
+    """Fetch one URL into the corpus, once. Raises UserError when it cannot be had."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise UserError(f"source {source}: {url}: only http and https can be fetched; mount it and give a path")
+    name = PurePosixPath(urllib.parse.unquote(parts.path)).name
+    if not name:
+        raise UserError(f"source {source}: {url} names no file: give the URL of one file")
+    target = corpus / "inputs" / source / name
+    if not target.exists():
+        try:
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_SECONDS) as response, atomic_path(target) as temporary:
+                with temporary.open("wb") as file:
+                    shutil.copyfileobj(response, file)
+                expected = response.headers.get("Content-Length")
+                if expected is not None and temporary.stat().st_size != int(expected):
+                    raise UserError(f"source {source}: {url} broke off: run the same command again")
+        except (OSError, urllib.error.URLError) as error:
+            raise UserError(f"source {source}: {url} cannot be fetched ({error}): check it and run again") from error
+    return name, target
+
+
+class _Checksums:
+    """SHA-256 of files, remembered by path, size and modification time, as version control systems do: a finished
+    corpus is recognised without reading its dumps again. Nothing hashes this file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.known: dict[str, list[int | str]] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def of(self, path: Path) -> tuple[int, str]:
+        """Size and SHA-256 of a file; (0, "") when it cannot be read."""
+        key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+        try:
+            state = path.stat()
+            stamp: list[int | str] = [state.st_size, state.st_mtime_ns]
+            if self.known.get(key, [])[:2] != stamp:
+                self.known[key] = [*stamp, sha256_file(path)]
+        except OSError:
+            return 0, ""
+        return state.st_size, str(self.known[key][2])
+
+    def save(self) -> None:
+        """Keep what is known for the next run."""
+        write_atomic(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode())

@@ -1,0 +1,38 @@
+"""What every source's reader gives: one outcome a record, and never an exception."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Protocol
+
+from manifests.document import Document, Locator
+from manifests.reasons import Reason
+from manifests.recipe import Source
+
+Stored = bytes | memoryview | mmap
+"""The stored bytes of a split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one record: a document, or a reason why there is none.
+
+    `locator`: where its stored bytes lie. `stored`: how many stored bytes it accounts for; over a file these sum to its
+    size. `detail`: what exactly was wrong, for the dead letters.
+    """
+
+    locator: Locator
+    stored: int
+    document: Document | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+
+class Reader(Protocol):
+    """A source: how its files become documents."""
+
+    def read(self, stored: Stored, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
+        """Every record of a file, in order. `name`: the input's name; `source`: the source's."""
+
+    def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
+        """The one record at a locator. Raises LookupError when those bytes hold no such record."""
