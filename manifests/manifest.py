@@ -66,7 +66,7 @@ class TokenizerEntry(BaseModel):
 
 class Manifest(BaseModel):
     """Everything that defines a corpus. `ledger` holds the totals per stage and source (see `manifests.ledger`),
-    `code` the version of each stage's code, `recipe` the canonical recipe."""
+    `code` the version of each stage's code, `recipe` the canonical recipe, `signatures` the MinHash scheme."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,6 +77,7 @@ class Manifest(BaseModel):
     recipe_sha: str
     tokenizer: TokenizerEntry
     models: dict[str, ModelEntry]
+    signatures: str
     sources: dict[str, SourceEntry]
     ledger: dict[str, Any]
     code: dict[str, str]

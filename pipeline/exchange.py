@@ -1,9 +1,9 @@
 """The one shuffle: mappers cut packed blocks by key range, reducers get all blocks of a range.
 
 A GroupByKey costs Python tens of microseconds an element, so its elements are whole blocks (Arrow or numpy bytes),
-never pairs. On engines with a real shuffle the blocks themselves are grouped; on in-memory engines, which never spill, each
-mapper's blocks stay in one file and only their places are grouped. Mapper and reducer are the same functions either
-way, and a reducer gets its blocks in the order of the mappers' names, whatever order they arrived in.
+never pairs. On engines with a real shuffle the blocks themselves are grouped; on in-memory engines, which never spill,
+each mapper's blocks stay in one file and only their places are grouped. Mapper and reducer are the same functions
+either way, and a reducer gets its blocks in the order of the mappers' names, whatever order they arrived in.
 """
 
 from collections.abc import Callable, Iterable, Iterator

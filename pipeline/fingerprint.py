@@ -1,8 +1,8 @@
 """The version of a stage's code, so that no output of older code is ever taken for one of today's.
 
-It covers the source text of the stage's module and of every module of `filters`, `pipeline.sources` and
-`manifests.document`/`manifests.shard` it reaches through imports, and the versions of the third-party libraries these
-import. The plumbing (jobs, progress, command line) is left out: it moves bytes and makes none.
+It covers the source text of the stage's module and of every module it reaches through imports that shapes bytes
+(`FOLLOWED`), and the versions of the third-party libraries these import. The plumbing (jobs, progress, command line) is
+left out: it moves bytes and makes none.
 """
 
 import ast
@@ -15,7 +15,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-_FOLLOWED = ("filters.", "pipeline.sources", "manifests.document", "manifests.shard", "manifests.reasons")
+FOLLOWED = (
+    "filters.",
+    "pipeline.sources",
+    "pipeline.signatures",
+    "pipeline.tables",
+    "manifests.document",
+    "manifests.shard",
+)
 
 
 @lru_cache(maxsize=64)
@@ -44,7 +51,7 @@ def _reached(module: str) -> dict[str, str]:
         if text is None or name in found:
             continue
         found[name] = text
-        waiting += [imported for imported in _imports(text) if imported.startswith(_FOLLOWED)]
+        waiting += [imported for imported in _imports(text) if imported.startswith(FOLLOWED)]
     return found
 
 

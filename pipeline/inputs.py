@@ -36,9 +36,9 @@ class Input:
     sha256: str
 
 
-def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
-    """The files that a source's inputs stand for, sorted by name. Raises UserError for a pattern that matches nothing
-    and for two files of one name; an unreadable file is kept, for the run to count."""
+def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
+    """The files that a source's inputs stand for, by name. Raises UserError for a pattern that matches nothing and for
+    two files of one name."""
     found: dict[str, Path] = {}
     for pattern in patterns:
         for name, path in _matches(source, pattern, corpus):
@@ -51,6 +51,13 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
     for name in found:
         if any(f"{name}{suffix}" in folders for suffix in _SUFFIXES):
             raise UserError(f"source {source}: {name!r} is both a file's and a folder's name with a suffix: rename one")
+    return found
+
+
+def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
+    """The files that a source's inputs stand for, with their checksums, sorted by name. Raises UserError as `match`
+    does; an unreadable file is kept, for the run to count."""
+    found = match(source, patterns, corpus)
     checksums = _Checksums(corpus / CHECKSUMS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         hashed = pool.map(checksums.of, found.values())

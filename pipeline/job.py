@@ -19,12 +19,15 @@ from typing import Any
 
 import apache_beam as beam
 
+from manifests.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_file, sha256_json, write_atomic
 from manifests.ledger import Tally, tally_from
 from pipeline.engine import Engine
 from pipeline.progress import Progress
 
 RECEIPTS = "receipts"
+MISTAKE = "mistake.txt"
+"""where a worker leaves a user's mistake for the command line, since engines wrap exceptions each in their own way"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,11 @@ def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timin
     """Run one task and leave its receipt, last of all; its times go apart, into the run's own folder."""
     root = Path(corpus)
     wall, processor = time.perf_counter(), time.process_time()
-    result = work(root, settings, task)
+    try:
+        result = work(root, settings, task)
+    except UserError as error:
+        write_atomic(Path(timings) / MISTAKE, str(error).encode())
+        raise
     outputs = [Output(path, (root / path).stat().st_size, sha256_file(root / path)) for path in sorted(result.paths)]
     plain = {
         "fingerprint": task.fingerprint,

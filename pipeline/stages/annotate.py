@@ -3,26 +3,24 @@
 Language first (LLaMA section 2.1: fastText), then the page rules of C4 where the recipe asks for them.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from filters.c4 import C4Rules, Removed, clean
 from filters.language import bundled_model_path, load
-from filters.minhash import Scheme, shingle_hashes, signature
 
-from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, ID_BYTES, content_hash
+from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.errors import UserError
-from manifests.files import atomic_path, sha256_file, sha256_json
+from manifests.files import sha256_file, sha256_json
 from manifests.ledger import Tally
 from manifests.reasons import Reason
-from manifests.recipe import C4, Deduplication, Language, MinHash, Recipe, Source
+from manifests.recipe import C4, Deduplication, Language, Recipe, Source
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
+from pipeline.signatures import SignatureRows, scheme_of, signature_path
 from pipeline.tables import TableWriter, read_rows, table_writer
 
 STAGE = "annotate"
@@ -77,11 +75,6 @@ def c4_rules(settings: C4) -> C4Rules:
     return C4Rules(**settings.model_dump(exclude={"bad_words"}), bad_words=words)
 
 
-def scheme_of(minhash: MinHash) -> Scheme:
-    """The signature scheme of a recipe."""
-    return Scheme(ngram=minhash.ngram, bands=minhash.bands, rows=minhash.rows, seed=minhash.seed)
-
-
 def model_hashes(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of every model and list that the filters use, by source and use. Raises UserError for one that cannot
     be read, so that a run ends before it begins."""
@@ -118,7 +111,7 @@ def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     source = Source.model_validate(settings["sources"][name])
     minhash = Deduplication.model_validate(settings["deduplication"]).minhash
     kept, left = f"clean/{name}/{file}.parquet", f"dropped/{name}/{file}.parquet"
-    signatures = f"blocks/signatures/{name}/{file}.arrow"
+    signatures = signature_path(task.name)
     tally, rows, samples = Tally(), SignatureRows(minhash), _Samples(settings["keep_dropped"])
     with table_writer(corpus / kept, CLEAN_SCHEMA) as writer:
         for row in read_rows(corpus / f"documents/{name}/{file}.parquet"):
@@ -135,7 +128,7 @@ def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
 
 
 def _account(
-    judged: Judged, row: dict[str, Any], tally: Tally, writer: TableWriter, rows: "SignatureRows", samples: "_Samples"
+    judged: Judged, row: dict[str, Any], tally: Tally, writer: TableWriter, rows: SignatureRows, samples: "_Samples"
 ) -> None:
     characters = len(row["text"])
     tally.enter(records=1, characters=characters)
@@ -164,47 +157,3 @@ class _Samples:
         if self.counts.get(reason, 0) < self.limit:
             self.counts[reason] = self.counts.get(reason, 0) + 1
             self.rows.append({"reason": reason.value, **row})
-
-
-class SignatureRows:
-    """What `neardup` needs of each clean document, in the order of the clean file: never its text.
-
-    Columns: `id`, `content_hash` (16 bytes each), `characters`, `timestamp`, `signature` (uint32 x permutations;
-    null for a document without a word).
-    """
-
-    def __init__(self, minhash: MinHash | None) -> None:
-        self.scheme = scheme_of(minhash) if minhash else None
-        self.ids: list[bytes] = []
-        self.hashes: list[bytes] = []
-        self.characters: list[int] = []
-        self.timestamps: list[str] = []
-        self.signatures: list[np.ndarray] = []
-
-    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str) -> None:
-        """Add one document."""
-        self.ids.append(identity)
-        self.hashes.append(digest)
-        self.characters.append(len(text))
-        self.timestamps.append(timestamp)
-        if self.scheme is not None:
-            self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
-
-    def write(self, path: Path) -> None:
-        """Write the rows as an uncompressed Arrow IPC file, so that single signatures can be memory-mapped."""
-        width = self.scheme.permutations if self.scheme else 0
-        present = np.array([len(values) == width for values in self.signatures], dtype=bool)
-        filled: Iterable[np.ndarray] = (v if len(v) else np.zeros(width, np.uint32) for v in self.signatures)
-        values = np.concatenate([np.empty(0, np.uint32), *filled])
-        columns: dict[str, pa.Array] = {
-            "id": pa.array(self.ids, pa.binary(ID_BYTES)),
-            "content_hash": pa.array(self.hashes, pa.binary(ID_BYTES)),
-            "characters": pa.array(self.characters, pa.int64()),
-            "timestamp": pa.array(self.timestamps, pa.string()),
-        }
-        if self.scheme is not None:
-            columns["has_signature"] = pa.array(present)
-            columns["signature"] = pa.FixedSizeListArray.from_arrays(pa.array(values), width)
-        batch = pa.RecordBatch.from_pydict(columns)
-        with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
-            writer.write_batch(batch)

@@ -1,0 +1,69 @@
+"""The command line of the manifests: `python -m manifests show | verify | trace`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from manifests.errors import UserError
+from manifests.manifest import load_manifest
+from manifests.show import summary
+from manifests.trace import trace
+from manifests.verify import verify
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says, 2 a mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        return {"show": _show, "verify": _verify, "trace": _trace}[options.command](options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _show(options: argparse.Namespace) -> int:
+    manifest = load_manifest(options.corpus)
+    print(json.dumps(manifest.model_dump(), indent=2, ensure_ascii=False) if options.json else summary(manifest))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    problems = verify(options.corpus, options.fast)
+    manifest = load_manifest(options.corpus)
+    if options.json:
+        print(json.dumps({"manifest_sha": manifest.manifest_sha, "problems": problems}, indent=2, ensure_ascii=False))
+    elif problems:
+        print("\n".join(problems))
+    else:
+        checked = "sizes and counts" if options.fast else "hashes, counts, token ids and ledger"
+        print(f"{options.corpus}: {len(manifest.shards())} shards as the manifest says ({checked})")
+    return 1 if problems else 0
+
+
+def _trace(options: argparse.Namespace) -> int:
+    lineage = trace(options.corpus, options.shard, options.token)
+    if options.json:
+        print(json.dumps(lineage.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(lineage.lines()))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m manifests", description="Look into a corpus.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("show", help="what it holds, and where the rest went")
+    check = commands.add_parser("verify", help="whether it is what its manifest says")
+    check.add_argument("--fast", action="store_true", help="sizes and counts only")
+    walk = commands.add_parser("trace", help="where a token comes from")
+    for command in (show, check, walk):
+        command.add_argument("corpus", type=Path)
+        command.add_argument("--json", action="store_true")
+    walk.add_argument("shard", help="path below shards/")
+    walk.add_argument("token", type=int, help="index in the flat token column")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""`show`: what a corpus holds, as tables for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from manifests.ledger import STAGES, imbalances, tally_from
+from manifests.manifest import Manifest
+from manifests.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
+
+WIDTH = 118
+
+
+def summary(manifest: Manifest) -> str:
+    """The sources, where every record went, and the corpus's hashes, as text of at most `WIDTH` columns."""
+    console = Console(width=WIDTH, record=True, quiet=True, highlight=False)
+    console.print(_sources(manifest))
+    console.print(_reasons(manifest.ledger))
+    balance = imbalances(manifest.ledger)
+    console.print("ledger    " + ("balanced" if not balance else "NOT balanced: " + "; ".join(balance)))
+    shards = manifest.shards()
+    size = sum(shard.bytes for shard in shards)
+    console.print(f"shards    {len(shards)}, {size / 1e6:,.1f} MB, {sum(s.tokens for s in shards):,} tokens")
+    console.print(f"tokenizer {manifest.tokenizer.vocabulary:,} pieces, sha256 {manifest.tokenizer.sha256[:16]}…")
+    console.print(f"manifest  {manifest.manifest_sha}")
+    lines = console.export_text().rstrip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _sources(manifest: Manifest) -> Table:
+    table = Table("source", "weight", title="Sources", title_justify="left")
+    for heading in ("records in", "dead letters", "dropped", "documents", "train tokens", "held out", "epochs at goal"):
+        table.add_column(heading, justify="right")
+    whole = sum(source.weight for source in manifest.sources.values())
+    for name, source in sorted(manifest.sources.items()):
+        tallies = [tally_from(manifest.ledger[stage][name]) for stage in STAGES]
+        dead = sum(_records(tally.dropped, damaged=True) for tally in tallies)
+        dropped = sum(_records(tally.dropped, damaged=False) for tally in tallies)
+        share = source.weight / whole
+        epochs = share * manifest.goal_tokens / source.unique_tokens if source.unique_tokens else 0.0
+        capped = f"{source.max_epochs:.2f} (cap)" if epochs > source.max_epochs else f"{epochs:.2f}"
+        table.add_row(
+            name,
+            f"{share:.1%}",
+            f"{tallies[0].entered['records']:,}",
+            f"{dead:,}",
+            f"{dropped:,}",
+            f"{source.documents:,}",
+            f"{source.unique_tokens:,}",
+            f"{sum(shard.tokens for shard in source.validation):,}",
+            capped if source.unique_tokens else "no tokens",
+        )
+    return table
+
+
+def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
+    sources = sorted({source for found in ledger.values() for source in found})
+    table = Table("stage", "reason", title="Why records are not in the corpus", title_justify="left")
+    for source in sources:
+        table.add_column(source, justify="right")
+    table.add_column("meaning", overflow="fold")
+    for stage in STAGES:
+        dropped = {source: tally_from(tally).dropped for source, tally in ledger[stage].items()}
+        for reason in sorted({reason for found in dropped.values() for reason in found}):
+            counts = [
+                dropped[source][reason]["records"] if reason in dropped.get(source, {}) else 0 for source in sources
+            ]
+            shown = [f"{count:,}" if count else "" for count in counts]
+            table.add_row(stage, reason, *shown, DESCRIPTIONS[Reason(reason)])
+    return table
+
+
+def _records(dropped: Mapping[str, Mapping[str, int]], damaged: bool) -> int:
+    return sum(units["records"] for reason, units in dropped.items() if (Reason(reason) in DEAD_LETTERS) == damaged)

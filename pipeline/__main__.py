@@ -1,0 +1,122 @@
+"""The command line of the pipeline: `python -m pipeline run | trace`."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from manifests.errors import UserError
+
+EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_master=host:8081`."
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; gives the exit code: 0 well, 1 a finding (a trace that does not match, a ledger that does not
+    balance), 2 a mistake in what was asked for."""
+    own, beam = _split(arguments)
+    options = _parser().parse_args(own)
+    try:
+        return _run(options, beam) if options.command == "run" else _trace(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, beam: list[str]) -> int:
+    from manifests.recipe import load_recipe
+    from manifests.show import summary
+    from pipeline.engine import Engine, check_options, default_workers
+    from pipeline.run import run
+    from pipeline.stages.manifest import LedgerError
+
+    recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
+    check_options(beam)
+    workers = options.workers or default_workers()
+    started = time.monotonic()
+    engine = Engine(workers, tuple(beam), options.output / "runs", options.quiet)
+    try:
+        done = run(recipe, options.output, engine, options.keep_dropped, options.stage)
+    except LedgerError as error:
+        print(f"the ledger does not balance: {error}", file=sys.stderr)
+        return 1
+    if done.manifest is None:
+        print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")
+        return 0
+    print(summary(done.manifest))
+    if done.ran:
+        print(f"\n{options.output}: built in {time.monotonic() - started:.0f} s, manifest {done.manifest.manifest_sha}")
+    else:
+        print(f"\n{options.output}: nothing to do, already finished, manifest {done.manifest.manifest_sha}")
+    return 0
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from pipeline.trace import trace
+
+    found = trace(options.corpus, options.shard, options.token, _inputs(options.input))
+    if options.json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+    else:
+        print(found.text())
+    return 0 if found.same else 1
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after the first `--`."""
+    if "--" not in arguments:
+        return arguments, []
+    cut = arguments.index("--")
+    return arguments[:cut], arguments[cut + 1 :]
+
+
+def _inputs(given: list[str]) -> dict[str, list[str]]:
+    """`SOURCE=GLOB` options as lists by source."""
+    inputs: dict[str, list[str]] = {}
+    for option in given:
+        source, equals, pattern = option.partition("=")
+        if not equals or not pattern:
+            raise UserError(f"--input {option!r} is not SOURCE=GLOB: for example --input books='texts/*.txt'")
+        inputs.setdefault(source, []).append(pattern)
+    return inputs
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description="Raw dumps in, a corpus out.", epilog=EPILOG
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="build a corpus, or finish one", epilog=EPILOG)
+    run.add_argument("recipe", type=Path, help="a recipe, e.g. recipes/demo.yaml")
+    run.add_argument("--output", type=Path, required=True, metavar="CORPUS", help="the corpus's folder")
+    run.add_argument(
+        "--input", action="append", default=[], metavar="SOURCE=GLOB", help="replace a source's inputs; again: add"
+    )
+    run.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
+    run.add_argument(
+        "--stage", choices=("extract", "annotate", "neardup", "tokenizer", "tokenize"), help="stop after it"
+    )
+    run.add_argument(
+        "--keep-dropped", type=_positive, default=0, metavar="N", help="keep N dropped documents a reason and split"
+    )
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    trace = commands.add_parser("trace", help="re-read the bytes behind a token and derive it again")
+    trace.add_argument("corpus", type=Path)
+    trace.add_argument("shard", help="path below shards/")
+    trace.add_argument("token", type=int, help="index in the flat token column")
+    trace.add_argument(
+        "--input", action="append", default=[], metavar="SOURCE=DIR", help="where a source's dumps lie now"
+    )
+    trace.add_argument("--json", action="store_true")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""manifest: every receipt of the run -> `ledger.json` and `manifest.json`.
+
+A ledger that does not balance, or shards that hold other counts than the ledger says, fail the run here.
+"""
+
+from pathlib import Path
+
+from manifests.files import canonical_json, write_atomic
+from manifests.ledger import Tally, imbalances, total
+from manifests.manifest import Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
+from manifests.recipe import Recipe
+from manifests.shard import token_dtype
+from pipeline.job import Receipt
+from pipeline.signatures import scheme_of
+
+STAGE = "manifest"
+LEDGER = "ledger.json"
+
+
+class LedgerError(Exception):
+    """The ledger does not balance: a defect of the pipeline, never of the input."""
+
+
+def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, object]]:
+    """The ledger {stage: {source: tally}} from the receipts of each stage."""
+    ledger: dict[str, dict[str, object]] = {}
+    for stage, found in stages.items():
+        sources = sorted({source for receipt in found for source in receipt.tallies})
+        ledger[stage] = {
+            source: total(receipt.tallies.get(source, Tally()) for receipt in found).as_dict() for source in sources
+        }
+    return ledger
+
+
+def write(
+    corpus: Path,
+    recipe: Recipe,
+    input_names: dict[str, list[str]],
+    models: dict[str, str],
+    code: dict[str, str],
+    stages: dict[str, list[Receipt]],
+    trained: Receipt,
+    shards: dict[str, Receipt],
+) -> Manifest:
+    """Write the ledger and the manifest. Raises LedgerError."""
+    ledger = ledger_of(stages)
+    problems = imbalances(ledger)
+    sources = {name: _source(recipe, name, shards) for name in ledger["tokenize"]}
+    for name, entry in sources.items():
+        counted = total(receipt.tallies.get(name, Tally()) for receipt in stages["tokenize"]).out
+        written = {
+            "records": entry.documents,
+            "tokens": sum(shard.tokens for shard in (*entry.train, *entry.validation)),
+        }
+        problems += [
+            f"source {name}: tokenize gave out {counted[unit]} {unit}, the shards hold {number}"
+            for unit, number in written.items()
+            if counted[unit] != number
+        ]
+    if problems:
+        raise LedgerError("; ".join(problems))
+    write_atomic(corpus / LEDGER, canonical_json(ledger))
+    facts = trained.facts
+    minhash = recipe.deduplication.minhash
+    manifest = Manifest(
+        seed=recipe.seed,
+        goal_tokens=recipe.goal_tokens,
+        recipe=recipe.canonical(input_names),
+        recipe_sha=recipe.sha(input_names),
+        tokenizer=TokenizerEntry(
+            sha256=facts["sha256"],
+            vocabulary=facts["vocabulary"],
+            bos=facts["bos"],
+            eos=facts["eos"],
+            dtype="uint16" if token_dtype(facts["vocabulary"]).__name__ == "uint16" else "uint32",
+        ),
+        models={name: ModelEntry(sha256=sha, settings={}) for name, sha in sorted(models.items())},
+        signatures=scheme_of(minhash).name if minhash else "",
+        sources=sources,
+        ledger=ledger,
+        code=code,
+    )
+    return write_manifest(corpus, manifest)
+
+
+def _source(recipe: Recipe, name: str, shards: dict[str, Receipt]) -> SourceEntry:
+    sides: dict[str, list[ShardEntry]] = {"train": [], "validation": []}
+    for task, receipt in sorted(shards.items()):
+        source, _, file = task.partition("/")
+        if source != name:
+            continue
+        (output,) = receipt.outputs
+        sides[file.partition("-")[0]].append(
+            ShardEntry(
+                path=output.path.removeprefix("shards/"),
+                sha256=output.sha256,
+                bytes=output.bytes,
+                tokens=receipt.facts["tokens"],
+                documents=receipt.facts["documents"],
+            )
+        )
+    return SourceEntry(
+        weight=recipe.sources[name].weight,
+        max_epochs=recipe.sources[name].max_epochs,
+        documents=sum(shard.documents for side in sides.values() for shard in side),
+        unique_tokens=sum(shard.tokens for shard in sides["train"]),
+        train=sides["train"],
+        validation=sides["validation"],
+    )

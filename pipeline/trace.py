@@ -1,0 +1,107 @@
+"""`trace`: re-read the bytes behind a token, walk the stages again, and arrive at the same tokens, or say where not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from manifests.document import document_id
+from manifests.errors import UserError
+from manifests.manifest import Manifest, load_manifest
+from manifests.recipe import Recipe, Source, parse_recipe
+from manifests.trace import Lineage, find_shard
+from manifests.trace import trace as lineage_of
+from pipeline import inputs
+from pipeline.run import RECIPE_FILE
+from pipeline.sources import reader_for
+from pipeline.stages.annotate import judge, model_hashes
+from pipeline.stages.extract import open_stored
+from pipeline.stages.tokenize import encode_texts, tokenizer
+from pipeline.stages.tokenizer import MODEL
+
+
+@dataclass(frozen=True)
+class Rederived:
+    """A token's lineage, and what walking the way again gave. `same`: the same tokens; `finding`: how it ended."""
+
+    lineage: Lineage
+    same: bool
+    finding: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**self.lineage.as_dict(), "same": self.same, "finding": self.finding}
+
+    def text(self) -> str:
+        """For people."""
+        return "\n".join([*self.lineage.lines(), f"again     {self.finding}"])
+
+
+def trace(corpus: Path, shard: str, token: int, moved: dict[str, list[str]]) -> Rederived:
+    """Re-derive the document that holds a token. `moved`: folders where sources' dumps lie now, by source. Raises
+    UserError for what is not there to be read."""
+    lineage = lineage_of(corpus, shard, token)
+    same, finding = Rederiver(corpus, moved).check(shard, lineage)
+    return Rederived(lineage, same, finding)
+
+
+class Rederiver:
+    """Re-derives documents of one corpus, with its recipe, models and inputs found once."""
+
+    def __init__(self, corpus: Path, moved: dict[str, list[str]]) -> None:
+        self.corpus, self.moved = corpus, moved
+        self.manifest: Manifest = load_manifest(corpus)
+        self.recipe: Recipe = _recipe_of(corpus)
+        if model_hashes(self.recipe) != {name: model.sha256 for name, model in self.manifest.models.items()}:
+            raise UserError(f"a model that {corpus / RECIPE_FILE} names is not the one the corpus was built with")
+        self.found: dict[str, dict[str, Path]] = {}
+
+    def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
+        """Whether the stages give the tokens that the shard holds, and how it ended."""
+        opened = find_shard(self.corpus, shard)
+        held = opened.tokens[opened.offsets[lineage.row] : opened.offsets[lineage.row + 1]]
+        if document_id(lineage.source, lineage.locator).hex() != lineage.document:
+            return False, "the document's id is not the one that its source and locator give"
+        source: Source = self.recipe.sources[lineage.source]
+        path = self._path(lineage)
+        with open_stored(path) as stored:
+            if lineage.locator.offset + lineage.locator.length > len(stored):
+                return False, f"{path} ends before the record: it is not the file that was read"
+            try:
+                outcome = reader_for(lineage.source, source).reread(stored, lineage.locator, lineage.source, source)
+            except LookupError as error:
+                return False, str(error)
+        if outcome.document is None:
+            return False, f"extract drops the record now: {outcome.reason}"
+        judged = judge(outcome.document.text, source)
+        if judged.reason is not None:
+            return False, f"annotate drops the document now: {judged.reason}"
+        model = tokenizer(str(self.corpus / MODEL), self.manifest.tokenizer.sha256)
+        (again,) = encode_texts([judged.text], model, self.manifest.tokenizer.vocabulary)
+        if not np.array_equal(again, held):
+            return False, f"{len(again)} tokens now, {len(held)} in the shard, and they differ"
+        return True, f"the same {len(again)} tokens, from {path}"
+
+    def _path(self, lineage: Lineage) -> Path:
+        """Where the file with the record lies now."""
+        name, file = lineage.source, lineage.locator.file
+        for folder in self.moved.get(name, []):
+            if (Path(folder) / file).is_file():
+                return Path(folder) / file
+        if name not in self.found:
+            self.found[name] = {}
+            if not self.moved.get(name):
+                self.found[name] = inputs.match(name, self.recipe.sources[name].inputs, self.corpus)
+        if file not in self.found[name]:
+            raise UserError(f"source {name}: {file} is not where it was: give --input {name}=DIR, the folder above it")
+        return self.found[name][file]
+
+
+def _recipe_of(corpus: Path) -> Recipe:
+    path = corpus / RECIPE_FILE
+    try:
+        return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
