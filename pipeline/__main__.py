@@ -26,19 +26,23 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.recipe import load_recipe
     from manifests.show import summary
-    from pipeline.engine import Engine, check_options, default_workers
+    from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers, quiet_beam
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
 
     recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
     check_options(beam)
     workers = options.workers or default_workers()
+    quiet_beam()
     started = time.monotonic()
     engine = Engine(workers, tuple(beam), options.output / "runs", options.quiet)
     try:
         done = run(recipe, options.output, engine, options.keep_dropped, options.stage)
     except LedgerError as error:
         print(f"the ledger does not balance: {error}", file=sys.stderr)
+        return 1
+    except WorkerDiedError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")

@@ -5,8 +5,12 @@ wait for it without end. A job of little work runs inside this process, since st
 """
 
 import argparse
+import contextlib
+import logging
 import os
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +63,46 @@ class Engine:
         if self.runner == LOCAL:
             given += [f"--runner={LOCAL}"]
         return beam.Pipeline(options=PipelineOptions(given))
+
+
+class WorkerDiedError(Exception):
+    """A local worker process was killed from outside or crashed."""
+
+
+@contextlib.contextmanager
+def ending_with_its_workers() -> Iterator[None]:
+    """Raise WorkerDiedError when a local worker process dies, where Beam itself would wait for it without end.
+
+    Beam notices in a thread of its own and only prints it: that thread's exception is taken here, and the main thread,
+    which waits inside Beam, is interrupted.
+    """
+    deaths: list[str] = []
+    before = threading.excepthook
+
+    def hook(what: threading.ExceptHookArgs) -> None:
+        if isinstance(what.exc_value, RuntimeError) and "Worker subprocess exited" in str(what.exc_value):
+            deaths.append(str(what.exc_value).rpartition(" ")[2])
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it inside a lock, too
+        elif not deaths:
+            before(what)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not deaths:
+            raise
+        raise WorkerDiedError(
+            f"a worker process ended with code {deaths[0]} (137: killed, most often for want of memory; 139: crashed)"
+        ) from None
+    finally:
+        threading.excepthook = before
+
+
+def quiet_beam() -> None:
+    """Keep Beam's warnings, many a job and none for the user of this project, out of the terminal; errors stay."""
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.ERROR)
 
 
 def check_options(arguments: Iterable[str]) -> None:

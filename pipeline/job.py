@@ -22,12 +22,16 @@ import apache_beam as beam
 from manifests.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_file, sha256_json, write_atomic
 from manifests.ledger import Tally, tally_from
-from pipeline.engine import Engine
+from pipeline.engine import Engine, WorkerDiedError, ending_with_its_workers
 from pipeline.progress import Progress
 
 RECEIPTS = "receipts"
 MISTAKE = "mistake.txt"
 """where a worker leaves a user's mistake for the command line, since engines wrap exceptions each in their own way"""
+
+
+BEGUN = ".begun"
+"""the ending of a file that lasts as long as its task, so that a death can be blamed on the right one"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def finished(corpus: Path, task: Task) -> bool:
 def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timings: str) -> None:
     """Run one task and leave its receipt, last of all; its times go apart, into the run's own folder."""
     root = Path(corpus)
+    begun = Path(timings) / f"{uuid.uuid4().hex}{BEGUN}"
+    write_atomic(begun, f"{task.stage} {task.name}".encode())
     wall, processor = time.perf_counter(), time.process_time()
     try:
         result = work(root, settings, task)
@@ -135,6 +141,7 @@ def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timin
         "process": os.getpid(),
     }
     write_atomic(Path(timings) / f"{uuid.uuid4().hex}.json", canonical_json(record))
+    begun.unlink()
 
 
 def run_tasks(corpus: Path, settings: dict[str, Any], tasks: list[Task], work: Work, engine: Engine) -> int:
@@ -158,10 +165,18 @@ def unfinished(corpus: Path, tasks: Iterable[Task]) -> list[Task]:
 
 @contextlib.contextmanager
 def watched(corpus: Path, tasks: list[Task], waiting: list[Task], engine: Engine) -> Iterator[None]:
-    """A progress bar over the waiting tasks for as long as the block runs, counted from their receipts."""
+    """A progress bar over the waiting tasks for as long as the block runs, counted from their receipts. Raises
+    WorkerDiedError, naming the tasks in flight, when a worker process dies."""
     paths = [receipt_path(corpus, task.stage, task.name) for task in waiting]
-    with Progress(waiting[0].stage, len(tasks) - len(waiting), paths, engine.quiet):
-        yield
+    try:
+        with Progress(waiting[0].stage, len(tasks) - len(waiting), paths, engine.quiet), ending_with_its_workers():
+            yield
+    except WorkerDiedError as error:
+        begun = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
+        raise WorkerDiedError(
+            f"{error} while at work on {' and '.join(sorted(begun)) or waiting[0].stage}: give the same command again, "
+            "with fewer --workers if memory was short; what is finished is kept"
+        ) from None
 
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> dict[str, Receipt]:

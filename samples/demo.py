@@ -1,0 +1,76 @@
+"""`make demo`: raw dumps -> corpus -> a small trained model, on the bundled sample. Every command it runs is printed.
+
+python samples/demo.py build/demo
+"""
+
+import csv
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = Path("build/samples")
+RECIPE = "recipes/demo.yaml"
+STEPS = 100
+
+
+def main(out: Path) -> int:
+    """Run the whole way into `out`; gives the exit code of the first command that fails, or 0."""
+    os.chdir(ROOT)
+    started = time.monotonic()
+    corpus, model = out / "corpus", out / "run"
+    ranks = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    train = f"-m trainer train {corpus} --model demo --steps {STEPS} --output {model}"
+    launch = f"-m torch.distributed.run --standalone --nproc-per-node {ranks} {train}" if ranks > 1 else train
+    for title, command in (
+        ("Write the sample dumps", f"samples/make.py {SAMPLES}"),
+        ("Build the corpus", f"-m pipeline run {RECIPE} --output {corpus}"),
+        ("Check every byte of it", f"-m manifests verify {corpus}"),
+        ("Walk one token back to the bytes it came from", f"-m pipeline trace {corpus} {{shard}} 1000"),
+        ("Train a small LLaMA on it", launch),
+        ("What the corpus holds", f"-m manifests show {corpus}"),
+    ):
+        if "{shard}" in command:
+            command = command.format(shard=first_shard(corpus))
+        print(f"\n== {title}\n$ python {command}", flush=True)
+        code = subprocess.run([sys.executable, *shlex.split(command)], check=False).returncode
+        if code:
+            return code
+    print(f"\n{loss_line(model / 'metrics.csv')}")
+    print(f"the whole way took {time.monotonic() - started:.0f} s")
+    print(
+        f"""
+Where to look next
+  {corpus}/manifest.json    what the corpus is; {corpus}/ledger.json says where everything else went
+  {corpus}/deadletters/     every damaged record, with file, offset, length and reason
+  {corpus}/duplicates/      every duplicate that was removed, and the document kept for it
+  {model}/metrics.csv       the training run, step by step
+  python -m pipeline run {RECIPE} --output {corpus}    again: finds everything finished
+  docs/                     by task"""
+    )
+    return 0
+
+
+def first_shard(corpus: Path) -> str:
+    """The first train shard of the web source, by its path below `shards/`."""
+    shards = corpus / "shards"
+    return sorted(path.relative_to(shards).as_posix() for path in shards.glob("common_crawl/train-*"))[0]
+
+
+def loss_line(metrics: Path) -> str:
+    """Training loss, first step to last, as one line."""
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])
+    return (
+        f"training  loss {first:.3f} at step 1, {last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats a token"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python samples/demo.py OUTPUT")
+    sys.exit(main(Path(sys.argv[1])))

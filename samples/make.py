@@ -1,0 +1,109 @@
+"""Makes the sample dumps: python samples/make.py OUT [--small]
+
+OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
+it. The same Python version gives the same bytes.
+"""
+
+import argparse
+import gzip
+import json
+from pathlib import Path
+
+import pydoc_pages
+from broken import broken, plain
+from oddities import hostile, other_answers, other_records
+from warc import response, write
+from web_pages import duplicates, english, foreign, handwritten, read
+
+BOOKS = Path(__file__).parent / "books"
+STORY, ESSAY, FRENCH = "the-keeper-of-the-lower-light", "marks-that-remember", "le-pain-du-village"
+ERROR_PAGE = """<!DOCTYPE html>
+<html><head><title>503 Service Unavailable</title></head>
+<body><h1>Service Unavailable</h1><p>The book you asked for cannot be sent at the moment. Please try again later.</p>
+</body></html>
+"""
+
+
+def make(out: Path, small: bool = False) -> None:
+    """Writes the whole sample below `out`: about 1,100 documentation pages in eight files, or 40 in two if small."""
+    web = out / "web"
+    web.mkdir(parents=True, exist_ok=True)
+    python_pages = pydoc_pages.pages(40 if small else None)
+    files = 2 if small else 8
+    for number in range(files):
+        records = (response(url, text) for url, text in python_pages[number::files])
+        write(web / f"pydoc-{number:05}.warc.gz", records)
+    articles = read("en")
+    ours, for_broken, for_plain = articles[:-11], articles[-11:-4], articles[-4:]
+    planted = {"web/pages.warc.gz": [
+        *english(ours), *foreign(read("other")), *duplicates(ours), *handwritten(), *other_records(ours),
+        *other_answers(), *hostile(ours),
+    ]}  # fmt: skip
+    write(web / "pages.warc.gz", (item.record for item in planted["web/pages.warc.gz"]))
+    planted["web/broken.warc.gz"] = broken(web / "broken.warc.gz", for_broken)
+    planted["web/plain.warc"] = plain(web / "plain.warc", for_plain)
+    rows = [
+        {"file": file, "url": item.record.url, "record": item.record.kind, "what": item.what, "expect": item.expect}
+        for file, items in planted.items()
+        for item in items
+    ]
+    rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books").items()]
+    (out / "planted.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def books(folder: Path) -> dict[str, dict[str, str]]:
+    """Writes the books and says of each what it is and what should become of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = {name: (BOOKS / f"{name}.txt").read_text("utf-8") for name in (STORY, ESSAY, FRENCH)}
+    edition = second_edition(text[ESSAY])
+    made = {
+        f"{STORY}.txt": (b"\xef\xbb\xbf" + text[STORY].replace("\n", "\r\n").encode(), "UTF-8 BOM and CRLF", "kept"),
+        f"{ESSAY}.txt": (text[ESSAY].encode(), "a book", "kept"),
+        f"{ESSAY}-second-edition.txt": (edition.encode(), "nine sentences changed", "near-duplicate"),
+        f"{FRENCH}.txt": (text[FRENCH].encode("latin-1"), "French, latin-1", "kept"),
+        "a-page-a-day.txt.gz": (
+            gzip.compress(anthology().encode(), mtime=0),
+            "gzip; texts that are also pages",
+            "kept",
+        ),
+        "not-found.txt": (ERROR_PAGE.encode(), "an HTML error page", "not-plain-text"),
+    }
+    for name, (data, _, _) in made.items():
+        (folder / name).write_bytes(data)
+    return {
+        name: {"url": "", "record": "file", "what": what, "expect": expect} for name, (_, what, expect) in made.items()
+    }
+
+
+def second_edition(text: str) -> str:
+    """The essay as its author might have gone over it again."""
+    changes = {
+        "It would be pleasant to believe": "One would like to believe", 
+        "They had not been made to record speech.": "Nobody had made them to record speech.",
+        "It was rich and beautiful": "It was splendid", "A clever boy could learn it": "Any child could learn it",
+        "Nobody in the palaces": "No one in the palaces", "It is not surprising": "It is no wonder",
+        "These look like small matters.": "All of this looks like a small matter.",
+        "It was cheap and a little despised.": "It was cheap, and for that reason it was looked down upon.",
+        "The king refused the gift.": "The king would have none of it.",
+    }  # fmt: skip
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return text.replace("A short history of writing", "Second edition\n\nA short history of writing")
+
+
+def anthology() -> str:
+    """Some of the web pages bound as a book: one chapter a page."""
+    chapters = [f"{a.title.upper()}\n\n" + "\n\n".join(a.paragraphs) for a in read("en")[::9]]
+    return "A PAGE A DAY\n\nShort pieces for every season\n\n" + "\n\n\n".join(chapters) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Makes the sample dumps: WARC files and books.")
+    parser.add_argument("out", type=Path, help="folder to write; made if missing")
+    parser.add_argument("--small", action="store_true", help="40 documentation pages instead of about 1,100")
+    options = parser.parse_args()
+    make(options.out, options.small)
+
+
+if __name__ == "__main__":
+    main()

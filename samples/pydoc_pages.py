@@ -1,0 +1,170 @@
+"""The running Python's own documentation as web pages: docstrings, the language reference, and longer comments.
+
+Modules are parsed, never imported, so nothing runs and no path or address of this machine can get into a page. Only
+compiled modules, which have no source to parse, are imported, and only those that do nothing but define things.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+import sysconfig
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prose import Block, blocks, body, page
+
+SITE = "https://docs.example.org/python"
+SKIPPED = {
+    "__pycache__", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
+    "tkinter", "turtledemo", "antigravity.py", "this.py", "turtle.py",
+}  # fmt: skip
+COMPILED = (
+    "_asyncio", "_bisect", "_codecs", "_collections", "_csv", "_datetime", "_decimal", "_elementtree", "_functools",
+    "_hashlib", "_heapq", "_io", "_json", "_operator", "_pickle", "_random", "_signal", "_socket", "_sqlite3", "_ssl",
+    "_struct", "_thread", "_weakref", "_zoneinfo", "array", "binascii", "builtins", "cmath", "gc", "itertools",
+    "marshal", "math", "mmap", "posix", "select", "sys", "time", "unicodedata", "zlib",
+)  # fmt: skip
+PAGE_CHARACTERS = 4500
+BEFORE = """<nav><ul><li><a href="/">Home</a></li><li><a href="/python/">Library</a></li>
+<li><a href="/search">Search</a></li></ul></nav>
+<noscript>Please enable JavaScript to use the search of this site.</noscript>
+"""
+AFTER = """<footer><p>This site uses cookies to remember which version of the manual you are reading.</p>
+<p>Read our privacy policy and our terms of use before you write to us.</p>
+<p>All examples on these pages may be copied freely.</p></footer>
+"""
+
+
+@dataclass
+class Section:
+    """A heading with what stands under it."""
+
+    heading: str
+    content: list[Block] = field(default_factory=list)
+
+
+def pages(limit: int | None = None) -> list[tuple[str, str]]:
+    """(URL, HTML) of every page, sorted by URL; with a limit, at most so many, spread evenly over a part of them."""
+    every = sorted(dict([*topic_pages(), *module_pages(1 if limit is None else 16), *builtin_pages()]).items())
+    return every if limit is None else every[:: max(1, len(every) // limit)][:limit]
+
+
+def topic_pages() -> Iterator[tuple[str, str]]:
+    """The language reference behind `help("topics")`, where this Python has it."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        return
+    for name, text in topics.items():
+        yield from paged(f"reference/{name}", name.replace("-", " ").capitalize(), cut(text))
+
+
+def module_pages(step: int) -> Iterator[tuple[str, str]]:
+    """Docstrings and longer comments of the standard library's source files, of every file or of every step-th."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for file in sorted(root.rglob("*.py"))[::step]:
+        inside = file.relative_to(root)
+        if SKIPPED & set(inside.parts) or inside.name.startswith("_sysconfigdata"):
+            continue
+        try:
+            source = file.read_text("utf-8")
+            tree = ast.parse(source)
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        name = ".".join(inside.with_suffix("").parts).removesuffix(".__init__")
+        yield from paged(f"library/{name}", f"The {name} module", docstrings(tree, name))
+        yield from paged(f"notes/{name}", f"Notes on the source of {name}", [Section("", comments(source))])
+
+
+def builtin_pages() -> Iterator[tuple[str, str]]:
+    """Docstrings of the standard library's compiled modules."""
+    for name in COMPILED:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:  # not on every platform
+            continue
+        sections = list[Section]()
+        for key, thing in sorted(vars(module).items()):
+            if key.startswith("_") or not (isinstance(thing, type) or inspect.isbuiltin(thing)):
+                continue
+            sections.append(Section(key, list(blocks(static_doc(thing)))))
+            if isinstance(thing, type):
+                members = sorted((k, v) for k, v in vars(thing).items() if not k.startswith("_"))
+                sections += [Section(f"{key}.{k}", list(blocks(static_doc(v)))) for k, v in members]
+        yield from paged(f"builtin/{name}", f"Built-in module {name}", [s for s in sections if s.content])
+
+
+def static_doc(thing: object) -> str:
+    doc = getattr(thing, "__doc__", None)
+    return inspect.cleandoc(doc) if isinstance(doc, str) else ""
+
+
+def docstrings(tree: ast.Module, name: str) -> Iterator[Section]:
+    """A section for the module and for each class and function that has a docstring, in the order of the source."""
+    if doc := ast.get_docstring(tree):
+        yield Section("", list(blocks(doc)))
+    stack = [(name, node) for node in reversed(tree.body)]
+    while stack:
+        prefix, node = stack.pop()
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = f"{prefix}.{node.name}"
+            if doc := ast.get_docstring(node):
+                yield Section(inner, list(blocks(doc)))
+            if isinstance(node, ast.ClassDef):
+                stack += [(inner, child) for child in reversed(node.body)]
+
+
+def comments(source: str) -> list[Block]:
+    """The paragraphs of a file's comments that are whole sentences; licences and reminders are left out."""
+    out = list[Block]()
+    for lines in re.findall(r"(?:^[ \t]*#.*\n)+", source, re.MULTILINE):
+        text = "\n".join(line.strip().lstrip("#") for line in lines.splitlines())
+        if not re.search(r"copyright|licen[cs]e|all rights|warrant|XXX|TODO|FIXME|BUG", text, re.IGNORECASE):
+            found = [b for b in blocks(inspect.cleandoc(text)) if b.tag in ("p", "li")]
+            out += [b for b in found if len(b.text) > 60 and b.text[0].isupper() and b.text[-1] in '.!?"']
+    return out
+
+
+def cut(text: str) -> Iterator[Section]:
+    """The text at its headings."""
+    section = Section("")
+    for block in blocks(text):
+        if block.tag == "h2":
+            yield section
+            section = Section(block.text)
+        else:
+            section.content.append(block)
+    yield section
+
+
+def paged(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[str, str]]:
+    """Sections, each paragraph once, on as many pages as they need. Pages of fewer than 200 characters are left out.
+
+    Curly brackets would cost most pages their place in the corpus (C4 drops the page), so only one document in four
+    shows them.
+    """
+    curly, seen = zlib.crc32(path.encode()) % 4 == 0, set[str]()
+    parts, size = [list[Block]()], 0
+    for block in (block for section in sections for block in pieces(section, curly, seen)):
+        if size > (0.7 if block.tag == "h2" else 1) * PAGE_CHARACTERS and block.tag != "pre":
+            parts.append([])
+            size = 0
+        parts[-1].append(block)
+        size += len(block.text)
+    for number, content in enumerate(parts, 1):
+        if sum(len(block.text) for block in content) >= 200:
+            name, heading = (f"{path}-{number}", f"{title}, part {number}") if number > 1 else (path, title)
+            yield f"{SITE}/{name}.html", page(heading, body(content), before=BEFORE, after=AFTER)
+
+
+def pieces(section: Section, curly: bool, seen: set[str]) -> Iterator[Block]:
+    """The section's heading and blocks, without those seen before on this document's pages."""
+    if section.heading:
+        yield Block("h2", section.heading)
+    for block in section.content:
+        if block.text not in seen and (curly or not re.search(r"[{}]", block.text)):
+            seen.add(block.text)
+            yield block

@@ -1,0 +1,111 @@
+"""WARC members as bytes, made by warcio with fixed ids and dates, so that the same input gives the same archive."""
+
+import io
+import uuid
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import BufferWARCWriter
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+HTML = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record. `headers` is None where the block is not an HTTP message; `body` is as sent, that is, encoded."""
+
+    url: str
+    body: bytes
+    kind: str = "response"
+    status: str = "200 OK"
+    headers: tuple[tuple[str, str], ...] | None = (("Content-Type", HTML),)
+    content_type: str = ""
+    warc_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def date(self) -> str:
+        """Some minute of March 2024, by the URL."""
+        minute = zlib.crc32(f"{self.kind} {self.url}".encode()) % (31 * 24 * 60)
+        return (START + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def response(url: str, body: str | bytes, content_type: str = HTML, **more: str) -> Record:
+    """A 200 response. Other HTTP headers by keyword: `content_encoding="gzip"`; `status` replaces the status."""
+    status = more.pop("status", "200 OK")
+    names = {"Content-Type": content_type} if content_type else {}
+    names |= {name.replace("_", "-").title(): value for name, value in more.items()}
+    return Record(url, body.encode() if isinstance(body, str) else body, status=status, headers=tuple(names.items()))
+
+
+def other(url: str, block: bytes, kind: str, content_type: str) -> Record:
+    """A record whose block is not an HTTP message."""
+    return Record(url, block, kind, headers=None, content_type=content_type)
+
+
+def member(record: Record, gzip: bool = True) -> bytes:
+    """The record as stored: one gzip member, or plain bytes."""
+    writer = BufferWARCWriter(gzip=gzip)
+    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{record.kind} {record.url} {zlib.crc32(record.body)}")
+    head = {
+        "WARC-Type": record.kind,
+        "WARC-Record-ID": f"<urn:uuid:{name}>",
+        "WARC-Date": record.date,
+        **dict(record.warc_headers),
+    }
+    http = None
+    if record.headers is not None:
+        request = record.kind == "request"
+        first = f"GET {urlsplit(record.url).path} HTTP/1.1" if request else record.status
+        http = StatusAndHeaders(first, list(record.headers), protocol="HTTP/1.1", is_http_request=request)
+    made = writer.create_warc_record(
+        record.url,
+        record.kind,
+        payload=io.BytesIO(record.body),
+        length=len(record.body),
+        warc_content_type=record.content_type,
+        warc_headers_dict=head,
+        http_headers=http,
+    )
+    writer.write_record(made)
+    return writer.get_contents()
+
+
+def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
+    """An uncompressed record with a block that warcio would not write, and a stated length that need not be true."""
+    name = uuid.uuid5(uuid.NAMESPACE_URL, f"raw {record.kind} {record.url} {zlib.crc32(block)}")
+    head = (
+        f"WARC/1.0\r\nWARC-Type: {record.kind}\r\nWARC-Record-ID: <urn:uuid:{name}>\r\nWARC-Date: {record.date}\r\n"
+        f"WARC-Target-URI: {record.url}\r\nContent-Type: application/http; msgtype={record.kind}\r\n"
+        f"Content-Length: {len(block) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + block + b"\r\n\r\n"
+
+
+def zipped(data: bytes) -> bytes:
+    """One gzip member without a time in its header."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+def info(filename: str) -> Record:
+    """The warcinfo record that begins a file."""
+    text = f"software: samples/make.py\r\nformat: WARC File Format 1.0\r\ndescription: {filename}\r\n"
+    return Record(
+        "", text.encode(), "warcinfo", headers=None, content_type="application/warc-fields",
+        warc_headers=(("WARC-Filename", filename),),
+    )  # fmt: skip
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """A .warc.gz file of one member a record, warcinfo first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        out.write(member(info(path.name)))
+        for record in records:
+            out.write(member(record))

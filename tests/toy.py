@@ -1,0 +1,44 @@
+"""Toy stage functions for tests of the plumbing; a module of its own so that worker processes can import them."""
+
+import os
+import signal
+import struct
+from pathlib import Path
+from typing import Any
+
+from manifests.errors import UserError
+from manifests.files import write_atomic
+from manifests.ledger import Tally
+from pipeline.exchange import Mapped
+from pipeline.job import Result, Task
+
+RANGES = 4
+
+
+def square(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+    """Write the square of a number."""
+    number = task.arguments["number"]
+    if number == settings.get("mistake"):
+        raise UserError("this number is a mistake: give another")
+    if number == settings.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    tally = Tally()
+    tally.enter(records=1)
+    tally.keep(records=1)
+    write_atomic(corpus / f"squares/{task.name}", str(number * number + settings.get("add", 0)).encode())
+    with (corpus / "calls").open("a") as file:
+        file.write(f"{task.name}\n")
+    return Result([f"squares/{task.name}"], {"toy": tally}, {"number": number})
+
+
+def scatter(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
+    """Numbers below a bound, cut by their remainder."""
+    bound = task.arguments["bound"]
+    blocks = [(r, b"".join(struct.pack("<q", n) for n in range(bound) if n % RANGES == r)) for r in range(RANGES - 1)]
+    return Mapped([(r, block) for r, block in blocks if block], {}, {"bound": bound})
+
+
+def gather(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
+    """All numbers of a range, block after block in the mappers' order."""
+    write_atomic(corpus / f"ranges/{task.name}", b"|".join(blocks))
+    return Result([f"ranges/{task.name}"], {}, {"blocks": len(blocks)})
