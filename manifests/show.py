@@ -1,8 +1,10 @@
 """`show`: what a corpus holds, as tables for people."""
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +17,8 @@ WIDTH = 118
 
 def summary(manifest: Manifest) -> str:
     """The sources, where every record went, and the corpus's hashes, as text of at most `WIDTH` columns."""
-    console = Console(width=WIDTH, record=True, quiet=True, highlight=False)
+    page = io.StringIO()
+    console = Console(file=page, width=WIDTH, highlight=False)
     console.print(_sources(manifest))
     console.print(_reasons(manifest.ledger))
     balance = imbalances(manifest.ledger)
@@ -25,12 +28,11 @@ def summary(manifest: Manifest) -> str:
     console.print(f"shards    {len(shards)}, {size / 1e6:,.1f} MB, {sum(s.tokens for s in shards):,} tokens")
     console.print(f"tokenizer {manifest.tokenizer.vocabulary:,} pieces, sha256 {manifest.tokenizer.sha256[:16]}…")
     console.print(f"manifest  {manifest.manifest_sha}")
-    lines = console.export_text().rstrip().splitlines()
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 
 def _sources(manifest: Manifest) -> Table:
-    table = Table("source", "weight", title="Sources", title_justify="left")
+    table = Table("source", "weight", title="Sources", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("records in", "dead letters", "dropped", "documents", "train tokens", "held out", "epochs at goal"):
         table.add_column(heading, justify="right")
     whole = sum(source.weight for source in manifest.sources.values())
@@ -57,7 +59,7 @@ def _sources(manifest: Manifest) -> Table:
 
 def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
     sources = sorted({source for found in ledger.values() for source in found})
-    table = Table("stage", "reason", title="Why records are not in the corpus", title_justify="left")
+    table = Table("stage", "reason", title="Why records are not in the corpus", title_justify="left", box=SIMPLE_HEAD)
     for source in sources:
         table.add_column(source, justify="right")
     table.add_column("meaning", overflow="fold")

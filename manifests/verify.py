@@ -79,13 +79,13 @@ def _shard(corpus: Path, manifest: Manifest, entry: ShardEntry, fast: bool) -> l
         return [f"{name}: missing"]
     if path.stat().st_size != entry.bytes:
         return [f"{name}: {path.stat().st_size} bytes, the manifest says {entry.bytes}"]
-    problems = []
     if not fast and sha256_file(path) != entry.sha256:
-        problems.append(f"{name}: its bytes have changed (sha256)")
+        return [f"{name}: its bytes have changed (sha256)"]
     try:
         shard = open_shard(path)
-    except (OSError, pa.ArrowException) as error:
-        return [*problems, f"{name}: not a readable shard ({str(error).splitlines()[0]})"]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        return [f"{name}: not a readable shard ({' '.join(str(error).split())})"]
+    problems = []
     if len(shard.tokens) != entry.tokens:
         problems.append(f"{name}: {len(shard.tokens)} tokens, the manifest says {entry.tokens}")
     if shard.batch.num_rows != entry.documents:

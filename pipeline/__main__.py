@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -24,16 +25,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, beam: list[str]) -> int:
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of much that is none of the user's business
     from manifests.recipe import load_recipe
     from manifests.show import summary
-    from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers, quiet_beam
+    from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
 
     recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
     check_options(beam)
     workers = options.workers or default_workers()
-    quiet_beam()
     started = time.monotonic()
     engine = Engine(workers, tuple(beam), options.output / "runs", options.quiet)
     try:

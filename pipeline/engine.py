@@ -6,7 +6,6 @@ wait for it without end. A job of little work runs inside this process, since st
 
 import argparse
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -99,17 +98,11 @@ def ending_with_its_workers() -> Iterator[None]:
         threading.excepthook = before
 
 
-def quiet_beam() -> None:
-    """Keep Beam's warnings, many a job and none for the user of this project, out of the terminal; errors stay."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    logging.getLogger().setLevel(logging.ERROR)
-
-
 def check_options(arguments: Iterable[str]) -> None:
     """Refuse Beam options that Beam would silently ignore. Raises UserError naming the first."""
     options = PipelineOptions(list(arguments))
     with_values = options.get_all_options(drop_default=True, retain_unknown_options=True)
-    known = set(PipelineOptions().get_all_options())
+    known = set(PipelineOptions([]).get_all_options())
     for name in sorted(set(with_values) - known):
         raise UserError(f"Beam has no option --{name}: see `python -m pipeline run --help` for what stands before `--`")
 

@@ -114,16 +114,16 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
 
     return {
         "lighthouse-lens": ("gzip body", lambda u, t: response(u, zipped(t), content_encoding="gzip")),
-        "tide-tables": ("chunked body", lambda u, t: response(u, chunked(t.encode()), transfer_encoding="chunked")),
-        "useful-knots": (
+        "glass-blowing": ("chunked body", lambda u, t: response(u, chunked(t.encode()), transfer_encoding="chunked")),
+        "harvesting-salt": (
             "chunked gzip body",
             lambda u, t: response(u, chunked(zipped(t)), transfer_encoding="chunked", content_encoding="gzip"),
         ),
-        "windmills": ("brotli body", lambda u, t: response(u, brotli.compress(t.encode()), content_encoding="br")),
-        "rain-gauge": ("deflate body", lambda u, t: response(u, zlib.compress(t.encode()), content_encoding="deflate")),
+        "making-paper": ("brotli body", lambda u, t: response(u, brotli.compress(t.encode()), content_encoding="br")),
+        "map-projections": ("deflate body", lambda u, t: response(u, zlib.compress(t.encode()), content_encoding="deflate")),
         "postage-stamps": ("gzip promised, plain body", lambda u, t: response(u, t, content_encoding="gzip")),
         "old-typewriter": ("chunks promised, plain body", lambda u, t: response(u, t, transfer_encoding="chunked")),
-        "the-pencil": (
+        "pendulum-clocks": (
             "latin-1 in the header",
             lambda u, t: response(u, undeclared(t).encode("latin-1"), "text/html; charset=ISO-8859-1"),
         ),

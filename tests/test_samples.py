@@ -164,3 +164,11 @@ def test_books(sample):
     assert first != second and len(first & second) > 0.85 * len(first)
     assert (folder / "not-found.txt").read_text("utf-8").startswith("<!DOCTYPE html>")
     assert gzip.decompress((folder / "a-page-a-day.txt.gz").read_bytes()).decode().startswith("A PAGE A DAY")
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["gzip body", "chunked body", "chunked gzip body", "brotli body", "deflate body", "latin-1 in the header"],
+)
+def test_every_wrapping_of_a_page_is_in_the_sample(sample: Path, what: str) -> None:
+    assert [row for row in planted(sample, "web/pages.warc.gz") if row["what"] == what and row["expect"] == "kept"]

@@ -9,7 +9,7 @@ from manifests.document import Document, Locator
 from manifests.reasons import Reason
 from manifests.recipe import Source
 
-Stored = bytes | memoryview | mmap
+Stored = bytes | mmap
 """The stored bytes of a split."""
 
 

@@ -1,0 +1,153 @@
+"""The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the reference implementation (the C4 builder
+of TensorFlow Datasets).
+
+The reference counts sentences with NLTK's punkt model. Here a sentence ends at . ? or !, with closing quotes or
+brackets, before white space and a capital, a digit or an opening mark, or at the end of a line, unless what ends there
+is an initial or one of a few abbreviations: linear, and without a model.
+"""
+
+import re
+from dataclasses import dataclass
+
+from manifests.reasons import Reason
+
+TERMINAL_MARKS = (".", "?", "!", '"')
+ELLIPSIS = "..."
+POLICY = (
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+)
+CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
+ABBREVIATIONS = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "rev",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "etc",
+        "e.g",
+        "i.e",
+        "cf",
+        "al",
+        "fig",
+        "no",
+        "vol",
+        "pp",
+        "ed",
+        "approx",
+        "dept",
+        "est",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+    ]
+)
+_END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class C4Rules:
+    """Thresholds, with the reference's values. `bad_words`: casefolded; empty = no such rule."""
+
+    min_words_per_line: int = 5
+    min_sentences: int = 3
+    max_page_characters: int = 190_000
+    max_word_characters: int = 1_000
+    bad_words: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Lines touched, and the characters taken out with them (a dropped line takes one newline along)."""
+
+    lines: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A page after the rules: its text, or the reason why it is dropped whole; and what was taken out of kept text."""
+
+    text: str
+    reason: Reason | None
+    removed: dict[Reason, Removed]
+
+
+def clean(text: str, rules: C4Rules) -> Cleaned:
+    """Apply the rules to a page. For kept pages: characters in = characters out + characters removed."""
+    if len(text) > rules.max_page_characters:
+        return _dropped(Reason.C4_PAGE_TOO_LONG)
+    kept: list[str] = []
+    removed: dict[Reason, list[int]] = {}
+    for line in text.split("\n"):
+        verdict = _line(line, rules)
+        if isinstance(verdict, str):
+            kept.append(verdict)
+            if len(verdict) != len(line):
+                _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
+        elif verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
+            return _dropped(verdict)
+        else:
+            _count(removed, verdict, len(line) + 1)
+    if sum(map(sentences, kept)) < max(rules.min_sentences, 1):
+        return _dropped(Reason.C4_TOO_FEW_SENTENCES)
+    page = "\n".join(kept)
+    if rules.bad_words and not rules.bad_words.isdisjoint(_WORD.findall(page.casefold())):
+        return _dropped(Reason.C4_BAD_WORD)
+    return Cleaned(page, None, {reason: Removed(*counts) for reason, counts in removed.items()})
+
+
+def sentences(line: str) -> int:
+    """How many sentences a line holds: the ends that are no abbreviation's, and at least one where there is text."""
+    ends = 0
+    for end in _END.finditer(line):
+        before = line[max(0, end.start() - 12) : end.start()].rpartition(" ")[2].lstrip("(\"'").casefold()
+        at_the_end = not line[end.end() :].strip()
+        if at_the_end or not (before in ABBREVIATIONS or (len(before) == 1 and before.isalpha())):
+            ends += 1
+    return max(ends, 1) if line.strip() else 0
+
+
+def _line(line: str, rules: C4Rules) -> str | Reason:
+    """A line as it stays, or why it goes; a page's reason takes the page along."""
+    stripped = line.strip()
+    if not stripped:
+        return Reason.C4_TOO_FEW_WORDS
+    words = stripped.split()
+    if max(map(len, words)) > rules.max_word_characters:
+        return Reason.C4_LONG_WORD
+    stripped = CITATION.sub("", stripped).strip()
+    if not stripped.endswith(TERMINAL_MARKS) or stripped.endswith(ELLIPSIS):
+        return Reason.C4_NO_TERMINAL_MARK
+    if len(stripped.split()) < rules.min_words_per_line:
+        return Reason.C4_TOO_FEW_WORDS
+    folded = stripped.lower()
+    if "lorem ipsum" in folded:
+        return Reason.C4_LOREM_IPSUM
+    if "javascript" in folded:
+        return Reason.C4_JAVASCRIPT
+    if "{" in stripped:
+        return Reason.C4_CURLY_BRACKET
+    return Reason.C4_POLICY if any(phrase in folded for phrase in POLICY) else stripped
+
+
+def _dropped(reason: Reason) -> Cleaned:
+    return Cleaned("", reason, {})
+
+
+def _count(removed: dict[Reason, list[int]], reason: Reason, characters: int) -> None:
+    counts = removed.setdefault(reason, [0, 0])
+    counts[0] += 1
+    counts[1] += characters

@@ -1,0 +1,52 @@
+"""A small corpus built from the bundled sample, for tests of the whole way."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from manifests.files import relative_files
+from manifests.manifest import Manifest
+from manifests.recipe import Recipe, load_recipe
+from pipeline.engine import Engine
+from pipeline.run import run
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT / "../shared/data"
+
+
+def make_sample(out: Path) -> Path:
+    """Write the small form of the bundled sample."""
+    sys.path.insert(0, str(ROOT / "samples"))
+    try:
+        from make import make
+    finally:
+        sys.path.pop(0)
+    make(out, small=True)
+    return out
+
+
+def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
+    """The demo's recipe over a sample, with a vocabulary that a small sample can train."""
+    recipe = load_recipe(ROOT / "recipes/demo.yaml")
+    web = [str(path) for path in sorted((sample / "web").iterdir(), reverse=reverse)]
+    recipe = recipe.with_inputs({"common_crawl": web, "books": [str(sample / "books/**")]})
+    page_rules = recipe.sources["common_crawl"].c4
+    assert page_rules is not None
+    rules = page_rules.model_copy(update={"bad_words": str(ROOT / "samples/bad-words.txt")})
+    sources = {**recipe.sources, "common_crawl": recipe.sources["common_crawl"].model_copy(update={"c4": rules})}
+    tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 512})
+    shards = recipe.shards.model_copy(update={"tokens": 30_000})
+    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer, "shards": shards})
+
+
+def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_dropped: int = 0) -> Manifest:
+    """Build a corpus and give its manifest."""
+    done = run(recipe, corpus, Engine(workers, arguments, corpus / "runs", quiet=True), keep_dropped)
+    assert done.manifest is not None
+    return done.manifest
+
+
+def digests(corpus: Path) -> dict[str, str]:
+    """SHA-256 of every file of a corpus but those that say when and where it ran."""
+    names = [name for name in relative_files(corpus) if not name.startswith("runs/") and name != "recipe.yaml"]
+    return {name: hashlib.sha256((corpus / name).read_bytes()).hexdigest() for name in names}
