@@ -93,14 +93,14 @@ def clean(text: str, rules: C4Rules) -> Cleaned:
     removed: dict[Reason, list[int]] = {}
     for line in text.split("\n"):
         verdict = _line(line, rules)
-        if isinstance(verdict, str):
-            kept.append(verdict)
-            if len(verdict) != len(line):
-                _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
-        elif verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
-            return _dropped(verdict)
-        else:
+        if isinstance(verdict, Reason):  # asked first: a reason is a string, too
+            if verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
+                return _dropped(verdict)
             _count(removed, verdict, len(line) + 1)
+            continue
+        kept.append(verdict)
+        if len(verdict) != len(line):
+            _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
     if sum(map(sentences, kept)) < max(rules.min_sentences, 1):
         return _dropped(Reason.C4_TOO_FEW_SENTENCES)
     page = "\n".join(kept)

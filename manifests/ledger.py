@@ -70,6 +70,8 @@ class Tally:
             accounted = sum(units[unit] for units in left)
             if accounted != entered:
                 problems.append(f"{entered} {unit} in, {accounted} accounted for")
+        negative = any(count < 0 for units in [self.entered, *left] for count in units.values())
+        problems += ["a count below zero"] if negative else []
         known = {reason.value for reason in Reason}
         problems += [f"{name!r} is no known reason" for name in sorted({*self.dropped, *self.removed} - known)]
         return problems

@@ -120,7 +120,10 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
             lambda u, t: response(u, chunked(zipped(t)), transfer_encoding="chunked", content_encoding="gzip"),
         ),
         "making-paper": ("brotli body", lambda u, t: response(u, brotli.compress(t.encode()), content_encoding="br")),
-        "map-projections": ("deflate body", lambda u, t: response(u, zlib.compress(t.encode()), content_encoding="deflate")),
+        "map-projections": (
+            "deflate body",
+            lambda u, t: response(u, zlib.compress(t.encode()), content_encoding="deflate"),
+        ),
         "postage-stamps": ("gzip promised, plain body", lambda u, t: response(u, t, content_encoding="gzip")),
         "old-typewriter": ("chunks promised, plain body", lambda u, t: response(u, t, transfer_encoding="chunked")),
         "pendulum-clocks": (
