@@ -1,0 +1,196 @@
+"""The order of the data: which window of which shard is sample i, as a pure function of the plan.
+
+Nothing is stored and nothing is drawn: sources are interleaved by a low-discrepancy rule with exact quotas, and inside
+(source, epoch) a Feistel permutation gives a global shuffle without an index. Rank r of W takes samples
+`step * G + r :: W`, so a run can go on with another number of ranks and see the same global batches.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import UserError
+from manifests.manifest import Manifest
+
+Integers = npt.NDArray[np.int64]
+FEISTEL_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """One source of the mixture. `shards`: (path below shards/, windows) in the manifest's order."""
+
+    name: str
+    weight: float
+    max_epochs: float
+    shards: tuple[tuple[str, int], ...]
+
+    @property
+    def windows(self) -> int:
+        """Windows in one epoch."""
+        return sum(count for _, count in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the order depends on. `global_batch` in sequences; `steps` is the whole run."""
+
+    manifest_sha: str
+    seed: int
+    sequence_length: int
+    global_batch: int
+    steps: int
+    sources: tuple[SourcePlan, ...]
+
+    @property
+    def samples(self) -> int:
+        """Sequences in the whole run."""
+        return self.steps * self.global_batch
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Where samples lie, one value each: index into `plan.sources`, epoch, index into that source's shards, and the
+    window in the shard: tokens `window * L` to `window * L + L` inclusive."""
+
+    source: Integers
+    epoch: Integers
+    shard: Integers
+    window: Integers
+
+
+def windows_of(tokens: int, sequence_length: int) -> int:
+    """Windows of a shard: L inputs and, one further on, L targets."""
+    return max(0, (tokens - 1) // sequence_length)
+
+
+def plan_for(manifest: Manifest, seed: int, sequence_length: int, global_batch: int, steps: int) -> Plan:
+    """The plan of a run over a corpus. Raises UserError when the corpus is too small for it."""
+    sources = tuple(
+        SourcePlan(
+            name,
+            source.weight,
+            source.max_epochs,
+            tuple((shard.path, windows_of(shard.tokens, sequence_length)) for shard in source.train),
+        )
+        for name, source in sorted(manifest.sources.items())
+    )
+    present = tuple(source for source in sources if source.windows)
+    if not present:
+        raise UserError(f"no shard holds a window of {sequence_length} tokens: give a shorter --sequence-length")
+    plan = Plan(manifest.manifest_sha, seed, sequence_length, global_batch, steps, present)
+    quotas(plan)
+    return plan
+
+
+def quotas(plan: Plan) -> Integers:
+    """How many samples each source gives, by its weight, at most `max_epochs` of its windows; what a cap leaves over is
+    shared out among the others. Whole numbers by largest remainder; they sum to `plan.samples`. Raises UserError when
+    all caps bind."""
+    weights = np.array([source.weight for source in plan.sources], np.float64)
+    caps = np.array([int(source.max_epochs * source.windows) for source in plan.sources], np.int64)
+    if caps.sum() < plan.samples:
+        possible = int(caps.sum()) // plan.global_batch
+        raise UserError(
+            f"the corpus gives at most {possible} steps within its epoch caps, {plan.steps} were asked for: "
+            f"lower --steps to {possible}, or raise max_epochs in the recipe"
+        )
+    capped = np.zeros(len(caps), bool)
+    while True:
+        free = plan.samples - caps[capped].sum()
+        ideal = np.where(capped, caps, 0).astype(np.float64)
+        if not capped.all():
+            ideal[~capped] = free * weights[~capped] / weights[~capped].sum()
+        over = ~capped & (ideal > caps)
+        if not over.any():
+            break
+        capped |= over
+    whole = np.floor(ideal).astype(np.int64)
+    missing = int(plan.samples - whole.sum())
+    room = whole < caps
+    order = np.lexsort([np.arange(len(caps)), -(ideal - whole), ~room])
+    whole[order[:missing]] += 1
+    return whole
+
+
+def samples(plan: Plan, start: int, stop: int) -> Samples:
+    """Samples `start` to `stop` of the run. Cost: the length of the range, wherever it lies."""
+    source, ordinal = _interleave(quotas(plan), start, stop)
+    epoch, shard, window = (np.empty(len(source), np.int64) for _ in range(3))
+    for number, entry in enumerate(plan.sources):
+        mine = source == number
+        if not mine.any():
+            continue
+        epoch[mine], inside = np.divmod(ordinal[mine], entry.windows)
+        permuted = np.empty_like(inside)
+        for turn in np.unique(epoch[mine]):
+            now = epoch[mine] == turn
+            permuted[now] = permute(inside[now], entry.windows, _key(plan.seed, entry.name, int(turn)))
+        ends = np.cumsum([count for _, count in entry.shards])
+        shard[mine] = np.searchsorted(ends, permuted, side="right")
+        window[mine] = permuted - np.concatenate([[0], ends[:-1]])[shard[mine]]
+    return Samples(source, epoch, shard, window)
+
+
+def _interleave(counts: Integers, start: int, stop: int) -> tuple[Integers, Integers]:
+    """Which source each of the samples is from, and its number within that source.
+
+    The k-th of q samples of a source stands at (2k + 1) / 2q of the run; all are sorted by that place, then by source.
+    So after any i samples every source has its share of i to within the number of sources.
+    """
+    whole = int(counts.sum())
+    slack = len(counts) + 1
+    low, high = (start - slack) / whole, (stop + slack) / whole
+    places, owners, ordinals, before = [], [], [], 0
+    for number, count in enumerate(counts.tolist()):
+        if count == 0:
+            continue
+        first = max(0, int(low * count) - 2)
+        ordinal = np.arange(first, min(count, int(high * count) + 3), dtype=np.int64)
+        place = (2 * ordinal + 1) / (2 * count)
+        inside = (place >= low) & (place < high)
+        before += first + int((place < low).sum())
+        places.append(place[inside])
+        ordinals.append(ordinal[inside])
+        owners.append(np.full(int(inside.sum()), number, np.int64))
+    place, owner, ordinal = np.concatenate(places), np.concatenate(owners), np.concatenate(ordinals)
+    order = np.lexsort([ordinal, owner, place])[start - before : stop - before]
+    return owner[order], ordinal[order]
+
+
+def permute(values: Integers, size: int, key: int) -> Integers:
+    """A keyed permutation of 0 to size - 1: a Feistel network over the next even power of two, walked until the value
+    is back in range (Black and Rogaway 2002, cycle walking)."""
+    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+    mask = np.uint64((1 << half) - 1)
+    result = values.astype(np.uint64)
+    walking = np.ones(len(result), bool)
+    while walking.any():
+        left, right = result[walking] >> np.uint64(half), result[walking] & mask
+        for turn in range(FEISTEL_ROUNDS):
+            left, right = right, left ^ (_mix(right ^ np.uint64(_round_key(key, turn))) & mask)
+        result[walking] = (left << np.uint64(half)) | right
+        walking = result >= np.uint64(size)
+    return result.astype(np.int64)
+
+
+def _key(seed: int, source: str, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{source}\0{epoch}".encode()).digest()[:8], "big")
+
+
+def _round_key(key: int, turn: int) -> int:
+    return (key + turn * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The 64-bit finalizer of MurmurHash3 (Appleby, public domain)."""
+    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return values ^ (values >> np.uint64(33))
