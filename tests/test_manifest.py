@@ -75,9 +75,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tally.keep(records=60, characters=600, **({"tokens": whole} if stage == "tokenize" else {}))
         ledger[stage] = {"books": tally.as_dict()}
     write_atomic(corpus / "ledger.json", canonical_json(ledger))
-    source = SourceEntry(
-        weight=1.0, max_epochs=4.0, documents=60, unique_tokens=whole, train=entries, validation=[]
-    )
+    source = SourceEntry(weight=1.0, max_epochs=4.0, documents=60, unique_tokens=whole, train=entries, validation=[])
     write_manifest(
         corpus,
         Manifest(

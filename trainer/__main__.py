@@ -33,7 +33,7 @@ def _train(options: argparse.Namespace) -> int:
     habits = Habits(
         options.micro_batch, options.checkpoint_every, options.validate_every, options.keep, options.stop_after
     )
-    ranks = parallel.start(options.device)
+    ranks = parallel.start(options.device, options.threads)
     try:
         said = train(options.corpus, options.output, manifest, plan, training, habits, ranks)
     finally:
@@ -51,9 +51,8 @@ def _trace(options: argparse.Namespace) -> int:
         print(json.dumps(samples, indent=2, ensure_ascii=False))
         return 0
     for sample in samples:
-        print(
-            f"sample {sample['sample']}  {sample['source']}  epoch {sample['epoch']}  {sample['shard']} {sample['token']}"
-        )
+        place = f"{sample['shard']} from token {sample['token']}"
+        print(f"sample {sample['sample']}  {sample['source']}  epoch {sample['epoch']}  {place}")
         for document in sample["documents"]:
             print(f"    {document['document']}  {document['url'] or document['file']}")
     return 0
@@ -79,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--keep", type=_count, default=2, help="checkpoints that stay")
     train.add_argument("--verify", choices=("auto", "full", "fast"), default="auto", help="of shards, at the start")
     train.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    train.add_argument(
+        "--threads", type=_count, default=1, help="of each rank on a CPU; losses depend on it (default: 1)"
+    )
     trace = commands.add_parser("trace", help="the documents of one step's batch")
     trace.add_argument("run", type=Path)
     trace.add_argument("--step", type=_count, required=True, help="as metrics.csv counts them, from 1")

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.model import Llama
+from trainer.optimizer import CLIP
 from trainer.presets import Preset
 
 INIT_DEVIATION = 0.02
@@ -37,8 +38,9 @@ class Ranks:
         return self.rank == 0
 
 
-def start(device: str) -> Ranks:
-    """Join the other ranks, as torchrun's environment names them; alone without one. `device`: auto, cpu or cuda."""
+def start(device: str, threads: int) -> Ranks:
+    """Join the other ranks, as torchrun's environment names them; alone without one. `device`: auto, cpu or cuda.
+    `threads`: of each rank on a CPU; another number gives sums of another order, and so other last digits."""
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -46,9 +48,9 @@ def start(device: str) -> Ranks:
     if "RANK" in os.environ:
         dist.init_process_group(backend)
     else:
-        dist.init_process_group(backend, rank=0, world_size=1, store=torch.distributed.distributed_c10d.HashStore())
+        dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
     if kind == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(threads)
     world = dist.get_world_size()
     return Ranks(dist.get_rank(), world, torch.device(kind), init_device_mesh(kind, (world,)))
 
@@ -85,6 +87,19 @@ def initialise(model: Llama, seed: int) -> None:
             parameter.copy_(distribute_tensor(whole.to(parameter.device), parameter.device_mesh, parameter.placements))
         else:
             parameter.copy_(whole)
+
+
+@torch.no_grad()
+def clip_gradients(model: nn.Module) -> float:
+    """Scale all gradients so that their norm is at most `CLIP`, and give the norm before. It is summed in float64, so
+    that it does not depend on how the parameters are spread over the ranks."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    parts = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+    squares = [torch.linalg.vector_norm(part, dtype=torch.float64) ** 2 for part in parts]
+    norm = float(summed(torch.stack(squares).sum()).sqrt())
+    if norm > CLIP:
+        torch._foreach_mul_(parts, CLIP / norm)
+    return norm
 
 
 def summed(values: Tensor) -> Tensor:

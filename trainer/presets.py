@@ -29,7 +29,7 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset(128, 4, 4, 3e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
+    "demo": Preset(128, 4, 4, 2e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
     "125m": Preset(768, 12, 12, 6e-4, batch_tokens=524_288),
     "350m": Preset(1024, 16, 24, 4e-4, batch_tokens=524_288),
     "1b3": Preset(2048, 16, 24, 3e-4, batch_tokens=1_048_576),

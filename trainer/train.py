@@ -18,9 +18,9 @@ from trainer import checkpoint
 from trainer.data import Corpus, batch_sha, check_shards, validation_windows
 from trainer.metrics import Metrics
 from trainer.model import Llama, parameter_count
-from trainer.optimizer import CLIP, build_optimizer, learning_rate
+from trainer.optimizer import build_optimizer, learning_rate
 from trainer.order import Plan, plan_for
-from trainer.parallel import Ranks, build, gathered, summed
+from trainer.parallel import Ranks, build, clip_gradients, gathered, summed
 from trainer.presets import preset
 
 VALIDATION_WINDOWS = 64
@@ -116,25 +116,26 @@ def _step(
     plan = data.plan
     tokens = plan.global_batch * plan.sequence_length
     losses, counts = torch.zeros(len(plan.sources)), torch.zeros(len(plan.sources))
-    starts = range(0, len(batch.inputs), micro)
-    for start in starts:
-        part = slice(start, start + micro)
-        model.set_requires_gradient_sync(start == starts[-1])
+    # Every so many-th sequence, not neighbours: so micro-batches hold the same sequences on any number of ranks, and
+    # gradients differ by the order of a few additions at most.
+    groups = -(-len(batch.inputs) // micro)
+    for group in range(groups):
+        part = slice(group, None, groups)
+        model.set_requires_gradient_sync(group == groups - 1)
         logits = model(batch.inputs[part].to(ranks.device))
         each = token_losses(logits, batch.targets[part].to(ranks.device))
         # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
         (each.sum() * (ranks.world / tokens)).backward()
         losses.index_add_(0, batch.sources[part], each.detach().sum(dim=1).cpu())
         counts.index_add_(0, batch.sources[part], torch.full((len(each),), float(plan.sequence_length)))
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    norm = clip_gradients(model)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     both = summed(torch.stack([losses, counts]))
     sha = batch_sha(gathered(batch.digests, ranks.world).tolist())
-    return both[0], both[1], sha, float(norm)
+    return both[0], both[1], sha, norm
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
