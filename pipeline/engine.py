@@ -8,11 +8,12 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -62,6 +63,21 @@ class Engine:
         if self.runner == LOCAL:
             given += [f"--runner={LOCAL}"]
         return beam.Pipeline(options=PipelineOptions(given))
+
+
+@contextlib.contextmanager
+def workers_apart(log: Path) -> Iterator[TextIO]:
+    """Send what worker processes write to their standard error, many lines a job, to a file; gives the terminal that
+    this process goes on writing to."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal, log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            terminal.flush()
+            os.dup2(terminal.fileno(), 2)
 
 
 class WorkerDiedError(Exception):

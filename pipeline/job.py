@@ -22,7 +22,7 @@ import apache_beam as beam
 from manifests.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_file, sha256_json, write_atomic
 from manifests.ledger import Tally, tally_from
-from pipeline.engine import Engine, WorkerDiedError, ending_with_its_workers
+from pipeline.engine import Engine, WorkerDiedError, ending_with_its_workers, workers_apart
 from pipeline.progress import Progress
 
 RECEIPTS = "receipts"
@@ -30,6 +30,8 @@ MISTAKE = "mistake.txt"
 """where a worker leaves a user's mistake for the command line, since engines wrap exceptions each in their own way"""
 
 
+LOG = "workers.log"
+"""where worker processes write what they have to say"""
 BEGUN = ".begun"
 """the ending of a file that lasts as long as its task, so that a death can be blamed on the right one"""
 
@@ -169,7 +171,11 @@ def watched(corpus: Path, tasks: list[Task], waiting: list[Task], engine: Engine
     WorkerDiedError, naming the tasks in flight, when a worker process dies."""
     paths = [receipt_path(corpus, task.stage, task.name) for task in waiting]
     try:
-        with Progress(waiting[0].stage, len(tasks) - len(waiting), paths, engine.quiet), ending_with_its_workers():
+        with (
+            workers_apart(engine.timings / LOG) as terminal,
+            Progress(waiting[0].stage, len(tasks) - len(waiting), paths, terminal, engine.quiet),
+            ending_with_its_workers(),
+        ):
             yield
     except WorkerDiedError as error:
         begun = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]

@@ -4,11 +4,11 @@ In a terminal a live bar with documents a second and the time left; elsewhere a 
 """
 
 import json
-import sys
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -22,10 +22,10 @@ LINE_SECONDS = 15.0
 class Progress:
     """Shows progress while a `with` block runs. `done`: tasks taken over from earlier; `waiting`: receipts to come."""
 
-    def __init__(self, stage: str, done: int, waiting: list[Path], quiet: bool = False) -> None:
+    def __init__(self, stage: str, done: int, waiting: list[Path], terminal: TextIO, quiet: bool) -> None:
         self.stage, self.done, self.waiting = stage, done, set(waiting)
         self.total = done + len(waiting)
-        self.quiet = quiet
+        self.terminal, self.quiet = terminal, quiet
         self.records = 0
         self.started = self.said = time.monotonic()
         self.stop = threading.Event()
@@ -36,9 +36,9 @@ class Progress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(file=terminal),
             transient=True,
-            disable=quiet or not sys.stderr.isatty(),
+            disable=quiet or not terminal.isatty(),
         )
 
     def __enter__(self) -> "Progress":
@@ -56,7 +56,9 @@ class Progress:
         self.bar.stop()
         if not self.quiet and kind is None:
             seconds = time.monotonic() - self.started
-            print(f"{self.stage:10} {self.total} parts, {seconds:.1f} s{self._rate(', ')}", file=sys.stderr, flush=True)
+            print(
+                f"{self.stage:10} {self.total} parts, {seconds:.1f} s{self._rate(', ')}", file=self.terminal, flush=True
+            )
 
     def _watch(self) -> None:
         while not self.stop.wait(POLL_SECONDS):
@@ -65,7 +67,7 @@ class Progress:
             if self.bar.disable and not self.quiet and time.monotonic() - self.said >= LINE_SECONDS:
                 self.said = time.monotonic()
                 parts = f"{self.total - len(self.waiting)}/{self.total} parts"
-                print(f"{self.stage:10} {parts}{self._rate(', ')}{self._left()}", file=sys.stderr, flush=True)
+                print(f"{self.stage:10} {parts}{self._rate(', ')}{self._left()}", file=self.terminal, flush=True)
 
     def _count(self) -> None:
         for path in [path for path in self.waiting if path.exists()]:

@@ -24,7 +24,7 @@ from pipeline.engine import Engine
 from pipeline.exchange import run_exchange
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
-from pipeline.job import MISTAKE, RECEIPTS, Receipt, Task, receipts, remove_temporaries, run_tasks, sweep
+from pipeline.job import LOG, MISTAKE, RECEIPTS, Receipt, Task, receipts, remove_temporaries, run_tasks, sweep
 from pipeline.sources import reader_for
 from pipeline.stages import annotate, extract, manifest, neardup, tokenize, tokenizer
 
@@ -216,6 +216,9 @@ def _fold_timings(corpus: Path, started: str, engine: Engine) -> None:
     }
     if parts:
         write_atomic(corpus / "runs" / f"{started}.json", canonical_json(record))
+    log = engine.timings / LOG
+    if log.exists() and log.stat().st_size:
+        log.replace(corpus / "runs" / f"{started}.log")
     for part in engine.timings.glob("*") if engine.timings.is_dir() else []:
         part.unlink()
     with contextlib.suppress(OSError):

@@ -86,11 +86,8 @@ def test_the_sample_meets_its_own_list_of_what_becomes_of_each_record(corpus: Pa
         else:
             assert url not in clean, row
             if expect.startswith(("c4-", "language")):
-                assert {reason for u, reason in sides["dropped"] if u == url} <= {
-                    expect,
-                    "language",
-                    "language-unsure",
-                }, row
+                reasons = {reason for u, reason in sides["dropped"] if u == url}
+                assert reasons <= {expect, "language", "language-unsure"}, row
     assert checked > 100
     assert {letter["reason"] for letter in letters} <= {reason.value for reason in DEAD_LETTERS}
     assert all(letter["length"] > 0 and letter["file"] for letter in letters)

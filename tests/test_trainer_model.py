@@ -1,5 +1,6 @@
 """The model against plain formulas, the paper's sizes, and initial weights that do not depend on anything but names."""
 
+import itertools
 import math
 
 import pytest
@@ -100,7 +101,7 @@ def test_the_schedule_rises_falls_to_a_tenth_and_is_a_cosine_between() -> None:
     rates = [learning_rate(step, 110, 1.0, 10) for step in range(110)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) and max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     middle = 10 + (109 - 10) // 2
     assert rates[middle] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (middle - 10) / 99)))
 

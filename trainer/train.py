@@ -119,9 +119,9 @@ def _step(
     # Every so many-th sequence, not neighbours: so micro-batches hold the same sequences on any number of ranks, and
     # gradients differ by the order of a few additions at most.
     groups = -(-len(batch.inputs) // micro)
-    for group in range(groups):
-        part = slice(group, None, groups)
-        model.set_requires_gradient_sync(group == groups - 1)
+    for turn in range(groups):
+        part = slice(turn, None, groups)
+        model.set_requires_gradient_sync(turn == groups - 1)
         logits = model(batch.inputs[part].to(ranks.device))
         each = token_losses(logits, batch.targets[part].to(ranks.device))
         # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
