@@ -23,6 +23,17 @@ _NOT_NESTING = frozenset(
     )
 )
 """void elements, and those whose end tag may be left out: many of them side by side are no depth"""
+MAX_ATTRIBUTES = 1_000
+"""attributes of one tag: the parser compares each with all before it, which takes seconds from some 30,000 on"""
+ATTRIBUTES_FROM = 1 << 16
+"""shorter pages have no room for enough attributes to matter"""
+_CROWDED = re.compile(
+    r"<[a-zA-Z][^ \t\n\f\r/>]*+(?:[ \t\n\f\r/]++|=?[^ \t\n\f\r/>=]++"
+    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+)"
+    f"{{{2 * MAX_ATTRIBUTES}}}"
+)
+_DAMAGE = 1_000
+"""a declared encoding stands if it explains all but one character in so many: pages are cut in mid-character"""
 _BLANK_LINES = re.compile(r"\n{3,}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -49,9 +60,11 @@ def main_text(html: str, max_depth: int = 2_000) -> str:
     refuses, or that nests deeper than `max_depth` elements: the parser takes quadratic time on deep nesting."""
     if _deeper(html, max_depth):
         raise ExtractionError(Reason.TOO_LARGE, f"over {max_depth} nested elements")
+    if len(html) > ATTRIBUTES_FROM and _CROWDED.search(html):
+        raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
         text = extract_plain_text(html, main_content=True, alt_texts=False, list_bullets=False)
-    except (ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ExtractionError(Reason.EXTRACTION_FAILED, type(error).__name__) from error
     lines = "\n".join(line.rstrip() for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", lines).strip("\n")
@@ -62,10 +75,9 @@ def _decode(body: bytes, content_type: str | None) -> str:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
     for label in _declared(body, content_type):
-        try:
-            return body.decode(label)
-        except (UnicodeDecodeError, LookupError):
-            continue  # the declaration lies: the next one, then detection
+        text = body.decode(label, "replace")
+        if text.count("\ufffd") * _DAMAGE <= len(text) + _DAMAGE:
+            return text
     found = detect_encoding(body, from_html_meta=False) or "utf-8"
     try:
         return bytes_to_str(body, found, errors="replace")
@@ -75,14 +87,13 @@ def _decode(body: bytes, content_type: str | None) -> str:
 
 def _declared(body: bytes, content_type: str | None) -> list[str]:
     """The encodings that header and page declare, as the web maps their labels (latin1 is windows-1252)."""
-    labels = [found[1] for found in [_CHARSET.search(content_type or "")] if found]
-    labels += [found[1].decode("ascii") for found in [_META.search(body[:META_BYTES])] if found]
-    mapped = []
-    for label in labels:
-        name = map_encoding_to_html5(label, fallback_utf8=False)
-        if name and not name.lower().startswith("utf-16"):  # a page that could be read this far is not UTF-16
-            mapped.append(name)
-    return mapped
+    header = _CHARSET.search(content_type or "")
+    meta = _META.search(body[:META_BYTES])
+    named = map_encoding_to_html5(header[1], fallback_utf8=False) if header else None
+    inside = map_encoding_to_html5(meta[1].decode("ascii"), fallback_utf8=False) if meta else None
+    if inside and inside.lower().startswith("utf-16"):
+        inside = "utf-8"  # a page that could be read this far is not UTF-16 (WHATWG HTML, section 13.2.3.2)
+    return [name for name in (named, inside) if name]
 
 
 def _deeper(html: str, limit: int) -> bool:
@@ -90,10 +101,15 @@ def _deeper(html: str, limit: int) -> bool:
     if html.count("<") <= limit:
         return False
     depth = 0
+    opened: dict[str, int] = {}
     for closing, name in _TAG.findall(html):
+        name = name.lower()
         if closing:
-            depth = max(0, depth - 1)
-        elif name.lower() not in _NOT_NESTING:
+            if opened.get(name):  # an end tag of nothing that is open ends nothing
+                opened[name] -= 1
+                depth -= 1
+        elif name not in _NOT_NESTING:
+            opened[name] = opened.get(name, 0) + 1
             depth += 1
             if depth > limit:
                 return True

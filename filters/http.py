@@ -1,11 +1,13 @@
-"""HTTP responses as crawlers store them (RFC 9110, RFC 9112): the body out of its transfer and content encodings.
+"""HTTP responses as crawlers store them: status, header fields, and the body without its transfer and content codings
+(RFC 9110, RFC 9112).
 
-Crawlers keep headers that no longer describe the stored body; where a body is plainly not encoded as its header says,
-it is taken as it is, as browsers do. A body that begins as stated and breaks half-way is damage.
+Crawlers often keep the header of a body that they stored decoded. So a coding that a body does not bear is passed over,
+as browsers do, when the body reads as text.
 """
 
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import brotli
@@ -13,152 +15,194 @@ import brotli
 from filters.headers import Headers, parse_headers
 from manifests.reasons import Reason
 
-MAX_ENCODINGS = 4
-STATUS_LINE = re.compile(r"HTTP/\d(?:\.\d)?\s+(\d{3})\b")
-GZIP_MAGIC = b"\x1f\x8b"
-INFLATE_BYTES = 1 << 20
-CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
-_MARKUP = re.compile(rb"\s*(?:<!--.{0,4096}?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.I | re.S)
-HTML_TYPES = ("text/html", "application/xhtml+xml")
+MAX_CODINGS = 4
+"""content codings undone, one inside the other; more are taken for an attack"""
+PIECE = 1 << 20
+"""decoded bytes taken from a decompressor at a time"""
+CHUNK_LINE = 1 << 10
+"""bytes of a chunk's size line, extensions included"""
 
-
-class HttpError(Exception):
-    """A response that cannot be read: `reason` as the catalogue names it, `detail` what exactly."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{3})(?![0-9])")
+_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_HTML_TYPES = ("text/html", "application/xhtml+xml")
+_COMMENT = re.compile(rb"\s*+<!--.*?-->", re.DOTALL)
+_HTML_START = re.compile(
+    rb"\s*+(?:<\?xml[^>]*+>\s*+)?"
+    rb"<(?:!doctype html|html|head|body|title|meta|link|script|style|iframe|table|div|font|h1|p|a|br|b)[\s/>]",
+    re.IGNORECASE,
+)
+"""after the HTML patterns of WHATWG MIME Sniffing (section 7.1), with meta, link and an XML declaration"""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response with its body decoded."""
+    """An HTTP response. `body`: its bytes without transfer and content codings."""
 
     status: int
     headers: Headers
     body: bytes
 
 
+class HttpError(Exception):
+    """A response that cannot be read. `reason`: CORRUPT_HTTP, CORRUPT_BODY, TOO_LARGE or UNSUPPORTED_FORMAT."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class _NotSoCodedError(Exception):
+    """The body's first bytes are not of the coding that the header names."""
+
+
 def parse_response(block: bytes, max_body_bytes: int) -> Response:
-    """Read a stored response. Raises HttpError: CORRUPT_HTTP without a status line, CORRUPT_BODY for an encoding that
-    breaks half-way, TOO_LARGE for a body over the limit, UNSUPPORTED_FORMAT for an encoding not known here."""
-    end = _head_end(block)
-    headers = parse_headers(block[:end])
-    status = STATUS_LINE.match(headers.first)
+    """The response in a WARC record's block. Raises HttpError, with TOO_LARGE for a body that decodes to more than
+    `max_body_bytes`; memory stays of that order whatever the body claims to be."""
+    status = _STATUS_LINE.match(block)
     if status is None:
         raise HttpError(Reason.CORRUPT_HTTP, "no status line")
-    body = block[end:]
-    if "chunked" in ",".join(headers.all("Transfer-Encoding")).lower():
-        body = dechunk(body)
-    codings = [coding.strip().lower() for coding in ",".join(headers.all("Content-Encoding")).split(",")]
-    codings = [coding for coding in codings if coding not in ("", "identity", "none", "utf-8", "chunked")]
-    if len(codings) > MAX_ENCODINGS:
-        raise HttpError(Reason.CORRUPT_HTTP, f"{len(codings)} content encodings")
-    for coding in reversed(codings):
-        body = _decode(body, coding, max_body_bytes)
+    blank = _BLANK_LINE.search(block)
+    head, start = (block[: blank.start()], blank.end()) if blank else (block, len(block))
+    headers = parse_headers(head)
+    body = block[start:]
+    transfer, content = _codings(headers, "Transfer-Encoding"), _codings(headers, "Content-Encoding")
+    if "chunked" in transfer:
+        body = _dechunked(body)
+    codings = [name for name in content + transfer if name not in ("chunked", "identity")]
+    if len(codings) > MAX_CODINGS:
+        raise HttpError(Reason.UNSUPPORTED_FORMAT, f"{len(codings)} content codings")
+    for name in reversed(codings):
+        body = _decoded(body, name, max_body_bytes)
     if len(body) > max_body_bytes:
-        raise HttpError(Reason.TOO_LARGE, f"over {max_body_bytes} bytes of body")
-    return Response(int(status[1]), headers, body)
+        raise HttpError(Reason.TOO_LARGE, f"a body of {len(body)} bytes")
+    return Response(int(status.group(1)), headers, body)
 
 
 def is_html(response: Response) -> bool:
-    """Whether the body is HTML: by its content type, or where there is none by how it begins."""
-    kind = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-    if kind:
-        return kind in HTML_TYPES
-    return _MARKUP.match(response.body[:8192].lstrip(b"\xef\xbb\xbf")) is not None
-
-
-def dechunk(body: bytes) -> bytes:
-    """A body out of its chunks (RFC 9112, section 7.1). A body that is not chunked is given as it is; one that ends
-    early or breaks is given as far as its chunks go."""
-    parts: list[bytes] = []
+    """Whether the header says HTML or XHTML or, if it says nothing, whether the body begins like HTML."""
+    content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if content_type:
+        return content_type in _HTML_TYPES
+    start = response.body[:4096]
+    for mark, encoding in zip(_BYTE_ORDER_MARKS, ("utf-8", "utf-16-le", "utf-16-be"), strict=True):
+        if start.startswith(mark):
+            start = start.removeprefix(mark).decode(encoding, "replace").encode()
+            break
     position = 0
-    while True:
-        size = CHUNK_SIZE.match(body, position)
-        if size is None:
-            return b"".join(parts) if parts else body
-        length = int(size[1], 16)
-        if length == 0:
-            return b"".join(parts)
-        parts.append(body[size.end() : size.end() + length])
-        position = size.end() + length
-        if position >= len(body):
-            return b"".join(parts)
-        position += 2 if body[position : position + 2] == b"\r\n" else body[position : position + 1] == b"\n"
+    while comment := _COMMENT.match(start, position):
+        position = comment.end()
+    return _HTML_START.match(start, position) is not None
 
 
-def _decode(body: bytes, coding: str, limit: int) -> bytes:
+def _codings(headers: Headers, name: str) -> list[str]:
+    values = ",".join(headers.all(name)).lower().split(",")
+    return [value.strip() for value in values if value.strip()]
+
+
+def _dechunked(body: bytes) -> bytes:
+    """RFC 9112, section 7.1, trailers dropped. A body whose first chunk does not parse is taken as not chunked; one
+    that ends within a chunk gives what is there. Raises HttpError for a later chunk that does not parse."""
+    chunks: list[bytes] = []
+    position = 0
+    while position < len(body):
+        line = _CHUNK_SIZE.match(body, position, position + CHUNK_LINE)
+        start, size = (line.end(), int(line.group(1), 16)) if line else (0, 0)
+        stop = start + size
+        follows = body[stop : stop + 2]
+        if line is None or not (size == 0 or b"\r\n".startswith(follows) or follows.startswith(b"\n")):
+            if not chunks:
+                return body
+            if line is None and b"\n" not in body[position : position + CHUNK_LINE] and len(body) - position < 18:
+                break
+            raise HttpError(Reason.CORRUPT_BODY, "a chunk that does not parse")
+        if size == 0:
+            break
+        chunks.append(body[start:stop])
+        position = stop + (1 if follows.startswith(b"\n") else 2)
+    return b"".join(chunks)
+
+
+def _decoded(body: bytes, name: str, limit: int) -> bytes:
+    """The body without one content coding, or as it is if it does not bear that coding and reads as text."""
+    decode = _DECODERS.get(name.removeprefix("x-"))
     if not body:
         return body
-    if coding in ("gzip", "x-gzip"):
-        return _inflate(body, 31, limit) if body.startswith(GZIP_MAGIC) else body
-    if coding == "deflate":
-        if _is_zlib(body):
-            return _inflate(body, 15, limit)
-        return body if body.lstrip()[:1] in (b"<", b"{") else _inflate(body, -15, limit)
-    if coding == "br":
-        return _unbrotli(body, limit)
-    if _MARKUP.match(body[:8192]):
-        return body
-    raise HttpError(Reason.UNSUPPORTED_FORMAT, f"content encoding {coding[:40]!r}")
+    if decode is None:
+        if _reads_as_text(body):
+            return body
+        raise HttpError(Reason.UNSUPPORTED_FORMAT, f"content coding {name[:40]!r}")
+    try:
+        return decode(body, limit)
+    except _NotSoCodedError:
+        if _reads_as_text(body):
+            return body
+        raise HttpError(Reason.CORRUPT_BODY, f"not {name}") from None
 
 
-def _is_zlib(body: bytes) -> bool:
-    """RFC 1950, section 2.2: method 8, and a header checksum that is a multiple of 31."""
-    return len(body) >= 2 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
+def _reads_as_text(body: bytes) -> bool:
+    start = body[:1024]
+    return start.startswith(_BYTE_ORDER_MARKS) or len(start.translate(None, _CONTROLS)) == len(start)
 
 
-def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
+def _gzip(body: bytes, limit: int) -> bytes:
+    """One or more members; what follows them is dropped, as browsers do."""
+    if not body.startswith(b"\x1f\x8b"):
+        raise _NotSoCodedError
     parts: list[bytes] = []
-    size, rest = 0, body
-    while rest:
-        inflate = zlib.decompressobj(wbits)
-        while True:
-            try:
-                piece = inflate.decompress(rest, INFLATE_BYTES)
-            except zlib.error as error:
-                raise HttpError(Reason.CORRUPT_BODY, str(error)) from error
-            parts.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise HttpError(Reason.TOO_LARGE, f"over {limit} bytes of body")
-            rest = inflate.unconsumed_tail
-            if inflate.eof:
-                break
-            if not rest and not piece:
-                raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
-        rest = inflate.unused_data
-        if wbits != 31 or not rest.startswith(GZIP_MAGIC):
-            break
+    size = 0
+    while body.startswith(b"\x1f\x8b"):
+        part, body = _inflated(body, zlib.MAX_WBITS | 16, limit - size)
+        parts.append(part)
+        size += len(part)
     return b"".join(parts)
 
 
-def _unbrotli(body: bytes, limit: int) -> bytes:
-    decompressor = brotli.Decompressor()
-    parts: list[bytes] = []
-    size, rest = 0, body
+def _deflate(body: bytes, limit: int) -> bytes:
+    """The zlib format (RFC 1950), or the bare deflate stream (RFC 1951) that many servers send instead."""
+    if len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0:
+        return _inflated(body, zlib.MAX_WBITS, limit)[0]
+    if _reads_as_text(body):
+        raise _NotSoCodedError
+    return _inflated(body, -zlib.MAX_WBITS, limit)[0]
+
+
+def _inflated(body: bytes, window: int, limit: int) -> tuple[bytes, bytes]:
+    """One zlib stream of `body`, and what follows it."""
+    inflater = zlib.decompressobj(window)
     try:
-        while not decompressor.is_finished():
-            piece = decompressor.process(rest, output_buffer_limit=INFLATE_BYTES)
-            rest = b""
-            parts.append(piece)
-            size += len(piece)
+        data = inflater.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise HttpError(Reason.CORRUPT_BODY, f"does not inflate: {error}") from error
+    if len(data) > limit:
+        raise HttpError(Reason.TOO_LARGE, f"inflates to more than {limit} bytes")
+    if not inflater.eof:
+        raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
+    return data, inflater.unused_data
+
+
+def _brotli(body: bytes, limit: int) -> bytes:
+    """RFC 7932. Brotli has no magic number: a body that fails before it gives a byte is taken as not so coded."""
+    decoder = brotli.Decompressor()
+    parts: list[bytes] = []
+    size, fed = 0, body
+    try:
+        while not decoder.is_finished():
+            part = decoder.process(fed, output_buffer_limit=PIECE)
+            fed = b""
+            parts.append(part)
+            size += len(part)
             if size > limit:
-                raise HttpError(Reason.TOO_LARGE, f"over {limit} bytes of body")
-            if not piece and decompressor.can_accept_more_data():
+                raise HttpError(Reason.TOO_LARGE, f"inflates to more than {limit} bytes")
+            if not part and decoder.can_accept_more_data():
                 raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
     except brotli.error as error:
-        if _MARKUP.match(body[:8192]):
-            return body
-        raise HttpError(Reason.CORRUPT_BODY, "not Brotli") from error
+        if _reads_as_text(body):
+            raise _NotSoCodedError from error
+        raise HttpError(Reason.CORRUPT_BODY, "does not inflate: brotli") from error
     return b"".join(parts)
 
 
-def _head_end(block: bytes) -> int:
-    """Where the body begins; the end of the block when no empty line ends the head."""
-    proper = block.find(b"\r\n\r\n")
-    bare = block.find(b"\n\n", 0, proper if proper >= 0 else len(block))
-    if bare >= 0:
-        return bare + 2
-    return proper + 4 if proper >= 0 else len(block)
+_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {"gzip": _gzip, "deflate": _deflate, "br": _brotli}

@@ -138,6 +138,7 @@ def test_a_beam_option_that_does_not_exist_is_refused() -> None:
         check_options(["--flinkmaster=x"])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_dies_ends_the_run_by_name_instead_of_hanging_it(tmp_path: Path) -> None:
     with pytest.raises(WorkerDiedError, match=r"code 137 .* while at work on .*toy 02"):
         run_tasks(tmp_path, {"die": 2}, squares(6), toy.square, engine(tmp_path, *PROCESSES))

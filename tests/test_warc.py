@@ -1,0 +1,326 @@
+"""WARC framing: every stored byte in one frame, no undamaged record lost, whatever the damage."""
+
+import collections
+import gzip
+import io
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from warcio.archiveiterator import ArchiveIterator
+from warcio.warcwriter import WARCWriter
+
+from filters.warc import Frame, Limits, frames, read_frame
+from manifests.reasons import Reason
+
+SHARED = Path(__file__).parents[1] / "../shared/data"
+LIMITS = Limits(1 << 20)
+
+
+def record(body: bytes, uri: str = "http://a.example/", kind: str = "response", newline: bytes = b"\r\n") -> bytes:
+    lines = [b"WARC/1.0", b"WARC-Type: " + kind.encode(), b"WARC-Target-URI: " + uri.encode()]
+    lines += [b"Content-Length: %d" % len(body), b"", b""]
+    return newline.join(lines) + body + newline * 2
+
+
+def members(count: int, seed: int = 0) -> list[bytes]:
+    rng = random.Random(seed)
+    bodies = [rng.randbytes(rng.randrange(900)) for _ in range(count)]
+    return [gzip.compress(record(body, f"http://a.example/{n}"), mtime=0) for n, body in enumerate(bodies)]
+
+
+def good(stored: bytes, limits: Limits = LIMITS) -> list[Frame]:
+    return [frame for frame in frames(stored, limits) if frame.problem is None]
+
+
+def blocks(stored: bytes, limits: Limits = LIMITS) -> list[bytes]:
+    return [frame.block for frame in good(stored, limits)]
+
+
+def reasons(stored: bytes, limits: Limits = LIMITS) -> list[Reason | None]:
+    return [frame.problem for frame in frames(stored, limits)]
+
+
+def check(stored: bytes, limits: Limits = LIMITS) -> None:
+    found = list(frames(stored, limits))
+    assert sum(frame.stored for frame in found) == len(stored)
+    for frame in found:
+        if frame.problem is None:
+            place = (frame.offset, frame.length, frame.inner_offset, frame.inner_length)
+            assert read_frame(stored, *place, limits).block == frame.block
+        else:
+            assert not frame.block
+
+
+def test_an_empty_file_has_no_frames() -> None:
+    assert list(frames(b"", LIMITS)) == []
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_warcio_writes_is_read(compress: bool) -> None:
+    out = io.BytesIO()
+    writer = WARCWriter(out, gzip=compress)
+    for n in range(5):
+        content = b"x" * n * 100
+        writer.write_record(writer.create_warc_record(f"http://a.example/{n}", "resource", payload=io.BytesIO(content)))
+    assert [frame.target_uri for frame in good(out.getvalue())] == [f"http://a.example/{n}" for n in range(5)]
+    assert blocks(out.getvalue()) == [b"x" * n * 100 for n in range(5)]
+    check(out.getvalue())
+
+
+@pytest.mark.parametrize("per_member", [1, 3, 7])
+def test_records_share_a_members_stored_bytes(per_member: int) -> None:
+    records = [record(bytes([n]) * 50 * n) for n in range(7)]
+    groups = [b"".join(records[n : n + per_member]) for n in range(0, 7, per_member)]
+    stored = b"".join(gzip.compress(group, mtime=0) for group in groups)
+    assert blocks(stored) == [bytes([n]) * 50 * n for n in range(7)]
+    check(stored)
+
+
+def test_a_member_larger_than_the_limit_gives_its_records_and_names_the_too_large_one() -> None:
+    records = [record(bytes([n]) * 3000) for n in range(9)]
+    records.insert(4, record(b"z" * 100_000))
+    stored = gzip.compress(b"".join(records), mtime=0)
+    limits = Limits(10_000)
+    assert blocks(stored, limits) == [bytes([n]) * 3000 for n in range(9)]
+    assert reasons(stored, limits)[4] is Reason.TOO_LARGE
+    check(stored, limits)
+
+
+def test_a_too_large_record_at_the_head_of_a_member_does_not_take_the_others_with_it() -> None:
+    stored = gzip.compress(record(b"z" * 100_000) + record(b"a") + record(b"b"), mtime=0)
+    assert blocks(stored, Limits(10_000)) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+def test_a_body_that_holds_an_archive_is_a_body(newline: bytes) -> None:
+    inner = record(b"inner", newline=newline) * 2
+    stored = b"".join(record(body, newline=newline) for body in (inner, b"", b"\n\n" + inner, b"last"))
+    assert blocks(stored) == [inner, b"", b"\n\n" + inner, b"last"]
+    check(stored)
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+@pytest.mark.parametrize("byte", [0, 1, 2, 3, -9, -6, -2])
+def test_a_flipped_byte_in_a_members_frame_costs_that_member_only(where: str, byte: int) -> None:
+    parts = members(5)
+    index = {"first": 0, "middle": 2, "last": 4}[where]
+    broken = bytearray(parts[index])
+    broken[byte] ^= 0xE0
+    stored = b"".join([*parts[:index], bytes(broken), *parts[index + 1 :]])
+    assert [frame.target_uri[-1] for frame in good(stored)] == [str(n) for n in range(5) if n != index]
+    check(stored)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_flips_inside_members_never_cost_another_member(data: st.DataObject) -> None:
+    parts = members(6, seed=1)
+    whole = {frame.offset: frame for frame in frames(b"".join(parts), LIMITS)}
+    broken = data.draw(st.sets(st.integers(0, 5), min_size=1, max_size=3))
+    offsets, stored = [], bytearray()
+    for n, part in enumerate(parts):
+        offsets.append(len(stored))
+        stored += part
+        if n in broken:
+            for at in data.draw(st.lists(st.integers(0, len(part) - 1), min_size=1, max_size=3)):
+                stored[offsets[n] + at] ^= data.draw(st.integers(1, 255))
+    found = {frame.offset: frame for frame in good(bytes(stored))}
+    for n in set(range(6)) - broken:
+        assert found[offsets[n]] == whole[offsets[n]]
+    for offset, frame in found.items():
+        assert frame == whole[offset]  # a damaged member is a problem, or its damage left the record as it was
+    check(bytes(stored))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_flips_inside_plain_records_never_cost_another_record(data: st.DataObject) -> None:
+    parts = [record(random.Random(n).randbytes(200), f"http://a.example/{n}") for n in range(6)]
+    hurt = data.draw(st.integers(0, 5))
+    broken = bytearray(parts[hurt])
+    for at in data.draw(st.lists(st.integers(0, len(broken) - 5), min_size=1, max_size=3)):
+        broken[at] ^= data.draw(st.integers(1, 255))
+    stored = b"".join([*parts[:hurt], bytes(broken), *parts[hurt + 1 :]])
+    found = {frame.target_uri for frame in good(stored)}
+    assert {f"http://a.example/{n}" for n in range(6) if n != hurt} <= found
+    check(stored)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_bytes_are_lost_and_none_raise(data: st.DataObject) -> None:
+    plain = data.draw(st.booleans())
+    stored = bytearray(b"".join(record(b"abc" * n) for n in range(4)) if plain else b"".join(members(4)))
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(stored)))
+        match data.draw(st.sampled_from(["flip", "cut", "insert", "splice"])):
+            case "flip" if at < len(stored):
+                stored[at] ^= data.draw(st.integers(1, 255))
+            case "cut":
+                del stored[at : at + data.draw(st.integers(0, 400))]
+            case "insert":
+                stored[at:at] = data.draw(st.binary(max_size=60))
+            case _:
+                stored[at:at] = stored[: data.draw(st.integers(0, len(stored)))]
+    check(bytes(stored))
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_framed(stored: bytes) -> None:
+    check(stored)
+    check(b"\x1f\x8b\x08\0" + stored)
+    check(b"WARC/1.0\r\n" + stored)
+
+
+@pytest.mark.parametrize("length", [b"", b"-5", b"1e3", b"+4", "\u0663".encode(), b"9" * 30, b"9" * 5000])
+def test_a_content_length_that_lies_costs_one_record(length: bytes) -> None:
+    bad = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: " + length + b"\r\n\r\nbody\r\n\r\n"
+    stored = record(b"a") + bad + record(b"b")
+    assert blocks(stored) == [b"a", b"b"]
+    check(stored)
+
+
+def test_a_cut_member_is_truncated_and_a_record_may_begin_anywhere_after_garbage() -> None:
+    parts = members(3)
+    assert reasons(b"".join(parts)[:-4])[-1] is Reason.TRUNCATED_RECORD
+    stored = parts[0] + b"garbage" + parts[1] + b"\0" * 512
+    assert len(good(stored)) == 2
+    assert len(list(frames(stored, LIMITS))) == 4
+    check(stored)
+
+
+def test_a_damaged_member_of_many_records_vouches_for_none() -> None:
+    stored = bytearray(gzip.compress(b"".join(record(bytes([n]) * 20) for n in range(5)), 0, mtime=0))
+    stored[stored.index(bytes([1]) * 20) + 3] ^= 1  # stored uncompressed: only the checksum can tell
+    assert blocks(bytes(stored)) == []
+    check(bytes(stored))
+
+
+def test_arc_is_one_unsupported_frame() -> None:
+    arc = b"filedesc://x.arc 0.0.0.0 20080430204825 text/plain 76\n1 0 A\n" * 3
+    for stored in (arc, gzip.compress(arc, mtime=0) * 2):
+        (frame,) = frames(stored, LIMITS)
+        assert (frame.problem, frame.stored) == (Reason.UNSUPPORTED_FORMAT, len(stored))
+
+
+def test_a_bomb_is_skipped_in_bounded_memory() -> None:
+    import tracemalloc
+
+    bomb = gzip.compress(record(bytes(64 << 20)), mtime=0)
+    stored = bomb + members(1)[0]
+    tracemalloc.start()
+    found = reasons(stored)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [Reason.TOO_LARGE, None]
+    assert peak < 16 << 20
+
+
+def test_a_locator_of_no_record_raises() -> None:
+    stored = b"".join(members(2))
+    first = next(frames(stored, LIMITS))
+    for place in ((1, first.length, 0, first.inner_length), (len(stored), 1, 0, 1), (0, first.length, 5, 9)):
+        with pytest.raises(LookupError):
+            read_frame(stored, *place, LIMITS)
+
+
+def shared(pattern: str) -> list[Path]:
+    return sorted(path for path in SHARED.glob(pattern) if ".arc" not in path.name)
+
+
+def test_undamaged_shared_archives_read_as_warcio_reads_them() -> None:
+    paths = shared("common_crawl/warc/c*/*") + shared("html_extraction/*.warc.gz")
+    if not paths:
+        pytest.skip("shared data not present")
+    for path in paths:
+        if path.name == "cc_net-sample.warc.wet.txt":
+            continue  # its lengths are of bodies that were shortened by hand
+        stored = path.read_bytes()
+        found = list(frames(stored, Limits(64 << 20)))
+        mine = [(f.headers.get("WARC-Type"), f.target_uri, len(f.block), f.problem) for f in found]
+        with path.open("rb") as file:
+            expected = []
+            for entry in ArchiveIterator(file, no_record_parse=True):
+                head = entry.rec_headers
+                uri = (head.get_header("WARC-Target-URI") or "").strip("<>")
+                expected.append((entry.rec_type, uri, len(entry.content_stream().read()), None))
+        assert mine == expected, path.name
+        assert sum(frame.stored for frame in found) == len(stored)
+
+
+def test_odd_shared_archives_keep_every_byte() -> None:
+    paths = sorted((SHARED / "common_crawl/warc/odd").glob("*"))
+    if not paths:
+        pytest.skip("shared data not present")
+    for path in paths:
+        check(path.read_bytes(), Limits(64 << 20))
+
+
+ODD = {
+    "aut-badexample.arc.gz": {"unsupported-format": 1},
+    "aut-issue-493.warc": {"warcinfo": 2, "response": 10, "request": 15, "revisit": 5},
+    "ipwb-1memento_noContentType.warc": {"warcinfo": 1, "response": 1},
+    "ipwb-HTTP204.warc": {"corrupt-record": 2, "response": 1},
+    "ipwb-baconIpsum_chunked_httpTrailors.warc": {
+        "warcinfo": 1,
+        "request": 1,
+        "response": 1,
+        "metadata": 1,
+        "resource": 2,
+    },
+    "ipwb-broken.warc": {"warcinfo": 1, "request": 2, "metadata": 1, "response": 1, "corrupt-record": 1},
+    "jwat-invalid-encoding-headers.warc.gz": {"warcinfo": 1, "response": 3},
+    "resiliparse-clipped.warc.gz": {"truncated-record": 1},
+    "solrwayback-Evil-Warc-Headers.warc": {"truncated-record": 1},
+    "solrwayback-gzip_chunked.warc.gz": {"warcinfo": 1, "response": 1, "request": 1},
+    "ukwa-blackbook-truncated.warc": {"warcinfo": 1, "response": 8, "request": 7, "metadata": 7},
+    "ukwa-transfer_compression_brotli.warc.gz": {
+        "warcinfo": 1,
+        "request": 1,
+        "response": 1,
+        "metadata": 1,
+        "resource": 1,
+    },
+    "warcio-example-bad-non-chunked.warc.gz": {"warcinfo": 2, "response": 1, "request": 2, "revisit": 1},
+    "warcio-example-digest.warc": {"request": 4},
+    "warcio-example-iana.org-chunked.warc": {"warcinfo": 1, "response": 1, "request": 1},
+    "warcio-example-resource.warc.gz": {"warcinfo": 2, "resource": 1},
+    "warcio-example-space-in-target-uri.warc.gz": {"warcinfo": 1, "resource": 1},
+    "warcio-example-trunc.warc": {"warcinfo": 2, "corrupt-record": 1, "request": 1},
+    "warcio-example-wget-bad-target-uri.warc.gz": {
+        "warcinfo": 1,
+        "request": 1,
+        "response": 1,
+        "metadata": 1,
+        "resource": 2,
+    },
+    "warcio-example-wrong-chunks.warc.gz": {"truncated-record": 1, "corrupt-record": 1, "request": 1},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_each_odd_shared_archive_gives(name: str) -> None:
+    path = SHARED / "common_crawl/warc/odd" / name
+    if not path.exists():
+        pytest.skip("shared data not present")
+    found = frames(path.read_bytes(), Limits(32 << 20))
+    assert collections.Counter(f.problem or f.headers.get("WARC-Type") for f in found) == ODD[name]
+
+
+def test_a_cut_file_in_one_member_gives_the_records_before_the_cut() -> None:
+    whole = b"".join(
+        b"WARC/1.0\r\nWARC-Target-URI: http://a.example/%d\r\nContent-Length: 900\r\n\r\n%s\r\n\r\n"
+        % (number, random.Random(number).randbytes(900))
+        for number in range(40)
+    )
+    stored = gzip.compress(whole)[:20_000]
+    found = list(frames(stored, Limits(1 << 20)))
+    kept = [frame.target_uri for frame in found if frame.problem is None]
+    assert kept == [f"http://a.example/{number}" for number in range(len(kept))] and 15 < len(kept) < 25
+    assert found[-1].problem is Reason.TRUNCATED_RECORD and sum(frame.stored for frame in found) == len(stored)
+    for frame in found[:-1]:
+        place = (frame.offset, frame.length, frame.inner_offset, frame.inner_length)
+        assert read_frame(stored, *place, Limits(1 << 20)).block == frame.block
