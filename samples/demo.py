@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = Path("build/samples")
 RECIPE = "recipes/demo.yaml"
-STEPS = 100
+STEPS = 250
 
 
 def main(out: Path) -> int:
@@ -36,7 +36,8 @@ def main(out: Path) -> int:
         if "{shard}" in command:
             command = command.format(shard=first_shard(corpus))
         print(f"\n== {title}\n$ python {command}", flush=True)
-        code = subprocess.run([sys.executable, *shlex.split(command)], check=False).returncode
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread a rank, as the trainer has it
+        code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=environment).returncode
         if code:
             return code
     print(f"\n{loss_line(model / 'metrics.csv')}")

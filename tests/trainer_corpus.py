@@ -13,18 +13,18 @@ from manifests.shard import shard_schema, write_shard
 VOCABULARY = 64
 
 
-def write_corpus(corpus: Path) -> Path:
+def write_corpus(corpus: Path, vocabulary: int = VOCABULARY, documents: int = 30) -> Path:
     """Two sources of three train shards each, and one validation shard."""
     sources = {}
     for number, (name, weight) in enumerate((("books", 0.25), ("web", 0.75))):
-        train = [_shard(corpus, name, f"train-{i}", 30, 10 * number + i) for i in range(3)]
+        train = [_shard(corpus, name, f"train-{i}", documents, 10 * number + i, vocabulary) for i in range(3)]
         sources[name] = SourceEntry(
             weight=weight,
             max_epochs=50.0,
-            documents=120,
+            documents=4 * documents,
             unique_tokens=sum(entry.tokens for entry in train),
             train=train,
-            validation=[_shard(corpus, name, "validation-0", 30, 10 * number + 5)],
+            validation=[_shard(corpus, name, "validation-0", documents, 10 * number + 5, vocabulary)],
         )
     write_manifest(
         corpus,
@@ -33,7 +33,7 @@ def write_corpus(corpus: Path) -> Path:
             goal_tokens=1000,
             recipe={},
             recipe_sha="",
-            tokenizer=TokenizerEntry(sha256="", vocabulary=VOCABULARY, bos=1, eos=2, dtype="uint16"),
+            tokenizer=TokenizerEntry(sha256="", vocabulary=vocabulary, bos=1, eos=2, dtype="uint16"),
             models={},
             signatures="",
             sources=sources,
@@ -44,7 +44,7 @@ def write_corpus(corpus: Path) -> Path:
     return corpus
 
 
-def _shard(corpus: Path, source: str, name: str, documents: int, seed: int) -> ShardEntry:
+def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, vocabulary: int) -> ShardEntry:
     chance = np.random.default_rng(seed)
     rows = []
     for number in range(documents):
@@ -60,7 +60,7 @@ def _shard(corpus: Path, source: str, name: str, documents: int, seed: int) -> S
                 **locator.as_dict(),
             }
         )
-    batch = pa.RecordBatch.from_pylist(rows, schema=shard_schema(VOCABULARY))
+    batch = pa.RecordBatch.from_pylist(rows, schema=shard_schema(vocabulary))
     path = corpus / "shards" / source / f"{name}.arrow"
     write_shard(path, batch, {})
     return ShardEntry(

@@ -1,0 +1,1 @@
+"""One command a figure: `python -m benchmarks NAME`. Each compares with a peer or a floor in the same run."""

@@ -1,0 +1,23 @@
+"""`python -m benchmarks NAME | all`: print a table, and say so where the data it needs is not there."""
+
+import sys
+from collections.abc import Callable
+
+from benchmarks import reading, stages, training
+
+BENCHMARKS: dict[str, Callable[[], str]] = {"reading": reading.run, "stages": stages.run, "training": training.run}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named benchmarks; exit code 2 for an unknown name."""
+    names = list(BENCHMARKS) if arguments == ["all"] else arguments
+    if not names or set(names) - set(BENCHMARKS):
+        print(f"usage: python -m benchmarks NAME, one of: {', '.join(BENCHMARKS)}, all", file=sys.stderr)
+        return 2
+    for name in names:
+        print(f"## {name}\n\n{BENCHMARKS[name]()}\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""Documents a second and core of each stage on real pages, Beam's share of the time, and peak memory.
+
+The floor is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
+receipts.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
+from filters.minhash import shingle_hashes, signature
+from manifests.recipe import Recipe, load_recipe
+from pipeline.engine import Engine
+from pipeline.run import run as build
+from pipeline.signatures import scheme_of
+from pipeline.sources import common_crawl
+from pipeline.stages.annotate import judge
+from pipeline.stages.extract import open_stored
+
+
+def recipe() -> Recipe:
+    """The demo's recipe over the real pages: every language kept, so that every page reaches every stage."""
+    plain = load_recipe(ROOT / "recipes/demo.yaml")
+    source = plain.sources["common_crawl"]
+    assert source.c4 is not None
+    rules = source.c4.model_copy(update={"bad_words": str(ROOT / "samples/bad-words.txt")})
+    source = source.model_copy(update={"inputs": [str(SHARED / PAGES)], "c4": rules})
+    return plain.model_copy(
+        update={
+            "sources": {"common_crawl": source},
+            "deduplication": plain.deduplication.model_copy(update={"source_priority": []}),
+        }
+    )
+
+
+def bare(made: Recipe) -> dict[str, tuple[int, float]]:
+    """Records and CPU seconds of the bare functions: {stage: (records, seconds)}."""
+    source, minhash = made.sources["common_crawl"], made.deduplication.minhash
+    assert minhash is not None
+    begun = time.process_time()
+    texts, read = [], 0
+    for path in archives():
+        with open_stored(path) as stored:
+            for outcome in common_crawl.read(stored, path.name, "common_crawl", source):
+                read += 1
+                if outcome.document:
+                    texts.append(outcome.document.text)
+    extracted = time.process_time()
+    for text in texts:
+        judged = judge(text, source)
+        if judged.reason is None:
+            signature(shingle_hashes(judged.text, scheme_of(minhash)), scheme_of(minhash))
+    return {
+        "extract": (read, extracted - begun),
+        "annotate": (len(texts), time.process_time() - extracted),
+    }
+
+
+def run() -> str:
+    """Build a corpus in one process and lay its times beside the floor."""
+    if not archives():
+        return ABSENT
+    made = recipe()
+    floor = bare(made)  # first, so that models are loaded for both
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus"
+        arguments = ("--direct_running_mode=in_memory",)
+        begun = time.perf_counter()
+        build(made, corpus, Engine(1, arguments, corpus / "runs", quiet=True))
+        wall = time.perf_counter() - begun
+        (times,) = [path for path in (corpus / "runs").glob("*.json") if path.name != "checksums.json"]
+        tasks = json.loads(times.read_bytes())["tasks"]
+    rows = []
+    for stage in sorted({task["stage"] for task in tasks}):
+        mine = [task for task in tasks if task["stage"] == stage]
+        records, seconds = sum(t["records"] for t in mine), sum(t["cpu_seconds"] for t in mine)
+        ratio = ""
+        if stage in floor:
+            ratio = f"{(seconds / records) / (floor[stage][1] / floor[stage][0]):.2f}"
+        rate = f"{records / seconds:,.0f}" if records else ""
+        rows.append([stage, f"{records:,}" if records else "", f"{seconds:.2f}", rate, ratio])
+    inside = sum(task["seconds"] for task in tasks)
+    peak = max(task["peak_rss_bytes"] for task in tasks) / 2**20
+    head = ["stage", "records", "CPU s", "records a CPU s", "CPU time over the bare calls"]
+    share = f"{wall:.1f} s in all, {1 - inside / wall:.0%} of them outside the tasks (Beam, fingerprints, checksums)"
+    return f"{table(head, rows)}\n\n{share}; peak resident memory {peak:,.0f} MiB"
