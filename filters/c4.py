@@ -111,13 +111,14 @@ def clean(text: str, rules: C4Rules) -> Cleaned:
 
 def sentences(line: str) -> int:
     """How many sentences a line holds: the ends that are no abbreviation's, and at least one where there is text."""
+    line = line.rstrip()
     ends = 0
     for end in _END.finditer(line):
         before = line[max(0, end.start() - 12) : end.start()].rpartition(" ")[2].lstrip("(\"'").casefold()
-        at_the_end = not line[end.end() :].strip()
-        if at_the_end or not (before in ABBREVIATIONS or (len(before) == 1 and before.isalpha())):
+        short = before in ABBREVIATIONS or (len(before) == 1 and before.isalpha())
+        if end.end() == len(line) or end.group() != "." or not short:
             ends += 1
-    return max(ends, 1) if line.strip() else 0
+    return max(ends, 1) if line else 0
 
 
 def _line(line: str, rules: C4Rules) -> str | Reason:

@@ -59,4 +59,7 @@ def load(path: str) -> LanguageModel:
         ) from error
     if len(head) < 4 or struct.unpack("<i", head)[0] != MAGIC:
         raise UserError(f"language model {path} is no fastText model: give the path of one")
-    return LanguageModel(path)
+    try:
+        return LanguageModel(path)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise UserError(f"language model {path} is damaged: give the path of a whole fastText model") from error

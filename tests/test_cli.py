@@ -1,0 +1,135 @@
+"""The pipeline's command line: every mistake is one sentence, exit code 2, before any work."""
+
+from pathlib import Path
+
+import pytest
+from corpus import ROOT
+
+from pipeline.__main__ import main
+
+RECIPE = """
+name: x
+seed: 1
+goal_tokens: 1000
+sources:
+  books:
+    weight: 1.0
+    inputs: ["{books}"]
+tokenizer: {{vocabulary: 400}}
+"""
+PROSE = "The keeper walked down to the harbour and counted the boats, as she did every evening of the year.\n"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text(f"Book number {number}.\n" + PROSE * (30 + number))
+    return folder
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def mistake(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "Traceback" not in said, said
+    for expected in words:
+        assert expected in said
+
+
+def test_a_mistyped_key(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = RECIPE.format(books=books / "*.txt").replace("weight", "wieght")
+    out = tmp_path / "out"
+    mistake(capsys, ["run", write(tmp_path, text), "--output", str(out)], "sources.books.wieght", "'weight'")
+    assert not out.exists()
+
+
+def test_a_missing_input(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write(tmp_path, RECIPE.format(books=books / "*.gz"))
+    mistake(capsys, ["run", recipe, "--output", str(tmp_path / "out")], "no file matches", "*.gz")
+    nowhere = ["run", recipe, "--output", str(tmp_path / "out"), "--input", "bokks=x"]
+    mistake(capsys, nowhere, "no source 'bokks', only books")
+    mistake(capsys, [*nowhere[:-1], "books"], "is not SOURCE=GLOB")
+
+
+def test_a_recipe_without_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", str(tmp_path / "out")]
+    mistake(capsys, arguments, "the recipe has no inputs", "--input common_crawl=GLOB")
+    mistake(capsys, [*arguments, "--input", f"arxiv={ROOT}/README.md"], "this version reads no arxiv yet")
+
+
+@pytest.mark.parametrize("model", ["none.bin", "recipe.yaml"])
+def test_an_unreadable_model(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
+    text = RECIPE.format(books=books / "*.txt").replace(
+        "weight: 1.0", f"weight: 1.0\n    language: {{model: {tmp_path / model}}}"
+    )
+    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "language model", model)
+    text = RECIPE.format(books=books / "*.txt").replace("vocabulary: 400", f"path: {tmp_path / model}")
+    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "tokenizer", model)
+    text = RECIPE.format(books=books / "*.txt").replace(
+        "weight: 1.0", f"weight: 1.0\n    c4: {{bad_words: {tmp_path / 'no-list'}}}"
+    )
+    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "c4.bad_words", "no-list")
+
+
+def test_an_output_that_is_no_corpus_is_left_alone(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
+    mistake(capsys, ["run", recipe, "--output", str(books)], "holds files that are no corpus")
+    mistake(capsys, ["run", recipe, "--output", recipe], "is a file")
+    assert len(list(books.iterdir())) == 3
+
+
+def test_an_unknown_beam_option(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
+    mistake(capsys, ["run", recipe, "--output", str(tmp_path / "o"), "--", "--rnner=X"], "no option --rnner")
+
+
+def test_a_vocabulary_too_large_for_the_text(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found by a worker in the middle of the run: the sentence arrives all the same."""
+    recipe = write(tmp_path, RECIPE.format(books=books / "*.txt").replace("400", "30000"))
+    arguments = ["run", recipe, "--output", str(tmp_path / "out"), "--quiet"]
+    mistake(capsys, arguments, "no tokenizer of 30000 pieces", "lower tokenizer.vocabulary")
+
+
+def test_tracing_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mistake(capsys, ["trace", str(tmp_path), "books/train-00000-of-00001.arrow", "0"], "has no manifest.json")
+
+
+def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), str(tmp_path / "out")
+    assert main(["run", recipe, "--output", out, "--quiet"]) == 0
+    first = capsys.readouterr().out
+    assert "balanced" in first and "built in" in first
+    assert main(["run", recipe, "--output", out, "--quiet"]) == 0
+    second = capsys.readouterr().out
+    assert "nothing to do, already finished" in second and first.split()[-1] == second.split()[-1]
+    trace = ["trace", out, "books/train-00000-of-00001.arrow", "7"]
+    assert main(trace) == 0
+    assert "the same" in capsys.readouterr().out
+    changed = next(books.iterdir())
+    for path in books.iterdir():
+        path.write_text(path.read_text().replace("keeper", "kepper"))
+    assert main([*trace, "--json"]) == 1
+    assert '"same": false' in capsys.readouterr().out
+    for path in books.iterdir():
+        path.rename(tmp_path / path.name)
+    mistake(capsys, trace, "no file matches")
+    assert not changed.exists()
+
+
+def test_one_stage_at_a_time(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
+    for stage in ("extract", "annotate", "neardup", "tokenizer", "tokenize"):
+        assert main(["run", recipe, "--output", str(out), "--stage", stage, "--quiet"]) == 0
+        assert f"stage {stage} is finished" in capsys.readouterr().out
+        assert not (out / "manifest.json").exists()
+    assert (out / "shards").is_dir()
+    assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
