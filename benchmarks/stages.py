@@ -71,7 +71,8 @@ def run() -> str:
         build(made, corpus, Engine(1, arguments, corpus / "runs", quiet=True))
         wall = time.perf_counter() - begun
         (times,) = [path for path in (corpus / "runs").glob("*.json") if path.name != "checksums.json"]
-        tasks = json.loads(times.read_bytes())["tasks"]
+        record = json.loads(times.read_bytes())
+        tasks, jobs = record["tasks"], record["jobs"]
     rows = []
     for stage in sorted({task["stage"] for task in tasks}):
         mine = [task for task in tasks if task["stage"] == stage]
@@ -81,8 +82,11 @@ def run() -> str:
             ratio = f"{(seconds / records) / (floor[stage][1] / floor[stage][0]):.2f}"
         rate = f"{records / seconds:,.0f}" if records else ""
         rows.append([stage, f"{records:,}" if records else "", f"{seconds:.2f}", rate, ratio])
-    inside = sum(task["seconds"] for task in tasks)
+    inside, beam = sum(task["seconds"] for task in tasks), sum(job["seconds"] for job in jobs)
     peak = max(task["peak_rss_bytes"] for task in tasks) / 2**20
     head = ["stage", "records", "CPU s", "records a CPU s", "CPU time over the bare calls"]
-    share = f"{wall:.1f} s in all, {1 - inside / wall:.0%} of them outside the tasks (Beam, fingerprints, checksums)"
+    share = (
+        f"{wall:.1f} s in all: {inside:.1f} s in tasks, {beam - inside:.1f} s in Beam around them ({len(jobs)} jobs), "
+    )
+    share += f"{wall - beam:.1f} s in checksums, fingerprints and the manifest"
     return f"{table(head, rows)}\n\n{share}; peak resident memory {peak:,.0f} MiB"

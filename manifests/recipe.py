@@ -206,7 +206,8 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a typo explains what is missing
+        # a mistyped key comes first: it explains the key that is missing
+        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise UserError(f"recipe {name}: {_explain(found[0])}") from error
 
 

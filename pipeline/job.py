@@ -170,6 +170,7 @@ def watched(corpus: Path, tasks: list[Task], waiting: list[Task], engine: Engine
     """A progress bar over the waiting tasks for as long as the block runs, counted from their receipts. Raises
     WorkerDiedError, naming the tasks in flight, when a worker process dies."""
     paths = [receipt_path(corpus, task.stage, task.name) for task in waiting]
+    begun = time.perf_counter()
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,
@@ -177,10 +178,12 @@ def watched(corpus: Path, tasks: list[Task], waiting: list[Task], engine: Engine
             ending_with_its_workers(),
         ):
             yield
+        job = {"job": waiting[0].stage, "tasks": len(waiting), "seconds": time.perf_counter() - begun}
+        write_atomic(engine.timings / f"{uuid.uuid4().hex}.json", canonical_json(job))
     except WorkerDiedError as error:
-        begun = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
+        left = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
         raise WorkerDiedError(
-            f"{error} while at work on {' and '.join(sorted(begun)) or waiting[0].stage}: give the same command again, "
+            f"{error} while at work on {' and '.join(sorted(left)) or waiting[0].stage}: give the same command again, "
             "with fewer --workers if memory was short; what is finished is kept"
         ) from None
 

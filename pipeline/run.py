@@ -203,8 +203,9 @@ def _locked(corpus: Path) -> Iterator[None]:
 
 
 def _fold_timings(corpus: Path, started: str, engine: Engine) -> None:
-    """Gather the tasks' times in `runs/<start>.json`, which nothing hashes."""
+    """Gather the times of Beam jobs and their tasks in `runs/<start>.json`, which nothing hashes."""
     parts = sorted(engine.timings.glob("*.json")) if engine.timings.is_dir() else []
+    records = [json.loads(part.read_bytes()) for part in parts]
     record = {
         "started": started,
         "ended": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
@@ -212,7 +213,8 @@ def _fold_timings(corpus: Path, started: str, engine: Engine) -> None:
         "python": platform.python_version(),
         "workers": engine.workers,
         "runner": engine.runner,
-        "tasks": [json.loads(part.read_bytes()) for part in parts],
+        "jobs": [record for record in records if "job" in record],
+        "tasks": [record for record in records if "task" in record],
     }
     if parts:
         write_atomic(corpus / "runs" / f"{started}.json", canonical_json(record))

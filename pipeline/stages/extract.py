@@ -54,7 +54,8 @@ def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
             size = task.arguments["size"] - tally.entered["bytes"]
             tally.enter(records=1, bytes=size)
             tally.drop(Reason.UNREADABLE_FILE, records=1, bytes=size)
-            dead.append({"file": file, "reason": Reason.UNREADABLE_FILE.value, "detail": str(error.strerror)})
+            place = {"file": file, "offset": task.arguments["size"] - size, "length": size}
+            dead.append({**place, "reason": Reason.UNREADABLE_FILE.value, "detail": str(error.strerror)})
     if tally.entered["bytes"] != task.arguments["size"]:
         raise RuntimeError(f"{file}: {task.arguments['size']} bytes, {tally.entered['bytes']} accounted for")
     paths = [documents]
