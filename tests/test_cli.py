@@ -1,5 +1,6 @@
 """The pipeline's command line: every mistake is one sentence, exit code 2, before any work."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,17 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
         path.rename(tmp_path / path.name)
     mistake(capsys, trace, "no file matches")
     assert not changed.exists()
+
+
+def test_a_corpus_that_another_run_is_writing_is_left_to_it(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
+    (out / "runs").mkdir(parents=True)
+    with (out / "runs/lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        mistake(capsys, ["run", recipe, "--output", str(out)], "another run is writing")
+    assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
 
 
 def test_one_stage_at_a_time(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,22 @@ def test_one_result_however_it_runs(corpus: Path, sample: Path, tmp_path: Path) 
     assert digests(tmp_path / "two") == digests(corpus)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--runner=BundleBasedDirectRunner"],
+        ["--direct_running_mode=multi_threading", "--direct_num_workers=2"],
+        pytest.param(["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], marks=pytest.mark.cluster),
+    ],
+    ids=["bundle-based", "threads", "dask"],
+)
+def test_one_result_on_every_runner(corpus: Path, sample: Path, tmp_path: Path, arguments: list[str]) -> None:
+    if "Dask" in arguments[0]:
+        pytest.importorskip("dask.distributed")
+    build(demo_recipe(sample), tmp_path / "other", *arguments, keep_dropped=3)
+    assert digests(tmp_path / "other") == digests(corpus)
+
+
 def test_a_finished_corpus_is_not_touched_again(corpus: Path, sample: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (corpus / "shards").rglob("*.arrow")}
     done = run(demo_recipe(sample), corpus, Engine(1, (), corpus / "runs", quiet=True), keep_dropped=3)
