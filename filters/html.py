@@ -55,9 +55,9 @@ def decode(body: bytes, content_type: str | None) -> str:
 
 
 def main_text(html: str, max_depth: int = 2_000) -> str:
-    """The main content of a page as plain text: paragraphs on lines of their own, no image descriptions (a gain of
-    1.2 points of F1 over the parser's default), no list bullets. Raises ExtractionError for a page that the parser
-    refuses, or that nests deeper than `max_depth` elements: the parser takes quadratic time on deep nesting."""
+    """The main content of a page as plain text: paragraphs on lines of their own, without image descriptions (which
+    are seldom part of the prose) and list bullets. Raises ExtractionError for a page that the parser refuses, or that
+    nests deeper than `max_depth` elements: the parser takes quadratic time on deep nesting."""
     if _deeper(html, max_depth):
         raise ExtractionError(Reason.TOO_LARGE, f"over {max_depth} nested elements")
     if len(html) > ATTRIBUTES_FROM and _CROWDED.search(html):

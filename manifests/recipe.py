@@ -81,7 +81,7 @@ class Source(Strict):
 
 class MinHash(Strict):
     """Near-duplicates: word n-grams, datasketch's scheme, bands x rows permutations. The defaults are FineWeb's
-    (14 x 8, 5-grams): half of the pairs at similarity 0.69 become candidates."""
+    (14 x 8, 5-grams): half of the pairs at similarity 0.68 become candidates."""
 
     ngram: Positive = 5
     bands: Positive = 14

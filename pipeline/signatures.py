@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from filters.minhash import Scheme, shingle_hashes, signature
 
+from filters.minhash import Scheme, shingle_hashes, signature
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path
 from manifests.recipe import MinHash
@@ -127,3 +127,9 @@ class Lookup:
 def _in_order(rows: Rows, grouped: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     """Undo the grouping by split."""
     return grouped[np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")]
+
+
+def halves(column: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """A column of 16-byte ids or hashes as two arrays of 64-bit numbers, which sort as the bytes do."""
+    raw = np.frombuffer(column.buffers()[1], ">u8", 2 * len(column), column.offset * ID_BYTES).reshape(-1, 2)
+    return raw[:, 0].astype(np.uint64), raw[:, 1].astype(np.uint64)

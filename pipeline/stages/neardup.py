@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from filters.clusters import components, verified_stars
 from filters.minhash import band_hashes
-
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path, sha256_json
 from manifests.ledger import Tally
@@ -23,7 +23,7 @@ from manifests.recipe import Deduplication, Recipe
 from pipeline.exchange import Mapped
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
-from pipeline.signatures import ROW_BITS, Lookup, Rows, scheme_of, signatures_of
+from pipeline.signatures import ROW_BITS, Lookup, Rows, halves, scheme_of, signatures_of
 
 STAGE = "neardup"
 BANDS, EDGES, CLUSTERS = f"{STAGE}/bands", f"{STAGE}/edges", f"{STAGE}/clusters"
@@ -101,7 +101,7 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
             rows = np.repeat(references[present], bands.shape[1])
             yield from _by_range(bands.ravel(), rows, ranges, 0)
         if rules.exact and batch.num_rows:
-            yield from _by_range(_halves(batch.column("content_hash"))[0], references, ranges, ranges)
+            yield from _by_range(halves(batch.column("content_hash"))[0], references, ranges, ranges)
 
     return Mapped(blocks(), {}, {})
 
@@ -116,7 +116,7 @@ def find_edges(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[
         return np.asarray((lookup.signatures(a) == lookup.signatures(b)).mean(axis=1))
 
     def equal_texts(a: Rows, b: Rows) -> npt.NDArray[np.float64]:
-        (a_high, a_low), (b_high, b_low) = (_halves(lookup.column("content_hash", rows)) for rows in (a, b))
+        (a_high, a_low), (b_high, b_low) = (halves(lookup.column("content_hash", rows)) for rows in (a, b))
         return np.asarray((a_high == b_high) & (a_low == b_low), np.float64)
 
     if task.name.startswith("near") and rules.minhash is not None:
@@ -169,7 +169,7 @@ def read_verdicts(corpus: Path, split: str) -> dict[int, tuple[bytes, str]]:
 def _survivors_first(lookup: Lookup, nodes: Rows, labels: Rows, rules: Deduplication) -> npt.NDArray[np.int64]:
     """An order of the nodes: cluster by cluster, and in each the survivor first. The recipe's `survivor` is ended by
     the smallest id, so the order is total."""
-    high, low = _halves(lookup.column("id", nodes))
+    high, low = halves(lookup.column("id", nodes))
     keys: list[npt.NDArray[Any]] = []
     for rule in rules.survivor:
         if rule == "longest":
@@ -186,7 +186,7 @@ def _survivors_first(lookup: Lookup, nodes: Rows, labels: Rows, rules: Deduplica
 
 def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
     """Why each node goes: "" for the survivor, exact for a text that an earlier one of its cluster has, else near."""
-    high, low = _halves(lookup.column("content_hash", nodes))
+    high, low = halves(lookup.column("content_hash", nodes))
     order = np.lexsort([np.arange(len(nodes)), low, high, labels])
     same = np.zeros(len(nodes), bool)
     a, b = order[:-1], order[1:]
@@ -287,12 +287,6 @@ def _by_range(keys: npt.NDArray[np.uint64], rows: Rows, ranges: int, first: int)
     for bucket in range(ranges):
         if edges[bucket] < edges[bucket + 1]:
             yield first + bucket, packed[edges[bucket] : edges[bucket + 1]].tobytes()
-
-
-def _halves(column: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """16-byte values as two 64-bit numbers that sort as the bytes do."""
-    raw = np.frombuffer(column.buffers()[1], ">u8", 2 * len(column), column.offset * ID_BYTES).reshape(-1, 2)
-    return raw[:, 0].astype(np.uint64), raw[:, 1].astype(np.uint64)
 
 
 def _ranges(annotated: dict[str, Receipt], recipe: Recipe) -> int:
