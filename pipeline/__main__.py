@@ -3,9 +3,12 @@
 import argparse
 import json
 import logging
+import os
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from manifests.errors import UserError
 
@@ -14,7 +17,7 @@ EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_
 
 def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 1 a finding (a trace that does not match, a ledger that does not
-    balance), 2 a mistake in what was asked for."""
+    balance, a worker that died), 2 a mistake in what was asked for, 130 stopped from the keyboard."""
     own, beam = _split(arguments)
     options = _parser().parse_args(own)
     try:
@@ -22,6 +25,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _run(options: argparse.Namespace, beam: list[str]) -> int:
@@ -123,5 +129,16 @@ def _positive(text: str) -> int:
     return number
 
 
+def leave(code: int) -> NoReturn:
+    """End this process now. After a job that was broken off, Beam's threads would wait for its workers without end; the
+    workers end by themselves when this process is gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if any(not thread.daemon for thread in others):
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

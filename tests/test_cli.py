@@ -1,6 +1,12 @@
 """The pipeline's command line: every mistake is one sentence, exit code 2, before any work."""
 
 import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,6 +140,33 @@ def test_a_corpus_that_another_run_is_writing_is_left_to_it(
     with (out / "runs/lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         mistake(capsys, ["run", recipe, "--output", str(out)], "another run is writing")
+    assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("victim", ["worker", "main"])
+def test_a_run_broken_off_ends_at_once_and_goes_on_later(tmp_path: Path, books: Path, victim: str) -> None:
+    """A worker killed, or the keyboard: the process ends although its other worker is still at work."""
+    if victim == "worker" and not shutil.which("pgrep"):
+        pytest.skip("pgrep is not installed")
+    recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
+    for number in range(40):
+        (books / f"more-{number}.txt").write_text(PROSE * 2000 + str(number))
+    beam = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    command = [sys.executable, "-m", "pipeline", "run", recipe, "--output", str(out), "--", *beam]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list((out / "receipts").rglob("*.json")):
+        time.sleep(0.01)
+    if victim == "main":
+        process.send_signal(signal.SIGINT)
+    else:
+        listed = subprocess.run(
+            ["pgrep", "-g", str(process.pid), "-f", "sdk_worker_main"], capture_output=True, text=True
+        )
+        os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if victim == "main" else 1), said
+    assert ("stopped: " if victim == "main" else "a worker process ended with code 137") in said
+    assert "Traceback" not in said
     assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
 
 
