@@ -193,7 +193,7 @@ def test_a_run_killed_with_its_whole_process_group_gives_the_same_when_started_a
         f"build(demo_recipe(Path({str(sample)!r})), Path({str(out)!r}), *{PROCESSES!r}, keep_dropped=3)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
-    for stage in ("extract", "tokenize/parts"):
+    for stage in ("extract", "tokenizer/train"):
         process = subprocess.Popen(
             [sys.executable, str(script)], start_new_session=True, env=environment, stderr=subprocess.DEVNULL
         )
