@@ -14,12 +14,15 @@ class Reason(StrEnum):
     REQUEST_RECORD = "request-record"
     REVISIT_RECORD = "revisit-record"
     NOT_HTTP = "not-http"
+    REDIRECT = "redirect"
     HTTP_STATUS = "http-status"
     CONTENT_TYPE = "content-type"
     EMPTY_BODY = "empty-body"
     NO_TEXT = "no-text"
     TOO_SHORT = "too-short"
     NOT_PLAIN_TEXT = "not-plain-text"
+    OTHER_FORM = "other-form"
+    BLOCKED_URL = "blocked-url"
 
     # extract, dead letters: damaged, too large, or of a kind that cannot be read
     UNSUPPORTED_FORMAT = "unsupported-format"
@@ -34,8 +37,11 @@ class Reason(StrEnum):
     UNREADABLE_FILE = "unreadable-file"
 
     # annotate, dropped documents
+    ONLY_DUPLICATE_LINES = "only-duplicate-lines"
     LANGUAGE = "language"
     LANGUAGE_UNSURE = "language-unsure"
+    PERPLEXITY = "perplexity"
+    NOT_REFERENCE_LIKE = "not-reference-like"
     C4_PAGE_TOO_LONG = "c4-page-too-long"
     C4_LOREM_IPSUM = "c4-lorem-ipsum"
     C4_CURLY_BRACKET = "c4-curly-bracket"
@@ -43,6 +49,7 @@ class Reason(StrEnum):
     C4_BAD_WORD = "c4-bad-word"
 
     # annotate, lines and characters taken out of documents that stay
+    DUPLICATE_LINE = "duplicate-line"
     C4_LONG_WORD = "c4-long-word"
     C4_NO_TERMINAL_MARK = "c4-no-terminal-mark"
     C4_TOO_FEW_WORDS = "c4-too-few-words"
@@ -76,12 +83,15 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.REQUEST_RECORD: "the request that led to a page",
     Reason.REVISIT_RECORD: "a page found unchanged since an earlier visit, stored without its body",
     Reason.NOT_HTTP: "a record that holds no HTTP response (dns, ftp)",
+    Reason.REDIRECT: "an HTTP redirect (status 3xx): the page is elsewhere",
     Reason.HTTP_STATUS: "an HTTP status that the recipe does not keep",
     Reason.CONTENT_TYPE: "not HTML",
     Reason.EMPTY_BODY: "no body",
     Reason.NO_TEXT: "no main text found in the page",
     Reason.TOO_SHORT: "less text than the recipe's minimum",
     Reason.NOT_PLAIN_TEXT: "a file named as text that holds something else (an HTML error page, say)",
+    Reason.OTHER_FORM: "a record in a form that the recipe's extractor does not take",
+    Reason.BLOCKED_URL: "a URL or domain on one of the recipe's blocklists",
     Reason.UNSUPPORTED_FORMAT: "a format this version does not read",
     Reason.CORRUPT_GZIP: "stored bytes that do not inflate",
     Reason.CORRUPT_RECORD: "bytes that are no record",
@@ -92,13 +102,17 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.TOO_LARGE: "over a size limit of the recipe",
     Reason.EXTRACTION_FAILED: "the HTML parser refused the page",
     Reason.UNREADABLE_FILE: "a file that could not be opened or read",
+    Reason.ONLY_DUPLICATE_LINES: "no line left that is not also elsewhere in the crawl",
     Reason.LANGUAGE: "a language the recipe does not keep",
     Reason.LANGUAGE_UNSURE: "a kept language, below the recipe's confidence",
+    Reason.PERPLEXITY: "a perplexity bucket that the recipe does not keep",
+    Reason.NOT_REFERENCE_LIKE: "unlike the pages that Wikipedia cites, below the recipe's threshold",
     Reason.C4_PAGE_TOO_LONG: "C4: a page over the length limit",
     Reason.C4_LOREM_IPSUM: "C4: a page with 'lorem ipsum'",
     Reason.C4_CURLY_BRACKET: "C4: a page with a curly bracket",
     Reason.C4_TOO_FEW_SENTENCES: "C4: too few sentences left on the page",
     Reason.C4_BAD_WORD: "C4: a page with a word of the bad-words list",
+    Reason.DUPLICATE_LINE: "a line that is also elsewhere in the crawl",
     Reason.C4_LONG_WORD: "C4: a line with an overlong word",
     Reason.C4_NO_TERMINAL_MARK: "C4: a line that does not end in a terminal punctuation mark",
     Reason.C4_TOO_FEW_WORDS: "C4: a line with too few words",
