@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterator
 
 from filters.html import decode
-
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
 from manifests.recipe import Source

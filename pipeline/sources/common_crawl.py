@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from filters.html import ExtractionError, decode, main_text
 from filters.http import HttpError, Response, is_html, parse_response
 from filters.warc import Frame, Limits, frames, read_frame
-
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
 from manifests.recipe import Source

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from filters.c4 import C4Rules, Removed, clean
 from filters.language import bundled_model_path, load
-
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.errors import UserError
 from manifests.files import sha256_file, sha256_json
