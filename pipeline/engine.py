@@ -89,7 +89,8 @@ def ending_with_its_workers() -> Iterator[None]:
     """Raise WorkerDiedError when a local worker process dies, where Beam itself would wait for it without end.
 
     Beam notices in a thread of its own and only prints it: that thread's exception is taken here, and the main thread,
-    which waits inside Beam, is interrupted.
+    which waits inside Beam, is woken by a signal. Not by the keyboard's, which a process started in the background of a
+    script ignores.
     """
     deaths: list[str] = []
     before = threading.excepthook
@@ -97,21 +98,22 @@ def ending_with_its_workers() -> Iterator[None]:
     def hook(what: threading.ExceptHookArgs) -> None:
         if isinstance(what.exc_value, RuntimeError) and "Worker subprocess exited" in str(what.exc_value):
             deaths.append(str(what.exc_value).rpartition(" ")[2])
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it inside a lock, too
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)  # wakes it inside a lock, too
         elif not deaths:
             before(what)
 
-    threading.excepthook = hook
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not deaths:
-            raise
+    def woken(_number: int, _frame: object) -> None:
         raise WorkerDiedError(
             f"a worker process ended with code {deaths[0]} (137: killed, most often for want of memory; 139: crashed)"
-        ) from None
+        )
+
+    threading.excepthook = hook
+    handler = signal.signal(signal.SIGUSR1, woken)
+    try:
+        yield
     finally:
         threading.excepthook = before
+        signal.signal(signal.SIGUSR1, handler)
 
 
 def check_options(arguments: Iterable[str]) -> None:

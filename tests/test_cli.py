@@ -143,6 +143,11 @@ def test_a_corpus_that_another_run_is_writing_is_left_to_it(
     assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
 
 
+def _keyboard_heard() -> None:
+    """In a child: what starts in the background of a script ignores the keyboard, and its children with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("victim", ["worker", "main"])
 def test_a_run_broken_off_ends_at_once_and_goes_on_later(tmp_path: Path, books: Path, victim: str) -> None:
     """A worker killed, or the keyboard: the process ends although its other worker is still at work."""
@@ -153,7 +158,9 @@ def test_a_run_broken_off_ends_at_once_and_goes_on_later(tmp_path: Path, books: 
         (books / f"more-{number}.txt").write_text(PROSE * 2000 + str(number))
     beam = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     command = [sys.executable, "-m", "pipeline", "run", recipe, "--output", str(out), "--", *beam]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_keyboard_heard
+    )
     while process.poll() is None and not list((out / "receipts").rglob("*.json")):
         time.sleep(0.01)
     if victim == "main":
