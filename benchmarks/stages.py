@@ -17,7 +17,7 @@ from pipeline.run import run as build
 from pipeline.signatures import scheme_of
 from pipeline.sources import common_crawl
 from pipeline.stages.annotate import judge
-from pipeline.stages.extract import open_stored
+from pipeline.stored import open_stored
 
 
 def recipe() -> Recipe:

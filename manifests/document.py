@@ -113,9 +113,12 @@ CLEAN_SCHEMA = pa.schema(
         ("content_hash", pa.binary(ID_BYTES)),
         ("language", pa.string()),
         ("language_score", pa.float32()),
+        ("perplexity", pa.float32()),
+        ("bucket", pa.string()),
+        ("reference_score", pa.float32()),
     ]
 )
-"""`clean/`: what passed the filters, with its signals. `language` is empty where the recipe does not ask for it."""
+"""`clean/`: what passed the filters, with its signals; null where the recipe does not ask for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,13 @@ class SourceEntry(BaseModel):
 
 
 class ModelEntry(BaseModel):
-    """A model that the corpus depends on, by hash, with what a reader must know to use it."""
+    """A model or list that the corpus depends on. `path`: below the corpus, for what the run itself trained; empty for
+    what the recipe gave."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: str
-    settings: dict[str, Any]
+    path: str = ""
 
 
 class TokenizerEntry(BaseModel):
@@ -66,7 +67,8 @@ class TokenizerEntry(BaseModel):
 
 class Manifest(BaseModel):
     """Everything that defines a corpus. `ledger` holds the totals per stage and source (see `manifests.ledger`),
-    `code` the version of each stage's code, `recipe` the canonical recipe, `signatures` the MinHash scheme."""
+    `findings` what stages found out (models' cards, duplicate lines), `code` the version of each stage's code, `recipe`
+    the canonical recipe, `signatures` the MinHash scheme."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,6 +82,7 @@ class Manifest(BaseModel):
     signatures: str
     sources: dict[str, SourceEntry]
     ledger: dict[str, Any]
+    findings: dict[str, Any]
     code: dict[str, str]
     manifest_sha: str = ""
 

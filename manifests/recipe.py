@@ -220,6 +220,15 @@ class Trainer(Strict):
     model: TrainerPreset = "7b"
 
 
+PATHS = {
+    "language": ("model",),
+    "c4": ("bad_words",),
+    "perplexity": ("models", "cutoffs"),
+    "references": ("model", "wiki"),
+}
+"""keys of a source that hold paths: what lies there counts by its hash, never by its place"""
+
+
 class Recipe(Strict):
     """The whole recipe. `goal_tokens`: how many tokens the mixture is to be trained on."""
 
@@ -270,9 +279,12 @@ class Recipe(Strict):
         plain = self.model_dump()
         for name, source in plain["sources"].items():
             source["inputs"] = sorted(input_names.get(name, []))
-            for part, key in (("language", "model"), ("c4", "bad_words")):
-                if source[part] is not None:
+            source["blocklists"] = len(source["blocklists"])
+            for part, keys in PATHS.items():
+                for key in keys if source[part] is not None else ():
                     source[part][key] = None
+            for rules in (source["perplexity"] or {"train": {}})["train"].values():
+                rules["text"] = None
         plain["tokenizer"]["path"] = None
         return plain
 

@@ -20,7 +20,7 @@ def verify(corpus: Path, fast: bool = False) -> list[str]:
     """What is wrong with a corpus, one sentence each; empty when nothing is. `fast` leaves out the hashes and the token
     ids of shards. Raises UserError where there is no manifest to check against."""
     manifest = load_manifest(corpus)
-    problems = [*_manifest(corpus, manifest), *_ledger(corpus, manifest), *_tokenizer(corpus, manifest)]
+    problems = [*_manifest(corpus, manifest), *_ledger(corpus, manifest), *_models(corpus, manifest)]
     entries = manifest.shards()
     known = {entry.path for entry in entries}
     for extra in sorted(set(relative_files(corpus / "shards")) - known):
@@ -65,12 +65,16 @@ def _ledger(corpus: Path, manifest: Manifest) -> list[str]:
     return problems
 
 
-def _tokenizer(corpus: Path, manifest: Manifest) -> list[str]:
-    path = corpus / "models/tokenizer.model"
-    if not path.is_file():
-        return ["models/tokenizer.model: missing"]
-    same = sha256_file(path) == manifest.tokenizer.sha256
-    return [] if same else ["models/tokenizer.model: its bytes have changed (sha256)"]
+def _models(corpus: Path, manifest: Manifest) -> list[str]:
+    """The tokenizer and every model that the run trained, against their hashes."""
+    trained = {model.path: model.sha256 for model in manifest.models.values() if model.path}
+    problems = []
+    for name, sha256 in {"models/tokenizer.model": manifest.tokenizer.sha256, **trained}.items():
+        if not (corpus / name).is_file():
+            problems.append(f"{name}: missing")
+        elif sha256_file(corpus / name) != sha256:
+            problems.append(f"{name}: its bytes have changed (sha256)")
+    return problems
 
 
 def _shard(corpus: Path, manifest: Manifest, entry: ShardEntry, fast: bool) -> list[str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 
 from manifests.files import atomic_path
 from manifests.ledger import Tally
@@ -38,6 +40,20 @@ Place = tuple[str, str, int, int]
 """mapper's name, file below the corpus, offset, length"""
 Piece = tuple[str, bytes]
 """mapper's name, block"""
+
+
+def by_range(
+    keys: npt.NDArray[np.uint64], packed: npt.NDArray[Any], ranges: int, first: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """Cut packed rows by their keys into `ranges` equal parts of the 64-bit space, numbered from `first`; parts without
+    a row are left out."""
+    buckets = ((keys >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
+    order = np.argsort(buckets, kind="stable")
+    edges = np.searchsorted(buckets[order], np.arange(ranges + 1))
+    rows = packed[order]
+    for bucket in range(ranges):
+        if edges[bucket] < edges[bucket + 1]:
+            yield first + bucket, rows[edges[bucket] : edges[bucket + 1]].tobytes()
 
 
 def run_exchange(

@@ -17,9 +17,12 @@ from pathlib import Path
 
 FOLLOWED = (
     "filters.",
+    "pipeline.judge",
+    "pipeline.line_hashes",
     "pipeline.sources",
     "pipeline.signatures",
     "pipeline.tables",
+    "pipeline.texts",
     "manifests.document",
     "manifests.shard",
 )

@@ -4,9 +4,6 @@ Every stage is finished before the next begins, its files are the resume points,
 """
 
 import contextlib
-import fcntl
-import json
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,21 +13,36 @@ from typing import Any
 import yaml
 
 from manifests.errors import UserError
-from manifests.files import canonical_json, write_atomic
-from manifests.manifest import Manifest
+from manifests.files import sha256_json, write_atomic
+from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
+from pipeline import folder, models
 from pipeline import inputs as inputs_module
 from pipeline.engine import Engine
 from pipeline.exchange import run_exchange
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
-from pipeline.job import LOG, MISTAKE, RECEIPTS, Receipt, Task, receipts, remove_temporaries, run_tasks, sweep
+from pipeline.job import MISTAKE, Receipt, Task, receipts, remove_temporaries, run_tasks, sweep
+from pipeline.judge import Models
 from pipeline.sources import reader_for
-from pipeline.stages import annotate, extract, manifest, neardup, tokenize, tokenizer
+from pipeline.stages import (
+    annotate,
+    extract,
+    index,
+    lines,
+    manifest,
+    neardup,
+    perplexity,
+    references,
+    tokenize,
+    tokenizer,
+)
 
-STAGES = (extract, annotate, neardup, tokenizer, tokenize, manifest)
+STAGES = (index, extract, lines, perplexity, references, annotate, neardup, tokenizer, tokenize, manifest)
 NAMES = tuple(stage.STAGE for stage in STAGES)
 RECIPE_FILE = "recipe.yaml"
+
+Receipts = dict[str, Receipt]
 
 
 @dataclass(frozen=True)
@@ -41,128 +53,222 @@ class Finished:
     ran: int
 
 
-def check(recipe: Recipe, corpus: Path) -> tuple[list[Input], dict[str, str]]:
-    """Everything that can be wrong before work starts: readers, models, the output folder, the inputs. Gives the
-    inputs and the models' hashes. Raises UserError."""
-    given = {name: source for name, source in recipe.sources.items() if source.inputs}
-    for name, source in given.items():
+@dataclass(frozen=True)
+class Given:
+    """What a run reads: dumps, by name what the recipe's models and lists hash to, texts to train language models on
+    by `SOURCE/LANGUAGE`, and dumps whose references are the classifier's positives by source."""
+
+    inputs: list[Input]
+    models: dict[str, str]
+    texts: dict[str, list[Input]]
+    wiki: dict[str, list[Input]]
+
+
+def check(recipe: Recipe, corpus: Path) -> Given:
+    """Everything that can be wrong before work starts: readers, models, the output folder, the inputs. Raises
+    UserError."""
+    used = {name: source for name, source in recipe.sources.items() if source.inputs}
+    for name, source in used.items():
         reader_for(name, source)
-    if not given:
+    if not used:
         names = " or ".join(f"--input {name}=GLOB" for name in recipe.sources)
         raise UserError(f"the recipe has no inputs: give them under sources, or as {names}")
-    models = annotate.model_hashes(recipe)
+    hashes = models.given(recipe)
     tokenizer.check(recipe)
-    _prepare_folder(corpus)
-    found = [item for name, source in given.items() for item in inputs_module.resolve(name, source.inputs, corpus)]
-    return found, models
+    folder.prepare(corpus)
+    found = [item for name, source in used.items() for item in inputs_module.resolve(name, source.inputs, corpus)]
+    texts, wiki = {}, {}
+    for name, source in used.items():
+        for code, rules in source.perplexity.train.items() if source.perplexity else ():
+            texts[f"{name}/{code}"] = inputs_module.resolve(f"{name}.perplexity.{code}", rules.text, corpus)
+        if source.references is not None and source.references.wiki:
+            wiki[name] = inputs_module.resolve(f"{name}.references", source.references.wiki, corpus)
+    return Given(found, hashes, texts, wiki)
 
 
 def run(recipe: Recipe, corpus: Path, engine: Engine, keep_dropped: int = 0, only: str | None = None) -> Finished:
     """Build a corpus, or finish one, or see that it is finished. `only`: one stage. Raises UserError, LedgerError."""
-    with _locked(corpus):
-        found, models = check(recipe, corpus)
+    with folder.locked(corpus):
+        given = check(recipe, corpus)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
         remove_temporaries(corpus)
         write_atomic(corpus / RECIPE_FILE, yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
+        walk = _Run(recipe, corpus, engine, given, keep_dropped, only)
         try:
-            return _Run(recipe, corpus, engine, found, models, keep_dropped, only).stages()
+            return Finished(walk.stages(), walk.ran)
+        except _Enough:
+            return Finished(None, walk.ran)
         finally:
-            _fold_timings(corpus, started, engine)
+            folder.fold_timings(corpus, started, engine)
+
+
+class _Enough(Exception):  # noqa: N818  # no error: `--stage` asked for no more
+    """The stage that was asked for is finished."""
 
 
 class _Run:
     """One run's facts, and the stages as methods that read top to bottom."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        corpus: Path,
-        engine: Engine,
-        found: list[Input],
-        models: dict[str, str],
-        keep_dropped: int,
-        only: str | None,
+        self, recipe: Recipe, corpus: Path, engine: Engine, given: Given, keep_dropped: int, only: str | None
     ) -> None:
         self.recipe, self.corpus, self.engine = recipe, corpus, engine
-        self.inputs, self.models, self.keep_dropped, self.only = found, models, keep_dropped, only
-        self.names = {name: [item.name for item in found if item.source == name] for name in recipe.sources}
+        self.given, self.keep_dropped, self.only = given, keep_dropped, only
+        self.plain = recipe.model_dump()
+        self.names = {name: [item.name for item in given.inputs if item.source == name] for name in recipe.sources}
+        self.findings: dict[str, Any] = {}
         self.ran = 0
 
-    def stages(self) -> Finished:
+    def stages(self) -> Manifest:
         """Walk the stages."""
-        recipe, plain = self.recipe, self.recipe.model_dump()
-        extracted = self.map(extract, extract.tasks(recipe, self.inputs), {"sources": plain["sources"]})
-        if self.only == extract.STAGE:
-            return Finished(None, self.ran)
+        recipe, given, sources = self.recipe, self.given, {"sources": self.plain["sources"]}
+        indexed = self.map(index, index.tasks(recipe, given.inputs), sources)
+        self.after(index)
+        extracted = self.map(extract, extract.tasks(recipe, given.inputs, indexed, given.models), sources)
+        self.after(extract)
+        verdicts = self.compare_lines(extracted)
+        self.after(lines)
+        language_models, scored, cuts = self.take_perplexities(extracted, verdicts)
+        self.after(perplexity)
+        classifiers = self.learn_references(extracted, verdicts, language_models, scored, cuts)
+        self.after(references)
 
-        annotation = {key: plain[key] for key in ("sources", "deduplication")} | {"keep_dropped": self.keep_dropped}
-        annotated = self.map(annotate, annotate.tasks(recipe, extracted, self.models, self.keep_dropped), annotation)
-        if self.only == annotate.STAGE:
-            return Finished(None, self.ran)
+        judged = self.judged(extracted, verdicts, language_models, scored, cuts, classifiers)
+        settings = {**sources, "deduplication": self.plain["deduplication"], "models": self.models(cuts)}
+        settings["keep_dropped"] = self.keep_dropped
+        annotated = self.map(annotate, annotate.tasks(recipe, extracted, judged, self.keep_dropped), settings)
+        self.after(annotate)
 
         settings = neardup.settings(recipe, annotated)
         maps, reduces = neardup.map_tasks(recipe, annotated), neardup.reduce_tasks(recipe, annotated)
         edges = self.exchange(neardup, settings, maps, neardup.cut, reduces, neardup.find_edges)
         joins = neardup.cluster_tasks(recipe, annotated, edges)
-        clusters = self.tasks(neardup.OWNED, joins, settings, neardup.join)["all"]
-        if self.only == neardup.STAGE:
-            return Finished(None, self.ran)
+        clusters = self.tasks(neardup, joins, settings, neardup.join)["all"]
+        self.after(neardup)
 
         samples = self.tasks(
-            tokenizer.OWNED, tokenizer.sample_tasks(recipe, annotated, clusters), {"seed": recipe.seed}, tokenizer.draw
+            tokenizer, tokenizer.sample_tasks(recipe, annotated, clusters), {"seed": recipe.seed}, tokenizer.draw
         )
-        trained = self.tasks(
-            tokenizer.OWNED, tokenizer.train_tasks(recipe, samples), {"tokenizer": plain["tokenizer"]}, tokenizer.train
-        )["all"]
-        if self.only == tokenizer.STAGE:
-            return Finished(None, self.ran)
+        settings = {"tokenizer": self.plain["tokenizer"]}
+        trained = self.tasks(tokenizer, tokenizer.train_tasks(recipe, samples), settings, tokenizer.train)["all"]
+        self.after(tokenizer)
 
         recipe_sha, plan = recipe.sha(self.names), tokenize.buckets(recipe, clusters, trained)
         maps = tokenize.map_tasks(recipe, annotated, clusters, trained)
-        shards = self.exchange(
-            tokenize,
-            tokenize.settings(recipe, recipe_sha, plan, trained),
-            maps,
-            tokenize.encode,
-            tokenize.reduce_tasks(recipe_sha, plan, maps),
-            tokenize.write,
-        )
-        if self.only == tokenize.STAGE:
-            return Finished(None, self.ran)
+        settings = tokenize.settings(recipe, recipe_sha, plan, trained)
+        reduces = tokenize.reduce_tasks(recipe_sha, plan, maps)
+        shards = self.exchange(tokenize, settings, maps, tokenize.encode, reduces, tokenize.write)
+        self.after(tokenize)
 
-        stages = {
-            "extract": list(extracted.values()),
-            "annotate": list(annotated.values()),
-            "neardup": [clusters],
-            "tokenize": list(receipts(self.corpus, maps).values()),
+        ledgers = {
+            extract.STAGE: list(extracted.values()),
+            annotate.STAGE: list(annotated.values()),
+            neardup.STAGE: [clusters],
+            tokenize.STAGE: list(receipts(self.corpus, maps).values()),
         }
         code = {stage.STAGE: code_version(stage.__name__) for stage in STAGES}
-        written = manifest.write(self.corpus, recipe, self.names, self.models, code, stages, trained, shards)
-        return Finished(written, self.ran)
+        entries = self.model_entries(language_models, cuts, classifiers)
+        return manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, shards, self.findings)
 
-    def map(self, stage: Any, tasks: list[Task], settings: dict[str, Any]) -> dict[str, Receipt]:
+    def compare_lines(self, extracted: Receipts) -> Receipts:
+        """Line verdicts by split, of the sources that ask for them."""
+        maps = lines.map_tasks(self.recipe, extracted)
+        if not maps:
+            return {}
+        settings = lines.settings(maps)
+        found = self.exchange(lines, settings, maps, lines.cut, lines.reduce_tasks(maps), lines.find)
+        places, verdicts = lines.place_tasks(found), lines.verdict_tasks(maps, found)
+        self.findings[lines.STAGE] = lines.findings(found)
+        return self.exchange(lines, settings, places, lines.send_back, verdicts, lines.judge)
+
+    def take_perplexities(self, extracted: Receipts, verdicts: Receipts) -> tuple[Receipts, Receipts, Receipts]:
+        """Language models by `SOURCE/LANGUAGE`, scores by split, and cut-offs by source."""
+        settings = {"seed": self.recipe.seed, "sources": self.plain["sources"]}
+        tasks = perplexity.train_tasks(self.recipe, self.given.texts)
+        trained = self.tasks(perplexity, tasks, settings, perplexity.train)
+        judged = self.judged(extracted, verdicts, trained, {}, {}, {})
+        settings["models"] = self.models({})
+        tasks = perplexity.score_tasks(self.recipe, extracted, judged)
+        scored = self.tasks(perplexity, tasks, settings, perplexity.score)
+        cuts = self.tasks(perplexity, perplexity.cut_tasks(self.recipe, scored), {}, perplexity.cut)
+        return trained, scored, cuts
+
+    def learn_references(
+        self, extracted: Receipts, verdicts: Receipts, trained: Receipts, scored: Receipts, cuts: Receipts
+    ) -> Receipts:
+        """Reference classifiers by source."""
+        settings = {"seed": self.recipe.seed, "sources": self.plain["sources"], "models": self.models(cuts)}
+        cited = self.tasks(references, references.url_tasks(self.recipe, self.given.wiki), {}, references.collect)
+        judged = self.judged(extracted, verdicts, trained, scored, cuts, {})
+        tasks = references.sample_tasks(self.recipe, extracted, cited, judged)
+        sampled = self.tasks(references, tasks, settings, references.sample)
+        return self.tasks(references, references.train_tasks(self.recipe, sampled), settings, references.train)
+
+    def models(self, cuts: Receipts) -> dict[str, Models]:
+        """Where each source's models lie."""
+        found = {source: perplexity.cuts_of(receipt) for source, receipt in cuts.items()}
+        return {
+            name: models.models_of(name, source, self.corpus, found.get(name))
+            for name, source in self.recipe.sources.items()
+        }
+
+    def judged(
+        self,
+        extracted: Receipts,
+        verdicts: Receipts,
+        trained: Receipts,
+        scored: Receipts,
+        cuts: Receipts,
+        classifiers: Receipts,
+    ) -> dict[str, str]:
+        """By split, the hash of all that the verdicts on its documents depend on beside their text."""
+        found = {}
+        for split in extracted:
+            name = split.partition("/")[0]
+            given = {use: sha for use, sha in self.given.models.items() if use.startswith(f"{name}.")}
+            used = [trained[key].sha() for key in sorted(trained) if key.startswith(f"{name}/")]
+            used += [receipts[name].sha() for receipts in (cuts, classifiers) if name in receipts]
+            used += [receipts[split].sha() for receipts in (verdicts, scored) if split in receipts]
+            found[split] = sha256_json([models.rules(self.recipe.sources[name]), given, used])
+        return found
+
+    def model_entries(self, trained: Receipts, cuts: Receipts, classifiers: Receipts) -> dict[str, ModelEntry]:
+        """Every model that the corpus depends on, for the manifest."""
+        entries = {name: ModelEntry(sha256=sha) for name, sha in self.given.models.items()}
+        for kind, found in (("perplexity", trained), ("cuts", cuts), ("references", classifiers)):
+            for name, receipt in found.items():
+                for output in receipt.outputs:
+                    use = f"{name.replace('/', '.')}.{kind}.{output.path.rpartition('/')[2]}"
+                    entries[use] = ModelEntry(sha256=output.sha256, path=output.path)
+                self.findings.setdefault(kind, {})[name] = receipt.facts
+        return entries
+
+    def after(self, stage: Any) -> None:
+        """End here if this is the stage that was asked for."""
+        if self.only == stage.STAGE:
+            raise _Enough
+
+    def map(self, stage: Any, tasks: list[Task], settings: dict[str, Any]) -> Receipts:
         """A stage of one step."""
-        return self.tasks({stage.STAGE: stage.OWNED}, tasks, settings, stage.work)
+        return self.tasks(stage, tasks, settings, stage.work)
 
-    def tasks(
-        self, owned: Mapping[str, tuple[str, ...]], tasks: list[Task], settings: dict[str, Any], work: Any
-    ) -> dict[str, Receipt]:
+    def tasks(self, stage: Any, tasks: list[Task], settings: dict[str, Any], work: Any) -> Receipts:
         """A step whose tasks do not talk to each other."""
         with self.mistakes():
             self.ran += run_tasks(self.corpus, settings, tasks, work, self.engine)
         if tasks:
-            sweep(self.corpus, tasks[0].stage, tasks, owned[tasks[0].stage])
+            sweep(self.corpus, tasks[0].stage, tasks, _owned(stage, tasks[0].stage))
         return receipts(self.corpus, tasks)
 
     def exchange(
         self, stage: Any, settings: dict[str, Any], maps: list[Task], mapper: Any, reduces: list[Task], reducer: Any
-    ) -> dict[str, Receipt]:
+    ) -> Receipts:
         """A step whose mappers send blocks to reducers."""
         with self.mistakes():
             self.ran += run_exchange(self.corpus, settings, maps, mapper, reduces, reducer, self.engine)
         for tasks in (maps, reduces):
-            sweep(self.corpus, tasks[0].stage, tasks, stage.OWNED[tasks[0].stage])
+            sweep(self.corpus, tasks[0].stage, tasks, _owned(stage, tasks[0].stage))
         return receipts(self.corpus, reduces)
 
     @contextlib.contextmanager
@@ -177,51 +283,7 @@ class _Run:
             raise
 
 
-def _prepare_folder(corpus: Path) -> None:
-    """Make the output folder, or refuse one that holds something else: the run removes what it does not know there."""
-    if corpus.exists() and not corpus.is_dir():
-        raise UserError(f"--output {corpus} is a file: give a folder")
-    if corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir():
-        raise UserError(f"--output {corpus} holds files that are no corpus: give a new or empty folder")
-    try:
-        (corpus / "runs").mkdir(parents=True, exist_ok=True)
-        (corpus / RECEIPTS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {corpus} cannot be written ({error.strerror}): give another folder") from error
-
-
-@contextlib.contextmanager
-def _locked(corpus: Path) -> Iterator[None]:
-    """Hold the corpus against a second run; the lock goes with the process, however it ends."""
-    _prepare_folder(corpus)
-    with (corpus / "runs" / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
-        yield
-
-
-def _fold_timings(corpus: Path, started: str, engine: Engine) -> None:
-    """Gather the times of Beam jobs and their tasks in `runs/<start>.json`, which nothing hashes."""
-    parts = sorted(engine.timings.glob("*.json")) if engine.timings.is_dir() else []
-    records = [json.loads(part.read_bytes()) for part in parts]
-    record = {
-        "started": started,
-        "ended": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "workers": engine.workers,
-        "runner": engine.runner,
-        "jobs": [record for record in records if "job" in record],
-        "tasks": [record for record in records if "task" in record],
-    }
-    if parts:
-        write_atomic(corpus / "runs" / f"{started}.json", canonical_json(record))
-    log = engine.timings / LOG
-    if log.exists() and log.stat().st_size:
-        log.replace(corpus / "runs" / f"{started}.log")
-    for part in engine.timings.glob("*") if engine.timings.is_dir() else []:
-        part.unlink()
-    with contextlib.suppress(OSError):
-        engine.timings.rmdir()
+def _owned(stage: Any, step: str) -> tuple[str, ...]:
+    """The folders that a step of a stage owns."""
+    owned: Mapping[str, tuple[str, ...]] | tuple[str, ...] = stage.OWNED
+    return owned[step] if isinstance(owned, Mapping) else owned

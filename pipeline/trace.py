@@ -1,5 +1,6 @@
 """`trace`: re-read the bytes behind a token, walk the stages again, and arrive at the same tokens, or say where not."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from manifests.manifest import Manifest, load_manifest
 from manifests.recipe import Recipe, Source, parse_recipe
 from manifests.trace import Lineage, find_shard
 from manifests.trace import trace as lineage_of
-from pipeline import inputs
+from pipeline import inputs, models
+from pipeline.judge import Cuts, Models, judge
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import reader_for
-from pipeline.stages.annotate import judge, model_hashes
-from pipeline.stages.extract import open_stored
+from pipeline.stages.lines import find_verdict
+from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenize import encode_texts, tokenizer
 from pipeline.stages.tokenizer import MODEL
+from pipeline.stored import open_stored
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,13 @@ class Rederiver:
         self.corpus, self.moved = corpus, moved
         self.manifest: Manifest = load_manifest(corpus)
         self.recipe: Recipe = _recipe_of(corpus)
-        if model_hashes(self.recipe) != {name: model.sha256 for name, model in self.manifest.models.items()}:
+        given = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
+        if models.given(self.recipe) != given:
             raise UserError(f"a model that {corpus / RECIPE_FILE} names is not the one the corpus was built with")
+        self.models: dict[str, Models] = {
+            name: models.models_of(name, source, corpus, _cuts(corpus, name))
+            for name, source in self.recipe.sources.items()
+        }
         self.found: dict[str, dict[str, Path]] = {}
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
@@ -75,7 +83,12 @@ class Rederiver:
                 return False, str(error)
         if outcome.document is None:
             return False, f"extract drops the record now: {outcome.reason}"
-        judged = judge(outcome.document.text, source)
+        lines = None
+        if source.lines is not None:
+            lines = find_verdict(self.corpus, lineage.source, lineage.locator.file, bytes.fromhex(lineage.document))
+            if lines is None or len(lines) != outcome.document.text.count("\n") + 1:
+                return False, "the kept line verdicts are not of this text"
+        judged = judge(outcome.document.text, source, self.models[lineage.source], lines)
         if judged.reason is not None:
             return False, f"annotate drops the document now: {judged.reason}"
         model = tokenizer(str(self.corpus / MODEL), self.manifest.tokenizer.sha256)
@@ -97,6 +110,14 @@ class Rederiver:
         if file not in self.found[name]:
             raise UserError(f"source {name}: {file} is not where it was: give --input {name}=DIR, the folder above it")
         return self.found[name][file]
+
+
+def _cuts(corpus: Path, source: str) -> dict[str, Cuts] | None:
+    """The cut-offs that the run found for a source; None where it looked for none."""
+    path = corpus / cuts_path(source)
+    if not path.exists():
+        return None
+    return {code: (cuts["head"], cuts["tail"]) for code, cuts in json.loads(path.read_bytes()).items()}
 
 
 def _recipe_of(corpus: Path) -> Recipe:

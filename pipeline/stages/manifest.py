@@ -4,6 +4,7 @@ A ledger that does not balance, or shards that hold other counts than the ledger
 """
 
 from pathlib import Path
+from typing import Any
 
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally, imbalances, total
@@ -36,11 +37,12 @@ def write(
     corpus: Path,
     recipe: Recipe,
     input_names: dict[str, list[str]],
-    models: dict[str, str],
+    models: dict[str, ModelEntry],
     code: dict[str, str],
     stages: dict[str, list[Receipt]],
     trained: Receipt,
     shards: dict[str, Receipt],
+    findings: dict[str, Any],
 ) -> Manifest:
     """Write the ledger and the manifest. Raises LedgerError."""
     ledger = ledger_of(stages)
@@ -74,10 +76,11 @@ def write(
             eos=facts["eos"],
             dtype="uint16" if token_dtype(facts["vocabulary"]).__name__ == "uint16" else "uint32",
         ),
-        models={name: ModelEntry(sha256=sha, settings={}) for name, sha in sorted(models.items())},
+        models=dict(sorted(models.items())),
         signatures=scheme_of(minhash).name if minhash else "",
         sources=sources,
         ledger=ledger,
+        findings=findings,
         code=code,
     )
     return write_manifest(corpus, manifest)

@@ -20,7 +20,7 @@ from manifests.files import atomic_path, sha256_json
 from manifests.ledger import Tally
 from manifests.reasons import Reason
 from manifests.recipe import Deduplication, Recipe
-from pipeline.exchange import Mapped
+from pipeline.exchange import Mapped, by_range
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
 from pipeline.signatures import ROW_BITS, Lookup, Rows, halves, scheme_of, signatures_of
@@ -99,9 +99,10 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
             bands = band_hashes(signatures_of(batch)[present], scheme_of(rules.minhash))
             rows = np.repeat(references[present], bands.shape[1])
-            yield from _by_range(bands.ravel(), rows, ranges, 0)
+            yield from by_range(bands.ravel(), _packed(bands.ravel(), rows), ranges)
         if rules.exact and batch.num_rows:
-            yield from _by_range(halves(batch.column("content_hash"))[0], references, ranges, ranges)
+            keys = halves(batch.column("content_hash"))[0]
+            yield from by_range(keys, _packed(keys, references), ranges, ranges)
 
     return Mapped(blocks(), {}, {})
 
@@ -277,16 +278,10 @@ def _text_bytes(lookup: Lookup) -> dict[str, int]:
     return found
 
 
-def _by_range(keys: npt.NDArray[np.uint64], rows: Rows, ranges: int, first: int) -> Iterator[tuple[int, bytes]]:
-    """Cut keys into equal ranges of the 64-bit space."""
-    buckets = ((keys >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
-    order = np.argsort(buckets, kind="stable")
-    edges = np.searchsorted(buckets[order], np.arange(ranges + 1))
+def _packed(keys: npt.NDArray[np.uint64], rows: Rows) -> npt.NDArray[Any]:
     packed = np.empty(len(keys), KEY)
-    packed["key"], packed["row"] = keys[order], rows[order]
-    for bucket in range(ranges):
-        if edges[bucket] < edges[bucket + 1]:
-            yield first + bucket, packed[edges[bucket] : edges[bucket + 1]].tobytes()
+    packed["key"], packed["row"] = keys, rows
+    return packed
 
 
 def _ranges(annotated: dict[str, Receipt], recipe: Recipe) -> int:

@@ -24,7 +24,7 @@ from pipeline.tables import read_rows
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
-OWNED = {SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ("models",)}
+OWNED: dict[str, tuple[str, ...]] = {SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ()}
 MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 
 SENTENCE_BYTES = 4_096

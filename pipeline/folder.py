@@ -1,0 +1,64 @@
+"""The output folder of a run: made or refused, held against a second run, its times gathered."""
+
+import contextlib
+import fcntl
+import json
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from manifests.errors import UserError
+from manifests.files import canonical_json, write_atomic
+from pipeline.engine import Engine
+from pipeline.job import LOG, RECEIPTS
+
+
+def prepare(corpus: Path) -> None:
+    """Make the output folder, or refuse one that holds something else: the run removes what it does not know there."""
+    if corpus.exists() and not corpus.is_dir():
+        raise UserError(f"--output {corpus} is a file: give a folder")
+    if corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir():
+        raise UserError(f"--output {corpus} holds files that are no corpus: give a new or empty folder")
+    try:
+        (corpus / "runs").mkdir(parents=True, exist_ok=True)
+        (corpus / RECEIPTS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {corpus} cannot be written ({error.strerror}): give another folder") from error
+
+
+@contextlib.contextmanager
+def locked(corpus: Path) -> Iterator[None]:
+    """Hold the corpus against a second run; the lock goes with the process, however it ends."""
+    prepare(corpus)
+    with (corpus / "runs" / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
+        yield
+
+
+def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
+    """Gather the times of Beam jobs and their tasks in `runs/<start>.json`, which nothing hashes."""
+    parts = sorted(engine.timings.glob("*.json")) if engine.timings.is_dir() else []
+    records = [json.loads(part.read_bytes()) for part in parts]
+    record = {
+        "started": started,
+        "ended": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "workers": engine.workers,
+        "runner": engine.runner,
+        "jobs": [record for record in records if "job" in record],
+        "tasks": [record for record in records if "task" in record],
+    }
+    if parts:
+        write_atomic(corpus / "runs" / f"{started}.json", canonical_json(record))
+    log = engine.timings / LOG
+    if log.exists() and log.stat().st_size:
+        log.replace(corpus / "runs" / f"{started}.log")
+    for part in engine.timings.glob("*") if engine.timings.is_dir() else []:
+        part.unlink()
+    with contextlib.suppress(OSError):
+        engine.timings.rmdir()

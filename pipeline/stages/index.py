@@ -1,0 +1,54 @@
+"""index: where a large dump can be cut, by one pass that only frames its records.
+
+A file that is larger than the recipe's `split_bytes` is read in pieces that begin and end where records do, so that one
+large file uses all cores and documents do not depend on the number of workers. What cannot be cut is one piece.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from manifests.files import sha256_json
+from manifests.recipe import Recipe, Source
+from pipeline.fingerprint import code_version
+from pipeline.inputs import Input
+from pipeline.job import Receipt, Result, Task
+from pipeline.sources import reader_for
+from pipeline.stored import open_stored
+
+STAGE = "index"
+OWNED: tuple[str, ...] = ()
+
+
+def tasks(recipe: Recipe, inputs: list[Input]) -> list[Task]:
+    """One task a file that is larger than a split."""
+    code, made = code_version(__name__), []
+    for item in inputs:
+        source = recipe.sources[item.source]
+        if item.size > recipe.split_bytes and hasattr(reader_for(item.source, source), "pieces"):
+            settings = [source.limits.model_dump(), recipe.split_bytes]
+            fingerprint = sha256_json([code, settings, item.size, item.sha256])
+            arguments = {"source": item.source, "path": item.path, "split_bytes": recipe.split_bytes}
+            made.append(Task(STAGE, f"{item.source}/{item.name}", fingerprint, item.size, arguments))
+    return made
+
+
+def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+    """The pieces of one file as facts: [start, end, state] each, with the reader's state at its start. A file that
+    cannot be read is one piece, for `extract` to report."""
+    name = task.arguments["source"]
+    source = Source.model_validate(settings["sources"][name])
+    reader = reader_for(name, source)
+    try:
+        with open_stored(Path(task.arguments["path"])) as stored:
+            pieces = [list(piece) for piece in reader.pieces(stored, source, task.arguments["split_bytes"])]
+    except OSError:
+        pieces = [[0, task.size, 0]]
+    return Result([], {}, {"pieces": pieces})
+
+
+def pieces_of(indexed: dict[str, Receipt], item: Input) -> list[tuple[int, int, int]]:
+    """Where to cut an input: one piece where it was not indexed."""
+    receipt = indexed.get(f"{item.source}/{item.name}")
+    if receipt is None:
+        return [(0, item.size, 0)]
+    return [(start, end, state) for start, end, state in receipt.facts["pieces"]]

@@ -1,0 +1,199 @@
+"""references: a linear model of pages that Wikipedia cites (LLaMA section 2.1), trained on this very crawl.
+
+Three steps: `urls` collects what the dumps cite as hashes of normalised URLs; `sample` takes the cited pages of each
+split and candidates for the others, drawn by keyed hash; `train` matches lengths, trains, and measures on domains held
+out.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from filters import evaluation, references, urls, wiki_dump
+from manifests.document import order_key
+from manifests.errors import UserError
+from manifests.files import atomic_path, canonical_json, sha256_json, write_atomic
+from manifests.recipe import Recipe, References, Source
+from pipeline.fingerprint import code_version
+from pipeline.inputs import Input
+from pipeline.job import Receipt, Result, Task
+from pipeline.judge import Models, judge
+from pipeline.models import trained_references
+from pipeline.stages import lines, perplexity
+from pipeline.tables import read_rows, table_writer
+
+STAGE = "references"
+URLS, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "sample", "train"))
+OWNED = {URLS: (f"blocks/{URLS}",), SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ("models/references",)}
+
+CANDIDATES = 4
+"""candidate negatives a positive that is wanted at most, so that every length finds its match"""
+SAMPLE_SCHEMA = pa.schema(
+    [("cited", pa.bool_()), ("key", pa.uint64()), ("domain", pa.string()), ("text", pa.large_string())]
+)
+
+
+def url_tasks(recipe: Recipe, dumps: dict[str, list[Input]]) -> list[Task]:
+    """One task a dump. `dumps`: by source."""
+    code = code_version(__name__)
+    return [
+        Task(URLS, f"{source}/{dump.name}", sha256_json([code, dump.sha256]), dump.size, {"path": dump.path})
+        for source, found in sorted(dumps.items())
+        for dump in found
+    ]
+
+
+def collect(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+    """The hashes of all URLs that a dump's articles cite, sorted, each once."""
+    cited: set[int] = set()
+    facts = {"articles": 0, "references": 0, "problems": 0}
+    for page in wiki_dump.pages(wiki_dump.open_dump(Path(task.arguments["path"]))):
+        if page.problem:
+            facts["problems"] += 1
+        elif page.namespace == 0 and not page.redirect:
+            found = [urls.url_hash(url) for url in wiki_dump.references(page.text) if urls.normalise(url)]
+            facts["articles"] += 1
+            facts["references"] += len(found)
+            cited.update(found)
+    path = f"blocks/{URLS}/{task.name}"
+    with atomic_path(corpus / path) as temporary:
+        temporary.write_bytes(np.sort(np.fromiter(cited, np.uint64, len(cited))).tobytes())
+    return Result([path], {}, facts)
+
+
+def sample_tasks(
+    recipe: Recipe, extracted: dict[str, Receipt], cited: dict[str, Receipt], judged: dict[str, str]
+) -> list[Task]:
+    """One task a split of the sources that train. `judged`: by split, what its documents' texts depend on."""
+    code, made = code_version(__name__), []
+    records: dict[str, int] = {}
+    for split, receipt in extracted.items():
+        source = split.partition("/")[0]
+        records[source] = records.get(source, 0) + receipt.tallies[source].out["records"]
+    for split, receipt in sorted(extracted.items()):
+        source = split.partition("/")[0]
+        rules = recipe.sources[source].references
+        if rules is None or not rules.wiki:
+            continue
+        share = min(1.0, CANDIDATES * rules.max_pages / max(records[source], 1))
+        dumps = [name for name in sorted(cited) if name.startswith(f"{source}/")]
+        arguments = {"source": source, "share": share, "dumps": dumps}
+        shas = [cited[name].sha() for name in dumps]
+        fingerprint = sha256_json([code, recipe.seed, arguments, shas, judged[split], receipt.sha()])
+        size = sum(output.bytes for output in receipt.outputs)
+        made.append(Task(SAMPLE, split, fingerprint, size, arguments))
+    return made
+
+
+def sample(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+    """A split's cited pages and candidate negatives, as the filters before this one leave them. `settings`: `seed`,
+    `sources`, and `models` by source."""
+    name, limit = task.arguments["source"], int(task.arguments["share"] * 2**64)
+    source = Source.model_validate(settings["sources"][name])
+    assert source.references is not None
+    before: Models = settings["models"][name]
+    cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in task.arguments["dumps"]]
+    path, counts = f"blocks/{SAMPLE}/{task.name}.parquet", {"cited": 0, "others": 0}
+    unjudged = source.model_copy(update={"references": None})
+    rows = read_rows(corpus / f"documents/{task.name}.parquet", ["id", "url", "text"])
+    masks, scores = lines.masks(corpus, task.name, source), perplexity.scores(corpus, task.name, source)
+    with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
+        for row, mask, score in zip(rows, masks, scores, strict=False):
+            key = order_key(settings["seed"], SAMPLE, row["id"])
+            is_cited = bool(urls.normalise(row["url"])) and _among(urls.url_hash(row["url"]), cited)
+            if not is_cited and key >= limit:
+                continue
+            judged = judge(row["text"], unjudged, before, mask, score)
+            if judged.reason is not None or (is_cited and len(judged.text) < source.references.min_characters):
+                continue
+            counts["cited" if is_cited else "others"] += 1
+            writer.append({"cited": is_cited, "key": key, "domain": urls.domain(row["url"]), "text": judged.text})
+    return Result([path], {}, counts)
+
+
+def train_tasks(recipe: Recipe, sampled: dict[str, Receipt]) -> list[Task]:
+    """One task a source."""
+    made = []
+    for source in sorted({split.partition("/")[0] for split in sampled}):
+        splits = [split for split in sorted(sampled) if split.startswith(f"{source}/")]
+        rules = recipe.sources[source].references
+        assert rules is not None
+        settings = rules.model_dump(exclude={"wiki", "model"})
+        shas = [(split, sampled[split].sha()) for split in splits]
+        fingerprint = sha256_json([code_version(__name__), recipe.seed, settings, shas])
+        made.append(Task(TRAIN, source, fingerprint, 0, {"splits": splits}))
+    return made
+
+
+def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+    """Train a source's classifier and write its card. Raises UserError where too few pages of the crawl are cited."""
+    rules = Source.model_validate(settings["sources"][task.name]).references
+    assert rules is not None
+    table = pa.concat_tables(
+        [SAMPLE_SCHEMA.empty_table()]
+        + [pq.read_table(corpus / f"blocks/{SAMPLE}/{split}.parquet") for split in task.arguments["splits"]]
+    ).sort_by([("key", "ascending"), ("text", "ascending")])
+    positives, negatives, short = _chosen(table, rules, task.name)
+    model_path, card_path = trained_references(task.name), f"models/references/{task.name}.card.json"
+    seed = settings["seed"]
+    held = [np.array([_held_out(domain, seed, rules.held_out) for domain in part.column("domain").to_pylist()], bool)
+            for part in (positives, negatives)]  # fmt: skip
+    texts = [part.column("text").to_pylist() for part in (positives, negatives)]
+    trained = [[text for text, out in zip(t, h, strict=True) if not out] for t, h in zip(texts, held, strict=True)]
+    tested = [[text for text, out in zip(t, h, strict=True) if out] for t, h in zip(texts, held, strict=True)]
+    if not trained[0] or not trained[1] or not tested[0] or not tested[1]:
+        raise UserError(
+            f"source {task.name}: all cited pages are of too few domains to hold some out: "
+            "change references.held_out or give more of the crawl"
+        )
+    write_atomic(
+        corpus / model_path, references.train(*trained, rules.dimension, rules.epochs, rules.learning_rate, seed)
+    )
+    model = references.load(str(corpus / model_path))
+    scores = np.array([model.score(text) for part in tested for text in part])
+    labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
+    sizes = np.array([len(text) for part in tested for text in part])
+    facts = {
+        "trained_on": {"cited": len(trained[0]), "others": len(trained[1])},
+        "held_out": {"cited": len(tested[0]), "others": len(tested[1])},
+        "length_bins_short": short,
+        "settings": rules.model_dump(exclude={"wiki", "model"}),
+        **evaluation.report(labels, scores, sizes, rules.threshold),
+    }
+    write_atomic(corpus / card_path, canonical_json(facts))
+    return Result([model_path, card_path], {}, facts)
+
+
+def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, int]:
+    """The positives, as many negatives of the same lengths, and how many length bins fell short."""
+    cited = table.column("cited").to_numpy()
+    positives, others = table.filter(pa.array(cited)), table.filter(pa.array(~cited))
+    if len(positives) < rules.min_positives:
+        raise UserError(
+            f"source {source}: {len(positives)} pages of the crawl are cited by the given dumps, "
+            f"references.min_positives asks for {rules.min_positives}: give more of the crawl, more dumps, or lower it"
+        )
+    positives = positives.slice(0, rules.max_pages)
+    lengths = [np.array([len(text) for text in part.column("text").to_pylist()], np.int64)
+               for part in (positives, others)]  # fmt: skip
+    indices, short = evaluation.length_matched(*lengths, others.column("key").to_numpy())
+    return positives, others.take(pa.array(indices)), short
+
+
+def _among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
+    """Whether a hash is in one of the sorted arrays."""
+    wanted = np.uint64(value)
+    for hashes in cited:
+        place = int(np.searchsorted(hashes, wanted))
+        if place < len(hashes) and hashes[place] == wanted:
+            return True
+    return False
+
+
+def _held_out(domain: str, seed: int, share: float) -> bool:
+    """Whether a domain's pages are for measuring: a site lies wholly on one side."""
+    return order_key(seed, TRAIN, domain.encode("utf-8")) < int(share * 2**64)
