@@ -105,3 +105,13 @@ def pages(entries: list[Entry]) -> list[tuple[str, str]]:
     for _, first, second, _ in TWINS:
         text[second] = [text[first][0], *reversed(text[first][1:])]
     return [(name, "\n".join(lines)) for name, lines in text.items()]
+
+
+def rows(files: dict[str, str], recrawled: list[str]) -> dict[str, object]:
+    """As they stand in planted-lines.json. `recrawled`: the addresses of pages that are in both crawls, unchanged."""
+    twins = [(what, [url(first), url(second)], numbers) for what, first, second, numbers in TWINS]
+    twins += [("the same address in both crawls", [address, address], (2, 2, 0, 1)) for address in recrawled]
+    return {
+        "lines": [group.row(files) for group in GROUPS],
+        "documents": [{"what": what, "urls": urls, "left": left(numbers)} for what, urls, numbers in twins],
+    }
