@@ -1,7 +1,7 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it. The same Python version gives the same bytes.
+it; OUT/wet, OUT/wiki and OUT/odd have lists of their own. The same Python version gives the same bytes.
 """
 
 import argparse
@@ -9,11 +9,14 @@ import gzip
 import json
 from pathlib import Path
 
+import ccnet
+import gazetteer
 import pydoc_pages
 from broken import broken, plain
+from odd import odd
 from oddities import hostile, other_answers, other_records
 from warc import response, write
-from web_pages import duplicates, english, foreign, handwritten, read
+from web_pages import Planted, duplicates, english, foreign, handwritten, read
 
 BOOKS = Path(__file__).parent / "books"
 STORY, ESSAY, FRENCH = "the-keeper-of-the-lower-light", "marks-that-remember", "le-pain-du-village"
@@ -28,7 +31,8 @@ def make(out: Path, small: bool = False) -> None:
     """Writes the whole sample below `out`: about 1,100 documentation pages in eight files, or 40 in two if small."""
     web = out / "web"
     web.mkdir(parents=True, exist_ok=True)
-    python_pages = pydoc_pages.pages(40 if small else None)
+    documentation = pydoc_pages.pages(16 if small else 1)
+    python_pages = pydoc_pages.thinned(documentation, 40) if small else documentation
     files = 2 if small else 8
     for number in range(files):
         records = (response(url, text) for url, text in python_pages[number::files])
@@ -42,13 +46,21 @@ def make(out: Path, small: bool = False) -> None:
     write(web / "pages.warc.gz", (item.record for item in planted["web/pages.warc.gz"]))
     planted["web/broken.warc.gz"] = broken(web / "broken.warc.gz", for_broken)
     planted["web/plain.warc"] = plain(web / "plain.warc", for_plain)
-    rows = [
-        {"file": file, "url": item.record.url, "record": item.record.kind, "what": item.what, "expect": item.expect}
-        for file, items in planted.items()
-        for item in items
-    ]
+    rows = [row(file, item) for file, items in planted.items() for item in items]
     rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books").items()]
-    (out / "planted.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    entries = gazetteer.entries(130 if small else 230)
+    in_web = [url for url, _ in python_pages] + [item["url"] for item in rows if item["expect"] == "kept"]
+    lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[50:], set(in_web), small)}
+    lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
+    for name, content in lists.items():
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def row(file: str, item: Planted) -> dict[str, str]:
+    """A planted record as it stands in the lists."""
+    return {
+        "file": file, "url": item.record.url, "record": item.record.kind, "what": item.what, "expect": item.expect,
+    }  # fmt: skip
 
 
 def books(folder: Path) -> dict[str, dict[str, str]]:

@@ -46,10 +46,14 @@ class Section:
     content: list[Block] = field(default_factory=list)
 
 
-def pages(limit: int | None = None) -> list[tuple[str, str]]:
-    """(URL, HTML) of every page, sorted by URL; with a limit, at most so many, spread evenly over a part of them."""
-    every = sorted(dict([*topic_pages(), *module_pages(1 if limit is None else 16), *builtin_pages()]).items())
-    return every if limit is None else every[:: max(1, len(every) // limit)][:limit]
+def pages(step: int = 1) -> list[tuple[str, str]]:
+    """(URL, HTML) of every page, sorted by URL, with every step-th of the library's source files."""
+    return sorted(dict([*topic_pages(), *module_pages(step), *builtin_pages()]).items())
+
+
+def thinned(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+    """At most so many of the pages, spread evenly."""
+    return every[:: max(1, len(every) // limit)][:limit]
 
 
 def topic_pages() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,102 @@
+"""What Common Crawl goes through in CCNet and LLaMA, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import odd
+import planted_lines
+import references
+import wet
+import wiki
+from gazetteer import Entry
+from web_pages import LAYOUTS, NOTEBOOK, PAGES, notebook, read
+
+HERE = Path(__file__).parent
+BOOKS = ("marks-that-remember", "the-keeper-of-the-lower-light")
+LANGUAGES = {
+    "cs": "ces", "de": "deu", "es": "spa", "fr": "fra", "it": "ita", "ja": "jpn", "nl": "nld", "pl": "pol", "pt": "por",
+    "ru": "rus", "sv": "swe", "uk": "ukr", "zh": "zho",
+}  # fmt: skip
+BOTH = (0, 1)
+Pages = list[tuple[str, str]]
+
+
+def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str], small: bool) -> dict[str, object]:
+    """Writes wet/, wiki/ and the blocklist below `out`. Gives the lists of what is planted, by the name of their file.
+
+    `documentation` holds (URL, HTML). The library's modules are halved: one half is in the WET files, the other makes
+    articles of the wiki, so that no language model is trained on the pages that it is to judge. Of `entries` the first
+    30 are for the WET files and the rest for the wiki. `in_web`: the good pages of web/.
+    """
+    for_wiki = [page for page in documentation if is_for_wiki(page[0])]
+    for_wet = [page for page in documentation if not is_for_wiki(page[0])]
+    blocked = odd.blocked(entries[:10])
+    texts = [
+        *pages(for_wet[:: 2 if small else 1]),
+        *(wet.Text(item.record.url, wet.visible(page), "", wet.one_crawl(item.record.url)) for item, page in blocked),
+        *(wet.Text(planted_lines.url(name), text, "eng", ("ab".index(name[0]),))
+          for name, text in planted_lines.pages(entries[10:30])),
+    ]  # fmt: skip
+    files = wet.write(out, texts, 3 if small else 4)
+    cited = references.references(cited_pages(documentation, in_web))
+    uncited = next(url for url, _ in for_wet if "/builtin/" in url)
+    encyclopaedia = [*entries[30:], *(wiki.book(HERE / f"books/{name}.txt") for name in BOOKS), *wiki.manual(for_wiki)]
+    beside = wiki.beside(references.reference(0, uncited, "A listing"), entries[30].title)
+    every = sorted([*wiki.articles(encyclopaedia, cited), *beside], key=lambda page: zlib.crc32(page.title.encode()))
+    wiki.write(out / "wiki" / wiki.NAME, every)
+    domains = (HERE / "blocklist.txt").read_bytes()
+    (out / "blocklist.txt").write_bytes(domains)
+    (out / "blocklist.txt.gz").write_bytes(gzip.compress(domains, mtime=0))
+    return {
+        "planted-lines.json": planted_lines.rows(files, [text.url for text in texts if text.crawls == BOTH]),
+        "planted-references.json": {
+            "cited": references.rows(cited, {text.url for text in texts}, in_web),
+            "not_cited_by_articles": [uncited],
+        },
+        "planted-blocked.json": [
+            {"file": files[item.record.url], "url": item.record.url, "record": "conversion", "what": item.what,
+             "expect": item.expect}
+            for item, _ in blocked
+        ],
+    }  # fmt: skip
+
+
+def is_for_wiki(url: str) -> bool:
+    """Half of the library's modules, with the notes on them."""
+    kind, _, name = url.removesuffix(".html").partition("/python/")[2].partition("/")
+    return kind in ("library", "notes") and zlib.crc32(name.partition("-")[0].encode()) % 2 == 0
+
+
+def pages(documentation: Pages) -> Iterator[wet.Text]:
+    """The text of our own pages, every sixth article in both crawls, of hand-written ones and of documentation."""
+    for number, (url, page, _) in enumerate(articles()):
+        yield wet.Text(url, wet.visible(page), "eng", BOTH if number % 6 == 5 else wet.one_crawl(url))
+    for article in read("other"):
+        url = f"{NOTEBOOK}/{article.slug}/page.html"
+        text = wet.visible(notebook(article, article.slug))
+        yield wet.Text(url, text, LANGUAGES[article.slug], wet.one_crawl(url))
+    by_hand = [(f"https://pages.example/{file.name}", file.read_text("utf-8"))
+               for file in sorted((PAGES / "html").glob("*.html"))]  # fmt: skip
+    for url, page in [*by_hand, *documentation]:
+        yield wet.Text(url, wet.visible(page), "eng", wet.one_crawl(url))
+
+
+def articles() -> Iterator[tuple[str, str, str]]:
+    """URL, HTML and title of our English articles, at the addresses they have in web/."""
+    for number, article in enumerate(read("en")):
+        site, render = LAYOUTS[number % 3]
+        yield f"{site}/en/{article.slug}.html", render(article), article.title
+
+
+def cited_pages(documentation: Pages, in_web: set[str]) -> Pages:
+    """(URL, title) of what the wiki cites: our own articles wherever they are, and most of the language reference."""
+    out = [(url, title) for url, _, title in articles()]
+    out += [(url, title_of(url)) for url in sorted(in_web) if url.startswith(("https://whole.", "https://plain."))]
+    topics = [url for url, _ in documentation if "/python/reference/" in url]
+    return out + [(url, title_of(url)) for url in topics if references.cites_topic(url)]
+
+
+def title_of(url: str) -> str:
+    return url.rpartition("/")[2].removesuffix(".html").replace("-", " ").capitalize()

@@ -1,0 +1,82 @@
+"""Encyclopaedia articles about places and things that are not: prose from sentence patterns, as much as is wanted.
+
+In a pattern `(a|b|c)` stands for one of its alternatives and `$name` for a name or a number; `patterns/*.txt` holds one
+kind of article a file.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PATTERNS = Path(__file__).parent / "patterns"
+CHOICE = re.compile(r"\(([^()]*)\)")
+SLOT = re.compile(r"\$([a-z]+)")
+FIRST = "Alder Ash Barn Bram Brock Cold Copper Crow Dun East Elder Fair Fen Hazel High Kings Lang Low Marl Mill North Oak"
+LAST = "beck bourne bridge bury combe dale den field ford gate ham hurst ley march mere mouth ridge stead stoke thorpe ton wick"
+GIVEN = "Ada Agnes Albert Alice Anselm Bertha Cecil Clara Edith Edmund Elsie Ernest Esther Flora Gilbert Greta Harold Hester"
+FAMILY = "Abbott Archer Baxter Brewer Carver Chandler Cooper Fletcher Glover Hooper Joiner Mason Mercer Potter Sadler Slater"
+RIVERS = "Anner Brede Calder Dove Eller Fenny Garrow Hodder Inny Kenner Leven Marden Nadder Orrin Perry Rother Sence Tarrow"
+WORDS = {
+    "place": [first + last for first in FIRST.split() for last in LAST.split()],
+    "person": [f"{given} {family}" for given in GIVEN.split() for family in FAMILY.split()],
+    "river": RIVERS.split(),
+}
+NUMBERS = {"year": (1640, 1990), "small": (3, 19), "large": (120, 4800), "late": (1991, 2019)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An article: its title, what kind of thing it is about, and sections of (heading, paragraphs)."""
+
+    title: str
+    kind: str
+    sections: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def entries(count: int) -> list[Entry]:
+    """So many articles, the kinds in turn. Titles are all different."""
+    files, out, taken = sorted(PATTERNS.glob("*.txt")), list[Entry](), set[str]()
+    for number in range(count):
+        file = files[number % len(files)]
+        chance = random.Random(f"gazetteer {number}")
+        title_pattern, *parts = file.read_text("utf-8").strip().split("\n\n")
+        title = written(title_pattern, chance, {})
+        while title in taken:
+            title = written(title_pattern, chance, {})
+        taken.add(title)
+        out.append(Entry(title, file.stem, tuple(sections(parts, chance, title))))
+    return out
+
+
+def sections(parts: list[str], chance: random.Random, title: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The paragraphs under their headings, which are lines of `== Heading ==` in the pattern. A paragraph's first
+    sentence is always there; of the others, one in six is left out."""
+    out, known = list[tuple[str, list[str]]]([("", [])]), {"title": title}
+    for part in parts:
+        if part.startswith("=="):
+            out.append((part.strip("= \n"), []))
+            continue
+        first, *rest = part.split("\n")
+        chosen = [first, *(line for line in rest if chance.random() > 1 / 6)]
+        out[-1][1].append(" ".join(written(line, chance, known) for line in chosen))
+    return [(heading, tuple(paragraphs)) for heading, paragraphs in out]
+
+
+def written(pattern: str, chance: random.Random, known: dict[str, str]) -> str:
+    """The sentence with its choices made and its slots filled. `known` keeps what a slot ending in `a` or `b` stands
+    for, so that an article can come back to it (`$persona`)."""
+    while choice := CHOICE.search(pattern):
+        pattern = pattern[: choice.start()] + chance.choice(choice[1].split("|")) + pattern[choice.end() :]
+
+    def fill(slot: re.Match[str]) -> str:
+        name = slot[1]
+        if name in known:
+            return known[name]
+        base = name if name in WORDS or name in NUMBERS else name[:-1]
+        made = str(chance.randint(*NUMBERS[base])) if base in NUMBERS else chance.choice(WORDS[base])
+        if base != name:
+            known[name] = made
+        return made
+
+    return SLOT.sub(fill, pattern)

@@ -1,0 +1,117 @@
+"""Lines that stand more than once in the WET files, or seem to: what CCNet's paragraph de-duplication does with each.
+
+A line is a duplicate where its normalised form was seen before: outer white space gone, lower case, every digit a 0,
+without some Unicode punctuation and without control characters (cc_net/text_normalizer.py, normalize_for_dedup). ASCII
+punctuation and accents count. A line that only its own page repeats is left once (cc_net/dedup.py, finalize_doc).
+"""
+
+from dataclasses import dataclass
+
+from gazetteer import Entry
+
+SITE = "https://lines.example"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Copies of one line as (page, line), and how many stay: by dump with `none` or `first` kept, by all likewise.
+
+    Pages are named by crawl and number: a0 to a7 are in the first crawl, b0 to b7 in the second.
+    """
+
+    what: str
+    copies: tuple[tuple[str, str], ...]
+    left: tuple[int, int, int, int]
+
+    def row(self, files: dict[str, str]) -> dict[str, object]:
+        """As it stands in planted-lines.json; `files` gives the file of each URL."""
+        copies = [{"file": files[url(page)], "url": url(page), "line": line} for page, line in self.copies]
+        return {"what": self.what, "copies": copies, "left": left(self.left)}
+
+
+def left(numbers: tuple[int, int, int, int]) -> dict[str, dict[str, int]]:
+    dump_none, dump_first, all_none, all_first = numbers
+    return {"dump": {"none": dump_none, "first": dump_first}, "all": {"none": all_none, "first": all_first}}
+
+
+def url(page: str) -> str:
+    return f"{SITE}/{page}.html"
+
+
+def on(pages: str, line: str) -> tuple[tuple[str, str], ...]:
+    """The same line on each page."""
+    return tuple((page, line) for page in pages.split())
+
+
+GONE, STAY = (0, 1, 0, 1), (2, 2, 2, 2)
+GROUPS = (
+    Group(
+        "a notice on every page of one crawl",
+        on("a0 a1 a2 a3 a4 a5", "Sign in to leave a remark below this entry of the gazetteer."), GONE,
+    ),
+    Group(
+        "a menu on pages of both crawls",
+        on("a0 a1 a4 b0 b1 b4", "Home | Places | Rivers | People | Write to the editors"), (0, 2, 0, 1),
+    ),
+    Group(
+        "once in each crawl",
+        on("a0 b0", "The editors thank the county record office for leave to use its shelves."), (2, 2, 0, 1),
+    ),
+    Group("once in each crawl, a short line", on("a1 b2", "Printed on both sides"), (2, 2, 0, 1)),
+    Group("three times on one page, nowhere else", on("a2 a2 a2", "Back to the top of this page"), (1, 1, 1, 1)),
+    Group("twice on one page, once on another", on("a2 a2 a3", "Next entry of the gazetteer"), GONE),
+    Group("twice on one page, once in the other crawl", on("a3 a3 b3", "Entry before this one"), (2, 2, 0, 1)),
+    Group(
+        "only digits differ",
+        (("a4", "Seen 1204 times since 1998, last on 03/11/2018."), ("a5", "Seen 3377 times since 2001, last on 28/02/2019.")),
+        GONE,
+    ),
+    Group(
+        "only digits differ, in two crawls",
+        (("a4", "Readers today: 417"), ("b5", "Readers today: 902")), (2, 2, 0, 1),
+    ),
+    Group("the number of digits differs", (("a4", "Letters so far: 99"), ("a5", "Letters so far: 100")), STAY),
+    Group("only the case differs", (("b1", "CONTACT THE EDITORS BY POST"), ("b2", "Contact the editors by post")), GONE),
+    Group(
+        "only quotation marks, dashes and dots of Unicode differ",
+        (
+            ("b1", "Our motto – “look it up” – hangs above the door…"), ("b2", "Our motto  look it up  hangs above the door"),
+            ("b3", "Our motto — «look it up» — hangs above the door"),
+        ),
+        GONE,
+    ),
+    Group("a control character more", (("b3", "Errata \x96 see the last volume"), ("b4", "Errata  see the last volume")), GONE),
+    Group("outer white space differs", (("b3", "  \tSubscribers only"), ("b4", "Subscribers only ")), GONE),
+    Group("only ASCII punctuation differs", (("b4", "Corrections, please."), ("b5", "Corrections please!")), STAY),
+    Group("only an accent differs", (("b4", "The café is open on Sundays"), ("b5", "The cafe is open on Sundays")), STAY),
+)  # fmt: skip
+TWINS = (
+    ("the same lines in another order, in one crawl", "a6", "a7", GONE),
+    ("the same page in both crawls, under two addresses", "b6", "a8", (2, 2, 0, 1)),
+)
+"""Pages that hold nothing of their own: (what, page, page, how many of the two stay); the others are dropped as
+only-duplicate-lines."""
+
+
+def pages(entries: list[Entry]) -> list[tuple[str, str]]:
+    """(page, text) of every planted page: an entry of the gazetteer each, with the planted lines between its own."""
+    names = [f"{crawl}{number}" for crawl in "ab" for number in range(6)] + [first for _, first, _, _ in TWINS]
+    text = dict[str, list[str]]()
+    for name, entry in zip(names, entries, strict=False):
+        text[name] = [entry.title, *(paragraph for _, section in entry.sections for paragraph in section)]
+    for group in GROUPS:
+        for number, (name, line) in enumerate(group.copies):
+            text[name].insert(2 + number, line)
+    for _, first, second, _ in TWINS:
+        text[second] = [text[first][0], *reversed(text[first][1:])]
+    return [(name, "\n".join(lines)) for name, lines in text.items()]
+
+
+def rows(files: dict[str, str], recrawled: list[str]) -> dict[str, object]:
+    """As they stand in planted-lines.json. `recrawled`: the addresses of pages that are in both crawls, unchanged."""
+    twins = [(what, [url(first), url(second)], numbers) for what, first, second, numbers in TWINS]
+    twins += [("the same address in both crawls", [address, address], (2, 2, 0, 1)) for address in recrawled]
+    return {
+        "lines": [group.row(files) for group in GROUPS],
+        "documents": [{"what": what, "urls": urls, "left": left(numbers)} for what, urls, numbers in twins],
+    }

@@ -1,0 +1,122 @@
+"""WET files as Common Crawl writes them: the whole visible text of pages, one `conversion` record a page, by crawl.
+
+The text of a page is its title and then every visible line, menus and footers included, without empty lines.
+"""
+
+import base64
+import hashlib
+import html
+import re
+import uuid
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from resiliparse.extract.html2text import extract_plain_text
+from warc import zipped
+
+TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """A monthly crawl. `languages`: whether its records say what language they are in, as crawls of later years do."""
+
+    name: str
+    segments: tuple[str, ...]
+    begun: datetime
+    languages: bool
+
+    def file(self, number: int) -> str:
+        """Path of the crawl's number-th file below the sample."""
+        segment, stamp = self.segments[number % len(self.segments)], f"{self.begun:%Y%m%d%H%M%S}"
+        end = f"{self.begun + timedelta(hours=2, minutes=24, seconds=4):%Y%m%d%H%M%S}"
+        name = f"CC-MAIN-{stamp}-{end}-{number:05}.warc.wet.gz"
+        return f"wet/{self.name}/segments/{segment}/wet/{name}"
+
+
+CRAWLS = (
+    Crawl("CC-MAIN-2019-30", ("1563195523840.34", "1563195525187.9"), datetime(2019, 7, 15, 17, 52, 5, tzinfo=UTC), False),
+    Crawl("CC-MAIN-2020-05", ("1579250589560.16", "1579250591234.15"), datetime(2020, 1, 17, 12, 31, 40, tzinfo=UTC), True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text of a page, its languages (ISO 639-3, commas between them) and the crawls it is in."""
+
+    url: str
+    text: str
+    language: str
+    crawls: tuple[int, ...]
+
+
+def visible(page: str) -> str:
+    """Title and visible lines of an HTML page."""
+    title = TITLE.search(page)
+    lines = extract_plain_text(page, main_content=False, list_bullets=False).split("\n")
+    return "\n".join(line.strip() for line in [html.unescape(title[1]) if title else "", *lines] if line.strip())
+
+
+def one_crawl(url: str) -> tuple[int]:
+    """The crawl that met the page, by its URL."""
+    return (zlib.crc32(url.encode()) % len(CRAWLS),)
+
+
+def write(out: Path, texts: Iterable[Text], files: int) -> dict[str, str]:
+    """Writes so many files a crawl. Gives the file of each URL (of its last crawl, if it is in two)."""
+    inside = {crawl.file(number): [warcinfo(crawl, number)] for crawl in CRAWLS for number in range(files)}
+    place = dict[str, str]()
+    for text in sorted(texts, key=lambda text: text.url):
+        for number in text.crawls:
+            crawl = CRAWLS[number]
+            file = crawl.file(zlib.crc32(text.url.encode()) // 2 % files)
+            inside[file].append(conversion(text, crawl))
+            place[text.url] = file
+    for file, records in inside.items():
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (out / file).write_bytes(b"".join(zipped(record) for record in records))
+    return place
+
+
+def conversion(text: Text, crawl: Crawl) -> bytes:
+    block = text.text.encode() + b"\n"
+    date = crawl.begun + timedelta(seconds=zlib.crc32(text.url.encode()) % (3 * 3600))
+    fields = {
+        "WARC-Type": "conversion",
+        "WARC-Target-URI": text.url,
+        "WARC-Date": f"{date:%Y-%m-%dT%H:%M:%SZ}",
+        "WARC-Record-ID": record_id("conversion", text.url, crawl.name),
+        "WARC-Refers-To": record_id("response", text.url, crawl.name),
+        "WARC-Block-Digest": "sha1:" + base64.b32encode(hashlib.sha1(block).digest()).decode(),
+    }
+    if crawl.languages and text.language:
+        fields["WARC-Identified-Content-Language"] = text.language
+    return record({**fields, "Content-Type": "text/plain"}, block)
+
+
+def warcinfo(crawl: Crawl, number: int) -> bytes:
+    name = crawl.file(number).rpartition("/")[2]
+    block = (
+        f"Software-Info: samples/make.py\r\nExtracted-Date: {crawl.begun:%a, %d %b %Y %H:%M:%S} GMT\r\n"
+        f"isPartOf: {crawl.name}\r\ndescription: sample pages in the form of a crawl of {crawl.begun:%B %Y}\r\n"
+    )
+    fields = {
+        "WARC-Type": "warcinfo",
+        "WARC-Date": f"{crawl.begun:%Y-%m-%dT%H:%M:%SZ}",
+        "WARC-Filename": name,
+        "WARC-Record-ID": record_id("warcinfo", name, crawl.name),
+        "Content-Type": "application/warc-fields",
+    }
+    return record(fields, block.encode())
+
+
+def record(fields: dict[str, str], block: bytes) -> bytes:
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**fields, "Content-Length": str(len(block))}.items())
+    return f"WARC/1.0\r\n{head}\r\n".encode() + block + b"\r\n\r\n"
+
+
+def record_id(*parts: str) -> str:
+    return f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, ' '.join(parts))}>"

@@ -1,0 +1,167 @@
+"""A small Wikipedia dump: MediaWiki XML of export version 0.11 in several bzip2 streams, as the multistream dumps are.
+
+Articles come from the gazetteer, from our own books, and from documentation; they cite our sample pages.
+"""
+
+import bz2
+import hashlib
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from gazetteer import Entry
+from references import Reference
+
+NAME = "samplewiki-20240101-pages-articles.xml.bz2"
+STREAM_PAGES = 50
+NAMESPACES = {-2: "Media", -1: "Special", 0: "", 1: "Talk", 2: "User", 4: "Project", 6: "File", 10: "Template", 14: "Category"}
+HEADER = (
+    '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="http://www.mediawiki.org/xml/export-0.11/ '
+    'http://www.mediawiki.org/xml/export-0.11.xsd" version="0.11" xml:lang="en">\n  <siteinfo>\n'
+    "    <sitename>Sample Wiki</sitename>\n    <dbname>samplewiki</dbname>\n"
+    "    <base>https://wiki.example/wiki/Main_Page</base>\n    <generator>samples/make.py</generator>\n"
+    "    <case>first-letter</case>\n    <namespaces>\n"
+    + "".join(
+        f'      <namespace key="{key}" case="first-letter"' + (f">{name}</namespace>\n" if name else " />\n")
+        for key, name in NAMESPACES.items()
+    )
+    + "    </namespaces>\n  </siteinfo>\n"
+)
+PARAGRAPH = re.compile(r"<p>(.*?)</p>", re.DOTALL)
+NOT_PROSE = re.compile(r"[{}\[\]|<>=*_~#\\]|''|\.\w+\(|>>>")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the wiki. `redirect` is the title it points to, if it does."""
+
+    title: str
+    text: str
+    namespace: int = 0
+    redirect: str = ""
+
+
+def manual(pages: list[tuple[str, str]]) -> list[Entry]:
+    """An article for each module whose documentation (URL, HTML) has enough plain sentences."""
+    modules = dict[str, list[str]]()
+    for url, page in pages:
+        name = url.rpartition("/")[2].removesuffix(".html").rpartition("-")
+        found = (html.unescape(text) for text in PARAGRAPH.findall(page.partition("<article>")[2].partition("</article>")[0]))
+        kept = [text for text in found if len(text) > 80 and text[-1] == "." and not NOT_PROSE.search(text)]
+        module = modules.setdefault(name[0] or name[2], [])
+        module += [text for text in kept if text not in module]
+    return [
+        Entry(f"{name} (module)", "software", (("", (f"{name} is a module of the Python library.", *text)),))
+        for name, text in sorted(modules.items())
+        if sum(map(len, text)) > 500
+    ]
+
+
+def book(file: Path) -> Entry:
+    """A book as one article, its chapters as sections."""
+    title, *parts = file.read_text("utf-8").strip().split("\n\n")
+    paragraphs = tuple(" ".join(part.split()) for part in parts if len(part) > 80)
+    return Entry(title.title(), "book", (("", paragraphs),))
+
+
+def articles(entries: list[Entry], references: list[Reference]) -> Iterator[Page]:
+    """The entries as wikitext; the references are spread over them evenly, in order."""
+    for number, entry in enumerate(entries):
+        first, last = (len(references) * n // len(entries) for n in (number, number + 1))
+        yield Page(entry.title, wikitext(entry, number, references[first:last]))
+
+
+def wikitext(entry: Entry, number: int, cited: list[Reference]) -> str:
+    """An infobox, the sections, now and then a table, a comment, a picture, a list; a reference after a paragraph."""
+    waiting = [reference.text for reference in cited]
+    listed = [waiting.pop()] if len(waiting) > 1 and "name" in waiting[-1].lower() else []
+    out = [f"{{{{Infobox {entry.kind}\n| name = {entry.title}\n| image = {entry.kind}.jpg <!-- to be replaced -->\n}}}}"]
+    for place, (heading, paragraphs) in enumerate(entry.sections):
+        out += [f"== {heading} =="] if heading else []
+        for paragraph in paragraphs:
+            notes, waiting = waiting[:1], waiting[1:]
+            out.append(marked(paragraph, entry.title, number + place) + "".join(notes))
+        if place == number % 4 and number % 5 == 0:
+            out.append(TABLE.format(number * 37 % 900 + 60, number * 53 % 900 + 80))
+    if number % 6 == 1:
+        out.append(f"[[File:{entry.kind}.jpg|thumb|left|A [[view]] of {entry.title}]]")
+    tail = "".join(waiting)
+    out.append(f"== See also ==\n* [[List of {entry.kind} articles]]\n* [[Main Page|The front page]]{tail}")
+    out.append("== References ==\n" + (f"{{{{reflist|refs=\n{listed[0]}\n}}}}" if listed else "<references />"))
+    out.append(f"{{{{Stub|{entry.kind}}}}}\n[[Category:{entry.kind.title()}]]\n")
+    return "\n\n".join(out)
+
+
+TABLE = """{{| class="wikitable" style="text-align:right"
+|+ Population
+! Year !! People
+|-
+| 1851 || {}
+|-
+| 1901 || {}
+|}}"""
+
+
+def marked(text: str, title: str, number: int) -> str:
+    """The paragraph with the title in bold where it stands first, and a word linked or set in italics."""
+    if text.startswith(title):
+        text = f"'''{title}'''{text[len(title) :]}"
+    word = ("river", "church", "water", "tower", "module", "object", "work")[number % 7]
+    link = f"[[{word}]]" if number % 2 else f"[[{word} (disambiguation)|{word}]]"
+    return text.replace(f" {word} ", f" {link} ", 1).replace(" miles ", "&nbsp;miles ")
+
+
+def beside(reference: Reference, first: str) -> list[Page]:
+    """Pages that are no articles: redirects, help, a template, a category. The help page cites one of our pages, and
+    a comment in an article does too: neither makes it a page that Wikipedia cites."""
+    return [
+        Page("Main page (old)", f"#REDIRECT [[{first}]]", redirect=first),
+        Page("Gazeteer", f"#redirect [[{first}]] {{{{R from misspelling}}}}", redirect=first),
+        Page("Project:How to write", f"Say where you have it from.{reference.text}\n\nWrite ''plainly''.", 4),
+        Page("Template:Stub", "<noinclude>About this.</noinclude><includeonly>A short {{{1}}} article.</includeonly>", 10),
+        Page("Category:Village", "Places of all sizes.", 14),
+        Page("Empty article", ""),
+        Page(
+            "Mill (disambiguation)",
+            "'''Mill''' may be:\n* [[Corn mill]], for grain\n* [[Paper mill]], for rags <!-- <ref>https://hidden.example/a</ref> -->\n"
+            "* <nowiki>[[not a link]] <ref>https://hidden.example/b</ref></nowiki>\n{{disambiguation}}\n",
+        ),
+    ]
+
+
+def write(file: Path, pages: list[Page]) -> None:
+    """The dump: a stream with the head, one for every fifty pages, one with the end."""
+    parts = ["".join(page_xml(page, start + n) for n, page in enumerate(pages[start : start + STREAM_PAGES]))
+             for start in range(0, len(pages), STREAM_PAGES)]  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"".join(bz2.compress(part.encode()) for part in (HEADER, *parts, "</mediawiki>\n")))
+
+
+def page_xml(page: Page, number: int) -> str:
+    data = page.text.encode()
+    digest = int.from_bytes(hashlib.sha1(data).digest(), "big")
+    redirect = f"    <redirect title={quoteattr(page.redirect)} />\n" if page.redirect else ""
+    return (
+        f"  <page>\n    <title>{escape(page.title)}</title>\n    <ns>{page.namespace}</ns>\n    <id>{number + 10}</id>\n"
+        f"{redirect}    <revision>\n      <id>{number + 70_010}</id>\n      <parentid>{number + 60_010}</parentid>\n"
+        f"      <timestamp>2023-12-{number % 28 + 1:02}T08:{number % 60:02}:00Z</timestamp>\n      <contributor>\n"
+        "        <username>Editor &amp; Sons</username>\n        <id>7</id>\n      </contributor>\n"
+        f"      <comment>more about it</comment>\n      <origin>{number + 70_010}</origin>\n"
+        f"      <model>wikitext</model>\n      <format>text/x-wiki</format>\n      <text bytes=\"{len(data)}\" "
+        f'sha1="{base36(digest)}" xml:space="preserve">{escape(page.text, {chr(34): "&quot;"})}</text>\n'
+        f"      <sha1>{base36(digest)}</sha1>\n    </revision>\n  </page>\n"
+    )
+
+
+def base36(number: int) -> str:
+    """The number in 31 digits of base 36, as MediaWiki writes SHA-1 sums."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    out = ""
+    while number:
+        number, digit = divmod(number, 36)
+        out = digits[digit] + out
+    return out.rjust(31, "0")
