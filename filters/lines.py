@@ -20,8 +20,7 @@ _EMPTY = np.uint64(line_hash(""))
 def paragraph_hashes(text: str) -> Hashes:
     """(lines,) uint64: CCNet's hash of each line of a text, `NO_PARAGRAPH` where there is nothing to hash."""
     hashes = line_hashes(text)
-    hashes[hashes == _EMPTY] = NO_PARAGRAPH
-    return hashes
+    return np.where(hashes == _EMPTY, NO_PARAGRAPH, hashes)
 
 
 def repeats(hashes: Hashes, documents: npt.NDArray[np.int64]) -> Mask:

@@ -68,7 +68,7 @@ def map_tasks(recipe: Recipe, extracted: dict[str, Receipt]) -> list[Task]:
     return made
 
 
-def reduce_tasks(recipe: Recipe, maps: list[Task]) -> list[Task]:
+def reduce_tasks(maps: list[Task]) -> list[Task]:
     """One reducer a hash range."""
     fingerprint = sha256_json([code_version(__name__), [(task.name, task.fingerprint) for task in maps]])
     return [Task(FOUND, f"{r:05d}", fingerprint) for r in range(maps[0].arguments["ranges"])]
