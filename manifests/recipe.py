@@ -279,7 +279,7 @@ class Recipe(Strict):
         plain = self.model_dump()
         for name, source in plain["sources"].items():
             source["inputs"] = sorted(input_names.get(name, []))
-            source["blocklists"] = len(source["blocklists"])
+            source["blocklists"] = []
             for part, keys in PATHS.items():
                 for key in keys if source[part] is not None else ():
                     source[part][key] = None

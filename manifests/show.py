@@ -21,6 +21,8 @@ def summary(manifest: Manifest) -> str:
     console = Console(file=page, width=WIDTH, highlight=False)
     console.print(_sources(manifest))
     console.print(_reasons(manifest.ledger))
+    for line in _findings(manifest.findings):
+        console.print(line)
     balance = imbalances(manifest.ledger)
     console.print("ledger    " + ("balanced" if not balance else "NOT balanced: " + "; ".join(balance)))
     shards = manifest.shards()
@@ -72,6 +74,29 @@ def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
             shown = [f"{count:,}" if count else "" for count in counts]
             table.add_row(stage, reason, *shown, DESCRIPTIONS[Reason(reason)])
     return table
+
+
+def _findings(findings: Mapping[str, Any]) -> list[str]:
+    """What stages found out on the way, a line each."""
+    said = []
+    if lines := findings.get("lines"):
+        missed, found = lines["missed_by_ccnet_scope"], lines["duplicates"]
+        said.append(
+            f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
+            f"would have missed {missed:,} of them" + (f" ({missed / found:.0%})" if found else "")
+        )
+    for source, card in findings.get("cuts", {}).items():
+        for language, cuts in card["cuts"].items():
+            said.append(
+                f"buckets   {source}, {language}: head below {cuts['head']:,}, tail from {cuts['tail']:,} "
+                f"({cuts['documents']:,} documents)"
+            )
+    for source, card in findings.get("references", {}).items():
+        said.append(
+            f"cited     {source}: classifier of {card['trained_on']['cited']:,} cited pages, "
+            f"area under the curve {card['auc']:.3f} on domains held out"
+        )
+    return said
 
 
 def _records(dropped: Mapping[str, Mapping[str, int]], damaged: bool) -> int:
