@@ -1,31 +1,27 @@
-"""Web archives, framed so that every stored byte is accounted for (ISO 28500:2017; WARC/0.17 to 1.1).
+"""Web archives, framed so that every stored byte is accounted for: WARC/0.17 to 1.1 (ISO 28500:2017) and ARC.
 
 A gzipped archive is a row of gzip members, as a rule one a record. A member is the unit of integrity: its CRC vouches
-for all its records or for none. An uncompressed archive is read by its Content-Lengths. What is damaged becomes a frame
+for all its records or for none. An uncompressed archive is read by its stated lengths. What is damaged becomes a frame
 that names the problem, and reading goes on at the next place where a record begins.
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from isal import isal_zlib
-
+from filters.arc import ARC
 from filters.headers import Headers
-from filters.records import NEWLINE_LIMIT, PIECE, VERSION, VERSION_LINE, Record, Stored, Window, records
+from filters.members import GZIP, Member, next_member
+from filters.records import WARC, Record, only_record, records
+from filters.window import NEWLINE_LIMIT, Stored, Syntax, Window
 from manifests.reasons import Reason
 
-SLICE = 1 << 16
-"""stored bytes fed to a decompressor at a time"""
-TRIAL = 1 << 12
-"""stored bytes looked at to tell whether a gzip member with a record begins somewhere"""
 RETRIES = 16
 """After damage the next member is looked for within bytes that inflated in vain, until such bytes add up to this many
 times the archive's size; then behind them. It keeps hostile archives linear."""
 
-_InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's stub gives an instance
-_GZIP = b"\x1f\x8b\x08"
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame or a skippable frame (RFC 8878, section 3.1)
 
 
@@ -35,20 +31,22 @@ class NoSuchRecordError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`max_record_bytes`: decoded bytes of one record, header and block. A larger one is skipped as TOO_LARGE."""
+    """`max_record_bytes`: decoded bytes of one record, header and block. `max_stored_bytes`: stored bytes of a gzip
+    member that holds one record. A larger one is skipped as TOO_LARGE."""
 
     max_record_bytes: int
+    max_stored_bytes: int = sys.maxsize
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One record, or one stretch of bytes that is none.
 
     `offset`, `length`: the stored bytes, that is the gzip member or the range of an uncompressed archive.
     `inner_offset`, `inner_length`: the record within the decoded bytes of that range, with the newlines around it.
     `stored`: how many stored bytes the frame accounts for (a member's bytes are shared out among its records by their
-    decoded lengths); over an archive they sum to its size. `version`: such as "1.0". `headers`, `version` and `block`
-    are empty if there is a `problem`, which `detail` explains without naming a place.
+    decoded lengths); over an archive they sum to its size. `version`: such as "1.0", or "ARC/1". `headers`: an ARC
+    record has those that WARC would give it. `headers`, `version` and `block` are empty if there is a `problem`, which
+    `detail` explains without naming a place.
     """
 
     offset: int
@@ -68,24 +66,56 @@ class Frame:
         return (self.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">").strip()
 
 
-def frames(stored: Stored, limits: Limits, start: int = 0, end: int | None = None) -> Iterator[Frame]:
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A piece of an archive, to be framed by itself: the stored bytes [start, end), and how many stored bytes before
+    it inflated in vain (`RETRIES`)."""
+
+    start: int
+    end: int
+    wasted: int
+
+
+def frames(stored: Stored, limits: Limits, start: int = 0, end: int | None = None, wasted: int = 0) -> Iterator[Frame]:
     """Every record and every stretch of damage of `stored`[`start`:`end`], in order, without a gap.
 
-    No bytes make it raise. `stored` is the whole archive, so that its form is the same for every split of it; `start`
-    and `end` must be where frames begin. Takes memory of the order of `limits.max_record_bytes`.
+    No bytes make it raise. `stored` is the whole archive, so that its pieces give what the whole does; `start`, `end`
+    and `wasted` are a `Boundary`'s. Takes memory of the order of `limits.max_record_bytes`.
     """
     end = len(stored) if end is None else end
-    form = _form(stored)
     if start >= end:
         return
+    form = _form(stored)
     if form == "gzip":
-        yield from _gzip_frames(stored, limits, start, end)
-    elif form == "plain":
-        for record in records(Window(stored, start, end), start, limits.max_record_bytes):
+        yield from _gzip_frames(stored, limits, start, end, wasted)
+    elif isinstance(form, Syntax):
+        for record in records(Window(stored, start, len(stored)), start, limits.max_record_bytes, form):
             length = record.stop - record.start
             yield _frame(record, record.start, length, 0, length)
+            if record.stop >= end:
+                return
     else:
         yield _frame(Record(0, 0, problem=Reason.UNSUPPORTED_FORMAT, detail=form), start, end - start, 0, end - start)
+
+
+def boundaries(stored: Stored, limits: Limits, split_bytes: int) -> list[Boundary]:
+    """Where an archive can be cut so that `frames` over the pieces gives just the frames of the whole: at the first
+    gzip member, or record of an uncompressed archive, at or after each multiple of `split_bytes`. One member is never
+    cut. Reads the archive once and keeps no block."""
+    form = _form(stored)
+    places: Iterator[tuple[int, int]] = iter(())
+    if form == "gzip":
+        places = ((step.start, step.wasted) for step in _steps(stored, 0, len(stored), 0, keep=-1))
+    elif isinstance(form, Syntax):
+        window = Window(stored, 0, len(stored))
+        places = ((record.start, 0) for record in records(window, 0, limits.max_record_bytes, form, blocks=False))
+    cuts, due = [(0, 0)], split_bytes
+    for start, wasted in places:
+        if start >= due:
+            cuts.append((start, wasted))
+            due = (start // split_bytes + 1) * split_bytes
+    ends = [start for start, _ in cuts[1:]] + [len(stored)]
+    return [Boundary(start, end, wasted) for (start, wasted), end in zip(cuts, ends, strict=True)]
 
 
 def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int, limits: Limits) -> Frame:
@@ -100,134 +130,101 @@ def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inne
 
 
 def _frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
-    inner_length = record.stop - record.start
-    place = (offset, length, inner_offset, inner_length, stored)
-    return Frame(*place, record.headers, record.version, record.block, record.problem, record.detail)
+    start, stop, headers, version, block, problem, detail = record
+    return Frame(offset, length, inner_offset, stop - start, stored, headers, version, block, problem, detail)
 
 
-def _form(stored: Stored) -> str:
-    """ "gzip", "plain", or the name of a format that is not read. A damaged beginning is judged by what follows it."""
-    beginning = bytes(stored[: NEWLINE_LIMIT + 64])
-    if beginning.startswith(_GZIP):
-        return "ARC archive" if _opening(stored, 0, len(stored)).startswith(b"filedesc:") else "gzip"
-    if beginning.startswith(b"filedesc:"):
-        return "ARC archive"
+def _form(stored: Stored) -> Syntax | str:
+    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A damaged beginning is
+    judged by what follows it."""
+    beginning = bytes(stored[: NEWLINE_LIMIT + ARC.line_bytes])
+    if beginning.startswith(GZIP):
+        return "gzip"
     if _ZSTD.match(beginning):
         return "zstd archive"
-    if VERSION.match(beginning.lstrip(b"\r\n")):
-        return "plain"
-    line = VERSION_LINE.search(stored)
-    stop = line.start() if line else len(stored)
-    return "gzip" if _next_member(stored, 0, stop, len(stored)) < stop else "plain"
+    beginning = beginning.lstrip(b"\r\n")
+    for syntax in (WARC, ARC):
+        if syntax.line.match(beginning):
+            return syntax
+    stop, plain = len(stored), None
+    for syntax in (WARC, ARC):
+        if line := syntax.next_line.search(stored, 0, stop):
+            stop, plain = line.start(), syntax
+    return plain if plain and next_member(stored, 0, stop) == stop else "gzip"
 
 
-def _gzip_frames(stored: Stored, limits: Limits, start: int, end: int) -> Iterator[Frame]:
-    wasted, position = 0, start
-    while position < end:
-        member = _Member(stored, position, end)
-        whole = _joined(member, limits.max_record_bytes)
-        if member.problem is not None:
-            wasted += member.fed
-            behind = position + (1 if wasted <= RETRIES * len(stored) else max(member.fed, 1))
-            stop = _next_member(stored, behind, end, end)
-            truncated = member.problem is Reason.TRUNCATED_RECORD and stop == end == len(stored)
-            problem = Reason.TRUNCATED_RECORD if truncated else Reason.CORRUPT_GZIP
-            if truncated:
-                yield from _before_the_cut(stored, limits, position, stop)
-            damage = Record(0, 0, problem=problem, detail=member.detail)
-            yield _frame(damage, position, stop - position, 0, stop - position)
-            position = stop
-            continue
-        if whole is None:  # too large to hold, so it is inflated a second time, record by record
-            window = Window(bytearray(), 0, 0, _Member(stored, position, end).pieces())
+class _Step(NamedTuple):
+    """A gzip member, inflated, at [start, stop), or damage up to the next one. `wasted`: before it. `whole`: its
+    decoded bytes, if they are not too many."""
+
+    start: int
+    stop: int
+    wasted: int
+    member: Member
+    whole: bytes | None
+
+
+def _steps(stored: Stored, start: int, end: int, wasted: int, keep: int) -> Iterator[_Step]:
+    """The members and the damage that begin in [start, end), read without regard to `end`; `keep`: decoded bytes that
+    are kept of one member at most."""
+    while start < end:
+        member = Member(stored, start)
+        whole = member.joined(keep)
+        if member.problem is None:
+            stop = start + member.length
+            yield _Step(start, stop, wasted, member, whole)
         else:
-            window = Window(whole, 0, len(whole))
-        length, size = member.length, member.size
-        if size == 0:
+            before, wasted = wasted, wasted + member.fed
+            behind = start + (1 if wasted <= RETRIES * len(stored) else max(member.fed, 1))
+            stop = next_member(stored, behind, len(stored))
+            yield _Step(start, stop, before, member, None)
+        start = stop
+
+
+def _gzip_frames(stored: Stored, limits: Limits, start: int, end: int, wasted: int) -> Iterator[Frame]:
+    for step in _steps(stored, start, end, wasted, limits.max_record_bytes):
+        only = only_record(step.whole) if step.whole else None
+        length = step.member.length
+        if only and length <= limits.max_stored_bytes:
+            yield _frame(only, step.start, length, 0, length)
+        elif step.member.problem is not None:
+            yield from _damage_frames(stored, limits, step)
+        elif step.member.size == 0:
             empty = Record(0, 0, problem=Reason.CORRUPT_RECORD, detail="an empty gzip member")
-            yield _frame(empty, position, length, 0, length)
-        for record in records(window, 0, limits.max_record_bytes):
-            share = length * record.stop // size - length * record.start // size
-            yield _frame(record, position, length, record.start, share)
-        position += length
+            yield _frame(empty, step.start, length, 0, length)
+        else:
+            yield from _member_frames(stored, limits, step)
 
 
-def _before_the_cut(stored: Stored, limits: Limits, position: int, stop: int) -> Iterator[Frame]:
+def _damage_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
+    problem, length = Reason.CORRUPT_GZIP, step.stop - step.start
+    if step.member.problem is Reason.TRUNCATED_RECORD and step.stop == len(stored):
+        problem = Reason.TRUNCATED_RECORD
+        yield from _before_the_cut(stored, limits, step)
+    damage = Record(0, 0, problem=problem, detail=step.member.detail)
+    yield _frame(damage, step.start, length, 0, length)
+
+
+def _member_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
+    if step.whole is None:  # too large to hold, so it is inflated a second time, record by record
+        window = Window(bytearray(), 0, 0, Member(stored, step.start).pieces())
+    else:
+        window = Window(step.whole, 0, len(step.whole))
+    length, size = step.member.length, step.member.size
+    for record in records(window, 0, limits.max_record_bytes):
+        if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:
+            detail = f"{length} stored bytes"
+            record = Record(record.start, record.stop, problem=Reason.TOO_LARGE, detail=detail)
+        share = length * record.stop // size - length * record.start // size
+        yield _frame(record, step.start, length, record.start, share)
+
+
+def _before_the_cut(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
     """The whole records of a last member that is cut off, where it holds many: no checksum vouches for them, but each
     ended as a record does and another began. They account for no stored bytes; the damage behind them does for all."""
-    window = Window(bytearray(), 0, 0, _Member(stored, position, stop).pieces())
+    window = Window(bytearray(), 0, 0, Member(stored, step.start).pieces())
     before: Record | None = None
     for record in records(window, 0, limits.max_record_bytes):
         if before is not None and before.problem is None:
-            yield _frame(before, position, stop - position, before.start, 0)
+            yield _frame(before, step.start, step.stop - step.start, before.start, 0)
         before = record
-
-
-class _Member:
-    """A gzip member (RFC 1952) to be inflated once. After its last piece: `length` in stored bytes and `size` in
-    decoded ones, or a `problem`. `fed`: stored bytes handed to the decompressor, at least as many as it looked at."""
-
-    def __init__(self, stored: Stored, offset: int, end: int) -> None:
-        self.stored, self.offset, self.end = stored, offset, end
-        self.length = self.size = self.fed = 0
-        self.problem: Reason | None = None
-        self.detail = ""
-
-    def pieces(self) -> Iterator[bytes]:
-        """Its decoded bytes, up to `PIECE` at a time."""
-        magic = bytes(self.stored[self.offset : min(self.offset + 4, self.end)])
-        if not _MEMBER.match(magic) and not (len(magic) < 4 and (_GZIP + b"\0").startswith(magic)):
-            self.problem, self.detail = Reason.CORRUPT_GZIP, "no gzip member begins here"
-            return
-        inflater = isal_zlib.decompressobj(wbits=31)
-        fed: bytes | memoryview = b""
-        try:
-            while not inflater.eof:
-                if not fed:
-                    begin = self.offset + self.fed
-                    fed = self.stored[begin : min(begin + SLICE, self.end)]
-                    self.fed += len(fed)
-                    ended = not fed
-                piece = inflater.decompress(fed, PIECE)
-                fed = inflater.unconsumed_tail
-                if piece:
-                    self.size += len(piece)
-                    yield piece
-                elif ended and not inflater.eof:
-                    self.problem, self.detail = Reason.TRUNCATED_RECORD, "the gzip member ends early"
-                    return
-        except _InflateError as error:
-            self.problem, self.detail = Reason.CORRUPT_GZIP, f"the gzip member does not inflate: {error}"
-            return
-        self.length = self.fed - len(inflater.unused_data) - len(fed)
-
-
-def _joined(member: _Member, limit: int) -> bytes | None:
-    """All of a member's decoded bytes, None if there are more than `limit`. Inflates to the end either way."""
-    kept: list[bytes] = []
-    for piece in member.pieces():
-        if member.size <= limit:
-            kept.append(piece)
-        else:
-            kept.clear()
-    if member.size > limit:
-        return None
-    return kept[0] if len(kept) == 1 else b"".join(kept)
-
-
-def _opening(stored: Stored, offset: int, end: int) -> bytes:
-    """The first decoded bytes of what may be a gzip member, without leading newlines; empty if it is none."""
-    try:
-        opening: bytes = isal_zlib.decompressobj(wbits=31).decompress(stored[offset : min(offset + TRIAL, end)], 64)
-    except _InflateError:
-        return b""
-    return opening.lstrip(b"\r\n")
-
-
-def _next_member(stored: Stored, position: int, stop: int, end: int) -> int:
-    """Where in [position, stop) the next gzip member begins that holds a record; `stop` if none does."""
-    while found := _MEMBER.search(stored, position, stop):
-        if _opening(stored, found.start(), end).startswith(b"WARC/"):
-            return found.start()
-        position = found.start() + 1
-    return stop

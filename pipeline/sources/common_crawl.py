@@ -1,14 +1,19 @@
-"""Common Crawl: WARC archives, one HTML page a document (LLaMA section 2.1, after CCNet).
+"""Common Crawl and other web crawls: WARC, WET and ARC archives, one page a document (LLaMA section 2.1, after CCNet).
 
-A record becomes a document if it is an HTTP response with a wanted status and an HTML body that holds main text. Every
-other record, and every stretch of bytes that is no record, is an outcome with a reason.
+A record becomes a document if it is an HTTP response with a wanted status and an HTML body, an HTML resource, or the
+text that a crawler took from a page (WET). Every other record, and every stretch of bytes that is no record, is an
+outcome with a reason.
 """
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
+from filters.digest import block_mismatch
 from filters.html import ExtractionError, decode, main_text
 from filters.http import HttpError, Response, is_html, parse_response
-from filters.warc import Frame, Limits, frames, read_frame
+from filters.records import rewritten
+from filters.warc import Frame, Limits, boundaries, frames, read_frame
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
 from manifests.recipe import Source
@@ -21,60 +26,110 @@ NO_PAGE = {
     "revisit": Reason.REVISIT_RECORD,
 }
 """WARC record types that never hold a page (ISO 28500, section 6)"""
+PAGES = ("response", "resource", "conversion")
+
+_W3C_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?Z)?)?)?")
 
 
-def read(stored: Stored, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
-    """Every record of an archive, in order."""
-    for frame in frames(stored, Limits(recipe.limits.record_bytes)):
+def read(
+    stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, wasted: int = 0
+) -> Iterator[Outcome]:
+    """Every record of an archive, or of one of its `pieces`, in order."""
+    for frame in frames(stored, _limits(recipe), start, end, wasted):
         yield _outcome(frame, name, source, recipe)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
     """The record at a locator. Raises LookupError when those bytes hold no such record."""
     place = (locator.offset, locator.length, locator.inner_offset, locator.inner_length)
-    frame = read_frame(stored, *place, Limits(recipe.limits.record_bytes))
+    frame = read_frame(stored, *place, _limits(recipe))
     return _outcome(frame, locator.file, source, recipe)
+
+
+def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
+    """`start`, `end` and `wasted` of the pieces of about `split_bytes` stored bytes that an archive can be read in."""
+    return [(cut.start, cut.end, cut.wasted) for cut in boundaries(stored, _limits(recipe), split_bytes)]
+
+
+def _limits(recipe: Source) -> Limits:
+    return Limits(recipe.limits.record_bytes, recipe.limits.stored_bytes)
+
+
+class _GoneError(Exception):
+    """Why a record is no document."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
 
 
 def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     locator = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
-
-    def gone(reason: Reason, detail: str = "") -> Outcome:
-        return Outcome(locator, frame.stored, reason=reason, detail=detail)
-
     if frame.problem is not None:
-        return gone(frame.problem, frame.detail)
+        return Outcome(locator, frame.stored, reason=frame.problem, detail=frame.detail)
     kind = (frame.headers.get("WARC-Type") or "").lower()
     if kind in NO_PAGE:
-        return gone(NO_PAGE[kind])
-    if kind != "response":
-        return gone(Reason.UNSUPPORTED_FORMAT, f"WARC-Type {kind!r}")
-    if not frame.target_uri.lower().startswith(("http:", "https:")):
-        return gone(Reason.NOT_HTTP)
+        return Outcome(locator, frame.stored, reason=NO_PAGE[kind])
     try:
-        response = parse_response(frame.block, recipe.limits.record_bytes)
-    except HttpError as error:
-        return gone(error.reason, error.detail)
-    unwanted = _unwanted(response, recipe)
-    if unwanted is not None:
-        return gone(unwanted)
-    try:
-        text = main_text(decode(response.body, response.headers.get("Content-Type")), recipe.limits.html_depth)
-    except ExtractionError as error:
-        return gone(error.reason, error.detail)
-    if not text:
-        return gone(Reason.NO_TEXT)
-    if len(text) > recipe.limits.text_characters:
-        return gone(Reason.TOO_LARGE, f"{len(text)} characters")
-    if len(text) < recipe.min_characters:
-        return gone(Reason.TOO_SHORT)
+        text = _text(frame, kind, recipe)
+    except (_GoneError, HttpError, ExtractionError) as error:
+        return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail)
     date = frame.headers.get("WARC-Date") or ""
-    return Outcome(locator, frame.stored, Document(source, locator, text, frame.target_uri, date, recipe.licence))
+    date = date if _W3C_DATE.fullmatch(date) else ""
+    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _metadata(frame))
+    return Outcome(locator, frame.stored, document)
 
 
-def _unwanted(response: Response, recipe: Source) -> Reason | None:
-    if response.status not in recipe.http_status:
-        return Reason.HTTP_STATUS
-    if not response.body.strip():
-        return Reason.EMPTY_BODY
-    return None if is_html(response) else Reason.CONTENT_TYPE
+def _text(frame: Frame, kind: str, recipe: Source) -> str:
+    """The text of a record that may hold a page. Raises what names the reason if it holds none that is wanted."""
+    if kind not in PAGES or frame.headers.get("WARC-Segment-Number"):
+        raise _GoneError(Reason.UNSUPPORTED_FORMAT, f"WARC-Type {kind[:40]!r}" if kind not in PAGES else "a segment")
+    if recipe.extractor == "wet" and kind != "conversion":
+        raise _GoneError(Reason.OTHER_FORM)
+    if not frame.target_uri.lower().startswith(("http:", "https:")):
+        raise _GoneError(Reason.NOT_HTTP)
+    if not rewritten(frame.headers):
+        mismatch = block_mismatch(frame.headers.get("WARC-Block-Digest"), frame.block)
+        if mismatch:
+            raise _GoneError(Reason.CORRUPT_RECORD, mismatch)
+    text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)
+    if not text:
+        raise _GoneError(Reason.NO_TEXT)
+    if len(text) > recipe.limits.text_characters:
+        raise _GoneError(Reason.TOO_LARGE, f"{len(text)} characters")
+    if len(text) < recipe.min_characters:
+        raise _GoneError(Reason.TOO_SHORT)
+    return text
+
+
+def _plain_text(frame: Frame) -> str:
+    """The block of a WET record as it is, but for newlines around it. It is UTF-8 where its Content-Type names nothing
+    else; a record of another type (an image of a page, say) is no text."""
+    content_type = frame.headers.get("Content-Type") or "text/plain"
+    if content_type.partition(";")[0].strip().lower() != "text/plain":
+        raise _GoneError(Reason.CONTENT_TYPE)
+    if "charset" not in content_type.lower():
+        content_type = "text/plain; charset=utf-8"
+    text = decode(frame.block, content_type).strip("\r\n")
+    return text if not text.isspace() else ""
+
+
+def _page(frame: Frame, kind: str, recipe: Source) -> str:
+    if kind == "resource":
+        response = Response(200, frame.headers, frame.block)  # its Content-Type is that of the block
+    else:
+        response = parse_response(frame.block, recipe.limits.record_bytes)
+        if response.status not in recipe.http_status:
+            raise _GoneError(Reason.REDIRECT if 300 <= response.status < 400 else Reason.HTTP_STATUS)
+    if not response.body or response.body.isspace():
+        raise _GoneError(Reason.EMPTY_BODY)
+    if not is_html(response):
+        raise _GoneError(Reason.CONTENT_TYPE)
+    html = decode(response.body, response.headers.get("Content-Type"))
+    return main_text(html, recipe.limits.html_depth)
+
+
+def _metadata(frame: Frame) -> dict[str, Any]:
+    """What a WET record says of its languages: ISO 639-3 codes joined by commas, as Common Crawl has them since 2018."""
+    languages = frame.headers.get("WARC-Identified-Content-Language")
+    return {"identified_language": languages} if languages else {}
