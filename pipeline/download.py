@@ -35,8 +35,8 @@ def download(
     """Fetch every URL to its target below `folder`; what became of each, in the order given.
 
     Progress and waits are told to `terminal` (None: to nobody). An interruption (KeyboardInterrupt) leaves partial
-    files that the next call goes on with. Raises UserError for a target that does not lie below the folder, for two URLs of
-    one target, and for a folder that cannot be written.
+    files that the next call goes on with. Raises UserError for a target that does not lie below the folder, for two
+    URLs of one target, and for a folder that cannot be written.
     """
     for item in wanted:
         check_target(item.target)

@@ -92,13 +92,13 @@ def open_url(
         response: http.client.HTTPResponse = opener.open(request, timeout=silence)
         return response
     except urllib.error.HTTPError as error:
-        with error:
-            reason = status_text(error.code)
-            if error.code in RETRIED:
-                raise AgainError(reason, error.code, _retry_after(error.headers.get("Retry-After"))) from error
-            if error.code == 416 and "Range" in headers:
-                raise AgainError("the partial file does not fit the server's", error.code, anew=True) from error
-            raise GiveUpError(reason, error.code) from error
+        error.close()
+        reason = status_text(error.code)
+        if error.code in RETRIED:
+            raise AgainError(reason, error.code, _retry_after(error.headers.get("Retry-After"))) from error
+        if error.code == 416 and "Range" in headers:
+            raise AgainError("the partial file does not fit the server's", error.code, anew=True) from error
+        raise GiveUpError(reason, error.code) from error
     except (http.client.InvalidURL, ValueError) as error:
         raise GiveUpError("no valid URL") from error
     except (OSError, http.client.HTTPException) as error:
