@@ -100,7 +100,7 @@ def parse_slice(text: str) -> slice:
 
 def read_list(path: Path) -> list[str]:
     """The relative paths in a list, in its order, blank lines left out. Raises UserError for one that is no gzip, is
-    too large, or holds a line that is no path below a folder."""
+    too large or empty, or holds a line that is no path below a folder."""
     try:
         with gzip.open(path) as file:
             data = file.read(MAX_LIST_BYTES + 1)
@@ -118,4 +118,6 @@ def read_list(path: Path) -> list[str]:
         except (UnicodeDecodeError, UserError) as error:
             shown = ascii(line[:60])
             raise UserError(f"{path}: line {number}, {shown}, is no path below a folder: check --base-url") from error
+    if not paths:
+        raise UserError(f"{path} is no list of a crawl's files (it is empty): check --base-url")
     return paths

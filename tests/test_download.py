@@ -430,7 +430,8 @@ def test_a_hostile_list_is_refused_whole(
         (gzip.compress(b"a\n" * 1000)[:-4] + b"\0\0\0\0", "no whole gzip file"),
         (gzip.compress(b"\n" * (MAX_LIST_LINES + 1)), "too large"),
         (gzip.compress(bytes(65 << 20)), "too large"),
-        (b"", "picks nothing"),
+        (b"", "it is empty"),
+        (gzip.compress(b"\n"), "it is empty"),
     ],
 )
 def test_a_list_that_is_none_is_refused_and_not_kept(
@@ -439,10 +440,9 @@ def test_a_list_that_is_none_is_refused_and_not_kept(
     server.plan(LIST, file(stored))
     assert main(command(server, tmp_path)) == 2
     assert words in capsys.readouterr().err
-    if stored:
-        assert left(tmp_path) == []
-        crawl(server)
-        assert main(command(server, tmp_path)) == 0
+    assert left(tmp_path) == []
+    crawl(server)
+    assert main(command(server, tmp_path)) == 0
 
 
 def test_a_list_without_end_is_not_stored(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
