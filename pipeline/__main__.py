@@ -1,4 +1,4 @@
-"""The command line of the pipeline: `python -m pipeline run | trace`."""
+"""The command line of the pipeline: `python -m pipeline run | trace | download`."""
 
 import argparse
 import json
@@ -17,11 +17,14 @@ EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_
 
 def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 1 a finding (a trace that does not match, a ledger that does not
-    balance, a worker that died), 2 a mistake in what was asked for, 130 stopped from the keyboard."""
+    balance, a worker that died, a file that could not be had), 2 a mistake in what was asked for, 130 stopped from the
+    keyboard."""
     own, beam = _split(arguments)
     options = _parser().parse_args(own)
     try:
-        return _run(options, beam) if options.command == "run" else _trace(options)
+        if options.command == "run":
+            return _run(options, beam)
+        return _trace(options) if options.command == "trace" else _download(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,6 +76,20 @@ def _trace(options: argparse.Namespace) -> int:
     return 0 if found.same else 1
 
 
+def _download(options: argparse.Namespace) -> int:
+    from pipeline.crawls import Crawl, download_crawl
+    from pipeline.download import report
+    from pipeline.fetch import State
+    from pipeline.request import Patience
+
+    patience = Patience(options.attempts, options.backoff, silence=options.silence)
+    crawl = Crawl(options.crawl, options.kind, options.base_url)
+    terminal = None if options.quiet else sys.stderr
+    outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
+    print(report(outcomes))
+    return 1 if any(outcome.state is State.FAILED for outcome in outcomes) else 0
+
+
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """What stands before and after the first `--`."""
     if "--" not in arguments:
@@ -119,6 +136,18 @@ def _parser() -> argparse.ArgumentParser:
         "--input", action="append", default=[], metavar="SOURCE=DIR", help="where a source's dumps lie now"
     )
     trace.add_argument("--json", action="store_true")
+    sources = commands.add_parser("download", help="fetch dumps").add_subparsers(dest="source", required=True)
+    crawl = sources.add_parser("common_crawl", help="files of one crawl of Common Crawl")
+    crawl.add_argument("--crawl", required=True, metavar="NAME", help="e.g. CC-MAIN-2019-30")
+    crawl.add_argument("--files", required=True, metavar="SLICE", help="which of its files: 0:8, :8, 0:1000:100, 5")
+    crawl.add_argument("--output", type=Path, required=True, metavar="DIR", help="files land below it")
+    crawl.add_argument("--kind", choices=("warc", "wet", "wat"), default="warc")
+    crawl.add_argument("--base-url", default="https://data.commoncrawl.org/", metavar="URL", help="a mirror, say")
+    crawl.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files at a time (default: 4)")
+    crawl.add_argument("--attempts", type=_positive, default=8, metavar="N", help="for each file (default: 8)")
+    crawl.add_argument("--backoff", type=_seconds, default=2.0, metavar="S", help="seconds, doubled each time (2)")
+    crawl.add_argument("--silence", type=_seconds, default=60.0, metavar="S", help="seconds, then try again (60)")
+    crawl.add_argument("--quiet", action="store_true", help="no progress")
     return parser
 
 
@@ -126,6 +155,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 3600:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 3600")
     return number
 
 

@@ -7,20 +7,20 @@ import concurrent.futures
 import glob
 import json
 import os
-import shutil
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from manifests.errors import UserError
-from manifests.files import atomic_path, sha256_file, write_atomic
+from manifests.files import sha256_file, write_atomic
+from pipeline.download import download
+from pipeline.fetch import State, Wanted
+from pipeline.request import Patience
 
 CHECKSUMS = "runs/checksums.json"
-DOWNLOAD_SECONDS = 60
-"""silence on a connection after which a download is given up"""
+PATIENCE = Patience()
+"""with servers that do not give an input at once"""
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 
@@ -106,18 +106,11 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
     if not name:
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
-    target = corpus / "inputs" / source / name
-    if not target.exists():
-        try:
-            with urllib.request.urlopen(url, timeout=DOWNLOAD_SECONDS) as response, atomic_path(target) as temporary:
-                with temporary.open("wb") as file:
-                    shutil.copyfileobj(response, file)
-                expected = response.headers.get("Content-Length")
-                if expected is not None and temporary.stat().st_size != int(expected):
-                    raise UserError(f"source {source}: {url} broke off: run the same command again")
-        except (OSError, urllib.error.URLError) as error:
-            raise UserError(f"source {source}: {url} cannot be fetched ({error}): check it and run again") from error
-    return name, target
+    folder = corpus / "inputs" / source
+    (outcome,) = download([Wanted(url, name)], folder, PATIENCE)
+    if outcome.state is State.FAILED:
+        raise UserError(f"source {source}: {url} cannot be fetched ({outcome.reason}): check it and run again")
+    return name, folder / name
 
 
 class _Checksums:

@@ -1,15 +1,16 @@
 """Inputs: names that do not depend on where dumps lie, checksums, downloads."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from manifests.errors import UserError
 from manifests.files import sha256_bytes
+from pipeline import inputs
 from pipeline.inputs import fixed_prefix, match, resolve
+from pipeline.request import Patience
 
 
 @pytest.fixture
@@ -67,40 +68,37 @@ def test_an_input_that_is_not_there_is_refused(dumps: Path, tmp_path: Path, patt
         names(dumps, tmp_path, pattern)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path == "/missing.txt":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", "100" if self.path == "/short.txt" else "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(inputs, "PATIENCE", Patience(attempts=2, backoff=0.001))
+    with serving() as running:
+        yield running
 
 
-def test_a_url_is_fetched_once_into_the_corpus(server: str, tmp_path: Path) -> None:
+def test_a_url_is_fetched_once_into_the_corpus(server: Server, tmp_path: Path) -> None:
+    url = server.plan("/a%20book.txt", status(503), file(b"hello"))
     for _ in range(2):
-        ((name, path),) = match("books", [f"{server}/a%20book.txt"], tmp_path).items()
+        ((name, path),) = match("books", [url], tmp_path).items()
         assert name == "a book.txt" and path.read_bytes() == b"hello"
     assert [p.name for p in (tmp_path / "inputs/books").iterdir()] == ["a book.txt"]
+    assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("path", ["missing.txt", "short.txt"])
-def test_a_url_that_cannot_be_had_whole_leaves_nothing_behind(server: str, tmp_path: Path, path: str) -> None:
-    with pytest.raises(UserError):
-        match("books", [f"{server}/{path}"], tmp_path)
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(status(404), "HTTP 404 Not Found"), (raw(200, b"hel", Content_Length="5"), "broke off after 3 of 5 bytes")],
+)
+def test_a_url_that_cannot_be_had_whole_is_no_input(server: Server, tmp_path: Path, answer: Answer, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        match("books", [server.plan("/a.txt", answer)], tmp_path)
     assert not list((tmp_path / "inputs").rglob("*.txt"))
+
+
+@pytest.mark.parametrize("path", ["/a/..", "/%2e%2e", "/a%5Cb", "/a%0A.txt"])
+def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match="is no path below the output folder"):
+        match("books", [f"http://a.example{path}"], tmp_path)
 
 
 def test_other_schemes_are_refused(tmp_path: Path) -> None:
