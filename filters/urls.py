@@ -15,8 +15,8 @@ TRACKING_PREFIXES = ("utm_", "mtm_", "pk_")
 TRACKING = frozenset(
     re.findall(
         r"\S+",
-        "_ga cmpid dclid fbclid feature gbraid gclid gclsrc igshid mc_cid mc_eid mkt_tok msclkid ncid ref ref_src ref_url"
-        " referrer s_cid smid wbraid wt.mc_id yclid",
+        "_ga cmpid dclid fbclid feature gbraid gclid gclsrc igshid mc_cid mc_eid mkt_tok msclkid ncid ref ref_src"
+        " ref_url referrer s_cid smid wbraid wt.mc_id yclid",
     )
 )
 """further such parameters: of advertisers and newsletters, and the common names for "where from" """
