@@ -1,4 +1,4 @@
-"""What Common Crawl goes through in CCNet and LLaMA, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
+"""What CCNet and LLaMA need beside web archives, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
 
 import gzip
 import zlib
