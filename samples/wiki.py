@@ -123,20 +123,21 @@ def marked(text: str, title: str, number: int) -> str:
     return text.replace(f" {word} ", f" {link} ", 1).replace(" miles ", "&nbsp;miles ")
 
 
-def beside(reference: Reference, first: str) -> list[Page]:
-    """Pages that are no articles: redirects, help, a template, a category. The help page cites one of our pages, and
-    a comment in an article does too: neither makes it a page that Wikipedia cites."""
+def beside(uncited: list[str], first: str) -> list[Page]:
+    """Redirects to the `first` article, help, a template, a category, an empty page. The help page, a comment and raw
+    text in an article each seem to cite an address of `uncited`: none of them makes it a page that Wikipedia cites."""
+    in_help, in_comment, in_raw_text = (f"<ref>[{url} A listing]</ref>" for url in uncited)
     return [
         Page("Main page (old)", f"#REDIRECT [[{first}]]", redirect=first),
         Page("Gazeteer", f"#redirect [[{first}]] {{{{R from misspelling}}}}", redirect=first),
-        Page("Project:How to write", f"Say where you have it from.{reference.text}\n\nWrite ''plainly''.", 4),
+        Page("Project:How to write", f"Say where you have it from.{in_help}\n\nWrite ''plainly''.", 4),
         Page("Template:Stub", "<noinclude>About.</noinclude><includeonly>A short {{{1}}} article.</includeonly>", 10),
         Page("Category:Village", "Places of all sizes.", 14),
         Page("Empty article", ""),
         Page(
             "Mill (disambiguation)",
             "'''Mill''' may be:\n* [[Corn mill]], for grain\n* [[Paper mill]], for rags "
-            "<!-- <ref>https://hidden.example/a</ref> -->\n* <nowiki>[[not a link]] <ref>https://hidden.example/b</ref></nowiki>\n{{disambiguation}}\n",
+            f"<!-- {in_comment} -->\n* <nowiki>[[not a link]] {in_raw_text}</nowiki>\n{{{{disambiguation}}}}\n",
         ),
     ]
 
