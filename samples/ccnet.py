@@ -1,4 +1,4 @@
-"""What Common Crawl goes through in CCNet and LLaMA, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
+"""What CCNet and LLaMA need beside web archives, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
 
 import gzip
 import zlib
@@ -28,7 +28,7 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
 
     `documentation` holds (URL, HTML). The library's modules are halved: one half is in the WET files, the other makes
     articles of the wiki, so that no language model is trained on the pages that it is to judge. Of `entries` the first
-    30 are for the WET files and the rest for the wiki. `in_web`: the good pages of web/.
+    30 are for the WET files and the rest for the wiki. `in_web`: the readable pages of web/.
     """
     for_wiki = [page for page in documentation if is_for_wiki(page[0])]
     for_wet = [page for page in documentation if not is_for_wiki(page[0])]
@@ -41,9 +41,9 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
     ]  # fmt: skip
     files = wet.write(out, texts, 3 if small else 4)
     cited = references.references(cited_pages(documentation, in_web))
-    uncited = next(url for url, _ in for_wet if "/builtin/" in url)
+    uncited = [url for url, _ in for_wet if "/builtin/" in url][:6:2]
     encyclopaedia = [*entries[30:], *(wiki.book(HERE / f"books/{name}.txt") for name in BOOKS), *wiki.manual(for_wiki)]
-    beside = wiki.beside(references.reference(0, uncited, "A listing"), entries[30].title)
+    beside = wiki.beside(uncited, entries[30].title)
     every = sorted([*wiki.articles(encyclopaedia, cited), *beside], key=lambda page: zlib.crc32(page.title.encode()))
     wiki.write(out / "wiki" / wiki.NAME, every)
     domains = (HERE / "blocklist.txt").read_bytes()
@@ -53,7 +53,7 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
         "planted-lines.json": planted_lines.rows(files, [text.url for text in texts if text.crawls == BOTH]),
         "planted-references.json": {
             "cited": references.rows(cited, {text.url for text in texts}, in_web),
-            "not_cited_by_articles": [uncited],
+            "not_cited": uncited,
         },
         "planted-blocked.json": [
             {"file": files[item.record.url], "url": item.record.url, "record": "conversion", "what": item.what,

@@ -12,11 +12,11 @@ from pathlib import Path
 PATTERNS = Path(__file__).parent / "patterns"
 CHOICE = re.compile(r"\(([^()]*)\)")
 SLOT = re.compile(r"\$([a-z]+)")
-FIRST = "Alder Ash Barn Bram Brock Cold Copper Crow Dun East Elder Fair Fen Hazel High Kings Lang Low Marl Mill North Oak"
-LAST = "beck bourne bridge bury combe dale den field ford gate ham hurst ley march mere mouth ridge stead stoke thorpe ton wick"
-GIVEN = "Ada Agnes Albert Alice Anselm Bertha Cecil Clara Edith Edmund Elsie Ernest Esther Flora Gilbert Greta Harold Hester"
-FAMILY = "Abbott Archer Baxter Brewer Carver Chandler Cooper Fletcher Glover Hooper Joiner Mason Mercer Potter Sadler Slater"
-RIVERS = "Anner Brede Calder Dove Eller Fenny Garrow Hodder Inny Kenner Leven Marden Nadder Orrin Perry Rother Sence Tarrow"
+FIRST = "Alder Ash Barn Bram Brock Cold Copper Crow Dun East Elder Fair Fen Hazel High Kings Lang Low Marl Mill Oak"
+LAST = "beck bourne bridge bury combe dale field ford gate ham hurst ley march mere mouth ridge stead stoke thorpe wick"
+GIVEN = "Ada Agnes Albert Alice Anselm Bertha Cecil Clara Edith Edmund Elsie Ernest Esther Flora Gilbert Greta Hester"
+FAMILY = "Abbott Archer Baxter Brewer Carver Chandler Cooper Glover Hooper Joiner Mason Mercer Potter Sadler Slater"
+RIVERS = "Anner Brede Calder Dove Eller Fenny Garrow Hodder Inny Kenner Leven Marden Nadder Orrin Perry Rother Tarrow"
 WORDS = {
     "place": [first + last for first in FIRST.split() for last in LAST.split()],
     "person": [f"{given} {family}" for given in GIVEN.split() for family in FAMILY.split()],

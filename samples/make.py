@@ -48,9 +48,10 @@ def make(out: Path, small: bool = False) -> None:
     planted["web/plain.warc"] = plain(web / "plain.warc", for_plain)
     rows = [row(file, item) for file, items in planted.items() for item in items]
     rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books").items()]
-    entries = gazetteer.entries(130 if small else 230)
-    in_web = [url for url, _ in python_pages] + [item["url"] for item in rows if item["expect"] == "kept"]
-    lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[50:], set(in_web), small)}
+    entries = gazetteer.entries(200 if small else 300)
+    whole = {item["url"] for item in rows if item["expect"] == "kept" or item["expect"].startswith("c4-")}
+    in_web = {url for url, _ in python_pages} | whole - {""}
+    lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[20:], in_web, small)}
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     for name, content in lists.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

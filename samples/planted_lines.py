@@ -63,7 +63,7 @@ GROUPS = (
     Group("twice on one page, once in the other crawl", on("a3 a3 b3", "Entry before this one"), (2, 2, 0, 1)),
     Group(
         "only digits differ",
-        (("a4", "Seen 1204 times since 1998, last on 03/11/2018."), ("a5", "Seen 3377 times since 2001, last on 28/02/2019.")),
+        (("a4", "Seen 1204 times since 1998, last on 03/11."), ("a5", "Seen 3377 times since 2001, last on 28/02.")),
         GONE,
     ),
     Group(
@@ -71,19 +71,20 @@ GROUPS = (
         (("a4", "Readers today: 417"), ("b5", "Readers today: 902")), (2, 2, 0, 1),
     ),
     Group("the number of digits differs", (("a4", "Letters so far: 99"), ("a5", "Letters so far: 100")), STAY),
-    Group("only the case differs", (("b1", "CONTACT THE EDITORS BY POST"), ("b2", "Contact the editors by post")), GONE),
+    Group("only the case differs", (("b1", "WRITE TO US BY POST"), ("b2", "Write to us by post")), GONE),
     Group(
         "only quotation marks, dashes and dots of Unicode differ",
         (
-            ("b1", "Our motto – “look it up” – hangs above the door…"), ("b2", "Our motto  look it up  hangs above the door"),
+            ("b1", "Our motto – “look it up” – hangs above the door…"),
+            ("b2", "Our motto  look it up  hangs above the door"),
             ("b3", "Our motto — «look it up» — hangs above the door"),
         ),
         GONE,
     ),
-    Group("a control character more", (("b3", "Errata \x96 see the last volume"), ("b4", "Errata  see the last volume")), GONE),
+    Group("a control character more", (("b3", "Errata \x96 last volume"), ("b4", "Errata  last volume")), GONE),
     Group("outer white space differs", (("b3", "  \tSubscribers only"), ("b4", "Subscribers only ")), GONE),
     Group("only ASCII punctuation differs", (("b4", "Corrections, please."), ("b5", "Corrections please!")), STAY),
-    Group("only an accent differs", (("b4", "The café is open on Sundays"), ("b5", "The cafe is open on Sundays")), STAY),
+    Group("only an accent differs", (("b4", "The café is open"), ("b5", "The cafe is open")), STAY),
 )  # fmt: skip
 TWINS = (
     ("the same lines in another order, in one crawl", "a6", "a7", GONE),

@@ -1,10 +1,12 @@
-"""Which of our pages the sample Wikipedia cites, and in what shapes: forms of <ref>, and addresses not quite as crawled."""
+"""What the sample Wikipedia cites, and in what shapes: forms of <ref>, and addresses not quite as they were crawled."""
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 ARCHIVE = "https://web.archive.org/web/20190715120000"
+
+
 def other_scheme(url: str) -> str:
     scheme, rest = url.split("://", 1)
     return f"{'http' if scheme == 'https' else 'https'}://{rest}"
@@ -40,12 +42,12 @@ FORMS: tuple[tuple[str, Callable[[str, str, str], str]], ...] = (
     (
         "cite web, attributes",
         lambda url, title, name: (
-            f"<ref name={name} group=\"lower-alpha\">{{{{cite web |url={url} |title={title} |access-date=2 May 2023}}}}</ref>"
+            f'<ref name={name} group="lower-alpha">{{{{cite web |url={url}|title={title}|access-date=2023}}}}</ref>'
         ),
     ),
     (
         "cite web on several lines",
-        lambda url, title, name: f"<ref>\n{{{{Cite web\n | title = {title}\n | url = {url}\n | language = en\n}}}}\n</ref>",
+        lambda url, title, name: f"<ref>\n{{{{Cite web\n | title = {title}\n | url = {url}\n}}}}\n</ref>",
     ),
     (
         "cite web with its archived copy",
@@ -54,7 +56,7 @@ FORMS: tuple[tuple[str, Callable[[str, str, str], str]], ...] = (
         ),
     ),
     ("only the archived copy", lambda url, title, name: f"<ref>[{ARCHIVE}/{url} {title}]</ref>"),
-    ("capitals in the tag", lambda url, title, name: f"<REF NAME='{name}' >''{title}'', [{url}] (retrieved 2023)</REF >"),
+    ("capitals in the tag", lambda url, title, name: f"<REF NAME='{name}' >''{title}'', [{url}] (2023)</REF >"),
 )  # fmt: skip
 UNCRAWLED = (
     "https://lost.example/papers/{}.pdf", "http://www.county-record-office.example/deeds?box={}&leaf=2",

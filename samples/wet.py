@@ -38,9 +38,9 @@ class Crawl:
 
 
 CRAWLS = (
-    Crawl("CC-MAIN-2019-30", ("1563195523840.34", "1563195525187.9"), datetime(2019, 7, 15, 17, 52, 5, tzinfo=UTC), False),
-    Crawl("CC-MAIN-2020-05", ("1579250589560.16", "1579250591234.15"), datetime(2020, 1, 17, 12, 31, 40, tzinfo=UTC), True),
-)  # fmt: skip
+    Crawl("CC-MAIN-2019-30", ("1563195523840.34", "1563195525187.9"), datetime(2019, 7, 15, 17, 52, tzinfo=UTC), False),
+    Crawl("CC-MAIN-2020-05", ("1579250589560.16", "1579250591234.15"), datetime(2020, 1, 17, 12, 31, tzinfo=UTC), True),
+)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from references import Reference
 
 NAME = "samplewiki-20240101-pages-articles.xml.bz2"
 STREAM_PAGES = 50
-NAMESPACES = {-2: "Media", -1: "Special", 0: "", 1: "Talk", 2: "User", 4: "Project", 6: "File", 10: "Template", 14: "Category"}
+NAMESPACES = {-1: "Special", 0: "", 1: "Talk", 2: "User", 4: "Project", 6: "File", 10: "Template", 14: "Category"}
 HEADER = (
     '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" '
-    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="http://www.mediawiki.org/xml/export-0.11/ '
-    'http://www.mediawiki.org/xml/export-0.11.xsd" version="0.11" xml:lang="en">\n  <siteinfo>\n'
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+    'xsi:schemaLocation="http://www.mediawiki.org/xml/export-0.11/ http://www.mediawiki.org/xml/export-0.11.xsd" '
+    'version="0.11" xml:lang="en">\n  <siteinfo>\n'
     "    <sitename>Sample Wiki</sitename>\n    <dbname>samplewiki</dbname>\n"
     "    <base>https://wiki.example/wiki/Main_Page</base>\n    <generator>samples/make.py</generator>\n"
     "    <case>first-letter</case>\n    <namespaces>\n"
@@ -32,6 +33,7 @@ HEADER = (
     + "    </namespaces>\n  </siteinfo>\n"
 )
 PARAGRAPH = re.compile(r"<p>(.*?)</p>", re.DOTALL)
+NAMED = re.compile(r"<ref name\s*=\s*[\"']?(\w+)", re.IGNORECASE)
 NOT_PROSE = re.compile(r"[{}\[\]|<>=*_~#\\]|''|\.\w+\(|>>>")
 
 
@@ -49,10 +51,11 @@ def manual(pages: list[tuple[str, str]]) -> list[Entry]:
     """An article for each module whose documentation (URL, HTML) has enough plain sentences."""
     modules = dict[str, list[str]]()
     for url, page in pages:
-        name = url.rpartition("/")[2].removesuffix(".html").rpartition("-")
-        found = (html.unescape(text) for text in PARAGRAPH.findall(page.partition("<article>")[2].partition("</article>")[0]))
+        name = url.rpartition("/")[2].removesuffix(".html").partition("-")[0]
+        article = page.partition("<article>")[2].partition("</article>")[0]
+        found = (html.unescape(text) for text in PARAGRAPH.findall(article))
         kept = [text for text in found if len(text) > 80 and text[-1] == "." and not NOT_PROSE.search(text)]
-        module = modules.setdefault(name[0] or name[2], [])
+        module = modules.setdefault(name, [])
         module += [text for text in kept if text not in module]
     return [
         Entry(f"{name} (module)", "software", (("", (f"{name} is a module of the Python library.", *text)),))
@@ -69,17 +72,22 @@ def book(file: Path) -> Entry:
 
 
 def articles(entries: list[Entry], references: list[Reference]) -> Iterator[Page]:
-    """The entries as wikitext; the references are spread over them evenly, in order."""
+    """The entries as wikitext; the references are spread evenly over a third of them, in order."""
+    citing = [number for number in range(len(entries)) if (number + number // 6) % 3 == 0]
+    share = {number: (len(references) * n // len(citing), len(references) * (n + 1) // len(citing))
+             for n, number in enumerate(citing)}  # fmt: skip
     for number, entry in enumerate(entries):
-        first, last = (len(references) * n // len(entries) for n in (number, number + 1))
-        yield Page(entry.title, wikitext(entry, number, references[first:last]))
+        first, end = share.get(number, (0, 0))
+        yield Page(entry.title, wikitext(entry, number, references[first:end]))
 
 
 def wikitext(entry: Entry, number: int, cited: list[Reference]) -> str:
-    """An infobox, the sections, now and then a table, a comment, a picture, a list; a reference after a paragraph."""
+    """An infobox, the sections, now and then a table or a picture; a reference after each paragraph, the rest under
+    Sources, the last one where it can be in the list of references that the text points to by name."""
     waiting = [reference.text for reference in cited]
-    listed = [waiting.pop()] if len(waiting) > 1 and "name" in waiting[-1].lower() else []
-    out = [f"{{{{Infobox {entry.kind}\n| name = {entry.title}\n| image = {entry.kind}.jpg <!-- to be replaced -->\n}}}}"]
+    again = "".join(f'<ref name="{name}" />' for name in NAMED.findall("".join(waiting)))
+    listed = waiting.pop() if len(waiting) > 1 and NAMED.search(waiting[-1]) else ""
+    out = [f"{{{{Infobox {entry.kind}\n| name = {entry.title}\n| image = {entry.kind}.jpg <!-- replace -->\n}}}}"]
     for place, (heading, paragraphs) in enumerate(entry.sections):
         out += [f"== {heading} =="] if heading else []
         for paragraph in paragraphs:
@@ -89,9 +97,9 @@ def wikitext(entry: Entry, number: int, cited: list[Reference]) -> str:
             out.append(TABLE.format(number * 37 % 900 + 60, number * 53 % 900 + 80))
     if number % 6 == 1:
         out.append(f"[[File:{entry.kind}.jpg|thumb|left|A [[view]] of {entry.title}]]")
-    tail = "".join(waiting)
-    out.append(f"== See also ==\n* [[List of {entry.kind} articles]]\n* [[Main Page|The front page]]{tail}")
-    out.append("== References ==\n" + (f"{{{{reflist|refs=\n{listed[0]}\n}}}}" if listed else "<references />"))
+    out.append(f"== See also ==\n* [[List of {entry.kind} articles]]\n* [[Main Page|The front page]]")
+    out += ["== Sources ==\nThe article follows older works." + "".join(waiting) + again] if waiting or again else []
+    out.append("== References ==\n" + (f"{{{{reflist|refs=\n{listed}\n}}}}" if listed else "<references />"))
     out.append(f"{{{{Stub|{entry.kind}}}}}\n[[Category:{entry.kind.title()}]]\n")
     return "\n\n".join(out)
 
@@ -115,20 +123,21 @@ def marked(text: str, title: str, number: int) -> str:
     return text.replace(f" {word} ", f" {link} ", 1).replace(" miles ", "&nbsp;miles ")
 
 
-def beside(reference: Reference, first: str) -> list[Page]:
-    """Pages that are no articles: redirects, help, a template, a category. The help page cites one of our pages, and
-    a comment in an article does too: neither makes it a page that Wikipedia cites."""
+def beside(uncited: list[str], first: str) -> list[Page]:
+    """Redirects to the `first` article, help, a template, a category, an empty page. The help page, a comment and raw
+    text in an article each seem to cite an address of `uncited`: none of them makes it a page that Wikipedia cites."""
+    in_help, in_comment, in_raw_text = (f"<ref>[{url} A listing]</ref>" for url in uncited)
     return [
         Page("Main page (old)", f"#REDIRECT [[{first}]]", redirect=first),
         Page("Gazeteer", f"#redirect [[{first}]] {{{{R from misspelling}}}}", redirect=first),
-        Page("Project:How to write", f"Say where you have it from.{reference.text}\n\nWrite ''plainly''.", 4),
-        Page("Template:Stub", "<noinclude>About this.</noinclude><includeonly>A short {{{1}}} article.</includeonly>", 10),
+        Page("Project:How to write", f"Say where you have it from.{in_help}\n\nWrite ''plainly''.", 4),
+        Page("Template:Stub", "<noinclude>About.</noinclude><includeonly>A short {{{1}}} article.</includeonly>", 10),
         Page("Category:Village", "Places of all sizes.", 14),
         Page("Empty article", ""),
         Page(
             "Mill (disambiguation)",
-            "'''Mill''' may be:\n* [[Corn mill]], for grain\n* [[Paper mill]], for rags <!-- <ref>https://hidden.example/a</ref> -->\n"
-            "* <nowiki>[[not a link]] <ref>https://hidden.example/b</ref></nowiki>\n{{disambiguation}}\n",
+            "'''Mill''' may be:\n* [[Corn mill]], for grain\n* [[Paper mill]], for rags "
+            f"<!-- {in_comment} -->\n* <nowiki>[[not a link]] {in_raw_text}</nowiki>\n{{{{disambiguation}}}}\n",
         ),
     ]
 
@@ -146,12 +155,13 @@ def page_xml(page: Page, number: int) -> str:
     digest = int.from_bytes(hashlib.sha1(data).digest(), "big")
     redirect = f"    <redirect title={quoteattr(page.redirect)} />\n" if page.redirect else ""
     return (
-        f"  <page>\n    <title>{escape(page.title)}</title>\n    <ns>{page.namespace}</ns>\n    <id>{number + 10}</id>\n"
-        f"{redirect}    <revision>\n      <id>{number + 70_010}</id>\n      <parentid>{number + 60_010}</parentid>\n"
+        f"  <page>\n    <title>{escape(page.title)}</title>\n    <ns>{page.namespace}</ns>\n"
+        f"    <id>{number + 10}</id>\n{redirect}    <revision>\n      <id>{number + 70_010}</id>\n"
+        f"      <parentid>{number + 60_010}</parentid>\n"
         f"      <timestamp>2023-12-{number % 28 + 1:02}T08:{number % 60:02}:00Z</timestamp>\n      <contributor>\n"
         "        <username>Editor &amp; Sons</username>\n        <id>7</id>\n      </contributor>\n"
         f"      <comment>more about it</comment>\n      <origin>{number + 70_010}</origin>\n"
-        f"      <model>wikitext</model>\n      <format>text/x-wiki</format>\n      <text bytes=\"{len(data)}\" "
+        f'      <model>wikitext</model>\n      <format>text/x-wiki</format>\n      <text bytes="{len(data)}" '
         f'sha1="{base36(digest)}" xml:space="preserve">{escape(page.text, {chr(34): "&quot;"})}</text>\n'
         f"      <sha1>{base36(digest)}</sha1>\n    </revision>\n  </page>\n"
     )

@@ -54,8 +54,12 @@ def records(file: Path) -> list[tuple[str, str, int, bytes]]:
     return found
 
 
+def listed(sample: Path, name: str):
+    return json.loads((sample / name).read_text("utf-8"))
+
+
 def planted(sample: Path, file: str) -> list[dict[str, str]]:
-    return [row for row in json.loads((sample / "planted.json").read_text("utf-8")) if row["file"] == file]
+    return [row for row in listed(sample, "planted.json") if row["file"] == file]
 
 
 def test_same_bytes_twice(make, sample, tmp_path):
@@ -68,6 +72,13 @@ def test_files_and_sizes(sample):
     web = {"pydoc-00000.warc.gz", "pydoc-00001.warc.gz", "pages.warc.gz", "broken.warc.gz", "plain.warc"}
     assert {name for name in names if name.startswith("web/")} == {f"web/{name}" for name in web}
     assert len([name for name in names if name.startswith("books/")]) == 6
+    assert (
+        len([name for name in names if re.fullmatch(r"wet/CC-MAIN-[^/]+/segments/[^/]+/wet/.*\.warc\.wet\.gz", name)])
+        == 6
+    )
+    assert {name for name in names if name.startswith(("wiki/", "odd/"))} == {
+        "wiki/samplewiki-20240101-pages-articles.xml.bz2", "odd/records.warc.gz", "odd/pages.arc.gz",
+    }  # fmt: skip
     assert 150_000 < sum(file.stat().st_size for file in sample.rglob("*") if file.is_file()) < 1_000_000
     committed = [file for file in (ROOT / "samples").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     assert sum(file.stat().st_size for file in committed) < 1_500_000
@@ -95,14 +106,12 @@ def test_pages_hold_every_kind_of_record(sample):
 
 
 def test_planted_reasons_are_in_the_catalogue(sample):
-    rows = json.loads((sample / "planted.json").read_text("utf-8"))
-    assert {row["expect"] for row in rows} - {reason.value for reason in Reason} == {
-        "kept",
-        "any",
-        "dropped",
-        "duplicate",
-    }
-    assert {row["file"] for row in rows} < set(checksums(sample))
+    rows = listed(sample, "planted.json")
+    reasons = {reason.value for reason in Reason}
+    assert {row["expect"] for row in rows} - reasons == {"kept", "any", "dropped", "duplicate"}
+    others = [*listed(sample, "planted-odd.json"), *listed(sample, "planted-blocked.json")]
+    assert {row["expect"] for row in others} - reasons == {"kept"}
+    assert {row["file"] for row in [*rows, *others]} < set(checksums(sample))
 
 
 def test_encodings_are_what_they_say(sample):
