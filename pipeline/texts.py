@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filters.html import decode
-from filters.wiki_dump import open_dump, pages
+from filters.wiki_dump import Damage, Page, open_dump, pages
 from filters.wiki_text import plain_text
 from manifests.errors import UserError
 
@@ -13,20 +13,26 @@ MAX_TEXT_BYTES = 1 << 30
 """of one plain text file, inflated"""
 
 
-def read_texts(path: Path) -> Iterator[tuple[str, str]]:
-    """(name, text) of each article of a dump (a file with `.xml` in its name), or of the one text of any other file.
-    Raises UserError for a file that cannot be read."""
+def articles(path: Path) -> Iterator[Page | Damage]:
+    """The articles of a Wikipedia dump (namespace 0, no redirects), with the damage between them."""
+    for page in pages(open_dump(path)):
+        if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
+            yield page
+
+
+def read_texts(path: Path) -> Iterator[str | Damage]:
+    """The text of each article of a dump (a file with `.xml` in its name), with the damage between them, or the one
+    text of any other file. Raises UserError for a plain text that cannot be read."""
+    if ".xml" in path.name:
+        for page in articles(path):
+            yield page if isinstance(page, Damage) else plain_text(page.wikitext)
+        return
     try:
-        if ".xml" in path.name:
-            for page in pages(open_dump(path)):
-                if not page.problem and page.namespace == 0 and not page.redirect:
-                    yield page.title, plain_text(page.text)
-            return
         raw = path.read_bytes()
         if raw.startswith(b"\x1f\x8b"):
             raw = zlib.decompressobj(wbits=31).decompress(raw, MAX_TEXT_BYTES)
-        yield path.name, decode(raw, None)
     except (OSError, zlib.error) as error:
         raise UserError(
             f"{path} cannot be read ({error}): give Wikipedia dumps or plain text, gzipped or not"
         ) from error
+    yield decode(raw, None)

@@ -13,9 +13,16 @@ GZIP_MAGIC = b"\x1f\x8b"
 MARKUP = ("<!doctype", "<html", "<?xml")
 
 
-def read(stored: Stored, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
+def read(
+    stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
+) -> Iterator[Outcome]:
     """The one book of a file."""
     yield _book(stored, name, source, recipe)
+
+
+def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
+    """A book is never cut."""
+    return [(0, len(stored), 0)]
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:

@@ -31,8 +31,15 @@ class Outcome:
 class Reader(Protocol):
     """A source: how its files become documents."""
 
-    def read(self, stored: Stored, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
-        """Every record of a file, in order. `name`: the input's name; `source`: the source's."""
+    def read(
+        self, stored: Stored, name: str, source: str, recipe: Source, start: int, end: int | None, state: int
+    ) -> Iterator[Outcome]:
+        """Every record of a file, or of one of its `pieces`, in order. `stored`: the whole file; `name`: the input's
+        name; `source`: the source's."""
+
+    def pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
+        """Where a file can be cut into pieces of about `split_bytes`: start, end, and the reader's state at the start.
+        Read one by one they give the records of the whole."""
 
     def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
         """The one record at a locator. Raises LookupError when those bytes hold no such record."""

@@ -24,7 +24,7 @@ def tasks(recipe: Recipe, inputs: list[Input]) -> list[Task]:
     code, made = code_version(__name__), []
     for item in inputs:
         source = recipe.sources[item.source]
-        if item.size > recipe.split_bytes and hasattr(reader_for(item.source, source), "pieces"):
+        if item.size > recipe.split_bytes:
             settings = [source.limits.model_dump(), recipe.split_bytes]
             fingerprint = sha256_json([code, settings, item.size, item.sha256])
             arguments = {"source": item.source, "path": item.path, "split_bytes": recipe.split_bytes}

@@ -16,7 +16,8 @@ import pyarrow as pa
 import sentencepiece
 
 from filters import kneser_ney, perplexity
-from filters.ccnet_text import normalize_for_lm
+from filters.ccnet_text import lm_lines
+from filters.wiki_dump import Damage
 from manifests.document import order_key
 from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
@@ -61,7 +62,7 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     whole = Source.model_validate(settings["sources"][source]).perplexity
     assert whole is not None
     rules = whole.train[language]
-    chosen = _chosen_lines(task.arguments["paths"], rules, settings["seed"])
+    chosen, damaged = _chosen_lines(task.arguments["paths"], rules, settings["seed"])
     model = perplexity.train_pieces(_head(chosen, PIECES_BYTES), rules.vocabulary, rules.character_coverage)
     pieces_path, ngrams_path = (
         Path(path).relative_to(corpus).as_posix() for path in trained_language_model(corpus, source, language)
@@ -72,6 +73,7 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     card_path = f"models/perplexity/{source}/{language}.card.json"
     facts = {
         "language": language,
+        "damaged": damaged,
         "lines": len(chosen),
         "bytes": sum(len(line.encode("utf-8")) for line in chosen),
         "tokens": tokens,
@@ -173,15 +175,19 @@ def scores(corpus: Path, split: str, source: Source) -> Iterator[float | None]:
     return iter(values)
 
 
-def _chosen_lines(paths: list[str], rules: LanguageModelText, seed: int) -> list[str]:
-    """Normalised lines of the texts with the smallest keyed hashes, up to the recipe's bytes."""
-    keyed: list[tuple[int, str, list[str]]] = []
+def _chosen_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tuple[list[str], int]:
+    """Normalised lines of the texts with the smallest keyed hashes, up to the recipe's bytes, and how many texts were
+    damaged."""
+    keyed: list[tuple[int, str]] = []
+    damaged = 0
     for path in paths:
-        for name, text in read_texts(Path(path)):
-            found = [line for line in map(normalize_for_lm, text.split("\n")) if line]
-            keyed.append((order_key(seed, TRAIN, text.encode("utf-8")), name, found))
-    keyed.sort(key=lambda entry: entry[:2])
-    return list(_head((line for _, _, found in keyed for line in found), rules.max_bytes))
+        for text in read_texts(Path(path)):
+            if isinstance(text, Damage):
+                damaged += 1
+            else:
+                keyed.append((order_key(seed, TRAIN, text.encode("utf-8")), text))
+    lines_in_order = (line for _, text in sorted(keyed) for line in lm_lines(text) if line)
+    return list(_head(lines_in_order, rules.max_bytes)), damaged
 
 
 def _head(found: Iterator[str] | list[str], limit: int) -> Iterator[str]:

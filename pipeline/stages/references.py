@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters import evaluation, references, urls, wiki_dump
+from filters import evaluation, references, urls
+from filters.wiki_dump import Damage
+from filters.wiki_references import references as cited_urls
 from manifests.document import order_key
 from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_json, write_atomic
@@ -25,6 +27,7 @@ from pipeline.judge import Models, judge
 from pipeline.models import trained_references
 from pipeline.stages import lines, perplexity
 from pipeline.tables import read_rows, table_writer
+from pipeline.texts import articles
 
 STAGE = "references"
 URLS, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "sample", "train"))
@@ -50,15 +53,15 @@ def url_tasks(recipe: Recipe, dumps: dict[str, list[Input]]) -> list[Task]:
 def collect(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     """The hashes of all URLs that a dump's articles cite, sorted, each once."""
     cited: set[int] = set()
-    facts = {"articles": 0, "references": 0, "problems": 0}
-    for page in wiki_dump.pages(wiki_dump.open_dump(Path(task.arguments["path"]))):
-        if page.problem:
-            facts["problems"] += 1
-        elif page.namespace == 0 and not page.redirect:
-            found = [urls.url_hash(url) for url in wiki_dump.references(page.text) if urls.normalise(url)]
-            facts["articles"] += 1
-            facts["references"] += len(found)
-            cited.update(found)
+    facts = {"articles": 0, "references": 0, "damaged": 0}
+    for page in articles(Path(task.arguments["path"])):
+        if isinstance(page, Damage):
+            facts["damaged"] += 1
+            continue
+        found = [urls.url_hash(url) for url in cited_urls(page.wikitext) if urls.normalise(url)]
+        facts["articles"] += 1
+        facts["references"] += len(found)
+        cited.update(found)
     path = f"blocks/{URLS}/{task.name}"
     with atomic_path(corpus / path) as temporary:
         temporary.write_bytes(np.sort(np.fromiter(cited, np.uint64, len(cited))).tobytes())

@@ -1,0 +1,103 @@
+"""Memory and time of line de-duplication over a million pages, made up: hashes as `extract` writes them, no text."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.data import table
+from manifests.files import atomic_path
+from manifests.ledger import Tally
+from manifests.recipe import parse_recipe
+from pipeline.engine import Engine
+from pipeline.exchange import run_exchange
+from pipeline.job import Receipt, receipts
+from pipeline.line_hashes import SCHEMA, line_hash_path
+from pipeline.stages import lines
+
+PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
+
+
+def write_split(corpus: Path, number: int) -> Receipt:
+    """A split of pages: two lines in five are drawn from 100,000 that all pages share."""
+    random = np.random.default_rng(number)
+    pages = PAGES // SPLITS
+    count = pages * LINES_A_PAGE
+    values = random.integers(1, 2**63, count, np.uint64)
+    shared = random.random(count) < BOILERPLATE
+    values[shared] = random.integers(1, 100_000, int(shared.sum()), np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    column = pa.LargeListArray.from_arrays(pa.array(np.arange(pages + 1) * LINES_A_PAGE), pa.array(values))
+    ids = pa.array([random.bytes(16) for _ in range(pages)], pa.binary(16))
+    path = corpus / line_hash_path(f"common_crawl/{number:03d}")
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays([ids, column], schema=SCHEMA))
+    return Receipt("made up", [], {"common_crawl": Tally()}, {"file": f"{number:03d}", "lines": count})
+
+
+def measured(folder: Path) -> dict[str, float]:
+    """Run the stage in this process; gives its peak of anonymous memory, CPU seconds and findings."""
+    import resource
+
+    extracted = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
+    rules = {"weight": 1.0, "lines": {"scope": "all", "keep": "first"}}
+    recipe = parse_recipe({"name": "b", "seed": 1, "goal_tokens": 1, "sources": {"common_crawl": rules}}, "b")
+    engine = Engine(1, ("--direct_running_mode=in_memory",), folder / "runs/now", quiet=True)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    maps = lines.map_tasks(recipe, extracted)
+    reduces, settings = lines.reduce_tasks(maps), lines.settings(maps)
+    with PeakAnonymous() as peak:
+        run_exchange(folder, settings, maps, lines.cut, reduces, lines.find, engine)
+        found = receipts(folder, reduces)
+        verdicts = lines.verdict_tasks(maps, found)
+        run_exchange(folder, settings, lines.place_tasks(found), lines.send_back, verdicts, lines.judge, engine)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"peak": peak.bytes, "seconds": seconds, "ranges": len(reduces), **lines.findings(found)}
+
+
+class PeakAnonymous:
+    """Samples this process's anonymous memory (RssAnon) while a block runs."""
+
+    def __enter__(self) -> "PeakAnonymous":
+        import threading
+
+        self.bytes, self.stop = 0, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.02):
+            status = Path("/proc/self/status").read_text()
+            found = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+            self.bytes = max(self.bytes, int(found.split()[1]) << 10)
+
+
+def run() -> str:
+    """Run in a process of its own, so that the memory is the stage's."""
+    if not Path("/proc/self/status").exists():
+        return "skipped: this system does not say how much memory is anonymous"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.lines", folder]
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    rows = [
+        ["pages", f"{PAGES:,}"],
+        ["lines", f"{PAGES * LINES_A_PAGE:,}"],
+        ["duplicates found", f"{told['duplicates']:,}"],
+        ["hash ranges", told["ranges"]],
+        ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
+        ["lines a CPU second", f"{PAGES * LINES_A_PAGE / told['seconds']:,.0f}"],
+    ]
+    return table(["", ""], rows)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured(Path(sys.argv[1]))))
