@@ -1,0 +1,63 @@
+"""One URL's look-up in short and long blocklists, one core: CPU time and memory, beside Python's own set."""
+
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.data import table
+from filters.blocklist import Blocklist, url_host
+
+LENGTHS = (10, 10_000, 5_000_000)
+URLS = 100_000
+
+
+def name(rng: random.Random) -> str:
+    """A domain that no other call gives."""
+    return f"{rng.getrandbits(64):x}.example"
+
+
+def write(path: Path, length: int) -> None:
+    """A list of that many patterns, one in ten with a path."""
+    rng = random.Random(length)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(length):
+            file.write(f"{name(rng)}{'/forum/' if number % 10 == 9 else ''}\n")
+
+
+def look_up(blocklist: Blocklist, urls: list[str]) -> float:
+    """CPU seconds a URL."""
+    begun = time.process_time()
+    for url in urls:
+        blocklist.blocks(url)
+    return (time.process_time() - begun) / len(urls)
+
+
+def run() -> str:
+    """A row a length: seconds to load, bytes a pattern, microseconds a URL that is not listed and one that is."""
+    rng = random.Random(0)
+    absent = [f"https://www.{name(rng)}/articles/2019/{number}.html?page=1" for number in range(URLS)]
+    begun = time.process_time()
+    for url in absent:
+        url_host(url)
+    parsing = (time.process_time() - begun) / URLS
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for length in LENGTHS:
+            path = Path(folder) / "list"
+            write(path, length)
+            rng = random.Random(length)
+            listed = [f"https://www.{name(rng)}/forum/2019/{number}.html?page=1" for number in range(min(length, URLS))]
+            begun = time.process_time()
+            blocklist = Blocklist.load([path])
+            loading = time.process_time() - begun
+            size = sys.getsizeof(blocklist.keys) + sys.getsizeof(blocklist.starts)
+            as_set = frozenset(blocklist.keys)
+            beside = sys.getsizeof(as_set) + sum(map(sys.getsizeof, as_set))
+            del as_set
+            times = [f"{look_up(blocklist, urls) * 1e6:.1f}" for urls in (absent, listed)]
+            sizes = [f"{size / 1e6:.1f}", f"{beside / 1e6:.1f}"]
+            rows.append([f"{len(blocklist):,}", f"{loading:.1f}", *sizes, *times, f"{parsing * 1e6:.1f}"])
+    heads = ["patterns", "load, s", "MB", "MB as a frozenset", "µs, not listed", "µs, listed", "µs, parsing alone"]
+    return table(heads, rows)
