@@ -23,8 +23,8 @@ TEXTS = ["'''A''' & <b>", "", "<page>", "</page> ]]>", "é\u2028\U0001f600", "&a
 
 def page(identifier: int, text: str, namespace: int = 0, redirect: str = "") -> str:
     return (
-        f"  <page>\n<title>Page {identifier} &amp; more</title>\n<ns>{namespace}</ns>\n<id>{identifier}</id>\n{redirect}"
-        f"<revision><id>77</id><contributor><id>9</id></contributor><title>no</title>"
+        f"  <page>\n<title>Page {identifier} &amp; more</title>\n<ns>{namespace}</ns>\n<id>{identifier}</id>\n"
+        f"{redirect}<revision><id>77</id><contributor><id>9</id></contributor><title>no</title>"
         f'<text bytes="1" xml:space="preserve">{escape(text)}</text></revision>\n</page>\n'
     )
 
@@ -147,7 +147,7 @@ def test_memory_stays_bounded_and_time_linear() -> None:
 
     tracemalloc.start()
     start = time.process_time()
-    found = list(item for item in pages(stream(), max_characters=2_000_000) if isinstance(item, Damage))
+    found = [item for item in pages(stream(), max_characters=2_000_000) if isinstance(item, Damage)]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found) == 100_002 and peak < 60_000_000 and time.process_time() - start < 20
