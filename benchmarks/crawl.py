@@ -210,11 +210,15 @@ def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floor
         said.append("datatrove is not installed: `make peers`")
     share = megabytes * 1e6 / full.html
     ratios = [one.seconds / (bare * share) for one, bare in zip(rounds["ours"], floors, strict=True)]
-    said.append(f"ours over the bare calls, {statistics.median(floors):.2f} s: {_spread(ratios)} (target {TARGET_FLOOR})")
+    said.append(
+        f"ours over the bare calls, {statistics.median(floors):.2f} s: {_spread(ratios)} (target {TARGET_FLOOR})"
+    )
     for name, found in rounds.items():
         steps = sorted({step for one in found for step in one.steps})
         middles = {step: statistics.median(one.steps.get(step, 0.0) for one in found) for step in steps}
-        said.append(f"{name}, all pages: " + ", ".join(f"{step} {seconds:.2f} s" for step, seconds in middles.items()))
+        said.append(
+            f"{name}, all pages, by stage: " + ", ".join(f"{step} {seconds:.2f} s" for step, seconds in middles.items())
+        )
     return "\n\n".join(said)
 
 

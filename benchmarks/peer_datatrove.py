@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LANGUAGE_MODEL_NAME = "dl.fbaipublicfiles.com_fasttext_supervised-models_lid.176.bin"
+LANGUAGE_MODEL_NAME = "https:__dl.fbaipublicfiles.com_fasttext_supervised-models_lid.176.bin"
 """what datatrove calls its download of fastText's model (datatrove.io.cached_asset_path_or_download)"""
+EXTRACTION_SECONDS = 60
+"""datatrove gives a page one second of wall time: on a busy machine the load would decide what is extracted"""
+BANDS, ROWS, NGRAM = 14, 8, 5
 
 
 def cpu_seconds() -> float:
@@ -48,7 +51,7 @@ def filter_pages(archive: Path, output: Path) -> list[Any]:
     return [
         WarcReader(str(archive.parent), glob_pattern=archive.name),
         URLFilter(),
-        Trafilatura(favour_precision=True),
+        Trafilatura(favour_precision=True, timeout=EXTRACTION_SECONDS),
         LanguageFilter("en", language_threshold=0.65),
         GopherRepetitionFilter(),
         GopherQualityFilter(),
@@ -71,7 +74,9 @@ def deduplicate(output: Path) -> list[list[Any]]:
     from datatrove.pipeline.writers.jsonl import JsonlWriter
     from datatrove.utils.hashing import HashConfig
 
-    config = MinhashConfig(hash_config=HashConfig(precision=64), num_buckets=14, hashes_per_bucket=8, n_grams=5)
+    config = MinhashConfig(
+        hash_config=HashConfig(precision=64), num_buckets=BANDS, hashes_per_bucket=ROWS, n_grams=NGRAM
+    )
     signatures, buckets, removed = (str(output / name) for name in ("signatures", "buckets", "removed"))
     return [
         [JsonlReader(str(output / "filtered")), MinhashDedupSignature(signatures, config=config)],
@@ -85,16 +90,21 @@ def deduplicate(output: Path) -> list[list[Any]]:
     ]
 
 
+def step_name(name: str) -> str:
+    """A step's name without its kind and its symbol."""
+    return name.rpartition(": ")[2].partition(" ")[2]
+
+
 def run(archive: Path, output: Path) -> dict[str, Any]:
     """One archive through all of it, one worker."""
     from datatrove.executor.local import LocalPipelineExecutor
 
     begun, steps = cpu_seconds(), {}
     for number, pipeline in enumerate([filter_pages(archive, output), *deduplicate(output)]):
-        tasks = 14 if number == 2 else 1  # one a band: datatrove asks for at least as many
+        tasks = BANDS if number == 2 else 1  # datatrove compares each band in a task of its own
         executor = LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=str(output / f"logs/{number}"))
         for step in executor.run().stats:
-            steps[f"{number} {step.name}"] = step.time_stats.total
+            steps[f"{number} {step_name(step.name)}"] = step.time_stats.total
     kept = sum(path.read_bytes().count(b"\n") for path in (output / "kept").glob("*.jsonl"))
     return {"cpu_seconds": cpu_seconds() - begun, "kept": kept, "steps": steps}
 
