@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   ?= build/demo
+PEERS  := build/peers
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench peers clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +30,14 @@ lint: setup
 
 bench: setup
 	$(PY) -m benchmarks all
+
+# The pipeline that `python -m benchmarks crawl` compares with, in an environment of its own: its pins are not ours.
+peers: $(PEERS)/.ready
+
+$(PEERS)/.ready: benchmarks/peers-constraints.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers-constraints.txt
+	touch $@
 
 clean:
 	rm -rf build $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,9 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import reading, stages, training
+from benchmarks import crawl, reading, stages, training
 
-BENCHMARKS: dict[str, Callable[[], str]] = {"reading": reading.run, "stages": stages.run, "training": training.run}
+BENCHMARKS: dict[str, Callable[[], str]] = {
+    "crawl": crawl.run,
+    "reading": reading.run,
+    "stages": stages.run,
+    "training": training.run,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -8,7 +8,9 @@ is an initial or one of a few abbreviations: linear, and without a model.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
+from filters.words import folded_words
 from manifests.reasons import Reason
 
 TERMINAL_MARKS = (".", "?", "!", '"')
@@ -21,6 +23,7 @@ POLICY = (
     "use of cookies",
     "use cookies",
 )
+LOREM_IPSUM, JAVASCRIPT = "lorem ipsum", "javascript"
 CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
 ABBREVIATIONS = frozenset(
     [
@@ -89,10 +92,12 @@ def clean(text: str, rules: C4Rules) -> Cleaned:
     """Apply the rules to a page. For kept pages: characters in = characters out + characters removed."""
     if len(text) > rules.max_page_characters:
         return _dropped(Reason.C4_PAGE_TOO_LONG)
+    folded = text.lower()
+    marked = "{" in folded or any(phrase in folded for phrase in (LOREM_IPSUM, JAVASCRIPT, *POLICY))
     kept: list[str] = []
     removed: dict[Reason, list[int]] = {}
     for line in text.split("\n"):
-        verdict = _line(line, rules)
+        verdict = _line(line, rules, marked)
         if isinstance(verdict, Reason):  # asked first: a reason is a string, too
             if verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
                 return _dropped(verdict)
@@ -101,10 +106,11 @@ def clean(text: str, rules: C4Rules) -> Cleaned:
         kept.append(verdict)
         if len(verdict) != len(line):
             _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
-    if sum(map(sentences, kept)) < max(rules.min_sentences, 1):
+    least = max(rules.min_sentences, 1)
+    if len(kept) < least and sum(map(sentences, kept)) < least:  # a line that stays holds at least one
         return _dropped(Reason.C4_TOO_FEW_SENTENCES)
     page = "\n".join(kept)
-    if rules.bad_words and not rules.bad_words.isdisjoint(_WORD.findall(page.casefold())):
+    if rules.bad_words and not _encoded(rules.bad_words).isdisjoint(folded_words(page, _WORD)):
         return _dropped(Reason.C4_BAD_WORD)
     return Cleaned(page, None, {reason: Removed(*counts) for reason, counts in removed.items()})
 
@@ -121,27 +127,38 @@ def sentences(line: str) -> int:
     return max(ends, 1) if line else 0
 
 
-def _line(line: str, rules: C4Rules) -> str | Reason:
-    """A line as it stays, or why it goes; a page's reason takes the page along."""
+def _line(line: str, rules: C4Rules, marked: bool) -> str | Reason:
+    """A line as it stays, or why it goes; a page's reason takes the page along. `marked`: whether the page holds any of
+    the phrases and brackets that lines go for; taking out citation marks may still make one up."""
     stripped = line.strip()
     if not stripped:
         return Reason.C4_TOO_FEW_WORDS
-    words = stripped.split()
-    if max(map(len, words)) > rules.max_word_characters:
+    if len(stripped) > rules.max_word_characters < max(map(len, stripped.split())):
         return Reason.C4_LONG_WORD
-    stripped = CITATION.sub("", stripped).strip()
+    if "[" in stripped:
+        stripped, marked = CITATION.sub("", stripped).strip(), True
     if not stripped.endswith(TERMINAL_MARKS) or stripped.endswith(ELLIPSIS):
         return Reason.C4_NO_TERMINAL_MARK
-    if len(stripped.split()) < rules.min_words_per_line:
+    if len(stripped.split(None, max(rules.min_words_per_line - 1, 0))) < rules.min_words_per_line:
         return Reason.C4_TOO_FEW_WORDS
-    folded = stripped.lower()
-    if "lorem ipsum" in folded:
+    return _phrase(stripped) or stripped if marked else stripped
+
+
+def _phrase(line: str) -> Reason | None:
+    """What a line goes for, if it holds such a phrase."""
+    folded = line.lower()
+    if LOREM_IPSUM in folded:
         return Reason.C4_LOREM_IPSUM
-    if "javascript" in folded:
+    if JAVASCRIPT in folded:
         return Reason.C4_JAVASCRIPT
-    if "{" in stripped:
+    if "{" in line:
         return Reason.C4_CURLY_BRACKET
-    return Reason.C4_POLICY if any(phrase in folded for phrase in POLICY) else stripped
+    return Reason.C4_POLICY if any(phrase in folded for phrase in POLICY) else None
+
+
+@lru_cache(maxsize=8)
+def _encoded(words: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(word.encode("utf-8", "surrogatepass") for word in words)
 
 
 def _dropped(reason: Reason) -> Cleaned:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import xxhash
 from datasketch import MinHash
 
+from filters.words import folded_words
+
 Hashes = npt.NDArray[np.uint32]
 Keys = npt.NDArray[np.uint64]
 
@@ -53,22 +55,26 @@ class Scheme:
 
 def words(text: str) -> list[str]:
     """The words of a text, in order, casefolded."""
-    return _WORD.findall(text.casefold())
+    return [word.decode("utf-8", "surrogatepass") for word in folded_words(text, _WORD)]
 
 
 def shingle_hashes(text: str, scheme: Scheme) -> Hashes:
     """The distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
-    found = words(text)
+    found = folded_words(text, _WORD)
     if not found:
         return np.empty(0, np.uint32)
-    known = {word: xxhash.xxh3_64_intdigest(word.encode("utf-8", "surrogatepass")) for word in set(found)}
-    hashes = np.fromiter(map(known.__getitem__, found), np.uint64, len(found))
+    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, found), np.uint64, len(found))
     width = min(scheme.ngram, len(hashes))
     rolled = hashes[: len(hashes) - width + 1].copy()
     for place in range(1, width):
         rolled *= _ROLL
         rolled += hashes[place : place + len(rolled)]
-    return np.unique((mix(rolled) >> np.uint64(32)).astype(np.uint32))
+    shingles = (mix(rolled) >> np.uint64(32)).astype(np.uint32)
+    shingles.sort()
+    first = np.empty(len(shingles), np.bool_)
+    first[0] = True
+    np.not_equal(shingles[1:], shingles[:-1], out=first[1:])
+    return shingles[first]
 
 
 def signature(hashes: Hashes, scheme: Scheme) -> Hashes:
@@ -79,9 +85,13 @@ def signature(hashes: Hashes, scheme: Scheme) -> Hashes:
     a, b = _permutations(scheme)
     premixed = _fmix32(hashes.astype(np.uint32))
     least = np.full(scheme.permutations, np.iinfo(np.uint32).max, np.uint32)
+    permuted = np.empty((scheme.permutations, min(len(premixed), BLOCK)), np.uint32)
     for start in range(0, len(premixed), BLOCK):
-        block = premixed[None, start : start + BLOCK]
-        np.minimum(least, (a[:, None] * block + b[:, None]).min(axis=1), out=least)
+        block = premixed[start : start + BLOCK]
+        room = permuted[:, : len(block)]
+        np.multiply(a[:, None], block, out=room)
+        np.add(room, b[:, None], out=room)
+        np.minimum(least, room.min(axis=1), out=least)
     return least
 
 

@@ -1,0 +1,238 @@
+"""WARC to annotated, de-duplicated documents on one core: ours beside datatrove, on the same file in the same run.
+
+Each side runs in a process of its own that takes three archives in turn: a few of the pages, the same few again, and
+all of them. What is said is the CPU time of the third less that of the second, over the pages that only the third has:
+neither imports and models nor the fixed cost of a run count, for either side.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import stages
+from benchmarks.data import ABSENT, ROOT, archives, table
+from filters.http import HttpError, is_html, parse_response
+from filters.language import bundled_model_path
+from filters.warc import Limits, frames
+from manifests.recipe import Perplexity, Recipe
+from pipeline.engine import Engine
+from pipeline.job import read_receipt
+from pipeline.run import run as build
+from pipeline.stages import neardup
+from pipeline.stages.extract import open_stored
+
+PEER = ROOT / "build/peers/bin/python"
+MODELS = "TERATOKEN_LM"
+"""the environment variable that names a folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin"""
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+FEW = 20
+"""one page in so many goes into the small archive, which warms a process up and is taken off"""
+TARGET, TARGET_LM, TARGET_RATIO, TARGET_FLOOR = 38, 30, 12, 1.3
+"""MB of HTML a CPU second without and with the language model; times the peer; times the bare calls"""
+RECORD_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A WARC file of pages: how many, and their bytes of HTML."""
+
+    path: Path
+    pages: int
+    html: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One round of one side: CPU seconds of all pages less those of the few; those of the few; the seconds before them
+    (imports and models, with the few pages' first run); documents kept; peak anonymous memory; and seconds by stage."""
+
+    seconds: float
+    fixed: float
+    start: float
+    kept: int
+    peak: int
+    steps: dict[str, float]
+
+
+def write_archive(paths: list[Path], target: Path, every: int = 1) -> Archive:
+    """One archive of the HTML responses of others, or of one in so many, each as it is stored."""
+    seen = pages = html = 0
+    with target.open("wb") as file:
+        for path in paths:
+            with open_stored(path) as stored:
+                for frame in frames(stored, Limits(RECORD_BYTES)):
+                    size = _html_bytes(frame.headers.get("WARC-Type"), frame.block)
+                    if size is None:
+                        continue
+                    if seen % every == 0:
+                        file.write(stored[frame.offset : frame.offset + frame.length])
+                        pages, html = pages + 1, html + size
+                    seen += 1
+    return Archive(target, pages, html)
+
+
+def _html_bytes(kind: str | None, block: bytes) -> int | None:
+    """The decoded bytes of a page; None for a record that holds none."""
+    if kind != "response":
+        return None
+    try:
+        response = parse_response(block, RECORD_BYTES)
+    except HttpError:
+        return None
+    return len(response.body) if response.status == 200 and is_html(response) else None
+
+
+def recipe(archive: Path, models: str | None) -> Recipe:
+    """The demo's rules over an archive, with perplexity where a folder of language models is given."""
+    made = stages.recipe().with_inputs({"common_crawl": [str(archive)]})
+    if models is None:
+        return made
+    source = made.sources["common_crawl"].model_copy(update={"perplexity": Perplexity(models=models)})
+    return made.model_copy(update={"sources": {"common_crawl": source}})
+
+
+def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
+    """Our pipeline over one archive, as far as `neardup`, in this process."""
+    begun = time.process_time()
+    engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs", quiet=True)
+    build(recipe(archive, models), corpus, engine, only=neardup.STAGE)
+    seconds = time.process_time() - begun
+    steps: dict[str, float] = {}
+    for path in (corpus / "runs").glob("*.json"):
+        for task in json.loads(path.read_bytes()).get("tasks", []):
+            steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
+    receipt = read_receipt(corpus, neardup.CLUSTERS, "all")
+    assert receipt is not None, "the run ended well"
+    kept = sum(tally.out["records"] for tally in receipt.tallies.values())
+    return {"cpu_seconds": seconds, "kept": kept, "steps": steps}
+
+
+def measure(command: list[str], few: Archive, full: Archive) -> Measured:
+    """Run one side in a process of its own. Raises RuntimeError, with what it said, if it ends badly."""
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
+        begun = [*command, f"{folder}/output", *(str(one.path) for one in (few, few, full))]
+        child = subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=log, cwd=ROOT)
+        peak = 0
+        while child.poll() is None:
+            peak = max(peak, anonymous_bytes(child.pid))
+            time.sleep(0.02)
+        said = child.stdout.read() if child.stdout else b""
+        if child.returncode != 0:
+            log.seek(0)
+            raise RuntimeError(f"{' '.join(begun)}\n{log.read().decode('utf-8', 'replace')[-4000:]}")
+    first, second, third = json.loads(said.splitlines()[-1])
+    few_, full_ = second["cpu_seconds"], third["cpu_seconds"]
+    return Measured(full_ - few_, few_, first["cpu_seconds"], third["kept"], peak, third["steps"])
+
+
+def anonymous_bytes(process: int) -> int:
+    """RssAnon of a process and its children, the largest of them: forked ones share most of it. 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
+    except OSError:
+        return 0
+    return max([anonymous_in(status), *(anonymous_bytes(int(child)) for child in children)])
+
+
+def anonymous_in(status: str) -> int:
+    """Bytes of the RssAnon line of /proc/PID/status (proc(5)); 0 where there is none."""
+    lines = [line.split() for line in status.splitlines() if line.startswith("RssAnon:")]
+    return int(lines[0][1]) << 10 if lines else 0
+
+
+def floor(archive: Path) -> float:
+    """CPU seconds of the bare functions over the same pages, without Beam, files, ledger or receipts."""
+    return sum(seconds for _, seconds in stages.bare(recipe(archive, None)).values())
+
+
+def run() -> str:
+    """The table, round by round alternating; without the peer, and saying so, where it is not installed."""
+    if not archives():
+        return ABSENT
+    sides = {"ours": [sys.executable, "-m", "benchmarks.crawl", "-"]}
+    if models := os.environ.get(MODELS):
+        sides["ours, perplexity"] = [sys.executable, "-m", "benchmarks.crawl", models]
+    if PEER.exists():
+        script = str(ROOT / "benchmarks/peer_datatrove.py")
+        sides["datatrove 0.10.1"] = [str(PEER), script, str(bundled_model_path())]
+    rounds: dict[str, list[Measured]] = {name: [] for name in sides}
+    floors = []
+    with tempfile.TemporaryDirectory() as folder:
+        few = write_archive(archives(), Path(folder) / "few.warc.gz", FEW)
+        full = write_archive(archives(), Path(folder) / "full.warc.gz")
+        for _ in range(ROUNDS):
+            floors.append(floor(full.path))
+            for name, command in sides.items():
+                rounds[name].append(measure(command, few, full))
+    return report(few, full, rounds, floors)
+
+
+def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floors: list[float]) -> str:
+    """Medians over the rounds, the ratios round by round, and what they should be."""
+    pages, megabytes = full.pages - few.pages, (full.html - few.html) / 1e6
+    rows = []
+    for name, found in rounds.items():
+        seconds = [one.seconds for one in found]
+        middle = statistics.median(seconds)
+        rates = [megabytes / one for one in seconds]
+        rows.append(
+            [
+                name,
+                f"{middle:.2f}",
+                f"{pages / middle:,.0f}",
+                f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})",
+                f"{found[0].kept:,}",
+                f"{statistics.median(one.fixed for one in found):.2f}",
+                f"{statistics.median(one.start for one in found):.2f}",
+                f"{max(one.peak for one in found) / 2**20:,.0f}",
+            ]
+        )
+    head = ["", "CPU s", "pages a CPU s", "MB HTML a CPU s", "kept", "fixed, s", "start, s", "peak RssAnon, MiB"]
+    said = [
+        f"{full.pages:,} pages, {full.html / 1e6:.1f} MB of HTML; timed: the {pages:,} pages and {megabytes:.1f} MB "
+        f"that the small archive lacks; {len(floors)} rounds",
+        table(head, rows),
+        f"targets: {TARGET} MB of HTML a CPU second, {TARGET_LM} with perplexity",
+    ]
+    for name, found in rounds.items():
+        if name != "ours":
+            ratios = [b.seconds / a.seconds for a, b in zip(rounds["ours"], found, strict=True)]
+            said.append(f"{name} over ours: {_spread(ratios)}" + f" (target {TARGET_RATIO})" * name.startswith("data"))
+    if not any(name.startswith("data") for name in rounds):
+        said.append("datatrove is not installed: `make peers`")
+    share = megabytes * 1e6 / full.html
+    ratios = [one.seconds / (bare * share) for one, bare in zip(rounds["ours"], floors, strict=True)]
+    said.append(
+        f"ours over the bare calls, {statistics.median(floors):.2f} s: {_spread(ratios)} (target {TARGET_FLOOR})"
+    )
+    for name, found in rounds.items():
+        steps = sorted({step for one in found for step in one.steps})
+        middles = {step: statistics.median(one.steps.get(step, 0.0) for one in found) for step in steps}
+        said.append(
+            f"{name}, all pages, by stage: " + ", ".join(f"{step} {seconds:.2f} s" for step, seconds in middles.items())
+        )
+    return "\n\n".join(said)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main(arguments: list[str]) -> None:
+    """Our side, in a process of its own: MODELS (or -), OUTPUT, ARCHIVE..."""
+    models, output, *paths = arguments
+    given = None if models == "-" else models
+    found = [ours(Path(path), Path(output) / str(number), given) for number, path in enumerate(paths)]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
