@@ -1,13 +1,13 @@
 """The records of ARC archives (Internet Archive, 1996): one line, then the block whose length it states.
 
 Version 1: `URL IP-address Archive-date Content-type Archive-length`; version 2 has five fields more before the length.
-The first record, `filedesc://`, is about the archive. Records become as those of WARC: its header names, ISO 8601 dates.
+The first record, `filedesc://`, is about the archive. Records become as those of WARC: its header names and dates.
 https://archive.org/web/researcher/ArcFileFormat.php
 """
 
 import re
 
-from filters.headers import parse_headers
+from filters.headers import Headers
 from filters.window import Head, Syntax, Window
 from manifests.reasons import Reason
 
@@ -31,7 +31,7 @@ def _head(window: Window, first: int, line: re.Match[bytes]) -> Head | tuple[Rea
         parts = (date[:4], date[4:6], date[6:8], date[8:10], date[10:12], date[12:])
         header += b"\nWARC-Date: %b-%b-%bT%b:%b:%bZ" % parts
     block = line.end() + window.base
-    return Head(parse_headers(header), "ARC/2" if more else "ARC/1", block, block + int(length))
+    return Head(Headers(header), "ARC/2" if more else "ARC/1", block, block + int(length))
 
 
 ARC = Syntax(

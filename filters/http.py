@@ -8,11 +8,11 @@ as browsers do, when the body reads as text.
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import brotli
 
-from filters.headers import Headers, parse_headers
+from filters.headers import Headers
 from manifests.reasons import Reason
 
 MAX_CODINGS = 4
@@ -37,8 +37,7 @@ _HTML_START = re.compile(
 """after the HTML patterns of WHATWG MIME Sniffing (section 7.1), with meta, link and an XML declaration"""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """An HTTP response. `body`: its bytes without transfer and content codings."""
 
     status: int
@@ -66,16 +65,16 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
         raise HttpError(Reason.CORRUPT_HTTP, "no status line")
     blank = _BLANK_LINE.search(block)
     head, start = (block[: blank.start()], blank.end()) if blank else (block, len(block))
-    headers = parse_headers(head)
+    headers = Headers(head)
     body = block[start:]
     transfer, content = _codings(headers, "Transfer-Encoding"), _codings(headers, "Content-Encoding")
     if "chunked" in transfer:
         body = _dechunked(body)
-    codings = [name for name in content + transfer if name not in ("chunked", "identity")]
-    if len(codings) > MAX_CODINGS:
-        raise HttpError(Reason.UNSUPPORTED_FORMAT, f"{len(codings)} content codings")
-    for name in reversed(codings):
-        body = _decoded(body, name, max_body_bytes)
+    if codings := [name for name in content + transfer if name not in ("chunked", "identity")]:
+        if len(codings) > MAX_CODINGS:
+            raise HttpError(Reason.UNSUPPORTED_FORMAT, f"{len(codings)} content codings")
+        for name in reversed(codings):
+            body = _decoded(body, name, max_body_bytes)
     if len(body) > max_body_bytes:
         raise HttpError(Reason.TOO_LARGE, f"a body of {len(body)} bytes")
     return Response(int(status.group(1)), headers, body)
@@ -98,8 +97,8 @@ def is_html(response: Response) -> bool:
 
 
 def _codings(headers: Headers, name: str) -> list[str]:
-    values = ",".join(headers.all(name)).lower().split(",")
-    return [value.strip() for value in values if value.strip()]
+    values = headers.all(name)
+    return [value.strip() for value in ",".join(values).lower().split(",") if value.strip()] if values else []
 
 
 def _dechunked(body: bytes) -> bytes:

@@ -130,8 +130,7 @@ def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inne
 
 
 def _frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
-    start, stop, headers, version, block, problem, detail = record
-    return Frame(offset, length, inner_offset, stop - start, stored, headers, version, block, problem, detail)
+    return Frame(offset, length, inner_offset, record[1] - record[0], stored, *record[2:])
 
 
 def _form(stored: Stored) -> Syntax | str:
@@ -186,7 +185,7 @@ def _gzip_frames(stored: Stored, limits: Limits, start: int, end: int, wasted: i
         only = only_record(step.whole) if step.whole else None
         length = step.member.length
         if only and length <= limits.max_stored_bytes:
-            yield _frame(only, step.start, length, 0, length)
+            yield Frame(step.start, length, 0, step.member.size, length, *only)
         elif step.member.problem is not None:
             yield from _damage_frames(stored, limits, step)
         elif step.member.size == 0:

@@ -130,6 +130,6 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
 
 
 def _metadata(frame: Frame) -> dict[str, Any]:
-    """What a WET record says of its languages: ISO 639-3 codes joined by commas, as Common Crawl has them since 2018."""
+    """What a WET record says of its languages: ISO 639-3 codes joined by commas (Common Crawl, since 2018)."""
     languages = frame.headers.get("WARC-Identified-Content-Language")
     return {"identified_language": languages} if languages else {}
