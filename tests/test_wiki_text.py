@@ -131,7 +131,7 @@ def test_the_samples_become_prose() -> None:
     assert found["Anarchism"].startswith(
         "Anarchism is a political philosophy that advocates self-governed societies based on voluntary institutions."
         " These are often described as stateless societies, although several authors have defined them more"
-        " specifically as institutions based on non-hierarchical free associations. Anarchism considers the state to be undesirable,"
+        " specifically as institutions based on non-hierarchical free associations. Anarchism considers"
     )
     text = "".join(found.values())
     assert sum(map(text.count, "|{}<>")) / len(text) < 0.0005
