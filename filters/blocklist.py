@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from encodings import idna
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
@@ -285,3 +286,9 @@ def _text(line: bytes) -> str | None:
         return line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         return None
+
+
+@lru_cache(maxsize=2)
+def load(paths: tuple[str, ...]) -> Blocklist:
+    """The lists at some paths, loaded once a process. Raises UserError as `Blocklist.load` does."""
+    return Blocklist.load(map(Path, paths))

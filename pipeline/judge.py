@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters import language, perplexity, references
+from filters import language, perplexity, reference_model
 from filters.c4 import C4Rules, Removed, clean
 from filters.lines import without
 from manifests.errors import UserError
@@ -76,7 +76,7 @@ def judge(
         if models.cuts is not None and signals["bucket"] not in source.perplexity.keep:
             return Judged("", Reason.PERPLEXITY, signals)
     if source.references is not None:
-        signals["reference_score"] = references.load(models.references).score(text)
+        signals["reference_score"] = reference_model.load(models.references).score(text)
         if signals["reference_score"] < source.references.threshold:
             return Judged("", Reason.NOT_REFERENCE_LIKE, signals)
     return Judged(text, None, signals, removed)

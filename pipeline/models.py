@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from filters import language, perplexity, references
-from filters.blocklist import Blocklist
+from filters import blocklist, language, perplexity, reference_model
 from manifests.errors import UserError
 from manifests.files import sha256_file
 from manifests.recipe import PATHS, Perplexity, Recipe, Source
@@ -26,14 +25,14 @@ def given(recipe: Recipe) -> dict[str, str]:
         if source.c4 is not None:
             c4_rules(source.c4)
         if source.blocklists:
-            Blocklist.load(tuple(source.blocklists))
+            blocklist.load(tuple(source.blocklists))
         if source.perplexity is not None:
             for pieces, ngrams in given_language_models(name, source, source.perplexity).values():
                 perplexity.load(pieces, ngrams, source.perplexity.unit)
             if source.perplexity.cutoffs is not None:
                 given_cuts(source.perplexity)
         if source.references is not None and source.references.model is not None:
-            references.load(source.references.model)
+            reference_model.load(source.references.model)
     return found
 
 

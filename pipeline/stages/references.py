@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters import evaluation, references, urls
+from filters import evaluation, reference_model, urls
+from filters.fasttext_training import train as train_fasttext
 from filters.wiki_dump import Damage
 from filters.wiki_references import references as cited_urls
 from manifests.document import order_key
@@ -154,9 +155,9 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
             "change references.held_out or give more of the crawl"
         )
     write_atomic(
-        corpus / model_path, references.train(*trained, rules.dimension, rules.epochs, rules.learning_rate, seed)
+        corpus / model_path, train_fasttext(*trained, rules.dimension, rules.epochs, rules.learning_rate, seed)
     )
-    model = references.load(str(corpus / model_path))
+    model = reference_model.load(str(corpus / model_path))
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
     sizes = np.array([len(text) for part in tested for text in part])
