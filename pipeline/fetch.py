@@ -182,7 +182,7 @@ def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) 
             version, length = _continued(response, known, offset)
         elif response.status == 200:
             _empty(part)
-            offset, length = 0, number(response.headers.get("Content-Length"))
+            offset, length = 0, None if response.chunked else number(response.headers.get("Content-Length"))
             version = _Version(url, *_validators(response), length)
         else:
             raise GiveUpError(status_text(response.status), response.status)

@@ -73,6 +73,7 @@ def begin(server: Server, folder: Path, etag: str | None = '"1"', **headers: str
         [file(BODY, cut=CUT), file(BODY[::-1], '"0"', cut=CUT), file(BODY, '"2"')],
         [file(BODY, cut=CUT), status(416), file(BODY)],
         [raw(200, BODY[:CUT], ETag='"1"', Transfer_Encoding="chunked"), file(BODY)],
+        [raw(200, b"493e0\r\n" + BODY + b"\r\n0\r\n\r\n", Transfer_Encoding="chunked", Content_Length="5")],
         [hang_up, file(BODY)],
         [mute, file(BODY)],
         [silent(), file(BODY)],
