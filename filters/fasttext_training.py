@@ -33,8 +33,8 @@ def train(
     seed: int,
 ) -> bytes:
     """A fastText model file that tells texts like `positives` from those like `negatives`: bags of words, softmax. Its
-    bytes depend on the texts, not on their order. Holds all texts in memory, and one copy on disk. Raises UserError if there is nothing to learn from, or the learning
-    rate is too high to learn."""
+    bytes depend on the texts, not on their order. Holds all texts in memory, and one copy on disk. Raises UserError if
+    there is nothing to learn from, or the learning rate is too high to learn."""
     lines = [*_lines(CITED, positives), *_lines(OTHER, negatives)]
     for label in (CITED, OTHER):
         if not any(line.startswith(f"{label} ".encode()) for line in lines):

@@ -1,0 +1,143 @@
+"""How well a classifier's scores tell two classes apart, and what a threshold would keep: the figures of a card.
+
+Labels are booleans, scores floats; a score at a threshold counts as above it. Figures are rounded, so that a card is
+text that can be compared; a figure that does not exist (of an empty class, say) is None.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+DIGITS = 4
+"""decimals of the figures on a card"""
+BINS = 10
+"""of the calibration table"""
+BINS_PER_DOUBLING = 4
+"""of lengths, when texts of two classes are matched by length: lengths in one bin differ by a quarter at most"""
+
+Labels = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Which candidates were taken (their places, ascending), out of how many wanted; and of the `bins` of lengths with
+    something wanted, how many had too few candidates."""
+
+    places: Numbers
+    wanted: int
+    bins: int
+    short_bins: int
+
+
+def auc(labels: Labels, scores: Scores) -> float | None:
+    """The area under the ROC curve: how likely a positive scores above a negative, where ties count half."""
+    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return None
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    twice_ranks = 2 * ends - counts + 1  # of equal scores the mean rank, doubled to stay whole
+    above = int(twice_ranks[place[labels]].sum()) - positives * (positives + 1)
+    return _rounded(above / (2 * positives * negatives))
+
+
+def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
+    """At each threshold: of those kept, the share of positives; of the positives, the share kept."""
+    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
+    rows: list[dict[str, float | None]] = []
+    for threshold in thresholds:
+        kept = scores >= threshold
+        right = int((kept & labels).sum())
+        precision, recall = _share(right, int(kept.sum())), _share(right, int(labels.sum()))
+        rows.append({"threshold": threshold, "precision": precision, "recall": recall})
+    return rows
+
+
+def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | None]]:
+    """By tenths of the scores' range [0, 1]: how many scores, their mean, and the share of positives among them, which
+    are equal if the scores are probabilities."""
+    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
+    places = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    positives = np.bincount(places, weights=labels, minlength=BINS)
+    sums = np.bincount(places, weights=scores, minlength=BINS)
+    return [
+        {
+            "from": place / BINS,
+            "count": int(counts[place]),
+            "mean_score": _share(sums[place], counts[place]),
+            "positives": _share(positives[place], counts[place]),
+        }
+        for place in range(BINS)
+    ]
+
+
+def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
+    """At each threshold: the share of documents kept, and of the text, in the unit of `sizes` (tokens, characters)."""
+    scores, sizes = np.asarray(scores, np.float64), np.asarray(sizes, np.int64)
+    rows: list[dict[str, float | None]] = []
+    for threshold in thresholds:
+        kept = scores >= threshold
+        documents, text = _share(int(kept.sum()), len(scores)), _share(int(sizes[kept].sum()), int(sizes.sum()))
+        rows.append({"threshold": threshold, "documents": documents, "text": text})
+    return rows
+
+
+def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArray[Any], ratio: float = 1.0) -> Matched:
+    """Candidates whose lengths are distributed as `lengths` are, `ratio` of them for each.
+
+    Lengths fall into four bins of equal width between one power of two and the next; in each bin the candidates with
+    the smallest keys are taken, all of them if there are too few. Deterministic, and free of the candidates' order if
+    the keys are distinct (of equal keys, the first).
+    """
+    bins, candidate_bins = length_bins(lengths), length_bins(candidate_lengths)
+    size = max(bins.max(initial=0), candidate_bins.max(initial=0)) + 1
+    wanted = np.floor(np.bincount(bins, minlength=size) * ratio + 0.5).astype(np.int64)
+    there = np.bincount(candidate_bins, minlength=size)
+    order = np.lexsort((np.asarray(keys), candidate_bins))
+    rank = np.arange(len(order)) - (np.cumsum(there) - there)[candidate_bins[order]]
+    taken = np.sort(order[rank < wanted[candidate_bins[order]]])
+    return Matched(taken, int(wanted.sum()), int((wanted > 0).sum()), int((there < wanted).sum()))
+
+
+def length_bins(lengths: Numbers) -> Numbers:
+    """The number of the bin of each length; 0 is for the length 0. Exact, without a logarithm."""
+    fractions, exponents = np.frexp(np.maximum(np.asarray(lengths, np.float64), 0))
+    within = np.floor((fractions - 0.5) * 2 * BINS_PER_DOUBLING).astype(np.int64)
+    return np.where(fractions > 0, exponents * BINS_PER_DOUBLING + within, 0).astype(np.int64)
+
+
+def card(
+    labels: Labels,
+    scores: Scores,
+    sizes: Numbers,
+    thresholds: Sequence[float],
+    trained_on: Mapping[str, int],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A classifier's card, ready for JSON, from held-out texts: their labels, scores and sizes. The sweep is over the
+    negatives, a sample of what the classifier will meet. `trained_on`: texts by class; `settings`: how it was made."""
+    labels, scores, sizes = np.asarray(labels, np.bool_), np.asarray(scores, np.float64), np.asarray(sizes, np.int64)
+    return {
+        "settings": dict(settings),
+        "trained_on": dict(trained_on),
+        "held_out": {"positives": int(labels.sum()), "negatives": int((~labels).sum())},
+        "auc": auc(labels, scores),
+        "precision_recall": precision_recall(labels, scores, thresholds),
+        "calibration": calibration(labels, scores),
+        "kept_of_negatives": sweep(scores[~labels], sizes[~labels], thresholds),
+    }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return _rounded(part / whole) if whole else None
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)
