@@ -30,7 +30,7 @@ def repeats(hashes: Hashes, documents: npt.NDArray[np.int64]) -> Mask:
     same = (hashes[order][1:] == hashes[order][:-1]) & (documents[order][1:] == documents[order][:-1])
     found = np.zeros(len(hashes), bool)
     found[order[1:][same]] = True
-    return found & (hashes != NO_PARAGRAPH)
+    return np.asarray(found & (hashes != NO_PARAGRAPH))
 
 
 def shared(keys: Hashes) -> Mask:
@@ -63,7 +63,7 @@ def keys_in_groups(hashes: Hashes, groups: Hashes) -> Hashes:
     mixed = (groups + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ mixed ^ mixed >> np.uint64(31)
+    return np.asarray(hashes ^ mixed ^ mixed >> np.uint64(31))
 
 
 def without(text: str, removed: Mask) -> str:

@@ -103,7 +103,7 @@ def _perplexity(text: str, name: str, source: Source, models: Models, score: flo
     if name not in models.perplexity:
         return {"perplexity": None, "bucket": "all"}
     if score is None:
-        score = perplexity.load(*models.perplexity[name], source.perplexity.unit).perplexity(text)
+        score = perplexity.load_scorer(*models.perplexity[name], source.perplexity.unit).perplexity(text)
     if models.cuts is None:
         return {"perplexity": score, "bucket": None}
     if name not in models.cuts:

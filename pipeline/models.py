@@ -1,5 +1,6 @@
 """The models and lists that a recipe names or has trained: where they lie, their hashes, whether they can be read."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from manifests.files import sha256_file
 from manifests.recipe import PATHS, Perplexity, Recipe, Source
 from pipeline.judge import Cuts, Models, c4_rules
 
+LMPLZ = Path(__file__).parents[1] / "build/lmplz/bin/lmplz"
 PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")
 """endings of a language model's two files, as CCNet names them"""
 
@@ -28,9 +30,11 @@ def given(recipe: Recipe) -> dict[str, str]:
             blocklist.load(tuple(source.blocklists))
         if source.perplexity is not None:
             for pieces, ngrams in given_language_models(name, source, source.perplexity).values():
-                perplexity.load(pieces, ngrams, source.perplexity.unit)
+                perplexity.load_scorer(pieces, ngrams, source.perplexity.unit)
             if source.perplexity.cutoffs is not None:
                 given_cuts(source.perplexity)
+            if any(text.estimator == "lmplz" for text in source.perplexity.train.values()):
+                lmplz()
         if source.references is not None and source.references.model is not None:
             reference_model.load(source.references.model)
     return found
@@ -50,6 +54,14 @@ def models_of(name: str, source: Source, corpus: Path, cuts: dict[str, Cuts] | N
     if source.references is not None:
         classifier = source.references.model or str(corpus / trained_references(name))
     return Models(language_path(source) if source.language else "", trained, cuts, classifier)
+
+
+def lmplz() -> Path:
+    """kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError where there is none."""
+    found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
+    if found is None:
+        raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
+    return Path(found)
 
 
 def language_path(source: Source) -> str:
@@ -92,7 +104,7 @@ def given_language_models(name: str, source: Source, rules: Perplexity) -> dict[
 def given_cuts(rules: Perplexity) -> dict[str, Cuts]:
     """By language, the recipe's two percentiles in the file of cut-offs that it names."""
     assert rules.cutoffs is not None
-    return perplexity.load_cutoffs(rules.cutoffs, rules.head, rules.tail)
+    return perplexity.load_cutoffs(Path(rules.cutoffs), rules.head, rules.tail)
 
 
 def _paths(source: Source) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""CCNet's way, whole, on the bundled sample: planted lines, blocked pages, both models, buckets, and every token traced."""
+"""CCNet's way, whole, on the bundled sample: planted lines, blocked pages, both models, buckets, every token traced."""
 
 import json
 from collections import Counter
@@ -36,9 +36,7 @@ def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
     changed = {
         "blocklists": [str(sample / "blocklist.txt.gz")],
         "perplexity": source.perplexity.model_copy(update={"train": {"en": text}}),
-        "references": source.references.model_copy(
-            update={"wiki": [str(sample / "wiki/*.bz2")], "min_positives": 20, "dimension": 20}
-        ),
+        "references": source.references.model_copy(update={"wiki": [str(sample / "wiki/*.bz2")], "min_positives": 20}),
     }
     tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 400})
     sources = {"common_crawl": source.model_copy(update=changed)}

@@ -8,7 +8,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIRST_PARTY = {"filters", "manifests", "pipeline", "trainer"}
 ALLOWED = {
-    "filters": {"numpy", "pyarrow", "brotli", "datasketch", "fasttext", "isal", "resiliparse", "xxhash"},
+    "filters": {
+        "numpy",
+        "pyarrow",
+        "brotli",
+        "datasketch",
+        "fasttext",
+        "isal",
+        "kenlm",
+        "resiliparse",
+        "sentencepiece",
+        "xxhash",
+    },
     "manifests": {"numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
     "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "yaml", "filters", "manifests"},
     "trainer": {"numpy", "pyarrow", "rich", "sentencepiece", "torch", "manifests"},

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from filters import blocklist
 from filters.digest import block_mismatch
 from filters.html import ExtractionError, decode, main_text
 from filters.http import HttpError, Response, is_html, parse_response
@@ -88,6 +89,8 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         raise _GoneError(Reason.OTHER_FORM)
     if not frame.target_uri.lower().startswith(("http:", "https:")):
         raise _GoneError(Reason.NOT_HTTP)
+    if recipe.blocklists and blocklist.load(tuple(recipe.blocklists)).blocks(frame.target_uri):
+        raise _GoneError(Reason.BLOCKED_URL)
     if not rewritten(frame.headers):
         mismatch = block_mismatch(frame.headers.get("WARC-Block-Digest"), frame.block)
         if mismatch:

@@ -34,7 +34,7 @@ def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], mode
         for start, end, state in pieces:
             name = f"{item.source}/{item.name}" + (f"@{start:015d}" if len(pieces) > 1 else "")
             fingerprint = sha256_json([code, settings, name, item.size, item.sha256, start, end, state])
-            arguments = {"source": item.source, "file": item.name, "path": item.path}
+            arguments: dict[str, Any] = {"source": item.source, "file": item.name, "path": item.path}
             arguments |= {"start": start, "end": end, "state": state}
             if name in made:
                 raise UserError(f"{name} is the name of a file and of another's piece: rename the file")
@@ -69,7 +69,8 @@ def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
             dead.append({**place, "reason": Reason.UNREADABLE_FILE.value, "detail": str(error.strerror)})
     if tally.entered["bytes"] != task.size:
         raise RuntimeError(f"{task.name}: {task.size} bytes, {tally.entered['bytes']} accounted for")
-    paths, facts = [documents], {"file": file}
+    paths: list[str] = [documents]
+    facts: dict[str, Any] = {"file": file}
     if hashes is not None:
         facts["lines"] = hashes.write(corpus / line_hash_path(task.name))
         paths.append(line_hash_path(task.name))

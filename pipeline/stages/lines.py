@@ -238,5 +238,6 @@ def _rules(recipe: Recipe, source: str) -> Lines:
 
 def _ranges(extracted: dict[str, Receipt], splits: Iterable[str], ordered: bool) -> int:
     """How many ranges the keys need: follows from the data alone."""
-    lines = sum(extracted[split].facts["lines"] for split in splits)
-    return max(1, -(-lines * (ORDERED_KEY if ordered else KEY).itemsize // RANGE_BYTES))
+    lines: int = sum(extracted[split].facts["lines"] for split in splits)
+    width: int = (ORDERED_KEY if ordered else KEY).itemsize
+    return max(1, -(-lines * width // RANGE_BYTES))

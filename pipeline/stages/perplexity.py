@@ -7,26 +7,29 @@ this crawl, by an exact histogram.
 
 import itertools
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import sentencepiece
 
-from filters import kneser_ney, perplexity
+from filters import perplexity
+from filters.arpa import write_arpa
 from filters.ccnet_text import lm_lines
+from filters.kneser_ney import estimate
+from filters.lmplz import run_lmplz
+from filters.pieces import PieceEncoder, numbered, train_pieces
 from filters.wiki_dump import Damage
 from manifests.document import order_key
-from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
 from manifests.recipe import LanguageModelText, Recipe, Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task
 from pipeline.judge import Cuts, Models, judge
-from pipeline.models import trained_language_model
+from pipeline.models import lmplz, trained_language_model
 from pipeline.stages import lines
 from pipeline.tables import read_rows
 from pipeline.texts import read_texts
@@ -63,13 +66,12 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     assert whole is not None
     rules = whole.train[language]
     chosen, damaged = _chosen_lines(task.arguments["paths"], rules, settings["seed"])
-    model = perplexity.train_pieces(_head(chosen, PIECES_BYTES), rules.vocabulary, rules.character_coverage)
+    model = train_pieces(_head(chosen, PIECES_BYTES), rules.vocabulary, rules.character_coverage)
     pieces_path, ngrams_path = (
         Path(path).relative_to(corpus).as_posix() for path in trained_language_model(corpus, source, language)
     )
     write_atomic(corpus / pieces_path, model)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    tokens = _estimate(corpus / ngrams_path, chosen, processor, rules)
+    tokens = _estimate(corpus / ngrams_path, chosen, PieceEncoder(str(corpus / pieces_path)), rules)
     card_path = f"models/perplexity/{source}/{language}.card.json"
     facts = {
         "language": language,
@@ -132,7 +134,7 @@ def cut_tasks(recipe: Recipe, scored: dict[str, Receipt]) -> list[Task]:
 
 def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     """The percentiles of a source's documents, by language, over all its splits."""
-    histograms: dict[str, perplexity.Histogram] = {}
+    histograms: dict[str, Counter[int]] = {}
     for split in task.arguments["splits"]:
         with pa.memory_map(str(corpus / score_path(split))) as mapped:
             batch = pa.ipc.open_file(mapped).get_batch(0)
@@ -140,12 +142,11 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         scored = ~np.isnan(values)
         for code in sorted({name for name, is_scored in zip(languages, scored, strict=True) if is_scored}):
             mine = scored & np.array([name == code for name in languages])
-            found = perplexity.histogram(values[mine])
-            histograms[code] = perplexity.merged(histograms[code], found) if code in histograms else found
+            histograms.setdefault(code, Counter()).update(perplexity.histogram(values[mine]))
     facts: dict[str, Any] = {}
     for code, histogram in sorted(histograms.items()):
         low, high = perplexity.cuts_from(histogram, task.arguments["head"], task.arguments["tail"])
-        facts[code] = {"head": low, "tail": high, "documents": perplexity.total(histogram)}
+        facts[code] = {"head": low, "tail": high, "documents": histogram.total()}
     path = cuts_path(task.name)
     write_atomic(corpus / path, canonical_json(facts))
     return Result([path], {}, {"cuts": facts})
@@ -200,25 +201,21 @@ def _head(found: Iterator[str] | list[str], limit: int) -> Iterator[str]:
         yield line
 
 
-def _estimate(
-    path: Path, chosen: list[str], processor: sentencepiece.SentencePieceProcessor, rules: LanguageModelText
-) -> int:
+def _estimate(path: Path, chosen: list[str], encoder: PieceEncoder, rules: LanguageModelText) -> int:
     """Write the n-gram model as ARPA; gives how many tokens it is estimated from."""
-    encoded = [np.array(ids, np.int32) for ids in processor.encode(chosen, num_threads=1)]
-    offsets = np.cumsum([0, *(len(ids) for ids in encoded)], dtype=np.int64)
-    if not offsets[-1]:
-        raise UserError("perplexity.train: the texts hold no words: give Wikipedia dumps or plain text")
-    with atomic_path(path) as temporary:
-        if rules.estimator == "lmplz":
-            with tempfile.TemporaryDirectory() as folder:
-                sentences = Path(folder) / "sentences.txt"
-                with sentences.open("w", encoding="utf-8") as file:
-                    for line in chosen:
-                        file.write(" ".join(processor.encode(line, out_type=str)) + "\n")
-                kneser_ney.run_lmplz(sentences, temporary, rules.order)
-        else:
-            names = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
-            model = kneser_ney.estimate(np.concatenate(encoded), offsets, names, rules.order)
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                kneser_ney.write_arpa(model, file)
-    return int(offsets[-1])
+    sentences = map(encoder.sentence, chosen)
+    if rules.estimator == "own":
+        ids, offsets, pieces = numbered(sentences)
+        model = estimate(ids, offsets, pieces, rules.order)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            write_arpa(model, file)
+        return len(ids)
+    tokens = 0
+    with tempfile.TemporaryDirectory() as folder, atomic_path(path) as temporary:
+        lines_path = Path(folder) / "sentences"
+        with lines_path.open("wb") as file:
+            for sentence in sentences:
+                file.write(sentence.strip() + b"\n")
+                tokens += sentence.count(b" ")
+        run_lmplz(lmplz(), lines_path, temporary, rules.order)
+    return tokens

@@ -36,6 +36,10 @@ OWNED = {URLS: (f"blocks/{URLS}",), SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ("mode
 
 CANDIDATES = 4
 """candidate negatives a positive that is wanted at most, so that every length finds its match"""
+MIN_DOMAINS = 20
+"""of each class, to hold out whole domains; where there are fewer, pages are held out one by one, and the card says so"""
+THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""of the card's sweep"""
 SAMPLE_SCHEMA = pa.schema(
     [("cited", pa.bool_()), ("key", pa.uint64()), ("domain", pa.string()), ("text", pa.large_string())]
 )
@@ -141,39 +145,39 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         [SAMPLE_SCHEMA.empty_table()]
         + [pq.read_table(corpus / f"blocks/{SAMPLE}/{split}.parquet") for split in task.arguments["splits"]]
     ).sort_by([("key", "ascending"), ("text", "ascending")])
-    positives, negatives, short = _chosen(table, rules, task.name)
+    positives, negatives, matched = _chosen(table, rules, task.name)
     model_path, card_path = trained_references(task.name), f"models/references/{task.name}.card.json"
     seed = settings["seed"]
-    held = [np.array([_held_out(domain, seed, rules.held_out) for domain in part.column("domain").to_pylist()], bool)
-            for part in (positives, negatives)]  # fmt: skip
+    fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
+    unit = "domain" if fewest >= MIN_DOMAINS else "page"
+    held = [_held_out(part, unit, seed, rules.held_out) for part in (positives, negatives)]
     texts = [part.column("text").to_pylist() for part in (positives, negatives)]
     trained = [[text for text, out in zip(t, h, strict=True) if not out] for t, h in zip(texts, held, strict=True)]
     tested = [[text for text, out in zip(t, h, strict=True) if out] for t, h in zip(texts, held, strict=True)]
     if not trained[0] or not trained[1] or not tested[0] or not tested[1]:
         raise UserError(
-            f"source {task.name}: all cited pages are of too few domains to hold some out: "
+            f"source {task.name}: too few pages to train on some and measure on others: "
             "change references.held_out or give more of the crawl"
         )
-    write_atomic(
-        corpus / model_path, train_fasttext(*trained, rules.dimension, rules.epochs, rules.learning_rate, seed)
-    )
+    made = train_fasttext(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
+    write_atomic(corpus / model_path, made)
     model = reference_model.load(str(corpus / model_path))
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
     sizes = np.array([len(text) for part in tested for text in part])
+    counts = {"cited": len(trained[0]), "others": len(trained[1])}
+    plain = rules.model_dump(exclude={"wiki", "model"})
     facts = {
-        "trained_on": {"cited": len(trained[0]), "others": len(trained[1])},
-        "held_out": {"cited": len(tested[0]), "others": len(tested[1])},
-        "length_bins_short": short,
-        "settings": rules.model_dump(exclude={"wiki", "model"}),
-        **evaluation.report(labels, scores, sizes, rules.threshold),
+        **evaluation.card(labels, scores, sizes, sorted({*THRESHOLDS, rules.threshold}), counts, plain),
+        "held_out_by": unit,
+        "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
     }
     write_atomic(corpus / card_path, canonical_json(facts))
     return Result([model_path, card_path], {}, facts)
 
 
-def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, int]:
-    """The positives, as many negatives of the same lengths, and how many length bins fell short."""
+def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
+    """The positives, as many negatives of the same lengths, and how well these could be found."""
     cited = table.column("cited").to_numpy()
     positives, others = table.filter(pa.array(cited)), table.filter(pa.array(~cited))
     if len(positives) < rules.min_positives:
@@ -184,8 +188,8 @@ def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, 
     positives = positives.slice(0, rules.max_pages)
     lengths = [np.array([len(text) for text in part.column("text").to_pylist()], np.int64)
                for part in (positives, others)]  # fmt: skip
-    indices, short = evaluation.length_matched(*lengths, others.column("key").to_numpy())
-    return positives, others.take(pa.array(indices)), short
+    matched = evaluation.length_matched(lengths[0], lengths[1], others.column("key").to_numpy())
+    return positives, others.take(pa.array(matched.places)), matched
 
 
 def _among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
@@ -198,6 +202,9 @@ def _among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
     return False
 
 
-def _held_out(domain: str, seed: int, share: float) -> bool:
-    """Whether a domain's pages are for measuring: a site lies wholly on one side."""
-    return order_key(seed, TRAIN, domain.encode("utf-8")) < int(share * 2**64)
+def _held_out(part: pa.Table, unit: str, seed: int, share: float) -> list[bool]:
+    """Which pages are for measuring: by domain, so that a site lies wholly on one side, or page by page."""
+    limit = int(share * 2**64)
+    if unit == "page":
+        return [order_key(seed, TRAIN, key.to_bytes(8, "big")) < limit for key in part.column("key").to_pylist()]
+    return [order_key(seed, TRAIN, domain.encode("utf-8")) < limit for domain in part.column("domain").to_pylist()]
