@@ -25,11 +25,11 @@ _LINE = (
 def _head(window: Window, first: int, line: re.Match[bytes]) -> Head | tuple[Reason, str]:
     uri, address, date, more, length = line.groups()
     kind = b"warcinfo" if uri[:9].lower() == b"filedesc:" else b"response"
-    header = b"ARC\nWARC-Type: %b\nWARC-Target-URI: %b\nWARC-IP-Address: %b\nContent-Length: %b"
+    header = b"ARC\r\nWARC-Type: %b\r\nWARC-Target-URI: %b\r\nWARC-IP-Address: %b\r\nContent-Length: %b"
     header %= (kind, uri, address, length)
     if date != b"null":
         parts = (date[:4], date[4:6], date[6:8], date[8:10], date[10:12], date[12:])
-        header += b"\nWARC-Date: %b-%b-%bT%b:%b:%bZ" % parts
+        header += b"\r\nWARC-Date: %b-%b-%bT%b:%b:%bZ" % parts
     block = line.end() + window.base
     return Head(Headers(header), "ARC/2" if more else "ARC/1", block, block + int(length))
 
@@ -39,5 +39,6 @@ ARC = Syntax(
     next_line=re.compile(rb"\n(?=" + _LINE + rb")"),
     line_bytes=2 * URL_BYTES + 2048,
     head=_head,
-    closed=b"",
+    closed=b"\n",
+    proof=False,
 )

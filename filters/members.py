@@ -9,7 +9,7 @@ from filters.arc import ARC
 from filters.window import PIECE, Stored
 from manifests.reasons import Reason
 
-FIRST_SLICE = 1 << 13
+FIRST_SLICE = 1 << 14
 """stored bytes fed to a decompressor at first: most members are short, and what lies behind them is copied in vain"""
 SLICE = 1 << 16
 """stored bytes fed after those"""

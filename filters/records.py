@@ -20,6 +20,11 @@ PADDING = 1 << 12
 
 _VERSION_LINE = rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r?\n"
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_HEADER_END = re.compile(rb"\n(?:\r?\n|WARC/)")  # or another record within it, which ends no header
+_CONTENT_LENGTH = re.compile(
+    rb"\n(?i:content-length)[ \t]*+:(?:[ \t]*+([0-9]{1,18}+)[ \t]*+\r?+(?:\Z|\n(?![ \t])))?"
+)
+"""the first such field, without a group if it holds anything but digits"""
 
 
 class Record(NamedTuple):
@@ -62,14 +67,13 @@ def records(
 def only_record(data: bytes) -> tuple[Headers, str, bytes] | None:
     """Headers, version and block of the one WARC record that fills `data` just as the standard has it. None for
     anything else, which `records` is to judge: it gives the same here, at several times the cost."""
-    line, blank = WARC.line.match(data), _BLANK_LINE.search(data, 0, HEADER_LIMIT)
-    if line is None or blank is None or not data.endswith(WARC.closed):
+    line, end = WARC.line.match(data), _HEADER_END.search(data, 0, HEADER_LIMIT)
+    if line is None or end is None or end[0][-1:] != b"\n" or not data.endswith(WARC.closed):
         return None
-    headers = Headers(data[: blank.start()])
-    block, stop = blank.end(), len(data) - len(WARC.closed)
-    if _length(headers) != stop - block or b"\nWARC/" in headers.block:
+    header, block, stop = data[: end.start()], end.end(), len(data) - len(WARC.closed)
+    if _length(header) != stop - block:
         return None
-    return headers, line[1].decode(), data[block:stop]
+    return Headers(header), line[1].decode(), data[block:stop]
 
 
 def _syntax_at(window: Window, start: int) -> Syntax:
@@ -101,7 +105,7 @@ def _warc_head(window: Window, first: int, line: re.Match[bytes]) -> Head | tupl
     headers = Headers(window.part(first, blank.start() + window.base))
     if WARC.next_line.search(headers.block + b"\n"):
         return Reason.TRUNCATED_RECORD, "another record begins within the header"
-    length = _length(headers)
+    length = _length(headers.block)
     if length is None:
         return Reason.CORRUPT_RECORD, "no usable Content-Length"
     return Head(headers, version, block, block + length)
@@ -113,22 +117,25 @@ WARC = Syntax(
     line_bytes=32,
     head=_warc_head,
     closed=b"\r\n\r\n",
+    proof=True,
 )
 
 
-def _length(headers: Headers) -> int | None:
-    length = headers.get("Content-Length") or ""
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
+def _length(header: bytes) -> int | None:
+    found = _CONTENT_LENGTH.search(header)
+    return int(found[1]) if found and found[1] else None
 
 
 def _record(window: Window, start: int, head: Head, limit: int, syntax: Syntax, blocks: bool) -> Record:
-    """The record whose header was read. Its length holds if what follows the block closes it, or newlines and then a
-    record's first line or the end; if it does not, the next record is looked for from the block on."""
+    """The record whose header was read. Its length holds if newlines follow the block and then a record's first line or
+    the end, or what closes a block; if it does not, the next record is looked for from the block on."""
     too_large = head.stop - start > limit
     if not (window.skip(head.stop) if too_large else window.reach(head.stop)):
         return _misled(window, start, head, limit, syntax, blocks, truncated=True)
     stop = window.newlines(head.stop)
-    closed = syntax.closed and window.part(head.stop, head.stop + len(syntax.closed)) == syntax.closed
+    closed = window.part(head.stop, head.stop + len(syntax.closed)) == syntax.closed
+    if not syntax.proof and closed and not window.line(stop, syntax):
+        closed = window.base <= head.block and window.search(syntax.next_line, head.block - 1, head.stop) is None
     full = stop - head.stop == NEWLINE_LIMIT
     if not (closed or full or not window.reach(stop + 1) or window.line(stop, syntax)):
         return _misled(window, start, head, limit, syntax, blocks, truncated=False)

@@ -1,0 +1,196 @@
+"""Deterministic damage to small web archives, with a record of what it left untouched."""
+
+import base64
+import gzip
+import hashlib
+import io
+import random
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from filters.records import rewritten
+from filters.warc import Limits, frames
+
+LENGTH = re.compile(rb"(Content-Length: |text/html )([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive as units: gzip members, or the records of an uncompressed one. `whole[n]`: unit n holds records."""
+
+    form: Literal["gzip", "WARC", "ARC"]
+    units: list[bytes]
+    whole: list[bool]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Bytes of a damaged archive. `untouched`: they are a unit that is whole."""
+
+    data: bytes
+    untouched: bool = False
+
+
+@dataclass
+class Damaged:
+    """An archive under damage."""
+
+    stretches: list[Stretch]
+    done: list[str] = field(default_factory=list)
+
+    def stored(self) -> bytes:
+        return b"".join(stretch.data for stretch in self.stretches)
+
+    def cut_at(self, position: int) -> int:
+        """The index of the stretch that begins at a position; one that it lies in is cut in two, and touched."""
+        for index, stretch in enumerate(self.stretches):
+            if position <= 0:
+                return index
+            if position < len(stretch.data):
+                self.stretches[index : index + 1] = [Stretch(stretch.data[:position]), Stretch(stretch.data[position:])]
+                return index + 1
+            position -= len(stretch.data)
+        return len(self.stretches)
+
+    def untouched(self) -> dict[int, bytes]:
+        """The whole units that are left, by their offsets."""
+        found, position = {}, 0
+        for stretch in self.stretches:
+            if stretch.untouched:
+                found[position] = stretch.data
+            position += len(stretch.data)
+        return found
+
+
+def of_bytes(stored: bytes) -> Archive:
+    """A real archive, cut into units where frames are."""
+    good: dict[tuple[int, int], bool] = {}
+    for frame in frames(stored, Limits(64 << 20)):
+        place = (frame.offset, frame.length)
+        good[place] = good.get(place, True) and frame.problem is None and not rewritten(frame.headers)
+    units = [stored[offset : offset + length] for offset, length in good]
+    return Archive("gzip" if stored.startswith(b"\x1f\x8b") else "WARC", units, list(good.values()))
+
+
+def made_archives() -> list[Archive]:
+    """The same pages as WARC and ARC, each gzipped by member, in one member, and not at all."""
+    pages = [_page(random.Random(number), number) for number in range(7)]
+    archives = []
+    warc, arc = [_warc(*page) for page in pages], [_ARC_START, *(_arc(*page) for page in pages)]
+    for records in (warc, arc):
+        archives.append(Archive("WARC" if records is warc else "ARC", records, [True] * len(records)))
+        members = [gzip.compress(record, mtime=0) for record in records]
+        for units in (members, [gzip.compress(b"".join(records), mtime=0)]):
+            archives.append(Archive("gzip", units, [True] * len(units)))
+    return archives
+
+
+def damaged(archive: Archive, others: list[Archive], chance: random.Random) -> Damaged:
+    """An archive after one to five kinds of damage. `others`: archives of the same form, to splice from."""
+    hurt = Damaged([Stretch(unit, whole) for unit, whole in zip(archive.units, archive.whole, strict=True)])
+    for _ in range(chance.randrange(1, 6)):
+        harm = chance.choice((_flip, _cut, _insert, _splice, _splice_bytes, _truncate, _lie, _move))
+        if hurt.stored():
+            harm(hurt, chance.choice(others), chance)
+            hurt.done.append(harm.__name__)
+    return hurt
+
+
+def _flip(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    index = chance.randrange(len(hurt.stretches))
+    data = bytearray(hurt.stretches[index].data)
+    for _ in range(chance.randrange(1, 4)):
+        if data:
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    hurt.stretches[index] = Stretch(bytes(data), hurt.stretches[index].untouched and data == hurt.stretches[index].data)
+
+
+def _cut(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    begin = chance.randrange(len(hurt.stored()))
+    end = begin + chance.randrange(1, 2000)
+    first = hurt.cut_at(begin)
+    del hurt.stretches[first : hurt.cut_at(end)]
+
+
+def _insert(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    size = chance.randrange(1, 600)
+    junk = chance.choice((chance.randbytes(size), bytes(size), b"\r\n" * size, b"\x1f\x8b\x08\0" + bytes(size)))
+    hurt.stretches.insert(hurt.cut_at(chance.randrange(len(hurt.stored()))), Stretch(junk))
+
+
+def _splice(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Whole units, between others or within one."""
+    index = chance.randrange(len(hurt.stretches) + 1)
+    if chance.random() < 0.5:
+        index = hurt.cut_at(chance.randrange(len(hurt.stored())))
+    begin = chance.randrange(len(other.units))
+    for unit, whole in list(zip(other.units, other.whole, strict=True))[begin : begin + chance.randrange(1, 4)]:
+        hurt.stretches.insert(index, Stretch(unit, whole))
+
+
+def _splice_bytes(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    stored = b"".join(other.units)
+    begin = chance.randrange(len(stored))
+    stretch = Stretch(stored[begin : begin + chance.randrange(1, 20_000)])
+    hurt.stretches.insert(hurt.cut_at(chance.randrange(len(hurt.stored()))), stretch)
+
+
+def _truncate(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    del hurt.stretches[hurt.cut_at(chance.randrange(len(hurt.stored()))) :]
+
+
+def _lie(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """A record states another length; a gzip member around it is right."""
+    index = chance.randrange(len(hurt.stretches))
+    data = hurt.stretches[index].data
+    try:
+        record, gzipped = gzip.decompress(data), True
+    except (OSError, EOFError, ValueError, gzip.zlib.error):  # type: ignore[attr-defined]
+        record, gzipped = data, False
+    length = b"%d" % chance.choice((chance.randrange(5000), chance.randrange(10**12), 0, 10**17))
+    changed = LENGTH.sub(lambda found: found[1] + length, record, count=1)
+    if changed != record:
+        hurt.stretches[index] = Stretch(gzip.compress(changed, mtime=0) if gzipped else changed)
+
+
+def _move(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    stretch = hurt.stretches.pop(chance.randrange(len(hurt.stretches)))
+    hurt.stretches.insert(chance.randrange(len(hurt.stretches) + 1), stretch)
+
+
+def _page(chance: random.Random, number: int) -> tuple[str, bytes]:
+    words = " ".join(chance.choice(("alpha", "beta", "gamma", "delta", "omega")) for _ in range(chance.randrange(200)))
+    noise = base64.b64encode(chance.randbytes(chance.randrange(400)))  # so that members do not compress to nothing
+    body = b"<html><body><p>%b.</p>\r\n\r\n<!-- %b --></body></html>" % (words.encode(), noise)
+    if number == 3:  # a page about web archives
+        body = b"<html><pre>\nWARC/1.0\r\nWARC-Type: response\r\nContent-Length: 5\r\n\r\nhello\r\n\r\n</pre></html>"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return f"http://a.example/{number}", head + body
+
+
+def _warc(uri: str, block: bytes) -> bytes:
+    out = io.BytesIO()
+    writer = WARCWriter(out, gzip=False)
+    head, _, body = block.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    fields = [tuple(line.split(": ", 1)) for line in lines[1:]]
+    headers = StatusAndHeaders(lines[0].split(" ", 1)[1], fields, protocol="HTTP/1.1")
+    identity = hashlib.sha1(uri.encode()).hexdigest()
+    fixed = {"WARC-Date": "2024-05-18T01:58:10Z", "WARC-Record-ID": f"<urn:uuid:{identity}>"}
+    writer.write_record(
+        writer.create_warc_record(uri, "response", io.BytesIO(body), http_headers=headers, warc_headers_dict=fixed)
+    )
+    return out.getvalue()
+
+
+_ARC_START = b"filedesc://a.arc 0.0.0.0 20240518015810 text/plain 76\n1 0 Example\n" + (
+    b"URL IP-address Archive-date Content-type Archive-length\n\n\n\n\n\n\n\n\n\n"
+)
+
+
+def _arc(uri: str, block: bytes) -> bytes:
+    return b"%b 192.0.2.1 20240518015810 text/html %d\n%b\n" % (uri.encode(), len(block), block)
