@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 DEMO   ?= build/demo
 PEERS  := build/peers
 
-.PHONY: setup demo test lint bench peers clean
+.PHONY: setup demo test lint bench peers lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +29,7 @@ lint: setup
 	$(PY) -m mypy
 
 bench: setup
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) -m benchmarks all
 
 # The pipeline that `python -m benchmarks crawl` compares with, in an environment of its own: its pins are not ours.
@@ -38,6 +39,24 @@ $(PEERS)/.ready: benchmarks/peers-constraints.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers-constraints.txt
 	touch $@
+
+# kenlm's own estimator, for recipes that say `estimator: lmplz` and to test ours against. It needs Boost's headers.
+KENLM := 0.3.0
+BOOST := libboost-program-options-dev libboost-system-dev libboost-thread-dev libboost-test-dev
+
+lmplz: build/lmplz/bin/lmplz
+
+build/lmplz/bin/lmplz:
+	@for program in cmake c++ make; do command -v $$program >/dev/null \
+	  || { echo "make lmplz needs $$program: on Debian, apt-get install cmake g++ make $(BOOST)" >&2; exit 1; }; done
+	@printf '#include <boost/%s.hpp>\n' program_options system/error_code thread test/unit_test \
+	  | c++ -E -x c++ - >/dev/null 2>&1 \
+	  || { echo "make lmplz needs Boost's headers: on Debian, apt-get install $(BOOST) zlib1g-dev" >&2; exit 1; }
+	mkdir -p build/kenlm build/lmplz
+	$(PYTHON) -m pip download -q --disable-pip-version-check --no-deps --no-binary kenlm -d build/kenlm kenlm==$(KENLM)
+	tar -xzf build/kenlm/kenlm-$(KENLM).tar.gz -C build/kenlm --strip-components 1
+	cmake -S build/kenlm -B build/lmplz -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-w >build/lmplz/cmake.log
+	nice $(MAKE) -j1 -C build/lmplz lmplz build_binary >build/lmplz/make.log
 
 clean:
 	rm -rf build $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,8 +1,8 @@
 """Lists of blocked domains and URLs, such as the UT1 lists of the University of Toulouse, and their look-up.
 
 A pattern is a domain (`example.com`: it and all below it; `*.example.com` and `.example.com` mean the same) or a host
-with a path (`example.com/forum`: that host alone, the path and what lies below it, segment by segment) and maybe a
-query (that very path and query). Hosts and paths are compared as the URL standard (https://url.spec.whatwg.org)
+with a path (`example.com/forum`: that host with or without "www." alone, the path and what lies below it, segment by
+segment) and maybe a query (that very path and query). Hosts and paths are compared as the URL standard (https://url.spec.whatwg.org)
 normalises them: case, IDN to punycode (IDNA 2003), percent-encoding, dot segments; scheme, user, port and fragment do
 not count.
 
@@ -106,7 +106,7 @@ class Blocklist:
         if not self.segments or not (path or query):
             return False
         parts = _segments(path)
-        prefix = host
+        host = prefix = host.removeprefix("www.")
         for part in parts[: self.segments]:
             prefix = f"{prefix}/{part}"
             if len(prefix) > MAX_LINE_BYTES * 4:  # no pattern is longer, percent-encoded as it may be
@@ -170,7 +170,7 @@ def _pattern(word: str) -> str | None:
         return host
     if below is not word or len(parts) > MAX_SEGMENTS:
         return None
-    return f"{host}/{'/'.join(parts)}" + (f"?{query}" if query else "")
+    return f"{host.removeprefix('www.')}/{'/'.join(parts)}" + (f"?{query}" if query else "")
 
 
 def _split(url: str) -> tuple[str, str, str]:

@@ -1,7 +1,7 @@
 """Interpolated modified Kneser-Ney estimation (Chen & Goodman 1999, section 3) on whole arrays.
 
-Definitions are those of Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation", and so of kenlm's
-lmplz without pruning: adjusted counts, one set of three discounts an order from its counts of counts, unigrams
+Definitions are those of Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation", and so of
+kenlm's lmplz without pruning: adjusted counts, one set of three discounts an order from its counts of counts, unigrams
 interpolated with the uniform distribution, `<unk>` in the vocabulary, `<s>` a context but never predicted.
 
 An n-gram is a row: the row of its first n-1 words one order below, its last word, and the row of its last n-1 words one
