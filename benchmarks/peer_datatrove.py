@@ -1,8 +1,8 @@
 """datatrove's side of `crawl`: a pipeline like FineWeb's, with the peer's own defaults. Runs in the environment that
 `make peers` makes, and imports nothing of this project.
 
-`peer_datatrove.py LANGUAGE_MODEL OUTPUT ARCHIVE...` prints one JSON list at the end: for each archive the CPU seconds of
-the run, children included, the documents kept, and the wall seconds of each step.
+`peer_datatrove.py LANGUAGE_MODEL OUTPUT ARCHIVE...` prints one JSON list at the end: for each archive the CPU
+seconds of the run, children included, the documents kept, and the wall seconds of each step.
 """
 
 import json

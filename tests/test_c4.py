@@ -1,10 +1,12 @@
 """C4's page rules, one by one and in their order, and that no character vanishes."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.c4 import C4Rules, clean, sentences
+from filters.c4 import CITATION, POLICY, C4Rules, Cleaned, Removed, clean, sentences
 from manifests.reasons import Reason
 
 RULES = C4Rules()
@@ -163,3 +165,80 @@ def test_a_page_of_one_endless_line_is_read_in_linear_time() -> None:
     rules = C4Rules(max_page_characters=10**8)
     for piece in ("a. ", "[1", "[", ". ", "A.", '"', "Mr. "):
         clean(piece * 300_000, rules)
+
+
+def plainly(text: str, rules: C4Rules) -> Cleaned:
+    """The rules one after the other on every line, every sentence counted, every word found by the expression."""
+    if len(text) > rules.max_page_characters:
+        return Cleaned("", Reason.C4_PAGE_TOO_LONG, {})
+    kept: list[str] = []
+    gone: list[tuple[Reason, int]] = []
+    for line in text.split("\n"):
+        bare = CITATION.sub("", line.strip()).strip()
+        folded, reason = bare.lower(), None
+        if not line.strip():
+            reason = Reason.C4_TOO_FEW_WORDS
+        elif max(map(len, line.split())) > rules.max_word_characters:
+            reason = Reason.C4_LONG_WORD
+        elif not re.search(r"[.?!\"]\Z", bare) or bare.endswith("..."):
+            reason = Reason.C4_NO_TERMINAL_MARK
+        elif len(bare.split()) < rules.min_words_per_line:
+            reason = Reason.C4_TOO_FEW_WORDS
+        elif "lorem ipsum" in folded:
+            return Cleaned("", Reason.C4_LOREM_IPSUM, {})
+        elif "javascript" in folded:
+            reason = Reason.C4_JAVASCRIPT
+        elif "{" in bare:
+            return Cleaned("", Reason.C4_CURLY_BRACKET, {})
+        elif any(phrase in folded for phrase in POLICY):
+            reason = Reason.C4_POLICY
+        if reason is None:
+            kept.append(bare)
+            gone += [(Reason.C4_EDITED, len(line) - len(bare))] if bare != line else []
+        else:
+            gone.append((reason, len(line) + 1))
+    if sum(sentences(line) for line in kept) < max(rules.min_sentences, 1):
+        return Cleaned("", Reason.C4_TOO_FEW_SENTENCES, {})
+    page = "\n".join(kept)
+    if set(re.findall(r"\w+", page.casefold())) & rules.bad_words:
+        return Cleaned("", Reason.C4_BAD_WORD, {})
+    found = {reason for reason, _ in gone}
+    counts = {reason: [size for name, size in gone if name is reason] for reason in found}
+    return Cleaned(page, None, {reason: Removed(len(sizes), sum(sizes)) for reason, sizes in counts.items()})
+
+
+ODD = ["İ", "Σ", "ΑΣ", "\u212a", "straße", "’", "\u00a0", "_", "é", "\t", "\x1c", "\u2028", "\ud800", "x" * 30]
+MARKED = ["[1]", "[edit]", "java[2]script", "javascript", "use ", "[3]cookies", "{", "lorem ", "[4]ipsum", "dar[]n"]
+PIECES = st.sampled_from(
+    ["word", "Long", "a", " ", "darn", "Darn", ".", "...", '"', "!", "Mr. ", "e.g. ", *MARKED, *ODD]
+)
+LINES = st.lists(PIECES, max_size=14).map("".join) | st.lists(PIECES, max_size=10).map(" ".join) | WORDS
+SMALL = st.builds(
+    C4Rules,
+    min_words_per_line=st.integers(0, 6),
+    min_sentences=st.integers(0, 4),
+    max_page_characters=st.integers(100, 2_000),
+    max_word_characters=st.integers(1, 40),
+    bad_words=st.sets(st.sampled_from(["darn", "strasse", "k", "_", "two words", "word", "é"]), max_size=2).map(
+        frozenset
+    ),
+)
+
+
+@given(st.lists(LINES | st.text(max_size=40) | st.sampled_from(PAGE), max_size=12).map("\n".join), SMALL)
+@settings(max_examples=1_000, deadline=None)
+def test_the_fast_way_gives_what_the_plain_way_gives(text: str, rules: C4Rules) -> None:
+    assert clean(text, rules) == plainly(text, rules)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("We use [1]cookies on all our pages.", Reason.C4_POLICY),
+        ("Please enable Java[edit]Script to see this page.", Reason.C4_JAVASCRIPT),
+    ],
+)
+def test_a_phrase_that_only_stands_there_without_a_citation_mark_counts(line: str, reason: Reason) -> None:
+    assert page(line)[2] == {
+        reason: 1,
+    }

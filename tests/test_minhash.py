@@ -7,11 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+import xxhash
 from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.minhash import (
+    _WORD,
+    BLOCK,
     Scheme,
     band_hashes,
     candidate_probability,
@@ -134,3 +137,69 @@ def test_nothing_depends_on_pythons_hash_seed() -> None:
 def test_the_name_tells_schemes_apart() -> None:
     names = {Scheme(ngram=n, bands=b, seed=s).name for n in (5, 13) for b in (14, 20) for s in (1, 2)}
     assert len(names) == 8
+
+
+def plain_words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def plain_shingles(text: str, scheme: Scheme) -> list[int]:
+    """One n-gram after the other, in Python's whole numbers."""
+    hashes = [xxhash.xxh3_64_intdigest(word.encode("utf-8", "surrogatepass")) for word in plain_words(text)]
+    width, whole = min(scheme.ngram, len(hashes)), 2**64
+    found = set()
+    for start in range(len(hashes) - width + 1 if hashes else 0):
+        value = 0
+        for one in hashes[start : start + width]:
+            value = (value * 0x9E3779B97F4A7C15 + one) % whole
+        for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+            value = (value ^ value >> 33) * factor % whole
+        found.add((value ^ value >> 33) >> 32)
+    return sorted(found)
+
+
+MARKS = ["-", "\n", "\r", "\x1c", "\x85", "\u2028", "\u00a0", "«", "’", "…", "\u203f"]
+LETTERS = [
+    "Straße",
+    "İ",
+    "Σ",
+    "ΑΣ",
+    "\u212a",
+    "ſ",
+    "\u0345",
+    "²",
+    "Ⓐ",
+    "é",
+    "e\u0301",
+    "我们",
+    "ภาษา",
+    "\ud800",
+    "\U00020000",
+]
+PIECES = st.sampled_from(["word", "Word", "WORD", "a_b", "3.5", *MARKS, *LETTERS])
+TEXTS = st.lists(PIECES | st.text(max_size=8), max_size=40).flatmap(
+    lambda pieces: st.sampled_from(["", " ", "\n"]).map(lambda between: between.join(pieces))
+)
+
+
+@given(TEXTS, st.integers(1, 6))
+@settings(max_examples=600, deadline=None)
+def test_the_fast_way_gives_what_the_plain_way_gives(text: str, ngram: int) -> None:
+    scheme = Scheme(ngram=ngram)
+    assert words(text) == plain_words(text)
+    found = shingle_hashes(text, scheme)
+    assert found.dtype == np.uint32 and found.tolist() == plain_shingles(text, scheme)
+
+
+def test_every_character_makes_the_words_that_the_expression_finds() -> None:
+    """Alone on a line, between ASCII words: whichever way the line goes."""
+    text = "\n".join(f"a{chr(code)}b {chr(code)}" for code in range(0x3000))
+    assert words(text) == plain_words(text)
+
+
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+def test_blocks_of_every_size_give_datasketchs_signature(size: int) -> None:
+    hashes = np.random.default_rng(size).integers(0, 2**32, size, np.uint32)
+    theirs = MinHash(num_perm=SCHEME.permutations, seed=SCHEME.seed, scheme="affine32", hashfunc=int)
+    theirs.update_batch(hashes)
+    assert np.array_equal(signature(hashes, SCHEME), theirs.hashvalues)
