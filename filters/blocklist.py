@@ -1,10 +1,10 @@
 """Lists of blocked domains and URLs, such as the UT1 lists of the University of Toulouse, and their look-up.
 
 A pattern is a domain (`example.com`: it and all below it; `*.example.com` and `.example.com` mean the same) or a host
-with a path (`example.com/forum`: that host with or without "www." alone, the path and what lies below it, segment by
-segment) and maybe a query (that very path and query). Hosts and paths are compared as the URL standard (https://url.spec.whatwg.org)
-normalises them: case, IDN to punycode (IDNA 2003), percent-encoding, dot segments; scheme, user, port and fragment do
-not count.
+with a path (`example.com/forum`: that host alone, with or without "www.", the path and what lies below it, segment by
+segment) and maybe a query (that very path and query). Hosts and paths are compared as the URL standard
+(https://url.spec.whatwg.org) normalises them: case, IDN to punycode (IDNA 2003), percent-encoding, dot segments;
+scheme, user, port and fragment do not count.
 
 A list is held as sorted 64-bit hashes: eight bytes a pattern and one look-up for each parent domain, however long it
 is. Of ten billion pages and five million patterns, some 0.01 pages are blocked by a hash that only looks the same.

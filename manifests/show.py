@@ -93,7 +93,7 @@ def _findings(findings: Mapping[str, Any]) -> list[str]:
             )
     for source, card in findings.get("references", {}).items():
         said.append(
-            f"cited     {source}: classifier of {card['trained_on']['cited']:,} cited pages, "
+            f"cited     {source}: classifier of {card['trained_on']['positives']:,} cited pages, "
             f"area under the curve {card['auc']:.3f} on {card['held_out_by']}s held out"
         )
     return said

@@ -49,7 +49,7 @@ def listed(folder: Path, *lines: str) -> Blocklist:
              "http://example.com/forum?x", "http://example.com//forum/./a", "http://example.com/a/../forum/",
              "http://example.com/for%75m/", "http://example.com\\forum", "http://example.com/%2e%2e/forum"],
             ["http://example.com/", "http://example.com/forums/", "http://example.com/Forum/",
-             "http://www.example.com/forum/", "http://example.com/forum/../other", "http://example.com/a/forum/",
+             "http://m.example.com/forum/", "http://example.com/forum/../other", "http://example.com/a/forum/",
              "http://example.com/forum%2Fa", "http://example.com/?forum", "http://example.org/forum"],
         ),
         ("example.com/a/b", ["http://example.com/a/b/c"], ["http://example.com/a/", "http://example.com/a/bc"]),
@@ -197,14 +197,18 @@ def naive(patterns: list[tuple[list[str], list[str], str]], labels: list[str], p
     for host, prefix, asked in patterns:
         host, prefix = plain(host), same(prefix)
         if asked:
-            blocked = host == labels and prefix == path and asked == query
+            blocked = without_www(host) == without_www(labels) and prefix == path and asked == query
         elif prefix:
-            blocked = host == labels and path[: len(prefix)] == prefix
+            blocked = without_www(host) == without_www(labels) and path[: len(prefix)] == prefix
         else:
             blocked = labels[-len(host) :] == host
         if blocked:
             return True
     return False
+
+
+def without_www(labels: list[str]) -> list[str]:
+    return labels[1:] if labels[0] == "www" and len(labels) > 1 else labels
 
 
 def written(labels: list[str], path: list[str], query: str) -> str:

@@ -121,22 +121,26 @@ def test_blocked_pages_are_dropped_before_they_are_read(corpus: Path, sample: Pa
 def test_cited_pages_are_found_whatever_the_form_of_the_citation(corpus: Path, sample: Path) -> None:
     planted = json.loads((sample / "planted-references.json").read_text("utf-8"))
     cited = {normalise(row["url"]) for row in planted["cited"] if row["in_wet"]}
-    sampled = [row for path in (corpus / "blocks/references/sample").rglob("*.parquet")
-               for row in pq.read_table(path).to_pylist()]  # fmt: skip
-    positives = [row for row in sampled if row["cited"]]
-    documents = {normalise(str(row["url"])) for _, row in rows(corpus / "documents")}
-    assert len(cited & documents) > 40
-    assert 0.8 * len(cited & documents) <= len(positives) <= 1.3 * len(cited & documents)
+    sampled = [
+        row
+        for path in (corpus / "blocks/references/sample").rglob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    ]
+    positives = [row["text"] for row in sampled if row["cited"]]
+    clean = {str(row["text"]): normalise(str(row["url"])) for _, row in rows(corpus / "clean")}
+    long = {text for text, url in clean.items() if url in cited and len(text) >= 1000}
+    assert len(long) > 20 and long <= set(positives)
+    assert {clean[text] for text in positives if text in clean} <= cited
     card = json.loads((corpus / "models/references/common_crawl.card.json").read_bytes())
-    assert card["trained_on"]["cited"] + card["held_out"]["cited"] == len(positives)
+    assert card["trained_on"]["positives"] + card["held_out"]["positives"] == len(positives)
 
 
 def test_buckets_follow_the_percentiles_of_this_crawl(corpus: Path) -> None:
     cuts = json.loads((corpus / "models/cuts/common_crawl.json").read_bytes())["en"]
     kept = [row for _, row in rows(corpus / "clean")]
-    assert kept and all(row["perplexity"] < cuts["tail"] for row in kept)
+    assert kept and all(round(row["perplexity"], 1) < cuts["tail"] for row in kept)
     assert {row["bucket"] for row in kept} == {"head", "middle"}
-    assert all((row["perplexity"] < cuts["head"]) == (row["bucket"] == "head") for row in kept)
+    assert all((round(row["perplexity"], 1) < cuts["head"]) == (row["bucket"] == "head") for row in kept)
     dropped = tally_from(load_manifest(corpus).ledger["annotate"]["common_crawl"]).dropped
     assert abs(dropped["perplexity"]["records"] / cuts["documents"] - 0.4) < 0.02
 

@@ -37,7 +37,7 @@ OWNED = {URLS: (f"blocks/{URLS}",), SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ("mode
 CANDIDATES = 4
 """candidate negatives a positive that is wanted at most, so that every length finds its match"""
 MIN_DOMAINS = 20
-"""of each class, to hold out whole domains; where there are fewer, pages are held out one by one, and the card says so"""
+"""of each class, to hold out whole domains; where there are fewer, pages are held out singly, and the card says so"""
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
 """of the card's sweep"""
 SAMPLE_SCHEMA = pa.schema(
@@ -165,7 +165,7 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
     sizes = np.array([len(text) for part in tested for text in part])
-    counts = {"cited": len(trained[0]), "others": len(trained[1])}
+    counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
     plain = rules.model_dump(exclude={"wiki", "model"})
     facts = {
         **evaluation.card(labels, scores, sizes, sorted({*THRESHOLDS, rules.threshold}), counts, plain),
