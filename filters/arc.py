@@ -39,6 +39,6 @@ ARC = Syntax(
     next_line=re.compile(rb"\n(?=" + _LINE + rb")"),
     line_bytes=2 * URL_BYTES + 2048,
     head=_head,
-    closed=b"\n",
-    proof=False,
+    closed=b"",
+    newlines=1,
 )

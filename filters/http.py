@@ -19,12 +19,15 @@ MAX_CODINGS = 4
 """content codings undone, one inside the other; more are taken for an attack"""
 PIECE = 1 << 20
 """decoded bytes taken from a decompressor at a time"""
+FIRST_STEP = 1 << 10
+"""coded bytes fed to a decompressor at first"""
 CHUNK_LINE = 1 << 10
 """bytes of a chunk's size line, extensions included"""
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_NO_CODINGS = ("chunked", "identity", "none")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -60,17 +63,16 @@ class _NotSoCodedError(Exception):
 def parse_response(block: bytes, max_body_bytes: int) -> Response:
     """The response in a WARC record's block. Raises HttpError, with TOO_LARGE for a body that decodes to more than
     `max_body_bytes`; memory stays of that order whatever the body claims to be."""
-    status = _STATUS_LINE.match(block)
+    status = _final_status(block)
     if status is None:
         raise HttpError(Reason.CORRUPT_HTTP, "no status line")
-    blank = _BLANK_LINE.search(block)
-    head, start = (block[: blank.start()], blank.end()) if blank else (block, len(block))
-    headers = Headers(head)
-    body = block[start:]
+    blank = _BLANK_LINE.search(block, status.end())
+    stop, start = blank.span() if blank else (len(block), len(block))
+    headers, body = Headers(block[status.start() : stop]), block[start:]
     transfer, content = _codings(headers, "Transfer-Encoding"), _codings(headers, "Content-Encoding")
     if "chunked" in transfer:
         body = _dechunked(body)
-    if codings := [name for name in content + transfer if name not in ("chunked", "identity")]:
+    if codings := [name for name in content + transfer if name not in _NO_CODINGS]:
         if len(codings) > MAX_CODINGS:
             raise HttpError(Reason.UNSUPPORTED_FORMAT, f"{len(codings)} content codings")
         for name in reversed(codings):
@@ -78,6 +80,17 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
     if len(body) > max_body_bytes:
         raise HttpError(Reason.TOO_LARGE, f"a body of {len(body)} bytes")
     return Response(int(status.group(1)), headers, body)
+
+
+def _final_status(block: bytes) -> re.Match[bytes] | None:
+    """The status line of the response that counts: interim ones may come before it (RFC 9110, section 15.2)."""
+    status = _STATUS_LINE.match(block)
+    while status and status[1].startswith(b"1") and (blank := _BLANK_LINE.search(block, status.end())):
+        final = _STATUS_LINE.match(block, blank.end())
+        if final is None:
+            break
+        status = final
+    return status
 
 
 def is_html(response: Response) -> bool:
@@ -104,7 +117,7 @@ def _codings(headers: Headers, name: str) -> list[str]:
 def _dechunked(body: bytes) -> bytes:
     """RFC 9112, section 7.1, trailers dropped. A body whose first chunk does not parse is taken as not chunked; one
     that ends within a chunk gives what is there. Raises HttpError for a later chunk that does not parse."""
-    chunks: list[bytes] = []
+    data = bytearray()
     position = 0
     while position < len(body):
         line = _CHUNK_SIZE.match(body, position, position + CHUNK_LINE)
@@ -112,16 +125,16 @@ def _dechunked(body: bytes) -> bytes:
         stop = start + size
         follows = body[stop : stop + 2]
         if line is None or not (size == 0 or b"\r\n".startswith(follows) or follows.startswith(b"\n")):
-            if not chunks:
+            if position == 0:
                 return body
             if line is None and b"\n" not in body[position : position + CHUNK_LINE] and len(body) - position < 18:
                 break
             raise HttpError(Reason.CORRUPT_BODY, "a chunk that does not parse")
         if size == 0:
             break
-        chunks.append(body[start:stop])
+        data += body[start:stop]
         position = stop + (1 if follows.startswith(b"\n") else 2)
-    return b"".join(chunks)
+    return bytes(data)
 
 
 def _decoded(body: bytes, name: str, limit: int) -> bytes:
@@ -151,9 +164,9 @@ def _gzip(body: bytes, limit: int) -> bytes:
     if not body.startswith(b"\x1f\x8b"):
         raise _NotSoCodedError
     parts: list[bytes] = []
-    size = 0
-    while body.startswith(b"\x1f\x8b"):
-        part, body = _inflated(body, zlib.MAX_WBITS | 16, limit - size)
+    size = position = 0
+    while body.startswith(b"\x1f\x8b", position):
+        part, position = _inflated(body, position, zlib.MAX_WBITS | 16, limit - size)
         parts.append(part)
         size += len(part)
     return b"".join(parts)
@@ -162,24 +175,30 @@ def _gzip(body: bytes, limit: int) -> bytes:
 def _deflate(body: bytes, limit: int) -> bytes:
     """The zlib format (RFC 1950), or the bare deflate stream (RFC 1951) that many servers send instead."""
     if len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0:
-        return _inflated(body, zlib.MAX_WBITS, limit)[0]
+        return _inflated(body, 0, zlib.MAX_WBITS, limit)[0]
     if _reads_as_text(body):
         raise _NotSoCodedError
-    return _inflated(body, -zlib.MAX_WBITS, limit)[0]
+    return _inflated(body, 0, -zlib.MAX_WBITS, limit)[0]
 
 
-def _inflated(body: bytes, window: int, limit: int) -> tuple[bytes, bytes]:
-    """One zlib stream of `body`, and what follows it."""
+def _inflated(body: bytes, position: int, window: int, limit: int) -> tuple[bytes, int]:
+    """One zlib stream of `body` from a position on, and where it ends. What is fed grows with what was read: the
+    decompressor copies what it leaves, and there may be millions of streams."""
     inflater = zlib.decompressobj(window)
-    try:
-        data = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise HttpError(Reason.CORRUPT_BODY, f"does not inflate: {error}") from error
-    if len(data) > limit:
-        raise HttpError(Reason.TOO_LARGE, f"inflates to more than {limit} bytes")
-    if not inflater.eof:
-        raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
-    return data, inflater.unused_data
+    parts: list[bytes] = []
+    size, step = 0, FIRST_STEP
+    while not inflater.eof:
+        fed = body[position : position + step]
+        if not fed:
+            raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
+        try:
+            parts.append(inflater.decompress(fed, limit - size + 1))
+        except zlib.error as error:
+            raise HttpError(Reason.CORRUPT_BODY, f"does not inflate: {error}") from error
+        position, size, step = position + len(fed), size + len(parts[-1]), min(4 * step, PIECE)
+        if size > limit:
+            raise HttpError(Reason.TOO_LARGE, f"inflates to more than {limit} bytes")
+    return b"".join(parts), position - len(inflater.unused_data)
 
 
 def _brotli(body: bytes, limit: int) -> bytes:

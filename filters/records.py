@@ -115,7 +115,7 @@ WARC = Syntax(
     line_bytes=32,
     head=_warc_head,
     closed=b"\r\n\r\n",
-    proof=True,
+    newlines=2,
 )
 
 
@@ -125,21 +125,30 @@ def _length(header: bytes) -> int | None:
 
 
 def _record(window: Window, start: int, head: Head, limit: int, syntax: Syntax, blocks: bool) -> Record:
-    """The record whose header was read. Its length holds if newlines follow the block and then a record's first line or
-    the end, or what closes a block; if it does not, the next record is looked for from the block on."""
+    """The record whose header was read; if its length does not hold, the next one is looked for from the block on."""
     too_large = head.stop - start > limit
     if not (window.skip(head.stop) if too_large else window.reach(head.stop)):
         return _misled(window, start, head, limit, syntax, blocks, truncated=True)
     stop = window.newlines(head.stop)
-    closed = window.part(head.stop, head.stop + len(syntax.closed)) == syntax.closed
-    if not syntax.proof and closed and not window.line(stop, syntax):
-        closed = window.base <= head.block and window.search(syntax.next_line, head.block - 1, head.stop) is None
-    full = stop - head.stop == NEWLINE_LIMIT
-    if not (closed or full or not window.reach(stop + 1) or window.line(stop, syntax)):
+    if not _holds(window, head, stop, syntax):
         return _misled(window, start, head, limit, syntax, blocks, truncated=False)
     if too_large:
         return Record(start, stop, problem=Reason.TOO_LARGE, detail=f"{head.stop - start} bytes")
     return Record(start, stop, head.headers, head.version, window.part(head.block, head.stop) if blocks else b"")
+
+
+def _holds(window: Window, head: Head, stop: int, syntax: Syntax) -> bool:
+    """Whether a stated length is right, by the newlines up to `stop` behind the block and by what follows them: what
+    closes a block in this syntax, a record's first line, the end; or else newlines enough, if no record begins within
+    the block."""
+    newlines = window.part(head.stop, stop)
+    if (syntax.closed and newlines.startswith(syntax.closed)) or len(newlines) == NEWLINE_LIMIT:
+        return True
+    if not window.reach(stop + 1) or window.line(stop, syntax):
+        return True
+    if newlines.count(b"\n") < syntax.newlines or window.base > head.block:
+        return False
+    return window.search(syntax.next_line, head.block - 1, head.stop) is None
 
 
 def _misled(

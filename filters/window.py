@@ -31,8 +31,8 @@ class Syntax(NamedTuple):
     """How the records of one kind of archive begin and end.
 
     `line`: a record's first line; `next_line`: the newline before one; `line_bytes`: how long it may be. `head` reads
-    the header whose first line was found at a position, or says what is wrong with it. `closed`: what follows a block;
-    `proof`: whether that alone shows that the stated length is right, or only if no record begins within the block.
+    the header whose first line was found at a position, or says what is wrong with it. `closed`: what behind a block
+    shows that the stated length is right, if anything does; `newlines`: how many LF do if no record begins within it.
     """
 
     line: re.Pattern[bytes]
@@ -40,7 +40,7 @@ class Syntax(NamedTuple):
     line_bytes: int
     head: "Callable[[Window, int, re.Match[bytes]], Head | tuple[Reason, str]]"
     closed: bytes
-    proof: bool
+    newlines: int
 
 
 class Window:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filters.headers import Headers
 from filters.http import HttpError, is_html, parse_response
 from manifests.reasons import Reason
 
@@ -88,6 +89,37 @@ def test_refusals() -> None:
     assert reason(response(b"\x28\xb5\x2f\xfd\0\1", "Content-Encoding: zstd")) is Reason.UNSUPPORTED_FORMAT
     assert reason(response(bytes(CAP + 1))) is Reason.TOO_LARGE
     reason(response(PAGE, "Content-Encoding: " + "gzip," * 20))
+
+
+def test_interim_responses_come_before_the_one_that_counts() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
+    found = parse_response(interim + response(b"x", "A: 1", status="HTTP/1.1 404 Not Found"), CAP)
+    assert (found.status, found.headers.get("A"), found.headers.get("Link"), found.body) == (404, "1", None, b"x")
+    assert parse_response(interim, CAP).status == 103
+    assert parse_response(interim * 100_000, 1 << 30).status == 103
+
+
+def test_a_million_gzip_members_or_chunks_take_linear_time_and_little_memory() -> None:
+    code = (
+        "import gzip, resource\n"
+        "from filters.http import parse_response\n"
+        "body = gzip.compress(b'x', mtime=0) * 200_000\n"
+        "head = b'HTTP/1.1 200 OK\\r\\nContent-Encoding: gzip\\r\\n\\r\\n'\n"
+        "assert parse_response(head + body, 1 << 20).body == b'x' * 200_000\n"
+        "head = b'HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n'\n"
+        "block = head + b'2\\r\\nxx\\r\\n' * 1_000_000\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert parse_response(block, 1 << 22).body == b'x' * 2_000_000\n"
+        "assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_header_is_read_field_by_field() -> None:
+    headers = Headers(b"HTTP/1.1 200 OK\r\nA : one\r\na:two\r\n  three\r\n\t\r\nno colon\r\nAb: x\r\nB: \xe9\r\nC: \xc3\xa9")
+    assert (headers.first, headers.get("a"), headers.all("A")) == ("HTTP/1.1 200 OK", "one", ["one", "two three"])
+    assert (headers.get("B"), headers.get("C"), headers.get("AB"), headers.get("no colon")) == ("\xe9", "\xe9", "x", None)
+    assert headers.get("D") is None and headers.all("D") == []
 
 
 @pytest.mark.parametrize("status", ["HTTP/1.0 404 Not Found", "HTTP/1.1 404", "HTTP/2 404", "HTTP/1.1  404 "])
