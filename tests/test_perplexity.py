@@ -32,7 +32,7 @@ from manifests.errors import UserError
 CCNET = Path(__file__).parents[1] / "../shared/data/common_crawl/ccnet/cutoff.csv"
 Files = tuple[str, str]
 pages = st.text(
-    st.one_of(st.sampled_from("the of and 00..,é’\n\n \u00a0\u3000喜한"), st.characters(exclude_categories=["Cs"]))
+    st.one_of(st.sampled_from("the of and 00..,é’▁\n\n \u00a0\u3000喜한"), st.characters(exclude_categories=["Cs"]))
 )
 
 
