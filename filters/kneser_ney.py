@@ -30,6 +30,8 @@ FALLBACK = (0.5, 1.0, 1.5)
 """discounts of n-grams seen once, twice, more often, where the closed form fails (lmplz --discount_fallback)"""
 MAX_POSITIONS = 2**31 - 1
 """tokens and sentence marks at most, so that positions and rows are 32-bit"""
+LOG_ZERO = -99.0
+"""ARPA's logarithm of 0, which a discount of 0 leaves to what was not seen"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,8 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
         if n == 1:
             probability[BEGIN] = 1.0  # never asked for; log 0 is what ARPA files have
         else:
-            tables[-1].log_backoff[:] = np.log10(np.where(total > 0, left_over, 1.0))
-        logs = np.minimum(np.log10(probability), 0).astype(np.float32)
+            tables[-1].log_backoff[:] = _log10(np.where(total > 0, left_over, 1.0))
+        logs = np.minimum(_log10(probability), 0).astype(np.float32)
         tables.append(Order(rows.context, rows.word, logs, np.zeros_like(logs), discounts))
         if longer is None:
             break
@@ -132,6 +134,12 @@ def discounts_of(counts: Counts) -> tuple[float, float, float]:
     if not (0 <= one <= 1 and 0 <= two <= 2 and 0 <= three <= 3):
         return FALLBACK
     return one, two, three
+
+
+def _log10(values: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        logs: Floats = np.maximum(np.log10(values), LOG_ZERO)
+    return logs
 
 
 def _with_marks(tokens: Ids, offsets: Offsets) -> tuple[Ids, npt.NDArray[np.int8]]:

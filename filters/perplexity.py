@@ -70,7 +70,7 @@ def load_kenlm(path: str) -> Any:
         return kenlm.Model(path, config)
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: garbage in kenlm's own message
         raise UserError(
-            f"{path} is not a language model that kenlm can read: {' '.join(str(error).split())}"
+            f"{path} is not a language model that kenlm can read: it is missing, cut short, or something else."
         ) from error
 
 

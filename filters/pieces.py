@@ -18,9 +18,9 @@ LONGEST_PIECE = 256
 """bytes; a longer run of characters that the model does not know is damage, and no word to learn"""
 LONGEST_LINE = 1 << 16
 """bytes; longer lines are left out of the training of pieces, as SentencePiece leaves them out from 4,192"""
-CACHED_WORDS = 1 << 17
+CACHED_WORDS = 1 << 16
 LONGEST_CACHED = 64
-"""words and characters a word: some 40 MB at most"""
+"""characters; with so many words some 40 MB at most"""
 
 _TOO_HIGH = re.compile(r"value <= (\d+)")
 
@@ -39,7 +39,9 @@ class PieceEncoder(dict[str, bytes]):
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=path)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{path} is not a SentencePiece model that can be read: {error}.") from error
+            raise UserError(
+                f"{path} is not a SentencePiece model that can be read: it is missing, cut short, or something else."
+            ) from error
         if not _word_by_word(self._model):
             raise UserError(
                 f"{path} has pieces that reach over blanks, or no blank before the first word: use a model trained "

@@ -1,0 +1,166 @@
+"""The language model, one core: scoring pages as CCNet does and as we do, estimating beside lmplz, hashing lines.
+
+Pieces and models are trained here, on the books; pages are the real ones. Every rate is of CPU time, lmplz's threads
+included; the ways of one table take turns.
+"""
+
+import gzip
+import resource
+import statistics
+import tempfile
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import sentencepiece
+
+from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
+from benchmarks.stages import recipe
+from filters.arpa import write_arpa
+from filters.ccnet_text import LM_REPLACED, line_hashes, lm_lines
+from filters.kneser_ney import estimate
+from filters.lmplz import build_binary, run_lmplz
+from filters.perplexity import PageScorer, load_kenlm
+from filters.pieces import PieceEncoder, numbered, train_pieces
+from pipeline.sources import common_crawl
+from pipeline.stages.extract import open_stored
+
+BOOKS = "gutenberg/*.txt.gz"
+PROGRAMS = ROOT / "build/lmplz/bin"
+VOCABULARY, ORDER, ROUNDS = 16_000, 5, 3
+
+
+def book_lines() -> list[str]:
+    """The books' paragraphs, normalised, one line each."""
+    lines = []
+    for path in sorted(SHARED.glob(BOOKS)):
+        text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").replace("\r\n", "\n")
+        lines += [" ".join(lm_lines(paragraph)).strip() for paragraph in text.split("\n\n")]
+    return [line for line in lines if line]
+
+
+def page_texts() -> Iterator[str]:
+    """The main text of the real pages."""
+    source = recipe().sources["common_crawl"]
+    for path in archives():
+        with open_stored(path) as stored:
+            for outcome in common_crawl.read(stored, path.name, "common_crawl", source):
+                if outcome.document:
+                    yield outcome.document.text
+
+
+def ccnet_normalize(line: str) -> str:
+    """As cc_net writes it: accents character by character, marks by one substitution after the other."""
+    line = "".join([c for c in unicodedata.normalize("NFD", line.strip().lower()) if unicodedata.category(c) != "Mn"])
+    line = "".join(["0" if c.isdecimal() else c for c in line])
+    for mark, plain in LM_REPLACED.items():
+        line = line.replace(mark, plain)
+    return "".join([c for c in line if not unicodedata.category(c).startswith("Cc")])
+
+
+def medians(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """Units a CPU second of each way, in turns."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            begun = cpu()
+            units = way()
+            rates[name].append(units / (cpu() - begun))
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def cpu() -> float:
+    """CPU seconds of this process and of programs it has waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def scoring(pages: list[str], pieces: str, model: str) -> str:
+    """Tokens and pages a second: CCNet's way, with its pieces in batches, and ours with a full and an empty cache."""
+    peer, kenlm = sentencepiece.SentencePieceProcessor(model_file=pieces), load_kenlm(model)
+    warm = PageScorer(pieces, model)
+    tokens = sum(warm.score(page)[1] for page in pages)
+
+    def ccnet() -> int:
+        for page in pages:
+            for line in page.split("\n"):
+                if line.strip():
+                    kenlm.score(" ".join(peer.encode_as_pieces(ccnet_normalize(line))))
+        return tokens
+
+    def batched() -> int:
+        for page in pages:
+            for sentence in peer.encode([line for line in lm_lines(page) if line], out_type=bytes, num_threads=1):
+                kenlm.score(b" ".join(sentence))
+        return tokens
+
+    def ours(scorer: PageScorer) -> int:
+        return sum(scorer.score(page)[1] for page in pages)
+
+    rates = medians(
+        {
+            "as CCNet: a line at a time": ccnet,
+            "our normal form, a page's lines at a time": batched,
+            "ours, words looked up, cache empty": lambda: ours(PageScorer(pieces, model)),
+            "ours, words looked up": lambda: ours(warm),
+        }
+    )
+    base = rates["as CCNet: a line at a time"]
+    rows = [
+        [name, f"{rate / 1e6:.2f} M", f"{rate * len(pages) / tokens:,.0f}", f"{rate / base:.1f}"]
+        for name, rate in rates.items()
+    ]
+    return table(["scoring", "tokens a CPU second", "pages a CPU second", "ratio"], rows)
+
+
+def estimating(sentences: list[bytes], folder: Path) -> str:
+    """Tokens a second from sentences to ARPA: ours, and lmplz where it is built."""
+    tokens = sum(sentence.count(b" ") for sentence in sentences)
+    (folder / "sentences").write_bytes(b"\n".join(sentences) + b"\n")
+
+    def ours() -> int:
+        with (folder / "ours.arpa").open("wb") as file:
+            write_arpa(estimate(*numbered(sentences), ORDER), file)
+        return tokens
+
+    def lmplz() -> int:
+        run_lmplz(PROGRAMS / "lmplz", folder / "sentences", folder / "lmplz.arpa", ORDER)
+        return tokens
+
+    built = (PROGRAMS / "lmplz").exists()
+    rates = medians({"ours": ours, **({"lmplz": lmplz} if built else {})})
+    rows = [[name, f"{rate / 1e6:.2f} M"] for name, rate in rates.items()] + ([] if built else [["lmplz", "not built"]])
+    return table([f"estimating {tokens:,} tokens, order {ORDER}, to ARPA", "tokens a CPU second"], rows)
+
+
+def hashing(pages: list[str]) -> str:
+    """MB of text a second through the normal forms."""
+    size = sum(len(page.encode()) for page in pages)
+
+    def through(form: Callable[[str], object]) -> int:
+        for page in pages:
+            form(page)
+        return size
+
+    rates = medians({"line hashes": lambda: through(line_hashes), "lines for the model": lambda: through(lm_lines)})
+    return table(["normal form", "MB a CPU second"], [[name, f"{rate / 1e6:.1f}"] for name, rate in rates.items()])
+
+
+def run() -> str:
+    """Three tables."""
+    pages = list(page_texts())
+    lines = book_lines()
+    if not pages or not lines:
+        return ABSENT
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pieces = folder / "sp.model"
+        pieces.write_bytes(train_pieces(lines, VOCABULARY, 0.9995))
+        sentences = list(map(PieceEncoder(str(pieces)).sentence, lines))
+        estimated = estimating(sentences, folder)
+        model = folder / "ours.arpa"
+        if (PROGRAMS / "build_binary").exists():
+            build_binary(PROGRAMS / "build_binary", model, folder / "ours.arpa.bin")
+            model = folder / "ours.arpa.bin"
+        return "\n\n".join([scoring(pages, str(pieces), str(model)), estimated, hashing(pages)])

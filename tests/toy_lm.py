@@ -1,0 +1,20 @@
+"""A small text and what is trained on it, for the language model's tests."""
+
+from pathlib import Path
+
+from filters.ccnet_text import lm_lines
+from filters.pieces import train_pieces
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+LICENSE = README.with_name("LICENSE")
+
+
+def lines() -> list[str]:
+    """Real English lines, normalised: some 20 kB."""
+    return [line for path in (README, LICENSE) for line in lm_lines(path.read_text(encoding="utf-8")) if line]
+
+
+def pieces(path: Path) -> str:
+    """Train 400 pieces into a file; its name."""
+    path.write_bytes(train_pieces(lines(), 400, 0.9995))
+    return str(path)
