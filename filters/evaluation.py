@@ -122,7 +122,7 @@ def card(
     trained_on: Mapping[str, int],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A classifier's card, ready for JSON. `labels` and `scores` are of held-out texts; `crawl_scores` and `crawl_sizes`
+    """A classifier's card, ready for JSON. `labels` and `scores`: of held-out texts; `crawl_scores` and `crawl_sizes`:
     of a plain sample of the crawl, not matched by length, which tells what a threshold would keep. `trained_on`: texts
     by class; `settings`: how the classifier was made."""
     labels = np.asarray(labels, np.bool_)

@@ -29,6 +29,7 @@ CITED = {
         "http://a.com/",
     ],
     "[http://a.com/x. x]": ["http://a.com/x."],
+    "[http://a.com/?a&#91;&#93;&#61;1&#124;2 x]": ["http://a.com/?a[]=1|2"],
     "http://a.com/?a=1&amp;b=2 http://a.com/&lt;c http://a.com/''d''": ["http://a.com/?a=1&b=2", "http://a.com/"],
     "HTTP://A.com/x http://a.com/é": ["HTTP://A.com/x", "http://a.com/é"],
     "http://a.com/x http://a.com/x": ["http://a.com/x"],
