@@ -116,14 +116,16 @@ def length_bins(lengths: Numbers) -> Numbers:
 def card(
     labels: Labels,
     scores: Scores,
-    sizes: Numbers,
+    crawl_scores: Scores,
+    crawl_sizes: Numbers,
     thresholds: Sequence[float],
     trained_on: Mapping[str, int],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A classifier's card, ready for JSON, from held-out texts: their labels, scores and sizes. The sweep is over the
-    negatives, a sample of what the classifier will meet. `trained_on`: texts by class; `settings`: how it was made."""
-    labels, scores, sizes = np.asarray(labels, np.bool_), np.asarray(scores, np.float64), np.asarray(sizes, np.int64)
+    """A classifier's card, ready for JSON. `labels` and `scores`: of held-out texts; `crawl_scores` and `crawl_sizes`:
+    of a plain sample of the crawl, not matched by length, which tells what a threshold would keep. `trained_on`: texts
+    by class; `settings`: how the classifier was made."""
+    labels = np.asarray(labels, np.bool_)
     return {
         "settings": dict(settings),
         "trained_on": dict(trained_on),
@@ -131,7 +133,7 @@ def card(
         "auc": auc(labels, scores),
         "precision_recall": precision_recall(labels, scores, thresholds),
         "calibration": calibration(labels, scores),
-        "kept_of_negatives": sweep(scores[~labels], sizes[~labels], thresholds),
+        "kept_of_crawl": sweep(crawl_scores, crawl_sizes, thresholds),
     }
 
 

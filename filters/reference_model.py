@@ -12,13 +12,13 @@ CITED, OTHER = "__label__wiki", "__label__cc"
 LABEL_PREFIX = "__label__"
 END_OF_LINE = "</s>"
 """fastText's own tokens (Args::label, Dictionary::EOS): in a text they would be read as labels, or end it"""
-_PLAIN = str.maketrans({"\0": " "})
 
 
 def prepare(text: str) -> str:
     """A text as the model sees it, in training as in use: on one line, single spaces between its words, none of them
     one of fastText's own; upper and lower case as they are. Preparing twice is preparing once."""
-    text = text.translate(_PLAIN).replace(LABEL_PREFIX, " ").replace(END_OF_LINE, " ")
+    for separator in ("\0", LABEL_PREFIX, END_OF_LINE):
+        text = text.replace(separator, " ")
     return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
 
 

@@ -36,7 +36,7 @@ WRAPPERS = {
 """hosts of archived copies, and the paths in which the original's URL is to be seen"""
 
 _NOT_IN_URLS = re.compile(r"[\t\n\r]")  # taken out wherever they stand (WHATWG URL, section 4.4)
-_TO_ENCODE = re.compile(r"%(?:[0-9A-Fa-f]{2})?|[^\w.~!$&'()*+,;=:@/?\[\]%-]|[^\x00-\x7f]")
+_TO_ENCODE = re.compile(r"%(?:[0-9A-Fa-f]{2})?|[^\w.~!$&'()*+,;=:@/?%-]|[^\x00-\x7f]")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!'()*,:@")
 """bytes that mean the same encoded or not: unreserved (RFC 3986, section 2.3) and those that writers of links encode
 or leave as they please"""

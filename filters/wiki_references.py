@@ -10,6 +10,18 @@ import re
 from filters.wiki_names import CODE, LITERAL
 from filters.wiki_text import without
 
+ENTITIES = {
+    "&amp;": "&",
+    "&#38;": "&",
+    "&#61;": "=",
+    "&#91;": "[",
+    "&#93;": "]",
+    "&#123;": "{",
+    "&#124;": "|",
+    "&#125;": "}",
+}
+"""how characters are written in URLs that mean something in wikitext"""
+_ENTITY = re.compile("|".join(ENTITIES))
 _URL = re.compile(
     r"(?<![\w/])(?:https?:|(?<=(?<!\[)\[)|(?<==))//"
     r"(?:(?!''|&lt;|&gt;|&nbsp;)[^\s\[\]<>\"{}|\x00-\x20\x7f\ufffd])++",
@@ -24,7 +36,7 @@ def references(wikitext: str) -> list[str]:
     found: dict[str, None] = {}
     text = without(wikitext, LITERAL | CODE)
     for link in _URL.finditer(text):
-        url = link.group().replace("&amp;", "&")
+        url = _ENTITY.sub(lambda entity: ENTITIES[entity.group()], link.group())
         found[url if text[link.start() - 1 : link.start()] == "[" else _bare(url)] = None
     return list(found)
 

@@ -108,10 +108,10 @@ def test_matching_keeps_its_promise(lengths: list[int], candidates: list[int], r
 
 def test_a_card_is_json_and_repeats() -> None:
     made = [
-        card(LABELS, SCORES, np.array([1, 2, 3, 4, 5]), [0.25, 0.5], {"positives": 9, "negatives": 8}, {"seed": 1})
+        card(LABELS, SCORES, np.array([0.5, 0.1]), np.array([3, 5]), [0.25, 0.5], {"positives": 9}, {"seed": 1})
         for _ in range(2)
     ]
     assert json.dumps(made[0]) == json.dumps(made[1])
     assert made[0]["held_out"] == {"positives": 3, "negatives": 2} and made[0]["auc"] == 0.75
-    assert made[0]["kept_of_negatives"][0] == {"threshold": 0.25, "documents": 0.5, "text": 0.375}
-    assert made[0]["trained_on"] == {"positives": 9, "negatives": 8} and made[0]["settings"] == {"seed": 1}
+    assert made[0]["kept_of_crawl"][0] == {"threshold": 0.25, "documents": 0.5, "text": 0.375}
+    assert made[0]["trained_on"] == {"positives": 9} and made[0]["settings"] == {"seed": 1}

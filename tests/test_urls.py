@@ -28,6 +28,7 @@ FORMS = {
     "http://example.com/Foo_%28bar%29": "//example.com/Foo_(bar)",
     "http://example.com/100%": "//example.com/100%25",
     "http://example.com/%%34%31": "//example.com/%2541",
+    "http://example.com/?a[]=1&b%5b%5D": "//example.com?a%5B%5D=1&b%5B%5D",
     "http://example.com/a b": "//example.com/a%20b",
     " http://example.com/a\n": "//example.com/a",
     "http://example.com/?b=2&a=1&": "//example.com?b=2&a=1",

@@ -224,3 +224,25 @@ def test_the_samples_are_read_whole() -> None:
     assert [page.namespace for page in bulgarian if isinstance(page, Page)] == [0, 4, 4]
     for path in SAMPLES.glob("minidumps/*"):
         assert not problems(pages(open_dump(path)))
+
+
+@given(st.data(), st.sampled_from([bz2.compress, gzip.compress]))
+@settings(max_examples=150, deadline=None)
+def test_no_damage_makes_a_file_raise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, write) -> None:
+    stored = bytearray(b"".join(write(part) for part in dump(TEXTS).encode().partition(b"<page>")))
+    for at in data.draw(st.lists(st.integers(0, len(stored) - 1), max_size=4)):
+        stored[at] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(stored[: data.draw(st.integers(0, len(stored)))])
+    found = list(pages(open_dump(path)))
+    assert found == WHOLE or problems(found) or stored[:3] not in (b"BZh", b"\x1f\x8b\x08")
+
+
+def test_many_beginnings_of_streams_take_linear_time(tmp_path: Path) -> None:
+    path = tmp_path / "dump.bz2"
+    path.write_bytes(b"BZh91AY&SY" * 20_000)
+    start = time.process_time()
+    assert len(problems(pages(open_dump(path)))) > 1_000
+    path.write_bytes(bz2.compress(b"") * 20_000)
+    assert problems(pages(open_dump(path))) == [Reason.UNSUPPORTED_FORMAT]
+    assert time.process_time() - start < 10

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.urls import normalise
+from filters.urls import normalise, url_hash
 from filters.wiki_dump import Page, open_dump, pages
 from filters.wiki_references import references
 
@@ -29,6 +29,7 @@ CITED = {
         "http://a.com/",
     ],
     "[http://a.com/x. x]": ["http://a.com/x."],
+    "[http://a.com/?a&#91;&#93;&#61;1&#124;2 x]": ["http://a.com/?a[]=1|2"],
     "http://a.com/?a=1&amp;b=2 http://a.com/&lt;c http://a.com/''d''": ["http://a.com/?a=1&b=2", "http://a.com/"],
     "HTTP://A.com/x http://a.com/é": ["HTTP://A.com/x", "http://a.com/é"],
     "http://a.com/x http://a.com/x": ["http://a.com/x"],
@@ -68,3 +69,9 @@ def test_the_samples_cite_pages() -> None:
     articles = [page for page in pages(open_dump(next(SAMPLES.glob("enwiki*")))) if isinstance(page, Page)]
     found = [url for page in articles for url in references(page.wikitext)]
     assert len(found) > 3_000 and sum(bool(normalise(url)) for url in found) > 0.995 * len(found)
+
+
+def test_a_cited_page_is_found_among_crawled_ones() -> None:
+    cited = {url_hash(url) for url in references("<ref name=a>[http://www.Example.com/B%C3%BCcher/ x]</ref>")}
+    assert url_hash("https://example.com/Bücher?utm_source=wikipedia#top") in cited
+    assert url_hash("https://example.com/Bücher/2") not in cited and 0 not in cited
