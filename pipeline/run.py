@@ -203,7 +203,7 @@ class _Run:
         judged = self.judged(extracted, verdicts, trained, scored, cuts, {})
         tasks = references.sample_tasks(self.recipe, extracted, cited, judged)
         sampled = self.tasks(references, tasks, settings, references.sample)
-        return self.tasks(references, references.train_tasks(self.recipe, sampled), settings, references.train)
+        return self.tasks(references, references.train_tasks(self.recipe, tasks, sampled), settings, references.train)
 
     def models(self, cuts: Receipts) -> dict[str, Models]:
         """Where each source's models lie."""

@@ -38,6 +38,8 @@ CANDIDATES = 4
 """candidate negatives a positive that is wanted at most, so that every length finds its match"""
 MIN_DOMAINS = 20
 """of each class, to hold out whole domains; where there are fewer, pages are held out singly, and the card says so"""
+CARD_PAGES = 20_000
+"""drawn from the crawl, to measure how much a threshold keeps"""
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
 """of the card's sweep"""
 SAMPLE_SCHEMA = pa.schema(
@@ -123,9 +125,10 @@ def sample(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     return Result([path], {}, counts)
 
 
-def train_tasks(recipe: Recipe, sampled: dict[str, Receipt]) -> list[Task]:
+def train_tasks(recipe: Recipe, samples: list[Task], sampled: dict[str, Receipt]) -> list[Task]:
     """One task a source."""
     made = []
+    shares = {task.arguments["source"]: task.arguments["share"] for task in samples}
     for source in sorted({split.partition("/")[0] for split in sampled}):
         splits = [split for split in sorted(sampled) if split.startswith(f"{source}/")]
         rules = recipe.sources[source].references
@@ -133,7 +136,7 @@ def train_tasks(recipe: Recipe, sampled: dict[str, Receipt]) -> list[Task]:
         settings = rules.model_dump(exclude={"wiki", "model"})
         shas = [(split, sampled[split].sha()) for split in splits]
         fingerprint = sha256_json([code_version(__name__), recipe.seed, settings, shas])
-        made.append(Task(TRAIN, source, fingerprint, 0, {"splits": splits}))
+        made.append(Task(TRAIN, source, fingerprint, 0, {"splits": splits, "share": shares[source]}))
     return made
 
 
@@ -164,16 +167,27 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     model = reference_model.load(str(corpus / model_path))
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
-    sizes = np.array([len(text) for part in tested for text in part])
+    crawl = _plain_sample(table, task.arguments["share"])
+    crawl_scores = np.array([model.score(text) for text in crawl])
+    crawl_sizes = np.array([len(text) for text in crawl], np.int64)
+    thresholds = sorted({*THRESHOLDS, rules.threshold})
     counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
     plain = rules.model_dump(exclude={"wiki", "model"})
     facts = {
-        **evaluation.card(labels, scores, sizes, sorted({*THRESHOLDS, rules.threshold}), counts, plain),
+        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, plain),
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
     }
     write_atomic(corpus / card_path, canonical_json(facts))
     return Result([model_path, card_path], {}, facts)
+
+
+def _plain_sample(table: pa.Table, share: float) -> list[str]:
+    """Texts drawn from the crawl by their keys alone, cited or not: what the classifier will meet."""
+    keys = table.column("key").to_numpy()
+    drawn = table.filter(pa.array(keys < np.uint64(min(int(share * 2**64), 2**64 - 1))))
+    texts: list[str] = drawn.slice(0, CARD_PAGES).column("text").to_pylist()
+    return texts
 
 
 def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
