@@ -82,7 +82,7 @@ class Manifest(BaseModel):
     signatures: str
     sources: dict[str, SourceEntry]
     ledger: dict[str, Any]
-    findings: dict[str, Any]
+    findings: dict[str, Any] = {}
     code: dict[str, str]
     manifest_sha: str = ""
 

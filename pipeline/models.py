@@ -20,8 +20,6 @@ def given(recipe: Recipe) -> dict[str, str]:
     ends before it begins: raises UserError for one that cannot be read."""
     found: dict[str, str] = {}
     for name, source in recipe.sources.items():
-        for use, path in _paths(source).items():
-            found[f"{name}.{use}"] = _sha256(use, path)
         if source.language is not None:
             language.load(language_path(source))
         if source.c4 is not None:
@@ -37,6 +35,7 @@ def given(recipe: Recipe) -> dict[str, str]:
                 lmplz()
         if source.references is not None and source.references.model is not None:
             reference_model.load(source.references.model)
+        found |= {f"{name}.{use}": _sha256(use, path) for use, path in _paths(name, source).items()}
     return found
 
 
@@ -107,7 +106,7 @@ def given_cuts(rules: Perplexity) -> dict[str, Cuts]:
     return perplexity.load_cutoffs(Path(rules.cutoffs), rules.head, rules.tail)
 
 
-def _paths(source: Source) -> dict[str, str]:
+def _paths(name: str, source: Source) -> dict[str, str]:
     """Every file that a source gives by path, by use."""
     found: dict[str, str] = {}
     if source.language is not None:
@@ -117,7 +116,7 @@ def _paths(source: Source) -> dict[str, str]:
     for number, path in enumerate(source.blocklists):
         found[f"blocklists.{number}"] = path
     if source.perplexity is not None:
-        for code, (pieces, ngrams) in given_language_models("", source, source.perplexity).items():
+        for code, (pieces, ngrams) in given_language_models(name, source, source.perplexity).items():
             found |= {f"perplexity.{code}.pieces": pieces, f"perplexity.{code}.ngrams": ngrams}
         if source.perplexity.cutoffs is not None:
             found["perplexity.cutoffs"] = source.perplexity.cutoffs

@@ -158,7 +158,14 @@ def test_rows_are_looked_up_in_the_order_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_a_dead_letter(tmp_path: Path) -> None:
-    arguments = {"source": "books", "file": "gone.txt", "path": str(tmp_path / "gone.txt"), "size": 0}
+    arguments = {
+        "source": "books",
+        "file": "gone.txt",
+        "path": str(tmp_path / "gone.txt"),
+        "start": 0,
+        "end": 0,
+        "state": 0,
+    }
     settings = {"sources": {"books": Source(weight=1.0, kind="books").model_dump()}}
     result = extract.work(tmp_path, settings, Task("extract", "books/gone.txt", "", 0, arguments))
     assert result.tallies["books"].dropped == {"unreadable-file": {"records": 1, "bytes": 0}}
