@@ -25,11 +25,10 @@ def write_arpa(model: Model, file: BinaryIO) -> None:
         file.write(f"\\{n}-grams:\n".encode())
         for begin in range(0, len(table.word), BLOCK):
             rows = slice(begin, begin + BLOCK)
-            columns = [_text(table.log_probability[rows]), _ngrams(model, words, n, rows)]
+            columns = [_text(table.log_probability[rows]), _TAB, _ngrams(model, words, n, rows)]
             if n < len(model.orders):
-                columns.append(_text(table.log_backoff[rows]))
-            lines = pc.binary_join_element_wise(*columns, _TAB)
-            file.write(pc.binary_join_element_wise(lines, _NOTHING, _LINE_FEED).buffers()[2])
+                columns += [_TAB, _text(table.log_backoff[rows])]
+            file.write(pc.binary_join_element_wise(*columns, _LINE_FEED, _NOTHING).buffers()[2])
         file.write(b"\n")
     file.write(b"\\end\\\n")
 

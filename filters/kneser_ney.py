@@ -200,7 +200,7 @@ def _last(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> i
     first[BEGIN] = first[END] = 0
     ends = np.flatnonzero(stream == np.argmax(first))
     for back in range(1, order):
-        before = np.where(depth[ends] >= back, first[stream[ends - back]], 0)
+        before = np.where(depth[ends] >= back, first[stream[np.maximum(ends - back, 0)]], 0)
         ends = ends[before == before.max()]
     return int(ends[0])
 

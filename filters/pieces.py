@@ -18,9 +18,9 @@ LONGEST_PIECE = 256
 """bytes; a longer run of characters that the model does not know is damage, and no word to learn"""
 LONGEST_LINE = 1 << 16
 """bytes; longer lines are left out of the training of pieces, as SentencePiece leaves them out from 4,192"""
-CACHED_WORDS = 1 << 16
-LONGEST_CACHED = 64
-"""characters; with so many words some 40 MB at most"""
+CACHED_WORDS = 1 << 17
+LONGEST_CACHED = 256
+"""characters of a word and bytes of its pieces; so many words take some 30 MB, and under 100 MB whatever they are"""
 
 _TOO_HIGH = re.compile(r"value <= (\d+)")
 
@@ -50,8 +50,10 @@ class PieceEncoder(dict[str, bytes]):
 
     def __missing__(self, word: str) -> bytes:
         pieces = self._model.encode(word, out_type=bytes)
-        joined = b"".join([b" <unk>" if len(p) > LONGEST_PIECE or p in RESERVED else b" " + p for p in pieces])
-        if len(word) <= LONGEST_CACHED:
+        joined = b" " + b" ".join(pieces) if pieces else b""
+        if len(joined) > LONGEST_PIECE or not RESERVED.isdisjoint(pieces):
+            joined = b"".join([b" <unk>" if len(p) > LONGEST_PIECE or p in RESERVED else b" " + p for p in pieces])
+        if len(word) + len(joined) <= LONGEST_CACHED:
             if len(self) >= CACHED_WORDS:
                 self.clear()  # cheaper than knowing which to drop, and common words are back at once
             self[word] = joined

@@ -9,7 +9,7 @@ import kenlm
 import numpy as np
 import pytest
 import toy_lm
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from filters.arpa import write_arpa
@@ -114,7 +114,7 @@ def test_discounts_are_chen_and_goodmans_or_the_fallback() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(sentences, st.integers(2, 5), st.lists(st.sampled_from("abcdefghz"), max_size=5))
+@given(sentences, st.integers(2, 6), st.lists(st.sampled_from("abcdefghz"), max_size=5))
 def test_probabilities_after_any_context_add_up_to_one(
     tmp_path_factory: pytest.TempPathFactory, text: list[list[str]], order: int, context: list[str]
 ) -> None:
@@ -195,6 +195,7 @@ def test_every_number_is_lmplzs(tmp_path: Path, order: int) -> None:
 @pytest.mark.skipif(not LMPLZ.exists(), reason="lmplz is not built: run `make lmplz`")
 @settings(max_examples=15, deadline=None)
 @given(sentences, st.integers(2, 6))
+@example([["a"]], 6)
 def test_every_number_is_lmplzs_on_the_smallest_texts(text: list[list[str]], order: int) -> None:
     """Where discounts fall back, and one n-gram's count of counts matters."""
     stdin = "".join(" ".join(sentence) + "\n" for sentence in text).encode()
