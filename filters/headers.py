@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+
 class Headers(NamedTuple):
     """A first line (a version or status line) and the fields below it, in the bytes `block`.
 

@@ -21,9 +21,7 @@ PADDING = 1 << 12
 _VERSION_LINE = rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r?\n"
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _HEADER_END = re.compile(rb"\n(?:\r?\n|WARC/)")  # or another record within it, which ends no header
-_CONTENT_LENGTH = re.compile(
-    rb"\n(?i:content-length)[ \t]*+:(?:[ \t]*+([0-9]{1,18}+)[ \t]*+\r?+(?:\Z|\n(?![ \t])))?"
-)
+_CONTENT_LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*+:(?:[ \t]*+([0-9]{1,18}+)[ \t]*+\r?+(?:\Z|\n(?![ \t])))?")
 """the first such field, without a group if it holds anything but digits"""
 
 

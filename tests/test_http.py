@@ -116,9 +116,16 @@ def test_a_million_gzip_members_or_chunks_take_linear_time_and_little_memory() -
 
 
 def test_a_header_is_read_field_by_field() -> None:
-    headers = Headers(b"HTTP/1.1 200 OK\r\nA : one\r\na:two\r\n  three\r\n\t\r\nno colon\r\nAb: x\r\nB: \xe9\r\nC: \xc3\xa9")
+    headers = Headers(
+        b"HTTP/1.1 200 OK\r\nA : one\r\na:two\r\n  three\r\n\t\r\nno colon\r\nAb: x\r\nB: \xe9\r\nC: \xc3\xa9"
+    )
     assert (headers.first, headers.get("a"), headers.all("A")) == ("HTTP/1.1 200 OK", "one", ["one", "two three"])
-    assert (headers.get("B"), headers.get("C"), headers.get("AB"), headers.get("no colon")) == ("\xe9", "\xe9", "x", None)
+    assert (headers.get("B"), headers.get("C"), headers.get("AB"), headers.get("no colon")) == (
+        "\xe9",
+        "\xe9",
+        "x",
+        None,
+    )
     assert headers.get("D") is None and headers.all("D") == []
 
 
