@@ -60,7 +60,6 @@ class Blocklist:
     shift: int
     labels: int
     segments: int
-    queries: bool
     malformed: int
 
     @classmethod
@@ -71,7 +70,6 @@ class Blocklist:
         """
         keys = array("Q")
         labels = segments = malformed = 0
-        queries = False
         for path in paths:
             before, bad = len(keys), 0
             for line in _lines(path):
@@ -85,12 +83,11 @@ class Blocklist:
                         segments = max(segments, rest.partition("?")[0].count("/") + 1)
                     else:
                         labels = max(labels, host.count(".") + 1)
-                    queries = queries or "?" in rest
                     keys.append(_key(pattern))
             if bad and len(keys) == before:
                 raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
             malformed += bad
-        return cls(*_index(keys), labels, segments, queries, malformed)
+        return cls(*_index(keys), labels, segments, malformed)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -109,11 +106,9 @@ class Blocklist:
         host = prefix = host.removeprefix("www.")
         for part in parts[: self.segments]:
             prefix = f"{prefix}/{part}"
-            if len(prefix) > MAX_LINE_BYTES * 4:  # no pattern is longer, percent-encoded as it may be
-                return False
             if self._holds(prefix):
                 return True
-        return self.queries and bool(query) and self._holds(f"{host}/{'/'.join(parts)}?{query}")
+        return bool(query) and self._holds(f"{host}/{'/'.join(parts)}?{query}")
 
     def _holds(self, pattern: str) -> bool:
         key = _key(pattern)

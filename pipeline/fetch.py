@@ -171,14 +171,12 @@ def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) 
     known = _read_notes(notes, url) if offset else None
     if known and offset == known.size:
         return  # killed between the last byte and the renaming
-    if offset and (known is None or known.validator is None or (known.size is not None and offset > known.size)):
-        _empty(part)
-        offset, known = 0, None
+    validator = known.validator if known and (known.size is None or offset < known.size) else None
     headers = {"User-Agent": "teratoken", "Accept-Encoding": "identity"}
-    if known and known.validator:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": known.validator}
+    if validator:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     with open_url(session.opener, url, headers, session.patience.silence) as response:
-        if known and response.status == 206:
+        if known and validator and response.status == 206:
             version, length = _continued(response, known, offset)
         elif response.status == 200:
             _empty(part)

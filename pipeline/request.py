@@ -10,7 +10,6 @@ import re
 import ssl
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPMessage
@@ -60,8 +59,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
-            raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
         fp.close()  # or a redirect's body would be read to its end, however long
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

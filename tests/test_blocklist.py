@@ -112,7 +112,7 @@ def test_lines(line: str, patterns: list[str] | None) -> None:
 def test_lists_are_plain_or_gzipped_and_their_bad_lines_counted(tmp_path: Path) -> None:
     plain, packed = tmp_path / "a", tmp_path / "b"
     plain.write_bytes(
-        b"\xef\xbb\xbfa.example\r\n#c\r\n\r\nb\xe9.example\n||x^\n" + b"y" * 3 * MAX_LINE_BYTES + b"\nlast.example"
+        b"\xef\xbb\xbf#c\na.example\r\n#c\r\n\r\nb\xe9.example\n||x^\n" + b"y" * 3 * MAX_LINE_BYTES + b"\nlast.example"
     )
     packed.write_bytes(gzip.compress(b"c.example\n") + gzip.compress(b"d.example\na.example\n"))
     blocklist = Blocklist.load([plain, packed])
@@ -264,3 +264,10 @@ def test_every_pattern_of_a_larger_list_is_found(tmp_path: Path) -> None:
     assert len(blocklist) == 20_000
     assert all(blocklist.blocks(f"http://www.{name}/") for name in names)
     assert not any(blocklist.blocks(f"http://x{name}/") for name in names)
+
+
+def test_a_host_that_punycode_would_take_seconds_for_is_left_as_it_is() -> None:
+    label = "".join(map(chr, random.Random(0).choices(range(0x4E00, 0x9000), k=4000)))
+    begun = time.process_time()
+    assert url_host(f"http://{label}.com/") == f"{label}.com"
+    assert time.process_time() - begun < 0.5

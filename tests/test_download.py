@@ -104,6 +104,7 @@ def test_the_file_comes_whole_in_the_end(server: Server, tmp_path: Path, answers
         (status(429, Retry_After="86400"), "HTTP 429 Too Many Requests; the server asks to wait 86,400 s", 1),
         (status(302, Location="/a"), "HTTP 302, redirected in circles, too often, or to nowhere", 5),
         (status(302, Location="file:///etc/passwd"), "HTTP 302, redirected in circles, too often, or to nowhere", 1),
+        (status(302, Location="ftp://a.example/"), "HTTP 302, redirected in circles, too often, or to nowhere", 1),
         (status(302, Location="http://[/"), "no valid URL", 1),
         (status(302), "HTTP 302, redirected in circles, too often, or to nowhere", 1),
         (hang_up, "connection broken (RemoteDisconnected); 4 attempts", 4),
@@ -463,7 +464,11 @@ def test_an_interruption_leaves_partial_files_that_the_same_command_goes_on_with
     arguments = command(server, tmp_path, "--silence", "30", files="0")
     part = tmp_path / f"{path}.part"
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have had it ignored
     ) as run:
         deadline = time.monotonic() + 20
         while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
@@ -479,3 +484,20 @@ def test_an_interruption_leaves_partial_files_that_the_same_command_goes_on_with
     assert main(arguments) == 0
     assert server.asked(f"/{path}") == [None, f"bytes={have}-"]
     assert (tmp_path / path).read_bytes() == BODY
+
+
+def test_an_interrupted_call_leaves_no_thread_that_waits(server: Server, tmp_path: Path) -> None:
+    wanted = [Wanted(server.plan(f"/{n}", status(503)), f"f{n}") for n in range(3)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    others = set(threading.enumerate())
+    timer = threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            download(wanted, tmp_path, Patience(backoff=60), parallel=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for thread in set(threading.enumerate()) - others:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert len(server.requests) == 2
