@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import crawl, reading, stages, training
+from benchmarks import crawl, lines, perplexity, reading, stages, training
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "crawl": crawl.run,
+    "lines": lines.run,
+    "perplexity": perplexity.run,
     "reading": reading.run,
     "stages": stages.run,
     "training": training.run,

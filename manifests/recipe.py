@@ -87,8 +87,9 @@ class LanguageModelText(Strict):
     order: Annotated[int, Field(ge=2, le=6)] = 5
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    max_bytes: Positive = 4_000_000_000
-    """UTF-8 bytes of normalised text that are used, drawn by keyed hash of the article"""
+    max_bytes: Positive = 500_000_000
+    """UTF-8 bytes of normalised text that are used, drawn by keyed hash of the article; `own` needs some 25 bytes of
+    memory for each"""
 
 
 class Perplexity(Strict):
