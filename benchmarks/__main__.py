@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import crawl, lines, perplexity, reading, stages, training
+from benchmarks import blocklist, crawl, lines, perplexity, reading, stages, training
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
+    "blocklist": blocklist.run,
     "crawl": crawl.run,
     "lines": lines.run,
     "perplexity": perplexity.run,

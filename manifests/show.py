@@ -85,6 +85,9 @@ def _findings(findings: Mapping[str, Any]) -> list[str]:
             f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
             f"would have missed {missed:,} of them" + (f" ({missed / found:.0%})" if found else "")
         )
+    for source, held in findings.get("blocklists", {}).items():
+        none = f"; {held['malformed']:,} lines are none" if held["malformed"] else ""
+        said.append(f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{none}")
     for source, card in findings.get("cuts", {}).items():
         for language, cuts in card["cuts"].items():
             said.append(

@@ -55,6 +55,15 @@ def models_of(name: str, source: Source, corpus: Path, cuts: dict[str, Cuts] | N
     return Models(language_path(source) if source.language else "", trained, cuts, classifier)
 
 
+def blocklists(recipe: Recipe) -> dict[str, Any]:
+    """What the sources' blocklists hold, for the manifest: patterns, and lines that are none."""
+    loaded = {
+        name: blocklist.load(tuple(source.blocklists)) for name, source in recipe.sources.items() if source.blocklists
+    }
+    counts = {name: {"patterns": len(held), "malformed": held.malformed} for name, held in loaded.items()}
+    return {"blocklists": counts} if counts else {}
+
+
 def lmplz() -> Path:
     """kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError where there is none."""
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")

@@ -117,7 +117,7 @@ class _Run:
         self.given, self.keep_dropped, self.only = given, keep_dropped, only
         self.plain = recipe.model_dump()
         self.names = {name: [item.name for item in given.inputs if item.source == name] for name in recipe.sources}
-        self.findings: dict[str, Any] = {}
+        self.findings: dict[str, Any] = models.blocklists(recipe)
         self.ran = 0
 
     def stages(self) -> Manifest:
