@@ -206,7 +206,7 @@ def _damage_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Fram
 
 def _member_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
     if step.whole is None:  # too large to hold, so it is inflated a second time, record by record
-        window = Window(bytearray(), 0, 0, Member(stored, step.start).pieces())
+        window = Window(bytearray(), 0, 0, lambda: Member(stored, step.start).pieces())
     else:
         window = Window(step.whole, 0, len(step.whole))
     length, size = step.member.length, step.member.size
@@ -221,7 +221,7 @@ def _member_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Fram
 def _before_the_cut(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
     """The whole records of a last member that is cut off, where it holds many: no checksum vouches for them, but each
     ended as a record does and another began. They account for no stored bytes; the damage behind them does for all."""
-    window = Window(bytearray(), 0, 0, Member(stored, step.start).pieces())
+    window = Window(bytearray(), 0, 0, lambda: Member(stored, step.start).pieces())
     before: Record | None = None
     for record in records(window, 0, limits.max_record_bytes):
         if before is not None and before.problem is None:

@@ -232,6 +232,20 @@ def test_memory_is_flat_in_the_size_of_the_archive() -> None:
     assert peak(400) < 1.1 * peak(20)
 
 
+def test_a_huge_length_that_lies_in_a_huge_member_costs_one_record() -> None:
+    def large(number: int) -> bytes:
+        return record(random.Random(number).randbytes(10) * 70_000, f"http://a.example/{number}")
+
+    liar = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: %d\r\n\r\n"
+    parts = [large(0), large(1), liar % 10**15, large(2), large(3), liar % 3_000_000, large(4), large(5)]
+    stored = gzip.compress(b"".join(parts) + large(6), 1, mtime=0)
+    assert [frame.target_uri[-1] for frame in good(stored)] == list("0123456")
+    many = gzip.compress(b"".join([large(0), *[liar % 10**15] * 9, large(1), large(2)]), 1, mtime=0)
+    assert [frame.target_uri[-1] for frame in good(many)][:1] == ["0"]
+    check(stored)
+    check(many)
+
+
 def test_a_header_cut_short_does_not_take_the_next_record_for_its_own() -> None:
     head = b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://wrong.example/\r\n"
     for stored in (head + record(b"right"), gzip.compress(head + record(b"right"), mtime=0)):
