@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from filters.arc import ARC
 from filters.headers import Headers
-from filters.members import GZIP, Member, next_member
+from filters.members import Member, holds_record, next_member
 from filters.records import WARC, Record, only_record, records
-from filters.window import NEWLINE_LIMIT, Stored, Syntax, Window
+from filters.window import NEWLINE_LIMIT, PIECE, Stored, Syntax, Window
 from manifests.reasons import Reason
 
 RETRIES = 16
@@ -134,22 +134,29 @@ def _frame(record: Record, offset: int, length: int, inner_offset: int, stored: 
 
 
 def _form(stored: Stored) -> Syntax | str:
-    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A damaged beginning is
-    judged by what follows it."""
+    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A beginning that is none
+    of these is damage, and judged by the first record behind it."""
     beginning = bytes(stored[: NEWLINE_LIMIT + ARC.line_bytes])
-    if beginning.startswith(GZIP):
-        return "gzip"
     if _ZSTD.match(beginning):
         return "zstd archive"
+    if holds_record(stored, 0):
+        return "gzip"
     beginning = beginning.lstrip(b"\r\n")
     for syntax in (WARC, ARC):
         if syntax.line.match(beginning):
             return syntax
-    stop, plain = len(stored), None
-    for syntax in (WARC, ARC):
-        if line := syntax.next_line.search(stored, 0, stop):
-            stop, plain = line.start(), syntax
-    return plain if plain and next_member(stored, 0, stop) == stop else "gzip"
+    within = PIECE
+    while True:  # in steps, as what one form looks for may be far where the other's is near
+        stop = min(within, len(stored))
+        first: tuple[int, Syntax | str] = (stop, "gzip")
+        for syntax in (WARC, ARC):
+            line = syntax.next_line.search(stored, 0, first[0])
+            first = (line.start(), syntax) if line else first
+        if next_member(stored, 0, first[0]) < first[0]:
+            return "gzip"
+        if first[0] < stop or stop == len(stored):
+            return first[1]
+        within *= 8
 
 
 class _Step(NamedTuple):
