@@ -134,8 +134,8 @@ def _frame(record: Record, offset: int, length: int, inner_offset: int, stored: 
 
 
 def _form(stored: Stored) -> Syntax | str:
-    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A beginning that is none
-    of these is damage, and judged by the first record behind it."""
+    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A beginning that is no
+    record is damage, and the first record behind it tells."""
     beginning = bytes(stored[: NEWLINE_LIMIT + ARC.line_bytes])
     if _ZSTD.match(beginning):
         return "zstd archive"
