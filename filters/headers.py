@@ -21,7 +21,7 @@ class Headers(NamedTuple):
     @property
     def first(self) -> str:
         """The line above the fields."""
-        return _text(self.block.partition(b"\n")[0].strip())
+        return _value(self.block.partition(b"\n")[0])
 
     def get(self, name: str) -> str | None:
         """The value of the first field of that name, whatever its case; None when there is none."""
@@ -45,10 +45,7 @@ def _field(name: str) -> re.Pattern[bytes]:
 def _value(value: bytes) -> str:
     if b"\n" in value:
         value = b" ".join(line.strip() for line in value.split(b"\n") if line.strip())
-    return _text(value.strip())
-
-
-def _text(value: bytes) -> str:
+    value = value.strip()
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:

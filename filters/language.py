@@ -4,6 +4,7 @@ fastText 0.9.3's Python `predict` fails on numpy 2; the bound C++ object behind 
 """
 
 import importlib.metadata
+import re
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from manifests.errors import UserError
 MAGIC = 793712314
 """first four bytes of a fastText model, little-endian (fasttext.cc, FASTTEXT_FILEFORMAT_MAGIC_INT32)"""
 UNKNOWN = "und"
-_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+_BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 def bundled_model_path() -> Path:
@@ -36,7 +37,7 @@ class LanguageModel:
 
     def top(self, text: str, characters: int) -> tuple[str, float]:
         """The most likely language's code and its probability in [0, 1]."""
-        seen = (text[:characters] if characters else text).translate(_BREAKS)
+        seen = _BREAKS.sub(" ", text[:characters] if characters else text)
         seen = seen.encode("utf-8", "replace").decode("utf-8").strip()
         if not seen:
             return UNKNOWN, 0.0

@@ -16,8 +16,6 @@ SLICE = 1 << 16
 TRIAL = 1 << 12
 """stored bytes looked at to tell whether a gzip member with a record begins somewhere"""
 
-GZIP = b"\x1f\x8b\x08"
-
 _InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's stub gives an instance
 _MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,30}+:")
@@ -38,7 +36,7 @@ class Member:
     def pieces(self) -> Iterator[bytes]:
         """Its decoded bytes, up to `PIECE` at a time."""
         fed = bytes(self.stored[self.offset : self.offset + FIRST_SLICE])
-        if not _MEMBER.match(fed) and not (len(fed) < 4 and (GZIP + b"\0").startswith(fed)):
+        if not _MEMBER.match(fed) and not (len(fed) < 4 and b"\x1f\x8b\x08\0".startswith(fed)):
             self.problem, self.detail = Reason.CORRUPT_GZIP, "no gzip member begins here"
             return
         inflater = isal_zlib.decompressobj(wbits=31)
@@ -80,13 +78,13 @@ class Member:
 def next_member(stored: Stored, position: int, stop: int) -> int:
     """Where in [position, stop) the next gzip member begins that holds a record; `stop` if none does."""
     while found := _MEMBER.search(stored, position, stop):
-        if _holds_record(stored, found.start()):
+        if holds_record(stored, found.start()):
             return found.start()
         position = found.start() + 1
     return stop
 
 
-def _holds_record(stored: Stored, offset: int) -> bool:
+def holds_record(stored: Stored, offset: int) -> bool:
     """Whether what may be a gzip member begins as a record does, after newlines."""
     opening = _opening(stored, offset, 64)
     if opening.startswith(b"WARC/"):

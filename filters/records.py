@@ -155,6 +155,7 @@ def _misled(
     window: Window, start: int, head: Head, limit: int, syntax: Syntax, blocks: bool, truncated: bool
 ) -> Record:
     """A record whose length does not hold: damage up to the next one, but for text of which it cannot hold."""
+    window.rewind(head.block)
     stop = window.next_line(max(head.block, window.base), syntax)
     if rewritten(head.headers) and head.headers.get("WARC-Type") == "conversion" and window.base <= start:
         if stop - start > limit:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from filters.arc import ARC
 from filters.headers import Headers
-from filters.members import GZIP, Member, next_member
+from filters.members import Member, holds_record, next_member
 from filters.records import WARC, Record, only_record, records
-from filters.window import NEWLINE_LIMIT, Stored, Syntax, Window
+from filters.window import NEWLINE_LIMIT, PIECE, Stored, Syntax, Window
 from manifests.reasons import Reason
 
 RETRIES = 16
@@ -134,22 +134,29 @@ def _frame(record: Record, offset: int, length: int, inner_offset: int, stored: 
 
 
 def _form(stored: Stored) -> Syntax | str:
-    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A damaged beginning is
-    judged by what follows it."""
+    """ "gzip", the syntax of an uncompressed archive, or the name of a format that is not read. A beginning that is no
+    record is damage, and the first record behind it tells."""
     beginning = bytes(stored[: NEWLINE_LIMIT + ARC.line_bytes])
-    if beginning.startswith(GZIP):
-        return "gzip"
     if _ZSTD.match(beginning):
         return "zstd archive"
+    if holds_record(stored, 0):
+        return "gzip"
     beginning = beginning.lstrip(b"\r\n")
     for syntax in (WARC, ARC):
         if syntax.line.match(beginning):
             return syntax
-    stop, plain = len(stored), None
-    for syntax in (WARC, ARC):
-        if line := syntax.next_line.search(stored, 0, stop):
-            stop, plain = line.start(), syntax
-    return plain if plain and next_member(stored, 0, stop) == stop else "gzip"
+    within = PIECE
+    while True:  # in steps, as what one form looks for may be far where the other's is near
+        stop = min(within, len(stored))
+        first: tuple[int, Syntax | str] = (stop, "gzip")
+        for syntax in (WARC, ARC):
+            line = syntax.next_line.search(stored, 0, first[0])
+            first = (line.start(), syntax) if line else first
+        if next_member(stored, 0, first[0]) < first[0]:
+            return "gzip"
+        if first[0] < stop or stop == len(stored):
+            return first[1]
+        within *= 8
 
 
 class _Step(NamedTuple):
@@ -206,7 +213,7 @@ def _damage_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Fram
 
 def _member_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
     if step.whole is None:  # too large to hold, so it is inflated a second time, record by record
-        window = Window(bytearray(), 0, 0, Member(stored, step.start).pieces())
+        window = Window(bytearray(), 0, 0, lambda: Member(stored, step.start).pieces())
     else:
         window = Window(step.whole, 0, len(step.whole))
     length, size = step.member.length, step.member.size
@@ -221,7 +228,7 @@ def _member_frames(stored: Stored, limits: Limits, step: _Step) -> Iterator[Fram
 def _before_the_cut(stored: Stored, limits: Limits, step: _Step) -> Iterator[Frame]:
     """The whole records of a last member that is cut off, where it holds many: no checksum vouches for them, but each
     ended as a record does and another began. They account for no stored bytes; the damage behind them does for all."""
-    window = Window(bytearray(), 0, 0, Member(stored, step.start).pieces())
+    window = Window(bytearray(), 0, 0, lambda: Member(stored, step.start).pieces())
     before: Record | None = None
     for record in records(window, 0, limits.max_record_bytes):
         if before is not None and before.problem is None:

@@ -15,6 +15,9 @@ NEWLINE_LIMIT = 1 << 12
 PIECE = 1 << 20
 """decoded bytes taken at a time"""
 
+REWINDS = 4
+"""how often a member is inflated again from its start, for what lay behind a length that proved wrong"""
+
 _NEWLINES = re.compile(rb"[\r\n]*+")
 
 
@@ -44,10 +47,15 @@ class Syntax(NamedTuple):
 
 
 class Window:
-    """Decoded bytes [base, end) held in `data`, with `pieces` of a member still to come."""
+    """Decoded bytes [base, end) held in `data`, all of them, or those of `member` (its pieces, each time it is called)
+    that have come so far."""
 
-    def __init__(self, data: Stored | bytearray, start: int, end: int, pieces: Iterator[bytes] | None = None) -> None:
-        self.data, self.base, self.end, self.pieces = data, 0, end, pieces
+    def __init__(
+        self, data: Stored | bytearray, start: int, end: int, member: Callable[[], Iterator[bytes]] | None = None
+    ) -> None:
+        self.data, self.base, self.end, self.member = data, 0, end, member
+        self.pieces = member() if member else None
+        self.rewinds = REWINDS
         self.blankless = start  # no blank line begins between the last header looked for and here
 
     def reach(self, position: int) -> bool:
@@ -74,6 +82,14 @@ class Window:
             if not self.reach(self.end + 1):
                 return False
         return True
+
+    def rewind(self, position: int) -> None:
+        """Hold the bytes from `position` on again, if that has not been asked for too often."""
+        if self.base > position and self.member and self.rewinds:
+            self.rewinds -= 1
+            self.data, self.base, self.end, self.pieces = bytearray(), 0, 0, self.member()
+            self.blankless = position
+            self.skip(position)
 
     def part(self, start: int, stop: int) -> bytes:
         """The bytes [start, stop) that are held."""

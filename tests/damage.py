@@ -67,13 +67,20 @@ class Damaged:
 
 
 def of_bytes(stored: bytes) -> Archive:
-    """A real archive, cut into units where frames are."""
+    """A real archive, cut into units where frames are. Units that hold records are whole if their ends do not depend
+    on what follows them: some writers leave out the newlines that close a block, or had them rewritten."""
     good: dict[tuple[int, int], bool] = {}
-    for frame in frames(stored, Limits(64 << 20)):
+    limits = Limits(64 << 20)
+    for frame in frames(stored, limits):
         place = (frame.offset, frame.length)
         good[place] = good.get(place, True) and frame.problem is None and not rewritten(frame.headers)
     units = [stored[offset : offset + length] for offset, length in good]
-    return Archive("gzip" if stored.startswith(b"\x1f\x8b") else "WARC", units, list(good.values()))
+    closed = [
+        [frame.block for frame in frames(unit, limits)] == [frame.block for frame in frames(unit + b"\0", limits)][:-1]
+        for unit in units
+    ]
+    whole = [one and other for one, other in zip(good.values(), closed, strict=True)]
+    return Archive("gzip" if stored.startswith(b"\x1f\x8b") else "WARC", units, whole)
 
 
 def made_archives() -> list[Archive]:

@@ -15,10 +15,8 @@ from pipeline.sources import common_crawl
 
 LIMITS = Limits(1 << 20)
 ABOUT_1 = b"1 0 Example\nURL IP-address Archive-date Content-type Archive-length\n"
-ABOUT_2 = (
-    b"2 0 Example\nURL IP-address Archive-date Content-type Result-code Checksum Location Offset Filename "
-    b"Archive-length\n"
-)
+ABOUT_2 = b"2 0 Example\nURL IP-address Archive-date Content-type Result-code Checksum Location Offset Filename "
+ABOUT_2 += b"Archive-length\n"
 VERSION_1 = b"filedesc://a.arc 0.0.0.0 20080430204825 text/plain %d\n%b\n" % (len(ABOUT_1), ABOUT_1)
 VERSION_2 = b"filedesc://a.arc 0.0.0.0 20080430204825 text/plain 200 - - 0 a.arc %d\n%b\n" % (len(ABOUT_2), ABOUT_2)
 BLOCK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>a page\n\nhttp://b.example/ 1 2 3\n</html>"

@@ -2,8 +2,8 @@
 lost, and an archive in pieces reads as the whole.
 
 What is promised. Gzipped: a member whose bytes are all there comes out as it was, whatever surrounds it. Uncompressed:
-so does a record that begins a line, unless a record before it states a length that spans it and ends where a record
-ends: then nothing tells that it is not that record's block, as a record may hold an archive.
+so does a record that begins a line and is closed by newlines, unless a record before it states a length that spans it
+and ends where a record ends: then nothing tells that it is not that record's block, as a record may hold an archive.
 """
 
 import random

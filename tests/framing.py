@@ -1,0 +1,44 @@
+"""Small WARC archives, and shorthands for what their frames hold."""
+
+import gzip
+import random
+
+from filters.warc import Frame, Limits, frames, read_frame
+from manifests.reasons import Reason
+
+LIMITS = Limits(1 << 20)
+
+
+def record(body: bytes, uri: str = "http://a.example/", kind: str = "response", newline: bytes = b"\r\n") -> bytes:
+    lines = [b"WARC/1.0", b"WARC-Type: " + kind.encode(), b"WARC-Target-URI: " + uri.encode()]
+    lines += [b"Content-Length: %d" % len(body), b"", b""]
+    return newline.join(lines) + body + newline * 2
+
+
+def members(count: int, seed: int = 0) -> list[bytes]:
+    rng = random.Random(seed)
+    bodies = [rng.randbytes(rng.randrange(900)) for _ in range(count)]
+    return [gzip.compress(record(body, f"http://a.example/{n}"), mtime=0) for n, body in enumerate(bodies)]
+
+
+def good(stored: bytes, limits: Limits = LIMITS) -> list[Frame]:
+    return [frame for frame in frames(stored, limits) if frame.problem is None]
+
+
+def blocks(stored: bytes, limits: Limits = LIMITS) -> list[bytes]:
+    return [frame.block for frame in good(stored, limits)]
+
+
+def reasons(stored: bytes, limits: Limits = LIMITS) -> list[Reason | None]:
+    return [frame.problem for frame in frames(stored, limits)]
+
+
+def check(stored: bytes, limits: Limits = LIMITS) -> None:
+    found = list(frames(stored, limits))
+    assert sum(frame.stored for frame in found) == len(stored)
+    for frame in found:
+        if frame.problem is None:
+            place = (frame.offset, frame.length, frame.inner_offset, frame.inner_length)
+            assert read_frame(stored, *place, limits).block == frame.block
+        else:
+            assert not frame.block
