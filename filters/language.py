@@ -5,16 +5,12 @@ fastText 0.9.3's Python `predict` fails on numpy 2; the bound C++ object behind 
 
 import importlib.metadata
 import re
-import struct
 from functools import lru_cache
 from pathlib import Path
 
-import fasttext
-
+from filters.fasttext_file import open_model
 from manifests.errors import UserError
 
-MAGIC = 793712314
-"""first four bytes of a fastText model, little-endian (fasttext.cc, FASTTEXT_FILEFORMAT_MAGIC_INT32)"""
 UNKNOWN = "und"
 _BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
 
@@ -32,8 +28,7 @@ class LanguageModel:
     """A loaded fastText classifier."""
 
     def __init__(self, path: str) -> None:
-        fasttext.FastText.eprint = lambda *_: None
-        self.model = fasttext.load_model(path)
+        self.model = open_model(path, "language model")
 
     def top(self, text: str, characters: int) -> tuple[str, float]:
         """The most likely language's code and its probability in [0, 1]."""
@@ -51,16 +46,4 @@ class LanguageModel:
 @lru_cache(maxsize=2)
 def load(path: str) -> LanguageModel:
     """A model, loaded once a process. Raises UserError for a file that is none."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise UserError(
-            f"language model {path} cannot be read ({error.strerror}): give the path of a fastText model"
-        ) from error
-    if len(head) < 4 or struct.unpack("<i", head)[0] != MAGIC:
-        raise UserError(f"language model {path} is no fastText model: give the path of one")
-    try:
-        return LanguageModel(path)
-    except (ValueError, RuntimeError, MemoryError) as error:
-        raise UserError(f"language model {path} is damaged: give the path of a whole fastText model") from error
+    return LanguageModel(path)

@@ -191,7 +191,7 @@ def _plain_sample(table: pa.Table, share: float) -> list[str]:
 
 
 def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
-    """The positives, as many negatives of the same lengths, and how well these could be found."""
+    """The positives, as many negatives of the same lengths as there are, and how many were wanted."""
     cited = table.column("cited").to_numpy()
     positives, others = table.filter(pa.array(cited)), table.filter(pa.array(~cited))
     if len(positives) < rules.min_positives:
