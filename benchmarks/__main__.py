@@ -3,9 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import reading, stages, training
+from benchmarks import extraction, reading, stages, training
 
-BENCHMARKS: dict[str, Callable[[], str]] = {"reading": reading.run, "stages": stages.run, "training": training.run}
+BENCHMARKS: dict[str, Callable[[], str]] = {
+    "extraction": extraction.run,
+    "reading": reading.run,
+    "stages": stages.run,
+    "training": training.run,
+}
 
 
 def main(arguments: list[str]) -> int:
