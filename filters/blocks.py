@@ -24,6 +24,8 @@ LINKED_SHARE = 0.7
 """a block with a larger share of its characters in links is a list of links"""
 LINKED_LENGTH = 240
 """characters: a longer one is prose all the same"""
+LONGEST_LINK = 160
+"""characters: a longer link is one that its author forgot to close"""
 LABEL_LENGTH = 72
 """characters: a longer block that begins as a label does is a sentence"""
 LABELS = re.compile(
@@ -41,6 +43,8 @@ LABELS = re.compile(
 """how labels of what is around a text begin (related articles, sharing, comments, newsletters)"""
 
 _LINK = re.compile(r"(<a(?: [^>]*)?>|</a>)")
+_ANCHOR = '<a href="">'
+"""a place to link to, not a link"""
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -63,28 +67,25 @@ def blocks(markup: str) -> list[Block]:
         if not line or line.isspace():
             apart = True
             continue
-        linked = 0
-        heading = False
+        text, linked, heading = line, 0, False
         if "<" in line:
             heading = line[:2] == "<h" and line[2:3].isdigit()
-            if "<a" in line or "</a" in line or in_link:
-                for part in _LINK.split(line):
-                    if part[:2] == "<a":
-                        in_link = True
-                    elif part == "</a>":
-                        in_link = False
-                    elif in_link:
-                        linked += len(_TAG.sub("", part).strip())
             text = _TAG.sub("", line)
-        else:
-            text = line
-            linked = len(line) if in_link else 0
+        if in_link or "<a" in line:
+            for part in _LINK.split(line):
+                if part[:2] == "<a":
+                    in_link = part != _ANCHOR
+                elif part == "</a>":
+                    in_link = False
+                elif in_link:
+                    length = len(_TAG.sub("", part).strip())
+                    linked += length if length <= LONGEST_LINK else 0
         if "&" in text:
             text = html.unescape(text)
         text = text.rstrip()
-        bare = text.strip()
-        if bare:
-            found.append(Block(text, len(bare), min(linked, len(bare)), heading, apart))
+        length = len(text.lstrip())
+        if length:
+            found.append(Block(text, length, min(linked, length), heading, apart))
             apart = False
     return found
 

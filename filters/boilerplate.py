@@ -35,6 +35,12 @@ JUNK = frozenset(
     """.split()
 )
 """words that web authors put into the names of what stands around a text"""
+CLASS_STEMS = (
+    "foot crumb pagin nav menu relat recom promo comment copyright disclaim meta byline newsletter subscri -ad ad- ads "
+    "banner sponsor social share sharing cookie consent sidebar tags categor rating author autor bio search"
+).split()
+ID_STEMS = "foot nav menu relat comment respond sidebar newsletter share author".split()
+"""what the parser looks for, since it can look for parts of names only; `is_junk` decides"""
 DISCUSSION = frozenset({"comments", "commentlist", "respond", "disqus", "replies"})
 BODY_CLASSES = frozenset(
     """
@@ -49,6 +55,7 @@ STATES = tuple(
 """a class that begins so describes the element's state, layout or subject, not its part in the page"""
 WHOLE_SHARE = 0.3
 """an element with a larger share of the page's text is a wrapper with an unlucky name"""
+MOST = 3000
 DISCUSSION_SHARE = 0.8
 """comments may well be longer than what they are about"""
 SMALL = 100
@@ -68,31 +75,28 @@ ARTICLE_SHARE = 0.2
 ARTICLE_LENGTH = 300
 """characters: shorter articles are teasers"""
 
-_CLASSES = re.compile(r' class="([^"<>]{2,400})')
-_IDS = re.compile(r' id="([^"<>]{2,80})')
+_NAMED = ",".join([f'[class*="{stem}" i]' for stem in CLASS_STEMS] + [f'[id*="{stem}" i]' for stem in ID_STEMS])
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _LOWER = re.compile("[a-z]+")
-_SELECTABLE = re.compile(r"-?[A-Za-z_][A-Za-z0-9_-]*\Z")
 
 
-def take_out(tree: HTMLTree, html: str) -> None:
-    """Remove from `tree` (parsed from `html`) what is never shown, what stands apart from the main content by element
+def take_out(tree: HTMLTree) -> None:
+    """Remove from `tree` what is never shown, what stands apart from the main content by element
     or role, and what is named so, unless it holds much of the text."""
     document, body = tree.document, tree.body
     for element in document.query_selector_all(f"{UNSEEN},{APART}").values():
         if element.local_name not in ("body", "main", "article"):
             element.remove()
-    selectors = _junk_selectors(html)
-    if not selectors:
-        return
     total = len(body.text_content)
-    for element in document.query_selector_all(",".join(selectors)).values():
-        classes = element.class_name or ""
-        if element.local_name in ("html", "body", "main") or not BODY_CLASSES.isdisjoint(classes.lower().split()):
+    for element in document.query_selector_all(_NAMED).values():
+        classes, name = element.class_name or "", element.id or ""
+        if not (named_junk(classes) or named_junk(name)) or element.local_name in ("html", "body", "main"):
+            continue
+        if not BODY_CLASSES.isdisjoint(classes.lower().split()):
             continue
         length = len(element.text_content)
-        if length > SMALL and length > total * WHOLE_SHARE:
-            discussion = not DISCUSSION.isdisjoint(_LOWER.findall(f"{classes} {element.id}".lower()))
+        if length > SMALL and length > min(total * WHOLE_SHARE, MOST):
+            discussion = not DISCUSSION.isdisjoint(_LOWER.findall(f"{classes} {name}".lower()))
             if not discussion or length > total * DISCUSSION_SHARE:
                 continue
         element.remove()
@@ -114,20 +118,17 @@ def narrow(tree: HTMLTree) -> bool:
     return False
 
 
-def _junk_selectors(html: str) -> list[str]:
-    """Selectors of the classes and ids on this page that are names of boilerplate, sorted."""
-    classes = {name for value in set(_CLASSES.findall(html)) for name in value.split()}
-    ids = set(_IDS.findall(html))
-    return [f".{name}" for name in sorted(classes) if is_junk(name)] + [f"#{name}" for name in sorted(ids) if is_junk(name)]
-
-
-@lru_cache(maxsize=1 << 16)  # sites share their themes' class names
-def is_junk(name: str) -> bool:
-    """Whether a class name or id has a word for boilerplate before its first "--" (BEM: what follows is a state)."""
-    stem = name.partition("--")[0]
-    lower = stem.lower()
-    if lower.startswith(STATES) or not _SELECTABLE.match(name):
-        return False
-    if not JUNK.isdisjoint(_LOWER.findall(lower)):
-        return True
-    return not JUNK.isdisjoint(word.lower() for word in _WORDS.findall(stem))
+@lru_cache(maxsize=1 << 14)  # a site's pages share their names
+def named_junk(names: str) -> bool:
+    """Whether one of an element's class names, or its id, has a word for boilerplate before its first "--" (BEM: what
+    follows is a state)."""
+    for name in names.split():
+        stem = name.partition("--")[0]
+        lower = stem.lower()
+        if lower.startswith(STATES):
+            continue
+        if not JUNK.isdisjoint(_LOWER.findall(lower)):
+            return True
+        if not JUNK.isdisjoint(word.lower() for word in _WORDS.findall(stem)):
+            return True
+    return False

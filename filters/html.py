@@ -3,6 +3,7 @@ what is left extracted by resiliparse, and its blocks judged."""
 
 import codecs
 import re
+from collections import Counter
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
@@ -19,7 +20,7 @@ META_BYTES = 1024
 """where a page declares its encoding (WHATWG HTML, section 13.2.3.2)"""
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _META = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
+_TAG = re.compile(r"<(/?[a-zA-Z][a-zA-Z0-9]{0,20})")
 _NOT_NESTING = frozenset(
     re.findall(
         r"\w+",
@@ -33,9 +34,10 @@ MAX_ATTRIBUTES = 1_000
 ATTRIBUTES_FROM = 1 << 16
 """shorter pages have no room for enough attributes to matter"""
 _CROWDED = re.compile(
-    r"<[a-zA-Z][^ \t\n\f\r/>]*+(?:[ \t\n\f\r/]++|=?[^ \t\n\f\r/>=]++"
+    r"<[a-zA-Z][^ \t\n\f\r/>]*+"
+    r"(?:(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
     r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+)"
-    f"{{{2 * MAX_ATTRIBUTES}}}"
+    f"{{{MAX_ATTRIBUTES}}}"
 )
 _DAMAGE = 1_000
 """a declared encoding stands if it explains all but one character in so many: pages are cut in mid-character"""
@@ -86,7 +88,7 @@ def _main(html: str) -> str:
     tree = HTMLTree.parse(html)
     if tree.body is None:
         return ""
-    take_out(tree, html)
+    take_out(tree)
     trusted = narrow(tree)
     markup = extract_plain_text(
         tree, preserve_formatting="minimal_html", links=True, alt_texts=False, list_bullets=False
@@ -133,11 +135,15 @@ def _deeper(html: str, limit: int) -> bool:
     """Whether a page nests deeper than so many elements, counted in one pass over its tags."""
     if html.count("<") - html.count("</") <= limit:
         return False
+    tags = _TAG.findall(html)
+    if sum(count for tag, count in Counter(tags).items() if tag[0] != "/" and tag.lower() not in _NOT_NESTING) <= limit:
+        return False
     depth = 0
     opened: dict[str, int] = {}
-    for closing, name in _TAG.findall(html):
-        name = name.lower()
-        if closing:
+    for tag in tags:
+        name = tag.lower()
+        if name[0] == "/":
+            name = name[1:]
             if opened.get(name):  # an end tag of nothing that is open ends nothing
                 opened[name] -= 1
                 depth -= 1
