@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import blocklist, crawl, lines, perplexity, reading, stages, training
+from benchmarks import blocklist, crawl, extraction, lines, perplexity, reading, stages, training
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "blocklist": blocklist.run,
     "crawl": crawl.run,
+    "extraction": extraction.run,
     "lines": lines.run,
     "perplexity": perplexity.run,
     "reading": reading.run,

@@ -1,10 +1,16 @@
-"""HTML bytes to main text: the encoding found, the main content taken by resiliparse, white space tidied."""
+"""HTML bytes to main text: the encoding found, boilerplate taken out of the tree that resiliparse parses, the text of
+what is left extracted by resiliparse, and its blocks judged."""
 
 import codecs
 import re
+from collections import Counter
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
+from resiliparse.parse.html import HTMLTree
+
+from filters.blocks import blocks, main_blocks
+from filters.boilerplate import narrow, take_out
 
 from manifests.reasons import Reason
 
@@ -14,7 +20,7 @@ META_BYTES = 1024
 """where a page declares its encoding (WHATWG HTML, section 13.2.3.2)"""
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _META = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
+_TAG = re.compile(r"<(/?[a-zA-Z][a-zA-Z0-9]{0,20})")
 _NOT_NESTING = frozenset(
     re.findall(
         r"\w+",
@@ -28,9 +34,10 @@ MAX_ATTRIBUTES = 1_000
 ATTRIBUTES_FROM = 1 << 16
 """shorter pages have no room for enough attributes to matter"""
 _CROWDED = re.compile(
-    r"<[a-zA-Z][^ \t\n\f\r/>]*+(?:[ \t\n\f\r/]++|=?[^ \t\n\f\r/>=]++"
+    r"<[a-zA-Z][^ \t\n\f\r/>]*+"
+    r"(?:(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
     r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+)"
-    f"{{{2 * MAX_ATTRIBUTES}}}"
+    f"{{{MAX_ATTRIBUTES}}}"
 )
 _DAMAGE = 1_000
 """a declared encoding stands if it explains all but one character in so many: pages are cut in mid-character"""
@@ -50,31 +57,59 @@ def decode(body: bytes, content_type: str | None) -> str:
     """Text from bytes, by byte order mark, then the declared encodings (HTTP header, meta) if the bytes agree with
     them, then detection. Never raises: what no encoding explains becomes U+FFFD, and so do NULs and lone surrogates,
     which no file of text can hold."""
-    text = _decode(body, content_type)
-    return _SURROGATES.sub("\ufffd", text.replace("\0", "\ufffd"))
+    text = _decode(body, content_type).replace("\0", "\ufffd")
+    try:
+        text.encode()  # much faster than to look for surrogates, of which there are hardly ever any
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return text
 
 
-def main_text(html: str, max_depth: int = 2_000) -> str:
-    """The main content of a page as plain text: paragraphs on lines of their own, without image descriptions (which
-    are seldom part of the prose) and list bullets. Raises ExtractionError for a page that the parser refuses, or that
-    nests deeper than `max_depth` elements: the parser takes quadratic time on deep nesting."""
+def main_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str:
+    """The text of a page: paragraphs on lines of their own, without image descriptions (which are seldom part of the
+    prose) and list bullets. `extractor` is "main" (the main text: filters.boilerplate, then filters.blocks),
+    "resiliparse" (its own main content) or "all" (all visible text). Raises ExtractionError for a page that the parser
+    refuses, or that nests deeper than `max_depth` elements: the parser takes quadratic time on deep nesting."""
     if _deeper(html, max_depth):
         raise ExtractionError(Reason.TOO_LARGE, f"over {max_depth} nested elements")
     if len(html) > ATTRIBUTES_FROM and _CROWDED.search(html):
         raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
-        text = extract_plain_text(html, main_content=True, alt_texts=False, list_bullets=False)
+        if extractor == "main":
+            return _main(html)
+        text = extract_plain_text(html, main_content=extractor == "resiliparse", alt_texts=False, list_bullets=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ExtractionError(Reason.EXTRACTION_FAILED, type(error).__name__) from error
     lines = "\n".join(line.rstrip() for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", lines).strip("\n")
 
 
+def _main(html: str) -> str:
+    tree = HTMLTree.parse(html)
+    if tree.body is None:
+        return ""
+    take_out(tree)
+    trusted = narrow(tree)
+    markup = extract_plain_text(
+        tree, preserve_formatting="minimal_html", links=True, alt_texts=False, list_bullets=False
+    )
+    kept = main_blocks(blocks(markup), trusted)
+    return "".join(("\n\n" if block.apart else "\n") + block.text for block in kept).strip("\n")
+
+
 def _decode(body: bytes, content_type: str | None) -> str:
     for mark, encoding in MARKS:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
-    for label in _declared(body, content_type):
+    labels = _declared(body, content_type)
+    if labels[:1] in ([], ["utf-8"]) and b"\x1b" not in body and (labels or b"\0" not in body):
+        # the common case, and three times as fast as to detect first; escapes and NULs are how the stateful encodings
+        # and UTF-16 look like UTF-8
+        try:
+            return body.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    for label in labels:
         text = body.decode(label, "replace")
         if text.count("\ufffd") * _DAMAGE <= len(text) + _DAMAGE:
             return text
@@ -98,13 +133,17 @@ def _declared(body: bytes, content_type: str | None) -> list[str]:
 
 def _deeper(html: str, limit: int) -> bool:
     """Whether a page nests deeper than so many elements, counted in one pass over its tags."""
-    if html.count("<") <= limit:
+    if html.count("<") - html.count("</") <= limit:
+        return False
+    tags = _TAG.findall(html)
+    if sum(count for tag, count in Counter(tags).items() if tag[0] != "/" and tag.lower() not in _NOT_NESTING) <= limit:
         return False
     depth = 0
     opened: dict[str, int] = {}
-    for closing, name in _TAG.findall(html):
-        name = name.lower()
-        if closing:
+    for tag in tags:
+        name = tag.lower()
+        if name[0] == "/":
+            name = name[1:]
             if opened.get(name):  # an end tag of nothing that is open ends nothing
                 opened[name] -= 1
                 depth -= 1

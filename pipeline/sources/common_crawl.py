@@ -129,7 +129,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
     if not is_html(response):
         raise _GoneError(Reason.CONTENT_TYPE)
     html = decode(response.body, response.headers.get("Content-Type"))
-    return main_text(html, recipe.limits.html_depth)
+    return main_text(html, recipe.limits.html_depth, recipe.extractor)
 
 
 def _metadata(frame: Frame) -> dict[str, Any]:

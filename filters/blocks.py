@@ -1,0 +1,142 @@
+"""The blocks of an extracted page (paragraphs, headings, list items, rows) and which of them are its main text.
+
+A block's worth is its own text against its links: navigation is links and short lines, prose is neither. Runs of good
+blocks are found as maximum scoring subsequences of blocks (Pasternack and Roth, "Extracting Article Text from the Web
+with Maximum Subsequence Segmentation", WWW 2009), all of them in linear time (Ruzzo and Tompa, ISMB 1999).
+"""
+
+import html
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+LINKED_COST = 3.0
+"""a character inside a link weighs against so many outside"""
+BLOCK_COST = 12
+"""characters: a block with fewer of its own counts against its run"""
+HEADING_WORTH = 36
+"""characters: what a heading adds to a run, at most: it belongs to the text that follows, if any does"""
+LEAST_SCORE = 300
+"""characters: a run that scores less than this, or"""
+LEAST_SHARE = 0.08
+"""than this share of the page's best run is no main text"""
+LINKED_SHARE = 0.7
+"""a block with a larger share of its characters in links is a list of links"""
+LINKED_LENGTH = 240
+"""characters: a longer one is prose all the same"""
+LONGEST_LINK = 160
+"""characters: a longer link is one that its author forgot to close"""
+LABEL_LENGTH = 72
+"""characters: a longer block that begins as a label does is a sentence"""
+LABELS = re.compile(
+    r"(?:das könnte (?:sie|dich|euch)|könnte (?:sie|dich) auch|auch interessant|mehr zum thema|mehr zu|lesen sie (?:auch|mehr)|"
+    r"weitere (?:artikel|beiträge|themen|nachrichten|infos)|siehe auch|verwandte|ähnliche|schlagw[oö]rte|teilen|"
+    r"diesen artikel|kommentare?$|über den autor|folge|"
+    r"you (?:may|might) (?:also|like)|related|see also|read (?:more|also|next)|more (?:from|on|stories)|recommended|"
+    r"share this|comments?$|leave a (?:reply|comment)|newsletter|about the author|tags?:|follow us|subscribe|sign up|"
+    r"lire aussi|à lire|sur le même sujet|articles? (?:liés|similaires)|leer más|te puede interesar|"
+    r"artículos relacionados|leggi anche|potrebbe interessarti|lees ook|gerelateerd|meer over|"
+    r"czytaj (?:też|także|więcej)|zobacz (?:też|także)|leia (?:também|mais)|veja também|läs (?:också|mer)|relaterade|"
+    r"les også)",
+    re.IGNORECASE,
+)
+"""how labels of what is around a text begin (related articles, sharing, comments, newsletters)"""
+
+_LINK = re.compile(r"(<a(?: [^>]*)?>|</a>)")
+_ANCHOR = '<a href="">'
+"""a place to link to, not a link"""
+_TAG = re.compile(r"<[^>]*>")
+
+
+class Block(NamedTuple):
+    """One line of extracted text: its characters, how many of them are in links, whether it is a heading, and whether
+    an empty line comes before it."""
+
+    text: str
+    length: int
+    linked: int
+    heading: bool
+    apart: bool
+
+
+def blocks(markup: str) -> list[Block]:
+    """The blocks of resiliparse's minimal HTML (one a line; headings, paragraphs and links marked, text escaped)."""
+    found = []
+    in_link, apart = False, False
+    for line in markup.split("\n"):
+        if not line or line.isspace():
+            apart = True
+            continue
+        text, linked, heading = line, 0, False
+        if "<" in line:
+            heading = line[:2] == "<h" and line[2:3].isdigit()
+            text = _TAG.sub("", line)
+        if in_link or "<a" in line:
+            for part in _LINK.split(line):
+                if part[:2] == "<a":
+                    in_link = part != _ANCHOR
+                elif part == "</a>":
+                    in_link = False
+                elif in_link:
+                    length = len(_TAG.sub("", part).strip())
+                    linked += length if length <= LONGEST_LINK else 0
+        if "&" in text:
+            text = html.unescape(text)
+        text = text.rstrip()
+        length = len(text.lstrip())
+        if length:
+            found.append(Block(text, length, min(linked, length), heading, apart))
+            apart = False
+    return found
+
+
+def main_blocks(all_blocks: Sequence[Block], trusted: bool) -> list[Block]:
+    """The blocks of the main text, in order. In an article known from the mark-up (`trusted`) all blocks belong to it
+    but lists of links and labels; elsewhere only those in runs of text do."""
+    if trusted:
+        kept = [block for block in all_blocks if not _is_links(block) and not _is_label(block)]
+        while kept and kept[-1].heading:
+            kept.pop()
+        return kept
+    runs = maximal_runs([_worth(block) for block in all_blocks])
+    least = max(LEAST_SHARE * max((score for _, _, score in runs), default=0), 0)
+    best = max((score for _, _, score in runs), default=0)
+    kept = []
+    for start, end, score in runs:
+        if score == best or score >= max(LEAST_SCORE, least):
+            kept += [block for block in all_blocks[start:end] if block.heading or not _is_links(block)]
+    return kept
+
+
+def maximal_runs(worths: Sequence[float]) -> list[tuple[int, int, float]]:
+    """All maximal scoring runs of a sequence, as (start, end, score), in order, in linear time (Ruzzo and Tompa)."""
+    runs: list[tuple[int, int, float, float, int]] = []  # start, end, sum before, sum at end, last run with less before
+    total = 0.0
+    for index, worth in enumerate(worths):
+        before, total = total, total + worth
+        if worth <= 0:
+            continue
+        start, lower = index, len(runs) - 1
+        while True:
+            while lower >= 0 and runs[lower][2] >= before:
+                lower = runs[lower][4]
+            if lower < 0 or runs[lower][3] >= total:
+                break
+            start, before = runs[lower][0], runs[lower][2]
+            del runs[lower:]
+            lower -= 1
+        runs.append((start, index + 1, before, total, lower))
+    return [(start, end, after - before) for start, end, before, after, _ in runs]
+
+
+def _worth(block: Block) -> float:
+    worth = (block.length - block.linked) - LINKED_COST * block.linked - BLOCK_COST
+    return min(worth, 0) + HEADING_WORTH if block.heading else worth
+
+
+def _is_links(block: Block) -> bool:
+    return not block.heading and block.linked > LINKED_SHARE * block.length and block.length < LINKED_LENGTH
+
+
+def _is_label(block: Block) -> bool:
+    return block.length <= LABEL_LENGTH and LABELS.match(block.text.lstrip()) is not None

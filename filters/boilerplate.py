@@ -1,0 +1,134 @@
+"""What a page's own mark-up says is not its text: navigation, comments, share buttons; and where its article is.
+
+Both work on a parsed tree, by element and by the words in class names and ids, as Readability (Mozilla) and trafilatura
+(Barbaresi, ACL 2021) do. Only elements that a few selectors find are looked at one by one: a walk over all would take
+longer than the parse.
+"""
+
+import re
+from functools import lru_cache
+
+from resiliparse.parse.html import HTMLTree
+
+UNSEEN = "script,style,noscript,template"
+APART = (
+    "nav,aside,footer,dialog,menu,time,"
+    "[role=navigation],[role=contentinfo],[role=complementary],[role=search],[role=dialog]"
+)
+"""elements that HTML and ARIA define as apart from the main content (WHATWG HTML 4.3, WAI-ARIA landmark roles)"""
+JUNK = frozenset(
+    """
+    footer colophon masthead breadcrumb breadcrumbs crumbs pagination navigation nav menu submenu mainmenu navbar subnav
+    related relatedposts relatedlinks recommended recommendations recommendation recirc recirculation trending linklist
+    outbrain taboola promo promos readmore teaserlist tagged
+    comments commentlist commentform commentlink respond disqus replies
+    copyright disclaimer meta metadata byline vcard credits
+    newsletter subscribe subscription subscribebox signup register registration
+    ad ads adv advert advertisement adsense adbox bannerad banner skyscraper mpu sponsored cta affiliate
+    social socialmedia share sharing shares sharebar sharebox sharedaddy sharethis addthis addtoany likes
+    cookie cookies consent borlabs privacy
+    lightbox popup modal tooltip search
+    sidebar leftrail rightrail aside widgettitle
+    tags taglist tagcloud keywords hashtags categories taxonomy rating ratings schlagworte
+    author authors autor authorbox authorbio bio biography profile
+    noprint notforprint
+    """.split()
+)
+"""words that web authors put into the names of what stands around a text"""
+CLASS_STEMS = (
+    "foot crumb pagin nav menu relat recom promo comment copyright disclaim meta byline newsletter subscri -ad ad- ads "
+    "banner sponsor social share sharing cookie consent sidebar tags categor rating author autor bio search"
+).split()
+ID_STEMS = "foot nav menu relat comment respond sidebar newsletter share author".split()
+"""what the parser looks for, since it can look for parts of names only; `is_junk` decides"""
+DISCUSSION = frozenset({"comments", "commentlist", "respond", "disqus", "replies"})
+BODY_CLASSES = frozenset(
+    """
+    entry post hentry article content main page story body entry-content post-content article-content article-body
+    post-body story-body main-content page-content entry-body articlebody maincontent
+    """.split()
+)
+"""class names of the text itself: an element that has one stays, whatever else it is called"""
+STATES = tuple(
+    "no- has- with- without- not- is- js- hide- tag- category- cat- post-type type- format- status- col-".split()
+)
+"""a class that begins so describes the element's state, layout or subject, not its part in the page"""
+WHOLE_SHARE = 0.3
+"""an element with a larger share of the page's text is a wrapper with an unlucky name"""
+MOST = 3000
+DISCUSSION_SHARE = 0.8
+"""comments may well be longer than what they are about"""
+SMALL = 100
+"""characters: an element this short is never the text"""
+
+ARTICLES = (
+    'article,.hentry,.article,.post,[itemtype$="Article"],[itemtype$="BlogPosting"]',
+    '[itemprop=articleBody],[property="content:encoded"],.entry-content,.post-content,.article-body,.articlebody,'
+    ".articleBody,.article-content,.post-body,.article__body,.story-body,.article-text,.single-content,.post-entry,"
+    ".entry,.blog-content,.articletext",
+    "main,[role=main],#main-content,.main-content,.maincontent",
+    "#content,#main",
+)
+"""where the text of a page is, by falling trust: HTML and schema.org, themes in wide use, landmarks, habit"""
+ARTICLE_SHARE = 0.2
+"""the least share of the page's text that an article has: teasers are articles, too"""
+ARTICLE_LENGTH = 300
+"""characters: shorter articles are teasers"""
+
+_NAMED = ",".join([f'[class*="{stem}" i]' for stem in CLASS_STEMS] + [f'[id*="{stem}" i]' for stem in ID_STEMS])
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_LOWER = re.compile("[a-z]+")
+
+
+def take_out(tree: HTMLTree) -> None:
+    """Remove from `tree` what is never shown, what stands apart from the main content by element
+    or role, and what is named so, unless it holds much of the text."""
+    document, body = tree.document, tree.body
+    for element in document.query_selector_all(f"{UNSEEN},{APART}").values():
+        if element.local_name not in ("body", "main", "article"):
+            element.remove()
+    total = len(body.text_content)
+    for element in document.query_selector_all(_NAMED).values():
+        classes, name = element.class_name or "", element.id or ""
+        if not (named_junk(classes) or named_junk(name)) or element.local_name in ("html", "body", "main"):
+            continue
+        if not BODY_CLASSES.isdisjoint(classes.lower().split()):
+            continue
+        length = len(element.text_content)
+        if length > SMALL and length > min(total * WHOLE_SHARE, MOST):
+            discussion = not DISCUSSION.isdisjoint(_LOWER.findall(f"{classes} {name}".lower()))
+            if not discussion or length > total * DISCUSSION_SHARE:
+                continue
+        element.remove()
+
+
+def narrow(tree: HTMLTree) -> bool:
+    """Reduce the body of `tree` to its article, if the mark-up tells where it is; whether it did."""
+    body = tree.body
+    total = len(body.text_content)
+    for selector in ARTICLES:
+        found = tree.document.query_selector_all(selector).values()
+        lengths = [len(element.text_content) for element in found]
+        longest = max(lengths, default=0)
+        if longest >= max(ARTICLE_LENGTH, ARTICLE_SHARE * total):
+            element = found[lengths.index(longest)]
+            if element.local_name not in ("html", "body"):
+                body.replace_children(element)
+                return True
+    return False
+
+
+@lru_cache(maxsize=1 << 14)  # a site's pages share their names
+def named_junk(names: str) -> bool:
+    """Whether one of an element's class names, or its id, has a word for boilerplate before its first "--" (BEM: what
+    follows is a state)."""
+    for name in names.split():
+        stem = name.partition("--")[0]
+        lower = stem.lower()
+        if lower.startswith(STATES):
+            continue
+        if not JUNK.isdisjoint(_LOWER.findall(lower)):
+            return True
+        if not JUNK.isdisjoint(word.lower() for word in _WORDS.findall(stem)):
+            return True
+    return False
