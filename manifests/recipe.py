@@ -181,9 +181,14 @@ class MinHash(Strict):
     rows: Positive = 8
     seed: Count = 1
     threshold: Share = 0.7
-    """a candidate counts only if its estimated similarity reaches this"""
+    """a candidate counts only if its similarity reaches this"""
+    verify: Literal["signatures", "exact"] = "signatures"
+    """how it is measured: estimated from the signatures, or of the shingles themselves, for which texts are read again"""
     rounds: Positive = 8
     """how often rejected members of a bucket are compared among themselves"""
+    bucket: Positive = 1_000_000
+    """documents of one bucket that are held at once; the members of a larger one are compared in such parts, each with
+    the bucket's first"""
 
 
 class Deduplication(Strict):
@@ -191,7 +196,14 @@ class Deduplication(Strict):
 
     exact: bool = True
     minhash: MinHash | None = MinHash()
-    survivor: list[Literal["source", "longest", "newest"]] = ["source", "longest", "newest"]
+    scope: Literal["dump", "source", "all"] = "all"
+    """within what duplicates are looked for: one crawl of a source, a source, everything"""
+    against: list[str] = []
+    """earlier corpora: what they hold stays, and what is also in them is removed here, without reading their text"""
+    one_worker: Positive = 100_000_000
+    """edges up to which clusters are joined on one worker; more are joined in rounds of jobs"""
+    survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = ["source", "longest", "newest"]
+    """`dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references"""
     source_priority: list[str] = []
     """for `source`: earlier ones win, unnamed ones come last"""
 
@@ -288,6 +300,7 @@ class Recipe(Strict):
             for rules in (source["perplexity"] or {"train": {}})["train"].values():
                 rules["text"] = None
         plain["tokenizer"]["path"] = None
+        plain["deduplication"]["against"] = []
         return plain
 
     def sha(self, input_names: Mapping[str, list[str]]) -> str:

@@ -1,8 +1,7 @@
 """Signature files: what `neardup` needs of each clean document, and nothing of its text.
 
 `annotate` writes one a split, in the order of the clean file, as an uncompressed Arrow IPC file, so that single rows
-can be memory-mapped. A *row reference* is a document's place in all of them: split number << 32 | row, as int64, where
-splits are numbered in the order of their names.
+can be memory-mapped. A *row reference* is a document's place in all of them: split number << 32 | row, as int64.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,9 +34,9 @@ def scheme_of(minhash: MinHash) -> Scheme:
 class SignatureRows:
     """What `neardup` needs of each clean document, in the order of the clean file: never its text.
 
-    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8),
-    `timestamp`, `signature` (uint32 x permutations;
-    null for a document without a word).
+    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
+    reference, null where it was not taken), `signature` (uint32 x permutations), `has_signature` (not for a document
+    without a word).
     """
 
     def __init__(self, minhash: MinHash | None) -> None:
@@ -47,15 +46,17 @@ class SignatureRows:
         self.characters: list[int] = []
         self.bytes: list[int] = []
         self.timestamps: list[str] = []
+        self.scores: list[float | None] = []
         self.signatures: list[npt.NDArray[np.uint32]] = []
 
-    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str) -> None:
+    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
         """Add one document."""
         self.ids.append(identity)
         self.hashes.append(digest)
         self.characters.append(len(text))
         self.bytes.append(len(text.encode("utf-8")))
         self.timestamps.append(timestamp)
+        self.scores.append(score)
         if self.scheme is not None:
             self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
 
@@ -73,6 +74,7 @@ class SignatureRows:
             "characters": pa.array(self.characters, pa.int64()),
             "bytes": pa.array(self.bytes, pa.int64()),
             "timestamp": pa.array(self.timestamps, pa.string()),
+            "score": pa.array(self.scores, pa.float32()),
         }
         if self.scheme is not None:
             columns["has_signature"] = pa.array(present)
@@ -97,15 +99,14 @@ def signatures_of(batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
 
 
 class Lookup:
-    """Columns of documents by row reference, over all splits. `splits`: every split's name, in order."""
+    """Columns of documents by row reference, over all splits. `paths`: every split's signature file, in order."""
 
-    def __init__(self, corpus: Path, splits: Sequence[str]) -> None:
-        self.corpus, self.splits = corpus, splits
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
 
     def batch(self, split: int) -> pa.RecordBatch:
         """The signature file of a split."""
-        path = self.corpus / signature_path(self.splits[split])
-        return open_signatures(path, path.stat().st_size)
+        return open_signatures(self.paths[split], self.paths[split].stat().st_size)
 
     def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
         """(n, permutations) uint32 signatures of the documents."""

@@ -80,7 +80,7 @@ def _account(
     digest = content_hash(judged.text)
     signals = dict(zip(SIGNALS, map(judged.signals.get, SIGNALS), strict=True))
     writer.append({**row, "text": judged.text, "content_hash": digest, **signals})
-    rows.append(row["id"], digest, judged.text, row["timestamp"])
+    rows.append(row["id"], digest, judged.text, row["timestamp"], judged.signals.get("reference_score"))
 
 
 class _Samples:

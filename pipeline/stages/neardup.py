@@ -1,7 +1,8 @@
-"""neardup: exact duplicates by content hash, near ones by MinHash bands, verified, joined to clusters; one copy stays.
+"""neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
 
-Three steps: `bands` cuts each split's keys by hash range, `edges` finds in each range which documents share a key and
-checks them, `clusters` joins the edges and chooses the survivor. Only hashes and row references cross the shuffle.
+Three exchanges, and never a text in them. `bands` sends each document's keys by hash range, where documents that share
+one become candidates; `fetch` tells each split which of its documents' signatures are wanted; `evidence` sends these by
+hash range again, where stars are verified. With `verify: exact` the evidence is shingle hashes of texts read again.
 """
 
 from collections.abc import Iterator
@@ -11,290 +12,318 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from filters.clusters import components, verified_stars
-from filters.minhash import band_hashes
-from manifests.document import ID_BYTES
+from filters.clusters import verified_stars
+from filters.jaccard import pairs_jaccard
+from filters.lines import keys_in_groups, shared
+from filters.minhash import band_hashes, mix, shingle_hashes
 from manifests.files import atomic_path, sha256_json
-from manifests.ledger import Tally
-from manifests.reasons import Reason
-from manifests.recipe import Deduplication, Recipe
-from pipeline.exchange import Mapped, by_range
+from manifests.recipe import Deduplication, MinHash, Recipe
+from pipeline.corpora import Split
+from pipeline.exchange import Mapped, by_range, range_of
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
 from pipeline.signatures import ROW_BITS, Lookup, Rows, halves, scheme_of, signatures_of
+from pipeline.tables import read_rows
 
 STAGE = "neardup"
-BANDS, EDGES, CLUSTERS = f"{STAGE}/bands", f"{STAGE}/edges", f"{STAGE}/clusters"
-OWNED = {BANDS: (f"blocks/{BANDS}",), EDGES: (f"blocks/{EDGES}",), CLUSTERS: ("duplicates", f"verdicts/{STAGE}")}
+BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = (
+    f"{STAGE}/{step}" for step in ("bands", "candidates", "wanted", "fetch", "evidence", "edges")
+)
+OWNED = {step: (f"blocks/{step}",) for step in (BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES)}
 
 RANGE_BYTES = 256 << 20
-"""packed keys that one reducer holds"""
-KEY = np.dtype([("key", "<u8"), ("row", "<i8")])
-
-EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64())])
-DUPLICATE_SCHEMA = pa.schema(
-    [
-        ("removed", pa.binary(ID_BYTES)),
-        ("kept", pa.binary(ID_BYTES)),
-        ("cluster", pa.binary(ID_BYTES)),
-        ("similarity", pa.float32()),
-        ("reason", pa.string()),
-    ]
-)
-VERDICT_SCHEMA = pa.schema([("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)), ("reason", pa.string())])
-"""Rows of a split that are in a cluster; `reason` is empty for the one that stays."""
+"""packed keys, or evidence, that one reducer holds"""
+KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])
+"""`key`: a band's hash, or the first half of a content hash, whose second is `low`; `identity`: the first half of the
+document's id, by which stars have their centres"""
+WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
+EDGE = np.dtype([("a", "<i8"), ("b", "<i8"), ("similarity", "<f4")])
+PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"
+"""what a block of evidence begins with"""
 
 
-def map_tasks(recipe: Recipe, annotated: dict[str, Receipt]) -> list[Task]:
-    """One mapper a split of `annotate`."""
-    code = code_version(__name__)
-    settings = _settings(recipe)
-    ranges = _ranges(annotated, recipe)
+def band_tasks(recipe: Recipe, splits: list[Split], documents: int) -> list[Task]:
+    """One mapper a split. `documents`: of all splits, from which the number of hash ranges follows."""
+    minhash, scope = recipe.deduplication.minhash, recipe.deduplication.scope
+    ranges = max(1, -(-documents * (minhash.bands if minhash else 1) * KEY.itemsize // RANGE_BYTES))
+    names = [{"dump": f"{s.source} {s.dump}", "source": s.source, "all": ""}[scope] for s in splits]
+    groups = {name: number for number, name in enumerate(sorted(set(names)))}
     made = []
-    for number, (split, receipt) in enumerate(sorted(annotated.items())):
-        fingerprint = sha256_json([code, settings, ranges, number, receipt.sha()])
-        size = sum(output.bytes for output in receipt.outputs if "/signatures/" in output.path)
-        made.append(Task(BANDS, split, fingerprint, size, {"number": number, "ranges": ranges}))
+    for number, (split, name) in enumerate(zip(splits, names, strict=True)):
+        arguments = {"number": number, "ranges": ranges, "group": groups[name]}
+        fingerprint = sha256_json([code_version(__name__), _settings(recipe), arguments, split.fingerprint])
+        made.append(Task(BANDS, task_name(split, number), fingerprint, split.path.stat().st_size, arguments))
     return made
 
 
-def reduce_tasks(recipe: Recipe, annotated: dict[str, Receipt]) -> list[Task]:
-    """One reducer a range: the first half compares signatures, the second content hashes."""
-    fingerprint = sha256_json([code_version(__name__), _settings(recipe), _shas(annotated)])
-    ranges = _ranges(annotated, recipe)
+def candidate_tasks(maps: list[Task]) -> list[Task]:
+    """One reducer a hash range: the first half for bands, the second for content hashes."""
+    fingerprint, ranges = _joint(maps), maps[0].arguments["ranges"]
     return [
-        Task(EDGES, f"{'near' if r < ranges else 'exact'}-{r % ranges:05d}", fingerprint) for r in range(2 * ranges)
+        Task(CANDIDATES, f"{'near' if r < ranges else 'exact'}-{r % ranges:05d}", fingerprint)
+        for r in range(2 * ranges)
     ]
 
 
-def cluster_tasks(recipe: Recipe, annotated: dict[str, Receipt], edges: dict[str, Receipt]) -> list[Task]:
-    """The one task that joins the edges."""
-    parts = [code_version(__name__), _settings(recipe), _shas(annotated), _shas(edges)]
-    return [Task(CLUSTERS, "all", sha256_json(parts), arguments={"edges": sorted(edges)})]
+def wanted_tasks(recipe: Recipe, found: dict[str, Receipt]) -> list[Task]:
+    """One mapper a range of bands: says by split which documents' evidence it needs."""
+    near = {name: receipt for name, receipt in sorted(found.items()) if name.startswith("near")}
+    minhash = recipe.deduplication.minhash
+    width = 4 * minhash.bands * minhash.rows if minhash else 0
+    pairs = sum(receipt.facts["pairs"] for receipt in near.values())
+    ranges = max(1, -(-pairs * (KEY.itemsize + width) // RANGE_BYTES))
+    return [
+        Task(WANTED, name, sha256_json([code_version(__name__), ranges, receipt.sha()]), 0, {"ranges": ranges})
+        for name, receipt in near.items()
+    ]
 
 
-def settings(recipe: Recipe, annotated: dict[str, Receipt]) -> dict[str, Any]:
+def fetch_tasks(maps: list[Task], wanted: list[Task]) -> list[Task]:
+    """One reducer a split."""
+    fingerprint = _joint(wanted)
+    return [Task(FETCH, task.name, sha256_json([task.fingerprint, fingerprint]), 0, task.arguments) for task in maps]
+
+
+def evidence_tasks(fetches: dict[str, Receipt], maps: list[Task], wanted: list[Task]) -> list[Task]:
+    """One mapper a split, which sends evidence, and one a range of bands, which sends the pairs to judge by it."""
+    made = [
+        Task(EVIDENCE, f"split/{task.name}", sha256_json([task.fingerprint, fetches[task.name].sha()]), task.size,
+             {"number": task.arguments["number"], "fetch": task.name})
+        for task in maps
+    ]  # fmt: skip
+    return made + [Task(EVIDENCE, f"range/{task.name}", task.fingerprint, 0, task.arguments) for task in wanted]
+
+
+def edge_tasks(evidence: list[Task], wanted: list[Task]) -> list[Task]:
+    """One reducer a range of evidence."""
+    fingerprint = _joint(evidence)
+    return [Task(EDGES, f"{r:05d}", fingerprint) for r in range(wanted[0].arguments["ranges"])]
+
+
+def settings(recipe: Recipe, splits: list[Split]) -> dict[str, Any]:
     """What the workers need to know."""
-    splits = sorted(annotated)
-    units: dict[str, dict[str, int]] = {}
-    for split in splits:
-        source = split.partition("/")[0]
-        tally = units.setdefault(source, {"records": 0, "characters": 0})
-        for unit in tally:
-            tally[unit] += annotated[split].tallies[source].out[unit]
-    return {"deduplication": recipe.deduplication.model_dump(), "splits": splits, "units": units}
+    return {"deduplication": recipe.deduplication.model_dump(), "splits": splits}
 
 
 def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """The keys of one split, by range: (key, row reference) as packed bytes."""
+    """The keys of one split, by range, packed."""
     rules = Deduplication.model_validate(settings["deduplication"])
     number, ranges = task.arguments["number"], task.arguments["ranges"]
-    batch = Lookup(corpus, settings["splits"]).batch(number)
+    batch = _lookup(settings).batch(number)
+    group = np.array([task.arguments["group"]], np.uint64)
     references = (np.int64(number) << ROW_BITS) + np.arange(batch.num_rows, dtype=np.int64)
 
     def blocks() -> Iterator[tuple[int, bytes]]:
-        if rules.minhash is not None and batch.num_rows:
+        if not batch.num_rows:
+            return
+        identities = halves(batch.column("id"))[0]
+        if rules.minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
             bands = band_hashes(signatures_of(batch)[present], scheme_of(rules.minhash))
-            rows = np.repeat(references[present], bands.shape[1])
-            yield from by_range(bands.ravel(), _packed(bands.ravel(), rows), ranges)
-        if rules.exact and batch.num_rows:
-            keys = halves(batch.column("content_hash"))[0]
-            yield from by_range(keys, _packed(keys, references), ranges, ranges)
+            keys = keys_in_groups(bands.ravel(), group)
+            rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
+            yield from by_range(keys, _packed(keys, np.zeros(len(keys), np.uint64), owners, rows), ranges)
+        if rules.exact:
+            high, low = halves(batch.column("content_hash"))
+            keys = keys_in_groups(high, group)
+            yield from by_range(keys, _packed(keys, low, identities, references), ranges, ranges)
 
     return Mapped(blocks(), {}, {})
 
 
-def find_edges(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """The verified edges of one range, as row references (smaller, larger)."""
-    rules = Deduplication.model_validate(settings["deduplication"])
-    lookup = Lookup(corpus, settings["splits"])
+def find_candidates(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
+    """What shares a key within one range: pairs of key and document, in the order of keys and ids, for bands; edges for
+    content hashes, which need no evidence."""
     pairs = np.concatenate([np.empty(0, KEY), *(np.frombuffer(block, KEY) for block in blocks)])
+    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]))]
+    pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
+    path = f"blocks/{CANDIDATES}/{task.name}"
+    if task.name.startswith("exact"):
+        same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
+        first = np.r_[True, ~same][: len(pairs)]
+        centres = pairs["row"][first][np.cumsum(first) - 1]
+        write_edges(corpus / path, centres[~first], pairs["row"][~first], np.ones(int((~first).sum())))
+        return Result([path], {}, {"edges": int((~first).sum())})
+    rules = Deduplication.model_validate(settings["deduplication"]).minhash
+    pairs, divided = in_parts(pairs, rules.bucket if rules else 1)
+    _write(corpus / path, pairs)
+    return Result([path], {}, {"pairs": len(pairs), "divided_buckets": divided})
 
-    def equal_signatures(a: Rows, b: Rows) -> npt.NDArray[np.float64]:
-        return np.asarray((lookup.signatures(a) == lookup.signatures(b)).mean(axis=1))
 
-    def equal_texts(a: Rows, b: Rows) -> npt.NDArray[np.float64]:
-        (a_high, a_low), (b_high, b_low) = (halves(lookup.column("content_hash", rows)) for rows in (a, b))
-        return np.asarray((a_high == b_high) & (a_low == b_low), np.float64)
+def ask(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
+    """The documents of one range whose evidence is needed, by split, each with the range that needs it."""
+    pairs = np.fromfile(corpus / f"blocks/{CANDIDATES}/{task.name}", KEY)
+    wants = np.empty(len(pairs), WANT)
+    wants["row"], wants["range"] = pairs["row"], range_of(pairs["key"], task.arguments["ranges"])
+    wants = np.unique(wants)
+    numbers = wants["row"] >> ROW_BITS
+    edges = np.searchsorted(numbers, np.arange(len(settings["splits"]) + 1))
+    blocks = ((number, wants[edges[number] : edges[number + 1]].tobytes()) for number in np.unique(numbers).tolist())
+    return Mapped(blocks, {}, {})
 
-    if task.name.startswith("near") and rules.minhash is not None:
-        similar, threshold, rounds = equal_signatures, rules.minhash.threshold, rules.minhash.rounds
-    else:
-        similar, threshold, rounds = equal_texts, 1.0, 8
-    edges, _, rejected, capped = verified_stars(pairs["key"], pairs["row"], similar, threshold, rounds)
-    path = f"blocks/{EDGES}/{task.name}.arrow"
-    columns = [pa.array(np.ascontiguousarray(edges[:, side]), pa.int64()) for side in (0, 1)]
-    _write_batch(corpus / path, pa.RecordBatch.from_arrays(columns, schema=EDGE_SCHEMA))
+
+def collect(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
+    """What is wanted of one split, each once, in the order of ranges."""
+    wants = np.unique(np.concatenate([np.empty(0, WANT), *(np.frombuffer(block, WANT) for block in blocks)]))
+    path = f"blocks/{FETCH}/{task.name}"
+    _write(corpus / path, wants[np.lexsort([wants["row"], wants["range"]])])
+    return Result([path], {}, {"wanted": len(wants)})
+
+
+def send(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
+    """Evidence of a split's documents, or pairs to judge by it, by range."""
+    if "fetch" not in task.arguments:
+        pairs = np.fromfile(corpus / f"blocks/{CANDIDATES}/{task.name.removeprefix('range/')}", KEY)
+        cuts = by_range(pairs["key"], pairs, task.arguments["ranges"])
+        return Mapped(((number, PAIRS + block) for number, block in cuts), {}, {})
+    rules = Deduplication.model_validate(settings["deduplication"]).minhash
+    wants = np.fromfile(corpus / f"blocks/{FETCH}/{task.arguments['fetch']}", WANT)
+    if rules is None or not len(wants):
+        return Mapped((), {}, {})
+    inner = wants["row"] & ((1 << ROW_BITS) - 1)
+    split: Split = settings["splits"][task.arguments["number"]]
+    if rules.verify == "exact":
+        return Mapped(_shingle_blocks(split, wants, inner, rules), {}, {})
+    signatures = signatures_of(_lookup(settings).batch(task.arguments["number"]))
+    return Mapped(_signature_blocks(signatures, wants, inner), {}, {})
+
+
+def verify(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
+    """The verified edges of one range, with their similarities."""
+    rules = Deduplication.model_validate(settings["deduplication"]).minhash
+    assert rules is not None, "there are pairs only where there are bands"
+    parts = [np.frombuffer(block, KEY, offset=1) for block in blocks if block[:1] == PAIRS]
+    pairs = np.concatenate([np.empty(0, KEY), *parts])
+    evidence = [block for block in blocks if block[:1] != PAIRS]
+    order = np.lexsort([pairs["row"], pairs["identity"]])
+    fresh = np.r_[True, pairs["row"][order][1:] != pairs["row"][order][:-1]][: len(order)]
+    ranked = pairs["row"][order][fresh]
+    ranks = np.empty(len(pairs), np.int64)
+    ranks[order] = np.cumsum(fresh) - 1
+    similar = _Similarity(evidence, ranked)
+    edges, values, rejected, capped = verified_stars(pairs["key"], ranks, similar, rules.threshold, rules.rounds)
+    path = f"blocks/{EDGES}/{task.name}"
+    write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 
 
-def join(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Clusters from edges: who stays, who goes and why; verdicts a split; the stage's tallies."""
-    rules = Deduplication.model_validate(settings["deduplication"])
-    lookup = Lookup(corpus, settings["splits"])
-    nodes, labels = components(_edges(corpus, task.arguments["edges"]))
-    tallies = {source: Tally() for source in settings["units"]}
-    for source, units in settings["units"].items():
-        tallies[source].enter(**units)
-        tallies[source].keep(**units)
-    text_bytes = _text_bytes(lookup)
-    if not len(nodes):
-        path = _write_duplicates(corpus, DUPLICATE_SCHEMA.empty_table())
-        return Result([path], tallies, {"clusters": 0, "text_bytes": text_bytes})
-    order = _survivors_first(lookup, nodes, labels, rules)
-    nodes, labels = nodes[order], labels[order]
-    first = np.r_[True, labels[1:] != labels[:-1]]
-    kept = nodes[first][np.cumsum(first) - 1]
-    reasons = _reasons(lookup, nodes, labels, first)
-    _count_removed(lookup, nodes, reasons, tallies, text_bytes)
-    ids = lookup.column("id", nodes)
-    clusters = lookup.column("id", kept)
-    table = _duplicates(lookup, rules, nodes, kept, ids, clusters, reasons, first)
-    paths = [_write_duplicates(corpus, table), *_write_verdicts(corpus, lookup, nodes, clusters, reasons)]
-    return Result(paths, tallies, {"clusters": int(first.sum()), "text_bytes": text_bytes})
+class _Similarity:
+    """Similarity of pairs of documents by the evidence that came: estimated, or exact where shingles came. `ranked`: the
+    documents' row references, in the order of their ids; pairs are places in it."""
 
-
-def read_verdicts(corpus: Path, split: str) -> dict[int, tuple[bytes, str]]:
-    """A split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays)."""
-    path = corpus / _verdict_path(split)
-    if not path.exists():
-        return {}
-    with pa.memory_map(str(path)) as mapped:
-        rows = pa.ipc.open_file(mapped).get_batch(0).to_pylist()
-    return {row["row"]: (row["cluster"], row["reason"]) for row in rows}
-
-
-def _survivors_first(lookup: Lookup, nodes: Rows, labels: Rows, rules: Deduplication) -> npt.NDArray[np.int64]:
-    """An order of the nodes: cluster by cluster, and in each the survivor first. The recipe's `survivor` is ended by
-    the smallest id, so the order is total."""
-    high, low = halves(lookup.column("id", nodes))
-    keys: list[npt.NDArray[Any]] = []
-    for rule in rules.survivor:
-        if rule == "longest":
-            keys.append(-lookup.column("characters", nodes).to_numpy(zero_copy_only=False))
-        elif rule == "newest":
-            stamps = lookup.column("timestamp", nodes).to_numpy(zero_copy_only=False).astype(str)
-            keys.append(-np.unique(stamps, return_inverse=True)[1])
+    def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
+        self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
+        if self.exact:
+            tables = [pa.ipc.open_stream(pa.py_buffer(block[1:])).read_all() for block in evidence]
+            table = pa.concat_tables(tables).combine_chunks()
+            rows, column = table.column("row").to_numpy(), table.column("hashes").chunk(0)
+            self.values, self.offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
         else:
-            ranks = {source: rank for rank, source in enumerate(rules.source_priority)}
-            of_split = [ranks.get(split.partition("/")[0], len(ranks)) for split in lookup.splits]
-            keys.append(np.array(of_split)[nodes >> ROW_BITS])
-    return np.lexsort([low, high, *reversed(keys), labels])
+            parts = [_read_signatures(block) for block in evidence]
+            rows = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
+            self.signatures = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, 0), np.uint32)
+        order = np.argsort(rows)
+        self.places = order[np.searchsorted(rows[order], ranked)] if len(rows) else order
+
+    def __call__(self, a: Rows, b: Rows) -> npt.NDArray[np.float64]:
+        a, b = self.places[a], self.places[b]
+        if self.exact:
+            return np.asarray(pairs_jaccard(self.values, self.offsets, a, b))
+        return np.asarray((self.signatures[a] == self.signatures[b]).mean(axis=1))
 
 
-def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
-    """Why each node goes: "" for the survivor, exact for a text that an earlier one of its cluster has, else near."""
-    high, low = halves(lookup.column("content_hash", nodes))
-    order = np.lexsort([np.arange(len(nodes)), low, high, labels])
-    same = np.zeros(len(nodes), bool)
-    a, b = order[:-1], order[1:]
-    same[b] = (labels[a] == labels[b]) & (high[a] == high[b]) & (low[a] == low[b])
-    duplicate = np.where(same, Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value)
-    return np.where(first, "", duplicate)
+def in_parts(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int]:
+    """Pairs sorted by key, with the members of buckets over `limit` dealt out to parts of so many, each a bucket of its
+    own with the large one's first member at its head; and how many buckets these were."""
+    if not len(pairs):
+        return pairs, 0
+    starts = np.flatnonzero(np.r_[True, pairs["key"][1:] != pairs["key"][:-1]])
+    sizes = np.diff(np.r_[starts, len(pairs)])
+    if (sizes <= limit).all():
+        return pairs, 0
+    place = np.arange(len(pairs)) - np.repeat(starts, sizes)
+    part = (place // limit).astype(np.uint64)
+    divided = pairs.copy()
+    divided["key"] = keys_in_groups(pairs["key"], part) ^ keys_in_groups(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+    heads = pairs[np.repeat(starts, sizes)]
+    heads["key"] = divided["key"]
+    extra = heads[(place % limit == 0) & (part > 0)]
+    joined = np.concatenate([divided, extra])
+    order = np.lexsort([joined["row"], joined["identity"], joined["key"]])
+    return joined[order], int((sizes > limit).sum())
 
 
-def _count_removed(
-    lookup: Lookup, nodes: Rows, reasons: npt.NDArray[np.str_], tallies: dict[str, Tally], text_bytes: dict[str, int]
-) -> None:
-    sources = np.array([split.partition("/")[0] for split in lookup.splits])[nodes >> ROW_BITS]
-    characters = lookup.column("characters", nodes).to_numpy(zero_copy_only=False)
-    sizes = lookup.column("bytes", nodes).to_numpy(zero_copy_only=False)
-    for source in np.unique(sources):
-        for reason in (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE):
-            chosen = (sources == source) & (reasons == reason.value)
-            if chosen.any():
-                units = {"records": int(chosen.sum()), "characters": int(characters[chosen].sum())}
-                tallies[source].drop(reason, **units)
-                tallies[source].out.subtract(units)
-                text_bytes[source] -= int(sizes[chosen].sum())
+def write_edges(path: Path, a: Rows, b: Rows, similarity: npt.NDArray[np.float64]) -> None:
+    """Edges as packed rows of `EDGE`."""
+    edges = np.empty(len(a), EDGE)
+    edges["a"], edges["b"], edges["similarity"] = a, b, similarity
+    _write(path, edges)
 
 
-def _duplicates(
-    lookup: Lookup,
-    rules: Deduplication,
-    nodes: Rows,
-    kept: Rows,
-    ids: pa.Array,
-    clusters: pa.Array,
-    reasons: npt.NDArray[np.str_],
-    first: npt.NDArray[np.bool_],
-) -> pa.Table:
-    similarity = np.ones(len(nodes), np.float32)
-    near = reasons == Reason.NEAR_DUPLICATE.value
-    if rules.minhash is not None and near.any():
-        similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
-    columns = [ids, clusters, clusters, pa.array(similarity), pa.array(reasons.tolist(), pa.string())]
-    table = pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA).filter(pa.array(~first))
-    return table.sort_by([("cluster", "ascending"), ("removed", "ascending")])
+def task_name(split: Split, number: int) -> str:
+    """The name of a split's task: an earlier corpus's splits may have names of this run's."""
+    return f"earlier/{number:05d}/{split.name}" if split.earlier else f"here/{split.name}"
 
 
-def _write_duplicates(corpus: Path, table: pa.Table) -> str:
-    path = "duplicates/clusters-00000-of-00001.parquet"
-    with atomic_path(corpus / path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    return path
+def _signature_blocks(
+    signatures: npt.NDArray[np.uint32], wants: npt.NDArray[Any], inner: Rows
+) -> Iterator[tuple[int, bytes]]:
+    width = signatures.shape[1]
+    for number, start, end in _runs(wants["range"]):
+        block = np.empty(end - start, [("row", "<i8"), ("signature", "<u4", (width,))])
+        block["row"], block["signature"] = wants["row"][start:end], signatures[inner[start:end]]
+        yield number, SIGNATURES + width.to_bytes(4, "little") + block.tobytes()
 
 
-def _write_verdicts(
-    corpus: Path, lookup: Lookup, nodes: Rows, clusters: pa.Array, reasons: npt.NDArray[np.str_]
-) -> Iterator[str]:
-    for number in np.unique(nodes >> ROW_BITS):
-        chosen = np.flatnonzero(nodes >> ROW_BITS == number)
-        chosen = chosen[np.argsort(nodes[chosen])]
-        rows = pa.array(nodes[chosen] & ((1 << ROW_BITS) - 1))
-        columns = [rows, clusters.take(pa.array(chosen)), pa.array(reasons[chosen].tolist(), pa.string())]
-        path = _verdict_path(lookup.splits[number])
-        _write_batch(corpus / path, pa.RecordBatch.from_arrays(columns, schema=VERDICT_SCHEMA))
-        yield path
+def _read_signatures(block: bytes) -> tuple[Rows, npt.NDArray[np.uint32]]:
+    width = int.from_bytes(block[1:5], "little")
+    rows = np.frombuffer(block, [("row", "<i8"), ("signature", "<u4", (width,))], offset=5)
+    return rows["row"], rows["signature"]
 
 
-def _verdict_path(split: str) -> str:
-    return f"verdicts/{STAGE}/{split}.arrow"
+def _shingle_blocks(split: Split, wants: npt.NDArray[Any], inner: Rows, rules: MinHash) -> Iterator[tuple[int, bytes]]:
+    """Shingle hashes of the wanted documents, their texts read once."""
+    needed = set(inner.tolist())
+    texts = read_rows(Path(split.corpus) / f"clean/{split.name}.parquet", ["text"])
+    hashes = {row: shingle_hashes(text["text"], scheme_of(rules)) for row, text in enumerate(texts) if row in needed}
+    kind = pa.large_list(pa.uint32())
+    for number, start, end in _runs(wants["range"]):
+        columns = [pa.array(wants["row"][start:end]), pa.array([hashes[row] for row in inner[start:end].tolist()], kind)]
+        batch = pa.RecordBatch.from_arrays(columns, names=["row", "hashes"])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        yield number, SHINGLES + sink.getvalue().to_pybytes()
 
 
-def _write_batch(path: Path, batch: pa.RecordBatch) -> None:
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
-        writer.write_batch(batch)
+def _runs(values: npt.NDArray[Any]) -> Iterator[tuple[int, int, int]]:
+    """(value, start, end) of each run of equal values of a sorted array."""
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.empty(0, np.int64)
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True):
+        yield int(values[start]), start, end
 
 
-def _edges(corpus: Path, names: list[str]) -> Rows:
-    parts = [np.empty((0, 2), np.int64)]
-    for name in names:
-        with pa.memory_map(str(corpus / f"blocks/{EDGES}/{name}.arrow")) as mapped:
-            batch = pa.ipc.open_file(mapped).get_batch(0)
-            parts.append(np.stack([batch.column(side).to_numpy() for side in (0, 1)], axis=1))
-    return np.concatenate(parts)
-
-
-def _text_bytes(lookup: Lookup) -> dict[str, int]:
-    """UTF-8 bytes of clean text, by source."""
-    found: dict[str, int] = {}
-    for number, split in enumerate(lookup.splits):
-        source = split.partition("/")[0]
-        found[source] = found.get(source, 0) + int(lookup.batch(number).column("bytes").to_numpy().sum())
-    return found
-
-
-def _packed(keys: npt.NDArray[np.uint64], rows: Rows) -> npt.NDArray[Any]:
+def _packed(
+    keys: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64], identities: npt.NDArray[np.uint64], rows: Rows
+) -> npt.NDArray[Any]:
     packed = np.empty(len(keys), KEY)
-    packed["key"], packed["row"] = keys, rows
+    packed["key"], packed["low"], packed["identity"], packed["row"] = keys, low, identities, rows
     return packed
 
 
-def _ranges(annotated: dict[str, Receipt], recipe: Recipe) -> int:
-    """How many ranges the keys need: follows from the data alone, never from the number of workers."""
-    documents = sum(tally.out["records"] for receipt in annotated.values() for tally in receipt.tallies.values())
-    minhash = recipe.deduplication.minhash
-    keys = documents * (minhash.bands if minhash else 1)
-    return max(1, -(-keys * KEY.itemsize // RANGE_BYTES))
+def _write(path: Path, values: npt.NDArray[Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(values.tobytes())
+
+
+def _lookup(settings: dict[str, Any]) -> Lookup:
+    return Lookup([split.path for split in settings["splits"]])
+
+
+def _joint(tasks: list[Task]) -> str:
+    return sha256_json([code_version(__name__), [(task.name, task.fingerprint) for task in tasks]])
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    return recipe.deduplication.model_dump()
-
-
-def _shas(found: dict[str, Receipt]) -> list[tuple[str, str]]:
-    return [(name, receipt.sha()) for name, receipt in sorted(found.items())]
+    return recipe.deduplication.model_dump(include={"exact", "minhash", "scope"})
