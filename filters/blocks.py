@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from filters.labels import is_label, is_notice
+
 LINKED_COST = 3.0
 """a character inside a link weighs against so many outside"""
 BLOCK_COST = 12
@@ -25,6 +27,11 @@ LINKED_SHARE = 0.7
 LINKED_LENGTH = 240
 """characters: a longer one is prose all the same"""
 LONGEST_LINK = 160
+"""characters: a longer link is one that its author forgot to close"""
+LABELLED_SHARE = 0.3
+"""under a label, blocks with a larger share of their characters in links belong to it"""
+
+_LINK = 160
 """characters: a longer link is one that its author forgot to close"""
 LABEL_LENGTH = 72
 """characters: a longer block that begins as a label does is a sentence"""
@@ -92,19 +99,35 @@ def blocks(markup: str) -> list[Block]:
 
 def main_blocks(all_blocks: Sequence[Block], trusted: bool) -> list[Block]:
     """The blocks of the main text, in order. In an article known from the mark-up (`trusted`) all blocks belong to it
-    but lists of links and labels; elsewhere only those in runs of text do."""
+    but lists of links, set phrases and what a label announces; elsewhere only those in runs of text do."""
     if trusted:
-        kept = [block for block in all_blocks if not _is_links(block) and not _is_label(block)]
-        while kept and kept[-1].heading:
-            kept.pop()
-        return kept
+        return _told(all_blocks)
     runs = maximal_runs([_worth(block) for block in all_blocks])
-    least = max(LEAST_SHARE * max((score for _, _, score in runs), default=0), 0)
-    best = max((score for _, _, score in runs), default=0)
-    kept = []
+    best = max((score for _, _, score in runs), default=0.0)
+    kept: list[Block] = []
     for start, end, score in runs:
-        if score == best or score >= max(LEAST_SCORE, least):
-            kept += [block for block in all_blocks[start:end] if block.heading or not _is_links(block)]
+        if score == best or score >= max(LEAST_SCORE, LEAST_SHARE * best):
+            kept += _told(all_blocks[start:end])
+    return kept
+
+
+def _told(some_blocks: Sequence[Block]) -> list[Block]:
+    kept: list[Block] = []
+    labelled = False
+    for block in some_blocks:
+        line = block.text.lstrip()
+        if is_label(line):
+            labelled = True
+            while kept and kept[-1].heading and not block.heading:
+                kept.pop()
+        elif labelled and block.linked > LABELLED_SHARE * block.length:
+            pass
+        else:
+            labelled = False
+            if not (_is_links(block) or is_notice(line)):
+                kept.append(block)
+    while kept and kept[-1].heading:
+        kept.pop()
     return kept
 
 
@@ -136,7 +159,3 @@ def _worth(block: Block) -> float:
 
 def _is_links(block: Block) -> bool:
     return not block.heading and block.linked > LINKED_SHARE * block.length and block.length < LINKED_LENGTH
-
-
-def _is_label(block: Block) -> bool:
-    return block.length <= LABEL_LENGTH and LABELS.match(block.text.lstrip()) is not None
