@@ -1,8 +1,8 @@
 """Exact Jaccard similarity and containment of sets of shingle hashes.
 
-A set is a sorted array of distinct unsigned integers (uint32 or uint64), as `minhash.shingle_hashes` gives it; many sets
-are packed one after the other (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty sets and
-the containment of an empty one are 0, as for signatures: a text without a word is like no other.
+A set is a sorted array of distinct unsigned integers (uint32 or uint64), as `minhash.shingle_hashes` gives it; many
+sets are packed one after the other (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty
+sets and the containment of an empty one are 0, as for signatures: a text without a word is like no other.
 """
 
 import numpy as np
