@@ -1,0 +1,92 @@
+"""Exact Jaccard similarity and containment of sets of shingle hashes.
+
+A set is a sorted array of distinct unsigned integers (uint32 or uint64), as `minhash.shingle_hashes` gives it; many
+sets are packed one after the other (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty
+sets and the containment of an empty one are 0, as for signatures: a text without a word is like no other.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.unsignedinteger]
+Places = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
+
+BLOCK = 1 << 17
+"""values looked up at once (or those of one pair, if it has more): bounds the memory, and keeps it in the cache"""
+
+
+def jaccard(a: Hashes, b: Hashes) -> float:
+    """|A ∩ B| / |A ∪ B|."""
+    both = shared(a, b)
+    return both / (len(a) + len(b) - both) if both else 0.0
+
+
+def containment(a: Hashes, b: Hashes) -> float:
+    """|A ∩ B| / |A|: how much of A is in B."""
+    return shared(a, b) / len(a) if len(a) else 0.0
+
+
+def shared(a: Hashes, b: Hashes) -> int:
+    """|A ∩ B|, looking the smaller set up in the larger one."""
+    few, many = (a, b) if len(a) <= len(b) else (b, a)
+    if not len(few):
+        return 0
+    places = np.searchsorted(many, few)
+    return int((many[np.minimum(places, len(many) - 1)] == few).sum())
+
+
+def pack(sets: list[Hashes]) -> tuple[Hashes, Places]:
+    """(values, offsets) of sets of one dtype."""
+    offsets = np.zeros(len(sets) + 1, np.int64)
+    np.cumsum([len(one) for one in sets], out=offsets[1:])
+    return np.concatenate(sets) if sets else np.empty(0, np.uint32), offsets
+
+
+def pairs_jaccard(values: Hashes, offsets: Places, a: Places, b: Places) -> Shares:
+    """The Jaccard similarity of set a[i] and set b[i], (n,) float64, of packed sets."""
+    both = pairs_shared(values, offsets, a, b)
+    sizes = np.diff(offsets)
+    either = sizes[a] + sizes[b] - both
+    return np.asarray(both / np.maximum(either, 1), np.float64)
+
+
+def pairs_containment(values: Hashes, offsets: Places, a: Places, b: Places) -> Shares:
+    """How much of set a[i] is in set b[i], (n,) float64, of packed sets."""
+    return np.asarray(pairs_shared(values, offsets, a, b) / np.maximum(np.diff(offsets)[a], 1), np.float64)
+
+
+def pairs_shared(values: Hashes, offsets: Places, a: Places, b: Places) -> Places:
+    """How many values set a[i] and set b[i] have in common, (n,) int64: in blocks, the values of every smaller set are
+    looked up in the larger one, all at once."""
+    a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
+    sizes = np.diff(offsets)
+    swap = sizes[a] > sizes[b]
+    few, many = np.where(swap, b, a), np.where(swap, a, b)
+    ends = np.cumsum(sizes[few])
+    both = np.zeros(len(a), np.int64)
+    start = 0
+    while start < len(a):
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + BLOCK, side="right")))
+        both[start:end] = _block_shared(values, offsets, few[start:end], many[start:end])
+        start = end
+    return both
+
+
+def _block_shared(values: Hashes, offsets: Places, few: Places, many: Places) -> Places:
+    """The same for few pairs: one binary search each, whose steps are taken together."""
+    sizes = offsets[few + 1] - offsets[few]
+    pair = np.repeat(np.arange(len(few)), sizes)
+    inner = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    wanted = values[offsets[few][pair] + inner]
+    low, end = offsets[many][pair], offsets[many + 1][pair]
+    left = end - low
+    while left.any():
+        half = left >> 1
+        middle = np.minimum(low + half, len(values) - 1)  # an empty rest may point behind the last value
+        below = (left > 0) & (values[middle] < wanted)
+        low = np.where(below, middle + 1, low)
+        left = np.where(below, left - half - 1, half)
+    found = (low < end) & (values[np.minimum(low, len(values) - 1)] == wanted)
+    return np.bincount(pair[found], minlength=len(few)).astype(np.int64)
