@@ -183,7 +183,7 @@ class MinHash(Strict):
     threshold: Share = 0.7
     """a candidate counts only if its similarity reaches this"""
     verify: Literal["signatures", "exact"] = "signatures"
-    """how it is measured: estimated from the signatures, or of the shingles themselves, for which texts are read again"""
+    """how it is measured: estimated from signatures, or of the shingles themselves, for which texts are read again"""
     rounds: Positive = 8
     """how often rejected members of a bucket are compared among themselves"""
     bucket: Positive = 1_000_000

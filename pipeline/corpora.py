@@ -1,10 +1,9 @@
 """The signature files of a run and of earlier corpora that it is compared with, as one list of splits.
 
-A *row reference* is a document's place in all of them: split number << 32 | row, as int64. Splits of the run come first, in
-the order of their names; those of earlier corpora follow.
+A *row reference* is a document's place in all of them: split number << 32 | row, as int64. Splits of the run come
+first, in the order of their names; those of earlier corpora follow.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +18,15 @@ from pipeline.stages.lines import dump_of
 
 @dataclass(frozen=True)
 class Split:
-    """A file of signatures. `name`: the split's; `corpus`: where it lies; `earlier`: whether it is of an earlier corpus;
-    `source`, `dump`: what its documents are of; `fingerprint`: the hash of what it holds."""
+    """A file of signatures. `name`: the split's; `corpus`: where it lies; `earlier`: whether that is an earlier one;
+    `source`, `dump`: what its `documents`, so many, are of; `fingerprint`: the hash of what it holds."""
 
     name: str
     corpus: str
     earlier: bool
     source: str
     dump: str
+    documents: int
     fingerprint: str
 
     @property
@@ -38,7 +38,7 @@ class Split:
 def splits_of(corpus: Path, extracted: dict[str, Receipt], annotated: dict[str, Receipt]) -> list[Split]:
     """The splits of this run."""
     return [
-        Split(name, str(corpus), False, name.partition("/")[0], dump_of(extracted[name].facts["file"]), receipt.sha())
+        _split(corpus, name, False, extracted[name], receipt, receipt.sha())
         for name, receipt in sorted(annotated.items())
     ]
 
@@ -70,15 +70,17 @@ def _checked(corpus: Path) -> list[Split]:
         outputs = {output.path: output for output in receipt.outputs} if receipt else {}
         output = outputs.get(signature_path(name))
         if receipt is None or extracted is None or output is None:
-            raise UserError(f"deduplication.against: {corpus}/{RECEIPTS}/{stage}/{file} cannot be read: rebuild {corpus}")
+            raise UserError(
+                f"deduplication.against: {corpus}/{RECEIPTS}/{stage}/{file} cannot be read: rebuild {corpus}"
+            )
         path = corpus / output.path
         if not path.is_file() or sha256_file(path) != output.sha256:
             raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
-        dump = dump_of(extracted.facts["file"])
-        found.append(Split(name, str(corpus), True, name.partition("/")[0], dump, output.sha256))
+        found.append(_split(corpus, name, True, extracted, receipt, output.sha256))
     return found
 
 
-def numbers(splits: Sequence[Split]) -> dict[str, int]:
-    """The number of each split of the run, by name."""
-    return {split.name: number for number, split in enumerate(splits) if not split.earlier}
+def _split(corpus: Path, name: str, earlier: bool, extracted: Receipt, annotated: Receipt, fingerprint: str) -> Split:
+    source = name.partition("/")[0]
+    documents = annotated.tallies[source].out["records"]
+    return Split(name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, fingerprint)

@@ -47,13 +47,18 @@ def by_range(
 ) -> Iterator[tuple[int, bytes]]:
     """Cut packed rows by their keys into `ranges` equal parts of the 64-bit space, numbered from `first`; parts without
     a row are left out."""
-    buckets = ((keys >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
+    buckets = range_of(keys, ranges)
     order = np.argsort(buckets, kind="stable")
     edges = np.searchsorted(buckets[order], np.arange(ranges + 1))
     rows = packed[order]
     for bucket in range(ranges):
         if edges[bucket] < edges[bucket + 1]:
             yield first + bucket, rows[edges[bucket] : edges[bucket + 1]].tobytes()
+
+
+def range_of(keys: npt.NDArray[np.uint64], ranges: int) -> npt.NDArray[np.int64]:
+    """Which of so many equal parts of the 64-bit space each key is in."""
+    return ((keys >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
 
 
 def run_exchange(

@@ -16,8 +16,9 @@ from manifests.errors import UserError
 from manifests.files import sha256_json, write_atomic
 from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
-from pipeline import folder, models
+from pipeline import corpora, folder, models
 from pipeline import inputs as inputs_module
+from pipeline.corpora import Split
 from pipeline.engine import Engine
 from pipeline.exchange import run_exchange
 from pipeline.fingerprint import code_version
@@ -34,11 +35,12 @@ from pipeline.stages import (
     neardup,
     perplexity,
     references,
+    survivors,
     tokenize,
     tokenizer,
 )
 
-STAGES = (index, extract, lines, perplexity, references, annotate, neardup, tokenizer, tokenize, manifest)
+STAGES = (index, extract, lines, perplexity, references, annotate, neardup, survivors, tokenizer, tokenize, manifest)
 NAMES = tuple(stage.STAGE for stage in STAGES)
 RECIPE_FILE = "recipe.yaml"
 
@@ -56,12 +58,14 @@ class Finished:
 @dataclass(frozen=True)
 class Given:
     """What a run reads: dumps, by name what the recipe's models and lists hash to, texts to train language models on
-    by `SOURCE/LANGUAGE`, and dumps whose references are the classifier's positives by source."""
+    by `SOURCE/LANGUAGE`, dumps whose references are the classifier's positives by source, and the splits of earlier
+    corpora to compare with."""
 
     inputs: list[Input]
     models: dict[str, str]
     texts: dict[str, list[Input]]
     wiki: dict[str, list[Input]]
+    earlier: list[Split]
 
 
 def check(recipe: Recipe, corpus: Path) -> Given:
@@ -83,7 +87,7 @@ def check(recipe: Recipe, corpus: Path) -> Given:
             texts[f"{name}/{code}"] = inputs_module.resolve(f"{name}.perplexity.{code}", rules.text, corpus)
         if source.references is not None and source.references.wiki:
             wiki[name] = inputs_module.resolve(f"{name}.references", source.references.wiki, corpus)
-    return Given(found, hashes, texts, wiki)
+    return Given(found, hashes, texts, wiki, corpora.earlier_splits(recipe))
 
 
 def run(recipe: Recipe, corpus: Path, engine: Engine, keep_dropped: int = 0, only: str | None = None) -> Finished:
@@ -140,11 +144,10 @@ class _Run:
         annotated = self.map(annotate, annotate.tasks(recipe, extracted, judged, self.keep_dropped), settings)
         self.after(annotate)
 
-        settings = neardup.settings(recipe, annotated)
-        maps, reduces = neardup.map_tasks(recipe, annotated), neardup.reduce_tasks(recipe, annotated)
-        edges = self.exchange(neardup, settings, maps, neardup.cut, reduces, neardup.find_edges)
-        joins = neardup.cluster_tasks(recipe, annotated, edges)
-        clusters = self.tasks(neardup, joins, settings, neardup.join)["all"]
+        splits = [*corpora.splits_of(self.corpus, extracted, annotated), *given.earlier]
+        edges = self.compare_documents(splits)
+        settings = survivors.settings(recipe, splits, annotated)
+        clusters = self.tasks(survivors, survivors.tasks(recipe, splits, edges), settings, survivors.join)["all"]
         self.after(neardup)
 
         samples = self.tasks(
@@ -181,6 +184,24 @@ class _Run:
         places, verdicts = lines.place_tasks(found), lines.verdict_tasks(maps, found)
         self.findings[lines.STAGE] = lines.findings(found)
         return self.exchange(lines, settings, places, lines.send_back, verdicts, lines.judge)
+
+    def compare_documents(self, splits: list[Split]) -> Receipts:
+        """The verified edges between duplicates, by path below the corpus."""
+        settings = neardup.settings(self.recipe, splits)
+        maps = neardup.band_tasks(self.recipe, splits)
+        found = self.exchange(
+            neardup, settings, maps, neardup.cut, neardup.candidate_tasks(maps), neardup.find_candidates
+        )
+        edges = {f"blocks/{neardup.CANDIDATES}/{name}": receipt for name, receipt in found.items() if "exact" in name}
+        if self.recipe.deduplication.minhash is None:
+            return edges
+        wanted = neardup.wanted_tasks(self.recipe, found)
+        fetches = neardup.fetch_tasks(maps, wanted)
+        fetched = self.exchange(neardup, settings, wanted, neardup.ask, fetches, neardup.collect)
+        evidence = neardup.evidence_tasks(fetched, maps, wanted)
+        judges = neardup.edge_tasks(evidence, wanted)
+        verified = self.exchange(neardup, settings, evidence, neardup.send, judges, neardup.verify)
+        return edges | {f"blocks/{neardup.EDGES}/{name}": receipt for name, receipt in verified.items()}
 
     def take_perplexities(self, extracted: Receipts, verdicts: Receipts) -> tuple[Receipts, Receipts, Receipts]:
         """Language models by `SOURCE/LANGUAGE`, scores by split, and cut-offs by source."""

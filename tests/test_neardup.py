@@ -148,7 +148,7 @@ def test_rows_are_looked_up_in_the_order_asked_for(tmp_path: Path) -> None:
         for number, text in enumerate(found):
             rows.append(f"{split}{number}".ljust(16).encode(), b"h" * 16, text, "")
         rows.write(tmp_path / signature_path(split))
-    lookup = Lookup(tmp_path, ["a/x", "a/y"])
+    lookup = Lookup([tmp_path / signature_path(split) for split in ("a/x", "a/y")])
     asked = [(1, 3), (0, 2), (1, 0), (0, 0), (0, 2)]
     references = np.array([(split << ROW_BITS) + row for split, row in asked], np.int64)
     expected = [f"{('a/x', 'a/y')[split]}{row}".ljust(16).encode() for split, row in asked]

@@ -43,8 +43,9 @@ PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"
 """what a block of evidence begins with"""
 
 
-def band_tasks(recipe: Recipe, splits: list[Split], documents: int) -> list[Task]:
-    """One mapper a split. `documents`: of all splits, from which the number of hash ranges follows."""
+def band_tasks(recipe: Recipe, splits: list[Split]) -> list[Task]:
+    """One mapper a split. The number of hash ranges follows from the documents of all."""
+    documents = sum(split.documents for split in splits)
     minhash, scope = recipe.deduplication.minhash, recipe.deduplication.scope
     ranges = max(1, -(-documents * (minhash.bands if minhash else 1) * KEY.itemsize // RANGE_BYTES))
     names = [{"dump": f"{s.source} {s.dump}", "source": s.source, "all": ""}[scope] for s in splits]
@@ -209,8 +210,8 @@ def verify(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[byte
 
 
 class _Similarity:
-    """Similarity of pairs of documents by the evidence that came: estimated, or exact where shingles came. `ranked`: the
-    documents' row references, in the order of their ids; pairs are places in it."""
+    """Similarity of pairs of documents by the evidence that came: estimated, or exact where shingles came. `ranked`:
+    the documents' row references, in the order of their ids; pairs are places in it."""
 
     def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
         self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
@@ -289,7 +290,10 @@ def _shingle_blocks(split: Split, wants: npt.NDArray[Any], inner: Rows, rules: M
     hashes = {row: shingle_hashes(text["text"], scheme_of(rules)) for row, text in enumerate(texts) if row in needed}
     kind = pa.large_list(pa.uint32())
     for number, start, end in _runs(wants["range"]):
-        columns = [pa.array(wants["row"][start:end]), pa.array([hashes[row] for row in inner[start:end].tolist()], kind)]
+        columns = [
+            pa.array(wants["row"][start:end]),
+            pa.array([hashes[row] for row in inner[start:end].tolist()], kind),
+        ]
         batch = pa.RecordBatch.from_arrays(columns, names=["row", "hashes"])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:

@@ -22,7 +22,7 @@ from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.exchange import Mapped
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
-from pipeline.stages.neardup import read_verdicts
+from pipeline.stages.survivors import read_verdicts
 from pipeline.stages.tokenizer import MODEL, load
 from pipeline.tables import read_rows
 

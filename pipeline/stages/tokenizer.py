@@ -19,7 +19,7 @@ from manifests.files import atomic_path, canonical_json, sha256_file, sha256_jso
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
-from pipeline.stages.neardup import read_verdicts
+from pipeline.stages.survivors import read_verdicts
 from pipeline.tables import read_rows
 
 STAGE = "tokenizer"

@@ -1,0 +1,244 @@
+"""survivors: the edges of `neardup` joined to clusters, and which copy of each stays; verdicts travel back by split."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from filters.clusters import components
+from manifests.document import ID_BYTES
+from manifests.files import atomic_path, sha256_json
+from manifests.ledger import Tally
+from manifests.reasons import Reason
+from manifests.recipe import Deduplication, Recipe
+from pipeline.corpora import Split
+from pipeline.fingerprint import code_version
+from pipeline.job import Receipt, Result, Task
+from pipeline.signatures import ROW_BITS, Lookup, Rows, halves
+from pipeline.stages.neardup import EDGE
+
+STAGE = "survivors"
+CLUSTERS = "neardup/clusters"
+OWNED = {CLUSTERS: ("duplicates", "verdicts/neardup")}
+
+DUPLICATE_SCHEMA = pa.schema(
+    [
+        ("removed", pa.binary(ID_BYTES)),
+        ("kept", pa.binary(ID_BYTES)),
+        ("cluster", pa.binary(ID_BYTES)),
+        ("similarity", pa.float32()),
+        ("reason", pa.string()),
+    ]
+)
+VERDICT_SCHEMA = pa.schema([("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)), ("reason", pa.string())])
+"""Rows of a split that are in a cluster; `reason` is empty for the one that stays."""
+
+
+def tasks(recipe: Recipe, splits: list[Split], edges: dict[str, Receipt]) -> list[Task]:
+    """The one task that joins the edges. `edges`: by path below the corpus."""
+    rules = recipe.deduplication.model_dump(exclude={"against"})
+    parts = [rules, [[s.name, s.fingerprint] for s in splits], [[path, r.sha()] for path, r in sorted(edges.items())]]
+    return [Task(CLUSTERS, "all", sha256_json([code_version(__name__), *parts]), arguments={"edges": sorted(edges)})]
+
+
+def settings(recipe: Recipe, splits: list[Split], annotated: dict[str, Receipt]) -> dict[str, Any]:
+    """What the worker needs to know."""
+    units: dict[str, dict[str, int]] = {}
+    for name, receipt in annotated.items():
+        source = name.partition("/")[0]
+        tally = units.setdefault(source, {"records": 0, "characters": 0})
+        for unit in tally:
+            tally[unit] += receipt.tallies[source].out[unit]
+    return {"deduplication": recipe.deduplication.model_dump(), "splits": splits, "units": units}
+
+
+def join(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+    """Clusters from edges: who stays, who goes and why; verdicts a split; the stage's tallies."""
+    rules = Deduplication.model_validate(settings["deduplication"])
+    splits: list[Split] = settings["splits"]
+    lookup = Lookup([split.path for split in splits])
+    nodes, labels = components(_edges(corpus, task.arguments["edges"]))
+    return choose(corpus, rules, splits, lookup, settings["units"], nodes, labels)
+
+
+def choose(
+    corpus: Path,
+    rules: Deduplication,
+    splits: list[Split],
+    lookup: Lookup,
+    units: dict[str, dict[str, int]],
+    nodes: Rows,
+    labels: Rows,
+) -> Result:
+    """The survivor of each cluster; `nodes` and `labels` as `components` gives them."""
+    tallies = {source: Tally() for source in units}
+    for source, counts in units.items():
+        tallies[source].enter(**counts)
+        tallies[source].keep(**counts)
+    text_bytes = _text_bytes(lookup, splits)
+    gone_before = _gone_before(splits, nodes)
+    order = _survivors_first(lookup, splits, nodes, labels, rules, gone_before)
+    nodes, labels, gone_before = nodes[order], labels[order], gone_before[order]
+    first = np.r_[True, labels[1:] != labels[:-1]][: len(nodes)]
+    kept = nodes[first][np.cumsum(first) - 1]
+    here = ~np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]
+    reasons = np.where(here, _reasons(lookup, nodes, labels, first), "")
+    _count_removed(lookup, splits, nodes, reasons, tallies, text_bytes)
+    clusters = lookup.column("id", kept) if len(kept) else pa.array([], pa.binary(ID_BYTES))
+    table = _duplicates(lookup, rules, nodes, kept, clusters, reasons)
+    path = "duplicates/clusters-00000-of-00001.parquet"
+    with atomic_path(corpus / path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    verdicts = _write_verdicts(corpus, splits, nodes[here], clusters.filter(pa.array(here)), reasons[here])
+    facts = {"clusters": int(first.sum()), "text_bytes": text_bytes}
+    return Result([path, *verdicts], tallies, facts)
+
+
+def read_verdicts(corpus: Path, split: str) -> dict[int, tuple[bytes, str]]:
+    """A split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays)."""
+    path = corpus / verdict_path(split)
+    if not path.exists():
+        return {}
+    with pa.memory_map(str(path)) as mapped:
+        rows = pa.ipc.open_file(mapped).get_batch(0).to_pylist()
+    return {row["row"]: (row["cluster"], row["reason"]) for row in rows}
+
+
+def verdict_path(split: str) -> str:
+    """Where a split's verdicts lie, below the corpus."""
+    return f"verdicts/neardup/{split}.arrow"
+
+
+def _survivors_first(
+    lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, rules: Deduplication, gone: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """An order of the nodes: cluster by cluster, and in each the survivor first. What an earlier corpus kept comes
+    before all, and what it removed after all; between them the recipe's `survivor`, ended by the smallest id."""
+    if not len(nodes):
+        return np.empty(0, np.int64)
+    high, low = halves(lookup.column("id", nodes))
+    of_split = nodes >> ROW_BITS
+    earlier = np.array([split.earlier for split in splits], bool)[of_split]
+    keys: list[npt.NDArray[Any]] = [np.where(gone, 2, np.where(earlier, 0, 1))]
+    for rule in rules.survivor:
+        if rule == "longest":
+            keys.append(-lookup.column("characters", nodes).to_numpy(zero_copy_only=False))
+        elif rule in ("newest", "oldest"):
+            stamps = lookup.column("timestamp", nodes).to_numpy(zero_copy_only=False).astype(str)
+            rank = np.unique(stamps, return_inverse=True)[1]
+            keys.append(-rank if rule == "newest" else np.where(stamps == "", len(stamps), rank))
+        elif rule == "score":
+            scores = lookup.column("score", nodes).to_numpy(zero_copy_only=False).astype(np.float64)
+            keys.append(-np.nan_to_num(scores, nan=-1.0))
+        elif rule == "dump":
+            keys.append(np.unique([split.dump for split in splits], return_inverse=True)[1][of_split])
+        else:
+            ranks = {source: rank for rank, source in enumerate(rules.source_priority)}
+            keys.append(np.array([ranks.get(split.source, len(ranks)) for split in splits])[of_split])
+    return np.lexsort([low, high, *reversed(keys), labels])
+
+
+def _gone_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
+    """Which nodes an earlier corpus has removed already."""
+    gone = np.zeros(len(nodes), bool)
+    for number in np.unique(nodes >> ROW_BITS).tolist():
+        if splits[number].earlier:
+            verdicts = read_verdicts(Path(splits[number].corpus), splits[number].name)
+            rows = [row for row, (_, reason) in verdicts.items() if reason]
+            gone |= np.isin(nodes, (np.int64(number) << ROW_BITS) + np.array(rows, np.int64))
+    return gone
+
+
+def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
+    """Why each node goes: "" for the survivor, exact for a text that an earlier one of its cluster has, else near."""
+    if not len(nodes):
+        return np.empty(0, "U16")
+    high, low = halves(lookup.column("content_hash", nodes))
+    order = np.lexsort([np.arange(len(nodes)), low, high, labels])
+    same = np.zeros(len(nodes), bool)
+    a, b = order[:-1], order[1:]
+    same[b] = (labels[a] == labels[b]) & (high[a] == high[b]) & (low[a] == low[b])
+    duplicate = np.where(same, Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value)
+    return np.where(first, "", duplicate)
+
+
+def _count_removed(
+    lookup: Lookup,
+    splits: list[Split],
+    nodes: Rows,
+    reasons: npt.NDArray[np.str_],
+    tallies: dict[str, Tally],
+    text_bytes: dict[str, int],
+) -> None:
+    removed = nodes[reasons != ""]
+    if not len(removed):
+        return
+    why = reasons[reasons != ""]
+    sources = np.array([split.source for split in splits])[removed >> ROW_BITS]
+    characters = lookup.column("characters", removed).to_numpy(zero_copy_only=False)
+    sizes = lookup.column("bytes", removed).to_numpy(zero_copy_only=False)
+    for source in np.unique(sources).tolist():
+        for reason in (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE):
+            chosen = (sources == source) & (why == reason.value)
+            if chosen.any():
+                units = {"records": int(chosen.sum()), "characters": int(characters[chosen].sum())}
+                tallies[source].drop(reason, **units)
+                tallies[source].out.subtract(units)
+                text_bytes[source] -= int(sizes[chosen].sum())
+
+
+def _duplicates(
+    lookup: Lookup,
+    rules: Deduplication,
+    nodes: Rows,
+    kept: Rows,
+    clusters: pa.Array,
+    reasons: npt.NDArray[np.str_],
+) -> pa.Table:
+    gone = reasons != ""
+    if not gone.any():
+        return DUPLICATE_SCHEMA.empty_table()
+    similarity = np.ones(len(nodes), np.float32)
+    near = reasons == Reason.NEAR_DUPLICATE.value
+    if rules.minhash is not None and near.any():
+        similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
+    ids = lookup.column("id", nodes[gone])
+    kept_ids = clusters.filter(pa.array(gone))
+    columns = [ids, kept_ids, kept_ids, pa.array(similarity[gone]), pa.array(reasons[gone].tolist(), pa.string())]
+    table = pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA)
+    return table.sort_by([("cluster", "ascending"), ("removed", "ascending")])
+
+
+def _write_verdicts(
+    corpus: Path, splits: list[Split], nodes: Rows, clusters: pa.Array, reasons: npt.NDArray[np.str_]
+) -> Iterator[str]:
+    for number in np.unique(nodes >> ROW_BITS).tolist():
+        chosen = np.flatnonzero(nodes >> ROW_BITS == number)
+        chosen = chosen[np.argsort(nodes[chosen])]
+        rows = pa.array(nodes[chosen] & ((1 << ROW_BITS) - 1))
+        columns = [rows, clusters.take(pa.array(chosen)), pa.array(reasons[chosen].tolist(), pa.string())]
+        path = verdict_path(splits[number].name)
+        batch = pa.RecordBatch.from_arrays(columns, schema=VERDICT_SCHEMA)
+        with atomic_path(corpus / path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
+            writer.write_batch(batch)
+        yield path
+
+
+def _edges(corpus: Path, paths: list[str]) -> Rows:
+    parts = [np.fromfile(corpus / path, EDGE) for path in paths]
+    joined = np.concatenate([np.empty(0, EDGE), *parts])
+    return np.stack([joined["a"], joined["b"]], axis=1)
+
+
+def _text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:
+    """UTF-8 bytes of this run's clean text, by source."""
+    found: dict[str, int] = {}
+    for number, split in enumerate(splits):
+        if not split.earlier:
+            size = int(lookup.batch(number).column("bytes").to_numpy().sum())
+            found[split.source] = found.get(split.source, 0) + size
+    return found
