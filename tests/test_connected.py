@@ -198,7 +198,7 @@ def test_rounds_leave_nothing_but_the_clusters(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = chain(80)
+    parts = chain(24)
     expected = clusters(tmp_path / "whole", parts, engine(tmp_path), one_worker=10)
     through: Callable[..., int] = module.run_exchange
     begun: list[str] = []
@@ -219,7 +219,7 @@ def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: p
 
 def test_too_few_rounds_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="still changing after 1 rounds: allow more"):
-        clusters(tmp_path, chain(80), engine(tmp_path), one_worker=10, max_rounds=1)
+        clusters(tmp_path, chain(24), engine(tmp_path), one_worker=10, max_rounds=1)
 
 
 def test_no_edges_are_no_clusters(tmp_path: Path) -> None:
