@@ -18,7 +18,7 @@ Similar = Callable[[Rows, Rows], npt.NDArray[np.float64]]
 BLOCK = 1 << 22
 """edges numbered and joined at once, which bounds what is held beside the nodes and their roots"""
 _SLOTS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9))
-"""odd multipliers of two unrelated hash tables: 2^64 divided by the golden ratio (Knuth, TAOCP 6.4), and SplitMix64's"""
+"""odd multipliers of two unrelated hash tables: 2^64 by the golden ratio (Knuth, TAOCP 6.4), and one of SplitMix64's"""
 
 
 def components(edges: Rows) -> tuple[Rows, Rows]:
@@ -55,6 +55,9 @@ def joined(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Rows]:
 
 def distinct(edges: Rows) -> Rows:
     """The distinct rows of (n, 2) edges, sorted by their first node and then by their second."""
+    a, b = edges.T
+    if ((a[1:] > a[:-1]) | ((a[1:] == a[:-1]) & (b[1:] > b[:-1]))).all():
+        return edges
     ordered = edges[np.lexsort([edges[:, 1], edges[:, 0]])]
     fresh = np.ones(len(ordered), bool)
     fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
@@ -176,8 +179,9 @@ def _nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
 
 
 def _sorted_distinct(values: Rows) -> Rows:
-    """As numpy.unique, which from numpy 2.3 on hashes integers: several times slower than sorting on millions."""
-    ordered = np.sort(values)
+    """As numpy.unique, which from numpy 2.3 on hashes integers: several times slower than sorting on millions. The
+    stable sort merges runs that are sorted already."""
+    ordered = np.sort(values, kind="stable")
     fresh = np.ones(len(ordered), bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
     return ordered[fresh]

@@ -1,0 +1,183 @@
+"""Bands to clusters: star edges of each hash range, then connected components; made-up keys, no text.
+
+Beside it `datasketch.MinHashLSH`, insert and query, on as many documents as its tables hold at ease. One process each.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.data import table
+from benchmarks.lines import PeakAnonymous
+from filters.clusters import joined, star_edges
+from filters.minhash import Scheme, band_hashes, mix
+from pipeline.exchange import by_range
+from pipeline.stages.neardup import KEY, RANGE_BYTES
+
+DOCUMENTS, PEER_DOCUMENTS = 20_000_000, 50_000
+SCHEME = Scheme()
+DUPLICATES, SHARED_BAND = 0.05, 0.8
+"""one document in twenty is a near duplicate of an earlier one, and has each band in common with it at this chance:
+what a similarity of 0.97 gives with 8 rows a band"""
+BUCKET = 1 / 20
+"""of the documents, so many share one band's key by boilerplate: a million of twenty"""
+
+Keys = npt.NDArray[np.uint64]
+
+
+def ranges_of(documents: int) -> int:
+    """How many ranges `neardup` would cut the keys into."""
+    return max(1, -(-documents * SCHEME.bands * KEY.itemsize // RANGE_BYTES))
+
+
+def keys_of_range(documents: int, ranges: int, number: int) -> tuple[Keys, npt.NDArray[np.int64]]:
+    """What the reducer of one range would be given: keys and rows. Made here and not read, as all ranges together are
+    4.5 GB at 20 million documents. Band b of document d falls into range (d * bands + b) modulo `ranges`, and a
+    duplicate's original is a multiple of `ranges` before it, so a range can be made alone."""
+    place = np.arange(number, documents * SCHEME.bands, ranges, np.uint64)
+    document = place // np.uint64(SCHEME.bands)
+    steps = document // np.uint64(ranges)
+    duplicate = (_chance(document) < DUPLICATES) & (_chance(~place) < SHARED_BAND) & (steps > 0)
+    back = mix(document[duplicate] ^ np.uint64(0x5BD1E995)) % steps[duplicate] + np.uint64(1)
+    place[duplicate] -= back * np.uint64(ranges * SCHEME.bands)
+    keys = mix(place + np.uint64(1)) // np.uint64(ranges) + np.uint64(number * (1 << 64) // ranges)
+    if number == 0:
+        keys[: int(documents * BUCKET)] = keys[0]
+    return keys, document.astype(np.int64)
+
+
+def ours(documents: int) -> dict[str, float]:
+    """Seconds of processor for each step, wall seconds, the peak of anonymous memory, and what was found."""
+    ranges = ranges_of(documents)
+    found: dict[str, float] = {"ranges": ranges, "edges": 0, "star": 0.0}
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, PeakAnonymous() as peak:
+        paths = [Path(folder, f"{number}.npy") for number in range(ranges)]
+        for number, path in enumerate(paths):
+            keys, rows = keys_of_range(documents, ranges, number)
+            edges, seconds = _timed(lambda k=keys, r=rows: star_edges(k, r))
+            np.save(path, edges)
+            found["edges"] += len(edges)
+            found["star"] += seconds
+            del keys, rows, edges
+        (nodes, labels), found["components"] = _timed(
+            lambda: joined(lambda: (np.load(path, mmap_mode="r") for path in paths))
+        )
+    found |= {"nodes": len(nodes), "clusters": int((nodes == labels).sum()), "peak": peak.bytes}
+    return {**found, "wall": time.perf_counter() - begun, "cut": _cut_seconds(min(documents, PEER_DOCUMENTS), ranges)}
+
+
+def peer(documents: int) -> dict[str, float]:
+    """Seconds of processor that datasketch takes to insert and to query signatures made before, and its memory."""
+    from datasketch import MinHash, MinHashLSH
+
+    shape = MinHash(num_perm=SCHEME.permutations, scheme="affine32")
+    given = {"permutations": shape.permutations, "scheme": shape.scheme}
+    made = [MinHash(hashvalues=values, **given) for values in signatures(documents)]
+    before = _anonymous()
+    index = MinHashLSH(num_perm=SCHEME.permutations, params=(SCHEME.bands, SCHEME.rows))
+
+    def insert() -> None:
+        for row, sketch in enumerate(made):
+            index.insert(row, sketch)
+
+    _, inserting = _timed(insert)
+    candidates, querying = _timed(lambda: sum(len(index.query(sketch)) - 1 for sketch in made))
+    return {
+        "insert": inserting,
+        "query": querying,
+        "candidates": candidates,
+        "memory": _anonymous() - before,
+    }
+
+
+def signatures(documents: int) -> npt.NDArray[np.uint32]:
+    """(documents, permutations) of chance, and near duplicates among them as above."""
+    random = np.random.default_rng(1)
+    made = random.integers(0, 1 << 32, (documents, SCHEME.permutations), np.uint32)
+    copies = np.flatnonzero(random.random(documents) < DUPLICATES)
+    copies = copies[copies > 0]
+    kept = random.random((len(copies), SCHEME.permutations)) < SHARED_BAND ** (1 / SCHEME.rows)
+    originals = made[(random.random(len(copies)) * copies).astype(np.int64)]
+    made[copies] = np.where(kept, originals, made[copies])
+    return made
+
+
+def report(documents: int, peer_documents: int, told: dict[str, float], other: dict[str, float]) -> str:
+    """The table of both sides."""
+    cut = told["cut"] / min(documents, PEER_DOCUMENTS) * documents
+    rate = documents / (cut + told["star"] + told["components"])
+    insert, both = peer_documents / other["insert"], peer_documents / (other["insert"] + other["query"])
+    rows: list[list[Any]] = [
+        ["documents, bands", f"{documents:,}, {SCHEME.bands}"],
+        ["keys, in ranges", f"{documents * SCHEME.bands:,}, {told['ranges']:,}"],
+        ["star edges", f"{told['edges']:,}"],
+        ["documents in clusters, clusters", f"{told['nodes']:,}, {told['clusters']:,}"],
+        ["CPU s: cut bands (from a sample), star edges, components", _seconds(cut, told["star"], told["components"])],
+        ["wall s of the last two, with making the keys", f"{told['wall']:.1f}"],
+        ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
+        ["documents a CPU second", f"{rate:,.0f}"],
+        [f"datasketch, {peer_documents:,} documents: insert; insert and query", f"{insert:,.0f}; {both:,.0f}"],
+        ["datasketch, anonymous memory a document", f"{other['memory'] / peer_documents:,.0f} B"],
+        ["ours over datasketch: insert; insert and query", f"{rate / insert:.1f}; {rate / both:.1f}"],
+    ]
+    return table(["", ""], rows)
+
+
+def run(documents: int = DOCUMENTS, peer_documents: int = PEER_DOCUMENTS) -> str:
+    """Each side in a process of its own, so that the memory is its own."""
+    if not Path("/proc/self/status").exists():
+        return "skipped: this system does not say how much memory is anonymous"
+    told = []
+    for side, count in (("ours", documents), ("peer", peer_documents)):
+        command = [sys.executable, "-m", "benchmarks.clusters", side, str(count)]
+        told.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return report(documents, peer_documents, *told)
+
+
+def _cut_seconds(documents: int, ranges: int) -> float:
+    """What `neardup`'s mapper does to signatures: band keys, packed, cut by range."""
+    made = signatures(documents)
+
+    def cut() -> None:
+        keys = band_hashes(made, SCHEME).ravel()
+        packed = np.empty(len(keys), KEY)
+        packed["key"], packed["row"] = keys, np.repeat(np.arange(documents), SCHEME.bands)
+        for _ in by_range(keys, packed, ranges):
+            pass
+
+    return statistics.median(_timed(cut)[1] for _ in range(5))
+
+
+def _chance(values: Keys) -> npt.NDArray[np.float64]:
+    """A number from 0 to 1 for each value, always the same."""
+    return mix(values + np.uint64(0x632BE59BD9B4E019)) / 2.0**64
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    begun = time.process_time()
+    done = work()
+    return done, time.process_time() - begun
+
+
+def _anonymous() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) << 10
+
+
+def _seconds(*values: float) -> str:
+    return ", ".join(f"{value:.1f}" for value in values)
+
+
+if __name__ == "__main__":
+    side, count = sys.argv[1:]
+    print(json.dumps({"ours": ours, "peer": peer}[side](int(count))))
