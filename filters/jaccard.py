@@ -12,9 +12,6 @@ Hashes = npt.NDArray[np.unsignedinteger]
 Places = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 
-BLOCK = 1 << 17
-"""values looked up at once (or those of one pair, if it has more): bounds the memory, and keeps it in the cache"""
-
 
 def jaccard(a: Hashes, b: Hashes) -> float:
     """|A ∩ B| / |A ∪ B|."""
@@ -57,36 +54,11 @@ def pairs_containment(values: Hashes, offsets: Places, a: Places, b: Places) -> 
 
 
 def pairs_shared(values: Hashes, offsets: Places, a: Places, b: Places) -> Places:
-    """How many values set a[i] and set b[i] have in common, (n,) int64: in blocks, the values of every smaller set are
-    looked up in the larger one, all at once."""
-    a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
-    sizes = np.diff(offsets)
-    swap = sizes[a] > sizes[b]
-    few, many = np.where(swap, b, a), np.where(swap, a, b)
-    ends = np.cumsum(sizes[few])
-    both = np.zeros(len(a), np.int64)
-    start = 0
-    while start < len(a):
-        before = int(ends[start - 1]) if start else 0
-        end = max(start + 1, int(np.searchsorted(ends, before + BLOCK, side="right")))
-        both[start:end] = _block_shared(values, offsets, few[start:end], many[start:end])
-        start = end
-    return both
+    """How many values set a[i] and set b[i] have in common, (n,) int64.
 
-
-def _block_shared(values: Hashes, offsets: Places, few: Places, many: Places) -> Places:
-    """The same for few pairs: one binary search each, whose steps are taken together."""
-    sizes = offsets[few + 1] - offsets[few]
-    pair = np.repeat(np.arange(len(few)), sizes)
-    inner = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    wanted = values[offsets[few][pair] + inner]
-    low, end = offsets[many][pair], offsets[many + 1][pair]
-    left = end - low
-    while left.any():
-        half = left >> 1
-        middle = np.minimum(low + half, len(values) - 1)  # an empty rest may point behind the last value
-        below = (left > 0) & (values[middle] < wanted)
-        low = np.where(below, middle + 1, low)
-        left = np.where(below, left - half - 1, half)
-    found = (low < end) & (values[np.minimum(low, len(values) - 1)] == wanted)
-    return np.bincount(pair[found], minlength=len(few)).astype(np.int64)
+    Pair by pair, each one search of a whole array: above some 50 values a set this is faster than to take the steps of
+    all pairs' searches together, and needs no memory.
+    """
+    starts, ends = offsets[:-1], offsets[1:]
+    bounds = zip(*(part.tolist() for part in (starts[a], ends[a], starts[b], ends[b])), strict=True)
+    return np.array([shared(values[i:j], values[k:m]) for i, j, k, m in bounds], np.int64)

@@ -21,8 +21,8 @@ LEVELS = tuple(level / 100 for level in range(50, 100, 5))
 CONFIDENCE = 0.99
 """of a level's interval: found outside of it is a warning"""
 FAILURE = 1e-6
-"""a combined p-value below this is a failure: by chance one run in a million, while a banding that is off by a row is
-far below it with a few hundred pairs a level"""
+"""a combined p-value below this is a failure: by chance one run in a million, while bands that are off by a row are
+below it with 500 pairs at 0.6 and at 0.7 (FineWeb's 14 x 8)"""
 HALVINGS = 60
 """of an interval that holds a probability: to a float's last digit"""
 

@@ -1,10 +1,13 @@
-"""The command line of the manifests: `python -m manifests show | verify | trace`."""
+"""The command line of the manifests: `python -m manifests show | verify | trace | duplicates`."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
+from manifests.duplicates import SHOWN, duplicates
 from manifests.errors import UserError
 from manifests.manifest import load_manifest
 from manifests.show import summary
@@ -16,7 +19,8 @@ def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says, 2 a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        return {"show": _show, "verify": _verify, "trace": _trace}[options.command](options)
+        commands = {"show": _show, "verify": _verify, "trace": _trace, "duplicates": _duplicates}
+        return commands[options.command](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,6 +54,17 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
+def _duplicates(options: argparse.Namespace) -> int:
+    cluster = duplicates(options.corpus, options.document, options.most)
+    if options.json:
+        print(json.dumps(cluster.as_dict(options.diff), indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False)
+        for line in cluster.lines(options.diff):
+            console.print(line, soft_wrap=True)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m manifests", description="Look into a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -57,11 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="whether it is what its manifest says")
     check.add_argument("--fast", action="store_true", help="sizes and counts only")
     walk = commands.add_parser("trace", help="where a token comes from")
-    for command in (show, check, walk):
+    same = commands.add_parser("duplicates", help="a document's near-duplicates: who stayed, who went, how they differ")
+    for command in (show, check, walk, same):
         command.add_argument("corpus", type=Path)
         command.add_argument("--json", action="store_true")
     walk.add_argument("shard", help="path below shards/")
     walk.add_argument("token", type=int, help="index in the flat token column")
+    same.add_argument("document", help="hexadecimal id, the beginning of one, or URL")
+    same.add_argument("--no-diff", dest="diff", action="store_false", help="without the texts' differences")
+    same.add_argument("--most", type=int, default=SHOWN, metavar="N", help=f"removed documents shown (default {SHOWN})")
     return parser
 
 
