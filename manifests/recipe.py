@@ -200,6 +200,8 @@ class Deduplication(Strict):
     """within what duplicates are looked for: one crawl of a source, a source, everything"""
     against: list[str] = []
     """earlier corpora: what they hold stays, and what is also in them is removed here, without reading their text"""
+    canaries: Count = 500
+    """documents that are copied with edits, to measure what is found; beside the corpus, which does not depend on it"""
     one_worker: Positive = 100_000_000
     """edges up to which clusters are joined on one worker; more are joined in rounds of jobs"""
     survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = ["source", "longest", "newest"]
@@ -300,7 +302,7 @@ class Recipe(Strict):
             for rules in (source["perplexity"] or {"train": {}})["train"].values():
                 rules["text"] = None
         plain["tokenizer"]["path"] = None
-        plain["deduplication"]["against"] = []
+        plain["deduplication"] |= {"against": [], "canaries": 0}
         return plain
 
     def sha(self, input_names: Mapping[str, list[str]]) -> str:

@@ -39,6 +39,7 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.show import summary
     from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers
     from pipeline.run import run
+    from pipeline.stages.canaries import RecallError
     from pipeline.stages.manifest import LedgerError
 
     recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
@@ -51,13 +52,15 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
     except LedgerError as error:
         print(f"the ledger does not balance: {error}", file=sys.stderr)
         return 1
-    except WorkerDiedError as error:
+    except (WorkerDiedError, RecallError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")
         return 0
     print(summary(done.manifest))
+    if done.canaries:
+        print(f"\n{done.canaries}")
     if done.ran:
         print(f"\n{options.output}: built in {time.monotonic() - started:.0f} s, manifest {done.manifest.manifest_sha}")
     else:

@@ -18,6 +18,7 @@ from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
 from pipeline import corpora, folder, models
 from pipeline import inputs as inputs_module
+from pipeline.connected import connected
 from pipeline.corpora import Split
 from pipeline.engine import Engine
 from pipeline.exchange import run_exchange
@@ -28,6 +29,7 @@ from pipeline.judge import Models
 from pipeline.sources import reader_for
 from pipeline.stages import (
     annotate,
+    canaries,
     extract,
     index,
     lines,
@@ -49,10 +51,12 @@ Receipts = dict[str, Receipt]
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run gives: the manifest (none when `--stage` ended it earlier) and how many tasks it had to do."""
+    """What a run gives: the manifest (none when `--stage` ended it earlier), how many tasks it had to do, and what the
+    planted copies say of near-duplicate detection."""
 
     manifest: Manifest | None
     ran: int
+    canaries: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def run(recipe: Recipe, corpus: Path, engine: Engine, keep_dropped: int = 0, onl
         write_atomic(corpus / RECIPE_FILE, yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
         walk = _Run(recipe, corpus, engine, given, keep_dropped, only)
         try:
-            return Finished(walk.stages(), walk.ran)
+            return Finished(walk.stages(), walk.ran, walk.canaries)
         except _Enough:
             return Finished(None, walk.ran)
         finally:
@@ -121,6 +125,7 @@ class _Run:
         self.given, self.keep_dropped, self.only = given, keep_dropped, only
         self.plain = recipe.model_dump()
         self.names = {name: [item.name for item in given.inputs if item.source == name] for name in recipe.sources}
+        self.canaries = ""
         self.findings: dict[str, Any] = models.blocklists(recipe)
         self.ran = 0
 
@@ -145,9 +150,10 @@ class _Run:
         self.after(annotate)
 
         splits = [*corpora.splits_of(self.corpus, extracted, annotated), *given.earlier]
-        edges = self.compare_documents(splits)
+        labels = self.join_edges(self.compare_documents(splits))
         settings = survivors.settings(recipe, splits, annotated)
-        clusters = self.tasks(survivors, survivors.tasks(recipe, splits, edges), settings, survivors.join)["all"]
+        clusters = self.tasks(survivors, survivors.tasks(recipe, splits, labels), settings, survivors.join)["all"]
+        self.canaries = self.measure_recall(annotated, clusters)
         self.after(neardup)
 
         samples = self.tasks(
@@ -202,6 +208,26 @@ class _Run:
         judges = neardup.edge_tasks(evidence, wanted)
         verified = self.exchange(neardup, settings, evidence, neardup.send, judges, neardup.verify)
         return edges | {f"blocks/{neardup.EDGES}/{name}": receipt for name, receipt in verified.items()}
+
+    def join_edges(self, edges: Receipts) -> list[Task]:
+        """The finished tasks that hold the clusters."""
+        ranges = max(1, -(-16 * sum(receipt.facts["edges"] for receipt in edges.values()) // neardup.RANGE_BYTES))
+        with self.mistakes():
+            most = self.recipe.deduplication.one_worker
+            tasks, ran = connected(self.corpus, edges, ranges, self.engine, f"{neardup.STAGE}/connected", most)
+        self.ran += ran
+        return tasks
+
+    def measure_recall(self, annotated: Receipts, clusters: Receipt) -> str:
+        """What the planted copies say of the recipe's bands, as text; empty where none were asked for. Raises
+        RecallError where they are not found as often as they must be."""
+        maps = canaries.draw_tasks(self.recipe, annotated, clusters)
+        if not maps:
+            return ""
+        settings = {"seed": self.recipe.seed, "deduplication": self.plain["deduplication"]}
+        drawn = self.tasks(canaries, maps, settings, canaries.draw)
+        measured = self.tasks(canaries, canaries.measure_tasks(self.recipe, drawn), settings, canaries.measure)
+        return canaries.report(self.recipe, measured["all"])
 
     def take_perplexities(self, extracted: Receipts, verdicts: Receipts) -> tuple[Receipts, Receipts, Receipts]:
         """Language models by `SOURCE/LANGUAGE`, scores by split, and cut-offs by source."""

@@ -38,7 +38,7 @@ KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i
 """`key`: a band's hash, or the first half of a content hash, whose second is `low`; `identity`: the first half of the
 document's id, by which stars have their centres"""
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
-EDGE = np.dtype([("a", "<i8"), ("b", "<i8"), ("similarity", "<f4")])
+EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"
 """what a block of evidence begins with"""
 
@@ -144,7 +144,8 @@ def find_candidates(corpus: Path, settings: dict[str, Any], task: Task, blocks: 
         same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
         first = np.r_[True, ~same][: len(pairs)]
         centres = pairs["row"][first][np.cumsum(first) - 1]
-        write_edges(corpus / path, centres[~first], pairs["row"][~first], np.ones(int((~first).sum())))
+        members = np.ascontiguousarray(pairs["row"][~first])
+        write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
         return Result([path], {}, {"edges": int((~first).sum())})
     rules = Deduplication.model_validate(settings["deduplication"]).minhash
     pairs, divided = in_parts(pairs, rules.bucket if rules else 1)
@@ -256,10 +257,10 @@ def in_parts(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int
 
 
 def write_edges(path: Path, a: Rows, b: Rows, similarity: npt.NDArray[np.float64]) -> None:
-    """Edges as packed rows of `EDGE`."""
-    edges = np.empty(len(a), EDGE)
-    edges["a"], edges["b"], edges["similarity"] = a, b, similarity
-    _write(path, edges)
+    """Edges of row references as an Arrow IPC file of `EDGE_SCHEMA`."""
+    columns = [pa.array(a, pa.int64()), pa.array(b, pa.int64()), pa.array(similarity, pa.float32())]
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), EDGE_SCHEMA) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=EDGE_SCHEMA))
 
 
 def task_name(split: Split, number: int) -> str:

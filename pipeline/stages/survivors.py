@@ -1,4 +1,4 @@
-"""survivors: the edges of `neardup` joined to clusters, and which copy of each stays; verdicts travel back by split."""
+"""survivors: which copy of each cluster stays; verdicts travel back by split."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +9,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.clusters import components
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path, sha256_json
 from manifests.ledger import Tally
 from manifests.reasons import Reason
 from manifests.recipe import Deduplication, Recipe
+from pipeline.connected import read_labels
 from pipeline.corpora import Split
 from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task
+from pipeline.job import Receipt, Result, Task, read_receipt
 from pipeline.signatures import ROW_BITS, Lookup, Rows, halves
-from pipeline.stages.neardup import EDGE
 
 STAGE = "survivors"
 CLUSTERS = "neardup/clusters"
@@ -38,11 +37,12 @@ VERDICT_SCHEMA = pa.schema([("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)
 """Rows of a split that are in a cluster; `reason` is empty for the one that stays."""
 
 
-def tasks(recipe: Recipe, splits: list[Split], edges: dict[str, Receipt]) -> list[Task]:
-    """The one task that joins the edges. `edges`: by path below the corpus."""
-    rules = recipe.deduplication.model_dump(exclude={"against"})
-    parts = [rules, [[s.name, s.fingerprint] for s in splits], [[path, r.sha()] for path, r in sorted(edges.items())]]
-    return [Task(CLUSTERS, "all", sha256_json([code_version(__name__), *parts]), arguments={"edges": sorted(edges)})]
+def tasks(recipe: Recipe, splits: list[Split], labels: list[Task]) -> list[Task]:
+    """The one task that chooses. `labels`: the tasks that hold the clusters."""
+    rules = recipe.deduplication.model_dump(exclude={"against", "canaries", "one_worker"})
+    parts = [rules, [[s.name, s.fingerprint] for s in splits], [[task.name, task.fingerprint] for task in labels]]
+    arguments = {"labels": [[task.stage, task.name] for task in labels]}
+    return [Task(CLUSTERS, "all", sha256_json([code_version(__name__), *parts]), 0, arguments)]
 
 
 def settings(recipe: Recipe, splits: list[Split], annotated: dict[str, Receipt]) -> dict[str, Any]:
@@ -57,11 +57,16 @@ def settings(recipe: Recipe, splits: list[Split], annotated: dict[str, Receipt])
 
 
 def join(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Clusters from edges: who stays, who goes and why; verdicts a split; the stage's tallies."""
+    """Who stays of each cluster, who goes and why; verdicts a split; the stage's tallies."""
     rules = Deduplication.model_validate(settings["deduplication"])
     splits: list[Split] = settings["splits"]
     lookup = Lookup([split.path for split in splits])
-    nodes, labels = components(_edges(corpus, task.arguments["edges"]))
+    parts = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for stage, name in task.arguments["labels"]:
+        receipt = read_receipt(corpus, stage, name)
+        assert receipt is not None, "the clusters are finished"
+        parts.append(read_labels(corpus, receipt))
+    nodes, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return choose(corpus, rules, splits, lookup, settings["units"], nodes, labels)
 
 
@@ -74,7 +79,7 @@ def choose(
     nodes: Rows,
     labels: Rows,
 ) -> Result:
-    """The survivor of each cluster; `nodes` and `labels` as `components` gives them."""
+    """The survivor of each cluster; `labels`: for each of `nodes`, the smallest of its cluster."""
     tallies = {source: Tally() for source in units}
     for source, counts in units.items():
         tallies[source].enter(**counts)
@@ -226,12 +231,6 @@ def _write_verdicts(
         with atomic_path(corpus / path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
             writer.write_batch(batch)
         yield path
-
-
-def _edges(corpus: Path, paths: list[str]) -> Rows:
-    parts = [np.fromfile(corpus / path, EDGE) for path in paths]
-    joined = np.concatenate([np.empty(0, EDGE), *parts])
-    return np.stack([joined["a"], joined["b"]], axis=1)
 
 
 def _text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:
