@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from filters.labels import is_label, is_notice
+from filters.labels import NOTICE_LENGTH, is_button, is_byline, is_label, is_notice, notices_in
 
 LINKED_COST = 3.0
 """a character inside a link weighs against so many outside"""
@@ -28,6 +28,8 @@ LINKED_LENGTH = 240
 """characters: a longer one is prose all the same"""
 LONGEST_LINK = 160
 """characters: a longer link is one that its author forgot to close"""
+TAIL_LENGTH = 60
+"""characters: shorter blocks after the last paragraph of an article are what pages put there: tags, places, sources"""
 LABELLED_SHARE = 0.3
 """under a label, blocks with a larger share of their characters in links belong to it"""
 
@@ -99,36 +101,47 @@ def blocks(markup: str) -> list[Block]:
 
 def main_blocks(all_blocks: Sequence[Block], trusted: bool) -> list[Block]:
     """The blocks of the main text, in order. In an article known from the mark-up (`trusted`) all blocks belong to it
-    but lists of links, set phrases and what a label announces; elsewhere only those in runs of text do."""
+    but lists of links, set phrases, bylines and short lines after the last paragraph; elsewhere only those in runs of
+    text do, and of these not the set phrases."""
+    phrases = notices_in("\n".join([block.text for block in all_blocks]).lower())
     if trusted:
-        return _told(all_blocks)
+        kept = [block for block in _told(all_blocks, phrases) if block.heading or not is_byline(_line(block))]
+        end = len(kept)
+        while end and (kept[end - 1].heading or kept[end - 1].length < TAIL_LENGTH):
+            end -= 1
+        return kept[:end] if end else kept
     runs = maximal_runs([_worth(block) for block in all_blocks])
     best = max((score for _, _, score in runs), default=0.0)
-    kept: list[Block] = []
+    kept = []
     for start, end, score in runs:
         if score == best or score >= max(LEAST_SCORE, LEAST_SHARE * best):
-            kept += _told(all_blocks[start:end])
+            kept += _told(all_blocks[start:end], phrases)
     return kept
 
 
-def _told(some_blocks: Sequence[Block]) -> list[Block]:
+def _told(some_blocks: Sequence[Block], phrases: list[str]) -> list[Block]:
+    """Blocks without lists of links, set phrases, the links under a label, and headings of nothing."""
     kept: list[Block] = []
     labelled = False
     for block in some_blocks:
-        line = block.text.lstrip()
+        if block.length > NOTICE_LENGTH:
+            labelled = False
+            kept.append(block)
+            continue
+        line = _line(block)
         if is_label(line):
             labelled = True
-            while kept and kept[-1].heading and not block.heading:
-                kept.pop()
-        elif labelled and block.linked > LABELLED_SHARE * block.length:
-            pass
-        else:
+        elif not (labelled and block.linked > LABELLED_SHARE * block.length):
             labelled = False
-            if not (_is_links(block) or is_notice(line)):
+            if not (_is_links(block) or is_button(line) or is_notice(line, phrases)):
                 kept.append(block)
     while kept and kept[-1].heading:
         kept.pop()
     return kept
+
+
+def _line(block: Block) -> str:
+    return block.text.lstrip().lower()
 
 
 def maximal_runs(worths: Sequence[float]) -> list[tuple[int, int, float]]:

@@ -55,9 +55,12 @@ STATES = tuple(
 """a class that begins so describes the element's state, layout or subject, not its part in the page"""
 WHOLE_SHARE = 0.3
 """an element with a larger share of the page's text is a wrapper with an unlucky name"""
-MOST = 3000
+MOST = 3_000
+"""characters: an element with more text, likewise, but for comments"""
 DISCUSSION_SHARE = 0.8
 """comments may well be longer than what they are about"""
+SCRIPTLESS = 300
+"""characters: a longer noscript element is text that its page shows by script"""
 SMALL = 100
 """characters: an element this short is never the text"""
 
@@ -70,8 +73,8 @@ ARTICLES = (
     "#content,#main",
 )
 """where the text of a page is, by falling trust: HTML and schema.org, themes in wide use, landmarks, habit"""
-ARTICLE_SHARE = 0.2
-"""the least share of the page's text that an article has: teasers are articles, too"""
+ARTICLE_SHARE = 0.5
+"""the least share of the page's text that its article has: teasers are articles, too"""
 ARTICLE_LENGTH = 300
 """characters: shorter articles are teasers"""
 
@@ -85,7 +88,10 @@ def take_out(tree: HTMLTree) -> None:
     or role, and what is named so, unless it holds much of the text."""
     document, body = tree.document, tree.body
     for element in document.query_selector_all(f"{UNSEEN},{APART}").values():
-        if element.local_name not in ("body", "main", "article"):
+        name = element.local_name
+        if name == "noscript" and len(element.text_content) > SCRIPTLESS:
+            continue
+        if name not in ("body", "main", "article"):
             element.remove()
     total = len(body.text_content)
     for element in document.query_selector_all(_NAMED).values():

@@ -91,7 +91,7 @@ def _main(html: str) -> str:
     take_out(tree)
     trusted = narrow(tree)
     markup = extract_plain_text(
-        tree, preserve_formatting="minimal_html", links=True, alt_texts=False, list_bullets=False
+        tree, preserve_formatting="minimal_html", links=True, noscript=True, alt_texts=False, list_bullets=False
     )
     kept = main_blocks(blocks(markup), trusted)
     return "".join(("\n\n" if block.apart else "\n") + block.text for block in kept).strip("\n")
