@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from filters.labels import NOTICE_LENGTH, is_button, is_byline, is_label, is_notice, notices_in
+from filters.labels import LABEL_LENGTH, NOTICE_LENGTH, is_button, is_byline, is_label, is_notice, notices_in
 
 LINKED_COST = 3.0
 """a character inside a link weighs against so many outside"""
@@ -124,7 +124,7 @@ def _told(some_blocks: Sequence[Block], phrases: list[str]) -> list[Block]:
     kept: list[Block] = []
     labelled = False
     for block in some_blocks:
-        if block.length > NOTICE_LENGTH:
+        if block.length > NOTICE_LENGTH or (block.length > LABEL_LENGTH and not phrases and not block.linked):
             labelled = False
             kept.append(block)
             continue
