@@ -59,7 +59,7 @@ MOST = 3_000
 """characters: an element with more text, likewise, but for comments"""
 DISCUSSION_SHARE = 0.8
 """comments may well be longer than what they are about"""
-SCRIPTLESS = 300
+SCRIPTLESS = 1_000
 """characters: a longer noscript element is text that its page shows by script"""
 SMALL = 100
 """characters: an element this short is never the text"""
