@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from filters.labels import NOTICE_LENGTH, is_button, is_byline, is_label, is_notice, notices_in
+from filters.labels import LABEL_LENGTH, NOTICE_LENGTH, is_button, is_byline, is_label, is_notice, notices_in
 
 LINKED_COST = 3.0
 """a character inside a link weighs against so many outside"""
@@ -18,6 +18,10 @@ BLOCK_COST = 12
 """characters: a block with fewer of its own counts against its run"""
 HEADING_WORTH = 36
 """characters: what a heading adds to a run, at most: it belongs to the text that follows, if any does"""
+FIRST_WIDE = "\u2e80"
+"""the writing systems from here on (Chinese, Japanese, Korean) have"""
+WIDE_WORTH = 3
+"""letters' worth in a character, as UTF-8 counts them"""
 LEAST_SCORE = 300
 """characters: a run that scores less than this, or"""
 LEAST_SHARE = 0.08
@@ -71,7 +75,7 @@ class Block(NamedTuple):
 def blocks(markup: str) -> list[Block]:
     """The blocks of resiliparse's minimal HTML (one a line; headings, paragraphs and links marked, text escaped)."""
     found = []
-    in_link, apart = False, False
+    in_link, apart, carried = False, False, 0
     for line in markup.split("\n"):
         if not line or line.isspace():
             apart = True
@@ -83,12 +87,13 @@ def blocks(markup: str) -> list[Block]:
         if in_link or "<a" in line:
             for part in _LINK.split(line):
                 if part[:2] == "<a":
-                    in_link = part != _ANCHOR
+                    in_link, carried = part != _ANCHOR, 0
                 elif part == "</a>":
                     in_link = False
                 elif in_link:
                     length = len(_TAG.sub("", part).strip())
-                    linked += length if length <= LONGEST_LINK else 0
+                    carried += length
+                    linked += length if carried <= LONGEST_LINK else 0
         if "&" in text:
             text = html.unescape(text)
         text = text.rstrip()
@@ -124,7 +129,7 @@ def _told(some_blocks: Sequence[Block], phrases: list[str]) -> list[Block]:
     kept: list[Block] = []
     labelled = False
     for block in some_blocks:
-        if block.length > NOTICE_LENGTH:
+        if block.length > NOTICE_LENGTH or (block.length > LABEL_LENGTH and not phrases and not block.linked):
             labelled = False
             kept.append(block)
             continue
@@ -166,7 +171,10 @@ def maximal_runs(worths: Sequence[float]) -> list[tuple[int, int, float]]:
 
 
 def _worth(block: Block) -> float:
-    worth = (block.length - block.linked) - LINKED_COST * block.linked - BLOCK_COST
+    worth = (block.length - block.linked) - LINKED_COST * block.linked
+    if block.text.lstrip() >= FIRST_WIDE:
+        worth *= WIDE_WORTH
+    worth -= BLOCK_COST
     return min(worth, 0) + HEADING_WORTH if block.heading else worth
 
 

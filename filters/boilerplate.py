@@ -37,10 +37,10 @@ JUNK = frozenset(
 """words that web authors put into the names of what stands around a text"""
 CLASS_STEMS = (
     "foot crumb pagin nav menu relat recom promo comment copyright disclaim meta byline newsletter subscri -ad ad- ads "
-    "banner sponsor social share sharing cookie consent sidebar tags categor rating author autor bio search"
+    "banner sponsor social shar cookie consent sidebar tags categor rating author autor bio search"
 ).split()
 ID_STEMS = "foot nav menu relat comment respond sidebar newsletter share author".split()
-"""what the parser looks for, since it can look for parts of names only; `is_junk` decides"""
+"""what the parser looks for, since it can look for parts of names only; `named_junk` decides"""
 DISCUSSION = frozenset({"comments", "commentlist", "respond", "disqus", "replies"})
 BODY_CLASSES = frozenset(
     """
@@ -59,7 +59,7 @@ MOST = 3_000
 """characters: an element with more text, likewise, but for comments"""
 DISCUSSION_SHARE = 0.8
 """comments may well be longer than what they are about"""
-SCRIPTLESS = 300
+SCRIPTLESS = 1_000
 """characters: a longer noscript element is text that its page shows by script"""
 SMALL = 100
 """characters: an element this short is never the text"""
@@ -73,7 +73,7 @@ ARTICLES = (
     "#content,#main",
 )
 """where the text of a page is, by falling trust: HTML and schema.org, themes in wide use, landmarks, habit"""
-ARTICLE_SHARE = 0.5
+ARTICLE_SHARE = 0.4
 """the least share of the page's text that its article has: teasers are articles, too"""
 ARTICLE_LENGTH = 300
 """characters: shorter articles are teasers"""
@@ -84,28 +84,13 @@ _LOWER = re.compile("[a-z]+")
 
 
 def take_out(tree: HTMLTree) -> None:
-    """Remove from `tree` what is never shown, what stands apart from the main content by element
-    or role, and what is named so, unless it holds much of the text."""
-    document, body = tree.document, tree.body
-    for element in document.query_selector_all(f"{UNSEEN},{APART}").values():
+    """Remove from `tree` what is never shown and what stands apart from the main content by element or role."""
+    for element in tree.document.query_selector_all(f"{UNSEEN},{APART}").values():
         name = element.local_name
         if name == "noscript" and len(element.text_content) > SCRIPTLESS:
             continue
         if name not in ("body", "main", "article"):
             element.remove()
-    total = len(body.text_content)
-    for element in document.query_selector_all(_NAMED).values():
-        classes, name = element.class_name or "", element.id or ""
-        if not (named_junk(classes) or named_junk(name)) or element.local_name in ("html", "body", "main"):
-            continue
-        if not BODY_CLASSES.isdisjoint(classes.lower().split()):
-            continue
-        length = len(element.text_content)
-        if length > SMALL and length > min(total * WHOLE_SHARE, MOST):
-            discussion = not DISCUSSION.isdisjoint(_LOWER.findall(f"{classes} {name}".lower()))
-            if not discussion or length > total * DISCUSSION_SHARE:
-                continue
-        element.remove()
 
 
 def narrow(tree: HTMLTree) -> bool:
@@ -122,6 +107,23 @@ def narrow(tree: HTMLTree) -> bool:
                 body.replace_children(element)
                 return True
     return False
+
+
+def take_out_named(tree: HTMLTree) -> None:
+    """Remove from `tree` what is named as boilerplate is, unless it holds much of the text."""
+    total = len(tree.body.text_content)
+    for element in tree.document.query_selector_all(_NAMED).values():
+        classes, name = element.class_name or "", element.id or ""
+        if not (named_junk(classes) or named_junk(name)) or element.local_name in ("html", "body", "main"):
+            continue
+        if not BODY_CLASSES.isdisjoint(classes.lower().split()):
+            continue
+        length = len(element.text_content)
+        if length > SMALL and length > min(total * WHOLE_SHARE, MOST):
+            discussion = not DISCUSSION.isdisjoint(_LOWER.findall(f"{classes} {name}".lower()))
+            if not discussion or length > total * DISCUSSION_SHARE:
+                continue
+        element.remove()
 
 
 @lru_cache(maxsize=1 << 14)  # a site's pages share their names

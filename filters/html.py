@@ -10,7 +10,7 @@ from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encodi
 from resiliparse.parse.html import HTMLTree
 
 from filters.blocks import blocks, main_blocks
-from filters.boilerplate import narrow, take_out
+from filters.boilerplate import narrow, take_out, take_out_named
 
 from manifests.reasons import Reason
 
@@ -57,12 +57,14 @@ def decode(body: bytes, content_type: str | None) -> str:
     """Text from bytes, by byte order mark, then the declared encodings (HTTP header, meta) if the bytes agree with
     them, then detection. Never raises: what no encoding explains becomes U+FFFD, and so do NULs and lone surrogates,
     which no file of text can hold."""
-    text = _decode(body, content_type).replace("\0", "\ufffd")
-    try:
-        text.encode()  # much faster than to look for surrogates, of which there are hardly ever any
-    except UnicodeEncodeError:
-        return _SURROGATES.sub("\ufffd", text)
-    return text
+    text = _plain_utf8(body, content_type)
+    if text is None:
+        text = _decode(body, content_type)
+        try:
+            text.encode()  # much faster than to look for surrogates, of which there are hardly ever any
+        except UnicodeEncodeError:
+            text = _SURROGATES.sub("\ufffd", text)
+    return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
 def main_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str:
@@ -90,6 +92,7 @@ def _main(html: str) -> str:
         return ""
     take_out(tree)
     trusted = narrow(tree)
+    take_out_named(tree)
     markup = extract_plain_text(
         tree, preserve_formatting="minimal_html", links=True, noscript=True, alt_texts=False, list_bullets=False
     )
@@ -97,19 +100,25 @@ def _main(html: str) -> str:
     return "".join(("\n\n" if block.apart else "\n") + block.text for block in kept).strip("\n")
 
 
+def _plain_utf8(body: bytes, content_type: str | None) -> str | None:
+    """The text of a page that is valid UTF-8 and declares that or nothing: most are, and detection takes longer than
+    to try. Escapes and NULs are how stateful encodings and UTF-16 look like UTF-8; a mark is left to others."""
+    labels = _declared(body, content_type)
+    if labels[:1] not in ([], ["utf-8"]) or body.startswith(tuple(mark for mark, _ in MARKS)):
+        return None
+    if not labels and (b"\x1b" in body or b"\0" in body):
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _decode(body: bytes, content_type: str | None) -> str:
     for mark, encoding in MARKS:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
-    labels = _declared(body, content_type)
-    if labels[:1] in ([], ["utf-8"]) and b"\x1b" not in body and (labels or b"\0" not in body):
-        # the common case, and three times as fast as to detect first; escapes and NULs are how the stateful encodings
-        # and UTF-16 look like UTF-8
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError:
-            pass
-    for label in labels:
+    for label in _declared(body, content_type):
         text = body.decode(label, "replace")
         if text.count("\ufffd") * _DAMAGE <= len(text) + _DAMAGE:
             return text

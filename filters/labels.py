@@ -77,13 +77,14 @@ NOTICES = _phrases(
     e-mail-adresse wird nicht veröffentlicht; mit * gekennzeichnete; affiliate-link; affiliate link; letter to the editor
     """
 )
+_BEGINNINGS = frozenset(phrase[:3] for phrase in LABELS + BYLINES)
 _DECORATION = " \t\xa0»›>|.:()0123456789…•·"
 _ENDING = re.compile(r"[.!?…。！？][\"'”»“’)]*\Z")
 
 
 def is_label(line: str) -> bool:
     """Whether a line, in lower case, names what is around a text."""
-    return len(line) <= LABEL_LENGTH and line.startswith(LABELS)
+    return len(line) <= LABEL_LENGTH and line[:3] in _BEGINNINGS and line.startswith(LABELS)
 
 
 def is_button(line: str) -> bool:
@@ -93,7 +94,12 @@ def is_button(line: str) -> bool:
 
 def is_byline(line: str) -> bool:
     """Whether a line, in lower case, says who wrote a text or took a picture, or when."""
-    return len(line) <= BYLINE_LENGTH and line.startswith(BYLINES) and not _ENDING.search(line)
+    return (
+        len(line) <= BYLINE_LENGTH
+        and line[:3] in _BEGINNINGS
+        and line.startswith(BYLINES)
+        and not _ENDING.search(line)
+    )
 
 
 def notices_in(text: str) -> list[str]:
