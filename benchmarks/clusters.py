@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from benchmarks.data import table
 from benchmarks.lines import PeakAnonymous
-from filters.clusters import joined, star_edges
+from filters.clusters import distinct, joined, star_edges
+from filters.large_star import Edges, by_larger, by_node, contracted, large_star, small_star, spread, unsettled
 from filters.minhash import Scheme, band_hashes, mix
 from pipeline.exchange import by_range
 from pipeline.stages.neardup import KEY, RANGE_BYTES
 
-DOCUMENTS, PEER_DOCUMENTS = 20_000_000, 50_000
+DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
 SCHEME = Scheme()
 DUPLICATES, SHARED_BAND = 0.05, 0.8
 """one document in twenty is a near duplicate of an earlier one, and has each band in common with it at this chance:
@@ -100,6 +101,35 @@ def peer(documents: int) -> dict[str, float]:
     }
 
 
+def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
+    """The same in rounds of large-star and small-star, as `pipeline/connected.py` does them but without its files: how
+    many edges there were, how many rows (16 bytes each) crossed in how many exchanges, and seconds of processor."""
+    parts = [star_edges(*keys_of_range(documents, ranges, number)) for number in range(ranges)]
+    told = {"edges": sum(map(len, parts)), "rows": 0, "exchanges": 0, "ranges": ranges}
+    expected = joined(lambda: parts)
+
+    def exchanged(sent: list[Edges]) -> list[Edges]:
+        told["rows"] += sum(map(len, sent))
+        told["exchanges"] += 1
+        pieces = [dict(by_range(spread(rows[:, 0]), rows, ranges)) for rows in sent]
+        return [
+            distinct(np.frombuffer(b"".join(piece.get(r, b"") for piece in pieces), np.int64).reshape(-1, 2))
+            for r in range(ranges)
+        ]
+
+    begun = time.process_time()
+    parts = [contracted(edges) for edges in parts]
+    while sum(map(unsettled, held := exchanged([by_node(edges) for edges in parts]))):
+        parts = [large_star(edges) for edges in held]
+        parts = [small_star(edges) for edges in exchanged([by_larger(edges) for edges in parts])]
+    told["seconds"] = time.process_time() - begun
+    stars = distinct(np.concatenate(parts))
+    rays = expected[0] != expected[1]
+    if not np.array_equal(stars, distinct(np.stack([expected[1][rays], expected[0][rays]], axis=1))):
+        raise RuntimeError("rounds and union-find gave different clusters")
+    return told
+
+
 def signatures(documents: int) -> npt.NDArray[np.uint32]:
     """(documents, permutations) of chance, and near duplicates among them as above."""
     random = np.random.default_rng(1)
@@ -112,8 +142,10 @@ def signatures(documents: int) -> npt.NDArray[np.uint32]:
     return made
 
 
-def report(documents: int, peer_documents: int, told: dict[str, float], other: dict[str, float]) -> str:
-    """The table of both sides."""
+def report(
+    documents: int, peer_documents: int, told: dict[str, float], other: dict[str, float], rounds: dict[str, float]
+) -> str:
+    """The tables of both sides, and of the rounds."""
     cut = told["cut"] / min(documents, PEER_DOCUMENTS) * documents
     rate = documents / (cut + told["star"] + told["components"])
     insert, both = peer_documents / other["insert"], peer_documents / (other["insert"] + other["query"])
@@ -130,15 +162,23 @@ def report(documents: int, peer_documents: int, told: dict[str, float], other: d
         ["datasketch, anonymous memory a document", f"{other['memory'] / peer_documents:,.0f} B"],
         ["ours over datasketch: insert; insert and query", f"{rate / insert:.1f}; {rate / both:.1f}"],
     ]
-    return table(["", ""], rows)
+    steps: list[list[Any]] = [
+        ["star edges, in ranges", f"{rounds['edges']:,}, {rounds['ranges']}"],
+        ["exchanges until no edge changes, the one that sees it included", rounds["exchanges"]],
+        ["bytes that crossed, an edge, in all", f"{16 * rounds['rows'] / rounds['edges']:.0f}"],
+        ["CPU s a million edges, in all", f"{rounds['seconds'] / rounds['edges'] * 1e6:.1f}"],
+    ]
+    return f"{table(['', ''], rows)}\n\n{table(['in rounds', ''], steps)}"
 
 
-def run(documents: int = DOCUMENTS, peer_documents: int = PEER_DOCUMENTS) -> str:
+def run(
+    documents: int = DOCUMENTS, peer_documents: int = PEER_DOCUMENTS, rounds_documents: int = ROUNDS_DOCUMENTS
+) -> str:
     """Each side in a process of its own, so that the memory is its own."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     told = []
-    for side, count in (("ours", documents), ("peer", peer_documents)):
+    for side, count in (("ours", documents), ("peer", peer_documents), ("rounds", rounds_documents)):
         command = [sys.executable, "-m", "benchmarks.clusters", side, str(count)]
         told.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return report(documents, peer_documents, *told)
@@ -180,4 +220,4 @@ def _seconds(*values: float) -> str:
 
 if __name__ == "__main__":
     side, count = sys.argv[1:]
-    print(json.dumps({"ours": ours, "peer": peer}[side](int(count))))
+    print(json.dumps({"ours": ours, "peer": peer, "rounds": in_rounds}[side](int(count))))

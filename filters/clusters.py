@@ -17,6 +17,8 @@ Similar = Callable[[Rows, Rows], npt.NDArray[np.float64]]
 
 BLOCK = 1 << 22
 """edges numbered and joined at once, which bounds what is held beside the nodes and their roots"""
+SLOTTED = 1 << 18
+"""keys put into slots at once: what is made of them stays in the cache"""
 _SLOTS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9))
 """odd multipliers of two unrelated hash tables: 2^64 by the golden ratio (Knuth, TAOCP 6.4), and one of SplitMix64's"""
 
@@ -130,16 +132,22 @@ def _grouped(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
 
 
 def _crowded(keys: Keys, multiplier: np.uint64) -> npt.NDArray[np.bool_]:
-    """(n,) bool: keys whose slot another entry falls into as well, be its key the same or not. Two to four slots a key:
-    whichever entry is written last into a slot, the others see that it is not theirs."""
-    bits = (2 * len(keys)).bit_length()
-    slots = (keys * multiplier >> np.uint64(64 - bits)).astype(np.int64) if bits else np.empty(0, np.int64)
-    last = np.empty(1 << bits, np.int32 if len(keys) <= np.iinfo(np.int32).max else np.int64)
-    numbers = np.arange(len(keys), dtype=last.dtype)
-    last[slots] = numbers
-    crowded = np.zeros(1 << bits, bool)
-    crowded[slots[last[slots] != numbers]] = True
-    return np.asarray(crowded[slots])
+    """(n,) bool: keys whose slot another entry falls into as well, be its key the same or not. Two to four slots a
+    key."""
+    bits = np.uint64((2 * len(keys)).bit_length())
+    counts = np.zeros(1 << int(bits), np.uint32)
+    crowded = np.empty(len(keys), bool)
+
+    def slots() -> Iterator[tuple[slice, npt.NDArray[np.int64]]]:
+        for start in range(0, len(keys), SLOTTED):
+            part = slice(start, start + SLOTTED)
+            yield part, (keys[part] * multiplier >> np.uint64(64) - bits).astype(np.int64)
+
+    for _, found in slots():
+        np.add.at(counts, found, np.uint32(1))
+    for part, found in slots():
+        crowded[part] = counts[found] > 1
+    return crowded
 
 
 def _firsts(keys: Keys) -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ the row groups that hold them.
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,18 +140,21 @@ def diff(kept: Member, removed: Member) -> list[str]:
 def _identity(corpus: Path, clean: list[Path], document: str) -> bytes:
     """The id of the one document that is meant."""
     prefix = document.lower()
-    chosen: Chosen
-    if re.fullmatch(f"[0-9a-f]{{1,{2 * ID_BYTES}}}", prefix):
-        columns, named, hint = ["id"], f"an id that begins with {prefix}", "give more digits of one"
-        chosen = lambda table: _begins(table["id"], prefix)  # noqa: E731
-    else:
-        columns, named, hint = ["id", "url"], f"the URL {_shown(document)}", "give the id of one"
-        chosen = lambda table: pc.fill_null(pc.equal(table["url"], document), False).to_numpy()  # noqa: E731
-    found = [identity for _, _, table in _groups(clean, columns, chosen) for identity in table["id"].to_pylist()]
+    by_id = re.fullmatch(f"[0-9a-f]{{1,{2 * ID_BYTES}}}", prefix) is not None
+
+    def meant(table: pa.Table) -> npt.NDArray[np.bool_]:
+        if by_id:
+            return _begins(table["id"], prefix)
+        return np.asarray(pc.fill_null(pc.equal(table["url"], document), False).to_numpy())
+
+    columns = ["id"] if by_id else ["id", "url"]
+    found = [identity for _, _, table in _groups(clean, columns, meant) for identity in table["id"].to_pylist()]
+    named = f"an id that begins with {prefix}" if by_id else f"the URL {_shown(document)}"
     if not found:
         raise UserError(f"no clean document of {corpus} has {named}: give an id, the beginning of one, or a whole URL")
     if len(found) > 1:
         some = ", ".join(identity.hex() for identity in found[:4]) + (", …" if len(found) > 4 else "")
+        hint = "give more digits of one" if by_id else "give the id of one"
         raise UserError(f"{len(found):,} documents have {named}: {hint} of {some}")
     return bytes(found[0])
 
@@ -158,18 +162,15 @@ def _identity(corpus: Path, clean: list[Path], document: str) -> bytes:
 def _cluster(corpus: Path, identity: bytes) -> pa.Table:
     """The rows of `duplicates/` that make up a document's cluster; none if it is in no cluster."""
     files = _files(corpus, "duplicates")
+    columns = ["removed", "kept", "similarity", "reason"]
 
     def of_document(table: pa.Table) -> npt.NDArray[np.bool_]:
         return _equals(table["removed"], identity) | _equals(table["kept"], identity)
 
-    kept = [table["kept"][0].as_py() for _, _, table in _groups(files, ["removed", "kept"], of_document)]
-    columns = ["removed", "kept", "similarity", "reason"]
-    tables = (
-        [table for _, _, table in _groups(files, columns, lambda table: _equals(table["kept"], kept[0]))]
-        if kept
-        else []
-    )
-    return pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
+    kept = [table["kept"][0].as_py() for _, _, table in _groups(files, columns, of_document)]
+    if not kept:
+        return pa.table({name: [] for name in columns})
+    return pa.concat_tables(table for _, _, table in _groups(files, columns, lambda t: _equals(t["kept"], kept[0])))
 
 
 def _read(corpus: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
@@ -181,7 +182,7 @@ def _read(corpus: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[
 
     found = {}
     for path, number, _ in _groups(clean, ["id"], chosen):
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             table = file.read_row_group(number, ["id", "url", "text"])
         for row in table.filter(pa.array(chosen(table))).to_pylist():
             source = path.relative_to(corpus / "clean").parts[0]
@@ -198,14 +199,22 @@ def _read(corpus: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[
 def _groups(paths: list[Path], columns: list[str], chosen: Chosen) -> Iterator[tuple[Path, int, pa.Table]]:
     """(file, row group, its chosen rows) of every row group that has some, reading these columns alone."""
     for path in paths:
-        try:
-            with pq.ParquetFile(path) as file:
-                for number in range(file.num_row_groups):
-                    table = file.read_row_group(number, columns)
-                    if (mask := chosen(table)).any():
-                        yield path, number, table.filter(pa.array(mask))
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path} cannot be read ({error}): remove it and give the run again") from error
+        with _opened(path) as file:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number, columns)
+                if (mask := chosen(table)).any():
+                    yield path, number, table.filter(pa.array(mask))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file. Raises UserError if it cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({why}): remove it and give the run again") from error
 
 
 def _files(corpus: Path, folder: str) -> list[Path]:

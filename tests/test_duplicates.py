@@ -186,6 +186,19 @@ def test_hostile_texts_reach_the_terminal_harmless_and_soon(tmp_path: Path, caps
     assert len(said) < 20_000 and "more lines of this diff" in said
 
 
+def test_damaged_texts_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ids are whole, the text of the second row group is not."""
+    corpus = handmade(tmp_path / "corpus", [f"{number} " * 2000 for number in range(3)])
+    path = corpus / "clean/web/a/b.warc.gz.parquet"
+    column = pq.ParquetFile(path).metadata.row_group(1).column(CLEAN_SCHEMA.get_field_index("text"))
+    assert column.path_in_schema == "text"
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(data)
+    mistake(capsys, [str(corpus), "01"], "b.warc.gz.parquet cannot be read")
+
+
 def test_a_diff_is_by_sentence_and_says_whose_each_is() -> None:
     kept, other = (
         Member(name, "web", "", len(text), 1.0, "", text)
