@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from filters.canaries import recall
-from filters.s_curve import Level, check, interval, table
+from filters.s_curve import Level, check, half_point, interval
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, sha256_json, write_atomic
 from manifests.recipe import Deduplication, Recipe
@@ -99,13 +99,15 @@ def report(recipe: Recipe, measured: Receipt) -> str:
     failures = [one["message"] for one in measured.facts["findings"] if one["severity"] == "failure"]
     if failures:
         raise RecallError(failures[0])
-    lines = [f"near-duplicates: {minhash.bands} bands of {minhash.rows} rows", table(minhash.bands, minhash.rows)]
-    for plain in measured.facts["levels"]:
-        level = Level(**plain)
-        if level.planted:
-            low, high = interval(level.found, level.planted)
-            lines.append(
-                f"copies at {level.level:.2f}: {level.found:,} of {level.planted:,} found "
-                f"({low:.0%} to {high:.0%}), {level.expected:.0%} promised"
-            )
+    levels = [level for level in (Level(**plain) for plain in measured.facts["levels"]) if level.planted]
+    head = f"near-duplicates: {minhash.bands} bands of {minhash.rows} rows, half of the pairs at "
+    lines = [
+        f"{head}{half_point(minhash.bands, minhash.rows):.2f} become candidates",
+        "",
+        "  Jaccard  promised  found of copies",
+    ]
+    for level in levels:
+        low, high = interval(level.found, level.planted)
+        found = f"{level.found:,} of {level.planted:,} ({low:.0%} to {high:.0%} at 99% confidence)"
+        lines.append(f"     {level.level:.2f}  {level.expected:8.0%}  {found}")
     return "\n".join(lines + [one["message"] for one in measured.facts["findings"]])
