@@ -8,6 +8,7 @@ n words has one shingle, all of them; a text without a word has no signature, an
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,16 +61,31 @@ def words(text: str) -> list[str]:
 
 def shingle_hashes(text: str, scheme: Scheme) -> Hashes:
     """The distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
+    return _sorted_distinct((_shingles(text, scheme.ngram) >> np.uint64(32)).astype(np.uint32))
+
+
+def wide_shingle_hashes(text: str, ngram: int) -> Keys:
+    """As `shingle_hashes`, in 64 bits: for long texts among many, where 32 bits would meet by chance."""
+    return _sorted_distinct(_shingles(text, ngram))
+
+
+def _shingles(text: str, ngram: int) -> Keys:
+    """The 64-bit hashes of a text's word n-grams, in order."""
     found = folded_words(text, _WORD)
     if not found:
-        return np.empty(0, np.uint32)
+        return np.empty(0, np.uint64)
     hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, found), np.uint64, len(found))
-    width = min(scheme.ngram, len(hashes))
+    width = min(ngram, len(hashes))
     rolled = hashes[: len(hashes) - width + 1].copy()
     for place in range(1, width):
         rolled *= _ROLL
         rolled += hashes[place : place + len(rolled)]
-    shingles = (mix(rolled) >> np.uint64(32)).astype(np.uint32)
+    return mix(rolled)
+
+
+def _sorted_distinct(shingles: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if not len(shingles):
+        return shingles
     shingles.sort()
     first = np.empty(len(shingles), np.bool_)
     first[0] = True

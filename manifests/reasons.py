@@ -60,6 +60,7 @@ class Reason(StrEnum):
     # neardup, dropped documents
     EXACT_DUPLICATE = "exact-duplicate"
     NEAR_DUPLICATE = "near-duplicate"
+    CONTAINED = "contained"
 
 
 DEAD_LETTERS: frozenset[Reason] = frozenset(
@@ -121,4 +122,5 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.C4_EDITED: "C4: citation marks and outer white space taken out of kept lines",
     Reason.EXACT_DUPLICATE: "the same text as a document that is kept",
     Reason.NEAR_DUPLICATE: "nearly the same text as a document that is kept",
+    Reason.CONTAINED: "almost whole in another document that is kept",
 }

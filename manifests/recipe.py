@@ -147,6 +147,17 @@ class References(Strict):
         return self
 
 
+class Containment(Strict):
+    """Documents that are almost whole in another go (LLaMA section 2.1: books with more than 90 % content overlap),
+    which MinHash cannot tell where their lengths differ."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
+    ngram: Positive = 5
+    """words a shingle: a changed word takes so many away"""
+    scale: Positive = 64
+    """one shingle hash in so many is compared at first: 1,500 of a book of 100,000 words"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -170,6 +181,7 @@ class Source(Strict):
     perplexity: Perplexity | None = None
     references: References | None = None
     c4: C4 | None = None
+    containment: Containment | None = None
 
 
 class MinHash(Strict):

@@ -30,6 +30,7 @@ from pipeline.sources import reader_for
 from pipeline.stages import (
     annotate,
     canaries,
+    containment,
     extract,
     index,
     lines,
@@ -152,7 +153,9 @@ class _Run:
         splits = [*corpora.splits_of(self.corpus, extracted, annotated), *given.earlier]
         labels = self.join_edges(self.compare_documents(splits))
         settings = survivors.settings(recipe, splits, annotated)
-        clusters = self.tasks(survivors, survivors.tasks(recipe, splits, labels), settings, survivors.join)["all"]
+        inside = self.find_contained(splits)
+        chosen = survivors.tasks(recipe, splits, labels, inside)
+        clusters = self.tasks(survivors, chosen, settings, survivors.join)["all"]
         self.canaries = self.measure_recall(annotated, clusters)
         self.after(neardup)
 
@@ -217,6 +220,13 @@ class _Run:
             tasks, ran = connected(self.corpus, edges, ranges, self.engine, f"{neardup.STAGE}/connected", most)
         self.ran += ran
         return tasks
+
+    def find_contained(self, splits: list[Split]) -> Receipts:
+        """Which documents are almost whole in others, of the sources that ask for it, by source."""
+        settings = {"sources": self.plain["sources"], "splits": splits}
+        sketched = self.tasks(containment, containment.sketch_tasks(self.recipe, splits), settings, containment.sketch)
+        compared = containment.compare_tasks(self.recipe, splits, sketched)
+        return self.tasks(containment, compared, settings, containment.compare)
 
     def measure_recall(self, annotated: Receipts, clusters: Receipt) -> str:
         """What the planted copies say of the recipe's bands, as text; empty where none were asked for. Raises

@@ -15,7 +15,7 @@ from manifests import duplicates as module
 from manifests.__main__ import main
 from manifests.document import CLEAN_SCHEMA
 from manifests.duplicates import Member, diff, duplicates
-from pipeline.stages.neardup import DUPLICATE_SCHEMA
+from pipeline.stages.survivors import DUPLICATE_SCHEMA
 from pipeline.tables import table_writer
 
 

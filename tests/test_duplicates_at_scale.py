@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from corpus import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.minhash import Scheme, shingle_hashes
 from manifests.errors import UserError
+from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.recipe import Recipe, parse_recipe
+from manifests.recipe import Containment, Recipe, parse_recipe
 from manifests.shard import open_shard
 from pipeline.engine import Engine
 from pipeline.run import run
@@ -197,3 +199,53 @@ def test_an_earlier_corpus_that_cannot_be_compared_with_is_refused_by_name(crawl
     with pytest.raises(UserError, match="is not a folder"):
         build(recipe(crawls, against=[str(tmp_path / "nowhere")]), tmp_path / "out")
     assert load_manifest(tmp_path / "first").signatures
+
+
+def test_a_book_within_another_goes_and_what_it_links_stays(tmp_path: Path) -> None:
+    """A tale in two anthologies: the tale goes, both anthologies stay; a copy of the tale goes with it."""
+    tale, others = prose(1, 2000), [prose(n, 6000) for n in (2, 3)]
+    texts = {
+        "tale.txt": tale,
+        "tale-again.txt": tale + " the end",
+        "first-anthology.txt": f"{others[0]} {tale}",
+        "second-anthology.txt": f"{tale} {others[1]}",
+        "another.txt": prose(4, 2000),
+    }
+    folder = dumps(tmp_path / "dumps", texts)
+    plain = recipe(folder)
+    rules = plain.sources["books"].model_copy(update={"containment": Containment()})
+    made = plain.model_copy(update={"sources": {"books": rules}})
+    stayed, removed = build(made, tmp_path / "out")
+    assert stayed == {"first-anthology.txt", "second-anthology.txt", "another.txt"}
+    assert Counter(reason for reason, _ in removed.values()) == {"contained": 1, "near-duplicate": 1}
+    assert next(share for reason, share in removed.values() if reason == "contained") >= 0.9
+    without, _ = build(plain, tmp_path / "without")
+    assert len(without & {"tale.txt", "tale-again.txt"}) == 1
+    ledger = load_manifest(tmp_path / "out").ledger
+    assert tally_from(ledger["neardup"]["books"]).dropped["contained"]["records"] == 1
+
+
+EDITIONS = [
+    {"a-alice_in_wonderland", "b-11-0"},
+    {"a-time_machine", "b-35-0"},
+    {"a-legend_of_sleepy_hollow", "b-41-0"},
+    {"a-jekyll_and_hyde", "b-43-0"},
+    {"a-modest_proposal", "b-pg1080"},
+    {"a-pride_and_prejudice", "b-Pride_and_Prejudice_JaneAusten", "b-archive__project-gutenberg-data__pg1342"},
+    {"a-sherlock_holmes", "b-archive__project-gutenberg-data__pg1661"},
+    {"a-dorian_gray", "b-pg174"},
+    {"a-metamorphosis", "b-pg5200"},
+    {"a-importance_of_being_earnest", "b-pg844"},
+]
+"""SOURCES.md of the sample data, checked by exact containment in tests/test_containment.py"""
+
+
+@pytest.mark.skipif(not (SHARED / "gutenberg").is_dir(), reason="the real sample data is not here")
+def test_of_each_real_book_one_edition_stays(tmp_path: Path) -> None:
+    plain = recipe(SHARED / "gutenberg", "*.gz")
+    rules = plain.sources["books"].model_copy(update={"containment": Containment()})
+    tokenizer = plain.tokenizer.model_copy(update={"vocabulary": 5000})  # one book is Chinese
+    made = plain.model_copy(update={"sources": {"books": rules}, "tokenizer": tokenizer})
+    stayed, _ = build(made, tmp_path / "out")
+    names = {name.removesuffix(".txt.gz") for name in stayed}
+    assert [sorted(edition & names) for edition in EDITIONS if len(edition & names) != 1] == []

@@ -19,6 +19,7 @@ from pipeline.corpora import Split
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task, read_receipt
 from pipeline.signatures import ROW_BITS, Lookup, Rows, halves
+from pipeline.stages.containment import read_contained
 
 STAGE = "survivors"
 CLUSTERS = "neardup/clusters"
@@ -37,11 +38,15 @@ VERDICT_SCHEMA = pa.schema([("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)
 """Rows of a split that are in a cluster; `reason` is empty for the one that stays."""
 
 
-def tasks(recipe: Recipe, splits: list[Split], labels: list[Task]) -> list[Task]:
-    """The one task that chooses. `labels`: the tasks that hold the clusters."""
+def tasks(recipe: Recipe, splits: list[Split], labels: list[Task], contained: dict[str, Receipt]) -> list[Task]:
+    """The one task that chooses. `labels`: the tasks that hold the clusters; `contained`: what is in what."""
     rules = recipe.deduplication.model_dump(exclude={"against", "canaries", "one_worker"})
     parts = [rules, [[s.name, s.fingerprint] for s in splits], [[task.name, task.fingerprint] for task in labels]]
-    arguments = {"labels": [[task.stage, task.name] for task in labels]}
+    parts.append([[name, receipt.sha()] for name, receipt in sorted(contained.items())])
+    arguments = {
+        "labels": [[task.stage, task.name] for task in labels],
+        "contained": [receipt.outputs[0].path for _, receipt in sorted(contained.items())],
+    }
     return [Task(CLUSTERS, "all", sha256_json([code_version(__name__), *parts]), 0, arguments)]
 
 
@@ -67,7 +72,10 @@ def join(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         assert receipt is not None, "the clusters are finished"
         parts.append(read_labels(corpus, receipt))
     nodes, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return choose(corpus, rules, splits, lookup, settings["units"], nodes, labels)
+    inner, outer, shares = read_contained(corpus, task.arguments["contained"])
+    alone = np.setdiff1d(np.concatenate([inner, outer]), nodes)
+    nodes, labels = np.concatenate([nodes, alone]), np.concatenate([labels, alone])
+    return choose(corpus, rules, splits, lookup, settings["units"], nodes, labels, (inner, outer, shares))
 
 
 def choose(
@@ -78,8 +86,11 @@ def choose(
     units: dict[str, dict[str, int]],
     nodes: Rows,
     labels: Rows,
+    contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
 ) -> Result:
-    """The survivor of each cluster; `labels`: for each of `nodes`, the smallest of its cluster."""
+    """The survivor of each cluster; `labels`: for each of `nodes`, the smallest of its cluster; `contained`: which
+    nodes are almost whole in which others, and to what share. A survivor that is in another document goes as well, unless
+    that one is of its own cluster: then the policy has chosen between them."""
     tallies = {source: Tally() for source in units}
     for source, counts in units.items():
         tallies[source].enter(**counts)
@@ -92,9 +103,12 @@ def choose(
     kept = nodes[first][np.cumsum(first) - 1]
     here = ~np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]
     reasons = np.where(here, _reasons(lookup, nodes, labels, first), "")
+    similarity = _similarity(lookup, rules, nodes, kept, reasons)
+    for place, other, share in _inside(nodes, labels, kept, first & here, contained):
+        kept[place], reasons[place], similarity[place] = other, Reason.CONTAINED.value, share
     _count_removed(lookup, splits, nodes, reasons, tallies, text_bytes)
     clusters = lookup.column("id", kept) if len(kept) else pa.array([], pa.binary(ID_BYTES))
-    table = _duplicates(lookup, rules, nodes, kept, clusters, reasons)
+    table = _duplicates(lookup, nodes, clusters, similarity, reasons)
     path = "duplicates/clusters-00000-of-00001.parquet"
     with atomic_path(corpus / path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -187,7 +201,7 @@ def _count_removed(
     characters = lookup.column("characters", removed).to_numpy(zero_copy_only=False)
     sizes = lookup.column("bytes", removed).to_numpy(zero_copy_only=False)
     for source in np.unique(sources).tolist():
-        for reason in (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE):
+        for reason in (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED):
             chosen = (sources == source) & (why == reason.value)
             if chosen.any():
                 units = {"records": int(chosen.sum()), "characters": int(characters[chosen].sum())}
@@ -196,24 +210,50 @@ def _count_removed(
                 text_bytes[source] -= int(sizes[chosen].sum())
 
 
+def _similarity(
+    lookup: Lookup, rules: Deduplication, nodes: Rows, kept: Rows, reasons: npt.NDArray[np.str_]
+) -> npt.NDArray[np.float32]:
+    """How like its cluster's survivor each node is, estimated; 1 for exact copies."""
+    similarity = np.ones(len(nodes), np.float32)
+    near = reasons == Reason.NEAR_DUPLICATE.value
+    if rules.minhash is not None and near.any():
+        similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
+    return similarity
+
+
+def _inside(
+    nodes: Rows,
+    labels: Rows,
+    kept: Rows,
+    survivors: npt.NDArray[np.bool_],
+    contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
+) -> Iterator[tuple[int, int, float]]:
+    """Survivors that are in another cluster's document: (place, the survivor of that cluster, share). Of two survivors
+    that are in each other, the one of the larger share goes, then the one of the larger reference."""
+    places = {node: place for place, node in enumerate(nodes.tolist())}
+    going: set[int] = set()
+    order = np.lexsort([contained[0], -contained[2]])
+    for inner, outer, share in zip(*(column[order].tolist() for column in contained), strict=True):
+        place, other = places[inner], int(kept[places[outer]])
+        if not survivors[place] or labels[place] == labels[places[outer]] or inner in going or other in going:
+            continue
+        going.add(inner)
+        yield place, other, share
+
+
 def _duplicates(
     lookup: Lookup,
-    rules: Deduplication,
     nodes: Rows,
-    kept: Rows,
     clusters: pa.Array,
+    similarity: npt.NDArray[np.float32],
     reasons: npt.NDArray[np.str_],
 ) -> pa.Table:
     gone = reasons != ""
     if not gone.any():
         return DUPLICATE_SCHEMA.empty_table()
-    similarity = np.ones(len(nodes), np.float32)
-    near = reasons == Reason.NEAR_DUPLICATE.value
-    if rules.minhash is not None and near.any():
-        similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
     ids = lookup.column("id", nodes[gone])
-    kept_ids = clusters.filter(pa.array(gone))
-    columns = [ids, kept_ids, kept_ids, pa.array(similarity[gone]), pa.array(reasons[gone].tolist(), pa.string())]
+    kept = clusters.filter(pa.array(gone))
+    columns = [ids, kept, kept, pa.array(similarity[gone]), pa.array(reasons[gone].tolist(), pa.string())]
     table = pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA)
     return table.sort_by([("cluster", "ascending"), ("removed", "ascending")])
 
