@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipeline.exchange import by_range
 from pipeline.stages.neardup import KEY, RANGE_BYTES
 
 DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
+EDGES, PART = 30_000_000, 1_000_000
 SCHEME = Scheme()
 DUPLICATES, SHARED_BAND = 0.05, 0.8
 """one document in twenty is a near duplicate of an earlier one, and has each band in common with it at this chance:
@@ -101,6 +102,22 @@ def peer(documents: int) -> dict[str, float]:
     }
 
 
+def on_one(edges: int) -> dict[str, float]:
+    """Union-find alone: so many edges in parts of a million, each between a node of as many and one of the sixteen after
+    it; nodes, seconds of processor with making the edges twice, and memory beyond what was there before."""
+
+    def parts() -> Iterator[Edges]:
+        for start in range(0, edges, PART):
+            random = np.random.default_rng(start)
+            low = random.integers(0, edges, min(PART, edges - start))
+            yield np.stack([low, low + random.integers(1, 17, len(low))], axis=1)
+
+    before = _anonymous()
+    with PeakAnonymous() as peak:
+        (nodes, _), seconds = _timed(lambda: joined(parts))
+    return {"edges": edges, "nodes": len(nodes), "seconds": seconds, "memory": peak.bytes - before}
+
+
 def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
     """The same in rounds of large-star and small-star, as `pipeline/connected.py` does them but without its files: how
     many edges there were, how many rows (16 bytes each) crossed in how many exchanges, and seconds of processor."""
@@ -143,9 +160,14 @@ def signatures(documents: int) -> npt.NDArray[np.uint32]:
 
 
 def report(
-    documents: int, peer_documents: int, told: dict[str, float], other: dict[str, float], rounds: dict[str, float]
+    documents: int,
+    peer_documents: int,
+    told: dict[str, float],
+    other: dict[str, float],
+    one: dict[str, float],
+    rounds: dict[str, float],
 ) -> str:
-    """The tables of both sides, and of the rounds."""
+    """The tables of both sides, and of the two ways to join edges."""
     cut = told["cut"] / min(documents, PEER_DOCUMENTS) * documents
     rate = documents / (cut + told["star"] + told["components"])
     insert, both = peer_documents / other["insert"], peer_documents / (other["insert"] + other["query"])
@@ -168,17 +190,26 @@ def report(
         ["bytes that crossed, an edge, in all", f"{16 * rounds['rows'] / rounds['edges']:.0f}"],
         ["CPU s a million edges, in all", f"{rounds['seconds'] / rounds['edges'] * 1e6:.1f}"],
     ]
-    return f"{table(['', ''], rows)}\n\n{table(['in rounds', ''], steps)}"
+    alone: list[list[Any]] = [
+        ["edges, nodes", f"{one['edges']:,}, {one['nodes']:,}"],
+        ["anonymous memory a node", f"{one['memory'] / one['nodes']:.0f} B"],
+        ["CPU s a million edges", f"{one['seconds'] / one['edges'] * 1e6:.1f}"],
+    ]
+    return "\n\n".join([table(["", ""], rows), table(["on one worker", ""], alone), table(["in rounds", ""], steps)])
 
 
 def run(
-    documents: int = DOCUMENTS, peer_documents: int = PEER_DOCUMENTS, rounds_documents: int = ROUNDS_DOCUMENTS
+    documents: int = DOCUMENTS,
+    peer_documents: int = PEER_DOCUMENTS,
+    edges: int = EDGES,
+    rounds_documents: int = ROUNDS_DOCUMENTS,
 ) -> str:
     """Each side in a process of its own, so that the memory is its own."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     told = []
-    for side, count in (("ours", documents), ("peer", peer_documents), ("rounds", rounds_documents)):
+    counts = {"ours": documents, "peer": peer_documents, "one": edges, "rounds": rounds_documents}
+    for side, count in counts.items():
         command = [sys.executable, "-m", "benchmarks.clusters", side, str(count)]
         told.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return report(documents, peer_documents, *told)
@@ -220,4 +251,4 @@ def _seconds(*values: float) -> str:
 
 if __name__ == "__main__":
     side, count = sys.argv[1:]
-    print(json.dumps({"ours": ours, "peer": peer, "rounds": in_rounds}[side](int(count))))
+    print(json.dumps({"ours": ours, "peer": peer, "one": on_one, "rounds": in_rounds}[side](int(count))))

@@ -32,7 +32,7 @@ LINKED_LENGTH = 240
 """characters: a longer one is prose all the same"""
 LONGEST_LINK = 160
 """characters: a longer link is one that its author forgot to close"""
-TAIL_LENGTH = 60
+TAIL_LENGTH = 64
 """characters: shorter blocks after the last paragraph of an article are what pages put there: tags, places, sources"""
 LABELLED_SHARE = 0.3
 """under a label, blocks with a larger share of their characters in links belong to it"""

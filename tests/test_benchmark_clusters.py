@@ -51,10 +51,12 @@ def test_the_peer_finds_the_copies_that_were_made() -> None:
 def test_rates_are_over_all_that_is_timed() -> None:
     told = {"ranges": 1, "edges": 2, "nodes": 3, "clusters": 1, "star": 1.0, "components": 0.5, "cut": 0.25}
     other = {"insert": 5.0, "query": 5.0, "memory": 50_000}
+    one = {"edges": 10, "nodes": 8, "seconds": 1e-5, "memory": 160}
     rounds = {"edges": 1000, "ranges": 16, "rows": 5000, "exchanges": 3, "seconds": 0.01}
-    said = clusters.report(1000, 500, {**told, "wall": 9.0, "peak": 1 << 20}, other, rounds)
+    said = clusters.report(1000, 500, {**told, "wall": 9.0, "peak": 1 << 20}, other, one, rounds)
     assert "| documents a CPU second | 571 |" in said
     assert "| ours over datasketch: insert; insert and query | 5.7; 11.4 |" in said and "| 100 B |" in said
+    assert "| anonymous memory a node | 20 B |" in said and "| CPU s a million edges | 1.0 |" in said
     assert "| bytes that crossed, an edge, in all | 80 |" in said and "| CPU s a million edges, in all | 10.0 |" in said
 
 
@@ -64,4 +66,4 @@ def test_rounds_end_where_union_find_does() -> None:
 
 
 def test_the_small_form_runs_in_processes_of_its_own() -> None:
-    assert "| ours over datasketch" in clusters.run(20_000, 1_000, 20_000)
+    assert "| ours over datasketch" in clusters.run(20_000, 1_000, 20_000, 20_000)
