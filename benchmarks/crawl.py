@@ -29,7 +29,7 @@ from manifests.recipe import Perplexity, Recipe
 from pipeline.engine import Engine
 from pipeline.job import read_receipt
 from pipeline.run import run as build
-from pipeline.stages import neardup
+from pipeline.stages import neardup, survivors
 from pipeline.stages.extract import open_stored
 
 PEER = ROOT / "build/peers/bin/python"
@@ -113,7 +113,7 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
     for path in (corpus / "runs").glob("*.json"):
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
-    receipt = read_receipt(corpus, neardup.CLUSTERS, "all")
+    receipt = read_receipt(corpus, survivors.CLUSTERS, "all")
     assert receipt is not None, "the run ended well"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}

@@ -13,10 +13,11 @@ from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
 from filters.minhash import shingle_hashes, signature
 from manifests.recipe import Recipe, load_recipe
 from pipeline.engine import Engine
+from pipeline.judge import judge
+from pipeline.models import models_of
 from pipeline.run import run as build
 from pipeline.signatures import scheme_of
 from pipeline.sources import common_crawl
-from pipeline.stages.annotate import judge
 from pipeline.stored import open_stored
 
 
@@ -30,7 +31,7 @@ def recipe() -> Recipe:
     return plain.model_copy(
         update={
             "sources": {"common_crawl": source},
-            "deduplication": plain.deduplication.model_copy(update={"source_priority": []}),
+            "deduplication": plain.deduplication.model_copy(update={"source_priority": [], "canaries": 0}),
         }
     )
 
@@ -48,8 +49,9 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
                 if outcome.document:
                     texts.append(outcome.document.text)
     extracted = time.process_time()
+    models = models_of("common_crawl", source, Path(), None)
     for text in texts:
-        judged = judge(text, source)
+        judged = judge(text, source, models)
         if judged.reason is None:
             signature(shingle_hashes(judged.text, scheme_of(minhash)), scheme_of(minhash))
     return {
