@@ -95,10 +95,7 @@ def is_button(line: str) -> bool:
 def is_byline(line: str) -> bool:
     """Whether a line, in lower case, says who wrote a text or took a picture, or when."""
     return (
-        len(line) <= BYLINE_LENGTH
-        and line[:3] in _BEGINNINGS
-        and line.startswith(BYLINES)
-        and not _ENDING.search(line)
+        len(line) <= BYLINE_LENGTH and line[:3] in _BEGINNINGS and line.startswith(BYLINES) and not _ENDING.search(line)
     )
 
 
