@@ -30,7 +30,14 @@ LINKED_SHARE = 0.7
 """a block with a larger share of its characters in links is a list of links"""
 LINKED_LENGTH = 240
 """characters: a longer one is prose all the same"""
-LONGEST_LINK = re.compile(r"(<a(?: [^>]*)?>|</a>)")
+LONGEST_LINK = 160
+"""characters: a longer link is one that its author forgot to close"""
+TAIL_LENGTH = 64
+"""characters: shorter blocks after the last paragraph of an article are what pages put there: tags, places, sources"""
+LABELLED_SHARE = 0.3
+"""under a label, blocks with a larger share of their characters in links belong to it"""
+
+_LINK = re.compile(r"(<a(?: [^>]*)?>|</a>)")
 _ANCHOR = '<a href="">'
 """a place to link to, not a link"""
 _TAG = re.compile(r"<[^>]*>")

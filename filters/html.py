@@ -11,7 +11,6 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.blocks import blocks, main_blocks
 from filters.boilerplate import narrow, take_out, take_out_named
-
 from manifests.reasons import Reason
 
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -44,7 +43,7 @@ _MANY = re.compile(rf"{_TAG_START}(?:{_ATTRIBUTE}){{{MANY_ATTRIBUTES}}}")
 _UNCROWDED = re.compile(
     rf"(?:[^<]++|<(?![a-zA-Z])|{_TAG_START}(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+(?!{_ATTRIBUTE}))*+"
 )
-"""as much of a page as has no tag with more attributes, taken in one go: a search would begin anew at each "<" in one"""
+"""as much of a page as has no tag with more attributes, taken in one go: a search begins anew at each "<" in one"""
 _DAMAGE = 1_000
 """a declared encoding stands if it explains all but one character in so many: pages are cut in mid-character"""
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -94,11 +93,12 @@ def main_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str
 
 def _main(html: str) -> str:
     tree = HTMLTree.parse(html)
-    if tree.body is None:
+    body = tree.body
+    if body is None:
         return ""
-    take_out(tree)
-    trusted = narrow(tree)
-    take_out_named(tree)
+    take_out(body)
+    trusted = narrow(body)
+    take_out_named(body)
     markup = extract_plain_text(
         tree, preserve_formatting="minimal_html", links=True, noscript=True, alt_texts=False, list_bullets=False
     )
