@@ -54,12 +54,26 @@ def run() -> str:
     rows, held_out, seconds = [], [], {}
     for name, extract in extractors().items():
         texts, seconds[name] = extract_all(pages, extract)
-        rows.append([name, *quality(pages, texts, None), f"{size / seconds[name] / 1e6:.1f}", f"{len(texts) / seconds[name]:.0f}"])
+        rows.append(
+            [
+                name,
+                *quality(pages, texts, None),
+                f"{size / seconds[name] / 1e6:.1f}",
+                f"{len(texts) / seconds[name]:.0f}",
+            ]
+        )
         held_out.append([name, *quality(pages, texts, 1)])
     ours = seconds["ours"]
     for row in rows:
         row.append(f"{seconds[str(row[0])] / ours:.1f}")
-    head = ["extractor", *(f"{name} F1 (P, R)" for name in TEXT_SETS), "mean F1", "wanted", "unwanted kept out", "snippets"]
+    head = [
+        "extractor",
+        *(f"{name} F1 (P, R)" for name in TEXT_SETS),
+        "mean F1",
+        "wanted",
+        "unwanted kept out",
+        "snippets",
+    ]
     speed = ["MB/s", "pages/s", "ours is faster by"]
     return (
         f"{table([*head, 'recipes recall', *speed], rows)}\n\nThe half of the pages that no rule was tuned on:\n\n"
@@ -137,7 +151,12 @@ def quality(pages: dict[str, list[Page]], texts: dict[str, str], half: int | Non
         if gold:
             recipes.append(overlap(texts[page.name], gold)[1])
     shares = (statistics.mean(wanted), statistics.mean(unwanted), statistics.mean(wanted + unwanted))
-    return [*cells, f"{statistics.mean(f1s):.4f}", *(f"{share:.4f}" for share in shares), f"{statistics.mean(recipes):.3f}"]
+    return [
+        *cells,
+        f"{statistics.mean(f1s):.4f}",
+        *(f"{share:.4f}" for share in shares),
+        f"{statistics.mean(recipes):.3f}",
+    ]
 
 
 def half_of(name: str) -> int:

@@ -19,9 +19,9 @@ BLOCK_COST = 12
 HEADING_WORTH = 36
 """characters: what a heading adds to a run, at most: it belongs to the text that follows, if any does"""
 FIRST_WIDE = "\u2e80"
-"""the writing systems from here on (Chinese, Japanese, Korean) have"""
+"""the first character of the writing systems (Chinese, Japanese, Korean) in which"""
 WIDE_WORTH = 3
-"""letters' worth in a character, as UTF-8 counts them"""
+"""letters' worth is in a character, as UTF-8 counts them"""
 LEAST_SCORE = 300
 """characters: a run that scores less than this, or"""
 LEAST_SHARE = 0.08
@@ -36,24 +36,6 @@ TAIL_LENGTH = 64
 """characters: shorter blocks after the last paragraph of an article are what pages put there: tags, places, sources"""
 LABELLED_SHARE = 0.3
 """under a label, blocks with a larger share of their characters in links belong to it"""
-
-_LINK = 160
-"""characters: a longer link is one that its author forgot to close"""
-LABEL_LENGTH = 72
-"""characters: a longer block that begins as a label does is a sentence"""
-LABELS = re.compile(
-    r"(?:das könnte (?:sie|dich|euch)|könnte (?:sie|dich) auch|auch interessant|mehr zum thema|mehr zu|lesen sie (?:auch|mehr)|"
-    r"weitere (?:artikel|beiträge|themen|nachrichten|infos)|siehe auch|verwandte|ähnliche|schlagw[oö]rte|teilen|"
-    r"diesen artikel|kommentare?$|über den autor|folge|"
-    r"you (?:may|might) (?:also|like)|related|see also|read (?:more|also|next)|more (?:from|on|stories)|recommended|"
-    r"share this|comments?$|leave a (?:reply|comment)|newsletter|about the author|tags?:|follow us|subscribe|sign up|"
-    r"lire aussi|à lire|sur le même sujet|articles? (?:liés|similaires)|leer más|te puede interesar|"
-    r"artículos relacionados|leggi anche|potrebbe interessarti|lees ook|gerelateerd|meer over|"
-    r"czytaj (?:też|także|więcej)|zobacz (?:też|także)|leia (?:também|mais)|veja também|läs (?:också|mer)|relaterade|"
-    r"les også)",
-    re.IGNORECASE,
-)
-"""how labels of what is around a text begin (related articles, sharing, comments, newsletters)"""
 
 _LINK = re.compile(r"(<a(?: [^>]*)?>|</a>)")
 _ANCHOR = '<a href="">'

@@ -11,7 +11,6 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.blocks import blocks, main_blocks
 from filters.boilerplate import narrow, take_out, take_out_named
-
 from manifests.reasons import Reason
 
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -31,14 +30,20 @@ _NOT_NESTING = frozenset(
 """void elements, and those whose end tag may be left out: many of them side by side are no depth"""
 MAX_ATTRIBUTES = 1_000
 """attributes of one tag: the parser compares each with all before it, which takes seconds from some 30,000 on"""
+MANY_ATTRIBUTES = 64
+"""most pages have no tag with so many, which is quicker to find out, but quadratic in this number"""
 ATTRIBUTES_FROM = 1 << 16
 """shorter pages have no room for enough attributes to matter"""
-_CROWDED = re.compile(
-    r"<[a-zA-Z][^ \t\n\f\r/>]*+"
-    r"(?:(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
-    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+)"
-    f"{{{MAX_ATTRIBUTES}}}"
+_ATTRIBUTE = (
+    r"(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
+    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+"
 )
+_TAG_START = r"<[a-zA-Z][^ \t\n\f\r/>]*+"
+_MANY = re.compile(rf"{_TAG_START}(?:{_ATTRIBUTE}){{{MANY_ATTRIBUTES}}}")
+_UNCROWDED = re.compile(
+    rf"(?:[^<]++|<(?![a-zA-Z])|{_TAG_START}(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+(?!{_ATTRIBUTE}))*+"
+)
+"""as much of a page as has no tag with more attributes, taken in one go: a search begins anew at each "<" in one"""
 _DAMAGE = 1_000
 """a declared encoding stands if it explains all but one character in so many: pages are cut in mid-character"""
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -74,7 +79,7 @@ def main_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str
     refuses, or that nests deeper than `max_depth` elements: the parser takes quadratic time on deep nesting."""
     if _deeper(html, max_depth):
         raise ExtractionError(Reason.TOO_LARGE, f"over {max_depth} nested elements")
-    if len(html) > ATTRIBUTES_FROM and _CROWDED.search(html):
+    if len(html) > ATTRIBUTES_FROM and _crowded(html):
         raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
         if extractor == "main":
@@ -88,11 +93,12 @@ def main_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str
 
 def _main(html: str) -> str:
     tree = HTMLTree.parse(html)
-    if tree.body is None:
+    body = tree.body
+    if body is None:
         return ""
-    take_out(tree)
-    trusted = narrow(tree)
-    take_out_named(tree)
+    take_out(body)
+    trusted = narrow(body)
+    take_out_named(body)
     markup = extract_plain_text(
         tree, preserve_formatting="minimal_html", links=True, noscript=True, alt_texts=False, list_bullets=False
     )
@@ -138,6 +144,14 @@ def _declared(body: bytes, content_type: str | None) -> list[str]:
     if inside and inside.lower().startswith("utf-16"):
         inside = "utf-8"  # a page that could be read this far is not UTF-16 (WHATWG HTML, section 13.2.3.2)
     return [name for name in (named, inside) if name]
+
+
+def _crowded(html: str) -> bool:
+    """Whether a tag has over MAX_ATTRIBUTES attributes."""
+    if not _MANY.search(html):
+        return False
+    ordinary = _UNCROWDED.match(html)
+    return ordinary is None or ordinary.end() < len(html)
 
 
 def _deeper(html: str, limit: int) -> bool:

@@ -31,8 +31,9 @@ LABELS = _phrases(
     weitere nachrichten; weitere infos; weitere meldungen; noch mehr infos; weiterlesen; siehe auch; verwandte
     ähnliche artikel; ähnliche beiträge; ähnliche themen; passend zum thema; schlagworte; schlagwörter; stichworte
     markiert mit; artikel teilen; beitrag teilen; diesen artikel; diesen beitrag; möchten sie den artikel; jetzt teilen
-    kommentar schreiben; kommentar hinzufügen; kommentar verfassen; schreibe einen kommentar; hinterlasse; über den autor
-    über die autorin; folge uns; folgen sie uns; kategorien:; kategorie:; war der artikel; jetzt abonnieren
+    kommentar schreiben; kommentar hinzufügen; kommentar verfassen; schreibe einen kommentar; hinterlasse
+    über den autor; über die autorin; folge uns; folgen sie uns; kategorien:; kategorie:; war der artikel
+    jetzt abonnieren
     lire aussi; à lire; voir aussi; en savoir plus; sur le même sujet; articles liés; articles similaires
     articles associés; partager; laisser un commentaire; à propos de l'auteur
     leer más; lee también; te puede interesar; artículos relacionados; compartir; deja un comentario; deja tu comentario
@@ -47,21 +48,21 @@ LABELS = _phrases(
 BUTTONS = frozenset(
     _phrases(
         """
-        share; tweet; email; e-mail; print; facebook; twitter; whatsapp; pinterest; linkedin; telegram; reddit; xing; rss
-        like; reply; edit; advertisement; back to top; top; close; menu; search; home; back; next; previous; prev; loading
-        more; skip to content; skip to main content; play video; comment; comments; no comments; min read; login
-        anzeige; werbung; teilen; drucken; merken; antworten; kommentieren; bearbeiten; nach oben; schließen; menü; suche
-        startseite; zurück; weiter; mehr; zum inhalt springen; bild anzeigen; kommentar; kommentare; min lesezeit
-        publicité; imprimer; commentaires; publicidad; imprimir; comentarios; publicidade; comentários; pubblicità; stampa
-        advertentie; reacties; reklama; drukuj; komentarze; annons; annonse; reklame; kommentarer
+        share; tweet; email; e-mail; print; facebook; twitter; whatsapp; pinterest; linkedin; telegram; reddit; xing
+        rss; like; reply; edit; advertisement; back to top; top; close; menu; search; home; back; next; previous; prev
+        loading; more; skip to content; skip to main content; play video; comment; comments; no comments; min read
+        login; anzeige; werbung; teilen; drucken; merken; antworten; kommentieren; bearbeiten; nach oben; schließen; menü
+        suche; startseite; zurück; weiter; mehr; zum inhalt springen; bild anzeigen; kommentar; kommentare; min lesezeit
+        publicité; imprimer; commentaires; publicidad; imprimir; comentarios; publicidade; comentários; pubblicità
+        stampa; advertentie; reacties; reklama; drukuj; komentarze; annons; annonse; reklame; kommentarer
         """
     )
 )
 BYLINES = _phrases(
     """
     by ; written by ; author; text:; published; posted; updated; last updated; source:; photo:; photos:; image:; picture:
-    von ; autor; text: ; veröffentlicht; erstellt; geschrieben; eingestellt; stand:; aktualisiert; quelle:; foto:; fotos:; bild:
-    par ; publié; crédits photo; crédit photo; por ; publicado; foto: ; pubblicato; door ; av ; getty images
+    von ; autor; veröffentlicht; erstellt; geschrieben; eingestellt; stand:; aktualisiert; quelle:; foto:; fotos:; bild:
+    par ; publié; crédits photo; crédit photo; por ; publicado; pubblicato; door ; av ; getty images
     """
 )
 NOTICES = _phrases(
@@ -74,7 +75,8 @@ NOTICES = _phrases(
     javascript aktivieren; flash player; our newsletter; unseren newsletter; newsletter abonnieren; notre newsletter
     please subscribe; please log in; please sign in; please register; already a subscriber; bitte registrieren
     bitte melden sie sich an; deine privatsphäre; ihre privatsphäre; email address will not be published
-    e-mail-adresse wird nicht veröffentlicht; mit * gekennzeichnete; affiliate-link; affiliate link; letter to the editor
+    e-mail-adresse wird nicht veröffentlicht; mit * gekennzeichnete; affiliate-link; affiliate link
+    letter to the editor
     """
 )
 _BEGINNINGS = frozenset(phrase[:3] for phrase in LABELS + BYLINES)
@@ -95,10 +97,7 @@ def is_button(line: str) -> bool:
 def is_byline(line: str) -> bool:
     """Whether a line, in lower case, says who wrote a text or took a picture, or when."""
     return (
-        len(line) <= BYLINE_LENGTH
-        and line[:3] in _BEGINNINGS
-        and line.startswith(BYLINES)
-        and not _ENDING.search(line)
+        len(line) <= BYLINE_LENGTH and line[:3] in _BEGINNINGS and line.startswith(BYLINES) and not _ENDING.search(line)
     )
 
 
