@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import blocklist, crawl, extraction, lines, perplexity, reading, stages, training
+from benchmarks import blocklist, clusters, crawl, extraction, lines, minhash, perplexity, reading, stages, training
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "blocklist": blocklist.run,
+    "clusters": clusters.run,
     "crawl": crawl.run,
     "extraction": extraction.run,
     "lines": lines.run,
+    "minhash": minhash.run,
     "perplexity": perplexity.run,
     "reading": reading.run,
     "stages": stages.run,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 from datasketch import MinHash
 
+from filters.word_hashes import word_hashes
 from filters.words import folded_words
 
 Hashes = npt.NDArray[np.uint32]
@@ -51,7 +51,7 @@ class Scheme:
     @property
     def name(self) -> str:
         """Names the scheme in full: equal names, comparable signatures and bands."""
-        return f"datasketch-affine32/xxh3-64/words-{self.ngram}/bands-{self.bands}x{self.rows}/seed-{self.seed}"
+        return f"datasketch-affine32/polynomial-64/words-{self.ngram}/bands-{self.bands}x{self.rows}/seed-{self.seed}"
 
 
 def words(text: str) -> list[str]:
@@ -71,10 +71,9 @@ def wide_shingle_hashes(text: str, ngram: int) -> Keys:
 
 def _shingles(text: str, ngram: int) -> Keys:
     """The 64-bit hashes of a text's word n-grams, in order."""
-    found = folded_words(text, _WORD)
-    if not found:
-        return np.empty(0, np.uint64)
-    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, found), np.uint64, len(found))
+    hashes = mix(word_hashes(text))
+    if not len(hashes):
+        return hashes
     width = min(ngram, len(hashes))
     rolled = hashes[: len(hashes) - width + 1].copy()
     for place in range(1, width):

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import xxhash
 from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,8 @@ from filters.minhash import (
     similarity,
     words,
 )
+from filters.word_hashes import BASE, word_hashes
+from filters.word_hashes import BLOCK as TEXT_BLOCK
 
 SCHEME = Scheme()
 VOCABULARY = [f"word{number}" for number in range(5000)]
@@ -145,17 +146,26 @@ def plain_words(text: str) -> list[str]:
 
 def plain_shingles(text: str, scheme: Scheme) -> list[int]:
     """One n-gram after the other, in Python's whole numbers."""
-    hashes = [xxhash.xxh3_64_intdigest(word.encode("utf-8", "surrogatepass")) for word in plain_words(text)]
-    width, whole = min(scheme.ngram, len(hashes)), 2**64
+    whole = 2**64
+    hashes = [
+        plain_mix(sum(ord(letter) * pow(BASE, place, whole) for place, letter in enumerate(word)) % whole)
+        for word in plain_words(text)
+    ]
+    width = min(scheme.ngram, len(hashes))
     found = set()
     for start in range(len(hashes) - width + 1 if hashes else 0):
         value = 0
         for one in hashes[start : start + width]:
             value = (value * 0x9E3779B97F4A7C15 + one) % whole
-        for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-            value = (value ^ value >> 33) * factor % whole
-        found.add((value ^ value >> 33) >> 32)
+        found.add(plain_mix(value) >> 32)
     return sorted(found)
+
+
+def plain_mix(value: int) -> int:
+    """The 64-bit finaliser of MurmurHash3."""
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = (value ^ value >> 33) * factor % 2**64
+    return value ^ value >> 33
 
 
 MARKS = ["-", "\n", "\r", "\x1c", "\x85", "\u2028", "\u00a0", "«", "’", "…", "\u203f"]
@@ -203,3 +213,17 @@ def test_blocks_of_every_size_give_datasketchs_signature(size: int) -> None:
     theirs = MinHash(num_perm=SCHEME.permutations, seed=SCHEME.seed, scheme="affine32", hashfunc=int)
     theirs.update_batch(hashes)
     assert np.array_equal(signature(hashes, SCHEME), theirs.hashvalues)
+
+
+@pytest.mark.parametrize("around", [-3, -1, 0, 1, 5])
+def test_long_texts_are_hashed_as_short_ones_word_by_word(around: int) -> None:
+    """Blocks end between words: the hashes of a long text are those of its words one by one."""
+    text = "w" * (TEXT_BLOCK - 20 + around) + " alpha beta我 gamma_delta " + "x y " * 20
+    expected = [int(word_hashes(word)[0]) for word in plain_words(text)]
+    assert word_hashes(text).tolist() == expected
+    assert word_hashes("").tolist() == [] and word_hashes(" .!\n").tolist() == []
+
+
+def test_a_run_of_letters_without_end_is_cut_into_words() -> None:
+    hashes = word_hashes("z" * (2 * TEXT_BLOCK + 5))
+    assert len(hashes) == 3 and hashes[0] == hashes[1] == word_hashes("z" * TEXT_BLOCK)[0]

@@ -1,0 +1,124 @@
+"""Text in, bands out: documents a CPU second of our signatures beside rensa, datasketch and datatrove, on the same real
+texts in the same run, 128 permutations (datatrove: its 14 x 8)."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from datasketch import MinHash
+
+from benchmarks.data import ABSENT, ROOT, archives, table
+from benchmarks.stages import recipe
+from filters.minhash import Scheme, band_hashes, shingle_hashes, signature
+from pipeline.sources import common_crawl
+from pipeline.stored import open_stored
+
+SCHEME = Scheme(ngram=5, bands=16, rows=8)
+LEAST = 200
+"""characters: shorter texts are left out"""
+ROUNDS = 5
+PEER_TEXTS = 60
+"""datatrove takes 15 ms and more a text"""
+PEER = ROOT / "build/peers/bin/python"
+_WORD = re.compile(r"\w+")
+
+
+def texts() -> list[str]:
+    """Main text of the real pages."""
+    source = recipe().sources["common_crawl"]
+    found = []
+    for path in archives():
+        with open_stored(path) as stored:
+            for outcome in common_crawl.read(stored, path.name, "common_crawl", source):
+                if outcome.document and len(outcome.document.text) >= LEAST:
+                    found.append(outcome.document.text)
+    return found
+
+
+def ours(found: list[str]) -> None:
+    """Word hashes rolled into n-grams, one array a text; bands of all texts at once."""
+    signatures = [signature(shingle_hashes(text, SCHEME), SCHEME) for text in found]
+    band_hashes(np.stack([values for values in signatures if len(values)]), SCHEME)
+
+
+def string_shingles(text: str) -> set[str]:
+    """Word 5-grams as strings, as the peers take them."""
+    words = _WORD.findall(text.lower())
+    return {" ".join(words[n : n + 5]) for n in range(max(1, len(words) - 4))}
+
+
+def datasketch(found: list[str]) -> None:
+    """Its fastest way: one template copied, a batch of shingles, xxh32."""
+    template = MinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
+    for text in found:
+        template.copy().update_batch([shingle.encode() for shingle in string_shingles(text)])
+
+
+def rensa(found: list[str]) -> None:
+    """R-MinHash over string shingles."""
+    from rensa import RMinHash
+
+    for text in found:
+        made = RMinHash(num_perm=128, seed=1)
+        made.update(list(string_shingles(text)))
+        made.digest()
+
+
+def datatrove(found: list[str]) -> float | None:
+    """Documents a CPU second in its own environment; None where `make peers` has not been run."""
+    if not PEER.is_file():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "texts.json").write_text(json.dumps(found[:PEER_TEXTS]), encoding="utf-8")
+        program = (
+            "import json, sys, time\n"
+            "from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature\n"
+            "texts = json.load(open(sys.argv[1] + '/texts.json', encoding='utf-8'))\n"
+            "step = MinhashDedupSignature(output_folder=sys.argv[1], config=MinhashConfig())\n"
+            "step.get_signature(step.get_shingles(texts[0]))\n"
+            "begun = time.process_time()\n"
+            "for text in texts:\n"
+            "    step.get_signature(step.get_shingles(text))\n"
+            "print(len(texts) / (time.process_time() - begun))\n"
+        )
+        done = subprocess.run([str(PEER), "-c", program, folder], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def run() -> str:
+    """Medians of alternating rounds, and what ours is over each."""
+    found = texts() if archives() else []
+    if not found:
+        return ABSENT
+    sides: dict[str, Callable[[list[str]], None]] = {"ours": ours, "rensa": rensa, "datasketch": datasketch}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for name, side in sides.items():
+        side(found[:20])
+        del name
+    for _ in range(ROUNDS):
+        for name, side in sides.items():
+            begun = time.process_time()
+            side(found)
+            rates[name].append(len(found) / (time.process_time() - begun))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    peer = datatrove(found)
+    if peer is not None:
+        medians["datatrove"] = peer
+    size = sum(len(text.encode()) for text in found) / len(found)
+    rows = [[name, f"{rate:,.0f}", f"{rate * size / 1e6:.1f}", f"{medians['ours'] / rate:.1f}"]
+            for name, rate in medians.items()]  # fmt: skip
+    absent = "" if peer is not None else "\n\ndatatrove is not there: run `make peers`"
+    head = ["", "documents a CPU second", "MB of text a CPU second", "ours over it"]
+    return f"{len(found)} texts of {size / 1e3:.1f} kB\n\n{table(head, rows)}{absent}"
+
+
+if __name__ == "__main__":
+    sys.exit(print(run()))
