@@ -103,8 +103,8 @@ def peer(documents: int) -> dict[str, float]:
 
 
 def on_one(edges: int) -> dict[str, float]:
-    """Union-find alone: so many edges in parts of a million, each between a node of as many and one of the sixteen after
-    it; nodes, seconds of processor with making the edges twice, and memory beyond what was there before."""
+    """Union-find alone: so many edges in parts of a million, each between a node of as many and one of the sixteen
+    after it; nodes, seconds of processor with making the edges twice, and memory beyond what was there before."""
 
     def parts() -> Iterator[Edges]:
         for start in range(0, edges, PART):

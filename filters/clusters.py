@@ -15,7 +15,7 @@ Similar = Callable[[Rows, Rows], npt.NDArray[np.float64]]
 """similarity of pairs: (centres, members) -> one value a pair"""
 
 
-BLOCK = 1 << 22
+BLOCK = 1 << 20
 """edges numbered and joined at once, which bounds what is held beside the nodes and their roots"""
 SLOTTED = 1 << 18
 """keys put into slots at once: what is made of them stays in the cache"""
@@ -34,7 +34,8 @@ def joined(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Rows]:
 
     Union-find over the nodes' ranks. Every node points at a smaller one of its component; the roots of a whole block of
     edges are joined at once, and paths among them halved, so that rounds grow with the logarithm of the longest chain.
-    Held throughout: 8 bytes a node, and 4 more for its root (8 from 2^31 nodes on).
+    Held throughout: 8 bytes a node, and 4 more for its root (8 from 2^31 nodes on); more while the nodes are gathered
+    (docs/scale.md has the peak, measured).
     """
     nodes = _nodes(parts)
     root = np.arange(len(nodes), dtype=np.int32 if len(nodes) <= np.iinfo(np.int32).max else np.int64)
@@ -176,23 +177,36 @@ def _blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
 
 def _nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
     """Every node once, sorted. What is new is taken in when there is as much of it as of what is known: each node is
-    sorted a logarithmic number of times, and two copies of all are the most that is held."""
-    known = np.empty(0, np.int64)
-    fresh: list[Rows] = []
+    sorted a logarithmic number of times, and the most that is held is little more than two copies of all."""
+    held: list[Rows] = [np.empty(0, np.int64)]
+    fresh = 0
     for block in _blocks(parts()):
-        fresh.append(_sorted_distinct(block.ravel()))
-        if sum(map(len, fresh)) >= len(known):
-            known, fresh = _sorted_distinct(np.concatenate([known, *fresh])), []
-    return _sorted_distinct(np.concatenate([known, *fresh]))
+        held.append(_sorted_distinct(block.ravel()))
+        fresh += len(held[-1])
+        if fresh >= len(held[0]):
+            _merge(held)
+            fresh = 0
+    _merge(held)
+    return held[0]
+
+
+def _merge(held: list[Rows]) -> None:
+    """Make one of sorted arrays, in place: they are let go before the sum of them is sorted."""
+    together = np.concatenate(held)
+    held.clear()
+    together.sort(kind="stable")  # merges runs that are sorted already
+    held.append(_without_repeats(together))
 
 
 def _sorted_distinct(values: Rows) -> Rows:
-    """As numpy.unique, which from numpy 2.3 on hashes integers: several times slower than sorting on millions. The
-    stable sort merges runs that are sorted already."""
-    ordered = np.sort(values, kind="stable")
+    """As numpy.unique, which from numpy 2.3 on hashes integers: several times slower than sorting on millions."""
+    return _without_repeats(np.sort(values, kind="stable"))
+
+
+def _without_repeats(ordered: Rows) -> Rows:
     fresh = np.ones(len(ordered), bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
-    return ordered[fresh]
+    return ordered if fresh.all() else ordered[fresh]
 
 
 def _ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:

@@ -22,7 +22,7 @@ from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task, finished, receipts, sweep
 
 ONE_WORKER_EDGES = 200_000_000
-"""edges that one worker joins: a hundred million nodes, say, are 1.2 GB there"""
+"""edges that one worker joins: some six minutes, and 2.7 GB where they have a hundred million nodes (docs/scale.md)"""
 MAX_ROUNDS = 32
 """large-star and small-star, each once, make a round. Rounds grow with the logarithm of the longest chain (Kiveris et
 al. 2014, section 3), and chains among 2^32 nodes are joined in fewer than this"""
