@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from filters.jaccard import shared
 from filters.minhash import Scheme, band_hashes, shingle_hashes, signature, similarity, words
-from filters.s_curve import Level, accepted, candidate
+from filters.s_curve import Level, candidate
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """from where a curve begins to rise to where it is flat again, for bands and rows in use (FineWeb's 14 x 8)"""
@@ -63,17 +63,18 @@ def recall(
     scheme: Scheme,
     levels: Sequence[float] = LEVELS,
     seed: int = 1,
-    threshold: float | None = None,
+    threshold: float = 0.7,
 ) -> list[Level]:
     """How many of the planted copies share a band with their original, and how many the theory expects, by level.
 
     `texts`: (document id, text), in any order: nothing of the result depends on it. Documents should not be copies of
-    each other: pairs of like documents are found or missed together, and then the counts are no binomials. With a
-    `threshold` a pair counts only if its estimated similarity reaches that as well.
+    each other: pairs of like documents are found or missed together, and then the counts are no binomials. Of the
+    pairs that are found, those are counted apart whose estimated similarity reaches the `threshold`, and of these those
+    whose true one does.
     """
     true: list[list[float]] = [[] for _ in levels]
     likely: list[list[float]] = [[] for _ in levels]
-    found = [0] * len(levels)
+    counts = [[0, 0, 0] for _ in levels]
     for identity, text in texts:
         original = signature(shingle_hashes(text, scheme), scheme)
         for place, level in enumerate(levels):
@@ -83,15 +84,14 @@ def recall(
             copy, jaccard = planted
             other = signature(shingle_hashes(copy, scheme), scheme)
             meet = bool((band_hashes(original[None], scheme) == band_hashes(other[None], scheme)).any())
-            found[place] += meet and (threshold is None or similarity(original, other) >= threshold)
+            alike = meet and similarity(original, other) >= threshold
+            counts[place][0] += meet
+            counts[place][1] += alike
+            counts[place][2] += alike and jaccard >= threshold
             true[place].append(jaccard)
-            likely[place].append(
-                candidate(jaccard, scheme.bands, scheme.rows)
-                if threshold is None
-                else accepted(jaccard, scheme.bands, scheme.rows, threshold)
-            )
+            likely[place].append(candidate(jaccard, scheme.bands, scheme.rows))
     return [
-        Level(level, _mean(true[place]), _mean(likely[place]), found[place], len(true[place]))
+        Level(level, _mean(true[place]), _mean(likely[place]), counts[place][0], len(true[place]), *counts[place][1:])
         for place, level in enumerate(levels)
     ]
 

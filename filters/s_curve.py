@@ -30,13 +30,16 @@ HALVINGS = 60
 @dataclass(frozen=True, slots=True)
 class Level:
     """What was planted at one similarity, and found. `jaccard`: the mean true similarity of the pairs; `expected`: the
-    mean of their probabilities to be found; `found` of `planted` pairs were."""
+    mean of their probabilities to be found; `found` of `planted` pairs were; of these, `accepted` by the estimated
+    similarity as well, and `right` so by the true one."""
 
     level: float
     jaccard: float
     expected: float
     found: int
     planted: int
+    accepted: int = 0
+    right: int = 0
 
 
 @dataclass(frozen=True, slots=True)

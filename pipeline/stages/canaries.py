@@ -4,6 +4,7 @@ corpus, and how many of them share a band with their originals beside what the r
 They are made beside the corpus, which is the same without them. What they say is in `canaries.json`.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,12 @@ def measure(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         for row in read_rows(corpus / f"blocks/{DRAW}/{split}.parquet")
     ]
     originals = [(identity, text) for _, identity, text in sorted(rows)]
-    levels = recall(originals[: rules.canaries], scheme_of(rules.minhash), seed=settings["seed"])
+    scheme, threshold = scheme_of(rules.minhash), rules.minhash.threshold
+    levels = recall(originals[: rules.canaries], scheme, seed=settings["seed"], threshold=threshold)
     facts = {
-        "levels": [
-            {"level": one.level, "jaccard": one.jaccard, "expected": one.expected, "found": one.found,
-             "planted": one.planted}
-            for one in levels
-        ],
+        "levels": [asdict(one) for one in levels],
         "findings": [{"severity": one.severity, "message": one.message} for one in check(levels)],
-    }  # fmt: skip
+    }
     write_atomic(corpus / FILE, canonical_json(facts))
     return Result([FILE], {}, facts)
 
@@ -110,4 +108,10 @@ def report(recipe: Recipe, measured: Receipt) -> str:
         low, high = interval(level.found, level.planted)
         found = f"{level.found:,} of {level.planted:,} ({low:.0%} to {high:.0%} at 99% confidence)"
         lines.append(f"     {level.level:.2f}  {level.expected:8.0%}  {found}")
+    accepted, right = sum(level.accepted for level in levels), sum(level.right for level in levels)
+    if accepted and minhash.verify == "signatures":
+        lines.append(
+            f"  of {accepted:,} copies accepted by their estimated similarity, {right / accepted:.1%} are as like as "
+            f"{minhash.threshold} in truth; `verify: exact` accepts no other"
+        )
     return "\n".join(lines + [one["message"] for one in measured.facts["findings"]])
