@@ -155,7 +155,7 @@ def chain(length: int) -> list[np.ndarray]:
 
 
 @given(st.lists(graphs, min_size=1, max_size=3))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_ways_give_networkxs_clusters(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[int, int]]]
 ) -> None:
@@ -190,7 +190,7 @@ def test_rounds_give_the_same_bytes_by_shuffle_and_by_processes(
 
 
 def test_rounds_leave_nothing_but_the_clusters(tmp_path: Path) -> None:
-    given_ = given_edges(tmp_path, chain(50))
+    given_ = given_edges(tmp_path, chain(16))
     tasks, ran = connected(tmp_path, given_, 3, engine(tmp_path), "t", one_worker=10)
     assert ran > 0 and {path.split("/")[2] for path in digest(tmp_path, "blocks", "receipts")} == {"labels"}
     assert connected(tmp_path, given_, 3, engine(tmp_path), "t", one_worker=10) == (tasks, 0)
@@ -198,7 +198,7 @@ def test_rounds_leave_nothing_but_the_clusters(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = chain(24)
+    parts = chain(16)
     expected = clusters(tmp_path / "whole", parts, engine(tmp_path), one_worker=10)
     through: Callable[..., int] = module.run_exchange
     begun: list[str] = []
@@ -219,7 +219,7 @@ def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: p
 
 def test_too_few_rounds_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="still changing after 1 rounds: allow more"):
-        clusters(tmp_path, chain(24), engine(tmp_path), one_worker=10, max_rounds=1)
+        clusters(tmp_path, chain(16), engine(tmp_path), one_worker=10, max_rounds=1)
 
 
 def test_no_edges_are_no_clusters(tmp_path: Path) -> None:
