@@ -89,8 +89,8 @@ def choose(
     contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
 ) -> Result:
     """The survivor of each cluster; `labels`: for each of `nodes`, the smallest of its cluster; `contained`: which
-    nodes are almost whole in which others, and to what share. A survivor that is in another document goes as well, unless
-    that one is of its own cluster: then the policy has chosen between them."""
+    nodes are almost whole in which others, and to what share. A survivor that is in another document goes as well,
+    unless that one is of its own cluster: then the policy has chosen between them."""
     tallies = {source: Tally() for source in units}
     for source, counts in units.items():
         tallies[source].enter(**counts)
