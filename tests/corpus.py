@@ -36,7 +36,9 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
     sources = {**recipe.sources, "common_crawl": recipe.sources["common_crawl"].model_copy(update={"c4": rules})}
     tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 512})
     shards = recipe.shards.model_copy(update={"tokens": 30_000})
-    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer, "shards": shards})
+    deduplication = recipe.deduplication.model_copy(update={"canaries": 20})
+    changed = {"sources": sources, "tokenizer": tokenizer, "shards": shards, "deduplication": deduplication}
+    return recipe.model_copy(update=changed)
 
 
 def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_dropped: int = 0) -> Manifest:

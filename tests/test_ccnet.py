@@ -40,7 +40,8 @@ def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
     }
     tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 400})
     sources = {"common_crawl": source.model_copy(update=changed)}
-    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer})
+    deduplication = recipe.deduplication.model_copy(update={"canaries": 20})
+    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer, "deduplication": deduplication})
 
 
 def source_of(recipe: Recipe) -> Source:
