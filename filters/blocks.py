@@ -90,7 +90,7 @@ def main_blocks(all_blocks: Sequence[Block], trusted: bool) -> list[Block]:
     """The blocks of the main text, in order. In an article known from the mark-up (`trusted`) all blocks belong to it
     but lists of links, set phrases, bylines and short lines after the last paragraph; elsewhere only those in runs of
     text do, and of these not the set phrases."""
-    phrases = notices_in("\n".join([block.text for block in all_blocks]).lower())
+    phrases = notices_in("\n".join([block.text for block in all_blocks if block.length <= NOTICE_LENGTH]).lower())
     if trusted:
         kept = [block for block in _told(all_blocks, phrases) if block.heading or not is_byline(_line(block))]
         end = len(kept)

@@ -35,8 +35,9 @@ MANY_ATTRIBUTES = 64
 ATTRIBUTES_FROM = 1 << 16
 """shorter pages have no room for enough attributes to matter"""
 _ATTRIBUTE = (
+    r"(?> [a-zA-Z-]++=\"[^\"]*+\"|"  # as most are written; what follows is any, by the rules of the tokenizer
     r"(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
-    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+"
+    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+)"
 )
 _TAG_START = r"<[a-zA-Z][^ \t\n\f\r/>]*+"
 _MANY = re.compile(rf"{_TAG_START}(?:{_ATTRIBUTE}){{{MANY_ATTRIBUTES}}}")
@@ -156,7 +157,8 @@ def _crowded(html: str) -> bool:
 
 def _deeper(html: str, limit: int) -> bool:
     """Whether a page nests deeper than so many elements, counted in one pass over its tags."""
-    if html.count("<") - html.count("</") <= limit:
+    brackets = html.count("<")
+    if brackets <= limit or brackets - html.count("</") <= limit:
         return False
     tags = _TAG.findall(html)
     if sum(count for tag, count in Counter(tags).items() if tag[0] != "/" and tag.lower() not in _NOT_NESTING) <= limit:

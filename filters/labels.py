@@ -51,8 +51,9 @@ BUTTONS = frozenset(
         share; tweet; email; e-mail; print; facebook; twitter; whatsapp; pinterest; linkedin; telegram; reddit; xing
         rss; like; reply; edit; advertisement; back to top; top; close; menu; search; home; back; next; previous; prev
         loading; more; skip to content; skip to main content; play video; comment; comments; no comments; min read
-        login; anzeige; werbung; teilen; drucken; merken; antworten; kommentieren; bearbeiten; nach oben; schließen; menü
-        suche; startseite; zurück; weiter; mehr; zum inhalt springen; bild anzeigen; kommentar; kommentare; min lesezeit
+        login; anzeige; werbung; teilen; drucken; merken; antworten; kommentieren; bearbeiten; nach oben; schließen
+        menü; suche; startseite; zurück; weiter; mehr; zum inhalt springen; bild anzeigen; kommentar; kommentare
+        min lesezeit
         publicité; imprimer; commentaires; publicidad; imprimir; comentarios; publicidade; comentários; pubblicità
         stampa; advertentie; reacties; reklama; drukuj; komentarze; annons; annonse; reklame; kommentarer
         """
@@ -60,9 +61,9 @@ BUTTONS = frozenset(
 )
 BYLINES = _phrases(
     """
-    by ; written by ; author; text:; published; posted; updated; last updated; source:; photo:; photos:; image:; picture:
-    von ; autor; veröffentlicht; erstellt; geschrieben; eingestellt; stand:; aktualisiert; quelle:; foto:; fotos:; bild:
-    par ; publié; crédits photo; crédit photo; por ; publicado; pubblicato; door ; av ; getty images
+    by ; written by ; author; text:; published; posted; updated; last updated; source:; photo:; photos:; image:
+    picture:; von ; autor; veröffentlicht; erstellt; geschrieben; eingestellt; stand:; aktualisiert; quelle:; foto:
+    fotos:; bild:; par ; publié; crédits photo; crédit photo; por ; publicado; pubblicato; door ; av ; getty images
     """
 )
 NOTICES = _phrases(
