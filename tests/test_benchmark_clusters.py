@@ -11,7 +11,7 @@ DOCUMENTS = 30_000
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
-    monkeypatch.setattr(clusters, "RANGE_BYTES", 1 << 21)
+    monkeypatch.setattr(clusters, "RANGE_BYTES", 3 << 20)
     ranges = clusters.ranges_of(DOCUMENTS)
     assert ranges == 4
     return [clusters.keys_of_range(DOCUMENTS, ranges, number) for number in range(ranges)]

@@ -34,9 +34,10 @@ OWNED = {step: (f"blocks/{step}",) for step in (BANDS, CANDIDATES, WANTED, FETCH
 
 RANGE_BYTES = 256 << 20
 """packed keys, or evidence, that one reducer holds"""
-KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])
-"""`key`: a band's hash, or the first half of a content hash, whose second is `low`; `identity`: the first half of the
-document's id, by which stars have their centres"""
+KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])
+"""`key`: a band's hash; `identity`: the first half of the document's id, by which stars have their centres"""
+TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])
+"""the two halves of a content hash"""
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"
@@ -124,11 +125,12 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
             bands = band_hashes(signatures_of(batch)[present], scheme_of(rules.minhash))
             keys = keys_in_groups(bands.ravel(), group)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
-            yield from by_range(keys, _packed(keys, np.zeros(len(keys), np.uint64), owners, rows), ranges)
+            yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
         if rules.exact:
             high, low = halves(batch.column("content_hash"))
             keys = keys_in_groups(high, group)
-            yield from by_range(keys, _packed(keys, low, identities, references), ranges, ranges)
+            packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=references)
+            yield from by_range(keys, packed, ranges, ranges)
 
     return Mapped(blocks(), {}, {})
 
@@ -136,17 +138,19 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
 def find_candidates(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
     """What shares a key within one range: pairs of key and document, in the order of keys and ids, for bands; edges for
     content hashes, which need no evidence."""
-    pairs = np.concatenate([np.empty(0, KEY), *(np.frombuffer(block, KEY) for block in blocks)])
-    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]))]
-    pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
-    path = f"blocks/{CANDIDATES}/{task.name}"
-    if task.name.startswith("exact"):
+    path, exact = f"blocks/{CANDIDATES}/{task.name}", task.name.startswith("exact")
+    kind = TEXT_KEY if exact else KEY
+    pairs = np.concatenate([np.empty(0, kind), *(np.frombuffer(block, kind) for block in blocks)])
+    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
+    if exact:
+        pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
         same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
         first = np.r_[True, ~same][: len(pairs)]
         centres = pairs["row"][first][np.cumsum(first) - 1]
         members = np.ascontiguousarray(pairs["row"][~first])
         write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
         return Result([path], {}, {"edges": int((~first).sum())})
+    pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["key"]])]
     rules = Deduplication.model_validate(settings["deduplication"]).minhash
     pairs, divided = in_parts(pairs, rules.bucket if rules else 1)
     _write(corpus / path, pairs)
@@ -309,11 +313,10 @@ def _runs(values: npt.NDArray[Any]) -> Iterator[tuple[int, int, int]]:
         yield int(values[start]), start, end
 
 
-def _packed(
-    keys: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64], identities: npt.NDArray[np.uint64], rows: Rows
-) -> npt.NDArray[Any]:
-    packed = np.empty(len(keys), KEY)
-    packed["key"], packed["low"], packed["identity"], packed["row"] = keys, low, identities, rows
+def _packed(kind: np.dtype[Any], **columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    packed = np.empty(len(columns["key"]), kind)
+    for name, values in columns.items():
+        packed[name] = values
     return packed
 
 
