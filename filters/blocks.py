@@ -64,8 +64,11 @@ def blocks(markup: str) -> list[Block]:
             continue
         text, linked, heading = line, 0, False
         if "<" in line:
-            heading = line[:2] == "<h" and line[2:3].isdigit()
-            text = _TAG.sub("", line)
+            if line[:3] == "<p>" and line[-4:] == "</p>" and line.count("<") == 2:  # most, and quicker so
+                text = line[3:-4]
+            else:
+                heading = line[:2] == "<h" and line[2:3].isdigit()
+                text = _TAG.sub("", line)
         if in_link or "<a" in line:
             for part in _LINK.split(line):
                 if part[:2] == "<a":

@@ -23,9 +23,7 @@ ROOTS = frozenset({"main", "article"})
 
 ARTICLES = (
     'article,.hentry,.article,.post,[itemtype$="Article"],[itemtype$="BlogPosting"]',
-    '[itemprop=articleBody],[property="content:encoded"],.entry-content,.post-content,.article-body,.articlebody,'
-    ".articleBody,.article-content,.post-body,.article__body,.story-body,.article-text,.single-content,.post-entry,"
-    ".entry,.blog-content,.articletext",
+    "[itemprop=articleBody],.entry-content,.post-content,.article-body,.article-content,.post-body,.story-body,.entry",
     "main,[role=main],#main-content,.main-content,.maincontent",
     "#content,#main",
 )
