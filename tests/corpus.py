@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import unittest.mock
 from pathlib import Path
 
 from manifests.files import relative_files
@@ -46,6 +47,12 @@ def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_
     done = run(recipe, corpus, Engine(workers, arguments, corpus / "runs", quiet=True), keep_dropped)
     assert done.manifest is not None
     return done.manifest
+
+
+def build_in_two(recipe: Recipe, corpus: Path, keep_dropped: int = 0) -> Manifest:
+    """As `build`, with two worker processes for every job over more than a few kilobytes."""
+    with unittest.mock.patch("pipeline.engine.SMALL_JOB_BYTES", 20_000):
+        return build(recipe, corpus, workers=2, keep_dropped=keep_dropped)
 
 
 def digests(corpus: Path) -> dict[str, str]:

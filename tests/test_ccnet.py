@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, build, digests, make_sample
+from corpus import ROOT, build, build_in_two, digests, make_sample
 
 from filters.urls import normalise
 from manifests.ledger import tally_from
@@ -21,8 +21,6 @@ from pipeline.engine import Engine
 from pipeline.run import run
 from pipeline.stages import lines
 from pipeline.trace import Rederiver
-
-PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
 def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
@@ -160,7 +158,7 @@ def test_every_document_is_derived_again_from_its_bytes(corpus: Path) -> None:
 
 def test_two_processes_and_small_splits_leave_no_trace(corpus: Path, sample: Path, tmp_path: Path) -> None:
     """Models, verdicts and shards are byte for byte those of one process; with other splits documents stay the same."""
-    build(ccnet_recipe(sample), tmp_path / "two", *PROCESSES, workers=2, keep_dropped=1000)
+    build_in_two(ccnet_recipe(sample), tmp_path / "two", keep_dropped=1000)
     assert digests(tmp_path / "two") == digests(corpus)
     small = ccnet_recipe(sample).model_copy(update={"split_bytes": 10_000})
     run(small, tmp_path / "small", Engine(1, (), tmp_path / "small/runs", quiet=True), only="lines")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, build, demo_recipe, digests, make_sample
+from corpus import ROOT, build, build_in_two, demo_recipe, digests, make_sample
 
 from manifests.document import document_id, locator_from
 from manifests.files import canonical_json
@@ -26,8 +26,6 @@ from manifests.verify import verify
 from pipeline.engine import Engine
 from pipeline.run import run
 from pipeline.trace import Rederiver
-
-PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +141,7 @@ def test_trace_finds_moved_dumps_and_says_when_they_changed(corpus: Path, sample
 
 def test_one_result_however_it_runs(corpus: Path, sample: Path, tmp_path: Path) -> None:
     """Two processes, and the inputs listed backwards, give every file byte for byte as one process does."""
-    build(demo_recipe(sample, reverse=True), tmp_path / "two", *PROCESSES, keep_dropped=3)
+    build_in_two(demo_recipe(sample, reverse=True), tmp_path / "two", keep_dropped=3)
     assert digests(tmp_path / "two") == digests(corpus)
 
 
@@ -189,8 +187,8 @@ def test_a_run_killed_with_its_whole_process_group_gives_the_same_when_started_a
 ) -> None:
     out, script = tmp_path / "killed", tmp_path / "build.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom corpus import build, demo_recipe\n"
-        f"build(demo_recipe(Path({str(sample)!r})), Path({str(out)!r}), *{PROCESSES!r}, keep_dropped=3)\n"
+        "import sys\nfrom pathlib import Path\nfrom corpus import build_in_two, demo_recipe\n"
+        f"build_in_two(demo_recipe(Path({str(sample)!r})), Path({str(out)!r}), keep_dropped=3)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
     for stage in ("extract", "tokenizer/train"):
