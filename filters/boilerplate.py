@@ -57,7 +57,7 @@ CLASS_STEMS = (
     "foot relat recom comment copyright meta byline newsletter subscri ads social shar cookie sidebar tags author "
     "autor bio search"
 )
-ID_STEMS = "nav relat comment sidebar author"
+ID_STEMS = "nav comment sidebar author"
 """what the parser looks for, since it can look for parts of names only; `named_junk` decides. Each costs 10 us a page:
 names of what elements and blocks give away as well (menus, breadcrumbs, banners) are not among them"""
 STATES = tuple(
@@ -139,9 +139,11 @@ def named_junk(names: str) -> bool:
     for name in names.split():
         stem = name.partition("--")[0]
         lower = stem.lower()
-        if not lower.startswith(STATES) and not (
-            JUNK.isdisjoint(_LOWER.findall(lower)) and JUNK.isdisjoint(word.lower() for word in _WORDS.findall(stem))
-        ):
+        if lower.startswith(STATES):
+            continue
+        if not JUNK.isdisjoint(_LOWER.findall(lower)):
+            return True
+        if stem != lower and not JUNK.isdisjoint(word.lower() for word in _WORDS.findall(stem)):
             return True
     return False
 

@@ -172,7 +172,7 @@ def test_buttons_bylines_and_notices() -> None:
     "junk",
     [
         "<nav>Home</nav>", "<aside>x</aside>", "<div role=navigation>x</div>", "<script>x</script>", "<style>x</style>",
-        "<noscript>x</noscript>", "<div class=comments>x</div>", "<div id=related-posts>x</div>",
+        "<noscript>x</noscript>", "<div class=comments>x</div>", "<div id=nav-links>x</div>",
         "<p class='post-meta'>x</p>", "<div class='ShareButtons'>x</div>", "<DIV CLASS='Newsletter'>x</DIV>",
         "<time>x</time>", "<div class=author-box>x</div>",
     ],
