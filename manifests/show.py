@@ -85,6 +85,11 @@ def _findings(findings: Mapping[str, Any]) -> list[str]:
             f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
             f"would have missed {missed:,} of them" + (f" ({missed / found:.0%})" if found else "")
         )
+    if pairs := findings.get("neardup"):
+        said.append(
+            f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected; "
+            f"{pairs['capped']:,} documents unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
+        )
     for source, held in findings.get("blocklists", {}).items():
         none = f"; {held['malformed']:,} lines are none" if held["malformed"] else ""
         said.append(f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{none}")

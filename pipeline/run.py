@@ -210,6 +210,7 @@ class _Run:
         evidence = neardup.evidence_tasks(fetched, maps, wanted)
         judges = neardup.edge_tasks(evidence, wanted)
         verified = self.exchange(neardup, settings, evidence, neardup.send, judges, neardup.verify)
+        self.findings[neardup.STAGE] = neardup.findings(found, verified)
         return edges | {f"blocks/{neardup.EDGES}/{name}": receipt for name, receipt in verified.items()}
 
     def join_edges(self, edges: Receipts) -> list[Task]:

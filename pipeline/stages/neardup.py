@@ -108,6 +108,14 @@ def settings(recipe: Recipe, splits: list[Split]) -> dict[str, Any]:
     return {"deduplication": recipe.deduplication.model_dump(), "splits": splits}
 
 
+def findings(candidates: dict[str, Receipt], verified: dict[str, Receipt]) -> dict[str, int]:
+    """What the comparison found, for the manifest: pairs joined and rejected, documents unjoined when the rounds ended,
+    and buckets that were compared in parts."""
+    names = ("edges", "rejected", "capped")
+    found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
+    return found | {"divided_buckets": sum(r.facts.get("divided_buckets", 0) for r in candidates.values())}
+
+
 def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     """The keys of one split, by range, packed."""
     rules = Deduplication.model_validate(settings["deduplication"])
