@@ -11,6 +11,7 @@ Speed is CPU time from bytes to text, decoding included for all.
 import gzip
 import hashlib
 import json
+import logging
 import re
 import statistics
 import time
@@ -85,6 +86,7 @@ def extractors() -> dict[str, Extractor]:
         "resiliparse main_content": lambda html: main_text(html, extractor="resiliparse"),
         "resiliparse, all text": lambda html: main_text(html, extractor="all"),
     }
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
     try:
         from trafilatura import extract
     except ImportError:

@@ -11,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,12 +36,18 @@ def code_version(module: str) -> str:
     for name, text in sorted(_reached(module).items()):
         digest.update(f"{name}\0{text}\0".encode())
         libraries |= {imported.split(".")[0] for imported in _imports(text)}
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions()
     for library in sorted(libraries - set(sys.stdlib_module_names)):
         for distribution in sorted(set(distributions.get(library, ()))):
             if distribution != "teratoken":
                 digest.update(f"{distribution} {importlib.metadata.version(distribution)}\n".encode())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, list[str]]:
+    """Which distributions give each importable name: looked up once, since it reads the records of all of them."""
+    return importlib.metadata.packages_distributions()
 
 
 def _reached(module: str) -> dict[str, str]:
