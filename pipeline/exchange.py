@@ -50,7 +50,8 @@ def by_range(
     buckets = range_of(keys, ranges)
     order = np.argsort(buckets.astype(np.uint16) if ranges < 1 << 16 else buckets, kind="stable")  # a tenth of the time
     edges = np.searchsorted(buckets[order], np.arange(ranges + 1))
-    words = packed.view(np.uint64).reshape(len(packed), packed.dtype.itemsize // 8)
+    width = packed.nbytes // 8 // max(len(packed), 1)
+    words = np.ascontiguousarray(packed).view(np.uint64).reshape(len(packed), width)
     rows = np.take(words, order, axis=0)  # an eighth of the time that numpy takes to pick structured rows
     for bucket in range(ranges):
         if edges[bucket] < edges[bucket + 1]:
