@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from manifests.errors import UserError
 
+STAGES = ("index", "extract", "lines", "perplexity", "references", "annotate", "neardup", "tokenizer", "tokenize")
 EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_master=host:8081`."
 
 
@@ -124,9 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--input", action="append", default=[], metavar="SOURCE=GLOB", help="replace a source's inputs; again: add"
     )
     run.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
-    run.add_argument(
-        "--stage", choices=("extract", "annotate", "neardup", "tokenizer", "tokenize"), help="stop after it"
-    )
+    run.add_argument("--stage", choices=STAGES, help="stop after it")
     run.add_argument(
         "--keep-dropped", type=_positive, default=0, metavar="N", help="keep N dropped documents a reason and split"
     )

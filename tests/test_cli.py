@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from corpus import ROOT
 
-from pipeline.__main__ import main
+from pipeline.__main__ import STAGES, main
 
 RECIPE = """
 name: x
@@ -179,7 +179,7 @@ def test_a_run_broken_off_ends_at_once_and_goes_on_later(tmp_path: Path, books: 
 
 def test_one_stage_at_a_time(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
-    for stage in ("extract", "annotate", "neardup", "tokenizer", "tokenize"):
+    for stage in STAGES:
         assert main(["run", recipe, "--output", str(out), "--stage", stage, "--quiet"]) == 0
         assert f"stage {stage} is finished" in capsys.readouterr().out
         assert not (out / "manifest.json").exists()
