@@ -214,7 +214,7 @@ class Deduplication(Strict):
     """earlier corpora: what they hold stays, and what is also in them is removed here, without reading their text"""
     canaries: Count = 500
     """documents that are copied with edits, to measure what is found; beside the corpus, which does not depend on it"""
-    one_worker: Positive = 100_000_000
+    one_worker: Positive = 200_000_000
     """edges up to which clusters are joined on one worker; more are joined in rounds of jobs"""
     survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = ["source", "longest", "newest"]
     """`dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references"""
