@@ -87,8 +87,8 @@ def _findings(findings: Mapping[str, Any]) -> list[str]:
         )
     if pairs := findings.get("neardup"):
         said.append(
-            f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected; "
-            f"{pairs['capped']:,} documents unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
+            f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected, "
+            f"{pairs['capped']:,} unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
         )
     for source, held in findings.get("blocklists", {}).items():
         none = f"; {held['malformed']:,} lines are none" if held["malformed"] else ""

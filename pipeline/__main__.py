@@ -20,6 +20,7 @@ def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 1 a finding (a trace that does not match, a ledger that does not
     balance, a worker that died, a file that could not be had), 2 a mistake in what was asked for, 130 stopped from the
     keyboard."""
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of much that is none of the user's business
     own, beam = _split(arguments)
     options = _parser().parse_args(own)
     try:
@@ -35,7 +36,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, beam: list[str]) -> int:
-    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of much that is none of the user's business
     from manifests.recipe import load_recipe
     from manifests.show import summary
     from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers
