@@ -124,11 +124,6 @@ def similarity(a: Hashes, b: Hashes) -> float:
     return float((a == b).mean()) if len(a) and len(a) == len(b) else 0.0
 
 
-def candidate_probability(at: float, scheme: Scheme) -> float:
-    """How likely a pair of that similarity shares a band: 1 - (1 - s^rows)^bands (Leskovec et al., MMDS 3.4.2)."""
-    return float(1 - (1 - at**scheme.rows) ** scheme.bands)
-
-
 def mix(values: Keys) -> Keys:
     """Spread 64-bit values over the whole range: a bijection, vectorised."""
     values = values ^ (values >> np.uint64(33))
