@@ -4,10 +4,15 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
 from manifests.errors import UserError
+
+FIRST_SPEAKS_SECONDS = 10
+"""how long other ranks wait with a mistake that all of them find: torchrun ends them as soon as the first has said it,
+and would end the first before that if they were quicker"""
 
 
 def main(arguments: list[str]) -> int:
@@ -16,8 +21,9 @@ def main(arguments: list[str]) -> int:
     try:
         return _train(options) if options.command == "train" else _trace(options)
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(FIRST_SPEAKS_SECONDS)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
