@@ -136,7 +136,7 @@ class References(Strict):
     dimension: Positive = 100
     epochs: Positive = 5
     learning_rate: Annotated[float, Field(gt=0)] = 0.5
-    """RedPajama left fastText's 0.1, with which a few thousand pages leave all scores at a half"""
+    """RedPajama left fastText's 0.1, with which a few hundred pages leave all scores at a half"""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """share of the pages, by domain, that the card is measured on"""
 

@@ -1,5 +1,6 @@
 """Text that models are trained on: articles of Wikipedia dumps, or plain text files."""
 
+import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,9 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
     try:
         raw = path.read_bytes()
         if raw.startswith(b"\x1f\x8b"):
-            raw = zlib.decompressobj(wbits=31).decompress(raw, MAX_TEXT_BYTES)
-    except (OSError, zlib.error) as error:
+            with gzip.open(path) as file:  # all members, and an error where the last is cut short
+                raw = file.read(MAX_TEXT_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{path} cannot be read ({error}): give Wikipedia dumps or plain text, gzipped or not"
         ) from error
