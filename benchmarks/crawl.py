@@ -25,7 +25,8 @@ from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.http import HttpError, is_html, parse_response
 from filters.language import bundled_model_path
 from filters.warc import Limits, frames
-from manifests.recipe import Perplexity, Recipe
+from manifests.recipe import Recipe
+from manifests.source import Perplexity
 from pipeline.engine import Engine
 from pipeline.job import read_receipt
 from pipeline.run import run as build

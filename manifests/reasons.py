@@ -23,6 +23,27 @@ class Reason(StrEnum):
     NOT_PLAIN_TEXT = "not-plain-text"
     OTHER_FORM = "other-form"
     BLOCKED_URL = "blocked-url"
+    OTHER_NAMESPACE = "other-namespace"
+    OLDER_COPY = "older-copy"
+    NO_LICENCE = "no-licence"
+    FILE_TYPE = "file-type"
+    LICENCE_FILE = "licence-file"
+    VENDORED_FILE = "vendored-file"
+    GENERATED_FILE = "generated-file"
+    MINIFIED_FILE = "minified-file"
+    CODE_LONG_LINE = "code-long-line"
+    CODE_LONG_LINES = "code-long-lines"
+    CODE_FEW_ALPHANUMERICS = "code-few-alphanumerics"
+    CODE_FEW_LETTERS = "code-few-letters"
+    UNUSED_ROW = "unused-row"
+    NO_TEX = "no-tex"
+    NO_BODY_TEXT = "no-body-text"
+    OTHER_POST = "other-post"
+    NO_ANSWERS = "no-answers"
+    SMALL_SITE = "small-site"
+
+    # extract, records that became part of another record's document
+    JOINED = "joined"
 
     # extract, dead letters: damaged, too large, or of a kind that cannot be read
     UNSUPPORTED_FORMAT = "unsupported-format"
@@ -35,6 +56,10 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     EXTRACTION_FAILED = "extraction-failed"
     UNREADABLE_FILE = "unreadable-file"
+    ENCRYPTED = "encrypted"
+    UNSAFE_PATH = "unsafe-path"
+    ENTITY_EXPANSION = "entity-expansion"
+    ORPHAN = "orphan"
 
     # annotate, dropped documents
     ONLY_DUPLICATE_LINES = "only-duplicate-lines"
@@ -62,6 +87,9 @@ class Reason(StrEnum):
     NEAR_DUPLICATE = "near-duplicate"
     CONTAINED = "contained"
 
+    # tokenize, dropped documents
+    ON_REMOVAL_LIST = "on-removal-list"
+
 
 DEAD_LETTERS: frozenset[Reason] = frozenset(
     {
@@ -75,6 +103,10 @@ DEAD_LETTERS: frozenset[Reason] = frozenset(
         Reason.TOO_LARGE,
         Reason.EXTRACTION_FAILED,
         Reason.UNREADABLE_FILE,
+        Reason.ENCRYPTED,
+        Reason.UNSAFE_PATH,
+        Reason.ENTITY_EXPANSION,
+        Reason.ORPHAN,
     }
 )
 """Reasons of damaged input: such a record is also written to the dead letters, with file, offset and length."""
@@ -84,7 +116,7 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.REQUEST_RECORD: "the request that led to a page",
     Reason.REVISIT_RECORD: "a page found unchanged since an earlier visit, stored without its body",
     Reason.NOT_HTTP: "a record that holds no HTTP response (dns, ftp)",
-    Reason.REDIRECT: "an HTTP redirect (status 3xx): the page is elsewhere",
+    Reason.REDIRECT: "a redirect: the page is elsewhere",
     Reason.HTTP_STATUS: "an HTTP status that the recipe does not keep",
     Reason.CONTENT_TYPE: "not HTML",
     Reason.EMPTY_BODY: "no body",
@@ -93,6 +125,25 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.NOT_PLAIN_TEXT: "a file named as text that holds something else (an HTML error page, say)",
     Reason.OTHER_FORM: "a record in a form that the recipe's extractor does not take",
     Reason.BLOCKED_URL: "a URL or domain on one of the recipe's blocklists",
+    Reason.OTHER_NAMESPACE: "a wiki page that is no article (talk, user, template, category)",
+    Reason.OLDER_COPY: "an older copy of a page that is kept under the same URL",
+    Reason.NO_LICENCE: "no licence found, or one that the recipe does not keep",
+    Reason.FILE_TYPE: "a file whose extension is not on the recipe's list",
+    Reason.LICENCE_FILE: "the text of a licence",
+    Reason.VENDORED_FILE: "a copy of another project's file",
+    Reason.GENERATED_FILE: "a file that a program wrote",
+    Reason.MINIFIED_FILE: "minified code",
+    Reason.CODE_LONG_LINE: "code: a line over the length limit",
+    Reason.CODE_LONG_LINES: "code: lines too long on average",
+    Reason.CODE_FEW_ALPHANUMERICS: "code: too few letters and digits",
+    Reason.CODE_FEW_LETTERS: "code: too few letters a token",
+    Reason.UNUSED_ROW: "a row of a joined table that no kept record needs",
+    Reason.NO_TEX: "no TeX source (a PDF, a figure, a style file)",
+    Reason.NO_BODY_TEXT: "a paper of which no body text is left",
+    Reason.OTHER_POST: "a post that is neither question nor answer (a tag wiki, say)",
+    Reason.NO_ANSWERS: "a question without answers, which the recipe does not keep",
+    Reason.SMALL_SITE: "a site that is not among the largest that the recipe keeps",
+    Reason.JOINED: "part of another record's document (an answer in its question's)",
     Reason.UNSUPPORTED_FORMAT: "a format this version does not read",
     Reason.CORRUPT_GZIP: "stored bytes that do not inflate",
     Reason.CORRUPT_RECORD: "bytes that are no record",
@@ -103,6 +154,10 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.TOO_LARGE: "over a size limit of the recipe",
     Reason.EXTRACTION_FAILED: "the HTML parser refused the page",
     Reason.UNREADABLE_FILE: "a file that could not be opened or read",
+    Reason.ENCRYPTED: "encrypted: cannot be read",
+    Reason.UNSAFE_PATH: "an archive member with a path that leads outside, or a link",
+    Reason.ENTITY_EXPANSION: "XML that defines entities of its own",
+    Reason.ORPHAN: "a record whose other half is not in the dump (an answer without its question)",
     Reason.ONLY_DUPLICATE_LINES: "no line left that is not also elsewhere in the crawl",
     Reason.LANGUAGE: "a language the recipe does not keep",
     Reason.LANGUAGE_UNSURE: "a kept language, below the recipe's confidence",
@@ -122,5 +177,6 @@ DESCRIPTIONS: dict[Reason, str] = {
     Reason.C4_EDITED: "C4: citation marks and outer white space taken out of kept lines",
     Reason.EXACT_DUPLICATE: "the same text as a document that is kept",
     Reason.NEAR_DUPLICATE: "nearly the same text as a document that is kept",
+    Reason.ON_REMOVAL_LIST: "on the list given to `python -m manifests remove`",
     Reason.CONTAINED: "almost whole in another document that is kept",
 }

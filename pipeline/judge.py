@@ -17,7 +17,7 @@ from filters.c4 import C4Rules, Removed, clean
 from filters.lines import without
 from manifests.errors import UserError
 from manifests.reasons import Reason
-from manifests.recipe import C4, Source
+from manifests.source import C4, Source
 
 Cuts = tuple[float, float]
 

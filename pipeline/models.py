@@ -7,7 +7,8 @@ from typing import Any
 from filters import blocklist, language, perplexity, reference_model
 from manifests.errors import UserError
 from manifests.files import sha256_file
-from manifests.recipe import PATHS, Perplexity, Recipe, Source
+from manifests.recipe import Recipe
+from manifests.source import PATHS, Perplexity, Source
 from pipeline.judge import Cuts, Models, c4_rules
 
 LMPLZ = Path(__file__).parents[1] / "build/lmplz/bin/lmplz"

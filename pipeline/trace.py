@@ -11,7 +11,8 @@ import yaml
 from manifests.document import document_id
 from manifests.errors import UserError
 from manifests.manifest import Manifest, load_manifest
-from manifests.recipe import Recipe, Source, parse_recipe
+from manifests.recipe import Recipe, parse_recipe
+from manifests.source import Source
 from manifests.trace import Lineage, find_shard
 from manifests.trace import trace as lineage_of
 from pipeline import inputs, models

@@ -10,7 +10,7 @@ from warcio.archiveiterator import ArchiveIterator
 
 from filters.warc import Frame, Limits, frames, read_frame
 from manifests.reasons import Reason
-from manifests.recipe import Source
+from manifests.source import Source
 from pipeline.sources import common_crawl
 
 LIMITS = Limits(1 << 20)

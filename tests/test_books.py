@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.reasons import Reason
-from manifests.recipe import Limits, Source
+from manifests.source import Limits, Source
 from pipeline.sources.books import read, reread
 
 TEXT = "It was the best of times.\n\nIt was the worst of times.\n" * 20

@@ -12,9 +12,10 @@ from corpus import ROOT, build, build_in_two, digests, make_sample
 from filters.urls import normalise
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.recipe import Lines, Recipe, Source, load_recipe
+from manifests.recipe import Recipe, load_recipe
 from manifests.shard import open_shard
 from manifests.show import summary
+from manifests.source import Lines, Source
 from manifests.trace import trace as lineage_of
 from manifests.verify import verify
 from pipeline.engine import Engine

@@ -8,7 +8,7 @@ import pytest
 from corpus import make_sample
 
 from manifests.reasons import DEAD_LETTERS, Reason
-from manifests.recipe import Limits, Source
+from manifests.source import Limits, Source
 from pipeline.sources import common_crawl
 
 RECIPE = Source(weight=1.0, kind="common_crawl", limits=Limits(record_bytes=4 << 20))

@@ -15,8 +15,8 @@ from damage import Archive, damaged, made_archives, of_bytes
 
 from filters.warc import Frame, Limits, boundaries, frames, read_frame
 from manifests.reasons import Reason
-from manifests.recipe import Limits as SourceLimits
-from manifests.recipe import Source
+from manifests.source import Limits as SourceLimits
+from manifests.source import Source
 from pipeline.sources import common_crawl
 
 LIMITS = Limits(4 << 20)

@@ -14,8 +14,9 @@ from filters.minhash import Scheme, shingle_hashes
 from manifests.errors import UserError
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.recipe import Containment, Recipe, parse_recipe
+from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
+from manifests.source import Containment
 from pipeline.engine import Engine
 from pipeline.run import run
 from pipeline.stages import neardup

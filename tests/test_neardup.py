@@ -11,8 +11,9 @@ from manifests.document import locator_from
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.reasons import Reason
-from manifests.recipe import MinHash, Source, parse_recipe
+from manifests.recipe import MinHash, parse_recipe
 from manifests.shard import open_shard
+from manifests.source import Source
 from pipeline import fingerprint
 from pipeline.engine import Engine
 from pipeline.job import Task

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.warc import RETRIES, Boundary, Frame, Limits, boundaries, frames
-from manifests.recipe import Source
+from manifests.source import Source
 from pipeline.sources import common_crawl
 
 LIMITS = Limits(1 << 20)

@@ -9,7 +9,7 @@ import pytest
 from corpus import SHARED
 
 from manifests.reasons import DEAD_LETTERS, Reason
-from manifests.recipe import Source
+from manifests.source import Source
 from pipeline.sources import common_crawl
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")

@@ -1,7 +1,7 @@
 """One file a source: its reader and the list of its cleaners."""
 
 from manifests.errors import UserError
-from manifests.recipe import Source
+from manifests.source import Source
 from pipeline.sources import books, common_crawl
 from pipeline.sources.reader import Outcome, Reader
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from filters.html import decode
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
-from manifests.recipe import Source
+from manifests.source import Source
 from pipeline.sources.reader import Outcome, Stored
 
 GZIP_MAGIC = b"\x1f\x8b"

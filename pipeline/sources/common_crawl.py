@@ -17,7 +17,7 @@ from filters.records import rewritten
 from filters.warc import Frame, Limits, boundaries, frames, read_frame
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
-from manifests.recipe import Source
+from manifests.source import Source
 from pipeline.sources.reader import Outcome, Stored
 
 NO_PAGE = {

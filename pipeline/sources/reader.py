@@ -7,7 +7,7 @@ from typing import Protocol
 
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
-from manifests.recipe import Source
+from manifests.source import Source
 
 Stored = bytes | mmap
 """The stored bytes of a split."""

@@ -10,7 +10,8 @@ from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.files import sha256_json
 from manifests.ledger import Tally
 from manifests.reasons import Reason
-from manifests.recipe import Deduplication, Recipe, Source
+from manifests.recipe import Deduplication, Recipe
+from manifests.source import Source
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
 from pipeline.judge import Judged, Models, judge

@@ -16,7 +16,8 @@ from filters.containment import contained, verified
 from filters.containment import sketch as sketch_of
 from filters.minhash import wide_shingle_hashes
 from manifests.files import atomic_path, sha256_json
-from manifests.recipe import Recipe, Source
+from manifests.recipe import Recipe
+from manifests.source import Source
 from pipeline.corpora import Split
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task

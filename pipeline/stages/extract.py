@@ -8,7 +8,8 @@ from manifests.errors import UserError
 from manifests.files import canonical_json, sha256_json, write_atomic
 from manifests.ledger import Tally
 from manifests.reasons import DEAD_LETTERS, Reason
-from manifests.recipe import Recipe, Source
+from manifests.recipe import Recipe
+from manifests.source import Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import sha256_json
-from manifests.recipe import Recipe, Source
+from manifests.recipe import Recipe
+from manifests.source import Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from filters.lines import NO_PARAGRAPH, keys_in_group, keys_in_groups, not_first, repeats, shared
 from manifests.document import ID_BYTES, order_key
 from manifests.files import atomic_path, sha256_json
-from manifests.recipe import Lines, Recipe, Source
+from manifests.recipe import Recipe
+from manifests.source import Lines, Source
 from pipeline.exchange import Mapped, by_range
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task

@@ -24,7 +24,8 @@ from filters.pieces import PieceEncoder, numbered, train_pieces
 from filters.wiki_dump import Damage
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
-from manifests.recipe import LanguageModelText, Recipe, Source
+from manifests.recipe import Recipe
+from manifests.source import LanguageModelText, Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task

@@ -20,7 +20,8 @@ from filters.wiki_references import references as cited_urls
 from manifests.document import order_key
 from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_json, write_atomic
-from manifests.recipe import Recipe, References, Source
+from manifests.recipe import Recipe
+from manifests.source import References, Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task
