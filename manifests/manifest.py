@@ -43,6 +43,27 @@ class SourceEntry(BaseModel):
     validation: list[ShardEntry]
 
 
+class IndexEntry(BaseModel):
+    """One file of `index/`: `path` below it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+class Removal(BaseModel):
+    """What `remove` took out of the parent: the list by its hash, and how much it was."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    list_sha256: str
+    documents: int
+    tokens: int
+
+
 class ModelEntry(BaseModel):
     """A model or list that the corpus depends on. `path`: below the corpus, for what the run itself trained; empty for
     what the recipe gave."""
@@ -68,11 +89,14 @@ class TokenizerEntry(BaseModel):
 class Manifest(BaseModel):
     """Everything that defines a corpus. `ledger` holds the totals per stage and source (see `manifests.ledger`),
     `findings` what stages found out (models' cards, duplicate lines), `code` the version of each stage's code, `recipe`
-    the canonical recipe, `signatures` the MinHash scheme."""
+    the canonical recipe, `signatures` the MinHash scheme. `parent`: the manifest_sha of the corpus that this one was
+    made from by appending a dump or by removing documents; `removal`: set by the latter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal["teratoken-manifest-1"] = "teratoken-manifest-1"
+    format: Literal["teratoken-manifest-2"] = "teratoken-manifest-2"
+    parent: str = ""
+    removal: Removal | None = None
     seed: int
     goal_tokens: int
     recipe: dict[str, Any]
@@ -81,6 +105,7 @@ class Manifest(BaseModel):
     models: dict[str, ModelEntry]
     signatures: str
     sources: dict[str, SourceEntry]
+    index: list[IndexEntry] = []
     ledger: dict[str, Any]
     findings: dict[str, Any] = {}
     code: dict[str, str]
