@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manifests import mixture
 from manifests.errors import UserError
 from manifests.manifest import Manifest
 
@@ -102,22 +103,7 @@ def quotas(plan: Plan) -> Integers:
             f"the corpus gives at most {possible} steps within its epoch caps, {plan.steps} were asked for: "
             f"lower --steps to {possible}, or raise max_epochs in the recipe"
         )
-    capped = np.zeros(len(caps), bool)
-    while True:
-        free = plan.samples - caps[capped].sum()
-        ideal = np.where(capped, caps, 0).astype(np.float64)
-        if not capped.all():
-            ideal[~capped] = free * weights[~capped] / weights[~capped].sum()
-        over = ~capped & (ideal > caps)
-        if not over.any():
-            break
-        capped |= over
-    whole = np.floor(ideal).astype(np.int64)
-    missing = int(plan.samples - whole.sum())
-    room = whole < caps
-    order = np.lexsort([np.arange(len(caps)), -(ideal - whole), ~room])
-    whole[order[:missing]] += 1
-    return whole
+    return mixture.quotas(weights, caps, plan.samples)
 
 
 def samples(plan: Plan, start: int, stop: int) -> Samples:
