@@ -1,4 +1,4 @@
-"""The command line of the pipeline: `python -m pipeline run | trace | download`."""
+"""The command line of the pipeline: `python -m pipeline run | plan | trace | download`."""
 
 import argparse
 import json
@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "run":
             return _run(options, beam)
+        if options.command == "plan":
+            return _plan(options)
         return _trace(options) if options.command == "trace" else _download(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,6 +68,22 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
         print(f"\n{options.output}: built in {time.monotonic() - started:.0f} s, manifest {done.manifest.manifest_sha}")
     else:
         print(f"\n{options.output}: nothing to do, already finished, manifest {done.manifest.manifest_sha}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from manifests.recipe import load_recipe
+    from pipeline.plan import Asked, plan, unique_tokens
+
+    named = ("corpus", "run", "workers", "utilisation", "peak_tflops", "core_hour_price", "gpu_hour_price")
+    asked = Asked(
+        _inputs(options.input),
+        unique_tokens(options.unique),
+        rates=tuple(options.rates),
+        **{name: getattr(options, name) for name in named},
+    )
+    planned = plan(load_recipe(options.recipe), asked)
+    print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
     return 0
 
 
@@ -130,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-dropped", type=_positive, default=0, metavar="N", help="keep N dropped documents a reason and split"
     )
     run.add_argument("--quiet", action="store_true", help="no progress")
+    _plan_parser(commands.add_parser("plan", help="what a recipe gives and costs, and what is missing to its goal"))
     trace = commands.add_parser("trace", help="re-read the bytes behind a token and derive it again")
     trace.add_argument("corpus", type=Path)
     trace.add_argument("shard", help="path below shards/")
@@ -153,10 +172,58 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _plan_parser(plan: argparse.ArgumentParser) -> None:
+    plan.add_argument("recipe", type=Path, help="a recipe, e.g. recipes/llama.yaml")
+    plan.add_argument("--corpus", type=Path, help="one of this recipe, to measure tokens, factors and rates on")
+    plan.add_argument(
+        "--input", action="append", default=[], metavar="SOURCE=GLOB", help="files to estimate from; again: add"
+    )
+    plan.add_argument(
+        "--unique", action="append", default=[], metavar="SOURCE=TOKENS", help="unique tokens, e.g. c4=198e9"
+    )
+    plan.add_argument(
+        "--rates",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a corpus's runs/<start>.json; again: add",
+    )
+    plan.add_argument("--run", type=Path, help="folder of a training run, to show its mixture")
+    plan.add_argument("--workers", type=_positive, default=64, metavar="N", help="for the wall time (default: 64)")
+    plan.add_argument(
+        "--utilisation",
+        type=_share,
+        default=0.477,
+        metavar="U",
+        help="of a GPU's peak (default: 0.477, LLaMA's at 65B)",
+    )
+    plan.add_argument(
+        "--peak-tflops", type=_above_zero, default=312.0, metavar="T", help="of a GPU (default: 312, an A100's)"
+    )
+    plan.add_argument("--core-hour-price", type=_above_zero, metavar="P", help="in any currency")
+    plan.add_argument("--gpu-hour-price", type=_above_zero, metavar="P", help="in any currency")
+    plan.add_argument("--json", action="store_true")
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
     return number
 
 

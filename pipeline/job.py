@@ -21,7 +21,7 @@ import apache_beam as beam
 
 from manifests.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_file, sha256_json, write_atomic
-from manifests.ledger import Tally, tally_from
+from manifests.ledger import Tally, tally_from, total
 from pipeline.engine import Engine, WorkerDiedError, ending_with_its_workers, workers_apart
 from pipeline.progress import Progress
 
@@ -118,7 +118,7 @@ def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timin
     root = Path(corpus)
     begun = Path(timings) / f"{uuid.uuid4().hex}{BEGUN}"
     write_atomic(begun, f"{task.stage} {task.name}".encode())
-    wall, processor = time.perf_counter(), time.process_time()
+    at, wall, processor = time.time(), time.perf_counter(), time.process_time()
     try:
         result = work(root, settings, task)
     except UserError as error:
@@ -135,10 +135,16 @@ def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timin
     record = {
         "stage": task.stage,
         "task": task.name,
+        "at": at,
         "bytes": task.size,
         "seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - processor,
         "records": sum(tally.entered["records"] for tally in result.tallies.values()),
+        "entered": dict(total(result.tallies.values()).entered),
+        "out": dict(total(result.tallies.values()).out),
+        "text_bytes": result.facts.get("text_bytes", {}),
+        "written_bytes": sum(output.bytes for output in outputs),
+        "shuffled_bytes": sum(length for _, _, length in result.facts.get("blocks", ())),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "process": os.getpid(),
     }
