@@ -65,18 +65,30 @@ def amounts_of(supply: Supply, split_bytes: int) -> Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The planned cost of one step of a stage. `amount` in `unit`s; `wall_seconds` with the plan's workers;
-    `shuffled` and `written` in bytes, None where the measured runs recorded none."""
+    """The planned cost of one step of a stage. `amount` in `unit`s. CPU seconds: `growing` with the amount, `fixed` by
+    tasks and workers; `wall_seconds` with the plan's workers. `shuffled` and `written` in bytes, None where the measured
+    runs recorded none."""
 
     stage: str
     source: str
     unit: str
     amount: float
-    cpu_seconds: float
+    growing: float
+    fixed: float
     wall_seconds: float
     shuffled: float | None
     written: float | None
     peak_bytes: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """All of them."""
+        return self.growing + self.fixed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        names = Step.__dataclass_fields__
+        return {name: getattr(self, name) for name in names} | {"cpu_seconds": self.cpu_seconds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,7 @@ class Cost:
     steps: tuple[Step, ...]
     uncounted: tuple[str, ...]
     scale: float
+    bytes_per_character: float
 
     @property
     def cpu_seconds(self) -> float:
@@ -113,7 +126,7 @@ def cost(rates: Rates, needed: Mapping[str, Amounts], sample_bytes: int, workers
             continue
         found.append(_step(rate, amounts, whole, sample_bytes, workers, rates.bytes_per_character))
     scale = whole.stored / rates.stored_bytes if rates.stored_bytes else 0.0
-    return Cost(workers, tuple(found), uncounted, scale)
+    return Cost(workers, tuple(found), uncounted, scale, rates.bytes_per_character)
 
 
 def _step(
@@ -129,15 +142,17 @@ def _step(
     once = rate.unit == "run"
     amount = 1.0 if once else planned[rate.unit]
     grown = 1.0 if once else amount / rate.amount
-    at_work = workers if rate.stage not in SERIAL and not once else 1
-    spread = rate.per_unit * amount + (0.0 if once else rate.per_task * max(amounts.tasks, 1.0))
+    tasks = 1.0 if once else max(amounts.tasks, 1.0)
+    at_work = 1.0 if once or rate.stage in SERIAL else min(float(workers), tasks)
+    growing, each = rate.per_unit * amount, rate.per_task * tasks
     return Step(
         rate.stage,
         rate.source,
         rate.unit,
         amount,
-        spread + rate.start_up * at_work,
-        spread / at_work + rate.start_up,
+        growing,
+        each + rate.start_up * at_work,
+        (growing + each) / at_work + rate.start_up,
         None if rate.shuffled is None else rate.shuffled * grown,
         None if rate.written is None else rate.written * grown,
         rate.peak_bytes,
@@ -192,5 +207,5 @@ def as_dict(planned: Cost) -> dict[str, Any]:
         "wall_seconds": planned.wall_seconds,
         "uncounted_sources": list(planned.uncounted),
         "times_the_measured": planned.scale,
-        "steps": [{name: getattr(step, name) for name in Step.__dataclass_fields__} for step in planned.steps],
+        "steps": [step.as_dict() for step in planned.steps],
     }

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from manifests import actual, cost, rates, supply
+from manifests import actual, rates, supply
+from manifests import cost as costs
 from manifests.cost_table import cost_parts, training_parts
 from manifests.errors import UserError
 from manifests.manifest import load_manifest
@@ -32,8 +33,8 @@ class Asked:
     rates: tuple[Path, ...] = ()
     run: Path | None = None
     workers: int = 64
-    utilisation: float = cost.UTILISATION
-    peak_tflops: float = cost.A100_TFLOPS
+    utilisation: float = costs.UTILISATION
+    peak_tflops: float = costs.A100_TFLOPS
     core_hour_price: float | None = None
     gpu_hour_price: float | None = None
 
@@ -44,9 +45,9 @@ class Planned:
 
     asked: Asked
     plan: Plan
-    cost: cost.Cost | None
+    cost: costs.Cost | None
     engine_seconds: float
-    training: list[cost.Training]
+    training: list[costs.Training]
     actuals: dict[str, actual.Actual]
     run: actual.TrainingRun | None
 
@@ -73,14 +74,14 @@ class Planned:
         """For programs."""
         asked = self.asked
         days = [
-            {name: getattr(one, name) for name in cost.Training.__dataclass_fields__}
+            {name: getattr(one, name) for name in costs.Training.__dataclass_fields__}
             | ({"price": one.gpu_days * 24 * asked.gpu_hour_price} if asked.gpu_hour_price is not None else {})
             for one in self.training
         ]
         price = asked.core_hour_price
         spent = None
         if self.cost is not None:
-            spent = {**cost.as_dict(self.cost), "engine_seconds_a_job": self.engine_seconds}
+            spent = {**costs.as_dict(self.cost), "engine_seconds_a_job": self.engine_seconds}
             spent |= {"price": self.cost.cpu_seconds / 3600 * price} if price is not None else {}
         return {
             "plan": self.plan.as_dict(),
@@ -103,22 +104,22 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
         raise UserError(f"source {twice[0]} has both --input and --unique: give one of them")
     actuals = _actuals(recipe, asked.corpus) if asked.corpus is not None else {}
     supplies = {name: _supply(name, recipe, asked, actuals) for name in recipe.sources}
-    size = cost.SIZES[recipe.trainer.model]
+    size = costs.SIZES[recipe.trainer.model]
     made = make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
     paths = asked.rates or (tuple(rates.find_runs(asked.corpus)) if asked.corpus is not None else ())
     found = rates.read_rates(paths) if paths else None
     if asked.rates and found is not None and not found.steps:
         raise UserError(f"{asked.rates[0]} counts nothing that was extracted: give the record of a whole run")
-    needed = {name: cost.amounts_of(one, recipe.split_bytes) for name, one in supplies.items()}
+    needed = {name: costs.amounts_of(one, recipe.split_bytes) for name, one in supplies.items()}
     spent = None
     if found is not None and found.steps:
-        spent = cost.cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)
+        spent = costs.cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)
     return Planned(
         asked,
         made,
         spent,
         found.engine_seconds if found is not None else 0.0,
-        cost.training(made, asked.utilisation, asked.peak_tflops),
+        costs.training(made, asked.utilisation, asked.peak_tflops),
         actuals,
         actual.read_run(asked.run) if asked.run is not None else None,
     )
