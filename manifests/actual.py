@@ -1,6 +1,7 @@
 """After a run: what a corpus really holds beside what would have been estimated, and what a training run mixed."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def _measure(manifest: Manifest, name: str, text_bytes: int) -> Actual:
     kept, tokens = tallies["tokenize"].entered["characters"], tallies["tokenize"].out["tokens"]
     kind = str(manifest.recipe["sources"].get(name, {}).get("kind") or name) if "sources" in manifest.recipe else name
     names = list(manifest.recipe.get("sources", {}).get(name, {}).get("inputs", []))
-    defaults = default_factors(kind, names[0] if names else "")
+    # the manifest has names without sizes: what most files are counts
+    defaults = Counter(default_factors(kind, file) for file in names or [""]).most_common(1)[0][0]
     wide = text_bytes / kept if text_bytes and kept else 1.0
     origin = f"measured: {stored:,} bytes of this source"
     factors = Factors(
@@ -84,10 +86,8 @@ _NOTHING: dict[str, Any] = {"in": {}, "out": {}, "dropped": {}, "removed": {}}
 
 def actual_table(actuals: Mapping[str, Actual]) -> Table:
     """Estimated and actual, side by side."""
-    columns = ("stored", "documents", "tokens estimated", "actual", "ratio")
-    table = amounts.ruled("Estimated from bytes by default factors, and actual", "source", *columns)
-    for heading in ("text a stored byte", "kept of it", "bytes a token"):
-        table.add_column(heading, justify="right")
+    columns = ("stored", "documents", "estimated", "tokens", "ratio", "text a stored byte", "kept", "bytes a token")
+    table = amounts.ruled("The corpus: estimated from bytes → actual", "source", *columns)
     for actual in actuals.values():
         table.add_row(
             actual.source,

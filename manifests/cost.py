@@ -66,8 +66,8 @@ def amounts_of(supply: Supply, split_bytes: int) -> Amounts:
 @dataclass(frozen=True, slots=True)
 class Step:
     """The planned cost of one step of a stage. `amount` in `unit`s. CPU seconds: `growing` with the amount, `fixed` by
-    tasks and workers; `wall_seconds` with the plan's workers. `shuffled` and `written` in bytes, None where the measured
-    runs recorded none."""
+    tasks and workers; `wall_seconds` with the plan's workers. `shuffled` and `written` in bytes, None where the runs
+    recorded none."""
 
     stage: str
     source: str

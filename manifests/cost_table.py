@@ -29,26 +29,19 @@ def cost_parts(planned: Cost, engine_seconds: float, core_hour_price: float | No
 
 
 def _stages(planned: Cost) -> Table:
-    columns = (
-        "CPU time a unit",
-        "core time",
-        f"wall, {planned.workers:,} workers",
-        "shuffled",
-        "written",
-        "peak memory",
-    )
-    table = amounts.ruled("Cost of the corpus, at measured rates", "stage", *columns)
+    columns = ("CPU time", "core time", "of it fixed", "wall", "shuffled", "written", "peak memory")
+    table = amounts.ruled(f"Cost of the corpus at measured rates, {planned.workers:,} workers", "stage", *columns)
     for stage in UNITS:
         mine = [step for step in planned.steps if step.stage.partition("/")[0] == stage]
         if mine:
-            table.add_row(stage, _rate(mine, stage), *_sums(mine))
+            table.add_row(stage, _rate(mine, stage, planned.bytes_per_character), *_sums(mine))
     table.add_section()
     table.add_row("all", "", *_sums(list(planned.steps)))
     return table
 
 
-def _rate(steps: list[Step], stage: str) -> str:
-    """CPU seconds a MB, or a million tokens, of what the stage works on."""
+def _rate(steps: list[Step], stage: str, bytes_per_character: float) -> str:
+    """CPU seconds a MB, or a million tokens, of what the stage works on, without what is fixed."""
     unit = UNITS[stage]
     growing = [step for step in steps if step.unit == unit]
     # each source's own rate works on its part, a common one on all: the largest common amount, or the sum of the parts
@@ -56,15 +49,18 @@ def _rate(steps: list[Step], stage: str) -> str:
     whole = whole or sum(step.amount for step in growing if step.stage == growing[0].stage)
     if not whole:
         return "once"
-    per = sum(step.cpu_seconds for step in growing) / whole * 1e6
-    return f"{per:.3g} s a " + {"tokens": "M tokens", "stored bytes": "MB stored"}.get(unit, f"M {unit}")
+    per = sum(step.growing for step in growing) / whole * 1e6
+    if unit.endswith("characters"):
+        return f"{per / bytes_per_character:.2g} s a MB {unit.partition(' ')[0]}"
+    return f"{per:.2g} s a " + ("M tokens" if unit == "tokens" else "MB stored")
 
 
-def _sums(steps: list[Step]) -> tuple[str, str, str, str, str]:
+def _sums(steps: list[Step]) -> tuple[str, str, str, str, str, str]:
     shuffled = [step.shuffled for step in steps if step.shuffled is not None]
     written = [step.written for step in steps if step.written is not None]
     return (
         amounts.hours(sum(step.cpu_seconds for step in steps)),
+        amounts.hours(sum(step.fixed for step in steps)),
         amounts.hours(sum(step.wall_seconds for step in steps)),
         amounts.size(sum(shuffled)) if shuffled else "not recorded",
         amounts.size(sum(written)) if written else "not recorded",
@@ -73,23 +69,21 @@ def _sums(steps: list[Step]) -> tuple[str, str, str, str, str]:
 
 
 def training_parts(
-    trainings: list[Training], utilisation: float, peak_tflops: float, gpu_hour_price: float | None
+    trainings: list[Training], goal: float, utilisation: float, peak_tflops: float, gpu_hour_price: float | None
 ) -> list[RenderableType]:
-    """GPU-days by model size, and their price where an hour's is given."""
-    counts = sorted({training.tokens for training in trainings})
-    columns = ["parameters", "tokens a step"]
-    for tokens in counts:
-        columns += [f"steps, {amounts.tokens(tokens)}", "GPU-days"]
+    """Steps to `goal` tokens, and GPU-days by model size and tokens; prices where an hour's is given."""
+    columns = ["parameters", "tokens a step", f"steps to {amounts.tokens(goal)}"]
+    for tokens in sorted({one.tokens for one in trainings}):
+        columns.append(f"GPU-days, {amounts.tokens(tokens)}")
         columns += ["price"] if gpu_hour_price is not None else []
     table = amounts.ruled("Training", "model", *columns)
-    for model in dict.fromkeys(training.model for training in trainings):
+    for model in dict.fromkeys(one.model for one in trainings):
+        mine = [one for one in trainings if one.model == model]
         row = [model, amounts.tokens(SIZES[model].parameters), f"{SIZES[model].batch_tokens:,}"]
-        for training in (training for training in trainings if training.model == model):
-            row += [
-                f"{training.steps:,}",
-                f"{training.gpu_days:,.0f}" if training.gpu_days >= 10 else f"{training.gpu_days:.2g}",
-            ]
-            row += [f"{training.gpu_days * 24 * gpu_hour_price:,.0f}"] if gpu_hour_price is not None else []
+        row += [f"{one.steps:,}" for one in mine if one.tokens == goal]
+        for one in mine:
+            row.append(f"{one.gpu_days:,.0f}" if one.gpu_days >= 10 else f"{one.gpu_days:.2g}")
+            row += [f"{one.gpu_days * 24 * gpu_hour_price:,.0f}"] if gpu_hour_price is not None else []
         table.add_row(*row)
     said = f"At {utilisation:.1%} of {peak_tflops:g} TFLOP/s a GPU and 6 FLOPs a parameter and token"
     return [table, said + (f", {gpu_hour_price:g} a GPU-hour." if gpu_hour_price is not None else ".")]

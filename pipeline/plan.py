@@ -50,6 +50,7 @@ class Planned:
     training: list[costs.Training]
     actuals: dict[str, actual.Actual]
     run: actual.TrainingRun | None
+    notes: list[str]
 
     def text(self) -> str:
         """For people."""
@@ -63,9 +64,10 @@ class Planned:
                 "Cost of the corpus: no rates; give --corpus CORPUS, or --rates with a runs/<start>.json of one.",
             ]
         prices = (asked.utilisation, asked.peak_tflops, asked.gpu_hour_price)
-        parts += ["", *training_parts(self.training, *prices)]
+        parts += ["", *training_parts(self.training, self.plan.trained, *prices)]
         if self.actuals:
             parts += ["", actual.actual_table(self.actuals)]
+            parts += self.notes
         if self.run is not None:
             parts += ["", actual.run_table(self.run)]
         return text_of(parts)
@@ -89,6 +91,7 @@ class Planned:
             "training": {"utilisation": asked.utilisation, "peak_tflops": asked.peak_tflops, "sizes": days},
             "actual": [one.as_dict() for one in self.actuals.values()],
             "run": None if self.run is None else self.run.as_dict(),
+            "notes": self.notes,
         }
 
 
@@ -102,7 +105,7 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
     twice = sorted(set(asked.inputs) & set(asked.unique))
     if twice:
         raise UserError(f"source {twice[0]} has both --input and --unique: give one of them")
-    actuals = _actuals(recipe, asked.corpus) if asked.corpus is not None else {}
+    actuals, notes = _actuals(recipe, asked.corpus) if asked.corpus is not None else ({}, [])
     supplies = {name: _supply(name, recipe, asked, actuals) for name in recipe.sources}
     size = costs.SIZES[recipe.trainer.model]
     made = make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
@@ -122,6 +125,7 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
         costs.training(made, asked.utilisation, asked.peak_tflops),
         actuals,
         actual.read_run(asked.run) if asked.run is not None else None,
+        notes,
     )
 
 
@@ -142,12 +146,19 @@ def unique_tokens(options: list[str]) -> dict[str, float]:
     return found
 
 
-def _actuals(recipe: Recipe, corpus: Path) -> dict[str, actual.Actual]:
+def _actuals(recipe: Recipe, corpus: Path) -> tuple[dict[str, actual.Actual], list[str]]:
+    """What a corpus holds, and what to mind when a recipe is planned by it."""
     manifest = load_manifest(corpus)
     if not set(manifest.sources) & set(recipe.sources):
         raise UserError(f"--corpus {corpus} holds none of the recipe's sources: give a corpus of this recipe")
     receipt = read_receipt(corpus, CLUSTERS, "all")
-    return actual.measure(manifest, receipt.facts.get("text_bytes", {}) if receipt is not None else {})
+    pieces, wanted = manifest.tokenizer.vocabulary, recipe.tokenizer.vocabulary
+    notes = []
+    if pieces != wanted:
+        notes.append(
+            f"{corpus} has a tokenizer of {pieces:,} pieces, the recipe asks for {wanted:,}: other bytes a token."
+        )
+    return actual.measure(manifest, receipt.facts.get("text_bytes", {}) if receipt is not None else {}), notes
 
 
 def _supply(name: str, recipe: Recipe, asked: Asked, actuals: Mapping[str, actual.Actual]) -> Supply:
