@@ -154,7 +154,7 @@ def read_run(run: Path) -> TrainingRun:
         raise UserError(
             f"--run {run}: {error.filename} cannot be read ({error.strerror}): give a run's folder"
         ) from error
-    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         raise UserError(f"--run {run} is not the folder of a training run: give the --output of the trainer") from error
 
 

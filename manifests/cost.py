@@ -54,12 +54,16 @@ class Amounts:
     tasks: float
 
 
-def amounts_of(supply: Supply, split_bytes: int) -> Amounts:
-    """What it takes to make all of a source's unique tokens from its dumps."""
-    kept = supply.text_bytes
+def amounts_of(supply: Supply, split_bytes: int, held_out: float) -> Amounts:
+    """What it takes to make a source's unique tokens, and those held out for validation, from its dumps."""
+    kept = supply.text_bytes / (1 - held_out) if held_out < 1 else 0.0
     extracted = kept / supply.factors.kept.value if kept else 0.0
     return Amounts(
-        supply.stored_bytes, extracted, kept, supply.unique_tokens, max(supply.files, supply.stored_bytes / split_bytes)
+        supply.stored_bytes,
+        extracted,
+        kept,
+        kept / supply.factors.bytes_per_token.value,
+        max(supply.files, supply.stored_bytes / split_bytes),
     )
 
 

@@ -29,7 +29,15 @@ UNITS = {
     "tokenize": "tokens",
 }
 """what the work of a stage grows with, in the order of the run; kept = what is tokenized"""
-PER_SOURCE = ("index", "extract", "perplexity/score", "references/sample", "annotate", "containment/sketches")
+PER_SOURCE = (
+    "index",
+    "extract",
+    "perplexity/score",
+    "references/sample",
+    "annotate",
+    "containment/sketches",
+    "containment/compare",
+)
 """steps whose work on a byte is another in each source; the rest have one rate"""
 ONCE = ("perplexity/train", "perplexity/cuts", "references/urls", "references/train", "canaries/measure")
 """steps whose work the recipe bounds, whatever the size of the dumps"""
@@ -96,7 +104,7 @@ def read_rates(paths: Iterable[Path]) -> Rates:
             if jobs:
                 inside = sum(float(task["seconds"]) for task in run) / max(1, int(record.get("workers", 1)))
                 engine.append(max(0.0, sum(float(job["seconds"]) for job in jobs) - inside) / len(jobs))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"{path} is not a record of a run: give a corpus's runs/<start>.json") from error
     return rates_of(list(tasks.values()), statistics.fmean(engine) if engine else 0.0)
 
@@ -219,20 +227,29 @@ def _checked(task: Mapping[str, Any]) -> Task:
     """A task's record with what older versions did not write filled in; of a stage that is not known, ValueError."""
     if str(task["stage"]).partition("/")[0] not in UNITS:
         raise ValueError(f"no stage {task['stage']!r}")
+    written, shuffled = task.get("written_bytes"), task.get("shuffled_bytes")
     return {
         "stage": str(task["stage"]),
         "task": str(task["task"]),
-        "at": float(task.get("at", 0.0)),
-        "bytes": int(task["bytes"]),
-        "cpu_seconds": float(task["cpu_seconds"]),
-        "peak_rss_bytes": int(task.get("peak_rss_bytes", 0)),
-        "process": int(task.get("process", 0)),
-        "entered": {str(unit): int(count) for unit, count in task.get("entered", {}).items()},
-        "out": {str(unit): int(count) for unit, count in task.get("out", {}).items()},
-        "text_bytes": {str(source): int(size) for source, size in task.get("text_bytes", {}).items()},
-        "written_bytes": task.get("written_bytes"),
-        "shuffled_bytes": task.get("shuffled_bytes"),
+        "at": _number(task.get("at", 0.0)),
+        "bytes": _number(task["bytes"]),
+        "cpu_seconds": _number(task["cpu_seconds"]),
+        "peak_rss_bytes": int(_number(task.get("peak_rss_bytes", 0))),
+        "process": int(_number(task.get("process", 0))),
+        "entered": {str(unit): _number(count) for unit, count in task.get("entered", {}).items()},
+        "out": {str(unit): _number(count) for unit, count in task.get("out", {}).items()},
+        "text_bytes": {str(source): _number(size) for source, size in task.get("text_bytes", {}).items()},
+        "written_bytes": None if written is None else _number(written),
+        "shuffled_bytes": None if shuffled is None else _number(shuffled),
     }
+
+
+def _number(value: Any) -> float:
+    """A finite number of at least zero below 2 ** 63; else ValueError."""
+    number = float(value)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{value!r} is no count")
+    return number
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _plan(options: argparse.Namespace) -> int:
         _inputs(options.input),
         unique_tokens(options.unique),
         rates=tuple(options.rates),
-        **{name: getattr(options, name) for name in named},
+        **{name: value for name in named if (value := getattr(options, name)) is not None},
     )
     planned = plan(load_recipe(options.recipe), asked)
     print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
@@ -178,29 +178,14 @@ def _plan_parser(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--input", action="append", default=[], metavar="SOURCE=GLOB", help="files to estimate from; again: add"
     )
+    plan.add_argument("--unique", action="append", default=[], metavar="SOURCE=TOKENS", help="unique tokens: c4=198e9")
     plan.add_argument(
-        "--unique", action="append", default=[], metavar="SOURCE=TOKENS", help="unique tokens, e.g. c4=198e9"
-    )
-    plan.add_argument(
-        "--rates",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="a corpus's runs/<start>.json; again: add",
+        "--rates", action="append", default=[], type=Path, metavar="FILE", help="a runs/<start>.json; again: add"
     )
     plan.add_argument("--run", type=Path, help="folder of a training run, to show its mixture")
-    plan.add_argument("--workers", type=_positive, default=64, metavar="N", help="for the wall time (default: 64)")
-    plan.add_argument(
-        "--utilisation",
-        type=_share,
-        default=0.477,
-        metavar="U",
-        help="of a GPU's peak (default: 0.477, LLaMA's at 65B)",
-    )
-    plan.add_argument(
-        "--peak-tflops", type=_above_zero, default=312.0, metavar="T", help="of a GPU (default: 312, an A100's)"
-    )
+    plan.add_argument("--workers", type=_positive, metavar="N", help="for the wall time (default: 64)")
+    plan.add_argument("--utilisation", type=_share, metavar="U", help="of a GPU's peak (0.477, LLaMA's at 65B)")
+    plan.add_argument("--peak-tflops", type=_above_zero, metavar="T", help="of a GPU (312, an A100's)")
     plan.add_argument("--core-hour-price", type=_above_zero, metavar="P", help="in any currency")
     plan.add_argument("--gpu-hour-price", type=_above_zero, metavar="P", help="in any currency")
     plan.add_argument("--json", action="store_true")

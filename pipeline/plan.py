@@ -113,7 +113,9 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
     found = rates.read_rates(paths) if paths else None
     if asked.rates and found is not None and not found.steps:
         raise UserError(f"{asked.rates[0]} counts nothing that was extracted: give the record of a whole run")
-    needed = {name: costs.amounts_of(one, recipe.split_bytes) for name, one in supplies.items()}
+    needed = {
+        name: costs.amounts_of(one, recipe.split_bytes, recipe.shards.validation) for name, one in supplies.items()
+    }
     spent = None
     if found is not None and found.steps:
         spent = costs.cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)

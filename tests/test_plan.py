@@ -1,0 +1,411 @@
+"""The planner: LLaMA's Table 1 comes out, caps bind and the rest is shared out, and what a corpus holds beside it."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpus import ROOT, SHARED, build, demo_recipe, make_sample
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trainer_corpus import write_corpus
+
+from manifests import mixture, supply
+from manifests.actual import read_run
+from manifests.manifest import load_manifest
+from manifests.plan import Plan, make_plan
+from manifests.plan_table import plan_parts, text_of
+from manifests.recipe import Recipe, load_recipe, parse_recipe
+from manifests.show import WIDTH
+from pipeline.__main__ import main
+from trainer.order import Plan as Order
+from trainer.order import SourcePlan, plan_for, quotas
+
+LLAMA = str(ROOT / "recipes/llama.yaml")
+PAPER = {
+    "common_crawl": 1.10,
+    "c4": 1.06,
+    "github": 0.64,
+    "wikipedia": 2.45,
+    "books": 2.23,
+    "arxiv": 1.06,
+    "stackexchange": 1.03,
+}
+UNIQUE = [f"--unique={name}={tokens:g}" for name, tokens in supply.TABLE_1_UNIQUE_TOKENS.items()]
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    assert main(["plan", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_papers_unique_tokens_give_the_papers_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, LLAMA, *UNIQUE)["plan"]
+    assert {source["source"]: round(source["epochs"], 2) for source in plan["sources"]} == PAPER
+    assert plan["reached_tokens"] == 1.4e12 and plan["short_tokens"] == 0
+    assert plan["steps"] == 333_786 and plan["sequence_length"] == 2048  # 4M tokens a step (section 2.3)
+    assert all(not source["cap_binds"] and source["missing"] is None for source in plan["sources"])
+    sizes = {source["source"]: source["text_bytes"] for source in plan["sources"]}
+    assert sizes == pytest.approx(supply.TABLE_1_BYTES)
+
+
+TABLE = """\
+llama: 1.40 T tokens, 65b
+
+  source          unique    from      text    asked    given   epochs   cap   tokens seen     sequences
+ ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  common_crawl     853 B   given   3.30 TB    67.0%    67.0%     1.10     2         938 B   458,007,812
+  c4               198 B   given    783 GB    15.0%    15.0%     1.06     2         210 B   102,539,062
+  books           28.3 B   given   85.0 GB     4.5%     4.5%     2.23     4        63.0 B    30,761,718
+  github          98.0 B   given    328 GB     4.5%     4.5%     0.64     2        63.0 B    30,761,718
+  wikipedia       25.7 B   given   83.0 GB     4.5%     4.5%     2.45     4        63.0 B    30,761,718
+  arxiv           33.0 B   given   92.0 GB     2.5%     2.5%     1.06     2        35.0 B    17,089,843
+  stackexchange   27.2 B   given   78.0 GB     2.0%     2.0%     1.03     2        28.0 B    13,671,874
+
+  all             1.26 T           4.75 TB   100.0%   100.0%     1.11              1.40 T   683,593,750
+
+333,786 steps of 4,194,304 tokens in sequences of 2,048 (65b)
+"""
+
+
+def test_the_printed_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", LLAMA, *UNIQUE]) == 0
+    assert capsys.readouterr().out.startswith(TABLE)
+
+
+def with_books(tokens: str) -> list[str]:
+    return [f"--unique=books={tokens}" if "books" in option else option for option in UNIQUE]
+
+
+def test_a_cap_binds_and_the_rest_goes_to_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, LLAMA, *with_books("3e9"))["plan"]
+    found = {source["source"]: source for source in plan["sources"]}
+    books = found["books"]
+    assert books["cap_binds"] and books["epochs"] == 4 and books["tokens_seen"] == 12e9
+    assert books["missing"]["tokens"] == pytest.approx(0.045 * 1.4e12 / 4 - 3e9)
+    left = (1.4e12 - 12e9) / 0.955
+    for name, source in found.items():
+        if name != "books":
+            assert source["tokens_seen"] == pytest.approx(source["asked_share"] * left)
+            assert not source["cap_binds"] and source["missing"] is None
+    assert sum(source["given_share"] for source in found.values()) == pytest.approx(1)
+
+
+def test_a_table_with_every_finding_fits_and_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--unique=c4=198e9", "--unique=wikipedia=25.7e9", "--unique=arxiv=1", "--gpu-hour-price=2"]
+    assert main(["plan", LLAMA, *arguments]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= WIDTH
+    assert "…" not in said, "nothing is cut"
+    assert "Books3, most of LLaMA's books, was withdrawn" in said
+    assert "no input" in said and "2 binds" in said
+    flat = " ".join(said.split())
+    assert "SHORT: 901 B of 1.40 T tokens lack within the caps" in flat
+    assert "lower goal_tokens to 498,800,000,002." in flat
+    crawl = next(line for line in said.splitlines() if "dumps like LLaMA's" in line)
+    # 0.67 of 1.4 T in two epochs is 469 B unique tokens; a dump gave LLaMA 853 / 5 B
+    assert "469 B" in crawl and "2.7 dumps" in crawl
+
+
+def test_a_recipe_without_any_tokens_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, LLAMA)["plan"]
+    assert plan["steps"] == 0 and plan["short_tokens"] == 1.4e12
+    needs = {source["source"]: source["missing"]["tokens"] for source in plan["sources"]}
+    assert needs["wikipedia"] == pytest.approx(0.045 * 1.4e12 / 4)
+    assert main(["plan", LLAMA]) == 0
+    assert "give --input, --unique or --corpus." in " ".join(capsys.readouterr().out.split())
+
+
+def recipe_of(sources: list[tuple[float, float, float]], goal: int) -> tuple[Recipe, dict[str, supply.Supply]]:
+    factors = supply.default_factors("books")
+    plain = {f"s{n}": {"kind": "books", "weight": w, "max_epochs": e} for n, (w, e, _) in enumerate(sources)}
+    recipe = parse_recipe({"name": "x", "seed": 1, "goal_tokens": goal, "sources": plain}, "x")
+    return recipe, {f"s{n}": supply.given(tokens, factors) for n, (_, _, tokens) in enumerate(sources)}
+
+
+def plan_of(sources: list[tuple[float, float, float]], goal: int) -> Plan:
+    return make_plan(*recipe_of(sources, goal), 2048, 4_194_304)
+
+
+source_lists = st.lists(
+    st.tuples(st.floats(0.01, 1.0), st.floats(0.25, 8.0), st.one_of(st.just(0.0), st.floats(1.0, 1e12))),
+    min_size=1,
+    max_size=7,
+)
+goals = st.integers(1, 2 * 10**12)
+
+
+@given(source_lists, goals)
+@settings(max_examples=200, deadline=None)
+def test_the_goal_is_shared_out_within_caps_by_weight(sources: list[tuple[float, float, float]], goal: int) -> None:
+    plan = plan_of(sources, goal)
+    possible = sum(epochs * tokens for _, epochs, tokens in sources)
+    assert plan.reached == pytest.approx(min(goal, possible), rel=1e-9)
+    assert (plan.short > 0) == (possible < goal * (1 - 1e-12))
+    for line in plan.lines:
+        assert line.tokens <= line.max_epochs * line.supply.unique_tokens * (1 + 1e-12)
+        assert (line.missing is not None) == (
+            line.asked * goal / line.max_epochs > line.supply.unique_tokens * (1 + 1e-12)
+        )
+        assert line.missing is None or line.missing.tokens > 0
+    free = [line for line in plan.lines if not line.capped]
+    for line in free:  # sources below their caps keep their relative weights
+        assert line.tokens / free[0].tokens == pytest.approx(line.asked / free[0].asked, rel=1e-9)
+        assert line.given >= line.asked * (1 - 1e-9), "a source below its cap never gets less than it asks for"
+    assert plan.short == 0 or all(line.capped for line in plan.lines)
+    if plan.short:
+        assert sum(line.missing.tokens * line.max_epochs for line in plan.lines if line.missing) >= plan.short * (
+            1 - 1e-9
+        )
+
+
+@given(source_lists, goals, st.data())
+@settings(max_examples=150, deadline=None)
+def test_more_never_gives_less(sources: list[tuple[float, float, float]], goal: int, data: st.DataObject) -> None:
+    before = {line.source: line.tokens for line in plan_of(sources, goal).lines}
+    for name, tokens in ((line.source, line.tokens) for line in plan_of(sources, goal * 2).lines):
+        assert tokens >= before[name] * (1 - 1e-9), "a larger goal takes from no source"
+    chosen = data.draw(st.integers(0, len(sources) - 1))
+    richer = [(w, e, t * 3 + 5.0 if n == chosen else t) for n, (w, e, t) in enumerate(sources)]
+    after = plan_of(richer, goal)
+    assert after.reached >= sum(before.values()) * (1 - 1e-9)
+    assert next(line.tokens for line in after.lines if line.source == f"s{chosen}") >= before[f"s{chosen}"] * (1 - 1e-9)
+
+
+@given(source_lists, st.integers(1, 10**9), st.sampled_from([2, 16, 1000]))
+@settings(max_examples=150, deadline=None)
+def test_a_thousand_times_as_much_of_all_is_the_same_mixture(
+    sources: list[tuple[float, float, float]], goal: int, times: int
+) -> None:
+    small = plan_of(sources, goal)
+    large = plan_of([(w * 0.5, e, t * times) for w, e, t in sources], goal * times)
+    for one, other in zip(small.lines, large.lines, strict=True):
+        assert (one.source, one.given, one.asked) == (
+            other.source,
+            pytest.approx(other.given),
+            pytest.approx(other.asked),
+        )
+
+
+def test_the_trainers_quotas_are_what_they_were_before_the_rule_was_shared() -> None:
+    chance = random.Random(2302)
+    found = hashlib.sha256()
+    for _ in range(1000):
+        made = tuple(
+            SourcePlan(f"s{n}", chance.uniform(0.01, 1), chance.uniform(0.3, 5), ((f"s{n}", _windows(chance)),))
+            for n in range(chance.randint(1, 8))
+        )
+        room = sum(int(source.max_epochs * source.windows) for source in made)
+        if room:
+            steps = int(chance.uniform(0.01, 1) * (room - 1)) + 1
+            found.update(quotas(Order("", 0, 8, 1, steps, made)).tobytes())
+    # printed by the trainer's own implementation of before
+    assert found.hexdigest() == "b8b6e0169f9dacbcd97b5f5be055425c264c7f2dedb240608c3344dac95ef3c9"
+
+
+def _windows(chance: random.Random) -> int:
+    return int(10 ** chance.uniform(0, 9))
+
+
+def test_shares_by_hand() -> None:
+    weights, caps = np.array([0.5, 0.25, 0.25]), np.array([100.0, 1e9, 300.0])
+    assert mixture.shares(weights, caps, 1000.0).tolist() == [100.0, 600.0, 300.0]
+    assert mixture.shares(weights, np.array([1.0, 2.0, 3.0]), 1000.0).tolist() == [1.0, 2.0, 3.0]
+    assert mixture.quotas(np.ones(3), np.array([9, 9, 9]), 10).tolist() == [4, 3, 3]
+
+
+def test_planner_and_trainer_mix_a_corpus_alike(tmp_path: Path) -> None:
+    manifest = load_manifest(write_corpus(tmp_path))
+    entries = manifest.sources
+    rows = [(entries[name].weight, 1.2, float(entries[name].unique_tokens)) for name in ("books", "web")]
+    goal = 9_600
+    plan = plan_of(rows, goal)
+    capped = {name: entry.model_copy(update={"max_epochs": 1.2}) for name, entry in entries.items()}
+    order = plan_for(manifest.model_copy(update={"sources": capped}), 1, 8, 8, goal // 64)
+    counts = dict(zip(("s0", "s1"), (quotas(order) * 8).tolist(), strict=True))
+    assert any(line.missing for line in plan.lines), "a cap binds here"
+    for line in plan.lines:  # a shard's last window is lost to the trainer: at most 8 tokens of each of three shards
+        assert abs(line.tokens - counts[line.source]) <= 8 * 3 * 1.2 + 8
+
+
+def test_tokens_are_estimated_from_stored_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, size in (("a.warc.gz", 3000), ("b.warc.gz", 1000), ("x.warc.wet.gz", 2000), ("book.txt", 500)):
+        (tmp_path / name).write_bytes(bytes(size))
+    both = [f"--input=common_crawl={tmp_path}/*.gz", f"--input=books={tmp_path}/*.txt"]
+    found = {source["source"]: source for source in planned(capsys, LLAMA, *both)["plan"]["sources"]}
+    per_token = 3.3e12 / 853e9
+    crawl = (4000 * 0.18 * 0.049 + 2000 * 2.6 * 0.0275) / per_token * (1 - 0.0001)
+    assert found["common_crawl"]["unique_tokens"] == pytest.approx(crawl)
+    assert (found["common_crawl"]["files"], found["common_crawl"]["stored_bytes"]) == (3, 6000)
+    assert found["books"]["unique_tokens"] == pytest.approx(500 * 0.95 / (85 / 28.3) * (1 - 0.0001))
+    assert found["books"]["origin"] == "estimated" and found["c4"]["origin"] == "none"
+    wanted = found["common_crawl"]["missing"]
+    assert wanted["pieces"] == pytest.approx(wanted["tokens"] / (crawl / 3)) and wanted["piece"] == "file"
+    assert main(["plan", LLAMA, *both]) == 0
+    said = capsys.readouterr().out
+    assert "Estimated from stored bytes" in said and "assumed" in said and max(map(len, said.splitlines())) <= WIDTH
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--unique=c5=1e9"], ["--unique c5=…", "no source 'c5'"]),
+        (["--input=c5=x"], ["--input c5=…", "no source 'c5'"]),
+        (["--unique=c4=many"], ["'c4=many'", "SOURCE=TOKENS"]),
+        (["--unique=c4=-1"], ["'c4=-1'"]),
+        (["--unique=c4=nan"], ["'c4=nan'"]),
+        (["--unique=c4=1e999"], ["'c4=1e999'"]),
+        (["--unique=c4"], ["'c4'"]),
+        (["--unique=c4=1", "--unique=c4=2"], ["given twice"]),
+        (["--unique=c4=1", "--input=c4=x"], ["both --input and --unique"]),
+        (["--input=c4=nowhere/*.gz"], ["no file matches"]),
+        (["--input=c4=https://example.org/c4.json.gz"], ["fetched", "--unique c4=TOKENS"]),
+        (["--corpus=nowhere"], ["nowhere is not a folder"]),
+        (["--rates=nowhere.json"], ["nowhere.json cannot be read"]),
+        (["--run=nowhere"], ["--run nowhere", "cannot be read"]),
+    ],
+)
+def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]) -> None:
+    assert main(["plan", LLAMA, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    for word in words:
+        assert word in said, said
+
+
+def test_a_run_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("{", "[]", '{"plan": {"sources": 3}}', '{"plan": {"sources": []}}'):
+        (tmp_path / "run.json").write_text(text)
+        (tmp_path / "metrics.csv").write_text("step\n")
+        assert main(["plan", LLAMA, f"--run={tmp_path}"]) == 2, text
+        assert "is not the folder of a training run" in capsys.readouterr().err
+
+
+def test_what_a_training_run_mixed(tmp_path: Path) -> None:
+    sources = [
+        {"name": "a", "weight": 0.5, "max_epochs": 1.0, "shards": [["a", 60], ["b", 40]]},
+        {"name": "b", "weight": 0.5, "max_epochs": 9.0, "shards": [["c", 100]]},
+    ]
+    plan = {"sources": sources, "steps": 100, "global_batch": 4, "sequence_length": 8}
+    (tmp_path / "run.json").write_text(json.dumps({"plan": plan}))
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n")
+    run = read_run(tmp_path)
+    assert (run.step, run.steps) == (50, 100)
+    assert [(one.source, one.asked, one.planned_tokens, one.epochs) for one in run.sources] == [
+        ("a", 0.5, 800, 0.5),
+        ("b", 0.5, 2400, 1.5),
+    ]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A sample, its recipe and its corpus."""
+    folder = tmp_path_factory.mktemp("plan")
+    sample = make_sample(folder / "sample")
+    recipe = demo_recipe(sample)
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(recipe.model_dump()))
+    build(recipe, folder / "corpus")
+    return sample, path, folder / "corpus"
+
+
+def test_planned_against_actual(built: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, recipe, corpus = built
+    manifest = load_manifest(corpus)
+    found = planned(capsys, str(recipe), f"--corpus={corpus}")
+    for source in found["plan"]["sources"]:
+        entry = manifest.sources[source["source"]]
+        assert source["unique_tokens"] == entry.unique_tokens and source["origin"] == "measured"
+    for actual in found["actual"]:
+        entry = manifest.sources[actual["source"]]
+        assert actual["documents"] == entry.documents
+        assert actual["tokens"] == sum(shard.tokens for shard in (*entry.train, *entry.validation))
+        assert actual["ratio"] == pytest.approx(actual["tokens"] / actual["estimated_tokens"])
+        factors = {name: both["actual"] for name, both in actual["factors"].items()}
+        derived = actual["stored_bytes"] * factors["text"] * factors["kept"] / factors["bytes_per_token"]
+        assert derived == pytest.approx(actual["tokens"]), "the factors lead from its bytes to its tokens"
+    assert found["notes"] == []
+    assert main(["plan", str(recipe), f"--corpus={corpus}"]) == 0
+    said = capsys.readouterr().out
+    assert "estimated from bytes → actual" in said and max(map(len, said.splitlines())) <= WIDTH
+
+
+def test_a_corpus_measures_the_factors_of_more_files(
+    built: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample, recipe, corpus = built
+    manifest = load_manifest(corpus)
+    again = planned(capsys, str(recipe), f"--corpus={corpus}", f"--input=common_crawl={sample}/web/**")
+    (crawl,) = [source for source in again["plan"]["sources"] if source["source"] == "common_crawl"]
+    assert crawl["origin"] == "estimated" and crawl["factors"]["kept"]["origin"].startswith("measured")
+    shards = manifest.sources["common_crawl"]
+    tokens = sum(shard.tokens for shard in (*shards.train, *shards.validation))
+    assert crawl["unique_tokens"] == pytest.approx(tokens * (1 - 0.02)), "the same files, all their tokens"
+
+
+def test_a_corpus_has_rates(built: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, recipe, corpus = built
+    cost = planned(capsys, str(recipe), f"--corpus={corpus}", "--workers=1", "--core-hour-price=2")["cost"]
+    measured = sum(
+        task["cpu_seconds"]
+        for path in (corpus / "runs").glob("2*.json")
+        for task in json.loads(path.read_bytes())["tasks"]
+    )
+    assert cost["core_hours"] * 3600 == pytest.approx(measured, rel=0.25), "the plan of the same again"
+    assert cost["price"] == pytest.approx(cost["core_hours"] * 2)
+    assert cost["times_the_measured"] == pytest.approx(1) and cost["uncounted_sources"] == []
+    steps = {step["stage"]: step for step in cost["steps"]}
+    assert {"extract", "annotate", "neardup/bands", "tokenizer/train", "tokenize/parts"} <= set(steps)
+    shuffled = (corpus / "blocks/neardup/bands").rglob("*")
+    assert steps["neardup/bands"]["shuffled"] == pytest.approx(
+        sum(path.stat().st_size for path in shuffled if path.is_file()), rel=0.05
+    )
+    assert steps["extract"]["shuffled"] == 0 and steps["extract"]["peak_bytes"] > 0
+    shards = sum(path.stat().st_size for path in (corpus / "shards").rglob("*.arrow"))
+    assert steps["tokenize/shards"]["written"] == pytest.approx(shards, rel=0.05)
+
+
+def test_another_tokenizer_is_pointed_out(built: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, corpus = built
+    (note,) = planned(capsys, LLAMA, f"--corpus={corpus}")["notes"]
+    assert "tokenizer of 512 pieces" in note and "32,000" in note
+
+
+def test_default_factors_are_those_of_real_dumps() -> None:
+    from filters import wiki_dump, wiki_text
+    from manifests.source import Source
+    from pipeline.sources import books, common_crawl
+    from pipeline.stored import open_stored
+
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared/data here")
+    stored = text = 0
+    for path in sorted((SHARED / "html_extraction").glob("*.warc.gz")):
+        stored += path.stat().st_size
+        with open_stored(path) as file:
+            for outcome in common_crawl.read(file, path.name, "common_crawl", Source(weight=1.0, kind="common_crawl")):
+                text += len(outcome.document.text.encode()) if outcome.document else 0
+    assert text / stored == pytest.approx(0.23, abs=0.02)
+    stored = text = 0
+    for path in sorted((SHARED / "gutenberg").glob("*.txt.gz")):
+        with open_stored(path) as file:
+            for outcome in books.read(file, path.name, "books", Source(weight=1.0, kind="books"), 0, 1 << 40, 0):
+                stored += path.stat().st_size
+                text += len(outcome.document.text.encode()) if outcome.document else 0
+    assert text / stored == pytest.approx(supply.default_factors("books", "x.txt.gz").text.value, abs=0.1)
+    path = next((SHARED / "wikipedia").glob("enwiki*.bz2"))
+    pages = [page for page in wiki_dump.pages(wiki_dump.open_dump(path)) if isinstance(page, wiki_dump.Page)]
+    articles = [page for page in pages if page.namespace == 0 and not page.redirect]
+    text = sum(len(wiki_text.plain_text(page.wikitext).encode()) for page in articles)
+    wanted = supply.default_factors("wikipedia").text.value
+    assert text / path.stat().st_size == pytest.approx(wanted, abs=0.1)
+
+
+def test_the_recipe_of_the_paper_reads_well_in_every_state() -> None:
+    recipe = load_recipe(Path(LLAMA))
+    for tokens in (0.0, 1.0, 1e9, 1e13):
+        supplies = {name: supply.given(tokens, supply.default_factors(name)) for name in recipe.sources}
+        said = text_of(plan_parts(make_plan(recipe, supplies, 2048, 4_194_304)))
+        assert max(map(len, said.splitlines())) <= WIDTH and "…" not in said
