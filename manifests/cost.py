@@ -30,8 +30,8 @@ class Size:
 SIZES = {
     "demo": Size(1_328_256, 256, 4_096),
     "125m": Size(134_105_856, 2_048, 524_288),
-    "350m": Size(367_773_696, 2_048, 524_288),
-    "1b3": Size(1_339_066_368, 2_048, 1_048_576),
+    "350m": Size(373_867_520, 2_048, 524_288),
+    "1b3": Size(1_364_297_728, 2_048, 1_048_576),
     "7b": Size(6.7e9, 2_048, 4_194_304),
     "13b": Size(13.0e9, 2_048, 4_194_304),
     "33b": Size(32.5e9, 2_048, 4_194_304),
@@ -184,7 +184,7 @@ class Training:
 def training(plan: Plan, utilisation: float, peak_tflops: float) -> list[Training]:
     """The paper's sizes, and the recipe's own, at 1.0 and 1.4 trillion tokens and at what the plan reaches."""
     names = [*PAPER, *(name for name in (plan.model,) if name not in PAPER)]
-    counts = sorted({1.0e12, 1.4e12, plan.trained})
+    counts = sorted({1.0e12, 1.4e12, plan.trained} - {0.0})
     return [
         Training(
             name,

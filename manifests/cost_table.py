@@ -13,19 +13,23 @@ ROUGH = 1_000
 
 def cost_parts(planned: Cost, engine_seconds: float, core_hour_price: float | None) -> list[RenderableType]:
     """The pipeline's cost by stage, what it leaves out, and its price where an hour's is given."""
-    parts: list[RenderableType] = [_stages(planned)]
-    scale = f"Rates of runs that read 1/{planned.scale:,.0f} of these dumps"
-    if planned.scale < 1.5:
-        scale = "Rates of runs that read as much"
-    if planned.scale >= ROUGH:
-        scale += ": an order of magnitude, no more"
-    parts.append(f"{scale}. The engine took {engine_seconds:.1f} s around the tasks of a job there, not counted.")
+    parts: list[RenderableType] = [_stages(planned)] if planned.steps else []
+    if planned.steps:
+        parts.append(_extrapolation(planned.scale, engine_seconds))
     if planned.uncounted:
-        parts.append(f"Not counted, no rate measured: {', '.join(planned.uncounted)}.")
-    if core_hour_price is not None:
+        parts.append(f"Cost of the corpus without {', '.join(planned.uncounted)}: no rate was measured for them.")
+    if core_hour_price is not None and planned.steps:
         hours = planned.cpu_seconds / 3600
         parts.append(f"At {core_hour_price:g} a core-hour: {hours * core_hour_price:,.2f}.")
     return parts
+
+
+def _extrapolation(scale: float, engine_seconds: float) -> str:
+    """How far the measured runs carry."""
+    said = "Rates of runs that read " + (f"1/{scale:,.0f} of these dumps" if scale >= 1.5 else "as much")
+    if scale >= ROUGH:
+        said += ": an order of magnitude, no more"
+    return f"{said}. The engine took {engine_seconds:.1f} s around the tasks of a job there, not counted."
 
 
 def _stages(planned: Cost) -> Table:

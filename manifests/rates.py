@@ -111,6 +111,7 @@ def read_rates(paths: Iterable[Path]) -> Rates:
 
 def rates_of(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     """Rates of finished tasks, as `pipeline/job.py` records them."""
+    tasks = sorted(tasks, key=lambda task: (task["stage"], task["task"]))  # sums must not depend on the files' order
     sources = sorted({task["task"].partition("/")[0] for task in tasks if task["stage"] == "extract"})
     steps: list[Rate] = []
     for stage in sorted({task["stage"] for task in tasks}, key=_order):

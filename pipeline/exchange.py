@@ -128,7 +128,7 @@ def _write_blocks(corpus: Path, settings: dict[str, Any], task: Task, mapper: Ma
         for bucket, block in mapped.blocks:
             table.append([bucket, offset, len(block)])
             offset += file.write(block)
-    return Result([path], mapped.tallies, {**mapped.facts, "blocks": table})
+    return Result([path], mapped.tallies, {**mapped.facts, "blocks": table}, shuffled=offset)
 
 
 def _consume(

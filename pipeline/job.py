@@ -48,11 +48,12 @@ class Output:
 @dataclass(frozen=True)
 class Result:
     """What a stage's function hands back: the paths it wrote (below the corpus), what it counted, by source, and facts
-    for later stages (plain values, part of the result)."""
+    for later stages (plain values, part of the result). `shuffled`: bytes on their way to reducers, for the record."""
 
     paths: list[str]
     tallies: dict[str, Tally] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    shuffled: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timin
         "out": dict(total(result.tallies.values()).out),
         "text_bytes": result.facts.get("text_bytes", {}),
         "written_bytes": sum(output.bytes for output in outputs),
-        "shuffled_bytes": sum(length for _, _, length in result.facts.get("blocks", ())),
+        "shuffled_bytes": result.shuffled,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "process": os.getpid(),
     }

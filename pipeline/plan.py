@@ -21,6 +21,10 @@ from pipeline.inputs import match
 from pipeline.job import read_receipt
 from pipeline.stages.survivors import CLUSTERS
 
+NO_RATES = (
+    "Cost of the corpus: no rates; give --corpus with one built by this version, or --rates with its runs/<start>.json."
+)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -59,10 +63,7 @@ class Planned:
         if self.cost is not None:
             parts += ["", *cost_parts(self.cost, self.engine_seconds, asked.core_hour_price)]
         else:
-            parts += [
-                "",
-                "Cost of the corpus: no rates; give --corpus CORPUS, or --rates with a runs/<start>.json of one.",
-            ]
+            parts += ["", NO_RATES]
         prices = (asked.utilisation, asked.peak_tflops, asked.gpu_hour_price)
         parts += ["", *training_parts(self.training, self.plan.trained, *prices)]
         if self.actuals:
@@ -111,13 +112,13 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
     made = make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
     paths = asked.rates or (tuple(rates.find_runs(asked.corpus)) if asked.corpus is not None else ())
     found = rates.read_rates(paths) if paths else None
-    if asked.rates and found is not None and not found.steps:
+    if asked.rates and found is not None and not found.stored_bytes:
         raise UserError(f"{asked.rates[0]} counts nothing that was extracted: give the record of a whole run")
     needed = {
         name: costs.amounts_of(one, recipe.split_bytes, recipe.shards.validation) for name, one in supplies.items()
     }
     spent = None
-    if found is not None and found.steps:
+    if found is not None and found.stored_bytes:
         spent = costs.cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)
     return Planned(
         asked,
