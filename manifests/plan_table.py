@@ -79,9 +79,11 @@ def _said(plan: Plan) -> list[RenderableType]:
         shared = ", ".join(f"{line.source} {line.asked:.1%} → {line.given:.1%}" for line in gained)
         said.append(f"What they cannot give goes to the others by weight: {shared}.")
     if plan.short:
-        short = f"SHORT: {amounts.tokens(plan.short)} of {amounts.tokens(plan.goal)} tokens lack within the caps: "
+        short = (
+            f"SHORT: {amounts.tokens(plan.short)} of {amounts.tokens(plan.goal)} tokens cannot be had within the caps"
+        )
         lower = f"lower goal_tokens to {int(plan.reached):,}" if plan.reached else "give --input, --unique or --corpus"
-        said.append(f"{short}bring more, raise max_epochs, or {lower}.")
+        said.append(f"{short}: bring more, raise max_epochs, or {lower}.")
     return said
 
 
