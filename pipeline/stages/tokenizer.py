@@ -148,7 +148,7 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     card = {
         **facts,
         **trained,
-        "unknown": model.unk_id(),
+        "unk": model.unk_id(),
         "round_trip": round_trip(whole),
         "sources": {source: summary(counts) for source, counts in _by_source(measured)},
         "languages": [
@@ -174,7 +174,7 @@ def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
         source = sources[at.as_py()].as_py()
         if left[source] > 0:
             text, size = _cut(texts[at.as_py()].as_py(), left[source])
-            left[source] -= size if text else left[source]  # no room for a character: nothing more of this source
+            left[source] -= size
             if text:
                 yield source, languages[at.as_py()].as_py(), text
 
@@ -251,12 +251,10 @@ def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
 
 
 def _cut(text: str, size: int) -> tuple[str, int]:
-    """The beginning of a text that is within so many bytes of UTF-8, and its bytes."""
+    """The beginning of a text that is within so many bytes of UTF-8, and what it takes of them: a text that had to be
+    cut takes all, so that nothing follows it even where half a character would have fit."""
     stored = text.encode()
-    if len(stored) <= size:
-        return text, len(stored)
-    text = stored[:size].decode(errors="ignore")
-    return text, len(text.encode())
+    return (text, len(stored)) if len(stored) <= size else (stored[:size].decode(errors="ignore"), size)
 
 
 def _counted(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
