@@ -104,7 +104,7 @@ def draw(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         key = order_key(settings["seed"], SAMPLE, row["id"])
         if key >= limit or verdicts.get(number, (b"", ""))[1]:
             continue
-        text, size = _cut(row["text"], budget)
+        text, size = _cut(row["text"], budget + 4)  # a character more than can be used: `drawn` must see it is too much
         heapq.heappush(held, (-key, number, size, {"language": row["language"], "text": text}))
         total += size
         while held and total - held[0][2] >= budget:
