@@ -6,7 +6,7 @@ SentencePiece writes for a space, comes back as a space. Words that look like pi
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,11 @@ CHUNK = 1 << 20
 LONGEST_STRETCH = 1 << 23
 """characters; a stretch without a place to cut that is longer than this is cut all the same"""
 
+BLOCK = 1 << 12
+"""characters among which a place to cut is looked for at once"""
+PAIR_BITS = 20
+"""a vocabulary of 32,000 has some 4,000 pairs"""
+
 SPACE = "\u2581"
 BPE = 2
 """TrainerSpec.model_type in sentencepiece_model.proto"""
@@ -31,6 +36,9 @@ SEPARATOR = "\0"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 Ids = npt.NDArray[Any]
+Codes = npt.NDArray[np.uint32]
+Pairs = npt.NDArray[np.bool_]
+"""pairs of characters, by hash"""
 
 
 def open_model(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
@@ -85,14 +93,18 @@ def utf8(text: str) -> bytes:
         return _SURROGATES.sub("\ufffd", text).encode()
 
 
-def chunks(text: str, inner: frozenset[str]) -> Iterator[str]:
-    """A text in parts of about `CHUNK` characters, cut between two characters that are not in `inner`, a set of pairs
-    of characters; or after `LONGEST_STRETCH`. Each character is looked at once at the most."""
+def chunks(text: str, inner: Pairs) -> Iterator[str]:
+    """A text in parts of about `CHUNK` characters, cut between two characters that are no pair of `inner`, or after
+    `LONGEST_STRETCH`. Each character is looked at once at the most."""
     start, end = 0, CHUNK
     while end < len(text):
         last = min(len(text), start + LONGEST_STRETCH)
-        while end < last and text[end - 1 : end + 1] in inner:
-            end += 1
+        while end < last:
+            codes = _codes(text[end - 1 : min(end + BLOCK, last)])
+            free = np.flatnonzero(~inner[_hashes(codes[:-1], codes[1:])])
+            end += int(free[0]) if len(free) else len(codes) - 1
+            if len(free):
+                break
         yield text[start:end]
         start, end = end, end + CHUNK
     if start < len(text):
@@ -100,12 +112,31 @@ def chunks(text: str, inner: frozenset[str]) -> Iterator[str]:
 
 
 @lru_cache(maxsize=2)
-def inner_pairs(model: sentencepiece.SentencePieceProcessor) -> frozenset[str]:
+def inner_pairs(model: sentencepiece.SentencePieceProcessor) -> Pairs:
     """The pairs of neighbours within the pieces of a model. BPE joins two symbols only to a piece, so between two
     characters that are no such pair it joins nothing, and what it does on one side does not depend on the other."""
     pieces = map(model.id_to_piece, range(model.get_piece_size()))
     pairs = {piece[at : at + 2] for piece in pieces for at in range(len(piece) - 1)}
-    return frozenset(left + right for pair in pairs for left in _forms(pair[0]) for right in _forms(pair[1]))
+    return pair_table(left + right for pair in pairs for left in _forms(pair[0]) for right in _forms(pair[1]))
+
+
+def pair_table(pairs: Iterable[str]) -> Pairs:
+    """(2**`PAIR_BITS`,) bool: true for the hashes of those pairs of characters. Another pair may share one: then a
+    place to cut is passed over, and no harm done."""
+    codes = _codes("".join(pairs))
+    table = np.zeros(1 << PAIR_BITS, np.bool_)
+    table[_hashes(codes[::2], codes[1::2])] = True
+    return table
+
+
+def _codes(text: str) -> Codes:
+    """(characters,) uint32: code points."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _hashes(left: Codes, right: Codes) -> Codes:
+    """(n,) uint32 below 2**`PAIR_BITS`: a multiplicative hash of each pair (Knuth, volume 3, section 6.4)."""
+    return ((left * np.uint32(0x9E3779B1) + right) * np.uint32(0x85EBCA77)) >> np.uint32(32 - PAIR_BITS)
 
 
 def _forms(character: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_tokenizers import AWKWARD, opened, small_model, texts, trained
 
 from filters import protobuf, tokens
-from filters.tokens import chunks, decode_ids, encode_texts, given_back, inner_pairs, open_model, utf8
+from filters.tokens import chunks, decode_ids, encode_texts, given_back, inner_pairs, open_model, pair_table, utf8
 from manifests.errors import UserError
 from manifests.shard import token_dtype
 
@@ -65,23 +65,25 @@ def test_a_stretch_without_a_place_to_cut_is_cut_all_the_same_and_comes_back(tex
     assert decode_ids(ids, opened()) == given_back(text)
 
 
-class Counted(frozenset[str]):
-    """Counts how often it is asked."""
-
-    asked = 0
-
-    def __contains__(self, pair: object) -> bool:
-        self.asked += 1
-        return super().__contains__(pair)
-
-
 @pytest.mark.parametrize("stretch", [1 << 23, 3_000])
-@pytest.mark.parametrize("text", ["a" * 50_000, "ab\n" * 20_000, "\u6f22" * 50_000])
+@pytest.mark.parametrize("text", ["a" * 50_000, "ab\n" * 20_000, "\u6f22" * 50_000, "a" * 9_999 + "\n" * 9_999])
 def test_looking_for_places_to_cut_is_linear(text: str, stretch: int) -> None:
-    pairs = Counted(["aa", "\u6f22\u6f22"])
-    with unittest.mock.patch.multiple(tokens, CHUNK=1_000, LONGEST_STRETCH=stretch):
-        list(chunks(text, pairs))
-    assert 0 < pairs.asked <= len(text)
+    table = pair_table(["aa", "\u6f22\u6f22"])
+    with (
+        unittest.mock.patch.multiple(tokens, CHUNK=1_000, LONGEST_STRETCH=stretch, BLOCK=100),
+        unittest.mock.patch.object(tokens, "_hashes", side_effect=tokens._hashes) as hashed,
+    ):
+        list(chunks(text, table))
+    looked_at = sum(len(call.args[0]) for call in hashed.call_args_list)
+    assert 0 < looked_at <= len(text)
+
+
+@given(st.lists(st.text(min_size=2, max_size=2)), st.text())
+def test_text_is_cut_at_the_first_place_where_no_pair_reaches_over(pairs: list[str], text: str) -> None:
+    with unittest.mock.patch.multiple(tokens, CHUNK=1, BLOCK=3, PAIR_BITS=28):
+        parts = list(chunks(text, pair_table(pairs)))
+    expected = "".join(text[i] + ("" if text[i : i + 2] in pairs else "|") for i in range(len(text)))
+    assert sum(map(len, parts)) == len(text) and len(parts) == expected.count("|") - text.count("|")
 
 
 class Watched:
