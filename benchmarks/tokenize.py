@@ -10,9 +10,10 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import sentencepiece
@@ -23,11 +24,13 @@ from manifests.errors import UserError
 from manifests.recipe import Tokenizer
 from pipeline.stages.tokenizer import train_bpe
 
-VOCABULARY, SMALL_VOCABULARY, ROUNDS = 32_000, 2_048, 5
-ENCODED = 4 << 20
-"""characters of the first table"""
+VOCABULARY, SMALL_VOCABULARY = 32_000, 2_048
+ENCODED, BATCH = 6_000_000, 100_000
+"""characters of the first table, and of one batch; the ways take turns, batch by batch"""
 HALF, WHOLE = 500_000, 5_000_000
 """characters of the lines whose times are compared"""
+
+T = TypeVar("T")
 
 LINES: dict[str, Callable[[int], str]] = {
     "words": lambda size: ("the quick brown fox jumps over the lazy dog and " * (size // 40))[:size],
@@ -54,39 +57,50 @@ def texts() -> tuple[str, list[str]]:
 def beside(given: list[str], model: sentencepiece.SentencePieceProcessor) -> str:
     """Tokens and MB a CPU second of each way, and their ratio to the library's batched call, in the same turns."""
     vocabulary = model.get_piece_size()
-    ways: dict[str, Callable[[], object]] = {
-        "SentencePiece, a batch (lists of int)": lambda: model.encode(given, num_threads=1),
-        "SentencePiece, a batch (arrays of int32)": lambda: model.encode(given, num_threads=1, return_type="numpy"),
-        "SentencePiece, a text at a time": lambda: [model.encode(text) for text in given],
-        "ours: BOS, ids, EOS in the shard's type": lambda: encode_texts(given, model, vocabulary),
+    ways: dict[str, Callable[[list[str]], object]] = {
+        "SentencePiece, lists of int": lambda batch: model.encode(batch, num_threads=1),
+        "SentencePiece, arrays of int32": lambda batch: model.encode(batch, num_threads=1, return_type="numpy"),
+        "ours: BOS, ids, EOS in the shard's type": lambda batch: encode_texts(batch, model, vocabulary),
     }
-    bare = model.encode(given, num_threads=1)
-    for ours, ids in zip(encode_texts(given, model, vocabulary), bare, strict=True):
-        assert np.array_equal(ours[1:-1], ids), "the ids are the library's"
     spent: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
+    tokens, size = 0, 0
+    for number, batch in enumerate(batches(given)):
+        bare = model.encode(batch, num_threads=1)
+        for ours, ids in zip(encode_texts(batch, model, vocabulary), bare, strict=True):
+            assert np.array_equal(ours[1:-1], ids), "the ids are the library's"
+        tokens, size = tokens + sum(map(len, bare)), size + sum(len(text.encode()) for text in batch)
+        names = list(ways)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             begun = time.process_time()
-            way()
+            ways[name](batch)
             spent[name].append(time.process_time() - begun)
-    tokens, size = sum(map(len, bare)), sum(len(text.encode()) for text in given)
-    base = spent["SentencePiece, a batch (lists of int)"]
+    base = spent["SentencePiece, lists of int"]
     rows = []
     for name, seconds in spent.items():
-        middle = statistics.median(seconds)
-        ratios = sorted(b / s for b, s in zip(base, seconds, strict=True))
-        ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        rows.append([name, f"{tokens / middle / 1e6:.2f} M", f"{size / middle / 1e6:.1f}", ratio])
-    return table(["encoding", "tokens a CPU second", "MB", "ratio to the first"], rows)
+        ratios = statistics.quantiles([b / s for b, s in zip(base, seconds, strict=True)], n=4)
+        rates = [f"{tokens / sum(seconds) / 1e6:.2f} M", f"{size / sum(seconds) / 1e6:.1f}"]
+        rows.append([name, *rates, f"{ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f})"])
+    heads = ["encoding, a batch at a time", "tokens a CPU second", "MB", "ratio to the first, median (quartiles)"]
+    return table(heads, rows)
 
 
-def cost(work: Callable[[], object]) -> tuple[float, float]:
-    """CPU seconds, and MB at the peak above what was held before."""
+def batches(given: list[str]) -> Iterator[list[str]]:
+    """The texts in batches of at least `BATCH` characters."""
+    batch: list[str] = []
+    for text in given:
+        batch.append(text)
+        if sum(map(len, batch)) >= BATCH:
+            yield batch
+            batch = []
+
+
+def cost(work: Callable[[], T]) -> tuple[T, float, float]:
+    """What the work gives, CPU seconds, and MB at the peak above what was held before."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     before, begun = peak(), time.process_time()
-    work()
-    return time.process_time() - begun, (peak() - before) / 1e6
+    done = work()
+    return done, time.process_time() - begun, (peak() - before) / 1e6
 
 
 def peak() -> int:
@@ -96,7 +110,7 @@ def peak() -> int:
 
 
 def long_lines(model: sentencepiece.SentencePieceProcessor) -> str:
-    """One line of five million characters, beside one of half a million; the best of two."""
+    """One line of five million characters, beside one of half a million."""
     ways: dict[str, Callable[[str], object]] = {
         "SentencePiece": lambda line: model.encode([line], num_threads=1, return_type="numpy"),
         "ours": lambda line: encode_texts([line], model, model.get_piece_size()),
@@ -105,9 +119,9 @@ def long_lines(model: sentencepiece.SentencePieceProcessor) -> str:
     for kind, line in LINES.items():
         few, many = line(HALF), line(WHOLE)
         for who, way in ways.items():
-            small, large = (min(cost(partial(way, text)) for _ in range(2)) for text in (few, many))
-            memory = cost(partial(way, many))[1]
-            rows.append([kind, who, f"{large[0]:.2f}", f"{large[0] / small[0]:.1f}", f"{memory:.0f}"])
+            tenth = statistics.median(cost(partial(way, few))[1] for _ in range(3))
+            _, seconds, memory = cost(partial(way, many))
+            rows.append([kind, who, f"{seconds:.2f}", f"{seconds / tenth:.1f}", f"{memory:.0f}"])
     return table(["5 million characters in one line", "", "CPU s", "over those of a tenth", "MB"], rows)
 
 
@@ -122,22 +136,22 @@ def train(given: list[str]) -> bytes:
 def run() -> str:
     """Three tables."""
     what, given = texts()
-    proto = train(given)
+    trained = []
+    for part in (given[::4], given):
+        proto, seconds, memory = cost(partial(train, part))
+        size = sum(len(text.encode()) for text in part)
+        trained.append([f"{size / 1e6:.1f}", f"{seconds:.1f}", f"{memory:.0f}"])
     model = open_model(proto, "the benchmark's model")
     chosen, characters = [], 0
     for text in sorted(given, key=lambda text: hash_of(text)):
         if characters < ENCODED:
             chosen.append(text)
             characters += len(text)
-    trained = []
-    for part in (given[::4], given):
-        seconds, memory = cost(partial(train, part))
-        size = sum(len(text.encode()) for text in part)
-        trained.append([f"{size / 1e6:.1f}", f"{seconds:.1f}", f"{memory:.0f}"])
     mean = characters / len(chosen)
+    chosen *= -(-10 * BATCH // characters)  # the bundled pages are few: ten batches at least
     return "\n\n".join(
         [
-            f"{len(chosen)} texts of {mean:,.0f} characters ({what}), {model.get_piece_size():,} pieces.",
+            f"{what}, {mean:,.0f} characters on average, {model.get_piece_size():,} pieces.",
             beside(chosen, model),
             long_lines(model),
             table(["training on MB", "CPU s", "MB of memory"], trained),
