@@ -3,7 +3,19 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import blocklist, clusters, crawl, extraction, lines, minhash, perplexity, reading, stages, training
+from benchmarks import (
+    blocklist,
+    clusters,
+    crawl,
+    extraction,
+    lines,
+    minhash,
+    perplexity,
+    reading,
+    stages,
+    tokenize,
+    training,
+)
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "blocklist": blocklist.run,
@@ -15,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "perplexity": perplexity.run,
     "reading": reading.run,
     "stages": stages.run,
+    "tokenize": tokenize.run,
     "training": training.run,
 }
 

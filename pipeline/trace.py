@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from filters.tokens import encode_texts
 from manifests.document import document_id
 from manifests.errors import UserError
 from manifests.manifest import Manifest, load_manifest
@@ -21,7 +22,7 @@ from pipeline.run import RECIPE_FILE
 from pipeline.sources import reader_for
 from pipeline.stages.lines import find_verdict
 from pipeline.stages.perplexity import cuts_path
-from pipeline.stages.tokenize import encode_texts, tokenizer
+from pipeline.stages.tokenize import tokenizer
 from pipeline.stages.tokenizer import MODEL
 from pipeline.stored import open_stored
 

@@ -9,16 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import sentencepiece
 
+from filters.tokens import encode_texts
 from manifests.document import order_key
 from manifests.files import sha256_json
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from manifests.shard import shard_schema, token_dtype, write_shard
+from manifests.shard import shard_schema, write_shard
 from pipeline.exchange import Mapped
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
@@ -140,14 +139,6 @@ def side_of(cluster: bytes, seed: int, held_out: float) -> str:
 def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
     """The model, loaded once a process; `sha256` tells a retrained one from the one before."""
     return load(Path(path))
-
-
-def encode_texts(
-    texts: list[str], model: sentencepiece.SentencePieceProcessor, vocabulary: int
-) -> list[npt.NDArray[Any]]:
-    """Each text as BOS, its pieces, EOS, in the shard's type."""
-    kind, ends = token_dtype(vocabulary), (model.bos_id(), model.eos_id())
-    return [np.array([ends[0], *pieces, ends[1]], kind) for pieces in model.encode(texts, num_threads=1)]
 
 
 def _batches(path: Path, verdicts: dict[int, tuple[bytes, str]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:

@@ -1,18 +1,23 @@
 """tokenizer: SentencePiece BPE, trained on a weighted sample of the survivors (LLaMA section 2.1), or taken as given.
 
 Two steps: `sample` draws documents from each split by keyed hash, so that the sample depends neither on input order nor
-on workers; `train` trains on them in the order of their keys.
+on workers; `train` trains on them in the order of their keys, up to each source's budget, and measures the model.
 """
 
+import heapq
 import io
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sentencepiece
 
+from filters.token_card import byte_values, measure, round_trip, summary
+from filters.tokens import open_model
 from manifests.document import order_key
 from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
@@ -27,40 +32,49 @@ SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
 OWNED: dict[str, tuple[str, ...]] = {SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ()}
 MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 
-SENTENCE_BYTES = 4_096
-"""longer lines are cut here, since SentencePiece skips lines over its limit without a word"""
-CARD_BYTES = 1 << 20
-"""text of each source on which the card measures bytes a token"""
-SAMPLE_SCHEMA = pa.schema([("key", pa.uint64()), ("source", pa.string()), ("text", pa.large_string())])
+LINE_CHARACTERS = 1_024
+"""longer lines are cut here: SentencePiece leaves out lines over its limit without a word"""
+LINE_BYTES = 4 * LINE_CHARACTERS
+"""that limit; a character has at most four bytes"""
+RESERVED = "\u2585"
+"""SentencePiece's own mark for rare characters in training: it leaves out, without a word, every line that has it"""
+CARD_BYTES = 4 << 20
+"""text of each source that the card is measured on: a second a source"""
+SAMPLE_SCHEMA = pa.schema(
+    [("key", pa.uint64()), ("source", pa.string()), ("language", pa.string()), ("text", pa.large_string())]
+)
+
+Drawn = Iterator[tuple[str, str | None, str]]
+"""source, language, text"""
 
 
 def sample_tasks(recipe: Recipe, annotated: dict[str, Receipt], clusters: Receipt) -> list[Task]:
-    """One task a split; none when the recipe names a finished tokenizer."""
-    if recipe.tokenizer.path is not None:
-        return []
-    code, shares = code_version(__name__), _shares(recipe, clusters.facts["text_bytes"])
+    """One task a split."""
+    code, text_bytes = code_version(__name__), clusters.facts["text_bytes"]
+    budgets = _budgets(recipe, text_bytes)
     made = []
     for split, receipt in sorted(annotated.items()):
         source = split.partition("/")[0]
-        fingerprint = sha256_json([code, recipe.seed, shares[source], receipt.sha(), clusters.sha()])
-        size = receipt.outputs[0].bytes
-        made.append(Task(SAMPLE, split, fingerprint, size, {"source": source, "share": shares[source]}))
+        arguments = {
+            "source": source,
+            "budget": budgets[source],
+            "share": min(1.0, budgets[source] / max(text_bytes.get(source, 0), 1)),
+        }
+        fingerprint = sha256_json([code, recipe.seed, arguments, receipt.sha(), clusters.sha()])
+        made.append(Task(SAMPLE, split, fingerprint, receipt.outputs[0].bytes, arguments))
     return made
 
 
 def train_tasks(recipe: Recipe, samples: dict[str, Receipt]) -> list[Task]:
     """The one task that trains, or takes over the given model."""
     given = sha256_file(Path(recipe.tokenizer.path)) if recipe.tokenizer.path else None
-    rules = recipe.tokenizer.model_dump(exclude={"path"} if given else {"path", "sample_bytes"})
+    rules = None if given else recipe.tokenizer.model_dump(exclude={"path"})
     shas = [(name, receipt.sha()) for name, receipt in sorted(samples.items())]
-    return [
-        Task(
-            TRAIN,
-            "all",
-            sha256_json([code_version(__name__), rules, given, shas]),
-            arguments={"splits": sorted(samples)},
-        )
-    ]
+    arguments = {
+        "splits": sorted(samples),
+        "budgets": {receipt.facts["source"]: receipt.facts["budget"] for receipt in samples.values()},
+    }
+    return [Task(TRAIN, "all", sha256_json([code_version(__name__), rules, given, shas]), arguments=arguments)]
 
 
 def check(recipe: Recipe) -> None:
@@ -70,61 +84,116 @@ def check(recipe: Recipe) -> None:
 
 
 def load(path: Path) -> sentencepiece.SentencePieceProcessor:
-    """A SentencePiece model. Raises UserError for a file that is none, or has no BOS and EOS."""
+    """A SentencePiece model. Raises UserError for a file that is none, or one that `open_model` refuses."""
     try:
-        model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except (OSError, RuntimeError) as error:
+        proto = path.read_bytes()
+    except OSError as error:
         raise UserError(f"tokenizer {path} cannot be read: give the path of a SentencePiece model") from error
-    if model.bos_id() < 0 or model.eos_id() < 0:
-        raise UserError(f"tokenizer {path} has no BOS or EOS piece: give a model trained with both")
-    return model
+    return open_model(proto, str(path))
 
 
 def draw(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Draw one split's documents. `settings`: `seed`."""
-    source, limit = task.arguments["source"], int(task.arguments["share"] * 2**64)
+    """Draw one split's documents: those with the smallest keys, up to the budget of the whole source, which no split
+    can need more of. `settings`: `seed`."""
+    source, budget = task.arguments["source"], task.arguments["budget"]
+    limit = int(task.arguments["share"] * 2**64)
     verdicts = read_verdicts(corpus, task.name)
-    drawn = []
-    for number, row in enumerate(read_rows(corpus / f"clean/{task.name}.parquet")):
+    held: list[tuple[int, int, int, dict[str, Any]]] = []  # the largest key first
+    total = 0
+    for number, row in enumerate(read_rows(corpus / f"clean/{task.name}.parquet", ["id", "language", "text"])):
         key = order_key(settings["seed"], SAMPLE, row["id"])
-        if key < limit and not verdicts.get(number, (b"", ""))[1]:
-            drawn.append({"key": key, "source": source, "text": row["text"]})
+        if key >= limit or verdicts.get(number, (b"", ""))[1]:
+            continue
+        text, size = _cut(row["text"], budget + 4)  # a character more than can be used: `drawn` must see it is too much
+        heapq.heappush(held, (-key, number, size, {"language": row["language"], "text": text}))
+        total += size
+        while held and total - held[0][2] >= budget:
+            total -= heapq.heappop(held)[2]
+    drawn = [{**row, "key": -key, "source": source} for key, _, _, row in sorted(held, key=lambda one: -one[0])]
     path = f"blocks/{SAMPLE}/{task.name}.arrow"
     batch = pa.RecordBatch.from_pylist(drawn, schema=SAMPLE_SCHEMA)
     with atomic_path(corpus / path) as temporary, pa.ipc.new_file(str(temporary), SAMPLE_SCHEMA) as writer:
         writer.write_batch(batch)
-    return Result([path])
+    return Result([path], {}, {"source": source, "budget": budget})
 
 
 def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Train on the drawn documents, or copy the given model; write the model and its card."""
+    """Train on the drawn documents, or copy the given model; measure it; write the model and its card. Raises UserError
+    for too little text, and for a model that does not give a document back."""
     rules = Tokenizer.model_validate(settings["tokenizer"])
+    splits, budgets = task.arguments["splits"], task.arguments["budgets"]
+    trained: dict[str, Any] = {"settings": None, "trained_on": None}
     if rules.path is not None:
         with atomic_path(corpus / MODEL) as temporary:
             shutil.copyfile(rules.path, temporary)
-        drawn = SAMPLE_SCHEMA.empty_table()
     else:
-        drawn = _drawn(corpus, task.arguments["splits"])
-        write_atomic(corpus / MODEL, train_bpe(drawn.column("text").to_pylist(), rules))
+        seen: dict[str, Counter[str]] = {}
+        write_atomic(corpus / MODEL, train_bpe(_counted(drawn(corpus, splits, budgets), seen), rules))
+        trained = {"settings": rules.model_dump(exclude={"path"}), "trained_on": dict(sorted(seen.items()))}
     model = load(corpus / MODEL)
+    first = drawn(corpus, splits, {source: min(size, CARD_BYTES) for source, size in budgets.items()})
+    measured = _measured(model, first)
     facts = {
         "sha256": sha256_file(corpus / MODEL),
         "vocabulary": model.get_piece_size(),
         "bos": model.bos_id(),
         "eos": model.eos_id(),
-        "bytes_per_token": _bytes_per_token(model, drawn),
+        "bytes_per_token": {source: summary(counts)["bytes_per_token"] for source, counts in _by_source(measured)},
     }
-    write_atomic(corpus / CARD, canonical_json({**facts, "settings": rules.model_dump(exclude={"path"})}))
+    whole = sum(measured.values(), Counter[str]())
+    if whole["differing"]:
+        raise UserError(
+            f"the tokenizer does not give back {whole['differing']} of {whole['documents']} documents: give another one"
+        )
+    card = {
+        **facts,
+        **trained,
+        "unk": model.unk_id(),
+        "round_trip": round_trip(whole),
+        "sources": {source: summary(counts) for source, counts in _by_source(measured)},
+        "languages": [
+            {"source": source, "language": language or None, **summary(counts)}
+            for (source, language), counts in sorted(measured.items())
+        ],
+    }
+    write_atomic(corpus / CARD, canonical_json(card))
     return Result([MODEL, CARD], {}, facts)
 
 
-def train_bpe(texts: list[str], rules: Tokenizer) -> bytes:
+def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
+    """The drawn documents in the order of their keys, no more bytes of a source than its budget: the document that
+    crosses it is cut. The files are mapped, so that only one document is held at a time."""
+    parts = [SAMPLE_SCHEMA.empty_table()]
+    for split in splits:
+        with pa.memory_map(str(corpus / f"blocks/{SAMPLE}/{split}.arrow")) as mapped:
+            parts.append(pa.ipc.open_file(mapped).read_all())
+    table = pa.concat_tables(parts)
+    left = dict(budgets)
+    sources, languages, texts = (table.column(name) for name in ("source", "language", "text"))
+    for at in pc.sort_indices(table.select(["key", "source"]), [("key", "ascending"), ("source", "ascending")]):
+        source = sources[at.as_py()].as_py()
+        if left[source] > 0:
+            text, size = _cut(texts[at.as_py()].as_py(), left[source])
+            left[source] -= size
+            if text:
+                yield source, languages[at.as_py()].as_py(), text
+
+
+def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
     """A SentencePiece BPE model as LLaMA's: byte fallback, digits split, no normalisation, white space kept; ids 0, 1
-    and 2 for unknown, BOS and EOS. Raises UserError when the text is too small for the vocabulary."""
+    and 2 for unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces on any
+    number of threads, which the model records. Raises UserError when the text is too small for the vocabulary."""
+    seen = Counter[str]()
+
+    def lines() -> Iterator[str]:
+        for text in texts:
+            seen["characters"] += len(text)
+            yield from sentences(text)
+
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences(texts),
+            sentence_iterator=lines(),
             model_writer=model,
             model_type="bpe",
             vocab_size=rules.vocabulary,
@@ -139,7 +208,7 @@ def train_bpe(texts: list[str], rules: Tokenizer) -> bytes:
             bos_id=1,
             eos_id=2,
             pad_id=-1,
-            max_sentence_length=SENTENCE_BYTES,
+            max_sentence_length=LINE_BYTES,
             shuffle_input_sentence=False,
             num_threads=rules.threads,
             minloglevel=2,
@@ -147,46 +216,66 @@ def train_bpe(texts: list[str], rules: Tokenizer) -> bytes:
     except RuntimeError as error:
         why = str(error).rpartition("] ")[2] or str(error)
         raise UserError(
-            f"no tokenizer of {rules.vocabulary} pieces can be trained on {sum(map(len, texts))} characters ({why}): "
+            f"no tokenizer of {rules.vocabulary} pieces can be trained on {seen['characters']} characters ({why}): "
             "lower tokenizer.vocabulary or give more text"
         ) from error
     return model.getvalue()
 
 
-def sentences(texts: list[str]) -> Iterator[str]:
-    """Lines as the trainer takes them: none empty, none over `SENTENCE_BYTES` of UTF-8."""
-    step = SENTENCE_BYTES // 4  # a character has at most four bytes
-    for text in texts:
-        for line in text.split("\n"):
-            for start in range(0, len(line), step):
-                piece = line[start : start + step]
-                if piece.strip():
-                    yield piece
+def sentences(text: str) -> Iterator[str]:
+    """A text as lines that the trainer takes, none of them empty or over `LINE_BYTES` of UTF-8, and none with
+    `RESERVED`. A longer line is cut before a space, which is left out, since SentencePiece puts one before a line; only
+    a word over the limit is cut within."""
+    for line in text.replace(RESERVED, "\n").split("\n"):
+        start = 0
+        while len(line) - start > LINE_CHARACTERS:
+            space = line.rfind(" ", start + 1, start + LINE_CHARACTERS + 1)
+            end = space if space > 0 else start + LINE_CHARACTERS
+            yield line[start:end]
+            start = end + (space > 0)
+        if start < len(line):
+            yield line[start:]
 
 
-def _shares(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, float]:
-    """The share of each source's text to draw, so that about `sample_bytes` come in proportion to the weights."""
+def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
+    """UTF-8 bytes to draw of each source: `sample_bytes` in proportion to the weights of the sources that have text, or
+    as many as the card needs for a given tokenizer."""
+    if recipe.tokenizer.path is not None:
+        return dict.fromkeys(recipe.sources, CARD_BYTES)
     present = {name: source.weight for name, source in recipe.sources.items() if text_bytes.get(name)}
     whole = sum(present.values())
-    budget = {name: recipe.tokenizer.sample_bytes * weight / whole for name, weight in present.items()}
-    return {name: min(1.0, budget[name] / text_bytes[name]) if name in present else 0.0 for name in recipe.sources}
+    return {
+        name: int(recipe.tokenizer.sample_bytes * present[name] / whole) if name in present else 0
+        for name in recipe.sources
+    }
 
 
-def _drawn(corpus: Path, splits: list[str]) -> pa.Table:
-    """The drawn documents in the order of their keys."""
-    parts = [SAMPLE_SCHEMA.empty_table()]
-    for split in splits:
-        with pa.memory_map(str(corpus / f"blocks/{SAMPLE}/{split}.arrow")) as mapped:
-            parts.append(pa.ipc.open_file(mapped).read_all())
-    return pa.concat_tables(parts).sort_by([("key", "ascending"), ("source", "ascending")])
+def _cut(text: str, size: int) -> tuple[str, int]:
+    """The beginning of a text that is within so many bytes of UTF-8, and what it takes of them: a text that had to be
+    cut takes all, so that nothing follows it even where half a character would have fit."""
+    stored = text.encode()
+    return (text, len(stored)) if len(stored) <= size else (stored[:size].decode(errors="ignore"), size)
 
 
-def _bytes_per_token(model: sentencepiece.SentencePieceProcessor, drawn: pa.Table) -> dict[str, float]:
-    """UTF-8 bytes a token on the first text of each source; four where there is none to measure on."""
-    sizes: dict[str, list[int]] = {}
-    for source, text in zip(drawn.column("source").to_pylist(), drawn.column("text").to_pylist(), strict=True):
-        size = sizes.setdefault(source, [0, 0])
-        if size[0] < CARD_BYTES:
-            size[0] += len(text.encode("utf-8"))
-            size[1] += len(model.encode(text))
-    return {source: round(size / max(tokens, 1), 4) for source, (size, tokens) in sorted(sizes.items())}
+def _counted(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
+    """The texts, with documents and bytes a source counted in `seen`."""
+    for source, _, text in documents:
+        seen.setdefault(source, Counter()).update(documents=1, bytes=len(text.encode()))
+        yield text
+
+
+def _measured(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
+    """What the model makes of the documents, by source and language ("" where it was not asked for)."""
+    values = byte_values(model)
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for source, language, text in documents:
+        found.setdefault((source, language or ""), Counter()).update(measure(text, model, values))
+    return found
+
+
+def _by_source(measured: dict[tuple[str, str], Counter[str]]) -> list[tuple[str, Counter[str]]]:
+    """The languages of each source added up."""
+    found: dict[str, Counter[str]] = {}
+    for (source, _), counts in sorted(measured.items()):
+        found.setdefault(source, Counter()).update(counts)
+    return sorted(found.items())
