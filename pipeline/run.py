@@ -34,6 +34,7 @@ from pipeline.stages import (
     extract,
     index,
     lines,
+    lookup,
     manifest,
     neardup,
     perplexity,
@@ -43,7 +44,20 @@ from pipeline.stages import (
     tokenizer,
 )
 
-STAGES = (index, extract, lines, perplexity, references, annotate, neardup, survivors, tokenizer, tokenize, manifest)
+STAGES = (
+    index,
+    extract,
+    lines,
+    perplexity,
+    references,
+    annotate,
+    neardup,
+    survivors,
+    tokenizer,
+    tokenize,
+    lookup,
+    manifest,
+)
 NAMES = tuple(stage.STAGE for stage in STAGES)
 RECIPE_FILE = "recipe.yaml"
 
@@ -172,6 +186,11 @@ class _Run:
         reduces = tokenize.reduce_tasks(recipe_sha, plan, maps)
         shards = self.exchange(tokenize, settings, maps, tokenize.encode, reduces, tokenize.write)
         self.after(tokenize)
+        places = lookup.map_tasks(shards)
+        found = self.exchange(
+            lookup, lookup.settings(places), places, lookup.cut, lookup.reduce_tasks(places), lookup.merge
+        )
+        self.after(lookup)
 
         ledgers = {
             extract.STAGE: list(extracted.values()),
@@ -181,7 +200,8 @@ class _Run:
         }
         code = {stage.STAGE: code_version(stage.__name__) for stage in STAGES}
         entries = self.model_entries(language_models, cuts, classifiers)
-        return manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, shards, self.findings)
+        written = (shards, lookup.index_entries(found))
+        return manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, *written, self.findings)
 
     def compare_lines(self, extracted: Receipts) -> Receipts:
         """Line verdicts by split, of the sources that ask for them."""
