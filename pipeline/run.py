@@ -109,15 +109,24 @@ def check(recipe: Recipe, corpus: Path) -> Given:
     return Given(found, hashes, texts, wiki, corpora.earlier_splits(recipe))
 
 
-def run(recipe: Recipe, corpus: Path, engine: Engine, keep_dropped: int = 0, only: str | None = None) -> Finished:
-    """Build a corpus, or finish one, or see that it is finished. `only`: one stage. Raises UserError, LedgerError."""
+def run(
+    recipe: Recipe,
+    corpus: Path,
+    engine: Engine,
+    keep_dropped: int = 0,
+    only: str | None = None,
+    generation: int = 0,
+) -> Finished:
+    """Build a corpus, or finish one, or see that it is finished. `only`: one stage; `generation`: its number, where the
+    files are to be appended to another corpus. Raises UserError, LedgerError."""
     with folder.locked(corpus):
+        folder.refuse_changed(corpus)
         given = check(recipe, corpus)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
         remove_temporaries(corpus)
         write_atomic(corpus / RECIPE_FILE, yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
-        walk = _Run(recipe, corpus, engine, given, keep_dropped, only)
+        walk = _Run(recipe, corpus, engine, given, keep_dropped, only, generation)
         try:
             return Finished(walk.stages(), walk.ran, walk.canaries)
         except _Enough:
@@ -134,9 +143,16 @@ class _Run:
     """One run's facts, and the stages as methods that read top to bottom."""
 
     def __init__(
-        self, recipe: Recipe, corpus: Path, engine: Engine, given: Given, keep_dropped: int, only: str | None
+        self,
+        recipe: Recipe,
+        corpus: Path,
+        engine: Engine,
+        given: Given,
+        keep_dropped: int,
+        only: str | None,
+        generation: int,
     ) -> None:
-        self.recipe, self.corpus, self.engine = recipe, corpus, engine
+        self.recipe, self.corpus, self.engine, self.generation = recipe, corpus, engine, generation
         self.given, self.keep_dropped, self.only = given, keep_dropped, only
         self.plain = recipe.model_dump()
         self.names = {name: [item.name for item in given.inputs if item.source == name] for name in recipe.sources}
@@ -183,10 +199,10 @@ class _Run:
         recipe_sha, plan = recipe.sha(self.names), tokenize.buckets(recipe, clusters, trained)
         maps = tokenize.map_tasks(recipe, annotated, clusters, trained)
         settings = tokenize.settings(recipe, recipe_sha, plan, trained)
-        reduces = tokenize.reduce_tasks(recipe_sha, plan, maps)
+        reduces = tokenize.reduce_tasks(recipe_sha, plan, maps, self.generation)
         shards = self.exchange(tokenize, settings, maps, tokenize.encode, reduces, tokenize.write)
         self.after(tokenize)
-        places = lookup.map_tasks(shards)
+        places = lookup.map_tasks(shards, self.generation)
         found = self.exchange(
             lookup, lookup.settings(places), places, lookup.cut, lookup.reduce_tasks(places), lookup.merge
         )
