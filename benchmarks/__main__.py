@@ -3,17 +3,32 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import blocklist, clusters, crawl, extraction, lines, minhash, perplexity, reading, stages, training
+from benchmarks import (
+    blocklist,
+    clusters,
+    crawl,
+    extraction,
+    find,
+    lines,
+    minhash,
+    perplexity,
+    reading,
+    shards,
+    stages,
+    training,
+)
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "blocklist": blocklist.run,
     "clusters": clusters.run,
     "crawl": crawl.run,
     "extraction": extraction.run,
+    "find": find.run,
     "lines": lines.run,
     "minhash": minhash.run,
     "perplexity": perplexity.run,
     "reading": reading.run,
+    "shards": shards.run,
     "stages": stages.run,
     "training": training.run,
 }

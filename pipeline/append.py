@@ -7,10 +7,10 @@ links, and last of all the manifest that names them: until then the corpus is th
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shutil import copyfile, rmtree
 
 import yaml
 
@@ -176,7 +176,7 @@ def _finish(corpus: Path, manifest: Manifest) -> bool:
     write_atomic(corpus / LEDGER, canonical_json(manifest.ledger))
     for name in ("shards", FOLDER):
         with suppress(FileNotFoundError):
-            shutil.rmtree(folder / name)
+            rmtree(folder / name)
     (folder / PUBLISHING).unlink()
     return True
 
@@ -235,4 +235,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        copyfile(source, target)
