@@ -134,8 +134,8 @@ def made_up(first: int, last: int) -> pa.RecordBatch:
 
 
 def measured(corpus: Path, *arguments: str) -> tuple[float, float, int]:
-    """Wall and processor seconds of a command of `python -m manifests`, start-up included, and the peak of its anonymous
-    memory."""
+    """Wall and processor seconds of a command of `python -m manifests`, start-up included, and the peak of its
+    anonymous memory."""
     before, begun = os.times(), time.perf_counter()
     command = [sys.executable, "-c", MEASURED, arguments[0], str(corpus), *arguments[1:]]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout

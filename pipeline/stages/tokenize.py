@@ -35,7 +35,7 @@ OWNED = {PARTS: (f"blocks/{PARTS}",), SHARDS: ("shards",)}
 BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024
 """text that is encoded at once: whichever comes first, and always a whole document"""
 SPILL_BYTES = 64 << 20
-"""a mapper writes its blocks when so much is together: it needs some three times as much, whatever the split's size"""
+"""a mapper writes its blocks when so much is together, whatever the split's size"""
 SHARD_DOCUMENTS = 1 << 21
 """a shard's columns have 32-bit offsets: more documents than about this are cut into more shards"""
 UNMEASURED_BYTES_PER_TOKEN = 4.0
@@ -171,25 +171,27 @@ def _blocks(corpus: Path, settings: dict[str, Any], task: Task, tally: Tally) ->
     source, vocabulary = task.arguments["source"], settings["tokenizer"]["vocabulary"]
     plan, seed, held_out = settings["plan"][source], settings["seed"], settings["shards"]["validation"]
     model = tokenizer(str(corpus / MODEL), settings["tokenizer"]["sha256"])
-    waiting: list[pa.RecordBatch] = []
+    others: list[pa.RecordBatch] = []
+    documents: list[npt.NDArray[Any]] = []
     numbers: list[int] = []
     size = 0
     for batch, clusters in _survivors(corpus, task.name):
         texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
         tokens = encode_texts(texts, model, vocabulary)
-        characters = sum(map(len, texts))
+        characters, count = sum(map(len, texts)), sum(map(len, tokens))
         tally.enter(records=len(ids), characters=characters)
-        tally.keep(records=len(ids), characters=characters, tokens=sum(map(len, tokens)))
+        tally.keep(records=len(ids), characters=characters, tokens=count)
         keys = [order_key(seed, "shuffle", identity) for identity in ids]
         for key, cluster in zip(keys, clusters, strict=True):
-            first, count = plan[side_of(cluster, seed, held_out)]
-            numbers.append(first + (key * count >> 64))
-        waiting.append(_part(batch, keys, tokens, source, vocabulary))
-        size += waiting[-1].nbytes
+            first, shards = plan[side_of(cluster, seed, held_out)]
+            numbers.append(first + (key * shards >> 64))
+        others.append(_other_columns(batch, keys, source, vocabulary))
+        documents += tokens
+        size += others[-1].nbytes + sum(values.nbytes for values in tokens)
         if size >= SPILL_BYTES:
-            yield from _by_shard(waiting, numbers)
-            waiting, numbers, size = [], [], 0
-    yield from _by_shard(waiting, numbers)
+            yield from _by_shard(others, documents, numbers, vocabulary)
+            others, documents, numbers, size = [], [], [], 0
+    yield from _by_shard(others, documents, numbers, vocabulary)
 
 
 def _survivors(corpus: Path, split: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
@@ -214,32 +216,35 @@ def _survivors(corpus: Path, split: str) -> Iterator[tuple[pa.RecordBatch, list[
                 start = stop
 
 
-def _part(
-    batch: pa.RecordBatch, keys: list[int], tokens: list[npt.NDArray[Any]], source: str, vocabulary: int
-) -> pa.RecordBatch:
-    """A batch of documents as rows of `part_schema`."""
-    offsets = np.concatenate([[0], np.cumsum([len(values) for values in tokens])])
+def _other_columns(batch: pa.RecordBatch, keys: list[int], source: str, vocabulary: int) -> pa.RecordBatch:
+    """A batch of documents as rows of `part_schema`, tokens left out."""
     columns = {name: batch.column(name) for name in ("url", *(name for name, _ in LOCATOR_FIELDS))}
     columns |= {
         "key": pa.array(keys, pa.uint64()),
-        "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(tokens))),
         "document": batch.column("id"),
         "source": pa.repeat(source, batch.num_rows),
     }
-    return pa.RecordBatch.from_pydict(columns, schema=part_schema(vocabulary))
+    schema = part_schema(vocabulary)
+    return pa.RecordBatch.from_pydict(columns, schema=schema.remove(schema.get_field_index("tokens")))
 
 
-def _by_shard(parts: list[pa.RecordBatch], numbers: list[int]) -> Iterator[tuple[int, bytes]]:
-    """Rows cut by the number of their shard."""
-    if not parts:
+def _by_shard(
+    others: list[pa.RecordBatch], documents: list[npt.NDArray[Any]], numbers: list[int], vocabulary: int
+) -> Iterator[tuple[int, bytes]]:
+    """Rows cut by the number of their shard. Arrow's `take` would need 8 bytes a token: these are joined here."""
+    if not others:
         return
-    held = np.array(numbers)
+    held, schema = np.array(numbers), part_schema(vocabulary)
     order = np.argsort(held, kind="stable")
-    table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(order))
+    table = pa.Table.from_batches(others).combine_chunks().take(pa.array(order))
     shards, starts = np.unique(held[order], return_index=True)
     for shard, start, stop in zip(shards.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+        rows = [documents[row] for row in order[start:stop].tolist()]
+        offsets = np.concatenate([[0], np.cumsum([len(values) for values in rows])])
         (batch,) = table.slice(start, stop - start).to_batches()
-        yield shard, _ipc(batch)
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        columns["tokens"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))
+        yield shard, _ipc(pa.RecordBatch.from_pydict(columns, schema=schema))
 
 
 def part_schema(vocabulary: int) -> pa.Schema:
