@@ -1,4 +1,4 @@
-"""The command line of the manifests: `python -m manifests show | verify | trace | duplicates`."""
+"""The command line of the manifests: `python -m manifests show | verify | trace | find | duplicates`."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from manifests.duplicates import SHOWN, duplicates
 from manifests.errors import UserError
+from manifests.find import MOST, find
 from manifests.manifest import load_manifest
 from manifests.show import summary
 from manifests.trace import trace
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says, 2 a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        commands = {"show": _show, "verify": _verify, "trace": _trace, "duplicates": _duplicates}
+        commands = {"show": _show, "verify": _verify, "trace": _trace, "duplicates": _duplicates, "find": _find}
         return commands[options.command](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,6 +55,15 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
+def _find(options: argparse.Namespace) -> int:
+    found = find(options.corpus, options.what, options.most)
+    if options.json:
+        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(found.lines(options.corpus)))
+    return 0 if found else 1
+
+
 def _duplicates(options: argparse.Namespace) -> int:
     cluster = duplicates(options.corpus, options.document, options.most)
     if options.json:
@@ -73,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--fast", action="store_true", help="sizes and counts only")
     walk = commands.add_parser("trace", help="where a token comes from")
     same = commands.add_parser("duplicates", help="a document's near-duplicates: who stayed, who went, how they differ")
-    for command in (show, check, walk, same):
+    seek = commands.add_parser("find", help="which shard and row hold a document")
+    for command in (show, check, walk, same, seek):
         command.add_argument("corpus", type=Path)
         command.add_argument("--json", action="store_true")
     walk.add_argument("shard", help="path below shards/")
@@ -81,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     same.add_argument("document", help="hexadecimal id, the beginning of one, or URL")
     same.add_argument("--no-diff", dest="diff", action="store_false", help="without the texts' differences")
     same.add_argument("--most", type=int, default=SHOWN, metavar="N", help=f"removed documents shown (default {SHOWN})")
+    seek.add_argument("what", help="hexadecimal id, the beginning of one, or URL")
+    seek.add_argument("--most", type=int, default=MOST, metavar="N", help=f"documents shown (default {MOST})")
     return parser
 
 

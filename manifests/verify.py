@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from manifests.files import canonical_json, relative_files, sha256_file, sha256_json
 from manifests.ledger import imbalances, tally_from
-from manifests.manifest import FILE, SHA_FILE, Manifest, ShardEntry, load_manifest
+from manifests.manifest import FILE, SHA_FILE, Manifest, ShardEntry, is_unfinished, load_manifest
 from manifests.shard import Shard, open_shard
 
 IDS_AT_ONCE = 1 << 24
@@ -23,7 +23,8 @@ def verify(corpus: Path, fast: bool = False) -> list[str]:
     problems = [*_manifest(corpus, manifest), *_ledger(corpus, manifest), *_models(corpus, manifest)]
     entries = manifest.shards()
     known = {entry.path for entry in entries}
-    for extra in sorted(set(relative_files(corpus / "shards")) - known):
+    extras = set(relative_files(corpus / "shards")) - known
+    for extra in sorted(name for name in extras if not is_unfinished(manifest, name)):
         problems.append(f"shards/{extra}: not in the manifest")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for found in pool.map(lambda entry: _shard(corpus, manifest, entry, fast), entries):
@@ -96,11 +97,12 @@ def _shard(corpus: Path, manifest: Manifest, entry: ShardEntry, fast: bool) -> l
         problems.append(f"{name}: {shard.batch.num_rows} documents, the manifest says {entry.documents}")
     for key, expected in (
         ("tokenizer_sha256", manifest.tokenizer.sha256),
-        ("recipe_sha256", manifest.recipe_sha),
         ("seed", str(manifest.seed)),
     ):
         if shard.metadata.get(key) != expected:
             problems.append(f"{name}: its {key} is not the manifest's")
+    if shard.metadata.get("recipe_sha256") not in manifest.recipe_shas():
+        problems.append(f"{name}: its recipe_sha256 is not the manifest's")
     return problems if fast or problems else [f"{name}: {what}" for what in _tokens(shard, manifest)]
 
 

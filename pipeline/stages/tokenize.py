@@ -1,6 +1,7 @@
 """tokenize: survivors -> token shards, globally shuffled by keyed hash within each source.
 
 A mapper encodes a split and cuts its documents by (side, key range); a reducer sorts one range and writes one shard.
+Both are columnar, and a mapper's memory does not grow with its split.
 The validation side is drawn by duplicate cluster, so that no near-duplicate crosses it.
 """
 
@@ -9,28 +10,35 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import sentencepiece
 
 from filters.tokens import encode_texts
-from manifests.document import order_key
+from manifests.document import LOCATOR_FIELDS, order_key
 from manifests.files import sha256_json
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from manifests.shard import shard_schema, write_shard
+from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.exchange import Mapped
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
 from pipeline.stages.survivors import read_verdicts
 from pipeline.stages.tokenizer import MODEL, load
-from pipeline.tables import read_rows
 
 STAGE = "tokenize"
 PARTS, SHARDS = f"{STAGE}/parts", f"{STAGE}/shards"
 OWNED = {PARTS: (f"blocks/{PARTS}",), SHARDS: ("shards",)}
 
-BATCH_CHARACTERS = 4 << 20
-"""text that is encoded at once"""
+BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024
+"""text that is encoded at once: whichever comes first, and always a whole document"""
+SPILL_BYTES = 64 << 20
+"""a mapper writes its blocks when so much is together, whatever the split's size"""
+SHARD_DOCUMENTS = 1 << 21
+"""a shard's columns have 32-bit offsets: more documents than about this are cut into more shards"""
 UNMEASURED_BYTES_PER_TOKEN = 4.0
 """where the tokenizer's card measured none (LLaMA's English web text: about 3.9)"""
 
@@ -45,10 +53,12 @@ def buckets(recipe: Recipe, clusters: Receipt, trained: Receipt) -> Buckets:
     for source in sorted(clusters.facts["text_bytes"]):
         per_token = trained.facts["bytes_per_token"].get(source, UNMEASURED_BYTES_PER_TOKEN)
         tokens = clusters.facts["text_bytes"][source] / per_token
+        documents = clusters.tallies[source].out["records"]
         held_out = recipe.shards.validation
         found[source] = {}
         for side, share in (("train", 1 - held_out), ("validation", held_out)):
-            count = max(1, round(tokens * share / recipe.shards.tokens))
+            few = -(-int(documents * share) // SHARD_DOCUMENTS)
+            count = max(1, few, round(tokens * share / recipe.shards.tokens))
             found[source][side] = (number, count)
             number += count
     return found
@@ -65,14 +75,15 @@ def map_tasks(recipe: Recipe, annotated: dict[str, Receipt], clusters: Receipt, 
     return made
 
 
-def reduce_tasks(recipe_sha: str, plan: Buckets, maps: list[Task]) -> list[Task]:
-    """One reducer a shard, in the order of their numbers."""
+def reduce_tasks(recipe_sha: str, plan: Buckets, maps: list[Task], generation: int = 0) -> list[Task]:
+    """One reducer a shard, in the order of their numbers. `generation`: above 0, a mark in the shards' names."""
+    mark = f"g{generation}-" if generation else ""
     fingerprint = sha256_json([recipe_sha, [(task.name, task.fingerprint) for task in maps]])
     made = []
     for source, sides in plan.items():
         for side, (_, count) in sides.items():
             for index in range(count):
-                name = f"{source}/{side}-{index:05d}-of-{count:05d}"
+                name = f"{source}/{side}-{mark}{index:05d}-of-{count:05d}"
                 arguments = {"source": source, "side": side, "index": index}
                 made.append(Task(SHARDS, name, fingerprint, arguments=arguments))
     return made
@@ -86,37 +97,16 @@ def settings(recipe: Recipe, recipe_sha: str, plan: Buckets, trained: Receipt) -
 
 
 def encode(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """The tokens of one split, by shard, as Arrow IPC bytes."""
-    source, tally = task.arguments["source"], Tally()
-    plan, seed, held_out = settings["plan"][source], settings["seed"], settings["shards"]["validation"]
-    model = tokenizer(str(corpus / MODEL), settings["tokenizer"]["sha256"])
-    verdicts = read_verdicts(corpus, task.name)
-    rows: dict[int, list[dict[str, Any]]] = {}
-    for batch in _batches(corpus / f"clean/{task.name}.parquet", verdicts):
-        tokens = encode_texts([row["text"] for _, row in batch], model, settings["tokenizer"]["vocabulary"])
-        for (number, row), values in zip(batch, tokens, strict=True):
-            characters = len(row.pop("text"))
-            tally.enter(records=1, characters=characters)
-            tally.keep(records=1, characters=characters, tokens=len(values))
-            cluster = verdicts.get(number, (row["id"], ""))[0]
-            first, count = plan[side_of(cluster, seed, held_out)]
-            key = order_key(seed, "shuffle", row["id"])
-            rows.setdefault(first + (key * count >> 64), []).append(
-                {**row, "key": key, "tokens": values, "document": row["id"], "source": source}
-            )
-    schema = _part_schema(settings["tokenizer"]["vocabulary"])
-    blocks = ((bucket, _ipc(pa.RecordBatch.from_pylist(rows[bucket], schema=schema))) for bucket in sorted(rows))
-    return Mapped(blocks, {source: tally}, {})
+    """The tokens of one split, by shard, as Arrow IPC bytes: a shard may get several blocks, as they are cut whenever
+    `SPILL_BYTES` are together. The tally is whole when the blocks are."""
+    tally = Tally()
+    return Mapped(_blocks(corpus, settings, task, tally), {task.arguments["source"]: tally}, {})
 
 
 def write(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """One shard: all documents of its range, in the order of their keys."""
-    vocabulary = settings["tokenizer"]["vocabulary"]
-    parts = [pa.ipc.open_stream(block).read_all() for block in blocks]
-    table = pa.concat_tables([_part_schema(vocabulary).empty_table(), *parts])
-    table = table.sort_by([("key", "ascending"), ("document", "ascending")]).drop_columns(["key"]).combine_chunks()
-    batches = table.to_batches()
-    batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=shard_schema(vocabulary))
+    """One shard: all documents of its range, in the order of their keys. The blocks and the shard are in memory."""
+    parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
+    batch = joined(parts, settings["tokenizer"]["vocabulary"])
     path = f"shards/{task.name}.arrow"
     metadata = {
         "tokenizer_sha256": settings["tokenizer"]["sha256"],
@@ -127,7 +117,35 @@ def write(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes
         "seed": str(settings["seed"]),
     }
     write_shard(corpus / path, batch, metadata)
-    return Result([path], {}, {"documents": batch.num_rows, "tokens": len(batch.column("tokens").values)})
+    urls = pc.sum(pc.greater(pc.binary_length(batch.column("url")), 0)).as_py() or 0
+    facts = {"documents": batch.num_rows, "tokens": len(batch.column("tokens").values), "urls": urls}
+    return Result([path], {}, facts)
+
+
+def joined(parts: list[pa.RecordBatch], vocabulary: int) -> pa.RecordBatch:
+    """Rows of `part_schema`, in whatever order and batches they come, as one batch of `shard_schema`: sorted by key,
+    then id. Tokens are copied once, straight to their places, and are by far the most of it."""
+    schema = shard_schema(vocabulary)
+    if not parts:
+        return pa.RecordBatch.from_pylist([], schema=schema)
+    table = pa.Table.from_batches(parts, part_schema(vocabulary))
+    order = pc.sort_indices(table.select(["key", "document"]), [("key", "ascending"), ("document", "ascending")])
+    others = table.drop_columns(["key", "tokens"]).combine_chunks().take(order)
+    lengths = np.concatenate([np.diff(part.column("tokens").offsets) for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths[order])])
+    places = np.empty(len(order), np.int64)
+    places[order] = offsets[:-1]
+    values, row = np.empty(int(offsets[-1]), token_dtype(vocabulary)), 0
+    for part in parts:
+        column = part.column("tokens")
+        given, edges = column.values.to_numpy(), column.offsets.to_numpy().tolist()
+        for place, start, end in zip(places[row : row + len(column)].tolist(), edges[:-1], edges[1:], strict=True):
+            values[place : place + end - start] = given[start:end]
+        row += len(column)
+    (other,) = others.to_batches()
+    columns = {name: other.column(name) for name in other.schema.names}
+    columns["tokens"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
 
 
 def side_of(cluster: bytes, seed: int, held_out: float) -> str:
@@ -141,23 +159,89 @@ def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
     return load(Path(path))
 
 
-def _batches(path: Path, verdicts: dict[int, tuple[bytes, str]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """The survivors of a clean file with their row numbers, in batches of bounded text."""
-    batch: list[tuple[int, dict[str, Any]]] = []
-    characters = 0
-    for number, row in enumerate(read_rows(path)):
-        if verdicts.get(number, (b"", ""))[1]:
-            continue
-        batch.append((number, row))
-        characters += len(row["text"])
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def _blocks(corpus: Path, settings: dict[str, Any], task: Task, tally: Tally) -> Iterator[tuple[int, bytes]]:
+    """A split's rows of `part_schema` as IPC bytes, with the number of the shard each block belongs to."""
+    source, vocabulary = task.arguments["source"], settings["tokenizer"]["vocabulary"]
+    plan, seed, held_out = settings["plan"][source], settings["seed"], settings["shards"]["validation"]
+    model = tokenizer(str(corpus / MODEL), settings["tokenizer"]["sha256"])
+    others: list[pa.RecordBatch] = []
+    documents: list[npt.NDArray[Any]] = []
+    numbers: list[int] = []
+    size = 0
+    for batch, clusters in _survivors(corpus, task.name):
+        texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
+        tokens = encode_texts(texts, model, vocabulary)
+        characters, count = sum(map(len, texts)), sum(map(len, tokens))
+        tally.enter(records=len(ids), characters=characters)
+        tally.keep(records=len(ids), characters=characters, tokens=count)
+        keys = [order_key(seed, "shuffle", identity) for identity in ids]
+        for key, cluster in zip(keys, clusters, strict=True):
+            first, shards = plan[side_of(cluster, seed, held_out)]
+            numbers.append(first + (key * shards >> 64))
+        others.append(_other_columns(batch, keys, source, vocabulary))
+        documents += tokens
+        size += others[-1].nbytes + sum(values.nbytes for values in tokens)
+        if size >= SPILL_BYTES:
+            yield from _by_shard(others, documents, numbers, vocabulary)
+            others, documents, numbers, size = [], [], [], 0
+    yield from _by_shard(others, documents, numbers, vocabulary)
 
 
-def _part_schema(vocabulary: int) -> pa.Schema:
+def _survivors(corpus: Path, split: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
+    """The survivors of a split, in batches of bounded text, each with its rows' duplicate clusters (else their ids)."""
+    verdicts = read_verdicts(corpus, split)
+    columns = ["id", "text", "url", *(name for name, _ in LOCATOR_FIELDS)]
+    first = 0
+    with pq.ParquetFile(corpus / f"clean/{split}.parquet") as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            found = [verdicts.get(first + row) for row in range(batch.num_rows)]
+            first += batch.num_rows
+            stays = [verdict is None or not verdict[1] for verdict in found]
+            batch = batch.filter(pa.array(stays, pa.bool_()))
+            kept = [verdict for verdict, stay in zip(found, stays, strict=True) if stay]
+            ids = batch.column("id").to_pylist()
+            clusters = [verdict[0] if verdict else identity for verdict, identity in zip(kept, ids, strict=True)]
+            edges = np.concatenate([[0], np.cumsum(pc.binary_length(batch.column("text")).to_numpy())])
+            start = 0
+            while start < batch.num_rows:
+                stop = max(start + 1, int(np.searchsorted(edges, edges[start] + BATCH_BYTES, side="right")) - 1)
+                yield batch.slice(start, stop - start), clusters[start:stop]
+                start = stop
+
+
+def _other_columns(batch: pa.RecordBatch, keys: list[int], source: str, vocabulary: int) -> pa.RecordBatch:
+    """A batch of documents as rows of `part_schema`, tokens left out."""
+    columns = {name: batch.column(name) for name in ("url", *(name for name, _ in LOCATOR_FIELDS))}
+    columns |= {
+        "key": pa.array(keys, pa.uint64()),
+        "document": batch.column("id"),
+        "source": pa.repeat(source, batch.num_rows),
+    }
+    schema = part_schema(vocabulary)
+    return pa.RecordBatch.from_pydict(columns, schema=schema.remove(schema.get_field_index("tokens")))
+
+
+def _by_shard(
+    others: list[pa.RecordBatch], documents: list[npt.NDArray[Any]], numbers: list[int], vocabulary: int
+) -> Iterator[tuple[int, bytes]]:
+    """Rows cut by the number of their shard. Arrow's `take` would need 8 bytes a token: these are joined here."""
+    if not others:
+        return
+    held, schema = np.array(numbers), part_schema(vocabulary)
+    order = np.argsort(held, kind="stable")
+    table = pa.Table.from_batches(others).combine_chunks().take(pa.array(order))
+    shards, starts = np.unique(held[order], return_index=True)
+    for shard, start, stop in zip(shards.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+        rows = [documents[row] for row in order[start:stop].tolist()]
+        offsets = np.concatenate([[0], np.cumsum([len(values) for values in rows])])
+        (batch,) = table.slice(start, stop - start).to_batches()
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        columns["tokens"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))
+        yield shard, _ipc(pa.RecordBatch.from_pydict(columns, schema=schema))
+
+
+def part_schema(vocabulary: int) -> pa.Schema:
+    """What travels: a shard's columns, and the key that a shard is sorted by."""
     return pa.schema([("key", pa.uint64()), *shard_schema(vocabulary)])
 
 

@@ -1,0 +1,192 @@
+"""`find` and `trace` on ten million made-up documents: time, anonymous memory, and what writing the index takes.
+
+The shards have made-up tokens, 8 to 20 a document, and real strings for URLs; the index is written by the stage that
+the pipeline has for it. Each command runs in a process of its own, with the files in the page cache.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.data import table
+from benchmarks.lines import PeakAnonymous
+from manifests.files import sha256_file, write_atomic
+from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry, load_manifest, write_manifest
+from manifests.recipe import Tokenizer
+from manifests.shard import open_shard, shard_schema, write_shard
+from pipeline.engine import Engine
+from pipeline.exchange import run_exchange
+from pipeline.job import Output, Receipt, receipts
+from pipeline.stages import lookup
+from pipeline.stages.tokenizer import MODEL, train_bpe
+
+DOCUMENTS, SHARD_DOCUMENTS, VOCABULARY, ROUNDS = 10_000_000, 1_000_000, 320, 5
+SOURCE = "common_crawl"
+WORDS = (
+    "seven lamps were lit before the harbour master had written one line of 0123456789 entries, and no more than that "
+)
+MEASURED = """
+import sys, threading
+from manifests.__main__ import main
+def anonymous():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
+peak, done = [0], threading.Event()
+def watch():
+    while not done.wait(0.005):
+        peak[0] = max(peak[0], anonymous())
+threading.Thread(target=watch, daemon=True).start()
+code = main(sys.argv[1:])
+done.set()
+print(f"\\n{code} {max(peak[0], anonymous())}")
+"""
+
+
+def url_of(number: int) -> str:
+    """The URL of a document of the made-up corpus, by its number."""
+    return f"https://site-{number % 1_000_003:07d}.example/archive/page-{number:010d}.html"
+
+
+def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest:
+    """A corpus of so many documents with an index, and a manifest that `find` and `trace` can read."""
+    write_atomic(corpus / MODEL, train_bpe([WORDS * 40], Tokenizer(vocabulary=VOCABULARY)))
+    count = -(-documents // shard_documents)
+    made: dict[str, Receipt] = {}
+    for number in range(count):
+        name = f"{SOURCE}/train-{number:05d}-of-{count:05d}"
+        first, last = number * shard_documents, min(documents, (number + 1) * shard_documents)
+        path = f"shards/{name}.arrow"
+        batch = made_up(first, last)
+        write_shard(corpus / path, batch, {})
+        facts = {"documents": last - first, "urls": last - first, "tokens": len(batch.column("tokens").values)}
+        output = Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))
+        made[name] = Receipt("made up", [output], {}, facts)
+    engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs/now", quiet=True)
+    maps = lookup.map_tasks(made)
+    reduces = lookup.reduce_tasks(maps)
+    run_exchange(corpus, lookup.settings(maps), maps, lookup.cut, reduces, lookup.merge, engine)
+    entries = [
+        ShardEntry(
+            path=receipt.outputs[0].path.removeprefix("shards/"),
+            sha256=receipt.outputs[0].sha256,
+            bytes=receipt.outputs[0].bytes,
+            tokens=receipt.facts["tokens"],
+            documents=receipt.facts["documents"],
+        )
+        for receipt in made.values()
+    ]
+    tokens = sum(entry.tokens for entry in entries)
+    source = SourceEntry(
+        weight=1.0, max_epochs=4.0, documents=documents, unique_tokens=tokens, train=entries, validation=[]
+    )
+    sha256 = sha256_file(corpus / MODEL)
+    manifest = Manifest(
+        seed=1,
+        goal_tokens=1,
+        recipe={},
+        recipe_sha="",
+        tokenizer=TokenizerEntry(sha256=sha256, vocabulary=VOCABULARY, bos=1, eos=2, dtype="uint16"),
+        models={},
+        signatures="",
+        sources={SOURCE: source},
+        index=lookup.index_entries(receipts(corpus, reduces)),
+        ledger={},
+        code={},
+    )
+    return write_manifest(corpus, manifest)
+
+
+def made_up(first: int, last: int) -> pa.RecordBatch:
+    """Documents `first` to `last` as a shard's rows."""
+    chance, count = np.random.default_rng(first), last - first
+    lengths = chance.integers(8, 21, count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = chance.integers(3, VOCABULARY, int(offsets[-1]), dtype=np.uint16)
+    tokens[offsets[:-1]], tokens[offsets[1:] - 1] = 1, 2
+    urls = "".join(map(url_of, range(first, last))).encode()
+    width = len(urls) // count
+    edges = np.arange(count + 1, dtype=np.int32)
+    schema = shard_schema(VOCABULARY)
+    parts = schema.field("parts").type
+    numbers = pa.array(np.arange(first, last, dtype=np.int64))
+    columns = {
+        "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
+        "document": pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(chance.bytes(16 * count))]),
+        "source": pa.repeat(SOURCE, count),
+        "url": pa.StringArray.from_buffers(count, pa.py_buffer(edges * np.int32(width)), pa.py_buffer(urls)),
+        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
+        "offset": numbers,
+        "length": numbers,
+        "member": pa.repeat("", count),
+        "inner_offset": numbers,
+        "inner_length": numbers,
+        "parts": pa.ListArray.from_arrays(edges * 0, pa.array([], parts.value_type)),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
+
+
+def measured(corpus: Path, *arguments: str) -> tuple[float, float, int]:
+    """Wall and processor seconds of a command of `python -m manifests`, start-up included, and the peak of its
+    anonymous memory."""
+    before, begun = os.times(), time.perf_counter()
+    command = [sys.executable, "-c", MEASURED, arguments[0], str(corpus), *arguments[1:]]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    after, wall = os.times(), time.perf_counter() - begun
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    code, peak = map(int, told.split()[-2:])
+    if code != 0:
+        raise RuntimeError(f"{arguments} ended with {code}: {told}")
+    return wall, processor, peak
+
+
+def questions(corpus: Path) -> dict[str, Sequence[str]]:
+    """What is asked, by what the table calls it."""
+    entries = load_manifest(corpus).shards()
+    entry = entries[len(entries) // 2]
+    row = entry.documents // 3
+    columns = open_shard(corpus / "shards" / entry.path).row(row)
+    identity = columns["document"].hex()
+    return {
+        "find an id": ("find", identity),
+        "find the beginning of an id (12 digits)": ("find", identity[:12]),
+        "find the beginning of an id (1 digit)": ("find", identity[:1]),
+        "find a URL": ("find", columns["url"]),
+        "trace a token": ("trace", entry.path, str(entry.tokens // 2)),
+    }
+
+
+def run() -> str:
+    """Median and slowest time of each question, and its memory."""
+    if not Path("/proc/self/status").exists():
+        return "skipped: this system does not say how much memory is anonymous"
+    with tempfile.TemporaryDirectory() as folder:
+        told = json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.find", folder], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        rows = []
+        for name, question in questions(Path(folder)).items():
+            found = [measured(Path(folder), *question) for _ in range(ROUNDS)]
+            walls, processors, peaks = (sorted(column) for column in zip(*found, strict=True))
+            middle = ROUNDS // 2
+            rows.append([name, f"{walls[middle]:.2f} s", f"{processors[middle]:.2f} s", f"{peaks[-1] / 1e6:,.0f} MB"])
+    written = f"{DOCUMENTS:,} documents in {told['shards']} shards, an index of {told['files']} files"
+    took = f"{told['bytes'] / 1e6:,.0f} MB; made at a peak of {told['peak'] / 1e6:,.0f} MB of anonymous memory"
+    headings = ["start-up included", "wall, median", "processor, median", "anonymous memory, most"]
+    return f"{written}, {took}.\n\n" + table(headings, rows)
+
+
+if __name__ == "__main__":
+    with PeakAnonymous() as memory:
+        made = write_corpus(Path(sys.argv[1]), DOCUMENTS, SHARD_DOCUMENTS)
+    size = sum(entry.bytes for entry in made.index)
+    print(json.dumps({"shards": len(made.shards()), "files": len(made.index), "bytes": size, "peak": memory.bytes}))

@@ -1,0 +1,163 @@
+"""Writing one full shard: blocks of made-up tokens sorted into an Arrow file, beside writing the same bytes again.
+
+Both go to the same disk in turns, each write with fsync; the memory is that of the process that holds the blocks, as a
+reducer does. Also what a mapper holds: documents in, blocks out, with the tokens made up in place of encoded.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import unittest.mock
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from benchmarks.data import table
+from benchmarks.lines import PeakAnonymous
+from manifests.document import CLEAN_SCHEMA
+from manifests.shard import write_shard
+from pipeline.job import Task
+from pipeline.stages import tokenize
+from pipeline.tables import table_writer
+
+TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 3
+SPLIT_DOCUMENTS, WORDS = 100_000, 1_500
+"""a split of 900 MB of text"""
+
+
+def made_up(block: int) -> bytes:
+    """One mapper's block for the shard: documents of about `DOCUMENT_TOKENS` tokens, as IPC bytes."""
+    chance = np.random.default_rng(block)
+    count = TOKENS // BLOCKS // DOCUMENT_TOKENS
+    lengths = chance.integers(DOCUMENT_TOKENS // 2, DOCUMENT_TOKENS * 3 // 2, count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    schema = tokenize.part_schema(VOCABULARY)
+    numbers = pa.array(np.arange(count, dtype=np.int64))
+    values = chance.integers(0, VOCABULARY, int(offsets[-1]), dtype=np.uint16)
+    columns = {
+        "key": pa.array(chance.integers(0, 1 << 64, count, np.uint64)),
+        "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)),
+        "document": pa.array([chance.bytes(16) for _ in range(count)], pa.binary(16)),
+        "source": pa.repeat("common_crawl", count),
+        "url": pa.array([f"https://site-{block}.example/archive/page-{number}.html" for number in range(count)]),
+        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
+        "offset": numbers,
+        "length": numbers,
+        "member": pa.repeat("", count),
+        "inner_offset": numbers,
+        "inner_length": numbers,
+        "parts": pa.ListArray.from_arrays(
+            np.zeros(count + 1, np.int32), pa.array([], schema.field("parts").type.value_type)
+        ),
+    }
+    batch = pa.RecordBatch.from_pydict(columns, schema=schema)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def reduced(folder: Path) -> dict[str, Any]:
+    """Seconds of sorting and writing one shard and of writing its bytes again, and the peak of anonymous memory."""
+    blocks = [made_up(number) for number in range(BLOCKS)]
+    held = sum(map(len, blocks))
+    times: dict[str, list[float]] = {"join": [], "write": [], "floor": [], "whole": []}
+    path, copy = folder / "shard.arrow", folder / "copy"
+    peak = 0
+    for _ in range(ROUNDS):
+        path.unlink(missing_ok=True)
+        with PeakAnonymous() as memory:
+            begun = time.perf_counter()
+            batch = tokenize.joined([pa.ipc.open_stream(block).read_next_batch() for block in blocks], VOCABULARY)
+            joined = time.perf_counter()
+            write_shard(path, batch, {})
+            _sync(path)
+            done = time.perf_counter()
+            del batch
+        peak = max(peak, memory.bytes)
+        times["join"].append(joined - begun)
+        times["write"].append(done - joined)
+        times["whole"].append(done - begun)
+        data = path.read_bytes()
+        copy.unlink(missing_ok=True)
+        begun = time.perf_counter()
+        copy.write_bytes(data)
+        _sync(copy)
+        times["floor"].append(time.perf_counter() - begun)
+        size = len(data)
+        del data
+    return {"bytes": size, "blocks": held, "peak": peak, "times": times}
+
+
+def mapped(folder: Path) -> dict[str, Any]:
+    """The peak of anonymous memory of a mapper over a split of much text, beyond what the process had before."""
+    with table_writer(folder / "clean/web/split.parquet", CLEAN_SCHEMA) as writer:
+        text = "harbour " * WORDS
+        row = dict.fromkeys(CLEAN_SCHEMA.names) | dict.fromkeys(("file", "member", "url"), "x")
+        row |= dict.fromkeys(("offset", "length", "inner_offset", "inner_length"), 1) | {"text": text, "parts": []}
+        for number in range(SPLIT_DOCUMENTS):
+            writer.append({**row, "id": number.to_bytes(16, "big")})
+    settings = {
+        "seed": 1,
+        "plan": {"web": {"train": (0, 1_000), "validation": (1_000, 1)}},
+        "shards": {"validation": 0.001},
+        "tokenizer": {"sha256": "", "vocabulary": VOCABULARY},
+    }
+    values = np.arange(2 * WORDS, dtype=np.uint16)
+
+    def made_up_tokens(texts: list[str], *_: object) -> list[npt.NDArray[Any]]:
+        return [values.copy() for _ in texts]
+
+    patches = {"encode_texts": made_up_tokens, "tokenizer": lambda *_: None}
+    task = Task(tokenize.PARTS, "web/split", "", 0, {"source": "web"})
+    with unittest.mock.patch.multiple(tokenize, **patches), PeakAnonymous() as before:
+        time.sleep(0.1)
+    begun = time.process_time()
+    with unittest.mock.patch.multiple(tokenize, **patches), PeakAnonymous() as peak:
+        sent = sum(len(block) for _, block in tokenize.encode(folder, settings, task).blocks)
+    seconds = time.process_time() - begun
+    return {"text": SPLIT_DOCUMENTS * len(text), "sent": sent, "peak": peak.bytes - before.bytes, "seconds": seconds}
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def run() -> str:
+    """Each in a process of its own, so that the memory is its own."""
+    if not Path("/proc/self/status").exists():
+        return "skipped: this system does not say how much memory is anonymous"
+    told = {}
+    for step in ("reduced", "mapped"):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "benchmarks.shards", step, folder]
+            told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    shard, split = told["reduced"], told["mapped"]
+    times, size = {name: statistics.median(values) for name, values in shard["times"].items()}, shard["bytes"]
+    turns = zip(shard["times"]["floor"], shard["times"]["write"], strict=True)
+    ratios = sorted(floor / write for floor, write in turns)
+    rows = [
+        ["a shard's bytes, tokens", f"{size / 1e6:,.0f} MB, {TOKENS:,}"],
+        ["blocks sorted into it", f"{size / 1e6 / times['join']:,.0f} MB/s"],
+        ["written", f"{size / 1e6 / times['write']:,.0f} MB/s"],
+        ["the same bytes written by one call", f"{size / 1e6 / times['floor']:,.0f} MB/s"],
+        ["writing over the bare call", f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"],
+        ["sorted and written", f"{size / 1e6 / times['whole']:,.0f} MB/s"],
+        ["peak anonymous memory, blocks included", f"{shard['peak'] / 1e6:,.0f} MB, {shard['peak'] / size:.1f} shards"],
+        ["a mapper's split: text, blocks", f"{split['text'] / 1e6:,.0f} MB, {split['sent'] / 1e6:,.0f} MB"],
+        ["its peak beyond start-up", f"{split['peak'] / 1e6:,.0f} MB"],
+        ["its text a CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
+    ]
+    return table(["", ""], rows)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"reduced": reduced, "mapped": mapped}[sys.argv[1]](Path(sys.argv[2]))))
