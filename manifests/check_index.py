@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from manifests.check_shard import ROWS_AT_ONCE, Checked, Sum, check_file, entries_of, mixed
 from manifests.errors import UserError
-from manifests.index import FOLDER, KINDS, Index, Part, open_part, part_of, parse_name
+from manifests.index import FOLDER, KINDS, Index, Part, open_part, parse_name, part_of
 from manifests.manifest import IndexEntry, Manifest
 from manifests.shard import Shard
 
@@ -120,7 +120,9 @@ def _difference(index: Index, kind: str, path: str) -> str:
         wrong = ~inside
         wrong[inside] = ~has[rows[inside]] | (keys[rows[inside]] != part.keys[mine[inside]])
         if wrong.any():
-            return f"{FOLDER}/{part.name}: an entry points at row {rows[wrong][0]} of shards/{path}, which has another key"
+            return (
+                f"{FOLDER}/{part.name}: an entry points at row {rows[wrong][0]} of shards/{path}, which has another key"
+            )
         np.add.at(seen, rows, 1)
     missing = np.flatnonzero(has & (seen == 0))
     if not len(missing):

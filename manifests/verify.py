@@ -12,7 +12,6 @@ from typing import Any
 
 import sentencepiece
 import yaml
-from pydantic import ValidationError
 
 from manifests import check_index
 from manifests.check_shard import Checked, Sum, check_shard, sha256_mapped
@@ -136,7 +135,9 @@ def _mixture(manifest: Manifest) -> list[str]:
     for name, source in manifest.sources.items():
         said = recipe["sources"][name]
         pairs |= {f"sources.{name}.{key}": (getattr(source, key), said[key]) for key in ("weight", "max_epochs")}
-    return [f"{FILE}: {key} is {beside}, its recipe says {said}" for key, (beside, said) in pairs.items() if beside != said]
+    return [
+        f"{FILE}: {key} is {beside}, its recipe says {said}" for key, (beside, said) in pairs.items() if beside != said
+    ]
 
 
 def _ledger(corpus: Path, manifest: Manifest) -> list[str]:
