@@ -141,7 +141,7 @@ def _mixture(manifest: Manifest) -> list[str]:
 
 
 def _ledger(corpus: Path, manifest: Manifest) -> list[str]:
-    problems = [f"ledger: {problem}" for problem in imbalances(manifest.ledger)]
+    problems = [f"{LEDGER}: {problem}" for problem in imbalances(manifest.ledger)]
     try:
         data = (corpus / LEDGER).read_bytes()
         if json.loads(data) != manifest.ledger:
@@ -159,11 +159,11 @@ def _ledger(corpus: Path, manifest: Manifest) -> list[str]:
         for unit, held in units.items():
             if counted[name].out[unit] != held:
                 said = counted[name].out[unit]
-                problems.append(f"source {name}: the ledger counts {said} {unit}, the shards hold {held}")
+                problems.append(f"{FILE}: source {name}: the ledger counts {said} {unit}, the shards hold {held}")
         if source.documents != units["records"]:
-            problems.append(f"source {name}: documents is not the sum of its shards")
+            problems.append(f"{FILE}: source {name}: documents is not the sum of its shards")
         if source.unique_tokens != sum(shard.tokens for shard in source.train):
-            problems.append(f"source {name}: unique_tokens is not the sum of its train shards")
+            problems.append(f"{FILE}: source {name}: unique_tokens is not the sum of its train shards")
         for side in ("train", "validation"):
             wrong = [s.path for s in getattr(source, side) if not s.path.startswith(f"{name}/{side}-")]
             problems += [f"{FILE}: {path} stands under {side} of {name}" for path in wrong]
