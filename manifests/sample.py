@@ -114,7 +114,7 @@ def parse_score(text: str) -> tuple[str, float, float]:
 
 def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
     shards = [
-        (name, side, shard)
+        (side, shard)
         for name, source in sorted(manifest.sources.items())
         for side in ("train", "validation")
         for shard in getattr(source, side)
@@ -151,16 +151,16 @@ def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
     note = "" if signals.there() else "this corpus has no clean/: languages and scores are not known"
     if filtered and len(drawn) < wanted.number:
         note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
-        note += ", and there are more that were not looked at" if looked == MOST_DRAWN else ""
+        note += ", and there are more that were not looked at" if looked < sum(entry.documents for _, entry in shards) else ""
     elif not drawn:
         note = "there is no such document in the shards"
     return Sample(drawn, note)
 
 
-def _rows(shards: list[tuple[str, str, ShardEntry]], seed: int, most: int) -> Iterator[tuple[str, ShardEntry, int]]:
+def _rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> Iterator[tuple[str, ShardEntry, int]]:
     """Up to `most` different documents, each as likely as any: (side, shard, row). A shard is picked by its documents,
     then the row, so that no shard is read to draw from it."""
-    ends = np.cumsum([shard.documents for _, _, shard in shards])
+    ends = np.cumsum([shard.documents for _, shard in shards])
     count = int(ends[-1]) if len(ends) else 0
     if count <= 4 * most:
         numbers = range(count)
@@ -170,7 +170,7 @@ def _rows(shards: list[tuple[str, str, ShardEntry]], seed: int, most: int) -> It
         order = _once(key * count >> 64 for key in keys)
     for number in itertools.islice(order, most):
         place = int(np.searchsorted(ends, number, side="right"))
-        _, side, shard = shards[place]
+        side, shard = shards[place]
         yield side, shard, number - int(ends[place]) + shard.documents
 
 

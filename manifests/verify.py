@@ -21,7 +21,7 @@ from manifests.index import FOLDER
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import FILE, SHA_FILE, Manifest, load_manifest
 from manifests.reasons import Reason
-from manifests.recipe import parse_recipe
+from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import token_dtype
 
 LEDGER, RECIPE, TOKENIZER = "ledger.json", "recipe.yaml", "models/tokenizer.model"
@@ -122,10 +122,12 @@ def _recipe(corpus: Path, manifest: Manifest) -> list[str]:
         return [*problems, f"{RECIPE}: not a recipe ({' '.join(str(error).split())})"]
     if data != yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode():
         problems.append(f"{RECIPE}: not the bytes that a run writes")
+    return problems + _guarded(f"{FILE}: its recipe is none", lambda: _same_recipe(recipe, manifest))
+
+
+def _same_recipe(recipe: Recipe, manifest: Manifest) -> list[str]:
     names = {name: source["inputs"] for name, source in manifest.recipe["sources"].items()}
-    if recipe.canonical(names) != manifest.recipe:
-        problems.append(f"{RECIPE}: another recipe than {FILE} holds")
-    return problems
+    return [] if recipe.canonical(names) == manifest.recipe else [f"{RECIPE}: another recipe than {FILE} holds"]
 
 
 def _mixture(manifest: Manifest) -> list[str]:

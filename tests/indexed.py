@@ -1,10 +1,13 @@
-"""Seals a corpus again after a test has changed it: index, shards' hashes and counts, manifest."""
+"""A small built corpus with its index, and ways to seal it again after a test has changed it, as a forger would."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from corpus import build, demo_recipe, make_sample
 
 from manifests.files import canonical_json, sha256_file, sha256_json
 from manifests.index import FOLDER, KINDS, PartName, entries, id_keys, url_keys, write_part
@@ -67,3 +70,22 @@ def reseal_files(corpus: Path) -> None:
                 entry |= {"sha256": sha256_file(path), "bytes": path.stat().st_size}
 
     reseal(corpus, change)
+
+
+def shared_corpus(factory: pytest.TempPathFactory) -> Path:
+    """A corpus of the small sample with dropped documents kept, built once for all test modules: not to be changed."""
+    folder = factory.getbasetemp() / "indexed"
+    corpus = folder / "corpus"
+    if not (corpus / FILE).exists():
+        build(demo_recipe(make_sample(folder / "sample")), corpus, keep_dropped=3)
+        with_index(corpus)
+    return corpus
+
+
+def vouched_copy(corpus: Path, to: Path) -> Path:
+    """A copy of what `verify` reads."""
+    for name in ("shards", "index", "models"):
+        shutil.copytree(corpus / name, to / name)
+    for name in (FILE, SHA_FILE, "ledger.json", "recipe.yaml"):
+        shutil.copy(corpus / name, to / name)
+    return to
