@@ -90,7 +90,7 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
     index = open_index(corpus)
     removed = find(corpus, manifest, index, listed)
     if not removed.rows:
-        raise UserError(f"nothing in {corpus} matches any of the {len(listed):,} entries of {list_path}: nothing done")
+        raise UserError(f"none of the {len(listed):,} entries of {list_path} is in {corpus}: nothing to remove")
     shards = len(removed.rows), len(manifest.shards())
     if output is None:
         return Outcome(removed, len(listed), listed.sha256, shards)

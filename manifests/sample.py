@@ -151,7 +151,11 @@ def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
     note = "" if signals.there() else "this corpus has no clean/: languages and scores are not known"
     if filtered and len(drawn) < wanted.number:
         note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
-        note += ", and there are more that were not looked at" if looked < sum(entry.documents for _, entry in shards) else ""
+        note += (
+            ", and there are more that were not looked at"
+            if looked < sum(entry.documents for _, entry in shards)
+            else ""
+        )
     elif not drawn:
         note = "there is no such document in the shards"
     return Sample(drawn, note)
