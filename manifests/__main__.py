@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from manifests.diff import diff
 from manifests.duplicates import SHOWN, duplicates
 from manifests.errors import UserError
+from manifests.find import MOST, find
 from manifests.manifest import load_manifest
 from manifests.remove import remove
 from manifests.sample import Wanted, parse_score, sample
@@ -27,8 +28,8 @@ CHARACTERS = 600
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says or, from `diff`, another one, 2 a
-    mistake."""
+    """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says, of `diff` another one, of `find`
+    nothing found; 2 a mistake."""
     options = _parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], int] = options.run
@@ -94,6 +95,15 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
+def _find(options: argparse.Namespace) -> int:
+    found = find(options.corpus, options.what, options.most)
+    if options.json:
+        _print_json(found.as_dict())
+    else:
+        print("\n".join(found.lines(options.corpus)))
+    return 0 if found else 1
+
+
 def _duplicates(options: argparse.Namespace) -> int:
     cluster = duplicates(options.corpus, options.document, options.most)
     if options.json:
@@ -154,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     walk = command("trace", _trace, "where a token comes from")
     walk.add_argument("shard", help="path below shards/")
     walk.add_argument("token", type=int, help="index in the flat token column")
+    seek = command("find", _find, "which shard and row hold a document")
+    seek.add_argument("what", help="hexadecimal id, the beginning of one, or URL")
+    seek.add_argument("--most", type=int, default=MOST, metavar="N", help=f"documents shown (default {MOST})")
     same = command("duplicates", _duplicates, "a document's near-duplicates: who stayed, who went, how they differ")
     same.add_argument("document", help="hexadecimal id, the beginning of one, or URL")
     same.add_argument("--no-diff", dest="diff", action="store_false", help="without the texts' differences")

@@ -107,7 +107,7 @@ def diff(a: Path, b: Path) -> Difference:
         models=_pairs(_models(before), _models(after)),
         code=_pairs(before.code, after.code),
         other=_pairs(_others(before), _others(after)),
-        inputs=_inputs(before.recipe, after.recipe),
+        inputs=_inputs(before, after),
     )
 
 
@@ -174,14 +174,20 @@ def _without_inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**recipe, "sources": sources}
 
 
-def _inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]]:
     found = {}
-    for source in sorted({*a["sources"], *b["sources"]}):
-        here, there = (set(recipe["sources"].get(source, {}).get("inputs", [])) for recipe in (a, b))
+    for source in sorted({*before.recipe["sources"], *after.recipe["sources"]}):
+        here, there = _input_names(before, source), _input_names(after, source)
         changes = {"gone": sorted(here - there), "added": sorted(there - here)}
         if here != there:
             found[source] = {change: files for change, files in changes.items() if files}
     return found
+
+
+def _input_names(manifest: Manifest, source: str) -> set[str]:
+    """Of the first run and of every dump that was appended."""
+    recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
+    return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
 
 
 def _models(manifest: Manifest) -> dict[str, Any]:
@@ -190,7 +196,12 @@ def _models(manifest: Manifest) -> dict[str, Any]:
 
 
 def _others(manifest: Manifest) -> dict[str, Any]:
-    return {"seed": manifest.seed, "goal_tokens": manifest.goal_tokens, "signatures": manifest.signatures}
+    return {
+        "generations": len(manifest.generations),
+        "seed": manifest.seed,
+        "goal_tokens": manifest.goal_tokens,
+        "signatures": manifest.signatures,
+    }
 
 
 def _parent(before: Manifest, after: Manifest) -> str:

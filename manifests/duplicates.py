@@ -38,6 +38,7 @@ _CONTROL = dict.fromkeys(
 """what may not reach a terminal: control characters but the tab, and overrides of the text's direction"""
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
+_ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 _IDENTITY = pa.binary(ID_BYTES)
 _ORDER = [("similarity", "ascending"), ("removed", "ascending")]
 Chosen = Callable[[pa.Table], npt.NDArray[np.bool_]]
@@ -62,6 +63,15 @@ class Member:
 
     def __str__(self) -> str:
         return _shown(f"{self.id}  {self.source}, {self.characters:,} characters, {self.url or 'no URL'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A document that was removed as a duplicate: its id, that of the one that stayed for it, and the reason."""
+
+    document: str
+    kept: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +147,36 @@ def diff(kept: Member, removed: Member) -> list[str]:
     return list(difflib.unified_diff(a, b, removed.id, kept.id, "removed", "kept", lineterm=""))
 
 
+def removals(corpus: Path, document: str, most: int) -> list[Removed]:
+    """What became of the clean documents that are meant, at most `most` of those that were removed as duplicates.
+    `corpus`: the folder that one run wrote. Raises UserError where it has no clean documents."""
+    identities = _identities(_files(corpus, "clean"), document)[:most]
+    found = []
+    for identity in identities:
+        rows = _cluster(corpus, identity)
+        own = rows.filter(pa.array(_equals(rows["removed"], identity))) if len(rows) else rows
+        found += [Removed(row["removed"].hex(), row["kept"].hex(), row["reason"]) for row in own.to_pylist()]
+    return found
+
+
 def _identity(corpus: Path, clean: list[Path], document: str) -> bytes:
     """The id of the one document that is meant."""
+    found = _identities(clean, document)
+    by_id = _ID.fullmatch(document.lower())
+    named = f"an id that begins with {document.lower()}" if by_id else f"the URL {_shown(document)}"
+    if not found:
+        raise UserError(f"no clean document of {corpus} has {named}: give an id, the beginning of one, or a whole URL")
+    if len(found) > 1:
+        some = ", ".join(identity.hex() for identity in found[:4]) + (", …" if len(found) > 4 else "")
+        hint = "give more digits of one" if by_id else "give the id of one"
+        raise UserError(f"{len(found):,} documents have {named}: {hint} of {some}")
+    return found[0]
+
+
+def _identities(clean: list[Path], document: str) -> list[bytes]:
+    """The ids of the clean documents that are meant."""
     prefix = document.lower()
-    by_id = re.fullmatch(f"[0-9a-f]{{1,{2 * ID_BYTES}}}", prefix) is not None
+    by_id = _ID.fullmatch(prefix) is not None
 
     def meant(table: pa.Table) -> npt.NDArray[np.bool_]:
         if by_id:
@@ -148,15 +184,7 @@ def _identity(corpus: Path, clean: list[Path], document: str) -> bytes:
         return np.asarray(pc.fill_null(pc.equal(table["url"], document), False).to_numpy())
 
     columns = ["id"] if by_id else ["id", "url"]
-    found = [identity for _, _, table in _groups(clean, columns, meant) for identity in table["id"].to_pylist()]
-    named = f"an id that begins with {prefix}" if by_id else f"the URL {_shown(document)}"
-    if not found:
-        raise UserError(f"no clean document of {corpus} has {named}: give an id, the beginning of one, or a whole URL")
-    if len(found) > 1:
-        some = ", ".join(identity.hex() for identity in found[:4]) + (", …" if len(found) > 4 else "")
-        hint = "give more digits of one" if by_id else "give the id of one"
-        raise UserError(f"{len(found):,} documents have {named}: {hint} of {some}")
-    return bytes(found[0])
+    return [identity for _, _, table in _groups(clean, columns, meant) for identity in table["id"].to_pylist()]
 
 
 def _cluster(corpus: Path, identity: bytes) -> pa.Table:

@@ -5,6 +5,7 @@ and hashes, never paths, clocks or hosts, so that the same inputs, recipe and se
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from manifests.files import canonical_json, sha256_json, write_atomic
 
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
+HISTORY, GENERATIONS = "history", "generations"
+_GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
 
 class ShardEntry(BaseModel):
@@ -86,11 +89,27 @@ class TokenizerEntry(BaseModel):
     dtype: Literal["uint16", "uint32"]
 
 
+class Generation(BaseModel):
+    """A dump that was appended. `number` counts from 1 and stands in the names of its shards and index files; `parent`:
+    the manifest_sha of the corpus it was appended to; `recipe`: that one's, over the new inputs and with its models
+    given; `code`, `findings`: of the run that made it, whose folder is `generations/<number>`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    parent: str
+    recipe: dict[str, Any]
+    recipe_sha: str
+    findings: dict[str, Any]
+    code: dict[str, str]
+
+
 class Manifest(BaseModel):
     """Everything that defines a corpus. `ledger` holds the totals per stage and source (see `manifests.ledger`),
     `findings` what stages found out (models' cards, duplicate lines), `code` the version of each stage's code, `recipe`
     the canonical recipe, `signatures` the MinHash scheme. `parent`: the manifest_sha of the corpus that this one was
-    made from by appending a dump or by removing documents; `removal`: set by the latter."""
+    made from by appending a dump or by removing documents; `removal`: set by the latter. `generations`: the dumps that
+    were appended; sources, index and ledger hold them too, all else is of the first run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -106,6 +125,7 @@ class Manifest(BaseModel):
     signatures: str
     sources: dict[str, SourceEntry]
     index: list[IndexEntry] = []
+    generations: list[Generation] = []
     ledger: dict[str, Any]
     findings: dict[str, Any] = {}
     code: dict[str, str]
@@ -120,6 +140,27 @@ class Manifest(BaseModel):
         entries = [self.sources[name] for name in sorted(self.sources)]
         return [shard for entry in entries for shard in (*entry.train, *entry.validation)]
 
+    def recipe_shas(self) -> set[str]:
+        """What the shards may say of the recipe they were made by: the first run's, or a generation's."""
+        return {self.recipe_sha, *(generation.recipe_sha for generation in self.generations)}
+
+
+def generation_folder(corpus: Path, number: int) -> Path:
+    """Where the run that made a generation left its files; the corpus itself for the first run, generation 0."""
+    return corpus / GENERATIONS / str(number) if number else corpus
+
+
+def generation_of(path: str) -> int:
+    """Which generation a file of `shards/` or `index/` is of, by its name; 0 for the first run's."""
+    found = _GENERATION.search(path.rpartition("/")[2])
+    return int(found.group(1)) if found else 0
+
+
+def is_unfinished(manifest: Manifest, path: str) -> bool:
+    """Whether a file of `shards/` or `index/` is of the generation that comes next: the same append again finishes it,
+    and until then it is no part of the corpus."""
+    return generation_of(path) == len(manifest.generations) + 1
+
 
 def write_manifest(corpus: Path, manifest: Manifest) -> Manifest:
     """Write `manifest.json` and `manifest.json.sha256`; gives the manifest with its hash filled in."""
@@ -127,6 +168,12 @@ def write_manifest(corpus: Path, manifest: Manifest) -> Manifest:
     write_atomic(corpus / FILE, canonical_json(sealed.model_dump()))
     write_atomic(corpus / SHA_FILE, f"{sealed.manifest_sha}\n".encode())
     return sealed
+
+
+def keep_manifest(corpus: Path, manifest: Manifest) -> None:
+    """Put a corpus's manifest, which another is about to replace, into `history/`, under its hash."""
+    write_atomic(corpus / HISTORY / f"{manifest.manifest_sha}.json", canonical_json(manifest.model_dump()))
+    write_atomic(corpus / HISTORY / f"{manifest.manifest_sha}.json.sha256", f"{manifest.manifest_sha}\n".encode())
 
 
 def load_manifest(corpus: Path) -> Manifest:

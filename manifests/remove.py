@@ -2,7 +2,7 @@
 
 Only the shards and index files that hold such a document are written again, under the same names; all others are the
 parent's files, linked, or copied where they cannot be. Text outside the shards (`documents/`, `clean/`, `dropped/`) is
-not carried over, since it holds what is to go; nor is what a run would resume from, since it would bring it back.
+not carried over, since it holds what is to go.
 """
 
 import shutil
@@ -24,11 +24,15 @@ from manifests.index import FOLDER, Entries, Index, Part, entries, open_index, p
 from manifests.ledger import tally_from
 from manifests.manifest import (
     FILE,
+    HISTORY,
+    SHA_FILE,
     IndexEntry,
     Manifest,
     Removal,
     ShardEntry,
     SourceEntry,
+    generation_folder,
+    keep_manifest,
     load_manifest,
     write_manifest,
 )
@@ -38,8 +42,12 @@ from manifests.removal_list import RemovalList, read_removal_list
 from manifests.sample import open_tokenizer
 from manifests.shard import open_shard, write_shard
 
-CARRIED = ("recipe.yaml", "models", "verdicts", "duplicates", "deadletters", "history", "inputs", "canaries.json")
-"""beside shards and index: what `pipeline trace` reads, and what holds no text but the dumps themselves"""
+CARRIED = (
+    *("recipe.yaml", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited", "canaries.json"),
+    *("receipts/extract", "receipts/annotate", "blocks/signatures"),
+)
+"""beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps with. None
+holds text but `inputs`, the dumps that the run itself fetched"""
 DECODED_AT_ONCE = 1_000
 
 
@@ -102,8 +110,12 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
 def _write(
     corpus: Path, new: Path, manifest: Manifest, index: Index, removed: Removed, listed: RemovalList
 ) -> Manifest:
-    for name in CARRIED:
-        _carry(corpus, new, name)
+    for folder in (generation_folder(Path(), number) for number in range(len(manifest.generations) + 1)):
+        for name in (*CARRIED, *((FILE, SHA_FILE) if folder.parts else ())):
+            _carry(corpus, new, folder / name)
+    _carry(corpus, new, Path(HISTORY))
+    keep_manifest(new, manifest)
+    (new / "runs").mkdir()
     model, characters = open_tokenizer(corpus, manifest), Counter[str]()
     sources: dict[str, SourceEntry] = {}
     for name, source in manifest.sources.items():
@@ -122,7 +134,6 @@ def _write(
         characters[path.partition("/")[0]] += _characters(corpus / "shards" / path, model, rows)
     ledger = _ledger(manifest, removed, characters)
     write_atomic(new / "ledger.json", canonical_json(ledger))
-    write_atomic(new / "history" / f"{manifest.manifest_sha}.json", (corpus / FILE).read_bytes())
     documents, tokens = sum(removed.documents.values()), sum(removed.tokens.values())
     changed = {
         "parent": manifest.manifest_sha,
@@ -204,7 +215,7 @@ def _without(part: Part, removed: Removed) -> Entries | None:
     return kept
 
 
-def _carry(corpus: Path, new: Path, name: str) -> None:
+def _carry(corpus: Path, new: Path, name: Path) -> None:
     """Link a file, or all files of a folder, if it is there."""
     if (corpus / name).is_file():
         _link(corpus / name, new / name)

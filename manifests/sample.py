@@ -17,7 +17,7 @@ from manifests.document import order_key
 from manifests.duplicates import duplicates
 from manifests.errors import UserError
 from manifests.files import canonical_json
-from manifests.manifest import Manifest, ShardEntry, load_manifest
+from manifests.manifest import Manifest, ShardEntry, generation_folder, generation_of, load_manifest
 from manifests.reasons import DEAD_LETTERS, Reason
 from manifests.signals import Signals
 from manifests.terminal import safe, safe_line, shortened
@@ -92,11 +92,12 @@ def sample(corpus: Path, wanted: Wanted) -> Sample:
     dropped = _dropped_by(manifest, reason, wanted.source)
     if not dropped:
         raise UserError(f"the ledger of {corpus} has nothing dropped as {reason}: `show` lists the reasons it has")
+    folders = _folders(corpus, manifest)
     if reason in DEAD_LETTERS:
-        return _letters(corpus, wanted, dropped)
+        return _letters(folders, wanted, dropped)
     if reason in BY_DUPLICATES:
-        return _duplicates(corpus, wanted, dropped)
-    return _dropped(corpus, wanted, dropped)
+        return _duplicates(folders, wanted, dropped)
+    return _dropped(folders, wanted, dropped)
 
 
 def parse_score(text: str) -> tuple[str, float, float]:
@@ -120,8 +121,9 @@ def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
         for shard in getattr(source, side)
         if shard.documents and wanted.source in ("", name) and wanted.side in ("", side)
     ]
-    signals, filtered = Signals(corpus), bool(wanted.language or wanted.score)
-    if filtered and not signals.there():
+    signals = [Signals(folder) for folder in _folders(corpus, manifest)]
+    filtered, there = bool(wanted.language or wanted.score), any(one.there() for one in signals)
+    if filtered and not there:
         raise UserError(f"{corpus} has no clean/, where languages and scores stand: leave out --language and --score")
     model = open_tokenizer(corpus, manifest)
     drawn: list[Drawn] = []
@@ -130,7 +132,8 @@ def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
         looked += 1
         shard = find_shard(corpus, entry.path)
         columns = shard.row(row)
-        found = signals.of(columns["source"], columns["file"], columns["offset"], columns["document"])
+        held = signals[generation_of(entry.path)]
+        found = held.of(columns["source"], columns["file"], columns["offset"], columns["document"])
         if not _meets(found, wanted):
             continue
         start, end = int(shard.offsets[row]), int(shard.offsets[row + 1])
@@ -148,7 +151,7 @@ def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
         drawn.append(Drawn(facts, model.decode(shard.tokens[start:end].tolist())))
         if len(drawn) == wanted.number:
             break
-    note = "" if signals.there() else "this corpus has no clean/: languages and scores are not known"
+    note = "" if there else "this corpus has no clean/: languages and scores are not known"
     if filtered and len(drawn) < wanted.number:
         note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
         note += (
@@ -195,37 +198,40 @@ def _meets(found: dict[str, Any], wanted: Wanted) -> bool:
     return name in found and low <= found[name] <= high
 
 
-def _dropped(corpus: Path, wanted: Wanted, dropped: int) -> Sample:
+def _dropped(folders: list[Path], wanted: Wanted, dropped: int) -> Sample:
     """Of the documents that the run kept of those it dropped."""
     offered = []
-    for path in _files(corpus / "dropped", wanted.source, "*.parquet"):
+    for source, path in _files(folders, "dropped", wanted.source, "*.parquet"):
         table = pq.read_table(path, columns=["reason", "id"])
         mine = np.flatnonzero(pc.equal(table["reason"], wanted.reason).to_numpy())
-        offered += [(order_key(wanted.seed, "sample", table["id"][row].as_py()), path, row) for row in mine.tolist()]
+        offered += [
+            (order_key(wanted.seed, "sample", table["id"][row].as_py()), source, path, row) for row in mine.tolist()
+        ]
     if not offered:
         return Sample([], f"{dropped:,} were dropped as {wanted.reason}, and the run kept none: give --keep-dropped N")
     drawn = []
-    for _, path, row in heapq.nsmallest(wanted.number, offered):
+    for _, source, path, row in heapq.nsmallest(wanted.number, offered):
         plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
-        facts = {"document": plain["id"].hex(), "source": path.relative_to(corpus / "dropped").parts[0]}
+        facts = {"document": plain["id"].hex(), "source": source}
         facts |= {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
         drawn.append(Drawn(facts, plain["text"]))
     return Sample(drawn, f"{dropped:,} were dropped as {wanted.reason}, of which the run kept {len(offered):,}")
 
 
-def _duplicates(corpus: Path, wanted: Wanted, dropped: int) -> Sample:
+def _duplicates(folders: list[Path], wanted: Wanted, dropped: int) -> Sample:
     """Of the documents that went for another's sake; their texts are in `clean/`."""
     ids = []
-    for path in _files(corpus / "duplicates", "", "*.parquet"):
-        table = pq.read_table(path, columns=["removed", "reason"])
-        ids += table.filter(pc.equal(table["reason"], wanted.reason))["removed"].to_pylist()
-    if not (corpus / "clean").is_dir():
-        return Sample([], f"{dropped:,} were dropped as {wanted.reason}, but {corpus} has no clean/ with their texts")
-    ids.sort(key=lambda identity: order_key(wanted.seed, "sample", identity))
+    for folder in folders:
+        for path in sorted((folder / "duplicates").rglob("*.parquet")):
+            table = pq.read_table(path, columns=["removed", "reason"])
+            mine = table.filter(pc.equal(table["reason"], wanted.reason))["removed"].to_pylist()
+            ids += [(order_key(wanted.seed, "sample", identity), identity.hex(), folder) for identity in mine]
+    if not any((folder / "clean").is_dir() for folder in folders):
+        return Sample([], f"{dropped:,} were dropped as {wanted.reason}, but there is no clean/ with their texts")
     drawn = []
-    for identity in ids:
-        cluster = duplicates(corpus, identity.hex(), 1)
-        member = next(one for one in cluster.removed if one.id == identity.hex())
+    for _, identity, folder in sorted(ids):
+        cluster = duplicates(folder, identity, 1)
+        member = next(one for one in cluster.removed if one.id == identity)
         if wanted.source in ("", member.source):
             drawn.append(
                 Drawn({**member.as_dict(), "kept": cluster.kept.id, "kept_url": cluster.kept.url}, member.text)
@@ -235,12 +241,11 @@ def _duplicates(corpus: Path, wanted: Wanted, dropped: int) -> Sample:
     return Sample(drawn, f"{dropped:,} were dropped as {wanted.reason}")
 
 
-def _letters(corpus: Path, wanted: Wanted, dropped: int) -> Sample:
+def _letters(folders: list[Path], wanted: Wanted, dropped: int) -> Sample:
     """Of the dead letters: where a record lies that could not be read, and why."""
 
     def offered() -> Iterator[tuple[int, str, dict[str, Any]]]:
-        for path in _files(corpus / "deadletters", wanted.source, "*.jsonl"):
-            source = path.relative_to(corpus / "deadletters").parts[0]
+        for source, path in _files(folders, "deadletters", wanted.source, "*.jsonl"):
             with path.open("rb") as file:
                 for line in file:
                     letter = json.loads(line)
@@ -262,8 +267,15 @@ def _dropped_by(manifest: Manifest, reason: Reason, source: str) -> int:
     )
 
 
-def _files(folder: Path, source: str, pattern: str) -> list[Path]:
-    return sorted((folder / source).rglob(pattern))
+def _folders(corpus: Path, manifest: Manifest) -> list[Path]:
+    """The folders that the first run and every appended dump left their files in."""
+    return [generation_folder(corpus, number) for number in range(len(manifest.generations) + 1)]
+
+
+def _files(folders: list[Path], kind: str, source: str, pattern: str) -> list[tuple[str, Path]]:
+    """(source, file) of every file of a kind, by name."""
+    found = [(folder / kind, path) for folder in folders for path in sorted((folder / kind / source).rglob(pattern))]
+    return [(path.relative_to(root).parts[0], path) for root, path in found]
 
 
 def open_tokenizer(corpus: Path, manifest: Manifest) -> sentencepiece.SentencePieceProcessor:

@@ -19,7 +19,7 @@ from manifests.errors import UserError
 from manifests.files import canonical_json, relative_files, sha256_json
 from manifests.index import FOLDER
 from manifests.ledger import imbalances, tally_from
-from manifests.manifest import FILE, SHA_FILE, Manifest, load_manifest
+from manifests.manifest import FILE, HISTORY, SHA_FILE, Manifest, is_unfinished, load_manifest
 from manifests.reasons import Reason
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import token_dtype
@@ -37,8 +37,9 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     manifest = load_manifest(corpus)
     problems = [*_manifest(corpus, manifest), *_recipe(corpus, manifest)]
     problems += _guarded(f"{FILE}: its ledger is none", lambda: _ledger(corpus, manifest))
+    problems += _guarded(f"{FILE}: its ledger is none", lambda: _descent(corpus, manifest))
     problems += [*_extras(corpus, manifest), *check_index.check_names(manifest), *_tokenizer(corpus, manifest)]
-    entries, recipes = manifest.shards(), {manifest.recipe_sha}
+    entries, recipes = manifest.shards(), manifest.recipe_shas()
     known = {entry.path for entry in entries}
     work: list[tuple[int, Callable[[], Checked]]] = [
         *((0, partial(_model, corpus, *model)) for model in _models(manifest)),
@@ -111,6 +112,9 @@ def _recipe(corpus: Path, manifest: Manifest) -> list[str]:
     problems = []
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
         problems.append(f"{FILE}: its recipe_sha does not match its recipe")
+    for generation in manifest.generations:
+        if sha256_json(generation.recipe) != generation.recipe_sha:
+            problems.append(f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe")
     problems += _guarded(f"{FILE}: its recipe is none", lambda: _mixture(manifest))
     path = corpus / RECIPE
     try:
@@ -169,27 +173,42 @@ def _ledger(corpus: Path, manifest: Manifest) -> list[str]:
         for side in ("train", "validation"):
             wrong = [s.path for s in getattr(source, side) if not s.path.startswith(f"{name}/{side}-")]
             problems += [f"{FILE}: {path} stands under {side} of {name}" for path in wrong]
-    return problems + _removal(manifest)
+    return problems
 
 
-def _removal(manifest: Manifest) -> list[str]:
-    """What a removal took out, against what the ledger has taken out so far."""
+def _descent(corpus: Path, manifest: Manifest) -> list[str]:
+    """The manifests before this one, as far as it names them: each what its hash says, and all that was removed on the
+    way what the ledger has removed."""
+    problems: list[str] = []
+    removals, known, parent = [manifest.removal], {manifest.manifest_sha}, manifest.parent
+    while parent and parent not in known:
+        known.add(parent)
+        name = f"{HISTORY}/{parent}.json"
+        try:
+            earlier = Manifest.model_validate(json.loads((corpus / name).read_bytes()))
+        except (OSError, ValueError):
+            return [*problems, f"{name}: missing or unreadable, though {FILE} descends from it"]
+        if not earlier.manifest_sha == earlier.sha() == parent:
+            problems.append(f"{name}: not the manifest that its name says")
+        removals.append(earlier.removal)
+        parent = earlier.parent
     reason = Reason.ON_REMOVAL_LIST.value
     found = [tally_from(tally).dropped.get(reason, Counter()) for tally in manifest.ledger["tokenize"].values()]
-    gone = {unit: sum(units[unit] for units in found) for unit in ("records", "tokens")}
-    removal = manifest.removal
-    if removal is None:
-        return []
-    pairs = ((removal.documents, gone["records"], "documents"), (removal.tokens, gone["tokens"], "tokens"))
-    return [f"{FILE}: removal.{unit} is {said}, the ledger has {held}" for said, held, unit in pairs if said > held]
+    for unit, counted in (("documents", "records"), ("tokens", "tokens")):
+        said = sum(getattr(removal, unit) for removal in removals if removal is not None)
+        held = sum(units[counted] for units in found)
+        if said != held:
+            problems.append(f"{FILE}: {said} {unit} were removed, its ledger has {held}")
+    missing = [g.number for g in manifest.generations if g.parent not in known]
+    return problems + [f"{FILE}: the parent of generation {number} is not among its own" for number in missing]
 
 
 def _extras(corpus: Path, manifest: Manifest) -> list[str]:
     """Files that the manifest does not know, where it vouches for every one."""
     problems = []
     for folder, entries in (("shards", manifest.shards()), (FOLDER, manifest.index)):
-        extra = set(relative_files(corpus / folder)) - {entry.path for entry in entries}
-        problems += [f"{folder}/{name}: not in the manifest" for name in sorted(extra)]
+        extra = sorted(set(relative_files(corpus / folder)) - {entry.path for entry in entries})
+        problems += [f"{folder}/{name}: not in the manifest" for name in extra if not is_unfinished(manifest, name)]
     return problems
 
 

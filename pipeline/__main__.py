@@ -1,4 +1,4 @@
-"""The command line of the pipeline: `python -m pipeline run | trace | download`."""
+"""The command line of the pipeline: `python -m pipeline run | append | trace | download`."""
 
 import argparse
 import json
@@ -12,7 +12,18 @@ from typing import NoReturn
 
 from manifests.errors import UserError
 
-STAGES = ("index", "extract", "lines", "perplexity", "references", "annotate", "neardup", "tokenizer", "tokenize")
+STAGES = (
+    "index",
+    "extract",
+    "lines",
+    "perplexity",
+    "references",
+    "annotate",
+    "neardup",
+    "tokenizer",
+    "tokenize",
+    "lookup",
+)
 EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_master=host:8081`."
 
 
@@ -26,6 +37,8 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "run":
             return _run(options, beam)
+        if options.command == "append":
+            return _append(options, beam)
         return _trace(options) if options.command == "trace" else _download(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,6 +79,26 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
         print(f"\n{options.output}: built in {time.monotonic() - started:.0f} s, manifest {done.manifest.manifest_sha}")
     else:
         print(f"\n{options.output}: nothing to do, already finished, manifest {done.manifest.manifest_sha}")
+    return 0
+
+
+def _append(options: argparse.Namespace, beam: list[str]) -> int:
+    from manifests.show import summary
+    from pipeline.append import append
+    from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.stages.manifest import LedgerError
+
+    check_options(beam)
+    engine = Engine(options.workers or default_workers(), tuple(beam), options.corpus / "runs", options.quiet)
+    started = time.monotonic()
+    try:
+        manifest = append(options.corpus, _inputs(options.input), engine)
+    except (LedgerError, WorkerDiedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(summary(manifest))
+    number, seconds = len(manifest.generations), time.monotonic() - started
+    print(f"\n{options.corpus}: generation {number} appended in {seconds:.0f} s, manifest {manifest.manifest_sha}")
     return 0
 
 
@@ -130,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-dropped", type=_positive, default=0, metavar="N", help="keep N dropped documents a reason and split"
     )
     run.add_argument("--quiet", action="store_true", help="no progress")
+    more = commands.add_parser("append", help="add new dumps to a finished corpus", epilog=EPILOG)
+    more.add_argument("corpus", type=Path, help="the corpus's folder")
+    more.add_argument(
+        "--input", action="append", required=True, metavar="SOURCE=GLOB", help="the new dumps of a source; again: add"
+    )
+    more.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
+    more.add_argument("--quiet", action="store_true", help="no progress")
     trace = commands.add_parser("trace", help="re-read the bytes behind a token and derive it again")
     trace.add_argument("corpus", type=Path)
     trace.add_argument("shard", help="path below shards/")

@@ -24,6 +24,7 @@ FOLLOWED = (
     "pipeline.tables",
     "pipeline.texts",
     "manifests.document",
+    "manifests.index",
     "manifests.shard",
 )
 

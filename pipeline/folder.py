@@ -10,6 +10,7 @@ from pathlib import Path
 
 from manifests.errors import UserError
 from manifests.files import canonical_json, write_atomic
+from manifests.manifest import FILE
 from pipeline.engine import Engine
 from pipeline.job import LOG, RECEIPTS
 
@@ -25,6 +26,19 @@ def prepare(corpus: Path) -> None:
         (corpus / RECEIPTS).mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {corpus} cannot be written ({error.strerror}): give another folder") from error
+
+
+def refuse_changed(corpus: Path) -> None:
+    """Raise UserError for a corpus that was made from another by appending or removing: a run knows nothing of it."""
+    try:
+        parent = json.loads((corpus / FILE).read_bytes()).get("parent")
+    except (OSError, ValueError, AttributeError):
+        return
+    if parent:
+        raise UserError(
+            f"{corpus} was changed after its run (by `append` or `remove`), which a new run would undo: append to it "
+            "with `python -m pipeline append`, or give another --output"
+        )
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from pipeline.stages import (
     extract,
     index,
     lines,
+    lookup,
     manifest,
     neardup,
     perplexity,
@@ -43,7 +44,20 @@ from pipeline.stages import (
     tokenizer,
 )
 
-STAGES = (index, extract, lines, perplexity, references, annotate, neardup, survivors, tokenizer, tokenize, manifest)
+STAGES = (
+    index,
+    extract,
+    lines,
+    perplexity,
+    references,
+    annotate,
+    neardup,
+    survivors,
+    tokenizer,
+    tokenize,
+    lookup,
+    manifest,
+)
 NAMES = tuple(stage.STAGE for stage in STAGES)
 RECIPE_FILE = "recipe.yaml"
 
@@ -95,15 +109,24 @@ def check(recipe: Recipe, corpus: Path) -> Given:
     return Given(found, hashes, texts, wiki, corpora.earlier_splits(recipe))
 
 
-def run(recipe: Recipe, corpus: Path, engine: Engine, keep_dropped: int = 0, only: str | None = None) -> Finished:
-    """Build a corpus, or finish one, or see that it is finished. `only`: one stage. Raises UserError, LedgerError."""
+def run(
+    recipe: Recipe,
+    corpus: Path,
+    engine: Engine,
+    keep_dropped: int = 0,
+    only: str | None = None,
+    generation: int = 0,
+) -> Finished:
+    """Build a corpus, or finish one, or see that it is finished. `only`: one stage; `generation`: its number, where the
+    files are to be appended to another corpus. Raises UserError, LedgerError."""
     with folder.locked(corpus):
+        folder.refuse_changed(corpus)
         given = check(recipe, corpus)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
         remove_temporaries(corpus)
         write_atomic(corpus / RECIPE_FILE, yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
-        walk = _Run(recipe, corpus, engine, given, keep_dropped, only)
+        walk = _Run(recipe, corpus, engine, given, keep_dropped, only, generation)
         try:
             return Finished(walk.stages(), walk.ran, walk.canaries)
         except _Enough:
@@ -120,9 +143,16 @@ class _Run:
     """One run's facts, and the stages as methods that read top to bottom."""
 
     def __init__(
-        self, recipe: Recipe, corpus: Path, engine: Engine, given: Given, keep_dropped: int, only: str | None
+        self,
+        recipe: Recipe,
+        corpus: Path,
+        engine: Engine,
+        given: Given,
+        keep_dropped: int,
+        only: str | None,
+        generation: int,
     ) -> None:
-        self.recipe, self.corpus, self.engine = recipe, corpus, engine
+        self.recipe, self.corpus, self.engine, self.generation = recipe, corpus, engine, generation
         self.given, self.keep_dropped, self.only = given, keep_dropped, only
         self.plain = recipe.model_dump()
         self.names = {name: [item.name for item in given.inputs if item.source == name] for name in recipe.sources}
@@ -169,9 +199,14 @@ class _Run:
         recipe_sha, plan = recipe.sha(self.names), tokenize.buckets(recipe, clusters, trained)
         maps = tokenize.map_tasks(recipe, annotated, clusters, trained)
         settings = tokenize.settings(recipe, recipe_sha, plan, trained)
-        reduces = tokenize.reduce_tasks(recipe_sha, plan, maps)
+        reduces = tokenize.reduce_tasks(recipe_sha, plan, maps, self.generation)
         shards = self.exchange(tokenize, settings, maps, tokenize.encode, reduces, tokenize.write)
         self.after(tokenize)
+        places = lookup.map_tasks(shards, self.generation)
+        found = self.exchange(
+            lookup, lookup.settings(places), places, lookup.cut, lookup.reduce_tasks(places), lookup.merge
+        )
+        self.after(lookup)
 
         ledgers = {
             extract.STAGE: list(extracted.values()),
@@ -181,7 +216,8 @@ class _Run:
         }
         code = {stage.STAGE: code_version(stage.__name__) for stage in STAGES}
         entries = self.model_entries(language_models, cuts, classifiers)
-        return manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, shards, self.findings)
+        written = (shards, lookup.index_entries(found))
+        return manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, *written, self.findings)
 
     def compare_lines(self, extracted: Receipts) -> Receipts:
         """Line verdicts by split, of the sources that ask for them."""

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from manifests.document import document_id
 from manifests.errors import UserError
-from manifests.manifest import Manifest, load_manifest
-from manifests.recipe import Recipe, parse_recipe
+from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
+from manifests.recipe import Recipe
 from manifests.source import Source
 from manifests.trace import Lineage, find_shard
 from manifests.trace import trace as lineage_of
 from pipeline import inputs, models
+from pipeline.append import inherited, recipe_of
 from pipeline.judge import Cuts, Models, judge
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import reader_for
@@ -47,22 +47,25 @@ def trace(corpus: Path, shard: str, token: int, moved: dict[str, list[str]]) -> 
     """Re-derive the document that holds a token. `moved`: folders where sources' dumps lie now, by source. Raises
     UserError for what is not there to be read."""
     lineage = lineage_of(corpus, shard, token)
-    same, finding = Rederiver(corpus, moved).check(shard, lineage)
+    same, finding = Rederiver(corpus, moved, generation_of(shard)).check(shard, lineage)
     return Rederived(lineage, same, finding)
 
 
 class Rederiver:
-    """Re-derives documents of one corpus, with its recipe, models and inputs found once."""
+    """Re-derives documents of one generation of a corpus, with its recipe, models and inputs found once."""
 
-    def __init__(self, corpus: Path, moved: dict[str, list[str]]) -> None:
+    def __init__(self, corpus: Path, moved: dict[str, list[str]], generation: int = 0) -> None:
         self.corpus, self.moved = corpus, moved
-        self.manifest: Manifest = load_manifest(corpus)
-        self.recipe: Recipe = _recipe_of(corpus)
+        self.folder = generation_folder(corpus, generation)
+        self.manifest: Manifest = load_manifest(self.folder)
+        self.recipe: Recipe = recipe_of(self.folder)
+        if generation:  # the corpus may have been moved since
+            self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         given = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
         if models.given(self.recipe) != given:
-            raise UserError(f"a model that {corpus / RECIPE_FILE} names is not the one the corpus was built with")
+            raise UserError(f"a model that {self.folder / RECIPE_FILE} names is not the one the corpus was built with")
         self.models: dict[str, Models] = {
-            name: models.models_of(name, source, corpus, _cuts(corpus, name))
+            name: models.models_of(name, source, self.folder, _cuts(self.folder, name))
             for name, source in self.recipe.sources.items()
         }
         self.found: dict[str, dict[str, Path]] = {}
@@ -86,7 +89,7 @@ class Rederiver:
             return False, f"extract drops the record now: {outcome.reason}"
         lines = None
         if source.lines is not None:
-            lines = find_verdict(self.corpus, lineage.source, lineage.locator.file, bytes.fromhex(lineage.document))
+            lines = find_verdict(self.folder, lineage.source, lineage.locator.file, bytes.fromhex(lineage.document))
             if lines is None or len(lines) != outcome.document.text.count("\n") + 1:
                 return False, "the kept line verdicts are not of this text"
         judged = judge(outcome.document.text, source, self.models[lineage.source], lines)
@@ -107,7 +110,7 @@ class Rederiver:
         if name not in self.found:
             self.found[name] = {}
             if not self.moved.get(name):
-                self.found[name] = inputs.match(name, self.recipe.sources[name].inputs, self.corpus)
+                self.found[name] = inputs.match(name, self.recipe.sources[name].inputs, self.folder)
         if file not in self.found[name]:
             raise UserError(f"source {name}: {file} is not where it was: give --input {name}=DIR, the folder above it")
         return self.found[name][file]
@@ -119,11 +122,3 @@ def _cuts(corpus: Path, source: str) -> dict[str, Cuts] | None:
     if not path.exists():
         return None
     return {code: (cuts["head"], cuts["tail"]) for code, cuts in json.loads(path.read_bytes()).items()}
-
-
-def _recipe_of(corpus: Path) -> Recipe:
-    path = corpus / RECIPE_FILE
-    try:
-        return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error

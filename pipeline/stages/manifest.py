@@ -8,7 +8,7 @@ from typing import Any
 
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally, imbalances, total
-from manifests.manifest import Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
+from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
 from pipeline.job import Receipt
@@ -42,6 +42,7 @@ def write(
     stages: dict[str, list[Receipt]],
     trained: Receipt,
     shards: dict[str, Receipt],
+    index: list[IndexEntry],
     findings: dict[str, Any],
 ) -> Manifest:
     """Write the ledger and the manifest. Raises LedgerError."""
@@ -79,6 +80,7 @@ def write(
         models=dict(sorted(models.items())),
         signatures=scheme_of(minhash).name if minhash else "",
         sources=sources,
+        index=index,
         ledger=ledger,
         findings=findings,
         code=code,

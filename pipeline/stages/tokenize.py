@@ -74,14 +74,15 @@ def map_tasks(recipe: Recipe, annotated: dict[str, Receipt], clusters: Receipt, 
     return made
 
 
-def reduce_tasks(recipe_sha: str, plan: Buckets, maps: list[Task]) -> list[Task]:
-    """One reducer a shard, in the order of their numbers."""
+def reduce_tasks(recipe_sha: str, plan: Buckets, maps: list[Task], generation: int = 0) -> list[Task]:
+    """One reducer a shard, in the order of their numbers. `generation`: above 0, a mark in the shards' names."""
+    mark = f"g{generation}-" if generation else ""
     fingerprint = sha256_json([recipe_sha, [(task.name, task.fingerprint) for task in maps]])
     made = []
     for source, sides in plan.items():
         for side, (_, count) in sides.items():
             for index in range(count):
-                name = f"{source}/{side}-{index:05d}-of-{count:05d}"
+                name = f"{source}/{side}-{mark}{index:05d}-of-{count:05d}"
                 arguments = {"source": source, "side": side, "index": index}
                 made.append(Task(SHARDS, name, fingerprint, arguments=arguments))
     return made

@@ -1,0 +1,238 @@
+"""append: new dumps are read as a new generation of a corpus; what is there keeps its names and bytes.
+
+The generation is a run of its own in `generations/<number>`, with the parent as an earlier corpus and the parent's
+tokenizer, models and cut-offs. Only when it is finished do its shards and index files come up into the corpus, as hard
+links, and last of all the manifest that names them: until then the corpus is the old one.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from manifests.errors import UserError
+from manifests.files import atomic_path, canonical_json, relative_files, sha256_file, write_atomic
+from manifests.index import FOLDER
+from manifests.ledger import Tally, tally_from, total
+from manifests.manifest import (
+    FILE,
+    SHA_FILE,
+    Generation,
+    Manifest,
+    SourceEntry,
+    generation_folder,
+    is_unfinished,
+    keep_manifest,
+    load_manifest,
+    write_manifest,
+)
+from manifests.recipe import Recipe, parse_recipe
+from pipeline import folder as folders
+from pipeline import inputs as inputs_module
+from pipeline.engine import Engine
+from pipeline.models import trained_references
+from pipeline.run import RECIPE_FILE, run
+from pipeline.stages.manifest import LEDGER
+from pipeline.stages.perplexity import cuts_path
+from pipeline.stages.tokenizer import MODEL
+
+PUBLISHING = "publishing"
+"""a file in the generation's folder that holds the hash of the manifest that is about to take it in"""
+CUTOFFS = "inherited"
+"""a folder there: the parent's cut-offs as tables, a source a file"""
+
+
+def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine) -> Manifest:
+    """Read dumps into a new generation, or finish one that was broken off; gives the new manifest. `inputs`: paths and
+    globs by source. Raises UserError, also for an input whose name the corpus has already, and what `run` raises."""
+    load_manifest(corpus)
+    with folders.locked(corpus):
+        parent = load_manifest(corpus)
+        if _finish(corpus, parent) and _has(parent, inputs, corpus):
+            return parent
+        _check(corpus, parent)
+        number = len(parent.generations) + 1
+        folder = generation_folder(corpus, number)
+        recipe = recipe_of(corpus)
+        recipe = recipe.with_inputs({name: [] for name in recipe.sources}).with_inputs(inputs)
+        folders.prepare(folder)
+        _refuse_known(corpus, parent, recipe, inputs, folder)
+        made = run(inherited(corpus, parent, folder, recipe), folder, engine, generation=number).manifest
+        assert made is not None, "no stage was named to end at"
+        return _publish(corpus, parent, made, number)
+
+
+def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
+    """A recipe with what the corpus has trained given by path: tokenizer, language models, classifiers, cut-offs (which
+    are written into `folder`), and the corpus with its generations as earlier corpora. Nothing is trained any more."""
+    trained = {model.path for model in parent.models.values() if model.path}
+    sources = {}
+    for name, source in recipe.sources.items():
+        perplexity, references, models = source.perplexity, source.references, f"models/perplexity/{name}"
+        if perplexity is not None and any(path.startswith(f"{models}/") for path in trained):
+            perplexity = perplexity.model_copy(update={"models": str(corpus / models), "train": {}})
+        if perplexity is not None and cuts_path(name) in trained:
+            table = folder / CUTOFFS / f"{name}.csv"
+            _write_cutoffs(corpus / cuts_path(name), table, perplexity.head, perplexity.tail)
+            perplexity = perplexity.model_copy(update={"cutoffs": str(table)})
+        if references is not None and trained_references(name) in trained:
+            references = references.model_copy(update={"model": str(corpus / trained_references(name)), "wiki": []})
+        sources[name] = source.model_copy(update={"perplexity": perplexity, "references": references})
+    earlier = [str(generation_folder(corpus, number)) for number in range(len(parent.generations) + 1)]
+    known = [path for path in recipe.deduplication.against if path not in earlier]
+    changed = {
+        "sources": sources,
+        "tokenizer": recipe.tokenizer.model_copy(update={"path": str(corpus / MODEL)}),
+        "deduplication": recipe.deduplication.model_copy(update={"against": [*known, *earlier], "canaries": 0}),
+    }
+    return recipe.model_copy(update=changed)
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe as a run wrote it. Raises UserError."""
+    path = folder / RECIPE_FILE
+    try:
+        return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
+
+
+def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
+    """The manifest of a corpus and its new generation: shards, index and ledger of both, all else the parent's."""
+    sources = dict(parent.sources)
+    for name, new in made.sources.items():
+        old = sources.get(name)
+        if old is not None:
+            new = SourceEntry(
+                weight=old.weight,
+                max_epochs=old.max_epochs,
+                documents=old.documents + new.documents,
+                unique_tokens=old.unique_tokens + new.unique_tokens,
+                train=[*old.train, *new.train],
+                validation=[*old.validation, *new.validation],
+            )
+        sources[name] = new
+    ledger = {}
+    for stage in sorted({*parent.ledger, *made.ledger}):
+        sides = [parent.ledger.get(stage, {}), made.ledger.get(stage, {})]
+        ledger[stage] = {
+            name: total(tally_from(side.get(name, Tally().as_dict())) for side in sides).as_dict()
+            for name in sorted({*sides[0], *sides[1]})
+        }
+    generation = Generation(
+        number=number,
+        parent=parent.manifest_sha,
+        recipe=made.recipe,
+        recipe_sha=made.recipe_sha,
+        findings=made.findings,
+        code=made.code,
+    )
+    changed = {
+        "parent": parent.manifest_sha,
+        "removal": None,
+        "sources": dict(sorted(sources.items())),
+        "index": [*parent.index, *made.index],
+        "generations": [*parent.generations, generation],
+        "ledger": ledger,
+        "manifest_sha": "",
+    }
+    manifest = parent.model_copy(update=changed)
+    return manifest.model_copy(update={"manifest_sha": manifest.sha()})
+
+
+def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Manifest:
+    """Bring a finished generation up. Every step may be repeated; writing the manifest decides."""
+    folder, manifest = generation_folder(corpus, number), merged(parent, made, number)
+    write_atomic(folder / PUBLISHING, f"{manifest.manifest_sha}\n".encode())
+    keep_manifest(corpus, parent)
+    for root in ("shards", FOLDER):
+        for stale in relative_files(corpus / root):
+            if is_unfinished(parent, stale):
+                (corpus / root / stale).unlink()
+    names = [*(f"shards/{entry.path}" for entry in made.shards()), *(f"{FOLDER}/{entry.path}" for entry in made.index)]
+    for name in names:
+        with atomic_path(corpus / name) as temporary:
+            _link(folder / name, temporary)
+    write_manifest(corpus, manifest)
+    _finish(corpus, manifest)
+    return manifest
+
+
+def _finish(corpus: Path, manifest: Manifest) -> bool:
+    """What is left to do once the manifest names its last generation: the files that repeat the manifest, and the
+    generation's own names for its shards. Gives whether anything was."""
+    folder = generation_folder(corpus, len(manifest.generations))
+    try:
+        promised = (folder / PUBLISHING).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return False
+    if not manifest.generations or promised != manifest.manifest_sha or manifest.sha() != manifest.manifest_sha:
+        return False
+    write_atomic(corpus / SHA_FILE, f"{manifest.manifest_sha}\n".encode())
+    write_atomic(corpus / LEDGER, canonical_json(manifest.ledger))
+    for name in ("shards", FOLDER):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder / name)
+    (folder / PUBLISHING).unlink()
+    return True
+
+
+def _check(corpus: Path, parent: Manifest) -> None:
+    """Whether the corpus is one to append to: its hash will stand in the new manifest."""
+    beside = corpus / SHA_FILE
+    said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
+    if not parent.manifest_sha == parent.sha() == said:
+        raise UserError(f"{corpus / FILE} is not what its hash says: run `python -m manifests verify {corpus}`")
+    model = corpus / MODEL
+    if not model.is_file() or sha256_file(model) != parent.tokenizer.sha256:
+        raise UserError(f"{model} is not the manifest's: run `python -m manifests verify {corpus}`")
+
+
+def _refuse_known(
+    corpus: Path, parent: Manifest, recipe: Recipe, inputs: Mapping[str, list[str]], folder: Path
+) -> None:
+    """Raise UserError for an input whose name the corpus has: a document's id comes from it, so none may come twice."""
+    for name in inputs:
+        known = _names(parent, name)
+        for file in inputs_module.match(name, recipe.sources[name].inputs, folder):
+            if file in known:
+                raise UserError(
+                    f"source {name}: {file} is already in {corpus}: leave it out, or if it is another dump of the same "
+                    "name, give a glob that begins further up, so that their names differ"
+                )
+
+
+def _has(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
+    """Whether the last generation was made of exactly these inputs."""
+    folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
+    asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}
+    return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}
+
+
+def _names(manifest: Manifest, source: str) -> set[str]:
+    """The names of a source's inputs, of all generations."""
+    recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
+    return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
+
+
+def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:
+    """A source's cut-offs as CCNet's table: a row a percentile, a column a language."""
+    found = json.loads(cuts.read_bytes())
+    codes = sorted(found)
+    rows = {head: [found[code]["head"] for code in codes], tail: [found[code]["tail"] for code in codes]}
+    lines = [["percentile", *codes], *([percentile, *values] for percentile, values in sorted(rows.items()))]
+    data = "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
+    if not table.is_file() or table.read_bytes() != data:  # a corpus that is only traced may be read-only
+        write_atomic(table, data)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy of it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
