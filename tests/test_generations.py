@@ -120,3 +120,16 @@ def test_show_says_where_it_comes_from(steps: dict[str, Path], capsys: pytest.Ca
     entries = load_manifest(steps["third"]).shards()
     assert figures["tokens"] == sum(one.tokens for one in entries)
     assert figures["bytes"] == sum(one.bytes for one in entries)
+
+
+def test_a_copy_of_a_removed_document_stays_out(steps: dict[str, Path], tmp_path: Path) -> None:
+    book = sample(steps["removed"], Wanted(number=1, source="books")).drawn[0]
+    (tmp_path / "list").write_text(book.facts["document"])
+    remove(steps["removed"], tmp_path / "list", tmp_path / "new")
+    (file,) = (steps["first"].parent / "sample/books").glob(
+        find(steps["removed"], book.facts["document"]).held[0].locator["file"]
+    )
+    (tmp_path / "again.txt").write_bytes(file.read_bytes())
+    append(tmp_path / "new", {"books": [str(tmp_path / "again.txt")]}, Engine(1, (), tmp_path, quiet=True))
+    assert verify(tmp_path / "new") == []
+    assert diff(steps["removed"], tmp_path / "new").documents["books"]["only_b"]["documents"] == 0

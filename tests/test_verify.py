@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from indexed import index_entry, reseal, reseal_files, shared_corpus, vouched_copy
+from rich.console import Console
 
 from manifests.__main__ import main
 from manifests.check_shard import derived_ids, mixed
@@ -329,6 +330,21 @@ def test_fast_leaves_out_hashes_and_says_so(corpus: Path, capsys: pytest.Capture
     assert main(["verify", str(corpus)]) == 1
     said = capsys.readouterr()
     assert f"shards/{SHARD}: its bytes have changed" in said.out and "MB/s" in said.out and said.err == ""
+
+
+def test_a_bar_in_a_terminal_and_colours_there_alone(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def terminal(**options: Any) -> Console:
+        return Console(force_terminal=True, color_system="truecolor", width=100, **options)
+
+    with mock.patch("manifests.__main__.Console", terminal):
+        assert main(["verify", str(corpus)]) == 0
+        assert "/" in capsys.readouterr().err
+        assert main(["verify", str(corpus), "--quiet"]) == 0
+        assert capsys.readouterr().err == ""
+        assert main(["show", str(corpus)]) == 0
+        assert "\x1b[" in capsys.readouterr().out
+    assert main(["show", str(corpus)]) == 0
+    assert "\x1b[" not in capsys.readouterr().out
 
 
 LOCATORS = st.builds(
