@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from manifests.ledger import STAGES, imbalances, tally_from
@@ -13,48 +14,97 @@ from manifests.manifest import Manifest
 from manifests.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
 
 WIDTH = 118
+"""columns where the output is no terminal"""
 
 
 def summary(manifest: Manifest) -> str:
-    """The sources, where every record went, and the corpus's hashes, as text of at most `WIDTH` columns."""
+    """The sources, where every record went, and the corpus's hashes, as plain text of at most `WIDTH` columns."""
     page = io.StringIO()
-    console = Console(file=page, width=WIDTH, highlight=False)
-    console.print(_sources(manifest))
-    console.print(_reasons(manifest.ledger))
-    for line in _findings(manifest.findings):
-        console.print(line)
-    balance = imbalances(manifest.ledger)
-    console.print("ledger    " + ("balanced" if not balance else "NOT balanced: " + "; ".join(balance)))
-    shards = manifest.shards()
-    size = sum(shard.bytes for shard in shards)
-    console.print(f"shards    {len(shards)}, {size / 1e6:,.1f} MB, {sum(s.tokens for s in shards):,} tokens")
-    console.print(f"tokenizer {manifest.tokenizer.vocabulary:,} pieces, sha256 {manifest.tokenizer.sha256[:16]}…")
-    console.print(f"manifest  {manifest.manifest_sha}")
+    print_summary(manifest, Console(file=page, width=WIDTH, highlight=False))
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 
-def _sources(manifest: Manifest) -> Table:
-    table = Table("source", "weight", title="Sources", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("records in", "dead letters", "dropped", "documents", "train tokens", "held out", "epochs at goal"):
-        table.add_column(heading, justify="right")
-    whole = sum(source.weight for source in manifest.sources.values())
+def print_summary(manifest: Manifest, console: Console) -> None:
+    """The same on a console, with colours where that is a terminal."""
+    console.print(_sources(manifest))
+    console.print(_reasons(manifest.ledger))
+    for line in _findings(manifest.findings):
+        console.print(line, markup=False)
+    balance = imbalances(manifest.ledger)
+    console.print(
+        "ledger    " + ("[green]balanced" if not balance else "[red]NOT balanced: " + escape("; ".join(balance)))
+    )
+    whole = figures(manifest)["total"]
+    console.print(f"shards    {whole['shards']:,}, {whole['bytes'] / 1e6:,.2f} MB, {whole['tokens']:,} tokens")
+    if manifest.index:
+        size, rows = sum(entry.bytes for entry in manifest.index), sum(entry.rows for entry in manifest.index)
+        console.print(f"index     {len(manifest.index):,} files, {size / 1e6:,.2f} MB, {rows:,} ids and URLs")
+    if manifest.parent:
+        console.print(f"parent    {manifest.parent}")
+    if removal := manifest.removal:
+        console.print(
+            f"removed   {removal.documents:,} documents, {removal.tokens:,} tokens, by the list {removal.list_sha256}"
+        )
+    console.print(f"tokenizer {manifest.tokenizer.vocabulary:,} pieces, sha256 {manifest.tokenizer.sha256[:16]}…")
+    console.print(f"manifest  {manifest.manifest_sha}")
+
+
+def figures(manifest: Manifest) -> dict[str, Any]:
+    """What the tables hold, for programs: by source, and in all, documents, tokens, bytes, shards; by source the share
+    of the mixture, the epochs that the goal asks for and those its cap allows."""
+    weights = sum(source.weight for source in manifest.sources.values())
+    sources: dict[str, dict[str, Any]] = {}
     for name, source in sorted(manifest.sources.items()):
         tallies = [tally_from(manifest.ledger[stage][name]) for stage in STAGES]
-        dead = sum(_records(tally.dropped, damaged=True) for tally in tallies)
-        dropped = sum(_records(tally.dropped, damaged=False) for tally in tallies)
-        share = source.weight / whole
-        epochs = share * manifest.goal_tokens / source.unique_tokens if source.unique_tokens else 0.0
-        capped = f"{source.max_epochs:.2f} (cap)" if epochs > source.max_epochs else f"{epochs:.2f}"
+        shards = [*source.train, *source.validation]
+        share = source.weight / weights
+        asked = share * manifest.goal_tokens / source.unique_tokens if source.unique_tokens else None
+        sources[name] = {
+            "share": share,
+            "records_in": tallies[0].entered["records"],
+            "dead_letters": sum(_records(tally.dropped, damaged=True) for tally in tallies),
+            "dropped": sum(_records(tally.dropped, damaged=False) for tally in tallies),
+            "documents": source.documents,
+            "tokens": sum(shard.tokens for shard in shards),
+            "train_tokens": source.unique_tokens,
+            "validation_tokens": sum(shard.tokens for shard in source.validation),
+            "bytes": sum(shard.bytes for shard in shards),
+            "shards": len(shards),
+            "epochs_asked": asked,
+            "epochs_at_goal": None if asked is None else min(asked, source.max_epochs),
+            "max_epochs": source.max_epochs,
+        }
+    summed = ("records_in", "dead_letters", "dropped", "documents", "tokens", "train_tokens", "validation_tokens")
+    total = {key: sum(source[key] for source in sources.values()) for key in (*summed, "bytes", "shards")}
+    return {"sources": sources, "total": total}
+
+
+def _sources(manifest: Manifest) -> Table:
+    table = Table("source", title="Sources", title_justify="left", box=SIMPLE_HEAD)
+    headings = (
+        "weight",
+        "records in",
+        "dead",
+        "dropped",
+        "documents",
+        "train tokens",
+        "held out",
+        "MB",
+        "epochs at goal",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, found in figures(manifest)["sources"].items():
+        asked, cap = found["epochs_asked"], found["max_epochs"]
+        epochs = "no tokens" if asked is None else f"{asked:.2f}" if asked <= cap else f"{cap:.2f} (cap)"
+        counts = ("records_in", "dead_letters", "dropped", "documents", "train_tokens", "validation_tokens")
+        style = "yellow" if asked is None or asked > cap else ""
         table.add_row(
             name,
-            f"{share:.1%}",
-            f"{tallies[0].entered['records']:,}",
-            f"{dead:,}",
-            f"{dropped:,}",
-            f"{source.documents:,}",
-            f"{source.unique_tokens:,}",
-            f"{sum(shard.tokens for shard in source.validation):,}",
-            capped if source.unique_tokens else "no tokens",
+            f"{found['share']:.1%}",
+            *(f"{found[key]:,}" for key in counts),
+            f"{found['bytes'] / 1e6:,.2f}",
+            f"[{style}]{epochs}" if style else epochs,
         )
     return table
 

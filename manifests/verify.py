@@ -2,34 +2,92 @@
 
 import concurrent.futures
 import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import sentencepiece
+import yaml
 
-from manifests.files import canonical_json, relative_files, sha256_file, sha256_json
+from manifests import check_index
+from manifests.check_shard import Checked, Sum, check_shard, sha256_mapped
+from manifests.errors import UserError
+from manifests.files import canonical_json, relative_files, sha256_json
+from manifests.index import FOLDER
 from manifests.ledger import imbalances, tally_from
-from manifests.manifest import FILE, SHA_FILE, Manifest, ShardEntry, is_unfinished, load_manifest
-from manifests.shard import Shard, open_shard
+from manifests.manifest import FILE, HISTORY, SHA_FILE, Manifest, is_unfinished, load_manifest
+from manifests.reasons import Reason
+from manifests.recipe import Recipe, parse_recipe
+from manifests.shard import token_dtype
 
-IDS_AT_ONCE = 1 << 24
-"""token ids that are compared at a time, so that memory stays flat"""
+LEDGER, RECIPE, TOKENIZER = "ledger.json", "recipe.yaml", "models/tokenizer.model"
+LARGE_BYTES = 1 << 30
+"""of shards and index, from which the work goes to processes: what is asked of documents holds Python's lock, hashing
+does not; below it the processes take longer to start"""
 
 
-def verify(corpus: Path, fast: bool = False) -> list[str]:
-    """What is wrong with a corpus, one sentence each; empty when nothing is. `fast` leaves out the hashes and the token
-    ids of shards. Raises UserError where there is no manifest to check against."""
+def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = lambda size: None) -> list[str]:
+    """What is wrong with a corpus, one sentence each; empty when nothing is. `fast` leaves out the hashes of shards and
+    index, most of the documents, the token ids and whether the index fits the shards. `progress` is told the bytes of
+    each file that is done. Raises UserError where there is no manifest to check against."""
     manifest = load_manifest(corpus)
-    problems = [*_manifest(corpus, manifest), *_ledger(corpus, manifest), *_models(corpus, manifest)]
-    entries = manifest.shards()
+    problems = [*_manifest(corpus, manifest), *_recipe(corpus, manifest)]
+    problems += _guarded(f"{FILE}: its ledger is none", lambda: _ledger(corpus, manifest))
+    problems += _guarded(f"{FILE}: its ledger is none", lambda: _descent(corpus, manifest))
+    problems += [*_extras(corpus, manifest), *check_index.check_names(manifest), *_tokenizer(corpus, manifest)]
+    entries, recipes = manifest.shards(), manifest.recipe_shas()
     known = {entry.path for entry in entries}
-    extras = set(relative_files(corpus / "shards")) - known
-    for extra in sorted(name for name in extras if not is_unfinished(manifest, name)):
-        problems.append(f"shards/{extra}: not in the manifest")
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for found in pool.map(lambda entry: _shard(corpus, manifest, entry, fast), entries):
-            problems += found
+    work: list[tuple[int, Callable[[], Checked]]] = [
+        *((0, partial(_model, corpus, *model)) for model in _models(manifest)),
+        *((entry.bytes, partial(check_shard, corpus, manifest, recipes, entry, fast)) for entry in entries),
+        *((entry.bytes, partial(check_index.check_part, corpus, known, entry, fast)) for entry in manifest.index),
+    ]
+    done = _in_parallel(work, progress)
+    problems += [problem for checked in done for problem in checked.problems]
+    if manifest.index and not fast and not any(checked.problems for checked in done):
+        shards, parts = done[-len(entries) - len(manifest.index) : -len(manifest.index)], done[-len(manifest.index) :]
+        wanted: dict[tuple[str, str], Sum] = {}
+        for checked in shards:
+            wanted |= checked.sums
+        problems += check_index.compare(corpus, manifest, wanted, parts)
     return problems
+
+
+def checked_bytes(manifest: Manifest) -> int:
+    """The bytes of all that `progress` is told of."""
+    return sum(entry.bytes for entry in manifest.shards()) + sum(entry.bytes for entry in manifest.index)
+
+
+def _in_parallel(work: list[tuple[int, Callable[[], Checked]]], progress: Callable[[int], None]) -> list[Checked]:
+    """The results of all calls, in order; the largest begin first."""
+    large = sum(size for size, _ in work) >= LARGE_BYTES
+    workers = os.cpu_count() or 1
+    pool: concurrent.futures.Executor
+    if large:
+        pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    else:
+        pool = concurrent.futures.ThreadPoolExecutor(workers)
+    with pool:
+        order = sorted(range(len(work)), key=lambda number: -work[number][0])
+        futures = {pool.submit(work[number][1]): number for number in order}
+        results = [Checked()] * len(work)
+        for future in concurrent.futures.as_completed(futures):
+            number = futures[future]
+            results[number] = future.result()
+            progress(work[number][0])
+    return results
+
+
+def _guarded(sentence: str, check: Callable[[], list[str]]) -> list[str]:
+    """A check of plain values that may be of any shape."""
+    try:
+        return check()
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return [f"{sentence} ({type(error).__name__}: {error})"]
 
 
 def _manifest(corpus: Path, manifest: Manifest) -> list[str]:
@@ -43,78 +101,143 @@ def _manifest(corpus: Path, manifest: Manifest) -> list[str]:
         problems.append(f"{SHA_FILE}: missing")
     elif beside.read_bytes() != f"{manifest.manifest_sha}\n".encode():
         problems.append(f"{SHA_FILE}: another hash than {FILE} holds")
+    paths = Counter([*(entry.path for entry in manifest.shards()), *(entry.path for entry in manifest.index)])
+    problems += [f"{FILE}: {path} stands in it twice" for path, times in sorted(paths.items()) if times > 1]
+    return problems
+
+
+def _recipe(corpus: Path, manifest: Manifest) -> list[str]:
+    """The recipe in the manifest against its hash and the manifest's own numbers, and `recipe.yaml` against both. Where
+    dumps and models lay is in neither."""
+    problems = []
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
         problems.append(f"{FILE}: its recipe_sha does not match its recipe")
-    return problems
+    for generation in manifest.generations:
+        if sha256_json(generation.recipe) != generation.recipe_sha:
+            problems.append(f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe")
+    problems += _guarded(f"{FILE}: its recipe is none", lambda: _mixture(manifest))
+    path = corpus / RECIPE
+    try:
+        data = path.read_bytes()
+        recipe = parse_recipe(yaml.safe_load(data), RECIPE)
+    except OSError:
+        return [*problems, f"{RECIPE}: missing or unreadable"]
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, UserError) as error:
+        return [*problems, f"{RECIPE}: not a recipe ({' '.join(str(error).split())})"]
+    if data != yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode():
+        problems.append(f"{RECIPE}: not the bytes that a run writes")
+    return problems + _guarded(f"{FILE}: its recipe is none", lambda: _same_recipe(recipe, manifest))
+
+
+def _same_recipe(recipe: Recipe, manifest: Manifest) -> list[str]:
+    names = {name: source["inputs"] for name, source in manifest.recipe["sources"].items()}
+    return [] if recipe.canonical(names) == manifest.recipe else [f"{RECIPE}: another recipe than {FILE} holds"]
+
+
+def _mixture(manifest: Manifest) -> list[str]:
+    """What the manifest says twice: in its recipe, and beside it."""
+    recipe = manifest.recipe
+    pairs = {"seed": (manifest.seed, recipe["seed"]), "goal_tokens": (manifest.goal_tokens, recipe["goal_tokens"])}
+    for name, source in manifest.sources.items():
+        said = recipe["sources"][name]
+        pairs |= {f"sources.{name}.{key}": (getattr(source, key), said[key]) for key in ("weight", "max_epochs")}
+    return [
+        f"{FILE}: {key} is {beside}, its recipe says {said}" for key, (beside, said) in pairs.items() if beside != said
+    ]
 
 
 def _ledger(corpus: Path, manifest: Manifest) -> list[str]:
-    problems = [f"ledger: {problem}" for problem in imbalances(manifest.ledger)]
+    problems = [f"{LEDGER}: {problem}" for problem in imbalances(manifest.ledger)]
     try:
-        if json.loads((corpus / "ledger.json").read_bytes()) != manifest.ledger:
-            problems.append("ledger.json: differs from the manifest's ledger")
+        data = (corpus / LEDGER).read_bytes()
+        if json.loads(data) != manifest.ledger:
+            problems.append(f"{LEDGER}: differs from the manifest's ledger")
+        elif data != canonical_json(manifest.ledger):
+            problems.append(f"{LEDGER}: not the canonical bytes of what it says")
     except (OSError, ValueError):
-        problems.append("ledger.json: missing or unreadable")
+        problems.append(f"{LEDGER}: missing or unreadable")
+    counted = {name: tally_from(tally) for name, tally in manifest.ledger["tokenize"].items()}
+    if set(counted) != set(manifest.sources):
+        problems.append(f"{FILE}: its sources are not the ledger's")
     for name, source in manifest.sources.items():
-        counted = tally_from(manifest.ledger["tokenize"][name]).out
         shards = [*source.train, *source.validation]
-        for unit, held in (("tokens", sum(s.tokens for s in shards)), ("records", sum(s.documents for s in shards))):
-            if counted[unit] != held:
-                problems.append(f"source {name}: the ledger counts {counted[unit]} {unit}, the shards hold {held}")
+        units = {"tokens": sum(s.tokens for s in shards), "records": sum(s.documents for s in shards)}
+        for unit, held in units.items():
+            if counted[name].out[unit] != held:
+                said = counted[name].out[unit]
+                problems.append(f"{FILE}: source {name}: the ledger counts {said} {unit}, the shards hold {held}")
+        if source.documents != units["records"]:
+            problems.append(f"{FILE}: source {name}: documents is not the sum of its shards")
         if source.unique_tokens != sum(shard.tokens for shard in source.train):
-            problems.append(f"source {name}: unique_tokens is not the sum of its train shards")
+            problems.append(f"{FILE}: source {name}: unique_tokens is not the sum of its train shards")
+        for side in ("train", "validation"):
+            wrong = [s.path for s in getattr(source, side) if not s.path.startswith(f"{name}/{side}-")]
+            problems += [f"{FILE}: {path} stands under {side} of {name}" for path in wrong]
     return problems
 
 
-def _models(corpus: Path, manifest: Manifest) -> list[str]:
-    """The tokenizer and every model that the run trained, against their hashes."""
+def _descent(corpus: Path, manifest: Manifest) -> list[str]:
+    """The manifests before this one, as far as it names them: each what its hash says, and all that was removed on the
+    way what the ledger has removed."""
+    problems: list[str] = []
+    removals, known, parent = [manifest.removal], {manifest.manifest_sha}, manifest.parent
+    while parent and parent not in known:
+        known.add(parent)
+        name = f"{HISTORY}/{parent}.json"
+        try:
+            earlier = Manifest.model_validate(json.loads((corpus / name).read_bytes()))
+        except (OSError, ValueError):
+            return [*problems, f"{name}: missing or unreadable, though {FILE} descends from it"]
+        if not earlier.manifest_sha == earlier.sha() == parent:
+            problems.append(f"{name}: not the manifest that its name says")
+        removals.append(earlier.removal)
+        parent = earlier.parent
+    reason = Reason.ON_REMOVAL_LIST.value
+    found = [tally_from(tally).dropped.get(reason, Counter()) for tally in manifest.ledger["tokenize"].values()]
+    for unit, counted in (("documents", "records"), ("tokens", "tokens")):
+        said = sum(getattr(removal, unit) for removal in removals if removal is not None)
+        held = sum(units[counted] for units in found)
+        if said != held:
+            problems.append(f"{FILE}: {said} {unit} were removed, its ledger has {held}")
+    missing = [g.number for g in manifest.generations if g.parent not in known]
+    return problems + [f"{FILE}: the parent of generation {number} is not among its own" for number in missing]
+
+
+def _extras(corpus: Path, manifest: Manifest) -> list[str]:
+    """Files that the manifest does not know, where it vouches for every one."""
+    problems = []
+    for folder, entries in (("shards", manifest.shards()), (FOLDER, manifest.index)):
+        extra = sorted(set(relative_files(corpus / folder)) - {entry.path for entry in entries})
+        problems += [f"{folder}/{name}: not in the manifest" for name in extra if not is_unfinished(manifest, name)]
+    return problems
+
+
+def _models(manifest: Manifest) -> list[tuple[str, str]]:
+    """(path, sha256) of the tokenizer and of every model that the run trained."""
     trained = {model.path: model.sha256 for model in manifest.models.values() if model.path}
-    problems = []
-    for name, sha256 in {"models/tokenizer.model": manifest.tokenizer.sha256, **trained}.items():
-        if not (corpus / name).is_file():
-            problems.append(f"{name}: missing")
-        elif sha256_file(corpus / name) != sha256:
-            problems.append(f"{name}: its bytes have changed (sha256)")
-    return problems
+    return sorted({**trained, TOKENIZER: manifest.tokenizer.sha256}.items())
 
 
-def _shard(corpus: Path, manifest: Manifest, entry: ShardEntry, fast: bool) -> list[str]:
-    path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"
-    if not path.is_file():
-        return [f"{name}: missing"]
-    if path.stat().st_size != entry.bytes:
-        return [f"{name}: {path.stat().st_size} bytes, the manifest says {entry.bytes}"]
-    if not fast and sha256_file(path) != entry.sha256:
-        return [f"{name}: its bytes have changed (sha256)"]
+def _model(corpus: Path, name: str, sha256: str) -> Checked:
     try:
-        shard = open_shard(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        return [f"{name}: not a readable shard ({' '.join(str(error).split())})"]
-    problems = []
-    if len(shard.tokens) != entry.tokens:
-        problems.append(f"{name}: {len(shard.tokens)} tokens, the manifest says {entry.tokens}")
-    if shard.batch.num_rows != entry.documents:
-        problems.append(f"{name}: {shard.batch.num_rows} documents, the manifest says {entry.documents}")
-    for key, expected in (
-        ("tokenizer_sha256", manifest.tokenizer.sha256),
-        ("seed", str(manifest.seed)),
-    ):
-        if shard.metadata.get(key) != expected:
-            problems.append(f"{name}: its {key} is not the manifest's")
-    if shard.metadata.get("recipe_sha256") not in manifest.recipe_shas():
-        problems.append(f"{name}: its recipe_sha256 is not the manifest's")
-    return problems if fast or problems else [f"{name}: {what}" for what in _tokens(shard, manifest)]
+        return Checked([] if sha256_mapped(corpus / name) == sha256 else [f"{name}: its bytes have changed (sha256)"])
+    except FileNotFoundError:
+        return Checked([f"{name}: missing"])
+    except OSError as error:
+        return Checked([f"{name}: cannot be read ({error.strerror})"])
 
 
-def _tokens(shard: Shard, manifest: Manifest) -> list[str]:
-    """Ids in range, and every document framed by BOS and EOS."""
-    tokens, offsets = shard.tokens, shard.offsets
-    for start in range(0, len(tokens), IDS_AT_ONCE):
-        if int(tokens[start : start + IDS_AT_ONCE].max()) >= manifest.tokenizer.vocabulary:
-            return ["a token id outside the vocabulary"]
-    if shard.batch.num_rows == 0:
-        return []
-    if (np.diff(offsets) < 2).any() or offsets[-1] != len(tokens):
-        return ["a document without tokens"]
-    framed = (tokens[offsets[:-1]] == manifest.tokenizer.bos) & (tokens[offsets[1:] - 1] == manifest.tokenizer.eos)
-    return [] if framed.all() else ["a document that is not framed by BOS and EOS"]
+def _tokenizer(corpus: Path, manifest: Manifest) -> list[str]:
+    """What the manifest says of the tokenizer, against the model itself."""
+    said = manifest.tokenizer
+    try:
+        model: Any = sentencepiece.SentencePieceProcessor(model_file=str(corpus / TOKENIZER))
+    except (OSError, RuntimeError):
+        return [f"{TOKENIZER}: not a tokenizer that can be read"]
+    held = {"vocabulary": model.get_piece_size(), "bos": model.bos_id(), "eos": model.eos_id()}
+    held["dtype"] = token_dtype(held["vocabulary"]).__name__
+    return [
+        f"{FILE}: tokenizer.{key} is {getattr(said, key)}, {TOKENIZER} has {value}"
+        for key, value in held.items()
+        if getattr(said, key) != value
+    ]

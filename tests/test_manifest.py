@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from manifests.__main__ import main
 from manifests.document import Locator, Part, document_id, locator_from, order_key
@@ -47,6 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = {"name": "x", "seed": 7, "goal_tokens": 1000, "sources": {"books": {"weight": 1.0}}}
     recipe = parse_recipe(plain, "r")
     names = {"books": ["web/a.warc.gz"]}
+    write_atomic(corpus / "recipe.yaml", yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
     write_atomic(corpus / "models/tokenizer.model", train_bpe([TEXT], Tokenizer(vocabulary=VOCABULARY)))
     tokenizer = TokenizerEntry(
         sha256=sha256_file(corpus / "models/tokenizer.model"), vocabulary=VOCABULARY, bos=1, eos=2, dtype="uint16"
