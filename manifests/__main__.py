@@ -1,4 +1,4 @@
-"""The command line of the manifests: `python -m manifests show | verify | trace | duplicates`."""
+"""The command line of the manifests: `python -m manifests show | verify | trace | duplicates | report`."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from rich.console import Console
 from manifests.duplicates import SHOWN, duplicates
 from manifests.errors import UserError
 from manifests.manifest import load_manifest
+from manifests.report import write_report
 from manifests.show import summary
 from manifests.trace import trace
 from manifests.verify import verify
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says, 2 a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        commands = {"show": _show, "verify": _verify, "trace": _trace, "duplicates": _duplicates}
+        commands = {"show": _show, "verify": _verify, "trace": _trace, "duplicates": _duplicates, "report": _report}
         return commands[options.command](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -65,6 +66,11 @@ def _duplicates(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    print(write_report(options.corpus, options.output))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m manifests", description="Look into a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -76,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (show, check, walk, same):
         command.add_argument("corpus", type=Path)
         command.add_argument("--json", action="store_true")
+    page = commands.add_parser("report", help="write its report, one HTML file")
+    page.add_argument("corpus", type=Path)
+    page.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
     walk.add_argument("shard", help="path below shards/")
     walk.add_argument("token", type=int, help="index in the flat token column")
     same.add_argument("document", help="hexadecimal id, the beginning of one, or URL")

@@ -127,7 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
     run.add_argument("--stage", choices=STAGES, help="stop after it")
     run.add_argument(
-        "--keep-dropped", type=_positive, default=0, metavar="N", help="keep N dropped documents a reason and split"
+        "--keep-dropped",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="keep N dropped documents a reason and split (default: 3, which the report shows; 0: none)",
     )
     run.add_argument("--quiet", action="store_true", help="no progress")
     trace = commands.add_parser("trace", help="re-read the bytes behind a token and derive it again")
@@ -151,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     crawl.add_argument("--silence", type=_seconds, default=60.0, metavar="S", help="seconds, then try again (60)")
     crawl.add_argument("--quiet", action="store_true", help="no progress")
     return parser
+
+
+def _count(text: str) -> int:
+    return 0 if int(text) == 0 else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,140 @@
+"""Small charts as SVG: histograms with round edges, and the curve of MinHash bands. Every chart has a name, a sentence
+that says what it shows, and is drawn in the colours of the page."""
+
+import math
+from collections.abc import Sequence
+
+from manifests.report.html import Html, element, join, text
+from manifests.report.numbers import count, plain, share, short
+from manifests.statistics import Bands, Bins
+
+WIDTH, HEIGHT, AXIS, HEAD = 320.0, 96.0, 18.0, 14.0
+"""of a chart's plane, of the line of labels below and of the line above"""
+LABELS = 6
+"""on an axis, about"""
+TICK_GAP = 34.0
+"""between two labels, at least"""
+
+
+def histogram(name: str, bins: Bins, unit: str) -> Html:
+    """Bars of equal width, one a bin, with the edges that are 1, 2 or 5 times a power of ten below them."""
+    if not bins.counts:
+        return Html("")
+    return _plane(name, spread(bins, unit), [_bars(bins, bins.edges, HEAD, HEIGHT), _edges(bins.edges)], HEAD + HEIGHT)
+
+
+def ridges(name: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
+    """Histograms over one axis, one below the other."""
+    rows = [(label, bins) for label, bins in rows if bins.counts]
+    if not rows:
+        return Html("")
+    edges = sorted({edge for _, bins in rows for edge in bins.edges})
+    height, parts = HEIGHT / 2, []
+    for place, (label, bins) in enumerate(rows):
+        top = HEAD + place * (height + HEAD)
+        parts.append(_bars(bins, edges, top, height))
+        parts.append(element("text", text(f"{label}: {short(bins.total())}"), x=0, y=top - 4, class_="name"))
+    bottom = len(rows) * (height + HEAD)
+    said = "; ".join(f"{label}: {spread(bins, unit)}" for label, bins in rows)
+    return _plane(name, said, [*parts, _edges(edges, bottom)], bottom)
+
+
+def spread(bins: Bins, unit: str) -> str:
+    """Where the middle and the outer twentieths of the values lie, in words."""
+    low, middle, high = (bins.quantile(at) for at in (0.05, 0.5, 0.95))
+    return (
+        f"half of {count(bins.total())} are below {plain(middle[1])}{unit}, "
+        f"nine in ten between {plain(low[0])} and {plain(high[1])}"
+    )
+
+
+def s_curve(bands: Bands) -> Html:
+    """The share of pairs that become candidates by their similarity; dots with intervals are planted copies."""
+    low = bands.curve[0][0] if bands.curve else 0.0
+
+    def x(at: float) -> float:
+        return 26 + (at - low) / (1 - low) * (WIDTH - 34)
+
+    def y(at: float) -> float:
+        return HEAD + (1 - at) * HEIGHT * 1.5
+
+    bottom = y(0.0)
+    line = "M" + "L".join(f"{x(at):.2f} {y(likely):.2f}" for at, likely in bands.curve)
+    parts = [element("path", d=f"M{x(low)} {y(at):.2f}H{x(1.0)}", class_="grid") for at in (0.0, 0.5, 1.0)]
+    parts += [element("text", text(f"{at:.0%}"), x=22, y=y(at) + 4, class_="tick end") for at in (0.0, 0.5, 1.0)]
+    at_threshold = x(bands.threshold)
+    parts.append(element("path", d=f"M{at_threshold:.2f} {y(1.0):.2f}V{bottom:.2f}", class_="mark"))
+    parts.append(element("path", d=line, class_="line"))
+    for one in bands.planted:
+        place = f"M{x(one.jaccard):.2f} {y(one.interval[0]):.2f}V{y(one.interval[1]):.2f}"
+        parts.append(element("path", d=place, class_="interval"))
+        parts.append(element("circle", cx=x(one.jaccard), cy=y(one.found / one.planted), r=3.2, class_="dot"))
+    steps = [at / 10 for at in range(math.ceil(low * 10), 11)]
+    parts += [element("text", text(f"{at:.1f}"), x=x(at), y=bottom + 14, class_="tick mid") for at in steps]
+    said = (
+        f"{bands.bands} bands of {bands.rows} rows: the line is the share of pairs at each similarity that become "
+        f"candidates, dots are planted copies with their 99 % intervals, the dashed line is the threshold "
+        f"{bands.threshold:g}"
+    )
+    return _plane("Pairs found, by Jaccard similarity", said, parts, bottom)
+
+
+def _plane(name: str, said: str, parts: Sequence[Html], bottom: float) -> Html:
+    return element(
+        "svg",
+        element("title", text(name)),
+        element("desc", text(said)),
+        *parts,
+        viewBox=f"0 0 {WIDTH:.0f} {bottom + AXIS:.0f}",
+        role="img",
+        aria_label=f"{name}: {said}",
+        class_="chart",
+    )
+
+
+def _bars(bins: Bins, edges: Sequence[float], top: float, height: float) -> Html:
+    """Bars on an axis that has these edges, the highest as high as there is room."""
+    step, most = WIDTH / max(len(edges) - 1, 1), max(bins.counts)
+    first = list(edges).index(bins.edges[0])
+    bars = [element("path", d=f"M0 {top + height:.2f}H{WIDTH}", class_="grid")]
+    whole = bins.total()
+    for place, number in enumerate(bins.counts):
+        if number:
+            tall = max(height * number / most, 0.75)
+            low, high = plain(bins.edges[place]), plain(bins.edges[place + 1])
+            said = element("title", text(f"{low} to {high}: {count(number)} ({share(number, whole)})"))
+            x, width = (first + place) * step, max(step - min(1.0, step / 5), 0.5)
+            bars.append(element("rect", said, x=x, y=top + height - tall, width=width, height=tall, class_="bin"))
+    return join(bars)
+
+
+def _edges(edges: Sequence[float], bottom: float = HEAD + HEIGHT) -> Html:
+    """Labels below an axis, at round edges, as many as there is room for."""
+    step = WIDTH / max(len(edges) - 1, 1)
+    places = [place for place, edge in enumerate(edges) if _round(edge)] or [0, len(edges) - 1]
+    labels, free = [], 0.0
+    for place in places:
+        x = place * step
+        if x < free:
+            continue
+        side = "" if x < TICK_GAP / 2 else " end" if x > WIDTH - TICK_GAP / 2 else " mid"
+        labels.append(
+            element(
+                "text",
+                text(short(edges[place]) if edges[place] >= 10_000 else plain(edges[place])),
+                x=x,
+                y=bottom + 14,
+                class_=f"tick{side}",
+            )
+        )
+        free = x + TICK_GAP * max(1.0, len(plain(edges[place])) / 5)
+    return join(labels)
+
+
+def _round(edge: float) -> bool:
+    """Whether an edge is worth a label: 1, 2 or 5 times a power of ten, and the tenths of probabilities."""
+    if edge <= 0:
+        return True
+    if edge < 1:
+        return abs(edge * 5 - round(edge * 5)) < 1e-9
+    return f"{edge:e}"[0] in "125" and float(f"{edge:.0e}") == edge
