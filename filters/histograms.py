@@ -4,6 +4,7 @@ A summary of a whole is made from the summaries of its parts and never from the 
 summed up split by split.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ LOG_EDGES: tuple[float, ...] = (
     *(step * 10**decade for decade in range(DECADES) for step in RENARD),
     10.0**DECADES,
 )
-"""bins of lengths and perplexities: bin i holds what is at least edge i and below edge i + 1; larger is in the last"""
+"""bins of perplexities: bin i holds what is at least edge i and below edge i + 1; what is larger is in the last"""
+COUNT_EDGES: tuple[float, ...] = tuple(sorted({float(math.ceil(edge)) for edge in LOG_EDGES}))
+"""the same bins for whole numbers, such as lengths: with whole edges, and none that could hold nothing"""
 SHARE_BINS = 20
 SHARE_EDGES: tuple[float, ...] = tuple(step / SHARE_BINS for step in range(SHARE_BINS + 1))
 """bins of probabilities; 1 is in the last"""

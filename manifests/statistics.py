@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class Bins(_Part):
-    """A histogram: `counts[i]` values lie at or above `edges[i]` and below `edges[i + 1]`; one more edge than counts."""
+    """A histogram: `counts[i]` values are at least `edges[i]` and below `edges[i + 1]`; one edge more than counts."""
 
     edges: list[float] = []
     counts: list[int] = []

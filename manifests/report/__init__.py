@@ -1,4 +1,4 @@
-"""The report: one static HTML file that says what a corpus holds and where the rest went, made from the corpus alone."""
+"""The report: one static HTML file that says what a corpus holds and where the rest went, from the corpus alone."""
 
 from pathlib import Path
 

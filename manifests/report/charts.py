@@ -8,8 +8,12 @@ from manifests.report.html import Html, element, join, text
 from manifests.report.numbers import count, plain, share, short
 from manifests.statistics import Bands, Bins
 
-WIDTH, HEIGHT, AXIS, HEAD = 320.0, 96.0, 18.0, 14.0
-"""of a chart's plane, of the line of labels below and of the line above"""
+WIDTH, HEIGHT, AXIS, HEAD = 280.0, 88.0, 18.0, 4.0
+"""of a chart's plane, of the line of labels below, and the space above"""
+RIDGE_HEAD = 24.0
+"""for the name above each of several histograms"""
+BAR = 24.0
+"""the widest bar"""
 LABELS = 6
 """on an axis, about"""
 TICK_GAP = 34.0
@@ -31,10 +35,10 @@ def ridges(name: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
     edges = sorted({edge for _, bins in rows for edge in bins.edges})
     height, parts = HEIGHT / 2, []
     for place, (label, bins) in enumerate(rows):
-        top = HEAD + place * (height + HEAD)
+        top = RIDGE_HEAD + place * (height + RIDGE_HEAD)
         parts.append(_bars(bins, edges, top, height))
-        parts.append(element("text", text(f"{label}: {short(bins.total())}"), x=0, y=top - 4, class_="name"))
-    bottom = len(rows) * (height + HEAD)
+        parts.append(element("text", text(f"{label}: {short(bins.total())}"), x=0, y=top - 5, class_="name"))
+    bottom = len(rows) * (height + RIDGE_HEAD)
     said = "; ".join(f"{label}: {spread(bins, unit)}" for label, bins in rows)
     return _plane(name, said, [*parts, _edges(edges, bottom)], bottom)
 
@@ -42,10 +46,9 @@ def ridges(name: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
 def spread(bins: Bins, unit: str) -> str:
     """Where the middle and the outer twentieths of the values lie, in words."""
     low, middle, high = (bins.quantile(at) for at in (0.05, 0.5, 0.95))
-    return (
-        f"half of {count(bins.total())} are below {plain(middle[1])}{unit}, "
-        f"nine in ten between {plain(low[0])} and {plain(high[1])}"
-    )
+    alone = middle[0] >= 1 and middle[1] - middle[0] == 1
+    half = plain(middle[0]) if alone else f"{plain(middle[0])} to {plain(middle[1])}"
+    return f"median {half}{unit}; nine in ten from {plain(low[0])} to {plain(high[1])}"
 
 
 def s_curve(bands: Bands) -> Html:
@@ -53,7 +56,7 @@ def s_curve(bands: Bands) -> Html:
     low = bands.curve[0][0] if bands.curve else 0.0
 
     def x(at: float) -> float:
-        return 26 + (at - low) / (1 - low) * (WIDTH - 34)
+        return 30 + (at - low) / (1 - low) * (WIDTH - 38)
 
     def y(at: float) -> float:
         return HEAD + (1 - at) * HEIGHT * 1.5
@@ -61,7 +64,7 @@ def s_curve(bands: Bands) -> Html:
     bottom = y(0.0)
     line = "M" + "L".join(f"{x(at):.2f} {y(likely):.2f}" for at, likely in bands.curve)
     parts = [element("path", d=f"M{x(low)} {y(at):.2f}H{x(1.0)}", class_="grid") for at in (0.0, 0.5, 1.0)]
-    parts += [element("text", text(f"{at:.0%}"), x=22, y=y(at) + 4, class_="tick end") for at in (0.0, 0.5, 1.0)]
+    parts += [element("text", text(f"{at:.0%}"), x=26, y=y(at) + 4, class_="tick end") for at in (0.0, 0.5, 1.0)]
     at_threshold = x(bands.threshold)
     parts.append(element("path", d=f"M{at_threshold:.2f} {y(1.0):.2f}V{bottom:.2f}", class_="mark"))
     parts.append(element("path", d=line, class_="line"))
@@ -94,7 +97,7 @@ def _plane(name: str, said: str, parts: Sequence[Html], bottom: float) -> Html:
 
 def _bars(bins: Bins, edges: Sequence[float], top: float, height: float) -> Html:
     """Bars on an axis that has these edges, the highest as high as there is room."""
-    step, most = WIDTH / max(len(edges) - 1, 1), max(bins.counts)
+    step, most = _step(edges), max(bins.counts)
     first = list(edges).index(bins.edges[0])
     bars = [element("path", d=f"M0 {top + height:.2f}H{WIDTH}", class_="grid")]
     whole = bins.total()
@@ -110,7 +113,7 @@ def _bars(bins: Bins, edges: Sequence[float], top: float, height: float) -> Html
 
 def _edges(edges: Sequence[float], bottom: float = HEAD + HEIGHT) -> Html:
     """Labels below an axis, at round edges, as many as there is room for."""
-    step = WIDTH / max(len(edges) - 1, 1)
+    step = _step(edges)
     places = [place for place, edge in enumerate(edges) if _round(edge)] or [0, len(edges) - 1]
     labels, free = [], 0.0
     for place in places:
@@ -129,6 +132,10 @@ def _edges(edges: Sequence[float], bottom: float = HEAD + HEIGHT) -> Html:
         )
         free = x + TICK_GAP * max(1.0, len(plain(edges[place])) / 5)
     return join(labels)
+
+
+def _step(edges: Sequence[float]) -> float:
+    return min(WIDTH / max(len(edges) - 1, 1), BAR)
 
 
 def _round(edge: float) -> bool:

@@ -31,6 +31,12 @@ class Cost:
     records: int = 0
     peak_bytes: int = 0
 
+    def add(self, other: "Cost") -> None:
+        """Add another step's."""
+        for name in ("tasks", "seconds", "cpu_seconds", "wall_seconds", "bytes", "records"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+
 
 @dataclass(frozen=True)
 class Facts:

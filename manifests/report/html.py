@@ -89,9 +89,11 @@ def table(
     text_columns: int = 1,
 ) -> Html:
     """A table in a box of its own that scrolls. The first column names the row, the first `text_columns` are text, the
-    others numbers."""
+    others numbers; one without a heading holds bars."""
     heads = [
         element("th", text(name), scope="col", class_=None if place < text_columns else "number")
+        if name or not place
+        else element("td", class_="graph")
         for place, name in enumerate(columns)
     ]
     body = [_row(row, text_columns) for row in rows]

@@ -9,12 +9,12 @@ def count(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Three digits and a unit: 1,234,567 is 1.23 M (million), then B (10⁹) and T (10¹²); whole below 10,000."""
+    """Three digits and a unit: 1,234,567 is 1.23M (million), then B (10⁹) and T (10¹²); whole below 10,000."""
     if abs(value) < 10_000:
         return f"{value:,.0f}"
     for step, unit in _STEPS:
         if abs(value) >= 0.9995 * step:
-            return f"{digits(value / step)} {'B' if unit == 'G' else unit}"
+            return f"{digits(value / step)}{'B' if unit == 'G' else unit}"
     return f"{value:,.0f}"
 
 
@@ -43,8 +43,8 @@ def share(part: float, whole: float) -> str:
         return "–"
     percent = 100 * part / whole
     if 0 < percent < 0.05:
-        return "< 0.1 %"
-    return f"{percent:.1f} %"
+        return "< 0.1%"
+    return f"{percent:.1f}%"
 
 
 def duration(seconds: float) -> str:
@@ -52,4 +52,4 @@ def duration(seconds: float) -> str:
     for step, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= step:
             return f"{digits(seconds / step)} {unit}"
-    return f"{digits(seconds)} s"
+    return f"{digits(seconds)} s" if seconds >= 0.005 else "< 0.01 s"

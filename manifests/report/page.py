@@ -1,6 +1,6 @@
 """The report as one page that needs nothing but itself."""
 
-from manifests.report import parts, whole
+from manifests.report import making, parts, whole
 from manifests.report.facts import Facts
 from manifests.report.html import Html, element, foreign, join, text, visible
 from manifests.report.style import STYLE
@@ -10,7 +10,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 ICON = "data:,"
 SECTIONS = {
     "where": "Where it all went",
-    "why": "Why things left",
+    "why": "Why the rest left",
     "mixture": "Mixture",
     "documents": "Documents",
     "duplicates": "Near-duplicates",
@@ -51,9 +51,9 @@ def page(facts: Facts) -> str:
         whole.mixture(facts),
         parts.documents(facts),
         parts.duplicates(facts),
-        parts.cost(facts),
-        parts.models(facts),
-        parts.identity(facts),
+        making.cost(facts),
+        making.models(facts),
+        making.identity(facts),
     )
     sha = element("code", foreign(manifest.manifest_sha, 64))
     body = element(

@@ -18,6 +18,8 @@ LEFT, BANK, LABEL, RIGHT = 4.0, 136.0, 144.0, 350.0
 ROW, HEADING, GAP = 21.0, 26.0, 8.0
 HAIR = 0.75
 """the thinnest line that is drawn"""
+SEAM = 1.0
+"""by which one piece of the trunk reaches into the one before, so that no line shows between them"""
 ROWS = 12
 """of one stage, or of sources; what is smaller is drawn as one"""
 NAME_CHARACTERS = 23
@@ -76,7 +78,8 @@ def sankey(river: River) -> Html:
     canvas.heading("shards", short(left))
     _leaving(canvas, folded(river.arrived, ROWS), left, total, "")
     title = f"Where {river.unit} went"
-    told = f"{count(total)} {river.unit} came in, {count(amount(river.arrived))} are in shards; the table has every number."
+    arrived = count(amount(river.arrived))
+    told = f"{count(total)} {river.unit} came in, {arrived} are in shards; the table has every number."
     return element(
         "svg",
         element("title", text(title)),
@@ -99,7 +102,7 @@ def _tributaries(canvas: _Canvas, flows: list[Flow], total: int) -> None:
         paths.append((f"M{BANK:.2f} {middle:.2f}H{centre + bend:.2f}A{bend:.2f} {bend:.2f} 0 0 0 "
                       f"{centre:.2f} {middle + bend:.2f}V", width, flow))  # fmt: skip
         edge += width
-    canvas.y = max(canvas.y, top + TRUNK) + GAP
+    canvas.y = max(canvas.y, top + TRUNK)
     for path, width, flow in paths:
         canvas.band(f"{path}{canvas.y:.2f}", width, "in", _said(flow, total))
 
@@ -112,7 +115,7 @@ def _leaving(canvas: _Canvas, flows: list[Flow], left: int, total: int, sign: st
         width, middle = flow.amount * canvas.scale, canvas.row(flow, sign)
         centre, bend = edge - width / 2, max(width / 2, 6.0)
         path = (
-            f"M{centre:.2f} {top:.2f}V{middle - bend:.2f}A{bend:.2f} {bend:.2f} 0 0 0 "
+            f"M{centre:.2f} {top - SEAM:.2f}V{middle - bend:.2f}A{bend:.2f} {bend:.2f} 0 0 0 "
             f"{centre + bend:.2f} {middle:.2f}H{BANK:.2f}"
         )
         paths.append((path, width, flow))
@@ -128,7 +131,9 @@ def _trunk(canvas: _Canvas, left: int, top: float, bottom: float) -> None:
     """What goes straight on."""
     if left > 0:
         width = left * canvas.scale
-        canvas.bands.append(element("rect", x=LEFT, y=top, width=width, height=bottom - top, class_="trunk"))
+        canvas.bands.append(
+            element("rect", x=LEFT, y=top - SEAM, width=width, height=bottom - top + SEAM, class_="trunk")
+        )
 
 
 def _said(flow: Flow, total: int) -> str:

@@ -50,11 +50,12 @@ h3{font-size:1rem;font-weight:650;margin:2.5rem 0 .75rem}
 h4{font-size:.875rem;font-weight:600;margin:1.5rem 0 .5rem;color:var(--quiet)}
 .body>h3:first-child{margin-block-start:.3rem}
 p{margin:.5rem 0 1rem;max-inline-size:42rem;text-wrap:pretty}
-.eyebrow{color:var(--accent);font-size:.8125rem;font-weight:600;letter-spacing:.08em;text-transform:uppercase;margin:0 0 .8rem}
+.eyebrow{color:var(--accent);font-size:.8125rem;font-weight:600;letter-spacing:.08em;text-transform:uppercase;
+margin:0 0 .8rem}
 .lede{font-size:1.125rem;color:var(--quiet);max-inline-size:44rem;margin-block:1rem 2rem}
 .note,figcaption,.quiet{color:var(--quiet);font-size:.875rem}
 nav ul{display:flex;flex-wrap:wrap;gap:.35rem 1.25rem;padding:0;margin:2rem 0 0;list-style:none;font-size:.875rem}
-.headline{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:1.5rem 2rem;margin:0;
+.headline{display:grid;grid-template-columns:repeat(4,1fr);gap:1.75rem 2rem;margin:0;
 border-block:1px solid var(--rule);padding-block:1.5rem}
 .headline div{display:flex;flex-direction:column-reverse;justify-content:flex-end}
 .headline dt{color:var(--quiet);font-size:.8125rem;line-height:1.35}
@@ -72,11 +73,13 @@ thead th{font-weight:500;color:var(--quiet);border-block-end-color:var(--quiet);
 tbody th{font-weight:500}tbody th[scope=row]{min-inline-size:7rem;max-inline-size:22rem}
 tfoot th,tfoot td{font-weight:650;border-block-end:0}
 .number{text-align:end;white-space:nowrap}
-.bars td.number{inline-size:1%}.bars td:last-child{inline-size:35%;min-inline-size:4rem}
+.graph{inline-size:22%;min-inline-size:3.5rem}
 .bar{display:block;block-size:.5rem;background:var(--sheet);border-radius:2px}
 .bar>span{display:block;block-size:100%;min-inline-size:1px;background:var(--flow);border-radius:2px}
-.multiples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1.75rem 2.5rem;align-items:start}
-.multiples.rivers{grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));gap:2.5rem 2rem}
+.multiples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1.75rem 2.5rem;
+align-items:start}
+.rivers{columns:2 20rem;column-gap:3rem;margin-block-start:1.5rem}
+.rivers figure{break-inside:avoid;margin-block-end:2.5rem}
 figure{margin:0;min-inline-size:0}figcaption{margin-block-end:.5rem}
 figcaption b{display:block;color:var(--ink);font-weight:600}
 svg{display:block;inline-size:100%;block-size:auto;max-inline-size:26rem;overflow:visible}
@@ -94,10 +97,11 @@ summary{cursor:pointer;padding-block:.5rem}
 summary:hover{color:var(--accent)}
 details[open]>summary{margin-block-end:.25rem}
 details>:last-child{margin-block-end:1.25rem}
-.reason>summary{display:grid;grid-template-columns:1rem minmax(0,1fr) auto 4.5rem;gap:.15rem .75rem;align-items:baseline;list-style:none}
+.reason>summary{display:grid;grid-template-columns:1rem minmax(0,13rem) minmax(0,1fr) auto 4.5rem;gap:.1rem .75rem;
+align-items:center;list-style:none;padding-block:.4rem}
 .reason>summary::-webkit-details-marker{display:none}
 .reason>summary::before{content:"+";color:var(--accent);font-weight:600}.reason[open]>summary::before{content:"\\2212"}
-.reason>summary .bar{grid-column:2/-1}
+.reason .bar{background:none}
 .reason>summary .tag{font-size:.75rem;color:var(--quiet);white-space:nowrap}
 .reason>:not(summary){margin-inline-start:1.75rem}
 .examples{list-style:none;padding:0;display:grid;gap:.75rem}
@@ -105,12 +109,15 @@ details>:last-child{margin-block-end:1.25rem}
 .examples .where{display:block;color:var(--quiet)}
 code,pre{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace;font-size:.8125rem}
 pre{overflow-x:auto;background:var(--sheet);border-radius:4px;padding:1rem;line-height:1.5;margin:0 0 1rem}
-dl.card{display:grid;grid-template-columns:minmax(8rem,max-content) minmax(0,1fr);gap:.25rem 1.25rem;font-size:.8125rem;margin:.25rem 0 1rem}
+dl.card{display:grid;grid-template-columns:minmax(8rem,max-content) minmax(0,1fr);gap:.25rem 1.25rem;
+font-size:.8125rem;margin:.25rem 0 1rem}
 dl.card dt{color:var(--quiet)}dl.card dd{margin:0}
-.verdict{font-weight:600}
+.verdict{font-weight:500}
 footer{border-block-start:1px solid var(--rule);padding-block:1.5rem 4rem;margin-block-start:1rem}
+@media (max-width:40rem){.reason>summary{grid-template-columns:1rem minmax(0,1fr) auto 4rem}
+.reason>summary .bar{grid-column:2/-1;grid-row:2}.headline{grid-template-columns:repeat(2,1fr);gap:1.25rem 1rem}
+.headline dd{font-size:1.5rem}}
 @media (max-width:30rem){dl.card{grid-template-columns:1fr;gap:0}dl.card dd{margin-block-end:.4rem}
-.headline{grid-template-columns:1fr 1fr;gap:1.25rem 1rem}.headline dd{font-size:1.5rem}
 th,td{padding-inline-end:.6rem}}
 @media print{:root{--paper:#fff}body{font-size:10pt}nav,.skip{display:none}section{display:block;padding-block:1rem}
 h2,h3,summary{break-after:avoid}figure,li,tr{break-inside:avoid}section>h2{position:static;margin-block-end:.75rem}

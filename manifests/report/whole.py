@@ -5,7 +5,7 @@ from typing import get_args
 
 from manifests.ledger import STAGES, Tally, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
-from manifests.reasons import DESCRIPTIONS, Reason
+from manifests.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
 from manifests.report.facts import Facts
 from manifests.report.flows import Flow, River, Unit, amount, river
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text
@@ -68,9 +68,7 @@ def where(facts: Facts) -> Html:
         for one in rivers
         if one.total()
     ]
-    balanced = (
-        "The ledger balances: at every stage, for every source, what came in is what went on and what left by name."
-    )
+    balanced = "The ledger balances: at every stage and for every source, what came in went on or left by name."
     verdict = (
         text(balanced)
         if not facts.imbalances
@@ -83,7 +81,7 @@ def where(facts: Facts) -> Html:
         "where",
         "Where it all went",
         element("p", verdict, class_="verdict"),
-        element("div", *figures, class_="multiples rivers"),
+        element("div", *figures, class_="rivers"),
         note(legend),
         *(details(text(f"{one.unit.capitalize()} as a table"), _river_table(one)) for one in rivers if one.total()),
     )
@@ -98,7 +96,8 @@ def why(facts: Facts) -> Html:
         if reasons:
             entered = tally.entered["records"]
             ordered = sorted(reasons, key=lambda item: (-item[1]["records"], -item[1]["characters"], item[0]))
-            shown = [_reason(facts, stage, name, entered) for name, _ in ordered[:REASONS]]
+            most = ordered[0][1]["records"]
+            shown = [_reason(facts, stage, name, entered, most) for name, _ in ordered[:REASONS]]
             stages.append(element("h3", text(stage)))
             stages.append(
                 note(f"{DONE[stage]} {count(entered)} records came in, {count(tally.out['records'])} went on.")
@@ -106,7 +105,7 @@ def why(facts: Facts) -> Html:
             stages.append(element("div", *shown))
             if len(ordered) > REASONS:
                 stages.append(note(f"and {len(ordered) - REASONS:,} more reasons"))
-    return section("why", "Why things left", *(stages or [note("Nothing left.")]))
+    return section("why", "Why the rest left", *(stages or [note("Nothing left.")]))
 
 
 def mixture(facts: Facts) -> Html:
@@ -134,9 +133,10 @@ def mixture(facts: Facts) -> Html:
         "",
     ]
     missing = manifest.goal_tokens - whole
+    reached = share(whole, manifest.goal_tokens)
+    lack = f": {short(missing)} are missing." if missing > 0.5 else "."
     verdict = (
-        f"Of the goal of {short(manifest.goal_tokens)} tokens, {share(whole, manifest.goal_tokens)} can be had within the "
-        "caps on epochs" + (f": {short(missing)} are missing." if missing > 0.5 else ".")
+        f"Of the goal of {short(manifest.goal_tokens)} tokens, {reached} can be had within the caps on epochs{lack}"
     )
     more = [note(f"and {len(ordered) - SOURCES:,} more sources, of smaller weights")] if len(ordered) > SOURCES else []
     return section(
@@ -146,7 +146,7 @@ def mixture(facts: Facts) -> Html:
         table("Planned by weight, and as the caps on epochs leave it", columns, rows, foot),
         *more,
         note(
-            "Epochs at goal: weight × goal ÷ unique tokens. Actual: the share of the tokens seen, each source up to its cap."
+            "Epochs at goal: weight × goal ÷ unique tokens. Actual: the share of tokens seen, each source up to its cap."
         ),
     )
 
@@ -173,21 +173,21 @@ def _seen(source: SourceEntry, weights: float, goal: int) -> float:
     return min(source.weight / weights * goal, source.max_epochs * source.unique_tokens)
 
 
-def _reason(facts: Facts, stage: str, name: str, entered: int) -> Html:
+def _reason(facts: Facts, stage: str, name: str, entered: int, most: int) -> Html:
     """One reason, to be opened."""
     tallies = {source: tally_from(plain) for source, plain in facts.manifest.ledger[stage].items()}
     dropped = {source: tally.dropped.get(name) or tally.removed.get(name) for source, tally in tallies.items()}
     units = total(Tally(entered=found) for found in dropped.values() if found).entered
     records, whole = units["records"], "records" in units
+    mark = " ‡" if not whole else " †" if name in DEAD_LETTERS else ""
     unit = "records" if whole else "lines" if units["lines"] else "characters"
     number = units[unit]
-    said = share(records, entered) if whole else ""
     heading = join(
         [
-            foreign(name),
-            element("span", text(f"{count(number)} {unit if not whole else ''}".strip()), class_="number"),
-            element("span", text(said), class_="number quiet"),
-            bar(records / entered if whole and entered else 0.0),
+            join([foreign(name), text(mark)]),
+            bar(records / most) if whole and most else element("span"),
+            element("span", text(f"{count(number)} {'' if whole else unit}".strip()), class_="number"),
+            element("span", text(share(records, entered) if whole else ""), class_="number quiet"),
         ]
     )
     parts = ", ".join(f"{count(value)} {key}" for key, value in sorted(units.items()) if value)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.histograms import LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
+from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
 from filters.s_curve import Level, curve, interval
 from filters.urls import domain
 from manifests.document import order_key
@@ -104,7 +104,7 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
         documents += batch.num_rows
-        characters.update(histogram(pc.utf8_length(batch["text"]), LOG_EDGES))
+        characters.update(histogram(pc.utf8_length(batch["text"]), COUNT_EDGES))
         score.update(histogram(_numbers(batch["reference_score"]), SHARE_EDGES))
         values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
         for bucket in {name for name in buckets.tolist() if name is not None}:
@@ -127,7 +127,7 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
 def measure(corpus: Path, settings: Plain, task: Task) -> Result:
     """How many tokens the documents of one shard have."""
     lengths = np.diff(open_shard(corpus / f"shards/{task.name}.arrow").offsets)
-    return _written(corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": _plain(histogram(lengths, LOG_EDGES))})
+    return _written(corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": _plain(histogram(lengths, COUNT_EDGES))})
 
 
 def merge(corpus: Path, settings: Plain, task: Task) -> Result:
@@ -140,7 +140,7 @@ def merge(corpus: Path, settings: Plain, task: Task) -> Result:
     plain = {
         "manifest_sha": task.arguments["manifest_sha"],
         "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
-        "clusters": drawn(_cluster_sizes(corpus, task.arguments["clusters"]), LOG_EDGES),
+        "clusters": drawn(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
         "bands": _bands(corpus, task.arguments["bands"], task.arguments["measured"]),
     }
     return _written(corpus, FILE, plain)
@@ -171,7 +171,7 @@ class _Merged:
 
     def as_dict(self) -> Plain:
         """Plain values, as `statistics.json` holds them."""
-        edges = {"characters": LOG_EDGES, "tokens": LOG_EDGES, "score": SHARE_EDGES}
+        edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         return {
             "documents": self.documents,
             **{name: drawn(found, edges[name]) for name, found in self.histograms.items()},
@@ -264,7 +264,7 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     sizes.update([count + 1] if count else [])
     binned: Counter[int] = Counter()
     for size, times in sizes.items():
-        binned.update({place: times * one for place, one in histogram([size], LOG_EDGES).items()})
+        binned.update({place: times * one for place, one in histogram([size], COUNT_EDGES).items()})
     return binned
 
 
