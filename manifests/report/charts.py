@@ -99,7 +99,7 @@ def _bars(bins: Bins, edges: Sequence[float], top: float, height: float) -> Html
     """Bars on an axis that has these edges, the highest as high as there is room."""
     step, most = _step(edges), max(bins.counts)
     first = list(edges).index(bins.edges[0])
-    bars = [element("path", d=f"M0 {top + height:.2f}H{WIDTH}", class_="grid")]
+    bars = [element("path", d=f"M0 {top + height:.2f}H{step * (len(edges) - 1):.2f}", class_="grid")]
     whole = bins.total()
     for place, number in enumerate(bins.counts):
         if number:

@@ -109,7 +109,7 @@ def table(
 def _row(cells: Sequence[Html], text_columns: int) -> Html:
     first = element("th", cells[0], scope="row")
     rest = [
-        element("td", cell, class_=None if place < text_columns else "number")
+        element("td", cell, class_=None if place < text_columns else "graph" if 'class="bar"' in cell else "number")
         for place, cell in enumerate(cells[1:], start=1)
     ]
     return element("tr", first, *rest)

@@ -73,7 +73,7 @@ thead th{font-weight:500;color:var(--quiet);border-block-end-color:var(--quiet);
 tbody th{font-weight:500}tbody th[scope=row]{min-inline-size:7rem;max-inline-size:22rem}
 tfoot th,tfoot td{font-weight:650;border-block-end:0}
 .number{text-align:end;white-space:nowrap}
-.graph{inline-size:22%;min-inline-size:3.5rem}
+.graph{inline-size:22%}.graph .bar{min-inline-size:3rem}thead .graph{border-block-end-color:var(--quiet)}
 .bar{display:block;block-size:.5rem;background:var(--sheet);border-radius:2px}
 .bar>span{display:block;block-size:100%;min-inline-size:1px;background:var(--flow);border-radius:2px}
 .multiples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1.75rem 2.5rem;
@@ -83,6 +83,7 @@ align-items:start}
 figure{margin:0;min-inline-size:0}figcaption{margin-block-end:.5rem}
 figcaption b{display:block;color:var(--ink);font-weight:600}
 svg{display:block;inline-size:100%;block-size:auto;max-inline-size:26rem;overflow:visible}
+svg.chart{max-inline-size:20.5rem}
 svg text{fill:var(--ink);font-size:12px;font-family:inherit}
 svg .end{text-anchor:end}svg .mid{text-anchor:middle}
 svg .tick{font-size:11px;fill:var(--quiet)}

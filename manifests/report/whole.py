@@ -118,7 +118,7 @@ def mixture(facts: Facts) -> Html:
     rows = [
         _mixed(name, source, weights, manifest.goal_tokens, seen[name], whole) for name, source in ordered[:SOURCES]
     ]
-    foot = [text("all"), text("100.0 %"), text(share(whole, whole)), text(short(manifest.goal_tokens)),
+    foot = [text("all"), text("100.0%"), text(share(whole, whole)), text(short(manifest.goal_tokens)),
             text(short(sum(source.unique_tokens for source in manifest.sources.values()))), text(""), text(""),
             text(short(whole)), text("")]  # fmt: skip
     columns = [
@@ -146,7 +146,7 @@ def mixture(facts: Facts) -> Html:
         table("Planned by weight, and as the caps on epochs leave it", columns, rows, foot),
         *more,
         note(
-            "Epochs at goal: weight × goal ÷ unique tokens. Actual: the share of tokens seen, each source up to its cap."
+            "Epochs at goal: weight × goal ÷ unique tokens. Actual: share of the tokens seen, each source up to its cap."
         ),
     )
 
@@ -184,7 +184,7 @@ def _reason(facts: Facts, stage: str, name: str, entered: int, most: int) -> Htm
     number = units[unit]
     heading = join(
         [
-            join([foreign(name), text(mark)]),
+            element("span", foreign(name), text(mark)),
             bar(records / most) if whole and most else element("span"),
             element("span", text(f"{count(number)} {'' if whole else unit}".strip()), class_="number"),
             element("span", text(share(records, entered) if whole else ""), class_="number quiet"),
