@@ -145,9 +145,7 @@ def mixture(facts: Facts) -> Html:
         element("p", text(verdict)),
         table("Planned by weight, and as the caps on epochs leave it", columns, rows, foot),
         *more,
-        note(
-            "Epochs at goal: weight × goal ÷ unique tokens. Actual: share of the tokens seen, each source up to its cap."
-        ),
+        note("Epochs at goal: weight × goal ÷ unique tokens. Actual: of the tokens seen, each source up to its cap."),
     )
 
 
