@@ -43,10 +43,13 @@ def histogram(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
     return Counter(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
 
 
-def drawn(found: Mapping[int, int], edges: tuple[float, ...]) -> dict[str, list[Any]]:
+def drawn(
+    found: Mapping[int, int], edges: tuple[float, ...], beside: Mapping[int, int] | None = None
+) -> dict[str, list[Any]]:
     """A histogram that explains itself: `counts` of the bins from the first that holds something to the last, and their
-    `edges`, one more than counts. Both empty for a histogram of nothing."""
-    held = [place for place, count in found.items() if count]
+    `edges`, one more than counts. Both empty for a histogram of nothing. `beside`: a histogram that says where to begin
+    and end instead, so that several have the same edges."""
+    held = [place for place, count in (found if beside is None else beside).items() if count]
     if not held:
         return {"edges": [], "counts": []}
     first, last = min(held), max(held) + 1

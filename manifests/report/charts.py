@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from manifests.report.html import Html, element, join, text
-from manifests.report.numbers import count, plain, share, short
+from manifests.report.numbers import plain, short
 from manifests.statistics import Bands, Bins
 
 WIDTH, HEIGHT, AXIS, HEAD = 280.0, 88.0, 18.0, 4.0
@@ -14,29 +14,38 @@ RIDGE_HEAD = 24.0
 """for the name above each of several histograms"""
 BAR = 24.0
 """the widest bar"""
+MOST_BARS = 64
 LABELS = 6
 """on an axis, about"""
 TICK_GAP = 34.0
 """between two labels, at least"""
 
 
+def coarser(bins: Bins) -> Bins:
+    """The histogram with neighbouring bins made one until they can be told apart."""
+    while len(bins.counts) > MOST_BARS:
+        counts = [sum(bins.counts[place : place + 2]) for place in range(0, len(bins.counts), 2)]
+        bins = Bins(edges=[*bins.edges[:-1:2], bins.edges[-1]], counts=counts)
+    return bins
+
+
 def histogram(name: str, bins: Bins, unit: str) -> Html:
     """Bars of equal width, one a bin, with the edges that are 1, 2 or 5 times a power of ten below them."""
     if not bins.counts:
         return Html("")
-    return _plane(name, spread(bins, unit), [_bars(bins, bins.edges, HEAD, HEIGHT), _edges(bins.edges)], HEAD + HEIGHT)
+    return _plane(name, spread(bins, unit), [_bars(bins, HEAD, HEIGHT), _edges(bins.edges)], HEAD + HEIGHT)
 
 
 def ridges(name: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
-    """Histograms over one axis, one below the other."""
-    rows = [(label, bins) for label, bins in rows if bins.counts]
+    """Histograms with the same edges, one below the other over one axis; those with other edges are left out."""
+    rows = [(label, bins) for label, bins in rows if bins.counts and bins.edges == rows[0][1].edges]
     if not rows:
         return Html("")
-    edges = sorted({edge for _, bins in rows for edge in bins.edges})
+    edges = rows[0][1].edges
     height, parts = HEIGHT / 2, []
     for place, (label, bins) in enumerate(rows):
         top = RIDGE_HEAD + place * (height + RIDGE_HEAD)
-        parts.append(_bars(bins, edges, top, height))
+        parts.append(_bars(bins, top, height))
         parts.append(element("text", text(f"{label}: {short(bins.total())}"), x=0, y=top - 5, class_="name"))
     bottom = len(rows) * (height + RIDGE_HEAD)
     said = "; ".join(f"{label}: {spread(bins, unit)}" for label, bins in rows)
@@ -95,19 +104,15 @@ def _plane(name: str, said: str, parts: Sequence[Html], bottom: float) -> Html:
     )
 
 
-def _bars(bins: Bins, edges: Sequence[float], top: float, height: float) -> Html:
-    """Bars on an axis that has these edges, the highest as high as there is room."""
-    step, most = _step(edges), max(bins.counts)
-    first = list(edges).index(bins.edges[0])
-    bars = [element("path", d=f"M0 {top + height:.2f}H{step * (len(edges) - 1):.2f}", class_="grid")]
-    whole = bins.total()
+def _bars(bins: Bins, top: float, height: float) -> Html:
+    """Bars on an axis, the highest as high as there is room."""
+    step, most = _step(bins.edges), max(bins.counts) or 1
+    bars = [element("path", d=f"M0 {top + height:.2f}H{step * len(bins.counts):.2f}", class_="grid")]
     for place, number in enumerate(bins.counts):
         if number:
             tall = max(height * number / most, 0.75)
-            low, high = plain(bins.edges[place]), plain(bins.edges[place + 1])
-            said = element("title", text(f"{low} to {high}: {count(number)} ({share(number, whole)})"))
-            x, width = (first + place) * step, max(step - min(1.0, step / 5), 0.5)
-            bars.append(element("rect", said, x=x, y=top + height - tall, width=width, height=tall, class_="bin"))
+            x, width = place * step, max(step - min(1.0, step / 5), 0.5)
+            bars.append(element("rect", x=x, y=top + height - tall, width=width, height=tall, class_="bin"))
     return join(bars)
 
 

@@ -10,7 +10,7 @@ from manifests.ledger import imbalances
 from manifests.manifest import Manifest, load_manifest
 from manifests.statistics import Statistics, load_statistics
 
-CARDS = 60
+CARDS = 24
 CARD_BYTES = 256 << 10
 """larger cards are named, not shown"""
 RUNS = 200

@@ -11,7 +11,7 @@ from typing import NewType
 
 Html = NewType("Html", str)
 
-SHOWN_CHARACTERS = 160
+SHOWN_CHARACTERS = 100
 """of foreign text, where nothing else is said"""
 _SPACES = {"\n": "⏎", "\t": "→"}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -26,16 +26,18 @@ def text(value: str) -> Html:
 
 
 def visible(value: str, most: int = SHOWN_CHARACTERS) -> str:
-    """Foreign text as plain text that can be seen: cut, and every invisible character named (`‹U+202E›`)."""
+    """Foreign text as plain text that can be seen: every invisible character named (`‹U+202E›`), and all cut to so many
+    characters."""
     shown = []
-    for character in value[:most]:
+    for character in value[: most + 1]:
         if character in _SPACES:
             shown.append(_SPACES[character])
         elif unicodedata.category(character) in _HIDDEN and character not in _JOINERS:
             shown.append(f"‹U+{ord(character):04X}›")
         else:
             shown.append(character)
-    return "".join(shown) + ("…" if len(value) > most else "")
+    joined = "".join(shown)
+    return joined if len(joined) <= most else joined[:most] + "…"
 
 
 def foreign(value: str, most: int = SHOWN_CHARACTERS) -> Html:

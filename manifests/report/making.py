@@ -9,10 +9,10 @@ from manifests.report.facts import Cost, Facts
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text, visible
 from manifests.report.numbers import count, duration, short, size
 
-STEPS, MODELS, CODES = 60, 200, 60
+STEPS, MODELS, CODES = 60, 100, 60
 """rows of a table"""
-CARD_ROWS = 60
-RECIPE_CHARACTERS = 100_000
+CARD_ROWS = 40
+RECIPE_CHARACTERS = 60_000
 
 
 def cost(facts: Facts) -> Html:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from manifests.report.charts import histogram, ridges, s_curve, spread
+from manifests.report.charts import coarser, histogram, ridges, s_curve, spread
 from manifests.report.facts import Facts
 from manifests.report.html import Html, bar, details, element, foreign, note, section, table, text, visible
 from manifests.report.numbers import count, plain, share
 from manifests.statistics import Bins, Names, SourceStatistics
 
-SOURCES = 16
+SOURCES = 10
 """that are shown one by one: those with most documents"""
 NAMES = 12
 """of domains, languages, years, licences of one source"""
@@ -37,7 +37,7 @@ def documents(facts: Facts) -> Html:
 
 def duplicates(facts: Facts) -> Html:
     """Sizes of clusters, and how well copies are found."""
-    clusters, bands = facts.statistics.clusters, facts.statistics.bands
+    clusters, bands = coarser(facts.statistics.clusters), facts.statistics.bands
     figures = []
     if clusters.counts:
         caption = f"{count(clusters.total())} clusters; {spread(clusters, ' documents')}"
@@ -74,14 +74,16 @@ def duplicates(facts: Facts) -> Html:
 def _multiples(name: str, source: SourceStatistics, facts: Facts) -> Iterator[Html]:
     """The charts and lists of one source."""
     for label, bins, unit in (
-        ("Length in characters", source.characters, " characters"),
-        ("Length in tokens", source.tokens, " tokens"),
+        ("Length in characters", coarser(source.characters), " characters"),
+        ("Length in tokens", coarser(source.tokens), " tokens"),
         ("Likeness to cited pages", source.score, ""),
     ):
         if bins.counts:
             yield _figure(label, spread(bins, unit), histogram(f"{visible(name, 40)}: {label}", bins, unit), bins)
     buckets = [
-        (bucket, source.perplexity[bucket]) for bucket in BUCKETS if source.perplexity.get(bucket, Bins()).counts
+        (bucket, coarser(source.perplexity[bucket]))
+        for bucket in BUCKETS
+        if source.perplexity.get(bucket, Bins()).counts
     ]
     if buckets:
         cuts = ((facts.manifest.findings.get("cuts") or {}).get(name) or {}).get("cuts") or {}
@@ -89,9 +91,8 @@ def _multiples(name: str, source: SourceStatistics, facts: Facts) -> Iterator[Ht
             f"{visible(str(code), 12)}: head below {plain(float(cut['head']))}, tail from {plain(float(cut['tail']))}"
             for code, cut in sorted(cuts.items())[:4]
         )
-        together = Bins(edges=buckets[0][1].edges, counts=buckets[0][1].counts)
         chart = ridges(f"{visible(name, 40)}: perplexity", buckets, "")
-        yield _figure("Perplexity", said or spread(together, ""), chart, *(bins for _, bins in buckets))
+        yield _figure("Perplexity", said or spread(buckets[0][1], ""), chart, *(bins for _, bins in buckets))
     for kind, (title, one) in KINDS.items():
         names = source.names.get(kind, Names())
         if names.top:

@@ -82,7 +82,7 @@ align-items:start}
 .rivers figure{break-inside:avoid;margin-block-end:2.5rem}
 figure{margin:0;min-inline-size:0}figcaption{margin-block-end:.5rem}
 figcaption b{display:block;color:var(--ink);font-weight:600}
-svg{display:block;inline-size:100%;block-size:auto;max-inline-size:26rem;overflow:visible}
+svg{display:block;inline-size:100%;block-size:auto;max-inline-size:26rem}
 svg.chart{max-inline-size:20.5rem}
 svg text{fill:var(--ink);font-size:12px;font-family:inherit}
 svg .end{text-anchor:end}svg .mid{text-anchor:middle}

@@ -15,11 +15,11 @@ from manifests.statistics import Example
 
 SOURCES = 60
 """rows of a table of sources; the rest is one row"""
-REASONS = 120
+REASONS = 60
 """shown of one stage, more than the catalogue has"""
 EXAMPLES = 3
 """of one reason and stage, over all sources"""
-EXAMPLE_CHARACTERS = 280
+EXAMPLE_CHARACTERS = 200
 MEANINGS = {reason.value: DESCRIPTIONS[reason] for reason in Reason}
 DONE = {
     "extract": "Dumps are read record by record, and documents taken out of them.",
@@ -91,13 +91,14 @@ def why(facts: Facts) -> Html:
     """Every reason for which something left, its meaning, how much it took and examples."""
     stages = []
     for stage in STAGES:
-        tally = _stage(facts.manifest, stage)
+        tallies = {name: tally_from(plain) for name, plain in facts.manifest.ledger.get(stage, {}).items()}
+        tally = total(tallies.values())
         reasons = [*tally.dropped.items(), *tally.removed.items()]
         if reasons:
             entered = tally.entered["records"]
             ordered = sorted(reasons, key=lambda item: (-item[1]["records"], -item[1]["characters"], item[0]))
             most = ordered[0][1]["records"]
-            shown = [_reason(facts, stage, name, entered, most) for name, _ in ordered[:REASONS]]
+            shown = [_reason(facts, tallies, name, entered, most) for name, _ in ordered[:REASONS]]
             stages.append(element("h3", text(stage)))
             stages.append(
                 note(f"{DONE[stage]} {count(entered)} records came in, {count(tally.out['records'])} went on.")
@@ -171,9 +172,8 @@ def _seen(source: SourceEntry, weights: float, goal: int) -> float:
     return min(source.weight / weights * goal, source.max_epochs * source.unique_tokens)
 
 
-def _reason(facts: Facts, stage: str, name: str, entered: int, most: int) -> Html:
+def _reason(facts: Facts, tallies: Mapping[str, Tally], name: str, entered: int, most: int) -> Html:
     """One reason, to be opened."""
-    tallies = {source: tally_from(plain) for source, plain in facts.manifest.ledger[stage].items()}
     dropped = {source: tally.dropped.get(name) or tally.removed.get(name) for source, tally in tallies.items()}
     units = total(Tally(entered=found) for found in dropped.values() if found).entered
     records, whole = units["records"], "records" in units
@@ -183,7 +183,7 @@ def _reason(facts: Facts, stage: str, name: str, entered: int, most: int) -> Htm
     heading = join(
         [
             element("span", foreign(name), text(mark)),
-            bar(records / most) if whole and most else element("span"),
+            bar(records / most) if whole and most else element("span", class_="bar", aria_hidden="true"),
             element("span", text(f"{count(number)} {'' if whole else unit}".strip()), class_="number"),
             element("span", text(share(records, entered) if whole else ""), class_="number quiet"),
         ]

@@ -171,11 +171,14 @@ class _Merged:
 
     def as_dict(self) -> Plain:
         """Plain values, as `statistics.json` holds them."""
+        scored = sum(self.perplexity.values(), Counter[int]())
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         return {
             "documents": self.documents,
             **{name: drawn(found, edges[name]) for name, found in self.histograms.items()},
-            "perplexity": {bucket: drawn(found, LOG_EDGES) for bucket, found in sorted(self.perplexity.items())},
+            "perplexity": {
+                bucket: drawn(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
+            },
             "names": {
                 kind: {"top": found.top(SHOWN_NAMES), "total": found.total, "error": found.error}
                 for kind, found in self.names.items()
