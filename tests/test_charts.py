@@ -1,6 +1,5 @@
 """The report's drawings: widths that balance, bars in proportion, everything inside its frame, text that is escaped."""
 
-import itertools
 import re
 import xml.etree.ElementTree as ET
 
@@ -12,7 +11,7 @@ from manifests.report import sankey as drawing
 from manifests.report.charts import MOST_BARS, coarser, histogram, ridges, s_curve, spread
 from manifests.report.flows import Flow, River, amount, folded
 from manifests.report.html import Html, visible
-from manifests.report.numbers import count, duration, plain, share, short, size
+from manifests.report.numbers import count, counted, duration, plain, share, short, size
 from manifests.report.sankey import TRUNK, sankey
 from manifests.statistics import Bands, Bins, Planted
 
@@ -105,8 +104,12 @@ def test_labels_of_an_axis_do_not_touch(counts: list[int]) -> None:
     if not any(counts):
         counts[0] = 1
     root = drawn(histogram("any", Bins(edges=bins.edges, counts=counts), ""))
-    places = [float(label.get("x", "")) for label in root.iter("text")]
-    assert all(b - a >= 20 for a, b in itertools.pairwise(places))
+    ends = []
+    for label in root.iter("text"):
+        x, width, anchor = float(label.get("x", "")), 6.2 * len(label.text or ""), label.get("class", "").split()
+        left = x - width / 2 if "mid" in anchor else x - width if "end" in anchor else x
+        ends += [left, left + width]
+    assert ends == sorted(ends) and ends[0] >= 0 and ends[-1] <= 281
 
 
 def test_histograms_over_one_axis_keep_their_places() -> None:
@@ -147,12 +150,13 @@ def test_numbers_for_people() -> None:
         "2.00 h",
         "2.00 d",
     ]
+    assert [counted(n, "records") for n in (0, 1, 2)] == ["0 records", "1 record", "2 records"]
     assert count(1234567) == "1,234,567" and [plain(n) for n in (0.05, 2.5, 125.0)] == ["0.05", "2.5", "125"]
 
 
 def test_text_that_cannot_be_seen_is_named_and_long_text_cut() -> None:
     assert visible("a\u202eb\x00\ud800\u2028") == "a‹U+202E›b‹U+0000›‹U+D800›‹U+2028›"
-    assert visible("one\ntwo\tthree") == "one⏎two→three" and visible("x" * 500, 10) == "x" * 10 + "…"
+    assert visible("one\ntwo\tthree") == "one ⏎ two → three" and visible("x" * 500, 10) == "x" * 10 + "…"
     assert visible("سلام می\u200cخواهم ‎") == "سلام می\u200cخواهم ‹U+200E›"
 
 
@@ -162,6 +166,6 @@ def test_a_coarser_histogram_holds_the_same_values_between_edges_of_the_finer(co
     coarse = coarser(fine)
     assert coarse.total() == fine.total() and len(coarse.counts) <= MOST_BARS
     assert set(coarse.edges) <= set(fine.edges) and len(coarse.edges) == (len(coarse.counts) + 1 if counts else 0)
-    for place, count in enumerate(coarse.counts):
+    for place, held in enumerate(coarse.counts):
         low, high = int(coarse.edges[place]), int(coarse.edges[place + 1])
-        assert sum(counts[low:high]) == count
+        assert sum(counts[low:high]) == held

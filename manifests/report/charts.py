@@ -17,8 +17,8 @@ BAR = 24.0
 MOST_BARS = 64
 LABELS = 6
 """on an axis, about"""
-TICK_GAP = 34.0
-"""between two labels, at least"""
+DIGIT, TICK_GAP = 6.4, 7.0
+"""how wide a character of a label is, and the space between two, at least"""
 
 
 def coarser(bins: Bins) -> Bins:
@@ -65,7 +65,7 @@ def s_curve(bands: Bands) -> Html:
     low = bands.curve[0][0] if bands.curve else 0.0
 
     def x(at: float) -> float:
-        return 30 + (at - low) / (1 - low) * (WIDTH - 38)
+        return 36 + (at - low) / (1 - low) * (WIDTH - 44)
 
     def y(at: float) -> float:
         return HEAD + (1 - at) * HEIGHT * 1.5
@@ -73,7 +73,7 @@ def s_curve(bands: Bands) -> Html:
     bottom = y(0.0)
     line = "M" + "L".join(f"{x(at):.2f} {y(likely):.2f}" for at, likely in bands.curve)
     parts = [element("path", d=f"M{x(low)} {y(at):.2f}H{x(1.0)}", class_="grid") for at in (0.0, 0.5, 1.0)]
-    parts += [element("text", text(f"{at:.0%}"), x=26, y=y(at) + 4, class_="tick end") for at in (0.0, 0.5, 1.0)]
+    parts += [element("text", text(f"{at:.0%}"), x=32, y=y(at) + 4, class_="tick end") for at in (0.0, 0.5, 1.0)]
     at_threshold = x(bands.threshold)
     parts.append(element("path", d=f"M{at_threshold:.2f} {y(1.0):.2f}V{bottom:.2f}", class_="mark"))
     parts.append(element("path", d=line, class_="line"))
@@ -120,22 +120,19 @@ def _edges(edges: Sequence[float], bottom: float = HEAD + HEIGHT) -> Html:
     """Labels below an axis, at round edges, as many as there is room for."""
     step = _step(edges)
     places = [place for place, edge in enumerate(edges) if _round(edge)] or [0, len(edges) - 1]
-    labels, free = [], 0.0
+    labels, free = [], -1.0
     for place in places:
-        x = place * step
-        if x < free:
-            continue
-        side = "" if x < TICK_GAP / 2 else " end" if x > WIDTH - TICK_GAP / 2 else " mid"
-        labels.append(
-            element(
-                "text",
-                text(short(edges[place]) if edges[place] >= 10_000 else plain(edges[place])),
-                x=x,
-                y=bottom + 14,
-                class_=f"tick{side}",
-            )
-        )
-        free = x + TICK_GAP * max(1.0, len(plain(edges[place])) / 5)
+        x, edge = place * step, edges[place]
+        said = short(edge) if edge >= 10_000 else plain(edge)
+        width = DIGIT * len(said)
+        anchor, left = "mid", x - width / 2
+        if left < 0:
+            anchor, left = "", x
+        elif left + width > WIDTH:
+            anchor, left = "end", x - width
+        if left > free:
+            labels.append(element("text", text(said), x=x, y=bottom + 14, class_=f"tick {anchor}".strip()))
+            free = left + width + TICK_GAP
     return join(labels)
 
 

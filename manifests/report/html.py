@@ -13,7 +13,7 @@ Html = NewType("Html", str)
 
 SHOWN_CHARACTERS = 100
 """of foreign text, where nothing else is said"""
-_SPACES = {"\n": "⏎", "\t": "→"}
+_SPACES = {"\n": " ⏎ ", "\t": " → "}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that show nothing, or change how what follows is shown"""
 _JOINERS = {"\u200c", "\u200d", "\u00ad"}

@@ -8,6 +8,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def counted(value: int, unit: str) -> str:
+    """A number with its unit, a plural that loses its s for one: 1 record, 2 records."""
+    return f"{value:,} {unit.removesuffix('s') if value == 1 else unit}"
+
+
 def short(value: float) -> str:
     """Three digits and a unit: 1,234,567 is 1.23M (million), then B (10⁹) and T (10¹²); whole below 10,000."""
     if abs(value) < 10_000:

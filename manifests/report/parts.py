@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from manifests.report.charts import coarser, histogram, ridges, s_curve, spread
 from manifests.report.facts import Facts
-from manifests.report.html import Html, bar, details, element, foreign, note, section, table, text, visible
-from manifests.report.numbers import count, plain, share
+from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text, visible
+from manifests.report.numbers import count, counted, plain, share
 from manifests.statistics import Bins, Names, SourceStatistics
 
 SOURCES = 10
@@ -27,7 +27,7 @@ def documents(facts: Facts) -> Html:
     if statistics.manifest_sha and statistics.manifest_sha != facts.manifest.manifest_sha:
         parts.append(note(f"Counted in corpus {visible(statistics.manifest_sha, 16)}, which this one was made from."))
     for name, source in ordered[:SOURCES]:
-        parts.append(element("h3", foreign(name), text(f": {count(source.documents)} documents")))
+        parts.append(element("h3", foreign(name), text(f": {counted(source.documents, 'documents')}")))
         parts.append(element("div", *_multiples(name, source, facts), class_="multiples"))
     if len(ordered) > SOURCES:
         rest = sum(source.documents for _, source in ordered[SOURCES:])
@@ -40,7 +40,7 @@ def duplicates(facts: Facts) -> Html:
     clusters, bands = coarser(facts.statistics.clusters), facts.statistics.bands
     figures = []
     if clusters.counts:
-        caption = f"{count(clusters.total())} clusters; {spread(clusters, ' documents')}"
+        caption = f"{counted(clusters.total(), 'clusters')}; {spread(clusters, ' documents')}"
         figures.append(
             _figure("Documents a cluster", caption, histogram("Documents a cluster", clusters, ""), clusters)
         )
@@ -114,12 +114,12 @@ def _figure(name: str, said: str, chart: Html, *histograms: Bins) -> Html:
 def _names(title: str, kind: str, names: Names, documents: int) -> Html:
     most = names.top[0][1] or 1
     rows = [
-        [foreign(name, 60), text(count(number)), text(share(number, documents)), bar(number / most)]
+        [join([foreign(name, 60), bar(number / most)]), text(count(number)), text(share(number, documents))]
         for name, number in names.top[:NAMES]
     ]
     rest = names.total - sum(number for _, number in names.top[:NAMES])
     if rest > 0:
-        rows.append([text("others"), text(count(rest)), text(share(rest, documents)), Html("")])
+        rows.append([text("others"), text(count(rest)), text(share(rest, documents))])
     short_by = f", each at most {count(names.error)} too few" if names.error else ""
     caption = f"{title}, by documents{short_by}"
-    return table(caption, [kind, "documents", "share", ""], rows)
+    return table(caption, [kind, "documents", "share"], rows)

@@ -73,7 +73,9 @@ thead th{font-weight:500;color:var(--quiet);border-block-end-color:var(--quiet);
 tbody th{font-weight:500}tbody th[scope=row]{min-inline-size:7rem;max-inline-size:22rem}
 tfoot th,tfoot td{font-weight:650;border-block-end:0}
 .number{text-align:end;white-space:nowrap}
-.graph{inline-size:22%}.graph .bar{min-inline-size:3rem}thead .graph{border-block-end-color:var(--quiet)}
+tbody th .bar{block-size:.25rem;margin-block-start:.2rem;background:none}
+.graph{inline-size:22%}
+.graph .bar{min-inline-size:3rem}thead .graph{border-block-end-color:var(--quiet)}
 .bar{display:block;block-size:.5rem;background:var(--sheet);border-radius:2px}
 .bar>span{display:block;block-size:100%;min-inline-size:1px;background:var(--flow);border-radius:2px}
 .multiples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1.75rem 2.5rem;

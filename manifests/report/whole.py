@@ -9,7 +9,7 @@ from manifests.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
 from manifests.report.facts import Facts
 from manifests.report.flows import Flow, River, Unit, amount, river
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text
-from manifests.report.numbers import count, share, short, size
+from manifests.report.numbers import count, counted, share, short, size
 from manifests.report.sankey import sankey
 from manifests.statistics import Example
 
@@ -96,12 +96,14 @@ def why(facts: Facts) -> Html:
         reasons = [*tally.dropped.items(), *tally.removed.items()]
         if reasons:
             entered = tally.entered["records"]
-            ordered = sorted(reasons, key=lambda item: (-item[1]["records"], -item[1]["characters"], item[0]))
+            ordered = sorted(
+                reasons, key=lambda item: (-item[1]["records"], -item[1]["lines"], -item[1]["characters"], item[0])
+            )
             most = ordered[0][1]["records"]
             shown = [_reason(facts, tallies, name, entered, most) for name, _ in ordered[:REASONS]]
             stages.append(element("h3", text(stage)))
             stages.append(
-                note(f"{DONE[stage]} {count(entered)} records came in, {count(tally.out['records'])} went on.")
+                note(f"{DONE[stage]} {counted(entered, 'records')} came in, {count(tally.out['records'])} went on.")
             )
             stages.append(element("div", *shown))
             if len(ordered) > REASONS:
@@ -184,11 +186,11 @@ def _reason(facts: Facts, tallies: Mapping[str, Tally], name: str, entered: int,
         [
             element("span", foreign(name), text(mark)),
             bar(records / most) if whole and most else element("span", class_="bar", aria_hidden="true"),
-            element("span", text(f"{count(number)} {'' if whole else unit}".strip()), class_="number"),
+            element("span", text(count(number) if whole else counted(number, unit)), class_="number"),
             element("span", text(share(records, entered) if whole else ""), class_="number quiet"),
         ]
     )
-    parts = ", ".join(f"{count(value)} {key}" for key, value in sorted(units.items()) if value)
+    parts = ", ".join(counted(value, key) for key, value in sorted(units.items()) if value)
     sources = sorted(
         ((source, found[unit]) for source, found in dropped.items() if found), key=lambda item: (-item[1], item[0])
     )
