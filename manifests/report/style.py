@@ -74,6 +74,8 @@ tbody th{font-weight:500}tbody th[scope=row]{min-inline-size:7rem;max-inline-siz
 tfoot th,tfoot td{font-weight:650;border-block-end:0}
 .number{text-align:end;white-space:nowrap}
 tbody th .bar{block-size:.25rem;margin-block-start:.2rem;background:none}
+.multiples th,.multiples td{padding-inline-end:.5rem}
+.multiples tbody th[scope=row]{min-inline-size:0;overflow-wrap:anywhere}
 .graph{inline-size:22%}
 .graph .bar{min-inline-size:3rem}thead .graph{border-block-end-color:var(--quiet)}
 .bar{display:block;block-size:.5rem;background:var(--sheet);border-radius:2px}
@@ -118,7 +120,8 @@ dl.card dt{color:var(--quiet)}dl.card dd{margin:0}
 .verdict{font-weight:500}
 footer{border-block-start:1px solid var(--rule);padding-block:1.5rem 4rem;margin-block-start:1rem}
 @media (max-width:40rem){.reason>summary{grid-template-columns:1rem minmax(0,1fr) auto 4rem}
-.reason>summary .bar{grid-column:2/-1;grid-row:2}.headline{grid-template-columns:repeat(2,1fr);gap:1.25rem 1rem}
+.reason>summary .bar{grid-column:2/-1;grid-row:2}.reason>summary .parts{grid-column:3/-1}
+.headline{grid-template-columns:repeat(2,1fr);gap:1.25rem 1rem}
 .headline dd{font-size:1.5rem}}
 @media (max-width:30rem){dl.card{grid-template-columns:1fr;gap:0}dl.card dd{margin-block-end:.4rem}
 th,td{padding-inline-end:.6rem}}

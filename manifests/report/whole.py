@@ -186,8 +186,12 @@ def _reason(facts: Facts, tallies: Mapping[str, Tally], name: str, entered: int,
         [
             element("span", foreign(name), text(mark)),
             bar(records / most) if whole and most else element("span", class_="bar", aria_hidden="true"),
-            element("span", text(count(number) if whole else counted(number, unit)), class_="number"),
-            element("span", text(share(records, entered) if whole else ""), class_="number quiet"),
+            element(
+                "span",
+                text(count(number) if whole else counted(number, unit)),
+                class_="number" if whole else "parts number",
+            ),
+            element("span", text(share(records, entered)), class_="number quiet") if whole else Html(""),
         ]
     )
     parts = ", ".join(counted(value, key) for key, value in sorted(units.items()) if value)
