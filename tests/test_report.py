@@ -325,3 +325,13 @@ def test_nothing_is_wider_than_the_page_and_its_scheme_is_the_reader_s(
     paper = (DARK if dark else LIGHT)["paper"]
     assert ground == f"rgb({', '.join(str(int(paper[place : place + 2], 16)) for place in (1, 3, 5))})"
     assert smallest >= 9, "labels of charts too small to read"
+
+
+def test_names_of_which_none_stands_out_are_said_to_be_so(corpus: Path, tmp_path: Path) -> None:
+    write_manifest(tmp_path, load_manifest(corpus))
+    plain = json.loads((corpus / "statistics.json").read_bytes())
+    plain["sources"]["common_crawl"]["names"]["domains"] = {"top": [], "total": 70_000, "error": 34}
+    (tmp_path / "statistics.json").write_text(json.dumps(plain))
+    assert "Top domains: no name stands for more than 34 of 70,000 documents" in said(
+        Page(write_report(tmp_path).read_text("utf-8"))
+    )

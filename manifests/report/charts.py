@@ -65,7 +65,7 @@ def s_curve(bands: Bands) -> Html:
     low = bands.curve[0][0] if bands.curve else 0.0
 
     def x(at: float) -> float:
-        return 36 + (at - low) / (1 - low) * (WIDTH - 44)
+        return 36 + (at - low) / (1 - low) * (WIDTH - 50)
 
     def y(at: float) -> float:
         return HEAD + (1 - at) * HEIGHT * 1.5

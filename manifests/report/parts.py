@@ -95,7 +95,9 @@ def _multiples(name: str, source: SourceStatistics, facts: Facts) -> Iterator[Ht
         yield _figure("Perplexity", said or spread(buckets[0][1], ""), chart, *(bins for _, bins in buckets))
     for kind, (title, one) in KINDS.items():
         names = source.names.get(kind, Names())
-        if names.top:
+        if names.total and not names.top:
+            yield note(f"{title}: no name stands for more than {count(names.error)} of {count(names.total)} documents")
+        elif names.top:
             yield _names(title, one, names, source.documents)
 
 
@@ -122,4 +124,4 @@ def _names(title: str, kind: str, names: Names, documents: int) -> Html:
         rows.append([text("others"), text(count(rest)), text(share(rest, documents))])
     short_by = f", each at most {count(names.error)} too few" if names.error else ""
     caption = f"{title}, by documents{short_by}"
-    return table(caption, [kind, "documents", "share"], rows)
+    return table(caption, [kind, "number", "share"], rows)

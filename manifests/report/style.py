@@ -80,8 +80,8 @@ tbody th .bar{block-size:.25rem;margin-block-start:.2rem;background:none}
 .graph .bar{min-inline-size:3rem}thead .graph{border-block-end-color:var(--quiet)}
 .bar{display:block;block-size:.5rem;background:var(--sheet);border-radius:2px}
 .bar>span{display:block;block-size:100%;min-inline-size:1px;background:var(--flow);border-radius:2px}
-.multiples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1.75rem 2.5rem;
-align-items:start}
+.multiples{columns:17rem 3;column-gap:2.5rem}
+.multiples>*{break-inside:avoid;margin-block:0 2rem}
 .rivers{columns:2 20rem;column-gap:3rem;margin-block-start:1.5rem}
 .rivers figure{break-inside:avoid;margin-block-end:2.5rem}
 figure{margin:0;min-inline-size:0}figcaption{margin-block-end:.5rem}
