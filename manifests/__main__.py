@@ -18,6 +18,7 @@ from manifests.errors import UserError
 from manifests.find import MOST, find
 from manifests.manifest import load_manifest
 from manifests.remove import remove
+from manifests.report import write_report
 from manifests.sample import Wanted, parse_score, sample
 from manifests.show import WIDTH, figures, print_summary, summary
 from manifests.trace import trace
@@ -137,6 +138,12 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    path = str(write_report(options.corpus, options.output))
+    print(json.dumps({"report": path}) if options.json else path)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m manifests", description="Look into a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -179,6 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     take.add_argument("--output", type=Path, metavar="NEW", help="folder of the new corpus; without it, a dry run")
     take.add_argument("--dry-run", action="store_true", help="only say what would go")
+    page = command("report", _report, "its report, one HTML file")
+    page.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
     return parser
 
 

@@ -176,7 +176,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
     run.add_argument("--stage", choices=STAGES, help="stop after it")
     run.add_argument(
-        "--keep-dropped", type=_positive, default=0, metavar="N", help="keep N dropped documents a reason and split"
+        "--keep-dropped",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="keep N dropped documents a reason and split (default: 3, which the report shows; 0: none)",
     )
     run.add_argument("--quiet", action="store_true", help="no progress")
     _plan_parser(commands.add_parser("plan", help="what a recipe gives and costs, and what is missing to its goal"))
@@ -227,6 +231,10 @@ def _plan_parser(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--core-hour-price", type=_above_zero, metavar="P", help="in any currency")
     plan.add_argument("--gpu-hour-price", type=_above_zero, metavar="P", help="in any currency")
     plan.add_argument("--json", action="store_true")
+
+
+def _count(text: str) -> int:
+    return 0 if int(text) == 0 else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -16,6 +16,7 @@ from manifests.errors import UserError
 from manifests.files import sha256_json, write_atomic
 from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
+from manifests.report import write_report
 from pipeline import corpora, folder, models
 from pipeline import inputs as inputs_module
 from pipeline.connected import connected
@@ -39,6 +40,7 @@ from pipeline.stages import (
     neardup,
     perplexity,
     references,
+    statistics,
     survivors,
     tokenize,
     tokenizer,
@@ -60,6 +62,8 @@ STAGES = (
 )
 NAMES = tuple(stage.STAGE for stage in STAGES)
 RECIPE_FILE = "recipe.yaml"
+KEPT = 3
+"""dropped documents that are kept a reason and split, for the report to show"""
 
 Receipts = dict[str, Receipt]
 
@@ -113,7 +117,7 @@ def run(
     recipe: Recipe,
     corpus: Path,
     engine: Engine,
-    keep_dropped: int = 0,
+    keep_dropped: int = KEPT,
     only: str | None = None,
     generation: int = 0,
 ) -> Finished:
@@ -128,11 +132,13 @@ def run(
         write_atomic(corpus / RECIPE_FILE, yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
         walk = _Run(recipe, corpus, engine, given, keep_dropped, only, generation)
         try:
-            return Finished(walk.stages(), walk.ran, walk.canaries)
+            made = walk.stages()
         except _Enough:
             return Finished(None, walk.ran)
         finally:
             folder.fold_timings(corpus, started, engine)
+        write_report(corpus)
+        return Finished(made, walk.ran, walk.canaries)
 
 
 class _Enough(Exception):  # noqa: N818  # no error: `--stage` asked for no more
@@ -217,7 +223,9 @@ class _Run:
         code = {stage.STAGE: code_version(stage.__name__) for stage in STAGES}
         entries = self.model_entries(language_models, cuts, classifiers)
         written = (shards, lookup.index_entries(found))
-        return manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, *written, self.findings)
+        made = manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, *written, self.findings)
+        self.sum_up(made.manifest_sha, extracted, annotated, clusters, shards)
+        return made
 
     def compare_lines(self, extracted: Receipts) -> Receipts:
         """Line verdicts by split, of the sources that ask for them."""
@@ -275,6 +283,17 @@ class _Run:
         drawn = self.tasks(canaries, maps, settings, canaries.draw)
         measured = self.tasks(canaries, canaries.measure_tasks(self.recipe, drawn), settings, canaries.measure)
         return canaries.report(self.recipe, measured["all"])
+
+    def sum_up(
+        self, manifest_sha: str, extracted: Receipts, annotated: Receipts, clusters: Receipt, shards: Receipts
+    ) -> None:
+        """Write `statistics.json`, which nothing hashes."""
+        settings = {"seed": self.recipe.seed}
+        maps = statistics.split_tasks(self.recipe, extracted, annotated, clusters)
+        splits = self.tasks(statistics, maps, settings, statistics.sum_up)
+        measured = self.tasks(statistics, statistics.shard_tasks(shards), settings, statistics.measure)
+        merges = statistics.merge_tasks(self.recipe, self.corpus, manifest_sha, splits, measured, clusters)
+        self.tasks(statistics, merges, settings, statistics.merge)
 
     def take_perplexities(self, extracted: Receipts, verdicts: Receipts) -> tuple[Receipts, Receipts, Receipts]:
         """Language models by `SOURCE/LANGUAGE`, scores by split, and cut-offs by source."""

@@ -50,7 +50,9 @@ Where to look next
   {corpus}/duplicates/      every duplicate that was removed, and the document kept for it
   {model}/metrics.csv       the training run, step by step
   python -m pipeline run {RECIPE} --output {corpus}    again: finds everything finished
-  docs/                     by task"""
+  docs/                     by task
+
+The report of what became of everything: {corpus}/report.html"""
     )
     return 0
 

@@ -57,5 +57,6 @@ def build_in_two(recipe: Recipe, corpus: Path, keep_dropped: int = 0) -> Manifes
 
 def digests(corpus: Path) -> dict[str, str]:
     """SHA-256 of every file of a corpus but those that say when and where it ran."""
-    names = [name for name in relative_files(corpus) if not name.startswith("runs/") and name != "recipe.yaml"]
+    places = ("runs/", "recipe.yaml", "report.html")
+    names = [name for name in relative_files(corpus) if not name.startswith(places)]
     return {name: hashlib.sha256((corpus / name).read_bytes()).hexdigest() for name in names}

@@ -1,0 +1,305 @@
+"""statistics: what the corpus looks like, for its report: lengths, languages, scores, domains, years, licences,
+examples of what was dropped, by source, and the sizes of clusters.
+
+One small summary a split and a shard, merged into `statistics.json`. Nothing hashes it and nothing depends on it; the
+same corpus gives the same bytes. Only columns are read, and text where its length or an example needs it.
+"""
+
+import heapq
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
+from filters.s_curve import Level, curve, interval
+from filters.urls import domain
+from manifests.document import order_key
+from manifests.files import canonical_json, sha256_file, sha256_json, write_atomic
+from manifests.recipe import Recipe
+from manifests.shard import open_shard
+from pipeline.fingerprint import code_version
+from pipeline.job import Receipt, Result, Task
+from pipeline.stages import canaries
+from pipeline.stages.survivors import read_verdicts
+from pipeline.tables import read_rows
+
+STAGE = "statistics"
+SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))
+OWNED = {SPLITS: (f"blocks/{SPLITS}",), SHARDS: (f"blocks/{SHARDS}",), MERGE: ()}
+FILE = "statistics.json"
+
+NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}
+"""how many names of each kind a summary holds; up to twice as many are counted exactly"""
+SHOWN_NAMES = 50
+EXAMPLES = 3
+"""of what was dropped, by source and reason"""
+EXAMPLE_CHARACTERS = 300
+BATCH_ROWS = 1_024
+CURVE_AT = tuple(step / 100 for step in range(30, 101, 2))
+"""similarities at which the curve of the recipe's bands is drawn"""
+
+Plain = dict[str, Any]
+
+
+def split_tasks(
+    recipe: Recipe, extracted: dict[str, Receipt], annotated: dict[str, Receipt], clusters: Receipt
+) -> list[Task]:
+    """One task a split."""
+    code, made = code_version(__name__), []
+    for split, receipt in sorted(annotated.items()):
+        parts = [code, recipe.seed, extracted[split].sha(), receipt.sha(), clusters.sha()]
+        made.append(Task(SPLITS, split, sha256_json(parts), receipt.outputs[0].bytes))
+    return made
+
+
+def shard_tasks(shards: dict[str, Receipt]) -> list[Task]:
+    """One task a shard."""
+    code = code_version(__name__)
+    return [
+        Task(SHARDS, name, sha256_json([code, receipt.sha()]), receipt.outputs[0].bytes)
+        for name, receipt in sorted(shards.items())
+    ]
+
+
+def merge_tasks(
+    recipe: Recipe,
+    corpus: Path,
+    manifest_sha: str,
+    splits: dict[str, Receipt],
+    shards: dict[str, Receipt],
+    clusters: Receipt,
+) -> list[Task]:
+    """The one task that adds all up."""
+    minhash = recipe.deduplication.minhash
+    bands = minhash.model_dump(include={"bands", "rows", "threshold"}) if minhash else None
+    measured = bool(bands and recipe.deduplication.canaries and (corpus / canaries.FILE).is_file())
+    found = sha256_file(corpus / canaries.FILE) if measured else ""
+    shas = [[name, receipt.sha()] for part in (splits, shards) for name, receipt in sorted(part.items())]
+    fingerprint = sha256_json([code_version(__name__), manifest_sha, bands, found, clusters.sha(), shas])
+    arguments: Plain = {"splits": sorted(splits), "shards": sorted(shards), "bands": bands, "measured": measured}
+    arguments["manifest_sha"] = manifest_sha
+    arguments["clusters"] = [output.path for output in clusters.outputs if output.path.startswith("duplicates/")]
+    return [Task(MERGE, "all", fingerprint, 0, arguments)]
+
+
+def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
+    """The summary of one split's documents, as far as they are in the corpus. `settings`: `seed`."""
+    verdicts = read_verdicts(corpus, task.name)
+    went = {row: reason for row, (_, reason) in verdicts.items() if reason}
+    characters, score = Counter[int](), Counter[int]()
+    perplexity: dict[str, Counter[int]] = {}
+    names = {kind: Frequent(capacity) for kind, capacity in NAMES.items()}
+    documents = 0
+    for start, batch in _batches(corpus / f"clean/{task.name}.parquet"):
+        stays = np.ones(batch.num_rows, bool)
+        stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
+        batch = batch.filter(pa.array(stays))
+        documents += batch.num_rows
+        characters.update(histogram(pc.utf8_length(batch["text"]), COUNT_EDGES))
+        score.update(histogram(_numbers(batch["reference_score"]), SHARE_EDGES))
+        values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
+        for bucket in {name for name in buckets.tolist() if name is not None}:
+            perplexity.setdefault(bucket, Counter()).update(histogram(values[buckets == bucket], LOG_EDGES))
+        names["domains"].add(_sites(batch["url"]))
+        names["language"].add(_counted(batch["language"]))
+        names["licence"].add(_counted(batch["licence"]))
+        names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
+    plain = {
+        "documents": documents,
+        "characters": _plain(characters),
+        "score": _plain(score),
+        "perplexity": {bucket: _plain(found) for bucket, found in sorted(perplexity.items())},
+        "names": {kind: found.as_dict() for kind, found in names.items()},
+        "examples": _examples(_dropped(corpus, task.name, went, settings["seed"])),
+    }
+    return _written(corpus, f"blocks/{SPLITS}/{task.name}.json", plain)
+
+
+def measure(corpus: Path, settings: Plain, task: Task) -> Result:
+    """How many tokens the documents of one shard have."""
+    lengths = np.diff(open_shard(corpus / f"shards/{task.name}.arrow").offsets)
+    return _written(corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": _plain(histogram(lengths, COUNT_EDGES))})
+
+
+def merge(corpus: Path, settings: Plain, task: Task) -> Result:
+    """Add up all summaries, in the order of their names, and write `statistics.json`."""
+    sources: dict[str, _Merged] = {}
+    for step, names in ((SPLITS, task.arguments["splits"]), (SHARDS, task.arguments["shards"])):
+        for name in names:
+            part = json.loads((corpus / f"blocks/{step}/{name}.json").read_bytes())
+            sources.setdefault(name.partition("/")[0], _Merged()).add(part)
+    plain = {
+        "manifest_sha": task.arguments["manifest_sha"],
+        "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
+        "clusters": drawn(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
+        "bands": _bands(corpus, task.arguments["bands"], task.arguments["measured"]),
+    }
+    return _written(corpus, FILE, plain)
+
+
+class _Merged:
+    """The sum of the summaries of one source."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.histograms: dict[str, Counter[int]] = {"characters": Counter(), "tokens": Counter(), "score": Counter()}
+        self.perplexity: dict[str, Counter[int]] = {}
+        self.names = {kind: Frequent(capacity) for kind, capacity in NAMES.items()}
+        self.examples: dict[str, list[Plain]] = {}
+
+    def add(self, part: Plain) -> None:
+        """Add one split's or shard's summary."""
+        self.documents += part.get("documents", 0)
+        for name, found in self.histograms.items():
+            found.update(_binned(part.get(name, {})))
+        for bucket, plain in part.get("perplexity", {}).items():
+            self.perplexity.setdefault(bucket, Counter()).update(_binned(plain))
+        for kind, plain in part.get("names", {}).items():
+            self.names[kind].merge(frequent(plain, NAMES[kind]))
+        for reason, examples in part.get("examples", {}).items():
+            both = [*self.examples.get(reason, []), *examples]
+            self.examples[reason] = sorted(both, key=lambda one: one["key"])[:EXAMPLES]
+
+    def as_dict(self) -> Plain:
+        """Plain values, as `statistics.json` holds them."""
+        scored = sum(self.perplexity.values(), Counter[int]())
+        edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
+        return {
+            "documents": self.documents,
+            **{name: drawn(found, edges[name]) for name, found in self.histograms.items()},
+            "perplexity": {
+                bucket: drawn(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
+            },
+            "names": {
+                kind: {"top": found.top(SHOWN_NAMES), "total": found.total, "error": found.error}
+                for kind, found in self.names.items()
+            },
+            "examples": dict(sorted(self.examples.items())),
+        }
+
+
+def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number of its first row, batch) over the columns that are summed up."""
+    columns = ["text", "url", "timestamp", "licence", "language", "perplexity", "bucket", "reference_score"]
+    start = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            yield start, batch
+            start += batch.num_rows
+
+
+def _dropped(corpus: Path, split: str, went: dict[int, str], seed: int) -> Iterator[Plain]:
+    """What can be shown of a split's dropped records: dead letters, documents that the run kept for this, and
+    duplicates, each with the key that it is drawn by."""
+    letters = corpus / f"deadletters/{split}.jsonl"
+    if letters.is_file():
+        with letters.open("rb") as lines:
+            for line in lines:
+                letter = json.loads(line)
+                place = {name: letter[name] for name in ("file", "offset", "length")}
+                yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
+    dropped = corpus / f"dropped/{split}.parquet"
+    if dropped.is_file():
+        for row in read_rows(dropped, ["reason", "id", "url", "text"]):
+            yield _of_document(row["reason"], row, seed)
+    yield from _duplicates(corpus / f"clean/{split}.parquet", went, seed)
+
+
+def _duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
+    """The duplicates of a split with the smallest keys; only row groups that hold some are read with their text."""
+    with pq.ParquetFile(path) as file:
+        keyed: dict[str, list[tuple[int, int]]] = {}
+        rows = itertools.chain.from_iterable(batch["id"].to_pylist() for batch in file.iter_batches(columns=["id"]))
+        for row, identity in enumerate(rows if went else ()):
+            if row in went:
+                keyed.setdefault(went[row], []).append((order_key(seed, STAGE, identity), row))
+        chosen = {row for found in keyed.values() for _, row in heapq.nsmallest(EXAMPLES, found)}
+        start = 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            if here := sorted(row for row in chosen if start <= row < end):
+                table = file.read_row_group(group, ["id", "url", "text"]).take([row - start for row in here])
+                for row, found in zip(here, table.to_pylist(), strict=True):
+                    yield _of_document(went[row], found, seed)
+            start = end
+
+
+def _of_document(reason: str, row: Plain, seed: int) -> Plain:
+    return _example(reason, row["id"], seed, text=row["text"], url=row["url"] or "", id=row["id"].hex())
+
+
+def _example(reason: str, identity: bytes, seed: int, text: str, **place: Any) -> Plain:
+    """One example, its text cut."""
+    cut = {name: value[:EXAMPLE_CHARACTERS] if isinstance(value, str) else value for name, value in place.items()}
+    return {"reason": reason, "key": order_key(seed, STAGE, identity), "text": text[:EXAMPLE_CHARACTERS], **cut}
+
+
+def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
+    """Those with the smallest keys of each reason, so that which ones are shown depends on no order."""
+    held: dict[str, list[tuple[int, int, Plain]]] = {}
+    for number, example in enumerate(offered):
+        heap = held.setdefault(example.pop("reason"), [])
+        heapq.heappush(heap, (-example["key"], -number, example))
+        if len(heap) > EXAMPLES:
+            heapq.heappop(heap)
+    return {reason: [example for *_, example in sorted(heap, reverse=True)] for reason, heap in sorted(held.items())}
+
+
+def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
+    """How many documents each cluster has, the one that stayed included; rows come cluster by cluster."""
+    sizes: Counter[int] = Counter()
+    last, count = b"", 0
+    for path in paths:
+        for row in read_rows(corpus / path, ["cluster"]):
+            if row["cluster"] != last:
+                sizes.update([count + 1] if count else [])
+                last, count = row["cluster"], 0
+            count += 1
+    sizes.update([count + 1] if count else [])
+    binned: Counter[int] = Counter()
+    for size, times in sizes.items():
+        binned.update({place: times * one for place, one in histogram([size], COUNT_EDGES).items()})
+    return binned
+
+
+def _bands(corpus: Path, bands: Plain | None, measured: bool) -> Plain | None:
+    """The curve of the recipe's bands, and what was found of planted copies with the interval of each share."""
+    if bands is None:
+        return None
+    levels = [Level(**one) for one in json.loads((corpus / canaries.FILE).read_bytes())["levels"]] if measured else []
+    planted = [{**asdict(one), "interval": list(interval(one.found, one.planted))} for one in levels if one.planted]
+    return {**bands, "curve": [list(at) for at in curve(bands["bands"], bands["rows"], CURVE_AT)], "planted": planted}
+
+
+def _sites(urls: pa.Array) -> Counter[str]:
+    return Counter(site for site in map(domain, filter(None, urls.to_pylist())) if site)
+
+
+def _counted(column: pa.Array) -> dict[str, int]:
+    return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist() if one["values"]}
+
+
+def _numbers(column: pa.Array) -> Any:
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def _plain(found: Counter[int]) -> dict[str, int]:
+    return {str(place): count for place, count in sorted(found.items())}
+
+
+def _binned(plain: dict[str, int]) -> dict[int, int]:
+    return {int(place): count for place, count in plain.items()}
+
+
+def _written(corpus: Path, path: str, plain: Plain) -> Result:
+    write_atomic(corpus / path, canonical_json(plain))
+    return Result([path])
