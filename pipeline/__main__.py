@@ -12,7 +12,18 @@ from typing import NoReturn
 
 from manifests.errors import UserError
 
-STAGES = ("index", "extract", "lines", "perplexity", "references", "annotate", "neardup", "tokenizer", "tokenize")
+STAGES = (
+    "index",
+    "extract",
+    "join",
+    "lines",
+    "perplexity",
+    "references",
+    "annotate",
+    "neardup",
+    "tokenizer",
+    "tokenize",
+)
 EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_master=host:8081`."
 
 
