@@ -26,7 +26,7 @@ _BLOCKS = frozenset(
     )
 )
 """elements that begin and end a block of text"""
-_CLOSE = frozenset(["dt", "dd", "tr", "caption", "summary"])
+_CLOSE = frozenset(["dt", "dd", "thead", "tbody", "tfoot", "tr", "caption", "summary"])
 """of these, those that no empty line is put between"""
 _SILENT = frozenset(["script", "style", "template", "noscript", "iframe", "object", "svg", "math", "head", "title"])
 """elements whose content is no text; none of them passes the sites' own filter"""
@@ -140,9 +140,9 @@ def text_of(body: str) -> str:
 def _end_code(out: _Text, verbatim: list[str]) -> None:
     """Close a block of code: the line end after its tag is not part of it (WHATWG HTML, section 13.2.6.4.7), nor are
     empty lines at its end."""
-    text = _unescaped("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\n").rstrip()
+    text = _unescaped("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\n").rstrip("\n")
     verbatim.clear()
-    if text:
+    if text and not text.isspace():
         out.put(text.split("\n"), code=True)
     out.apart = True
 
@@ -164,7 +164,7 @@ def _tag(out: _Text, name: str, closing: bool, rest: str) -> None:
         if not closing:
             out.item()
         else:
-            out.mark = ""
+            out.mark, out.apart = "", False
     elif name in ("ul", "ol"):
         out.flush()
         out.apart = out.apart or (len(out.lists) < 2 and (not out.lists or closing))

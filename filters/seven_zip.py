@@ -63,12 +63,13 @@ class Member(NamedTuple):
 def members(stored: Stored) -> list[Member] | Damage:
     """The files of an archive, in its order."""
     try:
-        with py7zr.SevenZipFile(io.BufferedReader(_Reader(stored))) as archive:
-            return _members(archive)
+        archive = py7zr.SevenZipFile(io.BufferedReader(_Reader(stored)))
     except py7zr.exceptions.PasswordRequired:
         return Damage(Reason.ENCRYPTED, "the archive's header is encrypted")
     except _HEADER_ERRORS as error:
         return Damage(Reason.CORRUPT_RECORD, f"no readable 7z archive: {type(error).__name__}")
+    with archive:
+        return _members(archive)
 
 
 def _members(archive: Any) -> list[Member] | Damage:
@@ -81,8 +82,11 @@ def _members(archive: Any) -> list[Member] | Damage:
         starts.append(starts[-1] + size)
     places, decoded, stream = {}, dict[int, int](), 0
     for folder in streams.unpackinfo.folders:
-        places[id(folder)] = (starts[stream], starts[stream + 1])
-        stream += max(folder.num_packedstreams, 1)
+        packed = max(len(folder.packed_indices), 1)
+        if stream + packed >= len(starts):
+            return Damage(Reason.CORRUPT_RECORD, "a 7z archive that names more streams than it has")
+        places[id(folder)] = (starts[stream], starts[stream + packed])
+        stream += packed
     for file in archive.files:
         if file.emptystream or file.folder is None:
             continue

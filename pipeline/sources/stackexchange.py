@@ -2,8 +2,8 @@
 
 A site's table is `SITE/Posts.xml`, `SITE-Posts.xml`, either of them gzipped or by bzip2, or in `SITE.7z` or
 `SITE-Posts.7z` as archive.org has them: its name is the archive's, the file's or the folder's. Only plain tables
-are cut into pieces. Locators of compressed ones name all stored bytes, and the row inside the decoded ones (in UTF-8, where the
-table is in another encoding); the stored bytes are shared out among rows by their decoded ones.
+are cut into pieces. Locators of compressed ones name all stored bytes, and the row inside the decoded ones (in UTF-8,
+where the table is in another encoding); the stored bytes are shared out among rows by their decoded ones.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from filters import seven_zip
 from filters.compressed import BZIP2, GZIP, OPENING, as_utf8, encoding_of, unpacked
 from filters.post_text import joined_text, text_of
-from filters.posts import ANSWER, QUESTION, Post, Raw, keys, next_row, post, rows
+from filters.posts import ANSWER, HOPELESS, QUESTION, Post, Raw, keys, next_row, post, rows
 from filters.wiki_dump import Damage
 from filters.window import PIECE
 from manifests.document import Document, Locator, Part
@@ -55,13 +55,16 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
     a compressed file is: its decoded bytes, those of an archive's other members, too."""
     decoded = others = marks = posts = 0
     for table in _tables(stored, 0, len(stored)):
-        tail = b""
+        tail, since = b"", 0
         others += table.size if table.chunks is None else 0
         for chunk in table.chunks or ():
+            if since > HOPELESS:
+                break
             if isinstance(chunk, bytes):
                 text = tail + chunk
                 decoded += len(chunk)
-                marks += text.count(b"<row") - tail.count(b"<row")
+                found = text.count(b"<row") - tail.count(b"<row")
+                marks, since = marks + found, 0 if found else since + len(chunk)
                 posts += sum(text.count(mark) - tail.count(mark) for mark in _COUNTED)
                 tail = text[1 - len(_COUNTED[0]) :]
     counts = {"posts": posts}
