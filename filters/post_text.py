@@ -43,7 +43,8 @@ class _Text:
         self.lists: list[int] = []  # for each open list: the next item's number, or 0 for a bullet
         self.mark = ""  # what the next block of a list item begins with
         self.apart = False  # whether an empty line comes before the next block
-        self.quotes = 0
+        self.quotes = 0  # how deep in quotations
+        self.quoted = 0  # how deep the last block was
         self.cells = 0
 
     def flush(self) -> None:
@@ -65,16 +66,16 @@ class _Text:
         """Add a block, set in and marked as where it stands asks for."""
         quote = "> " * min(self.quotes, QUOTE_DEPTH)
         if self.apart and self.lines:
-            self.lines.append(quote.rstrip() if self.quotes and self.lines[-1].startswith(">") else "")
+            self.lines.append(("> " * min(self.quotes, self.quoted, QUOTE_DEPTH)).rstrip())
         if code:
             if self.mark:
                 self.lines.append(f"{quote}{self.mark}".rstrip())
-            self.lines += [f"{quote}{line}".rstrip() if not line else f"{quote}{line}" for line in lines]
+            self.lines += [f"{quote}{line}" if line else quote.rstrip() for line in lines]
         else:
             inset = "  " * min(max(len(self.lists) - 1, 0), LIST_DEPTH)
             self.lines.append(f"{quote}{self.mark or inset}{lines[0]}")
             self.lines += [f"{quote}{inset}{line}".rstrip() for line in lines[1:]]
-        self.mark, self.apart = "", False
+        self.mark, self.apart, self.quoted = "", False, self.quotes
 
     def item(self) -> None:
         """Begin a list item."""
@@ -138,9 +139,8 @@ def text_of(body: str) -> str:
 
 
 def _end_code(out: _Text, verbatim: list[str]) -> None:
-    """Close a block of code: the line end after its tag is not part of it (WHATWG HTML, section 13.2.6.4.7), nor are
-    empty lines at its end."""
-    text = _unescaped("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\n").rstrip("\n")
+    """Close a block of code, without the line ends before and after it."""
+    text = _unescaped("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     verbatim.clear()
     if text and not text.isspace():
         out.put(text.split("\n"), code=True)
