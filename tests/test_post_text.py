@@ -1,5 +1,6 @@
 """Posts as text: golden cases for each rule and each bug of the reproductions, hostile mark-up, linear time."""
 
+import re
 import time
 import tracemalloc
 
@@ -16,7 +17,8 @@ GOLDEN = {
     "references": ("<p>&lt;b&gt; &amp;amp; &#39;x&#x27; &eacute; &nbsp;y</p>", "<b> &amp; 'x' é \u00a0y"),
     "headings": ("<h2>Title</h2>\n<p>Text</p><hr><p>More</p>", "Title\n\nText\n\nMore"),
     "code is kept to the blank": (
-        "<p>So:</p>\n\n<pre><code>def f(x):\n    if x &lt; 1:\n\treturn  1 \n\n\n\n    return 2\n</code></pre>\n\n<p>End</p>",
+        "<p>So:</p>\n\n<pre><code>def f(x):\n    if x &lt; 1:\n\treturn  1 \n\n\n\n    return 2\n</code></pre>\n"
+        "\n<p>End</p>",
         "So:\n\ndef f(x):\n    if x < 1:\n\treturn  1 \n\n\n\n    return 2\n\nEnd",
     ),
     "code that is indented at first": ("<pre><code>    a\n  b\n</code></pre>", "    a\n  b"),
@@ -47,8 +49,8 @@ GOLDEN = {
     ),
     "hints to highlighters": ("<!-- language: lang-js -->\n\n<pre><code>x > 1</code></pre>", "x > 1"),
     "a snippet": (
-        '<!-- begin snippet: js hide: false --><div class="snippet"><div class="snippet-code"><pre class="x"><code>a()\n'
-        "</code></pre>\n<pre><code>b {}</code></pre></div></div><!-- end snippet -->",
+        '<!-- begin snippet: js hide: false --><div class="snippet"><div class="snippet-code"><pre class="x"><code>a()'
+        "\n</code></pre>\n<pre><code>b {}</code></pre></div></div><!-- end snippet -->",
         "a()\n\nb {}",
     ),
     "no scripts": ("<p>a</p><script>if (a < b) alert('<p>')</script><style>p {}</style>b", "a\n\nb"),
@@ -104,7 +106,7 @@ def test_hostile_mark_up_takes_linear_time_and_memory(name: str) -> None:
 
 
 def test_memory_is_of_the_order_of_the_text() -> None:
-    body = "<blockquote><ul><li>" * 20_000 + "<p>x</p>" * 20_000
+    body = "<blockquote><ul><li>" * 4_000 + "<p>x</p>" * 4_000
     tracemalloc.start()
     text = text_of(body)
     _, peak = tracemalloc.get_traced_memory()
@@ -112,8 +114,12 @@ def test_memory_is_of_the_order_of_the_text() -> None:
     assert len(text) < 5 * len(body) and peak < 60 * len(body)
 
 
-TAGS = ["<p>", "</p>", "<pre>", "</pre>", "<code>", "</code>", "<ul>", "</ul>", "<li>", "</li>", "<blockquote>", "<ol start=2>",
-        "</blockquote>", "<br>", "<!--", "-->", "<sup>", "<td>", "</tr>", "<script>", "</script>", "a", " b ", "\n", "&lt;", "<", ">", "&#0;", '"']  # fmt: skip
+TAGS = re.findall(
+    r"\S+",
+    "<p> </p> <pre> </pre> <code> </code> <ul> </ul> <li> </li> <blockquote> </blockquote> <ol/start=2> <br> <!-- --> "
+    '<sup> <td> </tr> <script> </script> a b &lt; < > &#0; "',
+)
+TAGS += [" ", "\n"]
 
 
 @given(st.lists(st.sampled_from(TAGS), max_size=60))

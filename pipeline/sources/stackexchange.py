@@ -29,7 +29,10 @@ TABLE = "Posts.xml"
 SHARE_ALIKE = (("2018-05-02", "CC BY-SA 4.0"), ("2011-04-08", "CC BY-SA 3.0"), ("", "CC BY-SA 2.5"))
 """licences of posts by the date they begin with (https://stackoverflow.com/help/licensing), newest first"""
 
-_ENDINGS = re.compile(r"(?:[-_.]?posts)?(?:\.xml)?(?:\.(?:7z|gz|bz2))?\Z", re.IGNORECASE)
+_ENDINGS = re.compile(
+    r"(?:(?:^|[-_.])(?:posts|badges|comments|posthistory|postlinks|tags|users|votes))?(?:\.xml)?(?:\.(?:7z|gz|bz2))?\Z",
+    re.IGNORECASE,
+)
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,7})?\Z", re.ASCII)
 _COUNTED = (b'PostTypeId="1"', b'PostTypeId="2"')
 _TAGS = re.compile(r"[<>|]+")
