@@ -47,8 +47,8 @@ CODE = (
         "How do I read a file that is larger than memory?", "<p><code>open(path).read()</code> ends in a "
         "<code>MemoryError</code>.</p>",
         (
-            (31, "<p>Read it in pieces:</p>\n<ol>\n<li>line by line, if lines are short:\n<pre><code>with open(path) as "
-                 "file:\n    for line in file:\n        work(line)\n</code></pre></li>\n<li>else by size:\n<pre><code>"
+            (31, "<p>Read it in pieces:</p>\n<ol>\n<li>line by line, if lines are short:\n<pre><code>with open(path) "
+                 "as file:\n    for line in file:\n        work(line)\n</code></pre></li>\n<li>else by size:\n<pre><code>"
                  "while piece := file.read(1 &lt;&lt; 20):\n    work(piece)\n</code></pre></li>\n</ol>"),
             (30, "<p>Map it into memory, and let the system page it in:</p>\n<pre><code>import mmap\n\nwith open(path, "
                  "\"rb\") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:\n"

@@ -1,6 +1,7 @@
-"""The join: rows by range whatever the splits, ranges, workers and rounds; conservation; and tokens back to their rows."""
+"""The join: rows by range whatever the splits, ranges, workers and rounds; conservation; tokens back to their rows."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from corpus import build, build_in_two, digests, make_sample
+from corpus import build, digests, make_sample
 
 from manifests.document import Document, Locator, Part
 from manifests.ledger import imbalances, tally_from, total
@@ -20,7 +21,7 @@ from manifests.source import Source
 from manifests.trace import trace
 from pipeline import sources
 from pipeline.engine import Engine
-from pipeline.inputs import resolve
+from pipeline.inputs import Input, resolve
 from pipeline.job import Receipt, receipts, run_tasks
 from pipeline.sources.reader import Outcome, Row, Stored, Survey
 from pipeline.stages import index, join
@@ -111,41 +112,31 @@ def test_line_verdicts_of_joined_documents_are_found_again(sample: Path, tmp_pat
 def test_splits_blocks_and_workers_leave_no_trace(sample: Path, built: Path, tmp_path: Path, change: str) -> None:
     given = recipe(str(sample / "stackexchange/**"))
     if change == "splits":
-        build(given.model_copy(update={"split_bytes": 3_000}), tmp_path)
-    elif change == "blocks":
-        with mock.patch("pipeline.stages.join.PACK_BYTES", 2_000):
-            build(given, tmp_path)
-    else:
-        build_in_two(given, tmp_path)
-    assert documents(tmp_path) == documents(built)
-    assert load_manifest(tmp_path).ledger == load_manifest(built).ledger
-    mine, theirs = digests(tmp_path), digests(built)
-    changing = (
-        ("blocks/", "receipts/", "recipe.yaml", "manifest.json", "shards/")
-        if change == "splits"
-        else ("blocks/join", "receipts/join")
-    )
-    if change == "workers":
-        changing = ()
-    assert {n: d for n, d in mine.items() if not n.startswith(changing)} == {
-        n: d for n, d in theirs.items() if not n.startswith(changing)
-    }
+        given = given.model_copy(update={"split_bytes": 3_000})
+    size, small = (2_000, 1 << 30) if change == "blocks" else (1 << 30, 1)
+    with mock.patch("pipeline.stages.join.PACK_BYTES", size), mock.patch("pipeline.engine.SMALL_JOB_BYTES", small):
+        made, ended = joined(tmp_path, given, workers=2 if change == "workers" else 1)
+    assert outputs(tmp_path) == outputs(built)
+    assert (len(ended) > 5) == (change == "splits")
+    assert tally_of(made, ended) == load_manifest(built).ledger["extract"]["stackexchange"]
 
 
 def test_ranges_follow_from_the_data_and_change_no_document(sample: Path, built: Path, tmp_path: Path) -> None:
+    given = recipe(str(sample / "stackexchange/**"))
     with mock.patch("pipeline.stages.join.RANGE_BYTES", 5_000):
-        build(recipe(str(sample / "stackexchange/**")), tmp_path)
+        made, ended = joined(tmp_path, given)
     files = sorted(path.name for path in (tmp_path / "documents/stackexchange").iterdir())
     assert len(files) > 5 and files[0] == f"joined-00000-of-{len(files):05d}.parquet"
     assert documents(tmp_path) == documents(built)
-    assert load_manifest(tmp_path).ledger == load_manifest(built).ledger
-    with mock.patch(
-        "pipeline.stages.join.RANGE_BYTES", 1 << 30
-    ):  # once more: the files of the ranges that were are gone
-        build(recipe(str(sample / "stackexchange/**")), tmp_path)
-    assert {name: sha for name, sha in digests(tmp_path).items() if name.startswith("documents/")} == {
-        name: sha for name, sha in digests(built).items() if name.startswith("documents/")
-    }
+    assert tally_of(made, ended) == load_manifest(built).ledger["extract"]["stackexchange"]
+
+
+def outputs(corpus: Path) -> dict[str, str]:
+    return {name: sha for name, sha in digests(corpus).items() if name.startswith(("documents/", "deadletters/"))}
+
+
+def tally_of(*stages: dict[str, Receipt]) -> dict[str, Any]:
+    return total(receipt.tallies["stackexchange"] for made in stages for receipt in made.values()).as_dict()
 
 
 def test_nothing_is_done_twice(sample: Path, built: Path) -> None:
@@ -165,7 +156,7 @@ def test_a_file_that_cannot_be_read_is_a_dead_letter(sample: Path, tmp_path: Pat
     inputs = resolve(
         "stackexchange", [str(sample / "stackexchange/code*"), str(sample / "stackexchange/p*/**")], tmp_path
     )
-    gone = [*inputs[:1], inputs[1].__class__("stackexchange", inputs[1].name, str(tmp_path / "gone"), 99, "")]
+    gone = [inputs[0], dataclasses.replace(inputs[1], path=str(tmp_path / "gone"), size=99, sha256="")]
     given = recipe(str(sample / "stackexchange/**"))
     made, ended = joined(tmp_path, given, gone)
     assert [(letter["reason"], letter["length"]) for letter in dead_letters(tmp_path)] == [("unreadable-file", 99)]
@@ -188,9 +179,13 @@ def test_real_dumps_the_whole_way(tmp_path: Path) -> None:
             assert same, finding
 
 
-def joined(corpus: Path, given: Recipe, inputs: list[Any]) -> tuple[dict[str, Receipt], dict[str, Receipt]]:
+def joined(
+    corpus: Path, given: Recipe, inputs: list[Input] | None = None, workers: int = 1
+) -> tuple[dict[str, Receipt], dict[str, Receipt]]:
     """The receipts of documents and of rows, by the stages `index` and `join` alone."""
-    engine = Engine(1, (), corpus / "runs", quiet=True)
+    if inputs is None:
+        inputs = resolve("stackexchange", given.sources["stackexchange"].inputs, corpus)
+    engine = Engine(workers, (), corpus / "runs", quiet=True)
     tasks = index.tasks(given, inputs)
     run_tasks(corpus, {"sources": given.model_dump()["sources"]}, tasks, index.work, engine)
     made, rows, _ = join.join(corpus, given, inputs, receipts(corpus, tasks), engine)
