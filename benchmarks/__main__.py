@@ -3,7 +3,19 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import blocklist, clusters, crawl, extraction, lines, minhash, perplexity, reading, stages, training
+from benchmarks import (
+    blocklist,
+    clusters,
+    crawl,
+    extraction,
+    lines,
+    minhash,
+    perplexity,
+    reading,
+    sources,
+    stages,
+    training,
+)
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "blocklist": blocklist.run,
@@ -14,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "minhash": minhash.run,
     "perplexity": perplexity.run,
     "reading": reading.run,
+    "sources": sources.run,
     "stages": stages.run,
     "training": training.run,
 }

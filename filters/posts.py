@@ -55,9 +55,12 @@ class Keys(NamedTuple):
 
 
 class Post(NamedTuple):
-    """A post: `body` is HTML; `created` as the dump has it; `licence` is empty where the dump names none."""
+    """A post: `kind` and `question` as in `Keys`; `body` is HTML; `created` as the dump has it; `licence` is empty if
+    it names none."""
 
+    kind: int
     identifier: int
+    question: int
     score: int
     title: str
     body: str
@@ -161,8 +164,10 @@ def next_row(data: bytes | mmap, position: int) -> int:
 def keys(row: bytes) -> Keys | Damage:
     """What a row is, before the rest of it is read. An answer that names no question belongs to question 0."""
     attributes = _attributes(row)
-    if isinstance(attributes, Damage):
-        return attributes
+    return attributes if isinstance(attributes, Damage) else _keys(attributes)
+
+
+def _keys(attributes: dict[bytes, bytes]) -> Keys | Damage:
     kind, identifier = (_number(attributes.get(name, b"")) for name in (b"PostTypeId", b"Id"))
     if kind is None or identifier is None:
         return Damage(Reason.CORRUPT_RECORD, "a row without PostTypeId or Id")
@@ -179,6 +184,9 @@ def post(row: bytes) -> Post | Damage:
     attributes = _attributes(row)
     if isinstance(attributes, Damage):
         return attributes
+    fields = _keys(attributes)
+    if isinstance(fields, Damage):
+        return fields
     if len(row.translate(None, _FORBIDDEN)) < len(row):
         return Damage(Reason.CORRUPT_RECORD, "a control character")
     values = {}
@@ -187,14 +195,11 @@ def post(row: bytes) -> Post | Damage:
         if isinstance(value, Damage):
             return value
         values[name] = value
-    identifier, score, accepted = (
-        _number(attributes.get(name, default))
-        for name, default in ((b"Id", b""), (b"Score", b"0"), (b"AcceptedAnswerId", b"0"))
-    )
-    if identifier is None or score is None or accepted is None:
-        return Damage(Reason.CORRUPT_RECORD, "an Id, Score or AcceptedAnswerId that is no number")
+    score, accepted = (_number(attributes.get(name, b"0")) for name in (b"Score", b"AcceptedAnswerId"))
+    if score is None or accepted is None:
+        return Damage(Reason.CORRUPT_RECORD, "a Score or AcceptedAnswerId that is no number")
     return Post(
-        identifier,
+        *fields,
         score,
         values["Title"],
         values["Body"],

@@ -48,8 +48,8 @@ CODE = (
         "<code>MemoryError</code>.</p>",
         (
             (31, "<p>Read it in pieces:</p>\n<ol>\n<li>line by line, if lines are short:\n<pre><code>with open(path) "
-                 "as file:\n    for line in file:\n        work(line)\n</code></pre></li>\n<li>else by size:\n<pre><code>"
-                 "while piece := file.read(1 &lt;&lt; 20):\n    work(piece)\n</code></pre></li>\n</ol>"),
+                 "as file:\n    for line in file:\n        work(line)\n</code></pre></li>\n<li>else by size:\n<pre>"
+                 "<code>while piece := file.read(1 &lt;&lt; 20):\n    work(piece)\n</code></pre></li>\n</ol>"),
             (30, "<p>Map it into memory, and let the system page it in:</p>\n<pre><code>import mmap\n\nwith open(path, "
                  "\"rb\") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:\n"
                  "    print(data[:10], data.find(b\"needle\"))\n</code></pre>"),

@@ -59,7 +59,7 @@ def test_other_ways_to_write_the_same() -> None:
     data = b"<posts>" + first + b'<row\tId="2" PostTypeId="2" ParentId="1"/></posts >\n'
     found = read(data)
     assert problems(found) == [] and [keys(raw.data) for raw in found[1:]] == [Keys(1, 1, 1), Keys(2, 2, 1)]
-    assert post(found[1].data) == Post(1, 0, "", 'a > "b"', "", "", 0, "", "")
+    assert post(found[1].data) == Post(1, 1, 1, 0, "", 'a > "b"', "", "", 0, "", "")
 
 
 def test_a_table_without_rows_and_what_is_none() -> None:

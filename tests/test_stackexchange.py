@@ -213,7 +213,7 @@ def test_rows_of_other_sites_are_counted() -> None:
     ],
 )
 def test_licence_by_date(created: str, licence: str) -> None:
-    item = Post(1, 0, "", "", "", created, 0, "", "")
+    item = Post(1, 1, 1, 0, "", "", "", created, 0, "", "")
     assert stackexchange.licence_of(item) == licence
     assert stackexchange.licence_of(item._replace(licence="CC BY-SA 4.0")) == "CC BY-SA 4.0"
 

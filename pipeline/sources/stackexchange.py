@@ -166,16 +166,14 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
     questions, answers = list[tuple[Row, Post]](), list[tuple[Row, Post]]()
     seen = set[tuple[int, int]]()
     for row in rows:
-        found, content = keys(row.data), post(row.data)
-        if isinstance(found, Damage) or isinstance(content, Damage):
-            damage = content if isinstance(content, Damage) else found
-            assert isinstance(damage, Damage)
-            yield Outcome(row.locator, row.stored, reason=damage.problem, detail=damage.detail)
+        found = post(row.data)
+        if isinstance(found, Damage):
+            yield Outcome(row.locator, row.stored, reason=found.problem, detail=found.detail)
         elif (found.kind, found.identifier) in seen:
             yield Outcome(row.locator, row.stored, reason=Reason.OLDER_COPY)
         else:
             seen.add((found.kind, found.identifier))
-            (questions if found.kind == QUESTION else answers).append((row, content))
+            (questions if found.kind == QUESTION else answers).append((row, found))
     if questions:
         yield from _document(questions[0], answers, source, recipe)
         return

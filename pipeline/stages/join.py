@@ -148,13 +148,13 @@ def pack(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     """The rows of a split, packed, by range. What ends here and is no damage is counted here."""
     tally = Tally()
     items = _forwarded(corpus, task) if "packed" in task.arguments else _keyed(settings, task)
-    return Mapped(_blocks(items, tally, task.arguments["ranges"]), {settings["name"]: tally}, {})
+    return Mapped(blocks_of(items, tally, task.arguments["ranges"]), {settings["name"]: tally}, {})
 
 
 def combine(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
     """The documents of a range."""
     name, source, joined = _joined(settings)
-    items = _combined(blocks, name, source, joined, task.arguments["round"])
+    items = combined(blocks, name, source, joined, task.arguments["round"])
     return write_outcomes(corpus, task.name, name, source, _outcomes(items), {"file": name})
 
 
@@ -162,9 +162,9 @@ def forward(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[byt
     """The rows of a range that go on to the next round, as one packed file."""
     name, source, joined = _joined(settings)
     tally, path = Tally(), f"blocks/{task.stage}/{task.name}"
-    items = _combined(blocks, name, source, joined, task.arguments["round"])
+    items = combined(blocks, name, source, joined, task.arguments["round"])
     with atomic_path(corpus / path) as temporary, temporary.open("wb") as file:
-        for _, block in _blocks(items, tally, 1):
+        for _, block in blocks_of(items, tally, 1):
             file.write(block)
     return Result([path], {name: tally})
 
@@ -198,7 +198,7 @@ def _forwarded(corpus: Path, task: Task) -> Iterator[Row]:
     return (_unpacked(block, place) for place in _places(block))
 
 
-def _blocks(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
+def blocks_of(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
     """Rows packed by range, some at a time."""
     held: dict[int, bytearray] = {}
     size = 0
@@ -227,7 +227,7 @@ def _count(item: Outcome, tally: Tally) -> None:
         tally.drop(item.reason, records=1, bytes=item.stored)
 
 
-def _combined(blocks: list[bytes], name: str, source: Source, joined: Joined, number: int) -> Iterator[Row | Outcome]:
+def combined(blocks: list[bytes], name: str, source: Source, joined: Joined, number: int) -> Iterator[Row | Outcome]:
     """What becomes of all rows of a range, group by group, in the order of their names."""
     index = [(_group(block, place), which, place) for which, block in enumerate(blocks) for place in _places(block)]
     index.sort()
