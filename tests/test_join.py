@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from corpus import build, digests, make_sample
+from corpus import ROOT, SHARED, build, digests
 
 from manifests.document import Document, Locator, Part
 from manifests.ledger import imbalances, tally_from, total
@@ -28,7 +29,7 @@ from pipeline.stages import index, join
 from pipeline.tables import read_rows
 from pipeline.trace import Rederiver
 
-REAL = sorted((Path(__file__).parents[2] / "shared/data/stackexchange").glob("*.xml.gz"))
+REAL = sorted((SHARED / "stackexchange").glob("*.xml.gz"))
 
 
 def recipe(inputs: str, **source: Any) -> Recipe:
@@ -42,7 +43,14 @@ def recipe(inputs: str, **source: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
+    """The bundled sample's tables of posts, and what is planted in them."""
+    with mock.patch.object(sys, "path", [str(ROOT / "samples"), *sys.path]):
+        from gazetteer import entries
+        from posts import make
+    out = tmp_path_factory.mktemp("sample")
+    planted = make(out / "stackexchange", entries(12))
+    (out / "planted-posts.json").write_text(json.dumps(planted), "utf-8")
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,7 @@ from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task, receipts, sweep
 from pipeline.sources import Joined, Outcome, Row, joined_for
-from pipeline.stages.extract import STAGE as EXTRACT
-from pipeline.stages.extract import extraction_settings, write_outcomes
+from pipeline.stages import extract
 from pipeline.stages.index import pieces_of
 from pipeline.stored import open_stored
 
@@ -132,16 +131,19 @@ def _forwarded_tasks(name: str, number: int, ranges: int, forwarded: dict[str, R
 
 def _group_tasks(name: str, source: Source, number: int, ranges: int, maps: list[Task], last: bool) -> list[Task]:
     """One reducer a range; those of the last round are tasks of `extract`, whose places they take."""
-    shas = [(task.name, task.fingerprint) for task in maps]
-    fingerprint = sha256_json([code_version(__name__), joined_settings(source), shas])
-    stage = EXTRACT if last else f"{STAGE}/{name}/groups-{number}"
+    shas, code = (
+        [(task.name, task.fingerprint) for task in maps],
+        [code_version(__name__), code_version(extract.__name__)],
+    )
+    fingerprint = sha256_json([code, joined_settings(source), shas])
+    stage = extract.STAGE if last else f"{STAGE}/{name}/groups-{number}"
     names = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
     return [Task(stage, f"{name}/{split}" if last else split, fingerprint, 0, {"round": number}) for split in names]
 
 
 def joined_settings(source: Source) -> dict[str, Any]:
     """The part of a source's recipe that its documents depend on."""
-    return {**extraction_settings(source), **source.model_dump(include={"stackexchange"})}
+    return {**extract.extraction_settings(source), **source.model_dump(include={"stackexchange"})}
 
 
 def pack(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
@@ -155,7 +157,7 @@ def combine(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[byt
     """The documents of a range."""
     name, source, joined = _joined(settings)
     items = combined(blocks, name, source, joined, task.arguments["round"])
-    return write_outcomes(corpus, task.name, name, source, _outcomes(items), {"file": name})
+    return extract.write_outcomes(corpus, task.name, name, source, _outcomes(items), {"file": name})
 
 
 def forward(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
