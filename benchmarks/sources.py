@@ -11,7 +11,11 @@ import xml.etree.ElementTree
 from collections.abc import Callable
 from typing import NamedTuple
 
+from resiliparse.extract.html2text import extract_plain_text
+
 from benchmarks.data import ABSENT, SHARED, table
+from filters.post_text import text_of
+from filters.posts import Post, post, rows
 from manifests.ledger import Tally
 from manifests.source import Source
 from pipeline.sources import stackexchange
@@ -42,8 +46,8 @@ def stack_exchange() -> Case | None:
         shared = stackexchange.shared("stackexchange", recipe, {name: found.counts for name, found in surveys.items()})
         blocks = []
         for name, data in stored.items():
-            rows = stackexchange.keyed(data, name, recipe, shared, 0, len(data), 0)
-            blocks += [block for _, block in blocks_of(rows, Tally(), 1)]
+            keyed = stackexchange.keyed(data, name, recipe, shared, 0, len(data), 0)
+            blocks += [block for _, block in blocks_of(keyed, Tally(), 1)]
         found = combined(blocks, "stackexchange", recipe, stackexchange, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
@@ -59,16 +63,32 @@ def stack_exchange() -> Case | None:
     return Case("Posts.xml of two sites", size, ours, bare, "expat, by iterparse") if stored else None
 
 
-CASES: dict[str, Callable[[], Case | None]] = {"stackexchange": stack_exchange}
+def posts_text() -> Case | None:
+    """The HTML of the same tables' posts to text, beside resiliparse's plain text of it."""
+    stored = [gzip.decompress(path.read_bytes()) for path in sorted((SHARED / "stackexchange").glob("*.xml.gz"))]
+    found = [post(raw.data) for data in stored for raw in rows([data], len(data)) if raw.problem is None]
+    bodies = [item.body for item in found if isinstance(item, Post)]
+
+    def ours() -> int:
+        return sum(text_of(body) is not None for body in bodies)
+
+    def bare() -> int:
+        return sum(extract_plain_text(body, preserve_formatting=True) is not None for body in bodies)
+
+    size = sum(len(body.encode()) for body in bodies)
+    return Case("HTML of all posts of these", size, ours, bare, "resiliparse's plain text") if stored else None
+
+
+CASES: dict[str, Callable[[], Case | None]] = {"stackexchange": stack_exchange, "stackexchange, text alone": posts_text}
 
 
 def run() -> str:
     """Median rates of each source, and our CPU time over the bare parse's, round by round."""
     cases = {name: case() for name, case in sorted(CASES.items())}
-    rows = [_measured(name, case) for name, case in cases.items() if case is not None]
+    lines = [_measured(name, case) for name, case in cases.items() if case is not None]
     absent = "".join(f"\n\n{name}: {ABSENT}" for name, case in cases.items() if case is None)
     headings = ["source", "read", "MB", "documents", "MB/s", "documents/s", "bare parse", "MB/s", "CPU time over it"]
-    return table(headings, rows) + absent
+    return table(headings, lines) + absent
 
 
 def _measured(name: str, case: Case) -> list[object]:
