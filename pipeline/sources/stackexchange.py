@@ -10,22 +10,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
-from filters import seven_zip
-from filters.compressed import BZIP2, GZIP, OPENING, as_utf8, encoding_of, unpacked
+from filters.compressed import OPENING
 from filters.post_text import joined_text, text_of
 from filters.posts import ANSWER, HOPELESS, QUESTION, Post, Raw, keys, next_row, post, rows
 from filters.wiki_dump import Damage
-from filters.window import PIECE
 from manifests.document import Document, Locator, Part
 from manifests.errors import UserError
 from manifests.reasons import Reason
 from manifests.source import Source
+from pipeline.sources.post_tables import TABLE, is_plain, pieces_of, read_rows_at, tables_in
 from pipeline.sources.reader import Outcome, Row, Stored, Survey
 
 ROUNDS = 1
-TABLE = "Posts.xml"
 SHARE_ALIKE = (("2018-05-02", "CC BY-SA 4.0"), ("2011-04-08", "CC BY-SA 3.0"), ("", "CC BY-SA 2.5"))
 """licences of posts by the date they begin with (https://stackoverflow.com/help/licensing), newest first"""
 
@@ -38,15 +36,6 @@ _COUNTED = (b'PostTypeId="1"', b'PostTypeId="2"')
 _TAGS = re.compile(r"[<>|]+")
 
 
-class _Table(NamedTuple):
-    """Part of a file: the archive's `member` (empty if it is none), how many decoded bytes it states, and these bytes
-    (none for a member that is no table of posts)."""
-
-    member: str
-    size: int
-    chunks: Iterator[bytes | Damage] | None
-
-
 def site_of(name: str) -> str:
     """The site that a file is of, by its name or its folder's; empty if neither tells."""
     path = PurePosixPath(name)
@@ -57,7 +46,7 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
     """Decoded bytes, rows, and questions with answers (as `posts`), by counting marks. The state of the one piece that
     a compressed file is: its decoded bytes, those of an archive's other members, too."""
     decoded = others = marks = posts = 0
-    for table in _tables(stored, 0, len(stored)):
+    for table in tables_in(stored, 0, len(stored)):
         tail, since = b"", 0
         others += table.size if table.chunks is None else 0
         for chunk in table.chunks or ():
@@ -71,7 +60,7 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
                 posts += sum(text.count(mark) - tail.count(mark) for mark in _COUNTED)
                 tail = text[1 - len(_COUNTED[0]) :]
     counts = {"posts": posts}
-    if not _is_plain(stored):
+    if not is_plain(stored):
         return Survey([(0, len(stored), decoded + others)], decoded, marks, counts)
     cuts = [0]
     for wanted in range(split_bytes, len(stored), split_bytes):
@@ -110,9 +99,9 @@ def keyed(
     """Questions and answers by (site, question). Of a compressed file, `state` is the number of its decoded bytes."""
     site = site_of(name)
     kept, limit = site in shared["sites"], recipe.limits.record_bytes
-    if _is_plain(stored):
+    if is_plain(stored):
         ends = end == len(stored) and b"<posts" in bytes(stored[:OPENING])
-        for raw in rows(_pieces(stored, start, end), limit, start, ends):
+        for raw in rows(pieces_of(stored, start, end), limit, start, ends):
             length = len(raw.data) or raw.stop - raw.start
             yield _keyed(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
     elif end:
@@ -123,7 +112,7 @@ def _compressed(stored: Stored, name: str, site: str, kept: bool, limit: int, to
     """As `keyed`, each with its share of the stored bytes: these are shared out by decoded ones, of which there are
     `total`."""
     size, position, accounted = len(stored), 0, 0
-    for table in _tables(stored, 0, size):
+    for table in tables_in(stored, 0, size):
         raws = rows(table.chunks, limit) if table.chunks is not None else [Raw(0, table.size)]
         for raw in raws:
             position += raw.stop - raw.start
@@ -256,7 +245,7 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     group = f"{site_of(locator.file)}/"
     found = list[Row]()
     for file in sorted({place.file for place in places}):
-        for place, data in _read(stored[file], [place for place in places if place.file == file]):
+        for place, data in read_rows_at(stored[file], [place for place in places if place.file == file]):
             fields = keys(data)
             if isinstance(fields, Damage) or fields.kind not in (QUESTION, ANSWER):
                 raise LookupError(f"{file} holds no post at {place.inner_offset or place.offset}")
@@ -269,59 +258,9 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     raise LookupError(f"{locator.file} is not the file that was read: its rows make no such document")
 
 
-def _read(stored: Stored, places: list[Part]) -> Iterator[tuple[Part, bytes]]:
-    """The rows at places of a file, which is decoded once."""
-    if _is_plain(stored):
-        yield from ((place, bytes(stored[place.offset : place.offset + place.length])) for place in places)
-        return
-    for table in _tables(stored, 0, len(stored)):
-        waiting = sorted((place for place in places if place.member == table.member), key=lambda p: p.inner_offset)
-        held, base = bytearray(), 0
-        for chunk in table.chunks or ():
-            if not waiting:
-                break
-            held += chunk if isinstance(chunk, bytes) else b""
-            while waiting and base + len(held) >= waiting[0].inner_offset + waiting[0].inner_length:
-                place = waiting.pop(0)
-                yield place, bytes(held[place.inner_offset - base :][: place.inner_length])
-            keep = max(waiting[0].inner_offset - base, 0) if waiting else 0
-            base += len(held[:keep])
-            del held[:keep]
-
-
 def _part(place: Locator) -> Part:
     return Part(place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length)
 
 
 def _locator(place: Part) -> Locator:
     return Locator(place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length)
-
-
-def _is_plain(stored: Stored) -> bool:
-    """Whether rows can be read where they are stored."""
-    opening = bytes(stored[:OPENING])
-    compressed = opening.startswith((GZIP, BZIP2, seven_zip.MAGIC))
-    return not compressed and encoding_of(opening) in ("utf-8", "ascii")
-
-
-def _tables(stored: Stored, start: int, end: int) -> Iterator[_Table]:
-    """The tables of posts in a file, and what else it holds."""
-    magic = bytes(stored[:6])
-    if magic == seven_zip.MAGIC:
-        members = seven_zip.members(stored)
-        if isinstance(members, Damage):
-            yield _Table("", 0, iter([members]))
-            return
-        wanted = [member for member in members if PurePosixPath(member.name).name.lower() == TABLE.lower()][:1]
-        for member in members:
-            chunks = as_utf8(seven_zip.unpacked(stored, member)) if member in wanted else None
-            yield _Table(member.name, member.size, chunks)
-    elif magic.startswith((GZIP, BZIP2)):
-        yield _Table("", 0, as_utf8(unpacked(stored)))
-    else:
-        yield _Table("", end - start, as_utf8(_pieces(stored, start, end)))
-
-
-def _pieces(stored: Stored, start: int, end: int) -> Iterator[bytes | Damage]:
-    for position in range(start, end, PIECE):
-        yield bytes(stored[position : min(position + PIECE, end)])
