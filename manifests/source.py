@@ -149,6 +149,18 @@ class Containment(Strict):
     """one shingle hash in so many is compared at first: 1,500 of a book of 100,000 words"""
 
 
+class StackExchange(Strict):
+    """Questions with their answers (LLaMA section 2.1: the 28 largest websites, answers by score, highest first)."""
+
+    largest: Count = 28
+    """so many sites with the most questions and answers are kept, those of the dumps given; 0 = all. Meta sites never
+    are, nor do they count"""
+    unanswered: bool = True
+    """whether questions without answers are documents; the paper does not say"""
+    layout: Literal["qa", "plain"] = "qa"
+    """`qa` puts "Q: " and "A: " before questions and answers, as RedPajama does; `plain` does not"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -173,6 +185,7 @@ class Source(Strict):
     references: References | None = None
     c4: C4 | None = None
     containment: Containment | None = None
+    stackexchange: StackExchange = StackExchange()
 
 
 PATHS = {

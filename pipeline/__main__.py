@@ -15,6 +15,7 @@ from manifests.errors import UserError
 STAGES = (
     "index",
     "extract",
+    "join",
     "lines",
     "perplexity",
     "references",
@@ -130,15 +131,20 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
+    from pipeline.archive_org import Item, download_sites
     from pipeline.crawls import Crawl, download_crawl
     from pipeline.download import report
     from pipeline.fetch import State
     from pipeline.request import Patience
 
     patience = Patience(options.attempts, options.backoff, silence=options.silence)
-    crawl = Crawl(options.crawl, options.kind, options.base_url)
     terminal = None if options.quiet else sys.stderr
-    outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
+    if options.source == "stackexchange":
+        item = Item(options.item, options.base_url)
+        outcomes = download_sites(item, options.sites, options.output, patience, options.parallel, terminal)
+    else:
+        crawl = Crawl(options.crawl, options.kind, options.base_url)
+        outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
     print(report(outcomes))
     return 1 if any(outcome.state is State.FAILED for outcome in outcomes) else 0
 
@@ -203,14 +209,12 @@ def _parser() -> argparse.ArgumentParser:
     crawl = sources.add_parser("common_crawl", help="files of one crawl of Common Crawl")
     crawl.add_argument("--crawl", required=True, metavar="NAME", help="e.g. CC-MAIN-2019-30")
     crawl.add_argument("--files", required=True, metavar="SLICE", help="which of its files: 0:8, :8, 0:1000:100, 5")
-    crawl.add_argument("--output", type=Path, required=True, metavar="DIR", help="files land below it")
     crawl.add_argument("--kind", choices=("warc", "wet", "wat"), default="warc")
-    crawl.add_argument("--base-url", default="https://data.commoncrawl.org/", metavar="URL", help="a mirror, say")
-    crawl.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files at a time (default: 4)")
-    crawl.add_argument("--attempts", type=_positive, default=8, metavar="N", help="for each file (default: 8)")
-    crawl.add_argument("--backoff", type=_seconds, default=2.0, metavar="S", help="seconds, doubled each time (2)")
-    crawl.add_argument("--silence", type=_seconds, default=60.0, metavar="S", help="seconds, then try again (60)")
-    crawl.add_argument("--quiet", action="store_true", help="no progress")
+    _transfer_options(crawl, "https://data.commoncrawl.org/")
+    sites = sources.add_parser("stackexchange", help="sites' posts from archive.org")
+    sites.add_argument("--sites", required=True, metavar="NAMES", help="joined by commas, or all (but meta sites)")
+    sites.add_argument("--item", default="stackexchange", metavar="NAME", help="archive.org's item")
+    _transfer_options(sites, "https://archive.org/download/")
     return parser
 
 
@@ -235,6 +239,17 @@ def _plan_parser(plan: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     return 0 if int(text) == 0 else _positive(text)
+
+
+def _transfer_options(parser: argparse.ArgumentParser, base_url: str) -> None:
+    """Where files come from and go to, and how."""
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="files land below it")
+    parser.add_argument("--base-url", default=base_url, metavar="URL", help="a mirror, say")
+    parser.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files at a time (default: 4)")
+    parser.add_argument("--attempts", type=_positive, default=8, metavar="N", help="for each file (default: 8)")
+    parser.add_argument("--backoff", type=_seconds, default=2.0, metavar="S", help="seconds, doubled each time (2)")
+    parser.add_argument("--silence", type=_seconds, default=60.0, metavar="S", help="seconds, then try again (60)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _positive(text: str) -> int:

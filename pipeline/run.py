@@ -27,13 +27,14 @@ from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import MISTAKE, Receipt, Task, receipts, remove_temporaries, run_tasks, sweep
 from pipeline.judge import Models
-from pipeline.sources import reader_for
+from pipeline.sources import check_readable
 from pipeline.stages import (
     annotate,
     canaries,
     containment,
     extract,
     index,
+    join,
     lines,
     lookup,
     manifest,
@@ -49,6 +50,7 @@ from pipeline.stages import (
 STAGES = (
     index,
     extract,
+    join,
     lines,
     perplexity,
     references,
@@ -96,7 +98,7 @@ def check(recipe: Recipe, corpus: Path) -> Given:
     UserError."""
     used = {name: source for name, source in recipe.sources.items() if source.inputs}
     for name, source in used.items():
-        reader_for(name, source)
+        check_readable(name, source)
     if not used:
         names = " or ".join(f"--input {name}=GLOB" for name in recipe.sources)
         raise UserError(f"the recipe has no inputs: give them under sources, or as {names}")
@@ -171,8 +173,7 @@ class _Run:
         recipe, given, sources = self.recipe, self.given, {"sources": self.plain["sources"]}
         indexed = self.map(index, index.tasks(recipe, given.inputs), sources)
         self.after(index)
-        extracted = self.map(extract, extract.tasks(recipe, given.inputs, indexed, given.models), sources)
-        self.after(extract)
+        extracted, ended = self.extract(indexed, sources)
         verdicts = self.compare_lines(extracted)
         self.after(lines)
         language_models, scored, cuts = self.take_perplexities(extracted, verdicts)
@@ -215,7 +216,7 @@ class _Run:
         self.after(lookup)
 
         ledgers = {
-            extract.STAGE: list(extracted.values()),
+            extract.STAGE: [*extracted.values(), *ended.values()],
             annotate.STAGE: list(annotated.values()),
             neardup.STAGE: [clusters],
             tokenize.STAGE: list(receipts(self.corpus, maps).values()),
@@ -226,6 +227,20 @@ class _Run:
         made = manifest.write(self.corpus, recipe, self.names, entries, code, ledgers, trained, *written, self.findings)
         self.sum_up(made.manifest_sha, extracted, annotated, clusters, shards)
         return made
+
+    def extract(self, indexed: Receipts, settings: dict[str, Any]) -> tuple[Receipts, Receipts]:
+        """Documents by split, of sources read record by record and of those joined from rows, in files of the same kind
+        and place; and what counts the rows that were joined to none."""
+        tasks = extract.tasks(self.recipe, self.given.inputs, indexed, self.given.models)
+        with self.mistakes():
+            self.ran += run_tasks(self.corpus, settings, tasks, extract.work, self.engine)
+        self.after(extract)
+        with self.mistakes():
+            joined, rows, ran = join.join(self.corpus, self.recipe, self.given.inputs, indexed, self.engine)
+        self.ran += ran
+        sweep(self.corpus, extract.STAGE, [*tasks, *joined], extract.OWNED)
+        self.after(join)
+        return receipts(self.corpus, [*tasks, *joined]), receipts(self.corpus, rows)
 
     def compare_lines(self, extracted: Receipts) -> Receipts:
         """Line verdicts by split, of the sources that ask for them."""

@@ -1,14 +1,16 @@
 """`trace`: re-read the bytes behind a token, walk the stages again, and arrive at the same tokens, or say where not."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from filters.tokens import encode_texts
-from manifests.document import document_id
+from manifests.document import Locator, Part, document_id
 from manifests.errors import UserError
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.recipe import Recipe
@@ -19,7 +21,9 @@ from pipeline import inputs, models
 from pipeline.append import inherited, recipe_of
 from pipeline.judge import Cuts, Models, judge
 from pipeline.run import RECIPE_FILE
-from pipeline.sources import reader_for
+from pipeline.sources import Outcome, joined_for, reader_for
+from pipeline.sources.reader import Stored
+from pipeline.stages.lines import STAGE as LINES
 from pipeline.stages.lines import find_verdict
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenize import tokenizer
@@ -78,19 +82,25 @@ class Rederiver:
         if document_id(lineage.source, lineage.locator).hex() != lineage.document:
             return False, "the document's id is not the one that its source and locator give"
         source: Source = self.recipe.sources[lineage.source]
-        path = self._path(lineage)
-        with open_stored(path) as stored:
-            if lineage.locator.offset + lineage.locator.length > len(stored):
-                return False, f"{path} ends before the record: it is not the file that was read"
+        place = lineage.locator
+        paths = {
+            file: self._path(lineage.source, file) for file in sorted({place.file, *(p.file for p in place.parts)})
+        }
+        with contextlib.ExitStack() as files:
+            stored = {file: files.enter_context(open_stored(path)) for file, path in paths.items()}
+            ranges: list[Locator | Part] = [place, *place.parts]
+            for part in ranges:
+                if part.offset + part.length > len(stored[part.file]):
+                    return False, f"{paths[part.file]} ends before the record: it is not the file that was read"
             try:
-                outcome = reader_for(lineage.source, source).reread(stored, lineage.locator, lineage.source, source)
+                outcome = self._reread(stored, lineage, source)
             except LookupError as error:
                 return False, str(error)
         if outcome.document is None:
             return False, f"extract drops the record now: {outcome.reason}"
         lines = None
         if source.lines is not None:
-            lines = find_verdict(self.folder, lineage.source, lineage.locator.file, bytes.fromhex(lineage.document))
+            lines = self._line_verdict(lineage, joined_for(source) is not None)
             if lines is None or len(lines) != outcome.document.text.count("\n") + 1:
                 return False, "the kept line verdicts are not of this text"
         judged = judge(outcome.document.text, source, self.models[lineage.source], lines)
@@ -100,11 +110,27 @@ class Rederiver:
         (again,) = encode_texts([judged.text], model, self.manifest.tokenizer.vocabulary)
         if not np.array_equal(again, held):
             return False, f"{len(again)} tokens now, {len(held)} in the shard, and they differ"
-        return True, f"the same {len(again)} tokens, from {path}"
+        return True, f"the same {len(again)} tokens, from {paths[place.file]}"
 
-    def _path(self, lineage: Lineage) -> Path:
-        """Where the file with the record lies now."""
-        name, file = lineage.source, lineage.locator.file
+    def _reread(self, stored: dict[str, Stored], lineage: Lineage, source: Source) -> Outcome:
+        """What the stored bytes give today. Raises LookupError."""
+        joined, place = joined_for(source), lineage.locator
+        if joined is not None:
+            return joined.reread(stored, place, lineage.source, source)
+        return reader_for(lineage.source, source).reread(stored[place.file], place, lineage.source, source)
+
+    def _line_verdict(self, lineage: Lineage, joined: bool) -> npt.NDArray[np.bool_] | None:
+        """The kept verdict on a document's lines. A joined document's split has no input's name: all are tried."""
+        files = [lineage.locator.file]
+        if joined:
+            found = (self.folder / "verdicts" / LINES / lineage.source).glob("joined-*.arrow")
+            files = sorted(path.name.removesuffix(".arrow") for path in found)
+        identity = bytes.fromhex(lineage.document)
+        verdicts = (find_verdict(self.folder, lineage.source, file, identity) for file in files)
+        return next((verdict for verdict in verdicts if verdict is not None), None)
+
+    def _path(self, name: str, file: str) -> Path:
+        """Where a file of a source lies now."""
         for folder in self.moved.get(name, []):
             if (Path(folder) / file).is_file():
                 return Path(folder) / file

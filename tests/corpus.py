@@ -30,7 +30,12 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
     """The demo's recipe over a sample, with a vocabulary that a small sample can train."""
     recipe = load_recipe(ROOT / "recipes/demo.yaml")
     web = [str(path) for path in sorted((sample / "web").iterdir(), reverse=reverse)]
-    recipe = recipe.with_inputs({"common_crawl": web, "books": [str(sample / "books/**")]})
+    inputs = {
+        "common_crawl": web,
+        "books": [str(sample / "books/**")],
+        "stackexchange": [str(sample / "stackexchange/**")],
+    }
+    recipe = recipe.with_inputs(inputs)
     page_rules = recipe.sources["common_crawl"].c4
     assert page_rules is not None
     rules = page_rules.model_copy(update={"bad_words": str(ROOT / "samples/bad-words.txt")})

@@ -16,6 +16,7 @@ ALLOWED = {
         "fasttext",
         "isal",
         "kenlm",
+        "py7zr",
         "resiliparse",
         "sentencepiece",
         "xxhash",

@@ -2,10 +2,22 @@
 
 from manifests.errors import UserError
 from manifests.source import Source
-from pipeline.sources import books, common_crawl
-from pipeline.sources.reader import Outcome, Reader
+from pipeline.sources import books, common_crawl, stackexchange
+from pipeline.sources.reader import Joined, Outcome, Reader, Row, Survey
 
 READERS: dict[str, Reader] = {"books": books, "common_crawl": common_crawl}
+JOINED: dict[str, Joined] = {"stackexchange": stackexchange}
+
+
+def joined_for(source: Source) -> Joined | None:
+    """The reader of a source whose documents are joined from rows; None for the others."""
+    return JOINED.get(source.kind or "")
+
+
+def check_readable(name: str, source: Source) -> None:
+    """Raise UserError for a kind that this version cannot read."""
+    if joined_for(source) is None:
+        reader_for(name, source)
 
 
 def reader_for(name: str, source: Source) -> Reader:
@@ -13,10 +25,21 @@ def reader_for(name: str, source: Source) -> Reader:
     reader = READERS.get(source.kind or "")
     if reader is None:
         raise UserError(
-            f"source {name}: this version reads no {source.kind} yet, only {', '.join(sorted(READERS))}: "
+            f"source {name}: this version reads no {source.kind} yet, only {', '.join(sorted([*READERS, *JOINED]))}: "
             "leave its inputs empty"
         )
     return reader
 
 
-__all__ = ["READERS", "Outcome", "Reader", "reader_for"]
+__all__ = [
+    "JOINED",
+    "READERS",
+    "Joined",
+    "Outcome",
+    "Reader",
+    "Row",
+    "Survey",
+    "check_readable",
+    "joined_for",
+    "reader_for",
+]

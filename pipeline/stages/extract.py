@@ -1,9 +1,10 @@
 """extract: a split of a dump -> documents, dead letters, line hashes, and a tally of every record and byte."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manifests.document import DOCUMENT_SCHEMA
+from manifests.document import DOCUMENT_SCHEMA, Locator
 from manifests.errors import UserError
 from manifests.files import canonical_json, sha256_json, write_atomic
 from manifests.ledger import Tally
@@ -14,7 +15,7 @@ from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task
 from pipeline.line_hashes import LineHashes, line_hash_path
-from pipeline.sources import Outcome, reader_for
+from pipeline.sources import Outcome, joined_for, reader_for
 from pipeline.stages.index import pieces_of
 from pipeline.stored import open_stored
 from pipeline.tables import TableWriter, table_writer
@@ -25,10 +26,13 @@ OWNED = ("documents", "deadletters", "blocks/line-hashes")
 
 def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], models: dict[str, str]) -> list[Task]:
     """One task a split: a file, or a piece of a large one, named after the place where it begins. `models`: hashes of
-    what the recipe gives by path. Raises UserError where a file has the name of another's piece."""
+    what the recipe gives by path. Sources that `join` reads have none. Raises UserError where a file has the name of
+    another's piece."""
     code = code_version(__name__)
     made: dict[str, Task] = {}
     for item in inputs:
+        if joined_for(recipe.sources[item.source]) is not None:
+            continue
         lists = {use: sha for use, sha in models.items() if use.startswith(f"{item.source}.blocklists")}
         settings = [extraction_settings(recipe.sources[item.source]), lists]
         pieces = pieces_of(indexed, item)
@@ -52,33 +56,47 @@ def extraction_settings(source: Source) -> dict[str, Any]:
 def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     """Read one split. `settings["sources"]`: the recipe's sources as plain values."""
     name, file = task.arguments["source"], task.arguments["file"]
-    start, end, state = (task.arguments[key] for key in ("start", "end", "state"))
     source = Source.model_validate(settings["sources"][name])
-    documents, letters = f"documents/{task.name}.parquet", f"deadletters/{task.name}.jsonl"
+    result = write_outcomes(corpus, task.name, name, source, _read(task, source), {"file": file})
+    counted = result.tallies[name].entered["bytes"]
+    if counted != task.size:
+        raise RuntimeError(f"{task.name}: {task.size} bytes, {counted} accounted for")
+    return result
+
+
+def write_outcomes(
+    corpus: Path, split: str, name: str, source: Source, outcomes: Iterable[Outcome], facts: dict[str, Any]
+) -> Result:
+    """Write what became of a split's records: documents, dead letters, line hashes, and the tally."""
+    documents, letters = f"documents/{split}.parquet", f"deadletters/{split}.jsonl"
     tally, dead = Tally(), []
     hashes = LineHashes() if source.lines is not None else None
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
-        try:
-            with open_stored(Path(task.arguments["path"])) as stored:
-                for outcome in reader_for(name, source).read(stored, file, name, source, start, end, state):
-                    dead += _account(outcome, tally, writer, hashes)
-        except OSError as error:
-            size = task.size - tally.entered["bytes"]
-            tally.enter(records=1, bytes=size)
-            tally.drop(Reason.UNREADABLE_FILE, records=1, bytes=size)
-            place = {"file": file, "offset": end - size, "length": size}
-            dead.append({**place, "reason": Reason.UNREADABLE_FILE.value, "detail": str(error.strerror)})
-    if tally.entered["bytes"] != task.size:
-        raise RuntimeError(f"{task.name}: {task.size} bytes, {tally.entered['bytes']} accounted for")
+        for outcome in outcomes:
+            dead += _account(outcome, tally, writer, hashes)
     paths: list[str] = [documents]
-    facts: dict[str, Any] = {"file": file}
     if hashes is not None:
-        facts["lines"] = hashes.write(corpus / line_hash_path(task.name))
-        paths.append(line_hash_path(task.name))
+        facts = {**facts, "lines": hashes.write(corpus / line_hash_path(split))}
+        paths.append(line_hash_path(split))
     if dead:
         write_atomic(corpus / letters, b"".join(canonical_json(letter) for letter in dead))
         paths.append(letters)
     return Result(paths, {name: tally}, facts)
+
+
+def _read(task: Task, source: Source) -> Iterator[Outcome]:
+    """The outcomes of a split; a file that cannot be read is one, too."""
+    name, file = task.arguments["source"], task.arguments["file"]
+    start, end, state = (task.arguments[key] for key in ("start", "end", "state"))
+    left = task.size
+    try:
+        with open_stored(Path(task.arguments["path"])) as stored:
+            for outcome in reader_for(name, source).read(stored, file, name, source, start, end, state):
+                left -= outcome.stored
+                yield outcome
+    except OSError as error:
+        place = Locator(file, end - left, left)
+        yield Outcome(place, left, reason=Reason.UNREADABLE_FILE, detail=str(error.strerror))
 
 
 def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHashes | None) -> list[dict[str, Any]]:
@@ -92,6 +110,9 @@ def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHa
             hashes.append(row["id"], row["text"])
         return []
     assert outcome.reason is not None, "an outcome is a document or a reason"
+    if outcome.reason is Reason.JOINED:
+        tally.remove(outcome.reason, records=1, bytes=outcome.stored)
+        return []
     tally.drop(outcome.reason, records=1, bytes=outcome.stored)
     if outcome.reason not in DEAD_LETTERS:
         return []
