@@ -140,7 +140,8 @@ def prefetched(
     corpus: Corpus, first: int, last: int, rank: int, world: int, pin: bool = False, ahead: int = 2
 ) -> Iterator[Iterator[Batch]]:
     """The batches of steps `first` to `last` - 1 (counted from 0), read by one thread up to `ahead` steps before they
-    are asked for. What goes wrong there is raised here, at its step; the thread is gone when the block ends. `pin`: for a GPU."""
+    are asked for. What goes wrong there is raised here, at its step; the thread is gone when the block ends. `pin`: for
+    a GPU."""
 
     def read(step: int) -> Batch:
         batch = corpus.batch(step, rank, world)
