@@ -1,4 +1,4 @@
-"""The command line of the trainer: `python -m trainer train | trace`, plain or under torchrun."""
+"""The command line of the trainer: `python -m trainer COMMAND`; `train` plain, under torchrun, or under `launch`."""
 
 import argparse
 import json
@@ -17,9 +17,17 @@ and would end the first before that if they were quicker"""
 
 def main(arguments: list[str]) -> int:
     """Run a command; gives the exit code: 0 well, 2 a mistake in what was asked for."""
-    options = _parser().parse_args(arguments)
+    program = arguments[arguments.index("--") + 1 :] if arguments[:1] == ["launch"] and "--" in arguments else []
+    options, others = _parser().parse_known_args(arguments[: len(arguments) - len(program)])
+    if others and options.command != "launch":
+        _parser().parse_args(arguments)  # says what is wrong
+    commands = {"train": _train, "trace": _trace, "export": _export, "generate": _generate, "plot": _plot}
     try:
-        return _train(options) if options.command == "train" else _trace(options)
+        return (
+            _launch(options.nproc, others, program)
+            if options.command == "launch"
+            else commands[options.command](options)
+        )
     except UserError as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(FIRST_SPEAKS_SECONDS)
@@ -68,6 +76,36 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
+def _launch(workers: int, others: list[str], program: list[str]) -> int:
+    from trainer.launch import launch, run_folder
+
+    if program[:1] != ["train"]:
+        raise UserError("give the command after --, as in `python -m trainer launch --nproc 8 -- train …`")
+    return launch([word for word in others if word != "--"], workers, ["-m", "trainer", *program], run_folder(program))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from trainer.export import export
+
+    print(export(options.checkpoint, options.output, options.corpus, options.dtype, options.file_bytes))
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from trainer.generate import generate, write
+
+    sampling = (options.tokens, options.temperature, options.top_p, options.seed)
+    write(generate(options.checkpoint, options.corpus, options.prompt, *sampling))
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from trainer.plot import plot
+
+    print(plot(options.run, options.output, options.corpus))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Train a LLaMA on a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -96,6 +134,29 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--step", type=_count, required=True, help="as metrics.csv counts them, from 1")
     trace.add_argument("--corpus", type=Path, help="where the corpus lies now (default: where it lay)")
     trace.add_argument("--json", action="store_true")
+    launch = commands.add_parser(
+        "launch",
+        help="train in several processes, by torchrun",
+        usage="python -m trainer launch [--nproc N] [torchrun's options] -- train …",
+    )
+    launch.add_argument("--nproc", type=_count, default=1, help="processes on this machine: one a GPU")
+    export = commands.add_parser("export", help="write a checkpoint in Hugging Face's layout")
+    generate = commands.add_parser("generate", help="let a checkpoint go on with a text")
+    for command in (export, generate):
+        command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's folder, or one checkpoint's")
+        command.add_argument("--corpus", type=Path, help="where the corpus lies now (default: where it lay)")
+    export.add_argument("output", type=Path, metavar="OUT", help="a new folder")
+    export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
+    export.add_argument("--file-bytes", type=_count, default=5_000_000_000, help="of weights in one file")
+    generate.add_argument("--prompt", default="", help="the text to go on with")
+    generate.add_argument("--tokens", type=_count, default=200, help="at most so many")
+    generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token")
+    generate.add_argument("--top-p", type=float, default=0.95, help="among the likeliest that have this share")
+    generate.add_argument("--seed", type=int, default=0)
+    plot = commands.add_parser("plot", help="draw a run's curves")
+    plot.add_argument("run", type=Path)
+    plot.add_argument("--output", type=Path, metavar="FILE", help=".html, .svg or .png (default: RUN/curves.html)")
+    plot.add_argument("--corpus", type=Path, help="where the corpus lies now (default: where it lay)")
     return parser
 
 

@@ -107,7 +107,7 @@ def _tensors(folder: Path, size: Preset) -> Tensors:
     found: Tensors = {}
     try:
         for file in sorted(folder.glob("*.safetensors")):
-            opened = safe_open(file, "pt")
+            opened: Any = safe_open(file, "pt")
             found |= {name: _bind(opened.get_tensor, name) for name in opened.offset_keys()}
         for file in sorted(folder.glob("pytorch_model*.bin")) if not found else ():
             found |= {name: _bind(_same, tensor) for name, tensor in _unpickled(file).items()}
