@@ -5,6 +5,7 @@ One file's worth of weights is in memory at a time.
 
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ class Saved:
     def weight(self, name: str) -> Tensor:
         """One weight, whole, float32."""
         tensor = torch.empty(self.shapes[name])
-        dcp.load({"model": {name: tensor}}, checkpoint_id=str(self.folder), no_dist=True)
+        with warnings.catch_warnings():  # that there is but one process is meant
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            dcp.load({"model": {name: tensor}}, checkpoint_id=str(self.folder), no_dist=True)
         return tensor
 
 
