@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 
 from manifests.errors import UserError
 from manifests.files import write_atomic
@@ -34,14 +33,14 @@ PEAKS = {
 }
 """dense bf16 FLOP/s by a part of the device's name, the first that fits: NVIDIA's data sheets, without sparsity"""
 
+Logger = Callable[[int, dict[str, float]], object]
+
 
 class Metrics:
     """Writes the rows of one run; kept by the first rank. Rows behind the step resumed from are cut, so that no step
     stands twice. `loggers`: each is given (step, {column: number}) too."""
 
-    def __init__(
-        self, run: Path, sources: list[str], last: int, resumed: int, loggers: list[Callable[..., None]]
-    ) -> None:
+    def __init__(self, run: Path, sources: list[str], last: int, resumed: int, loggers: list[Logger]) -> None:
         self.path, self.last, self.loggers = run / FILE, last, loggers
         self.columns = ["step", "tokens", "loss", "bits_per_byte", "learning_rate", "gradient_norm", "skipped", "batch"]
         self.columns += [f"{kind}_{source}" for kind in ("loss", "bits_per_byte") for source in sources]
@@ -86,10 +85,10 @@ def _is_number(value: object) -> bool:
         return False
 
 
-def loggers(run: Path, tensorboard: bool, wandb: bool) -> list[Callable[..., None]]:
+def loggers(run: Path, tensorboard: bool, wandb: bool) -> list[Logger]:
     """Functions that give a step's numbers to TensorBoard (RUN/tensorboard) and Weights & Biases, imported only then.
     Raises UserError where one is not installed."""
-    made: list[Callable[..., None]] = []
+    made: list[Logger] = []
     if tensorboard:
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -99,7 +98,7 @@ def loggers(run: Path, tensorboard: bool, wandb: bool) -> list[Callable[..., Non
         made.append(lambda step, numbers: [writer.add_scalar(key, value, step) for key, value in numbers.items()])
     if wandb:
         try:
-            import wandb as service
+            import wandb as service  # type: ignore[import-not-found]
         except ImportError as error:
             raise UserError("--wandb needs the package wandb: pip install wandb") from error
         session = service.init(project="teratoken", name=run.name, dir=str(run), resume="allow")
@@ -120,22 +119,6 @@ def peak_flops(device_name: str, half: bool, given: float | None) -> float | Non
         return given * 1e12
     found = [peak for name, peak in PEAKS.items() if name in device_name]
     return found[0] if found and half else None
-
-
-def piece_bytes(model: Path) -> tuple[list[int], int]:
-    """How many bytes of text each piece stands for, by id, and how many of a document's first are not of the text (the
-    space that the tokenizer puts before it: 1 or 0). BOS, EOS and their like stand for none."""
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    found = []
-    for number in range(pieces.vocab_size()):
-        if pieces.is_control(number) or pieces.is_unknown(number) or pieces.is_unused(number):
-            found.append(0)
-        elif pieces.is_byte(number):
-            found.append(1)
-        else:
-            found.append(len(pieces.id_to_piece(number).replace("\u2581", " ").encode()))
-    first = pieces.encode("a", out_type=str)[0]
-    return found, int(first.startswith("\u2581"))
 
 
 def unigram_entropy(corpus: Path, manifest: Manifest) -> dict[str, float]:
