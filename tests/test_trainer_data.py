@@ -156,7 +156,7 @@ def test_batches_are_read_ahead_by_one_thread(corpus: Path) -> None:
         return read(step, rank, world)
 
     loader.batch = noted  # type: ignore[method-assign]
-    with prefetched(loader, 5, 12, 1, 2, ahead=3) as batches:
+    with prefetched(loader, range(5, 12), 1, 2, ahead=3) as batches:
         assert not seen, "nothing is read before it is asked for"
         first = next(batches)
         patience = time.monotonic() + 10
@@ -184,7 +184,7 @@ def test_what_goes_wrong_ahead_is_raised_at_its_step(corpus: Path) -> None:
 
     loader.batch = damaged  # type: ignore[method-assign]
     got = []
-    with pytest.raises(UserError, match="this shard is damaged"), prefetched(loader, 0, 9, 0, 1) as batches:
+    with pytest.raises(UserError, match="this shard is damaged"), prefetched(loader, range(9), 0, 1) as batches:
         got.extend(iter_noting(batches, got))
     assert len(got) == 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
@@ -197,7 +197,7 @@ def iter_noting(batches: Iterator[Batch], got: list[Batch]) -> Iterator[Batch]:
 
 
 def test_a_block_left_early_leaves_no_thread(corpus: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), prefetched(Corpus(corpus, plan(corpus)), 0, STEPS, 0, 1) as batches:
+    with pytest.raises(KeyboardInterrupt), prefetched(Corpus(corpus, plan(corpus)), range(STEPS), 0, 1) as batches:
         next(batches)
         raise KeyboardInterrupt
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]

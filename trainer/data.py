@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,10 +137,10 @@ class Corpus:
 
 @contextmanager
 def prefetched(
-    corpus: Corpus, first: int, last: int, rank: int, world: int, pin: bool = False, ahead: int = 2
+    corpus: Corpus, steps: Iterable[int], rank: int, world: int, pin: bool = False, ahead: int = 2
 ) -> Iterator[Iterator[Batch]]:
-    """The batches of steps `first` to `last` - 1 (counted from 0), read by one thread up to `ahead` steps before they
-    are asked for. What goes wrong there is raised here, at its step; the thread is gone when the block ends. `pin`: for
+    """The batches of some steps (counted from 0), read by one thread up to `ahead` steps before they are asked for.
+    What goes wrong there is raised here, at its step; the thread is gone when the block ends. `pin`: for
     a GPU."""
 
     def read(step: int) -> Batch:
@@ -149,11 +149,12 @@ def prefetched(
 
     def batches() -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
-        for step in range(first, last + ahead):
-            if step < last:
-                waiting.append(thread.submit(read, step))
-            if step >= first + ahead:
+        for step in steps:
+            waiting.append(thread.submit(read, step))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
     thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
