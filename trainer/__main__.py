@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0)
     plot = commands.add_parser("plot", help="draw a run's curves")
     plot.add_argument("run", type=Path)
-    plot.add_argument("--output", type=Path, metavar="FILE", help=".html, .svg or .png (default: RUN/curves.html)")
+    plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
     plot.add_argument("--corpus", type=Path, help="where the corpus lies now (default: where it lay)")
     return parser
 

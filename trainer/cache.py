@@ -23,7 +23,6 @@ from manifests.shard import Shard, open_shard
 
 REMOTE = "remote.json"
 TOKENIZER = "models/tokenizer.model"
-CACHE_BYTES = 1 << 40
 TRIES = 3
 """times that a shard is fetched before it is refused"""
 

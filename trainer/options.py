@@ -27,7 +27,7 @@ def steps_range(text: str) -> tuple[int, int]:
 def add_train(commands: Any) -> None:
     """The options of `train`."""
     train = commands.add_parser("train", help="train, or go on training")
-    train.add_argument("corpus", type=Path)
+    train.add_argument("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
     what = train.add_argument_group("what is trained: must stay the same when a run goes on")
     what.add_argument("--model", required=True, help="demo, 125m, 350m, 1b3, 7b, 13b, 33b or 65b")
     what.add_argument("--steps", type=count, required=True, help="optimiser steps of the whole run")
@@ -36,6 +36,7 @@ def add_train(commands: Any) -> None:
     what.add_argument("--learning-rate", type=float, help="the peak (default: the preset's)")
     what.add_argument("--warmup", type=count, help="steps of linear warm-up (default: the preset's)")
     what.add_argument("--seed", type=int, help="of weights and order (default: the corpus's)")
+    what.add_argument("--init-from", dest="initial", default="", metavar="DIR", help="begin with published weights")
     what.add_argument("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
     what.add_argument("--document-masks", action="store_true", help="tokens see only their own document")
     what.add_argument(
@@ -62,6 +63,10 @@ def add_train(commands: Any) -> None:
     how.add_argument("--validate-every", type=count, default=0, metavar="N", help="steps; always at the end")
     how.add_argument("--keep", type=count, default=2, help="checkpoints that stay")
     how.add_argument("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="of shards")
+    how.add_argument("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
+    how.add_argument(
+        "--cache-bytes", type=count, default=1 << 40, metavar="N", help="of shards kept there (default: 1 TiB)"
+    )
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     how.add_argument("--threads", type=count, default=1, help="of each rank on a CPU; losses depend on it (default: 1)")
     how.add_argument("--replicas", type=count, default=1, metavar="R", help="copies of the model, each spread over W/R")
@@ -75,17 +80,19 @@ def add_train(commands: Any) -> None:
 def train(options: argparse.Namespace) -> int:
     """Run `train`; gives the exit code."""
     from trainer import parallel
+    from trainer.cache import local
     from trainer.train import Habits, Training, finish, prepare
     from trainer.train import train as run
 
     options.device = parallel.kind_of(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     asked = {name: getattr(options, name) for name in ("steps", "sequence_length", "batch_tokens", *_names(Training))}
-    manifest, plan, training = prepare(options.corpus, asked, options.verify, int(os.environ.get("WORLD_SIZE", "1")))
+    corpus = local(options.corpus, options.cache, options.cache_bytes)
+    manifest, plan, training = prepare(corpus, asked, options.verify, int(os.environ.get("WORLD_SIZE", "1")))
     habits = Habits(**{name: getattr(options, name) for name in _names(Habits)})
     ranks = parallel.start(options.device, options.threads, options.replicas)
     try:
-        said = run(options.corpus, options.output, manifest, plan, training, habits, ranks)
+        said = run(corpus, options.output, manifest, plan, training, habits, ranks)
     finally:
         finish()
     if ranks.first:

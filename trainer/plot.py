@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from manifests.errors import UserError
 from manifests.files import write_atomic
@@ -36,18 +35,13 @@ class Chart:
 
 
 def plot(run: Path, output: Path | None, corpus: Path | None) -> str:
-    """Draw a run's curves into RUN/curves.html, or `output` (.html, .svg, or .png with matplotlib), and say where.
+    """Draw a run's curves into RUN/curves.html, or `output` (.html or .svg), and say where.
     `corpus`: where it lies now; without one the unigram entropies are left out. Raises UserError."""
     target = output or run / "curves.html"
-    if target.suffix not in (".html", ".svg", ".png"):
-        raise UserError(f"--output {target} ends in none of .html, .svg and .png: give one of them")
+    if target.suffix not in (".html", ".svg"):
+        raise UserError(f"--output {target} ends neither in .html nor in .svg: give one of them")
     drawn = charts(run, floors(run, corpus))
-    if target.suffix == ".png":
-        _png(drawn, target)
-    elif target.suffix == ".svg":
-        write_atomic(target, svg(drawn).encode())
-    else:
-        write_atomic(target, page(run.resolve().name, drawn).encode())
+    write_atomic(target, (svg(drawn) if target.suffix == ".svg" else page(run.resolve().name, drawn)).encode())
     return str(target)
 
 
@@ -196,26 +190,3 @@ def _apart(labels: list[tuple[float, str, int]]) -> list[tuple[float, str, int]]
     for y, name, colour in sorted(labels):
         moved.append((max(y, moved[-1][0] + 14) if moved else y, name, colour))
     return moved
-
-
-def _png(drawn: Sequence[Chart], target: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError(
-            "a .png needs the package matplotlib: pip install matplotlib, or give a .html or .svg"
-        ) from error
-    figure: Any = Figure(figsize=(9, 3.6 * len(drawn)), layout="constrained")
-    for axes, chart in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
-        axes.set_title(chart.title, loc="left")
-        axes.set_ylabel(chart.unit)
-        for name, (colour, curve) in chart.curves.items():
-            axes.plot(
-                *zip(*curve, strict=True), color=LIGHT[colour % len(LIGHT)], label=name, marker="o" * (len(curve) == 1)
-            )
-        for name, (colour, level) in chart.levels.items():
-            axes.axhline(level, color=LIGHT[colour % len(LIGHT)], linestyle="--", linewidth=1, label=name)
-        if any(name for name in chart.curves):
-            axes.legend()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120)

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from manifests.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest, load_manifest
 from trainer import checkpoint, spikes
+from trainer.adopt import adopt, check_tokenizer
 from trainer.attention import kernels
-from trainer.data import Corpus, batch_sha, check_shards
+from trainer.data import Corpus, batch_sha, check_shards, prefetched
+from trainer.launch import STOPPED
 from trainer.metrics import Metrics, flops_per_token, loggers, peak_flops
 from trainer.model import Llama, parameter_count
 from trainer.optimizer import Outliers, build_optimizer, learning_rate
@@ -29,9 +31,6 @@ from trainer.presets import preset
 from trainer.step import Stepper, Told
 from trainer.text import pieces_of
 from trainer.validation import bits_per_byte, validate
-
-STOPPED = "stopped"
-"""the file that says a run ended early because it was told to, with a checkpoint of its last step"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class Training:
     learning_rate: float
     warmup: int
     seed: int
+    initial: str = ""
     precision: str = "fp32"
     document_masks: bool = False
     outlier_sigmas: float = 6.0
@@ -84,6 +84,8 @@ def prepare(corpus: Path, options: dict[str, Any], verify: str, world: int) -> t
     plan = plan_for(manifest, seed, length, batch, steps)
     warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
     rate = options["learning_rate"] or size.learning_rate
+    if options["initial"]:
+        check_tokenizer(Path(options["initial"]), manifest.tokenizer)
     return manifest, plan, Training(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
 
 
@@ -105,6 +107,8 @@ def train(
     seed = None if saved else training.seed
     how = (training.precision, habits.activation, habits.compile)
     model = build(size, manifest.tokenizer.vocabulary, seed, ranks, *how)
+    if training.initial and not saved:
+        adopt(model, Path(training.initial), size, manifest.tokenizer.vocabulary)
     optimizer = build_optimizer(model, training.learning_rate)
     norms, losses = (
         Outliers(training.outlier_sigmas, training.outlier_window, device)
@@ -137,19 +141,23 @@ def train(
                 report(number, rate, told, limit if stands_out else None)
         return stop
 
-    stop = False
-    with _told_to_stop() as asked, kernels(ranks.device):
+    def left_out(number: int) -> bool:
+        return any(begin <= number + 1 <= end for begin, end in skips)
+
+    stop, pin = False, ranks.device.type == "cuda"
+    ahead = prefetched(data, (n for n in range(step, last) if not left_out(n)), ranks.rank, ranks.world, pin)
+    saving = checkpoint.Saver(run, habits.keep)
+    with _told_to_stop() as asked, kernels(ranks.device), ahead as batches, closing(saving):
         while step < last and not stop:
             rate = learning_rate(step, plan.steps, training.learning_rate, training.warmup)
-            if any(begin <= step + 1 <= end for begin, end in skips):
+            if left_out(step):
                 stop = settle(0)
                 step += 1
                 if report:
                     report(step, rate, None, None)
             else:
-                batch = data.batch(step, ranks.rank, ranks.world)
                 step += 1
-                waiting.append((step, rate, stepper.step(batch, rate, asked.is_set())))
+                waiting.append((step, rate, stepper.step(next(batches), rate, asked.is_set())))
                 stop = settle(behind)
             saves = step == last or stop or (habits.checkpoint_every and step % habits.checkpoint_every == 0)
             validates = step == plan.steps or (habits.validate_every and step % habits.validate_every == 0)
@@ -157,7 +165,7 @@ def train(
                 stop |= settle(0)
             if saves or stop:
                 windows = {"gradient_norms": norms.state(), "losses": losses.state()}
-                checkpoint.save(run, step, {**state, **windows}, model, optimizer, habits.keep)
+                saving.save(step, {**state, **windows}, model, optimizer)
             if validates:
                 validate(corpus, manifest, plan.sequence_length, run, step, stepper)
     ended = "finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}"
