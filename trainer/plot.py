@@ -13,7 +13,7 @@ from manifests.files import write_atomic
 from manifests.manifest import load_manifest
 from trainer.metrics import unigram_entropy
 
-POINTS = 400
+POINTS = 200
 """a curve is drawn through at most so many means"""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 300, 58, 130, 34, 34
 """of a chart and its margins, in pixels"""
@@ -70,11 +70,12 @@ def charts(run: Path, levels: dict[str, float]) -> list[Chart]:
         raise UserError(f"{run} has no metrics.csv with a step in it yet: train first")
     sources = sorted(name[5:] for name in rows[0] if name.startswith("loss_"))
     colours = {name: number for number, name in enumerate(sources, start=1)}
-    loss = Chart("Training loss", "nats a token", {"all": (0, _curve(rows, "loss"))})
+    loss = Chart("Training loss", "nats a token")
     for name in sources:
         loss.curves[name] = (colours[name], _curve(rows, f"loss_{name}"))
         if name in levels:
             loss.levels[f"{name}: unigrams"] = (colours[name], levels[name])
+    loss.curves["all"] = (0, _curve(rows, "loss"))  # last, so that it lies above
     validation = Chart("Held-out loss", "nats a token")
     for name in sorted({row["source"] for row in held_out}):
         mine = [row for row in held_out if row["source"] == name]
@@ -164,6 +165,7 @@ def _chart(chart: Chart, down: int) -> str:
     for tick in ticks(x0, x1):
         x = place(tick, y0)[0]
         out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:,.0f}</text>')
+    out.append(f'<text x="{left - 6}" y="{bottom + 18}" text-anchor="end">step</text>')
     labels: list[tuple[float, str, int]] = []
     for name, (colour, level) in chart.levels.items():
         y = place(x0, level)[1]
@@ -179,14 +181,15 @@ def _chart(chart: Chart, down: int) -> str:
         labels.append((place(*curve[-1])[1], name, colour))
     out += [
         f'<text class="t{colour % len(LIGHT)}" x="{right + 6}" y="{y + 4:.1f}">{escape(name)}</text>'
-        for y, name, colour in _apart(labels)
+        for y, name, colour in _apart(labels, bottom - 4)
     ]
     return "\n".join(out) + "\n"
 
 
-def _apart(labels: list[tuple[float, str, int]]) -> list[tuple[float, str, int]]:
-    """Labels moved down so that none covers another."""
+def _apart(labels: list[tuple[float, str, int]], bottom: float) -> list[tuple[float, str, int]]:
+    """Labels moved so that none covers another or lies below the chart."""
     moved: list[tuple[float, str, int]] = []
     for y, name, colour in sorted(labels):
         moved.append((max(y, moved[-1][0] + 14) if moved else y, name, colour))
-    return moved
+    above = range(len(moved) - 1, -1, -1)
+    return [(min(y, bottom - 14 * n), name, colour) for n, (y, name, colour) in zip(above, moved, strict=True)]
