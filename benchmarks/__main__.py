@@ -3,7 +3,19 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import blocklist, clusters, crawl, extraction, lines, minhash, perplexity, reading, stages, training
+from benchmarks import (
+    blocklist,
+    clusters,
+    crawl,
+    extraction,
+    lines,
+    loader,
+    minhash,
+    perplexity,
+    reading,
+    stages,
+    training,
+)
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "blocklist": blocklist.run,
@@ -11,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "crawl": crawl.run,
     "extraction": extraction.run,
     "lines": lines.run,
+    "loader": loader.run,
     "minhash": minhash.run,
     "perplexity": perplexity.run,
     "reading": reading.run,

@@ -1,5 +1,6 @@
 """Curves of a run: every number of the CSV files at its place, and a page that needs nothing else."""
 
+import itertools
 import json
 import math
 import re
@@ -101,7 +102,7 @@ def test_flat_and_single_values_are_drawn() -> None:
 def test_labels_do_not_cover_each_other() -> None:
     drawn = svg([Chart("t", "", {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])})])
     heights = [float(y) for y in re.findall(r'<text class="t\d" x="\d+" y="([\d.]+)"', drawn)]
-    assert len(heights) == 9 and all(b - a >= 13.9 for a, b in zip(heights, heights[1:], strict=False))
+    assert len(heights) == 9 and all(b - a >= 13.9 for a, b in itertools.pairwise(heights))
     assert max(heights) < 270
 
 

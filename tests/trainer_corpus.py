@@ -131,3 +131,46 @@ def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
     )
     _write_manifest(corpus, vocabulary, {"docs": source}, sha256_file(path))
     return corpus
+
+
+def write_long_corpus(corpus: Path, documents: int, shards: int = 8, vocabulary: int = 32_000) -> Path:
+    """One source, `web`, of random tokens in documents of 4,000: for what does not look at the text."""
+    entries = []
+    for number in range(shards):
+        drawn = np.random.default_rng(number).integers(3, vocabulary, (documents // shards, 4_000), np.uint16)
+        drawn[:, 0], drawn[:, -1] = 1, 2
+        offsets = np.arange(0, drawn.size + 1, 4_000)
+        places = [Locator("web", number * documents + row, 1) for row in range(len(drawn))]
+        columns = {name: [place.as_dict()[name] for place in places] for name in places[0].as_dict()}
+        schema = shard_schema(vocabulary)
+        known = {
+            "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(drawn.reshape(-1))),
+            "document": [document_id("web", place) for place in places],
+            "source": ["web"] * len(places),
+            "url": [""] * len(places),
+            **columns,
+        }
+        batch = pa.RecordBatch.from_arrays(
+            [pa.array(known[f.name], f.type) if f.name != "tokens" else known["tokens"] for f in schema], schema=schema
+        )
+        path = corpus / f"shards/web/train-{number}.arrow"
+        write_shard(path, batch, {})
+        entries.append(
+            ShardEntry(
+                path=f"web/train-{number}.arrow",
+                sha256=sha256_file(path),
+                bytes=path.stat().st_size,
+                tokens=drawn.size,
+                documents=len(drawn),
+            )
+        )
+    source = SourceEntry(
+        weight=1.0,
+        max_epochs=1e6,
+        documents=documents,
+        unique_tokens=sum(entry.tokens for entry in entries),
+        train=entries,
+        validation=[],
+    )
+    _write_manifest(corpus, vocabulary, {"web": source}, "")
+    return corpus

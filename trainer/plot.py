@@ -165,7 +165,7 @@ def _chart(chart: Chart, down: int) -> str:
     for tick in ticks(x0, x1):
         x = place(tick, y0)[0]
         out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:,.0f}</text>')
-    out.append(f'<text x="{left - 6}" y="{bottom + 18}" text-anchor="end">step</text>')
+    out.append(f'<text x="{left - 20}" y="{bottom + 18}" text-anchor="end">step</text>')
     labels: list[tuple[float, str, int]] = []
     for name, (colour, level) in chart.levels.items():
         y = place(x0, level)[1]
