@@ -72,7 +72,8 @@ def test_batches_are_the_windows_of_the_order(
         rows = by_hand(corpus, step)
         for rank in range(world):
             batch = loader.batch(step, rank, world)
-            assert batch.tokens.tolist() == rows[rank::world] and batch.tokens.dtype == torch.int64
+            assert batch.tokens.tolist() == rows[rank::world] and batch.tokens.dtype == torch.uint16
+            assert batch.inputs.dtype == batch.targets.dtype == torch.int64
             assert batch.inputs.tolist() == [row[:-1] for row in rows[rank::world]]
             assert batch.targets.tolist() == [row[1:] for row in rows[rank::world]]
             raw = [np.array(row, np.uint16) for row in rows[rank::world]]
@@ -397,7 +398,7 @@ def test_a_wrong_url_is_one_sentence(tmp_path: Path, url: str, words: str) -> No
 
 def read_all(folder: Path, out: Path) -> None:
     loader = Corpus(folder, plan(folder))
-    total = sum(int(loader.batch(step, 0, 1).tokens.sum()) for step in range(10))
+    total = sum(int(loader.batch(step, 0, 1).inputs.sum()) for step in range(10))
     out.write_text(str(total))
 
 
@@ -410,6 +411,6 @@ def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path,
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0, 0]
-    expected = sum(int(Corpus(corpus, plan(corpus)).batch(step, 0, 1).tokens.sum()) for step in range(10))
+    expected = sum(int(Corpus(corpus, plan(corpus)).batch(step, 0, 1).inputs.sum()) for step in range(10))
     assert {(tmp_path / str(n)).read_text() for n in range(3)} == {str(expected)}
     assert not list(folder.rglob("*.part"))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from manifests.errors import UserError
 from manifests.files import sha256_bytes, sha256_file
-from manifests.manifest import Manifest, ShardEntry
+from manifests.manifest import Manifest, ShardEntry, load_manifest
 from manifests.shard import Shard, Tokens, open_shard
 from trainer.cache import Store
 from trainer.order import Plan, Samples, samples, windows_of
@@ -32,8 +32,8 @@ OPEN_SHARDS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One rank's part of a step's batch. `tokens`: (n, L + 1) int64; `sources`: (n,) int64 indexes into `plan.sources`;
-    `digests`: (n,) int64, the first 63 bits of XXH3 of each sequence's tokens as the shard stores them."""
+    """One rank's part of a step's batch. `tokens`: (n, L + 1) as the shards store them, uint16 or uint32; `sources`:
+    (n,) int64 indexes into `plan.sources`; `digests`: (n,) int64, the first 63 bits of XXH3 of each row's bytes."""
 
     tokens: Tensor
     sources: Tensor
@@ -41,13 +41,13 @@ class Batch:
 
     @property
     def inputs(self) -> Tensor:
-        """(n, L) int64."""
-        return self.tokens[:, :-1]
+        """(n, L) int64, made anew at each call."""
+        return self.tokens[:, :-1].to(torch.int64)
 
     @property
     def targets(self) -> Tensor:
-        """(n, L) int64."""
-        return self.tokens[:, 1:]
+        """(n, L) int64, made anew at each call."""
+        return self.tokens[:, 1:].to(torch.int64)
 
     def pinned(self) -> "Batch":
         """The tokens in page-locked memory of their own, from which `to` copies while the host goes on."""
@@ -63,6 +63,7 @@ class Corpus:
 
     def __init__(self, corpus: Path, plan: Plan) -> None:
         self.plan, self.store = plan, Store(corpus)
+        self.dtype = np.dtype(load_manifest(corpus).tokenizer.dtype)
         self.tokens: dict[tuple[int, int], Tokens] = {}
         self.block: tuple[int, int, Samples] | None = None
 
@@ -72,7 +73,7 @@ class Corpus:
         mine = slice(rank, None, world)
         sources, shards, windows = where.source[mine], where.shard[mine], where.window[mine]
         length = self.plan.sequence_length
-        rows = np.empty((len(sources), length + 1), np.int64)
+        rows = np.empty((len(sources), length + 1), self.dtype)
         digests = np.empty(len(sources), np.int64)
         order = np.lexsort([windows, shards, sources])  # shard by shard: one that is fetched is fetched once a batch
         parts = zip(

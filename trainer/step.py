@@ -54,20 +54,21 @@ class Stepper:
         nothing here waits for a GPU."""
         # Every so many-th sequence, not neighbours: so micro-batches hold the same sequences on any number of ranks,
         # and gradients differ by the order of a few additions at most.
-        groups = -(-len(batch.inputs) // self.micro_batch)
-        losses = torch.empty(len(batch.inputs), dtype=torch.float64, device=self.ranks.device)
+        inputs, targets = batch.inputs, batch.targets
+        groups = -(-len(inputs) // self.micro_batch)
+        losses = torch.empty(len(inputs), dtype=torch.float64, device=self.ranks.device)
         for turn in range(groups):
             part = slice(turn, None, groups)
             self.model.set_requires_gradient_sync(turn == groups - 1)
             self.model.set_reshard_after_backward(turn == groups - 1 or shards(self.ranks) > 1)
-            total, each = losses_of(self.model, batch.inputs[part], batch.targets[part], self.masks, self.ranks)
+            total, each = losses_of(self.model, inputs[part], targets[part], self.masks, self.ranks)
             # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
             (total * (self.ranks.world / self.tokens)).backward()
             losses[part] = each.sum(1, dtype=torch.float64)
         norm = gradient_norm(self.model, self.ranks)
         verdict = self.norms.judge(norm)
         update(self.optimizer, rate, norm, verdict)
-        text = self.pieces.bytes_of(batch.inputs, batch.targets) if self.pieces else torch.zeros_like(batch.sources)
+        text = self.pieces.bytes_of(inputs, targets) if self.pieces else torch.zeros_like(batch.sources)
         facts = torch.stack([batch.digests, batch.sources, text, torch.full_like(text, stop)], dim=1)
         facts = facts.to(self.ranks.device, non_blocking=True)
         table = gathered(torch.cat([facts, losses.view(torch.int64)[:, None]], dim=1), self.ranks.world)
