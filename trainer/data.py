@@ -18,7 +18,7 @@ from torch import Tensor
 from manifests.errors import UserError
 from manifests.files import sha256_bytes, sha256_file
 from manifests.manifest import Manifest, ShardEntry, load_manifest
-from manifests.shard import Shard, Tokens, open_shard
+from manifests.shard import Shard, open_shard
 from trainer.cache import Store
 from trainer.order import Plan, Samples, samples, windows_of
 
@@ -64,7 +64,7 @@ class Corpus:
     def __init__(self, corpus: Path, plan: Plan) -> None:
         self.plan, self.store = plan, Store(corpus)
         self.dtype = np.dtype(load_manifest(corpus).tokenizer.dtype)
-        self.tokens: dict[tuple[int, int], Tokens] = {}
+        self.tokens: dict[tuple[int, int], memoryview] = {}
         self.block: tuple[int, int, Samples] | None = None
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
@@ -73,18 +73,17 @@ class Corpus:
         mine = slice(rank, None, world)
         sources, shards, windows = where.source[mine], where.shard[mine], where.window[mine]
         length = self.plan.sequence_length
-        rows = np.empty((len(sources), length + 1), self.dtype)
-        digests = np.empty(len(sources), np.int64)
+        wide = length + 1
+        rows = np.empty((len(sources), wide), self.dtype)
+        flat, digests = rows.reshape(-1).data, np.empty(len(sources), np.int64)
         order = np.lexsort([windows, shards, sources])  # shard by shard: one that is fetched is fetched once a batch
-        parts = zip(
-            order.tolist(), sources[order].tolist(), shards[order].tolist(), windows[order].tolist(), strict=True
-        )
-        for row, source, shard, window in parts:
+        parts = (column[order].tolist() for column in (sources, shards, windows))
+        for row, source, shard, window in zip(order.tolist(), *parts, strict=True):
             tokens = self.tokens.get((source, shard))
             if tokens is None or (self.store.url and not self.store.touch(self._path(source, shard))):
                 tokens = self._open(source, shard)
-            part = tokens[window * length : (window + 1) * length + 1]
-            rows[row] = part
+            part = tokens[window * length : window * length + wide]  # memory views: half the time of array slices
+            flat[row * wide : (row + 1) * wide] = part
             digests[row] = digest(part)
         return Batch(torch.from_numpy(rows), torch.from_numpy(sources.copy()), torch.from_numpy(digests))
 
@@ -103,10 +102,10 @@ class Corpus:
         part = slice((step - begin) * batch, (step - begin + 1) * batch)
         return Samples(found.source[part], found.epoch[part], found.shard[part], found.window[part])
 
-    def _open(self, source: int, shard: int) -> Tokens:
+    def _open(self, source: int, shard: int) -> memoryview:
         if len(self.tokens) >= OPEN_SHARDS:
             self.tokens.clear()
-        tokens = self.tokens[source, shard] = self.store.open(self._path(source, shard)).tokens
+        tokens = self.tokens[source, shard] = self.store.open(self._path(source, shard)).tokens.data
         if self.store.url:  # a map keeps the disk space of a shard that made room for another
             for place in [place for place in self.tokens if not self.store.file(self._path(*place)).exists()]:
                 del self.tokens[place]
@@ -164,9 +163,9 @@ def prefetched(
         thread.shutdown(cancel_futures=True)
 
 
-def digest(row: Tokens) -> int:
+def digest(row: memoryview) -> int:
     """63 bits that stand for a sequence's tokens."""
-    return xxhash.xxh3_64_intdigest(row.data) >> 1
+    return xxhash.xxh3_64_intdigest(row) >> 1
 
 
 def batch_sha(digests: Sequence[int]) -> str:
