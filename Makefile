@@ -4,8 +4,9 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   ?= build/demo
 PEERS  := build/peers
+PEERST := build/peers-trainer
 
-.PHONY: setup demo test lint bench peers lmplz clean
+.PHONY: setup demo test lint bench peers peers-trainer lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +39,18 @@ peers: $(PEERS)/.ready
 $(PEERS)/.ready: benchmarks/peers-constraints.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers-constraints.txt
+	touch $@
+
+# The loader that `python -m benchmarks loader` compares with. Its pins are not ours either: an environment of its own,
+# in which torch, numpy and the like are those of $(VENV).
+peers-trainer: setup $(PEERST)/.ready
+
+$(PEERST)/.ready: benchmarks/peers-trainer-constraints.txt
+	test -x $(PEERST)/bin/python || $(PYTHON) -m venv $(PEERST)
+	$(PEERST)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers-trainer-constraints.txt
+	$(PEERST)/bin/python -c 'import pathlib, subprocess, sysconfig; \
+	  ours = subprocess.check_output(["$(PY)", "-c", "import sysconfig; print(sysconfig.get_path(\"purelib\"))"], text=True); \
+	  pathlib.Path(sysconfig.get_path("purelib"), "ours.pth").write_text(ours)'
 	touch $@
 
 # kenlm's own estimator, for recipes that say `estimator: lmplz` and to test ours against. It needs Boost's headers.

@@ -23,7 +23,17 @@ ALLOWED = {
     },
     "manifests": {"numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
     "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "yaml", "filters", "manifests"},
-    "trainer": {"numpy", "pyarrow", "rich", "sentencepiece", "torch", "manifests"},
+    "trainer": {
+        "numpy",
+        "pyarrow",
+        "rich",
+        "safetensors",
+        "sentencepiece",
+        "torch",
+        "wandb",
+        "xxhash",
+        "manifests",
+    },
 }
 
 

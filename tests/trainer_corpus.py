@@ -1,9 +1,11 @@
 """A synthetic corpus for the trainer's tests: learnable tokens, two sources, written through `manifests`."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import sentencepiece
 
 from manifests.document import Locator, document_id
 from manifests.files import sha256_file
@@ -26,6 +28,11 @@ def write_corpus(corpus: Path, vocabulary: int = VOCABULARY, documents: int = 30
             train=train,
             validation=[_shard(corpus, name, "validation-0", documents, 10 * number + 5, vocabulary)],
         )
+    _write_manifest(corpus, vocabulary, sources, "")
+    return corpus
+
+
+def _write_manifest(corpus: Path, vocabulary: int, sources: dict[str, SourceEntry], tokenizer: str) -> None:
     write_manifest(
         corpus,
         Manifest(
@@ -33,7 +40,7 @@ def write_corpus(corpus: Path, vocabulary: int = VOCABULARY, documents: int = 30
             goal_tokens=1000,
             recipe={},
             recipe_sha="",
-            tokenizer=TokenizerEntry(sha256="", vocabulary=vocabulary, bos=1, eos=2, dtype="uint16"),
+            tokenizer=TokenizerEntry(sha256=tokenizer, vocabulary=vocabulary, bos=1, eos=2, dtype="uint16"),
             models={},
             signatures="",
             sources=sources,
@@ -41,7 +48,6 @@ def write_corpus(corpus: Path, vocabulary: int = VOCABULARY, documents: int = 30
             code={},
         ),
     )
-    return corpus
 
 
 def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, vocabulary: int) -> ShardEntry:
@@ -60,13 +66,111 @@ def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, voca
                 **locator.as_dict(),
             }
         )
+    return _entry(corpus, f"{source}/{name}.arrow", rows, vocabulary)
+
+
+def _entry(corpus: Path, name: str, rows: list[dict[str, object]], vocabulary: int) -> ShardEntry:
     batch = pa.RecordBatch.from_pylist(rows, schema=shard_schema(vocabulary))
-    path = corpus / "shards" / source / f"{name}.arrow"
+    path = corpus / "shards" / name
     write_shard(path, batch, {})
     return ShardEntry(
-        path=f"{source}/{name}.arrow",
+        path=name,
         sha256=sha256_file(path),
         bytes=path.stat().st_size,
         tokens=len(batch.column("tokens").values),
-        documents=documents,
+        documents=len(rows),
     )
+
+
+def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
+    """One source, `docs`: this repository's own documentation, with a tokenizer trained on it as the pipeline trains
+    its own."""
+    root = Path(__file__).parents[1]
+    texts = [path.read_text(encoding="utf-8") for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for text in texts for line in text.splitlines() if line),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocabulary,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    path = corpus / "models/tokenizer.model"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(model.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    parts = [part for text in texts for part in text.split("\n\n") if part]
+    rows = [
+        {
+            "tokens": [1, *pieces.encode(part), 2],
+            "document": document_id("docs", locator),
+            "source": "docs",
+            "url": f"http://docs.example/{locator.offset}",
+            **locator.as_dict(),
+        }
+        for number, part in enumerate(parts)
+        for locator in [Locator("docs", number, 1)]
+    ]
+    entries = [
+        _entry(corpus, f"docs/{name}.arrow", some, vocabulary)
+        for name, some in (("train-0", rows[: len(rows) * 9 // 10]), ("validation-0", rows[len(rows) * 9 // 10 :]))
+    ]
+    source = SourceEntry(
+        weight=1.0,
+        max_epochs=50.0,
+        documents=len(rows),
+        unique_tokens=entries[0].tokens,
+        train=entries[:1],
+        validation=entries[1:],
+    )
+    _write_manifest(corpus, vocabulary, {"docs": source}, sha256_file(path))
+    return corpus
+
+
+def write_long_corpus(corpus: Path, documents: int, shards: int = 8, vocabulary: int = 32_000) -> Path:
+    """One source, `web`, of random tokens in documents of 4,000: for what does not look at the text."""
+    entries = []
+    for number in range(shards):
+        drawn = np.random.default_rng(number).integers(3, vocabulary, (documents // shards, 4_000), np.uint16)
+        drawn[:, 0], drawn[:, -1] = 1, 2
+        offsets = np.arange(0, drawn.size + 1, 4_000)
+        places = [Locator("web", number * documents + row, 1) for row in range(len(drawn))]
+        columns = {name: [place.as_dict()[name] for place in places] for name in places[0].as_dict()}
+        schema = shard_schema(vocabulary)
+        known = {
+            "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(drawn.reshape(-1))),
+            "document": [document_id("web", place) for place in places],
+            "source": ["web"] * len(places),
+            "url": [""] * len(places),
+            **columns,
+        }
+        batch = pa.RecordBatch.from_arrays(
+            [pa.array(known[f.name], f.type) if f.name != "tokens" else known["tokens"] for f in schema], schema=schema
+        )
+        path = corpus / f"shards/web/train-{number}.arrow"
+        write_shard(path, batch, {})
+        entries.append(
+            ShardEntry(
+                path=f"web/train-{number}.arrow",
+                sha256=sha256_file(path),
+                bytes=path.stat().st_size,
+                tokens=drawn.size,
+                documents=len(drawn),
+            )
+        )
+    source = SourceEntry(
+        weight=1.0,
+        max_epochs=1e6,
+        documents=documents,
+        unique_tokens=sum(entry.tokens for entry in entries),
+        train=entries,
+        validation=[],
+    )
+    _write_manifest(corpus, vocabulary, {"web": source}, "")
+    return corpus

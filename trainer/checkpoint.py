@@ -1,8 +1,10 @@
-"""Checkpoints: whole or absent, read by any number of ranks; the state of the data is the plan and the step."""
+"""Checkpoints: whole or absent, written while training goes on, read by any number of ranks; the state of the data is
+the plan and the step."""
 
 import json
 import re
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +12,92 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from manifests.errors import UserError
-from manifests.files import canonical_json, write_atomic
+from manifests.files import canonical_json, is_temporary, write_atomic
 
 FOLDER = "checkpoints"
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8})")
 
 
+class Saver:
+    """Writes a run's checkpoints; every rank has one. Only the newest `keep` stay.
+
+    `save` copies weights and moments to host memory and comes back; one thread a rank writes the copy, speaking to the
+    other ranks through a process group of its own. A folder gets its name last, in one step, so that a kill at any
+    moment leaves the checkpoint before or the new one; what it leaves half-written is removed by the next Saver.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.run, self.keep = run, keep
+        self.group = dist.new_group(backend="gloo")
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.writing: Future[None] | None = None
+        self.stager = DefaultStager(StagingOptions(False, False, False, False))
+        if dist.get_rank() == 0 and (run / FOLDER).is_dir():
+            for left in filter(is_temporary, (run / FOLDER).iterdir()):
+                shutil.rmtree(left)
+        dist.barrier()
+
+    def save(self, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Begin to save after step `step`, as soon as the one before is written. All ranks must call it."""
+        self.wait()
+        weights, moments = get_state_dict(model, optimizer)
+        copy = self.stager.stage({"model": weights, "optimizer": moments})
+        self.writing = self.thread.submit(self._write, step, {**state, "step": step}, copy)
+
+    def wait(self) -> None:
+        """Come back when this rank's part of the last checkpoint is written, the first rank when all of it is. Raises
+        what went wrong with it."""
+        writing, self.writing = self.writing, None
+        if writing:
+            writing.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self.thread.shutdown()
+            self.stager.close()
+
+    def _write(self, step: int, state: dict[str, Any], copy: Any) -> None:
+        folder = self.run / FOLDER
+        target = folder / f"step-{step:08d}"
+        temporary = folder / f".{target.name}.tmp"
+        first = dist.get_rank() == 0
+        if first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        dist.barrier(self.group)
+        dcp.save(copy, checkpoint_id=str(temporary), process_group=self.group)
+        if first:
+            write_atomic(temporary / STATE, canonical_json(state))
+            _remove(target)
+            temporary.rename(target)
+            for _, old in found(self.run)[: -self.keep]:
+                _remove(old)
+
+
 def save(
     run: Path, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, keep: int
 ) -> None:
-    """Save after step `step`: all ranks write, the first one renames. Only the newest `keep` stay."""
-    target = run / FOLDER / f"step-{step:08d}"
-    temporary = target.with_name(f".{target.name}.tmp")
-    first = dist.get_rank() == 0
-    if first:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    """Save after step `step` and come back when all of it is written."""
+    saver = Saver(run, keep)
+    saver.save(step, state, model, optimizer)
+    saver.close()
     dist.barrier()
-    weights, moments = get_state_dict(model, optimizer)
-    dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=str(temporary))
-    if first:
-        write_atomic(temporary / STATE, canonical_json({**state, "step": step}))
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-        for _, old in found(run)[:-keep]:
-            shutil.rmtree(old)
-    dist.barrier()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint so that a kill meanwhile leaves no part of it under its name."""
+    if folder.exists():
+        away = folder.with_name(f".{folder.name}.old.tmp")
+        shutil.rmtree(away, ignore_errors=True)
+        shutil.rmtree(folder.rename(away))
 
 
 def found(run: Path) -> list[tuple[int, Path]]:

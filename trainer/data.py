@@ -1,74 +1,125 @@
 """Batches from memory-mapped shards, in the order of the plan; and the check of the shards before the first one."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
+import xxhash
 from torch import Tensor
 
 from manifests.errors import UserError
-from manifests.files import sha256_file
-from manifests.manifest import Manifest, ShardEntry
+from manifests.files import sha256_bytes, sha256_file
+from manifests.manifest import Manifest, ShardEntry, load_manifest
 from manifests.shard import Shard, open_shard
-from trainer.order import Plan, samples, windows_of
+from trainer.cache import Store
+from trainer.order import Plan, Samples, samples, windows_of
 
 FULL_CHECK_BYTES = 1 << 30
-"""corpora up to this size are hashed in full before training"""
+"""corpora up to this size are hashed in full before training, and of larger ones a sample of this size"""
+BLOCK_SAMPLES = 1 << 15
+"""the order is worked out for so many samples at a time: a call costs as much as a few hundred samples"""
+OPEN_SHARDS = 1 << 14
+"""memory maps held at once: Linux grants a process 65,530"""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One rank's part of a step's batch. `inputs`, `targets`: (n, L) int64; `sources`: (n,) int64 indexes into
-    `plan.sources`; `digests`: (n,) int64, the first 63 bits of SHA-256 of each sequence's tokens."""
+    """One rank's part of a step's batch. `tokens`: (n, L + 1) as the shards store them, uint16 or uint32; `sources`:
+    (n,) int64 indexes into `plan.sources`; `digests`: (n,) int64, the first 63 bits of XXH3 of each row's bytes."""
 
-    inputs: Tensor
-    targets: Tensor
+    tokens: Tensor
     sources: Tensor
     digests: Tensor
 
+    @property
+    def inputs(self) -> Tensor:
+        """(n, L) int64, made anew at each call."""
+        return self.tokens[:, :-1].to(torch.int64)
+
+    @property
+    def targets(self) -> Tensor:
+        """(n, L) int64, made anew at each call."""
+        return self.tokens[:, 1:].to(torch.int64)
+
+    def pinned(self) -> "Batch":
+        """The tokens in page-locked memory of their own, from which `to` copies while the host goes on."""
+        return Batch(self.tokens.pin_memory(), self.sources, self.digests)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The tokens on another device. PyTorch gives page-locked memory out again only after the copy from it."""
+        return Batch(self.tokens.to(device, non_blocking=True), self.sources, self.digests)
+
 
 class Corpus:
-    """The shards of a plan, opened once, each token array a view of its file."""
+    """The shards of a plan, opened when first needed, each token array a view of its file."""
 
     def __init__(self, corpus: Path, plan: Plan) -> None:
-        self.plan = plan
-        self.shards = [[_open(corpus, path) for path, _ in source.shards] for source in plan.sources]
+        self.plan, self.store = plan, Store(corpus)
+        self.dtype = np.dtype(load_manifest(corpus).tokenizer.dtype)
+        self.tokens: dict[tuple[int, int], memoryview] = {}
+        self.block: tuple[int, int, Samples] | None = None
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
         """Rank `rank` of `world`'s part of step `step` (counted from 0): samples step·G + rank :: world."""
-        begin = step * self.plan.global_batch
-        where = samples(self.plan, begin, begin + self.plan.global_batch)
+        where = self._order(step)
         mine = slice(rank, None, world)
-        rows = [
-            self.window(source, shard, window)
-            for source, shard, window in zip(
-                where.source[mine].tolist(), where.shard[mine].tolist(), where.window[mine].tolist(), strict=True
-            )
-        ]
-        tokens = torch.from_numpy(np.stack(rows).astype(np.int64))
-        digests = torch.tensor([digest(row) for row in rows], dtype=torch.int64)
-        sources = torch.from_numpy(where.source[mine].copy())
-        return Batch(tokens[:, :-1], tokens[:, 1:], sources, digests)
+        sources, shards, windows = where.source[mine], where.shard[mine], where.window[mine]
+        length = self.plan.sequence_length
+        wide = length + 1
+        rows = np.empty((len(sources), wide), self.dtype)
+        flat, digests = rows.reshape(-1).data, np.empty(len(sources), np.int64)
+        order = np.lexsort([windows, shards, sources])  # shard by shard: one that is fetched is fetched once a batch
+        parts = (column[order].tolist() for column in (sources, shards, windows))
+        for row, source, shard, window in zip(order.tolist(), *parts, strict=True):
+            tokens = self.tokens.get((source, shard))
+            if tokens is None or (self.store.url and not self.store.touch(self._path(source, shard))):
+                tokens = self._open(source, shard)
+            part = tokens[window * length : window * length + wide]  # memory views: half the time of array slices
+            flat[row * wide : (row + 1) * wide] = part
+            digests[row] = digest(part)
+        return Batch(torch.from_numpy(rows), torch.from_numpy(sources.copy()), torch.from_numpy(digests))
 
-    def window(self, source: int, shard: int, window: int) -> npt.NDArray[Any]:
-        """The L + 1 tokens of one window."""
-        start = window * self.plan.sequence_length
-        return self.shards[source][shard].tokens[start : start + self.plan.sequence_length + 1]
+    def _path(self, source: int, shard: int) -> str:
+        return self.plan.sources[source].shards[shard][0]
+
+    def _order(self, step: int) -> Samples:
+        """Where the samples of a step lie, from the block of steps around it."""
+        batch, block = self.plan.global_batch, self.block
+        if block is None or not block[0] <= step < block[1]:
+            steps = max(1, BLOCK_SAMPLES // batch)
+            begin = step - step % steps
+            end = min(begin + steps, self.plan.steps)
+            block = self.block = begin, end, samples(self.plan, begin * batch, end * batch)
+        begin, _, found = block
+        part = slice((step - begin) * batch, (step - begin + 1) * batch)
+        return Samples(found.source[part], found.epoch[part], found.shard[part], found.window[part])
+
+    def _open(self, source: int, shard: int) -> memoryview:
+        if len(self.tokens) >= OPEN_SHARDS:
+            self.tokens.clear()
+        tokens = self.tokens[source, shard] = self.store.open(self._path(source, shard)).tokens.data
+        if self.store.url:  # a map keeps the disk space of a shard that made room for another
+            for place in [place for place in self.tokens if not self.store.file(self._path(*place)).exists()]:
+                del self.tokens[place]
+        return tokens
 
     def documents(self, step: int) -> list[dict[str, Any]]:
         """Every document that step `step` (counted from 0) trains on, sample by sample."""
         begin = step * self.plan.global_batch
-        where = samples(self.plan, begin, begin + self.plan.global_batch)
+        where = self._order(step)
         found = []
         for number in range(self.plan.global_batch):
             source, index, window = (int(part[number]) for part in (where.source, where.shard, where.window))
-            shard = self.shards[source][index]
+            path = self._path(source, index)
+            shard = self.store.open(path)
             start = window * self.plan.sequence_length
             rows = range(shard.row_of(start), shard.row_of(start + self.plan.sequence_length) + 1)
             found.append(
@@ -76,7 +127,7 @@ class Corpus:
                     "sample": begin + number,
                     "source": self.plan.sources[source].name,
                     "epoch": int(where.epoch[number]),
-                    "shard": self.plan.sources[source].shards[index][0],
+                    "shard": path,
                     "token": start,
                     "documents": [_document(shard, row) for row in rows],
                 }
@@ -84,9 +135,37 @@ class Corpus:
         return found
 
 
-def digest(row: npt.NDArray[Any]) -> int:
+@contextmanager
+def prefetched(
+    corpus: Corpus, steps: Iterable[int], rank: int, world: int, pin: bool = False, ahead: int = 2
+) -> Iterator[Iterator[Batch]]:
+    """The batches of some steps (counted from 0), read by one thread up to `ahead` steps before they are asked for.
+    What goes wrong there is raised here, at its step; the thread is gone when the block ends. `pin`: for
+    a GPU."""
+
+    def read(step: int) -> Batch:
+        batch = corpus.batch(step, rank, world)
+        return batch.pinned() if pin else batch
+
+    def batches() -> Iterator[Batch]:
+        waiting: deque[Future[Batch]] = deque()
+        for step in steps:
+            waiting.append(thread.submit(read, step))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    try:
+        yield batches()
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def digest(row: memoryview) -> int:
     """63 bits that stand for a sequence's tokens."""
-    return int.from_bytes(hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest()[:8], "big") >> 1
+    return xxhash.xxh3_64_intdigest(row) >> 1
 
 
 def batch_sha(digests: Sequence[int]) -> str:
@@ -98,45 +177,68 @@ def validation_windows(corpus: Path, manifest: Manifest, sequence_length: int, m
     """The first `most` windows of each source's validation shards, (L + 1,) int64 each; sources without one are left
     out."""
     found: dict[str, list[Tensor]] = {}
+    store = Store(corpus)
     for name, source in sorted(manifest.sources.items()):
         rows: list[Tensor] = []
         for entry in source.validation:
-            for window in range(min(most - len(rows), windows_of(entry.tokens, sequence_length))):
-                start = window * sequence_length
-                tokens = _open(corpus, entry.path).tokens[start : start + sequence_length + 1]
-                rows.append(torch.from_numpy(tokens.astype(np.int64)))
+            windows = min(most - len(rows), windows_of(entry.tokens, sequence_length))
+            tokens = store.open(entry.path).tokens if windows else np.empty(0, np.uint16)
+            for start in range(0, windows * sequence_length, sequence_length):
+                rows.append(torch.from_numpy(tokens[start : start + sequence_length + 1].astype(np.int64)))
         if rows:
             found[name] = rows
     return found
 
 
 def check_shards(corpus: Path, manifest: Manifest, mode: str) -> None:
-    """Hold the shards against the manifest before training: their sizes, and with `full` every byte (`auto`: full up to
-    1 GiB). Raises UserError naming the first shard that differs."""
+    """Hold the shards against the manifest before training. Raises UserError naming the first that differs.
+
+    `full`: every byte. `sampled`: every byte of shards drawn by hash of manifest and name, 1 GiB or one shard at least,
+    and of the others the size, that they open, and their counts. `fast`: sizes. `auto`: full up to 1 GiB, else sampled.
+    Shards of a corpus elsewhere are checked when they are fetched; a copy here that differs is fetched anew."""
     entries = manifest.shards()
-    full = mode == "full" or (mode == "auto" and sum(entry.bytes for entry in entries) <= FULL_CHECK_BYTES)
+    whole = _sample(manifest, entries) if mode in ("auto", "sampled") else {entry.path for entry in entries}
+    remote = bool(Store(corpus).url)
     for entry in entries:
-        problem = _differs(corpus / "shards" / entry.path, entry, full)
-        if problem:
+        path = corpus / "shards" / entry.path
+        if remote and not path.exists():
+            continue
+        problem = _differs(path, entry, mode != "fast" and entry.path in whole, mode != "fast")
+        if problem and remote:
+            path.unlink()
+        elif problem:
             raise UserError(
                 f"shards/{entry.path} is not the manifest's ({problem}): run `python -m manifests verify {corpus}`"
             )
 
 
-def _differs(path: Path, entry: ShardEntry, full: bool) -> str:
+def _sample(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
+    """Paths in the order of a keyed hash, until their shards make up `FULL_CHECK_BYTES`."""
+    drawn: set[str] = set()
+    size = 0
+    for entry in sorted(entries, key=lambda entry: sha256_bytes(f"{manifest.manifest_sha}\0{entry.path}".encode())):
+        if drawn and size + entry.bytes > FULL_CHECK_BYTES:
+            break
+        drawn.add(entry.path)
+        size += entry.bytes
+    return drawn
+
+
+def _differs(path: Path, entry: ShardEntry, whole: bool, opened: bool) -> str:
     try:
         if path.stat().st_size != entry.bytes:
             return "another size"
-        return "another sha256" if full and sha256_file(path) != entry.sha256 else ""
+        if whole:
+            return "another sha256" if sha256_file(path) != entry.sha256 else ""
+        if opened:
+            shard = open_shard(path)
+            if (len(shard.tokens), shard.batch.num_rows) != (entry.tokens, entry.documents):
+                return "other counts"
+        return ""
     except OSError as error:
         return str(error.strerror)
-
-
-def _open(corpus: Path, path: str) -> Shard:
-    try:
-        return open_shard(corpus / "shards" / path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"shards/{path} cannot be read: run `python -m manifests verify {corpus}`") from error
+    except pa.ArrowException as error:
+        return str(error)
 
 
 def _document(shard: Shard, row: int) -> dict[str, str]:

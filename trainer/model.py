@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.attention import attend
+from trainer.loss import head_loss
 from trainer.presets import Preset
 
 NORM_EPSILON = 1e-6
@@ -26,7 +28,7 @@ class Rotary(nn.Module):
         self.table: tuple[Tensor, Tensor] | None = None
 
     def forward(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of shape (T, D/H), in the type of `like`."""
+        """Cosines and sines of shape (T, D/H), float32, on the device of `like`."""
         if self.table is None or len(self.table[0]) < length or self.table[0].device != like.device:
             exponents = torch.arange(0, self.head_dimension, 2, device=like.device, dtype=torch.float32)
             rates = ROTARY_BASE ** (-exponents / self.head_dimension)
@@ -34,17 +36,17 @@ class Rotary(nn.Module):
             angles = torch.cat([angles, angles], dim=-1)
             self.table = angles.cos(), angles.sin()
         cosines, sines = self.table
-        return cosines[:length].to(like.dtype), sines[:length].to(like.dtype)
+        return cosines[:length], sines[:length]
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotate the feature pairs of (B, H, T, D/H) by their positions' angles."""
+    """Rotate the feature pairs of (B, H, T, D/H) by their positions' angles, in float32 whatever the type of `x`."""
     first, second = x.chunk(2, dim=-1)
-    return x * cosines + torch.cat([-second, first], dim=-1) * sines
+    return (x * cosines + torch.cat([-second, first], dim=-1) * sines).type_as(x)
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention through PyTorch's fused kernel."""
+    """Causal multi-head attention."""
 
     def __init__(self, size: Preset) -> None:
         super().__init__()
@@ -52,13 +54,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(size.dimension, 3 * size.dimension, bias=False)
         self.out = nn.Linear(size.dimension, size.dimension, bias=False)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         batch, length, dimension = x.shape
         parts = self.qkv(x).view(batch, length, 3, self.heads, dimension // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = attend(query, key, value, documents)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dimension))
 
 
@@ -86,14 +88,14 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(size.dimension, eps=NORM_EPSILON)
         self.feed_forward = FeedForward(size)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.attention(self.attention_norm(x), cosines, sines)
+        x = x + self.attention(self.attention_norm(x), cosines, sines, documents)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 class Llama(nn.Module):
-    """The whole model: token ids to logits."""
+    """The whole model: token ids to logits, or to losses."""
 
     def __init__(self, size: Preset, vocabulary: int) -> None:
         super().__init__()
@@ -104,13 +106,17 @@ class Llama(nn.Module):
         self.norm = nn.RMSNorm(size.dimension, eps=NORM_EPSILON)
         self.head = nn.Linear(size.dimension, vocabulary, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) int64 ids -> (B, T, V) logits."""
+    def forward(
+        self, tokens: Tensor, targets: Tensor | None = None, documents: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, T) int64 ids -> (B, T, V) logits; with `targets`, (B, T) too, the sum of losses and each of them, as
+        `head_loss` gives them. `documents`: their bounds, where tokens see only their own (`trainer.attention`)."""
         x = self.embedding(tokens)
         cosines, sines = self.rotary(tokens.shape[1], x)
         for block in self.blocks:
-            x = block(x, cosines, sines)
-        return self.head(self.norm(x))
+            x = block(x, cosines, sines, documents)
+        x = self.norm(x)
+        return self.head(x) if targets is None else head_loss(x, self.head.weight, targets)
 
 
 def parameter_count(model: nn.Module) -> int:

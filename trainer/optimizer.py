@@ -1,9 +1,10 @@
-"""AdamW and its schedule, as section 2.3 of the paper has them."""
+"""AdamW and its schedule, as section 2.3 of the paper has them, and which steps it leaves out."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
@@ -28,3 +29,53 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - 1 - warmup)
     return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+class Outliers:
+    """Which values stand out from those before: more than `sigmas` standard deviations above the mean of the last
+    `window` accepted ones, once there are so many (the rule of OLMo-core's SkipStepAdamW).
+
+    One that stands out enters the window as the limit itself: a single one hardly raises it, yet a lasting change of
+    level is accepted after a few steps. One that is not finite never enters. `sigmas` 0: none but those stand out.
+    All is computed on the device, so that no step waits for the host.
+    """
+
+    def __init__(self, sigmas: float, window: int, device: torch.device) -> None:
+        self.sigmas = sigmas
+        self.values = torch.zeros(window, dtype=torch.float64, device=device)
+        self.seen = torch.zeros((), dtype=torch.int64, device=device)
+
+    def limit(self) -> Tensor:
+        """What the next value may be at most; infinite while the window is not full."""
+        deviation, mean = torch.std_mean(self.values, correction=0)
+        above = mean + self.sigmas * deviation if self.sigmas else torch.inf
+        return torch.where(self.seen < len(self.values), torch.inf, above)
+
+    def judge(self, value: Tensor) -> Tensor:
+        """0 for a float64 scalar that is accepted, 1 for one that is not finite, 2 for one that stands out."""
+        limit, finite = self.limit(), torch.isfinite(value)
+        place = (self.seen % len(self.values))[None]
+        entry = torch.where(finite, torch.minimum(value, limit), self.values[place])
+        self.values.index_copy_(0, place, entry.reshape(1))
+        self.seen += finite
+        return torch.where(finite, 2 * (value > limit), 1)
+
+    def state(self) -> dict[str, Any]:
+        """Plain values that `restore` takes back, to the last bit."""
+        return {"values": self.values.tolist(), "seen": int(self.seen)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.values.copy_(torch.tensor(state["values"], dtype=torch.float64))
+        self.seen.fill_(state["seen"])
+
+
+def update(optimizer: torch.optim.Optimizer, rate: float, norm: Tensor, verdict: Tensor) -> None:
+    """Clip by the gradients' norm and step, or leave the step out where `verdict` is not 0: parameters and moments stay
+    as they are. The fused kernel does all three (it was given them for loss scaling)."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.grad_scale = (norm / CLIP).clamp(min=1.0).float()
+    optimizer.found_inf = (verdict != 0).float()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

@@ -1,71 +1,92 @@
 """The training loop (section 2.3 of the paper), from a verified corpus to a checkpoint, exactly resumable."""
 
 import json
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor
 
 from manifests.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest, load_manifest
-from trainer import checkpoint
-from trainer.data import Corpus, batch_sha, check_shards, validation_windows
-from trainer.metrics import Metrics
+from trainer import checkpoint, spikes
+from trainer.adopt import adopt, check_tokenizer
+from trainer.attention import kernels
+from trainer.data import Corpus, batch_sha, check_shards, prefetched
+from trainer.launch import STOPPED
+from trainer.metrics import Metrics, flops_per_token, loggers, peak_flops
 from trainer.model import Llama, parameter_count
-from trainer.optimizer import build_optimizer, learning_rate
+from trainer.optimizer import Outliers, build_optimizer, learning_rate
 from trainer.order import Plan, plan_for
-from trainer.parallel import Ranks, build, clip_gradients, gathered, summed
+from trainer.parallel import Ranks, build, peak_memory
 from trainer.presets import preset
-
-VALIDATION_WINDOWS = 64
-"""windows of each source that validation reads"""
+from trainer.step import Stepper, Told
+from trainer.text import pieces_of
+from trainer.validation import bits_per_byte, validate
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How to train: what, with the plan, must stay the same when a run goes on."""
+    """How to train: what, with the plan, must stay the same when a run goes on. `precision`: bf16 or fp32. Steps
+    are left out by their gradient norm, and named by their loss, as `Outliers` finds them."""
 
     model: str
     learning_rate: float
     warmup: int
     seed: int
+    initial: str = ""
+    precision: str = "fp32"
+    document_masks: bool = False
+    outlier_sigmas: float = 6.0
+    outlier_window: int = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What may change when a run goes on. `micro_batch`: sequences a rank holds at once; zero steps mean never."""
+    """What may change when a run goes on. `micro_batch`: sequences a rank holds at once; zero steps mean never.
+    `skip_steps`: ranges to leave out, both ends included, counted from 1. `peak_tflops`: of one device."""
 
     micro_batch: int = 8
     checkpoint_every: int = 0
     validate_every: int = 0
     keep: int = 2
     stop_after: int = 0
+    skip_steps: Sequence[spikes.Range] = ()
+    activation: str = "none"
+    compile: bool = False
+    tensorboard: bool = False
+    wandb: bool = False
+    peak_tflops: float | None = None
 
 
 def prepare(corpus: Path, options: dict[str, Any], verify: str, world: int) -> tuple[Manifest, Plan, Training]:
-    """Check the corpus and fix the plan. `options`: model, steps, and where given seed, sequence_length, batch_tokens,
-    learning_rate, warmup. Raises UserError."""
+    """Check the corpus and fix the plan. `options`: the fields of Training and steps, sequence_length, batch_tokens;
+    None where the preset or the corpus says. Raises UserError."""
     size = preset(options["model"])
     manifest = load_manifest(corpus)
     check_shards(corpus, manifest, verify)
-    length = options["sequence_length"] or size.sequence_length
-    batch = (options["batch_tokens"] or size.batch_tokens) // length
+    length = options.pop("sequence_length") or size.sequence_length
+    tokens, steps = options.pop("batch_tokens") or size.batch_tokens, options.pop("steps")
+    batch = tokens // length
     if batch < 1:
-        raise UserError(
-            f"--batch-tokens {options['batch_tokens']} is less than one sequence of {length} tokens: raise it"
-        )
+        raise UserError(f"--batch-tokens {tokens} is less than one sequence of {length} tokens: raise it")
     if batch % world:
         raise UserError(f"a batch of {batch} sequences does not divide by {world} ranks: change --batch-tokens")
     seed = manifest.seed if options["seed"] is None else options["seed"]
-    plan = plan_for(manifest, seed, length, batch, options["steps"])
+    plan = plan_for(manifest, seed, length, batch, steps)
     warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
-    return manifest, plan, Training(options["model"], options["learning_rate"] or size.learning_rate, warmup, seed)
+    rate = options["learning_rate"] or size.learning_rate
+    if options["initial"]:
+        check_tokenizer(Path(options["initial"]), manifest.tokenizer)
+    return manifest, plan, Training(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
 
 
 def train(
@@ -74,118 +95,161 @@ def train(
     """Train, or go on training, and say how it ended. Raises UserError for a run folder of another plan."""
     state = {"plan": _plain(plan.as_dict()), "training": asdict(training)}
     saved = checkpoint.found(run)
+    before = checkpoint.read_state(saved[-1][1]) if saved else {}
     if saved:
-        checkpoint.check_same(checkpoint.read_state(saved[-1][1]), state, run)
+        checkpoint.check_same(before, state, run)
     step = saved[-1][0] if saved else 0
     if step >= plan.steps:
         return f"{run} is finished: {plan.steps} steps"
-    model = build(preset(training.model), manifest.tokenizer.vocabulary, training.seed, ranks)
+    run.mkdir(parents=True, exist_ok=True)
+    skips = spikes.left_out(run, list(habits.skip_steps), step, ranks.first)
+    size, masks = preset(training.model), manifest.tokenizer.bos if training.document_masks else None
+    seed = None if saved else training.seed
+    how = (training.precision, habits.activation, habits.compile)
+    model = build(size, manifest.tokenizer.vocabulary, seed, ranks, *how)
+    if training.initial and not saved:
+        adopt(model, Path(training.initial), size, manifest.tokenizer.vocabulary)
     optimizer = build_optimizer(model, training.learning_rate)
+    norms, losses = (
+        Outliers(training.outlier_sigmas, training.outlier_window, device)
+        for device in (ranks.device, torch.device("cpu"))
+    )
     if saved:
         checkpoint.load(saved[-1][1], model, optimizer)
+        for name, outliers in (("gradient_norms", norms), ("losses", losses)):
+            if name in before:
+                outliers.restore(before[name])
     data = Corpus(corpus, plan)
+    pieces, tokens = pieces_of(corpus, manifest.tokenizer.bos), plan.global_batch * plan.sequence_length
+    stepper = Stepper(model, optimizer, norms, ranks, tokens, habits.micro_batch, pieces, masks)
     last = min(plan.steps, habits.stop_after or plan.steps)
-    metrics = None
-    if ranks.first:
-        run.mkdir(parents=True, exist_ok=True)
-        facts = {**state, "corpus": str(corpus.resolve()), "parameters": parameter_count(model)}
-        write_atomic(run / "run.json", canonical_json(facts))
-        metrics = Metrics(run, [source.name for source in plan.sources], last, step)
-    while step < last:
-        began = time.monotonic()
-        rate = learning_rate(step, plan.steps, training.learning_rate, training.warmup)
-        losses, counts, batch, norm = _step(model, optimizer, data, step, rate, habits.micro_batch, ranks)
-        step += 1
-        if metrics:
-            seconds = time.monotonic() - began
-            metrics.row(**_row(plan, step, rate, losses, counts, batch, norm, seconds))
-        if step == last or (habits.checkpoint_every and step % habits.checkpoint_every == 0):
-            checkpoint.save(run, step, state, model, optimizer, habits.keep)
-        if step == plan.steps or (habits.validate_every and step % habits.validate_every == 0):
-            validate(model, corpus, manifest, plan, run, step, ranks)
-    ended = "finished" if last == plan.steps else f"stopped after step {last} of {plan.steps}"
+    report = _reporter(corpus, run, data, model, state, training, habits, ranks, last, step) if ranks.first else None
+    waiting: list[tuple[int, float, Callable[[], Told]]] = []
+    behind = 1 if ranks.device.type == "cuda" else 0  # so that a GPU has its next step before this one is read
+
+    def settle(most: int) -> bool:
+        """Read and report steps until so many are waiting; whether one of them was to be the last."""
+        stop = False
+        while len(waiting) > most:
+            number, rate, wait = waiting.pop(0)
+            told = wait()
+            mean = torch.tensor(told.losses.sum() / tokens, dtype=torch.float64)
+            limit = float(losses.limit())
+            stands_out = int(losses.judge(mean)) != 0
+            stop |= told.stop
+            if report:
+                report(number, rate, told, limit if stands_out else None)
+        return stop
+
+    def left_out(number: int) -> bool:
+        return any(begin <= number + 1 <= end for begin, end in skips)
+
+    stop, pin = False, ranks.device.type == "cuda"
+    ahead = prefetched(data, (n for n in range(step, last) if not left_out(n)), ranks.rank, ranks.world, pin)
+    saving = checkpoint.Saver(run, habits.keep)
+    with _told_to_stop() as asked, kernels(ranks.device), ahead as batches, closing(saving):
+        while step < last and not stop:
+            rate = learning_rate(step, plan.steps, training.learning_rate, training.warmup)
+            if left_out(step):
+                stop = settle(0)
+                step += 1
+                if report:
+                    report(step, rate, None, None)
+            else:
+                step += 1
+                waiting.append((step, rate, stepper.step(next(batches), rate, asked.is_set())))
+                stop = settle(behind)
+            saves = step == last or stop or (habits.checkpoint_every and step % habits.checkpoint_every == 0)
+            validates = step == plan.steps or (habits.validate_every and step % habits.validate_every == 0)
+            if saves or validates:
+                stop |= settle(0)
+            if saves or stop:
+                windows = {"gradient_norms": norms.state(), "losses": losses.state()}
+                saving.save(step, {**state, **windows}, model, optimizer)
+            if validates:
+                validate(corpus, manifest, plan.sequence_length, run, step, stepper)
+    ended = "finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}"
+    if report:
+        spikes.log(run, "end", step=step, told_to_stop=stop)
+        if stop and step < plan.steps:
+            write_atomic(run / STOPPED, canonical_json({"step": step}))
     return f"{run}: {ended}"
 
 
-def _step(
-    model: Llama, optimizer: torch.optim.Optimizer, data: Corpus, step: int, rate: float, micro: int, ranks: Ranks
-) -> tuple[Tensor, Tensor, str, float]:
-    """One optimiser step: summed loss and token count of each source over all ranks, the batch's hash, the gradient
-    norm before clipping."""
-    batch = data.batch(step, ranks.rank, ranks.world)
-    plan = data.plan
-    tokens = plan.global_batch * plan.sequence_length
-    losses, counts = torch.zeros(len(plan.sources)), torch.zeros(len(plan.sources))
-    # Every so many-th sequence, not neighbours: so micro-batches hold the same sequences on any number of ranks, and
-    # gradients differ by the order of a few additions at most.
-    groups = -(-len(batch.inputs) // micro)
-    for turn in range(groups):
-        part = slice(turn, None, groups)
-        model.set_requires_gradient_sync(turn == groups - 1)
-        logits = model(batch.inputs[part].to(ranks.device))
-        each = token_losses(logits, batch.targets[part].to(ranks.device))
-        # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
-        (each.sum() * (ranks.world / tokens)).backward()
-        losses.index_add_(0, batch.sources[part], each.detach().sum(dim=1).cpu())
-        counts.index_add_(0, batch.sources[part], torch.full((len(each),), float(plan.sequence_length)))
-    norm = clip_gradients(model)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    both = summed(torch.stack([losses, counts]))
-    sha = batch_sha(gathered(batch.digests, ranks.world).tolist())
-    return both[0], both[1], sha, norm
+def _reporter(
+    corpus: Path,
+    run: Path,
+    data: Corpus,
+    model: Llama,
+    state: dict[str, Any],
+    training: Training,
+    habits: Habits,
+    ranks: Ranks,
+    last: int,
+    resumed: int,
+) -> Callable[[int, float, Told | None, float | None], None]:
+    """A function that writes all that the first rank writes of a step; given the step's number, its rate, what it told
+    (None for a step left out on request) and, where its loss stood out, what that might have been at most."""
+    (run / STOPPED).unlink(missing_ok=True)
+    plan, size, parameters = data.plan, preset(training.model), parameter_count(model)
+    facts = {**state, "corpus": str(corpus.resolve()), "parameters": parameters}
+    write_atomic(run / "run.json", canonical_json(facts))
+    name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ""
+    spikes.log(run, "start", step=resumed, ranks=ranks.world, device=name or "cpu", torch=torch.__version__)
+    sources = [source.name for source in plan.sources]
+    metrics = Metrics(run, sources, last, resumed, loggers(run, habits.tensorboard, habits.wandb))
+    peak = peak_flops(name, training.precision == "bf16", habits.peak_tflops)
+    flops = flops_per_token(parameters, size, plan.sequence_length)
+    tokens, clock = plan.global_batch * plan.sequence_length, time.monotonic()
+
+    def report(step: int, rate: float, told: Told | None, loss_limit: float | None) -> None:
+        nonlocal clock
+        begun, clock = clock, time.monotonic()
+        row: dict[str, object] = {"tokens": step * tokens, "learning_rate": f"{rate:.8g}"}
+        if told is None:
+            spikes.log(run, "left out", step=step)
+            metrics.row(step, 0.0, skipped="asked", **row)
+            return
+        speed = tokens / (clock - begun)
+        text = int(told.bytes.sum())
+        row |= {
+            "loss": repr(float(told.losses.sum() / tokens)),
+            "bits_per_byte": bits_per_byte(told.losses.sum(), text),
+            "gradient_norm": f"{told.norm:.6g}",
+            "skipped": told.skipped,
+            "batch": batch_sha(told.digests.tolist()),
+            "memory_gb": f"{peak_memory(ranks.device) / 1e9:.3f}",
+        }
+        if peak:
+            both = [speed * each / (peak * ranks.world) for each in flops]
+            row |= {"mfu_6n": f"{both[0]:.4f}", "mfu_attention": f"{both[1]:.4f}"}
+        for number, source in enumerate(sources):
+            mine = told.sources == number
+            if mine.any():
+                nats = float(told.losses[mine].sum())
+                row[f"loss_{source}"] = f"{nats / (mine.sum() * plan.sequence_length):.6f}"
+                row[f"bits_per_byte_{source}"] = bits_per_byte(nats, int(told.bytes[mine].sum()))
+        metrics.row(step, speed, **row)
+        why = [] if loss_limit is None else ["loss"]
+        why += ["gradient norm"] if told.skipped else []
+        if why:
+            spikes.spike(run, data, step, told, {"loss": np.inf if loss_limit is None else loss_limit}, why)
+
+    return report
 
 
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each token in nats, (B, T) float32, from (B, T, V) logits."""
-    flat = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
-
-
-@torch.no_grad()
-def validate(
-    model: Llama, corpus: Path, manifest: Manifest, plan: Plan, run: Path, step: int, ranks: Ranks
-) -> dict[str, float]:
-    """Mean loss of each source on its held-out windows, written to `validation.csv`. Every rank takes the same number
-    of turns, since a forward pass needs them all."""
-    windows = validation_windows(corpus, manifest, plan.sequence_length, VALIDATION_WINDOWS)
-    found: dict[str, float] = {}
-    for source, rows in windows.items():
-        total = torch.zeros(2)
-        for start in range(0, len(rows), ranks.world):
-            number = start + ranks.rank
-            row = rows[min(number, len(rows) - 1)].to(ranks.device)
-            loss = token_losses(model(row[None, :-1]), row[None, 1:]).mean().cpu()
-            total += torch.tensor([float(loss), 1.0]) * (number < len(rows))
-        summed(total)
-        found[source] = float(total[0] / total[1])
-    path = run / "validation.csv"
-    if ranks.first and found:
-        before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
-        kept = [line for line in before if int(line.partition(",")[0]) < step]
-        lines = [f"{step},{source},{loss:.6f},{len(windows[source])}" for source, loss in found.items()]
-        write_atomic(path, ("\n".join(["step,source,loss,windows", *kept, *lines]) + "\n").encode())
-    return found
-
-
-def _row(
-    plan: Plan, step: int, rate: float, losses: Tensor, counts: Tensor, batch: str, norm: float, seconds: float
-) -> dict[str, object]:
-    tokens = plan.global_batch * plan.sequence_length
-    row: dict[str, object] = {
-        "step": step,
-        "tokens": step * tokens,
-        "loss": repr(float(losses.sum() / counts.sum())),
-        "learning_rate": f"{rate:.8g}",
-        "gradient_norm": f"{norm:.6g}",
-        "tokens_per_second": f"{tokens / seconds:.1f}",
-        "batch": batch,
-    }
-    for source, loss, count in zip(plan.sources, losses.tolist(), counts.tolist(), strict=True):
-        row[f"loss_{source.name}"] = f"{loss / count:.6f}" if count else ""
-    return row
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while this lasts: the step that is under way ends, all ranks save and stop."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _plain(plan: dict[str, Any]) -> dict[str, Any]:

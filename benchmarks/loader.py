@@ -1,0 +1,123 @@
+"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens a CPU second.
+
+Ours: whole batches as the trainer takes them, shuffled over all shards, every sequence hashed, the order worked out on
+the way. The peer's: single samples, shuffled, by iterating and by index. Both give tensors of uint16, as it is stored.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.data import ROOT, table
+from manifests.manifest import load_manifest
+from manifests.shard import open_shard
+from trainer.data import Corpus, prefetched
+from trainer.order import plan_for
+
+PEER = ROOT / "build/peers-trainer/bin/python"
+LENGTH, BATCH, DOCUMENTS, ROUNDS = 2048, 512, 8000, 3
+TARGETS = {"iterating": 30, "indexing": 5}
+
+
+def run() -> str:
+    """A table of medians, ranges in brackets."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from trainer_corpus import write_long_corpus
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = write_long_corpus(folder / "corpus", DOCUMENTS)
+        said = [_child(sys.executable, "-m", "benchmarks.loader", corpus, ROUNDS)]
+        if PEER.exists():
+            np.save(folder / "windows.npy", windows(corpus))
+            said.append(
+                _child(str(PEER), ROOT / "benchmarks/peer_streaming.py", folder / "windows.npy", folder / "mds", ROUNDS)
+            )
+            said.append(_child(sys.executable, "-m", "benchmarks.loader", corpus, ROUNDS))
+    mine = said[0] + (said[2] if len(said) > 1 else [])
+    rows = [
+        ["ours", "batches", *_rates([each["batch"] for each in mine]), "", f"{mine[0]['anonymous'] / 1024:,.0f} MiB"],
+        ["ours", "batches read ahead by a thread", *_rates([each["ahead"] for each in mine]), "", ""],
+        [
+            "ours",
+            "first batch of a far step: ms",
+            f"{statistics.median(each['resume'] for each in mine) * 1e3:.1f}",
+            "",
+            "",
+            "",
+        ],
+    ]
+    for way in TARGETS if len(said) > 1 else ():
+        peer = [each[way] for each in said[1]]
+        ratio = statistics.median(cpu for cpu, _ in peer) / statistics.median(each["batch"][0] for each in mine)
+        memory = f"{max(each['anonymous'] for each in said[1]) / 1024:,.0f} MiB"
+        rows.append(["mosaicml-streaming 0.13.0", way, *_rates(peer), f"{ratio:.0f} (goal {TARGETS[way]})", memory])
+    note = "" if len(said) > 1 else "\n\nthe peer is left out: `make peers-trainer` fetches it"
+    headings = ["loader", "way", "samples a CPU second", "a second", "ours faster by", "anonymous memory"]
+    return f"sequences of {LENGTH:,} tokens, batches of {BATCH}\n\n{table(headings, rows)}{note}"
+
+
+def windows(corpus: Path) -> np.ndarray:
+    """Every window of the corpus, (n, L + 1) uint16."""
+    rows = []
+    for entry in load_manifest(corpus).sources["web"].train:
+        tokens = open_shard(corpus / "shards" / entry.path).tokens
+        rows += [tokens[n * LENGTH : (n + 1) * LENGTH + 1] for n in range((len(tokens) - 1) // LENGTH)]
+    return np.stack(rows)
+
+
+def _rates(pairs: list[list[float]]) -> tuple[str, str]:
+    cells = []
+    for part in (0, 1):
+        rates = sorted(1 / pair[part] for pair in pairs)
+        cells.append(f"{statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f})")
+    return cells[0], cells[1]
+
+
+def _child(*words: object) -> list[dict]:
+    said = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if said.returncode:
+        raise RuntimeError(said.stderr[-2000:])
+    return json.loads(said.stdout.splitlines()[-1])
+
+
+def main(corpus: Path, rounds: int) -> None:
+    """Measure ours in this process, a new loader a round, and print what `run` reads."""
+    manifest = load_manifest(corpus)
+    far = plan_for(manifest, 0, LENGTH, BATCH, 5_000)
+    steps = int(manifest.sources["web"].unique_tokens / LENGTH / BATCH)
+    plan = plan_for(manifest, 0, LENGTH, BATCH, steps)
+    said = []
+    for _ in range(rounds):
+        data = Corpus(corpus, plan)
+        data.batch(0, 0, 1)
+        data.block = None  # the order is worked out within what is measured
+        cpu, wall = time.process_time(), time.perf_counter()
+        for step in range(steps):
+            data.batch(step, 0, 1)
+        batch = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
+        data.block = None
+        cpu, wall = time.process_time(), time.perf_counter()
+        with prefetched(data, range(steps), 0, 1) as batches:
+            for _ in batches:
+                pass
+        ahead = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
+        cpu = time.process_time()
+        Corpus(corpus, far).batch(4_321, 0, 1)
+        said.append({"batch": batch, "ahead": ahead, "resume": time.process_time() - cpu, "anonymous": _anonymous()})
+    print(json.dumps(said))
+
+
+def _anonymous() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

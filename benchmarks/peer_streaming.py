@@ -1,0 +1,69 @@
+"""The peer of `python -m benchmarks loader`, run by the Python of `make peers-trainer`: mosaicml-streaming on the same
+windows, (n, L + 1) uint16 in an .npy file, written as MDS into the folder given.
+
+Prints a JSON list of rounds: CPU seconds and wall seconds a sample of iterating and of indexing, and anonymous memory.
+"""
+
+import importlib.util
+import json
+import sys
+import time
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+
+# its package imports torchvision, which only its pictures need: so `streaming` itself is left empty here
+found = importlib.util.find_spec("streaming")
+package = types.ModuleType("streaming")
+package.__path__ = list(found.submodule_search_locations)
+sys.modules["streaming"] = package
+
+from streaming.base import MDSWriter, StreamingDataset  # noqa: E402
+
+
+def tensor(sample: dict[str, Any]) -> torch.Tensor:
+    """As llm-foundry reads its tokens, but not made int64 here: ours are not either."""
+    return torch.from_numpy(np.frombuffer(sample["tokens"], np.uint16))
+
+
+def measured(samples: Iterator[torch.Tensor]) -> tuple[float, float]:
+    """CPU and wall seconds a sample, the first 500 left out."""
+    count = 0
+    for count, _ in enumerate(samples, start=1):
+        if count == 500:
+            cpu, wall = time.process_time(), time.perf_counter()
+    return (time.process_time() - cpu) / (count - 500), (time.perf_counter() - wall) / (count - 500)
+
+
+def main(windows: Path, folder: Path, rounds: int) -> None:
+    """Convert once, then measure."""
+    table = np.load(windows, mmap_mode="r")
+    with MDSWriter(out=str(folder), columns={"tokens": "bytes"}, size_limit=1 << 26) as writer:
+        for row in table:
+            writer.write({"tokens": row.tobytes()})
+    said = []
+    order = np.random.default_rng(0).permutation(len(table))
+    dataset = StreamingDataset(local=str(folder), shuffle=True, batch_size=64)
+    for _ in range(rounds):
+        iterating = measured(tensor(sample) for sample in dataset)
+        indexing = measured(tensor(dataset[int(number)]) for number in order)
+        said.append({"iterating": iterating, "indexing": indexing, "anonymous": anonymous()})
+    assert np.array_equal(tensor(dataset[7]).numpy(), table[7])
+    print(json.dumps(said))
+
+
+def anonymous() -> int:
+    """Anonymous resident memory in kB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

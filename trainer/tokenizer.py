@@ -1,0 +1,99 @@
+"""A SentencePiece model as the `tokenizer.json` of Hugging Face's tokenizers, with the same ids for every text."""
+
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from manifests.errors import UserError
+
+SPACE = "▁"
+
+
+def load(corpus: Path) -> sentencepiece.SentencePieceProcessor:
+    """The tokenizer of a corpus. Raises UserError."""
+    path = corpus / "models/tokenizer.model"
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read: give the folder that holds it with --corpus") from error
+
+
+def tokenizer_json(pieces: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
+    """Byte-pair merges follow from the pieces' order: any two pieces that make up a third are a merge, the earlier the
+    better the third one's score."""
+    names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
+    ids = {name: number for number, name in enumerate(names)}
+    special = [number for number in range(len(names)) if pieces.is_control(number) or pieces.is_unknown(number)]
+    plain = [n for n in range(len(names)) if n not in special and not pieces.is_byte(n) and not pieces.is_unused(n)]
+    merges = []
+    for number in sorted(plain, key=lambda number: -pieces.get_score(number)):
+        whole = names[number]
+        splits = [(whole[:cut], whole[cut:]) for cut in range(1, len(whole))]
+        merges += sorted((s for s in splits if s[0] in ids and s[1] in ids), key=lambda s: (ids[s[0]], ids[s[1]]))
+    bos = names[pieces.bos_id()]
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {
+                "id": number,
+                "content": names[number],
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for number in special
+        ],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": SPACE},
+                {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+            ],
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [
+                {"SpecialToken": {"id": bos, "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": bos, "type_id": 1}},
+                {"Sequence": {"id": "B", "type_id": 1}},
+            ],
+            "special_tokens": {bos: {"id": bos, "ids": [pieces.bos_id()], "tokens": [bos]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "unk_token": names[pieces.unk_id()],
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": ids,
+            "merges": [list(merge) for merge in merges],
+        },
+    }
+
+
+def tokenizer_config(pieces: sentencepiece.SentencePieceProcessor, length: int) -> dict[str, Any]:
+    """`tokenizer_config.json`. Not `LlamaTokenizer`: transformers 5 builds that one anew from vocabulary and merges,
+    and then a text that begins with a space has other ids. Special pieces written out in a text are text."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": pieces.id_to_piece(pieces.bos_id()),
+        "eos_token": pieces.id_to_piece(pieces.eos_id()),
+        "unk_token": pieces.id_to_piece(pieces.unk_id()),
+        "model_max_length": length,
+        "split_special_tokens": True,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
