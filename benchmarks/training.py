@@ -27,7 +27,6 @@ from manifests.manifest import load_manifest
 from trainer import parallel
 from trainer.__main__ import main as trainer_main
 from trainer.data import Corpus
-from trainer.metrics import PEAKS
 from trainer.model import Llama, parameter_count
 from trainer.optimizer import Outliers, build_optimizer
 from trainer.order import plan_for
@@ -112,8 +111,8 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
     for name in ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb"):
         values = [float(row[name]) for row in rows if row[name]]
         found[name] = statistics.median(values) if values else None
-    name = torch.cuda.get_device_name() if options.device == "cuda" else ""
-    found["peak_flops"] = next((peak for part, peak in PEAKS.items() if part in name), None)
+    facts = json.loads((run / "run.json").read_bytes())
+    found["peak_flops"], found["precision"] = facts["peak_flops"], facts["training"]["precision"]
     return found
 
 
