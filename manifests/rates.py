@@ -18,6 +18,7 @@ from manifests.errors import UserError
 UNITS = {
     "index": "stored bytes",
     "extract": "stored bytes",
+    "join": "stored bytes",
     "lines": "extracted characters",
     "perplexity": "extracted characters",
     "references": "extracted characters",
@@ -27,6 +28,8 @@ UNITS = {
     "containment": "kept characters",
     "tokenizer": "kept characters",
     "tokenize": "tokens",
+    "lookup": "tokens",
+    "statistics": "kept characters",
 }
 """what the work of a stage grows with, in the order of the run; kept = what is tokenized"""
 PER_SOURCE = (
@@ -116,7 +119,7 @@ def rates_of(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     steps: list[Rate] = []
     for stage in sorted({task["stage"] for task in tasks}, key=_order):
         mine = [task for task in tasks if task["stage"] == stage]
-        for source in sources if stage in PER_SOURCE else [""]:
+        for source in sources if stage in PER_SOURCE else [_joined(stage)]:
             chosen = [task for task in mine if not source or task["task"].partition("/")[0] == source]
             amount = _amount(stage, source, tasks)
             if chosen and amount:
@@ -126,6 +129,11 @@ def rates_of(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     stored = sum(task["entered"].get("bytes", 0) for task in tasks if task["stage"] == "extract")
     ratio = text / characters if text and characters else 1.0
     return Rates(tuple(steps), tuple(sources), stored, ratio, engine_seconds)
+
+
+def _joined(stage: str) -> str:
+    """The source whose rows a step joins; empty for the other steps."""
+    return stage.split("/")[1] if stage.startswith("join/") else ""
 
 
 def unit_of(stage: str) -> str:
