@@ -59,6 +59,16 @@ def drawn(
     }
 
 
+def packed(found: Mapping[int, int]) -> dict[str, int]:
+    """A histogram as plain JSON values."""
+    return {str(place): count for place, count in sorted(found.items())}
+
+
+def unpacked(plain: Mapping[str, int]) -> dict[int, int]:
+    """What `packed` made of a histogram."""
+    return {int(place): count for place, count in plain.items()}
+
+
 @dataclass
 class Frequent:
     """The most frequent names of a stream, in bounded memory (Misra and Gries 1982, merged as in Agarwal et al. 2012,

@@ -4,18 +4,16 @@ real browser where there is one."""
 import html
 import itertools
 import json
-import os
 import re
 import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from corpus import ROOT, build, demo_recipe, make_sample
+from pages import BROWSER, MEASURE, Page, browse, contrast, said
 from synthetic import write_hostile
 
 from manifests.__main__ import main
@@ -27,50 +25,7 @@ from manifests.report.flows import river
 from manifests.report.page import POLICY
 from manifests.report.style import DARK, LIGHT
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here: the report is not opened in a browser")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-default-apps",
-    "--disable-extensions",
-    "--enable-logging=stderr",
-]
-
-
-class Page(HTMLParser):
-    """The elements of a page: (tag, attributes), and the text between them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.within: list[tuple[str, ...]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.within.append(tuple(self.open))
-        if tag not in {"meta", "link"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    def all(self, *tags: str) -> list[dict[str, str | None]]:
-        """The attributes of all elements of these kinds."""
-        return [attributes for tag, attributes in self.elements if tag in tags]
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +50,6 @@ def page(corpus: Path) -> Page:
 @pytest.fixture(scope="module")
 def hostile_text(hostile: Path) -> str:
     return write_report(hostile).read_text("utf-8")
-
-
-def said(page: Page) -> str:
-    return re.sub(r"\s+", " ", "".join(page.words))
 
 
 def test_a_run_leaves_a_report_with_the_corpus_s_numbers(corpus: Path, page: Page) -> None:
@@ -229,35 +180,12 @@ def test_a_screen_reader_finds_its_way(which: str, page: Page, hostile_text: str
     assert all(one["aria-hidden"] == "true" for one in parsed.all("span") if one.get("class") == "bar")
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast of two colours (WCAG 2.2)."""
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
 def test_text_can_be_read_in_both_schemes(colours: dict[str, str]) -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     for ground in ("paper", "sheet"):
         for ink in ("ink", "quiet", "accent"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
-
-
-def browse(page: Path, folder: Path, *flags: str) -> tuple[str, str]:
-    """(the page's document after it was opened, what the browser logged)."""
-    profile = folder / "profile"
-    done = subprocess.run(
-        [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()],
-        capture_output=True, check=True, timeout=120, env={**os.environ, "HOME": str(folder)},
-    )  # fmt: skip
-    return done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
 @pytest.fixture
@@ -296,16 +224,6 @@ def test_a_browser_opens_it_without_errors_and_asks_nobody(
     assert f"{records:,}" in said(parsed)
     title = dom.partition("<title>")[2].partition("</title>")[0]
     assert html.unescape(title).endswith("corpus report")
-
-
-MEASURE = """<!DOCTYPE html><title>-</title><body style="margin:0"><iframe style="border:0;width:{width}px;height:900px"
-srcdoc="{page}"></iframe><script>
-onload=()=>{{const d=document.querySelector('iframe').contentDocument,r=d.documentElement;
-const n=d.querySelectorAll('svg text');
-const small=Math.min(...[...n].map(t=>t.getBoundingClientRect().height));
-const ground=d.defaultView.getComputedStyle(d.body).backgroundColor;
-document.title=JSON.stringify([r.clientWidth,r.scrollWidth,ground,small])}}
-</script>"""
 
 
 @needs_browser

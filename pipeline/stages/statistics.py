@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from filters import histograms
 from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
 from filters.s_curve import Level, curve, interval
 from filters.urls import domain
@@ -115,9 +116,9 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
         names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
-        "characters": _plain(characters),
-        "score": _plain(score),
-        "perplexity": {bucket: _plain(found) for bucket, found in sorted(perplexity.items())},
+        "characters": histograms.packed(characters),
+        "score": histograms.packed(score),
+        "perplexity": {bucket: histograms.packed(found) for bucket, found in sorted(perplexity.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
         "examples": _examples(_dropped(corpus, task.name, went, settings["seed"])),
     }
@@ -127,7 +128,9 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
 def measure(corpus: Path, settings: Plain, task: Task) -> Result:
     """How many tokens the documents of one shard have."""
     lengths = np.diff(open_shard(corpus / f"shards/{task.name}.arrow").offsets)
-    return _written(corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": _plain(histogram(lengths, COUNT_EDGES))})
+    return _written(
+        corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": histograms.packed(histogram(lengths, COUNT_EDGES))}
+    )
 
 
 def merge(corpus: Path, settings: Plain, task: Task) -> Result:
@@ -160,9 +163,9 @@ class _Merged:
         """Add one split's or shard's summary."""
         self.documents += part.get("documents", 0)
         for name, found in self.histograms.items():
-            found.update(_binned(part.get(name, {})))
+            found.update(histograms.unpacked(part.get(name, {})))
         for bucket, plain in part.get("perplexity", {}).items():
-            self.perplexity.setdefault(bucket, Counter()).update(_binned(plain))
+            self.perplexity.setdefault(bucket, Counter()).update(histograms.unpacked(plain))
         for kind, plain in part.get("names", {}).items():
             self.names[kind].merge(frequent(plain, NAMES[kind]))
         for reason, examples in part.get("examples", {}).items():
@@ -290,14 +293,6 @@ def _counted(column: pa.Array) -> dict[str, int]:
 
 def _numbers(column: pa.Array) -> Any:
     return column.to_numpy(zero_copy_only=False).astype(np.float64)
-
-
-def _plain(found: Counter[int]) -> dict[str, int]:
-    return {str(place): count for place, count in sorted(found.items())}
-
-
-def _binned(plain: dict[str, int]) -> dict[int, int]:
-    return {int(place): count for place, count in plain.items()}
 
 
 def _written(corpus: Path, path: str, plain: Plain) -> Result:
