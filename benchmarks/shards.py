@@ -1,13 +1,13 @@
 """Writing one full shard: blocks of made-up tokens sorted into an Arrow file, beside writing the same bytes again.
 
-Both go to the same disk in turns, each write with fsync; the memory is that of the process that holds the blocks, as a
+Both go to the same disk in turns, each write with fsync, and the best of each counts: where the system has to find new
+pages for its cache, either takes several times as long. The memory is that of the process that holds the blocks, as a
 reducer does. Also what a mapper holds: documents in, blocks out, with the tokens made up in place of encoded.
 """
 
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +29,7 @@ from pipeline.job import Task
 from pipeline.stages import tokenize
 from pipeline.tables import table_writer
 
-TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 3
+TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 5
 SPLIT_DOCUMENTS, WORDS = 100_000, 1_500
 """a split of 900 MB of text"""
 
@@ -82,11 +82,13 @@ def reduced(folder: Path) -> dict[str, Any]:
         processors[name].append(time.process_time() - processor)
 
     for _ in range(ROUNDS):
-        path.unlink(missing_ok=True)
         with PeakAnonymous() as memory:
             with timed("join"):
                 parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
                 batch = tokenize.joined(parts, VOCABULARY)
+            path.unlink(
+                missing_ok=True
+            )  # just before, as for the bare call: the pages it frees are the ones filled again
             with timed("write"):
                 write_shard(path, batch, {})
                 _sync(path)
@@ -149,7 +151,7 @@ def run() -> str:
     size = shard["bytes"]
 
     def rates(name: str) -> list[str]:
-        return [f"{size / 1e6 / statistics.median(shard[clock][name]):,.0f} MB/s" for clock in ("walls", "processors")]
+        return [f"{size / 1e6 / min(shard[clock][name]):,.0f} MB/s" for clock in ("walls", "processors")]
 
     rows = [
         [f"a shard of {size / 1e6:,.0f} MB: blocks sorted into it", *rates("join")],
@@ -162,7 +164,7 @@ def run() -> str:
         ["its peak beyond start-up", f"{split['peak'] / 1e6:,.0f} MB"],
         ["its text a CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
     ]
-    return table(["", "by the wall clock", "by the processor's"], rows) + "\n\n" + table(["", ""], facts)
+    return table(["best of 5", "by the wall clock", "by the processor's"], rows) + "\n\n" + table(["", ""], facts)
 
 
 if __name__ == "__main__":
