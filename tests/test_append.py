@@ -13,10 +13,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpus import ROOT, build, demo_recipe, digests, make_sample
+from test_ccnet import ccnet_recipe
 
+from manifests.__main__ import main as inspect
 from manifests.find import find
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, generation_folder, generation_of, is_unfinished, load_manifest
+from manifests.recipe import load_recipe
 from manifests.shard import open_shard
 from manifests.trace import trace as lineage_of
 from manifests.verify import verify
@@ -24,6 +27,7 @@ from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
 from pipeline.engine import Engine
+from pipeline.models import given_cuts
 from pipeline.trace import Rederiver, trace
 from trainer.data import check_shards
 from trainer.order import plan_for, samples
@@ -274,6 +278,55 @@ def test_the_same_text_under_another_name_adds_no_document(first: Path, sample: 
     before = load_manifest(first).sources["common_crawl"].documents
     assert made.sources["common_crawl"].documents == before and len(made.generations) == 1
     assert verify(corpus) == []
+
+
+def test_models_and_cut_offs_are_the_parents(sample: Path, tmp_path: Path) -> None:
+    """CCNet's way: nothing is trained again, and new pages are put into the parent's buckets."""
+    corpus = tmp_path / "corpus"
+    old = build(ccnet_recipe(sample, "wet/CC-MAIN-2019-30/**"), corpus)
+    new = appended(corpus, sample, {"common_crawl": ["wet/CC-MAIN-2020-05/**"]})
+    assert verify(corpus) == [] and new.models == old.models
+    used = load_manifest(generation_folder(corpus, 1)).models
+    assert all(not model.path for model in used.values()), "something was trained"
+    trained = {Path(model.path).name: model.sha256 for model in old.models.values() if model.path}
+    for use, name in (("perplexity.en.pieces", "en.sp.model"), ("perplexity.en.ngrams", "en.arpa")):
+        assert used[f"common_crawl.{use}"].sha256 == trained[name]
+    assert used["common_crawl.references"].sha256 == trained["common_crawl.bin"]
+    rules = load_recipe(generation_folder(corpus, 1) / "recipe.yaml").sources["common_crawl"].perplexity
+    assert rules is not None
+    cuts = json.loads((corpus / "models/cuts/common_crawl.json").read_bytes())["en"]
+    assert given_cuts(rules) == {"en": (cuts["head"], cuts["tail"])}
+    rederiver, rows = Rederiver(corpus, {}, 1), 0
+    for entry in new.sources["common_crawl"].train:
+        shard = open_shard(corpus / "shards" / entry.path)
+        for row in range(shard.batch.num_rows if generation_of(entry.path) else 0):
+            assert rederiver.check(entry.path, lineage_of(corpus, entry.path, int(shard.offsets[row])))[0]
+            rows += 1
+    assert rows > 5
+
+
+def test_find_tells_where_a_document_is_or_what_became_of_it(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(what: str, *options: str) -> tuple[int, str]:
+        return inspect(["find", str(both), what, *options]), capsys.readouterr().out
+
+    entry = next(entry for entry in load_manifest(both).shards() if entry.path.startswith("common_crawl/train-g1"))
+    shard = open_shard(both / "shards" / entry.path)
+    row = shard.row(0)
+    for what in (row["document"].hex(), row["document"].hex()[:12].upper(), row["url"]):
+        code, told = said(what)
+        assert code == 0 and f"shard     {entry.path}, row 0" in told and f"file      {row['file']}" in told
+        assert f"tokens    0 to {int(shard.offsets[1]) - 1:,} ({int(shard.offsets[1]):,})" in told
+    plain = json.loads(said(row["url"], "--json")[1])
+    assert plain["held"][0]["locator"] == shard.locator(0).as_dict() and not plain["more"] and not plain["removed"]
+    for digit in "0123456789abcdef":
+        assert len(json.loads(said(digit, "--json", "--most", "1")[1])["held"]) <= 1
+    gone = pq.read_table(both / "duplicates").to_pylist()[0]
+    code, told = said(gone["removed"].hex())
+    assert code == 0 and f"was removed ({gone['reason']}): {gone['kept'].hex()} stayed for it" in told
+    assert said("http://nowhere.example/") == (
+        1,
+        f"no shard of {both} holds it, and it was not removed as a duplicate\n",
+    )
 
 
 def test_mistakes_are_one_sentence(

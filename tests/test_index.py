@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import find as benchmark
 from manifests.document import Locator, document_id
 from manifests.errors import UserError
 from manifests.index import (
@@ -19,6 +20,7 @@ from manifests.index import (
     Place,
     entries,
     id_keys,
+    open_index,
     open_part,
     parse_name,
     part_of,
@@ -217,3 +219,22 @@ def test_an_entry_of_no_shard_is_one_sentence(tmp_path: Path) -> None:
     path = write_part(tmp_path / "index", PartName("ids", 0, 1, 0), entries(np.array([5], np.uint64), 3, [0]), ["s"])
     with pytest.raises(UserError, match="manifests verify"):
         list(Index(tmp_path, [path.name]).candidates("ids", 0, 9))
+
+
+@pytest.mark.parametrize("documents", [100_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents: int) -> None:
+    """Probes are counted, and anonymous memory of whole commands; no time."""
+    manifest = benchmark.write_corpus(tmp_path, documents, documents // 10)
+    assert sum(entry.rows for entry in manifest.index if entry.path.startswith("ids")) == documents
+    index, most = open_index(tmp_path), 2 * math.log2(documents) + 4
+    for entry in manifest.shards():
+        for row in (0, entry.documents // 2, entry.documents - 1):
+            columns = index.shard(entry.path).row(row)
+            for find in (index.find_id, index.find_url):
+                before = index.probes
+                column = "document" if find == index.find_id else "url"
+                assert list(find(columns[column])) == [Place(entry.path, row)]
+                assert index.probes - before <= most
+    for question in benchmark.questions(tmp_path).values():
+        _, _, anonymous = benchmark.measured(tmp_path, *question)
+        assert anonymous < 200e6
