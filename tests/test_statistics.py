@@ -13,7 +13,6 @@ from filters.urls import domain
 from manifests.errors import UserError
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.reasons import DEAD_LETTERS
 from manifests.shard import open_shard
 from manifests.statistics import Bins, Statistics, load_statistics
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
@@ -77,17 +76,16 @@ def test_clusters_have_the_sizes_that_their_members_say(corpus: Path, found: Sta
     check(found.clusters, [removed + 1 for removed in Counter(row["cluster"] for row in rows).values()])
 
 
-def test_every_reason_of_a_dropped_document_or_a_dead_letter_has_examples(corpus: Path, found: Statistics) -> None:
+def test_every_reason_for_which_something_was_dropped_has_examples(corpus: Path, found: Statistics) -> None:
     ledger, shown = load_manifest(corpus).ledger, 0
     for source, known in found.sources.items():
         for stage in ("extract", "annotate", "neardup"):
             for reason, units in tally_from(ledger[stage][source]).dropped.items():
-                if stage != "extract" or reason in DEAD_LETTERS:
-                    examples = known.examples[reason]
-                    assert min(EXAMPLES, units["records"]) == len(examples)
-                    assert all(one.text and len(one.text) <= EXAMPLE_CHARACTERS for one in examples)
-                    assert all(one.file if reason in DEAD_LETTERS else one.id for one in examples)
-                    shown += len(examples)
+                examples = known.examples[reason]
+                assert min(EXAMPLES, units["records"]) == len(examples)
+                assert all(len(one.text) <= EXAMPLE_CHARACTERS for one in examples)
+                assert all(one.file if stage == "extract" else one.id and one.text for one in examples)
+                shown += len(examples)
     assert shown > 30
 
 

@@ -229,7 +229,8 @@ def _examples(facts: Facts, reason: str) -> Html:
 def _shown(one: Example, source: str) -> list[Html]:
     if one.file:
         place = f", {count(one.length)} bytes at {count(one.offset)}"
-        return [foreign(one.text, EXAMPLE_CHARACTERS), element("span", foreign(one.file), text(place), class_="where")]
+        what = [foreign(one.text, EXAMPLE_CHARACTERS)] if one.text else []
+        return [*what, element("span", foreign(one.file), text(place), class_="where")]
     where = [
         foreign(one.url) if one.url else foreign(source),
         text(" · document "),

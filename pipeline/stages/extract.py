@@ -21,7 +21,9 @@ from pipeline.stored import open_stored
 from pipeline.tables import TableWriter, table_writer
 
 STAGE = "extract"
-OWNED = ("documents", "deadletters", "blocks/line-hashes")
+OWNED = ("documents", "deadletters", "skipped", "blocks/line-hashes")
+SKIPPED = 3
+"""records of a reason and split whose place is kept, for the report: whole records that are no documents"""
 
 
 def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], models: dict[str, str]) -> list[Task]:
@@ -69,11 +71,16 @@ def write_outcomes(
 ) -> Result:
     """Write what became of a split's records: documents, dead letters, line hashes, and the tally."""
     documents, letters = f"documents/{split}.parquet", f"deadletters/{split}.jsonl"
-    tally, dead = Tally(), []
+    tally, dead = Tally(), list[dict[str, Any]]()
+    skipped: dict[str, list[dict[str, Any]]] = {}
     hashes = LineHashes() if source.lines is not None else None
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
-            dead += _account(outcome, tally, writer, hashes)
+            for place in _account(outcome, tally, writer, hashes):
+                if outcome.reason in DEAD_LETTERS:
+                    dead.append(place)
+                elif len(some := skipped.setdefault(place["reason"], [])) < SKIPPED:
+                    some.append(place)
     paths: list[str] = [documents]
     if hashes is not None:
         facts = {**facts, "lines": hashes.write(corpus / line_hash_path(split))}
@@ -81,6 +88,10 @@ def write_outcomes(
     if dead:
         write_atomic(corpus / letters, b"".join(canonical_json(letter) for letter in dead))
         paths.append(letters)
+    if skipped:
+        shown = f"skipped/{split}.jsonl"
+        write_atomic(corpus / shown, b"".join(canonical_json(place) for some in skipped.values() for place in some))
+        paths.append(shown)
     return Result(paths, {name: tally}, facts)
 
 
@@ -100,7 +111,7 @@ def _read(task: Task, source: Source) -> Iterator[Outcome]:
 
 
 def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHashes | None) -> list[dict[str, Any]]:
-    """Count one outcome and write its document; gives its dead letter, if it has one."""
+    """Count one outcome and write its document; gives its place and what was wrong, if it is none."""
     tally.enter(records=1, bytes=outcome.stored)
     if outcome.document is not None:
         row = outcome.document.as_row()
@@ -114,7 +125,5 @@ def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHa
         tally.remove(outcome.reason, records=1, bytes=outcome.stored)
         return []
     tally.drop(outcome.reason, records=1, bytes=outcome.stored)
-    if outcome.reason not in DEAD_LETTERS:
-        return []
     locator = {key: value for key, value in outcome.locator.as_dict().items() if value not in ("", [])}
     return [{**locator, "reason": outcome.reason.value, "detail": outcome.detail}]

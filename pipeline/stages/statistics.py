@@ -201,15 +201,16 @@ def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def _dropped(corpus: Path, split: str, went: dict[int, str], seed: int) -> Iterator[Plain]:
-    """What can be shown of a split's dropped records: dead letters, documents that the run kept for this, and
-    duplicates, each with the key that it is drawn by."""
-    letters = corpus / f"deadletters/{split}.jsonl"
-    if letters.is_file():
-        with letters.open("rb") as lines:
-            for line in lines:
-                letter = json.loads(line)
-                place = {name: letter[name] for name in ("file", "offset", "length")}
-                yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
+    """What can be shown of a split's dropped records: dead letters, places of records and documents that the run
+    kept for this, and duplicates, each with the key that it is drawn by."""
+    for folder in ("deadletters", "skipped"):
+        letters = corpus / f"{folder}/{split}.jsonl"
+        if letters.is_file():
+            with letters.open("rb") as lines:
+                for line in lines:
+                    letter = json.loads(line)
+                    place = {name: letter[name] for name in ("file", "offset", "length")}
+                    yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
     dropped = corpus / f"dropped/{split}.parquet"
     if dropped.is_file():
         for row in read_rows(dropped, ["reason", "id", "url", "text"]):
