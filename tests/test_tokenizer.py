@@ -59,6 +59,7 @@ def test_the_model_is_made_as_llamas() -> None:
 words = st.text(st.sampled_from("abc\u00e9\u6f22\U0001f680\r\t\xa0\u2028"), min_size=1, max_size=7)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(words, st.sampled_from([" ", "  ", "\n", " \n\n", RESERVED]))))
 def test_lines_hold_every_word_once_and_only_spaces_are_left_out(parts: list[tuple[str, str]]) -> None:
     text = "".join(word + gap for word, gap in parts)
@@ -70,6 +71,7 @@ def test_lines_hold_every_word_once_and_only_spaces_are_left_out(parts: list[tup
     ]
 
 
+@settings(deadline=None)
 @given(texts.filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text)))
 def test_no_line_is_one_that_the_trainer_would_leave_out(text: str) -> None:
     for line in sentences(text * 300):
