@@ -13,6 +13,7 @@ from filters.urls import domain
 from manifests.errors import UserError
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
+from manifests.reasons import DEAD_LETTERS
 from manifests.shard import open_shard
 from manifests.statistics import Bins, Statistics, load_statistics
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
@@ -81,6 +82,8 @@ def test_every_reason_for_which_something_was_dropped_has_examples(corpus: Path,
     for source, known in found.sources.items():
         for stage in ("extract", "annotate", "neardup"):
             for reason, units in tally_from(ledger[stage][source]).dropped.items():
+                if source == "stackexchange" and reason not in DEAD_LETTERS:
+                    continue  # rows that are not joined are only counted
                 examples = known.examples[reason]
                 assert min(EXAMPLES, units["records"]) == len(examples)
                 assert all(len(one.text) <= EXAMPLE_CHARACTERS for one in examples)
