@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME | all`: print a table, and say so where the data it needs is not there."""
+"""`python -m benchmarks NAME | all | train [options]`: print a table, and say where the data it needs is not there."""
 
 import sys
 from collections.abc import Callable
@@ -28,12 +28,14 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "perplexity": perplexity.run,
     "reading": reading.run,
     "stages": stages.run,
-    "training": training.run,
+    "train": training.run,
 }
 
 
 def main(arguments: list[str]) -> int:
     """Run the named benchmarks; exit code 2 for an unknown name."""
+    if arguments[:1] == ["train"]:
+        return training.main(arguments[1:])
     names = list(BENCHMARKS) if arguments == ["all"] else arguments
     if not names or set(names) - set(BENCHMARKS):
         print(f"usage: python -m benchmarks NAME, one of: {', '.join(BENCHMARKS)}, all", file=sys.stderr)

@@ -1,66 +1,176 @@
-"""Tokens a second of the demo model on a CPU: our trainer beside a bare PyTorch loop of the same model, one thread."""
+"""How fast the trainer is: `python -m benchmarks train [--device cpu | cuda] [options of python -m trainer train]`.
 
+On a CPU the trainer's own step and a bare PyTorch loop of the same model (no FSDP, no loader, no log) take turns in one
+process, by CPU time. On a GPU the trainer runs as a user would run it, on made-up tokens; tokens a second and both
+conventions of MFU are read from its metrics. Either writes its figures, the versions and the command to a JSON file.
+"""
+
+import argparse
 import csv
+import json
+import os
+import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from benchmarks.data import ROOT, table
+from manifests.files import canonical_json, write_atomic
+from manifests.manifest import load_manifest
+from trainer import parallel
 from trainer.__main__ import main as trainer_main
+from trainer.data import Corpus
 from trainer.model import Llama, parameter_count
-from trainer.optimizer import build_optimizer
-from trainer.parallel import initialise
-from trainer.presets import PRESETS
+from trainer.optimizer import Outliers, build_optimizer
+from trainer.order import plan_for
+from trainer.presets import preset
+from trainer.step import Stepper
+from trainer.train import finish
 
-STEPS = 12
-VOCABULARY = 2048
+WARM = 3
+"""steps that are left out of a median: kernels are chosen, memory is got and blocks are compiled in them"""
 
 
-def bare() -> list[float]:
-    """Tokens a second of each step of a plain loop: no FSDP, no logging, no checkpoint, random tokens."""
-    size = PRESETS["demo"]
-    model = Llama(size, VOCABULARY)
-    initialise(model, 0)
-    optimizer = build_optimizer(model, size.learning_rate)
-    sequences = size.batch_tokens // size.sequence_length
-    tokens = torch.randint(0, VOCABULARY, (sequences, size.sequence_length + 1))
-    rates = []
-    for _ in range(STEPS):
-        begun = time.perf_counter()
-        for part in tokens.split(8):
-            loss = F.cross_entropy(model(part[:, :-1]).flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
-            (loss / size.batch_tokens).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        rates.append(size.batch_tokens / (time.perf_counter() - begun))
-    return rates
+def main(arguments: list[str]) -> int:
+    """Run, print a table and write the results file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks train")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--model", help="default: demo on a CPU, 1b3 on a GPU")
+    parser.add_argument("--vocabulary", type=int, help="default: 2,048 on a CPU, 32,000 on a GPU")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch-tokens", type=int, help="default: the preset's on a CPU, 262,144 on a GPU")
+    parser.add_argument("--sequence-length", type=int, help="default: the preset's")
+    parser.add_argument("--micro-batch", type=int, default=8)
+    parser.add_argument("--trainer", action="store_true", help="run the whole trainer on a CPU too, as on a GPU")
+    parser.add_argument("--results", type=Path, default=Path("build/benchmarks/train.json"))
+    options, more = parser.parse_known_args(arguments)
+    on_gpu = options.device == "cuda"
+    options.model = options.model or ("1b3" if on_gpu else "demo")
+    options.vocabulary = options.vocabulary or (32_000 if on_gpu else 2_048)
+    size = preset(options.model)
+    options.batch_tokens = options.batch_tokens or (262_144 if on_gpu else size.batch_tokens)
+    options.sequence_length = options.sequence_length or size.sequence_length
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = _corpus(Path(folder), options)
+        found = _whole(corpus, options, more) if on_gpu or options.trainer else _beside_bare(corpus, options)
+    with torch.device("meta"):
+        parameters = parameter_count(Llama(size, options.vocabulary))
+    facts = {
+        "command": f"python -m benchmarks train {' '.join(arguments)}".strip(),
+        "model": options.model,
+        "parameters": parameters,
+        "batch_tokens": options.batch_tokens,
+        "sequence_length": options.sequence_length,
+        "micro_batch": options.micro_batch,
+        "device": torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores, one thread",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda or ""},
+        **found,
+    }
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(options.results, canonical_json(facts))
+    print(
+        table(
+            ["", ""], [[key, json.dumps(value) if isinstance(value, dict) else value] for key, value in facts.items()]
+        )
+    )
+    return 0
 
 
 def run() -> str:
-    """Median tokens a second after the first steps."""
+    """For `python -m benchmarks all`: the CPU's figures."""
+    main([])
+    return ""
+
+
+def _corpus(folder: Path, options: argparse.Namespace) -> Path:
+    """Made-up documents of some 55 tokens each, enough of them for all steps within the epochs they may be used."""
     sys.path.insert(0, str(ROOT / "tests"))
     from trainer_corpus import write_corpus
 
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = write_corpus(Path(folder) / "corpus", vocabulary=VOCABULARY, documents=600)
-        arguments = ["train", str(corpus), "--model", "demo", "--steps", str(STEPS), "--output", f"{folder}/run"]
-        if trainer_main(arguments) != 0:
-            raise RuntimeError("the trainer did not end well")
-        with (Path(folder) / "run/metrics.csv").open(newline="") as file:
-            ours = [float(row["tokens_per_second"]) for row in csv.DictReader(file)]
-    floor = bare()
-    mine, plain = statistics.median(ours[2:]), statistics.median(floor[2:])
-    count = parameter_count(Llama(PRESETS["demo"], VOCABULARY))
-    rows = [
-        ["trainer (FSDP2, world 1)", f"{mine:,.0f}"],
-        ["bare loop", f"{plain:,.0f}"],
-        ["ratio", f"{mine / plain:.2f}"],
-    ]
-    return f"demo preset, {count:,} parameters, one thread\n\n{table(['', 'tokens a second'], rows)}"
+    tokens = options.batch_tokens * (2 * options.steps + 2)
+    return write_corpus(folder / "corpus", options.vocabulary, documents=max(600, tokens // (6 * 50 * 20)))
+
+
+def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[str, Any]:
+    """The trainer's own metrics, medians after the first steps."""
+    run = corpus.parent / "run"
+    names = ("device", "model", "steps", "batch_tokens", "sequence_length", "micro_batch")
+    given = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
+    if trainer_main(["train", str(corpus), "--output", str(run), *given, *more]) != 0:
+        raise RuntimeError("the trainer did not end well")
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[WARM:]
+    found: dict[str, Any] = {}
+    for name in ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb"):
+        values = [float(row[name]) for row in rows if row[name]]
+        found[name] = statistics.median(values) if values else None
+    facts = json.loads((run / "run.json").read_bytes())
+    found["peak_flops"], found["precision"] = facts["peak_flops"], facts["training"]["precision"]
+    return found
+
+
+def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds a step of ours (loader, FSDP2, guards, what it tells) and of the bare loop, in turns."""
+    size, manifest = preset(options.model), load_manifest(corpus)
+    sequences = options.batch_tokens // options.sequence_length
+    plan = plan_for(manifest, 0, options.sequence_length, sequences, options.steps)
+    data, ranks = Corpus(corpus, plan), parallel.start("cpu", 1)
+    try:
+        model = parallel.build(size, options.vocabulary, 0, ranks)
+        norms = Outliers(6.0, 128, ranks.device)
+        optimizer = build_optimizer(model, size.learning_rate)
+        stepper = Stepper(model, optimizer, norms, ranks, options.batch_tokens, options.micro_batch, None, None)
+        plain = Llama(size, options.vocabulary)
+        parallel.initialise(plain, 0)
+        bare = _bare_step(plain, options)
+        seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+        losses = []
+        for step in range(options.steps):
+            tokens = torch.cat([(batch := data.batch(step, 0, 1)).inputs, batch.targets[:, -1:]], dim=1)
+            told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4, False)())
+            loss = _timed(seconds["bare"], lambda t=tokens: bare(t))
+            losses.append(abs(told.losses.sum() / options.batch_tokens - loss))
+    finally:
+        finish()
+    ours, floor = (statistics.median(seconds[name][WARM:]) for name in ("ours", "bare"))
+    ratios = [a / b for a, b in zip(seconds["ours"][WARM:], seconds["bare"][WARM:], strict=True)]
+    return {
+        "ours_tokens_per_cpu_second": round(options.batch_tokens / ours),
+        "bare_tokens_per_cpu_second": round(options.batch_tokens / floor),
+        "ours_over_bare_seconds": round(statistics.median(ratios), 3),
+        "ours_over_bare_quartiles": [round(value, 3) for value in statistics.quantiles(ratios, n=4)[::2]],
+        "largest_difference_of_losses": max(losses),
+    }
+
+
+def _bare_step(model: Llama, options: argparse.Namespace) -> Callable[[torch.Tensor], float]:
+    """One step of a plain PyTorch loop: its mean loss, from (G, L + 1) tokens."""
+    optimizer = build_optimizer(model, 1e-4)
+
+    def step(tokens: torch.Tensor) -> float:
+        total = 0.0
+        for part in tokens.split(options.micro_batch):
+            loss = F.cross_entropy(model(part[:, :-1]).flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
+            (loss / options.batch_tokens).backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return total / options.batch_tokens
+
+    return step
+
+
+def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
+    """What it gives; the CPU seconds of this process that it took are added to the list."""
+    begun = time.process_time()
+    result = work()
+    seconds.append(time.process_time() - begun)
+    return result

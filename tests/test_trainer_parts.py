@@ -1,5 +1,6 @@
 """The optional pieces against plain formulas: chunked loss, document masks, activation checkpointing, outliers."""
 
+import itertools
 import random
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_variable_length_attention_is_given_the_same_documents(monkeypatch: pyte
         assert window_size == (-1, 0) and cu_query is cu_key and cu_query.dtype == torch.int32
         ends = cu_query.tolist()
         assert ends[0] == 0 and ends[-1] == len(query) and most_query == most_key == 12
-        parts = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False) if a < b]
+        parts = [slice(a, b) for a, b in itertools.pairwise(ends) if a < b]
         assert all(part.stop - part.start <= most_query for part in parts)
         heads = [[x[part].transpose(0, 1) for x in (query, key, value)] for part in parts]
         return torch.cat([F.scaled_dot_product_attention(*h, is_causal=True).transpose(0, 1) for h in heads])

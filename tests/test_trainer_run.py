@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -258,3 +259,50 @@ def test_a_changed_shard_refuses_by_name(
 def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_path: Path) -> None:
     said = together(corpus, tmp_path / "run", "--batch-tokens", "96")
     assert said.returncode != 0 and "does not divide by 2 ranks" in said.stderr
+
+
+def test_four_ranks_and_two_replicas_of_two_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    """Batches and initial weights by hash, losses within 1e-5, over 20 steps."""
+    manifest = load_manifest(corpus)
+    model = Llama(PRESETS["demo"], VOCABULARY)
+    parallel.initialise(model, manifest.seed)
+    for replicas in ("1", "2"):
+        run, sha = tmp_path / f"run-{replicas}", tmp_path / f"sha-{replicas}"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus)]
+        command += ["--output", str(run), "--replicas", replicas, "--stop-after", "20", *OPTIONS]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+        assert said.returncode == 0, said.stderr
+        assert sha.read_text() == parallel.weights_sha(model)
+        for one, other in zip(rows(run), rows(whole)[:20], strict=True):
+            assert one["batch"] == other["batch"]
+            assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
+
+
+def test_replicas_that_do_not_divide_the_ranks_are_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert alone(corpus, tmp_path / "run", "--replicas", "3") == 2
+    refused(capsys, "--replicas 3 does not divide 1 ranks")
+
+
+def test_options_for_speed_and_memory_change_no_loss(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    more = ["--activation", "selective", "--tensorboard", "--peak-tflops", "0.1", "--stop-after", "4"]
+    assert alone(corpus, tmp_path / "run", *more) == 0
+    assert [row["loss"] for row in rows(tmp_path / "run")] == [row["loss"] for row in rows(whole)[:4]]
+    row = rows(tmp_path / "run")[-1]
+    assert 0 < float(row["mfu_6n"]) < float(row["mfu_attention"]) and float(row["memory_gb"]) > 0
+    assert list((tmp_path / "run/tensorboard").glob("events.*"))
+
+
+def test_document_masks_and_bf16_train_and_must_stay(
+    corpus: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert alone(corpus, run, "--document-masks", "--precision", "bf16", "--stop-after", "4") == 0
+    for one, other in zip(rows(run), rows(whole)[:4], strict=True):
+        assert one["loss"] != other["loss"] and float(one["loss"]) == pytest.approx(float(other["loss"]), abs=0.1)
+    capsys.readouterr()
+    assert alone(corpus, run, "--precision", "bf16") == 2
+    assert "another document masks (True before, False now)" in capsys.readouterr().err

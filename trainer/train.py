@@ -192,13 +192,13 @@ def _reporter(
     (None for a step left out on request) and, where its loss stood out, what that might have been at most."""
     (run / STOPPED).unlink(missing_ok=True)
     plan, size, parameters = data.plan, preset(training.model), parameter_count(model)
-    facts = {**state, "corpus": str(corpus.resolve()), "parameters": parameters}
-    write_atomic(run / "run.json", canonical_json(facts))
     name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ""
     spikes.log(run, "start", step=resumed, ranks=ranks.world, device=name or "cpu", torch=torch.__version__)
     sources = [source.name for source in plan.sources]
     metrics = Metrics(run, sources, last, resumed, loggers(run, habits.tensorboard, habits.wandb))
     peak = peak_flops(name, training.precision == "bf16", habits.peak_tflops)
+    facts = {**state, "corpus": str(corpus.resolve()), "parameters": parameters, "peak_flops": peak}
+    write_atomic(run / "run.json", canonical_json(facts))
     flops = flops_per_token(parameters, size, plan.sequence_length)
     tokens, clock = plan.global_batch * plan.sequence_length, time.monotonic()
 
