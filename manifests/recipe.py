@@ -143,6 +143,10 @@ class Recipe(Strict):
         plain["deduplication"] |= {"against": [], "canaries": 0}
         return plain
 
+    def as_yaml(self) -> bytes:
+        """`recipe.yaml` as a run writes it: defaults filled in, paths and all."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False).encode()
+
     def sha(self, input_names: Mapping[str, list[str]]) -> str:
         """SHA-256 of the canonical recipe."""
         return sha256_json(self.canonical(input_names))

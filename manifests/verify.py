@@ -124,7 +124,7 @@ def _recipe(corpus: Path, manifest: Manifest) -> list[str]:
         return [*problems, f"{RECIPE}: missing or unreadable"]
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, UserError) as error:
         return [*problems, f"{RECIPE}: not a recipe ({' '.join(str(error).split())})"]
-    if data != yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode():
+    if data != recipe.as_yaml():
         problems.append(f"{RECIPE}: not the bytes that a run writes")
     return problems + _guarded(f"{FILE}: its recipe is none", lambda: _same_recipe(recipe, manifest))
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from manifests.errors import UserError
 from manifests.files import sha256_json, write_atomic
 from manifests.manifest import Manifest, ModelEntry
@@ -131,7 +129,7 @@ def run(
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
         remove_temporaries(corpus)
-        write_atomic(corpus / RECIPE_FILE, yaml.safe_dump(recipe.model_dump(), sort_keys=False).encode())
+        write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
         walk = _Run(recipe, corpus, engine, given, keep_dropped, only, generation)
         try:
             made = walk.stages()
