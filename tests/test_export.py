@@ -278,3 +278,17 @@ def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys:
     one = checkpoint.found(run)[-1][1]
     assert main(["export", str(one), str(tmp_path / "one"), "--dtype", "bfloat16"]) == 0
     assert "step 12, 1 file of bfloat16 weights" in capsys.readouterr().out
+
+
+def test_training_goes_on_from_what_was_exported(
+    run: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(run.parent / "corpus"), "--output", str(tmp_path / "run"), "--model", "demo", "--steps", "3"]
+    words += ["--sequence-length", "64", "--batch-tokens", "512"]
+    assert main([*words, "--init-from", str(out), "--stop-after", "1"]) == 0
+    first = float((tmp_path / "run/metrics.csv").read_text().splitlines()[1].split(",")[2])
+    drawn = float((run / "metrics.csv").read_text().splitlines()[1].split(",")[2])
+    assert first < drawn - 0.3, "trained already"
+    assert main(words) == 2
+    assert "another initial" in capsys.readouterr().err
+    assert main([*words, "--init-from", str(out)]) == 0
