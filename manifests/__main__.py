@@ -21,6 +21,7 @@ from manifests.remove import remove
 from manifests.report import write_report
 from manifests.sample import Wanted, parse_score, sample
 from manifests.show import WIDTH, figures, print_summary, summary
+from manifests.terminal import safe
 from manifests.trace import trace
 from manifests.verify import checked_bytes, verify
 
@@ -101,7 +102,7 @@ def _find(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(found.as_dict())
     else:
-        print("\n".join(found.lines(options.corpus)))
+        print("\n".join(safe(line) for line in found.lines(options.corpus)))
     return 0 if found else 1
 
 
