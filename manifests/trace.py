@@ -11,6 +11,7 @@ from manifests.document import Locator, document_id
 from manifests.errors import UserError
 from manifests.manifest import load_manifest
 from manifests.shard import Shard, open_shard
+from manifests.terminal import safe
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Lineage:
         place = self.locator
         stored = f"{place.file}, {place.length:,} stored bytes from {place.offset:,}"
         decoded = f"{place.inner_length:,} decoded bytes from {place.inner_offset:,}"
-        return [
+        told = [
             f"token     {self.token} of {self.shard}: {self.piece!r}",
             f"document  {self.document}, token {self.position} of {self.tokens}",
             f"source    {self.source}",
@@ -49,6 +50,7 @@ class Lineage:
             f"record    {decoded}",
             f"text      …{self.text}…",
         ]
+        return [safe(line) for line in told]
 
 
 AROUND = 12
