@@ -126,7 +126,7 @@ def rates_of(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
                 steps.append(_rate(stage, source, chosen, amount))
     characters = sum(task["entered"].get("characters", 0) for task in tasks if task["stage"] == "tokenize/parts")
     text = sum(sum(task["text_bytes"].values()) for task in tasks if task["stage"] == "neardup/clusters")
-    stored = sum(task["entered"].get("bytes", 0) for task in tasks if task["stage"] == "extract")
+    stored = sum(task["entered"].get("bytes", 0) for task in tasks if _counts_stored(task["stage"]))
     ratio = text / characters if text and characters else 1.0
     return Rates(tuple(steps), tuple(sources), stored, ratio, engine_seconds)
 
@@ -134,6 +134,11 @@ def rates_of(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
 def _joined(stage: str) -> str:
     """The source whose rows a step joins; empty for the other steps."""
     return stage.split("/")[1] if stage.startswith("join/") else ""
+
+
+def _counts_stored(stage: str) -> bool:
+    """Whether a step's tally counts stored bytes: also that which brings rows together, of rows that end there."""
+    return stage == "extract" or stage.startswith("join/")
 
 
 def unit_of(stage: str) -> str:
@@ -161,7 +166,8 @@ def _amount(stage: str, source: str, tasks: list[Task]) -> float:
         sum(
             task[side].get(name, 0)
             for task in tasks
-            if task["stage"] == counted and (not source or task["task"].partition("/")[0] == source)
+            if (task["stage"] == counted or (unit == "stored bytes" and _counts_stored(task["stage"])))
+            and (not source or task["task"].partition("/")[0] == source)
         )
     )
 

@@ -100,12 +100,12 @@ def test_another_recipe_shows_in_recipe_ledger_and_documents(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = demo_recipe(corpus.parent / "sample")
-    crawl, books = recipe.sources["common_crawl"], recipe.sources["books"]
+    crawl = recipe.sources["common_crawl"]
     assert crawl.c4 is not None
     fewer = crawl.model_copy(
         update={"c4": crawl.c4.model_copy(update={"min_sentences": 8}), "inputs": crawl.inputs[:-1]}
     )
-    changed = recipe.model_copy(update={"sources": {"books": books, "common_crawl": fewer}})
+    changed = recipe.model_copy(update={"sources": {**recipe.sources, "common_crawl": fewer}})
     other = tmp_path / "other"
     build(changed, other)
     with_index(other)

@@ -157,6 +157,7 @@ def test_nothing_is_done_twice(sample: Path, built: Path) -> None:
         "manifest.json",
         "manifest.json.sha256",
         "ledger.json",
+        "report.html",
     }
 
 
