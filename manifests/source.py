@@ -161,6 +161,17 @@ class StackExchange(Strict):
     """`qa` puts "Q: " and "A: " before questions and answers, as RedPajama does; `plain` does not"""
 
 
+class Columns(Strict):
+    """Where rows of JSON lines and Parquet have what a document needs: by default as in C4's released files. `a.b` is
+    the column `a.b`, else `b` in the column `a` (RedPajama: `meta.url`); an empty name stands for nothing."""
+
+    text: Annotated[str, Field(min_length=1)] = "text"
+    url: str = "url"
+    timestamp: str = "timestamp"
+    metadata: list[str] = []
+    """further columns of text to keep in the document's metadata"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -186,6 +197,7 @@ class Source(Strict):
     c4: C4 | None = None
     containment: Containment | None = None
     stackexchange: StackExchange = StackExchange()
+    columns: Columns = Columns()
 
 
 PATHS = {

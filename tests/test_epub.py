@@ -234,5 +234,5 @@ def test_gutenbergs_wrapping_comes_off_epubs_as_well() -> None:
         "books",
         Source(weight=1.0, kind="books"),
     )
-    assert outcome.document and outcome.document.text.split() == "It was dark. It was light.".split()
+    assert outcome.document and outcome.document.text.split() == ["It", "was", "dark.", "It", "was", "light."]
     assert outcome.document.url == "https://www.gutenberg.org/ebooks/77" and outcome.document.metadata["ebook"] == 77
