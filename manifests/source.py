@@ -60,11 +60,16 @@ class Lines(Strict):
 
     `scope`: `files` groups of that many `files`, drawn by keyed hash of their names (CCNet's 50 of a dump's 1,600);
     `dump` one crawl; `all` the whole source. `keep`: `none` removes every copy, as CCNet does; `first` leaves the one
-    in the document of the smallest id."""
+    in the document of the smallest id.
+
+    `normalise`: `ccnet` compares lines as extracted, by CCNet's normalisation; `c4` those that C4's page rules leave,
+    stripped and in lower case, as C4's builder does after its rules. With `first` the copy stays that is in the page
+    whose URL, as C4 normalises it, has the smallest MD5."""
 
     scope: Literal["files", "dump", "all"] = "dump"
     files: Positive = 50
     keep: Literal["none", "first"] = "none"
+    normalise: Literal["ccnet", "c4"] = "ccnet"
 
 
 class LanguageModelText(Strict):
@@ -198,6 +203,15 @@ class Source(Strict):
     containment: Containment | None = None
     stackexchange: StackExchange = StackExchange()
     columns: Columns = Columns()
+    newest_per_url: bool = False
+    """of documents under one URL (as C4's builder normalises it) only the newest stays, before all other rules; equal
+    times: the one of the smaller id"""
+
+    @model_validator(mode="after")
+    def _pages_before_lines(self) -> Self:
+        if self.lines is not None and self.lines.normalise == "c4" and (self.c4 is None or not self.newest_per_url):
+            raise ValueError("lines.normalise: c4 needs the page rules (c4) and newest_per_url: true of this source")
+        return self
 
 
 PATHS = {

@@ -14,14 +14,15 @@ from manifests.source import Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task
-from pipeline.line_hashes import LineHashes, line_hash_path
+from pipeline.line_hashes import LineHashes, line_hash_path, page_rules
 from pipeline.sources import Outcome, joined_for, reader_for
 from pipeline.stages.index import pieces_of
 from pipeline.stored import open_stored
 from pipeline.tables import TableWriter, table_writer
+from pipeline.url_keys import UrlKeys, url_key_path
 
 STAGE = "extract"
-OWNED = ("documents", "deadletters", "blocks/line-hashes")
+OWNED = ("documents", "deadletters", "blocks/line-hashes", "blocks/url-keys")
 
 
 def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], models: dict[str, str]) -> list[Task]:
@@ -49,8 +50,11 @@ def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], mode
 
 def extraction_settings(source: Source) -> dict[str, Any]:
     """The part of a source's recipe that its documents depend on."""
-    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits", "columns"}
-    return {**source.model_dump(include=used), "lines": source.lines is not None}
+    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits", "columns", "newest_per_url"}
+    plain = {**source.model_dump(include=used), "lines": source.lines is not None}
+    if page_rules(source) is not None or source.newest_per_url:
+        plain["page_rules"] = source.model_dump(include={"c4": {"bad_words": False}})["c4"]
+    return plain
 
 
 def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
@@ -70,14 +74,18 @@ def write_outcomes(
     """Write what became of a split's records: documents, dead letters, line hashes, and the tally."""
     documents, letters = f"documents/{split}.parquet", f"deadletters/{split}.jsonl"
     tally, dead = Tally(), []
-    hashes = LineHashes() if source.lines is not None else None
+    hashes = LineHashes(source) if source.lines is not None else None
+    keys = UrlKeys(source) if source.newest_per_url else None
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
-            dead += _account(outcome, tally, writer, hashes)
+            dead += _account(outcome, tally, writer, hashes, keys)
     paths: list[str] = [documents]
     if hashes is not None:
         facts = {**facts, "lines": hashes.write(corpus / line_hash_path(split))}
         paths.append(line_hash_path(split))
+    if keys is not None:
+        facts = {**facts, "urls": keys.write(corpus / url_key_path(split))}
+        paths.append(url_key_path(split))
     if dead:
         write_atomic(corpus / letters, b"".join(canonical_json(letter) for letter in dead))
         paths.append(letters)
@@ -99,7 +107,9 @@ def _read(task: Task, source: Source) -> Iterator[Outcome]:
         yield Outcome(place, left, reason=Reason.UNREADABLE_FILE, detail=str(error.strerror))
 
 
-def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHashes | None) -> list[dict[str, Any]]:
+def _account(
+    outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHashes | None, keys: UrlKeys | None
+) -> list[dict[str, Any]]:
     """Count one outcome and write its document; gives its dead letter, if it has one."""
     tally.enter(records=1, bytes=outcome.stored)
     if outcome.document is not None:
@@ -108,6 +118,8 @@ def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHa
         writer.append(row)
         if hashes is not None:
             hashes.append(row["id"], row["text"])
+        if keys is not None:
+            keys.append(row["id"], row["url"], row["timestamp"], len(row["text"]))
         return []
     assert outcome.reason is not None, "an outcome is a document or a reason"
     if outcome.reason is Reason.JOINED:
