@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from filters.c4 import C4Rules, clean, enough, line_keys, normalise_url, sentences
+from filters.c4 import C4Rules, clean, line_keys, normalise_url, sentences
 from manifests.errors import UserError
 from manifests.reasons import Reason
-from manifests.recipe import Recipe, parse_recipe
+from manifests.recipe import parse_recipe
 from manifests.source import Source
 from pipeline.engine import Engine
 from pipeline.job import read_receipt
@@ -25,8 +25,8 @@ from pipeline.sources import c4
 from pipeline.url_keys import ROW, UrlKeys, read_url_keys, time_key
 
 SAMPLES = Path(__file__).parents[2] / "shared/data/c4_redpajama"
-NOUNS = "river bridge garden window letter baker teacher harbour station village market orchard".split()
-VERBS = "crosses watches paints remembers describes repairs follows visits measures borrows".split()
+NOUNS = ["river", "bridge", "garden", "window", "letter", "baker", "teacher", "harbour", "station", "village", "market"]
+VERBS = ["crosses", "watches", "paints", "remembers", "describes", "repairs", "follows", "visits", "measures"]
 BAD = "scoundrel"
 
 
@@ -130,7 +130,8 @@ def pages() -> list[list[tuple[str, str, str]]]:
         lines += [f"He was called a {BAD} by everyone there."] if number % 17 == 0 else []
         lines += ["It holds lorem ipsum for all to read."] if number % 23 == 0 else []
         random.shuffle(lines)
-        url = f"{random.choice(['http://www.', 'https://'])}site{number % 5}.example/p{random.randint(0, 90)}{random.choice(['', '/', '?ref=x'])}"
+        site = f"{random.choice(['http://www.', 'https://'])}site{number % 5}.example"
+        url = f"{site}/p{random.randint(0, 90)}{random.choice(['', '/', '?ref=x'])}"
         date = f"20{random.randint(10, 24)}-01-{random.randint(1, 28):02}T00:00:00Z"
         files[number % 3].append((url, date, "\n".join(lines)))
     files[0].append(("http://long.example/", "2019-01-01T00:00:00Z", "\n".join([sentence()] * 6_000)))
@@ -241,13 +242,12 @@ def test_an_older_copy_takes_no_part_in_lines() -> None:
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the real sample data (../shared/data) is not here")
 def test_released_rows_pass_their_own_rules_but_for_the_classes_that_the_docs_name() -> None:
     path = SAMPLES / "redpajama-sample_c4-rp1.jsonl.gz"
-    rows = [json.loads(line) for line in gzip.open(path)]
+    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     told: Counter[str] = Counter()
     for row in rows:
         done = clean(row["text"], C4Rules())
         told[done.reason.value if done.reason else "unchanged" if done.text == row["text"] else "changed"] += 1
     assert told == EXPECTED
-    assert Recipe and enough
 
 
-EXPECTED: dict[str, int] = {}
+EXPECTED = {"unchanged": 992, "c4-too-few-sentences": 7, "changed": 1}

@@ -71,7 +71,7 @@ def test_files_and_sizes(sample):
     names = set(checksums(sample))
     web = {"pydoc-00000.warc.gz", "pydoc-00001.warc.gz", "pages.warc.gz", "broken.warc.gz", "plain.warc"}
     assert {name for name in names if name.startswith("web/")} == {f"web/{name}" for name in web}
-    assert len([name for name in names if name.startswith("books/")]) == 6
+    assert len([name for name in names if name.startswith("books/")]) == 8
     assert (
         len([name for name in names if re.fullmatch(r"wet/CC-MAIN-[^/]+/segments/[^/]+/wet/.*\.warc\.wet\.gz", name)])
         == 6
