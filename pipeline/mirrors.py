@@ -1,4 +1,4 @@
-"""Where mirrors have what needs no list: C4's released files by number, Project Gutenberg's plain texts by ebook number.
+"""Where mirrors have what needs no list: files of C4 by number, plain texts of Project Gutenberg by ebook number.
 
 C4: `CONFIG/c4-train.NNNNN-of-01024.json.gz` (https://huggingface.co/datasets/allenai/c4). Project Gutenberg:
 `cache/epub/N/pgN.txt`, at its own site and its mirrors, which are what robots may read

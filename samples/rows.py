@@ -1,4 +1,4 @@
-"""Rows as C4's released files have them, and books as Project Gutenberg and EPUB have them: own texts, some of them odd.
+"""Rows as C4's released files have them, and books as Project Gutenberg and EPUB have them: own texts, some odd.
 
 OUT/planted-rows.json says of each odd row what it is and what should become of it.
 """
