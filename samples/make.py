@@ -1,8 +1,8 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/stackexchange, OUT/c4 and OUT/odd have lists of their own. The same Python version gives the same
-bytes.
+it; OUT/wet, OUT/wiki, OUT/stackexchange, OUT/c4 and OUT/odd have lists of their own. The same Python version gives the
+same bytes.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from pipeline.engine import Engine
 from pipeline.job import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
+from pipeline.stages.extract import extraction_settings
 from pipeline.url_keys import ROW, UrlKeys, read_url_keys, time_key
 
 SAMPLES = Path(__file__).parents[2] / "shared/data/c4_redpajama"
@@ -97,6 +98,14 @@ def test_a_recipe_that_mixes_the_orders_is_refused() -> None:
     del plain["sources"]["c4"]["newest_per_url"]
     with pytest.raises(UserError, match="needs the page rules"):
         parse_recipe(plain, "r")
+
+
+def test_what_is_hashed_depends_on_the_page_rules_and_not_on_bad_words() -> None:
+    plain = extraction_settings(source())
+    assert extraction_settings(source(c4={"min_words_per_line": 6})) != plain
+    assert extraction_settings(source(lines={"keep": "first"})) != plain
+    assert extraction_settings(source(newest_per_url=False, lines=None)) != plain
+    assert extraction_settings(source(c4={"bad_words": "words.txt"})) == plain
 
 
 def source(**options: Any) -> Source:
