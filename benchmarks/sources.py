@@ -5,6 +5,7 @@ A source is one function in `CASES`, which gives a `Case`, or None where its dat
 
 import gzip
 import io
+import json
 import statistics
 import time
 import xml.etree.ElementTree
@@ -14,11 +15,12 @@ from typing import NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from benchmarks.data import ABSENT, SHARED, table
+from filters.c4 import C4Rules, clean
 from filters.post_text import text_of
 from filters.posts import Post, post, rows
 from manifests.ledger import Tally
-from manifests.source import Source
-from pipeline.sources import stackexchange
+from manifests.source import Columns, Source
+from pipeline.sources import books, c4, stackexchange
 from pipeline.stages.join import blocks_of, combined
 
 ROUNDS = 7
@@ -79,7 +81,60 @@ def posts_text() -> Case | None:
     return Case("HTML of all posts of these", size, ours, bare, "resiliparse's plain text") if stored else None
 
 
-CASES: dict[str, Callable[[], Case | None]] = {"stackexchange": stack_exchange, "stackexchange, text alone": posts_text}
+def c4_rows() -> Case | None:
+    """A file of C4's rows, gzipped, through the column mapping, beside inflating it and loading each line."""
+    paths = sorted((SHARED / "c4_redpajama").glob("*c4-rp1.jsonl.gz"))
+    stored = [path.read_bytes() for path in paths]
+    recipe = Source(weight=1.0, kind="c4", columns=Columns(url="meta.url", timestamp="meta.timestamp"))
+
+    def ours() -> int:
+        return sum(outcome.document is not None for data in stored for outcome in c4.read(data, "c4", "c4", recipe))
+
+    def bare() -> int:
+        return sum("text" in json.loads(line) for data in stored for line in gzip.decompress(data).splitlines())
+
+    size = sum(len(gzip.decompress(data)) for data in stored)
+    return Case("1,000 rows, gzipped", size, ours, bare, "gzip and json") if stored else None
+
+
+def c4_rules() -> Case | None:
+    """The page rules on the text of the same rows, of which they leave all: the most work for them."""
+    paths = sorted((SHARED / "c4_redpajama").glob("*c4-rp1.jsonl.gz"))
+    texts = [json.loads(line)["text"] for path in paths for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+    def ours() -> int:
+        return sum(clean(text, C4Rules()).reason is None for text in texts)
+
+    def bare() -> int:
+        return sum(bool(line.split()) for text in texts for line in text.split("\n"))
+
+    size = sum(len(text.encode()) for text in texts)
+    return Case("text of these rows", size, ours, bare, "lines and words split") if texts else None
+
+
+def gutenberg_books() -> Case | None:
+    """Books of Project Gutenberg, gzipped, to the book alone, beside inflating and decoding them."""
+    stored = [path.read_bytes() for path in sorted((SHARED / "gutenberg").glob("*.txt.gz"))]
+    recipe = Source(weight=1.0, kind="books")
+
+    def ours() -> int:
+        found = (next(books.read(data, "book", "books", recipe)) for data in stored)
+        return sum(outcome.document is not None for outcome in found)
+
+    def bare() -> int:
+        return sum(bool(gzip.decompress(data).decode().split("\n")) for data in stored)
+
+    size = sum(len(gzip.decompress(data)) for data in stored)
+    return Case("34 texts, gzipped", size, ours, bare, "gzip, UTF-8, lines split") if stored else None
+
+
+CASES: dict[str, Callable[[], Case | None]] = {
+    "books": gutenberg_books,
+    "c4": c4_rows,
+    "c4, page rules alone": c4_rules,
+    "stackexchange": stack_exchange,
+    "stackexchange, text alone": posts_text,
+}
 
 
 def run() -> str:

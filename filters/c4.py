@@ -6,9 +6,14 @@ brackets, before white space and a capital, a digit or an opening mark, or at th
 is an initial or one of a few abbreviations: linear, and without a model.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
 
 from filters.words import folded_words
 from manifests.reasons import Reason
@@ -58,6 +63,8 @@ ABBREVIATIONS = frozenset(
 )
 _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
 _WORD = re.compile(r"\w+")
+_SCHEME = re.compile(r"https?://(?:www\.)?")
+_TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +113,36 @@ def clean(text: str, rules: C4Rules) -> Cleaned:
         kept.append(verdict)
         if len(verdict) != len(line):
             _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
-    least = max(rules.min_sentences, 1)
-    if len(kept) < least and sum(map(sentences, kept)) < least:  # a line that stays holds at least one
+    if not enough(kept, rules):
         return _dropped(Reason.C4_TOO_FEW_SENTENCES)
     page = "\n".join(kept)
-    if rules.bad_words and not _encoded(rules.bad_words).isdisjoint(folded_words(page, _WORD)):
+    if has_bad_word(page, rules):
         return _dropped(Reason.C4_BAD_WORD)
     return Cleaned(page, None, {reason: Removed(*counts) for reason, counts in removed.items()})
+
+
+def enough(lines: list[str], rules: C4Rules) -> bool:
+    """Whether lines that stay hold enough sentences."""
+    least = max(rules.min_sentences, 1)
+    return len(lines) >= least or sum(map(sentences, lines)) >= least  # a line that stays holds at least one
+
+
+def has_bad_word(page: str, rules: C4Rules) -> bool:
+    """Whether a page holds a word of the list."""
+    return bool(rules.bad_words) and not _encoded(rules.bad_words).isdisjoint(folded_words(page, _WORD))
+
+
+def normalise_url(url: str) -> str:
+    """A URL as pages are grouped by it: without scheme and `www.`, wherever they stand, tracking parameters that come
+    first, and slashes at the end (the reference's `normalize_url`)."""
+    return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
+
+
+def line_keys(lines: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """(lines,) uint64: the first 64 bits of MD5 of each line, stripped and in lower case, as the reference compares
+    lines; 0, which stands for no line, becomes 1."""
+    digests = (hashlib.md5(line.strip().lower().encode(), usedforsecurity=False).digest() for line in lines)
+    return np.fromiter((int.from_bytes(digest[:8], "big") or 1 for digest in digests), np.uint64)
 
 
 def sentences(line: str) -> int:

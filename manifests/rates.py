@@ -19,6 +19,7 @@ UNITS = {
     "index": "stored bytes",
     "extract": "stored bytes",
     "join": "stored bytes",
+    "urls": "extracted characters",
     "lines": "extracted characters",
     "perplexity": "extracted characters",
     "references": "extracted characters",

@@ -60,11 +60,16 @@ class Lines(Strict):
 
     `scope`: `files` groups of that many `files`, drawn by keyed hash of their names (CCNet's 50 of a dump's 1,600);
     `dump` one crawl; `all` the whole source. `keep`: `none` removes every copy, as CCNet does; `first` leaves the one
-    in the document of the smallest id."""
+    in the document of the smallest id.
+
+    `normalise`: `ccnet` compares lines as extracted, by CCNet's normalisation; `c4` those that C4's page rules leave,
+    stripped and in lower case, as C4's builder does after its rules. With `first` the copy stays that is in the page
+    whose URL, as C4 normalises it, has the smallest MD5."""
 
     scope: Literal["files", "dump", "all"] = "dump"
     files: Positive = 50
     keep: Literal["none", "first"] = "none"
+    normalise: Literal["ccnet", "c4"] = "ccnet"
 
 
 class LanguageModelText(Strict):
@@ -161,6 +166,17 @@ class StackExchange(Strict):
     """`qa` puts "Q: " and "A: " before questions and answers, as RedPajama does; `plain` does not"""
 
 
+class Columns(Strict):
+    """Where rows of JSON lines and Parquet have what a document needs: by default as in C4's released files. `a.b` is
+    the column `a.b`, else `b` in the column `a` (RedPajama: `meta.url`); an empty name stands for nothing."""
+
+    text: Annotated[str, Field(min_length=1)] = "text"
+    url: str = "url"
+    timestamp: str = "timestamp"
+    metadata: list[str] = []
+    """further columns of text to keep in the document's metadata"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -186,6 +202,16 @@ class Source(Strict):
     c4: C4 | None = None
     containment: Containment | None = None
     stackexchange: StackExchange = StackExchange()
+    columns: Columns = Columns()
+    newest_per_url: bool = False
+    """of documents under one URL (as C4's builder normalises it) only the newest stays, before all other rules; equal
+    times: the one of the smaller id"""
+
+    @model_validator(mode="after")
+    def _pages_before_lines(self) -> Self:
+        if self.lines is not None and self.lines.normalise == "c4" and (self.c4 is None or not self.newest_per_url):
+            raise ValueError("lines.normalise: c4 needs the page rules (c4) and newest_per_url: true of this source")
+        return self
 
 
 PATHS = {

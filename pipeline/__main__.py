@@ -16,6 +16,7 @@ STAGES = (
     "index",
     "extract",
     "join",
+    "urls",
     "lines",
     "perplexity",
     "references",
@@ -135,6 +136,7 @@ def _download(options: argparse.Namespace) -> int:
     from pipeline.crawls import Crawl, download_crawl
     from pipeline.download import report
     from pipeline.fetch import State
+    from pipeline.mirrors import c4_paths, download_paths, gutenberg_paths
     from pipeline.request import Patience
 
     patience = Patience(options.attempts, options.backoff, silence=options.silence)
@@ -142,6 +144,9 @@ def _download(options: argparse.Namespace) -> int:
     if options.source == "stackexchange":
         item = Item(options.item, options.base_url)
         outcomes = download_sites(item, options.sites, options.output, patience, options.parallel, terminal)
+    elif options.source in ("c4", "gutenberg"):
+        paths = c4_paths(options.config, options.files) if options.source == "c4" else gutenberg_paths(options.books)
+        outcomes = download_paths(options.base_url, paths, options.output, patience, options.parallel, terminal)
     else:
         crawl = Crawl(options.crawl, options.kind, options.base_url)
         outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
@@ -215,6 +220,13 @@ def _parser() -> argparse.ArgumentParser:
     sites.add_argument("--sites", required=True, metavar="NAMES", help="joined by commas, or all (but meta sites)")
     sites.add_argument("--item", default="stackexchange", metavar="NAME", help="archive.org's item")
     _transfer_options(sites, "https://archive.org/download/")
+    released = sources.add_parser("c4", help="C4's released files")
+    released.add_argument("--files", required=True, metavar="SLICE", help="which of them: 0:8, :8, 0:1024:100, 5")
+    released.add_argument("--config", default="en", metavar="NAME", help="en, en.noblocklist or realnewslike")
+    _transfer_options(released, "https://huggingface.co/datasets/allenai/c4/resolve/main/")
+    texts = sources.add_parser("gutenberg", help="plain texts of Project Gutenberg; robots are to use a mirror")
+    texts.add_argument("--books", required=True, metavar="NUMBERS", help="ebook numbers and ranges: 11,84,1-100")
+    _transfer_options(texts, "https://www.gutenberg.org/")
     return parser
 
 

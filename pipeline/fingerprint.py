@@ -23,6 +23,7 @@ FOLLOWED = (
     "pipeline.signatures",
     "pipeline.tables",
     "pipeline.texts",
+    "pipeline.url_keys",
     "manifests.document",
     "manifests.index",
     "manifests.shard",

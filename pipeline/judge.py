@@ -1,7 +1,9 @@
 """What a document must pass to stay: its source's filters in order, from the text as extracted to the text as kept.
 
 Duplicate lines go first, since boilerplate misleads every model after them (CCNet, section 3.1); then language, the
-page rules of C4, perplexity and likeness to Wikipedia's references, each on the text that would stay.
+page rules of C4, perplexity and likeness to Wikipedia's references, each on the text that would stay. Where a source
+compares the lines that C4's page rules leave, these come first, and sentences are counted again after duplicate lines;
+bad words come after language, as in C4's builder.
 """
 
 from dataclasses import dataclass, field
@@ -13,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from filters import language, perplexity, reference_model
-from filters.c4 import C4Rules, Removed, clean
+from filters.c4 import C4Rules, Removed, clean, enough, has_bad_word
 from filters.lines import without
 from manifests.errors import UserError
 from manifests.reasons import Reason
 from manifests.source import C4, Source
+from pipeline.line_hashes import page_rules
 
 Cuts = tuple[float, float]
 
@@ -47,16 +50,27 @@ class Judged:
 def judge(
     text: str, source: Source, models: Models, lines: npt.NDArray[np.bool_] | None = None, score: float | None = None
 ) -> Judged:
-    """Pass one text through its source's filters. `lines`: which of its lines are duplicates; `score`: its perplexity,
-    where it is known already."""
+    """Pass one text through its source's filters. `lines`: which of its lines (of the `lined` text) are
+    duplicates, no line at all for an older copy; `score`: its perplexity, where it is known already."""
     removed: dict[Reason, Removed] = {}
     signals: dict[str, Any] = {}
+    if lines is not None and not len(lines):
+        return Judged("", Reason.OLDER_COPY)
+    pages_first = page_rules(source)
+    if pages_first is not None:
+        cleaned = clean(text, pages_first)
+        if cleaned.reason is not None:
+            return Judged("", cleaned.reason)
+        text = cleaned.text
+        removed |= cleaned.removed
     if lines is not None and lines.any():
         left = without(text, lines)
         removed[Reason.DUPLICATE_LINE] = Removed(int(lines.sum()), len(text) - len(left))
         text = left
         if not text:
             return Judged("", Reason.ONLY_DUPLICATE_LINES)
+        if pages_first is not None and not enough(text.split("\n"), pages_first):
+            return Judged("", Reason.C4_TOO_FEW_SENTENCES)
     if source.language is not None:
         name, probability = language.load(models.language).top(text, source.language.characters)
         signals = {"language": name, "language_score": probability}
@@ -64,7 +78,10 @@ def judge(
             return Judged("", Reason.LANGUAGE, signals)
         if probability < source.language.threshold:
             return Judged("", Reason.LANGUAGE_UNSURE, signals)
-    if source.c4 is not None:
+    if source.c4 is not None and pages_first is not None:
+        if has_bad_word(text, c4_rules(source.c4)):
+            return Judged("", Reason.C4_BAD_WORD, signals)
+    elif source.c4 is not None:
         cleaned = clean(text, c4_rules(source.c4))
         if cleaned.reason is not None:
             return Judged("", cleaned.reason, signals)
@@ -80,6 +97,13 @@ def judge(
         if signals["reference_score"] < source.references.threshold:
             return Judged("", Reason.NOT_REFERENCE_LIKE, signals)
     return Judged(text, None, signals, removed)
+
+
+def lined(text: str, source: Source) -> str:
+    """The text that verdicts on lines are about: as extracted, or as C4's page rules leave it; empty where they drop
+    it."""
+    rules = page_rules(source)
+    return text if rules is None else clean(text, rules).text
 
 
 @lru_cache(maxsize=8)

@@ -43,12 +43,14 @@ from pipeline.stages import (
     survivors,
     tokenize,
     tokenizer,
+    urls,
 )
 
 STAGES = (
     index,
     extract,
     join,
+    urls,
     lines,
     perplexity,
     references,
@@ -163,6 +165,7 @@ class _Run:
         self.plain = recipe.model_dump()
         self.names = {name: [item.name for item in given.inputs if item.source == name] for name in recipe.sources}
         self.canaries = ""
+        self.older: Receipts = {}
         self.findings: dict[str, Any] = models.blocklists(recipe)
         self.ran = 0
 
@@ -172,6 +175,8 @@ class _Run:
         indexed = self.map(index, index.tasks(recipe, given.inputs), sources)
         self.after(index)
         extracted, ended = self.extract(indexed, sources)
+        self.older = self.compare_urls(extracted)
+        self.after(urls)
         verdicts = self.compare_lines(extracted)
         self.after(lines)
         language_models, scored, cuts = self.take_perplexities(extracted, verdicts)
@@ -240,9 +245,19 @@ class _Run:
         self.after(join)
         return receipts(self.corpus, [*tasks, *joined]), receipts(self.corpus, rows)
 
+    def compare_urls(self, extracted: Receipts) -> Receipts:
+        """Verdicts on older copies by split, of the sources that ask for them."""
+        maps = urls.map_tasks(self.recipe, extracted)
+        if not maps:
+            return {}
+        found = self.exchange(urls, {}, maps, urls.cut, urls.reduce_tasks(maps), urls.find)
+        places, verdicts = urls.place_tasks(found), urls.verdict_tasks(maps, found)
+        self.findings[urls.STAGE] = urls.findings(found)
+        return self.exchange(urls, {}, places, urls.send_back, verdicts, urls.judge)
+
     def compare_lines(self, extracted: Receipts) -> Receipts:
         """Line verdicts by split, of the sources that ask for them."""
-        maps = lines.map_tasks(self.recipe, extracted)
+        maps = lines.map_tasks(self.recipe, extracted, self.older)
         if not maps:
             return {}
         settings = lines.settings(maps)
@@ -355,7 +370,7 @@ class _Run:
             given = {use: sha for use, sha in self.given.models.items() if use.startswith(f"{name}.")}
             used = [trained[key].sha() for key in sorted(trained) if key.startswith(f"{name}/")]
             used += [receipts[name].sha() for receipts in (cuts, classifiers) if name in receipts]
-            used += [receipts[split].sha() for receipts in (verdicts, scored) if split in receipts]
+            used += [receipts[split].sha() for receipts in (self.older, verdicts, scored) if split in receipts]
             found[split] = sha256_json([models.rules(self.recipe.sources[name]), given, used])
         return found
 

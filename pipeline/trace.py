@@ -19,7 +19,7 @@ from manifests.trace import Lineage, find_shard
 from manifests.trace import trace as lineage_of
 from pipeline import inputs, models
 from pipeline.append import inherited, recipe_of
-from pipeline.judge import Cuts, Models, judge
+from pipeline.judge import Cuts, Models, judge, lined
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import Outcome, joined_for, reader_for
 from pipeline.sources.reader import Stored
@@ -101,7 +101,7 @@ class Rederiver:
         lines = None
         if source.lines is not None:
             lines = self._line_verdict(lineage, joined_for(source) is not None)
-            if lines is None or len(lines) != outcome.document.text.count("\n") + 1:
+            if lines is None or len(lines) != lined(outcome.document.text, source).count("\n") + 1:
                 return False, "the kept line verdicts are not of this text"
         judged = judge(outcome.document.text, source, self.models[lineage.source], lines)
         if judged.reason is not None:

@@ -1,8 +1,8 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/stackexchange and OUT/odd have lists of their own. The same Python version gives the same
-bytes.
+it; OUT/wet, OUT/wiki, OUT/stackexchange, OUT/c4 and OUT/odd have lists of their own. The same Python version gives the
+same bytes.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import ccnet
 import gazetteer
 import posts
 import pydoc_pages
+import rows as own_rows
 from broken import broken, plain
 from odd import odd
 from oddities import hostile, other_answers, other_records
@@ -48,14 +49,16 @@ def make(out: Path, small: bool = False) -> None:
     write(web / "pages.warc.gz", (item.record for item in planted["web/pages.warc.gz"]))
     planted["web/broken.warc.gz"] = broken(web / "broken.warc.gz", for_broken)
     planted["web/plain.warc"] = plain(web / "plain.warc", for_plain)
+    more = gazetteer.entries(300 if small else 500)[200 if small else 300 :]
     rows = [row(file, item) for file, items in planted.items() for item in items]
-    rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books").items()]
+    rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books", more[:20]).items()]
     entries = gazetteer.entries(200 if small else 300)
     whole = {item["url"] for item in rows if item["expect"] == "kept" or item["expect"].startswith("c4-")}
     in_web = {url for url, _ in python_pages} | whole - {""}
     lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[20:], in_web, small)}
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     lists["planted-posts.json"] = posts.make(out / "stackexchange", entries[: 12 if small else 60])
+    lists["planted-rows.json"] = own_rows.make(out / "c4", more[20:])
     for name, content in lists.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
@@ -67,7 +70,7 @@ def row(file: str, item: Planted) -> dict[str, str]:
     }  # fmt: skip
 
 
-def books(folder: Path) -> dict[str, dict[str, str]]:
+def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, str]]:
     """Writes the books and says of each what it is and what should become of it."""
     folder.mkdir(parents=True, exist_ok=True)
     text = {name: (BOOKS / f"{name}.txt").read_text("utf-8") for name in (STORY, ESSAY, FRENCH)}
@@ -82,6 +85,12 @@ def books(folder: Path) -> dict[str, dict[str, str]]:
             "gzip; texts that are also pages",
             "kept",
         ),
+        "pg999999.txt": (
+            own_rows.gutenberg(entries[:10], "The Book of Ten Places", 999_999),
+            "as Project Gutenberg has it",
+            "kept",
+        ),
+        "ten-more-places.epub": (own_rows.epub(entries[10:20], "Ten More Places"), "EPUB", "kept"),
         "not-found.txt": (ERROR_PAGE.encode(), "an HTML error page", "not-plain-text"),
     }
     for name, (data, _, _) in made.items():

@@ -46,6 +46,34 @@ def test_latin_1_is_read() -> None:
     assert one(text.encode("latin-1")).document.text == text
 
 
+DECLARED = "The Project Gutenberg EBook of X\n\nTitle: X\n\n{}\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("Character set encoding: ISO-8859-1", "latin-1"),
+        ("Character set encoding: ISO Latin-1", "latin-1"),
+        ("Character set encoding: CP-1252", "cp1252"),
+        ("Character set encoding: Windows-1252", "cp1252"),
+        ("Character set encoding: ISO-8859-2", "iso8859-2"),
+        ("Character set encoding: UTF-8", "utf-8"),
+        ("Character set encoding: ISO-8859-1", "utf-8"),
+        ("Character set encoding: ASCII", "utf-8"),
+        ("Character set encoding: UTF-8", "latin-1"),
+        ("Language: French", "cp1252"),
+    ],
+)
+def test_a_book_s_encoding_is_what_it_says_unless_it_is_utf_8(declared: str, encoding: str) -> None:
+    text = (
+        "Tomáš psal o létě."
+        if encoding == "iso8859-2"
+        else "L'été où Élise goûta le pâté près de la forêt, là-bas." * 9
+    )
+    stored = DECLARED.format(declared, text).encode(encoding)
+    assert one(stored).document.text == text
+
+
 @pytest.mark.parametrize(
     ("stored", "reason"),
     [
@@ -53,6 +81,10 @@ def test_latin_1_is_read() -> None:
         (b" \n\t ", Reason.NO_TEXT),
         (b"<!DOCTYPE html><html>not found</html>", Reason.NOT_PLAIN_TEXT),
         (b"\n <HTML><body>error", Reason.NOT_PLAIN_TEXT),
+        (b"%PDF-1.7 ...", Reason.NOT_PLAIN_TEXT),
+        (bytes(range(256)) * 50 + b"\0" * 900, Reason.UNDECODABLE_TEXT),
+        (b"PK\x03\x04" + b"x" * 90, Reason.CORRUPT_RECORD),
+        (b"PK\x03\x04" + b"x" * 100_001, Reason.TOO_LARGE),
         (gzip.compress(TEXT.encode())[:-12], Reason.TRUNCATED_RECORD),
         (gzip.compress(TEXT.encode())[:-8] + b"\xff" * 8, Reason.CORRUPT_GZIP),
         (gzip.compress(TEXT.encode()) + b"garbage", Reason.CORRUPT_GZIP),
@@ -60,7 +92,22 @@ def test_latin_1_is_read() -> None:
         (b"x" * 100_001, Reason.TOO_LARGE),
         (b"word " * 11_000, Reason.TOO_LARGE),
     ],
-    ids=["empty", "blank", "page", "page 2", "cut", "checksum", "garbage", "bomb", "large", "long"],
+    ids=[
+        "empty",
+        "blank",
+        "page",
+        "page 2",
+        "PDF",
+        "binary",
+        "zip",
+        "large zip",
+        "cut",
+        "checksum",
+        "garbage",
+        "bomb",
+        "large",
+        "long",
+    ],
 )
 def test_what_is_no_book_has_a_reason(stored: bytes, reason: Reason) -> None:
     assert one(stored).reason is reason

@@ -71,7 +71,7 @@ def test_files_and_sizes(sample):
     names = set(checksums(sample))
     web = {"pydoc-00000.warc.gz", "pydoc-00001.warc.gz", "pages.warc.gz", "broken.warc.gz", "plain.warc"}
     assert {name for name in names if name.startswith("web/")} == {f"web/{name}" for name in web}
-    assert len([name for name in names if name.startswith("books/")]) == 6
+    assert len([name for name in names if name.startswith("books/")]) == 8
     assert (
         len([name for name in names if re.fullmatch(r"wet/CC-MAIN-[^/]+/segments/[^/]+/wet/.*\.warc\.wet\.gz", name)])
         == 6
@@ -181,3 +181,21 @@ def test_books(sample):
 )
 def test_every_wrapping_of_a_page_is_in_the_sample(sample: Path, what: str) -> None:
     assert [row for row in planted(sample, "web/pages.warc.gz") if row["what"] == what and row["expect"] == "kept"]
+
+
+def test_rows_and_books_of_other_forms(sample):
+    from manifests.source import Source
+    from pipeline.sources import books, c4
+
+    (path,) = (sample / "c4").iterdir()
+    found = list(c4.read(path.read_bytes(), path.name, "c4", Source(weight=1.0, kind="c4")))
+    for item in listed(sample, "planted-rows.json"):
+        reason = found[item["line"]].reason
+        assert (reason.value if reason else "kept") == item["expect"], item["what"]
+    assert len([outcome for outcome in found if outcome.document]) == len(found) - 4 > 50
+    for name, title in {"pg999999.txt": "The Book of Ten Places", "ten-more-places.epub": "Ten More Places"}.items():
+        stored = (sample / "books" / name).read_bytes()
+        (outcome,) = books.read(stored, name, "books", Source(weight=1.0, kind="books"))
+        assert outcome.document and outcome.document.metadata["title"] == title
+        assert "Gutenberg" not in outcome.document.text and "Transcriber" not in outcome.document.text
+        assert outcome.document.text.startswith(title.upper() if name.endswith("txt") else "")

@@ -14,14 +14,15 @@ from manifests.source import Source
 from pipeline.fingerprint import code_version
 from pipeline.inputs import Input
 from pipeline.job import Receipt, Result, Task
-from pipeline.line_hashes import LineHashes, line_hash_path
+from pipeline.line_hashes import LineHashes, line_hash_path, page_rules
 from pipeline.sources import Outcome, joined_for, reader_for
 from pipeline.stages.index import pieces_of
 from pipeline.stored import open_stored
 from pipeline.tables import TableWriter, table_writer
+from pipeline.url_keys import UrlKeys, url_key_path
 
 STAGE = "extract"
-OWNED = ("documents", "deadletters", "skipped", "blocks/line-hashes")
+OWNED = ("documents", "deadletters", "skipped", "blocks/line-hashes", "blocks/url-keys")
 SKIPPED = 3
 """records of a reason and split whose place is kept, for the report: whole records that are no documents"""
 
@@ -51,8 +52,11 @@ def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], mode
 
 def extraction_settings(source: Source) -> dict[str, Any]:
     """The part of a source's recipe that its documents depend on."""
-    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits"}
-    return {**source.model_dump(include=used), "lines": source.lines is not None}
+    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits", "columns", "newest_per_url"}
+    plain = {**source.model_dump(include=used), "lines": source.lines is not None}
+    if source.c4 is not None and (page_rules(source) is not None or source.newest_per_url):
+        plain["page_rules"] = [page_rules(source) is not None, source.c4.model_dump(exclude={"bad_words"})]
+    return plain
 
 
 def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
@@ -73,10 +77,11 @@ def write_outcomes(
     documents, letters = f"documents/{split}.parquet", f"deadletters/{split}.jsonl"
     tally, dead = Tally(), list[dict[str, Any]]()
     skipped: dict[str, list[dict[str, Any]]] = {}
-    hashes = LineHashes() if source.lines is not None else None
+    hashes = LineHashes(source) if source.lines is not None else None
+    keys = UrlKeys(source) if source.newest_per_url else None
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
-            for place in _account(outcome, tally, writer, hashes):
+            for place in _account(outcome, tally, writer, hashes, keys):
                 if outcome.reason in DEAD_LETTERS:
                     dead.append(place)
                 elif len(some := skipped.setdefault(place["reason"], [])) < SKIPPED:
@@ -85,6 +90,9 @@ def write_outcomes(
     if hashes is not None:
         facts = {**facts, "lines": hashes.write(corpus / line_hash_path(split))}
         paths.append(line_hash_path(split))
+    if keys is not None:
+        facts = {**facts, "urls": keys.write(corpus / url_key_path(split))}
+        paths.append(url_key_path(split))
     if dead:
         write_atomic(corpus / letters, b"".join(canonical_json(letter) for letter in dead))
         paths.append(letters)
@@ -110,7 +118,9 @@ def _read(task: Task, source: Source) -> Iterator[Outcome]:
         yield Outcome(place, left, reason=Reason.UNREADABLE_FILE, detail=str(error.strerror))
 
 
-def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHashes | None) -> list[dict[str, Any]]:
+def _account(
+    outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHashes | None, keys: UrlKeys | None
+) -> list[dict[str, Any]]:
     """Count one outcome and write its document; gives its place and what was wrong, if it is none."""
     tally.enter(records=1, bytes=outcome.stored)
     if outcome.document is not None:
@@ -119,6 +129,8 @@ def _account(outcome: Outcome, tally: Tally, writer: TableWriter, hashes: LineHa
         writer.append(row)
         if hashes is not None:
             hashes.append(row["id"], row["text"])
+        if keys is not None:
+            keys.append(row["id"], row["url"], row["timestamp"], len(row["text"]))
         return []
     assert outcome.reason is not None, "an outcome is a document or a reason"
     if outcome.reason is Reason.JOINED:

@@ -27,6 +27,8 @@ from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
 from pipeline.line_hashes import line_hash_path, read_line_hashes
 from pipeline.signatures import halves
+from pipeline.stages import urls
+from pipeline.url_keys import read_url_keys, url_key_path
 
 STAGE = "lines"
 HASHES, FOUND, PLACES, VERDICTS = (f"{STAGE}/{step}" for step in ("hashes", "found", "places", "verdicts"))
@@ -43,10 +45,11 @@ LINE_BITS = 36
 """a place is split number << 36 | line of the split"""
 KEY = np.dtype([("key", "<u8"), ("place", "<i8")])
 ORDERED_KEY = np.dtype([("key", "<u8"), ("place", "<i8"), ("identity", "<u8")])
-"""where a copy stays, the first 64 bits of the document's id say which"""
+"""where a copy stays, the first 64 bits of the document's id, or of its URL's hash, say which"""
 CCNET_PARTS = 32
 """CCNet compares 50 of a dump's 1,600 files at a time: one part in 32 (cc_net, mine.py, hash_in_mem)"""
 VERDICT_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("removed", pa.large_list(pa.bool_()))])
+OLDER = np.empty(0, bool)
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 
 
@@ -55,16 +58,18 @@ def splits_of(recipe: Recipe, extracted: dict[str, Receipt]) -> list[str]:
     return [split for split in sorted(extracted) if recipe.sources[split.partition("/")[0]].lines is not None]
 
 
-def map_tasks(recipe: Recipe, extracted: dict[str, Receipt]) -> list[Task]:
-    """One mapper a split."""
-    groups = _groups(recipe, extracted)
+def map_tasks(recipe: Recipe, extracted: dict[str, Receipt], older: dict[str, Receipt] | None = None) -> list[Task]:
+    """One mapper a split. `older`: by split, the verdicts of `urls`: older copies take no part."""
+    groups, older = _groups(recipe, extracted), older or {}
     ordered = any(keep == "first" for _, _, keep in groups.values())
     ranges = _ranges(extracted, groups, ordered)
     made = []
     for number, (split, (group, part, keep)) in enumerate(groups.items()):
         arguments = {"number": number, "ranges": ranges, "group": group, "ordered": ordered}
-        arguments |= {"part": part, "first": keep == "first"}
-        fingerprint = sha256_json([code_version(__name__), arguments, extracted[split].sha()])
+        arguments |= {"part": part, "first": keep == "first", "older": split in older}
+        arguments |= {"by_url": _rules(recipe, split.partition("/")[0]).normalise == "c4"}
+        used = [extracted[split].sha(), *([older[split].sha()] if split in older else [])]
+        fingerprint = sha256_json([code_version(__name__), arguments, used])
         made.append(Task(HASHES, split, fingerprint, extracted[split].facts["lines"] * 8, arguments))
     return made
 
@@ -94,12 +99,17 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     where = task.arguments
     ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(task.name))
     documents = _documents(offsets)
-    sent = np.flatnonzero((hashes != NO_PARAGRAPH) & ~repeats(hashes, documents))
+    sending = (hashes != NO_PARAGRAPH) & ~repeats(hashes, documents)
+    if where["older"]:
+        sending &= ~urls.read_older(corpus, task.name)[documents]
+    sent = np.flatnonzero(sending)
     packed = np.empty(len(sent), ORDERED_KEY if where["ordered"] else KEY)
     packed["key"] = keys_in_group(hashes[sent], where["group"])
     packed["place"] = (np.int64(where["number"]) << LINE_BITS) + sent
     if where["ordered"] and len(sent):
-        packed["identity"] = halves(ids)[0][documents[sent]]
+        by_url = where["by_url"]
+        identities = read_url_keys(corpus / url_key_path(task.name))["url"] if by_url else halves(ids)[0]
+        packed["identity"] = identities[documents[sent]]
     return Mapped(by_range(packed["key"], packed, where["ranges"]), {}, {})
 
 
@@ -178,8 +188,13 @@ def find_verdict(corpus: Path, source: str, file: str, document: bytes) -> npt.N
 
 
 def masks(corpus: Path, split: str, source: Source) -> Iterator[npt.NDArray[np.bool_] | None]:
-    """As `read_verdicts`; None for every document of a source that does not ask for this stage."""
-    return read_verdicts(corpus, split) if source.lines is not None else itertools.repeat(None)
+    """As `read_verdicts`; None for every document of a source that does not ask for this stage, and no lines at all for
+    one that `urls` found an older copy."""
+    found = read_verdicts(corpus, split) if source.lines is not None else itertools.repeat(None)
+    if not source.newest_per_url:
+        return found
+    older = urls.read_older(corpus, split).tolist()
+    return (OLDER if gone else mask for mask, gone in zip(found, older, strict=False))
 
 
 def findings(found: dict[str, Receipt]) -> dict[str, int]:
