@@ -4,6 +4,7 @@ import itertools
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -13,13 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
+from manifests.tokenizer import piece_bytes
+from manifests.unigrams import unigram_entropy
 from trainer import attention, loss, parallel
 from trainer.activation import wrap_blocks
-from trainer.metrics import flops_per_token, peak_flops, unigram_entropy
+from trainer.metrics import flops_per_token, peak_flops
 from trainer.model import Llama, parameter_count
 from trainer.optimizer import Outliers, build_optimizer, update
 from trainer.presets import PRESETS, Preset
-from trainer.text import pieces_of
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 CPU = torch.device("cpu")
@@ -238,11 +240,11 @@ def test_bytes_of_pieces_add_up_to_the_text(tmp_path: Path) -> None:
         minloglevel=2,
     )
     model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "models/tokenizer.model"))
-    pieces = pieces_of(tmp_path, model.bos_id())
-    assert pieces is not None and pieces_of(tmp_path / "none", 1) is None
+    pieces = piece_bytes(tmp_path, model.bos_id())
+    assert pieces is not None and piece_bytes(tmp_path / "none", 1) is None
     tokens = [id for text in texts for id in (model.bos_id(), *model.encode(text), model.eos_id())]
-    row = torch.tensor([[model.eos_id(), *tokens]])
-    assert pieces.bytes_of(row[:, :-1], row[:, 1:]).tolist() == [sum(len(text.encode()) for text in texts)]
+    row = np.array([[model.eos_id(), *tokens]], np.uint16)
+    assert pieces.of(row).tolist() == [sum(len(text.encode()) for text in texts)]
 
 
 def test_mfu_in_both_conventions() -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from trainer_corpus import VOCABULARY, write_corpus
 
 from manifests.manifest import load_manifest
+from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
@@ -22,9 +23,7 @@ from trainer.data import Corpus
 from trainer.metrics import CLOCK
 from trainer.model import Llama
 from trainer.optimizer import build_optimizer, learning_rate
-from trainer.order import plan_for
 from trainer.presets import PRESETS
-from trainer.trace import plan_from
 
 STEPS = 40
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]

@@ -18,12 +18,12 @@ from trainer_corpus import write_corpus
 
 from manifests.files import sha256_file
 from manifests.manifest import load_manifest, write_manifest
+from manifests.order import plan_from
 from manifests.shard import open_shard, shard_schema, write_shard
 from trainer import checkpoint, spikes
 from trainer.__main__ import main
 from trainer.data import Corpus
 from trainer.metrics import CLOCK
-from trainer.trace import plan_from
 
 STEPS = 90
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
