@@ -234,6 +234,15 @@ def test_a_changed_byte_refuses_by_name_where_every_byte_is_read(copy: Path) -> 
     assert refuses(copy, "fast").startswith("shards/books/train-0.arrow is not the manifest's (another size)")
 
 
+def test_every_shard_is_in_one_part_of_the_check(copy: Path) -> None:
+    manifest = load_manifest(copy)
+    for entry in manifest.shards():
+        damage(copy, entry.path, "byte")
+        said = [check_shards(copy, manifest, "full", part, 3) for part in range(3)]
+        assert [entry.path in problem for problem in said].count(True) == 1 and said.count("") == 2
+        damage(copy, entry.path, "byte")
+
+
 def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = load_manifest(copy)
     biggest = max(entry.bytes for entry in manifest.shards())
