@@ -190,12 +190,25 @@ def test_without_sigmas_only_what_is_not_finite_stands_out() -> None:
 def test_outliers_go_on_from_their_state_to_the_last_bit() -> None:
     chance = random.Random(1)
     values = [chance.random() for _ in range(60)]
-    one, two = Outliers(1.0, 8, CPU), Outliers(1.0, 8, CPU)
-    whole = verdicts(one, values)
-    first = verdicts(two, values[:31])
-    three = Outliers(1.0, 8, CPU)
-    three.restore(two.state())
-    assert first + verdicts(three, values[31:]) == whole and one.state() == three.state() and 2 in whole
+    for follow in (0.0, 0.3):
+        one, two, three = (Outliers(1.0, 8, CPU, follow) for _ in range(3))
+        whole = verdicts(one, values)
+        first = verdicts(two, values[:31])
+        three.restore(two.state())
+        assert first + verdicts(three, values[31:]) == whole and one.state() == three.state() and 2 in whole
+
+
+def test_a_trend_sees_what_the_fall_of_a_loss_would_hide() -> None:
+    """A fall from 8 by 0.02 a step with noise of 0.05, and 0.6 too much at step 150."""
+    chance = random.Random(2)
+    values = [8 - 0.02 * step + chance.gauss(0, 0.05) + 0.6 * (step == 150) for step in range(250)]
+    found = {follow: verdicts(Outliers(6.0, 128, CPU, follow), values) for follow in (0.0, 0.3)}
+    assert 2 not in found[0.0]
+    assert [step for step, verdict in enumerate(found[0.3]) if verdict] == [150]
+    lasting = Outliers(6.0, 128, CPU, 0.3)
+    verdicts(lasting, values)
+    assert verdicts(lasting, [float("nan"), *[5.0] * 60])[-30:] == [0] * 30, "a lasting level is accepted"
+    assert verdicts(Outliers(6.0, 2, CPU, 0.3), [float("inf"), 9.0, 9.0, 9.0, 9.5]) == [1, 0, 0, 0, 2]
 
 
 def test_an_update_clips_and_one_left_out_changes_nothing() -> None:

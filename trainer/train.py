@@ -26,7 +26,7 @@ from trainer.data import Corpus, batch_sha, prefetched
 from trainer.launch import STOPPED
 from trainer.metrics import Metrics, flops_per_token, loggers, peak_flops
 from trainer.model import Llama, parameter_count
-from trainer.optimizer import Outliers, build_optimizer, learning_rate
+from trainer.optimizer import LOSS_FOLLOW, Outliers, build_optimizer, learning_rate
 from trainer.parallel import Ranks, build, peak_memory
 from trainer.presets import NORM_EPSILON, preset
 from trainer.step import Stepper, Told
@@ -116,10 +116,8 @@ def train(
     if initial:
         adopt(model, initial)
     optimizer = build_optimizer(model, training.learning_rate)
-    norms, losses = (
-        Outliers(training.outlier_sigmas, training.outlier_window, device)
-        for device in (ranks.device, torch.device("cpu"))
-    )
+    rule = training.outlier_sigmas, training.outlier_window
+    norms, losses = Outliers(*rule, ranks.device), Outliers(*rule, torch.device("cpu"), LOSS_FOLLOW)
     if saved:
         checkpoint.load(saved[-1][1], model, optimizer)
         for name, outliers in (("gradient_norms", norms), ("losses", losses)):
