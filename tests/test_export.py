@@ -1,5 +1,6 @@
 """Export and import: transformers computes what we compute, whatever way the weights went."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from trainer.presets import PRESETS
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")
+ROOT = Path(__file__).parents[1]
 SIZE, VOCABULARY = PRESETS["demo"], 600
 
 
@@ -120,32 +122,37 @@ def test_transformers_generates_text_from_it(out: Path) -> None:
     assert tokenizer.decode(made[0], skip_special_tokens=True).startswith("The corpus")
 
 
-def test_lm_eval_scores_it(out: Path, tmp_path: Path) -> None:
-    """A task of our own: texts of the training set against shuffled letters; a trained model prefers the texts."""
-    lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra eval)")
+@pytest.fixture(scope="module")
+def scoring() -> Any:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra eval)")
     pytest.importorskip("accelerate", reason="lm-eval's Hugging Face adapter needs accelerate (extra eval)")
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
+    spec = importlib.util.spec_from_file_location("score", ROOT / "samples/score.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
+
+def test_lm_eval_scores_it(scoring: Any, out: Path) -> None:
+    """Phrases of the training set against the same letters the other way round; a trained model prefers the phrases."""
     right = ["a shard that differs", "the number of ranks", "every byte of it", "the trainer reads", "in the manifest"]
     rows = [{"question": "It is", "choices": [text, text[::-1]], "answer": 0} for text in right]
-    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "toy",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"validation": str(tmp_path / "x.jsonl")}},
-        "validation_split": "validation",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
-        "doc_to_choice": "{{choices}}",
-        "doc_to_target": "{{answer}}",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-    }
-    (tmp_path / "toy.yaml").write_text(json.dumps(task))
-    model = HFLM(str(out), device="cpu", dtype="float32", batch_size=4)
-    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
-    found = lm_eval.simple_evaluate(model, tasks=["toy"], task_manager=manager, bootstrap_iters=0)
-    assert found["results"]["toy"]["acc,none"] >= 0.8
+    assert scoring.score(out, rows) >= 0.8
+
+
+def test_what_make_demo_trained_generates_and_scores(
+    scoring: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ROOT / "build/demo/run"
+    if not (run / "run.json").is_file():
+        pytest.skip("there is no build/demo/run: `make demo` trains it")
+    export(run, tmp_path / "hf", None)
+    corpus = Path(json.loads((run / "run.json").read_text())["corpus"])
+    assert scoring.main(corpus, tmp_path / "hf") == 0
+    said = capsys.readouterr().out.splitlines()
+    rows = scoring.questions(corpus)
+    assert len(rows) > 50 and len(" ".join(said[:-1])) > len(rows[0]["question"]) + 20
+    share = float(said[-1].split()[0])
+    assert share > 0.5 + 3 * (0.25 / len(rows)) ** 0.5, "chance, within three deviations"
 
 
 @pytest.fixture

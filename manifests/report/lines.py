@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from manifests.report.html import Html, element, text
 from manifests.report.style import COLOURS
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 300, 58, 150, 34, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 300, 58, 185, 34, 34
 """of a chart and its margins, in pixels"""
 LABEL = 14
 """from one name to the next below it, in pixels"""
@@ -73,7 +73,7 @@ def lines(chart: Chart, down: int = 0) -> Html:
     for tick in ticks(y0, y1):
         parts.append(element("path", d=f"M{LEFT} {up(tick):.1f}H{right}", class_="grid"))
         parts.append(element("text", text(f"{tick:.4g}"), x=LEFT - 6, y=up(tick) + 4, class_="end"))
-    for tick in ticks(x0, x1):
+    for tick in ticks(x0, x1, max(1, min(6, int(x1 - x0)))):  # whole steps
         parts.append(element("text", text(f"{tick:,.0f}"), x=across(tick), y=bottom + 18, class_="mid"))
     parts.append(element("text", text("step"), x=LEFT - 20, y=bottom + 18, class_="end"))
     names: list[tuple[float, str, int]] = []
