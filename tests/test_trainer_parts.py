@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from trainer_corpus import write_corpus
+from trainer_ranks import weights_sha
 
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
@@ -223,11 +225,11 @@ def test_an_update_clips_and_one_left_out_changes_nothing() -> None:
         return torch.stack([p.grad.double().norm() for p in each.parameters()]).norm()
 
     for verdict in (0, 2, 1, 0):
-        before, state = parallel.weights_sha(model), str(ours.state_dict())
+        before, state = weights_sha(model), str(ours.state_dict())
         if verdict == 1:
             model.norm.weight.grad = torch.full_like(model.norm.weight, float("nan"))
         update(ours, 1e-2, norm(model), torch.tensor(verdict))
-        assert (parallel.weights_sha(model) == before) == (verdict != 0)
+        assert (weights_sha(model) == before) == (verdict != 0)
         assert verdict == 0 or str(ours.state_dict()) == state
         if verdict == 0:
             assert norm(plain) > 1
@@ -274,8 +276,6 @@ def test_mfu_in_both_conventions() -> None:
 
 
 def test_unigram_entropy_is_the_formula(tmp_path: Path) -> None:
-    from trainer_corpus import write_corpus
-
     corpus = write_corpus(tmp_path / "corpus", documents=5)
     found = unigram_entropy(corpus, load_manifest(corpus))
     assert sorted(found) == ["books", "web"]

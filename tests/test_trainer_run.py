@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from trainer_corpus import VOCABULARY, write_corpus
+from trainer_ranks import weights_sha
 
 from manifests.check_start import check_shards
 from manifests.manifest import load_manifest
@@ -64,7 +65,7 @@ def final_weights(run: Path) -> str:
     try:
         model = parallel.build(PRESETS["demo"], VOCABULARY, 0, ranks)
         checkpoint.load(checkpoint.found(run)[-1][1], model, build_optimizer(model, 1e-3))
-        return parallel.weights_sha(model)
+        return weights_sha(model)
     finally:
         dist.destroy_process_group()
 
@@ -280,7 +281,7 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
             assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
     plain = Llama(PRESETS["demo"], VOCABULARY)
     parallel.initialise(plain, load_manifest(corpus).seed)
-    assert shas == {parallel.weights_sha(plain)}
+    assert shas == {weights_sha(plain)}
 
 
 def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path, tmp_path: Path) -> None:

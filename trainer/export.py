@@ -96,9 +96,12 @@ def export(place: Path, out: Path, corpus: Path | None, kind: str = "float32", f
         raise UserError(f"{out} is not empty: give a new folder")
     out.mkdir(parents=True, exist_ok=True)
     length = int(saved.state["plan"]["sequence_length"])
-    texts = {"config.json": _config(saved, manifest, kind, length), "generation_config.json": _generation(manifest)}
-    texts["tokenizer.json"] = tokenizer.tokenizer_json(pieces)
-    texts["tokenizer_config.json"] = tokenizer.tokenizer_config(pieces, length)
+    texts = {
+        "config.json": _config(saved, manifest, kind, length),
+        "generation_config.json": {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos},
+        "tokenizer.json": tokenizer.tokenizer_json(pieces),
+        "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
+    }
     for name, value in texts.items():
         write_atomic(out / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(out / "tokenizer.model", (corpus / tokenizer.FILE).read_bytes())
@@ -167,10 +170,6 @@ def _config(saved: Saved, manifest: Manifest, kind: str, length: int) -> dict[st
         "torch_dtype": kind,
         "vocab_size": saved.vocabulary,
     }
-
-
-def _generation(manifest: Manifest) -> dict[str, Any]:
-    return {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos}
 
 
 def _card(saved: Saved, manifest: Manifest) -> str:

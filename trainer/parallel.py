@@ -187,12 +187,3 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-
-
-def weights_sha(model: nn.Module) -> str:
-    """SHA-256 over all parameters, whole, in order of name: equal for equal weights, whatever the number of ranks."""
-    total = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-        total.update(name.encode() + whole.detach().float().cpu().numpy().tobytes())
-    return total.hexdigest()
