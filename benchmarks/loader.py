@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.data import ROOT, table
 from manifests.manifest import load_manifest
+from manifests.order import plan_for
 from manifests.shard import open_shard
 from trainer.data import Corpus, prefetched
-from trainer.order import plan_for
 
 PEER = ROOT / "build/peers-trainer/bin/python"
 LENGTH, BATCH, DOCUMENTS, ROUNDS = 2048, 512, 8000, 3

@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from benchmarks.data import ROOT, table
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import load_manifest
+from manifests.order import plan_for
 from trainer import parallel
 from trainer.__main__ import main as trainer_main
 from trainer.data import Corpus
 from trainer.model import Llama, parameter_count
 from trainer.optimizer import Outliers, build_optimizer
-from trainer.order import plan_for
 from trainer.presets import preset
 from trainer.step import Stepper
 from trainer.train import finish
@@ -133,7 +133,7 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         losses = []
         for step in range(options.steps):
-            tokens = torch.cat([(batch := data.batch(step, 0, 1)).inputs, batch.targets[:, -1:]], dim=1)
+            tokens = data.batch(step, 0, 1).tokens.to(torch.int64)
             told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4, False)())
             loss = _timed(seconds["bare"], lambda t=tokens: bare(t))
             losses.append(abs(told.losses.sum() / options.batch_tokens - loss))

@@ -118,7 +118,7 @@ class Mixed:
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
     """A training run's mixture: its exact quotas, of which after any step each source has had its share to within a few
-    sequences (`trainer/order.py`)."""
+    sequences (`manifests/order.py`)."""
 
     step: int
     steps: int

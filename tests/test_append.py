@@ -19,6 +19,7 @@ from manifests.__main__ import main as inspect
 from manifests.find import find
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, generation_folder, generation_of, is_unfinished, load_manifest
+from manifests.order import plan_for, samples
 from manifests.recipe import load_recipe
 from manifests.shard import open_shard
 from manifests.trace import trace as lineage_of
@@ -30,7 +31,6 @@ from pipeline.engine import Engine
 from pipeline.models import given_cuts
 from pipeline.trace import Rederiver, trace
 from trainer.data import check_shards
-from trainer.order import plan_for, samples
 
 FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
 SECOND = {

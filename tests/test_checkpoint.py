@@ -80,7 +80,9 @@ def test_what_changes_after_save_is_not_in_it(
 def test_moments_come_back_as_they_were(ranks: parallel.Ranks, tmp_path: Path) -> None:
     model, optimizer = trained(ranks, 1.0)
     before = [state["exp_avg_sq"].full_tensor().clone() for state in optimizer.state.values()]
-    checkpoint.save(tmp_path, 5, {}, model, optimizer, keep=1)
+    saver = Saver(tmp_path, keep=1)
+    saver.save(5, {}, model, optimizer)
+    saver.close()
     for state in optimizer.state.values():
         state["exp_avg_sq"].zero_()
     checkpoint.load(checkpoint.found(tmp_path)[-1][1], model, optimizer)

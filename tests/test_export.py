@@ -1,7 +1,9 @@
 """Export and import: transformers computes what we compute, whatever way the weights went."""
 
+import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from manifests.errors import UserError
 from manifests.manifest import load_manifest
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
-from trainer.adopt import META_ACROSS, META_ALONE, META_IN_BLOCK, adopt, check_tokenizer
+from trainer.adopt import adopt, norm_epsilon_of
 from trainer.export import export, opened
 from trainer.generate import loaded
 from trainer.model import Llama
@@ -27,6 +29,7 @@ from trainer.presets import PRESETS
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")
+ROOT = Path(__file__).parents[1]
 SIZE, VOCABULARY = PRESETS["demo"], 600
 
 
@@ -119,32 +122,37 @@ def test_transformers_generates_text_from_it(out: Path) -> None:
     assert tokenizer.decode(made[0], skip_special_tokens=True).startswith("The corpus")
 
 
-def test_lm_eval_scores_it(out: Path, tmp_path: Path) -> None:
-    """A task of our own: texts of the training set against shuffled letters; a trained model prefers the texts."""
-    lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra eval)")
+@pytest.fixture(scope="module")
+def scoring() -> Any:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra eval)")
     pytest.importorskip("accelerate", reason="lm-eval's Hugging Face adapter needs accelerate (extra eval)")
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
+    spec = importlib.util.spec_from_file_location("score", ROOT / "samples/score.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
+
+def test_lm_eval_scores_it(scoring: Any, out: Path) -> None:
+    """Phrases of the training set against the same letters the other way round; a trained model prefers the phrases."""
     right = ["a shard that differs", "the number of ranks", "every byte of it", "the trainer reads", "in the manifest"]
     rows = [{"question": "It is", "choices": [text, text[::-1]], "answer": 0} for text in right]
-    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "toy",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"validation": str(tmp_path / "x.jsonl")}},
-        "validation_split": "validation",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
-        "doc_to_choice": "{{choices}}",
-        "doc_to_target": "{{answer}}",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-    }
-    (tmp_path / "toy.yaml").write_text(json.dumps(task))
-    model = HFLM(str(out), device="cpu", dtype="float32", batch_size=4)
-    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
-    found = lm_eval.simple_evaluate(model, tasks=["toy"], task_manager=manager, bootstrap_iters=0)
-    assert found["results"]["toy"]["acc,none"] >= 0.8
+    assert scoring.score(out, rows) >= 0.8
+
+
+def test_what_make_demo_trained_generates_and_scores(
+    scoring: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ROOT / "build/demo/run"
+    if not (run / "run.json").is_file():
+        pytest.skip("there is no build/demo/run: `make demo` trains it")
+    export(run, tmp_path / "hf", None)
+    corpus = Path(json.loads((run / "run.json").read_text())["corpus"])
+    assert scoring.main(corpus, tmp_path / "hf") == 0
+    said = capsys.readouterr().out.splitlines()
+    rows = scoring.questions(corpus)
+    assert len(rows) > 50 and len(" ".join(said[:-1])) > len(rows[0]["question"]) + 20
+    share = float(said[-1].split()[0])
+    assert share > 0.5 + 3 * (0.25 / len(rows)) ** 0.5, "chance, within three deviations"
 
 
 @pytest.fixture
@@ -156,7 +164,7 @@ def ranks() -> Iterator[parallel.Ranks]:
 @torch.no_grad()
 def adopted(folder: Path, ranks: parallel.Ranks) -> torch.Tensor:
     model = parallel.build(SIZE, VOCABULARY, 1, ranks)
-    adopt(model, folder, SIZE, VOCABULARY)
+    adopt(model, folder)
     return model(tokens())
 
 
@@ -174,38 +182,6 @@ def test_16_bit_weights_are_imported(run: Path, tmp_path: Path, kind: str, ranks
     expected = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32)
     with torch.no_grad():
         assert (adopted(tmp_path / "half", ranks) - expected(tokens()).logits).abs().max() < 1e-5
-    torch.save(made, tmp_path / "half/pytorch_model.bin")
-    (tmp_path / "half/model.safetensors").unlink()
-    with torch.no_grad():
-        assert (adopted(tmp_path / "half", ranks) - expected(tokens()).logits).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("parts", [1, 2])
-def test_weights_in_llamas_own_layout_are_imported(
-    run: Path, out: Path, tmp_path: Path, parts: int, ranks: parallel.Ranks
-) -> None:
-    """Rotary pairs as neighbours: row 2i of a head is our row i, row 2i + 1 our row i + D/2; split over files."""
-    files: list[dict[str, torch.Tensor]] = [{"rope.freqs": torch.zeros(16)} for _ in range(parts)]
-    names = {f"{theirs}.weight": f"{meta}.weight" for meta, theirs in META_ALONE.items()}
-    for layer in range(SIZE.layers):
-        for meta, there in META_IN_BLOCK.items():
-            names[f"model.layers.{layer}.{there}.weight"] = f"layers.{layer}.{meta}.weight"
-    for name, tensor in load_file(out / "model.safetensors").items():
-        if "q_proj" in name or "k_proj" in name:
-            half = SIZE.dimension // SIZE.heads // 2
-            rows = [
-                head * 2 * half + i + side * half for head in range(SIZE.heads) for i in range(half) for side in (0, 1)
-            ]
-            tensor = tensor[rows]
-        across = 1 if name.split(".")[-2] in META_ACROSS else 0
-        split = tensor.chunk(parts, across) if tensor.dim() > 1 else [tensor] * parts
-        for file, part in zip(files, split, strict=True):
-            file[names[name]] = part.clone()
-    for number, file in enumerate(files):
-        torch.save(file, tmp_path / f"consolidated.{number:02}.pth")
-    said = {"dim": 128, "n_heads": 4, "n_layers": 4, "norm_eps": 1e-6, "vocab_size": -1, "multiple_of": 32}
-    (tmp_path / "params.json").write_text(json.dumps(said))
-    assert torch.equal(adopted(tmp_path, ranks), ours(run))
 
 
 def copied(out: Path, to: Path, **settings: object) -> Path:
@@ -222,16 +198,18 @@ def copied(out: Path, to: Path, **settings: object) -> Path:
     [
         ({"num_attention_heads": 8}, "heads 8, the model 4"),
         ({"num_key_value_heads": 2}, "heads of keys 2, the model 4"),
-        ({"rms_norm_eps": 1e-5}, "epsilon of the norms 1e-05"),
         ({"rope_theta": 5e5}, "rotary base 500000.0"),
         ({"rope_scaling": {"type": "linear", "factor": 2}}, "kind of rotary positions linear"),
         ({"vocab_size": 32_000}, "vocabulary 32000, the model 600"),
         ({"attention_bias": True}, "biases True"),
     ],
 )
-def test_another_model_is_refused(out: Path, tmp_path: Path, settings: dict[str, object], words: str) -> None:
+def test_another_model_is_refused(
+    run: Path, out: Path, tmp_path: Path, settings: dict[str, object], words: str
+) -> None:
+    entry = load_manifest(run.parent / "corpus").tokenizer
     with pytest.raises(UserError, match=words):
-        adopt(Llama(SIZE, VOCABULARY), copied(out, tmp_path / "x", **settings), SIZE, VOCABULARY)
+        norm_epsilon_of(copied(out, tmp_path / "x", **settings), SIZE, entry)
 
 
 def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path: Path) -> None:
@@ -244,26 +222,26 @@ def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path
     ):
         save_file({**tensors, **changed}, folder / "model.safetensors")
         with pytest.raises(UserError, match=words):
-            adopt(model, folder, SIZE, VOCABULARY)
+            adopt(model, folder)
     (folder / "model.safetensors").write_bytes(b"\x08")
     with pytest.raises(UserError, match="cannot be read"):
-        adopt(model, folder, SIZE, VOCABULARY)
+        adopt(model, folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="give a model folder"):
-        adopt(model, folder, SIZE, VOCABULARY)
-    import pickle
-
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(print))
-    with pytest.raises(UserError, match="cannot be read"):
-        adopt(model, folder, SIZE, VOCABULARY)
+        adopt(model, folder)
 
 
-def test_another_tokenizer_is_refused(run: Path, out: Path, tmp_path: Path) -> None:
+def test_another_tokenizer_and_no_configuration_are_refused(run: Path, out: Path, tmp_path: Path) -> None:
     entry = load_manifest(run.parent / "corpus").tokenizer
-    check_tokenizer(out, entry)
-    (tmp_path / "tokenizer.model").write_bytes(b"another")
+    assert norm_epsilon_of(out, SIZE, entry) == 1e-6
+    folder = copied(out, tmp_path / "x")
+    (folder / "tokenizer.model").write_bytes(b"another")
     with pytest.raises(UserError, match="another tokenizer"):
-        check_tokenizer(tmp_path, entry)
+        norm_epsilon_of(folder, SIZE, entry)
+    for config in ("{", "[]", "{}"):
+        (folder / "config.json").write_text(config)
+        with pytest.raises(UserError, match="no readable config"):
+            norm_epsilon_of(folder, SIZE, entry)
 
 
 def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,3 +270,21 @@ def test_training_goes_on_from_what_was_exported(
     assert main(words) == 2
     assert "another initial" in capsys.readouterr().err
     assert main([*words, "--init-from", str(out)]) == 0
+
+
+def test_the_epsilon_of_published_norms_stays_with_the_run(run: Path, out: Path, tmp_path: Path) -> None:
+    """Adopted with 1e-5, gone on with and exported: transformers' logits are ours, and not those of 1e-6."""
+    folder, mine = copied(out, tmp_path / "published", rms_norm_eps=1e-5), tmp_path / "run"
+    words = ["train", str(run.parent / "corpus"), "--output", str(mine), "--model", "demo", "--steps", "3"]
+    words += ["--sequence-length", "64", "--batch-tokens", "512", "--init-from", str(folder)]
+    assert main([*words, "--stop-after", "1"]) == 0
+    shutil.rmtree(folder)  # the run remembers
+    assert main(words) == 0
+    assert json.loads((mine / "run.json").read_text())["training"]["norm_epsilon"] == 1e-5
+    export(mine, tmp_path / "hf", None)
+    assert json.loads((tmp_path / "hf/config.json").read_text())["rms_norm_eps"] == 1e-5
+    assert (ours(mine) - theirs(tmp_path / "hf")).abs().max() < 1e-5
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "hf", rms_norm_eps=1e-4)
+    with torch.no_grad():
+        other = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "hf", config=config)(tokens()).logits
+    assert (ours(mine) - other).abs().max() > 1e-5, "the epsilon tells"

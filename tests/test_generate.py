@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_text_after_the_prompt(run: Path) -> None:
 
 def test_a_character_of_several_tokens_comes_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The 600 pieces have no such characters: they are spelled in bytes."""
-    from trainer import tokenizer
+    from manifests import tokenizer
 
     pieces = tokenizer.load(run.parent / "corpus")
     ids = iter([*pieces.encode("日é😀x")[1:], 2])
@@ -60,7 +60,7 @@ def test_a_character_of_several_tokens_comes_whole(run: Path, monkeypatch: pytes
 
 
 def test_broken_bytes_do_not_stop_the_text(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer import tokenizer
+    from manifests import tokenizer
 
     pieces = tokenizer.load(run.parent / "corpus")
     ids = iter([pieces.piece_to_id("<0xE6>"), *pieces.encode("so")[:1], pieces.piece_to_id("<0xFF>"), 2])

@@ -14,13 +14,13 @@ from trainer_corpus import write_corpus
 
 from manifests import mixture, supply
 from manifests.manifest import load_manifest
+from manifests.order import Plan as Order
+from manifests.order import SourcePlan, plan_for, quotas
 from manifests.plan import Plan, make_plan
 from manifests.plan_table import plan_parts, text_of
 from manifests.recipe import Recipe, load_recipe, parse_recipe
 from manifests.show import WIDTH
 from pipeline.__main__ import main
-from trainer.order import Plan as Order
-from trainer.order import SourcePlan, plan_for, quotas
 
 LLAMA = str(ROOT / "recipes/llama.yaml")
 PAPER = {

@@ -12,9 +12,10 @@ from trainer_corpus import write_corpus
 
 from manifests.errors import UserError
 from manifests.manifest import load_manifest
+from manifests.report.lines import Chart, stacked, ticks
 from manifests.shard import open_shard
 from trainer.__main__ import main
-from trainer.plot import Chart, _curve, charts, floors, page, svg, ticks
+from trainer.plot import _curve, charts, floors, page
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def test_long_curves_are_means_of_neighbours() -> None:
 
 
 def test_points_lie_where_their_values_say() -> None:
-    drawn = svg([Chart("t", "", {"a": (0, [(0, 0.0), (5, 1.0), (10, 0.5)])})])
-    path = re.search(r'<path class="l c0" d="M([^"]+)"', drawn)
+    drawn = stacked([Chart("t", {"a": (0, [(0, 0.0), (5, 1.0), (10, 0.5)])})])
+    path = re.search(r'<path d="M([^"]+)" class="curve c0"', drawn)
     assert path
     points = [tuple(map(float, point.split())) for point in path[1].split("L")]
     assert points[1][0] == pytest.approx((points[0][0] + points[2][0]) / 2)
@@ -85,7 +86,7 @@ def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFi
     assert not re.search(r"(src|href)=", text) and "prefers-color-scheme:dark" in text
     assert main(["plot", str(run), "--output", str(run / "x.svg")]) == 0
     tree = ElementTree.fromstring((run / "x.svg").read_text())
-    titles = [element.text for element in tree.iter() if element.get("class") == "h"]
+    titles = [element.text for element in tree.iter() if element.get("class") == "name"]
     assert titles == [
         "Training loss, nats a token",
         "Held-out loss, nats a token",
@@ -96,12 +97,12 @@ def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFi
 
 def test_flat_and_single_values_are_drawn() -> None:
     for curve in ([(3.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)]):
-        assert "nan" not in page("x", [Chart("t", "", {"a": (0, curve)})])
+        assert "nan" not in page("x", [Chart("t", {"a": (0, curve)})])
 
 
 def test_labels_do_not_cover_each_other() -> None:
-    drawn = svg([Chart("t", "", {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])})])
-    heights = [float(y) for y in re.findall(r'<text class="t\d" x="\d+" y="([\d.]+)"', drawn)]
+    drawn = stacked([Chart("t", {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])})])
+    heights = [float(y) for y in re.findall(r'<text x="\d+" y="([\d.]+)" class="c\d"', drawn)]
     assert len(heights) == 9 and all(b - a >= 13.9 for a, b in itertools.pairwise(heights))
     assert max(heights) < 270
 

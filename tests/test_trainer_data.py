@@ -21,13 +21,15 @@ import xxhash
 from pyarrow import fs
 from trainer_corpus import write_corpus
 
+from manifests import check_start, order, store
+from manifests.check_start import check_shards
 from manifests.errors import UserError
 from manifests.manifest import ShardEntry, load_manifest, write_manifest
+from manifests.order import Plan, SourcePlan, plan_for, samples
 from manifests.shard import open_shard
-from trainer import cache, data, order
-from trainer.cache import Store, local
-from trainer.data import Batch, Corpus, check_shards, digest, prefetched, validation_windows
-from trainer.order import Plan, SourcePlan, plan_for, samples
+from manifests.store import Store, local
+from trainer import data
+from trainer.data import Batch, Corpus, digest, prefetched, validation_windows
 
 LENGTH, BATCH, STEPS = 16, 6, 40
 
@@ -73,14 +75,9 @@ def test_batches_are_the_windows_of_the_order(
         for rank in range(world):
             batch = loader.batch(step, rank, world)
             assert batch.tokens.tolist() == rows[rank::world] and batch.tokens.dtype == torch.uint16
-            assert batch.inputs.dtype == batch.targets.dtype == torch.int64
-            assert batch.inputs.tolist() == [row[:-1] for row in rows[rank::world]]
-            assert batch.targets.tolist() == [row[1:] for row in rows[rank::world]]
             raw = [np.array(row, np.uint16) for row in rows[rank::world]]
             assert batch.digests.tolist() == [xxhash.xxh3_64_intdigest(row.tobytes()) >> 1 for row in raw]
             assert [digest(row.data) for row in raw] == batch.digests.tolist()
-            moved = batch.to(torch.device("cpu"))
-            assert same(moved, batch)
 
 
 def test_digests_tell_order_and_every_token_apart() -> None:
@@ -134,7 +131,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     write_manifest(small, manifest.model_copy(update={"sources": {**manifest.sources, "web": web}}))
     program = (
         "import sys; from pathlib import Path; from manifests.manifest import load_manifest;"
-        "from trainer.data import Corpus; from trainer.order import plan_for;"
+        "from trainer.data import Corpus; from manifests.order import plan_for;"
         "corpus = Path(sys.argv[1]); plan = plan_for(load_manifest(corpus), 0, 32, 2048, 40);"
         "data = Corpus(corpus, plan);"
         "[data.batch(step, 0, 1) for step in range(10)]; print(len(data.tokens));"
@@ -224,11 +221,7 @@ def damage(copy: Path, path: str, kind: str) -> None:
 
 
 def refuses(copy: Path, mode: str) -> str:
-    try:
-        check_shards(copy, load_manifest(copy), mode)
-    except UserError as error:
-        return str(error)
-    return ""
+    return check_shards(copy, load_manifest(copy), mode)
 
 
 def test_a_changed_byte_refuses_by_name_where_every_byte_is_read(copy: Path) -> None:
@@ -241,20 +234,29 @@ def test_a_changed_byte_refuses_by_name_where_every_byte_is_read(copy: Path) -> 
     assert refuses(copy, "fast").startswith("shards/books/train-0.arrow is not the manifest's (another size)")
 
 
+def test_every_shard_is_in_one_part_of_the_check(copy: Path) -> None:
+    manifest = load_manifest(copy)
+    for entry in manifest.shards():
+        damage(copy, entry.path, "byte")
+        said = [check_shards(copy, manifest, "full", part, 3) for part in range(3)]
+        assert [entry.path in problem for problem in said].count(True) == 1 and said.count("") == 2
+        damage(copy, entry.path, "byte")
+
+
 def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = load_manifest(copy)
     biggest = max(entry.bytes for entry in manifest.shards())
-    monkeypatch.setattr(data, "FULL_CHECK_BYTES", 2 * biggest)
-    drawn = data._sample(manifest, manifest.shards())
-    assert 2 <= len(drawn) < len(manifest.shards()) and drawn == data._sample(manifest, manifest.shards()[::-1])
+    monkeypatch.setattr(check_start, "FULL_CHECK_BYTES", 2 * biggest)
+    drawn = check_start._sample(manifest, manifest.shards())
+    assert 2 <= len(drawn) < len(manifest.shards()) and drawn == check_start._sample(manifest, manifest.shards()[::-1])
     other = manifest.model_copy(update={"manifest_sha": "another"})
-    assert drawn != data._sample(other, other.shards()), "another corpus, another sample"
+    assert drawn != check_start._sample(other, other.shards()), "another corpus, another sample"
     unread = next(entry for entry in manifest.shards() if entry.path not in drawn)
     damage(copy, unread.path, "byte")
     assert refuses(copy, "sampled") == "" == refuses(copy, "auto")
     assert f"shards/{unread.path} is not the manifest's (another sha256)" in refuses(copy, "full")
     entry = unread.model_copy(update={"tokens": unread.tokens + 1})
-    assert data._differs(copy / "shards" / unread.path, entry, whole=False, opened=True) == "other counts"
+    assert check_start._differs(copy / "shards" / unread.path, entry, whole=False, opened=True) == "other counts"
     file = copy / "shards" / unread.path
     whole = file.read_bytes()
     file.write_bytes(bytes(unread.bytes))
@@ -264,8 +266,8 @@ def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monke
     damage(copy, sorted(drawn)[0], "byte")
     assert f"shards/{sorted(drawn)[0]} is not the manifest's (another sha256)" in refuses(copy, "sampled")
     with monkeypatch.context() as narrow:
-        narrow.setattr(data, "FULL_CHECK_BYTES", 0)
-        assert len(data._sample(manifest, manifest.shards())) == 1, "one at least"
+        narrow.setattr(check_start, "FULL_CHECK_BYTES", 0)
+        assert len(check_start._sample(manifest, manifest.shards())) == 1, "one at least"
 
 
 # A corpus in an object store: here a folder behind a file system of pyarrow's.
@@ -283,7 +285,7 @@ def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Pa
     folder = local(f"file://{corpus}/", tmp_path, 1 << 30)
     assert shards_here(folder) == [] if (folder / "shards").exists() else True
     manifest = load_manifest(folder)
-    check_shards(folder, manifest, "auto")
+    assert check_shards(folder, manifest, "auto") == ""
     near, far = Corpus(corpus, plan(corpus)), Corpus(folder, plan(folder))
     for step in range(0, STEPS, 7):
         assert same(near.batch(step, 0, 1), far.batch(step, 0, 1))
@@ -306,10 +308,10 @@ def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, 
         kept = shards_here(folder)
         assert sum((folder / "shards" / path).stat().st_size for path in kept) <= 2.5 * biggest
         assert {far._path(*place) for place in far.tokens} <= set(kept), "no map of a file that is gone"
-    store = Store(folder)
+    opened = Store(folder)
     paths = [entry.path for entry in manifest.sources["web"].train]
     for path in (*paths[:2], paths[0], paths[2]):
-        store.open(path)
+        opened.open(path)
         time.sleep(0.01)
     assert paths[0] in shards_here(folder) and paths[1] not in shards_here(folder)
     with pytest.raises(UserError, match="is less than the largest shard"):
@@ -346,7 +348,7 @@ Flaky.__abstractmethods__ = frozenset()  # nothing else of it is called
 @contextmanager
 def remote(corpus: Path, faults: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     handler = Flaky(fs.LocalFileSystem(), faults)
-    monkeypatch.setattr(cache, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
+    monkeypatch.setattr(store, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
     yield handler
 
 
@@ -380,7 +382,7 @@ def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Pa
     folder = local(f"file://{copy}", tmp_path / "cache", 1 << 30)
     Store(folder).open("web/train-0.arrow")
     damage(folder, "web/train-0.arrow", "byte")
-    check_shards(folder, load_manifest(folder), "full")
+    assert check_shards(folder, load_manifest(folder), "full") == ""
     path = Store(folder).open("web/train-0.arrow").path
     assert path.read_bytes() == (copy / "shards/web/train-0.arrow").read_bytes()
     manifest = load_manifest(copy)
@@ -398,7 +400,7 @@ def test_a_wrong_url_is_one_sentence(tmp_path: Path, url: str, words: str) -> No
 
 def read_all(folder: Path, out: Path) -> None:
     loader = Corpus(folder, plan(folder))
-    total = sum(int(loader.batch(step, 0, 1).inputs.sum()) for step in range(10))
+    total = sum(int(loader.batch(step, 0, 1).tokens.long().sum()) for step in range(10))
     out.write_text(str(total))
 
 
@@ -411,6 +413,6 @@ def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path,
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0, 0]
-    expected = sum(int(Corpus(corpus, plan(corpus)).batch(step, 0, 1).inputs.sum()) for step in range(10))
+    expected = sum(int(Corpus(corpus, plan(corpus)).batch(step, 0, 1).tokens.long().sum()) for step in range(10))
     assert {(tmp_path / str(n)).read_text() for n in range(3)} == {str(expected)}
     assert not list(folder.rglob("*.part"))

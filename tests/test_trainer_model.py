@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from trainer_ranks import weights_sha
 
 from trainer import parallel
 from trainer.model import Attention, FeedForward, Llama, Rotary, parameter_count, rotate
@@ -124,7 +125,7 @@ def ranks() -> parallel.Ranks:
 def test_initial_weights_depend_on_seed_and_name_alone(ranks: parallel.Ranks) -> None:
     one, two = parallel.build(SMALL, 16, 5, ranks), parallel.build(SMALL, 16, 5, ranks)
     other = parallel.build(SMALL, 16, 6, ranks)
-    assert parallel.weights_sha(one) == parallel.weights_sha(two) != parallel.weights_sha(other)
+    assert weights_sha(one) == weights_sha(two) != weights_sha(other)
     first, second = (one.blocks[n].attention.qkv.weight.full_tensor() for n in (0, 1))
     assert not torch.equal(first, second)
     assert not torch.equal(first[: len(first) // 2], first[len(first) // 2 :]), "halves drawn alike: ranks would agree"
@@ -141,4 +142,4 @@ def test_one_step_of_fsdp_is_one_step_of_plain_pytorch(ranks: parallel.Ranks) ->
         loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
         optimizer.step()
-    assert parallel.weights_sha(ours) == parallel.weights_sha(plain)
+    assert weights_sha(ours) == weights_sha(plain)

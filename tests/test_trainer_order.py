@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import UserError
-from trainer.order import Plan, SourcePlan, permute, quotas, samples, windows_of
+from manifests.order import Plan, SourcePlan, permute, quotas, samples, windows_of
 
 sources = st.lists(
     st.tuples(
@@ -125,7 +125,7 @@ def test_windows_share_no_target_and_need_one_token_more() -> None:
 
 def test_the_order_is_the_same_in_another_process() -> None:
     code = (
-        "from test_trainer_order import big; from trainer.order import samples;"
+        "from test_trainer_order import big; from manifests.order import samples;"
         "order = samples(big(1000), 5000, 5100); print((order.source * 7 + order.shard * 11 + order.window).sum())"
     )
     order = samples(big(1000), 5000, 5100)

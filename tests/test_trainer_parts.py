@@ -4,22 +4,26 @@ import itertools
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from trainer_corpus import write_corpus
+from trainer_ranks import weights_sha
 
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
+from manifests.tokenizer import piece_bytes
+from manifests.unigrams import unigram_entropy
 from trainer import attention, loss, parallel
 from trainer.activation import wrap_blocks
-from trainer.metrics import flops_per_token, peak_flops, unigram_entropy
+from trainer.metrics import flops_per_token, peak_flops
 from trainer.model import Llama, parameter_count
 from trainer.optimizer import Outliers, build_optimizer, update
 from trainer.presets import PRESETS, Preset
-from trainer.text import pieces_of
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 CPU = torch.device("cpu")
@@ -188,12 +192,25 @@ def test_without_sigmas_only_what_is_not_finite_stands_out() -> None:
 def test_outliers_go_on_from_their_state_to_the_last_bit() -> None:
     chance = random.Random(1)
     values = [chance.random() for _ in range(60)]
-    one, two = Outliers(1.0, 8, CPU), Outliers(1.0, 8, CPU)
-    whole = verdicts(one, values)
-    first = verdicts(two, values[:31])
-    three = Outliers(1.0, 8, CPU)
-    three.restore(two.state())
-    assert first + verdicts(three, values[31:]) == whole and one.state() == three.state() and 2 in whole
+    for follow in (0.0, 0.3):
+        one, two, three = (Outliers(1.0, 8, CPU, follow) for _ in range(3))
+        whole = verdicts(one, values)
+        first = verdicts(two, values[:31])
+        three.restore(two.state())
+        assert first + verdicts(three, values[31:]) == whole and one.state() == three.state() and 2 in whole
+
+
+def test_a_trend_sees_what_the_fall_of_a_loss_would_hide() -> None:
+    """A fall from 8 by 0.02 a step with noise of 0.05, and 0.6 too much at step 150."""
+    chance = random.Random(2)
+    values = [8 - 0.02 * step + chance.gauss(0, 0.05) + 0.6 * (step == 150) for step in range(250)]
+    found = {follow: verdicts(Outliers(6.0, 128, CPU, follow), values) for follow in (0.0, 0.3)}
+    assert 2 not in found[0.0]
+    assert [step for step, verdict in enumerate(found[0.3]) if verdict] == [150]
+    lasting = Outliers(6.0, 128, CPU, 0.3)
+    verdicts(lasting, values)
+    assert verdicts(lasting, [float("nan"), *[5.0] * 60])[-30:] == [0] * 30, "a lasting level is accepted"
+    assert verdicts(Outliers(6.0, 2, CPU, 0.3), [float("inf"), 9.0, 9.0, 9.0, 9.5]) == [1, 0, 0, 0, 2]
 
 
 def test_an_update_clips_and_one_left_out_changes_nothing() -> None:
@@ -208,11 +225,11 @@ def test_an_update_clips_and_one_left_out_changes_nothing() -> None:
         return torch.stack([p.grad.double().norm() for p in each.parameters()]).norm()
 
     for verdict in (0, 2, 1, 0):
-        before, state = parallel.weights_sha(model), str(ours.state_dict())
+        before, state = weights_sha(model), str(ours.state_dict())
         if verdict == 1:
             model.norm.weight.grad = torch.full_like(model.norm.weight, float("nan"))
         update(ours, 1e-2, norm(model), torch.tensor(verdict))
-        assert (parallel.weights_sha(model) == before) == (verdict != 0)
+        assert (weights_sha(model) == before) == (verdict != 0)
         assert verdict == 0 or str(ours.state_dict()) == state
         if verdict == 0:
             assert norm(plain) > 1
@@ -238,11 +255,11 @@ def test_bytes_of_pieces_add_up_to_the_text(tmp_path: Path) -> None:
         minloglevel=2,
     )
     model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "models/tokenizer.model"))
-    pieces = pieces_of(tmp_path, model.bos_id())
-    assert pieces is not None and pieces_of(tmp_path / "none", 1) is None
+    pieces = piece_bytes(tmp_path, model.bos_id())
+    assert pieces is not None and piece_bytes(tmp_path / "none", 1) is None
     tokens = [id for text in texts for id in (model.bos_id(), *model.encode(text), model.eos_id())]
-    row = torch.tensor([[model.eos_id(), *tokens]])
-    assert pieces.bytes_of(row[:, :-1], row[:, 1:]).tolist() == [sum(len(text.encode()) for text in texts)]
+    row = np.array([[model.eos_id(), *tokens]], np.uint16)
+    assert pieces.of(row).tolist() == [sum(len(text.encode()) for text in texts)]
 
 
 def test_mfu_in_both_conventions() -> None:
@@ -259,8 +276,6 @@ def test_mfu_in_both_conventions() -> None:
 
 
 def test_unigram_entropy_is_the_formula(tmp_path: Path) -> None:
-    from trainer_corpus import write_corpus
-
     corpus = write_corpus(tmp_path / "corpus", documents=5)
     found = unigram_entropy(corpus, load_manifest(corpus))
     assert sorted(found) == ["books", "web"]

@@ -13,8 +13,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from trainer_corpus import VOCABULARY, write_corpus
+from trainer_ranks import weights_sha
 
+from manifests.check_start import check_shards
 from manifests.manifest import load_manifest
+from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
@@ -22,9 +25,7 @@ from trainer.data import Corpus
 from trainer.metrics import CLOCK
 from trainer.model import Llama
 from trainer.optimizer import build_optimizer, learning_rate
-from trainer.order import plan_for
 from trainer.presets import PRESETS
-from trainer.trace import plan_from
 
 STEPS = 40
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
@@ -64,7 +65,7 @@ def final_weights(run: Path) -> str:
     try:
         model = parallel.build(PRESETS["demo"], VOCABULARY, 0, ranks)
         checkpoint.load(checkpoint.found(run)[-1][1], model, build_optimizer(model, 1e-3))
-        return parallel.weights_sha(model)
+        return weights_sha(model)
     finally:
         dist.destroy_process_group()
 
@@ -261,23 +262,39 @@ def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_
     assert said.returncode != 0 and "does not divide by 2 ranks" in said.stderr
 
 
-def test_four_ranks_and_two_replicas_of_two_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    """Batches and initial weights by hash, losses within 1e-5, over 20 steps."""
-    manifest = load_manifest(corpus)
-    model = Llama(PRESETS["demo"], VOCABULARY)
-    parallel.initialise(model, manifest.seed)
-    for replicas in ("1", "2"):
-        run, sha = tmp_path / f"run-{replicas}", tmp_path / f"sha-{replicas}"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
-        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus)]
-        command += ["--output", str(run), "--replicas", replicas, "--stop-after", "20", *OPTIONS]
+def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    """Batches and initial weights by hash, losses within 1e-5, over 20 steps in fp32; two replicas of two, too."""
+    shas = set()
+    for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
+        run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus), *OPTIONS]
+        command += ["--output", str(run), "--replicas", str(replicas), "--stop-after", "20", "--precision", "fp32"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
         assert said.returncode == 0, said.stderr
-        assert sha.read_text() == parallel.weights_sha(model)
+        shas.add(sha.read_text())
+        sha.unlink()
+        assert len(rows(run)) == 20
         for one, other in zip(rows(run), rows(whole)[:20], strict=True):
             assert one["batch"] == other["batch"]
             assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
+    plain = Llama(PRESETS["demo"], VOCABULARY)
+    parallel.initialise(plain, load_manifest(corpus).seed)
+    assert shas == {weights_sha(plain)}
+
+
+def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    path = load_manifest(copy).shards()[1].path
+    data = bytearray((copy / "shards" / path).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "shards" / path).write_bytes(data)
+    for part, found in ((0, False), (1, True)):
+        assert bool(check_shards(copy, load_manifest(copy), "full", part, 2)) == found
+    said = together(copy, tmp_path / "run")
+    assert said.returncode != 0 and not (tmp_path / "run").exists()
+    assert f"error: shards/{path} is not the manifest's (another sha256)" in said.stderr
 
 
 def test_replicas_that_do_not_divide_the_ranks_are_refused(

@@ -82,16 +82,6 @@ class Saver:
                 _remove(old)
 
 
-def save(
-    run: Path, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, keep: int
-) -> None:
-    """Save after step `step` and come back when all of it is written."""
-    saver = Saver(run, keep)
-    saver.save(step, state, model, optimizer)
-    saver.close()
-    dist.barrier()
-
-
 def _remove(folder: Path) -> None:
     """Remove a checkpoint so that a kill meanwhile leaves no part of it under its name."""
     if folder.exists():

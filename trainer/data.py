@@ -1,4 +1,4 @@
-"""Batches from memory-mapped shards, in the order of the plan; and the check of the shards before the first one."""
+"""Batches from memory-mapped shards, in the order of the plan."""
 
 import hashlib
 from collections import deque
@@ -10,20 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import torch
 import xxhash
 from torch import Tensor
 
-from manifests.errors import UserError
-from manifests.files import sha256_bytes, sha256_file
-from manifests.manifest import Manifest, ShardEntry, load_manifest
-from manifests.shard import Shard, open_shard
-from trainer.cache import Store
-from trainer.order import Plan, Samples, samples, windows_of
+from manifests.manifest import Manifest, load_manifest
+from manifests.order import Plan, Samples, samples, windows_of
+from manifests.shard import Shard
+from manifests.store import Store
 
-FULL_CHECK_BYTES = 1 << 30
-"""corpora up to this size are hashed in full before training, and of larger ones a sample of this size"""
 BLOCK_SAMPLES = 1 << 15
 """the order is worked out for so many samples at a time: a call costs as much as a few hundred samples"""
 OPEN_SHARDS = 1 << 14
@@ -39,23 +35,10 @@ class Batch:
     sources: Tensor
     digests: Tensor
 
-    @property
-    def inputs(self) -> Tensor:
-        """(n, L) int64, made anew at each call."""
-        return self.tokens[:, :-1].to(torch.int64)
-
-    @property
-    def targets(self) -> Tensor:
-        """(n, L) int64, made anew at each call."""
-        return self.tokens[:, 1:].to(torch.int64)
-
     def pinned(self) -> "Batch":
-        """The tokens in page-locked memory of their own, from which `to` copies while the host goes on."""
+        """The tokens in page-locked memory, from which a GPU copies while the host goes on. PyTorch gives such memory
+        out again only after the copy."""
         return Batch(self.tokens.pin_memory(), self.sources, self.digests)
-
-    def to(self, device: torch.device) -> "Batch":
-        """The tokens on another device. PyTorch gives page-locked memory out again only after the copy from it."""
-        return Batch(self.tokens.to(device, non_blocking=True), self.sources, self.digests)
 
 
 class Corpus:
@@ -173,72 +156,21 @@ def batch_sha(digests: Sequence[int]) -> str:
     return hashlib.sha256(b"".join(value.to_bytes(8, "big") for value in digests)).hexdigest()[:16]
 
 
-def validation_windows(corpus: Path, manifest: Manifest, sequence_length: int, most: int) -> dict[str, list[Tensor]]:
-    """The first `most` windows of each source's validation shards, (L + 1,) int64 each; sources without one are left
+def validation_windows(corpus: Path, manifest: Manifest, sequence_length: int, most: int) -> dict[str, Tensor]:
+    """The first `most` windows of each source's validation shards, (n, L + 1) int64; sources without one are left
     out."""
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, Tensor] = {}
     store = Store(corpus)
     for name, source in sorted(manifest.sources.items()):
-        rows: list[Tensor] = []
+        rows: list[npt.NDArray[Any]] = []
         for entry in source.validation:
             windows = min(most - len(rows), windows_of(entry.tokens, sequence_length))
             tokens = store.open(entry.path).tokens if windows else np.empty(0, np.uint16)
             for start in range(0, windows * sequence_length, sequence_length):
-                rows.append(torch.from_numpy(tokens[start : start + sequence_length + 1].astype(np.int64)))
+                rows.append(tokens[start : start + sequence_length + 1])
         if rows:
-            found[name] = rows
+            found[name] = torch.from_numpy(np.stack(rows).astype(np.int64))
     return found
-
-
-def check_shards(corpus: Path, manifest: Manifest, mode: str) -> None:
-    """Hold the shards against the manifest before training. Raises UserError naming the first that differs.
-
-    `full`: every byte. `sampled`: every byte of shards drawn by hash of manifest and name, 1 GiB or one shard at least,
-    and of the others the size, that they open, and their counts. `fast`: sizes. `auto`: full up to 1 GiB, else sampled.
-    Shards of a corpus elsewhere are checked when they are fetched; a copy here that differs is fetched anew."""
-    entries = manifest.shards()
-    whole = _sample(manifest, entries) if mode in ("auto", "sampled") else {entry.path for entry in entries}
-    remote = bool(Store(corpus).url)
-    for entry in entries:
-        path = corpus / "shards" / entry.path
-        if remote and not path.exists():
-            continue
-        problem = _differs(path, entry, mode != "fast" and entry.path in whole, mode != "fast")
-        if problem and remote:
-            path.unlink()
-        elif problem:
-            raise UserError(
-                f"shards/{entry.path} is not the manifest's ({problem}): run `python -m manifests verify {corpus}`"
-            )
-
-
-def _sample(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
-    """Paths in the order of a keyed hash, until their shards make up `FULL_CHECK_BYTES`."""
-    drawn: set[str] = set()
-    size = 0
-    for entry in sorted(entries, key=lambda entry: sha256_bytes(f"{manifest.manifest_sha}\0{entry.path}".encode())):
-        if drawn and size + entry.bytes > FULL_CHECK_BYTES:
-            break
-        drawn.add(entry.path)
-        size += entry.bytes
-    return drawn
-
-
-def _differs(path: Path, entry: ShardEntry, whole: bool, opened: bool) -> str:
-    try:
-        if path.stat().st_size != entry.bytes:
-            return "another size"
-        if whole:
-            return "another sha256" if sha256_file(path) != entry.sha256 else ""
-        if opened:
-            shard = open_shard(path)
-            if (len(shard.tokens), shard.batch.num_rows) != (entry.tokens, entry.documents):
-                return "other counts"
-        return ""
-    except OSError as error:
-        return str(error.strerror)
-    except pa.ArrowException as error:
-        return str(error)
 
 
 def _document(shard: Shard, row: int) -> dict[str, str]:

@@ -16,12 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader
 
+from manifests import tokenizer
 from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, write_atomic
-from manifests.manifest import Manifest, load_manifest
-from trainer import checkpoint, tokenizer
-from trainer.model import NORM_EPSILON, ROTARY_BASE
+from manifests.manifest import Manifest
+from trainer import checkpoint
+from trainer.model import ROTARY_BASE
 from trainer.presets import Preset, preset
+from trainer.trace import corpus_of
 
 FILE_BYTES = 5_000_000_000
 """of one safetensors file, as transformers writes them"""
@@ -58,6 +60,10 @@ class Saved:
         """Rows of the embedding."""
         return self.shapes["embedding.weight"][0]
 
+    def corpus(self, elsewhere: Path | None) -> tuple[Path, Manifest]:
+        """The corpus it was trained on, where it lay or lies now. Raises UserError."""
+        return corpus_of(self.folder.parents[1], self.state["plan"]["manifest_sha"], elsewhere)
+
     def weight(self, name: str) -> Tensor:
         """One weight, whole, float32."""
         tensor = torch.empty(self.shapes[name])
@@ -76,38 +82,29 @@ def opened(place: Path) -> Saved:
     state = checkpoint.read_state(folder)
     saved = FileSystemReader(folder).read_metadata().state_dict_metadata
     shapes = {name[6:]: tuple(entry.size) for name, entry in saved.items() if name.startswith("model.")}
-    return Saved(folder, preset(state["training"]["model"]), shapes, state)
-
-
-def corpus_of(saved: Saved, corpus: Path | None) -> tuple[Path, Manifest]:
-    """The corpus a checkpoint was trained on, where it lay or at `corpus`. Raises UserError."""
-    if corpus is None:
-        try:
-            corpus = Path(json.loads((saved.folder.parents[1] / "run.json").read_bytes())["corpus"])
-        except (OSError, ValueError) as error:
-            raise UserError(f"{saved.folder} lies in no run: give the corpus with --corpus") from error
-    manifest = load_manifest(corpus)
-    if manifest.manifest_sha != saved.state["plan"]["manifest_sha"]:
-        raise UserError(f"{corpus} is not the corpus that {saved.folder} was trained on: give --corpus")
-    return corpus, manifest
+    training = state["training"]
+    return Saved(folder, preset(training["model"], training["norm_epsilon"]), shapes, state)
 
 
 def export(place: Path, out: Path, corpus: Path | None, kind: str = "float32", file_bytes: int = FILE_BYTES) -> str:
     """Write weights, configuration, tokenizer and a card into the new folder `out`, and say what was written. `kind`:
     of `TYPES`. Raises UserError."""
     saved = opened(place)
-    corpus, manifest = corpus_of(saved, corpus)
+    corpus, manifest = saved.corpus(corpus)
     pieces = tokenizer.load(corpus)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give a new folder")
     out.mkdir(parents=True, exist_ok=True)
     length = int(saved.state["plan"]["sequence_length"])
-    texts = {"config.json": _config(saved, manifest, kind, length), "generation_config.json": _generation(manifest)}
-    texts["tokenizer.json"] = tokenizer.tokenizer_json(pieces)
-    texts["tokenizer_config.json"] = tokenizer.tokenizer_config(pieces, length)
+    texts = {
+        "config.json": _config(saved, manifest, kind, length),
+        "generation_config.json": {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos},
+        "tokenizer.json": tokenizer.tokenizer_json(pieces),
+        "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
+    }
     for name, value in texts.items():
         write_atomic(out / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-    write_atomic(out / "tokenizer.model", (corpus / "models/tokenizer.model").read_bytes())
+    write_atomic(out / "tokenizer.model", (corpus / tokenizer.FILE).read_bytes())
     write_atomic(out / "README.md", _card(saved, manifest).encode())
     files = _write_weights(saved, out, TYPES[kind], file_bytes)
     return f"{out}: step {saved.state['step']}, {files} file{'s' if files > 1 else ''} of {kind} weights"
@@ -167,16 +164,12 @@ def _config(saved: Saved, manifest: Manifest, kind: str, length: int) -> dict[st
         "num_attention_heads": size.heads,
         "num_hidden_layers": size.layers,
         "num_key_value_heads": size.heads,
-        "rms_norm_eps": NORM_EPSILON,
+        "rms_norm_eps": size.norm_epsilon,
         "rope_theta": ROTARY_BASE,
         "tie_word_embeddings": False,
         "torch_dtype": kind,
         "vocab_size": saved.vocabulary,
     }
-
-
-def _generation(manifest: Manifest) -> dict[str, Any]:
-    return {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos}
 
 
 def _card(saved: Saved, manifest: Manifest) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from manifests import tokenizer
 from manifests.errors import UserError
-from trainer import tokenizer
-from trainer.export import Saved, corpus_of, opened
+from trainer.export import Saved, opened
 from trainer.model import Llama
 
 
@@ -33,7 +33,7 @@ def generate(
     if temperature < 0 or not 0 < top_p <= 1:
         raise UserError("--temperature must be 0 or more, --top-p above 0 and at most 1")
     saved = opened(place)
-    folder, manifest = corpus_of(saved, corpus)
+    folder, manifest = saved.corpus(corpus)
     pieces = tokenizer.load(folder)
     model = loaded(saved)
     length = int(saved.state["plan"]["sequence_length"])

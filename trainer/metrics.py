@@ -13,14 +13,11 @@ import numpy as np
 
 from manifests.errors import UserError
 from manifests.files import write_atomic
-from manifests.manifest import Manifest
-from manifests.shard import open_shard
 from trainer.presets import Preset
 
 FILE = "metrics.csv"
 LINE_SECONDS = 5.0
 CLOCK = ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb", "seconds_left")
-COUNT_AT_ONCE = 1 << 22
 
 PEAKS = {
     "A100": 312e12,
@@ -119,18 +116,3 @@ def peak_flops(device_name: str, half: bool, given: float | None) -> float | Non
         return given * 1e12
     found = [peak for name, peak in PEAKS.items() if name in device_name]
     return found[0] if found and half else None
-
-
-def unigram_entropy(corpus: Path, manifest: Manifest) -> dict[str, float]:
-    """Entropy of each source's pieces in nats a token, over its train shards, BOS and EOS included: the loss of a model
-    that knows frequencies and nothing else, so what a trained one must come below."""
-    found = {}
-    for name, source in sorted(manifest.sources.items()):
-        counts = np.zeros(manifest.tokenizer.vocabulary, np.int64)
-        for entry in source.train:
-            tokens = open_shard(corpus / "shards" / entry.path).tokens
-            for start in range(0, len(tokens), COUNT_AT_ONCE):
-                counts += np.bincount(tokens[start : start + COUNT_AT_ONCE], minlength=len(counts))
-        shares = counts[counts > 0] / max(1, counts.sum())
-        found[name] = float(-(shares * np.log(shares)).sum())
-    return found

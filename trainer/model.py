@@ -12,8 +12,6 @@ from trainer.attention import attend
 from trainer.loss import head_loss
 from trainer.presets import Preset
 
-NORM_EPSILON = 1e-6
-"""of the published 7B model; the paper names none"""
 ROTARY_BASE = 10_000.0
 """Su et al. 2021 (arXiv 2104.09864), section 3.2.2"""
 
@@ -83,9 +81,9 @@ class Block(nn.Module):
 
     def __init__(self, size: Preset) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(size.dimension, eps=NORM_EPSILON)
+        self.attention_norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
         self.attention = Attention(size)
-        self.feed_forward_norm = nn.RMSNorm(size.dimension, eps=NORM_EPSILON)
+        self.feed_forward_norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
         self.feed_forward = FeedForward(size)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
@@ -103,7 +101,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(vocabulary, size.dimension)
         self.rotary = Rotary(size.dimension // size.heads)
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
-        self.norm = nn.RMSNorm(size.dimension, eps=NORM_EPSILON)
+        self.norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
         self.head = nn.Linear(size.dimension, vocabulary, bias=False)
 
     def forward(

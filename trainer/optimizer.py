@@ -11,6 +11,8 @@ WEIGHT_DECAY = 0.1
 CLIP = 1.0
 FINAL_SHARE = 0.1
 """the cosine ends at this share of the peak"""
+LOSS_FOLLOW = 0.3
+"""of the trend that losses are judged against"""
 
 
 def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
@@ -37,36 +39,42 @@ class Outliers:
 
     One that stands out enters the window as the limit itself: a single one hardly raises it, yet a lasting change of
     level is accepted after a few steps. One that is not finite never enters. `sigmas` 0: none but those stand out.
-    All is computed on the device, so that no step waits for the host.
+    `follow`: for what falls, like a loss; values are taken as differences from a trend that goes this share of the way
+    to each, since else the fall itself is most of the deviation. All is computed on the device, so that no step waits.
     """
 
-    def __init__(self, sigmas: float, window: int, device: torch.device) -> None:
-        self.sigmas = sigmas
+    def __init__(self, sigmas: float, window: int, device: torch.device, follow: float = 0.0) -> None:
+        self.sigmas, self.follow = sigmas, follow
         self.values = torch.zeros(window, dtype=torch.float64, device=device)
+        self.trend = torch.zeros((), dtype=torch.float64, device=device)
         self.seen = torch.zeros((), dtype=torch.int64, device=device)
 
     def limit(self) -> Tensor:
         """What the next value may be at most; infinite while the window is not full."""
         deviation, mean = torch.std_mean(self.values, correction=0)
-        above = mean + self.sigmas * deviation if self.sigmas else torch.inf
+        above = self.trend + mean + self.sigmas * deviation if self.sigmas else torch.inf
         return torch.where(self.seen < len(self.values), torch.inf, above)
 
     def judge(self, value: Tensor) -> Tensor:
         """0 for a float64 scalar that is accepted, 1 for one that is not finite, 2 for one that stands out."""
         limit, finite = self.limit(), torch.isfinite(value)
         place = (self.seen % len(self.values))[None]
-        entry = torch.where(finite, torch.minimum(value, limit), self.values[place])
-        self.values.index_copy_(0, place, entry.reshape(1))
+        if self.follow:
+            self.trend = torch.where(finite & (self.seen == 0), value, self.trend)
+        beyond = torch.minimum(value, limit) - self.trend
+        self.values.index_copy_(0, place, torch.where(finite, beyond, self.values[place]).reshape(1))
+        self.trend = self.trend + torch.where(finite, self.follow * beyond, 0.0)
         self.seen += finite
         return torch.where(finite, 2 * (value > limit), 1)
 
     def state(self) -> dict[str, Any]:
         """Plain values that `restore` takes back, to the last bit."""
-        return {"values": self.values.tolist(), "seen": int(self.seen)}
+        return {"values": self.values.tolist(), "trend": float(self.trend), "seen": int(self.seen)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.values.copy_(torch.tensor(state["values"], dtype=torch.float64))
+        self.trend.fill_(state["trend"])
         self.seen.fill_(state["seen"])
 
 

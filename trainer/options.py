@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from manifests.errors import UserError
+
 
 def count(text: str) -> int:
     """A whole number of 1 or more."""
@@ -79,19 +81,25 @@ def add_train(commands: Any) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Run `train`; gives the exit code."""
+    from manifests.check_start import check_shards
+    from manifests.store import local
     from trainer import parallel
-    from trainer.cache import local
     from trainer.train import Habits, Training, finish, prepare
     from trainer.train import train as run
 
     options.device = parallel.kind_of(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
-    asked = {name: getattr(options, name) for name in ("steps", "sequence_length", "batch_tokens", *_names(Training))}
+    given = vars(options)
+    asked = {name: given[name] for name in ("steps", "sequence_length", "batch_tokens", *_names(Training, given))}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
-    manifest, plan, training = prepare(corpus, asked, options.verify, int(os.environ.get("WORLD_SIZE", "1")))
-    habits = Habits(**{name: getattr(options, name) for name in _names(Habits)})
+    manifest, plan, training = prepare(corpus, asked, int(os.environ.get("WORLD_SIZE", "1")))
+    habits = Habits(**{name: given[name] for name in _names(Habits, given)})
     ranks = parallel.start(options.device, options.threads, options.replicas)
     try:
+        part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        problem = parallel.first_of_all(check_shards(corpus, manifest, options.verify, *part), ranks.world)
+        if problem:
+            raise UserError(problem)
         said = run(corpus, options.output, manifest, plan, training, habits, ranks)
     finally:
         finish()
@@ -100,5 +108,5 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _names(settings: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(settings)]
+def _names(settings: Any, given: dict[str, Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(settings) if field.name in given]

@@ -117,11 +117,15 @@ def initialise(model: Llama, seed: int) -> None:
             key = int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big") >> 1
             generator = torch.Generator().manual_seed(key)
             whole = torch.empty(parameter.shape).normal_(0.0, INIT_DEVIATION * scale, generator=generator)
-        if isinstance(parameter, DTensor):
-            place = (parameter.device_mesh, parameter.placements)
-            parameter.copy_(distribute_tensor(whole.to(parameter.device), *place, src_data_rank=None))
-        else:
-            parameter.copy_(whole)
+        fill(parameter, whole)
+
+
+def fill(parameter: Tensor, whole: Tensor) -> None:
+    """Copy into a parameter this rank's part of its value, which every rank has whole."""
+    if isinstance(parameter, DTensor):
+        place = (parameter.device_mesh, parameter.placements)
+        whole = distribute_tensor(whole.to(parameter.device), *place, src_data_rank=None)
+    parameter.copy_(whole)
 
 
 @torch.no_grad()
@@ -133,6 +137,13 @@ def gradient_norm(model: nn.Module, ranks: Ranks) -> Tensor:
     squares = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).square().sum()
     dist.all_reduce(squares, group=ranks.mesh["shard"].get_group())
     return squares.sqrt()
+
+
+def first_of_all(problem: str, world: int) -> str:
+    """One of the sentences that ranks have to say, the same on every rank; empty where none has any."""
+    said = [problem] * world
+    dist.all_gather_object(said, problem)
+    return min(filter(None, said), default="")
 
 
 def summed(values: Tensor) -> Tensor:
@@ -176,12 +187,3 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-
-
-def weights_sha(model: nn.Module) -> str:
-    """SHA-256 over all parameters, whole, in order of name: equal for equal weights, whatever the number of ranks."""
-    total = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-        total.update(name.encode() + whole.detach().float().cpu().numpy().tobytes())
-    return total.hexdigest()

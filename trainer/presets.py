@@ -1,8 +1,11 @@
 """Model sizes. 7b to 65b are Table 2 of the paper; the others are ours, for one GPU and for a laptop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from manifests.errors import UserError
+
+NORM_EPSILON = 1e-6
+"""of the published 7B model; the paper names none. Later ones have 1e-5"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Preset:
     batch_tokens: int = 4_194_304
     warmup: int = 2_000
     multiple: int = 256
+    norm_epsilon: float = NORM_EPSILON
 
     @property
     def width(self) -> int:
@@ -40,8 +44,8 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> Preset:
+def preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
     """A preset by name. Raises UserError for an unknown one."""
     if name not in PRESETS:
         raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return replace(PRESETS[name], norm_epsilon=norm_epsilon)

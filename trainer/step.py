@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from manifests.tokenizer import PieceBytes
 from trainer.attention import bounds
 from trainer.data import Batch
 from trainer.model import Llama
 from trainer.optimizer import Outliers, update
 from trainer.parallel import Ranks, gathered, gradient_norm, on_its_way, shards
-from trainer.text import Pieces
 
 VERDICTS = ("", "non-finite", "outlier")
 """why a step was left out, by what `Outliers.judge` gives"""
@@ -46,7 +45,7 @@ class Stepper:
     ranks: Ranks
     tokens: int
     micro_batch: int
-    pieces: Pieces | None
+    pieces: PieceBytes | None
     masks: int | None
 
     def step(self, batch: Batch, rate: float, stop: bool) -> Callable[[], Told]:
@@ -54,21 +53,21 @@ class Stepper:
         nothing here waits for a GPU."""
         # Every so many-th sequence, not neighbours: so micro-batches hold the same sequences on any number of ranks,
         # and gradients differ by the order of a few additions at most.
-        inputs, targets = batch.inputs, batch.targets
-        groups = -(-len(inputs) // self.micro_batch)
-        losses = torch.empty(len(inputs), dtype=torch.float64, device=self.ranks.device)
+        tokens = batch.tokens.to(self.ranks.device, non_blocking=True).to(torch.int64)
+        groups = -(-len(tokens) // self.micro_batch)
+        losses = torch.empty(len(tokens), dtype=torch.float64, device=self.ranks.device)
         for turn in range(groups):
             part = slice(turn, None, groups)
             self.model.set_requires_gradient_sync(turn == groups - 1)
             self.model.set_reshard_after_backward(turn == groups - 1 or shards(self.ranks) > 1)
-            total, each = losses_of(self.model, inputs[part], targets[part], self.masks, self.ranks)
+            total, each = self.losses(tokens[part], batch.tokens[part])
             # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
             (total * (self.ranks.world / self.tokens)).backward()
             losses[part] = each.sum(1, dtype=torch.float64)
         norm = gradient_norm(self.model, self.ranks)
         verdict = self.norms.judge(norm)
         update(self.optimizer, rate, norm, verdict)
-        text = self.pieces.bytes_of(inputs, targets) if self.pieces else torch.zeros_like(batch.sources)
+        text = torch.from_numpy(self.text_bytes(batch.tokens))
         facts = torch.stack([batch.digests, batch.sources, text, torch.full_like(text, stop)], dim=1)
         facts = facts.to(self.ranks.device, non_blocking=True)
         table = gathered(torch.cat([facts, losses.view(torch.int64)[:, None]], dim=1), self.ranks.world)
@@ -76,12 +75,19 @@ class Stepper:
         wait = on_its_way(torch.cat([table.flatten(), end]))
         return lambda: _told(wait())
 
+    def losses(self, tokens: Tensor, host: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of some sequences' losses and each of them, (n, L), from (n, L + 1) int64 ids on the device, and the
+        same of any type on the host, where documents are told apart."""
+        documents = None
+        if self.masks is not None:
+            documents = bounds(host[:, :-1].to(torch.int64), self.masks, tokens.device.type)
+            documents = documents.to(tokens.device, non_blocking=True)
+        total, each = self.model(tokens[:, :-1], tokens[:, 1:], documents)
+        return total, each
 
-def losses_of(model: Llama, inputs: Tensor, targets: Tensor, masks: int | None, ranks: Ranks) -> Any:
-    """The sum of a micro-batch's losses and each of them, (n, T), from (n, T) ids on the host."""
-    documents = None if masks is None else bounds(inputs, masks, ranks.device.type).to(ranks.device, non_blocking=True)
-    there = [part.to(ranks.device, non_blocking=True) for part in (inputs, targets)]
-    return model(*there, documents)
+    def text_bytes(self, tokens: Tensor) -> npt.NDArray[np.int64]:
+        """(n, L + 1) ids on the host -> (n,) bytes of the text of each sequence, 0 where the tokenizer is not known."""
+        return self.pieces.of(tokens.numpy()) if self.pieces else np.zeros(len(tokens), np.int64)
 
 
 def _told(values: Tensor) -> Told:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,27 @@ import torch.distributed as dist
 from manifests.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest, load_manifest
+from manifests.order import Plan, plan_for
+from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, spikes
-from trainer.adopt import adopt, check_tokenizer
+from trainer.adopt import adopt, norm_epsilon_of
 from trainer.attention import kernels
-from trainer.data import Corpus, batch_sha, check_shards, prefetched
+from trainer.data import Corpus, batch_sha, prefetched
 from trainer.launch import STOPPED
 from trainer.metrics import Metrics, flops_per_token, loggers, peak_flops
 from trainer.model import Llama, parameter_count
-from trainer.optimizer import Outliers, build_optimizer, learning_rate
-from trainer.order import Plan, plan_for
+from trainer.optimizer import LOSS_FOLLOW, Outliers, build_optimizer, learning_rate
 from trainer.parallel import Ranks, build, peak_memory
-from trainer.presets import preset
+from trainer.presets import NORM_EPSILON, preset
 from trainer.step import Stepper, Told
-from trainer.text import pieces_of
 from trainer.validation import bits_per_byte, validate
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
     """How to train: what, with the plan, must stay the same when a run goes on. `precision`: bf16 or fp32. Steps
-    are left out by their gradient norm, and named by their loss, as `Outliers` finds them."""
+    are left out by their gradient norm, and named by their loss, as `Outliers` finds them. `norm_epsilon`: of published
+    weights that the run began with, else the preset's."""
 
     model: str
     learning_rate: float
@@ -47,6 +48,7 @@ class Training:
     document_masks: bool = False
     outlier_sigmas: float = 6.0
     outlier_window: int = 128
+    norm_epsilon: float = NORM_EPSILON
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,11 @@ class Habits:
     peak_tflops: float | None = None
 
 
-def prepare(corpus: Path, options: dict[str, Any], verify: str, world: int) -> tuple[Manifest, Plan, Training]:
-    """Check the corpus and fix the plan. `options`: the fields of Training and steps, sequence_length, batch_tokens;
-    None where the preset or the corpus says. Raises UserError."""
+def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, Training]:
+    """Fix the plan. `options`: fields of Training and steps, sequence_length, batch_tokens; None where the preset or
+    the corpus says. Raises UserError."""
     size = preset(options["model"])
     manifest = load_manifest(corpus)
-    check_shards(corpus, manifest, verify)
     length = options.pop("sequence_length") or size.sequence_length
     tokens, steps = options.pop("batch_tokens") or size.batch_tokens, options.pop("steps")
     batch = tokens // length
@@ -84,8 +85,6 @@ def prepare(corpus: Path, options: dict[str, Any], verify: str, world: int) -> t
     plan = plan_for(manifest, seed, length, batch, steps)
     warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
     rate = options["learning_rate"] or size.learning_rate
-    if options["initial"]:
-        check_tokenizer(Path(options["initial"]), manifest.tokenizer)
     return manifest, plan, Training(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
 
 
@@ -93,9 +92,15 @@ def train(
     corpus: Path, run: Path, manifest: Manifest, plan: Plan, training: Training, habits: Habits, ranks: Ranks
 ) -> str:
     """Train, or go on training, and say how it ended. Raises UserError for a run folder of another plan."""
-    state = {"plan": _plain(plan.as_dict()), "training": asdict(training)}
     saved = checkpoint.found(run)
     before = checkpoint.read_state(saved[-1][1]) if saved else {}
+    initial = Path(training.initial) if training.initial and not saved else None
+    if initial:
+        epsilon = norm_epsilon_of(initial, preset(training.model), manifest.tokenizer)
+        training = replace(training, norm_epsilon=epsilon)
+    elif saved:
+        training = replace(training, norm_epsilon=before["training"]["norm_epsilon"])
+    state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(training)}
     if saved:
         checkpoint.check_same(before, state, run)
     step = saved[-1][0] if saved else 0
@@ -103,24 +108,23 @@ def train(
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
     skips = spikes.left_out(run, list(habits.skip_steps), step, ranks.first)
-    size, masks = preset(training.model), manifest.tokenizer.bos if training.document_masks else None
+    size = preset(training.model, training.norm_epsilon)
+    masks = manifest.tokenizer.bos if training.document_masks else None
     seed = None if saved else training.seed
     how = (training.precision, habits.activation, habits.compile)
     model = build(size, manifest.tokenizer.vocabulary, seed, ranks, *how)
-    if training.initial and not saved:
-        adopt(model, Path(training.initial), size, manifest.tokenizer.vocabulary)
+    if initial:
+        adopt(model, initial)
     optimizer = build_optimizer(model, training.learning_rate)
-    norms, losses = (
-        Outliers(training.outlier_sigmas, training.outlier_window, device)
-        for device in (ranks.device, torch.device("cpu"))
-    )
+    rule = training.outlier_sigmas, training.outlier_window
+    norms, losses = Outliers(*rule, ranks.device), Outliers(*rule, torch.device("cpu"), LOSS_FOLLOW)
     if saved:
         checkpoint.load(saved[-1][1], model, optimizer)
         for name, outliers in (("gradient_norms", norms), ("losses", losses)):
             if name in before:
                 outliers.restore(before[name])
     data = Corpus(corpus, plan)
-    pieces, tokens = pieces_of(corpus, manifest.tokenizer.bos), plan.global_batch * plan.sequence_length
+    pieces, tokens = piece_bytes(corpus, manifest.tokenizer.bos), plan.global_batch * plan.sequence_length
     stepper = Stepper(model, optimizer, norms, ranks, tokens, habits.micro_batch, pieces, masks)
     last = min(plan.steps, habits.stop_after or plan.steps)
     report = _reporter(corpus, run, data, model, state, training, habits, ranks, last, step) if ranks.first else None
@@ -250,11 +254,6 @@ def _told_to_stop() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _plain(plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan as JSON gives it back, with lists for tuples."""
-    return dict(json.loads(canonical_json(plan)))
 
 
 def finish() -> None:

@@ -9,7 +9,7 @@ from manifests.files import write_atomic
 from manifests.manifest import Manifest
 from trainer.data import validation_windows
 from trainer.parallel import reshard, summed
-from trainer.step import Stepper, losses_of
+from trainer.step import Stepper
 
 FILE = "validation.csv"
 WINDOWS = 64
@@ -20,23 +20,21 @@ WINDOWS = 64
 def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int, stepper: Stepper) -> dict[str, float]:
     """Mean loss a token of each source, written to `validation.csv` with bits per byte. Every rank takes the same
     number of turns, since a forward pass needs them all."""
-    ranks, pieces = stepper.ranks, stepper.pieces
+    ranks = stepper.ranks
     windows = validation_windows(corpus, manifest, length, WINDOWS)
     found: dict[str, float] = {}
     lines = []
     for source, rows in windows.items():
-        table = torch.stack(rows)
-        inputs, targets = table[:, :-1], table[:, 1:]
         total = torch.zeros((), dtype=torch.float64, device=ranks.device)
         turns = -(-len(rows) // (ranks.world * stepper.micro_batch))
         for turn in range(turns):
             mine = slice(turn * ranks.world + ranks.rank, None, turns * ranks.world)
-            here = len(inputs[mine]) > 0
-            part = mine if here else slice(0, 1)
-            total += losses_of(stepper.model, inputs[part], targets[part], stepper.masks, ranks)[0] * here
+            here = len(rows[mine]) > 0
+            part = rows[mine if here else slice(0, 1)]
+            total += stepper.losses(part.to(ranks.device), part)[0] * here
         loss = float(summed(total))
-        text = int(pieces.bytes_of(inputs, targets).sum()) if pieces else 0
-        found[source] = loss / targets.numel()
+        text = int(stepper.text_bytes(rows).sum())
+        found[source] = loss / (len(rows) * length)
         lines.append(f"{step},{source},{found[source]:.6f},{bits_per_byte(loss, text)},{len(rows)}")
     reshard(stepper.model)
     path = run / FILE

@@ -16,13 +16,13 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
+from manifests import tokenizer
 from manifests.errors import UserError
 from manifests.files import CHUNK_BYTES, canonical_json, write_atomic
 from manifests.manifest import FILE, SHA_FILE, ShardEntry, load_manifest
 from manifests.shard import Shard, open_shard
 
 REMOTE = "remote.json"
-TOKENIZER = "models/tokenizer.model"
 TRIES = 3
 """times that a shard is fetched before it is refused"""
 
@@ -36,7 +36,7 @@ def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
     url = corpus.rstrip("/")
     filesystem, root = _connect(url)
     found = {}
-    for name in (FILE, SHA_FILE, TOKENIZER):
+    for name in (FILE, SHA_FILE, tokenizer.FILE):
         try:
             with filesystem.open_input_stream(f"{root}/{name}") as stream:
                 found[name] = stream.read()

@@ -52,7 +52,7 @@ class Plan:
         return self.steps * self.global_batch
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values, which `plan_from` takes back."""
         return asdict(self)
 
 
@@ -89,6 +89,15 @@ def plan_for(manifest: Manifest, seed: int, sequence_length: int, global_batch: 
     plan = Plan(manifest.manifest_sha, seed, sequence_length, global_batch, steps, present)
     quotas(plan)
     return plan
+
+
+def plan_from(plain: dict[str, Any]) -> Plan:
+    """The plan that `as_dict` gave, or JSON of it."""
+    sources = tuple(
+        SourcePlan(**{**source, "shards": tuple((path, count) for path, count in source["shards"])})
+        for source in plain["sources"]
+    )
+    return Plan(**{**plain, "sources": sources})
 
 
 def quotas(plan: Plan) -> Integers:

@@ -1,27 +1,64 @@
-"""A SentencePiece model as the `tokenizer.json` of Hugging Face's tokenizers, with the same ids for every text."""
+"""A corpus's tokenizer: the bytes of text that its pieces stand for, and its form for Hugging Face's tokenizers."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import sentencepiece
 
 from manifests.errors import UserError
 
+FILE = "models/tokenizer.model"
 SPACE = "▁"
+"""how SentencePiece writes a space"""
+
+Integers = npt.NDArray[np.int64]
 
 
 def load(corpus: Path) -> sentencepiece.SentencePieceProcessor:
     """The tokenizer of a corpus. Raises UserError."""
-    path = corpus / "models/tokenizer.model"
+    path = corpus / FILE
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read: give the folder that holds it with --corpus") from error
 
 
+@dataclass(frozen=True)
+class PieceBytes:
+    """How many bytes of text a token stands for. By id: `lengths`, (V,), 0 for BOS, EOS and their like; `spaced`, (V,)
+    1 where the space that the tokenizer puts before a document would be the piece's first byte."""
+
+    lengths: Integers
+    spaced: Integers
+    bos: int
+
+    def of(self, tokens: npt.NDArray[Any]) -> Integers:
+        """(n, L + 1) ids -> (n,) bytes of the text of each sequence's targets, ids 1 to L."""
+        targets = tokens[:, 1:]
+        added = self.spaced[targets] * (tokens[:, :-1] == self.bos)
+        return np.asarray((self.lengths[targets] - added).sum(1))
+
+
+def piece_bytes(corpus: Path, bos: int) -> PieceBytes | None:
+    """The bytes of a corpus's pieces; None for a corpus without a tokenizer."""
+    if not (corpus / FILE).is_file():
+        return None
+    model = load(corpus)
+    ids = range(model.vocab_size())
+    texts = [model.id_to_piece(i).replace(SPACE, " ") for i in ids]
+    nothing = [model.is_control(i) or model.is_unknown(i) or model.is_unused(i) for i in ids]
+    lengths = [0 if nothing[i] else 1 if model.is_byte(i) else len(texts[i].encode()) for i in ids]
+    puts_one = model.encode("a", out_type=str)[0].startswith(SPACE)
+    spaced = [int(puts_one and not nothing[i] and texts[i].startswith(" ")) for i in ids]
+    return PieceBytes(np.array(lengths), np.array(spaced), bos)
+
+
 def tokenizer_json(pieces: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
-    """Byte-pair merges follow from the pieces' order: any two pieces that make up a third are a merge, the earlier the
-    better the third one's score."""
+    """`tokenizer.json`, with the same ids for every text. Byte-pair merges follow from the order of the pieces: any two
+    pieces that make up a third are a merge, the earlier the better the third one's score."""
     names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
     ids = {name: number for number, name in enumerate(names)}
     special = [number for number in range(len(names)) if pieces.is_control(number) or pieces.is_unknown(number)]
