@@ -17,13 +17,10 @@ APPARATUS_LEVEL = 2
 _HEADING = re.compile(r"(={1,6})(.*?[^=\s].*?)(={1,6})[ \t\x04]*\Z")
 _QUOTES = re.compile(r"''++")
 _SWITCH = re.compile(r"__([^\W\d]{3,40})__")
-_HOLLOW = re.compile(r" ?[(（][ ,;:/–\x04-]*+[)）]")
-_OPENED = re.compile(r"([(（])[ ,;:\x04]*\x04[ ,;:\x04]*")
-_CLOSED = re.compile(r"[ ,;:\x04]*\x04[ ,;:\x04]*([)）])")
-_GAP = re.compile(r"[ \t\u00a0]*\x04[\x04 \t\u00a0]*(?=[ ,.;:!?)]|\Z)")
-_LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]")
+_HOLLOW = re.compile(r"[(（][ ,;:/–-]*+[)）]")
 _ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")
 _RULE = re.compile(r"-{4,}+")
+_AFTER_GAP = frozenset(" ,.;:!?\u00a0")
 
 
 class Block(NamedTuple):
@@ -40,7 +37,13 @@ def blocks_of(text: str) -> Iterator[Block]:
         bare = line.strip(" \t\r\u00a0" + GONE)
         mark = bare[:1]
         heading = _HEADING.match(bare) if mark == "=" else None
-        if bare and mark not in "*#:;" and line[0] != " " and heading is None and not (mark == "-" and _RULE.match(bare)):
+        if (
+            bare
+            and mark not in "*#:;"
+            and line[0] != " "
+            and heading is None
+            and not (mark == "-" and _RULE.match(bare))
+        ):
             waiting.append(line)
             continue
         if waiting:
@@ -107,20 +110,34 @@ def _block(kind: int, text: str, lines: list[str] | None = None) -> Iterator[Blo
         text = " ".join(map(_unquoted, lines)) if lines and len(lines) > 1 else _unquoted(text)
     if "__" in text:
         text = _SWITCH.sub(lambda word: "" if word[1].isupper() else word[0], text)
-    text = _LEFT_OVER.sub("", text)
     if "&" in text:
         text = html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
     if GONE in text:
-        text = _GAP.sub("", _CLOSED.sub(r"\1", _OPENED.sub(r"\1", _HOLLOW.sub("", text))))
-        text = text.replace(GONE, "")
+        text = _closed_up(text)
     if "(" in text or "（" in text:
-        text = _HOLLOW.sub("", text)
+        text, hollow = _HOLLOW.subn(GONE, text)
+        text = _closed_up(text) if hollow else text
     if BREAK in text:
         text = "\n".join(filter(None, (" ".join(part.split()) for part in text.split(BREAK))))
     else:
         text = " ".join(text.split())
     if text and text != "-":
         yield Block(kind, text)
+
+
+def _closed_up(text: str) -> str:
+    """Text without the gaps, commas and semicolons that are left where something vanished."""
+    kept = [""]
+    for number, part in enumerate(text.split(GONE)):
+        if number and kept[-1].endswith(("(", "（")):
+            part = part.lstrip(" ,;:")
+        if number and part.startswith((")", "）")):
+            kept[-1] = kept[-1].rstrip(" ,;:")
+        elif number and part[:1] in _AFTER_GAP:
+            kept[-1] = kept[-1].rstrip(" \t\u00a0")
+        if part:
+            kept.append(part)
+    return "".join(kept)
 
 
 def _unquoted(line: str) -> str:
@@ -144,8 +161,8 @@ def _unquoted(line: str) -> str:
 
 
 def _unlikeness(line: str, run: re.Match[str]) -> int:
-    """How unlikely a run of apostrophes begins with one that is none of a mark: 0 behind a word of one letter, 1 behind a
-    longer one, 2 elsewhere."""
+    """How unlikely it is that a run of apostrophes begins with one that is a letter's: 0 behind a word of one letter, 1
+    behind a longer one, 2 elsewhere."""
     before = line[max(run.start() - 2, 0) : run.start()] + "'" * (len(run.group()) == 4)
     if before[-1:] in ("", " "):
         return 2

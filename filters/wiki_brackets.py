@@ -8,12 +8,12 @@ from filters.wiki_templates import BAR, EQUALS, GONE, shown
 MAX_DEPTH = 64
 """constructs within one another; MediaWiki's own limit for templates is 100 ($wgMaxTemplateDepth). Deeper marks are
 passed over."""
-RESIDUE = "\x03"
-"""stands at the beginning of a line that belonged to a table or template which did not end"""
+MAX_INDENT = 40
+"""characters before a table on its line"""
 
 _MARK = re.compile(
-    r"\{\{+|\}\}+|\[\[|\]\]?|\[(?=(?:https?:|ftp:)?//|mailto:)|^[ :]*+\{\|(?!\})|^[ \t]*+\|\}|<table(?![\w-])[^<>]*+>|</table\s*>",
-    re.MULTILINE | re.IGNORECASE,
+    r"\{\{+|\{\|(?!\})|\}\}+|\|\}|\[\[|\]\]?|\[(?=(?:https?:|ftp:)?//|mailto:)|<table(?![\w-])[^<>]*+>|</table\s{0,16}>",
+    re.IGNORECASE,
 )
 _BRACES, _LINK, _EXTERNAL, _TABLE, _ELEMENT = "{{", "[[", "[", "{|", "<table"
 _CELLS = re.compile(r"^[ \t]*+[|!].*", re.MULTILINE)
@@ -39,38 +39,45 @@ def resolved(text: str, language: str = "", title: str = "") -> str:
     while mark := _MARK.search(text, position):
         stack[-1].parts.append(text[position : mark.start()])
         found, position = mark.group(), mark.end()
-        first = found.lstrip(" \t:")[:2]
-        if first == "{{":
+        first = found[:2]
+        if first == "[[":
+            _open(stack, _LINK)
+        elif first == "]]" and stack[-1].kind != _EXTERNAL:
+            _close(stack, _LINK)
+        elif first == "{{":
             _open(stack, _BRACES, len(found))
         elif first == "}}":
             _close_braces(stack, len(found), language, title)
-        elif first == "[[":
-            _open(stack, _LINK)
-        elif first == "{|":
-            _open(stack, _TABLE)
-        elif first == "|}":
-            if text[position : position + 1] == "}" and any(item.kind == _BRACES for item in stack):
-                stack[-1].parts.append("|")  # {{a|b|}}: an empty argument
-                position -= 1
-            else:
-                _close(stack, _TABLE, language)
+        elif found[0] == "]" and stack[-1].kind == _EXTERNAL:
+            _close(stack, _EXTERNAL)
+            position = mark.start() + 1
+        elif first == "[":
+            _open(stack, _EXTERNAL)
         elif first == "<t":
             _open(stack, _ELEMENT)
         elif first == "</":
-            _close(stack, _ELEMENT, language)
-        elif first == "[":
-            _open(stack, _EXTERNAL)
-        elif stack[-1].kind == _EXTERNAL:
-            _close(stack, _EXTERNAL, language)
-            position = mark.start() + 1
-        elif found == "]]":
-            _close(stack, _LINK, language)
+            _close(stack, _ELEMENT)
+        elif first == "|}" and text[position : position + 1] == "}" and any(item.kind == _BRACES for item in stack):
+            stack[-1].parts.append("|")  # {{a|b|}}: an empty argument
+            position -= 1
+        elif first in ("{|", "|}") and _begins_line(text, mark.start()):
+            if first == "{|":
+                _open(stack, _TABLE)
+            else:
+                _close(stack, _TABLE)
         else:
-            stack[-1].parts.append(found)
+            stack[-1].parts.append(found[0])
+            position = mark.start() + 1
     stack[-1].parts.append(text[position:])
     while len(stack) > 1:
         _dissolve(stack)
     return "".join(stack[0].parts).replace(BAR, "|").replace(EQUALS, "=")
+
+
+def _begins_line(text: str, place: int) -> bool:
+    """Whether nothing but blanks and marks of indentation stand before a place on its line."""
+    before = text[max(place - MAX_INDENT, 0) : place].rpartition("\n")
+    return not before[2].strip(" \t:") and (bool(before[1]) or place < MAX_INDENT)
 
 
 def _open(stack: list[_Open], kind: str, braces: int = 0) -> None:
@@ -88,7 +95,9 @@ def _dissolve(stack: list[_Open]) -> None:
 
 
 def _reach(stack: list[_Open], kind: str) -> bool:
-    """Make the innermost construct of a kind the last, if there is one; those begun within it that did not end dissolve."""
+    """Make the innermost construct of a kind the last, if there is one; those begun in it that did not end dissolve."""
+    if stack[-1].kind == kind:
+        return True
     if all(item.kind != kind for item in stack):
         return False
     while stack[-1].kind != kind:
@@ -96,7 +105,7 @@ def _reach(stack: list[_Open], kind: str) -> bool:
     return True
 
 
-def _close(stack: list[_Open], kind: str, language: str) -> None:
+def _close(stack: list[_Open], kind: str) -> None:
     """End the innermost construct of that kind, if there is one."""
     if not _reach(stack, kind):
         return

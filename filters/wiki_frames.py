@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from filters.compressed import as_utf8
 from filters.damage import Damage
-from filters.wiki_dump import Raw, raw_pages
+from filters.wiki_dump import raw_pages
 from filters.wiki_streams import Chunk, Stored, begins_with_page, decoded, is_compressed, is_utf8
 from manifests.reasons import Reason
 

@@ -19,18 +19,18 @@ LANGUAGES = ("bg", "ca", "cs", "da", "de", "en", "es", "fr", "hr", "hu", "it", "
              "sv", "uk")  # fmt: skip
 """LLaMA's twenty (section 2.1)"""
 OTHER_LANGUAGES = _names(
-    "aa ab ace ady af ak als alt am ami an ang ann anp ar arc ary arz as ast atj av avk awa ay az azb ba ban bar bbc bcl"
-    " bdr be be-tarask be-x-old bew bh bi bjn blk bm bn bo bpy br bs btm bug bxr cbk-zam cdo ce ceb ch chr chy ckb co cr"
-    " crh csb cu cv cy dag dga din diq dsb dtp dty dv dz ee el eml eo et eu ext fa fat ff fi fiu-vro fj fo fon frp frr"
-    " fur fy ga gag gan gcr gd gl glk gn gom gor got gpe gsw gu guc gur guw gv ha hak haw he hi hif ho hsb ht hy hyw hz"
-    " ia iba id ie ig igl ii ik ilo inh io is iu ja jam jbo jv ka kaa kab kbd kbp kcg kg kge ki kj kk kl km kn knc ko"
-    " koi krc ks ksh ku kus kv kw ky la lad lb lbe lez lfn lg li lij lld lmo ln lo lrc lt ltg lv lzh mad mai map-bms mdf"
-    " mg mh mhr mi min mk ml mn mni mnw mo mos mr mrj ms mt mus mwl my myv mzn na nah nan nap nds nds-nl ne new ng nia nn"
-    " no nov nqo nr nrm nso nv ny oc olo om or os pa pag pam pap pcd pcm pdc pfl pi pih pms pnb pnt ps pwn qu rm rmy rn"
-    " roa-rup roa-tara rsk rue rup rw sa sah sat sc scn sco sd se sg sgs sh shi shn shy si simple sk skr sm smn sn so sq"
-    " srn ss st stq su sw szl szy ta tay tcy tdd te tet tg th ti tig tk tl tly tn to tpi tr trv ts tt tum tw ty tyv udm"
-    " ug ur uz ve vec vep vi vls vo vro wa war wo wuu xal xh xmf yi yo yue za zea zgh zh zh-classical zh-cn zh-min-nan"
-    " zh-tw zh-yue zu"
+    "aa ab ace ady af ak als alt am ami an ang ann anp ar arc ary arz as ast atj av avk awa ay az azb ba ban bar"
+    " bbc bcl bdr be be-tarask be-x-old bew bh bi bjn blk bm bn bo bpy br bs btm bug bxr cbk-zam cdo ce ceb ch chr"
+    " chy ckb co cr crh csb cu cv cy dag dga din diq dsb dtp dty dv dz ee el eml eo et eu ext fa fat ff fi fiu-vro"
+    " fj fo fon frp frr fur fy ga gag gan gcr gd gl glk gn gom gor got gpe gsw gu guc gur guw gv ha hak haw he hi"
+    " hif ho hsb ht hy hyw hz ia iba id ie ig igl ii ik ilo inh io is iu ja jam jbo jv ka kaa kab kbd kbp kcg kg"
+    " kge ki kj kk kl km kn knc ko koi krc ks ksh ku kus kv kw ky la lad lb lbe lez lfn lg li lij lld lmo ln lo"
+    " lrc lt ltg lv lzh mad mai map-bms mdf mg mh mhr mi min mk ml mn mni mnw mo mos mr mrj ms mt mus mwl my myv"
+    " mzn na nah nan nap nds nds-nl ne new ng nia nn no nov nqo nr nrm nso nv ny oc olo om or os pa pag pam pap"
+    " pcd pcm pdc pfl pi pih pms pnb pnt ps pwn qu rm rmy rn roa-rup roa-tara rsk rue rup rw sa sah sat sc scn sco"
+    " sd se sg sgs sh shi shn shy si simple sk skr sm smn sn so sq srn ss st stq su sw szl szy ta tay tcy tdd te"
+    " tet tg th ti tig tk tl tly tn to tpi tr trv ts tt tum tw ty tyv udm ug ur uz ve vec vep vi vls vo vro wa war"
+    " wo wuu xal xh xmf yi yo yue za zea zgh zh zh-classical zh-cn zh-min-nan zh-tw zh-yue zu"
 )
 """codes of the other Wikipedias, past ones too: a link with such a prefix leads to the same article there"""
 FILES = _names(
@@ -60,8 +60,8 @@ CATEGORIES = _names(
 )
 REDIRECTS = _names(
     "redirect виж пренасочване redirecció přesměruj weiterleitung redirección redireccion redirection preusmjeri"
-    " átirányítás rinvia rinvio rimando doorverwijzing patrz przekieruj tam redirecionamento redirecteaza omdiriger"
-    " omdirigering перенаправление перенапр preusmeritev преусмери preusmeri перенаправлення"
+    " átirányítás rinvia rinvio rimando doorverwijzing patrz przekieruj tam redirecionamento redirecteaza"
+    " omdiriger omdirigering перенаправление перенапр preusmeritev преусмери preusmeri перенаправлення"
 )
 """words behind # that begin a page which only leads to another"""
 LITERAL = _names("nowiki")
@@ -77,10 +77,10 @@ ASIDE = _names("gallery imagemap includeonly indicator ref references")
 LINES = _names("blockquote center dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p poem td th tr ul")
 """elements around which a line breaks"""
 TAGS = LINES | _names(
-    "abbr b bdi bdo big br caption categorytree charinsert cite code col colgroup data del dfn em font i inputbox ins"
-    " kbd langconvert mark math noinclude nowiki onlyinclude q rb ref references rp rt rtc ruby s samp section small span"
-    " strike strong sub sup table tbody tfoot thead time translate tt u var wbr includeonly gallery imagemap pre source"
-    " syntaxhighlight"
+    "abbr b bdi bdo big br caption categorytree charinsert cite code col colgroup data del dfn em font i inputbox"
+    " ins kbd langconvert mark math noinclude nowiki onlyinclude q rb ref references rp rt rtc ruby s samp section"
+    " small span strike strong sub sup table tbody tfoot thead time translate tt u var wbr includeonly gallery"
+    " imagemap pre source syntaxhighlight"
 )
 """all elements that wikitext knows; anything else between angle brackets is text"""
 APPARATUS = {

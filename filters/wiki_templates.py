@@ -13,7 +13,6 @@ BAR, EQUALS = "\x05", "\x06"
 """stand for a bar and an equals sign that part no arguments"""
 
 
-
 class Place(NamedTuple):
     """A place in a rule for the first of these arguments that is there, or for `all` by position with `between`."""
 
@@ -31,8 +30,34 @@ Part = str | Place | Optional
 Rule = list[Part] | Callable[[Mapping[str, str]], str]
 
 _MONTHS = {
-    "en": "January February March April May June July August September October November December".split(),
-    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split(),
+    "en": [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    "fr": [
+        "janvier",
+        "février",
+        "mars",
+        "avril",
+        "mai",
+        "juin",
+        "juillet",
+        "août",
+        "septembre",
+        "octobre",
+        "novembre",
+        "décembre",
+    ],
 }
 _RANGES = {"to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " × ", "×": " × ", "-": "–", "–": "–",
            "+/-": " ± ", "±": " ± "}  # fmt: skip
@@ -43,8 +68,13 @@ _UNITS = {"C": "°C", "F": "°F", "km2": "km²", "m2": "m²", "cm2": "cm²", "sq
 _NUMBER = re.compile(r"[-−+]?[\d.,/+⁄ ]{0,40}\d[\d.,/+⁄]{0,40}\Z")
 _TOKEN = re.compile(r"\[|\]|\{(?:\*([^{}]*)|([^{}]+))\}")
 _LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|јез|мова)-\w{2,4}(?:-\w{2,8})?\Z")
-_FUNCTIONS = {"formatnum": str.strip, "lc": str.lower, "uc": str.upper, "lcfirst": lambda text: text[:1].lower() + text[1:],
-              "ucfirst": lambda text: text[:1].upper() + text[1:]}  # fmt: skip
+_FUNCTIONS: dict[str, Callable[[str], str]] = {
+    "formatnum": str.strip,
+    "lc": str.lower,
+    "uc": str.upper,
+    "lcfirst": lambda text: text[:1].lower() + text[1:],
+    "ucfirst": lambda text: text[:1].upper() + text[1:],
+}
 """parser functions that show what they are given"""
 _TITLES = frozenset(["pagename", "fullpagename", "basepagename", "subpagename"])
 _TRIMMED = " \n\t" + GONE
@@ -61,7 +91,7 @@ def shown(content: str, language: str = "", title: str = "") -> str:
         if _LANGUAGE_TEMPLATE.match(name):
             rule = [Place(("1",))]
         else:
-            function, colon, given = name.partition(":")
+            function, colon, _ = name.partition(":")
             if colon and function in _FUNCTIONS:
                 return _FUNCTIONS[function](content.partition(":")[2].partition("|")[0])
             return title if name in _TITLES and title else GONE

@@ -1,4 +1,5 @@
-"""Wikitext to plain text, as MediaWiki would show it (https://www.mediawiki.org/wiki/Markup_spec), without its apparatus.
+"""Wikitext to plain text, as MediaWiki would show it, without what is no running text.
+
 
 Links become their text; pictures, tables, footnotes, categories and links to other languages vanish, and templates but
 those that stand for text (`filters.wiki_template_rules`). Formulas stay as TeX, listings to the blank. Brackets are
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from filters.wiki_blocks import BREAK, blocks_of, joined
 from filters.wiki_brackets import resolved
 from filters.wiki_names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
-from filters.wiki_templates import BAR, EQUALS, GONE
+from filters.wiki_templates import GONE
 
 KEPT = "\x00"
 """around the number of a text that is kept as it stands"""
@@ -27,7 +28,8 @@ _OPENING = re.compile(
 _CLOSING = {tag: re.compile(rf"</{tag}\s{{0,16}}>", re.IGNORECASE) for tag in LITERAL | CODE | ASIDE}
 _KEPT = re.compile(r"\x00(\d{1,9})\x00")
 _TAG = re.compile(rf"</?({'|'.join(sorted(TAGS, key=len, reverse=True))})(?![\w-])[^<>]*+>", re.IGNORECASE | re.ASCII)
-_RAISED = re.compile(r"(?<=[\w)\]])<sup>[ ]{0,4}([-−+]?\d{1,9})[ ]{0,4}</sup>", re.IGNORECASE)
+_RAISED = re.compile(r"<sup>(?<=[\w)\]]<sup>) {0,4}([-−+]?\d{1,9}) {0,4}</sup>", re.IGNORECASE)
+_LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]")
 _VARIANT = re.compile(r"\x01(?:[^\x01\x02|]{0,40}\|)?([^\x01\x02]*+)\x02")
 _CYRILLIC = re.compile(r"(?:^|;)\s{0,16}sr(?:-ec|-cyrl)?\s{0,16}:([^;]*+)")
 _FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
@@ -48,18 +50,18 @@ def plain_text(wikitext: str, language: str = "", title: str = "", apparatus: bo
 
     text = _RESERVED.sub("", wikitext) if _RESERVED.search(wikitext) else wikitext
     text = elements(text, LITERAL | CODE | ASIDE, lambda tag, given, content: _shown(tag, given, content, keep))
-    if language == "sr" and "-{" in text:
+    if language in ("sr", "") and "-{" in text:
         text = _one_script(resolved(_variants_marked(text), language, title))
     else:
         text = resolved(text, language, title)
-    text = _TAG.sub(_broken, _RAISED.sub(r"^\1", text))
+    text = _LEFT_OVER.sub("", _TAG.sub(_broken, _RAISED.sub(r"^\1", text)))
     text = joined(blocks_of(text), frozenset() if apparatus else APPARATUS.get(language, frozenset()))
     return _KEPT.sub(lambda mark: kept[int(mark[1])] if int(mark[1]) < len(kept) else "", text).strip("\n")
 
 
 def elements(wikitext: str, tags: frozenset[str], show: Callable[[str, str, str], str]) -> str:
-    """Wikitext without comments, and with `show(tag, attributes, content)` in the place of each of these elements, whose
-    content is not parsed: it ends at the first end tag. One that does not end loses its tag alone."""
+    """Wikitext without comments, and with `show(tag, attributes, content)` in the place of each of these elements,
+    whose content is not parsed: it ends at the first end tag. One that does not end loses its tag alone."""
     kept: list[str] = []
     endless: set[str] = set()
     position = 0
@@ -134,6 +136,3 @@ def _one_script(text: str) -> str:
 def _of_variants(listed: str) -> str:
     found = _CYRILLIC.search(listed) or _FIRST_VARIANT.match(listed)
     return found[1].strip() if found else listed
-
-
-__all__ = ["BAR", "EQUALS", "plain_text", "elements", "unescaped", "without"]
