@@ -17,7 +17,7 @@ APPARATUS_LEVEL = 2
 _HEADING = re.compile(r"(={1,6})(.*?[^=\s].*?)(={1,6})[ \t\x04]*\Z")
 _QUOTES = re.compile(r"''++")
 _SWITCH = re.compile(r"__([^\W\d]{3,40})__")
-_HOLLOW = re.compile(r"[(（][ ,;:/–-]*+[)）]")
+_HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
 _ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")
 _RULE = re.compile(r"-{4,}+")
 _AFTER_GAP = frozenset(" ,.;:!?\u00a0")
@@ -113,10 +113,7 @@ def _block(kind: int, text: str, lines: list[str] | None = None) -> Iterator[Blo
     if "&" in text:
         text = html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
     if GONE in text:
-        text = _closed_up(text)
-    if "(" in text or "（" in text:
-        text, hollow = _HOLLOW.subn(GONE, text)
-        text = _closed_up(text) if hollow else text
+        text = _closed_up(_HOLLOW.sub(GONE, text))
     if BREAK in text:
         text = "\n".join(filter(None, (" ".join(part.split()) for part in text.split(BREAK))))
     else:

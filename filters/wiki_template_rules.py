@@ -2,13 +2,13 @@ r"""What templates show that stand for text in an article, as tables by language
 
 A line holds names in lower case, parted by commas, and a rule: a text with places, `{1}` for an argument by position,
 `{text}` by name, `{text|1}` for the first of several that is there, `{*, }` for all by position with ", " between.
-`[...]` is left out where an argument in it is missing; where one outside is, nothing is shown. `\n` breaks a line,
+`{2|=e}` is "e" where there is none. `[...]` is left out where an argument in it is missing; where one outside is, nothing is shown. `\n` breaks a line,
 `\_` is a blank. `@name` is a function of `filters.wiki_templates`.
 """
 
 COMMON = r"""
 abbr, tooltip, big, small, smaller, larger, strong, em, nowrap, nobr, nobreak, nobold, sic, underline => {1}
-overline, unicode, code, mono, samp, var, mvar, math, script/nastaliq, s, sub, not a typo, proper name => {1}
+overline, unicode, code, mono, samp, var, mvar, math, script/nastaliq, sub, not a typo, proper name => {1}
 lang, langx, script, color => {2}
 polytonic, transliteration => {2|1}
 font color => {3|2}
@@ -96,7 +96,7 @@ unité, unité/2 => {1}[ {2}][<sup>{3}</sup>][ {4}][<sup>{5}</sup>]
 nombre, tunité => {1}[ {2}]
 tmp => {1}[ {2}]
 date, date-, date de naissance, date de mort => @french_date
-s, s- => {1}[{2}|e] siècle
+s, s- => {1}{2|=e} siècle
 s2 => {1}e et {2}e siècles
 sp, sp- => {1}e {3} {4}e siècles
 -s, -s- => {1}e siècle av. J.-C.

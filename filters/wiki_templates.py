@@ -154,7 +154,8 @@ def _filled(parts: list[Part], given: Mapping[str, str]) -> str | None:
         elif isinstance(part, Optional):
             out.append(_filled(part.parts, given) or "")
         else:
-            values = [given[name] for name in part.names or map(str, range(1, MAX_ARGUMENTS)) if name in given]
+            names = part.names or map(str, range(1, MAX_ARGUMENTS))
+            values = [given.get(name, name[1:]) for name in names if name in given or name[0] == "="]
             if not values:
                 return None
             out.append(values[0] if part.between is None else part.between.join(values))

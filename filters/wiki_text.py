@@ -1,6 +1,5 @@
 """Wikitext to plain text, as MediaWiki would show it, without what is no running text.
 
-
 Links become their text; pictures, tables, footnotes, categories and links to other languages vanish, and templates but
 those that stand for text (`filters.wiki_template_rules`). Formulas stay as TeX, listings to the blank. Brackets are
 matched by a stack of limited depth, each construct's text is joined once a level, so the time is linear; one that does
