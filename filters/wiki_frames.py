@@ -108,7 +108,8 @@ class _Feed:
         self.ended = True
 
     def _opens(self, chunk: Chunk) -> bool:
-        return chunk.fresh and not self.whole and begins_with_page(chunk.data)
+        begins = begins_with_page(chunk.data) or chunk.damage is not None
+        return chunk.fresh and not self.whole and begins
 
     def stored_at(self, position: int) -> int:
         """How many stored bytes stand for the decoded ones before `position`, which lies in the last chunk."""

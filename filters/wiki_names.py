@@ -15,8 +15,7 @@ def _lines(listed: str) -> frozenset[str]:
     return frozenset(part for part in (" ".join(part.split()) for part in listed.split(",")) if part)
 
 
-LANGUAGES = ("bg", "ca", "cs", "da", "de", "en", "es", "fr", "hr", "hu", "it", "nl", "pl", "pt", "ro", "ru", "sl", "sr", 
-             "sv", "uk")  # fmt: skip
+LANGUAGES = tuple("bg ca cs da de en es fr hr hu it nl pl pt ro ru sl sr sv uk".split())  # noqa: SIM905
 """LLaMA's twenty (section 2.1)"""
 OTHER_LANGUAGES = _names(
     "aa ab ace ady af ak als alt am ami an ang ann anp ar arc ary arz as ast atj av avk awa ay az azb ba ban bar"

@@ -116,7 +116,8 @@ def _bunzipped(stored: Stored, start: int, end: int) -> Iterator[Chunk]:
         except OSError:
             found = _STREAM.search(stored, max(begun + 1, position - 2 * SLICE), end)
             position = found.start() if found else end
-            yield Chunk(b"", position, damage=Damage(Reason.CORRUPT_RECORD, "a bzip2 stream that does not inflate"))
+            damage = Damage(Reason.CORRUPT_RECORD, "a bzip2 stream that does not inflate")
+            yield Chunk(b"", position, fresh, damage)
             continue
         position -= len(inflater.unused_data)
         if _is_padding(stored, position, end):

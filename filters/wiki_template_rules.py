@@ -1,9 +1,9 @@
 r"""What templates show that stand for text in an article, as tables by language; all others vanish.
 
 A line holds names in lower case, parted by commas, and a rule: a text with places, `{1}` for an argument by position,
-`{text}` by name, `{text|1}` for the first of several that is there, `{*, }` for all by position with ", " between.
-`{2|=e}` is "e" where there is none. `[...]` is left out where an argument in it is missing; where one outside is, nothing is shown. `\n` breaks a line,
-`\_` is a blank. `@name` is a function of `filters.wiki_templates`.
+`{text}` by name, `{text|1}` for the first of several that is there, `{2|=e}` for "e" where there is none, `{*, }` for
+all by position with ", " between. `[...]` is left out where an argument in it is missing; where one outside is, nothing
+is shown. `\n` breaks a line, `\_` is a blank. `@name` is a function of `filters.wiki_templates`.
 """
 
 COMMON = r"""
