@@ -92,17 +92,23 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
+    from filters.wiki_names import LANGUAGES
     from pipeline.archive_org import Item, download_sites
     from pipeline.crawls import Crawl, download_crawl
     from pipeline.download import report
     from pipeline.fetch import State
     from pipeline.request import Patience
+    from pipeline.wikis import ALL, Dump, download_wikis
 
     patience = Patience(options.attempts, options.backoff, silence=options.silence)
     terminal = None if options.quiet else sys.stderr
     if options.source == "stackexchange":
         item = Item(options.item, options.base_url)
         outcomes = download_sites(item, options.sites, options.output, patience, options.parallel, terminal)
+    elif options.source == "wikipedia":
+        codes = list(LANGUAGES) if options.language == ALL else options.language.split(",")
+        dumps = [Dump(code, options.date, options.base_url) for code in dict.fromkeys(codes)]
+        outcomes = download_wikis(dumps, options.files, options.output, patience, options.parallel, terminal)
     else:
         crawl = Crawl(options.crawl, options.kind, options.base_url)
         outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
@@ -164,6 +170,14 @@ def _parser() -> argparse.ArgumentParser:
     sites.add_argument("--sites", required=True, metavar="NAMES", help="joined by commas, or all (but meta sites)")
     sites.add_argument("--item", default="stackexchange", metavar="NAME", help="archive.org's item")
     _transfer_options(sites, "https://archive.org/download/")
+    wikis = sources.add_parser("wikipedia", help="dumps of Wikipedias from Wikimedia")
+    wikis.add_argument("--language", required=True, metavar="CODES", help="joined by commas, or all (LLaMA's twenty)")
+    wikis.add_argument("--date", required=True, metavar="DATE", help="a dump's, e.g. 20240101")
+    wikis.add_argument(
+        "--files", choices=("multistream", "parts", "single"), default="multistream",
+        help="multistream can be cut into splits; parts are the same, of large wikis; single cannot be cut",
+    )  # fmt: skip
+    _transfer_options(wikis, "https://dumps.wikimedia.org/")
     return parser
 
 
