@@ -15,6 +15,7 @@ from benchmarks import (
     sources,
     stages,
     training,
+    wikitext,
 )
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "sources": sources.run,
     "stages": stages.run,
     "training": training.run,
+    "wikitext": wikitext.run,
 }
 
 
