@@ -14,7 +14,6 @@ TEXT, ITEM, VERBATIM = 0, -1, -2
 APPARATUS_LEVEL = 2
 """the lowest heading of a section of notes or links: below another section, one on literature is part of the article"""
 
-_HEADING = re.compile(r"(={1,6})(.*?[^=\s].*?)(={1,6})[ \t\x04]*\Z")
 _QUOTES = re.compile(r"''++")
 _SWITCH = re.compile(r"__([^\W\d]{3,40})__")
 _HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
@@ -36,7 +35,7 @@ def blocks_of(text: str) -> Iterator[Block]:
     for line in text.split("\n"):
         bare = line.strip(" \t\r\u00a0" + GONE)
         mark = bare[:1]
-        heading = _HEADING.match(bare) if mark == "=" else None
+        heading = _heading(bare) if mark == "=" else None
         if (
             bare
             and mark not in "*#:;"
@@ -52,9 +51,7 @@ def blocks_of(text: str) -> Iterator[Block]:
         if not bare:
             continue
         if heading is not None:
-            level = min(len(heading[1]), len(heading[3]))
-            title = bare[level : len(bare) - level] if level else bare
-            yield from _block(level, title)
+            yield from _block(*heading)
         elif mark in "*#:;":
             yield from _block(ITEM, bare.lstrip("*#:; "))
         elif line[0] == " ":
@@ -63,6 +60,13 @@ def blocks_of(text: str) -> Iterator[Block]:
             yield from _block(TEXT, _RULE.sub("", bare, 1))
     if waiting:
         yield from _block(TEXT, " ".join(waiting) if len(waiting) > 1 else waiting[0], waiting)
+
+
+def _heading(line: str) -> tuple[int, str] | None:
+    """The level and the title of a line between equals signs, the fewer at an end count; None if it is none."""
+    left, right = len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("="))
+    level = min(left, right, 6)
+    return (level, line[level : len(line) - level]) if level and left < len(line) else None
 
 
 def joined(blocks: Iterator[Block], apparatus: frozenset[str]) -> str:

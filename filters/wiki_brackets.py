@@ -8,6 +8,8 @@ from filters.wiki_templates import BAR, EQUALS, GONE, shown
 MAX_DEPTH = 64
 """constructs within one another; MediaWiki's own limit for templates is 100 ($wgMaxTemplateDepth). Deeper marks are
 passed over."""
+MAX_BRACES = 6
+"""of one run that open something: two parameters, or three templates, that begin at the same place"""
 MAX_INDENT = 40
 """characters before a table on its line"""
 
@@ -45,7 +47,7 @@ def resolved(text: str, language: str = "", title: str = "") -> str:
         elif first == "]]" and stack[-1].kind != _EXTERNAL:
             _close(stack, _LINK)
         elif first == "{{":
-            _open(stack, _BRACES, len(found))
+            _open(stack, _BRACES, min(len(found), MAX_BRACES))
         elif first == "}}":
             _close_braces(stack, len(found), language, title)
         elif found[0] == "]" and stack[-1].kind == _EXTERNAL:

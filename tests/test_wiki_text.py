@@ -115,6 +115,30 @@ HOSTILE += [
 ]
 
 
+TWO = 2 * chr(39)
+LONG = [
+    "=" + "a" * 300_000,
+    "=a" * 150_000,
+    "{" * 100_000 + "|a" * 100_000 + "}" * 100_000,
+    TWO + (TWO + chr(39) + "b ") * 100_000,
+]
+LONG += ["{{" * 60 + "|a" * 100_000 + "}}" * 60, "(" + "{{a}} " * 100_000, "[[" + "a|" * 100_000, "* " * 200_000]
+LONG += [
+    "=" * 300_000,
+    "-{" * 60 + "sr-ec:" * 50_000 + "}-" * 60,
+    "{|\n" * 60 + "|a\n" * 100_000 + "[[a",
+    "&#x" + "1" * 99_999,
+]
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+def test_long_hostile_lines_take_linear_time(text: str) -> None:
+    start = time.process_time()
+    plain_text(text, "sr")
+    plain_text(f"{text}\n{text}", "en", apparatus=False)
+    assert time.process_time() - start < 5
+
+
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_nesting_takes_linear_time(piece: str) -> None:
     start = time.process_time()
