@@ -19,6 +19,7 @@ from benchmarks import (
     stages,
     tokenize,
     training,
+    wikitext,
 )
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "stages": stages.run,
     "tokenize": tokenize.run,
     "train": training.run,
+    "wikitext": wikitext.run,
 }
 
 

@@ -3,6 +3,7 @@
 A source is one function in `CASES`, which gives a `Case`, or None where its data is not there.
 """
 
+import bz2
 import gzip
 import io
 import json
@@ -20,7 +21,7 @@ from filters.post_text import text_of
 from filters.posts import Post, post, rows
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
-from pipeline.sources import books, c4, stackexchange
+from pipeline.sources import books, c4, stackexchange, wikipedia
 from pipeline.stages.join import blocks_of, combined
 
 ROUNDS = 7
@@ -128,12 +129,33 @@ def gutenberg_books() -> Case | None:
     return Case("34 texts, gzipped", size, ours, bare, "gzip, UTF-8, lines split") if stored else None
 
 
+def wikipedia_dump() -> Case | None:
+    """A real English dump, uncompressed: pages found, parsed, and made into text."""
+    paths = sorted((SHARED / "wikipedia").glob("enwiki*.bz2"))
+    stored = b"".join(bz2.decompress(path.read_bytes()) for path in paths)
+    recipe = Source(weight=1.0, kind="wikipedia")
+
+    def ours() -> int:
+        return sum(item.document is not None for item in wikipedia.read(stored, "enwiki", "wikipedia", recipe))
+
+    def bare() -> int:
+        count = 0
+        for _, element in xml.etree.ElementTree.iterparse(io.BytesIO(stored)):
+            if element.tag.endswith("}page"):
+                count += 1
+                element.clear()
+        return count
+
+    return Case("pages-articles, uncompressed", len(stored), ours, bare, "expat, by iterparse") if stored else None
+
+
 CASES: dict[str, Callable[[], Case | None]] = {
     "books": gutenberg_books,
     "c4": c4_rows,
     "c4, page rules alone": c4_rules,
     "stackexchange": stack_exchange,
     "stackexchange, text alone": posts_text,
+    "wikipedia": wikipedia_dump,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from isal import isal_zlib
 
-from filters.wiki_dump import Damage
+from filters.damage import Damage
 from filters.window import PIECE, Stored
 from manifests.reasons import Reason
 

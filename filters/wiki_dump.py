@@ -5,65 +5,57 @@ an expat parser of its own. A document type can only stand before a document's f
 entities, let alone nest them; and a page that is broken costs itself alone.
 """
 
-import bz2
-import codecs
+import mmap
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 from xml.parsers import expat
 
+from filters.compressed import OPENING, as_utf8
+from filters.damage import Damage as Damage
+from filters.wiki_streams import decoded
 from manifests.reasons import Reason
 
-PIECE = 1 << 20
-"""bytes or characters taken at a time"""
-STORED = 1 << 16
-"""stored bytes fed to a decompressor at a time: gzip makes at most 1,032 times as many of them"""
-MAX_CHARACTERS = 1 << 25
+MAX_BYTES = 1 << 25
 """of a page: MediaWiki's default limit for a text is 2 MiB ($wgMaxArticleSize); histories may hold more"""
-OPENING = 1 << 12
-"""characters in which a dump's first element begins"""
-ENCODINGS = ("utf", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "ascii")
-"""how Python's names of the encodings begin that a declaration may name"""
+HOPELESS = 1 << 30
+"""bytes without a page after which no more are looked for: a bomb"""
 
-_MARKS: tuple[tuple[bytes, str], ...] = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-    (b"<\0", "utf-16-le"),
-    (b"\0<", "utf-16-be"),
-)
-"""byte order marks, then how "<" is encoded without one (XML 1.0, appendix F)"""
-_DECLARED = re.compile(rb"\s{0,64}<\?xml[^>]{0,200}?encoding\s{0,8}=\s{0,8}[\"']([\w.:-]{1,40})[\"']")
-_PAGE = re.compile(r"<(/?)page\s{0,16}>")
-MARK_CHARACTERS = 24
-"""the longest mark of a page, which may come in two pieces"""
-_STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")
-"""a bzip2 stream with at least one block"""
+_PAGE = re.compile(rb"<(/?)page\s{0,16}>")
+_MARK = 24
+"""bytes of the longest mark of a page, which may come in two pieces"""
+_DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
+_UNDEFINED = 11
+"""expat's number of the error that an entity is not defined"""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page: `identifier` and `namespace` are MediaWiki's numbers (0 = articles), `redirect` is whether it only leads
-    to another page, `wikitext` that of its last revision in the dump."""
+    to another page, `wikitext` that of its last revision in the dump, with that one's number and time (ISO 8601, as the
+    dump has it)."""
 
     identifier: int
     namespace: int
     title: str
     redirect: bool
     wikitext: str
+    revision: int = 0
+    timestamp: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Something that could not be read, in its place among the pages."""
+class Raw(NamedTuple):
+    """A page, or what is none, at [start, stop) of decoded bytes: `data` is the element, which begins at `place`, and
+    `problem` why there is none (ARCHIVE_METADATA: what stands before the first page and behind the last)."""
 
-    problem: Reason
-    detail: str
+    start: int
+    stop: int
+    place: int
+    data: bytes = b""
+    problem: Reason | None = None
+    detail: str = ""
 
 
 def open_dump(path: Path | str) -> Iterator[bytes | Damage]:
@@ -71,97 +63,144 @@ def open_dump(path: Path | str) -> Iterator[bytes | Damage]:
     Behind a damaged bzip2 stream the next one is read; other damage ends the dump. Never raises."""
     try:
         with Path(path).open("rb") as file:
-            magic = file.read(3)
-            file.seek(0)
-            if magic == b"BZh":
-                yield from _bunzipped(file)
-            elif magic[:2] == b"\x1f\x8b":
-                yield from _gunzipped(file)
-            else:
-                while piece := file.read(PIECE):
-                    yield piece
+            size = file.seek(0, 2)
+            if size:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
+                    for chunk in decoded(stored, 0, size):
+                        yield chunk.damage or chunk.data
     except OSError as error:
         yield Damage(Reason.UNREADABLE_FILE, error.strerror or "cannot be read")
 
 
-def pages(chunks: Iterable[bytes | Damage], max_characters: int = MAX_CHARACTERS) -> Iterator[Page | Damage]:
+def pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> Iterator[Page | Damage]:
     """The pages of a dump in order, with the damage between them. No bytes make it raise; takes linear time, and memory
-    of the order of `max_characters`. A part of a dump, cut at pages, is a dump too."""
-    buffer, begin, seen = "", -1, 0
-    opening, tail, found = "", "", False
-    too_large = Damage(Reason.TOO_LARGE, f"a page of more than {max_characters} characters")
-    for piece in _decoded(chunks):
-        if isinstance(piece, Damage):
-            yield piece
-            buffer, begin, seen = "", -1, 0
-            opening, found = "", True
+    of the order of `max_bytes`. A part of a dump, cut at pages, is a dump too."""
+    for raw in raw_pages(as_utf8(_gathered(chunks)), max_bytes):
+        if raw.problem is None:
+            yield page_of(raw.data)
+        elif raw.problem is not Reason.ARCHIVE_METADATA:
+            yield Damage(raw.problem, raw.detail)
+
+
+def raw_pages(
+    chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool | None = None
+) -> Iterator[Raw]:
+    """The pages of decoded bytes (UTF-8) that begin at `position`, and what is none, without a gap but for blanks at
+    the very end; pages over `limit` bytes are too large. `ends`: whether `</mediawiki>` must be the last that comes;
+    None: if `<mediawiki` is there. Never raises; takes linear time, and memory of the order of `limit`."""
+    buffer, base = bytearray(), position  # buffer[0] lies at `base`
+    start, begin, seen = position, -1, position  # of the open stretch, of the open page, of what is yet to be searched
+    opening, tail, first = b"", b"", True
+    for chunk in chunks:
+        if isinstance(chunk, Damage):
+            end = base + len(buffer)
+            yield Raw(start, end, start, problem=chunk.problem, detail=chunk.detail)
+            buffer.clear()
+            base = start = seen = end
+            begin, opening, first, ends = -1, b"", False, False
             continue
-        opening = opening or piece[:OPENING]
-        tail = (tail + piece)[-64:]
-        buffer += piece
-        for mark in _PAGE.finditer(buffer, seen):
-            seen, found = mark.end(), True
-            if begin >= 0 and mark.start() - begin > max_characters:
-                yield too_large
-            elif begin >= 0 and mark.group(1):
-                yield _page(buffer[begin : mark.start()])
+        buffer += chunk
+        opening += chunk[: OPENING - len(opening)] if first else b""
+        tail = (tail + chunk[-64:])[-64:]
+        while mark := _PAGE.search(buffer, seen - base):
+            at, seen = base + mark.start(), base + mark.end()
+            if begin < 0 and not mark[1]:
+                if first and opening[: at - start].strip():
+                    yield _around(start, at, opening[: at - start])
+                    start = at
+                begin, first = at, False
+            elif begin >= 0 and seen - begin > limit:
+                stop = seen if mark[1] else at
+                yield Raw(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
+                start, begin = stop, -1 if mark[1] else at
+            elif begin >= 0 and mark[1]:
+                yield Raw(start, seen, begin, bytes(buffer[begin - base : seen - base]))
+                start, begin = seen, -1
             elif begin >= 0:
-                yield Damage(Reason.CORRUPT_RECORD, "a page that does not end")
-            begin = -1 if mark.group(1) else mark.end()
-        if begin >= 0 and len(buffer) - begin > max_characters + MARK_CHARACTERS:
-            yield too_large
-            begin = -1
-        seen = max(seen, len(buffer) - MARK_CHARACTERS)
-        kept = seen if begin < 0 else begin
-        buffer, begin, seen = buffer[kept:], min(begin, 0), seen - kept
+                yield Raw(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
+                start = begin = at
+        length = base + len(buffer)
+        if length - max(start, begin) > HOPELESS:
+            yield Raw(start, length, start, problem=Reason.TOO_LARGE, detail=f"over {HOPELESS} bytes without a page")
+            return
+        seen = max(seen, length - _MARK)
+        kept = begin if begin >= 0 and length - begin <= limit + _MARK else seen
+        if kept - base >= _MARK:
+            del buffer[: kept - base]
+            base = kept
+    yield from _end(start, base + len(buffer), begin, opening, first, tail)
+    if begin < 0 and (b"<mediawiki" in opening if ends is None else ends) and b"</mediawiki" not in tail:
+        end = base + len(buffer)
+        yield Raw(end, end, end, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
+
+
+def _end(start: int, end: int, begin: int, opening: bytes, first: bool, tail: bytes) -> Iterator[Raw]:
+    """What stands behind the last page."""
     if begin >= 0:
-        yield Damage(Reason.TRUNCATED_RECORD, "the dump ends within a page")
-    elif not found and "<mediawiki" not in opening:
-        yield Damage(Reason.UNSUPPORTED_FORMAT, "no MediaWiki dump")
-    elif "<mediawiki" in opening and "</mediawiki" not in tail:
-        yield Damage(Reason.TRUNCATED_RECORD, "the dump ends early")
+        yield Raw(start, end, begin, problem=Reason.TRUNCATED_RECORD, detail="the dump ends within a page")
+    elif first and b"<mediawiki" not in opening and not opening.lstrip().startswith(b"</mediawiki"):
+        yield Raw(start, end, start, problem=Reason.UNSUPPORTED_FORMAT, detail="no MediaWiki dump")
+    elif first:
+        yield _around(start, end, opening)
+    elif tail[-(end - start) :].strip() if end > start else b"":
+        yield Raw(start, end, start, problem=Reason.ARCHIVE_METADATA)
 
 
-def _page(inner: str) -> Page | Damage:
-    """A page from what stands between its marks."""
+def _around(start: int, stop: int, opening: bytes) -> Raw:
+    """What stands before a dump's first page."""
+    if _DEFINES.search(opening):
+        return Raw(start, stop, start, problem=Reason.ENTITY_EXPANSION, detail="a document type of its own")
+    return Raw(start, stop, start, problem=Reason.ARCHIVE_METADATA)
+
+
+def page_of(element: bytes) -> Page | Damage:
+    """A page from its element. Bytes that are no UTF-8 become U+FFFD."""
     fields, parser = _Fields(), expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = fields.start
     parser.EndElementHandler = fields.end
     parser.CharacterDataHandler = fields.characters
     try:
-        parser.Parse("<page>", False)
-        parser.Parse(inner, False)
-        parser.Parse("</page>", True)
+        parser.Parse(element.decode("utf-8", "replace"), True)
     except expat.ExpatError as error:
-        return Damage(Reason.CORRUPT_RECORD, f"a page that is no XML: {expat.ErrorString(error.code)}")
+        problem = Reason.ENTITY_EXPANSION if error.code == _UNDEFINED else Reason.CORRUPT_RECORD
+        return Damage(problem, f"a page that is no XML: {expat.ErrorString(error.code)}")
     title, identifier = fields.texts.get("title"), _number(fields.texts.get("id", ""))
     if title is None or identifier is None:
         return Damage(Reason.CORRUPT_RECORD, "a page without title or id")
     namespace = _number(fields.texts.get("ns", "0")) or 0
-    return Page(identifier, namespace, title, fields.redirect, fields.texts.get("text", ""))
+    revision = _number(fields.texts.get("revision/id", "0")) or 0
+    wikitext, time = fields.texts.get("revision/text", ""), fields.texts.get("revision/timestamp", "").strip()
+    return Page(identifier, namespace, title, fields.redirect, wikitext, revision, time)
 
 
 class _Fields:
-    """The texts of a page's own elements, and of its revisions' last text, as a parser comes upon them."""
+    """The texts of a page's own elements, and of its last revision's, as a parser comes upon them."""
+
+    WANTED = frozenset(["title", "ns", "id", "revision/id", "revision/timestamp", "revision/text"])
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.redirect = False
         self.depth = 0
+        self.parent = ""  # the page's own element that is open
         self.name = ""  # of the element whose text is being taken
         self.parts: list[str] = []
 
     def start(self, name: str, _: dict[str, str]) -> None:
         self.depth += 1
-        self.redirect = self.redirect or (self.depth == 2 and name == "redirect")
-        if (self.depth == 2 and name in ("title", "ns", "id")) or (self.depth == 3 and name == "text"):
+        if self.depth == 2:
+            self.parent = name
+            self.redirect = self.redirect or name == "redirect"
+        elif self.depth == 3:
+            name = f"{self.parent}/{name}"
+        if self.depth in (2, 3) and name in self.WANTED:
             self.name, self.parts = name, []
 
-    def end(self, name: str) -> None:
+    def end(self, _: str) -> None:
         self.depth -= 1
-        if name == self.name and self.depth < (3 if name == "text" else 2):
-            self.texts[name] = "".join(self.parts)
+        if self.name and self.depth == 1 + self.name.count("/"):
+            self.texts[self.name] = "".join(self.parts)
             self.name = ""
 
     def characters(self, data: str) -> None:
@@ -175,91 +214,23 @@ def _number(digits: str) -> int | None:
     return int(digits) if whole.isascii() and whole.isdigit() and len(whole) < 19 else None
 
 
-def _decoded(chunks: Iterable[bytes | Damage]) -> Iterator[str | Damage]:
-    """Text in pieces of `PIECE` characters or more, however small the chunks; damage in its place."""
-    decoder: codecs.IncrementalDecoder | None = None
-    waiting: list[bytes] = []
-    size = 0
+def _gathered(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
+    """The same, the first chunk long enough to tell the encoding."""
+    held = b""
+    told = False
     for chunk in chunks:
+        if told:
+            yield chunk
+            continue
         if isinstance(chunk, bytes):
-            waiting.append(chunk)
-            size += len(chunk)
-            if size < PIECE:
+            held += chunk
+            if len(held) < OPENING:
                 continue
-        data, waiting, size = b"".join(waiting), [], 0
-        if data:
-            decoder = decoder or codecs.getincrementaldecoder(_encoding(data))("replace")
-            yield decoder.decode(data)
+        told = bool(held)
+        if held:
+            yield held
+        held = b""
         if isinstance(chunk, Damage):
             yield chunk
-            if decoder:
-                decoder.reset()
-    data = b"".join(waiting)
-    decoder = decoder or codecs.getincrementaldecoder(_encoding(data))("replace")
-    yield decoder.decode(data, True)
-
-
-def _encoding(beginning: bytes) -> str:
-    """The encoding by byte order mark, by how "<" is encoded, or as declared; UTF-8 if none of them tells."""
-    for mark, name in _MARKS:
-        if beginning.startswith(mark):
-            return name
-    declared = _DECLARED.match(beginning)
-    if declared:
-        try:
-            name = codecs.lookup(declared.group(1).decode("ascii", "replace")).name
-        except LookupError:
-            return "utf-8"
-        if name.startswith(ENCODINGS) and name != "utf-7":
-            return name
-    return "utf-8"
-
-
-def _gunzipped(file: BinaryIO) -> Iterator[bytes | Damage]:
-    inflater = zlib.decompressobj(wbits=31)
-    begun = False
-    try:
-        while stored := file.read(STORED):
-            while stored:
-                if inflater.eof:
-                    inflater, begun = zlib.decompressobj(wbits=31), False
-                yield inflater.decompress(stored)
-                stored, begun = inflater.unused_data, True
-    except zlib.error as error:
-        yield Damage(Reason.CORRUPT_GZIP, f"the gzip member does not inflate: {error}")
-        return
-    if begun and not inflater.eof:
-        yield Damage(Reason.TRUNCATED_RECORD, "the gzip member ends early")
-
-
-def _bunzipped(file: BinaryIO) -> Iterator[bytes | Damage]:
-    """Stream after stream; behind a damaged one, from the next place on where one begins."""
-    stored = file.read(STORED)
-    while stored:
-        inflater = bz2.BZ2Decompressor()
-        fed, behind = stored, 1  # the next stream is looked for in `fed`, from `behind` on
-        try:
-            yield inflater.decompress(stored, PIECE)
-            while not inflater.eof:
-                stored = b""
-                if inflater.needs_input:
-                    fed = stored = file.read(STORED)
-                    behind = 0
-                    if not stored:
-                        yield Damage(Reason.TRUNCATED_RECORD, "the bzip2 stream ends early")
-                        return
-                yield inflater.decompress(stored, PIECE)
-            stored = inflater.unused_data or file.read(STORED)
-        except OSError:
-            yield Damage(Reason.CORRUPT_RECORD, "a bzip2 stream that does not inflate")
-            stored = _next_stream(fed, behind, file)
-
-
-def _next_stream(stored: bytes, start: int, file: BinaryIO) -> bytes:
-    """Stored bytes from the next beginning of a stream on, looked for from `start`; empty if there is none."""
-    while not (found := _STREAM.search(stored, start)):
-        more = file.read(STORED)
-        if not more:
-            return b""
-        stored, start = stored[max(start, len(stored) - 9) :] + more, 0
-    return stored[found.start() :]
+    if held:
+        yield held

@@ -1,51 +1,66 @@
-"""Wikitext to plain text, good enough to train a language model of n-grams on.
+"""Wikitext to plain text, as MediaWiki would show it, without what is no running text.
 
-Templates are not expanded: all but a few vanish, as do tables, files, categories, footnotes and formulas. Brackets are
-matched by a stack of limited depth, each construct's text is joined once a level, so the time is linear.
+Links become their text; pictures, tables, footnotes, categories and links to other languages vanish, and templates but
+those that stand for text (`filters.wiki_template_rules`). Formulas stay as TeX, listings to the blank. Brackets are
+matched by a stack of limited depth, each construct's text is joined once a level, so the time is linear; one that does
+not end is text.
 """
 
 import html
 import re
+from collections.abc import Callable
 
-from filters.wiki_names import ASIDE, CATEGORIES, CODE, FILES, LINES, LITERAL, SHOWN, SYMBOLS
+from filters.wiki_blocks import BREAK, blocks_of, joined
+from filters.wiki_brackets import resolved
+from filters.wiki_names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
+from filters.wiki_templates import GONE
 
-MAX_DEPTH = 64
-"""constructs within one another; MediaWiki's own limit for templates is 100 ($wgMaxTemplateDepth). Deeper marks are
-passed over."""
+KEPT = "\x00"
+"""around the number of a text that is kept as it stands"""
+VARIANT, VARIANT_END = "\x01", "\x02"
+"""stand for the braces around text in several scripts"""
 
+_RESERVED = re.compile(r"[\x00-\x06]")
 _OPENING = re.compile(
     rf"<!--|<({'|'.join(sorted(LITERAL | CODE | ASIDE))})(?![\w-])([^<>]*+)>", re.IGNORECASE | re.ASCII
 )
 _CLOSING = {tag: re.compile(rf"</{tag}\s{{0,16}}>", re.IGNORECASE) for tag in LITERAL | CODE | ASIDE}
-_MARK = re.compile(
-    r"\{\{|\}\}|\[\[|\]\]?|\[(?=(?:https?:|ftp:)?//|mailto:)|^[ :]*+\{\||^[ \t]*+\|\}", re.MULTILINE | re.IGNORECASE
-)
-_TEMPLATE, _LINK, _EXTERNAL, _TABLE = "{{", "[[", "[", "{|"
-_INTERLANGUAGE = re.compile(r"(?:[a-z]{2,3}|simple|be-x-old|zh-[a-z-]{3,12}):\S")
-_CONVERTED = re.compile(r"-\{(?:[^{}|:]{0,40}\|)?([^{}|;:]*+)\}-")
-_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>")
-_QUOTES = re.compile(r"''++")
-_LETTER = re.compile(r"(?<!\w)\w$|^\w$")
-_SWITCH = re.compile(r"__[^\W\d_]{3,30}__")
-_HOLLOW = re.compile(r" ?[(（][ ,;:/–-]*+[)）]")
+_KEPT = re.compile(r"\x00(\d{1,9})\x00")
+_TAG = re.compile(rf"</?({'|'.join(sorted(TAGS, key=len, reverse=True))})(?![\w-])[^<>]*+>", re.IGNORECASE | re.ASCII)
+_RAISED = re.compile(r"<sup>(?<=[\w)\]]<sup>) {0,4}([-−+]?\d{1,9}) {0,4}</sup>", re.IGNORECASE)
 _LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]")
+_VARIANT = re.compile(r"\x01(?:[^\x01\x02|]{0,40}\|)?([^\x01\x02]*+)\x02")
+_CYRILLIC = re.compile(r"(?:^|;)\s{0,16}sr(?:-ec|-cyrl)?\s{0,16}:([^;]*+)")
+_FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
 _ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")
 """a reference to no character; html.unescape raises at one of more than 4,300 digits"""
-_INNER_MARKUP = str.maketrans({"[": "(", "]": ")", "{": "(", "}": ")", "|": " ", "<": " ", ">": " ", "'": "’"})
 
 
-def plain_text(wikitext: str) -> str:
-    """The running text: one line a paragraph, heading or list item, without empty lines, markup or surrounding space.
-    Never raises; takes linear time; holds none of "{{", "}}", "[[", "]]"."""
-    text = without(wikitext, CODE | ASIDE)
-    text = _TAG.sub(_break, _brackets(_CONVERTED.sub(r"\1", text)))
-    lines = (_line(line) for line in text.split("\n"))
-    return "\n".join(line for line in lines if line)
+def plain_text(wikitext: str, language: str = "", title: str = "", apparatus: bool = True) -> str:
+    """The text of a page: a paragraph, heading or list item a line, paragraphs and headings set apart by an empty one,
+    without markup, surrounding space, or headings that nothing follows. `language`: a code, for its templates' names;
+    `title` stands for {{PAGENAME}}; without `apparatus`, sections of notes, links and literature go. Never raises;
+    takes linear time."""
+    kept: list[str] = []
+
+    def keep(text: str) -> str:
+        kept.append(text)
+        return f"{KEPT}{len(kept) - 1}{KEPT}"
+
+    text = _RESERVED.sub("", wikitext) if _RESERVED.search(wikitext) else wikitext
+    text = elements(text, LITERAL | CODE | ASIDE, lambda tag, given, content: _shown(tag, given, content, keep))
+    if language in ("sr", "") and "-{" in text:
+        text = _one_script(resolved(_variants_marked(text), language, title))
+    else:
+        text = resolved(text, language, title)
+    text = _LEFT_OVER.sub("", _TAG.sub(_broken, _RAISED.sub(r"^\1", text)))
+    text = joined(blocks_of(text), frozenset() if apparatus else APPARATUS.get(language, frozenset()))
+    return _KEPT.sub(lambda mark: kept[int(mark[1])] if int(mark[1]) < len(kept) else "", text).strip("\n")
 
 
-def without(wikitext: str, tags: frozenset[str]) -> str:
-    """Wikitext without comments and without these elements, whose content is not parsed: it ends at the first end tag.
-    What `nowiki` protects stays, with marks that mean nothing, unless it is among the tags."""
+def elements(wikitext: str, tags: frozenset[str], show: Callable[[str, str, str], str]) -> str:
+    """Wikitext without comments, and with `show(tag, attributes, content)` in the place of each of these elements,
+    whose content is not parsed: it ends at the first end tag. One that does not end loses its tag alone."""
     kept: list[str] = []
     endless: set[str] = set()
     position = 0
@@ -56,13 +71,14 @@ def without(wikitext: str, tags: frozenset[str]) -> str:
         if not tag:
             stop = wikitext.find("-->", position)
             position = len(wikitext) if stop < 0 else stop + 3
-        elif opening.group(2).endswith("/") or tag in endless:
-            continue
-        elif tag not in tags and tag not in LITERAL:
+        elif tag not in tags:
             kept.append(opening.group())
+        elif opening.group(2).endswith("/"):
+            kept.append(show(tag, opening.group(2), ""))
+        elif tag in endless:
+            continue
         elif closing := _CLOSING[tag].search(wikitext, position):
-            if tag not in tags:
-                kept.append(wikitext[position : closing.start()].translate(_INNER_MARKUP))
+            kept.append(show(tag, opening.group(2), wikitext[position : closing.start()]))
             position = closing.end()
         else:
             endless.add(tag)
@@ -70,103 +86,52 @@ def without(wikitext: str, tags: frozenset[str]) -> str:
     return "".join(kept)
 
 
-def _brackets(text: str) -> str:
-    """Text with every template, table and link replaced by what it shows. A mark without its partner vanishes."""
-    stack: list[tuple[str, list[str]]] = [("", [])]
-    position = 0
-    while mark := _MARK.search(text, position):
-        stack[-1][1].append(text[position : mark.start()])
-        found, position = mark.group().strip(" \t:"), mark.end()
-        if found in (_TEMPLATE, _LINK, _EXTERNAL, _TABLE):
-            if len(stack) <= MAX_DEPTH:
-                stack.append((found, []))
-        elif found == "}}":
-            _close(stack, _TEMPLATE)
-        elif found == "|}":
-            if stack[-1][0] == _TEMPLATE:
-                stack[-1][1].append("|")
-                position -= 1
-            else:
-                _close(stack, _TABLE)
-        elif stack[-1][0] == _EXTERNAL:
-            _close(stack, _EXTERNAL)
-            position = mark.start() + 1
-        elif found == "]]":
-            _close(stack, _LINK)
-        else:
-            stack[-1][1].append(found)
-    stack[-1][1].append(text[position:])
-    while len(stack) > 1:
-        _dissolve(stack)
-    return "".join(stack[0][1])
+def without(wikitext: str, tags: frozenset[str]) -> str:
+    """Wikitext without comments and without these elements."""
+    return elements(wikitext, tags, lambda tag, given, content: "")
 
 
-def _close(stack: list[tuple[str, list[str]]], kind: str) -> None:
-    """End the innermost construct of that kind, if there is one; those begun within it that did not end dissolve."""
-    if all(open_kind != kind for open_kind, _ in stack):
-        return
-    while stack[-1][0] != kind:
-        _dissolve(stack)
-    content = "".join(stack.pop()[1])
-    if kind == _TEMPLATE:
-        shown = _template(content)
-    elif kind == _LINK:
-        shown = _link(content)
-    elif kind == _EXTERNAL:
-        shown = "".join(content.split(None, 1)[1:])
-    else:
-        shown = ""
-    stack[-1][1].append(shown)
+def unescaped(text: str) -> str:
+    """Text with its character references resolved. Never raises."""
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text)) if "&" in text else text
 
 
-def _dissolve(stack: list[tuple[str, list[str]]]) -> None:
-    _, parts = stack.pop()
-    stack[-1][1].extend(parts)
+def _shown(tag: str, given: str, content: str, keep: Callable[[str], str]) -> str:
+    """What an element shows whose content is no wikitext."""
+    if tag in LITERAL:
+        return keep(unescaped(content))
+    if tag in FORMULAS:
+        return keep(" ".join(unescaped(content).split())) if content.strip() else GONE
+    if tag not in LISTINGS:
+        return GONE
+    if tag == "pre":
+        content = unescaped(content.replace("<nowiki>", "").replace("</nowiki>", ""))
+    if "inline" in given.lower():
+        return keep(" ".join(content.split()))
+    listing = content.strip("\n").rstrip()
+    return f"\n\n{keep(listing)}\n\n" if listing.strip() else GONE
 
 
-def _template(content: str) -> str:
-    name, *arguments = content.split("|", 3)
-    name = name.strip().lower()
-    place = SHOWN.get(name, 0)
-    return arguments[place - 1] if 0 < place <= len(arguments) else SYMBOLS.get(name, "")
+def _broken(tag: re.Match[str]) -> str:
+    name = tag[1].lower()
+    return BREAK if name == "br" else "\n\n" if name in LINES else ""
 
 
-def _link(content: str) -> str:
-    target, _, label = content.partition("|")
-    target = target.strip()
-    prefix = target.partition(":")[0].strip().lower() if ":" in target else ""
-    if prefix in FILES or prefix in CATEGORIES or _INTERLANGUAGE.match(target):
-        return ""
-    return label or target.removeprefix(":")
+def _variants_marked(text: str) -> str:
+    """Text in several scripts, -{ }-, with marks that its templates' braces are not mixed up with."""
+    text = re.sub(r"-\{(?=\{\{[^{])|-\{(?!\{)", VARIANT, text)
+    return re.sub(r"\}-", VARIANT_END, text)
 
 
-def _break(tag: re.Match[str]) -> str:
-    return "\n" if tag.group(1).lower() in LINES else ""
+def _one_script(text: str) -> str:
+    """Of text in several scripts, the Cyrillic one, or the first (MediaWiki, LanguageConverter)."""
+    for _ in range(3):  # one within another
+        text, count = _VARIANT.subn(lambda mark: _of_variants(mark[1]), text)
+        if not count:
+            break
+    return text.replace(VARIANT, "").replace(VARIANT_END, "")
 
 
-def _line(line: str) -> str:
-    line = line.strip()
-    if line.startswith(("|", "{|")):  # what is left of a table that does not end
-        return ""
-    if line.startswith("=") and line.endswith("="):
-        line = line.strip("=")
-    line = _SWITCH.sub("", _unquoted(line.lstrip("*#:; ")))
-    line = html.unescape(_ENDLESS_NUMBER.sub("\ufffd", line))
-    line = _HOLLOW.sub("", " ".join(_LEFT_OVER.sub(" ", line).split()))
-    return "" if not line.strip("-") else line.strip()
-
-
-def _unquoted(line: str) -> str:
-    """A line without the apostrophes that mean bold and italics, but with those among them that are apostrophes: one of
-    four; those beyond five; and one of three behind a single letter, as in l'''Italia'', if both are left open
-    otherwise (MediaWiki, Parser::doQuotes)."""
-    runs = [len(run) for run in _QUOTES.findall(line)]
-    open_both = sum(run != 2 for run in runs) % 2 and sum(run in (2, 5) or run > 5 for run in runs) % 2
-
-    def kept(run: re.Match[str]) -> str:
-        size = len(run.group())
-        if size == 3:
-            return "'" if open_both and _LETTER.search(line, max(0, run.start() - 2), run.start()) else ""
-        return "'" if size == 4 else "'" * (size - 5)
-
-    return _QUOTES.sub(kept, line)
+def _of_variants(listed: str) -> str:
+    found = _CYRILLIC.search(listed) or _FIRST_VARIANT.match(listed)
+    return found[1].strip() if found else listed

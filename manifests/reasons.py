@@ -112,7 +112,7 @@ DEAD_LETTERS: frozenset[Reason] = frozenset(
 """Reasons of damaged input: such a record is also written to the dead letters, with file, offset and length."""
 
 DESCRIPTIONS: dict[Reason, str] = {
-    Reason.ARCHIVE_METADATA: "a warcinfo or metadata record: about the crawl, not a page",
+    Reason.ARCHIVE_METADATA: "about the dump, not a record of it: a warcinfo or metadata record, a file's head",
     Reason.REQUEST_RECORD: "the request that led to a page",
     Reason.REVISIT_RECORD: "a page found unchanged since an earlier visit, stored without its body",
     Reason.NOT_HTTP: "a record that holds no HTTP response (dns, ftp)",

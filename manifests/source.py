@@ -177,6 +177,21 @@ class Columns(Strict):
     """further columns of text to keep in the document's metadata"""
 
 
+class Wikipedia(Strict):
+    """Articles of Wikipedia dumps (LLaMA section 2.1: twenty languages, without "hyperlinks, comments and other
+    formatting boilerplate")."""
+
+    languages: list[str] = Field(default=["bg", "ca", "cs", "da", "de", "en", "es", "fr", "hr", "hu", "it", "nl", "pl",
+                                          "pt", "ro", "ru", "sl", "sr", "sv", "uk"], min_length=1)  # fmt: skip
+    """codes; dumps of other languages are left out"""
+    language: str | None = None
+    """of all dumps given; none = by their names, such as xxwiki-20220801-pages-articles.xml.bz2"""
+    title: bool = True
+    """whether a document begins with the article's title and an empty line; the paper does not say"""
+    apparatus: bool = False
+    """whether sections of notes, links and lists of literature stay"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -202,6 +217,7 @@ class Source(Strict):
     c4: C4 | None = None
     containment: Containment | None = None
     stackexchange: StackExchange = StackExchange()
+    wikipedia: Wikipedia = Wikipedia()
     columns: Columns = Columns()
     newest_per_url: bool = False
     """of documents under one URL (as C4's builder normalises it) only the newest stays, before all other rules; equal

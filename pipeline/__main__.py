@@ -132,12 +132,14 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
+    from filters.wiki_names import LANGUAGES
     from pipeline.archive_org import Item, download_sites
     from pipeline.crawls import Crawl, download_crawl
     from pipeline.download import report
     from pipeline.fetch import State
     from pipeline.mirrors import c4_paths, download_paths, gutenberg_paths
     from pipeline.request import Patience
+    from pipeline.wikis import ALL, Dump, download_wikis
 
     patience = Patience(options.attempts, options.backoff, silence=options.silence)
     terminal = None if options.quiet else sys.stderr
@@ -147,6 +149,10 @@ def _download(options: argparse.Namespace) -> int:
     elif options.source in ("c4", "gutenberg"):
         paths = c4_paths(options.config, options.files) if options.source == "c4" else gutenberg_paths(options.books)
         outcomes = download_paths(options.base_url, paths, options.output, patience, options.parallel, terminal)
+    elif options.source == "wikipedia":
+        codes = list(LANGUAGES) if options.language == ALL else options.language.split(",")
+        dumps = [Dump(code, options.date, options.base_url) for code in dict.fromkeys(codes)]
+        outcomes = download_wikis(dumps, options.files, options.output, patience, options.parallel, terminal)
     else:
         crawl = Crawl(options.crawl, options.kind, options.base_url)
         outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
@@ -227,6 +233,14 @@ def _parser() -> argparse.ArgumentParser:
     texts = sources.add_parser("gutenberg", help="plain texts of Project Gutenberg; robots are to use a mirror")
     texts.add_argument("--books", required=True, metavar="NUMBERS", help="ebook numbers and ranges: 11,84,1-100")
     _transfer_options(texts, "https://www.gutenberg.org/")
+    wikis = sources.add_parser("wikipedia", help="dumps of Wikipedias from Wikimedia")
+    wikis.add_argument("--language", required=True, metavar="CODES", help="joined by commas, or all (LLaMA's twenty)")
+    wikis.add_argument("--date", required=True, metavar="DATE", help="a dump's, e.g. 20240101")
+    wikis.add_argument(
+        "--files", choices=("multistream", "parts", "single"), default="multistream",
+        help="multistream can be cut into splits; parts are the same, of large wikis; single cannot be cut",
+    )  # fmt: skip
+    _transfer_options(wikis, "https://dumps.wikimedia.org/")
     return parser
 
 

@@ -1,8 +1,8 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/stackexchange, OUT/c4 and OUT/odd have lists of their own. The same Python version gives the
-same bytes.
+it; OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4 and OUT/odd have lists of their own. The same Python
+version gives the same bytes.
 """
 
 import argparse
@@ -15,6 +15,8 @@ import gazetteer
 import posts
 import pydoc_pages
 import rows as own_rows
+import wiki
+import wikipedia
 from broken import broken, plain
 from odd import odd
 from oddities import hostile, other_answers, other_records
@@ -59,8 +61,14 @@ def make(out: Path, small: bool = False) -> None:
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     lists["planted-posts.json"] = posts.make(out / "stackexchange", entries[: 12 if small else 60])
     lists["planted-rows.json"] = own_rows.make(out / "c4", more[20:])
+    lists["planted-wikipedia.json"] = wikipedia.make(out / "wikipedia", encyclopaedia(entries))
     for name, content in lists.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def encyclopaedia(entries: list[gazetteer.Entry]) -> list[wiki.Page]:
+    """A third of the entries as articles that cite nothing; none of them is in the posts."""
+    return list(wiki.articles(entries[60::3], []))
 
 
 def row(file: str, item: Planted) -> dict[str, str]:

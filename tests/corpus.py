@@ -35,6 +35,7 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
         "books": [str(sample / "books/**")],
         "c4": [str(sample / "c4/**")],
         "stackexchange": [str(sample / "stackexchange/**")],
+        "wikipedia": [str(sample / "wikipedia/**")],
     }
     recipe = recipe.with_inputs(inputs)
     page_rules = recipe.sources["common_crawl"].c4

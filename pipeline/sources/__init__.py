@@ -2,10 +2,10 @@
 
 from manifests.errors import UserError
 from manifests.source import Source
-from pipeline.sources import books, c4, common_crawl, stackexchange
+from pipeline.sources import books, c4, common_crawl, stackexchange, wikipedia
 from pipeline.sources.reader import Joined, Outcome, Reader, Row, Survey
 
-READERS: dict[str, Reader] = {"books": books, "c4": c4, "common_crawl": common_crawl}
+READERS: dict[str, Reader] = {"books": books, "c4": c4, "common_crawl": common_crawl, "wikipedia": wikipedia}
 JOINED: dict[str, Joined] = {"stackexchange": stackexchange}
 
 

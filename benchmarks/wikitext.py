@@ -1,0 +1,149 @@
+"""Wikitext to text beside mwparserfromhell's strip_code, which RedPajama's rows were made with: rate and token F1.
+
+Two references. Golden pages: samples/wikipedia, text written by hand, in twenty languages. Real pages: an independent
+rendering of mwparserfromhell's parse tree by the rules of docs/sources/wikipedia.md, in this module: links become
+their text; pictures, categories, tables, notes and comments go; of templates a few show their argument. It shares no
+code with ours, and its parser with strip_code.
+"""
+
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import mwparserfromhell
+from mwparserfromhell import nodes
+
+from benchmarks.data import ABSENT, ROOT, SHARED, table
+from filters.wiki_dump import Page, open_dump, pages
+from filters.wiki_text import plain_text
+
+ROUNDS = 5
+GOLDEN = ROOT / "samples/wikipedia"
+HIDDEN = ("ref", "references", "gallery", "timeline", "imagemap", "table", "templatestyles", "graph", "score")
+FILES = ("file:", "image:", "datei:", "bild:", "archivo:", "fichier:", "fitxer:", "imatge:", "soubor:", "fájl:", "kép:",
+         "plik:", "файл:", "изображение:", "датотека:", "слика:", "картинка:", "imagen:", "immagine:", "category:",
+         "kategorie:", "categoría:", "catégorie:", "categoria:", "kategória:", "kategoria:", "категория:",
+         "категорија:")  # fmt: skip
+ARGUMENTS = {"lang": 2, "langue": 2, "langx": 2, "nowrap": 1, "nobr": 1, "formatnum": 1, "ta": 1, "esd": 1,
+             "smaller": 1, "vanchor": 1, "abbr": 1, "szám": 1, "quote": 1, "zitat": 1, "senza fonte": 1}  # fmt: skip
+"""the place of the argument that a template shows"""
+PAIRS = ("convert", "unité", "nombre", "tmp")
+"""templates that show a quantity and a unit"""
+_TOKEN = re.compile(r"\w+")
+
+
+class Article(NamedTuple):
+    """A page's language and title, its wikitext, and the text that it should become."""
+
+    language: str
+    title: str
+    wikitext: str
+    reference: str
+
+
+def golden() -> list[Article]:
+    """The hand-written pages."""
+    found = []
+    for path in sorted(GOLDEN.glob("*.wiki")):
+        title, _, text = path.with_suffix(".txt").read_text("utf-8").partition("\n\n")
+        found.append(Article(path.stem, title, path.read_text("utf-8"), text))
+    return found
+
+
+def real() -> list[Article]:
+    """The articles of the real sample dumps, with the independent rendering."""
+    return [
+        Article(path.name[:2], page.title, page.wikitext, rendered(mwparserfromhell.parse(page.wikitext)))
+        for path in sorted((SHARED / "wikipedia").rglob("*.bz2"))
+        for page in pages(open_dump(path))
+        if isinstance(page, Page) and page.namespace == 0 and not page.redirect
+        if not page.wikitext.lstrip().lower().startswith("#redirect")
+    ]
+
+
+def rendered(code: Any) -> str:
+    """The text of parsed wikitext."""
+    return "".join(map(_node, code.nodes))
+
+
+def _node(node: Any) -> str:
+    if isinstance(node, nodes.Text | nodes.HTMLEntity):
+        return str(node.normalize() if isinstance(node, nodes.HTMLEntity) else node)
+    if isinstance(node, nodes.Heading):
+        return rendered(node.title)
+    if isinstance(node, nodes.ExternalLink):
+        return rendered(node.title) if node.title else "" if node.brackets else str(node.url)
+    if isinstance(node, nodes.Wikilink):
+        target = str(node.title).strip()
+        if target.lower().startswith(FILES) or re.match(r"[a-z]{2,3}:", target):
+            return ""
+        return rendered(node.text) if node.text else target.removeprefix(":")
+    if isinstance(node, nodes.Template):
+        return _template(node)
+    if isinstance(node, nodes.Tag):
+        tag = str(node.tag).lower()
+        if tag in HIDDEN or node.contents is None:
+            return "" if tag not in ("br",) else "\n"
+        return str(node.contents) if tag in ("math", "nowiki", "syntaxhighlight") else rendered(node.contents)
+    return ""
+
+
+def _template(node: Any) -> str:
+    name = str(node.name).strip().lower()
+    if name.startswith("formatnum:"):
+        return name.partition(":")[2]
+    if re.fullmatch(r"lang-\w{2,3}", name):
+        name, place = "lang", 1
+    else:
+        place = ARGUMENTS.get(name, 0)
+    shown = [rendered(item.value).strip() for item in node.params if not item.showkey]
+    if name in PAIRS:
+        return " ".join(shown[:2])
+    return shown[place - 1] if 0 < place <= len(shown) else ""
+
+
+def f1(text: str, reference: str) -> float:
+    """Token F1: of the words (\\w+) of two texts as bags."""
+    ours, theirs = (Counter(_TOKEN.findall(part.lower())) for part in (text, reference))
+    common = (ours & theirs).total()
+    return 2 * common / max(ours.total() + theirs.total(), 1)
+
+
+def ours(article: Article, apparatus: bool = True) -> str:
+    """Our text of an article."""
+    return plain_text(article.wikitext, article.language, article.title, apparatus)
+
+
+def theirs(article: Article) -> str:
+    """mwparserfromhell's."""
+    return str(mwparserfromhell.parse(article.wikitext).strip_code())
+
+
+def seconds(work: Callable[[Article], str], articles: Iterable[Article]) -> float:
+    """CPU seconds for a text of each."""
+    begun = time.process_time()
+    for article in articles:
+        work(article)
+    return time.process_time() - begun
+
+
+def run() -> str:
+    """Both sets of pages: rates, median of rounds in turns, and mean token F1."""
+    lines = []
+    for name, articles, sections in (("golden, 20 languages", golden(), False), ("real dumps", real(), True)):
+        if not articles:
+            continue
+        some = articles * (1 if len(articles) > 20 else 20)  # short pages as often as a clock can tell them
+        spent = [(seconds(ours, some), seconds(theirs, some)) for _ in range(ROUNDS)]
+        quick, slow = (statistics.median(times) for times in zip(*spent, strict=True))
+        ratios = [other / own for own, other in spent]
+        mine = statistics.mean(f1(ours(article, sections), article.reference) for article in articles)
+        other = statistics.mean(f1(theirs(article), article.reference) for article in articles)
+        over = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+        rates = [f"{len(some) / quick:,.0f}", f"{len(some) / slow:,.0f}", over]
+        lines.append([name, len(articles), *rates, f"{mine:.4f}", f"{other:.4f}"])
+    headings = ["pages", "number", "ours, pages/s", "strip_code, pages/s", "times as fast", "our F1", "its F1"]
+    return table(headings, lines) + ("" if len(lines) > 1 else f"\n\nreal dumps: {ABSENT}")
