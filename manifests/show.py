@@ -110,19 +110,16 @@ def _sources(manifest: Manifest) -> Table:
 
 
 def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
-    sources = sorted({source for found in ledger.values() for source in found})
     table = Table("stage", "reason", title="Why records are not in the corpus", title_justify="left", box=SIMPLE_HEAD)
-    for source in sources:
-        table.add_column(source, justify="right")
-    table.add_column("meaning", overflow="fold")
+    table.add_column("records", justify="right")
+    table.add_column("of", max_width=32)
+    table.add_column("meaning")
     for stage in STAGES:
-        dropped = {source: tally_from(tally).dropped for source, tally in ledger[stage].items()}
+        dropped = {source: tally_from(tally).dropped for source, tally in sorted(ledger[stage].items())}
         for reason in sorted({reason for found in dropped.values() for reason in found}):
-            counts = [
-                dropped[source][reason]["records"] if reason in dropped.get(source, {}) else 0 for source in sources
-            ]
-            shown = [f"{count:,}" if count else "" for count in counts]
-            table.add_row(stage, reason, *shown, DESCRIPTIONS[Reason(reason)])
+            counts = {source: found[reason]["records"] for source, found in dropped.items() if reason in found}
+            of = next(iter(counts)) if len(counts) == 1 else ", ".join(f"{name} {n:,}" for name, n in counts.items())
+            table.add_row(stage, reason, f"{sum(counts.values()):,}", of, DESCRIPTIONS[Reason(reason)])
     return table
 
 
