@@ -32,11 +32,8 @@ def run_folder(command: list[str]) -> Path:
 def launch(options: list[str], workers: int, program: list[str], run: Path) -> int:
     """Run `program` (what torchrun takes: -m module or a script, with its arguments) in that many processes on this
     machine, and give the exit code. `options`: torchrun's own; one machine alone where they name no rendezvous."""
-    alone = (
-        []
-        if any(option.startswith(("--nnodes", "--rdzv", "--master", "--standalone")) for option in options)
-        else ["--standalone"]
-    )
+    several = ("--nnodes", "--rdzv", "--master", "--standalone")
+    alone = [] if any(option.startswith(several) for option in options) else ["--standalone"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *alone, "--nproc-per-node", str(workers), *options]
     environment = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVING_SECONDS), **os.environ}
     (run / STOPPED).unlink(missing_ok=True)

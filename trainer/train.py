@@ -99,7 +99,7 @@ def train(
         epsilon = norm_epsilon_of(initial, preset(training.model), manifest.tokenizer)
         training = replace(training, norm_epsilon=epsilon)
     elif saved:
-        training = replace(training, norm_epsilon=before["training"]["norm_epsilon"])
+        training = replace(training, norm_epsilon=before["training"].get("norm_epsilon", training.norm_epsilon))
     state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(training)}
     if saved:
         checkpoint.check_same(before, state, run)
@@ -120,9 +120,8 @@ def train(
     norms, losses = Outliers(*rule, ranks.device), Outliers(*rule, torch.device("cpu"), LOSS_FOLLOW)
     if saved:
         checkpoint.load(saved[-1][1], model, optimizer)
-        for name, outliers in (("gradient_norms", norms), ("losses", losses)):
-            if name in before:
-                outliers.restore(before[name])
+        norms.restore(before["gradient_norms"])
+        losses.restore(before["losses"])
     data = Corpus(corpus, plan)
     pieces, tokens = piece_bytes(corpus, manifest.tokenizer.bos), plan.global_batch * plan.sequence_length
     stepper = Stepper(model, optimizer, norms, ranks, tokens, habits.micro_batch, pieces, masks)

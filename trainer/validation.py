@@ -17,12 +17,11 @@ WINDOWS = 64
 
 
 @torch.no_grad()
-def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int, stepper: Stepper) -> dict[str, float]:
-    """Mean loss a token of each source, written to `validation.csv` with bits per byte. Every rank takes the same
-    number of turns, since a forward pass needs them all."""
+def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int, stepper: Stepper) -> None:
+    """Write mean loss a token and bits per byte of each source to `validation.csv`. Every rank takes the same number of
+    turns, since a forward pass needs them all."""
     ranks = stepper.ranks
     windows = validation_windows(corpus, manifest, length, WINDOWS)
-    found: dict[str, float] = {}
     lines = []
     for source, rows in windows.items():
         total = torch.zeros((), dtype=torch.float64, device=ranks.device)
@@ -34,15 +33,14 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
             total += stepper.losses(part.to(ranks.device), part)[0] * here
         loss = float(summed(total))
         text = int(stepper.text_bytes(rows).sum())
-        found[source] = loss / (len(rows) * length)
-        lines.append(f"{step},{source},{found[source]:.6f},{bits_per_byte(loss, text)},{len(rows)}")
+        mean = loss / (len(rows) * length)
+        lines.append(f"{step},{source},{mean:.6f},{bits_per_byte(loss, text)},{len(rows)}")
     reshard(stepper.model)
     path = run / FILE
-    if ranks.first and found:
+    if ranks.first and lines:
         before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
         kept = [line for line in before if int(line.partition(",")[0]) < step]
         write_atomic(path, ("\n".join(["step,source,loss,bits_per_byte,windows", *kept, *lines]) + "\n").encode())
-    return found
 
 
 def bits_per_byte(nats: float, text: int) -> str:
