@@ -49,7 +49,7 @@ _TEXTS = (
     _Text("BSD-3-Clause", (_BSD, _RETAIN, _ENDORSE), (_ADVERTISING, _CLEAR), 230),
     _Text("BSD-3-Clause-Clear", (_BSD, _RETAIN, _CLEAR), (), 250),
     _Text("BSD-4-Clause", (_BSD, _RETAIN, _ADVERTISING), (), 260),
-    _Text("Apache-2.0", ("apache license version 2 0 january 2004", "terms and conditions for use"), (), 1650),
+    _Text("Apache-2.0", ("version 2 0 january 2004", "terms and conditions for use reproduction"), (), 1650),
     _Text("Apache-2.0", ("licensed under the apache license version 2 0",), ("terms and conditions for use",), 90),
     _Text("ISC", ("permission to use copy modify and or distribute this software for any purpose",), (), 130),
     _Text("Unlicense", ("this is free and unencumbered software released into the public domain",), (), 220),
