@@ -1,5 +1,5 @@
-"""Licence comments at the top of source files (LLaMA, section 2.1: "we removed boilerplate, such as headers, with regular
-expressions").
+"""Licence comments at the top of source files (LLaMA, section 2.1: "we removed boilerplate, such as headers, with
+regular expressions").
 
 RedPajama's rule takes away the first /* */ that says "copyright", else every leading line that begins with `//`, `#` or
 `--`: includes, shebangs, titles, documentation. Here only comments go, of these only those with a copyright notice or
@@ -14,7 +14,8 @@ from typing import NamedTuple
 from filters.comments import MAX_LINE, Comment, Line, docstring, top_comments
 
 _NOTICE = re.compile(
-    r"^copyright\b|\bcopyright(?:ed)?[ \t,]{0,4}(?:\(c\)|©|&copy;|by\b|:|-|(?:19|20)\d\d)|\(c\)[ \t]{0,4}(?:copyright|(?:19|20)\d\d)|"
+    r"^copyright\b|\bcopyright(?:ed)?[ \t,]{0,4}(?:\(c\)|©|&copy;|by\b|:|-|(?:19|20)\d\d)|"
+    r"\(c\)[ \t]{0,4}(?:copyright|(?:19|20)\d\d)|"
     r"(?:©|&copy;)[ \t]{0,4}(?:19|20)?\d\d|\ball rights reserved\b|\bspdx-(?:license-identifier|filecopyrighttext)\b|"
     r"^licen[cs]e[ \t]{0,4}:|^licen[cs]e (?:mit|apache|bsd|gpl|http)",
     re.IGNORECASE,
@@ -27,13 +28,15 @@ _LICENCE = re.compile(
     r"\bwithout (?:any )?(?:express or implied )?warrant|\bapache\.org/licenses|\bunless required by applicable law|"
     r"\byou should have received a copy|\bendorse or promote\b|\bopensource\.org/licenses|\bgnu\.org/licenses|"
     r"\b(?:mit|apache|bsd|gnu|mozilla|boost)[ -](?:software |style |general public |public )?licen[cs]e\b|"
-    r"\bunder the licen[cs]e\b|\bsee (?:the )?(?:accompanying )?(?:file )?(?:licen[cs]e|copying)\b|\blicen[cs]e(?:\.txt|\.md)? file\b|"
+    r"\bunder the licen[cs]e\b|\bsee (?:the )?(?:accompanying )?(?:file )?(?:licen[cs]e|copying)\b|"
+    r"\blicen[cs]e(?:\.txt|\.md)? file\b|"
     r"\blicen[cs]e agreement\b|\breleased (?:in)?to the public domain\b|\breleased under\b|\bunauthori[sz]ed copying\b",
     re.IGNORECASE,
 )
 """a paragraph that is part of a licence, or names one"""
 _WORDS = re.compile(
-    r"\b(?:(licen[cs]e)|(copyright)|(warrant)|(liab)|(permission)|(redistribut)|(\"as is\")|(damages)|(conditions?\b)|(merchantab))",
+    r"\b(?:(licen[cs]e)|(copyright)|(warrant)|(liab)|(permission)|(redistribut)|"
+    r"(\"as is\")|(damages)|(conditions?\b)|(merchantab))",
     re.IGNORECASE,
 )
 ENOUGH = 2

@@ -9,10 +9,13 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 
 WHITELIST = frozenset(
-    ".asm .bat .cmd .c .h .cs .cpp .hpp .c++ .h++ .cc .hh .C .H .cmake .css .dockerfile .f90 .f .f03 .f08 .f77 .f95 "
-    ".for .fpp .go .hs .html .java .js .jl .lua .md .markdown .php .php3 .php4 .php5 .phps .phpt .pl .pm .pod .perl "
-    ".ps1 .psd1 .psm1 .py .rb .rs .sql .scala .sh .bash .command .zsh .ts .tsx .tex .vb Dockerfile Makefile .xml .rst "
-    ".m .smali".split()
+    re.findall(
+        r"\S+",
+        ".asm .bat .cmd .c .h .cs .cpp .hpp .c++ .h++ .cc .hh .C .H .cmake .css .dockerfile .f90 .f .f03 .f08 "
+        ".f77 .f95  .for .fpp .go .hs .html .java .js .jl .lua .md .markdown .php .php3 .php4 .php5 .phps "
+        ".phpt .pl .pm .pod .perl  .ps1 .psd1 .psm1 .py .rb .rs .sql .scala .sh .bash .command .zsh .ts .tsx "
+        ".tex .vb Dockerfile Makefile .xml .rst  .m .smali",
+    )
 )
 NOTEBOOK = ".ipynb"
 
@@ -68,9 +71,12 @@ PROSE = frozenset({"Markdown", "reStructuredText", "Notebook", "TeX", "HTML"})
 """languages of documents"""
 
 _VENDORED_FOLDERS = frozenset(
-    "node_modules bower_components jspm_packages vendor vendors third_party third-party thirdparty 3rdparty 3rd_party "
-    "3rd-party external externals extern deps site-packages dist-packages dist pods carthage godeps _vendor .venv venv "
-    "virtualenv .yarn .bundle".split()
+    re.findall(
+        r"\S+",
+        "node_modules bower_components jspm_packages vendor vendors third_party third-party thirdparty "
+        "3rdparty 3rd_party  3rd-party external externals extern deps site-packages dist-packages dist pods "
+        "carthage godeps _vendor .venv venv  virtualenv .yarn .bundle",
+    )
 )
 _VENDORED_FILE = re.compile(
     r"(?:jquery|bootstrap|angular|ember|react|vue|backbone|underscore|lodash|modernizr|prototype|d3|require|moment|"
@@ -80,8 +86,11 @@ _VENDORED_FILE = re.compile(
     r"(?:mvnw|gradlew)(?:\.bat|\.cmd)?|config\.(?:guess|sub)|ltmain\.sh|install-sh|libtool\.m4",
 )
 _AMBIGUOUS_WITHOUT_VERSION = frozenset(
-    "ember.js react.js vue.js prototype.js require.js three.js respond.js foundation.js catch.c catch.h react.css "
-    "normalize.css foundation.css polyfill.js".split()
+    re.findall(
+        r"\S+",
+        "ember.js react.js vue.js prototype.js require.js three.js respond.js foundation.js catch.c catch.h "
+        "react.css  normalize.css foundation.css polyfill.js",
+    )
 )
 """names that projects give to files of their own, too"""
 _GENERATED_FILE = re.compile(
@@ -103,7 +112,7 @@ def extension_of(path: str) -> str:
 
 
 def language_of(path: str) -> str:
-    """The language of a file by its name; empty if it has none. `.C` and `.H` are C++; other letters' case is nothing."""
+    """The language of a file by its name; empty if it has none. Case means nothing but in `.C` and `.H`: C++."""
     extension = extension_of(path)
     return _BY_NAME.get(extension) or _BY_NAME.get(extension.lower(), "")
 

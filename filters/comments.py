@@ -121,20 +121,20 @@ def docstring(text: str, position: int) -> str:
 
 
 def _comment(text: str, position: int, syntax: Syntax, language: str) -> Comment | None:
-    for begin, end in syntax.blocks:
-        if text.startswith(begin, position) and not text.startswith(_PRAGMA, position):
-            close = text.find(end, position + len(begin))
+    for opener, closer in syntax.blocks:
+        if text.startswith(opener, position) and not text.startswith(_PRAGMA, position):
+            close = text.find(closer, position + len(opener))
             if close < 0:
                 return None
-            lines = tuple(_lines(text, position + len(begin), close))
-            return Comment(position, close + len(end), True, lines)
+            lines = tuple(_lines(text, position + len(opener), close))
+            return Comment(position, close + len(closer), True, lines)
     if syntax.line is None:
         return None
     first = text.rfind("\n", 0, position) + 1
     if text[first:position].strip():
         first = position  # behind `<?php`
     stop = position
-    found = []
+    found = list[Line]()
     while stop < len(text):
         mark = syntax.line.match(text, position)
         if mark is None:

@@ -79,7 +79,7 @@ _OTHERS = {
     "BUSL": ("business source license",),
     "Elastic": ("elastic license",),
     "Commons-Clause": ("commons clause",),
-    "NC": ("non commercial", "noncommercial", "for academic use only", "for research purposes only", "not for commercial"),
+    "NC": ("non commercial", "noncommercial", "for academic use only", "for research purposes only"),
     "Field-of-use": ("nuclear facility", "military", "human rights", "no part of this"),
     "Proprietary": (
         "proprietary and confidential", "confidential and proprietary", "trade secret", "unauthorized copying",
@@ -170,7 +170,7 @@ def allows(expression: str, kept: Collection[str]) -> bool:
 
 
 def _either(tokens: list[str], place: int, names: set[str], depth: int) -> tuple[bool, int]:
-    """The value of alternatives that begin at a token, and where they end; a place behind all tokens if they are none."""
+    """The value of alternatives that begin at a token, and where they end; behind all tokens if they are none."""
     answer, place = _all(tokens, place, names, depth)
     while place < len(tokens) and tokens[place].upper() == "OR":
         other, place = _all(tokens, place + 1, names, depth)
