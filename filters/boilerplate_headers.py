@@ -60,14 +60,13 @@ class Headed(NamedTuple):
 
 def without_licence(text: str, language: str) -> Headed:
     """Take the licence out of the comments at a file's top. Never raises; takes linear time."""
-    removed, legal, position = list[tuple[int, int]](), list[str](), 0
+    removed, legal = list[tuple[int, int]](), list[str]()
     for comment in top_comments(text, language):
-        position = comment.stop
         if _speaks_of_licence(text, comment):
             legal.append(text[comment.start : comment.stop])
             removed += _removed(text, comment)
     if language == "Python":
-        documentation = docstring(text, position)
+        documentation = docstring(text)
         if any(_is_legal(line) for line in documentation.split("\n")):
             legal.append(documentation)
     kept, place = list[str](), 0

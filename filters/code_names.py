@@ -106,7 +106,7 @@ _LICENCE_ENDINGS = frozenset({".md", ".markdown", ".rst", ".html", ".tex"})
 def extension_of(path: str) -> str:
     """What a file's name ends in, case kept, or the whole name if it has a language by that (`Makefile`)."""
     name = path.rpartition("/")[2]
-    if name in _BY_NAME:
+    if name in _BY_NAME and not name.startswith("."):
         return name
     return PurePosixPath(name).suffix
 

@@ -14,7 +14,7 @@ class Syntax(NamedTuple):
 
     line: re.Pattern[str] | None
     blocks: tuple[tuple[str, str], ...] = ()
-    opening: re.Pattern[str] = re.compile(r"(?:#![^\n]*+\n)?+")
+    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?+")
 
 
 class Line(NamedTuple):
@@ -88,7 +88,8 @@ _PRAGMA = ("{-#",)
 """begins as a comment does, and is none"""
 _BLANKS = re.compile(r"\s*+")
 _INDENTED = re.compile(r"(?:[ \t]+[^\n]*+|[ \t]*+)(?:\n|\Z)")
-_MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[]()@&$^`"
+_MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[])@&$^`"
+_BEFORE_DOCSTRING = re.compile(r"(?:#[^\n]*+|\s++)*+")
 _DOCSTRING = re.compile(r"[rRuU]?+(?:\"\"\"|''')")
 
 
@@ -109,10 +110,10 @@ def top_comments(text: str, language: str) -> Iterator[Comment]:
         position = comment.stop
 
 
-def docstring(text: str, position: int) -> str:
-    """The Python docstring that begins at or after the blanks at `position`; empty if none does."""
-    blanks = _BLANKS.match(text, position)
-    begin = blanks.end() if blanks else position
+def docstring(text: str) -> str:
+    """The docstring of a Python module, behind comments and blank lines; empty if it has none."""
+    before = _BEFORE_DOCSTRING.match(text)
+    begin = before.end() if before else 0
     mark = _DOCSTRING.match(text, begin)
     if mark is None:
         return ""

@@ -40,7 +40,7 @@ _NCSA = "to deal with the software without restriction"
 _CLEAR = "no express or implied licenses to any party s patent rights"
 
 _TEXTS = (
-    _Text("MIT", (_GRANT, _NOTICE), (_X11, _JSON), 170),
+    _Text("MIT", (_GRANT, _NOTICE), (_X11, _JSON, _NCSA), 170),
     _Text("X11", (_GRANT, _NOTICE, _X11), (), 200),
     _Text("JSON", (_GRANT, _JSON), (), 180),
     _Text("MIT-0", (_GRANT,), (_NOTICE, _JSON, _NCSA), 140),
