@@ -134,7 +134,7 @@ def licence_of_file(text: str) -> str:
     found = {item.name: _count(words, item) * item.words for item in _TEXTS if _is(words, item)}
     others = _called(words, _OTHERS)
     stated = _stated(text)
-    named = {*found, *others} or (set() if stated else _called(words, _CALLED))
+    named = {*(found or (set() if stated else _called(words, _CALLED))), *others}
     bundle = words.count(" ") - sum(found.values()) > SPARE_WORDS
     if bundle and not others:
         return UNKNOWN

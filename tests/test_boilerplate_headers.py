@@ -23,11 +23,14 @@ BLOCK = "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in MIT.split("\n"
         ("SQL", "-- Makes the table of licence plates.\nCREATE TABLE plates (id INT);\n"),
         ("C", "int x; /* Copyright 2010 A */\n"), ("C", 'char *s = "// Copyright 2010 A";\n'),
         ("CSS", "# Copyright 2010 A\n"), ("", "# Copyright 2010 A\n"), ("C", "/* Copyright 2010 A, never closed\n"),
-        ("PHP", "<html><!-- Copyright 2010 --></html>\n<?php // Copyright 2010\n"), ("PHP", "no opening // Copyright 2010 A\n"),
-        ("reStructuredText", "Title\n=====\n\n.. note:: Copyright 2010\n"), ("reStructuredText", ".. copyright:: 2010 A\n"),
+        ("PHP", "<html><!-- Copyright 2010 --></html>\n<?php // Copyright 2010\n"),
+        ("PHP", "no opening // Copyright 2010 A\n"),
+        ("reStructuredText", "Title\n=====\n\n.. note:: Copyright 2010\n"),
+        ("reStructuredText", ".. copyright:: 2010 A\n"),
         ("Rust", "#![allow(unused)]\n// Copyright 2010 A\n"), ("Go", "// +build linux\n\npackage a\n"),
         ("XML", '<?xml version="1.0"?>\n<a copyright="2010"/>\n'), ("Haskell", "{-# LANGUAGE GADTs #-}\nmodule A\n"),
-        ("Python", "# Checks that every licence plate is one.\nx = 1\n"), ("Dockerfile", "# syntax=docker/dockerfile:1\nFROM a\n"),
+        ("Python", "# Checks that every licence plate is one.\nx = 1\n"),
+        ("Dockerfile", "# syntax=docker/dockerfile:1\nFROM a\n"),
     ],
 )  # fmt: skip
 def test_what_is_no_licence_comment_at_the_top_stays(language: str, text: str) -> None:
@@ -39,11 +42,14 @@ def test_what_is_no_licence_comment_at_the_top_stays(language: str, text: str) -
     [
         ("C", BLOCK + "#include <a.h>\n", "#include <a.h>\n"),
         ("Java", "/* Copyright 2010 A */\npackage a;\n", "package a;\n"),
-        ("Java", "/**\n * Copyright 2010 A\n */\n\n/**\n * Adds.\n */\nclass A {}\n", "/**\n * Adds.\n */\nclass A {}\n"),
+        ("Java", "/**\n * Copyright 2010 A\n */\n\n/**\n * Adds.\n */\nclass A {}\n",
+         "/**\n * Adds.\n */\nclass A {}\n"),
         ("Go", commented(APACHE_HEADER, "//") + "\n// Package a adds.\npackage a\n", "// Package a adds.\npackage a\n"),
         ("Python", "#!/usr/bin/env python\n" + commented(MIT, "#") + "import a\n", "#!/usr/bin/env python\nimport a\n"),
-        ("Python", "# -*- coding: utf-8 -*-\n" + commented(GPL_HEADER, "#") + "import a\n", "# -*- coding: utf-8 -*-\nimport a\n"),
-        ("Python", "# Adds numbers.\n#\n# Copyright 2010 A\n#\n# Slowly.\nx = 1\n", "# Adds numbers.\n#\n# Slowly.\nx = 1\n"),
+        ("Python", "# -*- coding: utf-8 -*-\n" + commented(GPL_HEADER, "#") + "import a\n",
+         "# -*- coding: utf-8 -*-\nimport a\n"),
+        ("Python", "# Adds numbers.\n#\n# Copyright 2010 A\n#\n# Slowly.\nx = 1\n",
+         "# Adds numbers.\n#\n# Slowly.\nx = 1\n"),
         ("Python", "# Adds numbers.\n# Copyright 2010 A\n# Slowly.\nx = 1\n", "# Adds numbers.\n# Slowly.\nx = 1\n"),
         ("Shell", "#!/bin/sh\n#\n# Copyright (c) 2010 A. All rights reserved.\n\nls\n", "#!/bin/sh\nls\n"),
         ("PHP", "<?php\n/**\n * @copyright 2010 A\n * @license MIT\n */\nnamespace A;\n", "<?php\nnamespace A;\n"),
@@ -52,14 +58,19 @@ def test_what_is_no_licence_comment_at_the_top_stays(language: str, text: str) -
         ("Markdown", "<!-- Licensed under the MIT license -->\n# Title\n", "# Title\n"),
         ("Haskell", "-- Copyright 2010 A\nmodule A where\n", "module A where\n"),
         ("Haskell", "{-# LANGUAGE A #-}\n{- Copyright 2010 A -}\nmodule A\n", "{-# LANGUAGE A #-}\nmodule A\n"),
-        ("Lua", "--[[ Copyright 2010 A\n]]\nlocal a\n", "local a\n"), ("SQL", "-- (c) 2010 A\nSELECT 1;\n", "SELECT 1;\n"),
+        ("Lua", "--[[ Copyright 2010 A\n]]\nlocal a\n", "local a\n"),
+        ("SQL", "-- (c) 2010 A\nSELECT 1;\n", "SELECT 1;\n"),
         ("TeX", "% Copyright 2010 A\n\\documentclass{a}\n", "\\documentclass{a}\n"),
         ("Fortran", "C     Copyright 2010 A\n      CALL B\n", "      CALL B\n"),
-        ("Visual Basic", "' Copyright 2010 A\nDim a\n", "Dim a\n"), ("Batchfile", "@echo off\nREM Copyright 2010 A\ndir\n", "@echo off\ndir\n"),
-        ("Objective-C or MATLAB", "% Copyright 2010 A\nx = 1;\n", "x = 1;\n"), ("CSS", "/*! (c) 2010 A */\np {}\n", "p {}\n"),
-        ("PowerShell", "<#\nCopyright 2010 A\n#>\nls\n", "ls\n"), ("Julia", "# SPDX-License-Identifier: MIT\nx\n", "x\n"),
+        ("Visual Basic", "' Copyright 2010 A\nDim a\n", "Dim a\n"),
+        ("Batchfile", "@echo off\nREM Copyright 2010 A\ndir\n", "@echo off\ndir\n"),
+        ("Objective-C or MATLAB", "% Copyright 2010 A\nx = 1;\n", "x = 1;\n"),
+        ("CSS", "/*! (c) 2010 A */\np {}\n", "p {}\n"),
+        ("PowerShell", "<#\nCopyright 2010 A\n#>\nls\n", "ls\n"),
+        ("Julia", "# SPDX-License-Identifier: MIT\nx\n", "x\n"),
         ("reStructuredText", ".. Copyright 2010 A\n   Licensed under MIT.\n\nTitle\n", "Title\n"),
-        ("Assembly", "; Copyright 2010 A\n  mov a, b\n", "  mov a, b\n"), ("CMake", "# Copyright 2010 A\nproject(a)\n", "project(a)\n"),
+        ("Assembly", "; Copyright 2010 A\n  mov a, b\n", "  mov a, b\n"),
+        ("CMake", "# Copyright 2010 A\nproject(a)\n", "project(a)\n"),
         ("C", "/* Copyright 2010 A */ int x;\n", " int x;\n"), ("C", "// Copyright 2010 A", ""),
         ("C", "/* Copyright 2010 A\n *\n * Adds.\n */\n", "/*\n * Adds.\n */\n"),
         ("C", "/* Adds.\n *\n * Copyright 2010 A */\n", "/* Adds.\n *\n */\n"),
@@ -75,7 +86,9 @@ def test_licences_go_and_what_else_a_comment_says_stays(language: str, text: str
 def test_files_that_differ_in_their_licence_alone_are_equal_without_it() -> None:
     """RedPajama hashes before it strips, so that these stay both."""
     code = "#include <a.h>\nint x;\n"
-    assert {without_licence(header + code, "C").text for header in ("", BLOCK, commented(BSD_3, "//") + "\n\n")} == {code}
+    assert {without_licence(header + code, "C").text for header in ("", BLOCK, commented(BSD_3, "//") + "\n\n")} == {
+        code
+    }
 
 
 def test_a_docstring_with_a_licence_stays_but_is_told() -> None:
@@ -84,9 +97,33 @@ def test_a_docstring_with_a_licence_stays_but_is_told() -> None:
     assert headed.text == text and "General Public" in headed.legal
 
 
-WORDS = ["Copyright 2010 A", "Adds.", "licensed under", "the", "", "MIT License", "a = 1;", "#include <b>", "\n", "All rights reserved"]
+WORDS = [
+    "Copyright 2010 A",
+    "Adds.",
+    "licensed under",
+    "the",
+    "",
+    "MIT License",
+    "a = 1;",
+    "#include <b>",
+    "\n",
+    "All rights reserved",
+]
 MARKS = ["//", "/*", "*/", " *", "#", "--", "<!--", "-->", "%", "<?php", "", "", "\n", '"""']
-LANGUAGES = ["C", "Python", "PHP", "Haskell", "HTML", "Lua", "reStructuredText", "SQL", "Julia", "Fortran", "Batchfile", "?"]
+LANGUAGES = [
+    "C",
+    "Python",
+    "PHP",
+    "Haskell",
+    "HTML",
+    "Lua",
+    "reStructuredText",
+    "SQL",
+    "Julia",
+    "Fortran",
+    "Batchfile",
+    "?",
+]
 
 
 @given(st.lists(st.tuples(st.sampled_from(MARKS), st.sampled_from(WORDS), st.sampled_from([" ", "\n"])), max_size=12),
@@ -108,6 +145,17 @@ def test_what_goes_is_comment_and_speaks_of_a_licence(parts: list[tuple[str, str
 
 
 def test_hostile_headers_take_linear_time() -> None:
-    for unit in ("// Copyright 2010\n", "/* */", "/*", "#\n", "{-# ", "--[[", "<!-- -->", "// license copyright\n", "// ", ".. \n "):
+    for unit in (
+        "// Copyright 2010\n",
+        "/* */",
+        "/*",
+        "#\n",
+        "{-# ",
+        "--[[",
+        "<!-- -->",
+        "// license copyright\n",
+        "// ",
+        ".. \n ",
+    ):
         for language in ("C", "Python", "Haskell", "Lua", "HTML", "reStructuredText", "PHP"):
             without_licence(unit * (200_000 // len(unit)), language)

@@ -104,7 +104,14 @@ def test_the_whitelist_is_redpajamas() -> None:
 
 
 def test_languages_by_name() -> None:
-    names = {"a.c": "C", "a.C": "C++", "a.H": "C++", "a.h": "C", "a.m": "Objective-C or MATLAB", "Dockerfile": "Dockerfile"}
+    names = {
+        "a.c": "C",
+        "a.C": "C++",
+        "a.H": "C++",
+        "a.h": "C",
+        "a.m": "Objective-C or MATLAB",
+        "Dockerfile": "Dockerfile",
+    }
     names |= {"x/Makefile": "Makefile", "a.TSX": "TypeScript", "a": "", "CMakeLists.txt": "CMake", "a.f90": "Fortran"}
     assert {name: language_of(name) for name in names} == names
 
@@ -112,7 +119,8 @@ def test_languages_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("LICENSE", True), ("licence.txt", True), ("COPYING.LESSER", True), ("MIT-LICENSE", True), ("LICENSE-APACHE", True),
+        ("LICENSE", True), ("licence.txt", True), ("COPYING.LESSER", True), ("MIT-LICENSE", True),
+        ("LICENSE-APACHE", True),
         ("doc/LICENSE.md", True), ("UNLICENSE", True), ("Copyright", True), ("LICENSE.MIT", True),
         ("license.py", False), ("src/License.java", False), ("relicense.txt", False), ("licensing.md", False),
         ("LICENSE/readme.md", False), ("copyright.js", False),
@@ -124,7 +132,8 @@ def test_licence_files_by_name(name: str, expected: bool) -> None:
 
 def test_vendored_generated_and_minified_names() -> None:
     vendored = ["node_modules/a/b.js", "src/third_party/z.c", "Vendor/x.go", "js/jquery-1.9.1.js", "js/jquery.min.js",
-                "static/bootstrap.min.css", "angular.js", "gradlew.bat", "js/react.min.js", "lib/jquery-ui-1.8.js"]  # fmt: skip
+                "static/bootstrap.min.css", "angular.js", "gradlew.bat", "js/react.min.js",
+                "lib/jquery-ui-1.8.js"]  # fmt: skip
     own = ["src/vendor.py", "app/react.js", "lib/a.js", "my-jquery-plugin.js", "jquery.tooltip.js", "distribution/a.py"]
     assert all(map(is_vendored, vendored)) and not any(map(is_vendored, own))
     assert all(map(is_named_generated, ["a_pb2.py", "x/y.pb.go", "A.Designer.cs", "gen/R.java", "x.generated.ts"]))

@@ -12,7 +12,9 @@ NO_HARM = "The Software shall be used for Good, not Evil."
 X11 = 'Except as contained in this notice, the name of the "X Consortium" shall not be used in advertising.'
 NCSA = MIT.replace("to deal in the Software", "to deal with the Software")
 ISC = "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is granted."
-EITHER = "This software is dual-licensed: take the MIT License or the GNU General Public License, version 2, as you like."
+EITHER = (
+    "This software is dual-licensed: take the MIT License or the GNU General Public License, version 2, as you like."
+)
 POINTER = "This project is under the terms of either licence; see the files LICENSE.APACHE and LICENSE.BSD."
 
 
@@ -25,7 +27,8 @@ POINTER = "This project is under the terms of either licence; see the files LICE
         (MIT + X11, "X11"), (MIT + NO_HARM, "JSON"), (NCSA, "NCSA"), (ISC, "ISC"),
         (MIT + "\n\n" + BSD_3, "BSD-3-Clause AND MIT"), ("Released under the MIT license.", "MIT"),
         (EITHER + "\n" + MIT, "GPL OR MIT"), (MIT + GPL_HEADER, "GPL AND MIT"), (GPL_HEADER, "GPL"),
-        ("All rights reserved. Proprietary and confidential.", "Proprietary"), (MIT + "Commons Clause", "Commons-Clause AND MIT"),
+        ("All rights reserved. Proprietary and confidential.", "Proprietary"),
+        (MIT + "Commons Clause", "Commons-Clause AND MIT"),
         (MIT + " The Software may not be used for commercial ends: for non-commercial use only.", "MIT AND NC"),
         (MIT.replace("without restriction", "for commercial and non-commercial ends without restriction"), "MIT"),
         (MIT + "\n" + "The Software may be used on Sundays. " * 60, "NOASSERTION"), ("", "NOASSERTION"),

@@ -42,8 +42,10 @@ def test_what_is_no_notebook(raw: str) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["cell_type", "source", "level", "metadata", "name"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["cell_type", "source", "level", "metadata", "name"]), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
