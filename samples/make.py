@@ -1,8 +1,8 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/stackexchange and OUT/odd have lists of their own. The same Python version gives the same
-bytes.
+it; OUT/wet, OUT/wiki, OUT/stackexchange, OUT/github and OUT/odd have lists of their own. The same Python version gives
+the same bytes.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import ccnet
 import gazetteer
 import posts
 import pydoc_pages
+import repositories
 from broken import broken, plain
 from odd import odd
 from oddities import hostile, other_answers, other_records
@@ -56,6 +57,7 @@ def make(out: Path, small: bool = False) -> None:
     lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[20:], in_web, small)}
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     lists["planted-posts.json"] = posts.make(out / "stackexchange", entries[: 12 if small else 60])
+    lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables", small)
     for name, content in lists.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

@@ -33,6 +33,7 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
     inputs = {
         "common_crawl": web,
         "books": [str(sample / "books/**")],
+        "github": [str(sample / "github/**")],
         "stackexchange": [str(sample / "stackexchange/**")],
     }
     recipe = recipe.with_inputs(inputs)

@@ -76,7 +76,8 @@ def keyed(
         (item.end, _keyed(item.place, item.row, table, recipe))
         for item in rows_in(stored, name, start, end, limit, COLUMNS[table])
     )
-    nothing = Outcome(Locator(name, start, end - start), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="no rows")
+    reason = Reason.UNUSED_ROW if end - start < len(stored) else Reason.UNSUPPORTED_FORMAT
+    nothing = Outcome(Locator(name, start, end - start), 0, reason=reason, detail="no rows")
     if start < end:
         yield from shared_out(found, end - start, state, nothing)
 
