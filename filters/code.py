@@ -145,5 +145,5 @@ def is_data(text: str) -> bool:
     if text.count("\n") < DATA_LINES:
         return False
     lines = [line for line in text.split("\n") if line.strip()]
-    numbers = sum(any(map(str.isdigit, line)) and _DATA.fullmatch(line) is not None for line in lines)
+    numbers = sum(_DATA.fullmatch(line) is not None and any(map(str.isdigit, line)) for line in lines)
     return len(lines) >= DATA_LINES and numbers >= DATA_SHARE * len(lines)

@@ -199,7 +199,7 @@ def _sums(block: bytes) -> bool:
     stated = _number(block[148:156])
     rest = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(rest)
-    return stated in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest))
+    return stated == unsigned or stated == unsigned - 256 * sum(byte > 127 for byte in rest)
 
 
 def _padded(size: int) -> int:
