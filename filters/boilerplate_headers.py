@@ -114,7 +114,7 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
 
 def _gone(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
     """The lines of a comment that go: whole paragraphs of a licence, and notices. Directives stay."""
-    for worded, numbers in groupby(range(len(lines)), key=lambda number: _has_words(lines[number])):
+    for (worded, _), numbers in groupby(range(len(lines)), key=_paragraphs(text, lines).__getitem__):
         run = list(numbers)
         if not worded:
             continue
@@ -124,6 +124,15 @@ def _gone(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
             words = text[lines[number].start : min(lines[number].stop, lines[number].start + MAX_LINE)]
             if (whole or _NOTICE.search(words)) and not _DIRECTIVE.match(words):
                 yield number
+
+
+def _paragraphs(text: str, lines: tuple[Line, ...]) -> list[tuple[bool, int]]:
+    """For each line whether it has words, and a number that changes where a paragraph begins: at `@author`, `\\file`."""
+    found, tags = list[tuple[bool, int]](), 0
+    for line in lines:
+        tags += line.start > line.begin and text[line.start - 1] in "@\\"
+        found.append((_has_words(line), tags))
+    return found
 
 
 def _with_rules(comment: Comment, gone: set[int]) -> set[int]:

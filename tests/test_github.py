@@ -4,9 +4,11 @@ import bz2
 import gzip
 import io
 import itertools
+import json
 import tarfile
 import zipfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
+from filters.code_names import language_of
+from filters.licences import allows
 from filters.tarballs import members
+from filters.wiki_dump import Damage
 from manifests.document import Document
 from manifests.reasons import Reason
 from manifests.source import GitHub, Limits, Source
 from pipeline.sources import repositories
+from pipeline.sources.github import code_of, refused
 from pipeline.sources.reader import Outcome, Row
 
+REDPAJAMA = Path(__file__).parents[2] / "shared/data/c4_redpajama/redpajama-sample_github1.jsonl.gz"
 CODE = "def area(width, height):\n    return width * height\n"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -319,3 +326,30 @@ def test_an_archives_bytes_are_read_in_linear_time_and_little_memory() -> None:
     chunks = itertools.chain([bytes(head)], itertools.repeat(block, 300))
     (member,) = members(chunks, 1 << 30, 1 << 40, lambda _: False)
     assert member.stop - member.start == size and member.data == b""
+
+
+@pytest.mark.skipif(not REDPAJAMA.exists(), reason="the real sample data (../shared/data) is not here")
+def test_redpajamas_rows_under_our_rules() -> None:
+    """docs/sources/github.md has the classes: their own text is what goes in, for the originals are not at hand."""
+    recipe, classes = source(), Counter[str]()
+    with gzip.open(REDPAJAMA, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for row in rows:
+        text, path, size = row["text"], row["meta"]["path"], int(row["meta"]["size"])
+        code, reason = code_of(text.encode(), path, recipe), refused(path, recipe)
+        classes["bytes gone"] += len(text.encode()) < size
+        if language_of(path) == "Markdown":
+            classes["Markdown"] += 1
+            classes["Markdown, bytes gone"] += len(text.encode()) < size
+            classes["Markdown, begins with a title"] += text.lstrip().startswith("#")
+        if reason is not None or isinstance(code, Damage):
+            classes[str(reason)] += 1
+            continue
+        assert not code.licence or allows(code.licence, recipe.github.licences), path
+        newlines = text.replace("\r\n", "\n").replace("\r", "\n")
+        same = "same" if code.text == text else "line ends" if code.text == newlines else "header"
+        classes["mark" if code.text == newlines.removeprefix("\ufeff") != newlines else same] += 1
+    assert classes == {
+        "same": 89, "mark": 4, "line ends": 2, "header": 4, "vendored-file": 1, "bytes gone": 37, "Markdown": 13,
+        "Markdown, bytes gone": 11, "Markdown, begins with a title": 0,
+    }  # fmt: skip
