@@ -127,7 +127,7 @@ def _gone(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
 
 
 def _paragraphs(text: str, lines: tuple[Line, ...]) -> list[tuple[bool, int]]:
-    """For each line whether it has words, and a number that changes where a paragraph begins: at `@author`, `\\file`."""
+    """For each line whether it has words, and a number that changes where a paragraph begins, as at `@author`."""
     found, tags = list[tuple[bool, int]](), 0
     for line in lines:
         tags += line.start > line.begin and text[line.start - 1] in "@\\"

@@ -53,7 +53,7 @@ def test_what_is_no_licence_comment_at_the_top_stays(language: str, text: str) -
         ("Python", "# Adds numbers.\n# Copyright 2010 A\n# Slowly.\nx = 1\n", "# Adds numbers.\n# Slowly.\nx = 1\n"),
         ("Shell", "#!/bin/sh\n#\n# Copyright (c) 2010 A. All rights reserved.\n\nls\n", "#!/bin/sh\nls\n"),
         ("PHP", "<?php\n/**\n * @copyright 2010 A\n * @license MIT\n */\nnamespace A;\n", "<?php\nnamespace A;\n"),
-        ("Java", "/**\n * a.js (c) 2010 A\n * @file Adds.\n * @license MIT License\n */\n", "/**\n * @file Adds.\n */\n"),
+        ("Java", "/**\n * (c) 2010 A\n * @file Adds.\n * @license MIT License\n */\n", "/**\n * @file Adds.\n */\n"),
         ("XML", '<?xml version="1.0"?>\n<!-- Copyright 2010 A -->\n<a/>\n', '<?xml version="1.0"?>\n<a/>\n'),
         ("HTML", "<!DOCTYPE html>\n<!-- Copyright 2010 A -->\n<p>\n", "<!DOCTYPE html>\n<p>\n"),
         ("Markdown", "<!-- Licensed under the MIT license -->\n# Title\n", "# Title\n"),
