@@ -230,6 +230,7 @@ def test_members_that_lead_outside_are_dead_letters() -> None:
     }  # fmt: skip
     found = outcomes({"a.tar": tar(hostile)})
     assert reasons(found) == {"licence-file": 1, "unsafe-path": 10}
+    assert all(item.locator.length > 0 for item in found if item.reason is Reason.UNSAFE_PATH)
     assert set(documents(found)) == {"a.py", "d/" * 1990 + "deep.py"}
     links = zipfile.ZipInfo("link.py")
     links.external_attr = 0o120777 << 16

@@ -142,7 +142,7 @@ def _from_archive(
             continue
         length = member.stop - member.start
         place = Locator(name, 0, size, member.name, member.start, length)
-        if plain:
+        if plain and member.problem is None:
             place = Locator(name, member.start, length, member.name, 0, length)
         if member.problem is not None:
             yield member.end, Outcome(place, 0, reason=member.problem, detail=member.detail)
