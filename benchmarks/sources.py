@@ -8,9 +8,11 @@ import gzip
 import io
 import json
 import statistics
+import tarfile
 import time
 import xml.etree.ElementTree
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from resiliparse.extract.html2text import extract_plain_text
@@ -21,7 +23,7 @@ from filters.post_text import text_of
 from filters.posts import Post, post, rows
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
-from pipeline.sources import books, c4, stackexchange, wikipedia
+from pipeline.sources import books, c4, repositories, stackexchange, wikipedia
 from pipeline.stages.join import blocks_of, combined
 
 ROUNDS = 7
@@ -149,10 +151,38 @@ def wikipedia_dump() -> Case | None:
     return Case("pages-articles, uncompressed", len(stored), ours, bare, "expat, by iterparse") if stored else None
 
 
+def github() -> Case | None:
+    """This project's own code, as a tar of it: files judged, licences taken out, packed, and made documents."""
+    root = Path(__file__).parents[1]
+    folders = ("benchmarks", "filters", "manifests", "pipeline", "samples", "tests", "trainer")
+    paths = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for path in [root / "LICENSE", *paths]:
+            archive.add(path, str(path.relative_to(root)))
+    stored, recipe = out.getvalue(), Source(weight=1.0, kind="github")
+
+    def ours() -> int:
+        survey = repositories.survey(stored, "own.tar", recipe, 1 << 30)
+        shared = repositories.shared("github", recipe, {"own.tar": survey.counts})
+        keyed = repositories.keyed(stored, "own.tar", recipe, shared, *survey.pieces[0])
+        blocks = [block for _, block in blocks_of(keyed, Tally(), 1)]
+        found = combined(blocks, "github", recipe, repositories, 0)
+        return sum(getattr(item, "document", None) is not None for item in found)
+
+    def bare() -> int:
+        with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
+            files = (archive.extractfile(entry) for entry in archive)
+            return sum(len(file.read().decode()) > 0 for file in files if file is not None)
+
+    return Case("this project's code, in a tar", len(stored), ours, bare, "tarfile, and UTF-8")
+
+
 CASES: dict[str, Callable[[], Case | None]] = {
     "books": gutenberg_books,
     "c4": c4_rows,
     "c4, page rules alone": c4_rules,
+    "github": github,
     "stackexchange": stack_exchange,
     "stackexchange, text alone": posts_text,
     "wikipedia": wikipedia_dump,

@@ -192,6 +192,27 @@ class Wikipedia(Strict):
     """whether sections of notes, links and lists of literature stay"""
 
 
+class GitHub(Strict):
+    """Files of code under Apache, BSD and MIT licences, and line lengths and alphanumerics (LLaMA section 2.1); the
+    numbers are RedPajama's (`github_run_filter.py`)."""
+
+    form: Literal["repositories", "tables"] = "repositories"
+    """`repositories`: checked out, or one archive each; `tables`: an export of BigQuery's `github_repos`"""
+    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)
+    """SPDX names; X11, ISC and others can be added"""
+    extensions: list[str] = []
+    """`.py`, or a whole name such as `Makefile`; none = RedPajama's 66, and notebooks"""
+    longest_line: Positive = 1_000
+    mean_line: Annotated[float, Field(gt=0)] = 100.0
+    """characters a line, over the whole file"""
+    alphanumerics: Share = 0.25
+    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
+    minified_mean: Annotated[float, Field(gt=0)] = 110.0
+    """characters a line from which JavaScript and CSS count as minified (GitHub's linguist)"""
+    archive_bytes: Positive = 4 << 30
+    """decoded bytes of one archive; what lies behind them is not read"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -217,6 +238,7 @@ class Source(Strict):
     c4: C4 | None = None
     containment: Containment | None = None
     stackexchange: StackExchange = StackExchange()
+    github: GitHub = GitHub()
     wikipedia: Wikipedia = Wikipedia()
     columns: Columns = Columns()
     newest_per_url: bool = False

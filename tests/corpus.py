@@ -34,6 +34,7 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
         "common_crawl": web,
         "books": [str(sample / "books/**")],
         "c4": [str(sample / "c4/**")],
+        "github": [str(sample / "github/**")],
         "stackexchange": [str(sample / "stackexchange/**")],
         "wikipedia": [str(sample / "wikipedia/**")],
     }

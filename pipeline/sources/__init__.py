@@ -2,15 +2,17 @@
 
 from manifests.errors import UserError
 from manifests.source import Source
-from pipeline.sources import books, c4, common_crawl, stackexchange, wikipedia
+from pipeline.sources import books, c4, common_crawl, github_tables, repositories, stackexchange, wikipedia
 from pipeline.sources.reader import Joined, Outcome, Reader, Row, Survey
 
 READERS: dict[str, Reader] = {"books": books, "c4": c4, "common_crawl": common_crawl, "wikipedia": wikipedia}
-JOINED: dict[str, Joined] = {"stackexchange": stackexchange}
+JOINED: dict[str, Joined] = {"github": repositories, "stackexchange": stackexchange}
 
 
 def joined_for(source: Source) -> Joined | None:
     """The reader of a source whose documents are joined from rows; None for the others."""
+    if source.kind == "github" and source.github.form == "tables":
+        return github_tables
     return JOINED.get(source.kind or "")
 
 

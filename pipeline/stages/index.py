@@ -27,7 +27,7 @@ def tasks(recipe: Recipe, inputs: list[Input]) -> list[Task]:
     for item in inputs:
         source = recipe.sources[item.source]
         if item.size > recipe.split_bytes or joined_for(source) is not None:
-            settings = [source.limits.model_dump(), recipe.split_bytes]
+            settings = [source.model_dump(include={"limits", "github"}), recipe.split_bytes]
             fingerprint = sha256_json([code, settings, item.size, item.sha256])
             arguments: dict[str, Any] = {"source": item.source, "file": item.name, "path": item.path}
             arguments |= {"split_bytes": recipe.split_bytes}

@@ -106,13 +106,13 @@ def _row_tasks(
     ranges: int,
 ) -> list[Task]:
     """One mapper a split of a dump."""
-    code, rules, made = code_version(__name__), joined_settings(source), list[Task]()
+    code, rules, made = code_version(__name__), [joined_settings(source), sha256_json(shared)], list[Task]()
     for item in items:
         for start, end, state in pieces_of(indexed, item):
             arguments = {"file": item.name, "path": item.path, "ranges": ranges}
             arguments |= {"start": start, "end": end, "state": state}
             place = [item.name, item.size, item.sha256, start, end, state]
-            fingerprint = sha256_json([code, rules, shared, place, ranges])
+            fingerprint = sha256_json([code, rules, place, ranges])
             split = f"dumps/{item.name}@{start:015d}"
             made.append(Task(f"{STAGE}/{name}/rows-{number}", split, fingerprint, end - start, arguments))
     return made
@@ -143,7 +143,7 @@ def _group_tasks(name: str, source: Source, number: int, ranges: int, maps: list
 
 def joined_settings(source: Source) -> dict[str, Any]:
     """The part of a source's recipe that its documents depend on."""
-    return {**extract.extraction_settings(source), **source.model_dump(include={"stackexchange"})}
+    return {**extract.extraction_settings(source), **source.model_dump(include={"stackexchange", "github"})}
 
 
 def pack(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
