@@ -16,6 +16,7 @@ from corpus import ROOT, build, demo_recipe, digests, make_sample
 from test_ccnet import ccnet_recipe
 
 from manifests.__main__ import main as inspect
+from manifests.check_start import check_shards
 from manifests.find import find
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, generation_folder, generation_of, is_unfinished, load_manifest
@@ -30,7 +31,6 @@ from pipeline.append import append
 from pipeline.engine import Engine
 from pipeline.models import given_cuts
 from pipeline.trace import Rederiver, trace
-from trainer.data import check_shards
 
 FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
 SECOND = {
@@ -165,7 +165,7 @@ def test_a_moved_corpus_traces_and_verifies(both: Path, tmp_path: Path) -> None:
 
 def test_the_trainer_takes_an_appended_corpus(both: Path) -> None:
     manifest = load_manifest(both)
-    check_shards(both, manifest, "full")
+    assert check_shards(both, manifest, "full") == ""
     plan = plan_for(manifest, 1, 64, 2, 40)
     names = [path for source in plan.sources for path, _ in source.shards]
     assert {generation_of(path) for path in names} == {0, 1, 2}
