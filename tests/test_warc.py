@@ -141,7 +141,7 @@ def test_a_cut_member_is_truncated_and_a_record_may_begin_anywhere_after_garbage
     check(stored)
 
 
-@pytest.mark.parametrize("junk", [b"\x1f\x8b\x08\0", b"\0" * 9, gzip.compress(b"no archive"), b"\n" * 5_000])
+@pytest.mark.parametrize("junk", [b"\x1f\x8b\x08\0", b"\0" * 9, gzip.compress(b"no archive", mtime=0), b"\n" * 5_000])
 def test_a_damaged_beginning_is_judged_by_the_first_record_behind_it(junk: bytes) -> None:
     assert blocks(junk + b"\n" + record(b"a") + members(1)[0]) == [b"a"]
     assert len(good(junk + b"".join(members(2)) + b"\n" + record(b"a"))) == 2
