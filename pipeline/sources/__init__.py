@@ -2,10 +2,10 @@
 
 from manifests.errors import UserError
 from manifests.source import Source
-from pipeline.sources import books, common_crawl, stackexchange
+from pipeline.sources import arxiv, books, common_crawl, stackexchange
 from pipeline.sources.reader import Joined, Outcome, Reader, Row, Survey
 
-READERS: dict[str, Reader] = {"books": books, "common_crawl": common_crawl}
+READERS: dict[str, Reader] = {"arxiv": arxiv, "books": books, "common_crawl": common_crawl}
 JOINED: dict[str, Joined] = {"stackexchange": stackexchange}
 
 

@@ -49,7 +49,7 @@ def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], mode
 
 def extraction_settings(source: Source) -> dict[str, Any]:
     """The part of a source's recipe that its documents depend on."""
-    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits"}
+    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits", "arxiv"}
     return {**source.model_dump(include=used), "lines": source.lines is not None}
 
 
