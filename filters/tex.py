@@ -7,12 +7,14 @@ rules under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 
 import codecs
 import re
 
-LITERAL = frozenset(
-    "verbatim verbatim* Verbatim Verbatim* BVerbatim LVerbatim SaveVerbatim alltt lstlisting minted Code CodeInput "
-    "CodeOutput CodeChunk Sinput Soutput Schunk".split()
+from filters.tex_tokens import closing, ends_in_word, names
+
+LITERAL = names(
+    """verbatim verbatim* Verbatim Verbatim* BVerbatim LVerbatim SaveVerbatim alltt lstlisting minted Code CodeInput
+    CodeOutput CodeChunk Sinput Soutput Schunk"""
 )
 """environments whose content is not TeX"""
-UNPRINTED = frozenset("comment filecontents filecontents* rawhtml htmlonly".split())
+UNPRINTED = names("comment filecontents filecontents* rawhtml htmlonly")
 """environments that print nothing (packages comment, html; LaTeX's filecontents)"""
 VERB_CHARACTERS = 1_000
 """of \\verb|…| and the like, on one line"""
@@ -29,9 +31,9 @@ ENCODINGS = {
     "latin3": "iso8859-3", "latin4": "iso8859-4", "latin5": "cp1254", "latin9": "iso8859-15", "latin10": "iso8859-16",
     "cp1250": "cp1250", "cp1251": "cp1251", "cp1252": "cp1252", "cp1257": "cp1257", "ansinew": "cp1252",
     "applemac": "mac-roman", "macce": "mac-latin2", "cp437": "cp437", "cp850": "cp850", "cp852": "cp852",
-    "cp858": "cp858", "cp865": "cp865", "cp866": "cp866", "koi8-r": "koi8-r", "koi8-ru": "koi8-u", "iso88595": "iso8859-5",
-    "maccyr": "mac-cyrillic", "gbk": "gb18030", "gb": "gb18030", "bg5": "big5", "big5": "big5", "sjis": "cp932",
-    "jis": "iso2022_jp", "euc-jp": "euc_jp", "ks": "euc_kr", "hangul": "euc_kr",
+    "cp858": "cp858", "cp865": "cp865", "cp866": "cp866", "koi8-r": "koi8-r", "koi8-ru": "koi8-u",
+    "iso88595": "iso8859-5", "maccyr": "mac-cyrillic", "gbk": "gb18030", "gb": "gb18030", "bg5": "big5", "big5": "big5",
+    "sjis": "cp932",    "jis": "iso2022_jp", "euc-jp": "euc_jp", "ks": "euc_kr", "hangul": "euc_kr",
 }  # fmt: skip
 """names of encodings in \\usepackage[…]{inputenc} and \\begin{CJK}{…}, and Python's for them"""
 
@@ -46,16 +48,15 @@ _MARK = re.compile(
     re.DOTALL,
 )
 _COMMENT_LINES = re.compile(r"(?:[ \t]*+%[^\n]*+\n)*+[ \t]*+")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _HIDDEN = re.compile(f"{OPEN}([0-9]{{1,9}}){CLOSE}")
 _CONDITION = re.compile(
     r"\\(?:\\|let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"
     r"|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))"
 )
-_NO_CONDITION = frozenset(
-    "iff ifthenelse ifdef ifundef ifcsdef ifcsundef ifdefmacro ifdefempty ifdefstring ifdefstrequal ifstrequal "
-    "ifstrempty ifblank ifbool iftoggle ifboolexpr ifnumcomp ifnumequal ifpackageloaded iflanguage ifnotblank "
-    "ifempty ifentrytype iffieldundef".split()
+_NO_CONDITION = names(
+    """iff ifthenelse ifdef ifundef ifcsdef ifcsundef ifdefmacro ifdefempty ifdefstring ifdefstrequal ifstrequal
+    ifstrempty ifblank ifbool iftoggle ifboolexpr ifnumcomp ifnumequal ifpackageloaded iflanguage ifnotblank
+    ifempty ifentrytype iffieldundef"""
 )
 """control words that begin as TeX's conditions do, and are macros with arguments"""
 
@@ -84,8 +85,8 @@ def declared_encoding(data: bytes) -> str:
 
 
 def uncommented(text: str, literals: list[str]) -> str:
-    """Text without comments. Literal text (verbatim environments, \\verb, arguments of \\url with a % in them) gives way to
-    a mark and is added to `literals`, so that nothing in it is taken for TeX from here on (`restored` puts it back).
+    """Text without comments. Literal text (verbatim environments, \\verb, arguments of \\url with a % in them) gives
+    way to a mark and is added to `literals`: nothing in it is taken for TeX from here on; `restored` puts it back.
 
     A comment goes with its line end and the blanks that begin the next line, as TeX skips them, but an empty line after
     it stays, and a control word is kept apart from a letter. A line that is all comment goes whole.
@@ -159,20 +160,6 @@ def without_false(text: str) -> str:
     return "".join(out)
 
 
-def closing(text: str, position: int, limit: int) -> int:
-    """Where the group ends whose brace opens at `position` (behind its closing one); -1 if not within `limit`
-    characters."""
-    depth = 0
-    for brace in _BRACE.finditer(text, position, position + limit):
-        if brace[0] == "{":
-            depth += 1
-        elif brace[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return brace.end()
-    return -1
-
-
 def _decode(data: bytes, declared: str) -> str:
     try:
         return data.decode("utf-8")
@@ -204,22 +191,6 @@ def _comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
     return percent, stop, " " if text[stop].isalpha() and ends_in_word(text[max(start, percent - 64) : percent]) else ""
 
 
-_WORD_AT_END = re.compile(r"\\([a-zA-Z@]+)\Z")
-
-
-def ends_in_word(text: str) -> bool:
-    """Whether text ends in a control word: another letter would become part of it. Looks at 64 characters."""
-    tail = text[-64:]
-    if not tail or not (tail[-1].isascii() and (tail[-1].isalpha() or tail[-1] == "@")):
-        return False
-    backslash = tail.rfind("\\")
-    letters = tail[backslash + 1 :]
-    if backslash < 0 or not letters.isascii() or not letters.replace("@", "a").isalpha():
-        return False
-    before = tail[:backslash]
-    return (len(before) - len(before.rstrip("\\"))) % 2 == 0
-
-
 def _aside(literal: str, literals: list[str]) -> str:
     literals.append(literal)
     return f"{OPEN}{len(literals) - 1}{CLOSE}"
@@ -244,7 +215,7 @@ def _argument(text: str, position: int, command: str) -> tuple[int, int, str, in
         if command != "lstinline" and close < percent:
             return (close, close, "", 0)
         return (position + 1, close - 1, re.sub(r"%\n[ \t]*+", "", text[position + 1 : close - 1]), 0)
-    if not mark or mark.isspace() or mark.isalnum() or (command == "href" or mark in "{}[%\\") and command != "verb":
+    if not mark or mark.isspace() or mark.isalnum() or mark in "{}[%\\":
         return nothing
     close = text.find(mark, position + 1, position + VERB_CHARACTERS)
     newline = text.find("\n", position, position + VERB_CHARACTERS)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from filters.compressed import BZIP2, GZIP, unpacked
 from filters.tar import BLOCK, Entry, entries, header
+from filters.tex_tokens import names
 from manifests.reasons import Reason
 
 MAX_MEMBERS = 20_000
@@ -19,12 +20,12 @@ SLICE = 1 << 20
 OPENING = 1 << 12
 """bytes in which a file that is no text shows it"""
 
-NOT_TEX = frozenset(
-    "pdf ps eps epsi epsf ps2 ps3 png jpg jpeg gif tif tiff bmp svg mps emf wmf ico mp4 avi mov mpg wav mp3 swf "
-    "sty cls clo bst bbx cbx lbx dbx ldf fd def cfg rtx enc map tfm vf pfb pfa pk mf otf ttf afm "
-    "bib bbl blg aux log out toc lof lot ind idx ilg ist gls glo brf nav snm vrb fls fdb_latexmk synctex "
-    "csv tsv dat xls xlsx doc docx ppt pptx odt rtf htm html xml json zip gz z bz2 xz tar tgz rar 7z "
-    "py m r c cc cpp h java f f90 sh pl nb ipynb mat npy h5 hdf5 root fits".split()
+NOT_TEX = names(
+    """pdf ps eps epsi epsf ps2 ps3 png jpg jpeg gif tif tiff bmp svg mps emf wmf ico mp4 avi mov mpg wav mp3 swf
+    sty cls clo bst bbx cbx lbx dbx ldf fd def cfg rtx enc map tfm vf pfb pfa pk mf otf ttf afm
+    bib bbl blg aux log out toc lof lot ind idx ilg ist gls glo brf nav snm vrb fls fdb_latexmk synctex
+    csv tsv dat xls xlsx doc docx ppt pptx odt rtf htm html xml zip gz z bz2 xz tar tgz rar 7z
+    py m r c cc cpp h java f f90 sh pl nb ipynb mat npy h5 hdf5 root fits"""
 )
 """file name extensions of figures, styles, bibliographies and data: never read as a part of a paper"""
 _NO_TEXT = (b"%PDF", b"%!PS", b"\xc5\xd0\xd3\xc6", b"PK\x03\x04", b"\x1f\x9d", b"<", b"\x89PNG", b"\xff\xd8", b"{\\rtf")

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from filters.tex import closing, declared_encoding, decode, uncommented
+from filters.tex import declared_encoding, decode, uncommented
+from filters.tex_tokens import closing, control, names, occurrences
 from manifests.reasons import Reason
 
 MAX_ROOTS = 64
@@ -18,21 +19,22 @@ MAX_INCLUSIONS = 10_000
 GROUP_CHARACTERS = 2_000
 """of an argument of \\InputIfFileExists"""
 
-_INCLUDE = re.compile(
-    r"\\(?:\\|(endinput)(?![a-zA-Z@])[^\n]*|"
-    r"(input|@input|include|subfile|subfileinclude|InputIfFileExists|import|subimport|inputfrom|subinputfrom|includefrom"
-    r"|subincludefrom)(?![a-zA-Z@])[ \t\n]{0,9}"
-    r"(?:\{[ \t]{0,9}([^{}\n]{1,200})\}|\"([^\"\n]{1,200})\"|([^\s{}\\%\"]{1,200})))"
+_NAME = r"[ \t\n]{0,9}\{[ \t]{0,9}([^{}\n]{1,200})\}"
+_INCLUDE = control(
+    r"(endinput)(?![a-zA-Z@])[^\n]*|(include|subfile|subfileinclude|InputIfFileExists|import|subimport|inputfrom"
+    r"|subinputfrom|includefrom|subincludefrom|input|@input)(?![a-zA-Z@])"
+    rf"(?:{_NAME}|[ \t]{{0,9}}\"([^\"\n]{{1,200}})\"|[ \t\n]{{0,9}}([^\s{{}}\\%\"]{{1,200}}))"
 )
-_SECOND = re.compile(r"[ \t\n]{0,9}\{[ \t]{0,9}([^{}\n]{1,200})\}")
-_FROM = frozenset("import subimport inputfrom subinputfrom includefrom subincludefrom".split())
-_ONLY = re.compile(r"\\(?:\\|includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\})")
-_CLASS = re.compile(r"\\(?:\\|(documentclass|documentstyle)(?![a-zA-Z@]))")
-_PLAIN = re.compile(
-    r"\\(?:\\|(bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)|input[ \t]{1,9}(amstex|amsppt|harvmac|phyzzx|jytex|lanlmac))"
+_SECOND = re.compile(_NAME)
+_FROM = names("import subimport inputfrom subinputfrom includefrom subincludefrom")
+_ONLY = control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
+_CLASS = control(r"(?:documentclass|documentstyle)(?![a-zA-Z@])")
+_PLAIN = control(
+    r"(?:bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)"
+    r"|input[ \t]{1,9}(?:amstex|amsppt|harvmac|phyzzx|jytex|lanlmac)"
 )
-_BEGIN = re.compile(r"\\(?:\\|(?:begin[ \t]{0,9}\{document\}()))")
-_END = re.compile(r"\\(?:\\|(?:end[ \t]{0,9}\{document\}()))")
+_BEGIN = control(r"begin[ \t]{0,9}\{document\}")
+_END = control(r"end[ \t]{0,9}\{document\}")
 _IGNORED = re.compile(rb"\s{0,99}%[ \t]{0,9}auto-ignore")
 _HINT = re.compile(r"[ \t]*-?[ \t]*(filename|usage)[ \t]*:[ \t]*[\"']?([^\"'#\n]{1,200})")
 
@@ -152,9 +154,9 @@ def _root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     candidates = hinted or single
     if not candidates:
         typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
-        candidates = [path for path in _largest(files, typed) if _says(_CLASS, library.file(path).text)]
+        candidates = [path for path in _largest(files, typed) if _any(_CLASS, library.file(path).text)]
     if not candidates:
-        candidates = [path for path in _largest(files, files) if _says(_PLAIN, library.file(path).text)]
+        candidates = [path for path in _largest(files, files) if _any(_PLAIN, library.file(path).text)]
     if not candidates:
         candidates = _largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
@@ -168,8 +170,8 @@ def _largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]
     return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
 
 
-def _says(pattern: re.Pattern[str], text: str) -> bool:
-    return any(mark.lastindex for mark in pattern.finditer(text))
+def _any(pattern: re.Pattern[str], text: str) -> bool:
+    return next(occurrences(pattern, text), None) is not None
 
 
 def _reached(library: _Library, root: str) -> set[str]:
@@ -190,29 +192,28 @@ def _reach(library: _Library, root: str) -> int:
 
 def _pieces(text: str, path: str) -> Iterator[str | _Reference]:
     """A file's text, cut where it includes another, up to \\endinput."""
-    start = seen = 0
-    while mark := _INCLUDE.search(text, seen):
-        seen = mark.end()
+    start = 0
+    for mark in occurrences(_INCLUDE, text):
+        if mark.start() < start or (mark[5] and mark[2] not in ("input", "@input")):
+            continue
         if mark[1]:
             yield text[start : mark.start()]
             return
-        if not mark[2] or (mark[5] and mark[2] not in ("input", "@input")):
-            continue
-        name, folder = (mark[3] or mark[4] or mark[5]).strip(), ""
-        otherwise = ""
+        name, folder, otherwise, stop = (mark[3] or mark[4] or mark[5]).strip(), "", "", mark.end()
         if mark[2] in _FROM:
-            second = _SECOND.match(text, seen)
+            second = _SECOND.match(text, stop)
             if second is None:
                 continue
-            name, folder, seen = second[1].strip(), name, second.end()
-        yield text[start : mark.start()]
+            name, folder, stop = second[1].strip(), name, second.end()
         if mark[2] == "InputIfFileExists":
-            first = closing(text, seen, GROUP_CHARACTERS) if text[seen : seen + 1] == "{" else -1
+            first = closing(text, stop, GROUP_CHARACTERS) if text[stop : stop + 1] == "{" else -1
             last = closing(text, first, GROUP_CHARACTERS) if first > 0 and text[first : first + 1] == "{" else -1
-            if last > 0:
-                otherwise, seen = text[first + 1 : last - 1], last
-        yield _Reference(text[mark.start() : seen], mark[2], tuple(_paths(name, folder, path)), otherwise)
-        start = seen
+            if last < 0:
+                continue
+            otherwise, stop = text[first + 1 : last - 1], last
+        yield text[start : mark.start()]
+        yield _Reference(text[mark.start() : stop], mark[2], tuple(_paths(name, folder, path)), otherwise)
+        start = stop
     yield text[start:]
 
 
@@ -228,7 +229,7 @@ def _paths(name: str, folder: str, within: str) -> Iterator[str]:
 def _included(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
     """The text of the root with everything it includes."""
     whole = library.file(root)
-    only = next((mark[1] for mark in _ONLY.finditer(whole.text) if mark[1] is not None), None)
+    only = next((mark[1] for mark in occurrences(_ONLY, whole.text)), None)
     wanted = None if only is None else {name.strip().removesuffix(".tex") for name in only.split(",")}
     out: list[str] = []
     stack: list[tuple[str, Iterator[str | _Reference]]] = [(root, iter(whole.pieces))]
@@ -270,20 +271,20 @@ def _left_out(reference: _Reference, wanted: set[str] | None) -> bool:
 
 def _inner(file: _File) -> list[str | _Reference]:
     """What an included file gives: of one that can stand alone (packages subfiles, standalone), its body."""
-    if not any(mark.lastindex is not None for mark in _BEGIN.finditer(file.text)):
+    if not _any(_BEGIN, file.text):
         return file.pieces
     inner: list[str | _Reference] = []
     begun = False
     for piece in file.pieces:
         if isinstance(piece, str):
             if not begun:
-                begin = next((mark.end() for mark in _BEGIN.finditer(piece) if mark.lastindex is not None), None)
+                begin = next(occurrences(_BEGIN, piece), None)
                 if begin is None:
                     continue
-                begun, piece = True, piece[begin:]
-            end = next((mark.start() for mark in _END.finditer(piece) if mark.lastindex is not None), None)
+                begun, piece = True, piece[begin.end() :]
+            end = next(occurrences(_END, piece), None)
             if end is not None:
-                return [*inner, piece[:end]]
+                return [*inner, piece[: end.start()]]
         if begun:
             inner.append(piece)
     return inner

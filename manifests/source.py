@@ -162,8 +162,8 @@ class StackExchange(Strict):
 
 
 class ArXiv(Strict):
-    """Papers from their TeX (LLaMA section 2.1, after Lewkowycz et al. 2022): macros written out, the text from the first
-    section on, without the bibliography."""
+    """Papers from their TeX (LLaMA section 2.1, after Lewkowycz et al. 2022): macros written out, the text from the
+    first section on, without the bibliography."""
 
     appendix: Literal["keep", "drop"] = "keep"
     """the paper says nothing of appendices; RedPajama drops them with the bibliography"""

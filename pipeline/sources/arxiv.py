@@ -1,5 +1,6 @@
 """arXiv: the bulk archive's monthly tars and single e-prints, one paper a document (LLaMA section 2.1: "removed
-everything before the first section, as well as the bibliography", comments, "and inline-expanded definitions and macros").
+everything before the first section, as well as the bibliography", and the comments, and "inline-expanded definitions
+and macros").
 
 A monthly tar holds one member a submission: a gzipped tar, a gzipped TeX file, a PDF. Every other file is taken for one
 submission.
@@ -15,9 +16,10 @@ from filters.tar import BLOCK, Entry, header, members
 from filters.tex import restored, without_false
 from filters.tex_accents import with_letters
 from filters.tex_archive import Submission, submission
-from filters.tex_body import body, is_notice, title
+from filters.tex_body import body, is_notice
 from filters.tex_macros import expand
 from filters.tex_project import Project, assemble
+from filters.tex_title import title
 from manifests.document import Document, Locator
 from manifests.reasons import Reason
 from manifests.source import Source
