@@ -28,7 +28,11 @@ _INCLUDE = control(
 _SECOND = re.compile(_NAME)
 _FROM = names("import subimport inputfrom subinputfrom includefrom subincludefrom")
 _ONLY = control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
-_CLASS = control(r"(?:documentclass|documentstyle)(?![a-zA-Z@])")
+_CLASS = control(
+    r"(?:documentclass|documentstyle)(?![a-zA-Z@])[ \t\n]{0,9}(?:\[[^\]]{0,2000}\][ \t\n]{0,9})?(?:\{([^{}]{0,99})\})?"
+)
+_PARTS = names("standalone subfiles")
+"""classes of files that can be papers of their own, and are parts of another"""
 _PLAIN = control(
     r"(?:bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)"
     r"|input[ \t]{1,9}(?:amstex|amsppt|harvmac|phyzzx|jytex|lanlmac)"
@@ -148,7 +152,7 @@ def _listed_json(text: str) -> list[tuple[str, str]]:
 def _root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     """The root file, and how many others there are: of the files that 00README names, else of those with a document
     class, else of plain TeX's, else of all `.tex` files, the one that reaches the most text; of equal ones the least
-    deep, then the first by name."""
+    deep, then the first by name. A file that its class makes a part of another comes after those that are none."""
     files = library.files
     single = [""] if "" in files else []
     candidates = hinted or single
@@ -161,7 +165,7 @@ def _root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
         candidates = _largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
         return next(iter(candidates), None), 0
-    weighed = sorted(candidates, key=lambda path: (-_reach(library, path), path.count("/"), path))
+    weighed = sorted(candidates, key=lambda path: _weight(library, path))
     below = _reached(library, weighed[0])
     return weighed[0], sum(path not in below for path in candidates)
 
@@ -186,8 +190,11 @@ def _reached(library: _Library, root: str) -> set[str]:
     return found
 
 
-def _reach(library: _Library, root: str) -> int:
-    return sum(len(library.file(path).text) for path in _reached(library, root))
+def _weight(library: _Library, root: str) -> tuple[bool, int, int, str]:
+    """The smaller, the better a root."""
+    stated = next(occurrences(_CLASS, library.file(root).text), None)
+    reach = sum(len(library.file(path).text) for path in _reached(library, root))
+    return stated is not None and stated[1] in _PARTS, -reach, root.count("/"), root
 
 
 def _pieces(text: str, path: str) -> Iterator[str | _Reference]:
