@@ -153,7 +153,7 @@ def _slices(stored: bytes | memoryview) -> Iterator[bytes]:
 
 def _single(source: _Inflated, text_bytes: int) -> Submission:
     data = source.take(text_bytes + 1)
-    if not is_text(data) or b"\\" not in data:
+    if not is_text(data) or not (b"\\" in data or data.lstrip().startswith(b"%")):
         return Submission({}, problem=Reason.NO_TEX)
     if len(data) > text_bytes:
         return Submission({}, problem=Reason.TOO_LARGE, detail=f"over {text_bytes} bytes of text")

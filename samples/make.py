@@ -1,8 +1,8 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/stackexchange and OUT/odd have lists of their own. The same Python version gives the same
-bytes.
+it; OUT/wet, OUT/wiki, OUT/stackexchange, OUT/arxiv and OUT/odd have lists of their own. The same Python version gives
+the same bytes.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ccnet
 import gazetteer
+import papers
 import posts
 import pydoc_pages
 from broken import broken, plain
@@ -56,6 +57,7 @@ def make(out: Path, small: bool = False) -> None:
     lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[20:], in_web, small)}
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     lists["planted-posts.json"] = posts.make(out / "stackexchange", entries[: 12 if small else 60])
+    lists["planted-papers.json"] = papers.make(out / "arxiv")
     for name, content in lists.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

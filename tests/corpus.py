@@ -34,6 +34,7 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
         "common_crawl": web,
         "books": [str(sample / "books/**")],
         "stackexchange": [str(sample / "stackexchange/**")],
+        "arxiv": [str(sample / "arxiv/**")],
     }
     recipe = recipe.with_inputs(inputs)
     page_rules = recipe.sources["common_crawl"].c4

@@ -1,5 +1,6 @@
-"""arXiv as a source: every byte of a monthly tar in the ledger, locators that lead back, recipes, and the real files."""
+"""arXiv as a source: every byte of a monthly tar in the ledger, locators that lead back, recipes, the real files."""
 
+import itertools
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,8 @@ HERE = pytest.mark.skipif(not SHARED.exists(), reason="the real sample data (../
 
 
 def paper(body: str, title: str = "T") -> bytes:
-    return f"\\documentclass{{article}}\n\\title{{{title}}}\n\\begin{{document}}\n\\maketitle\n{body}\n\\end{{document}}\n".encode()
+    head = f"\\documentclass{{article}}\n\\title{{{title}}}\n\\begin{{document}}\n\\maketitle\n"
+    return f"{head}{body}\n\\end{{document}}\n".encode()
 
 
 def source(**options: Any) -> Source:
@@ -37,7 +39,7 @@ def outcomes(
     recipe = source(**options)
     cuts = arxiv.pieces(stored, recipe, split_bytes)
     assert cuts[0][0] == 0 and cuts[-1][1] == len(stored)
-    assert all(before[1] == after[0] for before, after in zip(cuts, cuts[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(cuts))
     found: list[Outcome] = []
     for start, end, state in cuts:
         piece = list(arxiv.read(stored, name, "arxiv", recipe, start, end, state))
@@ -57,10 +59,11 @@ def reasons(found: list[Outcome]) -> Counter[str]:
     return Counter(item.reason.value for item in found if item.reason is not None)
 
 
+PROJECT = {"main.tex": paper("\\section{A} \\input{b}", "One"), "b.tex": b"B % c", "f.eps": bytes(9000)}
 MONTH = tar(
     {
         "2003/": b"",
-        "2003/2003.00001.gz": zipped(tar({"main.tex": paper("\\section{A} \\input{b}", "One"), "b.tex": b"B % c", "f.eps": bytes(9000)})),
+        "2003/2003.00001.gz": zipped(tar(PROJECT)),
         "2003/2003.00002.gz": zipped(paper("\\section{A} Two."), "two.tex"),
         "2003/2003.00003.pdf": b"%PDF-1.5",
         "2003/2003.00004.gz": zipped(b"\x15\x80", "x.tex.cry"),
@@ -86,8 +89,8 @@ def test_a_month() -> None:
     assert (old.url, old.timestamp) == ("https://arxiv.org/abs/math/0303001", "2003-03")
     assert six.text == "\\section{Six} Six." and bare.text == "\\section{Bare} TeX."
     assert reasons(found) == {
-        "archive-metadata": 2, "no-tex": 1, "encrypted": 1, "no-body-text": 1, "unsafe-path": 2, "unsupported-format": 1,
-        "truncated-record": 1,
+        "archive-metadata": 2, "no-tex": 1, "encrypted": 1, "no-body-text": 1, "unsafe-path": 2,
+        "unsupported-format": 1, "truncated-record": 1,
     }  # fmt: skip
     (inner,) = [item for item in found if item.reason is Reason.UNSAFE_PATH and item.stored == 0]
     assert inner.detail == "1 members left out: '../x.tex'" and inner.locator.member == "2003/2003.00006.gz"
@@ -220,7 +223,7 @@ def test_the_scifact_paper_reads_as_it_is_printed() -> None:
     assert headings[:2] == ["Introduction", "Background and task definition"] and len(headings) >= 8
     for sentence in (
         "The \\textsc{SciFact} dataset} \\label{sec:dataset}",
-        "The \\textsc{SciFact} dataset consists of 1,409 scientific claims verified against a corpus of 5,183 abstracts.",
+        "dataset consists of 1,409 scientific claims verified against a corpus of 5,183 abstracts.",
         "\\section{\\textsc{VeriSci}: Baseline model}",
         "labels each abstract as \\textsc{Supports}, \\textsc{Refutes}, or \\textsc{NoInfo} with respect to the claim.",
         "Slowing by 37\\%''",
@@ -266,3 +269,52 @@ def test_every_word_of_the_scifact_paper_s_files_is_there_and_none_of_its_drafts
         word for name in files if name not in drafts for word in words(files[name])
     }
     assert len(unique) > 20 and not unique & set(ours)
+
+
+def test_the_bundled_papers_end_as_their_list_says(tmp_path: Path) -> None:
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "samples"))
+    try:
+        import papers
+    finally:
+        sys.path.pop(0)
+    planted = papers.make(tmp_path)
+    ended: dict[tuple[str, str], str] = {}
+    texts = {}
+    for name in sorted({row["file"] for row in planted}):
+        for item in outcomes((tmp_path / name.removeprefix("arxiv/")).read_bytes(), name):
+            key = (name, item.locator.member.partition("!")[0])
+            ended.setdefault(key, item.reason.value if item.reason else "kept")
+            if item.document is not None:
+                texts[key[1]] = item.document.text
+    for row in planted:
+        assert ended[row["file"], row["member"]] == row["expect"], row
+    grid = texts["2401/2401.00001.gz"]
+    assert grid.startswith("\\section{Introduction}\nA town is built on a grid.") and "railway" not in grid
+    for sentence in (
+        "there are $\\binom{2n}{n}$ ways to\nwork",
+        "call the line of corners next to the river the \\emph{staircase} and",
+        "the number $P_{n}(b)$ of ways",
+        "a word in the letters \\mathsf{E}\\ and \\mathsf{N}, and let $\\operatorname{len}(w)$",
+        "For all $n\\in\\mathbb{N}$",
+        "https://grids.example/tables%20of%20paths",
+        "# 100% of them",
+        "\\appendix\n\\section{A table}",
+    ):
+        assert sentence in grid, sentence
+    for absent in (
+        "TODO",
+        "An older proof",
+        "no need for a proof",
+        "thebibliography",
+        "Nothing here",
+        "abstract",
+        "\\iffalse",
+    ):
+        assert absent not in grid
+    assert "Bäcker" not in texts["2401/2401.00002.gz"] and "Müller's" in texts["2401/2401.00002.gz"]
+    assert "\\textit{pain de ménage}" in texts["2401/2401.00002.gz"]
+    pendulum = texts[""]
+    assert "$E={1\\over 2} m g\\ell\\theta_{0}^2$" in pendulum and "\\frac{d E}{dt}" not in pendulum
+    assert "$$\\frac{dE}{dt} = -{1\\over 2}\\,{E\\over\\ell}\\,\\frac{d\\ell}{dt} ,$$" in pendulum

@@ -80,10 +80,16 @@ def test_months_that_are_none(months: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"<html>", b"<arXivSRC></arXivSRC>", manifest({"../../x": b""}), manifest({"src/arXiv_src_000x_001.tar": b""}),
-        manifest(FILES, '<!DOCTYPE x [<!ENTITY a "b">]>'), manifest(FILES)[:-9], b"<a><file><filename>x</filename></file></a>",
+        b"",
+        b"<html>",
+        b"<arXivSRC></arXivSRC>",
+        manifest({"../../x": b""}),
+        manifest({"src/arXiv_src_000x_001.tar": b""}),
+        manifest(FILES, '<!DOCTYPE x [<!ENTITY a "b">]>'),
+        manifest(FILES)[:-9],
+        b"<a><file><filename>x</filename></file></a>",
     ],
-)  # fmt: skip
+)
 def test_manifests_that_are_none(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.xml").write_bytes(data)
     with pytest.raises(UserError):

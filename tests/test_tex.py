@@ -1,12 +1,12 @@
-"""TeX made ready to be read: encodings, comments, literal text, false branches, bodies, titles, accents."""
+"""TeX made ready to be read: encodings, comments, literal text, false branches, accents."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.tex import CLOSE, OPEN, decode, declared_encoding, restored, uncommented, without_false
+from filters.tex import CLOSE, OPEN, declared_encoding, decode, restored, uncommented, without_false
 from filters.tex_accents import with_letters
-from filters.tex_body import body, is_notice
+from filters.tex_body import body
 from filters.tex_title import title
 
 
@@ -48,11 +48,19 @@ def test_comments(typed: str, read: str) -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        "\\begin{verbatim}\n% no comment \\x{\n\\end{verbatim}", "\\begin{lstlisting}[language=C]\nprintf(\"%d\");\n\\end{lstlisting}",
-        "\\verb|100%|", "\\verb*+%+", "\\lstinline!a % b!", "\\lstinline[language=C]{a % b}", "\\begin{alltt}\n%\\end{alltt}",
-        "\\url{http://a.example/x%20y}", "\\url|a%b|", "\\href{http://a.example/%7Ex}{text}", "\\path{a%b}",
+        "\\begin{verbatim}\n% no comment \\x{\n\\end{verbatim}",
+        '\\begin{lstlisting}[language=C]\nprintf("%d");\n\\end{lstlisting}',
+        "\\verb|100%|",
+        "\\verb*+%+",
+        "\\lstinline!a % b!",
+        "\\lstinline[language=C]{a % b}",
+        "\\begin{alltt}\n%\\end{alltt}",
+        "\\url{http://a.example/x%20y}",
+        "\\url|a%b|",
+        "\\href{http://a.example/%7Ex}{text}",
+        "\\path{a%b}",
     ],
-)  # fmt: skip
+)
 def test_literal_text_is_left_alone(typed: str) -> None:
     assert clean(f"a {typed} b % c") == f"a {typed} b "
     literals: list[str] = []
@@ -137,86 +145,6 @@ def test_false_branches(typed: str, read: str) -> None:
     assert without_false(typed) == read
 
 
-DOCUMENT = "\\documentclass{article}\\title{T}\n\\begin{document}\n%s\n\\end{document}\nleft over"
-
-
-@pytest.mark.parametrize(
-    ("inside", "kept"),
-    [
-        ("\\maketitle Before. \\section{A} In.", "\\section{A} In."),
-        ("x \\section*{A} In.", "\\section*{A} In."),
-        ("x \\section [short] {A} In.", "\\section [short] {A} In."),
-        ("x \\chapter{A} In.", "\\chapter{A} In."),
-        ("x \\part{A} In.", "\\part{A} In."),
-        ("x \\paragraph{P} text only", "\\paragraph{P} text only"),  # RedPajama: nothing
-        ("x \\subparagraph{P} text only", "\\subparagraph{P} text only"),
-        ("x \\subsection{A} B \\section{C} D", "\\subsection{A} B \\section{C} D"),
-        ("\\titleformat{\\section}{x} \\sectionmark y \\section{A} B", "\\section{A} B"),
-        ("x\\\\section{A} \\section{B} C", "\\section{B} C"),
-        ("\\begin{abstract}An abstract.\\end{abstract}\nA letter.", "A letter."),
-        ("\\maketitle A letter.", "A letter."),
-        ("\\maketitle \\begin{abstract}x\\end{abstract} A letter.", "A letter."),
-        ("\\begin{abstract}x\\end{abstract} \\maketitle A letter.", "A letter."),
-        ("A letter.", "A letter."),
-        (
-            "\\maketitle A letter. \\section*{Acknowledgements} Thanks.",
-            "A letter. \\section*{Acknowledgements} Thanks.",
-        ),
-        ("\\maketitle A. \\section*{\\bf References} [1]", "A. \\section*{\\bf References} [1]"),
-        ("\\section{Reference frames} Here.", "\\section{Reference frames} Here."),
-        ("\\section{A} B \\bibliographystyle{plain}\\bibliography{all} C", "\\section{A} B  C"),
-        ("\\section{A} B \\begin{thebibliography}{9}\\bibitem{x} Y\\end{thebibliography} C", "\\section{A} B  C"),
-        ("\\section{A} B \\begin{references} Y\\end{references}", "\\section{A} B"),
-        ("\\section{A} B \\printbibliography[title=Works]", "\\section{A} B"),
-        ("\\section{A} B \\begin{thebibliography}{9} never ends", "\\section{A} B"),
-        ("\\section{A}\n\n\n\n B   \n \nC", "\\section{A}\n\n B\n\nC"),
-    ],
-)
-def test_a_paper_s_body(inside: str, kept: str) -> None:
-    assert body(DOCUMENT.replace("%s", inside), "keep") == kept
-
-
-def test_appendices_stay_or_go_by_recipe() -> None:
-    paper = DOCUMENT.replace("%s", "\\section{A} B \\bibliography{x} \\appendix \\section{C} D")
-    assert body(paper, "keep") == "\\section{A} B  \\appendix \\section{C} D"
-    assert body(paper, "drop") == "\\section{A} B"
-
-
-def test_plain_and_ams_tex() -> None:
-    assert body("\\magnification=1200 Some text.\\bye more", "keep") == "\\magnification=1200 Some text."
-    assert body("x \\beginsection 1. A\n\nText. \\end\nmore", "keep") == "\\beginsection 1. A\n\nText."
-    ams = "\\input amstex\n\\document\\topmatter\\title A \\endtitle\\endtopmatter Text. \\Refs x \\endRefs\\enddocument y"
-    assert body(ams, "keep") == "Text." and title(ams) == "A"
-
-
-@pytest.mark.parametrize(
-    "inside", ["", "\\maketitle", "\\includepdf[pages=-]{paper.pdf}", "\\section{}", "\\begin{center}\\includegraphics{a.eps}\\end{center}"]
-)  # fmt: skip
-def test_papers_without_a_word(inside: str) -> None:
-    assert body(DOCUMENT.replace("%s", inside), "keep") == ""
-
-
-def test_notices_of_withdrawal() -> None:
-    assert is_notice("This paper has been Withdrawn by the authors.")
-    assert not is_notice("The claim was withdrawn." + " It was wrong." * 100) and not is_notice("A letter.")
-
-
-@pytest.mark.parametrize(
-    ("typed", "found"),
-    [
-        ("\\title{A {\\bf bold} title}", "A {bold} title".replace("bold", " bold")),
-        ("\\title[short]{Long\\thanks{To {all}}\\\\ title\\footnote{x}~2}", "Long title 2"),
-        ("\\title{\\Large \\textbf{A}}\\title{B}", "\\textbf{A}"),
-        ("\\title{}\\title{B}", "B"),
-        ("\\titlerunning{R}", ""),
-        ("\\title{open", ""),
-        ("\\title{" + "x" * 501 + "}", ""),
-    ],
-)
-def test_titles(typed: str, found: str) -> None:
-    assert title(typed) == " ".join(found.split())
-
-
 @pytest.mark.parametrize(
     ("typed", "read"),
     [
@@ -224,10 +152,13 @@ def test_titles(typed: str, found: str) -> None:
         ('Schr\\"odinger, Erd\\H{o}s, \\v{C}ech', "Schrödinger, Erdős, Čech"),
         ("Stra\\ss e, \\O re, \\L{}\\'od\\'z", "Straße, Øre, Łódź"),
         ("\\c c \\c{S} \\k{a} \\r A \\u{g} \\.I \\=a \\~n \\^\\i \\`e", "ç Ş ą Å ğ İ ā ñ îè"),
-        ("\\'{} \\'x \\\\'e \\.{x} \\d{x} \\'\\alpha \\cite{a} \\over b", "\\'{} \\'x \\\\'e ẋ \\d{x} \\'\\alpha \\cite{a} \\over b"),
+        (
+            "\\'{} \\'x \\\\'e \\.{x} \\d{x} \\'\\alpha \\cite{a} \\over b",
+            "\\'{} \\'x \\\\'e ẋ \\d{x} \\'\\alpha \\cite{a} \\over b",
+        ),
         ("\\int \\o\\omega \\l1", "\\int ø\\omega ł1"),
     ],
-)  # fmt: skip
+)
 def test_accents(typed: str, read: str) -> None:
     assert with_letters(typed) == read
 
@@ -244,10 +175,34 @@ def test_any_text_can_be_cleaned_and_what_is_clean_stays(text: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["{", "\\", "%", "%\n", "\\url{", "\\url{%", "\\url{a}", "\\verb|", "\\begin{verbatim}", "\\begin{comment}", "\\iffalse ",
-     "\\iffalse \\else ", "\\section[", "\\section", "\\begin{thebibliography}", "\\title{", "\\title[", "\\bibliography[",
-     "\\includegraphics[", "\\end", "\\'", "x", "\n", " ", "% x"],
-)  # fmt: skip
+    [
+        "{",
+        "\\",
+        "%",
+        "%\n",
+        "\\url{",
+        "\\url{%",
+        "\\url{a}",
+        "\\verb|",
+        "\\begin{verbatim}",
+        "\\begin{comment}",
+        "\\iffalse ",
+        "\\iffalse \\else ",
+        "\\section[",
+        "\\section",
+        "\\begin{thebibliography}",
+        "\\title{",
+        "\\title[",
+        "\\bibliography[",
+        "\\includegraphics[",
+        "\\end",
+        "\\'",
+        "x",
+        "\n",
+        " ",
+        "% x",
+    ],
+)
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     """Twenty times the text may take no more than a hundred times as long: what is quadratic takes four hundred."""
     import time

@@ -1,5 +1,6 @@
 """Submissions: tar headers of every kind, what is taken from an archive, the root file, what it includes."""
 
+import itertools
 import tarfile
 
 import pytest
@@ -45,7 +46,7 @@ def test_members_of_every_form_of_tar(kind: int) -> None:
     )
     assert list(entries(Stored(stored))) == found
     cuts = [item.offset for item in found] + [len(stored)]
-    again = [item for start, end in zip(cuts, cuts[1:], strict=False) for item in members(stored, start, end)]
+    again = [item for start, end in itertools.pairwise(cuts) for item in members(stored, start, end)]
     assert again == found, "a piece that is cut at headers gives what the whole does"
 
 
@@ -100,10 +101,20 @@ def test_any_bytes_are_accounted_for(junk: bytes, place: int) -> None:
 
 def test_what_is_taken_from_a_submission() -> None:
     files = {
-        "main.tex": PAPER, "./sub/part.tex": b"p", "fig.eps": b"%!PS", "a.sty": b"\\x", "main.bbl": b"b", "notes": b"n",
-        "._main.tex": b"\0\5", "__MACOSX/x.tex": b"x", ".hidden.tex": b"h", "Final.ii": b"\\x", "binary": b"a\0b", "d/": b"",
+        "main.tex": PAPER,
+        "./sub/part.tex": b"p",
+        "fig.eps": b"%!PS",
+        "a.sty": b"\\x",
+        "main.bbl": b"b",
+        "notes": b"n",
+        "._main.tex": b"\0\5",
+        "__MACOSX/x.tex": b"x",
+        ".hidden.tex": b"h",
+        "Final.ii": b"\\x",
+        "binary": b"a\0b",
+        "d/": b"",
         "scan.tex": b"%PDF-1.4",
-    }  # fmt: skip
+    }
     found = held(zipped(tar(files)))
     assert found.files == {"main.tex": PAPER, "sub/part.tex": b"p", "notes": b"n", "Final.ii": b"\\x"}
     assert found.decoded == len(tar(files)) and found.problem is None and found.unsafe == ()
@@ -199,14 +210,26 @@ def doc(inner: str, more: str = "") -> bytes:
         ({"b.tex": doc("x"), "a.tex": doc("y")}, "a.tex"),
         ({"a.tex": doc("x" * 99), "b.tex": doc("y"), "00README.XXX": b"b.tex toplevelfile\n"}, "b.tex"),
         ({"a.tex": doc("x" * 99), "b.tex": doc("y"), "00README.XXX": b"a.tex ignore\nmain nostamp\nnostamp"}, "b.tex"),
-        ({"a.tex": doc("x" * 99), "b.tex": doc("y"), "00README.yaml": b"sources:\n- filename: b.tex\n  usage: toplevel\n"
-                                                                       b"- usage: ignore\n  filename: c.tex"}, "b.tex"),
-        ({"a.tex": doc("x" * 99), "b.tex": doc("y"), "00README.json": b'{"sources": [{"filename": "a.tex", "usage": '
-                                                                       b'"ignore"}]}'}, "b.tex"),
+        (
+            {
+                "a.tex": doc("x" * 99),
+                "b.tex": doc("y"),
+                "00README.yaml": b"sources:\n- filename: b.tex\n  usage: toplevel\n- usage: ignore\n  filename: c.tex",
+            },
+            "b.tex",
+        ),
+        (
+            {
+                "a.tex": doc("x" * 99),
+                "b.tex": doc("y"),
+                "00README.json": b'{"sources": [{"filename": "a.tex", "usage": "ignore"}]}',
+            },
+            "b.tex",
+        ),
         ({"a.tex": doc("x" * 99), "00README.json": b"[" * 100_000, "00README.yaml": b"{"}, "a.tex"),
         ({"a.tex": b"%auto-ignore\n" + doc("x" * 99), "b.tex": doc("y")}, "b.tex"),
     ],
-)  # fmt: skip
+)
 def test_the_root_file(files: dict[str, bytes], root: str) -> None:
     assert assemble(files, 16, LIMIT).root == root
 
@@ -232,23 +255,53 @@ def test_no_root(files: dict[str, bytes], reason: Reason) -> None:
 @pytest.mark.parametrize(
     ("typed", "read"),
     [
-        ("\\input{b}", "B"), ("\\input{b.tex}", "B"), ("\\input b ", "B "), ("\\input b\n", "B\n"), ("\\input{./b}", "B"),
-        ("\\input \"b\"", "B"), ("\\include{b}", "B"), ("\\include b", "\\include b"), ("\\input{ b }", "B"),
-        ("\\input{s/c}", "CB"), ("\\subfile{s/c}", "CB"), ("\\import{s/}{c}", "CB"), ("\\subimport{s}{c.tex}", "CB"),
-        ("\\import{s}", "\\import{s}"), ("\\input{fig.pstex_t}", "F"), ("\\@input{b}", "B"),
-        ("\\InputIfFileExists{b}{yes}{no}", "B"), ("\\InputIfFileExists{q}{yes}{no}", "no"), ("\\InputIfFileExists{b}", "\\InputIfFileExists{b}"),
-        ("\\input{q}", "\\input{q}"), ("\\input{main.bbl}", ""), ("\\\\input{b}", "\\\\input{b}"), ("\\inputx{b}", "\\inputx{b}"),
-        ("% \\input{b}\nx", "x"), ("\\verb|\\input{b}|", "\\verb|\\input{b}|"), ("\\input{../b}", "\\input{../b}"),
-        ("\\input{/b}", "\\input{/b}"), ("\\input{e}after", "Eafter"), ("\\endinput\nx", ""), ("x\\input{main}y", "xy"),
-        ("\\input{loop}", "LM"), ("\\input{standalone}", "S"), ("\\input{b}\\input{b}", "BB"),
+        ("\\input{b}", "B"),
+        ("\\input{b.tex}", "B"),
+        ("\\input b ", "B "),
+        ("\\input b\n", "B\n"),
+        ("\\input{./b}", "B"),
+        ('\\input "b"', "B"),
+        ("\\include{b}", "B"),
+        ("\\include b", "\\include b"),
+        ("\\input{ b }", "B"),
+        ("\\input{s/c}", "CB"),
+        ("\\subfile{s/c}", "CB"),
+        ("\\import{s/}{c}", "CB"),
+        ("\\subimport{s}{c.tex}", "CB"),
+        ("\\import{s}", "\\import{s}"),
+        ("\\input{fig.pstex_t}", "F"),
+        ("\\@input{b}", "B"),
+        ("\\InputIfFileExists{b}{yes}{no}", "B"),
+        ("\\InputIfFileExists{q}{yes}{no}", "no"),
+        ("\\InputIfFileExists{b}", "\\InputIfFileExists{b}"),
+        ("\\input{q}", "\\input{q}"),
+        ("\\input{main.bbl}", ""),
+        ("\\\\input{b}", "\\\\input{b}"),
+        ("\\inputx{b}", "\\inputx{b}"),
+        ("% \\input{b}\nx", "x"),
+        ("\\verb|\\input{b}|", "\\verb|\\input{b}|"),
+        ("\\input{../b}", "\\input{../b}"),
+        ("\\input{/b}", "\\input{/b}"),
+        ("\\input{e}after", "Eafter"),
+        ("\\endinput\nx", ""),
+        ("x\\input{main}y", "xy"),
+        ("\\input{loop}", "LM"),
+        ("\\input{standalone}", "S"),
+        ("\\input{b}\\input{b}", "BB"),
     ],
-)  # fmt: skip
+)
 def test_what_a_root_includes(typed: str, read: str) -> None:
     files = {
-        "main.tex": b"\\documentclass{x}" + typed.encode(), "b.tex": b"B", "s/c.tex": b"C\\input{b}", "fig.pstex_t": b"F",
-        "e.tex": b"E\\endinput\nnot this", "loop.tex": b"L\\input{mool}", "mool.tex": b"M\\input{loop}",
-        "draft.tex": b"never", "standalone.tex": b"\\documentclass{standalone}x\\begin{document}S\\end{document}y",
-    }  # fmt: skip
+        "main.tex": b"\\documentclass{x}" + typed.encode(),
+        "b.tex": b"B",
+        "s/c.tex": b"C\\input{b}",
+        "fig.pstex_t": b"F",
+        "e.tex": b"E\\endinput\nnot this",
+        "loop.tex": b"L\\input{mool}",
+        "mool.tex": b"M\\input{loop}",
+        "draft.tex": b"never",
+        "standalone.tex": b"\\documentclass{standalone}x\\begin{document}S\\end{document}y",
+    }
     assert text(files) == "\\documentclass{x}" + read
 
 

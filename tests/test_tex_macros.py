@@ -1,5 +1,7 @@
 """Macros written out: every form of definition, TeX's way with arguments, and macros that want to blow up."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,7 +119,7 @@ def test_macros_that_lead_to_themselves_are_left() -> None:
 
 def test_macros_that_blow_up_end_in_a_reason() -> None:
     names = [f"\\{chr(97 + n)}" for n in range(26)]
-    laughs = "".join(f"\\def{a}{{{b * 10}}}" for a, b in zip(names, names[1:], strict=False)) + r"\def\z{lol}\a"
+    laughs = "".join(f"\\def{a}{{{b * 10}}}" for a, b in itertools.pairwise(names)) + r"\def\z{lol}\a"
     found = expand(laughs, 32, 1_000_000)
     assert found.problem is Reason.TOO_LARGE and found.text == "" and found.expansions <= 500_001
     doubling = "\\def\\x#1{#1#1}" + "\\x{" * 60 + "lol" + "}" * 60
@@ -127,7 +129,7 @@ def test_macros_that_blow_up_end_in_a_reason() -> None:
 
 def test_a_chain_of_macros_ends_at_the_depth_given() -> None:
     names = [f"\\{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(100)]
-    chain = "".join(f"\\def{a}{{{b}}}" for a, b in zip(names, names[1:], strict=False))
+    chain = "".join(f"\\def{a}{{{b}}}" for a, b in itertools.pairwise(names))
     assert expanded(chain + names[0]) == names[32]
 
 
@@ -153,15 +155,23 @@ def steps(text: str) -> int:
 @pytest.mark.parametrize(
     "hostile",
     [
-        lambda n: "{" * n, lambda n: "\\def\\x#1{#1}" + "\\x{" * n, lambda n: "\\def\\x#1;{#1}" + "\\x a" * n,
-        lambda n: "\\newcommand{\\x}[2][a]{#1}" + "\\x[" * n, lambda n: "\\newcommand{\\x}[2][a]{#1}" + "\\x[" * n + "]",
-        lambda n: "\\def\\x#1{#1}" + "\\x{" * n + "}" * n, lambda n: "\\def\\x" * n, lambda n: "\\newcommand{\\x}[1]" * n,
-        lambda n: "\\def\\x{\\x}\\x" * n, lambda n: "\\newcommand{\\x}{" * n, lambda n: "\\long" * n,
-        lambda n: "\\def\\x#1#2{#2}" + "\\x{a}" * n, lambda n: "\\let\\x\\x " * n,
+        lambda n: "{" * n,
+        lambda n: "\\def\\x#1{#1}" + "\\x{" * n,
+        lambda n: "\\def\\x#1;{#1}" + "\\x a" * n,
+        lambda n: "\\newcommand{\\x}[2][a]{#1}" + "\\x[" * n,
+        lambda n: "\\newcommand{\\x}[2][a]{#1}" + "\\x[" * n + "]",
+        lambda n: "\\def\\x#1{#1}" + "\\x{" * n + "}" * n,
+        lambda n: "\\def\\x" * n,
+        lambda n: "\\newcommand{\\x}[1]" * n,
+        lambda n: "\\def\\x{\\x}\\x" * n,
+        lambda n: "\\newcommand{\\x}{" * n,
+        lambda n: "\\long" * n,
+        lambda n: "\\def\\x#1#2{#2}" + "\\x{a}" * n,
+        lambda n: "\\let\\x\\x " * n,
         lambda n: "\\def\\x#1{\\y}\\def\\y#1{#1}" + "\\x{" + "\\y " * n + "}",
         lambda n: "".join(f"\\def\\{'a' * (i % 50)}b{{\\{'a' * (i % 50 + 1)}b}}" for i in range(n // 20)),
     ],
-)  # fmt: skip
+)
 def test_hostile_macros_take_steps_in_proportion(hostile: object) -> None:
     assert callable(hostile)
     once, thrice = steps(hostile(1_000)), steps(hostile(3_000))
