@@ -5,6 +5,7 @@ rules under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 
 """
 
 import codecs
+import io
 import re
 
 from filters.tex_tokens import closing, ends_in_word, names
@@ -91,14 +92,14 @@ def uncommented(text: str, literals: list[str]) -> str:
     A comment goes with its line end and the blanks that begin the next line, as TeX skips them, but an empty line after
     it stays, and a control word is kept apart from a letter. A line that is all comment goes whole.
     """
-    out: list[str] = []
+    out = io.StringIO()
     endless: set[str] = set()
     start = seen = unclosed = 0
     while mark := _MARK.search(text, seen):
         seen = mark.end()
         if mark[0] == "%":
             begin, stop, between = _comment(text, mark.start(), start)
-            out += (text[start:begin], between)
+            out.write(text[start:begin] + between)
             start = seen = stop
         elif mark[1] and (mark[2] in LITERAL or mark[2] in UNPRINTED) and mark[2] not in endless:
             ending = f"\\end{{{mark[2]}}}"
@@ -106,19 +107,19 @@ def uncommented(text: str, literals: list[str]) -> str:
             if close < 0:
                 endless.add(mark[2])
             elif mark[2] in LITERAL:
-                out += (text[start:seen], _aside(text[seen:close], literals))
+                out.write(text[start:seen] + _aside(text[seen:close], literals))
                 start, seen = close, close + len(ending)
             else:
-                out.append(text[start : mark.start()])
+                out.write(text[start : mark.start()])
                 start = seen = close + len(ending)
         elif mark[3] and seen >= unclosed:
             begin, stop, hidden, unclosed = _argument(text, seen, mark[3])
             if hidden:
-                out += (text[start:begin], _aside(hidden, literals))
+                out.write(text[start:begin] + _aside(hidden, literals))
                 start = stop
             seen = max(seen, stop)
-    out.append(text[start:])
-    return "".join(out)
+    out.write(text[start:])
+    return out.getvalue()
 
 
 def restored(text: str, literals: list[str], limit: int) -> str | None:

@@ -2,6 +2,8 @@
 stands before a delimiter."""
 
 import re
+from array import array
+from bisect import bisect_left
 
 from filters.tex import CLOSE, OPEN
 
@@ -17,25 +19,29 @@ class Frame:
     """Text being read, `depth` expansions deep: handed on up to `done`, looked at up to `seen`. Until `blocked` no
     delimiter is looked for, since there was none, or nothing came of it."""
 
-    __slots__ = ("blocked", "braces", "depth", "done", "seen", "text")
+    __slots__ = ("blocked", "closers", "depth", "done", "openers", "seen", "text")
 
     def __init__(self, text: str, depth: int) -> None:
         self.text, self.depth = text, depth
         self.done = self.seen = self.blocked = 0
-        self.braces: dict[int, int] | None = None
+        self.openers: array[int] | None = None
+        self.closers = array("q")
 
     def closing(self, position: int) -> int:
         """Where the brace opened at `position` closes; -1 if it does not. All braces are paired at once, so that a
         text of nothing but open ones costs no more than any other."""
-        if self.braces is None:
-            self.braces = {}
-            stack: list[int] = []
+        if self.openers is None:
+            self.openers, stack = array("q"), array("q")
             for brace in _BRACE.finditer(self.text):
                 if brace[0] == "{":
-                    stack.append(brace.start())
+                    stack.append(len(self.openers))
+                    self.openers.append(brace.start())
+                    self.closers.append(-1)
                 elif brace[0] == "}" and stack:
-                    self.braces[stack.pop()] = brace.start()
-        return self.braces.get(position, -1)
+                    self.closers[stack.pop()] = brace.start()
+        place = bisect_left(self.openers, position)
+        found = place < len(self.openers) and self.openers[place] == position
+        return self.closers[place] if found else -1
 
 
 Argument = tuple[str, int] | None

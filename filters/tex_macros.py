@@ -7,6 +7,7 @@ structure another form is left as it is called. Definitions are taken out of the
 a definition holds from where it stands to the end.
 """
 
+import io
 import re
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ PROTECTED = names(
     bibliography bibliographystyle bibitem item caption footnote input include usepackage par"""
 )
 """commands that keep their own name even where an author defines them anew: what they are for stays"""
+CALL_CHARACTERS = 16
+"""what a call counts for, besides its replacement"""
 SPACED = "$([`\u2018\u201c"
 """besides letters and digits, what \\xspace sets apart from its word (package xspace, its list of exceptions)"""
 
@@ -39,14 +42,14 @@ class Expanded(NamedTuple):
 
 def expand(text: str, depth: int, characters: int) -> Expanded:
     """Text with the macros that it defines written out, up to `depth` expansions deep (deeper ones are left as they are
-    called). `characters`: what all expansions may come to, else the text is no text (`too-large`). `text` has no
-    comments. Never raises; takes time linear in the text and `characters`."""
+    called). `characters`: what all expansions may come to, each counted as `CALL_CHARACTERS` more than it has, else
+    the text is no text (`too-large`). `text` has no comments. Never raises; takes time linear in the text and `characters`."""
     reader = _Expander(text, depth, characters)
     while reader.frames:
         reader.step()
         if reader.spent > characters:
             return Expanded("", reader.expansions, Reason.TOO_LARGE, f"macros come to over {characters} characters")
-    return Expanded("".join(reader.out), reader.expansions)
+    return Expanded(reader.out.getvalue(), reader.expansions)
 
 
 class _Expander:
@@ -58,7 +61,7 @@ class _Expander:
         self.frames = [Frame(text, 0)]
         self.macros: dict[str, Macro | None] = {}
         self.circular: dict[str, bool] = {}
-        self.out: list[str] = []
+        self.out = io.StringIO()
         self.in_word = False
         self.spent = self.expansions = 0
 
@@ -83,8 +86,8 @@ class _Expander:
     def _emit(self, text: str) -> None:
         if text:
             if self.in_word and text[0].isascii() and text[0].isalpha():
-                self.out.append(" ")
-            self.out.append(text)
+                self.out.write(" ")
+            self.out.write(text)
             self.in_word = ends_in_word(text)
 
     def _wants_space(self) -> bool:
@@ -115,7 +118,7 @@ class _Expander:
             self.frames.pop()  # so that what is in its place finds its arguments outside, too
         replacement = macro.filled(arguments)
         self.expansions += 1
-        self.spent += len(replacement) + 1
+        self.spent += len(replacement) + CALL_CHARACTERS
         if self.spent <= self.characters:
             self.frames.append(Frame(replacement, depth))
         return True

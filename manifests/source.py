@@ -173,8 +173,8 @@ class ArXiv(Strict):
     """files included by files; deeper ones are left out"""
     macro_depth: Positive = 32
     """macros within macros; deeper ones are left as they are called"""
-    macro_characters: Positive = 10_000_000
-    """characters that all macros of a submission may come to"""
+    macro_characters: Positive = 4_000_000
+    """characters that all macros of a submission may come to, counting 16 more for each call"""
     archive_bytes: Positive = 1 << 30
     """decoded bytes of a submission, figures included, which are inflated and forgotten; of its text,
     `limits.record_bytes` are held"""

@@ -156,7 +156,7 @@ def test_options_and_limits() -> None:
     assert default.text == "\\section{A} Erd\\H{o}s bbbb \\appendix \\section{B} C"
     (other,) = documents(outcomes(stored, appendix="drop", accents="unicode", macro_depth=1))
     assert other.text == "\\section{A} Erdős \\b\\b"
-    assert reasons(outcomes(stored, macro_characters=5)) == {"too-large": 1}
+    assert reasons(outcomes(stored, macro_characters=20)) == {"too-large": 1}
     assert reasons(outcomes(stored, min_characters=1_000)) == {"too-short": 1}
     assert reasons(outcomes(stored, limits=Limits(text_characters=50))) == {"too-large": 1}
     assert reasons(outcomes(stored, limits=Limits(record_bytes=50))) == {"too-large": 1}

@@ -1,5 +1,7 @@
 """TeX made ready to be read: encodings, comments, literal text, false branches, accents."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from filters.tex import CLOSE, OPEN, declared_encoding, decode, restored, uncommented, without_false
 from filters.tex_accents import with_letters
 from filters.tex_body import body
+from filters.tex_macros import expand
 from filters.tex_title import title
 
 
@@ -217,3 +220,13 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
         return time.process_time() - begun
 
     assert seconds(1_000_000) < 100 * min(seconds(50_000) for _ in range(3)) + 0.5
+
+
+@pytest.mark.parametrize("piece", ["{", "{}", "ab%\n", "\\verb|a|", "\\iffalse \\fi", "\\x{}"])
+def test_hostile_text_takes_memory_in_proportion(piece: str) -> None:
+    text = "\\def\\x#1{#1}\\x{}" + piece * (150_000 // len(piece))
+    tracemalloc.start()
+    expand(without_false(uncommented(text, [])), 32, 100_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * len(text)
