@@ -165,6 +165,12 @@ def test_options_and_limits() -> None:
     assert reasons(outcomes(zipped(paper(literal)), limits=Limits(text_characters=5_000))) == {"too-large": 1}
 
 
+def test_a_line_of_a_hundred_megabytes_is_too_large() -> None:
+    line = b"\\documentclass{x}" + b"x" * 100_000_000
+    for stored in (line, zipped(line), zipped(tar({"a.tex": line}))):
+        assert reasons(outcomes(stored, "a.tex")) == {"too-large": 1}
+
+
 def test_rereading_another_file_is_told() -> None:
     found = documents(outcomes(MONTH))
     for stored in (MONTH[512:], MONTH[:1200], b"", zipped(paper("\\section{A} B"))):
