@@ -165,6 +165,40 @@ def test_options_and_limits() -> None:
     assert reasons(outcomes(zipped(paper(literal)), limits=Limits(text_characters=5_000))) == {"too-large": 1}
 
 
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"a.tex": paper("x\n%\\section{old}\npreamble\n\\section{A} B")}, "\\section{A} B"),
+        ({"a.tex": paper("\\section{A} word% note\nB")}, "\\section{A} wordB"),
+        ({"a.tex": paper("\\section{A} B\\\\% note\nC")}, "\\section{A} B\\\\C"),
+        ({"a.tex": paper("x \\paragraph{P} text only")}, "\\paragraph{P} text only"),
+        ({"a.tex": paper("\\section{A} Müller").decode().encode("latin-1")}, "\\section{A} Müller"),
+        ({"a.tex": paper("\\begin{abstract}x\\end{abstract} A letter.")}, "A letter."),
+        (
+            {
+                "a.tex": b"\\section{Z} last",
+                "b.tex": b"draft \\section{D} x",
+                "m.tex": paper("\\section{M} m \\input{a}"),
+            },
+            "\\section{M} m \\section{Z} last",
+        ),
+        (
+            {
+                "a.tex": paper(
+                    "\\newcommand{\\s}[1]{\\section{#1}}\\renewcommand{\\vec}[1]{\\mathbf{#1}}x \\s{A} $\\vec x$"
+                )
+            },
+            "\\section{A} $\\mathbf{x}$",
+        ),
+        ({"a.tex": paper("\\section{A} B"), "._a.tex": b"\0\5\x16\7\xff"}, "\\section{A} B"),
+        ({"Final.ii": paper("\\section{A} B")}, "\\section{A} B"),
+    ],
+)
+def test_what_redpajama_gets_wrong(files: dict[str, bytes], text: str) -> None:
+    (document,) = documents(outcomes(zipped(tar(files)), "p.gz"))
+    assert document.text == text
+
+
 def test_a_line_of_a_hundred_megabytes_is_too_large() -> None:
     line = b"\\documentclass{x}" + b"x" * 100_000_000
     for stored in (line, zipped(line), zipped(tar({"a.tex": line}))):
