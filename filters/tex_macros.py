@@ -43,7 +43,8 @@ class Expanded(NamedTuple):
 def expand(text: str, depth: int, characters: int) -> Expanded:
     """Text with the macros that it defines written out, up to `depth` expansions deep (deeper ones are left as they are
     called). `characters`: what all expansions may come to, each counted as `CALL_CHARACTERS` more than it has, else
-    the text is no text (`too-large`). `text` has no comments. Never raises; takes time linear in the text and `characters`."""
+    the text is no text (`too-large`). `text` has no comments. Never raises; takes time linear in the text and
+    `characters`."""
     reader = _Expander(text, depth, characters)
     while reader.frames:
         reader.step()
