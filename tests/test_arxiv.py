@@ -213,6 +213,12 @@ def test_rereading_another_file_is_told() -> None:
                 arxiv.reread(stored, document.locator, "arxiv", source())
 
 
+def test_a_month_with_a_damaged_beginning_is_still_one() -> None:
+    found = outcomes(b"junk" + MONTH[4:])
+    assert [item.text for item in documents(found)] == [item.text for item in documents(outcomes(MONTH))]
+    assert reasons(found)["corrupt-record"] == 1
+
+
 @given(st.integers(0, len(MONTH) - 1), st.binary(min_size=1, max_size=600))
 @settings(max_examples=60, deadline=None)
 def test_damage_anywhere_is_accounted_for(place: int, junk: bytes) -> None:

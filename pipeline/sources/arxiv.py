@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from filters.compressed import BZIP2, GZIP
 from filters.tar import BLOCK, Entry, header, members
 from filters.tex import restored, without_false
 from filters.tex_accents import with_letters
@@ -79,8 +80,9 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 
 def _is_monthly(stored: Stored) -> bool:
-    """Whether a file is a tar whose members are named after submissions, as those of a single submission never are."""
-    if header(bytes(stored[:BLOCK])) is None:
+    """Whether a file is a tar, its beginning damaged perhaps, whose members are named after submissions, as those of a
+    single submission never are."""
+    if bytes(stored[:4]).startswith((GZIP, BZIP2, b"%PDF")):
         return False
     return any(entry.kind == "file" and _identifier(entry.name) for entry in islice(members(stored), LOOKED_AT))
 
