@@ -23,7 +23,7 @@ from filters.post_text import text_of
 from filters.posts import Post, post, rows
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
-from pipeline.sources import books, c4, repositories, stackexchange, wikipedia
+from pipeline.sources import arxiv, books, c4, repositories, stackexchange, wikipedia
 from pipeline.stages.join import blocks_of, combined
 
 ROUNDS = 7
@@ -178,7 +178,37 @@ def github() -> Case | None:
     return Case("this project's code, in a tar", len(stored), ours, bare, "tarfile, and UTF-8")
 
 
+def papers() -> Case | None:
+    """Two months' tars and single submissions to papers; MB are of the TeX in them, not of the figures."""
+    paths = sorted(path for path in (SHARED / "arxiv").rglob("*") if path.is_file())
+    stored = {path.name: path.read_bytes() for path in paths}
+    recipe = Source(weight=1.0, kind="arxiv")
+
+    def ours() -> int:
+        found = (item for name, data in stored.items() for item in arxiv.read(data, name, "arxiv", recipe))
+        return sum(item.document is not None for item in found)
+
+    def tex(data: bytes) -> list[str]:
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+        try:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                members = [(item.name, archive.extractfile(item)) for item in archive if item.isfile()]
+                inner = [(name, file.read()) for name, file in members if file is not None]
+        except tarfile.ReadError:
+            return [data.decode("latin-1")] if b"\\" in data[:100] else []
+        nested = [text for name, data in inner if name.endswith(".gz") for text in tex(data)]
+        return nested + [data.decode("latin-1") for name, data in inner if name.endswith(".tex") and "._" not in name]
+
+    def bare() -> int:
+        return sum(len(tex(data)) for data in stored.values())
+
+    size = sum(len(text) for data in stored.values() for text in tex(data))
+    return Case("TeX of 10 submissions and months", size, ours, bare, "tarfile, gzip, decode") if stored else None
+
+
 CASES: dict[str, Callable[[], Case | None]] = {
+    "arxiv": papers,
     "books": gutenberg_books,
     "c4": c4_rows,
     "c4, page rules alone": c4_rules,

@@ -213,6 +213,25 @@ class GitHub(Strict):
     """decoded bytes of one archive; what lies behind them is not read"""
 
 
+class ArXiv(Strict):
+    """Papers from their TeX (LLaMA section 2.1, after Lewkowycz et al. 2022): macros written out, the text from the
+    first section on, without the bibliography."""
+
+    appendix: Literal["keep", "drop"] = "keep"
+    """the paper says nothing of appendices; RedPajama drops them with the bibliography"""
+    accents: Literal["keep", "unicode"] = "keep"
+    """whether \\'e stays as the author typed it or becomes a letter"""
+    inclusion_depth: Positive = 16
+    """files included by files; deeper ones are left out"""
+    macro_depth: Positive = 32
+    """macros within macros; deeper ones are left as they are called"""
+    macro_characters: Positive = 4_000_000
+    """characters that all macros of a submission may come to, counting 16 more for each call"""
+    archive_bytes: Positive = 1 << 30
+    """decoded bytes of a submission, figures included, which are inflated and forgotten; of its text,
+    `limits.record_bytes` are held"""
+
+
 class Source(Strict):
     """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
 
@@ -238,6 +257,7 @@ class Source(Strict):
     c4: C4 | None = None
     containment: Containment | None = None
     stackexchange: StackExchange = StackExchange()
+    arxiv: ArXiv = ArXiv()
     github: GitHub = GitHub()
     wikipedia: Wikipedia = Wikipedia()
     columns: Columns = Columns()

@@ -134,6 +134,7 @@ def _trace(options: argparse.Namespace) -> int:
 def _download(options: argparse.Namespace) -> int:
     from filters.wiki_names import LANGUAGES
     from pipeline.archive_org import Item, download_sites
+    from pipeline.arxiv_bulk import download_months
     from pipeline.crawls import Crawl, download_crawl
     from pipeline.download import report
     from pipeline.fetch import State
@@ -153,6 +154,9 @@ def _download(options: argparse.Namespace) -> int:
         codes = list(LANGUAGES) if options.language == ALL else options.language.split(",")
         dumps = [Dump(code, options.date, options.base_url) for code in dict.fromkeys(codes)]
         outcomes = download_wikis(dumps, options.files, options.output, patience, options.parallel, terminal)
+    elif options.source == "arxiv":
+        place = (options.manifest, options.months, options.base_url, options.output)
+        outcomes = download_months(*place, patience, options.parallel, terminal)
     else:
         crawl = Crawl(options.crawl, options.kind, options.base_url)
         outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
@@ -241,6 +245,10 @@ def _parser() -> argparse.ArgumentParser:
         help="multistream can be cut into splits; parts are the same, of large wikis; single cannot be cut",
     )  # fmt: skip
     _transfer_options(wikis, "https://dumps.wikimedia.org/")
+    months = sources.add_parser("arxiv", help="monthly tars by arXiv's manifest, from a mirror")
+    months.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="arXiv_src_manifest.xml")
+    months.add_argument("--months", required=True, metavar="YYMM[:YYMM]", help="e.g. 0303, 9107:9912")
+    _transfer_options(months, None)
     return parser
 
 
@@ -267,10 +275,11 @@ def _count(text: str) -> int:
     return 0 if int(text) == 0 else _positive(text)
 
 
-def _transfer_options(parser: argparse.ArgumentParser, base_url: str) -> None:
+def _transfer_options(parser: argparse.ArgumentParser, base_url: str | None) -> None:
     """Where files come from and go to, and how."""
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="files land below it")
-    parser.add_argument("--base-url", default=base_url, metavar="URL", help="a mirror, say")
+    required = base_url is None
+    parser.add_argument("--base-url", default=base_url, required=required, metavar="URL", help="a mirror, say")
     parser.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files at a time (default: 4)")
     parser.add_argument("--attempts", type=_positive, default=8, metavar="N", help="for each file (default: 8)")
     parser.add_argument("--backoff", type=_seconds, default=2.0, metavar="S", help="seconds, doubled each time (2)")

@@ -1,8 +1,8 @@
 """Makes the sample dumps: python samples/make.py OUT [--small]
 
 OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github and OUT/odd have lists of their own.
-The same Python version gives the same bytes.
+it; OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github, OUT/arxiv and OUT/odd have lists of their
+own. The same Python version gives the same bytes.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ccnet
 import gazetteer
+import papers
 import posts
 import pydoc_pages
 import repositories
@@ -64,6 +65,7 @@ def make(out: Path, small: bool = False) -> None:
     lists["planted-rows.json"] = own_rows.make(out / "c4", more[20:])
     lists["planted-wikipedia.json"] = wikipedia.make(out / "wikipedia", encyclopaedia(entries))
     lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables", small)
+    lists["planted-papers.json"] = papers.make(out / "arxiv")
     for name, content in lists.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

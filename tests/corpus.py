@@ -36,6 +36,7 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
         "c4": [str(sample / "c4/**")],
         "github": [str(sample / "github/**")],
         "stackexchange": [str(sample / "stackexchange/**")],
+        "arxiv": [str(sample / "arxiv/**")],
         "wikipedia": [str(sample / "wikipedia/**")],
     }
     recipe = recipe.with_inputs(inputs)

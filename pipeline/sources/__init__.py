@@ -2,10 +2,16 @@
 
 from manifests.errors import UserError
 from manifests.source import Source
-from pipeline.sources import books, c4, common_crawl, github_tables, repositories, stackexchange, wikipedia
+from pipeline.sources import arxiv, books, c4, common_crawl, github_tables, repositories, stackexchange, wikipedia
 from pipeline.sources.reader import Joined, Outcome, Reader, Row, Survey
 
-READERS: dict[str, Reader] = {"books": books, "c4": c4, "common_crawl": common_crawl, "wikipedia": wikipedia}
+READERS: dict[str, Reader] = {
+    "arxiv": arxiv,
+    "books": books,
+    "c4": c4,
+    "common_crawl": common_crawl,
+    "wikipedia": wikipedia,
+}
 JOINED: dict[str, Joined] = {"github": repositories, "stackexchange": stackexchange}
 
 

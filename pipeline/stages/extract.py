@@ -53,7 +53,7 @@ def tasks(recipe: Recipe, inputs: list[Input], indexed: dict[str, Receipt], mode
 def extraction_settings(source: Source) -> dict[str, Any]:
     """The part of a source's recipe that its documents depend on."""
     used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits", "columns", "newest_per_url"}
-    used |= {"wikipedia"}
+    used |= {"arxiv", "wikipedia"}
     plain = {**source.model_dump(include=used), "lines": source.lines is not None}
     if source.c4 is not None and (page_rules(source) is not None or source.newest_per_url):
         plain["page_rules"] = [page_rules(source) is not None, source.c4.model_dump(exclude={"bad_words"})]
