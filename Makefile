@@ -23,7 +23,7 @@ demo: setup
 	$(PY) samples/demo.py $(DEMO)
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(PY) -m ruff check .
