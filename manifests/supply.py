@@ -119,7 +119,7 @@ def default_factors(kind: str, name: str = "") -> Factors:
 
 _ASSUMED = "assumed"
 _PLAIN = Figure(1.0, "plain text")
-_GZIPPED = Figure(2.6, "34 gzipped books")
+_GZIPPED = Figure(2.5, "34 gzipped books")
 _KEPT_OF_WET = Figure(0.0275, "Table 1's 3.3 TB of five dumps of 24 TB of text (CCNet, section 3.1)")
 _DEFAULTS = {
     "common_crawl": (

@@ -340,7 +340,7 @@ def test_mistakes_are_one_sentence(
     before = kept(both)
     for known in (FIRST[0], SECOND["common_crawl"][0], THIRD["common_crawl"][0]):
         assert f"{Path(known).name} is already in" in said(both, f"common_crawl={sample / known}")
-    assert "no source 'arxiv'" in said(both, f"arxiv={sample / FIRST[0]}")
+    assert "no source 'arxive'" in said(both, f"arxive={sample / FIRST[0]}")
     assert "no file matches" in said(both, "books=nowhere/*.txt")
     assert main(["run", str(ROOT / "recipes/demo.yaml"), "--output", str(both), "--quiet"]) == 2
     assert "which a new run would undo" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_a_corpus_is_equal_to_itself_wherever_it_lies(
     assert main(["diff", str(corpus), str(moved)]) == 0
     assert "the same corpus" in capsys.readouterr().out
     found = diff(corpus, moved)
-    assert found.equal and found.documents["books"]["both"]["documents"] == 4
+    assert found.equal and found.documents["books"]["both"]["documents"] == 6
 
 
 def test_another_recipe_shows_in_recipe_ledger_and_documents(

@@ -1,4 +1,4 @@
-"""recipes/llama-sample.yaml: LLaMA's sources on real files, in one run, and the way back from every document."""
+"""LLaMA's sources on real files, each alone and all in one run, and the way back from every document."""
 
 from pathlib import Path
 
@@ -21,9 +21,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    found = load_recipe(ROOT / "recipes/llama-sample.yaml")
+NAMES = ("arxiv", "books", "c4", "github", "stackexchange", "wikipedia", "llama-sample")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    found = load_recipe(ROOT / f"recipes/{request.param}.yaml")
     inputs = {name: [str(ROOT / pattern) for pattern in source.inputs] for name, source in found.sources.items()}
     return found.with_inputs(inputs)
 

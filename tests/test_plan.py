@@ -235,7 +235,7 @@ def test_tokens_are_estimated_from_stored_bytes(tmp_path: Path, capsys: pytest.C
     both = [f"--input=common_crawl={tmp_path}/*.gz", f"--input=books={tmp_path}/*.txt"]
     found = {source["source"]: source for source in planned(capsys, LLAMA, *both)["plan"]["sources"]}
     per_token = 3.3e12 / 853e9
-    crawl = (4000 * 0.18 * 0.049 + 2000 * 2.6 * 0.0275) / per_token * (1 - 0.0001)
+    crawl = (4000 * 0.18 * 0.049 + 2000 * 2.5 * 0.0275) / per_token * (1 - 0.0001)
     assert found["common_crawl"]["unique_tokens"] == pytest.approx(crawl)
     assert (found["common_crawl"]["files"], found["common_crawl"]["stored_bytes"]) == (3, 6000)
     assert found["books"]["unique_tokens"] == pytest.approx(500 * 0.95 / (85 / 28.3) * (1 - 0.0001))

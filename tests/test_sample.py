@@ -123,7 +123,7 @@ def test_without_clean_the_shards_still_tell(corpus: Path, tmp_path: Path) -> No
     [
         (["--source", "none"], "no source 'none'"),
         (["--reason", "none"], "is no reason"),
-        (["--reason", "encrypted"], "has nothing dropped as encrypted"),
+        (["--reason", "not-reference-like"], "has nothing dropped as not-reference-like"),
         (["--reason", "language", "--side", "train"], "leave out"),
         (["--score", "1"], "give [NAME=]LOW:HIGH"),
         (["--score", "0.9:0.1"], "give [NAME=]LOW:HIGH"),

@@ -16,6 +16,7 @@ from manifests.manifest import load_manifest
 from manifests.reasons import DEAD_LETTERS
 from manifests.shard import open_shard
 from manifests.statistics import Bins, Statistics, load_statistics
+from pipeline.sources import JOINED
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
 from pipeline.stages.survivors import read_verdicts
 
@@ -82,7 +83,7 @@ def test_every_reason_for_which_something_was_dropped_has_examples(corpus: Path,
     for source, known in found.sources.items():
         for stage in ("extract", "annotate", "neardup"):
             for reason, units in tally_from(ledger[stage][source]).dropped.items():
-                if source == "stackexchange" and reason not in DEAD_LETTERS:
+                if source in JOINED and reason not in DEAD_LETTERS:
                     continue  # rows that are not joined are only counted
                 examples = known.examples[reason]
                 assert min(EXAMPLES, units["records"]) == len(examples)

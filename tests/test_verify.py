@@ -29,7 +29,7 @@ from manifests.shard import open_shard, write_shard
 from manifests.verify import verify
 from pipeline.stages.tokenizer import train_bpe
 
-SHARD = "common_crawl/train-00000-of-00002.arrow"
+SHARD = "common_crawl/train-00000-of-00003.arrow"
 MUTATIONS = 100
 
 
