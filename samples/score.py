@@ -16,8 +16,9 @@ from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 
 TASK = "endings"
-BEGINNING, ENDING, MOST = 24, 16, 100
-"""words that are given, words of each ending, questions a source at most"""
+BEGINNING, ENDING, MOST, TOKENS = 24, 16, 100, 200
+"""words that are given, words of each ending, questions a source at most, tokens of one at most (the demo's model sees
+256; a word of code may be long)"""
 
 
 def questions(corpus: Path) -> list[dict[str, Any]]:
@@ -32,7 +33,9 @@ def questions(corpus: Path) -> list[dict[str, Any]]:
                 for at in range(BEGINNING, len(words) - ENDING + 1, BEGINNING + ENDING):
                     ending = words[at : at + ENDING]
                     both = [" ".join(ending), " ".join(reversed(ending))]
-                    rows.append({"question": " ".join(words[at - BEGINNING : at]), "choices": both, "answer": 0})
+                    beginning = " ".join(words[at - BEGINNING : at])
+                    if max(len(pieces.encode(f"{beginning} {choice}")) for choice in both) <= TOKENS:
+                        rows.append({"question": beginning, "choices": both, "answer": 0})
         found += rows[:MOST]
     return found
 
