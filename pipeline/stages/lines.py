@@ -22,6 +22,7 @@ from manifests.document import ID_BYTES, order_key
 from manifests.files import atomic_path, sha256_json
 from manifests.recipe import Recipe
 from manifests.source import Lines, Source
+from pipeline import verdicts
 from pipeline.exchange import Mapped, by_range
 from pipeline.fingerprint import code_version
 from pipeline.job import Receipt, Result, Task
@@ -76,22 +77,17 @@ def map_tasks(recipe: Recipe, extracted: dict[str, Receipt], older: dict[str, Re
 
 def reduce_tasks(maps: list[Task]) -> list[Task]:
     """One reducer a hash range."""
-    fingerprint = sha256_json([code_version(__name__), [(task.name, task.fingerprint) for task in maps]])
-    return [Task(FOUND, f"{r:05d}", fingerprint) for r in range(maps[0].arguments["ranges"])]
+    return verdicts.found_tasks(FOUND, code_version(__name__), maps)
 
 
 def place_tasks(found: dict[str, Receipt]) -> list[Task]:
     """One mapper a range, on the way back."""
-    return [
-        Task(PLACES, name, sha256_json([code_version(__name__), receipt.sha()]), receipt.outputs[0].bytes)
-        for name, receipt in sorted(found.items())
-    ]
+    return verdicts.place_tasks(PLACES, code_version(__name__), found)
 
 
 def verdict_tasks(maps: list[Task], found: dict[str, Receipt]) -> list[Task]:
     """One reducer a split."""
-    shas = [(name, receipt.sha()) for name, receipt in sorted(found.items())]
-    return [Task(VERDICTS, task.name, sha256_json([task.fingerprint, shas]), task.size) for task in maps]
+    return verdicts.verdict_tasks(VERDICTS, maps, found)
 
 
 def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
