@@ -7,6 +7,7 @@ from benchmarks import (
     blocklist,
     clusters,
     crawl,
+    encoding,
     extraction,
     find,
     lines,
@@ -17,7 +18,6 @@ from benchmarks import (
     shards,
     sources,
     stages,
-    tokenize,
     training,
     wikitext,
 )
@@ -36,7 +36,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "shards": shards.run,
     "sources": sources.run,
     "stages": stages.run,
-    "tokenize": tokenize.run,
+    "tokenize": encoding.run,
     "train": training.run,
     "wikitext": wikitext.run,
 }

@@ -1,6 +1,7 @@
 """What the benchmarks say: rates, ratios and memory are computed as they are described; nothing is timed here."""
 
 import gzip
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,8 @@ def test_rates_are_over_the_pages_that_the_small_archive_lacks() -> None:
 
 def test_steps_are_named_without_their_symbols() -> None:
     assert peer_datatrove.step_name("\U0001f53b - FILTER: \U0001f608 Url-filter") == "Url-filter"
+
+
+def test_no_benchmark_takes_the_name_of_a_module_of_python_s() -> None:
+    names = {path.stem for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py")}
+    assert not names & set(sys.stdlib_module_names), "a peer's script, run from that folder, would import it"
