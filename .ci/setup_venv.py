@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SAY_SECONDS = 10
 GIB = 1 << 30
-CUDA_ROOM = 8 * GIB  # the environment with torch's CUDA build as measured on Linux, 6.2 GiB, and the largest download
+CUDA_ROOM = 8 * GIB  # the environment with torch's CUDA build as measured on Linux, 6.0 GiB, and the largest download
 CPU_ROOM = 3 * GIB  # the same with torch's CPU build
 
 
