@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.data import table
-from filters.blocklist import Blocklist, url_host
+from filters.quality.blocklist import Blocklist, url_host
 
 LENGTHS = (10, 10_000, 5_000_000)
 URLS = 100_000

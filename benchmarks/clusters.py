@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from benchmarks.data import table
 from benchmarks.lines import PeakAnonymous
-from filters.clusters import distinct, joined, star_edges
-from filters.large_star import Edges, by_larger, by_node, contracted, large_star, small_star, spread, unsettled
-from filters.minhash import Scheme, band_hashes, mix
-from pipeline.exchange import by_range
+from filters.dedup.clusters import distinct, joined, star_edges
+from filters.dedup.large_star import Edges, by_larger, by_node, contracted, large_star, small_star, spread, unsettled
+from filters.dedup.minhash import Scheme, band_hashes, mix
+from pipeline.beam.exchange import by_range
 from pipeline.stages.neardup import KEY, RANGE_BYTES
 
 DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
@@ -119,7 +119,7 @@ def on_one(edges: int) -> dict[str, float]:
 
 
 def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
-    """The same in rounds of large-star and small-star, as `pipeline/connected.py` does them but without its files: how
+    """The same in rounds of large-star and small-star, as `pipeline/stages/clusters.py` does them but without its files: how
     many edges there were, how many rows (16 bytes each) crossed in how many exchanges, and seconds of processor."""
     parts = [star_edges(*keys_of_range(documents, ranges, number)) for number in range(ranges)]
     told = {"edges": sum(map(len, parts)), "rows": 0, "exchanges": 0, "ranges": ranges}

@@ -22,13 +22,13 @@ from typing import Any
 
 from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
-from filters.http import HttpError, is_html, parse_response
-from filters.language import bundled_model_path
-from filters.warc import Limits, frames
+from filters.formats.http import HttpError, is_html, parse_response
+from filters.formats.warc import Limits, frames
+from filters.models.language import bundled_model_path
 from manifests.recipe import Recipe
 from manifests.source import Perplexity
-from pipeline.engine import Engine
-from pipeline.job import read_receipt
+from pipeline.beam.engines import Engine
+from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
 from pipeline.stages import neardup, survivors
 from pipeline.stages.extract import open_stored

@@ -19,8 +19,8 @@ import numpy as np
 import sentencepiece
 
 from benchmarks.data import ROOT, SHARED, table
-from filters.tokens import encode_texts, open_model
-from manifests.errors import UserError
+from filters.errors import UserError
+from filters.models.sentencepiece import encode_texts, open_model
 from manifests.recipe import Tokenizer
 from pipeline.stages.tokenizer import train_bpe
 

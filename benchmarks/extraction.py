@@ -2,8 +2,8 @@
 
 Quality on hand-made gold: bag-of-words precision, recall and F1 a page, macro mean of a set, then of the sets; and
 snippets that a page's text must or must not hold. Words and phrases were drawn from the half of the pages whose
-file name hashes to an even number alone; the other half is shown apart, but a few thresholds (filters.boilerplate:
-ARTICLE_SHARE, the stems; filters.blocks: TAIL_LENGTH) were settled with both in view, so it is no clean test.
+file name hashes to an even number alone; the other half is shown apart, but a few thresholds (filters.html.boilerplate:
+ARTICLE_SHARE, the stems; filters.html.blocks: TAIL_LENGTH) were settled with both in view, so it is no clean test.
 
 Speed is CPU time from bytes to text, decoding included for all.
 """
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
-from filters.html import ExtractionError, decode, main_text
-from filters.http import parse_response
-from filters.warc import Limits, frames
+from filters.formats.http import parse_response
+from filters.formats.warc import Limits, frames
+from filters.html.extract import ExtractionError, decode, main_text
 from pipeline.stages.extract import open_stored
 
 FOLDER = SHARED / "html_extraction"

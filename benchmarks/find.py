@@ -22,10 +22,10 @@ from manifests.files import sha256_file, write_atomic
 from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry, load_manifest, write_manifest
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
-from pipeline.engine import Engine
-from pipeline.exchange import run_exchange
-from pipeline.job import Output, Receipt, receipts
-from pipeline.stages import lookup
+from pipeline.beam.engines import Engine
+from pipeline.beam.exchange import run_exchange
+from pipeline.beam.task import Output, Receipt, receipts
+from pipeline.stages import corpus_index as lookup
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 DOCUMENTS, SHARD_DOCUMENTS, VOCABULARY, ROUNDS = 10_000_000, 1_000_000, 320, 5

@@ -13,11 +13,11 @@ from benchmarks.data import table
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import parse_recipe
-from pipeline.engine import Engine
-from pipeline.exchange import run_exchange
-from pipeline.job import Receipt, receipts
-from pipeline.line_hashes import SCHEMA, line_hash_path
-from pipeline.stages import lines
+from pipeline.beam.engines import Engine
+from pipeline.beam.exchange import run_exchange
+from pipeline.beam.task import Receipt, receipts
+from pipeline.stages import line_dedup as lines
+from pipeline.stages.line_hashes import SCHEMA, line_hash_path
 
 PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 

@@ -17,9 +17,9 @@ from datasketch import MinHash
 
 from benchmarks.data import ABSENT, ROOT, archives, table
 from benchmarks.stages import recipe
-from filters.minhash import Scheme, band_hashes, shingle_hashes, signature
+from filters.dedup.minhash import Scheme, band_hashes, shingle_hashes, signature
+from filters.formats.stored import open_stored
 from pipeline.sources import common_crawl
-from pipeline.stored import open_stored
 
 SCHEME = Scheme(ngram=5, bands=16, rows=8)
 LEAST = 200

@@ -18,8 +18,8 @@ from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator
 
 from benchmarks.data import ABSENT, SHARED, archives, table
-from filters.http import HttpError, parse_response
-from filters.warc import Limits, frames
+from filters.formats.http import HttpError, parse_response
+from filters.formats.warc import Limits, frames
 from pipeline.stages.extract import open_stored
 
 ROUNDS = 7

@@ -25,9 +25,9 @@ from benchmarks.data import table
 from benchmarks.lines import PeakAnonymous
 from manifests.document import CLEAN_SCHEMA
 from manifests.shard import write_shard
-from pipeline.job import Task
+from pipeline.beam.tables import table_writer
+from pipeline.beam.task import Task
 from pipeline.stages import tokenize
-from pipeline.tables import table_writer
 
 TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 5
 SPLIT_DOCUMENTS, WORDS = 100_000, 1_500

@@ -18,9 +18,9 @@ from typing import NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from benchmarks.data import ABSENT, SHARED, table
-from filters.c4 import C4Rules, clean
-from filters.post_text import text_of
-from filters.posts import Post, post, rows
+from filters.formats.posts_xml import Post, post, rows
+from filters.posts.html import text_of
+from filters.quality.c4 import C4Rules, clean
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
 from pipeline.sources import arxiv, books, c4, repositories, stackexchange, wikipedia

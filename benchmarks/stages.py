@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
-from filters.minhash import shingle_hashes, signature
+from filters.dedup.minhash import shingle_hashes, signature
+from filters.formats.stored import open_stored
 from manifests.recipe import Recipe, load_recipe
-from pipeline.engine import Engine
-from pipeline.judge import judge
+from pipeline.beam.engines import Engine
 from pipeline.models import models_of
 from pipeline.run import run as build
-from pipeline.signatures import scheme_of
 from pipeline.sources import common_crawl
-from pipeline.stored import open_stored
+from pipeline.stages.judge import judge
+from pipeline.stages.signatures import scheme_of
 
 
 def recipe() -> Recipe:

@@ -17,8 +17,8 @@ import mwparserfromhell
 from mwparserfromhell import nodes
 
 from benchmarks.data import ABSENT, ROOT, SHARED, table
-from filters.wiki_dump import Page, open_dump, pages
-from filters.wiki_text import plain_text
+from filters.formats.mediawiki import Page, open_dump, pages
+from filters.wikitext.render import plain_text
 
 ROUNDS = 5
 GOLDEN = ROOT / "samples/wikipedia"

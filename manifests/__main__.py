@@ -13,18 +13,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from manifests.diff import diff
-from manifests.duplicates import SHOWN, duplicates
-from manifests.errors import UserError
-from manifests.find import MOST, find
+from filters.errors import UserError
+from manifests.display import safe
 from manifests.manifest import load_manifest
-from manifests.remove import remove
 from manifests.report import write_report
-from manifests.sample import Wanted, parse_score, sample
-from manifests.show import WIDTH, figures, print_summary, summary
-from manifests.terminal import safe
-from manifests.trace import trace
-from manifests.verify import checked_bytes, verify
+from manifests.tools.diff import diff
+from manifests.tools.duplicates import SHOWN, duplicates
+from manifests.tools.find import MOST, find
+from manifests.tools.remove import remove
+from manifests.tools.sample import Wanted, parse_score, sample
+from manifests.tools.show import WIDTH, figures, print_summary, summary
+from manifests.tools.trace import trace
+from manifests.tools.verify import checked_bytes, verify
 
 CHARACTERS = 600
 """of a sampled document that are shown"""

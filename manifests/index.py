@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from filters.errors import UserError
 from manifests.document import ID_BYTES
-from manifests.errors import UserError
 from manifests.files import atomic_path
 from manifests.manifest import load_manifest
 from manifests.shard import Shard, open_shard
@@ -129,7 +129,7 @@ def parts_for(rows: int) -> int:
 
 
 def part_of(key: int, parts: int) -> int:
-    """In which of so many files a key is: as `pipeline.exchange.range_of` cuts the 64-bit space."""
+    """In which of so many files a key is: as `pipeline.beam.exchange.range_of` cuts the 64-bit space."""
     return (key >> 32) * parts >> 32
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests.reasons import DEAD_LETTERS, Reason
+from filters.reasons import DEAD_LETTERS, Reason
 
 STAGES = ("extract", "annotate", "neardup", "tokenize")
 """The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import canonical_json, sha256_json, write_atomic
 
 FILE = "manifest.json"

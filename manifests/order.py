@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from filters.errors import UserError
 from manifests import mixture
-from manifests.errors import UserError
 from manifests.manifest import Manifest
 
 Integers = npt.NDArray[np.int64]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import sha256_json
 from manifests.source import PATHS, Count, Positive, Share, Source, SourceKind, Strict
 

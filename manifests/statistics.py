@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manifests.errors import UserError
+from filters.errors import UserError
 
 FILE = "statistics.json"
 
@@ -68,7 +68,7 @@ class SourceStatistics(_Part):
 
 
 class Planted(_Part):
-    """What was found of copies planted at one similarity: `filters.s_curve.Level`, with its 99 % interval."""
+    """What was found of copies planted at one similarity: `filters.dedup.s_curve.Level`, with its 99 % interval."""
 
     level: float
     jaccard: float

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
+from filters.errors import UserError
 from manifests import tokenizer
-from manifests.errors import UserError
 from manifests.files import CHUNK_BYTES, canonical_json, write_atomic
 from manifests.manifest import FILE, SHA_FILE, ShardEntry, load_manifest
 from manifests.shard import Shard, open_shard

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
-from manifests.errors import UserError
+from filters.errors import UserError
 
 FILE = "models/tokenizer.model"
 SPACE = "▁"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from manifests.errors import UserError
+from filters.errors import UserError
 
 STAGES = (
     "index",
@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.recipe import load_recipe
-    from manifests.show import summary
-    from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers
+    from manifests.tools.show import summary
+    from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
     from pipeline.run import run
-    from pipeline.stages.canaries import RecallError
     from pipeline.stages.manifest import LedgerError
+    from pipeline.stages.recall import RecallError
 
     recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
     check_options(beam)
@@ -101,9 +101,9 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _append(options: argparse.Namespace, beam: list[str]) -> int:
-    from manifests.show import summary
+    from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.engine import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
     from pipeline.stages.manifest import LedgerError
 
     check_options(beam)
@@ -132,15 +132,15 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from filters.wiki_names import LANGUAGES
-    from pipeline.archive_org import Item, download_sites
-    from pipeline.arxiv_bulk import download_months
-    from pipeline.crawls import Crawl, download_crawl
-    from pipeline.download import report
-    from pipeline.fetch import State
-    from pipeline.mirrors import c4_paths, download_paths, gutenberg_paths
-    from pipeline.request import Patience
-    from pipeline.wikis import ALL, Dump, download_wikis
+    from filters.wikitext.names import LANGUAGES
+    from pipeline.download.archive_org import Item, download_sites
+    from pipeline.download.arxiv_bulk import download_months
+    from pipeline.download.crawls import Crawl, download_crawl
+    from pipeline.download.download import report
+    from pipeline.download.http import State
+    from pipeline.download.mirrors import c4_paths, download_paths, gutenberg_paths
+    from pipeline.download.request import Patience
+    from pipeline.download.wikis import ALL, Dump, download_wikis
 
     patience = Patience(options.attempts, options.backoff, silence=options.silence)
     terminal = None if options.quiet else sys.stderr

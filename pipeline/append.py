@@ -14,7 +14,7 @@ from shutil import copyfile, rmtree
 
 import yaml
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import atomic_path, canonical_json, relative_files, sha256_file, write_atomic
 from manifests.index import FOLDER
 from manifests.ledger import Tally, tally_from, total
@@ -33,7 +33,7 @@ from manifests.manifest import (
 from manifests.recipe import Recipe, parse_recipe
 from pipeline import folder as folders
 from pipeline import inputs as inputs_module
-from pipeline.engine import Engine
+from pipeline.beam.engines import Engine
 from pipeline.models import trained_references
 from pipeline.run import RECIPE_FILE, run
 from pipeline.stages.manifest import LEDGER

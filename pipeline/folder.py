@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import FILE
-from pipeline.engine import Engine
-from pipeline.job import LOG, RECEIPTS
+from pipeline.beam.engines import Engine
+from pipeline.beam.task import LOG, RECEIPTS
 
 
 def prepare(corpus: Path) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
-from pipeline.download import download
-from pipeline.fetch import State, Wanted
-from pipeline.request import Patience
+from pipeline.download.download import download
+from pipeline.download.http import State, Wanted
+from pipeline.download.request import Patience
 
 CHECKSUMS = "runs/checksums.json"
 PATIENCE = Patience()

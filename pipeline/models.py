@@ -4,12 +4,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from filters import blocklist, language, perplexity, reference_model
-from manifests.errors import UserError
+from filters.errors import UserError
+from filters.models import language, reference_model
+from filters.quality import blocklist, perplexity
 from manifests.files import sha256_file
 from manifests.recipe import Recipe
 from manifests.source import PATHS, Perplexity, Source
-from pipeline.judge import Cuts, Models, c4_rules
+from pipeline.stages.judge import Cuts, Models, c4_rules
 
 LMPLZ = Path(__file__).parents[1] / "build/lmplz/bin/lmplz"
 PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")

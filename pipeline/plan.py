@@ -8,17 +8,17 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from manifests import actual, rates, supply
-from manifests import cost as costs
-from manifests.cost_table import cost_parts, training_parts
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.manifest import load_manifest
-from manifests.plan import Plan, make_plan
-from manifests.plan_table import plan_parts, text_of
+from manifests.planning import actual, rates, supply
+from manifests.planning import cost as costs
+from manifests.planning.cost_table import cost_parts, training_parts
+from manifests.planning.plan import Plan, make_plan
+from manifests.planning.plan_table import plan_parts, text_of
+from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
-from manifests.supply import Supply
+from pipeline.beam.task import read_receipt
 from pipeline.inputs import match
-from pipeline.job import read_receipt
 from pipeline.stages.survivors import CLUSTERS
 
 NO_RATES = (

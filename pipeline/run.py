@@ -9,10 +9,10 @@ from manifests.manifest import Manifest
 from manifests.recipe import Recipe
 from manifests.report import write_report
 from pipeline import folder
-from pipeline.engine import Engine
-from pipeline.given import check
-from pipeline.job import remove_temporaries
-from pipeline.walk import Enough, Walk
+from pipeline.beam.engines import Engine
+from pipeline.beam.task import remove_temporaries
+from pipeline.graph import Enough, Walk
+from pipeline.preflight import check
 
 RECIPE_FILE = "recipe.yaml"
 KEPT = 3

@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.tokens import encode_texts
+from filters.errors import UserError
+from filters.formats.stored import open_stored
+from filters.models.sentencepiece import encode_texts
 from manifests.document import Locator, Part, document_id
-from manifests.errors import UserError
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.recipe import Recipe
 from manifests.source import Source
-from manifests.trace import Lineage, find_shard
-from manifests.trace import trace as lineage_of
+from manifests.tools.trace import Lineage, find_shard
+from manifests.tools.trace import trace as lineage_of
 from pipeline import inputs, models
 from pipeline.append import inherited, recipe_of
-from pipeline.judge import Cuts, Models, judge, lined
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import Outcome, joined_for, reader_for
-from pipeline.sources.reader import Stored
-from pipeline.stages.lines import STAGE as LINES
-from pipeline.stages.lines import find_verdict
+from pipeline.sources.base import Stored
+from pipeline.stages.judge import Cuts, Models, judge, lined
+from pipeline.stages.line_dedup import STAGE as LINES
+from pipeline.stages.line_dedup import find_verdict
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenize import tokenizer
 from pipeline.stages.tokenizer import MODEL
-from pipeline.stored import open_stored
 
 
 @dataclass(frozen=True)

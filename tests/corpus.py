@@ -8,7 +8,7 @@ from pathlib import Path
 from manifests.files import relative_files
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe, load_recipe
-from pipeline.engine import Engine
+from pipeline.beam.engines import Engine
 from pipeline.run import run
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_
 
 def build_in_two(recipe: Recipe, corpus: Path, keep_dropped: int = 0) -> Manifest:
     """As `build`, with two worker processes for every job over more than a few kilobytes."""
-    with unittest.mock.patch("pipeline.engine.SMALL_JOB_BYTES", 20_000):
+    with unittest.mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", 20_000):
         return build(recipe, corpus, workers=2, keep_dropped=keep_dropped)
 
 

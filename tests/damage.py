@@ -12,8 +12,8 @@ from typing import Literal
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from filters.records import rewritten
-from filters.warc import Limits, frames
+from filters.formats.warc import Limits, frames
+from filters.formats.warc_records import rewritten
 
 LENGTH = re.compile(rb"(Content-Length: |text/html )([0-9]+)")
 

@@ -3,8 +3,8 @@
 import gzip
 import random
 
-from filters.warc import Frame, Limits, frames, read_frame
-from manifests.reasons import Reason
+from filters.formats.warc import Frame, Limits, frames, read_frame
+from filters.reasons import Reason
 
 LIMITS = Limits(1 << 20)
 

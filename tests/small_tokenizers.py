@@ -8,7 +8,7 @@ import sentencepiece
 from corpus import ROOT
 from hypothesis import strategies as st
 
-from filters.tokens import open_model
+from filters.models.sentencepiece import open_model
 from manifests.recipe import Tokenizer
 from pipeline.stages.tokenizer import train_bpe
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from filters.reasons import Reason
 from manifests.ledger import STAGES, Tally
 from manifests.manifest import Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
-from manifests.reasons import Reason
 
 HOSTILE = (
     "</script><img src=http://hostile.example/x onerror=alert(1)>",

@@ -6,11 +6,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.ledger import Tally
-from pipeline.exchange import Mapped
-from pipeline.job import Result, Task
+from pipeline.beam.exchange import Mapped
+from pipeline.beam.task import Result, Task
 
 RANGES = 4
 

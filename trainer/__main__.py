@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from trainer import options
 
 FIRST_SPEAKS_SECONDS = 10
@@ -67,7 +67,7 @@ def _launch(options: argparse.Namespace, program: list[str]) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from trainer.export import export
+    from trainer.hf import export
 
     print(export(options.checkpoint, options.output, options.corpus, options.dtype, options.file_bytes))
     return 0

@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import sha256_file
 from manifests.manifest import TokenizerEntry
-from trainer.export import theirs
+from trainer.hf import theirs
 from trainer.model import ROTARY_BASE
 from trainer.parallel import fill
 from trainer.presets import Preset

@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, write_atomic
 
 FOLDER = "checkpoints"

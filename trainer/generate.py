@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from filters.errors import UserError
 from manifests import tokenizer
-from manifests.errors import UserError
-from trainer.export import Saved, opened
+from trainer.hf import Saved, opened
 from trainer.model import Llama
 
 

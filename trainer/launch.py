@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from manifests.errors import UserError
+from filters.errors import UserError
 
 STOPPED = "stopped"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

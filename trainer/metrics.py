@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import write_atomic
 from trainer.presets import Preset
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import UserError
+from filters.errors import UserError
 
 
 def count(text: str) -> int:
@@ -81,8 +81,8 @@ def add_train(commands: Any) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Run `train`; gives the exit code."""
-    from manifests.check_start import check_shards
     from manifests.store import local
+    from manifests.tools.check_start import check_shards
     from trainer import parallel
     from trainer.train import Habits, Training, finish, prepare
     from trainer.train import train as run

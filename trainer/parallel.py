@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from trainer.activation import wrap_blocks
 from trainer.model import Llama
 from trainer.presets import Preset

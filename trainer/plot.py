@@ -5,13 +5,13 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.report.html import Html, element, text
 from manifests.report.lines import STYLE, Chart, Point, lines, stacked
 from manifests.report.style import STYLE as PAGE_STYLE
-from manifests.unigrams import unigram_entropy
 from trainer.trace import corpus_of, facts_of
+from trainer.unigrams import unigram_entropy
 
 POINTS = 200
 """a curve is drawn through at most so many means"""

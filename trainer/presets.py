@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from manifests.errors import UserError
+from filters.errors import UserError
 
 NORM_EPSILON = 1e-6
 """of the published 7B model; the paper names none. Later ones have 1e-5"""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import plan_from
 from trainer.data import Corpus

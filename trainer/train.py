@@ -14,12 +14,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
 from manifests.tokenizer import piece_bytes
-from trainer import checkpoint, spikes
+from trainer import checkpoint
+from trainer import events as spikes
 from trainer.adopt import adopt, norm_epsilon_of
 from trainer.attention import kernels
 from trainer.data import Corpus, batch_sha, prefetched

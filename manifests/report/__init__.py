@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from manifests.files import write_atomic
-from manifests.report.facts import gather
+from manifests.report.data import gather
 from manifests.report.page import page
 
 FILE = "report.html"

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from filters.reasons import DEAD_LETTERS
 from manifests.ledger import STAGES, Tally, tally_from
 from manifests.manifest import Manifest
-from manifests.reasons import DEAD_LETTERS
 
 Unit = Literal["records", "characters", "tokens"]
 

@@ -1,7 +1,9 @@
 """The report as one page that needs nothing but itself."""
 
-from manifests.report import making, parts, whole
-from manifests.report.facts import Facts
+from manifests.report import documents as parts
+from manifests.report import provenance as making
+from manifests.report import whole
+from manifests.report.data import Facts
 from manifests.report.html import Html, element, foreign, join, text, visible
 from manifests.report.style import STYLE
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import get_args
 
+from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
 from manifests.ledger import STAGES, Tally, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
-from manifests.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
-from manifests.report.facts import Facts
+from manifests.report.data import Facts
 from manifests.report.flows import Flow, River, Unit, amount, river
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text
 from manifests.report.numbers import count, counted, share, short, size

@@ -1,9 +1,10 @@
 """One file a source: its reader and the list of its cleaners."""
 
-from manifests.errors import UserError
+from filters.errors import UserError
 from manifests.source import Source
-from pipeline.sources import arxiv, books, c4, common_crawl, github_tables, repositories, stackexchange, wikipedia
-from pipeline.sources.reader import Joined, Outcome, Reader, Row, Survey
+from pipeline.sources import arxiv, books, c4, common_crawl, repositories, stackexchange, wikipedia
+from pipeline.sources import github_bigquery as github_tables
+from pipeline.sources.base import Joined, Outcome, Reader, Row, Survey
 
 READERS: dict[str, Reader] = {
     "arxiv": arxiv,

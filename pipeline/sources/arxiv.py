@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from filters.compressed import BZIP2, GZIP
-from filters.tar import BLOCK, Entry, header, members
-from filters.tex import restored, without_false
-from filters.tex_accents import with_letters
-from filters.tex_archive import Submission, submission
-from filters.tex_body import body, is_notice
-from filters.tex_macros import expand
-from filters.tex_project import Project, assemble
-from filters.tex_title import title
+from filters.formats.compression import BZIP2, GZIP
+from filters.formats.tar import BLOCK, Entry, header, members
+from filters.reasons import Reason
+from filters.tex.accents import with_letters
+from filters.tex.body import body, is_notice
+from filters.tex.macros import expand
+from filters.tex.project import Project, assemble
+from filters.tex.source import restored, without_false
+from filters.tex.submission import Submission, submission
+from filters.tex.title import title
 from manifests.document import Document, Locator
-from manifests.reasons import Reason
 from manifests.source import Source
-from pipeline.sources.reader import Outcome, Stored
+from pipeline.sources.base import Outcome, Stored
 
 ABSTRACT_URL = "https://arxiv.org/abs/"
 LOOKED_AT = 100

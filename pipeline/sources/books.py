@@ -10,13 +10,14 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from filters import epub, gutenberg
-from filters.html import decode
-from filters.wiki_dump import Damage
+from filters.books import gutenberg
+from filters.formats import epub
+from filters.formats.mediawiki import Damage
+from filters.html.extract import decode
+from filters.reasons import Reason
 from manifests.document import Document, Locator
-from manifests.reasons import Reason
 from manifests.source import Source
-from pipeline.sources.reader import Outcome, Stored
+from pipeline.sources.base import Outcome, Stored
 
 GZIP_MAGIC = b"\x1f\x8b"
 MARKUP = ("<!doctype", "<html", "<?xml", "<head", "<body", "<meta", "<!--")
@@ -105,7 +106,7 @@ def _document(text: str, locator: Locator, source: str, recipe: Source, about: d
 
 def decode_book(raw: bytes) -> str:
     """Text from a book's bytes: UTF-8 where they are UTF-8, whatever the header says of another form of the book; else
-    the encoding that the header states ("Character set encoding: ISO-8859-1"); else as `filters.html.decode` finds."""
+    the encoding that the header states ("Character set encoding: ISO-8859-1"); else as `filters.html.extract.decode` finds."""
     declared = _DECLARED.search(raw, 0, DECLARED_BYTES)
     try:
         raw.decode("utf-8")

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from filters import rows
-from filters.compressed import BZIP2, GZIP, unpacked
-from filters.rows import Group, Line
-from filters.wiki_dump import Damage
+from filters.formats import tables as rows
+from filters.formats.compression import BZIP2, GZIP, unpacked
+from filters.formats.mediawiki import Damage
+from filters.formats.tables import Group, Line
+from filters.reasons import Reason
 from manifests.document import Document, Locator
-from manifests.reasons import Reason
 from manifests.source import Source
 from pipeline.sources import common_crawl
-from pipeline.sources.reader import Outcome, Stored
+from pipeline.sources.base import Outcome, Stored
 
 HEADERS = ("WARC", "CONTENT-", "Content-")
 """lines that begin so are no text (C4's builder, split_wet_file)"""

@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from filters import blocklist
-from filters.digest import block_mismatch
-from filters.html import ExtractionError, decode, main_text
-from filters.http import HttpError, Response, is_html, parse_response
-from filters.records import rewritten
-from filters.warc import Frame, Limits, boundaries, frames, read_frame
+from filters.formats.digest import block_mismatch
+from filters.formats.http import HttpError, Response, is_html, parse_response
+from filters.formats.warc import Frame, Limits, boundaries, frames, read_frame
+from filters.formats.warc_records import rewritten
+from filters.html.extract import ExtractionError, decode, main_text
+from filters.quality import blocklist
+from filters.reasons import Reason
 from manifests.document import Document, Locator
-from manifests.reasons import Reason
 from manifests.source import Source
-from pipeline.sources.reader import Outcome, Stored
+from pipeline.sources.base import Outcome, Stored
 
 NO_PAGE = {
     "warcinfo": Reason.ARCHIVE_METADATA,

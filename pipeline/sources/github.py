@@ -2,7 +2,7 @@
 Apache, BSD and MIT; line lengths, alphanumerics; headers taken out).
 
 Files come from repositories (`pipeline.sources.repositories`) or from BigQuery's tables
-(`pipeline.sources.github_tables`), as the recipe's `github.form` says.
+(`pipeline.sources.github_bigquery`), as the recipe's `github.form` says.
 """
 
 import re
@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from filters.boilerplate_headers import without_licence
-from filters.code import CodeRules, unwanted
-from filters.code_encoding import decoded
-from filters.code_names import (
+from filters.code.encoding import decoded
+from filters.code.headers import without_licence
+from filters.code.languages import (
     NOTEBOOK,
     extension_of,
     is_licence_file,
@@ -24,13 +23,14 @@ from filters.code_names import (
     is_vendored,
     language_of,
 )
-from filters.licences import licence_of_header
-from filters.notebooks import notebook
-from filters.wiki_dump import Damage
+from filters.code.licences import licence_of_header
+from filters.code.notebooks import notebook
+from filters.code.rules import CodeRules, unwanted
+from filters.formats.mediawiki import Damage
+from filters.reasons import Reason
 from manifests.document import Document, Locator
-from manifests.reasons import Reason
 from manifests.source import Source
-from pipeline.sources.reader import Outcome, Row
+from pipeline.sources.base import Outcome, Row
 
 VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
 HEAD = "HEAD"

@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.containment import contained, verified
-from filters.containment import sketch as sketch_of
-from filters.minhash import wide_shingle_hashes
+from filters.dedup.containment import contained, verified
+from filters.dedup.containment import sketch as sketch_of
+from filters.dedup.minhash import wide_shingle_hashes
 from manifests.files import atomic_path, sha256_json
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.corpora import Split
-from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task
-from pipeline.signatures import ROW_BITS, Rows
-from pipeline.tables import read_rows
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.tables import read_rows
+from pipeline.beam.task import Receipt, Result, Task
+from pipeline.stages.corpora import Split
+from pipeline.stages.signatures import ROW_BITS, Rows
 
 STAGE = "containment"
 SKETCHES, COMPARE = f"{STAGE}/sketches", f"{STAGE}/compare"

@@ -4,22 +4,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from filters.errors import UserError
+from filters.formats.stored import open_stored
+from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import DOCUMENT_SCHEMA, Locator
-from manifests.errors import UserError
 from manifests.files import canonical_json, sha256_json, write_atomic
 from manifests.ledger import Tally
-from manifests.reasons import DEAD_LETTERS, Reason
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.fingerprint import code_version
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.tables import TableWriter, table_writer
+from pipeline.beam.task import Receipt, Result, Task
 from pipeline.inputs import Input
-from pipeline.job import Receipt, Result, Task
-from pipeline.line_hashes import LineHashes, line_hash_path, page_rules
 from pipeline.sources import Outcome, joined_for, reader_for
-from pipeline.stages.index import pieces_of
-from pipeline.stored import open_stored
-from pipeline.tables import TableWriter, table_writer
-from pipeline.url_keys import UrlKeys, url_key_path
+from pipeline.stages.line_hashes import LineHashes, line_hash_path, page_rules
+from pipeline.stages.split_offsets import pieces_of
+from pipeline.stages.url_keys import UrlKeys, url_key_path
 
 STAGE = "extract"
 OWNED = ("documents", "deadletters", "skipped", "blocks/line-hashes", "blocks/url-keys")

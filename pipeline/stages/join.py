@@ -1,6 +1,6 @@
 """join: documents made of several rows that lie anywhere in a source's dumps, by a shuffle of packed blocks.
 
-This is the one place where text crosses a shuffle. What a source must say is `pipeline.sources.reader.Joined`:
+This is the one place where text crosses a shuffle. What a source must say is `pipeline.sources.base.Joined`:
 
 - `survey` looks at each file once, in the stage `index`, and counts: how large the shuffle will be, and what decides
   about the whole source (`shared`: which sites are the largest, say).
@@ -23,21 +23,21 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from filters.formats.stored import open_stored
+from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path, sha256_json
 from manifests.ledger import Tally
-from manifests.reasons import DEAD_LETTERS, Reason
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.engine import Engine
-from pipeline.exchange import Mapped, run_exchange
-from pipeline.fingerprint import code_version
+from pipeline.beam.engines import Engine
+from pipeline.beam.exchange import Mapped, run_exchange
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.task import Receipt, Result, Task, receipts, sweep
 from pipeline.inputs import Input
-from pipeline.job import Receipt, Result, Task, receipts, sweep
 from pipeline.sources import Joined, Outcome, Row, joined_for
 from pipeline.stages import extract
-from pipeline.stages.index import pieces_of
-from pipeline.stored import open_stored
+from pipeline.stages.split_offsets import pieces_of
 
 STAGE = "join"
 OWNED: tuple[str, ...] = ()

@@ -11,8 +11,8 @@ from manifests.ledger import Tally, imbalances, total
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
-from pipeline.job import Receipt
-from pipeline.signatures import scheme_of
+from pipeline.beam.task import Receipt
+from pipeline.stages.signatures import scheme_of
 
 STAGE = "manifest"
 LEDGER = "ledger.json"

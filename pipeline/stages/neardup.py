@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.clusters import verified_stars
-from filters.jaccard import pairs_jaccard
-from filters.lines import keys_in_groups, shared
-from filters.minhash import band_hashes, mix, shingle_hashes
+from filters.dedup.clusters import verified_stars
+from filters.dedup.jaccard import pairs_jaccard
+from filters.dedup.lines import keys_in_groups, shared
+from filters.dedup.minhash import band_hashes, mix, shingle_hashes
 from manifests.files import atomic_path, sha256_json
 from manifests.recipe import Deduplication, MinHash, Recipe
-from pipeline.corpora import Split
-from pipeline.exchange import Mapped, by_range, range_of
-from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task
-from pipeline.signatures import ROW_BITS, Lookup, Rows, halves, scheme_of, signatures_of
-from pipeline.tables import read_rows
+from pipeline.beam.exchange import Mapped, by_range, range_of
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.tables import read_rows
+from pipeline.beam.task import Receipt, Result, Task
+from pipeline.stages.corpora import Split
+from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, halves, scheme_of, signatures_of
 
 STAGE = "neardup"
 BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = (

@@ -13,23 +13,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters import evaluation, reference_model, urls
-from filters.fasttext_training import train as train_fasttext
-from filters.wiki_dump import Damage
-from filters.wiki_references import references as cited_urls
+from filters.errors import UserError
+from filters.formats.mediawiki import Damage
+from filters.models import evaluation, reference_model
+from filters.models.fasttext_training import train as train_fasttext
+from filters.quality import urls
+from filters.wikitext.citations import references as cited_urls
 from manifests.document import order_key
-from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.source import References, Source
-from pipeline.fingerprint import code_version
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.tables import read_rows, table_writer
+from pipeline.beam.task import Receipt, Result, Task
 from pipeline.inputs import Input
-from pipeline.job import Receipt, Result, Task
-from pipeline.judge import Models, judge
 from pipeline.models import trained_references
-from pipeline.stages import lines, perplexity
-from pipeline.tables import read_rows, table_writer
-from pipeline.texts import articles
+from pipeline.stages import line_dedup as lines
+from pipeline.stages import perplexity
+from pipeline.stages.judge import Models, judge
+from pipeline.stages.texts import articles
 
 STAGE = "references"
 URLS, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "sample", "train"))

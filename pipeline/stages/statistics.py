@@ -20,18 +20,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters import histograms
+from filters.dedup.s_curve import Level, curve, interval
 from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
-from filters.s_curve import Level, curve, interval
-from filters.urls import domain
+from filters.quality.urls import domain
 from manifests.document import order_key
 from manifests.files import canonical_json, sha256_file, sha256_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.shard import open_shard
-from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task
-from pipeline.stages import canaries
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.tables import read_rows
+from pipeline.beam.task import Receipt, Result, Task
+from pipeline.stages import recall as canaries
 from pipeline.stages.survivors import read_verdicts
-from pipeline.tables import read_rows
 
 STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))

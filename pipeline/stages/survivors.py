@@ -9,17 +9,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from filters.reasons import Reason
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path, sha256_json
 from manifests.ledger import Tally
-from manifests.reasons import Reason
 from manifests.recipe import Deduplication, Recipe
-from pipeline.connected import read_labels
-from pipeline.corpora import Split
-from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task, read_receipt
-from pipeline.signatures import ROW_BITS, Lookup, Rows, halves
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.task import Receipt, Result, Task, read_receipt
+from pipeline.stages.clusters import read_labels
 from pipeline.stages.containment import read_contained
+from pipeline.stages.corpora import Split
+from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, halves
 
 STAGE = "survivors"
 CLUSTERS = "neardup/clusters"

@@ -17,15 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sentencepiece
 
-from filters.tokens import encode_texts
+from filters.models.sentencepiece import encode_texts
 from manifests.document import LOCATOR_FIELDS, order_key
 from manifests.files import sha256_json
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
-from pipeline.exchange import Mapped
-from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task
+from pipeline.beam.exchange import Mapped
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.task import Receipt, Result, Task
 from pipeline.stages.survivors import read_verdicts
 from pipeline.stages.tokenizer import MODEL, load
 

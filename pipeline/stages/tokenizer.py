@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sentencepiece
 
-from filters.token_card import byte_values, measure, round_trip, summary
-from filters.tokens import open_model
+from filters.errors import UserError
+from filters.models.sentencepiece import open_model
+from filters.models.tokenizer_metrics import byte_values, measure, round_trip, summary
 from manifests.document import order_key
-from manifests.errors import UserError
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
 from manifests.recipe import Recipe, Tokenizer
-from pipeline.fingerprint import code_version
-from pipeline.job import Receipt, Result, Task
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.tables import read_rows
+from pipeline.beam.task import Receipt, Result, Task
 from pipeline.stages.survivors import read_verdicts
-from pipeline.tables import read_rows
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"

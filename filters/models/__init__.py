@@ -1,0 +1,1 @@
+"""Models: fastText, SentencePiece, n-grams."""

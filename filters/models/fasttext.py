@@ -1,0 +1,28 @@
+"""fastText model files, opened with a sentence for the user if they are none."""
+
+import struct
+from pathlib import Path
+
+import fasttext
+
+from filters.errors import UserError
+
+MAGIC = 793712314
+"""first four bytes of a fastText model, little-endian (fasttext.cc, FASTTEXT_FILEFORMAT_MAGIC_INT32)"""
+
+
+def open_model(path: str, role: str) -> fasttext.FastText._FastText:
+    """The model in a file. `role` says what it is for ("language model"). Raises UserError for a file that is none."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise UserError(
+            f"{role} {path} cannot be read ({error.strerror}): give the path of a fastText model"
+        ) from error
+    if len(head) < 4 or struct.unpack("<i", head)[0] != MAGIC:
+        raise UserError(f"{role} {path} is no fastText model: give the path of one")
+    try:
+        return fasttext.load_model(path)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise UserError(f"{role} {path} is damaged: give the path of a whole fastText model") from error

@@ -1,0 +1,212 @@
+"""Interpolated modified Kneser-Ney estimation (Chen & Goodman 1999, section 3) on whole arrays.
+
+Definitions are those of Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation", and so of
+kenlm's lmplz without pruning: adjusted counts, one set of three discounts an order from its counts of counts, unigrams
+interpolated with the uniform distribution, `<unk>` in the vocabulary, `<s>` a context but never predicted.
+
+An n-gram is a row: the row of its first n-1 words one order below, its last word, and the row of its last n-1 words one
+order below. Rows are numbered by sorting (context row, word) as one 64-bit key, so keys stay 64 bits wide at any order,
+and everything else is counting and indexing by row. Memory: about 100 bytes a token at order 5, everything included; a
+corpus that needs more than the machine has is for lmplz, which sorts on disk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.errors import UserError
+
+Ids = npt.NDArray[np.int32]
+Offsets = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Logs = npt.NDArray[np.float32]
+
+SPECIAL = ("<unk>", "<s>", "</s>")
+UNKNOWN, BEGIN, END = range(3)
+FALLBACK = (0.5, 1.0, 1.5)
+"""discounts of n-grams seen once, twice, more often, where the closed form fails (lmplz --discount_fallback)"""
+MAX_POSITIONS = 2**31 - 1
+"""tokens and sentence marks at most, so that positions and rows are 32-bit"""
+LOG_ZERO = -99.0
+"""ARPA's logarithm of 0, which a discount of 0 leaves to what was not seen"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The n-grams of one order, sorted by (context, word).
+
+    `context`: row one order below (for unigrams 0); `word`: index into the model's words; log10 of probability and of
+    back-off weight (0 for what is no context), float32; `discounts` of adjusted counts 1, 2 and 3 or more.
+    """
+
+    context: Ids
+    word: Ids
+    log_probability: Logs
+    log_backoff: Logs
+    discounts: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Words (the special ones first, then those that occur, by id) and one table an order, unigrams first."""
+
+    words: tuple[str, ...]
+    orders: tuple[Order, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Distinct n-grams of one order. `at`: the row of the n-gram that ends at each position; `begins`: with `<s>`."""
+
+    context: Ids
+    word: Ids
+    suffix: Ids
+    count: Counts
+    begins: npt.NDArray[np.bool_]
+    at: Ids
+
+
+def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -> Model:
+    """Estimate a model from sentences.
+
+    tokens: ids into `pieces`, int32, all sentences one after the other, without marks; offsets: int64, sentence i is
+    tokens[offsets[i]:offsets[i + 1]]. Pieces that never occur are no words of the model. UserError where there is
+    nothing to learn from, or more than 2^31 - 1 tokens and marks.
+    """
+    if order < 2:
+        raise ValueError(f"order {order}: adjusted counts need at least bigrams")
+    if len(tokens) == 0:
+        raise UserError("The language model has no text to learn from: give it texts with at least one word.")
+    if len(tokens) + 2 * (len(offsets) - 1) > MAX_POSITIONS:
+        raise UserError("The language model's text has more than 2^31 tokens: lower max_bytes.")
+    stream, depth = _with_marks(tokens, offsets)
+    seen = np.bincount(stream, minlength=len(pieces) + len(SPECIAL))
+    seen[UNKNOWN] = seen[BEGIN] = 0  # never predicted from a count
+    kept = np.flatnonzero((seen > 0) | (np.arange(len(seen)) < len(SPECIAL)))
+    words = SPECIAL + tuple(pieces[i - len(SPECIAL)] for i in kept[len(SPECIAL) :].tolist())
+    number = np.zeros(len(seen), np.int32)
+    number[kept] = np.arange(len(kept))
+    stream = number[stream]
+    last = _last(stream, depth, len(kept), order)
+
+    rows = _Rows(
+        np.zeros(len(kept), np.int32),
+        np.arange(len(kept), dtype=np.int32),
+        np.zeros(len(kept), np.int32),
+        seen[kept],
+        np.zeros(len(kept), np.bool_),
+        stream,
+    )
+    tables: list[Order] = []
+    lower: Floats = np.array([1 / (len(kept) - 1)])  # uniform over all that can be predicted: all words but <s>
+    for n in range(1, order + 1):
+        longer = _extend(rows, stream, depth, n + 1, len(kept), n + 1 == order) if n < order else None
+        counts = rows.count if longer is None else _adjusted(rows, longer)
+        discounts = discounts_of(counts if depth[last] < n - 1 or longer is None else _recounted(counts, rows, last))
+        taken = np.array([0.0, *discounts])[np.minimum(counts, 3)]
+        total = np.bincount(rows.context, counts, len(lower))
+        with np.errstate(invalid="ignore"):  # 0 / 0 in what is no context
+            left_over = np.bincount(rows.context, taken, len(lower)) / total
+        probability = (counts - taken) / total[rows.context] + left_over[rows.context] * lower[rows.suffix]
+        if n == 1:
+            probability[BEGIN] = 1.0  # never asked for; log 0 is what ARPA files have
+        else:
+            tables[-1].log_backoff[:] = _log10(np.where(total > 0, left_over, 1.0))
+        logs = np.minimum(_log10(probability), 0).astype(np.float32)
+        tables.append(Order(rows.context, rows.word, logs, np.zeros_like(logs), discounts))
+        if longer is None:
+            break
+        rows, lower = longer, probability
+    return Model(words, tuple(tables))
+
+
+def discounts_of(counts: Counts) -> tuple[float, float, float]:
+    """The discounts of one order from its adjusted counts (Chen & Goodman 1999, equation 26), or the fallback where
+    one of the counts of counts it divides by is 0 or a discount lies outside of [0, count]."""
+    n = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
+    if not n[1:4].all():
+        return FALLBACK
+    y = n[1] / (n[1] + 2 * n[2])
+    one, two, three = (float(j - (j + 1) * y * n[j + 1] / n[j]) for j in (1, 2, 3))
+    if not (0 <= one <= 1 and 0 <= two <= 2 and 0 <= three <= 3):
+        return FALLBACK
+    return one, two, three
+
+
+def _log10(values: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        logs: Floats = np.maximum(np.log10(values), LOG_ZERO)
+    return logs
+
+
+def _with_marks(tokens: Ids, offsets: Offsets) -> tuple[Ids, npt.NDArray[np.int8]]:
+    """The sentences with their marks, ids moved up behind the special words; and each position's distance from its
+    `<s>`, at most 127."""
+    lengths = np.diff(offsets) + 2
+    starts = np.cumsum(lengths) - lengths
+    stream = np.empty(int(lengths.sum()), np.int32)
+    inner = np.ones(len(stream), np.bool_)
+    inner[starts] = inner[starts + lengths - 1] = False
+    stream[starts] = BEGIN
+    stream[starts + lengths - 1] = END
+    stream[inner] = tokens[offsets[0] : offsets[-1]] + np.int32(len(SPECIAL))
+    depth = np.arange(len(stream), dtype=np.int32)
+    depth -= np.repeat(starts.astype(np.int32), lengths)
+    return stream, np.minimum(depth, 127).astype(np.int8)
+
+
+def _extend(shorter: _Rows, stream: Ids, depth: npt.NDArray[np.int8], n: int, words: int, highest: bool) -> _Rows:
+    """The n-grams, from those one word shorter: none crosses a sentence's border, all may begin with `<s>`."""
+    ends = np.flatnonzero(depth >= n - 1).astype(np.int32)
+    keys = shorter.at[ends - 1].astype(np.int64)
+    keys *= words
+    keys += stream[ends]
+    by_key = np.argsort(keys)
+    keys = keys[by_key]
+    ends = ends[by_key]
+    del by_key
+    new = np.empty(len(keys), np.bool_)
+    new[:1] = True
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    first = np.flatnonzero(new)
+    context, word = np.divmod(keys[first], words)
+    del keys
+    at = np.empty(0 if highest else len(stream), np.int32)
+    if not highest:
+        at[ends] = np.cumsum(new, dtype=np.int32) - 1
+    count = np.diff(first, append=len(new))
+    one = ends[first]  # any end of the n-gram will do
+    return _Rows(context.astype(np.int32), word.astype(np.int32), shorter.at[one], count, depth[one] == n - 1, at)
+
+
+def _adjusted(rows: _Rows, longer: _Rows) -> Counts:
+    """How many words an n-gram follows, `<s>` being one; for what begins with `<s>`, how often it occurs."""
+    follows = np.bincount(longer.suffix, minlength=len(rows.word))
+    return np.where(rows.begins, rows.count, follows)
+
+
+def _last(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> int:
+    """Where the last n-gram ends in the order in which lmplz walks them: words by first appearance, compared from the
+    last word back.
+
+    For that n-gram and its suffixes lmplz's counts of counts take the raw count in place of the adjusted one
+    (kenlm 0.3.0, AdjustCounts::Run), and for a small text that alone moves a probability by more than 0.001.
+    """
+    first = np.zeros(words, np.int64)
+    first[stream[::-1]] = np.arange(len(stream), 0, -1)  # of several values for one index the last one stays
+    first[BEGIN] = first[END] = 0
+    ends = np.flatnonzero(stream == np.argmax(first))
+    for back in range(1, order):
+        before = np.where(depth[ends] >= back, first[stream[np.maximum(ends - back, 0)]], 0)
+        ends = ends[before == before.max()]
+    return int(ends[0])
+
+
+def _recounted(counts: Counts, rows: _Rows, last: int) -> Counts:
+    """Adjusted counts with the raw one for the n-gram that ends at `last`."""
+    counts = counts.copy()
+    counts[rows.at[last]] = rows.count[rows.at[last]]
+    return counts

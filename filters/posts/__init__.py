@@ -1,0 +1,1 @@
+"""Posts of Stack Exchange as text."""

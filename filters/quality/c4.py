@@ -1,0 +1,201 @@
+"""The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the reference implementation (the C4 builder
+of TensorFlow Datasets).
+
+The reference counts sentences with NLTK's punkt model. Here a sentence ends at . ? or !, with closing quotes or
+brackets, before white space and a capital, a digit or an opening mark, or at the end of a line, unless what ends there
+is an initial or one of a few abbreviations: linear, and without a model.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.dedup.words import folded_words
+from filters.reasons import Reason
+
+TERMINAL_MARKS = (".", "?", "!", '"')
+ELLIPSIS = "..."
+POLICY = (
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+)
+LOREM_IPSUM, JAVASCRIPT = "lorem ipsum", "javascript"
+CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
+ABBREVIATIONS = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "rev",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "etc",
+        "e.g",
+        "i.e",
+        "cf",
+        "al",
+        "fig",
+        "no",
+        "vol",
+        "pp",
+        "ed",
+        "approx",
+        "dept",
+        "est",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+    ]
+)
+_END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
+_WORD = re.compile(r"\w+")
+_SCHEME = re.compile(r"https?://(?:www\.)?")
+_TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
+
+
+@dataclass(frozen=True, slots=True)
+class C4Rules:
+    """Thresholds, with the reference's values. `bad_words`: casefolded; empty = no such rule."""
+
+    min_words_per_line: int = 5
+    min_sentences: int = 3
+    max_page_characters: int = 190_000
+    max_word_characters: int = 1_000
+    bad_words: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Lines touched, and the characters taken out with them (a dropped line takes one newline along)."""
+
+    lines: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A page after the rules: its text, or the reason why it is dropped whole; and what was taken out of kept text."""
+
+    text: str
+    reason: Reason | None
+    removed: dict[Reason, Removed]
+
+
+def clean(text: str, rules: C4Rules) -> Cleaned:
+    """Apply the rules to a page. For kept pages: characters in = characters out + characters removed."""
+    if len(text) > rules.max_page_characters:
+        return _dropped(Reason.C4_PAGE_TOO_LONG)
+    folded = text.lower()
+    marked = "{" in folded or any(phrase in folded for phrase in (LOREM_IPSUM, JAVASCRIPT, *POLICY))
+    kept: list[str] = []
+    removed: dict[Reason, list[int]] = {}
+    for line in text.split("\n"):
+        verdict = _line(line, rules, marked)
+        if isinstance(verdict, Reason):  # asked first: a reason is a string, too
+            if verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
+                return _dropped(verdict)
+            _count(removed, verdict, len(line) + 1)
+            continue
+        kept.append(verdict)
+        if len(verdict) != len(line):
+            _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
+    if not enough(kept, rules):
+        return _dropped(Reason.C4_TOO_FEW_SENTENCES)
+    page = "\n".join(kept)
+    if has_bad_word(page, rules):
+        return _dropped(Reason.C4_BAD_WORD)
+    return Cleaned(page, None, {reason: Removed(*counts) for reason, counts in removed.items()})
+
+
+def enough(lines: list[str], rules: C4Rules) -> bool:
+    """Whether lines that stay hold enough sentences."""
+    least = max(rules.min_sentences, 1)
+    return len(lines) >= least or sum(map(sentences, lines)) >= least  # a line that stays holds at least one
+
+
+def has_bad_word(page: str, rules: C4Rules) -> bool:
+    """Whether a page holds a word of the list."""
+    return bool(rules.bad_words) and not _encoded(rules.bad_words).isdisjoint(folded_words(page, _WORD))
+
+
+def normalise_url(url: str) -> str:
+    """A URL as pages are grouped by it: without scheme and `www.`, wherever they stand, tracking parameters that come
+    first, and slashes at the end (the reference's `normalize_url`)."""
+    return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
+
+
+def line_keys(lines: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """(lines,) uint64: the first 64 bits of MD5 of each line, stripped and in lower case, as the reference compares
+    lines; 0, which stands for no line, becomes 1."""
+    digests = (hashlib.md5(line.strip().lower().encode(), usedforsecurity=False).digest() for line in lines)
+    return np.fromiter((int.from_bytes(digest[:8], "big") or 1 for digest in digests), np.uint64)
+
+
+def sentences(line: str) -> int:
+    """How many sentences a line holds: the ends that are no abbreviation's, and at least one where there is text."""
+    line = line.rstrip()
+    ends = 0
+    for end in _END.finditer(line):
+        before = line[max(0, end.start() - 12) : end.start()].rpartition(" ")[2].lstrip("(\"'").casefold()
+        short = before in ABBREVIATIONS or (len(before) == 1 and before.isalpha())
+        if end.end() == len(line) or end.group() != "." or not short:
+            ends += 1
+    return max(ends, 1) if line else 0
+
+
+def _line(line: str, rules: C4Rules, marked: bool) -> str | Reason:
+    """A line as it stays, or why it goes; a page's reason takes the page along. `marked`: whether the page holds any of
+    the phrases and brackets that lines go for; taking out citation marks may still make one up."""
+    stripped = line.strip()
+    if not stripped:
+        return Reason.C4_TOO_FEW_WORDS
+    if len(stripped) > rules.max_word_characters < max(map(len, stripped.split())):
+        return Reason.C4_LONG_WORD
+    if "[" in stripped:
+        stripped, marked = CITATION.sub("", stripped).strip(), True
+    if not stripped.endswith(TERMINAL_MARKS) or stripped.endswith(ELLIPSIS):
+        return Reason.C4_NO_TERMINAL_MARK
+    if len(stripped.split(None, max(rules.min_words_per_line - 1, 0))) < rules.min_words_per_line:
+        return Reason.C4_TOO_FEW_WORDS
+    return _phrase(stripped) or stripped if marked else stripped
+
+
+def _phrase(line: str) -> Reason | None:
+    """What a line goes for, if it holds such a phrase."""
+    folded = line.lower()
+    if LOREM_IPSUM in folded:
+        return Reason.C4_LOREM_IPSUM
+    if JAVASCRIPT in folded:
+        return Reason.C4_JAVASCRIPT
+    if "{" in line:
+        return Reason.C4_CURLY_BRACKET
+    return Reason.C4_POLICY if any(phrase in folded for phrase in POLICY) else None
+
+
+@lru_cache(maxsize=8)
+def _encoded(words: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(word.encode("utf-8", "surrogatepass") for word in words)
+
+
+def _dropped(reason: Reason) -> Cleaned:
+    return Cleaned("", reason, {})
+
+
+def _count(removed: dict[Reason, list[int]], reason: Reason, characters: int) -> None:
+    counts = removed.setdefault(reason, [0, 0])
+    counts[0] += 1
+    counts[1] += characters

@@ -1,0 +1,225 @@
+"""TeX as an author typed it, made ready to be read: encoding found, comments out, literal text set aside.
+
+TeX tells what a character means only by running, which nobody wants to do with a stranger's file; what is here are its
+rules under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 and 8). Each pass takes linear time.
+"""
+
+import codecs
+import io
+import re
+
+from filters.tex.tokens import closing, ends_in_word, names
+
+LITERAL = names(
+    """verbatim verbatim* Verbatim Verbatim* BVerbatim LVerbatim SaveVerbatim alltt lstlisting minted Code CodeInput
+    CodeOutput CodeChunk Sinput Soutput Schunk"""
+)
+"""environments whose content is not TeX"""
+UNPRINTED = names("comment filecontents filecontents* rawhtml htmlonly")
+"""environments that print nothing (packages comment, html; LaTeX's filecontents)"""
+VERB_CHARACTERS = 1_000
+"""of \\verb|…| and the like, on one line"""
+URL_CHARACTERS = 2_000
+"""of an argument in which % is a character"""
+OPEN, CLOSE = "\ufdd0", "\ufdd1"
+"""around the number of a piece of literal text that was set aside: noncharacters (Unicode, section 23.7), which no text
+to be read can hold"""
+DECLARED_BYTES = 1 << 16
+"""in which a file names its encoding"""
+
+ENCODINGS = {
+    "utf8": "utf-8", "utf8x": "utf-8", "ascii": "latin-1", "latin1": "cp1252", "latin2": "iso8859-2",
+    "latin3": "iso8859-3", "latin4": "iso8859-4", "latin5": "cp1254", "latin9": "iso8859-15", "latin10": "iso8859-16",
+    "cp1250": "cp1250", "cp1251": "cp1251", "cp1252": "cp1252", "cp1257": "cp1257", "ansinew": "cp1252",
+    "applemac": "mac-roman", "macce": "mac-latin2", "cp437": "cp437", "cp850": "cp850", "cp852": "cp852",
+    "cp858": "cp858", "cp865": "cp865", "cp866": "cp866", "koi8-r": "koi8-r", "koi8-ru": "koi8-u",
+    "iso88595": "iso8859-5", "maccyr": "mac-cyrillic", "gbk": "gb18030", "gb": "gb18030", "bg5": "big5", "big5": "big5",
+    "sjis": "cp932",    "jis": "iso2022_jp", "euc-jp": "euc_jp", "ks": "euc_kr", "hangul": "euc_kr",
+}  # fmt: skip
+"""names of encodings in \\usepackage[…]{inputenc} and \\begin{CJK}{…}, and Python's for them"""
+
+_DECLARATION = re.compile(
+    rb"^[^%\n]{0,200}?(?:\\usepackage[ \t]{0,9}\[([\w-]{1,20})\][ \t]{0,9}\{inputenc\}|\\inputencoding\{([\w-]{1,20})\}"
+    rb"|\\begin\{CJK\*?\}(?:\[[^\]\n]{0,40}\])?\{([\w-]{1,20})\})",
+    re.MULTILINE,
+)
+_MARK = re.compile(
+    r"%|\\(?:(begin)[ \t]{0,9}\{([a-zA-Z]{1,24}\*?)\}|(verb|lstinline|path|url|nolinkurl|href)(?![a-zA-Z@])\*?"
+    r"|[a-zA-Z@]+|.)",
+    re.DOTALL,
+)
+_COMMENT_LINES = re.compile(r"(?:[ \t]*+%[^\n]*+\n)*+[ \t]*+")
+_HIDDEN = re.compile(f"{OPEN}([0-9]{{1,9}}){CLOSE}")
+_CONDITION = re.compile(
+    r"\\(?:\\|let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"
+    r"|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))"
+)
+_NO_CONDITION = names(
+    """iff ifthenelse ifdef ifundef ifcsdef ifcsundef ifdefmacro ifdefempty ifdefstring ifdefstrequal ifstrequal
+    ifstrempty ifblank ifbool iftoggle ifboolexpr ifnumcomp ifnumequal ifpackageloaded iflanguage ifnotblank
+    ifempty ifentrytype iffieldundef"""
+)
+"""control words that begin as TeX's conditions do, and are macros with arguments"""
+
+
+def decode(data: bytes, declared: str = "") -> str:
+    """Text of a TeX file, with LF between lines: UTF-8 if its bytes are, else the encoding declared (by the file, or
+    `declared`, in Python's name for it), else windows-1252, whose letters are those of latin-1. Never raises."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", "replace")
+    else:
+        text = _decode(data.removeprefix(codecs.BOM_UTF8), declared)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
+    for mark in ("\0", OPEN, CLOSE):
+        if mark in text:
+            text = text.replace(mark, "\ufffd")
+    return text
+
+
+def declared_encoding(data: bytes) -> str:
+    """Python's name for the encoding that a file declares outside its comments; empty if it declares none we know."""
+    for found in _DECLARATION.finditer(data[:DECLARED_BYTES].replace(b"\r", b"\n")):
+        name = ENCODINGS.get((found[1] or found[2] or found[3]).decode("ascii", "replace").lower(), "")
+        if name:
+            return name
+    return ""
+
+
+def uncommented(text: str, literals: list[str]) -> str:
+    """Text without comments. Literal text (verbatim environments, \\verb, arguments of \\url with a % in them) gives
+    way to a mark and is added to `literals`: nothing in it is taken for TeX from here on; `restored` puts it back.
+
+    A comment goes with its line end and the blanks that begin the next line, as TeX skips them, but an empty line after
+    it stays, and a control word is kept apart from a letter. A line that is all comment goes whole.
+    """
+    out = io.StringIO()
+    endless: set[str] = set()
+    start = seen = unclosed = 0
+    while mark := _MARK.search(text, seen):
+        seen = mark.end()
+        if mark[0] == "%":
+            begin, stop, between = _comment(text, mark.start(), start)
+            out.write(text[start:begin] + between)
+            start = seen = stop
+        elif mark[1] and (mark[2] in LITERAL or mark[2] in UNPRINTED) and mark[2] not in endless:
+            ending = f"\\end{{{mark[2]}}}"
+            close = text.find(ending, seen)
+            if close < 0:
+                endless.add(mark[2])
+            elif mark[2] in LITERAL:
+                out.write(text[start:seen] + _aside(text[seen:close], literals))
+                start, seen = close, close + len(ending)
+            else:
+                out.write(text[start : mark.start()])
+                start = seen = close + len(ending)
+        elif mark[3] and seen >= unclosed:
+            begin, stop, hidden, unclosed = _argument(text, seen, mark[3])
+            if hidden:
+                out.write(text[start:begin] + _aside(hidden, literals))
+                start = stop
+            seen = max(seen, stop)
+    out.write(text[start:])
+    return out.getvalue()
+
+
+def restored(text: str, literals: list[str], limit: int) -> str | None:
+    """Text with its literal text put back; None if it would have over `limit` characters (marks can be repeated)."""
+    marks = [int(mark) for mark in _HIDDEN.findall(text)]
+    if len(text) + sum(len(literals[mark]) for mark in marks if mark < len(literals)) > limit:
+        return None
+    return _HIDDEN.sub(lambda mark: literals[int(mark[1])] if int(mark[1]) < len(literals) else "", text)
+
+
+def without_false(text: str) -> str:
+    """Text without what stands between \\iffalse (or \\if0) and its \\else or \\fi: how authors comment out pages. A
+    condition without its \\fi stays as it is. `text` has no comments."""
+    out: list[str] = []
+    stack: list[tuple[int, bool]] = []  # where each open condition begins, whether it is a false one
+    gaps: list[tuple[int, int]] = []
+    branches: dict[int, int] = {}
+    for mark in _CONDITION.finditer(text):
+        word = mark[1]
+        if not word or word in _NO_CONDITION:
+            continue
+        if word.startswith("if"):
+            following = text[mark.end() : mark.end() + 2]
+            false = word == "iffalse" or (word == "if" and following[:1] == "0" and following != "00")
+            stack.append((mark.start(), false))
+        elif stack and word == "else":
+            branches.setdefault(stack[-1][0], mark.end())
+        elif stack:
+            begin, false = stack.pop()
+            if false:
+                branch = branches.get(begin)
+                gaps += [(begin, mark.end())] if branch is None else [(begin, branch), (mark.start(), mark.end())]
+    start = 0
+    for begin, stop in sorted(gaps):
+        if begin >= start:
+            out.append(text[start:begin])
+        start = max(start, stop)
+    out.append(text[start:])
+    return "".join(out)
+
+
+def _decode(data: bytes, declared: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    for name in (declared_encoding(data) or declared, "cp1252"):
+        if name and name != "utf-8":
+            try:
+                return data.decode(name)
+            except UnicodeDecodeError:
+                continue
+    return data.decode("latin-1")
+
+
+def _comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
+    """Where what a comment takes away begins and ends, and what is left between: the comment's own line, or from `%` to
+    the next thing typed. `start`: nothing before it counts."""
+    line = max(text.rfind("\n", start, percent) + 1, start)
+    end = text.find("\n", percent)
+    end = len(text) if end < 0 else end
+    if (line == start == 0 or text[line - 1 : line] == "\n") and not text[line:percent].strip(" \t"):
+        return line, min(end + 1, len(text)), ""
+    following = _COMMENT_LINES.match(text, end + 1) if end < len(text) else None
+    if following is None:
+        return percent, end, ""
+    stop = following.end()
+    if stop == len(text) or text[stop] == "\n":
+        return percent, end, ""  # an empty line ends a paragraph, and a text ends with its line
+    return percent, stop, " " if text[stop].isalpha() and ends_in_word(text[max(start, percent - 64) : percent]) else ""
+
+
+def _aside(literal: str, literals: list[str]) -> str:
+    literals.append(literal)
+    return f"{OPEN}{len(literals) - 1}{CLOSE}"
+
+
+def _argument(text: str, position: int, command: str) -> tuple[int, int, str, int]:
+    """The literal argument of \\verb and the like that follows at `position`: where it begins and ends, what it is
+    (empty if there is nothing to set aside), and how far no other need be looked for, since this one does not end."""
+    nothing = (position, position, "", 0)
+    mark = text[position : position + 1]
+    if command == "lstinline" and mark == "[":
+        close = text.find("]", position, position + VERB_CHARACTERS)
+        position = close + 1 if close >= 0 else position
+        mark = text[position : position + 1]
+    if mark == "{" and command != "verb":
+        percent = text.find("%", position, position + URL_CHARACTERS)
+        if percent < 0 and command != "lstinline":
+            return nothing
+        close = closing(text, position, URL_CHARACTERS)
+        if close < 0:
+            return (position, position, "", position + URL_CHARACTERS)
+        if command != "lstinline" and close < percent:
+            return (close, close, "", 0)
+        return (position + 1, close - 1, re.sub(r"%\n[ \t]*+", "", text[position + 1 : close - 1]), 0)
+    if not mark or mark.isspace() or mark.isalnum() or mark in "{}[%\\":
+        return nothing
+    close = text.find(mark, position + 1, position + VERB_CHARACTERS)
+    newline = text.find("\n", position, position + VERB_CHARACTERS)
+    if close < 0 or 0 <= newline < close:
+        return (position, position, "", position + 1)
+    return (position, close + 1, text[position : close + 1], 0)

@@ -1,0 +1,212 @@
+"""An export of BigQuery's `github_repos`: the tables `licenses`, `files` and `contents`, as Parquet or JSON Lines.
+
+Two rounds of `pipeline.stages.join`: licences and files meet by repository, and files of kept repositories meet
+contents by id. A content is one document, however many files have it: that of the first by repository and path; how
+many there are is counted. RedPajama joins the tables row by row, which makes a document of each.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from filters.code.licences import UNKNOWN, allows, both
+from filters.errors import UserError
+from filters.formats.mediawiki import Damage
+from filters.formats.table_rows import look, row_at, rows_in
+from filters.formats.tarballs import is_safe
+from filters.reasons import Reason
+from manifests.document import Locator, Part
+from manifests.files import canonical_json
+from manifests.source import Source
+from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.github import code_of, document, refused, shared_out
+
+ROUNDS = 2
+COLUMNS = {
+    "licenses": ["repo_name", "license"],
+    "files": ["repo_name", "ref", "path", "mode", "id"],
+    "contents": ["id", "binary", "content"],
+}
+_TABLE = re.compile(r"(?<![a-z])(licenses|files|contents)(?![a-z])")
+_PLAIN_FILE = 0o100000
+_KIND = 0o170000
+"""of a file's mode, as Git has it: symbolic links and submodules are others"""
+_LICENCE, _FILE, _CONTENT = b"L", b"F", b"C"
+
+
+def table_of(name: str) -> str:
+    """The table that a file is of, by its name or its folders'; empty if none tells."""
+    found = _TABLE.findall(name.lower())
+    return found[-1] if found else ""
+
+
+def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
+    """Rows and bytes of a file."""
+    pieces, decoded, rows = look(stored, split_bytes)
+    return Survey(pieces, decoded, rows, {})
+
+
+def round_of(name: str, recipe: Source) -> int:
+    """Contents come in the second."""
+    return int(table_of(name) == "contents")
+
+
+def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Nothing. Raises UserError for a file of no table, and for a table that is missing."""
+    tables = {table_of(name): name for name in counts}
+    if "" in tables:
+        raise UserError(
+            f"source {source}: {tables['']} does not name its table: call the file, or the folder it is in, after it: "
+            f"{', '.join(COLUMNS)}"
+        )
+    for table in COLUMNS:
+        if table not in tables:
+            raise UserError(f"source {source}: no file of the table {table} is given: give a glob above all tables")
+    return {}
+
+
+def keyed(
+    stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
+) -> Iterator[Row | Outcome]:
+    """Licences and files by repository, contents by id. `state`: by what the stored bytes are shared out."""
+    table, limit = table_of(name), recipe.limits.record_bytes
+    found = (
+        (item.end, _keyed(item.place, item.row, table, recipe))
+        for item in rows_in(stored, name, start, end, limit, COLUMNS[table])
+    )
+    reason = Reason.UNUSED_ROW if end - start < len(stored) else Reason.UNSUPPORTED_FORMAT
+    nothing = Outcome(Locator(name, start, end - start), 0, reason=reason, detail="no rows")
+    if start < end:
+        yield from shared_out(found, end - start, state, nothing)
+
+
+def _keyed(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
+    if isinstance(row, Damage):
+        return Outcome(place, 0, reason=row.problem, detail=row.detail)
+    if table == "licenses":
+        named = _texts(row, "repo_name", "license")
+        return Row(named[0], place, 0, _LICENCE + named[1]) if named else _broken(place, table)
+    if table == "files":
+        return _file(place, row, recipe)
+    (identifier,) = _texts(row, "id") or (b"",)
+    if not identifier:
+        return _broken(place, table)
+    if row.get("binary") in (True, "true"):
+        return Outcome(place, 0, reason=Reason.NOT_PLAIN_TEXT)
+    content = row.get("content")
+    if content is None:  # BigQuery has none of files from 1 MiB on
+        return Outcome(place, 0, reason=Reason.NO_TEXT)
+    if not isinstance(content, str):
+        return _broken(place, table)
+    return Row(identifier, place, 0, _CONTENT + content.encode("utf-8", "replace"))
+
+
+def _file(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
+    named = _texts(row, "repo_name", "path", "id")
+    if named is None:
+        return _broken(place, "files")
+    repository, path, identifier = (part.decode() for part in named)
+    mode = str(row.get("mode") or _PLAIN_FILE)
+    if not mode.isdecimal() or int(mode[:9]) & _KIND != _PLAIN_FILE:
+        return Outcome(place, 0, reason=Reason.FILE_TYPE)
+    if not is_safe(path):
+        return Outcome(place, 0, reason=Reason.UNSAFE_PATH, detail=path[:200])
+    reason = refused(path, recipe)
+    if reason is not None:
+        return Outcome(place, 0, reason=reason)
+    ref = row.get("ref")
+    about = {"repository": repository, "path": path, "id": identifier, "ref": ref if isinstance(ref, str) else ""}
+    return Row(named[0], place, 0, _FILE + canonical_json(about))
+
+
+def _texts(row: dict[str, Any], *columns: str) -> tuple[bytes, ...] | None:
+    """What columns hold, where each holds a text that can be a name."""
+    values = [row.get(column) for column in columns]
+    found = tuple(value.encode("utf-8", "replace") for value in values if isinstance(value, str) and value)
+    return found if len(found) == len(columns) and max(map(len, found)) < 1 << 16 else None
+
+
+def _broken(place: Locator, table: str) -> Outcome:
+    return Outcome(place, 0, reason=Reason.CORRUPT_RECORD, detail=f"no row of {table}: a column is missing or no text")
+
+
+def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
+    """Round 0: a repository's files that may be kept, by content. Round 1: the document of one content."""
+    first = _LICENCE if number == 0 else _CONTENT
+    leading = [row for row in rows if row.data[:1] == first]
+    files = [row for row in rows if row.data[:1] == _FILE]
+    return _licensed(leading, files, recipe) if number == 0 else _documents(leading, files, source, recipe)
+
+
+def _licensed(licences: list[Row], files: list[Row], recipe: Source) -> Iterator[Row | Outcome]:
+    names = {name.lower(): name for name in recipe.github.licences}
+    stated = {row.data[1:].decode(): row for row in reversed(licences)}
+    licence = both(names.get(name.lower(), name) for name in stated) or UNKNOWN
+    kept = allows(licence, recipe.github.licences)
+    for row in licences:
+        used = kept and files and stated[row.data[1:].decode()] is row
+        yield Outcome(row.locator, row.stored, reason=Reason.JOINED if used else Reason.UNUSED_ROW)
+    parts = [_numbers(stated[name].locator) for name in sorted(stated)]
+    for row in files:
+        if not kept:
+            yield Outcome(row.locator, row.stored, reason=Reason.NO_LICENCE)
+            continue
+        about = {**json.loads(row.data[1:]), "licence": licence, "licences": parts}
+        yield Row(about["id"].encode(), row.locator, row.stored, _FILE + canonical_json(about))
+
+
+def _documents(contents: list[Row], files: list[Row], source: str, recipe: Source) -> Iterator[Outcome]:
+    for row in contents[1:]:
+        yield Outcome(row.locator, row.stored, reason=Reason.OLDER_COPY)
+    if not contents or not files:
+        yield from (Outcome(row.locator, row.stored, reason=Reason.UNUSED_ROW) for row in (*contents[:1], *files))
+        return
+    content, places = contents[0], [(json.loads(row.data[1:]), row) for row in files]
+    about, named = min(places, key=lambda place: (place[0]["repository"], place[0]["path"], place[0]["ref"]))
+    code = code_of(content.data[1:], about["path"], recipe)
+    reason = code.problem if isinstance(code, Damage) else None
+    licence = about["licence"] if isinstance(code, Damage) else code.licence or about["licence"]
+    if reason is None and not allows(licence, recipe.github.licences):
+        reason = Reason.NO_LICENCE
+    if reason is not None or isinstance(code, Damage):
+        yield Outcome(content.locator, content.stored, reason=reason, detail=about["path"])
+        yield from (Outcome(row.locator, row.stored, reason=Reason.UNUSED_ROW) for row in files)
+        return
+    parts = (_part(named.locator), *(Part(*numbers) for numbers in about["licences"]))
+    place = replace(content.locator, parts=parts)
+    made = document(source, place, code, about["repository"], about["path"], about["ref"], licence, places=len(files))
+    yield Outcome(place, content.stored + sum(row.stored for row in files), made)
+    yield from (Outcome(row.locator, 0, reason=Reason.JOINED) for row in files)
+
+
+def _numbers(place: Locator) -> list[str | int]:
+    return [place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length]
+
+
+def _part(place: Locator) -> Part:
+    return Part(place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length)
+
+
+def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
+    """The document at a locator, of which only one place is counted. Raises LookupError when the files hold no such
+    document."""
+    places = [replace(locator, parts=()), *(Locator(*_numbers_of(part)) for part in locator.parts)]
+    rows = list[Row]()
+    for place in places:
+        table = table_of(place.file)
+        found = row_at(stored[place.file], place, recipe.limits.record_bytes, COLUMNS[table])
+        row = _keyed(place, found, table, recipe)
+        if isinstance(row, Row):
+            rows.append(row)
+    content = [row for row in rows if row.data[:1] == _CONTENT]
+    files = [row for row in combine(rows, source, recipe, 0) if isinstance(row, Row)]
+    for outcome in _documents(content, files, source, recipe):
+        if outcome.document is not None and outcome.document.locator == locator:
+            return outcome
+    raise LookupError(f"{locator.file} is not the file that was read: its rows make no such document")
+
+
+def _numbers_of(part: Part) -> tuple[str, int, int, str, int, int]:
+    return part.file, part.offset, part.length, part.member, part.inner_offset, part.inner_length

@@ -1,0 +1,282 @@
+"""Project Gutenberg's wrapping comes off in every form it has had, and never takes the book along."""
+
+import gzip
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filters.books.gutenberg import HEADER_LINES, strip
+from filters.reasons import Reason
+from manifests.source import Source
+from pipeline.sources import books
+
+SAMPLES = Path(__file__).parents[4] / "shared/data/gutenberg"
+BOOK = (
+    "THE LAMP\n\nBy A. Writer\n\nCHAPTER I\n\nIt was dark.\nThe lamp was lit.\n\n\nCHAPTER II\n\n"
+    + "It was light.\n" * 60
+    + "\nTHE END"
+)
+LICENCE = "\n\n".join(
+    ["Updated editions will replace the previous one.", "*** START: FULL LICENSE ***", "1.A. By reading"]
+)
+LEAVE = "This eBook is for the use of anyone anywhere at no cost.\nYou may copy it."
+FIELDS = "Title: The Lamp\n       A Story\n\nAuthor: A. Writer\n\nRelease Date: May 1, 2001 [EBook #77]\n[Last updated: 2]\n\nLanguage: English"  # noqa: E501
+NEW = f"The Project Gutenberg eBook of The Lamp\n\n{LEAVE}\n\n{FIELDS}\n\n\n"
+SMALL = (
+    "**The Legal Small Print**\n\n***START**THE SMALL PRINT!**FOR PUBLIC DOMAIN ETEXTS**START***\n"
+    'Why is this "Small Print!" statement here? You know: lawyers.\n\n'
+)
+SMALL_END = "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\n\n"
+START, END = (
+    "*** START OF THIS PROJECT GUTENBERG EBOOK THE LAMP ***\n",
+    "\n*** END OF THIS PROJECT GUTENBERG EBOOK THE LAMP ***\n",
+)
+BOX = "+-------+\n| Transcriber's Note: |\n|  one  |\n+-------+\n"
+
+FORMS = {
+    "since 2004": f"{NEW}{START}\n\nProduced by Some One and the Online\nTeam\n\n\n{BOOK}\n\n{END}\n{LICENCE}",
+    "with a plain end as well": (
+        f"{NEW}{START}{BOOK}\n\nEnd of the Project Gutenberg EBook of The Lamp, by A. Writer\n{END}{LICENCE}"
+    ),
+    "plain end of two lines": (
+        f"{NEW}{START}{BOOK}\n\nEnd of Project Gutenberg’s The Lamp\nTranslated by X\n{END}{LICENCE}"
+    ),
+    "marks over two lines": (
+        f"{NEW}*** START OF THIS PROJECT GUTENBERG EBOOK\nTHE LAMP ***\n\n{BOOK}\n\n"
+        "*** END OF THIS PROJECT GUTENBERG EBOOK\nTHE LAMP ***\n"
+    ),
+    "marks without blanks": (
+        f"{NEW}***START OF THE PROJECT GUTENBERG EBOOK THE LAMP***\n{BOOK}\n"
+        f"***END OF THE PROJECT GUTENBERG EBOOK THE LAMP***\n{LICENCE}"
+    ),
+    "copyrighted": (
+        f"{NEW}*** START OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK THE LAMP ***\n{BOOK}\n\n"
+        "*** END OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK THE LAMP ***\n"
+    ),
+    "no end": f"{NEW}{START}{BOOK}\n\nEnd of Project Gutenberg's The Lamp, by A. Writer\n",
+    "no end at all": f"{NEW}{START}{BOOK}\n",
+    "no start": f"{BOOK}\n\n{END}{LICENCE}",
+    "no start, with its header": f"{NEW}Produced by A. Volunteer\n\n{BOOK}\n\n{END}{LICENCE}",
+    "an older header inside": (
+        f"{NEW}{START}\nThe Project Gutenberg Etext of The Lamp\nby A. Writer\n(#6 in our series)\n\n"
+        f"***\n\nThis etext was prepared by B.\n\n{BOOK}\n{END}"
+    ),
+    "1990s": (
+        "The Project Gutenberg Etext of The Lamp, by A. Writer\n#7 in our series by A. Writer\n\n"
+        "Copyright laws are changing.\n\nThe Lamp\n\nMay, 1995  [Etext #77]\n\n"
+        f"*****This file should be named lamp10.txt*****\n\n{SMALL}{SMALL_END}\n\n"
+        f"This etext was typed by C. D., Oxford.\n\n{BOOK}\n\n"
+        "\nEnd of The Project Gutenberg Etext of The Lamp\n"
+    ),
+    "1990s, other spelling": (
+        "**The Project Gutenberg Etext of The Lamp, by A. Writer**\n\n[Etext #77]\n\n"
+        f"{SMALL}*END THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\n{BOOK}\n\n"
+        "End of Project Gutenberg Etext\n"
+    ),
+    "small print in brackets": (
+        f'Project Gutenberg Etext of The Lamp\n[Etext #77]\n\n["Small Print" V.12.08.93]\n\n{BOOK}\n'
+    ),
+    "a new header before the small print": f"{NEW}{START}\nWelcome\n\n{SMALL}{SMALL_END}{BOOK}\n\n{END}",
+    "2003: small print behind": (
+        f"{NEW}*** START OF THE PROJECT GUTENBERG ETEXT OF THE LAMP ***\n\n"
+        "This etext was produced by E.\n\n"
+        f"{BOOK}\nThe Project Gutenberg Etext of The Lamp\nby A. Writer\n******This file should be named 77.txt******"
+        f"\n\n{SMALL}{SMALL_END}"
+    ),
+    "German": (
+        f"{NEW}{START}\nProduced by F.\n\n[ Anmerkungen zur Transkription:\n\n  Wie im Original.\n]"
+        f"\n\n{BOOK}\n\nEnde dieses Projekt Gutenberg Etextes\n{END}"
+    ),
+    "French": (
+        f"{NEW}{START}\nProduced by G.\n\n\nAu lecteur\n\nCette version électronique est fidèle.\n\n"
+        f"La ponctuation aussi.\n\n\n\n{BOOK}\n\nListe des modifications:\n\npage 1: «a»\n\n"
+        f"Fin de Project Gutenberg's The Lamp\n{END}"
+    ),
+    "boxed notes": f"{NEW}{START}\n * * * * *\n\n{BOX}\n * * * * *\n\n{BOOK}\n\n * * * * *\n\n{BOX}{END}",
+    "notes in brackets": (
+        f"{NEW}{START}\n[Transcriber's note: see [1] and\nthe end.]\n\n{BOOK}\n\n"
+        f"[Transcriber’s Note: as printed.]\n{END}"
+    ),
+    "a note as a paragraph": (
+        f"{NEW}{START}\n    Transcriber's Note:\n    The book has no cover.\n\n\n{BOOK}\n\n"
+        f"\nTRANSCRIBER'S NOTES\n\nA comma was added.\n\nPage 7 too.\n{END}"
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "BOM"])
+def test_every_form_leaves_the_book(form: str, ends: str) -> None:
+    stored = (
+        FORMS[form].replace("\n", "\r\n" if ends == "\r\n" else "\n").encode("utf-8-sig" if ends == "BOM" else "utf-8")
+    )
+    (outcome,) = books.read(stored, "a.txt", "books", Source(weight=1.0, kind="books"))
+    assert outcome.document and outcome.document.text == BOOK
+
+
+def test_the_header_becomes_metadata() -> None:
+    book = strip(FORMS["since 2004"])
+    expected = {"title": "The Lamp A Story", "author": "A. Writer", "released": "May 1, 2001", "language": "English"}
+    assert (book.number, book.about, book.whole) == (77, expected, False)
+    book = strip(FORMS["1990s"])
+    assert (book.number, book.about) == (77, {"title": "The Lamp", "author": "A. Writer"})
+    (outcome,) = books.read(FORMS["since 2004"].encode(), "a.txt", "books", Source(weight=1.0, kind="books"))
+    assert outcome.document and outcome.document.url == "https://www.gutenberg.org/ebooks/77"
+    assert outcome.document.metadata == {**expected, "ebook": 77}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOOK,
+        "",
+        "Project Gutenberg ebooks are free.\n\nI read many.\n\nProduced by nobody.",
+        "A book about books.\n\nThe Project Gutenberg eBook of Emma is one.\n\nI like it.",
+        f"Produced by the company of the Lamp\n\n{BOOK}",
+        f"{BOOK}\n\nTranscriber's note: none.",
+        "[Transcriber's note: a text that nobody marked.]\n\nText.",
+    ],
+)
+def test_other_texts_are_left_as_they_are(text: str) -> None:
+    assert strip(text).text == text and strip(text).whole
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "[Transcriber's note: a bracket that never closes\n\nMore book.",
+        "EDITION DE LUXE\n\nLanguage is a river.\n\nTitle and deed.",
+        "The letter ended so:\n\nEND OF VOLUME I.\n\nThe second volume began.",
+        'He said: "End of it."\n\nThe small print was hard to read.\n\nThey were produced by hand.',
+        "***\n\nStars stood between.\n\n* * * * *\n\nAnd again.",
+        "+-----+\n| a box |\n+-----+\n\nthat is the book's.",
+    ],
+)
+def test_what_a_book_says_itself_stays(inside: str) -> None:
+    whole = f"{BOOK}\n\n{inside}\n\n{BOOK}"
+    assert strip(f"{NEW}{START}\n{whole}\n{END}{LICENCE}").text == whole
+
+
+def test_an_end_far_from_the_end_is_none() -> None:
+    """A volume that ends with its own line, and another volume behind it."""
+    first, second = f"{BOOK}\n\nEnd of Project Gutenberg's The Lamp, Volume 1\n", "It went on and on.\n" * 5_000
+    assert strip(f"{NEW}{START}{first}{second}").text == (first + second).strip("\n")
+    assert strip(f"{NEW}{START}{first}{second}{END}{LICENCE}").text == (first + second).strip("\n")
+
+
+def test_a_short_text_between_long_small_prints_stays() -> None:
+    poem = "THE POEM\n\nTen words are all that there are in this one."
+    small = SMALL + "You may not.\n" * 300 + SMALL_END
+    assert strip(f"{NEW}{START}{poem}\n\nEnd of Project Gutenberg's The Poem\n\n{small}").text == poem
+
+
+@given(
+    st.lists(
+        st.sampled_from([*FORMS["1990s"].split("\n"), *FORMS["boxed notes"].split("\n"), "[", "]", "x" * 50]),
+        max_size=60,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_any_order_of_marks_ends_well(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    book = strip(text)
+    assert set(book.text.split("\n")) <= {*text.split("\n"), ""}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "[Transcriber's note: \n",
+        "+-----+\n| Transcriber's note\n",
+        "Produced by \n\n",
+        "*** END OF THE PROJECT GUTENBERG\n",
+        "*** START OF THE PROJECT GUTENBERG\n",
+        "*",
+        "Transcriber's Note\n\n",
+        " " * 50,
+        "THE SMALL PRINT ",
+        "[EBook # \n",
+        "Title: \n",
+    ],
+)
+def test_hostile_text_takes_linear_time(piece: str) -> None:
+    begun = time.process_time()
+    strip(NEW + START + piece * (4_000_000 // len(piece)))
+    assert time.process_time() - begun < 20
+
+
+EDGES = {
+    "a-alice": ("[Illustration]", "THE END"),
+    "b-11-0": ("ALICE’S ADVENTURES IN WONDERLAND", "THE END"),
+    "a-candide": ("THE MODERN LIBRARY", "[35] P. 149. François Leopold Ragotsky (1676-1735)."),
+    "a-doctrina": ("DOCTRINA CHRISTIANA", "1930--34, IX, p. 22, and VII, p. 181 respectively."),
+    "a-dorian": ("The Picture of Dorian Gray", "THE END"),
+    "b-pg174": ("The Picture of Dorian Gray", "that they recognized who it was."),
+    "a-florante": ('[Paalala ng nagsalin: May kilay ang mga salitang "ng, mga," at iba pa', "rop"),
+    "a-hamlet": ("SHAKESPEARE'S TRAGEDY", "victorious cock.]"),
+    "a-importance": ("The Importance of Being Earnest", "TABLEAU"),
+    "b-pg844": ("The Importance of Being Earnest", "TABLEAU"),
+    "a-jekyll": (
+        "The Strange Case Of Dr. Jekyll And Mr. Hyde",
+        "confession, I bring the life of that unhappy Henry Jekyll to an end.",
+    ),
+    "b-43-0": (
+        "The Strange Case Of Dr. Jekyll And Mr. Hyde",
+        "confession, I bring the life of that unhappy Henry Jekyll to an end.",
+    ),
+    "a-josefine": ("Josefine", "ganze Unterschied."),
+    "a-legend": ("The Legend of Sleepy Hollow", "THE END."),
+    "b-41-0": ("THE LEGEND OF SLEEPY HOLLOW", "THE END."),
+    "a-metamorphosis": ("Metamorphosis", "first to get up and stretch out her young body."),
+    "b-pg5200": ("Copyright (C) 2002 David Wyllie.", "first to get up and stretch out her young body."),
+    "a-modest": ("A Modest Proposal", "my wife past child-bearing."),
+    "b-pg1080": ("A MODEST PROPOSAL", "child-bearing."),
+    "a-pride": ("[Illustration:", "TOOKS COURT, CHANCERY LANE, LONDON."),
+    "b-archive__project-gutenberg-data__pg1342": ("[Illustration:", "TOOKS COURT, CHANCERY LANE, LONDON."),
+    "b-Pride": ("PRIDE AND PREJUDICE", "her into Derbyshire, had been the means of uniting them."),
+    "a-shen": ("序", "也」之意。"),
+    "a-sherlock": (
+        "The Adventures of Sherlock Holmes",
+        "Walsall, where I believe that she has met with considerable success.",
+    ),
+    "b-archive__project-gutenberg-data__pg1661": (
+        "The Adventures of Sherlock Holmes",
+        "Walsall, where I believe that she has met with considerable success.",
+    ),
+    "a-time": ("The Time Machine", "still lived on in the heart of man."),
+    "b-35-0": ("The Time Machine", "still lived on in the heart of man."),
+    "b-French__Candide": ("OEUVRES", "FIN DE CANDIDE."),
+    "b-French__Persuasion": ("MISS AUSTEN", "Châteauroux.--Typog. et Stér. A. MAJESTÉ."),
+    "b-The-Call": ("The Call of Cthulhu", ""),
+    "b-pg24823": ("BIBLIOTECA de LA NACIÓN", "FIN"),
+    "b-pg4657": ("PERSONAL NARRATIVE OF A PILGRIMAGE TO AL-MADINAH & MECCAH", "END OF VOLUME I."),
+}
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the real sample data (../shared/data) is not here")
+def test_every_real_book_keeps_its_first_and_last_lines_and_nothing_of_the_wrapping() -> None:
+    seen = set()
+    for path in sorted(SAMPLES.glob("*.gz")):
+        stored = path.read_bytes()
+        (outcome,) = books.read(stored, path.name, "books", Source(weight=1.0, kind="books"))
+        assert outcome.stored == len(stored)
+        if path.name in ("a-scarlet_letter.txt.gz", "a-tractatus.txt.gz"):
+            assert outcome.reason is Reason.NOT_PLAIN_TEXT
+            continue
+        assert outcome.document is not None, path.name
+        name = next(name for name in EDGES if path.name.startswith(name))
+        seen.add(name)
+        lines = [line.strip() for line in outcome.document.text.split("\n") if line.strip()]
+        first, last = EDGES[name]
+        assert lines[0] == first and (not last or lines[-1] == last), name
+        lowered = outcome.document.text.lower()
+        assert "project gutenberg" not in lowered and "pgdp" not in lowered and "transcriber" not in lowered, name
+        whole = gzip.decompress(stored).decode().count("\n")
+        assert whole - outcome.document.text.count("\n") < HEADER_LINES, name
+        if name != "b-The-Call":
+            assert outcome.document.url.rpartition("/")[2].isdigit() and outcome.document.metadata["language"]
+    assert seen == set(EDGES)
+    assert len(list(SAMPLES.glob("*.gz"))) == len(EDGES) + 2

@@ -1,0 +1,98 @@
+"""Licences by their words: texts as people write them, headers, choices, terms besides, SPDX expressions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from licence_texts import APACHE, APACHE_HEADER, BSD_2, BSD_3, BSD_4, GPL_HEADER, MIT, commented
+from linear import assert_linear
+
+from filters.code.licences import allows, both, licence_of_file, licence_of_header
+
+KEPT = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
+NO_HARM = "The Software shall be used for Good, not Evil."
+X11 = 'Except as contained in this notice, the name of the "X Consortium" shall not be used in advertising.'
+NCSA = MIT.replace("to deal in the Software", "to deal with the Software")
+ISC = "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is granted."
+EITHER = (
+    "This software is dual-licensed: take the MIT License or the GNU General Public License, version 2, as you like."
+)
+POINTER = "This project is under the terms of either licence; see the files LICENSE.APACHE and LICENSE.BSD."
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        (MIT, "MIT"), (MIT.replace("\n", "\r\n"), "MIT"), (MIT.upper(), "MIT"), (" ".join(MIT.split()), "MIT"),
+        (MIT.partition("\n\n")[2], "MIT"), (BSD_2, "BSD-2-Clause"), (BSD_3, "BSD-3-Clause"), (BSD_4, "BSD-4-Clause"),
+        (APACHE, "Apache-2.0"), (APACHE.partition("END OF TERMS")[0], "Apache-2.0"), (APACHE_HEADER, "Apache-2.0"),
+        (MIT + X11, "X11"), (MIT + NO_HARM, "JSON"), (NCSA, "NCSA"), (ISC, "ISC"),
+        (MIT + "\n\n" + BSD_3, "BSD-3-Clause AND MIT"), ("Released under the MIT license.", "MIT"),
+        (EITHER + "\n" + MIT, "GPL OR MIT"), (MIT + GPL_HEADER, "GPL AND MIT"), (GPL_HEADER, "GPL"),
+        ("All rights reserved. Proprietary and confidential.", "Proprietary"),
+        (MIT + "Commons Clause", "Commons-Clause AND MIT"),
+        (MIT + " The Software may not be used for commercial ends: for non-commercial use only.", "MIT AND NC"),
+        (MIT.replace("without restriction", "for commercial and non-commercial ends without restriction"), "MIT"),
+        (MIT + "\n" + "The Software may be used on Sundays. " * 60, "NOASSERTION"), ("", "NOASSERTION"),
+        ("My code, my rules.", "NOASSERTION"), (POINTER, ""), ("x" * (2 << 20), "NOASSERTION"),
+        ("SPDX-License-Identifier: MIT OR Apache-2.0\n", "MIT OR Apache-2.0"),
+        (APACHE + " if you combine this with software that is licensed under the GPLv2 you may", "Apache-2.0"),
+    ],
+)  # fmt: skip
+def test_licence_files(text: str, licence: str) -> None:
+    assert licence_of_file(text) == licence
+
+
+@pytest.mark.parametrize(
+    ("comment", "licence"),
+    [
+        ("# SPDX-License-Identifier: GPL-2.0-only", "GPL-2.0-only"),
+        ("/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */", "(GPL-2.0 OR MIT)"),
+        ("<!-- SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception -->", "Apache-2.0 WITH LLVM-exception"),
+        ("SPDX-License-Identifier: MIT\nSPDX-License-Identifier: ISC", "ISC AND MIT"),
+        (commented(GPL_HEADER, "#"), "GPL"), (commented(APACHE_HEADER, "//"), "Apache-2.0"),
+        (commented(MIT, " *"), "MIT"), (commented(BSD_3, ";;"), "BSD-3-Clause"),
+        ("Copyright 2010 The Authors. Use of this source code is governed by a BSD-style license", ""),
+        ("Copyright 2010 A. All rights reserved.", ""), ("Licensed under the MIT license.", "MIT"),
+        ("Licensed under MIT or GPL licenses", ""), ("GNU LGPL v2.1", "LGPL"),
+        ("This Source Code Form is subject to the terms of the Mozilla Public License, v. 2.0", "MPL"),
+        ("Dual licensed under the MIT license and the GPL license", "GPL OR MIT"),
+    ],
+)  # fmt: skip
+def test_headers(comment: str, licence: str) -> None:
+    assert licence_of_header(comment) == licence
+
+
+@pytest.mark.parametrize(
+    ("expression", "allowed"),
+    [
+        ("MIT", True), ("mit", True), ("GPL-2.0", False), ("MIT OR GPL-2.0", True), ("MIT AND GPL-2.0", False),
+        ("GPL-2.0 OR (MIT AND Apache-2.0)", True), ("GPL-2.0 AND (MIT OR Apache-2.0)", False), ("(MIT)", True),
+        ("Apache-2.0 WITH LLVM-exception", True), ("GPL-2.0 WITH Classpath-exception-2.0", False),
+        ("MIT AND (BSD-3-Clause OR GPL-2.0) AND Apache-2.0", True), ("NOASSERTION", False), ("", False),
+        ("MIT OR", False), ("(MIT", False), ("MIT)", False), ("OR MIT", False), ("MIT GPL-2.0", False),
+        ("MIT WITH", False), ("(" * 50 + "MIT" + ")" * 50, False), ("()", False), ("MIT or gpl-2.0", True),
+    ],
+)  # fmt: skip
+def test_expressions(expression: str, allowed: bool) -> None:
+    assert allows(expression, KEPT) is allowed
+
+
+@given(st.lists(st.sampled_from(["MIT", "GPL-2.0", "AND", "OR", "WITH", "(", ")", "x"]), max_size=30))
+def test_expressions_never_raise_and_joining_with_a_kept_one_changes_nothing(tokens: list[str]) -> None:
+    expression = " ".join(tokens)
+    if allows(expression, KEPT):
+        assert allows(f"({expression}) AND MIT", KEPT) and not allows(f"({expression}) AND GPL-2.0", KEPT)
+    else:
+        assert not allows(both([expression, "MIT"]), KEPT) or expression in ("", "MIT")
+
+
+@given(st.text(max_size=300))
+def test_a_changed_text_around_a_licence_changes_nothing(title: str) -> None:
+    assert "MIT" in licence_of_file(title[:100] + "\n\n" + MIT)
+    licence_of_file(title), licence_of_header(title)
+
+
+def test_hostile_texts_take_linear_time() -> None:
+    for unit in ("copyright ", "SPDX-License-Identifier:" + " ", "(c)\n", "license ", "(", "MIT OR "):
+        for work in (licence_of_file, licence_of_header, lambda text: allows(text, KEPT)):
+            assert_linear(work, unit, 100_000)

@@ -1,0 +1,106 @@
+"""Ten thousand ways to break an archive: nothing raises, every stored byte is accounted for, no undamaged record is
+lost, and an archive in pieces reads as the whole.
+
+What is promised. Gzipped: a member whose bytes are all there comes out as it was, whatever surrounds it. Uncompressed:
+so does a record that begins a line and is closed by newlines, unless a record before it states a length that spans it
+and ends where a record ends: then nothing tells that it is not that record's block, as a record may hold an archive.
+"""
+
+import random
+from collections import Counter
+
+import pytest
+from corpus import SHARED
+from damage import Archive, damaged, made_archives, of_bytes
+
+from filters.formats.warc import Frame, Limits, boundaries, frames, read_frame
+from filters.reasons import Reason
+from manifests.source import Limits as SourceLimits
+from manifests.source import Source
+from pipeline.sources import common_crawl
+
+LIMITS = Limits(4 << 20)
+RECIPE = Source(weight=1.0, kind="common_crawl", limits=SourceLimits(record_bytes=4 << 20))
+REAL_BYTES = 60_000
+
+
+def contents(found: list[Frame]) -> list[tuple[bytes, bytes]]:
+    return [(frame.headers.block, frame.block) for frame in found if frame.problem is None]
+
+
+def check_members(found: list[Frame], untouched: dict[int, bytes]) -> None:
+    """A member may begin early: where a header cut short takes the next one's for the rest of itself."""
+    for offset, unit in untouched.items():
+        there = [frame for frame in found if frame.offset <= offset < frame.offset + frame.length]
+        assert contents(there) == contents(list(frames(unit, LIMITS)))
+
+
+def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) -> int:
+    """Gives how many records lay within another's stated length."""
+    spanned, at = 0, 0
+    for offset, unit in sorted(untouched.items()):
+        if offset and stored[offset - 1 : offset] != b"\n":
+            continue
+        while found[at].offset + found[at].length <= offset:
+            at += 1
+        if contents([found[at]]) != contents(list(frames(unit, LIMITS))):
+            over = found[at]  # a record that began before this one
+            assert over.problem in (None, Reason.TOO_LARGE) and stored[over.offset : offset].strip(b"\r\n")
+            spanned += 1
+    return spanned
+
+
+def check(archive: Archive, others: list[Archive], chance: random.Random, seen: Counter[str]) -> None:
+    hurt = damaged(archive, others, chance)
+    stored, untouched = hurt.stored(), hurt.untouched()
+    found = list(frames(stored, LIMITS))
+    assert sum(frame.stored for frame in found) == len(stored)
+    seen["untouched"] += len(untouched)
+    if archive.form == "gzip":
+        check_members(found, untouched)
+    else:
+        seen["spanned"] += check_plain(stored, found, untouched)
+    cuts = boundaries(stored, LIMITS, chance.choice((1, 700, 5_000, 1 << 20)))
+    assert [frame for cut in cuts for frame in frames(stored, LIMITS, cut.start, cut.end, cut.wasted)] == found
+    outcomes = list(common_crawl.read(stored, "a", "web", RECIPE))
+    assert sum(outcome.stored for outcome in outcomes) == len(stored)
+    assert all((outcome.document is None) != (outcome.reason is None) for outcome in outcomes)
+    seen.update(outcome.reason or "document" for outcome in outcomes)
+    good = [frame for frame in found if frame.problem is None]
+    if good:
+        frame = chance.choice(good)
+        place = (frame.offset, frame.length, frame.inner_offset, frame.inner_length)
+        assert read_frame(stored, *place, LIMITS)[5:] == frame[5:]
+
+
+def run(archives: list[Archive], cases: int, seed: int) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for number in range(cases):
+        chance = random.Random(f"{seed} {number}")
+        archive = chance.choice(archives)
+        check(archive, [other for other in archives if other.form == archive.form], chance, seen)
+    assert {Reason.CORRUPT_GZIP, Reason.CORRUPT_RECORD, Reason.TRUNCATED_RECORD, "document"} <= set(seen)
+    assert seen["spanned"] * 100 < seen["untouched"]
+    return seen
+
+
+def real_archives() -> list[Archive]:
+    paths = sorted((SHARED / "common_crawl/warc").rglob("*"))
+    return [of_bytes(path.read_bytes()) for path in paths if path.is_file() and path.stat().st_size < REAL_BYTES]
+
+
+def test_made_archives() -> None:
+    run(made_archives(), 300, seed=1)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")
+def test_real_archives() -> None:
+    run(real_archives(), 100, seed=2)
+
+
+@pytest.mark.slow
+def test_ten_thousand_archives() -> None:
+    real = real_archives()
+    print(run(made_archives(), 7_000 if real else 10_000, seed=3))
+    if real:
+        print(run(real, 3_000, seed=4))

@@ -1,0 +1,238 @@
+"""EPUB books: chapters in reading order, and archives that lie end in a reason within bounds."""
+
+import io
+import tracemalloc
+import zipfile
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filters.formats.epub import MEMBERS, Epub, read
+from filters.formats.mediawiki import Damage
+from filters.reasons import Reason
+from manifests.source import Limits, Source
+from pipeline.sources import books
+
+CONTAINER = '<container><rootfiles><rootfile full-path="OEBPS/content.opf"/></rootfiles></container>'
+ENCRYPTED = (
+    '<encryption xmlns:enc="x"><enc:EncryptedData><enc:EncryptionMethod Algorithm="{}"/><enc:CipherData>'
+    '<enc:CipherReference URI="{}"/></enc:CipherData></enc:EncryptedData></encryption>'
+)
+
+
+def page(body: str, head: str = "") -> str:
+    return (
+        '<?xml version="1.0" encoding="utf-8"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" "x.dtd">'
+        f'<html xmlns="http://www.w3.org/1999/xhtml"><head><title/>{head}<script src="a.js"/></head>{body}</html>'
+    )
+
+
+def package(items: str = "", spine: str = "", guide: str = "") -> str:
+    return (
+        '<package xmlns:dc="d"><metadata><dc:title>The  Lamp</dc:title><dc:creator>A. Writer</dc:creator>'
+        f"<dc:creator>B. Other</dc:creator><dc:language>en</dc:language></metadata><manifest>{items}</manifest>"
+        f"<spine>{spine}</spine><guide>{guide}</guide></package>"
+    )
+
+
+def item(name: str, href: str, more: str = "") -> str:
+    return f'<item id="{name}" href="{href}" media-type="application/xhtml+xml" {more}/>'
+
+
+ITEMS = item("one", "text/1.xhtml") + item("two", "text/2%20b.xhtml") + item("toc", "nav.xhtml", 'properties="nav"')
+SPINE = '<itemref idref="toc"/><itemref idref="two"/><itemref idref="one"/><itemref idref="two"/>'
+FILES: dict[str, Any] = {
+    "mimetype": "application/epub+zip",
+    "META-INF/container.xml": CONTAINER,
+    "OEBPS/content.opf": package(ITEMS, SPINE),
+    "OEBPS/nav.xhtml": page("<body><nav>One Two</nav></body>"),
+    "OEBPS/text/1.xhtml": page(
+        "<body><h1>One</h1><p>The <i>first</i>&nbsp;lamp &amp; more.</p><p>It<a id='x'/> was lit.</p></body>"
+    ),
+    "OEBPS/text/2 b.xhtml": page("<body><h1>Two</h1><p>Été.</p></body>"),
+}
+TEXT = "Two\n\nÉté.\n\nOne\n\nThe first lamp & more.\n\nIt was lit."
+
+
+def epub(changes: dict[str, Any] | None = None, **options: Any) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", options.get("method", zipfile.ZIP_DEFLATED)) as archive:
+        for name, data in {**FILES, **(changes or {})}.items():
+            if data is not None:
+                archive.writestr(name, data)
+    return out.getvalue()
+
+
+def damage(stored: bytes, limit: int = 1 << 20) -> Reason:
+    found = read(stored, limit)
+    assert isinstance(found, Damage), found
+    return found.problem
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: int) -> None:
+    book = read(epub(method=method), 1 << 20)
+    assert isinstance(book, Epub)
+    squeezed = "\n\n".join(filter(None, (part.strip() for part in book.text.replace("\u00a0", " ").split("\n"))))
+    assert squeezed == TEXT
+    assert book.package == "OEBPS/content.opf"
+    assert book.size == sum(len(FILES[f"OEBPS/text/{name}"].encode()) for name in ("1.xhtml", "2 b.xhtml"))
+    assert book.about == {"title": "The Lamp", "author": "A. Writer", "language": "en"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "OEBPS/content.opf": package(
+                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="nav.xhtml#a"/>'
+            )
+        },
+        {
+            "OEBPS/content.opf": package(ITEMS.replace('properties="nav"', ""), SPINE),
+            "OEBPS/nav.xhtml": page('<body epub:type="frontmatter toc">One</body>'),
+        },
+        {
+            "OEBPS/content.opf": package(
+                ITEMS.replace('properties="nav"', ""), SPINE.replace('idref="toc"', 'idref="toc" linear="no"')
+            )
+        },
+        {"META-INF/encryption.xml": ENCRYPTED.format("http://www.idpf.org/2008/embedding", "OEBPS/font.ttf")},
+        {"META-INF/encryption.xml": ENCRYPTED.format("http://ns.adobe.com/pdf/enc#RC", "OEBPS/text/1.xhtml")},
+        {
+            "OEBPS/text/2 b.xhtml": page("<body><h1>Two</h1><p>Été.</p></body>")
+            .replace("utf-8", "iso-8859-1")
+            .encode("latin-1")
+        },
+        {"OEBPS/text/2 b.xhtml": page("<body><h1>Two</h1><p>Été.</p></body>").encode("utf-16")},
+    ],
+    ids=["guide", "type", "linear", "fonts", "fonts, Adobe", "latin-1", "UTF-16"],
+)
+def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
+    book, plain = read(epub(changes), 1 << 20), read(epub(), 1 << 20)
+    assert isinstance(book, Epub) and isinstance(plain, Epub) and book.text == plain.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"META-INF/container.xml": None}, Reason.UNSUPPORTED_FORMAT),
+        ({"META-INF/container.xml": "<container"}, Reason.CORRUPT_RECORD),
+        ({"OEBPS/content.opf": None}, Reason.CORRUPT_RECORD),
+        ({"OEBPS/text/1.xhtml": None}, Reason.CORRUPT_RECORD),
+        ({"OEBPS/content.opf": package(ITEMS, "")}, Reason.CORRUPT_RECORD),
+        ({"META-INF/container.xml": CONTAINER.replace("OEBPS/", "../../etc/")}, Reason.UNSAFE_PATH),
+        (
+            {"OEBPS/content.opf": package(item("one", "../../../etc/passwd"), '<itemref idref="one"/>')},
+            Reason.UNSAFE_PATH,
+        ),
+        (
+            {"OEBPS/content.opf": package(item("one", "file:///etc/passwd"), '<itemref idref="one"/>')},
+            Reason.UNSAFE_PATH,
+        ),
+        ({"../../evil.xhtml": "x"}, Reason.UNSAFE_PATH),
+        ({"/evil.xhtml": "x"}, Reason.UNSAFE_PATH),
+        (
+            {
+                "META-INF/encryption.xml": ENCRYPTED.format(
+                    "http://www.w3.org/2001/04/xmlenc#aes256-cbc", "OEBPS/text/1.xhtml"
+                )
+            },
+            Reason.ENCRYPTED,
+        ),
+        (
+            {
+                "META-INF/encryption.xml": ENCRYPTED.format(
+                    "http://www.w3.org/2001/04/xmlenc#aes256-cbc", "OEBPS/text/2%20b.xhtml"
+                )
+            },
+            Reason.ENCRYPTED,
+        ),
+        (
+            {"OEBPS/content.opf": '<!DOCTYPE package [<!ENTITY a "aaaa">]>' + package(ITEMS, SPINE)},
+            Reason.ENTITY_EXPANSION,
+        ),
+        (
+            {"META-INF/container.xml": '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + CONTAINER},
+            Reason.ENTITY_EXPANSION,
+        ),
+        (
+            {"OEBPS/text/1.xhtml": '<!DOCTYPE html [<!ENTITY a "x"><!ENTITY b "&a;&a;">]><html>&b;</html>'},
+            Reason.ENTITY_EXPANSION,
+        ),
+        ({"OEBPS/text/1.xhtml": page("<body>" + "<div>" * 5_000 + "</body>")}, Reason.TOO_LARGE),
+        ({"OEBPS/text/1.xhtml": "word " * 300_000}, Reason.TOO_LARGE),
+    ],
+)
+def test_archives_that_are_no_book(changes: dict[str, Any], reason: Reason) -> None:
+    stored = epub(changes)
+    assert damage(stored) is reason
+    (outcome,) = books.read(
+        stored, "a.epub", "books", Source(weight=1.0, kind="books", limits=Limits(record_bytes=1 << 20))
+    )
+    assert outcome.reason is reason and outcome.stored == len(stored)
+
+
+def test_bombs_are_not_inflated() -> None:
+    bomb = epub({"OEBPS/text/1.xhtml": b" " * (200 << 20)})
+    many = "".join(item(f"i{n}", f"t/{n}.xhtml") for n in range(200))
+    spine = "".join(f'<itemref idref="i{n}"/>' for n in range(200))
+    chapters = {f"OEBPS/t/{n}.xhtml": b"<html>" + b"ab " * 300_000 + b"</html>" for n in range(200)}
+    wide = epub({"OEBPS/content.opf": package(many, spine), **chapters})
+    tracemalloc.start()
+    assert damage(bomb, 1 << 30) is Reason.TOO_LARGE
+    assert damage(wide, 8 << 20) is Reason.TOO_LARGE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
+    assert damage(epub({f"x/{n}": "" for n in range(MEMBERS)})) is Reason.TOO_LARGE
+
+
+def test_a_size_that_lies_is_found_out() -> None:
+    stored = bytearray(epub())
+    place = stored.rindex(b"PK\x01\x02", 0, stored.rindex(b"OEBPS/text/1.xhtml"))
+    stored[place + 24 : place + 28] = (10).to_bytes(4, "little")
+    assert damage(bytes(stored)) is Reason.CORRUPT_RECORD
+
+
+@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=4), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_hurt_archives_end_in_a_book_or_a_reason(place: int, data: bytes, cut: bool) -> None:
+    stored = bytearray(epub())
+    place %= len(stored)
+    stored[place : place + len(data)] = data
+    found = read(bytes(stored[:place] if cut else stored), 1 << 20)
+    assert isinstance(found, Epub | Damage)
+
+
+def test_a_book_of_a_collection_can_be_read_again() -> None:
+    recipe, stored = Source(weight=1.0, kind="books", licence="CC0"), epub()
+    (outcome,) = books.read(stored, "a.epub", "books", recipe)
+    assert outcome.document and outcome.stored == len(stored)
+    assert outcome.document.metadata == {"title": "The Lamp", "author": "A. Writer", "language": "en"}
+    place = outcome.locator
+    assert (place.offset, place.length, place.member, place.inner_offset) == (0, len(stored), "OEBPS/content.opf", 0)
+    assert books.reread(stored, place, "books", recipe) == outcome
+    with pytest.raises(LookupError):
+        books.reread(epub({"OEBPS/text/1.xhtml": page("<body>Other.</body>")}), place, "books", recipe)
+
+
+def test_gutenbergs_wrapping_comes_off_epubs_as_well() -> None:
+    begin = page(
+        "<body><p>The Project Gutenberg eBook of The Lamp</p><p>Title: The Lamp</p>"
+        "<p>Release date: May 1, 2001 [eBook #77]</p>"
+        "<p>*** START OF THE PROJECT GUTENBERG EBOOK THE LAMP ***</p><p>It was dark.</p></body>"
+    )
+    end = page(
+        "<body><p>It was light.</p><p>*** END OF THE PROJECT GUTENBERG EBOOK THE LAMP ***</p><p>Licence.</p></body>"
+    )
+    (outcome,) = books.read(
+        epub({"OEBPS/text/2 b.xhtml": begin, "OEBPS/text/1.xhtml": end}),
+        "a.epub",
+        "books",
+        Source(weight=1.0, kind="books"),
+    )
+    assert outcome.document and outcome.document.text.split() == ["It", "was", "dark.", "It", "was", "light."]
+    assert outcome.document.url == "https://www.gutenberg.org/ebooks/77" and outcome.document.metadata["ebook"] == 77

@@ -1,0 +1,110 @@
+"""CCNet's normal forms, against cases worked out by hand from its rules and a literal, slow transcription of them."""
+
+import hashlib
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from filters.quality.ccnet import (
+    DEDUP_REMOVED,
+    LM_REPLACED,
+    line_hash,
+    line_hashes,
+    lm_lines,
+    normalize_for_dedup,
+    normalize_for_lm,
+)
+
+HARD = "aZ 09٣３１\n\t\r\x00\x1c\x7f\x85\x9f\xa0\u2028\u3000’“—…。«éÉẞİΣς'\u0301\u0345\u200b가😀\U000101fd\U0001d7ceⅣ²"
+"""letters that lower to several, digits of other scripts, blanks and controls of every kind, marks beyond the BMP"""
+text = st.text(
+    st.one_of(st.sampled_from(HARD + DEDUP_REMOVED), st.characters(exclude_categories=["Cs"])),
+    max_size=60,
+)
+
+
+def by_the_book_dedup(line: str) -> str:
+    """The rules, one after the other."""
+    line = re.sub(r"\d", "0", line.strip().lower())
+    return "".join(c for c in line if c not in DEDUP_REMOVED and unicodedata.category(c) != "Cc")
+
+
+def by_the_book_lm(line: str) -> str:
+    """The rules, one after the other."""
+    line = unicodedata.normalize("NFD", line.strip().lower())
+    line = re.sub(r"\d", "0", "".join(c for c in line if unicodedata.category(c) != "Mn"))
+    for mark, ascii_form in LM_REPLACED.items():
+        line = line.replace(mark, ascii_form)
+    return "".join(c for c in line if unicodedata.category(c) != "Cc")
+
+
+@pytest.mark.parametrize(
+    ("line", "normal"),
+    [
+        ("  Hello, World! 1984\t", "hello, world! 0000"),
+        ("Ça coûte １２ euros…", "ça coûte 00 euros"),
+        ("١٢٣ مرحبا", "000 مرحبا"),
+        ("“Quoted” – text—here", "quoted  texthere"),
+        ("（全角）、句点。", "全角句点"),
+        ("a\x00b\x1fc\x7fd\x80e\x9ff\xa0g", "abcdef\xa0g"),
+        ("ΟΔΟΣ", "οδος"),
+        ("\u3000 ideographic blank \u3000", "ideographic blank"),
+        ("…", ""),
+        ("", ""),
+    ],
+)
+def test_a_line_is_compared_without_case_digits_and_marks(line: str, normal: str) -> None:
+    assert normalize_for_dedup(line) == normal
+
+
+@pytest.mark.parametrize(
+    ("line", "normal"),
+    [
+        ("  Élan Vital, 1984!\t", "elan vital, 0000!"),
+        ("“It’s” —here– „now”…", '"it\'s"  - here- "now"...'),
+        ("（全角）、句点。１２％～", "(全角),句点.00%~"),
+        ("«a» 「b」 《c》 〈d〉 【e】 f ´ ∶ ： ？ ！ ； ． ━ ►", '"a" "b" "c" <d> [e] f \' : : ? ! ; . - -'),
+        ("Ngày: tiếng Việt", "ngay: tieng viet"),
+        ("two\nlines\x85join", "twolinesjoin"),
+        ("a\U000101fdb😀", "ab😀"),
+        ("가", "\u1100\u1161"),
+        ("\u0301", ""),
+        ("", ""),
+    ],
+)
+def test_the_model_reads_lines_without_accents_and_with_ascii_marks(line: str, normal: str) -> None:
+    assert normalize_for_lm(line) == normal
+
+
+def test_there_are_34_marks_for_both() -> None:
+    assert len(set(DEDUP_REMOVED)) == 34
+    assert set(LM_REPLACED) == set(DEDUP_REMOVED)
+
+
+def test_a_hash_is_the_head_of_sha1() -> None:
+    assert line_hash("ABC") == int.from_bytes(bytes.fromhex("a9993e364706816a"), "little")  # FIPS 180: SHA-1 of "abc"
+    assert line_hash(" \t ") == line_hash("…") == int.from_bytes(bytes.fromhex("da39a3ee5e6b4b0d"), "little")
+    assert line_hash("Chapter １２…") == line_hash("chapter 34")
+    assert line_hash("naïve") != line_hash("naive")
+
+
+@given(text)
+@example("Σ\nΣA\n\u0345Σ\u0345\na\u0301\n\u0301b")
+def test_a_whole_text_is_as_its_lines(page: str) -> None:
+    lines = page.split("\n")
+    hashes = line_hashes(page)
+    assert hashes.dtype == np.uint64
+    assert hashes.tolist() == [line_hash(line) for line in lines]
+    assert lm_lines(page) == [normalize_for_lm(line) for line in lines]
+
+
+@given(text)
+def test_both_forms_are_the_rules_one_after_the_other(line: str) -> None:
+    assert normalize_for_dedup(line) == by_the_book_dedup(line)
+    assert normalize_for_lm(line) == by_the_book_lm(line)
+    first8 = hashlib.sha1(by_the_book_dedup(line).encode()).digest()[:8]
+    assert line_hash(line) == int.from_bytes(first8, "little")

@@ -1,0 +1,232 @@
+"""TeX made ready to be read: encodings, comments, literal text, false branches, accents."""
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filters.tex.accents import with_letters
+from filters.tex.body import body
+from filters.tex.macros import expand
+from filters.tex.source import CLOSE, OPEN, declared_encoding, decode, restored, uncommented, without_false
+from filters.tex.title import title
+
+
+def clean(text: str) -> str:
+    literals: list[str] = []
+    found = restored(uncommented(text, literals), literals, 1_000_000)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("word % note\nnext", "word next"),  # RedPajama keeps the %
+        ("word% note\nnext", "wordnext"),  # RedPajama: "wor", and TeX has no blank here either
+        ("word% note", "word"),
+        ("{%\n  in}", "{in}"),
+        ("50\\% of % all\n  them", "50\\% of them"),
+        ("a\\\\% note\nb", "a\\\\b"),  # an even number of backslashes: RedPajama keeps the comment
+        ("a\\\\\\% no note", "a\\\\\\% no note"),
+        ("a\n% whole line\nb", "a\nb"),
+        ("a\n   % whole line, indented\n  b", "a\n  b"),
+        ("a\n%\n\nb", "a\n\nb"),
+        ("a % ends a paragraph\n\nb", "a \n\nb"),
+        ("a %\n% and\n  % on\n  b", "a b"),
+        ("\\alpha% note\nbeta", "\\alpha beta"),
+        ("\\alpha%\n\\beta", "\\alpha\\beta"),
+        ("\\\\alpha%\nbeta", "\\\\alphabeta"),
+        ("% \\begin{verbatim}\na % b\n% \\end{verbatim}\n", "a \n"),
+        ("%", ""),
+        ("%a\n%b", ""),
+        ("", ""),
+    ],
+)
+def test_comments(typed: str, read: str) -> None:
+    assert clean(typed) == read
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "\\begin{verbatim}\n% no comment \\x{\n\\end{verbatim}",
+        '\\begin{lstlisting}[language=C]\nprintf("%d");\n\\end{lstlisting}',
+        "\\verb|100%|",
+        "\\verb*+%+",
+        "\\lstinline!a % b!",
+        "\\lstinline[language=C]{a % b}",
+        "\\begin{alltt}\n%\\end{alltt}",
+        "\\url{http://a.example/x%20y}",
+        "\\url|a%b|",
+        "\\href{http://a.example/%7Ex}{text}",
+        "\\path{a%b}",
+    ],
+)
+def test_literal_text_is_left_alone(typed: str) -> None:
+    assert clean(f"a {typed} b % c") == f"a {typed} b "
+    literals: list[str] = []
+    marked = uncommented(typed, literals)
+    assert len(literals) == 1 and OPEN in marked and "%" not in marked
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("\\verb % a", "\\verb "),
+        ("\\verb|a % b\nc|", "\\verb|a c|"),
+        ("\\verbatim % a", "\\verbatim "),
+        ("\\url{no percent} % a", "\\url{no percent} "),
+        ("\\url{open % a", "\\url{open "),
+        ("\\href{a}{50 % b}", "\\href{a}{50 "),
+        ("\\url{a%\n  b}", "\\url{a%\n  b}".replace("%\n  ", "")),
+        ("\\begin{verbatim} % a", "\\begin{verbatim} "),
+        ("a\\begin{comment} b \\end{comment}c", "ac"),
+        ("\\begin{filecontents}{a.bib} % b \\end{filecontents}c", "c"),
+    ],
+)
+def test_what_only_looks_like_literal_text(typed: str, read: str) -> None:
+    assert clean(typed) == read
+
+
+def test_literal_text_that_is_repeated_counts_each_time() -> None:
+    literals: list[str] = []
+    marked = uncommented("\\verb|" + "x" * 900 + "|", literals)
+    assert restored(marked * 10, literals, 10_000) is not None
+    assert restored(marked * 20, literals, 10_000) is None
+    assert restored(f"{OPEN}7{CLOSE}", literals, 10) == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "text"),
+    [
+        ("é".encode(), "", "é"),
+        (b"\xef\xbb\xbfa\r\nb\rc", "", "a\nb\nc"),
+        ("é".encode("latin-1"), "", "é"),
+        (b"\x93a\x94", "", "“a”"),
+        (b"\x81\xe9", "", "\x81é"),
+        ("\\usepackage[latin2]{inputenc} ő".encode("iso8859-2"), "", "\\usepackage[latin2]{inputenc} ő"),
+        ("\\usepackage[cp1251]{inputenc} и".encode("cp1251"), "", "\\usepackage[cp1251]{inputenc} и"),
+        ("% \\usepackage[latin2]{inputenc}\né".encode("latin-1"), "", "% \\usepackage[latin2]{inputenc}\né"),
+        ("\\usepackage[utf8]{inputenc} é".encode("latin-1"), "", "\\usepackage[utf8]{inputenc} é"),
+        ("\\usepackage[latin1]{inputenc} é".encode(), "", "\\usepackage[latin1]{inputenc} é"),
+        ("\\begin{CJK*}{GBK}{song} 茶".encode("gbk"), "", "\\begin{CJK*}{GBK}{song} 茶"),
+        ("и".encode("koi8-r"), "koi8-r", "и"),
+        ("a\ufeff".encode("utf-16"), "", "a\ufeff"),
+        (b"a\0\xef\xb7\x90b\x0c", "", "a\ufffd\ufffdb\n"),
+    ],
+)
+def test_encodings(data: bytes, declared: str, text: str) -> None:
+    assert decode(data, declared) == text
+
+
+def test_an_encoding_is_declared_outside_comments() -> None:
+    assert declared_encoding(b"%\\usepackage[latin2]{inputenc}\n\\usepackage [koi8-r] {inputenc}") == "koi8-r"
+    assert declared_encoding(b"\\inputencoding{ansinew}") == "cp1252"
+    assert declared_encoding(b"\\usepackage[nonesuch]{inputenc}") == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("a\\iffalse b\\fi c", "a c"),
+        ("a\\iffalse b\\else c\\fi d", "a c d"),
+        ("a\\if0 b\\fi c", "a c"),
+        ("a\\iffalse \\ifx\\y\\z b\\else c\\fi d\\fi e", "a e"),
+        ("a\\iffalse b\\iffalse c\\fi d\\fi e", "a e"),
+        ("a\\iffalse b\\else c\\iffalse d\\fi e\\fi f", "a c e f"),
+        ("a\\ifx\\y\\z b\\else c\\fi d", "a\\ifx\\y\\z b\\else c\\fi d"),
+        ("a\\ifthenelse{b}{c}{d}\\iffalse e\\fi f", "a\\ifthenelse{b}{c}{d} f"),
+        ("\\newif\\ifdraft \\let\\ifx\\iffalse a\\iffalse b\\fi", "\\newif\\ifdraft \\let\\ifx\\iffalse a"),
+        ("a\\iffalse b", "a\\iffalse b"),
+        ("a\\fi b\\else", "a\\fi b\\else"),
+        ("a\\\\iffalse b \\iff c\\fi", "a\\\\iffalse b \\iff c\\fi"),
+    ],
+)
+def test_false_branches(typed: str, read: str) -> None:
+    assert without_false(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("G\\'omez-Ram\\'{\\i}rez", "Gómez-Ramírez"),
+        ('Schr\\"odinger, Erd\\H{o}s, \\v{C}ech', "Schrödinger, Erdős, Čech"),
+        ("Stra\\ss e, \\O re, \\L{}\\'od\\'z", "Straße, Øre, Łódź"),
+        ("\\c c \\c{S} \\k{a} \\r A \\u{g} \\.I \\=a \\~n \\^\\i \\`e", "ç Ş ą Å ğ İ ā ñ îè"),
+        (
+            "\\'{} \\'x \\\\'e \\.{x} \\d{x} \\'\\alpha \\cite{a} \\over b",
+            "\\'{} \\'x \\\\'e ẋ \\d{x} \\'\\alpha \\cite{a} \\over b",
+        ),
+        ("\\int \\o\\omega \\l1", "\\int ø\\omega ł1"),
+    ],
+)
+def test_accents(typed: str, read: str) -> None:
+    assert with_letters(typed) == read
+
+
+@given(st.text(alphabet="\\%{}[]|\n ab" + OPEN, max_size=80))
+def test_any_text_can_be_cleaned_and_what_is_clean_stays(text: str) -> None:
+    text = text.replace(OPEN, "\\begin{verbatim}%\\end{verbatim}\\url{%}\\verb")
+    once = clean(text)
+    assert clean(once) == once or "verb" in text or "url" in text
+    assert "%" not in once or "\\%" in once or "verb" in text or "url" in text
+    for done in (without_false(once), body(once, "drop"), title(once), with_letters(once)):
+        assert len(done) <= len(once)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "{",
+        "\\",
+        "%",
+        "%\n",
+        "\\url{",
+        "\\url{%",
+        "\\url{a}",
+        "\\verb|",
+        "\\begin{verbatim}",
+        "\\begin{comment}",
+        "\\iffalse ",
+        "\\iffalse \\else ",
+        "\\section[",
+        "\\section",
+        "\\begin{thebibliography}",
+        "\\title{",
+        "\\title[",
+        "\\bibliography[",
+        "\\includegraphics[",
+        "\\end",
+        "\\'",
+        "x",
+        "\n",
+        " ",
+        "% x",
+    ],
+)
+def test_hostile_text_takes_linear_time(piece: str) -> None:
+    """Twenty times the text may take no more than a hundred times as long: what is quadratic takes four hundred."""
+    import time
+
+    def seconds(count: int) -> float:
+        text = "\\begin{document}" + piece * (count // len(piece))
+        begun = time.process_time()
+        cleaned = without_false(uncommented(text, []))
+        body(cleaned, "keep")
+        title(cleaned)
+        with_letters(cleaned)
+        return time.process_time() - begun
+
+    assert seconds(1_000_000) < 100 * min(seconds(50_000) for _ in range(3)) + 0.5
+
+
+@pytest.mark.parametrize("piece", ["{", "{}", "ab%\n", "\\verb|a|", "\\iffalse \\fi", "\\x{}"])
+def test_hostile_text_takes_memory_in_proportion(piece: str) -> None:
+    text = "\\def\\x#1{#1}\\x{}" + piece * (150_000 // len(piece))
+    tracemalloc.start()
+    expand(without_false(uncommented(text, [])), 32, 100_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * len(text)

@@ -1,0 +1,94 @@
+"""The ledger: conservation, and that every way of breaking it is found."""
+
+import copy
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
+from manifests.ledger import STAGES, Tally, dead_lettered, imbalances, tally_from, total
+
+units = st.dictionaries(st.sampled_from(["records", "bytes", "characters", "tokens"]), st.integers(0, 10**12))
+reasons = st.dictionaries(st.sampled_from([reason.value for reason in Reason]), units, max_size=4)
+
+
+@st.composite
+def balanced(draw: st.DrawFn) -> Tally:
+    """A tally that accounts for what it took in."""
+    plain = {"in": {}, "out": draw(units), "dropped": draw(reasons), "removed": draw(reasons)}
+    tally = tally_from(plain)
+    for unit in draw(st.sets(st.sampled_from(["records", "bytes", "characters"]))):
+        left = [tally.out, *tally.dropped.values(), *tally.removed.values()]
+        tally.entered[unit] = sum(counts[unit] for counts in left)
+    return tally
+
+
+@given(balanced())
+def test_what_is_accounted_for_balances(tally: Tally) -> None:
+    assert tally.imbalance() == []
+    assert tally_from(tally.as_dict()).as_dict() == tally.as_dict()
+
+
+@given(balanced(), st.sampled_from(["records", "bytes", "characters"]), st.integers(1, 10**6))
+def test_what_is_lost_in_silence_is_found(tally: Tally, unit: str, lost: int) -> None:
+    before = sum(counts[unit] for counts in [tally.out, *tally.dropped.values(), *tally.removed.values()])
+    tally.entered[unit] = before + lost
+    assert any(f"{before + lost} {unit} in" in problem for problem in tally.imbalance())
+
+
+@given(st.lists(balanced(), max_size=5))
+def test_sums_of_equal_units_balance_too(tallies: list[Tally]) -> None:
+    for tally in tallies:  # a sum balances where all its parts count the same units
+        tally.entered.clear()
+        for unit in ("records", "characters"):
+            left = [tally.out, *tally.dropped.values(), *tally.removed.values()]
+            tally.entered[unit] = sum(counts[unit] for counts in left)
+    whole = total(tallies)
+    assert whole.imbalance() == []
+    assert whole.entered["records"] == sum(tally.entered["records"] for tally in tallies)
+
+
+def ledger() -> dict[str, dict[str, dict]]:
+    made: dict[str, dict[str, dict]] = {}
+    for stage in STAGES:
+        tally = Tally()
+        tally.enter(records=10, characters=100)
+        tally.keep(records=10, characters=100)
+        made[stage] = {"books": tally.as_dict()}
+    return made
+
+
+def test_a_whole_ledger_balances_and_a_gap_between_stages_does_not() -> None:
+    assert imbalances(ledger()) == []
+    for stage in STAGES[1:]:
+        broken = copy.deepcopy(ledger())
+        for side in ("in", "out"):
+            broken[stage]["books"][side]["records"] = 9
+        assert any(f"{stage} took in 9" in problem for problem in imbalances(broken))
+
+
+def test_a_stage_without_one_of_its_sources_is_found() -> None:
+    broken = ledger()
+    broken["annotate"] = {}
+    assert any("annotate took in 0" in problem for problem in imbalances(broken))
+
+
+def test_a_count_below_zero_is_found_although_the_sum_is_right() -> None:
+    broken = ledger()
+    broken["annotate"]["books"]["removed"] = {"c4-edited": {"characters": -5}, "c4-policy": {"characters": 5}}
+    assert any("a count below zero" in problem for problem in imbalances(broken))
+
+
+def test_an_unknown_reason_is_found() -> None:
+    broken = ledger()
+    broken["extract"]["books"]["dropped"]["because"] = {"records": 0}
+    assert any("'because' is no known reason" in problem for problem in imbalances(broken))
+
+
+def test_every_reason_is_described_and_dead_letters_are_counted() -> None:
+    assert set(DESCRIPTIONS) == set(Reason)
+    tally = Tally()
+    tally.drop(Reason.CORRUPT_GZIP, records=2, bytes=10)
+    tally.drop(Reason.HTTP_STATUS, records=3, bytes=10)
+    assert dead_lettered(tally) == 2
+    assert Reason.CORRUPT_GZIP in DEAD_LETTERS

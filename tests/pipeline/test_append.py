@@ -1,0 +1,353 @@
+"""`python -m pipeline append`: a new generation beside untouched files, the same bytes however it was interrupted."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest.mock
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from corpus import ROOT, build, demo_recipe, digests, make_sample
+from test_ccnet import ccnet_recipe
+
+from manifests.__main__ import main as inspect
+from manifests.ledger import imbalances, tally_from
+from manifests.manifest import Manifest, generation_folder, generation_of, is_unfinished, load_manifest
+from manifests.order import plan_for, samples
+from manifests.recipe import load_recipe
+from manifests.shard import open_shard
+from manifests.tools.check_start import check_shards
+from manifests.tools.find import find
+from manifests.tools.trace import trace as lineage_of
+from manifests.tools.verify import verify
+from pipeline import append as module
+from pipeline.__main__ import main
+from pipeline.append import append
+from pipeline.beam.engines import Engine
+from pipeline.models import given_cuts
+from pipeline.trace import Rederiver, trace
+
+FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
+SECOND = {
+    "common_crawl": ["web/pydoc-00000.warc.gz", "web/plain.warc"],
+    "books": ["books/*edition.txt", "books/le*.txt"],
+}
+THIRD = {"common_crawl": ["web/pydoc-00001.warc.gz"]}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sample(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="module")
+def first(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("first") / "corpus"
+    inputs = {"common_crawl": [str(sample / name) for name in FIRST], "books": [str(sample / "books/*[tr].txt")]}
+    build(demo_recipe(sample).with_inputs(inputs), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def both(first: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first corpus with two dumps appended, one after the other."""
+    out = Path(shutil.copytree(first, tmp_path_factory.mktemp("both") / "corpus"))
+    for inputs in (SECOND, THIRD):
+        appended(out, sample, inputs)
+    return out
+
+
+def appended(corpus: Path, sample: Path, inputs: dict[str, list[str]], workers: int = 1) -> Manifest:
+    given = {name: [str(sample / pattern) for pattern in patterns] for name, patterns in inputs.items()}
+    return append(corpus, given, Engine(workers, (), corpus / "runs", quiet=True))
+
+
+def kept(corpus: Path) -> dict[str, str]:
+    """Digests of all that does not say when and where it ran."""
+    left_out = ("recipe.yaml", "report.html")
+    return {n: sha for n, sha in digests(corpus).items() if "/runs/" not in n and not n.endswith(left_out)}
+
+
+def test_what_was_there_keeps_its_names_and_bytes(first: Path, both: Path) -> None:
+    changed = {"ledger.json", "manifest.json", "manifest.json.sha256"}
+    before, after = kept(first), kept(both)
+    assert {name for name in before if after.get(name) != before[name]} == changed
+    assert verify(both) == [] == verify(first)
+
+
+def test_the_manifest_names_parents_and_holds_all_generations(first: Path, both: Path) -> None:
+    old, new = load_manifest(first), load_manifest(both)
+    middle = Manifest.model_validate_json((both / f"history/{new.parent}.json").read_bytes())
+    assert middle.sha() == middle.manifest_sha == new.parent and middle.parent == old.manifest_sha
+    assert json.loads((both / f"history/{middle.parent}.json").read_bytes()) == old.model_dump()
+    assert (both / f"history/{new.parent}.json.sha256").read_text() == f"{new.parent}\n"
+    assert [generation.number for generation in new.generations] == [1, 2]
+    assert [generation.parent for generation in new.generations] == [old.manifest_sha, middle.manifest_sha]
+    assert (new.recipe, new.tokenizer, new.seed) == (old.recipe, old.tokenizer, old.seed)
+    web = new.sources["common_crawl"]
+    assert {generation_of(entry.path) for entry in web.train} == {0, 1, 2}
+    assert {generation_of(entry.path) for entry in new.sources["books"].train} == {0, 1}
+    assert any(entry.path == "common_crawl/train-g1-00000-of-00001.arrow" for entry in web.train)
+    assert {generation_of(entry.path) for entry in new.index} == {0, 1, 2}
+    assert web.unique_tokens == sum(entry.tokens for entry in web.train)
+    assert web.documents == sum(entry.documents for entry in (*web.train, *web.validation))
+
+
+def test_the_ledger_is_that_of_all_and_balances(first: Path, both: Path, sample: Path) -> None:
+    ledger = load_manifest(both).ledger
+    assert imbalances(ledger) == [] and json.loads((both / "ledger.json").read_bytes()) == ledger
+    names = [*FIRST, *SECOND["common_crawl"], *THIRD["common_crawl"]]
+    size = sum((sample / name).stat().st_size for name in names)
+    assert tally_from(ledger["extract"]["common_crawl"]).entered["bytes"] == size
+    assert tally_from(load_manifest(first).ledger["extract"]["common_crawl"]).entered["bytes"] < size
+
+
+def test_no_document_is_held_twice_and_copies_of_earlier_ones_are_not_held_at_all(both: Path) -> None:
+    ids = [shard.batch.column("document").to_pylist() for shard in map(open_shard, (both / "shards").rglob("*.arrow"))]
+    held = [identity for some in ids for identity in some]
+    assert len(held) == len(set(held)) == sum(source.documents for source in load_manifest(both).sources.values())
+    removed = pq.read_table(generation_folder(both, 1) / "duplicates/clusters-00000-of-00001.parquet").to_pylist()
+    of_first = {row["id"] for path in (both / "clean").rglob("*.parquet") for row in pq.read_table(path).to_pylist()}
+    across = [row for row in removed if row["kept"] in of_first]
+    assert across and not {row["removed"] for row in removed} & set(held)
+    (told,) = find(both, across[0]["removed"].hex()).removed
+    assert told.kept == across[0]["kept"].hex() and find(both, told.kept).held
+
+
+def test_no_cluster_lies_on_both_sides(both: Path) -> None:
+    """A cluster of any generation, over all sources, is wholly in train or wholly in validation."""
+    sides: dict[bytes, set[str]] = {}
+    side_of = {
+        identity: path.name.partition("-")[0]
+        for path in (both / "shards").rglob("*.arrow")
+        for identity in open_shard(path).batch.column("document").to_pylist()
+    }
+    for folder in (generation_folder(both, number) for number in range(3)):
+        for row in pq.read_table(folder / "duplicates").to_pylist():
+            sides.setdefault(row["cluster"], set()).update(
+                side_of[identity] for identity in (row["kept"], row["removed"]) if identity in side_of
+            )
+    assert sides and all(len(found) <= 1 for found in sides.values())
+
+
+def test_every_token_of_every_generation_is_traced(both: Path) -> None:
+    rederivers = [Rederiver(both, {}, number) for number in range(3)]
+    traced = 0
+    for entry in load_manifest(both).shards():
+        shard = open_shard(both / "shards" / entry.path)
+        for row in range(shard.batch.num_rows):
+            token = int(shard.offsets[row])
+            lineage = lineage_of(both, entry.path, token)
+            same, finding = rederivers[generation_of(entry.path)].check(entry.path, lineage)
+            assert same, f"{entry.path} row {row}: {finding}"
+            (held,) = find(both, lineage.document).held
+            assert (held.shard, held.row, held.start) == (entry.path, row, token)
+            traced += 1
+    assert traced > 50
+
+
+def test_a_moved_corpus_traces_and_verifies(both: Path, tmp_path: Path) -> None:
+    """Without the folder that the recipes of its generations name."""
+    other = Path(shutil.copytree(both, tmp_path / "elsewhere"))
+    hidden = both.rename(both.with_name("hidden"))
+    try:
+        assert verify(other) == []
+        for name in ("common_crawl/train-g1-00000-of-00001.arrow", "common_crawl/train-g2-00000-of-00001.arrow"):
+            assert trace(other, name, 5, {}).same
+    finally:
+        hidden.rename(both)
+
+
+def test_the_trainer_takes_an_appended_corpus(both: Path) -> None:
+    manifest = load_manifest(both)
+    assert check_shards(both, manifest, "full") == ""
+    plan = plan_for(manifest, 1, 64, 2, 40)
+    names = [path for source in plan.sources for path, _ in source.shards]
+    assert {generation_of(path) for path in names} == {0, 1, 2}
+    drawn = samples(plan, 0, plan.samples)
+    web = next(number for number, source in enumerate(plan.sources) if source.name == "common_crawl")
+    assert len(set(drawn.shard[drawn.source == web].tolist())) == len(plan.sources[web].shards)
+
+
+@pytest.mark.slow
+def test_the_same_bytes_with_two_workers(first: Path, reference: dict[str, str], sample: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(first, tmp_path / "two"))
+    with unittest.mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", 20_000):
+        appended(other, sample, SECOND, workers=2)
+    assert kept(other) == reference
+
+
+class Killed(BaseException):
+    """As if the process had died there."""
+
+
+@pytest.fixture(scope="module")
+def staged(first: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first corpus with a generation that is finished but not published."""
+    corpus = Path(shutil.copytree(first, tmp_path_factory.mktemp("staged") / "corpus"))
+    with unittest.mock.patch.object(module, "_publish", side_effect=Killed), pytest.raises(Killed):
+        appended(corpus, sample, SECOND)
+    return corpus
+
+
+@pytest.fixture(scope="module")
+def reference(staged: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the first corpus with one dump appended."""
+    corpus = Path(shutil.copytree(staged, tmp_path_factory.mktemp("reference") / "corpus"))
+    appended(corpus, sample, SECOND)
+    return kept(corpus)
+
+
+STEPS = [
+    ("write_atomic", 1, "old"),
+    ("keep_manifest", 1, "old"),
+    ("_link", 1, "old"),
+    ("_link", 4, "old"),
+    ("write_manifest", 1, "old"),
+    ("write_atomic", 2, "new"),
+    ("write_atomic", 3, "new"),
+    ("rmtree", 1, "new"),
+    ("rmtree", 2, "new"),
+]
+
+
+@pytest.mark.parametrize(("name", "call", "state"), STEPS)
+def test_an_append_that_ended_while_publishing_is_finished_by_the_same_command(
+    staged: Path, first: Path, sample: Path, reference: dict[str, str], tmp_path: Path, name: str, call: int, state: str
+) -> None:
+    corpus = Path(shutil.copytree(staged, tmp_path / "corpus"))
+    real, calls = getattr(module, name), 0
+
+    def dies(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Killed
+        return real(*arguments)
+
+    with unittest.mock.patch.object(module, name, dies), pytest.raises(Killed):
+        appended(corpus, sample, SECOND)
+    if state == "old":
+        assert verify(corpus) == [] and load_manifest(corpus) == load_manifest(first)
+    else:
+        assert load_manifest(corpus).parent == load_manifest(first).manifest_sha
+        assert all(problem.startswith("ledger.json: differs") for problem in verify(corpus))
+    appended(corpus, sample, SECOND)
+    assert kept(corpus) == reference
+    assert verify(corpus) == []
+
+
+def test_an_append_killed_at_work_is_finished_by_the_same_command(
+    first: Path, sample: Path, reference: dict[str, str], tmp_path: Path
+) -> None:
+    corpus = Path(shutil.copytree(first, tmp_path / "corpus"))
+    inputs = [f"{name}={sample / pattern}" for name, patterns in SECOND.items() for pattern in patterns]
+    command = [sys.executable, "-m", "pipeline", "append", str(corpus), "--workers", "1", "--quiet"]
+    command += [part for given in inputs for part in ("--input", given)]
+    for stage in ("annotate", "lookup/files"):
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not any((corpus / f"generations/1/receipts/{stage}").rglob("*.json")):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert verify(corpus) == [] and load_manifest(corpus) == load_manifest(first)
+    appended(corpus, sample, SECOND)
+    assert kept(corpus) == reference
+
+
+def test_files_of_an_unfinished_generation_alone_are_no_finding(first: Path, tmp_path: Path) -> None:
+    corpus = Path(shutil.copytree(first, tmp_path / "corpus"))
+    (corpus / "shards/books/train-g1-00000-of-00001.arrow").write_bytes(b"half")
+    assert verify(corpus) == []
+    (corpus / "shards/books/train-g2-00000-of-00001.arrow").write_bytes(b"half")
+    assert verify(corpus) == ["shards/books/train-g2-00000-of-00001.arrow: not in the manifest"]
+    manifest = load_manifest(corpus)
+    assert is_unfinished(manifest, "index/ids-g1-00000-of-00001.arrow")
+    assert not is_unfinished(manifest, "books/train-00000-of-00001.arrow")
+
+
+def test_the_same_text_under_another_name_adds_no_document(first: Path, sample: Path, tmp_path: Path) -> None:
+    corpus = Path(shutil.copytree(first, tmp_path / "corpus"))
+    shutil.copyfile(sample / FIRST[0], tmp_path / "again.warc.gz")
+    made = append(corpus, {"common_crawl": [str(tmp_path / "again.warc.gz")]}, Engine(1, (), corpus / "runs", True))
+    before = load_manifest(first).sources["common_crawl"].documents
+    assert made.sources["common_crawl"].documents == before and len(made.generations) == 1
+    assert verify(corpus) == []
+
+
+def test_models_and_cut_offs_are_the_parents(sample: Path, tmp_path: Path) -> None:
+    """CCNet's way: nothing is trained again, and new pages are put into the parent's buckets."""
+    corpus = tmp_path / "corpus"
+    old = build(ccnet_recipe(sample, "wet/CC-MAIN-2019-30/**"), corpus)
+    new = appended(corpus, sample, {"common_crawl": ["wet/CC-MAIN-2020-05/**"]})
+    assert verify(corpus) == [] and new.models == old.models
+    used = load_manifest(generation_folder(corpus, 1)).models
+    assert all(not model.path for model in used.values()), "something was trained"
+    trained = {Path(model.path).name: model.sha256 for model in old.models.values() if model.path}
+    for use, name in (("perplexity.en.pieces", "en.sp.model"), ("perplexity.en.ngrams", "en.arpa")):
+        assert used[f"common_crawl.{use}"].sha256 == trained[name]
+    assert used["common_crawl.references"].sha256 == trained["common_crawl.bin"]
+    rules = load_recipe(generation_folder(corpus, 1) / "recipe.yaml").sources["common_crawl"].perplexity
+    assert rules is not None
+    cuts = json.loads((corpus / "models/cuts/common_crawl.json").read_bytes())["en"]
+    assert given_cuts(rules) == {"en": (cuts["head"], cuts["tail"])}
+    rederiver, rows = Rederiver(corpus, {}, 1), 0
+    for entry in new.sources["common_crawl"].train:
+        shard = open_shard(corpus / "shards" / entry.path)
+        for row in range(shard.batch.num_rows if generation_of(entry.path) else 0):
+            assert rederiver.check(entry.path, lineage_of(corpus, entry.path, int(shard.offsets[row])))[0]
+            rows += 1
+    assert rows > 5
+
+
+def test_find_tells_where_a_document_is_or_what_became_of_it(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(what: str, *options: str) -> tuple[int, str]:
+        return inspect(["find", str(both), what, *options]), capsys.readouterr().out
+
+    entry = next(entry for entry in load_manifest(both).shards() if entry.path.startswith("common_crawl/train-g1"))
+    shard = open_shard(both / "shards" / entry.path)
+    row = shard.row(0)
+    for what in (row["document"].hex(), row["document"].hex()[:12].upper(), row["url"]):
+        code, told = said(what)
+        assert code == 0 and f"shard     {entry.path}, row 0" in told and f"file      {row['file']}" in told
+        assert f"tokens    0 to {int(shard.offsets[1]) - 1:,} ({int(shard.offsets[1]):,})" in told
+    plain = json.loads(said(row["url"], "--json")[1])
+    assert plain["held"][0]["locator"] == shard.locator(0).as_dict() and not plain["more"] and not plain["removed"]
+    for digit in "0123456789abcdef":
+        assert len(json.loads(said(digit, "--json", "--most", "1")[1])["held"]) <= 1
+    gone = pq.read_table(both / "duplicates").to_pylist()[0]
+    code, told = said(gone["removed"].hex())
+    assert code == 0 and f"was removed ({gone['reason']}): {gone['kept'].hex()} stayed for it" in told
+    assert said("http://nowhere.example/") == (
+        1,
+        f"no shard of {both} holds it, and it was not removed as a duplicate\n",
+    )
+
+
+def test_mistakes_are_one_sentence(
+    both: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(corpus: Path, *inputs: str) -> str:
+        given = [part for one in inputs for part in ("--input", one)]
+        assert main(["append", str(corpus), *given, "--quiet", "--workers", "1"]) == 2
+        return capsys.readouterr().err
+
+    before = kept(both)
+    for known in (FIRST[0], SECOND["common_crawl"][0], THIRD["common_crawl"][0]):
+        assert f"{Path(known).name} is already in" in said(both, f"common_crawl={sample / known}")
+    assert "no source 'arxive'" in said(both, f"arxive={sample / FIRST[0]}")
+    assert "no file matches" in said(both, "books=nowhere/*.txt")
+    assert main(["run", str(ROOT / "recipes/demo.yaml"), "--output", str(both), "--quiet"]) == 2
+    assert "which a new run would undo" in capsys.readouterr().err
+    assert {name: sha for name, sha in kept(both).items() if not name.startswith("generations/3/")} == before
+    assert "has no manifest.json" in said(tmp_path, f"books={sample / 'books/*.txt'}")
+    (both / "manifest.json.sha256").write_text("0" * 64 + "\n")
+    try:
+        assert "is not what its hash says" in said(both, f"books={sample / 'books/not-found.txt'}")
+    finally:
+        (both / "manifest.json.sha256").write_text(f"{load_manifest(both).manifest_sha}\n")

@@ -1,0 +1,106 @@
+"""Inputs: names that do not depend on where dumps lie, checksums, downloads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from misbehaving_server import Answer, Server, file, raw, serving, status
+
+from filters.errors import UserError
+from manifests.files import sha256_bytes
+from pipeline import inputs
+from pipeline.download.request import Patience
+from pipeline.inputs import fixed_prefix, match, resolve
+
+
+@pytest.fixture
+def dumps(tmp_path: Path) -> Path:
+    root = tmp_path / "dumps"
+    for name in ("a.txt", "deep/b.txt", "deep/er/c.txt", ".hidden.txt", "odd[1].txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def names(dumps: Path, corpus: Path, *patterns: str) -> list[str]:
+    return [item.name for item in resolve("books", [str(dumps / pattern) for pattern in patterns], corpus)]
+
+
+def test_names_are_the_paths_below_the_globs_fixed_prefix(dumps: Path, tmp_path: Path) -> None:
+    assert fixed_prefix("x/y/*.gz") == Path("x/y")
+    assert fixed_prefix("x/**/y/*.gz") == Path("x")
+    every = [".hidden.txt", "a.txt", "deep/b.txt", "deep/er/c.txt", "odd[1].txt"]
+    assert names(dumps, tmp_path, "**") == every
+    assert names(dumps, tmp_path, "deep/*") == ["b.txt"]
+    assert names(dumps, tmp_path, "deep/b.txt") == ["b.txt"]
+    assert names(dumps, tmp_path, "odd[1].txt") == ["odd[1].txt"]
+
+
+def test_moved_dumps_keep_names_and_checksums(dumps: Path, tmp_path: Path) -> None:
+    here = resolve("books", [str(dumps / "**")], tmp_path / "one")
+    moved = dumps.rename(tmp_path / "moved")
+    there = resolve("books", [str(moved / "**")], tmp_path / "two")
+    assert [(i.name, i.size, i.sha256) for i in here] == [(i.name, i.size, i.sha256) for i in there]
+    assert here[1].sha256 == sha256_bytes(b"a.txt")
+
+
+def test_a_changed_file_gets_a_new_checksum_although_one_is_remembered(dumps: Path, tmp_path: Path) -> None:
+    before = {i.name: i.sha256 for i in resolve("books", [str(dumps / "**")], tmp_path)}
+    (dumps / "a.txt").write_text("other")
+    after = {i.name: i.sha256 for i in resolve("books", [str(dumps / "**")], tmp_path)}
+    assert before["a.txt"] != after["a.txt"] == sha256_bytes(b"other")
+    assert before["deep/b.txt"] == after["deep/b.txt"]
+
+
+def test_one_file_matched_twice_is_one_input(dumps: Path, tmp_path: Path) -> None:
+    assert names(dumps, tmp_path, "*.txt", "a.txt") == [".hidden.txt", "a.txt", "odd[1].txt"]
+
+
+def test_two_files_of_one_name_are_refused(dumps: Path, tmp_path: Path) -> None:
+    (dumps / "deep/a.txt").write_text("another a")
+    with pytest.raises(UserError, match=r"would both be named 'a\.txt'"):
+        names(dumps, tmp_path, "*.txt", "deep/*.txt")
+
+
+@pytest.mark.parametrize(("pattern", "words"), [("none/*.gz", "no file matches"), ("deep", "is a folder")])
+def test_an_input_that_is_not_there_is_refused(dumps: Path, tmp_path: Path, pattern: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        names(dumps, tmp_path, pattern)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(inputs, "PATIENCE", Patience(attempts=2, backoff=0.001))
+    with serving() as running:
+        yield running
+
+
+def test_a_url_is_fetched_once_into_the_corpus(server: Server, tmp_path: Path) -> None:
+    url = server.plan("/a%20book.txt", status(503), file(b"hello"))
+    for _ in range(2):
+        ((name, path),) = match("books", [url], tmp_path).items()
+        assert name == "a book.txt" and path.read_bytes() == b"hello"
+    assert [p.name for p in (tmp_path / "inputs/books").iterdir()] == ["a book.txt"]
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(status(404), "HTTP 404 Not Found"), (raw(200, b"hel", Content_Length="5"), "broke off after 3 of 5 bytes")],
+)
+def test_a_url_that_cannot_be_had_whole_is_no_input(server: Server, tmp_path: Path, answer: Answer, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        match("books", [server.plan("/a.txt", answer)], tmp_path)
+    assert not list((tmp_path / "inputs").rglob("*.txt"))
+
+
+@pytest.mark.parametrize("path", ["/a/..", "/%2e%2e", "/a%5Cb", "/a%0A.txt"])
+def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match="is no path below the output folder"):
+        match("books", [f"http://a.example{path}"], tmp_path)
+
+
+def test_other_schemes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="only http and https"):
+        match("books", ["ftp://example.org/a.txt"], tmp_path)

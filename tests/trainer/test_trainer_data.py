@@ -1,0 +1,419 @@
+"""The loader: the right windows whatever the way, one thread ahead, a store behind, and nothing kept that grows."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import xxhash
+from pyarrow import fs
+from trainer_corpus import write_corpus
+
+from filters.errors import UserError
+from manifests import order, store
+from manifests.manifest import ShardEntry, load_manifest, write_manifest
+from manifests.order import Plan, SourcePlan, plan_for, samples
+from manifests.shard import open_shard
+from manifests.store import Store, local
+from manifests.tools import check_start
+from manifests.tools.check_start import check_shards
+from trainer import data
+from trainer.data import Batch, Corpus, digest, prefetched, validation_windows
+
+LENGTH, BATCH, STEPS = 16, 6, 40
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
+@pytest.fixture
+def copy(corpus: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(corpus, tmp_path / "corpus"))
+
+
+def plan(corpus: Path) -> Plan:
+    return plan_for(load_manifest(corpus), 7, LENGTH, BATCH, STEPS)
+
+
+def by_hand(corpus: Path, step: int) -> list[list[int]]:
+    """The windows of a step, cut from the shards one by one."""
+    made = plan(corpus)
+    where = samples(made, step * BATCH, (step + 1) * BATCH)
+    rows = []
+    for source, shard, window in zip(where.source, where.shard, where.window, strict=True):
+        tokens = open_shard(corpus / "shards" / made.sources[source].shards[shard][0]).tokens
+        rows.append(tokens[window * LENGTH : window * LENGTH + LENGTH + 1].tolist())
+    return rows
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("tokens", "sources", "digests"))
+
+
+@pytest.mark.parametrize("block", [1, 13, 1 << 15])
+@pytest.mark.parametrize("world", [1, 2, 3, 6])
+def test_batches_are_the_windows_of_the_order(
+    corpus: Path, world: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "BLOCK_SAMPLES", block)
+    loader = Corpus(corpus, plan(corpus))
+    for step in (0, 1, 17, STEPS - 1, 3):
+        rows = by_hand(corpus, step)
+        for rank in range(world):
+            batch = loader.batch(step, rank, world)
+            assert batch.tokens.tolist() == rows[rank::world] and batch.tokens.dtype == torch.uint16
+            raw = [np.array(row, np.uint16) for row in rows[rank::world]]
+            assert batch.digests.tolist() == [xxhash.xxh3_64_intdigest(row.tobytes()) >> 1 for row in raw]
+            assert [digest(row.data) for row in raw] == batch.digests.tolist()
+
+
+def test_digests_tell_order_and_every_token_apart() -> None:
+    row = np.arange(100, dtype=np.uint16)
+    changed = [row.copy() for _ in row]
+    for number, other in enumerate(changed):
+        other[number] += 1
+    assert len({digest(one.data) for one in (row, row[::-1].copy(), *changed)}) == 102
+
+
+def test_a_step_costs_the_same_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of a trillion tokens: to resume anywhere works out one block of the order, however far."""
+    made = tuple(
+        SourcePlan(name, weight, 3.0, tuple((f"{name}/{i}", 10**6) for i in range(count)))
+        for name, weight, count in (("web", 0.9, 700), ("books", 0.1, 60))
+    )
+    big = Plan("sha", 1, 2048, 2048, 333_786, made)
+    asked: list[int] = []
+
+    def counted(values: Any, size: int, key: int) -> Any:
+        asked.append(len(values))
+        return permute(values, size, key)
+
+    permute = order.permute
+    monkeypatch.setattr(order, "permute", counted)
+    costs = []
+    for step in (0, 1_000, 333_785, 200_000):
+        loader = Corpus.__new__(Corpus)
+        loader.plan, loader.block = big, None
+        asked.clear()
+        loader._order(step)
+        costs.append(sum(asked))
+        before = len(asked)
+        loader._order(step)
+        assert len(asked) == before, "the block is kept"
+    assert max(costs) <= data.BLOCK_SAMPLES
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    """2,000 shards of the same bytes: some 300 GB of tokens if they were as large as real ones."""
+    small = write_corpus(tmp_path / "corpus", documents=5)
+    manifest = load_manifest(small)
+    web = manifest.sources["web"]
+    entries = []
+    for number in range(2000):
+        entry = web.train[number % 3]
+        path = f"web/train-{number:05}.arrow"
+        os.link(small / "shards" / entry.path, small / "shards" / path)
+        entries.append(ShardEntry(**{**entry.model_dump(), "path": path}))
+    web = web.model_copy(update={"train": entries})
+    write_manifest(small, manifest.model_copy(update={"sources": {**manifest.sources, "web": web}}))
+    program = (
+        "import sys; from pathlib import Path; from manifests.manifest import load_manifest;"
+        "from trainer.data import Corpus; from manifests.order import plan_for;"
+        "corpus = Path(sys.argv[1]); plan = plan_for(load_manifest(corpus), 0, 32, 2048, 40);"
+        "data = Corpus(corpus, plan);"
+        "[data.batch(step, 0, 1) for step in range(10)]; print(len(data.tokens));"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('RssAnon')))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(small)], capture_output=True, text=True, check=True
+    ).stdout
+    opened, kilobytes = map(int, said.split())
+    assert opened > 1900 and kilobytes < 300_000, "torch itself is two thirds of it"
+
+
+def test_batches_are_read_ahead_by_one_thread(corpus: Path) -> None:
+    loader = Corpus(corpus, plan(corpus))
+    seen: list[tuple[int, str]] = []
+    read = loader.batch
+
+    def noted(step: int, rank: int, world: int) -> Batch:
+        seen.append((step, threading.current_thread().name))
+        return read(step, rank, world)
+
+    loader.batch = noted  # type: ignore[method-assign]
+    with prefetched(loader, range(5, 12), 1, 2, ahead=3) as batches:
+        assert not seen, "nothing is read before it is asked for"
+        first = next(batches)
+        patience = time.monotonic() + 10
+        while len(seen) < 4:
+            assert time.monotonic() < patience
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert [step for step, _ in seen] == [5, 6, 7, 8], "the one asked for and three more"
+        rest = list(batches)
+    assert [step for step, _ in seen] == list(range(5, 12)) and len({name for _, name in seen}) == 1
+    assert threading.current_thread().name not in {name for _, name in seen}
+    plain = Corpus(corpus, plan(corpus))
+    assert all(same(batch, plain.batch(step, 1, 2)) for step, batch in zip(range(5, 12), [first, *rest], strict=True))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_what_goes_wrong_ahead_is_raised_at_its_step(corpus: Path) -> None:
+    loader = Corpus(corpus, plan(corpus))
+    read = loader.batch
+
+    def damaged(step: int, rank: int, world: int) -> Batch:
+        if step == 3:
+            raise UserError("this shard is damaged")
+        return read(step, rank, world)
+
+    loader.batch = damaged  # type: ignore[method-assign]
+    got = []
+    with pytest.raises(UserError, match="this shard is damaged"), prefetched(loader, range(9), 0, 1) as batches:
+        got.extend(iter_noting(batches, got))
+    assert len(got) == 3
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def iter_noting(batches: Iterator[Batch], got: list[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        got.append(batch)
+    return iter(())
+
+
+def test_a_block_left_early_leaves_no_thread(corpus: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), prefetched(Corpus(corpus, plan(corpus)), range(STEPS), 0, 1) as batches:
+        next(batches)
+        raise KeyboardInterrupt
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_validation_windows_are_the_first_ones(corpus: Path) -> None:
+    manifest = load_manifest(corpus)
+    found = validation_windows(corpus, manifest, LENGTH, 5)
+    assert sorted(found) == ["books", "web"]
+    for name, rows in found.items():
+        tokens = open_shard(corpus / "shards" / manifest.sources[name].validation[0].path).tokens
+        assert [row.tolist() for row in rows] == [tokens[n * LENGTH : (n + 1) * LENGTH + 1].tolist() for n in range(5)]
+    assert len(validation_windows(corpus, manifest, LENGTH, 10**6)["web"]) == order.windows_of(len(tokens), LENGTH)
+
+
+def damage(copy: Path, path: str, kind: str) -> None:
+    """Change a byte of the tokens, or cut one off, or write another whole shard there."""
+    file = copy / "shards" / path
+    content = bytearray(file.read_bytes())
+    if kind == "byte":
+        content[len(content) // 2] ^= 1
+    file.write_bytes(content[:-1] if kind == "cut" else content)
+
+
+def refuses(copy: Path, mode: str) -> str:
+    return check_shards(copy, load_manifest(copy), mode)
+
+
+def test_a_changed_byte_refuses_by_name_where_every_byte_is_read(copy: Path) -> None:
+    assert [refuses(copy, mode) for mode in ("auto", "full", "sampled", "fast")] == ["", "", "", ""]
+    damage(copy, "web/train-1.arrow", "byte")
+    for mode in ("auto", "full", "sampled"):
+        assert refuses(copy, mode).startswith("shards/web/train-1.arrow is not the manifest's (another sha256)")
+    assert refuses(copy, "fast") == ""
+    damage(copy, "books/train-0.arrow", "cut")
+    assert refuses(copy, "fast").startswith("shards/books/train-0.arrow is not the manifest's (another size)")
+
+
+def test_every_shard_is_in_one_part_of_the_check(copy: Path) -> None:
+    manifest = load_manifest(copy)
+    for entry in manifest.shards():
+        damage(copy, entry.path, "byte")
+        said = [check_shards(copy, manifest, "full", part, 3) for part in range(3)]
+        assert [entry.path in problem for problem in said].count(True) == 1 and said.count("") == 2
+        damage(copy, entry.path, "byte")
+
+
+def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = load_manifest(copy)
+    biggest = max(entry.bytes for entry in manifest.shards())
+    monkeypatch.setattr(check_start, "FULL_CHECK_BYTES", 2 * biggest)
+    drawn = check_start._sample(manifest, manifest.shards())
+    assert 2 <= len(drawn) < len(manifest.shards()) and drawn == check_start._sample(manifest, manifest.shards()[::-1])
+    other = manifest.model_copy(update={"manifest_sha": "another"})
+    assert drawn != check_start._sample(other, other.shards()), "another corpus, another sample"
+    unread = next(entry for entry in manifest.shards() if entry.path not in drawn)
+    damage(copy, unread.path, "byte")
+    assert refuses(copy, "sampled") == "" == refuses(copy, "auto")
+    assert f"shards/{unread.path} is not the manifest's (another sha256)" in refuses(copy, "full")
+    entry = unread.model_copy(update={"tokens": unread.tokens + 1})
+    assert check_start._differs(copy / "shards" / unread.path, entry, whole=False, opened=True) == "other counts"
+    file = copy / "shards" / unread.path
+    whole = file.read_bytes()
+    file.write_bytes(bytes(unread.bytes))
+    assert f"shards/{unread.path} is not the manifest's" in refuses(copy, "sampled"), "no Arrow file"
+    assert refuses(copy, "fast") == ""
+    file.write_bytes(whole)
+    damage(copy, sorted(drawn)[0], "byte")
+    assert f"shards/{sorted(drawn)[0]} is not the manifest's (another sha256)" in refuses(copy, "sampled")
+    with monkeypatch.context() as narrow:
+        narrow.setattr(check_start, "FULL_CHECK_BYTES", 0)
+        assert len(check_start._sample(manifest, manifest.shards())) == 1, "one at least"
+
+
+# A corpus in an object store: here a folder behind a file system of pyarrow's.
+
+
+def shards_here(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder / "shards").as_posix() for path in (folder / "shards").rglob("*.arrow"))
+
+
+def test_a_path_is_left_alone(corpus: Path, tmp_path: Path) -> None:
+    assert local(str(corpus), tmp_path, 1) == corpus and Store(corpus).url == ""
+
+
+def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Path) -> None:
+    folder = local(f"file://{corpus}/", tmp_path, 1 << 30)
+    assert shards_here(folder) == [] if (folder / "shards").exists() else True
+    manifest = load_manifest(folder)
+    assert check_shards(folder, manifest, "auto") == ""
+    near, far = Corpus(corpus, plan(corpus)), Corpus(folder, plan(folder))
+    for step in range(0, STEPS, 7):
+        assert same(near.batch(step, 0, 1), far.batch(step, 0, 1))
+    assert near.documents(5) == far.documents(5)
+    assert shards_here(folder) == [entry.path for source in manifest.sources.values() for entry in source.train]
+    for name, rows in validation_windows(folder, manifest, LENGTH, 3).items():
+        assert all(
+            torch.equal(a, b) for a, b in zip(rows, validation_windows(corpus, manifest, LENGTH, 3)[name], strict=True)
+        )
+    assert not list(folder.rglob("*.part"))
+
+
+def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(corpus)
+    biggest = max(entry.bytes for entry in manifest.shards())
+    folder = local(f"file://{corpus}", tmp_path, int(2.5 * biggest))
+    near, far = Corpus(corpus, plan(corpus)), Corpus(folder, plan(folder))
+    for step in range(12):
+        assert same(near.batch(step, 0, 1), far.batch(step, 0, 1))
+        kept = shards_here(folder)
+        assert sum((folder / "shards" / path).stat().st_size for path in kept) <= 2.5 * biggest
+        assert {far._path(*place) for place in far.tokens} <= set(kept), "no map of a file that is gone"
+    opened = Store(folder)
+    paths = [entry.path for entry in manifest.sources["web"].train]
+    for path in (*paths[:2], paths[0], paths[2]):
+        opened.open(path)
+        time.sleep(0.01)
+    assert paths[0] in shards_here(folder) and paths[1] not in shards_here(folder)
+    with pytest.raises(UserError, match="is less than the largest shard"):
+        local(f"file://{corpus}", tmp_path, biggest - 1)
+
+
+class Flaky(fs.FileSystemHandler):  # type: ignore[misc]
+    """A remote whose first so many reads of shards come cut short, changed, or not at all."""
+
+    def __init__(self, base: fs.FileSystem, faults: list[str]) -> None:
+        self.base, self.faults, self.reads = base, faults, 0
+
+    def open_input_stream(self, path: str) -> Any:
+        if "/shards/" not in path:
+            return self.base.open_input_stream(path)
+        fault = self.faults[self.reads] if self.reads < len(self.faults) else ""
+        self.reads += 1
+        if fault == "error":
+            raise OSError("connection reset")
+        with self.base.open_input_stream(path) as stream:
+            content = bytearray(stream.read())
+        if fault == "cut":
+            del content[-7:]
+        elif fault == "long":
+            content += bytes(1 << 22)
+        elif fault == "byte":
+            content[len(content) // 2] ^= 1
+        return pa.PythonFile(io.BytesIO(content), mode="r")
+
+
+Flaky.__abstractmethods__ = frozenset()  # nothing else of it is called
+
+
+@contextmanager
+def remote(corpus: Path, faults: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
+    handler = Flaky(fs.LocalFileSystem(), faults)
+    monkeypatch.setattr(store, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
+    yield handler
+
+
+@pytest.mark.parametrize("fault", ["cut", "byte", "error", "long"])
+def test_a_bad_download_is_tried_again_and_then_refused_by_name(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    with remote(corpus, [fault, fault], monkeypatch) as handler:
+        folder = local("mock://bucket/corpus", tmp_path, 1 << 30)
+        shard = Store(folder).open("web/train-0.arrow")
+        assert handler.reads == 3 and shard.path.read_bytes() == (corpus / "shards/web/train-0.arrow").read_bytes()
+        handler.faults, handler.reads = [fault] * 9, 0
+        with pytest.raises(UserError, match=r"shards/web/train-1\.arrow as fetched from mock://bucket/corpus is not"):
+            Store(folder).open("web/train-1.arrow")
+        assert handler.reads == 3 and shards_here(folder) == ["web/train-0.arrow"]
+        assert not list(folder.rglob("*.part"))
+
+
+def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp_path: Path) -> None:
+    folder = local(f"file://{corpus}", tmp_path, 1 << 30)
+    for name in ("train-0", "train-1"):
+        left = folder / f"shards/web/.{name}.arrow.part"
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(bytes(10**6))
+    path = Store(folder).open("web/train-0.arrow").path
+    assert path.read_bytes() == (corpus / "shards/web/train-0.arrow").read_bytes()
+    assert not list(folder.rglob("*.part"))
+
+
+def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Path, tmp_path: Path) -> None:
+    folder = local(f"file://{copy}", tmp_path / "cache", 1 << 30)
+    Store(folder).open("web/train-0.arrow")
+    damage(folder, "web/train-0.arrow", "byte")
+    assert check_shards(folder, load_manifest(folder), "full") == ""
+    path = Store(folder).open("web/train-0.arrow").path
+    assert path.read_bytes() == (copy / "shards/web/train-0.arrow").read_bytes()
+    manifest = load_manifest(copy)
+    write_manifest(copy, manifest.model_copy(update={"goal_tokens": 5}))
+    assert local(f"file://{copy}", tmp_path / "cache", 1 << 30) != folder
+
+
+@pytest.mark.parametrize(
+    ("url", "words"), [("file:///nowhere/at/all", "has no manifest.json"), ("x://y", "cannot be opened")]
+)
+def test_a_wrong_url_is_one_sentence(tmp_path: Path, url: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        local(url, tmp_path, 1)
+
+
+def read_all(folder: Path, out: Path) -> None:
+    loader = Corpus(folder, plan(folder))
+    total = sum(int(loader.batch(step, 0, 1).tokens.long().sum()) for step in range(10))
+    out.write_text(str(total))
+
+
+def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path, tmp_path: Path) -> None:
+    biggest = max(entry.bytes for entry in load_manifest(corpus).shards())
+    folder = local(f"file://{corpus}", tmp_path / "cache", int(1.5 * biggest))
+    children = [get_context("fork").Process(target=read_all, args=(folder, tmp_path / str(n))) for n in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    expected = sum(int(Corpus(corpus, plan(corpus)).batch(step, 0, 1).tokens.long().sum()) for step in range(10))
+    assert {(tmp_path / str(n)).read_text() for n in range(3)} == {str(expected)}
+    assert not list(folder.rglob("*.part"))

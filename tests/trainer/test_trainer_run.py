@@ -1,0 +1,325 @@
+"""Training runs: the same on any number of ranks, exactly resumable, and refusing what is not theirs."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from trainer_corpus import VOCABULARY, write_corpus
+from trainer_ranks import weights_sha
+
+from manifests.manifest import load_manifest
+from manifests.order import plan_for, plan_from
+from manifests.shard import open_shard
+from manifests.tools.check_start import check_shards
+from trainer import checkpoint, parallel
+from trainer.__main__ import main
+from trainer.data import Corpus
+from trainer.metrics import CLOCK
+from trainer.model import Llama
+from trainer.optimizer import build_optimizer, learning_rate
+from trainer.presets import PRESETS
+
+STEPS = 40
+OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
+OPTIONS += ["--micro-batch", "2"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("trainer") / "corpus")
+
+
+def alone(corpus: Path, run: Path, *more: str) -> int:
+    """Train in this process."""
+    return main(["train", str(corpus), "--output", str(run), *OPTIONS, *more])
+
+
+def together(corpus: Path, run: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Train on two ranks."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "trainer", "train", str(corpus), "--output", str(run), *OPTIONS, *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def exact(run: Path) -> list[tuple[str, ...]]:
+    """What must be equal to the last digit: everything but what the clock says."""
+    return [tuple(value for key, value in row.items() if key not in CLOCK) for row in rows(run)]
+
+
+def final_weights(run: Path) -> str:
+    """The hash of the weights of a run's last checkpoint."""
+    ranks = parallel.start("cpu", 1)
+    try:
+        model = parallel.build(PRESETS["demo"], VOCABULARY, 0, ranks)
+        checkpoint.load(checkpoint.found(run)[-1][1], model, build_optimizer(model, 1e-3))
+        return weights_sha(model)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert alone(corpus, run) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def halved(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stopped after 20 steps on two ranks."""
+    run = tmp_path_factory.mktemp("halved") / "run"
+    said = together(corpus, run, "--stop-after", "20")
+    assert said.returncode == 0, said.stderr
+    return run
+
+
+def same_batches_and_near_losses(a: Path, b: Path) -> None:
+    assert [row["batch"] for row in rows(a)] == [row["batch"] for row in rows(b)]
+    assert [row["step"] for row in rows(a)] == [str(step) for step in range(1, len(rows(a)) + 1)]
+    for one, two in zip(rows(a), rows(b), strict=True):
+        assert float(one["loss"]) == pytest.approx(float(two["loss"]), abs=1e-5), one["step"]
+
+
+def test_the_loss_falls(whole: Path) -> None:
+    losses = [float(row["loss"]) for row in rows(whole)]
+    assert len(losses) == STEPS and losses[-1] < losses[0] - 1
+
+
+def test_stopped_on_two_ranks_and_resumed_on_one_is_as_never_stopped(
+    corpus: Path, whole: Path, halved: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(halved, tmp_path / "run"))
+    assert len(rows(run)) == 20
+    assert alone(corpus, run) == 0
+    same_batches_and_near_losses(run, whole)
+
+
+def test_stopped_on_two_ranks_and_resumed_on_two_is_identical_to_two_ranks_throughout(
+    corpus: Path, whole: Path, halved: Path, tmp_path: Path
+) -> None:
+    resumed, through = Path(shutil.copytree(halved, tmp_path / "resumed")), tmp_path / "through"
+    for run in (resumed, through):
+        said = together(corpus, run)
+        assert said.returncode == 0, said.stderr
+    assert exact(resumed) == exact(through)
+    assert final_weights(resumed) == final_weights(through)
+    same_batches_and_near_losses(through, whole)
+
+
+def test_stopped_and_resumed_alone_is_identical_to_never_stopped(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert alone(corpus, run, "--stop-after", "7") == 0
+    assert alone(corpus, run, "--stop-after", "20", "--checkpoint-every", "6") == 0
+    assert alone(corpus, run) == 0
+    assert exact(run) == exact(whole)
+    assert final_weights(run) == final_weights(whole)
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last_whole_one(
+    corpus: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert alone(corpus, run, "--stop-after", "20", "--checkpoint-every", "10") == 0
+    shutil.rmtree(run / "checkpoints/step-00000020")
+    half = run / "checkpoints/.step-00000020.tmp"
+    half.mkdir()
+    (half / "state.json").write_text("{}")
+    assert alone(corpus, run) == 0
+    assert exact(run) == exact(whole), "steps 11 to 20 stand once, as trained again"
+
+
+def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
+    """One process, whole batches, no FSDP, no micro-batches, windows cut by hand from the shards."""
+    manifest = load_manifest(corpus)
+    plan = plan_from(json.loads((whole / "run.json").read_text())["plan"])
+    model = Llama(PRESETS["demo"], VOCABULARY)
+    parallel.initialise(model, manifest.seed)
+    optimizer = build_optimizer(model, PRESETS["demo"].learning_rate)
+    data = Corpus(corpus, plan)
+    for step in range(10):
+        tokens = []
+        for sample in data.documents(step):
+            flat = open_shard(corpus / "shards" / sample["shard"]).tokens
+            tokens.append(torch.from_numpy(flat[sample["token"] : sample["token"] + 33].astype("int64")))
+        batch = torch.stack(tokens)
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, STEPS, PRESETS["demo"].learning_rate, PRESETS["demo"].warmup)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert float(rows(whole)[step]["loss"]) == pytest.approx(loss.item(), abs=2e-5)
+
+
+def test_losses_by_source_make_up_the_loss(whole: Path) -> None:
+    for row in rows(whole):
+        found = [float(row[key]) for key in ("loss_books", "loss_web") if row[key]]
+        assert min(found) - 1e-4 <= float(row["loss"]) <= max(found) + 1e-4
+    assert any(row["loss_books"] for row in rows(whole))
+
+
+def test_validation_is_written_for_each_source(whole: Path) -> None:
+    with (whole / "validation.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {row["source"] for row in found} == {"books", "web"}
+    assert all(row["step"] == str(STEPS) and 0 < float(row["loss"]) < 5 for row in found)
+
+
+def test_trace_names_the_documents_of_a_step(corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", str(whole), "--step", "3", "--json"]) == 0
+    samples = json.loads(capsys.readouterr().out)
+    assert len(samples) == 8 and samples[0]["sample"] == 16
+    plan = plan_for(load_manifest(corpus), 3, 32, 8, STEPS)
+    assert plan_from(json.loads((whole / "run.json").read_text())["plan"]) == plan
+    for sample in samples:
+        assert sample["documents"] and all(sample["source"] in d["url"] for d in sample["documents"])
+    assert main(["trace", str(whole), "--step", "3"]) == 0
+    assert samples[0]["documents"][0]["url"] in capsys.readouterr().out
+
+
+def test_a_finished_run_says_so_and_does_nothing(corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = exact(whole)
+    assert alone(corpus, whole) == 0
+    assert "is finished: 40 steps" in capsys.readouterr().out and exact(whole) == before
+
+
+def refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--steps", "80"], "another steps (40 before, 80 now)"),
+        (["--seed", "9"], "another seed"),
+        (["--batch-tokens", "512"], "another global batch"),
+        (["--learning-rate", "0.5"], "another learning rate"),
+    ],
+)
+def test_another_plan_is_refused(
+    corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+) -> None:
+    assert alone(corpus, whole, *more) == 2
+    refused(capsys, words)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--model", "8b"], "--model 8b is not known"),
+        (["--sequence-length", "100000"], "--batch-tokens 256 is less than one sequence"),
+        (["--sequence-length", "100000", "--batch-tokens", "100000"], "no shard holds a window"),
+        (["--steps", "1000000"], "within its epoch caps"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+) -> None:
+    assert alone(corpus, tmp_path / "run", *more) == 2
+    refused(capsys, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_without_a_manifest_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "corpus").mkdir()
+    assert alone(tmp_path / "corpus", tmp_path / "run") == 2
+    refused(capsys, "has no manifest.json")
+
+
+@pytest.mark.parametrize("damage", ["a byte", "a cut", "gone"])
+def test_a_changed_shard_refuses_by_name(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    path = copy / "shards/web/train-1.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data if damage == "a byte" else data[:-1])
+    assert alone(copy, tmp_path / "run") == 2
+    refused(capsys, "shards/web/train-1.arrow is not the manifest's")
+
+
+def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_path: Path) -> None:
+    said = together(corpus, tmp_path / "run", "--batch-tokens", "96")
+    assert said.returncode != 0 and "does not divide by 2 ranks" in said.stderr
+
+
+def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    """Batches and initial weights by hash, losses within 1e-5, over 20 steps in fp32; two replicas of two, too."""
+    shas = set()
+    for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
+        run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus), *OPTIONS]
+        command += ["--output", str(run), "--replicas", str(replicas), "--stop-after", "20", "--precision", "fp32"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+        assert said.returncode == 0, said.stderr
+        shas.add(sha.read_text())
+        sha.unlink()
+        assert len(rows(run)) == 20
+        for one, other in zip(rows(run), rows(whole)[:20], strict=True):
+            assert one["batch"] == other["batch"]
+            assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
+    plain = Llama(PRESETS["demo"], VOCABULARY)
+    parallel.initialise(plain, load_manifest(corpus).seed)
+    assert shas == {weights_sha(plain)}
+
+
+def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    path = load_manifest(copy).shards()[1].path
+    data = bytearray((copy / "shards" / path).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "shards" / path).write_bytes(data)
+    for part, found in ((0, False), (1, True)):
+        assert bool(check_shards(copy, load_manifest(copy), "full", part, 2)) == found
+    said = together(copy, tmp_path / "run")
+    assert said.returncode != 0 and not (tmp_path / "run").exists()
+    assert f"error: shards/{path} is not the manifest's (another sha256)" in said.stderr
+
+
+def test_replicas_that_do_not_divide_the_ranks_are_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert alone(corpus, tmp_path / "run", "--replicas", "3") == 2
+    refused(capsys, "--replicas 3 does not divide 1 ranks")
+
+
+def test_options_for_speed_and_memory_change_no_loss(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    more = ["--activation", "selective", "--tensorboard", "--peak-tflops", "0.1", "--stop-after", "4"]
+    assert alone(corpus, tmp_path / "run", *more) == 0
+    assert [row["loss"] for row in rows(tmp_path / "run")] == [row["loss"] for row in rows(whole)[:4]]
+    row = rows(tmp_path / "run")[-1]
+    assert 0 < float(row["mfu_6n"]) < float(row["mfu_attention"]) and float(row["memory_gb"]) > 0
+    assert list((tmp_path / "run/tensorboard").glob("events.*"))
+
+
+def test_document_masks_and_bf16_train_and_must_stay(
+    corpus: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert alone(corpus, run, "--document-masks", "--precision", "bf16", "--stop-after", "4") == 0
+    for one, other in zip(rows(run), rows(whole)[:4], strict=True):
+        assert one["loss"] != other["loss"] and float(one["loss"]) == pytest.approx(float(other["loss"]), abs=0.1)
+    capsys.readouterr()
+    assert alone(corpus, run, "--precision", "bf16") == 2
+    assert "another document masks (True before, False now)" in capsys.readouterr().err
