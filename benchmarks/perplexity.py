@@ -17,11 +17,11 @@ import sentencepiece
 
 from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
 from benchmarks.stages import recipe
+from filters.dedup.ccnet import LM_REPLACED, line_hashes, lm_lines
 from filters.models.arpa import write_arpa
 from filters.models.kneser_ney import estimate
 from filters.models.lmplz import build_binary, run_lmplz
 from filters.models.pieces import PieceEncoder, numbered, train_pieces
-from filters.quality.ccnet import LM_REPLACED, line_hashes, lm_lines
 from filters.quality.perplexity import PageScorer, load_kenlm
 from pipeline.sources import common_crawl
 from pipeline.stages.extract import open_stored

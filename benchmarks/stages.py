@@ -14,10 +14,10 @@ from filters.dedup.minhash import shingle_hashes, signature
 from filters.formats.stored import open_stored
 from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine
-from pipeline.models import models_of
 from pipeline.run import run as build
 from pipeline.sources import common_crawl
 from pipeline.stages.judge import judge
+from pipeline.stages.models import models_of
 from pipeline.stages.signatures import scheme_of
 
 

@@ -32,11 +32,11 @@ from manifests.manifest import (
 )
 from manifests.recipe import Recipe, parse_recipe
 from pipeline import folder as folders
-from pipeline import inputs as inputs_module
 from pipeline.beam.engines import Engine
-from pipeline.models import trained_references
 from pipeline.run import RECIPE_FILE, run
+from pipeline.sources import inputs as inputs_module
 from pipeline.stages.manifest import LEDGER
+from pipeline.stages.models import trained_references
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenizer import MODEL
 

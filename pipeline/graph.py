@@ -12,7 +12,6 @@ from filters.errors import UserError
 from manifests.files import sha256_json
 from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
-from pipeline import models
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
 from pipeline.beam.fingerprint import code_version
@@ -24,6 +23,7 @@ from pipeline.stages import (
     extract,
     join,
     manifest,
+    models,
     neardup,
     perplexity,
     references,

@@ -18,7 +18,7 @@ from manifests.planning.plan_table import plan_parts, text_of
 from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
-from pipeline.inputs import match
+from pipeline.sources.inputs import match
 from pipeline.stages.survivors import CLUSTERS
 
 NO_RATES = (

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from filters.errors import UserError
 from manifests.recipe import Recipe
-from pipeline import folder, models
-from pipeline import inputs as inputs_module
-from pipeline.inputs import Input
+from pipeline import folder
 from pipeline.sources import check_readable
+from pipeline.sources import inputs as inputs_module
+from pipeline.sources.inputs import Input
 from pipeline.stages import (
     corpora,
+    models,
     tokenizer,
 )
 from pipeline.stages.corpora import Split

@@ -18,11 +18,11 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from manifests.tools.trace import Lineage, find_shard
 from manifests.tools.trace import trace as lineage_of
-from pipeline import inputs, models
 from pipeline.append import inherited, recipe_of
 from pipeline.run import RECIPE_FILE
-from pipeline.sources import Outcome, joined_for, reader_for
+from pipeline.sources import Outcome, inputs, joined_for, reader_for
 from pipeline.sources.base import Stored
+from pipeline.stages import models
 from pipeline.stages.judge import Cuts, Models, judge, lined
 from pipeline.stages.line_dedup import STAGE as LINES
 from pipeline.stages.line_dedup import find_verdict

@@ -8,7 +8,7 @@ it is never counted and never removed.
 import numpy as np
 import numpy.typing as npt
 
-from filters.quality.ccnet import line_hash, line_hashes
+from filters.dedup.ccnet import line_hash, line_hashes
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from filters.formats.compression import BZIP2, GZIP, unpacked
 from filters.formats.mediawiki import Damage
-from filters.formats.post_tables import pieces_of
 from filters.formats.stored_file import StoredFile
 from filters.formats.stream import PIECE
 from filters.reasons import Reason
 from manifests.document import Locator
 from pipeline.sources.base import Stored
+from pipeline.sources.post_tables import pieces_of
 
 PARQUET = b"PAR1"
 BATCH = 64

@@ -13,9 +13,9 @@ import kenlm
 import numpy as np
 import numpy.typing as npt
 
+from filters.dedup.ccnet import lm_lines, normalize_for_lm
 from filters.errors import UserError
 from filters.models.pieces import PieceEncoder
-from filters.quality.ccnet import lm_lines, normalize_for_lm
 
 Unit: TypeAlias = Literal["line", "document"]
 Bucket: TypeAlias = Literal["head", "middle", "tail"]

@@ -10,8 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from filters.books import gutenberg
-from filters.formats import epub
+from filters.books import epub, gutenberg
 from filters.formats.mediawiki import Damage
 from filters.html.extract import decode
 from filters.reasons import Reason

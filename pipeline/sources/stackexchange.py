@@ -15,13 +15,13 @@ from typing import Any
 from filters.errors import UserError
 from filters.formats.compression import OPENING
 from filters.formats.mediawiki import Damage
-from filters.formats.post_tables import TABLE, is_plain, pieces_of, read_rows_at, tables_in
 from filters.formats.posts_xml import ANSWER, HOPELESS, QUESTION, Post, Raw, keys, next_row, post, rows
 from filters.posts.html import joined_text, text_of
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.post_tables import TABLE, is_plain, pieces_of, read_rows_at, tables_in
 
 ROUNDS = 1
 SHARE_ALIKE = (("2018-05-02", "CC BY-SA 4.0"), ("2011-04-08", "CC BY-SA 3.0"), ("", "CC BY-SA 2.5"))

@@ -15,8 +15,8 @@ from manifests.source import Source
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import TableWriter, table_writer
 from pipeline.beam.task import Receipt, Result, Task
-from pipeline.inputs import Input
 from pipeline.sources import Outcome, joined_for, reader_for
+from pipeline.sources.inputs import Input
 from pipeline.stages.line_hashes import LineHashes, line_hash_path, page_rules
 from pipeline.stages.split_offsets import pieces_of
 from pipeline.stages.url_keys import UrlKeys, url_key_path

@@ -34,8 +34,8 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped, run_exchange
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.task import Receipt, Result, Task, receipts, sweep
-from pipeline.inputs import Input
 from pipeline.sources import Joined, Outcome, Row, joined_for
+from pipeline.sources.inputs import Input
 from pipeline.stages import extract
 from pipeline.stages.split_offsets import pieces_of
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from filters.dedup.ccnet import lm_lines
 from filters.formats.mediawiki import Damage
 from filters.models.arpa import write_arpa
 from filters.models.kneser_ney import estimate
 from filters.models.lmplz import run_lmplz
 from filters.models.pieces import PieceEncoder, numbered, train_pieces
 from filters.quality import perplexity
-from filters.quality.ccnet import lm_lines
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
 from manifests.recipe import Recipe
@@ -29,10 +29,10 @@ from manifests.source import LanguageModelText, Source
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Result, Task
-from pipeline.inputs import Input
-from pipeline.models import lmplz, trained_language_model
+from pipeline.sources.inputs import Input
 from pipeline.stages import line_dedup as lines
 from pipeline.stages.judge import Cuts, Models, judge
+from pipeline.stages.models import lmplz, trained_language_model
 from pipeline.stages.texts import read_texts
 
 STAGE = "perplexity"

@@ -26,11 +26,11 @@ from manifests.source import References, Source
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Result, Task
-from pipeline.inputs import Input
-from pipeline.models import trained_references
+from pipeline.sources.inputs import Input
 from pipeline.stages import line_dedup as lines
 from pipeline.stages import perplexity
 from pipeline.stages.judge import Models, judge
+from pipeline.stages.models import trained_references
 from pipeline.stages.texts import articles
 
 STAGE = "references"

@@ -14,8 +14,8 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.task import Receipt, Result, Task
-from pipeline.inputs import Input
 from pipeline.sources import joined_for, reader_for
+from pipeline.sources.inputs import Input
 
 STAGE = "index"
 OWNED: tuple[str, ...] = ()

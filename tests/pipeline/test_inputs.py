@@ -8,9 +8,9 @@ from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
 from manifests.files import sha256_bytes
-from pipeline import inputs
 from pipeline.download.request import Patience
-from pipeline.inputs import fixed_prefix, match, resolve
+from pipeline.sources import inputs
+from pipeline.sources.inputs import fixed_prefix, match, resolve
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filters.dedup.ccnet import line_hash
 from filters.dedup.lines import keys_in_group, not_first, paragraph_hashes, repeats, shared, without
-from filters.quality.ccnet import line_hash
 from manifests.document import Locator, document_id
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe

@@ -12,11 +12,11 @@ import toy_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filters.dedup.ccnet import normalize_for_lm
 from filters.errors import UserError
 from filters.models.arpa import write_arpa
 from filters.models.kneser_ney import estimate
 from filters.models.pieces import CACHED_WORDS, LONGEST_PIECE, PieceEncoder, numbered, train_pieces
-from filters.quality.ccnet import normalize_for_lm
 from filters.quality.perplexity import (
     PageScorer,
     bucket,

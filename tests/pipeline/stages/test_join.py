@@ -24,8 +24,8 @@ from pipeline import sources
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, receipts, run_tasks
-from pipeline.inputs import Input, resolve
 from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join
 from pipeline.stages import split_offsets as index
 from pipeline.trace import Rederiver

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from filters.quality.ccnet import (
+from filters.dedup.ccnet import (
     DEDUP_REMOVED,
     LM_REPLACED,
     line_hash,

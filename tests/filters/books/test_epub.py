@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.formats.epub import MEMBERS, Epub, read
+from filters.books.epub import MEMBERS, Epub, read
 from filters.formats.mediawiki import Damage
 from filters.reasons import Reason
 from manifests.source import Limits, Source
