@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
-from filters.formats.stored import open_stored
+from filters.formats.stored import Stored, open_stored
 from filters.models.sentencepiece import encode_texts
 from manifests.document import Locator, Part, document_id
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
@@ -21,7 +21,6 @@ from manifests.tools.trace import trace as lineage_of
 from pipeline.append import inherited, recipe_of
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import Outcome, inputs, joined_for, reader_for
-from pipeline.sources.base import Stored
 from pipeline.stages import models
 from pipeline.stages.judge import Cuts, Models, judge, lined
 from pipeline.stages.line_dedup import STAGE as LINES

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.sources.base import Stored
+Stored = bytes | mmap.mmap  # the stored bytes of a dump
 
 
 @contextmanager

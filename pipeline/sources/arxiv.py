@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from filters.formats.compression import BZIP2, GZIP
+from filters.formats.stored import Stored
 from filters.formats.tar import BLOCK, Entry, header, members
 from filters.reasons import Reason
 from filters.tex.accents import with_letters
@@ -24,7 +25,7 @@ from filters.tex.submission import Submission, submission
 from filters.tex.title import title
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Stored
+from pipeline.sources.base import Outcome
 
 ABSTRACT_URL = "https://arxiv.org/abs/"
 LOOKED_AT = 100

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from mmap import mmap
 from typing import Any, Protocol
 
+from filters.formats.stored import Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
-
-Stored = bytes | mmap
-"""The stored bytes of a split."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
 from filters.formats.mediawiki import Damage
+from filters.formats.stored import Stored
 from filters.html.extract import decode
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Stored
+from pipeline.sources.base import Outcome
 
 GZIP_MAGIC = b"\x1f\x8b"
 MARKUP = ("<!doctype", "<html", "<?xml", "<head", "<body", "<meta", "<!--")

@@ -14,12 +14,13 @@ from itertools import islice
 from filters.formats import tables as rows
 from filters.formats.compression import BZIP2, GZIP, unpacked
 from filters.formats.mediawiki import Damage
+from filters.formats.stored import Stored
 from filters.formats.tables import Group, Line
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.sources import common_crawl
-from pipeline.sources.base import Outcome, Stored
+from pipeline.sources.base import Outcome
 
 HEADERS = ("WARC", "CONTENT-", "Content-")
 """lines that begin so are no text (C4's builder, split_wet_file)"""

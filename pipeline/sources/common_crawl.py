@@ -11,6 +11,7 @@ from typing import Any
 
 from filters.formats.digest import block_mismatch
 from filters.formats.http import HttpError, Response, is_html, parse_response
+from filters.formats.stored import Stored
 from filters.formats.warc import Frame, Limits, boundaries, frames, read_frame
 from filters.formats.warc_records import rewritten
 from filters.html.extract import ExtractionError, decode, main_text
@@ -18,7 +19,7 @@ from filters.quality import blocklist
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Stored
+from pipeline.sources.base import Outcome
 
 NO_PAGE = {
     "warcinfo": Reason.ARCHIVE_METADATA,

@@ -14,14 +14,15 @@ from typing import Any
 from filters.code.licences import UNKNOWN, allows, both
 from filters.errors import UserError
 from filters.formats.mediawiki import Damage
-from filters.formats.table_rows import look, row_at, rows_in
+from filters.formats.stored import Stored
 from filters.formats.tarballs import is_safe
 from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.base import Outcome, Row, Survey
 from pipeline.sources.github import code_of, document, refused, shared_out
+from pipeline.sources.table_rows import look, row_at, rows_in
 
 ROUNDS = 2
 COLUMNS = {

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from filters.formats import sevenzip as seven_zip
 from filters.formats.compression import BZIP2, GZIP, OPENING, as_utf8, encoding_of, unpacked
 from filters.formats.mediawiki import Damage
+from filters.formats.stored import Stored
 from filters.formats.stream import PIECE
 from manifests.document import Part
-from pipeline.sources.base import Stored
 
 TABLE = "Posts.xml"
 

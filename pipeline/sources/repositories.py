@@ -18,13 +18,14 @@ from filters.code.languages import is_licence_file
 from filters.code.licences import MAX_CHARACTERS, UNKNOWN, allows, both, licence_of_file
 from filters.formats.compression import BZIP2, GZIP, unpacked
 from filters.formats.mediawiki import Damage
+from filters.formats.stored import Stored
 from filters.formats.tarballs import Member, members
 from filters.formats.zip import zip_members
 from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.base import Outcome, Row, Survey
 from pipeline.sources.github import VERSION_CONTROL, Code, code_of, document, refused, shared_out
 from pipeline.sources.post_tables import pieces_of
 

@@ -16,11 +16,12 @@ from filters.errors import UserError
 from filters.formats.compression import OPENING
 from filters.formats.mediawiki import Damage
 from filters.formats.posts_xml import ANSWER, HOPELESS, QUESTION, Post, Raw, keys, next_row, post, rows
+from filters.formats.stored import Stored
 from filters.posts.html import joined_text, text_of
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.base import Outcome, Row, Survey
 from pipeline.sources.post_tables import TABLE, is_plain, pieces_of, read_rows_at, tables_in
 
 ROUNDS = 1

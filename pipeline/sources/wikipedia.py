@@ -13,12 +13,13 @@ from filters.formats.damage import Damage
 from filters.formats.mediawiki import Page, page_of
 from filters.formats.mediawiki_frames import frames, read_element
 from filters.formats.mediawiki_streams import cuts
+from filters.formats.stored import Stored
 from filters.reasons import Reason
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import plain_text
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Stored
+from pipeline.sources.base import Outcome
 
 _NAMED = re.compile(r"(?:^|/)([a-z]{2,12}(?:[-_][a-z]{2,12}){0,2})\.?wiki(?=[-_./]|\Z)")
 _REDIRECT = re.compile(r"\s{0,64}#\s{0,4}([^\W\d_]{2,20})\s{0,16}:?\s{0,16}\[\[")

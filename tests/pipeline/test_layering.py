@@ -39,7 +39,7 @@ ALLOWED = {
 FOLDERS = {
     "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
     "manifests": [".", "tools", "planning", "report"],
-    "pipeline": ["beam", "sources", "stages", "download", "."],
+    "pipeline": ["beam", "download", "sources", "stages", "."],
     "trainer": ["."],
 }
 """the folders of each room: one imports only folders that stand before it; "." is the room itself"""

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 from corpus import ROOT, SHARED, build, digests
 
+from filters.formats.stored import Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.ledger import imbalances, tally_from, total
@@ -24,7 +25,7 @@ from pipeline import sources
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, receipts, run_tasks
-from pipeline.sources.base import Outcome, Row, Stored, Survey
+from pipeline.sources.base import Outcome, Row, Survey
 from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join
 from pipeline.stages import split_offsets as index

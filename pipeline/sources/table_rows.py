@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from filters.formats.compression import BZIP2, GZIP, unpacked
 from filters.formats.mediawiki import Damage
+from filters.formats.stored import Stored
 from filters.formats.stored_file import StoredFile
 from filters.formats.stream import PIECE
 from filters.reasons import Reason
 from manifests.document import Locator
-from pipeline.sources.base import Stored
 from pipeline.sources.post_tables import pieces_of
 
 PARQUET = b"PAR1"
