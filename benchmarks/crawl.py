@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.formats.http import HttpError, is_html, parse_response
+from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, frames
 from filters.models.language import bundled_model_path
 from manifests.recipe import Recipe
@@ -30,8 +31,7 @@ from manifests.source import Perplexity
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
-from pipeline.stages import neardup, survivors
-from pipeline.stages.extract import open_stored
+from pipeline.stages import clusters
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"
@@ -105,16 +105,16 @@ def recipe(archive: Path, models: str | None) -> Recipe:
 
 
 def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
-    """Our pipeline over one archive, as far as `neardup`, in this process."""
+    """Our pipeline over one archive, as far as `clusters`, in this process."""
     begun = time.process_time()
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs", quiet=True)
-    build(recipe(archive, models), corpus, engine, only=neardup.STAGE)
+    build(recipe(archive, models), corpus, engine, only=clusters.STAGE)
     seconds = time.process_time() - begun
     steps: dict[str, float] = {}
     for path in (corpus / "runs").glob("*.json"):
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
-    receipt = read_receipt(corpus, survivors.CLUSTERS, "all")
+    receipt = read_receipt(corpus, clusters.SURVIVORS, "all")
     assert receipt is not None, "the run ended well"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}

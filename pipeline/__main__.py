@@ -11,21 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from filters.errors import UserError
+from manifests import stages
 
-STAGES = (
-    "index",
-    "extract",
-    "join",
-    "urls",
-    "lines",
-    "perplexity",
-    "references",
-    "annotate",
-    "neardup",
-    "tokenizer",
-    "tokenize",
-    "lookup",
-)
+STAGES = [name for name in stages.STAGES if name != "statistics"]
+SKIP_UNREADABLE = "go without inputs that cannot be opened, and name them"
 EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_master=host:8081`."
 
 
@@ -54,6 +43,7 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
     from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
@@ -64,19 +54,22 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
     started = time.monotonic()
     engine = Engine(workers, tuple(beam), options.output / "runs", options.quiet)
     try:
-        done = run(recipe, options.output, engine, options.keep_dropped, options.stage)
+        done = run(
+            recipe, options.output, engine, options.keep_dropped, options.stage, skip_unreadable=options.skip_unreadable
+        )
     except LedgerError as error:
         print(f"the ledger does not balance: {error}", file=sys.stderr)
         return 1
-    except (WorkerDiedError, RecallError) as error:
+    except (StorageError, WorkerDiedError, RecallError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")
         return 0
     print(summary(done.manifest))
-    if done.canaries:
-        print(f"\n{done.canaries}")
+    if done.recall:
+        print(f"\n{done.recall}")
+    _print_unreadable(done.unreadable)
     if done.ran:
         print(f"\n{options.output}: built in {time.monotonic() - started:.0f} s, manifest {done.manifest.manifest_sha}")
     else:
@@ -104,20 +97,29 @@ def _append(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
     from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
     check_options(beam)
     engine = Engine(options.workers or default_workers(), tuple(beam), options.corpus / "runs", options.quiet)
     started = time.monotonic()
     try:
-        manifest = append(options.corpus, _inputs(options.input), engine)
-    except (LedgerError, WorkerDiedError) as error:
+        done = append(options.corpus, _inputs(options.input), engine, options.skip_unreadable)
+    except (LedgerError, StorageError, WorkerDiedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    manifest = done.manifest
+    assert manifest is not None, "no stage was named to end at"
     print(summary(manifest))
+    _print_unreadable(done.unreadable)
     number, seconds = len(manifest.generations), time.monotonic() - started
     print(f"\n{options.corpus}: generation {number} appended in {seconds:.0f} s, manifest {manifest.manifest_sha}")
     return 0
+
+
+def _print_unreadable(names: tuple[str, ...]) -> None:
+    if names:
+        print(f"\n{len(names)} inputs could not be read and were skipped: {', '.join(names)}; the next run tries again")
 
 
 def _trace(options: argparse.Namespace) -> int:
@@ -203,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="keep N dropped documents a reason and split (default: 3, which the report shows; 0: none)",
     )
+    run.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     run.add_argument("--quiet", action="store_true", help="no progress")
     _plan_parser(commands.add_parser("plan", help="what a recipe gives and costs, and what is missing to its goal"))
     more = commands.add_parser("append", help="add new dumps to a finished corpus", epilog=EPILOG)
@@ -211,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         "--input", action="append", required=True, metavar="SOURCE=GLOB", help="the new dumps of a source; again: add"
     )
     more.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
+    more.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     more.add_argument("--quiet", action="store_true", help="no progress")
     trace = commands.add_parser("trace", help="re-read the bytes behind a token and derive it again")
     trace.add_argument("corpus", type=Path)

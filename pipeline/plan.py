@@ -19,7 +19,7 @@ from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
 from pipeline.sources.inputs import match
-from pipeline.stages.survivors import CLUSTERS
+from pipeline.stages.clusters import SURVIVORS
 
 NO_RATES = (
     "Cost of the corpus: no rates; give --corpus with one built by this version, or --rates with its runs/<start>.json."
@@ -154,7 +154,7 @@ def _actuals(recipe: Recipe, corpus: Path) -> tuple[dict[str, actual.Actual], li
     manifest = load_manifest(corpus)
     if not set(manifest.sources) & set(recipe.sources):
         raise UserError(f"--corpus {corpus} holds none of the recipe's sources: give a corpus of this recipe")
-    receipt = read_receipt(corpus, CLUSTERS, "all")
+    receipt = read_receipt(corpus, SURVIVORS, "all")
     pieces, wanted = manifest.tokenizer.vocabulary, recipe.tokenizer.vocabulary
     notes = []
     if pieces != wanted:

@@ -8,9 +8,8 @@ from typing import Any
 from manifests.planning.plan import Plan, steps
 from manifests.planning.rates import Rate, Rates
 from manifests.planning.supply import Supply
+from manifests.stages import kind_of
 
-SERIAL = ("neardup/clusters", "neardup/connected/cut", "tokenizer/train", "canaries/measure", "containment/compare")
-"""steps that one worker does, however many there are"""
 A100_TFLOPS = 312.0
 """dense bfloat16, as NVIDIA states it"""
 UTILISATION = 0.477
@@ -147,7 +146,7 @@ def _step(
     amount = 1.0 if once else planned[rate.unit]
     grown = 1.0 if once else amount / rate.amount
     tasks = 1.0 if once else max(amounts.tasks, 1.0)
-    at_work = 1.0 if once or rate.stage in SERIAL else min(float(workers), tasks)
+    at_work = 1.0 if once or kind_of(rate.stage).serial else min(float(workers), tasks)
     growing, each = rate.per_unit * amount, rate.per_task * tasks
     return Step(
         rate.stage,

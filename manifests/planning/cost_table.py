@@ -5,7 +5,7 @@ from rich.table import Table
 
 from manifests import amounts
 from manifests.planning.cost import SIZES, Cost, Step, Training
-from manifests.planning.rates import UNITS
+from manifests.stages import STAGES, STEPS, stage_of
 
 ROUGH = 1_000
 """from so many times the measured bytes on, a cost is no more than an order of magnitude"""
@@ -35,8 +35,8 @@ def _extrapolation(scale: float, engine_seconds: float) -> str:
 def _stages(planned: Cost) -> Table:
     columns = ("CPU time", "core time", "of it fixed", "wall", "shuffled", "written", "peak memory")
     table = amounts.ruled(f"Cost of the corpus at measured rates, {planned.workers:,} workers", "stage", *columns)
-    for stage in UNITS:
-        mine = [step for step in planned.steps if step.stage.partition("/")[0] == stage]
+    for stage in STAGES:
+        mine = [step for step in planned.steps if stage_of(step.stage) == stage]
         if mine:
             table.add_row(stage, _rate(mine, stage, planned.bytes_per_character), *_sums(mine))
     table.add_section()
@@ -46,7 +46,7 @@ def _stages(planned: Cost) -> Table:
 
 def _rate(steps: list[Step], stage: str, bytes_per_character: float) -> str:
     """CPU seconds a MB, or a million tokens, of what the stage works on, without what is fixed."""
-    unit = UNITS[stage]
+    unit = STEPS[stage].unit
     growing = [step for step in steps if step.unit == unit]
     # each source's own rate works on its part, a common one on all: the largest common amount, or the sum of the parts
     whole = max((step.amount for step in growing if not step.source), default=0.0)

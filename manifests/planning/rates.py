@@ -14,39 +14,8 @@ from typing import Any
 import numpy as np
 
 from filters.errors import UserError
+from manifests.stages import SAMPLE, STAGES, STEPS, kind_of, stage_of
 
-UNITS = {
-    "index": "stored bytes",
-    "extract": "stored bytes",
-    "join": "stored bytes",
-    "urls": "extracted characters",
-    "lines": "extracted characters",
-    "perplexity": "extracted characters",
-    "references": "extracted characters",
-    "annotate": "extracted characters",
-    "neardup": "kept characters",
-    "canaries": "kept characters",
-    "containment": "kept characters",
-    "tokenizer": "kept characters",
-    "tokenize": "tokens",
-    "lookup": "tokens",
-    "statistics": "kept characters",
-}
-"""what the work of a stage grows with, in the order of the run; kept = what is tokenized"""
-PER_SOURCE = (
-    "index",
-    "extract",
-    "perplexity/score",
-    "references/sample",
-    "annotate",
-    "containment/sketches",
-    "containment/compare",
-)
-"""steps whose work on a byte is another in each source; the rest have one rate"""
-ONCE = ("perplexity/train", "perplexity/cuts", "references/urls", "references/train", "canaries/measure")
-"""steps whose work the recipe bounds, whatever the size of the dumps"""
-SAMPLE, SAMPLED = "tokenizer/train", "tokenizer/sample"
-"""grows with the tokenizer's sample, which is what the second writes"""
 WARM_TASKS = 3
 """so many tasks after a process's first are needed to tell start-up from slope"""
 
@@ -120,13 +89,13 @@ def rates_of(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     steps: list[Rate] = []
     for stage in sorted({task["stage"] for task in tasks}, key=_order):
         mine = [task for task in tasks if task["stage"] == stage]
-        for source in sources if stage in PER_SOURCE else [_joined(stage)]:
+        for source in sources if kind_of(stage).per_source else [_joined(stage)]:
             chosen = [task for task in mine if not source or task["task"].partition("/")[0] == source]
             amount = _amount(stage, source, tasks)
             if chosen and amount:
                 steps.append(_rate(stage, source, chosen, amount))
     characters = sum(task["entered"].get("characters", 0) for task in tasks if task["stage"] == "tokenize/parts")
-    text = sum(sum(task["text_bytes"].values()) for task in tasks if task["stage"] == "neardup/clusters")
+    text = sum(sum(task["text_bytes"].values()) for task in tasks if task["stage"] == "clusters/survivors")
     stored = sum(task["entered"].get("bytes", 0) for task in tasks if _counts_stored(task["stage"]))
     ratio = text / characters if text and characters else 1.0
     return Rates(tuple(steps), tuple(sources), stored, ratio, engine_seconds)
@@ -142,20 +111,13 @@ def _counts_stored(stage: str) -> bool:
     return stage == "extract" or stage.startswith("join/")
 
 
-def unit_of(stage: str) -> str:
-    """What a step's work grows with; `run` where it does not grow."""
-    if stage in ONCE:
-        return "run"
-    return "sample bytes" if stage == SAMPLE else UNITS[stage.partition("/")[0]]
-
-
 def _amount(stage: str, source: str, tasks: list[Task]) -> float:
     """How much of its unit a step was measured on."""
-    unit = unit_of(stage)
+    unit = kind_of(stage).unit
     if unit == "run":
         return 1.0
     if unit == "sample bytes":
-        return float(sum(task["written_bytes"] or 0 for task in tasks if task["stage"] == SAMPLED))
+        return float(sum(task["written_bytes"] or 0 for task in tasks if task["stage"] == SAMPLE))
     stages = {
         "stored bytes": ("extract", "entered", "bytes"),
         "extracted characters": ("extract", "out", "characters"),
@@ -181,7 +143,7 @@ def _rate(stage: str, source: str, tasks: list[Task], amount: float) -> Rate:
     return Rate(
         stage,
         source,
-        unit_of(stage),
+        kind_of(stage).unit,
         amount,
         len(tasks),
         spent,
@@ -236,12 +198,12 @@ def _total(tasks: list[Task], name: str) -> float | None:
 
 
 def _order(stage: str) -> tuple[int, str]:
-    return list(UNITS).index(stage.partition("/")[0]), stage
+    return STAGES.index(stage_of(stage)), stage
 
 
 def _checked(task: Mapping[str, Any]) -> Task:
     """A task's record with what older versions did not write filled in; of a stage that is not known, ValueError."""
-    if str(task["stage"]).partition("/")[0] not in UNITS:
+    if stage_of(str(task["stage"])) not in STEPS:
         raise ValueError(f"no stage {task['stage']!r}")
     written, shuffled = task.get("written_bytes"), task.get("shuffled_bytes")
     return {

@@ -11,6 +11,7 @@ from manifests.report.flows import Flow, River, Unit, amount, river
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text
 from manifests.report.numbers import count, counted, share, short, size
 from manifests.report.sankey import sankey
+from manifests.stages import STEPS
 from manifests.statistics import Example
 
 SOURCES = 60
@@ -21,12 +22,6 @@ EXAMPLES = 3
 """of one reason and stage, over all sources"""
 EXAMPLE_CHARACTERS = 200
 MEANINGS = {reason.value: DESCRIPTIONS[reason] for reason in Reason}
-DONE = {
-    "extract": "Dumps are read record by record, and documents taken out of them.",
-    "annotate": "Filters by language, page rules and models; lines that are elsewhere go.",
-    "neardup": "Copies of documents that are kept.",
-    "tokenize": "Text becomes tokens in shards.",
-}
 
 
 def headline(facts: Facts) -> Html:
@@ -103,7 +98,7 @@ def why(facts: Facts) -> Html:
             shown = [_reason(facts, tallies, name, entered, most) for name, _ in ordered[:REASONS]]
             stages.append(element("h3", text(stage)))
             stages.append(
-                note(f"{DONE[stage]} {counted(entered, 'records')} came in, {count(tally.out['records'])} went on.")
+                note(f"{STEPS[stage].label} {counted(entered, 'records')} came in, {count(tally.out['records'])} went on.")
             )
             stages.append(element("div", *shown))
             if len(ordered) > REASONS:

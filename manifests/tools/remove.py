@@ -44,7 +44,7 @@ from manifests.tools.sample import open_tokenizer
 
 CARRIED = (
     *("recipe.yaml", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited", "canaries.json"),
-    *("receipts/extract", "receipts/annotate", "blocks/signatures"),
+    *("receipts/extract", "receipts/filter", "blocks/signatures"),
 )
 """beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps with. None
 holds text but `inputs`, the dumps that the run itself fetched"""

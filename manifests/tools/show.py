@@ -126,7 +126,7 @@ def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
 def _findings(findings: Mapping[str, Any]) -> list[str]:
     """What stages found out on the way, a line each."""
     said = []
-    if lines := findings.get("lines"):
+    if lines := findings.get("line_dedup"):
         missed, found = lines["missed_by_ccnet_scope"], lines["duplicates"]
         said.append(
             f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
@@ -137,6 +137,8 @@ def _findings(findings: Mapping[str, Any]) -> list[str]:
             f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected, "
             f"{pairs['capped']:,} unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
         )
+    if unreadable := findings.get("unreadable"):
+        said.append(f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}")
     for source, held in findings.get("blocklists", {}).items():
         none = f"; {held['malformed']:,} lines are none" if held["malformed"] else ""
         said.append(f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{none}")
