@@ -6,6 +6,7 @@ each mapper's blocks stay in one file and only their places are grouped. Mapper 
 either way, and a reducer gets its blocks in the order of the mappers' names, whatever order they arrived in.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -89,8 +90,10 @@ def by_split(
 
 def runs(values: npt.NDArray[Any]) -> Iterator[tuple[int, int, int]]:
     """Yield (value, start, end) of each run of equal values of a sorted array."""
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.empty(0, np.int64)
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True):
+    if not len(values):
+        return
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]).tolist()
+    for start, end in itertools.pairwise([*starts, len(values)]):
         yield int(values[start]), start, end
 
 

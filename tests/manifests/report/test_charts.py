@@ -23,7 +23,7 @@ def rivers(draw: st.DrawFn) -> River:
     """A river that balances."""
     entered = [Flow(f"s{n}", size, "source") for n, size in enumerate(draw(amounts))]
     left, stages = amount(entered), []
-    for name in ("extract", "annotate", "neardup"):
+    for name in ("extract", "filter", "neardup"):
         flows: list[Flow] = []
         for number, wanted in enumerate(draw(st.lists(st.integers(1, 10**9), max_size=20))):
             taken = min(wanted, left)
