@@ -15,7 +15,7 @@ from manifests.planning.cost import SIZES, UTILISATION, Amounts, amounts_of, cos
 from manifests.planning.rates import Rates, find_runs, rates_of, read_rates
 from pipeline.__main__ import main
 from pipeline.plan import Asked
-from trainer.presets import PRESETS
+from trainer.model import PRESETS
 
 LLAMA = str(ROOT / "recipes/llama.yaml")
 MB = 1_000_000
