@@ -15,7 +15,7 @@ import torch.distributed.checkpoint as dcp
 
 from filters.errors import UserError
 from trainer import checkpoint, parallel
-from trainer.checkpoint import Saver
+from trainer.checkpoint import CheckpointWriter
 from trainer.model import Llama, Preset
 from trainer.step import build_optimizer
 
@@ -64,7 +64,7 @@ def test_what_changes_after_save_is_not_in_it(
         write(*arguments, **named)
 
     monkeypatch.setattr(dcp, "save", late)
-    saver = Saver(tmp_path, keep=2)
+    saver = CheckpointWriter(tmp_path, keep=2)
     saver.save(1, {"x": 1}, model, optimizer)
     fill(model, 2.0)
     optimizer.state.clear()
@@ -79,7 +79,7 @@ def test_what_changes_after_save_is_not_in_it(
 def test_moments_come_back_as_they_were(ranks: parallel.Ranks, tmp_path: Path) -> None:
     model, optimizer = trained(ranks, 1.0)
     before = [state["exp_avg_sq"].full_tensor().clone() for state in optimizer.state.values()]
-    saver = Saver(tmp_path, keep=1)
+    saver = CheckpointWriter(tmp_path, keep=1)
     saver.save(5, {}, model, optimizer)
     saver.close()
     for state in optimizer.state.values():
@@ -94,7 +94,7 @@ def test_the_newest_stay_and_leftovers_go(ranks: parallel.Ranks, tmp_path: Path)
     left = tmp_path / checkpoint.FOLDER / ".step-00000009.tmp"
     left.mkdir(parents=True)
     (left / checkpoint.STATE).write_text("{}")
-    saver = Saver(tmp_path, keep=2)
+    saver = CheckpointWriter(tmp_path, keep=2)
     assert not left.exists()
     for step in (1, 2, 3, 4):
         saver.save(step, {}, model, optimizer)
@@ -107,7 +107,7 @@ def test_a_failed_write_is_raised_and_leaves_the_one_before(
     ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, optimizer = trained(ranks, 1.0)
-    saver = Saver(tmp_path, keep=1)
+    saver = CheckpointWriter(tmp_path, keep=1)
     saver.save(1, {}, model, optimizer)
     saver.wait()
 
@@ -128,7 +128,7 @@ def save_for_ever(run: Path) -> None:
     done = checkpoint.list_checkpoints(run)
     step = done[-1][0] if done else 0
     model, optimizer = trained(ranks, 0.0)
-    saver = Saver(run, keep=2)
+    saver = CheckpointWriter(run, keep=2)
     while True:
         step += 1
         fill(model, float(step))

@@ -267,7 +267,7 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus), *OPTIONS]
+        command = [*launch, str(Path(__file__).parents[1] / "trainer_ranks.py"), str(sha), str(corpus), *OPTIONS]
         command += ["--output", str(run), "--replicas", str(replicas), "--stop-after", "20", "--precision", "fp32"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
