@@ -105,9 +105,10 @@ def select_main_blocks(blocks: Sequence[Block], trusted: bool) -> list[Block]:
     """Return the blocks of the main text, in order.
 
     Args:
-        blocks: All blocks of a page. trusted: True if the page's markup named its article. All blocks belong to it
-        then, except lists of links, set phrases, bylines
-            and short lines after the last paragraph. Otherwise only the blocks in runs of text do, without set phrases.
+        blocks: All blocks of a page.
+        trusted: True if the page's markup named its article. All blocks belong to it then, except lists of links, set
+            phrases, bylines and short lines after the last paragraph. Otherwise only the blocks in runs of text do,
+            without set phrases.
     """
     phrases = find_notices("\n".join([block.text for block in blocks if block.length <= NOTICE_LENGTH]).lower())
     if trusted:

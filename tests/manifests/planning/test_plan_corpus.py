@@ -121,7 +121,7 @@ def test_another_tokenizer_is_pointed_out(built: tuple[Path, Path, Path], capsys
 def test_default_factors_are_those_of_real_dumps() -> None:
     from filters.formats import mediawiki as wiki_dump
     from filters.formats.stored import open_stored
-    from filters.wikitext import render as wiki_text
+    from filters.wikitext.render import render_text
     from manifests.source import Source
     from pipeline.sources import books, common_crawl
 
@@ -144,6 +144,6 @@ def test_default_factors_are_those_of_real_dumps() -> None:
     path = next((SHARED / "wikipedia").glob("enwiki*.bz2"))
     pages = [page for page in wiki_dump.pages(wiki_dump.open_dump(path)) if isinstance(page, wiki_dump.Page)]
     articles = [page for page in pages if page.namespace == 0 and not page.redirect]
-    text = sum(len(wiki_text.plain_text(page.wikitext).encode()) for page in articles)
+    text = sum(len(render_text(page.wikitext).encode()) for page in articles)
     wanted = supply.default_factors("wikipedia").text.value
     assert text / path.stat().st_size == pytest.approx(wanted, abs=0.1)
