@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import datasketch
 import numpy as np
 import xxhash
+from datasketch import MinHash as PeerMinHash
 
 from benchmarks.data import ABSENT, ROOT, archives, table
 from benchmarks.stages import recipe
@@ -57,7 +57,7 @@ def string_shingles(text: str) -> set[str]:
 
 def datasketch(found: list[str]) -> None:
     """Its fastest way: one template copied, a batch of shingles, xxh32."""
-    template = datasketch.MinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
+    template = PeerMinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
     for text in found:
         template.copy().update_batch([shingle.encode() for shingle in string_shingles(text)])
 
