@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from filters.dedup.minhash import MinHash
 from filters.reasons import Reason
 from manifests.document import locator_from
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.recipe import MinHash, parse_recipe
+from manifests.recipe import parse_recipe
 from manifests.shard import open_shard
 from manifests.source import Source
 from pipeline.beam import fingerprint

@@ -19,12 +19,12 @@ from filters.code.languages import (
     is_vendored,
     language_of,
 )
-from filters.code.rules import CodeRules, is_data, says_generated, shape_of, unwanted
+from filters.code.rules import GitHub, is_data, says_generated, shape_of, unwanted
 from filters.reasons import Reason
 
 REDPAJAMA = Path(__file__).parents[4] / "shared/data/c4_redpajama/redpajama-sample_github1.jsonl.gz"
 GOOD = "def area(width, height):\n    return width * height\n"
-RULES = CodeRules()
+RULES = GitHub()
 
 
 def reason(text: str, language: str = "Python") -> str:
