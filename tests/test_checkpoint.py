@@ -94,7 +94,7 @@ def test_the_newest_stay_and_leftovers_go(ranks: parallel.Ranks, tmp_path: Path)
     model, optimizer = trained(ranks, 1.0)
     left = tmp_path / checkpoint.FOLDER / ".step-00000009.tmp"
     left.mkdir(parents=True)
-    (left / checkpoint.STATE).write_text("{}")
+    (left / checkpoint.STATE).write_text("{}", encoding="utf-8")
     saver = Saver(tmp_path, keep=2)
     assert not left.exists()
     for step in (1, 2, 3, 4):
@@ -164,6 +164,6 @@ def test_a_checkpoint_without_its_state_is_none(tmp_path: Path) -> None:
     folder = tmp_path / checkpoint.FOLDER / "step-00000001"
     folder.mkdir(parents=True)
     assert checkpoint.found(tmp_path) == []
-    (folder / checkpoint.STATE).write_text("{")
+    (folder / checkpoint.STATE).write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.read_state(folder)

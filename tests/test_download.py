@@ -187,7 +187,9 @@ def test_a_partial_file_without_sound_notes_is_started_anew(
     if notes is None:
         path.unlink()
     elif notes == b"other":
-        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"url": "http://elsewhere.example/a"}))
+        path.write_text(
+            json.dumps(json.loads(path.read_bytes()) | {"url": "http://elsewhere.example/a"}), encoding="utf-8"
+        )
     else:
         path.write_bytes(notes)
     assert get(server.plan("/a", file(BODY)), tmp_path).state is State.FETCHED
@@ -225,7 +227,7 @@ def test_what_is_there_is_not_asked_for_again(server: Server, tmp_path: Path) ->
 
 def test_a_folder_of_that_name_costs_that_file_only(server: Server, tmp_path: Path) -> None:
     (tmp_path / "deep/a.gz").mkdir(parents=True)
-    (tmp_path / "flat").write_text("")
+    (tmp_path / "flat").write_text("", encoding="utf-8")
     url = server.plan("/a", file(BODY))
     outcomes = download([Wanted(url, target) for target in ("deep/a.gz", "flat/a.gz", "b.gz")], tmp_path, QUICK)
     assert [outcome.state for outcome in outcomes] == [State.FAILED, State.FAILED, State.FETCHED]
@@ -392,7 +394,7 @@ def test_mistakes_are_one_sentence(
     options: list[str], words: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    Path("a-file").write_text("")
+    Path("a-file").write_text("", encoding="utf-8")
     crawl(server)
     assert main(command(server, tmp_path, *options)) == 2
     said = capsys.readouterr().err
@@ -467,7 +469,7 @@ def test_an_interruption_leaves_partial_files_that_the_same_command_goes_on_with
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=ROOT,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have had it ignored
     ) as run:
         deadline = time.monotonic() + 20

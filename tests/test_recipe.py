@@ -57,7 +57,7 @@ def test_a_missing_key_is_named() -> None:
 @pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a: [1", "- 1\n", "", "\x00"])
 def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)

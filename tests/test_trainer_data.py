@@ -1,7 +1,6 @@
 """The loader: the right windows whatever the way, one thread ahead, a store behind, and nothing kept that grows."""
 
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -143,7 +142,7 @@ def held_for(corpus: Path, shards: int) -> int:
         "corpus = Path(sys.argv[1]); plan = plan_for(load_manifest(corpus), 0, 32, 2048, 10);"
         "data = Corpus(corpus, plan);"
         "[data.batch(step, 0, 1) for step in range(10)]; print(len(data.tokens));"
-        "print(next(line.split()[1] for line in open('/proc/self/status', 'rb') if line.startswith(b'RssAnon')).decode())"
+        "print(next(int(line.split()[1]) for line in open('/proc/self/status', 'rb') if line[:7] == b'RssAnon'))"
     )
     said = subprocess.run([sys.executable, "-c", program, str(small)], stdout=subprocess.PIPE, check=True).stdout
     opened, kilobytes = map(int, said.split())
@@ -416,7 +415,7 @@ def test_a_wrong_url_is_one_sentence(tmp_path: Path, url: str, words: str) -> No
 def read_all(folder: Path, out: Path) -> None:
     loader = Corpus(folder, plan(folder))
     total = sum(int(loader.batch(step, 0, 1).tokens.long().sum()) for step in range(10))
-    out.write_text(str(total))
+    out.write_text(str(total), encoding="utf-8")
 
 
 def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path, tmp_path: Path) -> None:
@@ -429,5 +428,5 @@ def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path,
         child.join(600)
     assert [child.exitcode for child in children] == [0, 0, 0]
     expected = sum(int(Corpus(corpus, plan(corpus)).batch(step, 0, 1).tokens.long().sum()) for step in range(10))
-    assert {(tmp_path / str(n)).read_text() for n in range(3)} == {str(expected)}
+    assert {(tmp_path / str(n)).read_text(encoding="utf-8") for n in range(3)} == {str(expected)}
     assert not list(folder.rglob("*.part"))

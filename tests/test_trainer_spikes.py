@@ -57,7 +57,7 @@ def command(corpus: Path, run: Path, *more: str) -> list[str]:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
 
 
@@ -74,12 +74,12 @@ def share_of_garbage(documents: list[dict[str, Any]]) -> float:
 
 def found_spikes(run: Path) -> list[dict[str, Any]]:
     files = sorted((run / "spikes").iterdir(), key=lambda path: int(path.stem.removeprefix("step-")))
-    return [json.loads(path.read_text()) for path in files]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
 
 
 def poisoned(corpus: Path, run: Path) -> int:
     """The first step, when the loss falls no more, whose batch holds garbage, by the plan alone."""
-    plan = plan_from(json.loads((run / "run.json").read_text())["plan"])
+    plan = plan_from(json.loads((run / "run.json").read_text(encoding="utf-8"))["plan"])
     data = Corpus(corpus, plan)
     shares = [sum(share_of_garbage(s["documents"]) for s in data.documents(step)) for step in range(60, STEPS)]
     return 61 + int(np.argmax(np.array(shares) > 0))
@@ -133,13 +133,13 @@ def test_a_gradient_norm_that_stands_out_changes_nothing_but_its_row(corpus: Pat
     out = [row for row in rows(whole) if row["skipped"]]
     assert {row["skipped"] for row in out} == {"outlier"}
     for row in out:
-        spike = json.loads((whole / f"spikes/step-{row['step']}.json").read_text())
+        spike = json.loads((whole / f"spikes/step-{row['step']}.json").read_text(encoding="utf-8"))
         assert spike["skipped"] == "outlier" and "gradient norm" in spike["why"]
 
 
 def test_a_last_line_of_the_log_that_was_cut_is_no_event(tmp_path: Path) -> None:
     spikes.log(tmp_path, "skip", **{"from": 3, "to": 4})
-    with (tmp_path / spikes.LOG).open("a") as file:
+    with (tmp_path / spikes.LOG).open("a", encoding="utf-8") as file:
         file.write('{"event": "skip", "fr')
     assert spikes.left_out(tmp_path, [], 10, True) == [(3, 4)]
 
@@ -176,7 +176,7 @@ def test_told_to_stop_all_ranks_save_at_one_step_and_exit_0(corpus: Path, tmp_pa
     process = started(corpus, run, ranks=2)
     os.kill(children(process.pid)[-1], signal.SIGTERM)  # one rank alone is told
     assert process.wait(600) == 0
-    stopped = json.loads((run / "stopped").read_text())["step"]
+    stopped = json.loads((run / "stopped").read_text(encoding="utf-8"))["step"]
     assert stopped == checkpoint.found(run)[-1][0] == len(rows(run)) < STEPS
 
 
