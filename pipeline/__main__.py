@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from manifests.errors import UserError
+from manifests.terminal import spell_out_what_the_terminal_lacks
 
 STAGES = (
     "index",
@@ -327,4 +328,5 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    spell_out_what_the_terminal_lacks()
     leave(main(sys.argv[1:]))
