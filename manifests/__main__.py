@@ -22,7 +22,7 @@ from manifests.remove import remove
 from manifests.report import write_report
 from manifests.sample import Wanted, parse_score, sample
 from manifests.show import WIDTH, figures, print_summary, summary
-from manifests.terminal import safe
+from manifests.terminal import safe, spell_out_what_the_terminal_lacks
 from manifests.trace import trace
 from manifests.verify import checked_bytes, verify
 
@@ -223,6 +223,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    spell_out_what_the_terminal_lacks()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
