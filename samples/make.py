@@ -68,7 +68,7 @@ def make(out: Path, small: bool = False) -> None:
     lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables")
     lists["planted-papers.json"] = papers.make(out / "arxiv")
     for name, content in lists.items():
-        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8", newline="\n")
 
 
 def encyclopaedia(entries: list[gazetteer.Entry]) -> list[wiki.Page]:
