@@ -34,10 +34,10 @@ from pipeline.trace import Rederiver, trace
 
 FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
 SECOND = {
-    "common_crawl": ["web/pydoc-00000.warc.gz", "web/plain.warc"],
+    "common_crawl": ["web/manual-00000.warc.gz", "web/plain.warc"],
     "books": ["books/*edition.txt", "books/le*.txt"],
 }
-THIRD = {"common_crawl": ["web/pydoc-00001.warc.gz"]}
+THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 
 
 @pytest.fixture(scope="module")

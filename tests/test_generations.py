@@ -20,8 +20,8 @@ from pipeline.engine import Engine
 from pipeline.trace import trace
 
 FIRST = {"common_crawl": ["web/pages.warc.gz"], "books": ["books/*[tr].txt"]}
-SECOND = {"common_crawl": ["web/pydoc-00000.warc.gz"]}
-THIRD = {"common_crawl": ["web/pydoc-00001.warc.gz"]}
+SECOND = {"common_crawl": ["web/manual-00000.warc.gz"]}
+THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 DOMAINS = "docs.example.org\npages.example\n"
 
 
@@ -65,7 +65,7 @@ def test_diff_after_an_added_dump(steps: dict[str, Path]) -> None:
     web = found.documents["common_crawl"]
     assert new and web["only_b"]["documents"] == len(new) and web["only_a"] == {"documents": 0, "tokens": 0}
     assert found.documents["books"]["only_b"]["documents"] == 0
-    assert found.inputs == {"common_crawl": {"added": ["pydoc-00000.warc.gz"]}}
+    assert found.inputs == {"common_crawl": {"added": ["manual-00000.warc.gz"]}}
     assert found.parent == "B was made from A by appending to it" and found.other == {"generations": [0, 1]}
     assert found.recipe == found.models == {}
 
