@@ -25,7 +25,7 @@ BENCHMARKS = {
     "wikitext": "wikitext",
 }
 """by name, the module whose `run` gives the table; each is imported alone, since each needs packages of its own"""
-WITH_OPTIONS = {"oracle": "oracle", "train": "training"}
+WITH_OPTIONS = {"oracle": "oracle", "train": "training", "walks": "walks"}
 """the modules whose `main` takes options"""
 
 
