@@ -174,13 +174,11 @@ WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=9), min_size=1, max_si
     )
 )
 def test_no_text_is_invented(parts: list[tuple[str, str, bool]]) -> None:
-    """Every line of the main text is in the page's visible text, in order."""
+    """The words of the main text are words of the page, in its order: parts may be left out, also inside a line."""
     page = "".join(f"<{tag}>{f'<a href=/x>{text}</a>' if linked else text}</{tag}>\n" for tag, text, linked in parts)
-    visible = " ".join(" ".join(text for _, text, _ in parts).split())
-    place = 0
-    for line in main_text(f"<body>{page}</body>").split("\n"):
-        words = " ".join(line.split())
-        place = visible.index(words, place)
+    visible = iter(" ".join(text for _, text, _ in parts).split())
+    for word in main_text(f"<body>{page}</body>").split():
+        assert word in visible  # a membership test on an iterator goes on from the last match
 
 
 @pytest.mark.parametrize(
