@@ -1,12 +1,20 @@
 """Text that came from anywhere, fit for a terminal."""
 
+import io
 import re
+import sys
 
 _DRIVING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
 )
 """what may not reach a terminal: control characters but tab and newline (ECMA-48), overrides of the text's direction
 (UAX #9), further line breaks, and lone surrogates, which no encoding takes"""
+
+
+def spell_out_what_the_terminal_lacks() -> None:
+    """Let the standard output write a character that its encoding lacks as `\\u2026`, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def safe(text: str) -> str:
