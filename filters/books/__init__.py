@@ -1,1 +1,1 @@
-"""Books without what publishers put around them."""
+"""Package."""

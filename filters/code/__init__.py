@@ -1,1 +1,1 @@
-"""Rules for files of source code."""
+"""Package."""

@@ -1,1 +1,1 @@
-"""De-duplication: MinHash, exact similarity, clusters, containment, recall."""
+"""Package."""

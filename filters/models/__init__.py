@@ -1,1 +1,1 @@
-"""Models: fastText, SentencePiece, n-grams."""
+"""Package."""

@@ -1,1 +1,1 @@
-"""Posts of Stack Exchange as text."""
+"""Package."""

@@ -1,1 +1,1 @@
-"""Rules of a recipe, one file each."""
+"""Package."""

@@ -1,1 +1,1 @@
-"""Submissions to arXiv as text."""
+"""Package."""

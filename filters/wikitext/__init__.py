@@ -1,1 +1,1 @@
-"""Wikitext to plain text."""
+"""Package."""

@@ -1,1 +1,1 @@
-"""What a recipe gives and costs."""
+"""Package."""

@@ -1,1 +1,1 @@
-"""Tools that look into a corpus or change it."""
+"""Package."""

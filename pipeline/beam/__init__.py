@@ -1,1 +1,1 @@
-"""Engines, tasks, the shuffle: everything about Apache Beam."""
+"""Package."""

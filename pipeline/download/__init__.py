@@ -1,1 +1,1 @@
-"""Downloads of the sources' dumps."""
+"""Package."""
