@@ -1,1 +1,1 @@
-"""Package."""
+"""Books without what publishers put around them."""

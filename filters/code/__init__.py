@@ -1,1 +1,1 @@
-"""Package."""
+"""Rules for files of source code."""

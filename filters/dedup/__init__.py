@@ -1,1 +1,1 @@
-"""Package."""
+"""De-duplication: MinHash, exact similarity, clusters, containment, recall."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""Readers of file formats: archives, compression, tables, dumps."""

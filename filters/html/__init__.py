@@ -1,1 +1,1 @@
-"""Package."""
+"""Main text of web pages."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""Models: fastText, SentencePiece, n-grams."""

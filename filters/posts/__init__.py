@@ -1,1 +1,1 @@
-"""Package."""
+"""Posts of Stack Exchange as text."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""Rules of a recipe, one file each."""

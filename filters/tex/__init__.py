@@ -1,1 +1,1 @@
-"""Package."""
+"""Submissions to arXiv as text."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""Wikitext to plain text."""

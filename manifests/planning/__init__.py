@@ -1,1 +1,1 @@
-"""Package."""
+"""What a recipe gives and costs."""

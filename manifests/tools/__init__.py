@@ -1,1 +1,1 @@
-"""Package."""
+"""Tools that look into a corpus or change it."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""Engines, tasks, the shuffle: everything about Apache Beam."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""Downloads of the sources' dumps."""

@@ -13,7 +13,7 @@ from manifests.recipe import Recipe
 from manifests.source import PATHS, Perplexity, Source
 from pipeline.stages.judge import Cuts, Models
 
-LMPLZ = Path(__file__).parents[1] / "build/lmplz/bin/lmplz"
+LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"
 PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")
 """endings of a language model's two files, as CCNet names them"""
 
