@@ -20,7 +20,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.posts_xml import Post, post, rows
 from filters.posts.html import text_of
-from filters.quality.c4 import C4Rules, clean
+from filters.quality.c4 import C4, clean
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
 from pipeline.sources import arxiv, books, c4, repositories, stackexchange, wikipedia
@@ -106,7 +106,7 @@ def c4_rules() -> Case | None:
     texts = [json.loads(line)["text"] for path in paths for line in gzip.decompress(path.read_bytes()).splitlines()]
 
     def ours() -> int:
-        return sum(clean(text, C4Rules()).reason is None for text in texts)
+        return sum(clean(text, C4()).reason is None for text in texts)
 
     def bare() -> int:
         return sum(bool(line.split()) for text in texts for line in text.split("\n"))

@@ -17,7 +17,7 @@ from xml.parsers import expat
 from filters.formats.compression import OPENING, encoding_of
 from filters.formats.mediawiki import Damage
 from filters.formats.stream import Stored
-from filters.html.extract import ExtractionError, decode, main_text
+from filters.html.extract import ExtractionError, decode, extract_text
 from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"
@@ -108,7 +108,7 @@ def _read(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> Epub:
         size += len(body)
         page = decode(body, f"application/xhtml+xml; charset={encoding_of(body[:OPENING])}")
         if not _CONTENTS.search(page):
-            text = main_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
+            text = extract_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _about(elements))
 

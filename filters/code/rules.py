@@ -7,12 +7,14 @@ encodings of code come to on average, linear, and without a model. docs/sources/
 """
 
 import re
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from filters.reasons import Reason
+from filters.settings import Positive, Share, Strict
 
 LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16
 """of one token, at most"""
@@ -45,14 +47,18 @@ class Shape(NamedTuple):
     letters_a_token: float
 
 
-class CodeRules(NamedTuple):
-    """Thresholds, with RedPajama's values; `minified_mean` is GitHub's (linguist, `generated.rb`)."""
+class GitHub(Strict):
+    """Settings of files of code (LLaMA section 2.1: Apache, BSD and MIT licences), with RedPajama's numbers."""
 
-    longest_line: int = 1000
-    mean_line: float = 100.0
-    alphanumerics: float = 0.25
-    letters_a_token: float = 1.5
-    minified_mean: float = 110.0
+    form: Literal["repositories", "tables"] = "repositories"  # checked out or archived; or BigQuery's `github_repos`
+    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)  # SPDX
+    extensions: list[str] = []  # `.py`, or a whole name such as `Makefile`; empty: RedPajama's 66, and notebooks
+    longest_line: Positive = 1_000  # characters
+    mean_line: Annotated[float, Field(gt=0)] = 100.0  # characters a line, over the whole file
+    alphanumerics: Share = 0.25
+    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
+    minified_mean: Annotated[float, Field(gt=0)] = 110.0  # characters a line of minified JavaScript or CSS (linguist)
+    archive_bytes: Positive = 4 << 30  # decoded bytes of one archive; what lies behind them is not read
 
 
 def shape_of(text: str) -> Shape:
@@ -107,7 +113,7 @@ def _tokens(kinds: npt.NDArray[np.uint8]) -> int:
     return int(counts.sum())
 
 
-def unwanted(text: str, language: str, rules: CodeRules) -> Reason | None:
+def unwanted(text: str, language: str, rules: GitHub) -> Reason | None:
     """Why a file is not kept, by its text alone; None if it is. An empty text has no text."""
     if not text.strip():
         return Reason.NO_TEXT

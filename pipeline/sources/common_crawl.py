@@ -14,7 +14,7 @@ from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.stored import Stored
 from filters.formats.warc import Frame, Limits, boundaries, frames, read_frame
 from filters.formats.warc_records import rewritten
-from filters.html.extract import ExtractionError, decode, main_text
+from filters.html.extract import ExtractionError, decode, extract_text
 from filters.quality import blocklist
 from filters.reasons import Reason
 from manifests.document import Document, Locator
@@ -130,7 +130,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
     if not is_html(response):
         raise _GoneError(Reason.CONTENT_TYPE)
     html = decode(response.body, response.headers.get("Content-Type"))
-    return main_text(html, recipe.limits.html_depth, recipe.extractor)
+    return extract_text(html, recipe.limits.html_depth, recipe.extractor)
 
 
 def _metadata(frame: Frame) -> dict[str, Any]:

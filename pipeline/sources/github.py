@@ -25,7 +25,7 @@ from filters.code.languages import (
 )
 from filters.code.licences import licence_of_header
 from filters.code.notebooks import notebook
-from filters.code.rules import CodeRules, unwanted
+from filters.code.rules import unwanted
 from filters.formats.mediawiki import Damage
 from filters.reasons import Reason
 from manifests.document import Document, Locator
@@ -72,12 +72,8 @@ def code_of(raw: bytes, path: str, recipe: Source) -> Code | Damage:
         if isinstance(found, Damage):
             return found
         text = found.text
-    rules = recipe.github
-    thresholds = CodeRules(
-        rules.longest_line, rules.mean_line, rules.alphanumerics, rules.letters_a_token, rules.minified_mean
-    )
     headed = without_licence(text, language)
-    reason = unwanted(headed.text, language, thresholds)
+    reason = unwanted(headed.text, language, recipe.github)
     if reason is None and len(headed.text) > recipe.limits.text_characters:
         reason = Reason.TOO_LARGE
     if reason is None and len(headed.text) < recipe.min_characters:

@@ -19,11 +19,12 @@ from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
 from filters.code.languages import language_of
 from filters.code.licences import allows
+from filters.code.rules import GitHub
 from filters.formats.mediawiki import Damage
 from filters.formats.tarballs import members
 from filters.reasons import Reason
 from manifests.document import Document
-from manifests.source import GitHub, Limits, Source
+from manifests.source import Limits, Source
 from pipeline.sources import repositories
 from pipeline.sources.base import Outcome, Row
 from pipeline.sources.github import code_of, refused
