@@ -112,10 +112,8 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
     found = rates.read_rates(paths) if paths else None
     if asked.rates and found is not None and not found.stored_bytes:
         raise UserError(f"{asked.rates[0]} counts nothing that was extracted: give the record of a whole run")
-    needed = {
-        name: costs.estimate_workload(one, recipe.split_bytes, recipe.shards.validation)
-        for name, one in supplies.items()
-    }
+    sizes = recipe.split_bytes, recipe.shards.validation
+    needed = {name: costs.estimate_workload(one, *sizes) for name, one in supplies.items()}
     spent = None
     if found is not None and found.stored_bytes:
         spent = costs.estimate_cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)

@@ -46,10 +46,7 @@ PER_SOURCE = (  # steps whose work per byte differs between sources; the others 
 ONCE = ("perplexity/train", "perplexity/cuts", "references/urls", "references/train", "canaries/measure")
 # Steps that run on one worker.
 SERIAL = ("neardup/clusters", "neardup/connected/cut", "tokenizer/train", "canaries/measure", "containment/compare")
-SAMPLER, SAMPLE_READER = (
-    "tokenizer/sample",
-    "tokenizer/train",
-)  # the second reads what the first writes
+SAMPLER, SAMPLE_READER = "tokenizer/sample", "tokenizer/train"  # the second reads what the first writes
 TEXT_COUNTER = "neardup/clusters"  # counts the bytes of kept text
 JOIN = "join/"  # steps that join the rows of the source after the slash
 COUNTERS = {  # the step, the side of its tally and the unit there that count an amount
@@ -194,20 +191,16 @@ def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     """Return the rates of finished tasks."""
     tasks = sorted(tasks, key=lambda task: (task.stage, task.task))  # sums must not depend on the order of files
     sources = sorted({task.source for task in tasks if task.stage == "extract"})
-    order = list(UNITS)
+    order = {stage: place for place, stage in enumerate(UNITS)}
     steps: list[Rate] = []
-    for stage in sorted(
-        {task.stage for task in tasks}, key=lambda stage: (order.index(stage.partition("/")[0]), stage)
-    ):
+    for stage in sorted({task.stage for task in tasks}, key=lambda name: (order[name.partition("/")[0]], name)):
         joined = stage.split("/")[1] if stage.startswith(JOIN) else ""
         for source in sources if stage in PER_SOURCE else [joined]:
             mine = [task for task in tasks if task.stage == stage and source in ("", task.source)]
             amount = _measured_amount(stage, source, tasks)
             if mine and amount:
                 steps.append(_fit_rate(stage, source, mine, amount))
-    characters = sum(
-        task.entered.get("characters", 0) for task in tasks if task.stage == COUNTERS["kept characters"][0]
-    )
+    characters = _measured_amount(TEXT_COUNTER, "", tasks)
     text = sum(sum(task.text_bytes.values()) for task in tasks if task.stage == TEXT_COUNTER)
     stored = sum(task.entered.get("bytes", 0) for task in tasks if task.counts_stored)
     ratio = text / characters if text and characters else 1.0

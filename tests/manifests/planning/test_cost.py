@@ -91,9 +91,8 @@ def test_noise_never_makes_a_rate_negative() -> None:
 
 
 def test_more_workers_take_less_time_and_no_less_work() -> None:
-    needed = {
-        "web": estimate_workload(supply.stated_supply(1e12, supply.default_factors("common_crawl")), 1 << 28, 0.001)
-    }
+    stated = supply.stated_supply(1e12, supply.default_factors("common_crawl"))
+    needed = {"web": estimate_workload(stated, 1 << 28, 0.001)}
     costs = [estimate_cost(rates_of(web()), needed, 10**9, workers) for workers in (1, 10, 1000)]
     walls, cores = [one.wall_seconds for one in costs], [one.cpu_seconds for one in costs]
     assert walls == sorted(walls, reverse=True) and cores == sorted(cores)

@@ -32,7 +32,7 @@ PAPER = {
     "arxiv": 1.06,
     "stackexchange": 1.03,
 }
-UNIQUE = [f"--unique={name}={tokens:g}" for name, tokens in supply.TABLE_1_UNIQUE_TOKENS.items()]
+UNIQUE = [f"--unique={name}={tokens:g}" for name, (tokens, _) in supply.TABLE_1.items()]
 
 
 def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -47,7 +47,7 @@ def test_the_papers_unique_tokens_give_the_papers_epochs(capsys: pytest.CaptureF
     assert plan["steps"] == 333_786 and plan["sequence_length"] == 2048  # 4M tokens a step (section 2.3)
     assert all(not source["cap_binds"] and source["missing"] is None for source in plan["sources"])
     sizes = {source["source"]: source["text_bytes"] for source in plan["sources"]}
-    assert sizes == pytest.approx(supply.TABLE_1_BYTES)
+    assert sizes == pytest.approx({name: size for name, (_, size) in supply.TABLE_1.items()})
 
 
 TABLE = """\
