@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from licence_texts import APACHE, APACHE_HEADER, BSD_2, BSD_3, BSD_4, GPL_HEADER, MIT, commented
-from linear import assert_linear
+from linear import assert_linear, repeated
 
 from filters.code.licences import identify_header_licence, identify_licence, is_allowed, join_licences
 
@@ -95,4 +95,4 @@ def test_a_changed_text_around_a_licence_changes_nothing(title: str) -> None:
 def test_hostile_texts_take_linear_time() -> None:
     for unit in ("copyright ", "SPDX-License-Identifier:" + " ", "(c)\n", "license ", "(", "MIT OR "):
         for work in (identify_licence, identify_header_licence, lambda text: is_allowed(text, KEPT)):
-            assert_linear(work, unit, 100_000)
+            assert_linear(work, repeated(unit), 400_000)

@@ -1,12 +1,13 @@
 """Posts as text: golden cases for each rule and each bug of the reproductions, hostile mark-up, linear time."""
 
 import re
-import time
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear import assert_linear
 
 from filters.posts.html import join_thread, render_post
 
@@ -74,35 +75,33 @@ def test_layouts() -> None:
     assert join_thread("", "Body.", [], "qa") == "Q: Body."
 
 
-HOSTILE = {
-    "open tags": "<p" * 200_000,
-    "angle brackets": "<" * 500_000,
-    "comments": "<!--" * 150_000,
-    "quotes": '<a "' * 150_000,
-    "mixed quotes": "<a \"'" * 100_000 + "\"'" * 100_000,
-    "nested quotations": "<blockquote>" * 50_000 + "x",
-    "nested lists": "<ul><li>" * 50_000 + "x",
-    "nested code": "<pre>" * 100_000 + "x",
-    "unclosed script": "<script>" * 80_000,
-    "references": "&" * 500_000,
-    "half references": "&#" * 250_000,
-    "a huge number": "<p>&#" + "9" * 500_000 + ";</p>",
-    "a huge hexadecimal": "&#x" + "f" * 500_000,
-    "named references": "&amp" * 150_000,
-    "attributes": "<a " + 'b="c" ' * 100_000 + ">",
-    "line breaks": "<br>" * 150_000,
-    "cells": "<td>" * 150_000,
-    "raised": "<sup>" * 100_000,
-    "blanks": " \n\t" * 200_000 + "x" + " " * 300_000,
-    "items": "<li>" * 150_000 + "x",
+HOSTILE: dict[str, Callable[[int], str]] = {
+    "open tags": lambda size: "<p" * (size // 2),
+    "angle brackets": lambda size: "<" * size,
+    "comments": lambda size: "<!--" * (size // 4),
+    "quotes": lambda size: '<a "' * (size // 4),
+    "mixed quotes": lambda size: "<a \"'" * (size // 7) + "\"'" * (size // 7),
+    "nested quotations": lambda size: "<blockquote>" * (size // 10) + "x",
+    "nested lists": lambda size: "<ul><li>" * (size // 10) + "x",
+    "nested code": lambda size: "<pre>" * (size // 5) + "x",
+    "unclosed script": lambda size: "<script>" * (size // 8),
+    "references": lambda size: "&" * size,
+    "half references": lambda size: "&#" * (size // 2),
+    "a huge number": lambda size: "<p>&#" + "9" * size + ";</p>",
+    "a huge hexadecimal": lambda size: "&#x" + "f" * size,
+    "named references": lambda size: "&amp" * (size // 4),
+    "attributes": lambda size: "<a " + 'b="c" ' * (size // 6) + ">",
+    "line breaks": lambda size: "<br>" * (size // 4),
+    "cells": lambda size: "<td>" * (size // 4),
+    "raised": lambda size: "<sup>" * (size // 5),
+    "blanks": lambda size: " \n\t" * (size // 3) + "x" + " " * (size // 2),
+    "items": lambda size: "<li>" * (size // 4) + "x",
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_mark_up_takes_linear_time_and_memory(name: str) -> None:
-    start = time.process_time()
-    render_post(HOSTILE[name])
-    assert time.process_time() - start < 2
+def test_hostile_mark_up_takes_linear_time(name: str) -> None:
+    assert_linear(render_post, HOSTILE[name], 600_000)
 
 
 def test_memory_is_of_the_order_of_the_text() -> None:

@@ -22,8 +22,8 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def test_a_run_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("{", "[]", '{"plan": {"sources": 3}}', '{"plan": {"sources": []}}'):
-        (tmp_path / "run.json").write_text(text)
-        (tmp_path / "metrics.csv").write_text("step\n")
+        (tmp_path / "run.json").write_text(text, encoding="utf-8")
+        (tmp_path / "metrics.csv").write_text("step\n", encoding="utf-8")
         assert main(["plan", LLAMA, f"--run={tmp_path}"]) == 2, text
         assert "is not the folder of a training run" in capsys.readouterr().err
 
@@ -34,8 +34,8 @@ def test_what_a_training_run_mixed(tmp_path: Path) -> None:
         {"name": "b", "weight": 0.5, "max_epochs": 9.0, "shards": [["c", 100]]},
     ]
     plan = {"sources": sources, "steps": 100, "global_batch": 4, "sequence_length": 8}
-    (tmp_path / "run.json").write_text(json.dumps({"plan": plan}))
-    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n")
+    (tmp_path / "run.json").write_text(json.dumps({"plan": plan}), encoding="utf-8")
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n", encoding="utf-8")
     run = read_run(tmp_path)
     assert (run.step, run.steps) == (50, 100)
     assert [(one.source, one.asked, one.planned_tokens, one.epochs) for one in run.sources] == [
@@ -51,7 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     sample = make_sample(folder / "sample")
     recipe = demo_recipe(sample)
     path = folder / "recipe.yaml"
-    path.write_text(json.dumps(recipe.model_dump()))
+    path.write_text(json.dumps(recipe.model_dump()), encoding="utf-8")
     build(recipe, folder / "corpus")
     return sample, path, folder / "corpus"
 

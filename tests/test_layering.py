@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FIRST_PARTY = {"filters", "manifests", "pipeline", "trainer"}
 ALLOWED = {
     "filters": {

@@ -69,7 +69,7 @@ def test_same_bytes_twice(make, sample, tmp_path):
 
 def test_files_and_sizes(sample):
     names = set(checksums(sample))
-    web = {"pydoc-00000.warc.gz", "pydoc-00001.warc.gz", "pages.warc.gz", "broken.warc.gz", "plain.warc"}
+    web = {"manual-00000.warc.gz", "manual-00001.warc.gz", "pages.warc.gz", "broken.warc.gz", "plain.warc"}
     assert {name for name in names if name.startswith("web/")} == {f"web/{name}" for name in web}
     assert len([name for name in names if name.startswith("books/")]) == 8
     assert (
@@ -85,7 +85,7 @@ def test_files_and_sizes(sample):
 
 
 def test_documentation_pages(sample):
-    found = [row for number in range(2) for row in records(sample / f"web/pydoc-0000{number}.warc.gz")]
+    found = [row for number in range(2) for row in records(sample / f"web/manual-0000{number}.warc.gz")]
     assert Counter(kind for kind, *_ in found) == {"warcinfo": 2, "response": 40}
     assert len({url for kind, url, *_ in found if kind == "response"}) == 40
     text = "".join(body.decode() for *_, body in found)
@@ -123,7 +123,7 @@ def test_encodings_are_what_they_say(sample):
         bodies["http://weekly.example/es/iso-8859-1-nowhere.html"].decode("utf-8")
     assert bodies["http://weekly.example/en/lighthouse-lens.html"].startswith(b"\x1f\x8b")
     bomb = bodies["https://odd.example/hostile/bomb"]
-    assert len(bomb) < 100_000 and len(gzip.decompress(bomb)) == 2**26
+    assert len(bomb) < 500_000 and len(gzip.decompress(bomb)) == 2**26
     with pytest.raises((zlib.error, gzip.BadGzipFile)):
         gzip.decompress(bodies["https://odd.example/hostile/gzip-broken"])
 
