@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from licence_texts import APACHE_HEADER, BSD_3, GPL_HEADER, MIT, commented
 from linear import assert_linear, repeated
 
-from filters.code.comments import top_comments
-from filters.code.headers import without_licence
+from filters.code.headers import find_top_comments, strip_licence
 
 BLOCK = "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in MIT.split("\n")) + " */\n\n"
 
@@ -35,7 +34,7 @@ BLOCK = "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in MIT.split("\n"
     ],
 )  # fmt: skip
 def test_what_is_no_licence_comment_at_the_top_stays(language: str, text: str) -> None:
-    assert without_licence(text, language).text == text
+    assert strip_licence(text, language).text == text
 
 
 @pytest.mark.parametrize(
@@ -81,21 +80,21 @@ def test_what_is_no_licence_comment_at_the_top_stays(language: str, text: str) -
     ],
 )  # fmt: skip
 def test_licences_go_and_what_else_a_comment_says_stays(language: str, text: str, left: str) -> None:
-    headed = without_licence(text, language)
+    headed = strip_licence(text, language)
     assert headed.text == left and headed.legal
 
 
 def test_files_that_differ_in_their_licence_alone_are_equal_without_it() -> None:
     """RedPajama hashes before it strips, so that these stay both."""
     code = "#include <a.h>\nint x;\n"
-    assert {without_licence(header + code, "C").text for header in ("", BLOCK, commented(BSD_3, "//") + "\n\n")} == {
+    assert {strip_licence(header + code, "C").text for header in ("", BLOCK, commented(BSD_3, "//") + "\n\n")} == {
         code
     }
 
 
 def test_a_docstring_with_a_licence_stays_but_is_told() -> None:
     text = f'#!x\n"""Adds.\n\n{GPL_HEADER}\n"""\nx = 1\n'
-    headed = without_licence(text, "Python")
+    headed = strip_licence(text, "Python")
     assert headed.text == text and "General Public" in headed.legal
 
 
@@ -132,8 +131,8 @@ LANGUAGES = [
        st.sampled_from(LANGUAGES))  # fmt: skip
 def test_what_goes_is_comment_and_speaks_of_a_licence(parts: list[tuple[str, str, str]], language: str) -> None:
     text = "".join(f"{mark} {words}{end}" for mark, words, end in parts)
-    headed = without_licence(text, language)
-    comments = list(top_comments(text, language))
+    headed = strip_licence(text, language)
+    comments = list(find_top_comments(text, language))
     place, kept = 0, []
     for start, stop in headed.removed:
         assert place <= start < stop
@@ -160,4 +159,4 @@ def test_hostile_headers_take_linear_time() -> None:
         ".. \n ",
     ):
         for language in ("C", "Python", "Haskell", "Lua", "HTML", "reStructuredText", "PHP"):
-            assert_linear(lambda text, language=language: without_licence(text, language), repeated(unit), 120_000)
+            assert_linear(lambda text, language=language: strip_licence(text, language), repeated(unit), 120_000)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import assert_linear
 
-from filters.posts.html import joined_text, text_of
+from filters.posts.html import join_thread, render_post
 
 GOLDEN = {
     "paragraphs": ("<p>One\n  two.</p>\n\n<p>Three.</p>\n", "One two.\n\nThree."),
@@ -66,13 +66,13 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden(name: str) -> None:
     body, text = GOLDEN[name]
-    assert text_of(body) == text
+    assert render_post(body) == text
 
 
 def test_layouts() -> None:
-    assert joined_text("T", "Body.", ["One.", "Two."], "qa") == "Q: T\n\nBody.\n\nA: One.\n\nA: Two."
-    assert joined_text("T", "Body.", ["One."], "plain") == "T\n\nBody.\n\nOne."
-    assert joined_text("", "Body.", [], "qa") == "Q: Body."
+    assert join_thread("T", "Body.", ["One.", "Two."], "qa") == "Q: T\n\nBody.\n\nA: One.\n\nA: Two."
+    assert join_thread("T", "Body.", ["One."], "plain") == "T\n\nBody.\n\nOne."
+    assert join_thread("", "Body.", [], "qa") == "Q: Body."
 
 
 HOSTILE: dict[str, Callable[[int], str]] = {
@@ -101,13 +101,13 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_mark_up_takes_linear_time(name: str) -> None:
-    assert_linear(text_of, HOSTILE[name], 600_000)
+    assert_linear(render_post, HOSTILE[name], 600_000)
 
 
 def test_memory_is_of_the_order_of_the_text() -> None:
     body = "<blockquote><ul><li>" * 4_000 + "<p>x</p>" * 4_000
     tracemalloc.start()
-    text = text_of(body)
+    text = render_post(body)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(text) < 5 * len(body) and peak < 60 * len(body)
@@ -124,7 +124,7 @@ TAGS += [" ", "\n"]
 @given(st.lists(st.sampled_from(TAGS), max_size=60))
 @settings(max_examples=500, deadline=None)
 def test_no_mark_up_makes_it_raise_or_invents_words(parts: list[str]) -> None:
-    text = text_of("".join(parts))
+    text = render_post("".join(parts))
     assert text.count("a") <= "".join(parts).count("a") and text.count("b") <= "".join(parts).count("b")
     assert "\0" not in text and text == text.strip("\n")
 
@@ -134,4 +134,4 @@ def test_no_mark_up_makes_it_raise_or_invents_words(parts: list[str]) -> None:
 def test_code_comes_back_to_the_blank(code: str) -> None:
     escaped = code.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     expected = code.strip("\n")
-    assert text_of(f"<pre><code>{escaped}</code></pre>") == (expected if expected.strip() else "")
+    assert render_post(f"<pre><code>{escaped}</code></pre>") == (expected if expected.strip() else "")
