@@ -213,8 +213,10 @@ def _number(
 
 
 def exit_now(code: int) -> NoReturn:
-    """End this process. After an interrupted job Beam's threads would wait for its workers forever; the workers end by
-    themselves when this process has ended."""
+    """End this process, without waiting for threads.
+
+    After an interrupted job Beam's threads would wait for its workers forever; these end when this process has ended.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
