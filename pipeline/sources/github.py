@@ -26,7 +26,7 @@ from filters.code.languages import (
 from filters.code.licences import licence_of_header
 from filters.code.notebooks import notebook
 from filters.code.rules import CodeRules, unwanted
-from filters.formats.mediawiki import Damage
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.formats.mediawiki import Page, open_dump, pages
+from filters.formats.mediawiki import Page, read_dump, read_pages
 from filters.wikitext.render import plain_text
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "wikipedia"
@@ -220,7 +220,7 @@ def test_the_samples_become_prose() -> None:
         pytest.skip("no sample dumps here")
     found = {
         page.title: plain_text(page.wikitext)
-        for page in pages(open_dump(next(SAMPLES.glob("enwiki*"))))
+        for page in read_pages(read_dump(next(SAMPLES.glob("enwiki*"))))
         if isinstance(page, Page)
     }
     assert found["Anarchism"].startswith(
