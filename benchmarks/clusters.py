@@ -20,13 +20,14 @@ from benchmarks.data import table
 from benchmarks.lines import PeakAnonymous
 from filters.dedup.clusters import distinct, joined, star_edges
 from filters.dedup.large_star import Edges, by_larger, by_node, contracted, large_star, small_star, spread, unsettled
-from filters.dedup.minhash import Scheme, band_hashes, mix
+from filters.dedup.minhash import MinHash, band_hashes
+from filters.hashing import mix
 from pipeline.beam.exchange import by_range
 from pipeline.stages.neardup import KEY, RANGE_BYTES
 
 DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
 EDGES, PART = 30_000_000, 1_000_000
-SCHEME = Scheme()
+SCHEME = MinHash()
 DUPLICATES, SHARED_BAND = 0.05, 0.8
 """one document in twenty is a near duplicate of an earlier one, and has each band in common with it at this chance:
 what a similarity of 0.97 gives with 8 rows a band"""
@@ -80,13 +81,13 @@ def ours(documents: int) -> dict[str, float]:
 
 def peer(documents: int) -> dict[str, float]:
     """Seconds of processor that datasketch takes to insert and to query signatures made before, and its memory."""
-    from datasketch import MinHash, MinHashLSH
+    import datasketch
 
-    shape = MinHash(num_perm=SCHEME.permutations, scheme="affine32")
+    shape = datasketch.MinHash(num_perm=SCHEME.permutations, scheme="affine32")
     given = {"permutations": shape.permutations, "scheme": shape.scheme}
-    made = [MinHash(hashvalues=values, **given) for values in signatures(documents)]
+    made = [datasketch.MinHash(hashvalues=values, **given) for values in signatures(documents)]
     before = _anonymous()
-    index = MinHashLSH(num_perm=SCHEME.permutations, params=(SCHEME.bands, SCHEME.rows))
+    index = datasketch.MinHashLSH(num_perm=SCHEME.permutations, params=(SCHEME.bands, SCHEME.rows))
 
     def insert() -> None:
         for row, sketch in enumerate(made):
@@ -211,7 +212,7 @@ def run(
     counts = {"ours": documents, "peer": peer_documents, "one": edges, "rounds": rounds_documents}
     for side, count in counts.items():
         command = [sys.executable, "-m", "benchmarks.clusters", side, str(count)]
-        told.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        told.append(json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout))
     return report(documents, peer_documents, *told)
 
 
@@ -241,7 +242,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _anonymous() -> int:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) << 10
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.http import parse_response
 from filters.formats.warc import Limits, read_frames
-from filters.html.extract import ExtractionError, decode, main_text
+from filters.html.extract import ExtractionError, decode, extract_text
 from pipeline.stages.extract import open_stored
 
 FOLDER = SHARED / "html_extraction"
@@ -83,8 +83,8 @@ def extractors() -> dict[str, Extractor]:
     """Ours, resiliparse's own, and trafilatura's where it is installed (with lxml_html_clean, which it imports)."""
     found: dict[str, Extractor] = {
         "ours": ours,
-        "resiliparse main_content": lambda html: main_text(html, extractor="resiliparse"),
-        "resiliparse, all text": lambda html: main_text(html, extractor="all"),
+        "resiliparse main_content": lambda html: extract_text(html, extractor="resiliparse"),
+        "resiliparse, all text": lambda html: extract_text(html, extractor="all"),
     }
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
     try:
@@ -101,7 +101,7 @@ def extractors() -> dict[str, Extractor]:
 def ours(html: str) -> str:
     """Our main text; empty for a page that we refuse."""
     try:
-        return main_text(html)
+        return extract_text(html)
     except ExtractionError:
         return ""
 

@@ -81,7 +81,7 @@ def _rates(pairs: list[list[float]]) -> tuple[str, str]:
 
 
 def _child(*words: object) -> list[dict]:
-    said = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if said.returncode:
         raise RuntimeError(said.stderr[-2000:])
     return json.loads(said.stdout.splitlines()[-1])
@@ -115,7 +115,7 @@ def main(corpus: Path, rounds: int) -> None:
 
 
 def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 

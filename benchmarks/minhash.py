@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
-from datasketch import MinHash
+from datasketch import MinHash as PeerMinHash
 
 from benchmarks.data import ABSENT, ROOT, archives, table
 from benchmarks.stages import recipe
-from filters.dedup.minhash import Scheme, band_hashes, shingle_hashes, signature
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
 from filters.formats.stream import open_stored
 from pipeline.sources import common_crawl
 
-SCHEME = Scheme(ngram=5, bands=16, rows=8)
+SCHEME = MinHash(ngram=5, bands=16, rows=8)
 LEAST = 200
 """characters: shorter texts are left out"""
 ROUNDS = 5
@@ -57,7 +57,7 @@ def string_shingles(text: str) -> set[str]:
 
 def datasketch(found: list[str]) -> None:
     """Its fastest way: one template copied, a batch of shingles, xxh32."""
-    template = MinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
+    template = PeerMinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
     for text in found:
         template.copy().update_batch([shingle.encode() for shingle in string_shingles(text)])
 
@@ -89,7 +89,7 @@ def datatrove(found: list[str]) -> float | None:
             "    step.get_signature(step.get_shingles(text))\n"
             "print(len(texts) / (time.process_time() - begun))\n"
         )
-        done = subprocess.run([str(PEER), "-c", program, folder], capture_output=True, text=True, check=True)
+        done = subprocess.run([str(PEER), "-c", program, folder], capture_output=True, encoding="utf-8", check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -19,8 +19,8 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.posts_xml import Post, parse_post, scan_rows
-from filters.posts.html import text_of
-from filters.quality.c4 import C4Rules, clean
+from filters.posts.html import render_post
+from filters.quality.c4 import C4, clean
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
 from pipeline.sources import arxiv, books, c4, repositories, stackexchange, wikipedia
@@ -75,7 +75,7 @@ def posts_text() -> Case | None:
     bodies = [item.body for item in found if isinstance(item, Post)]
 
     def ours() -> int:
-        return sum(text_of(body) is not None for body in bodies)
+        return sum(render_post(body) is not None for body in bodies)
 
     def bare() -> int:
         return sum(extract_plain_text(body, preserve_formatting=True) is not None for body in bodies)
@@ -106,7 +106,7 @@ def c4_rules() -> Case | None:
     texts = [json.loads(line)["text"] for path in paths for line in gzip.decompress(path.read_bytes()).splitlines()]
 
     def ours() -> int:
-        return sum(clean(text, C4Rules()).reason is None for text in texts)
+        return sum(clean(text, C4()).reason is None for text in texts)
 
     def bare() -> int:
         return sum(bool(line.split()) for text in texts for line in text.split("\n"))

@@ -18,7 +18,6 @@ from pipeline.run import run as build
 from pipeline.sources import common_crawl
 from pipeline.stages.judge import judge
 from pipeline.stages.models import models_of
-from pipeline.stages.signatures import scheme_of
 
 
 def recipe() -> Recipe:
@@ -53,7 +52,7 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
     for text in texts:
         judged = judge(text, source, models)
         if judged.reason is None:
-            signature(shingle_hashes(judged.text, scheme_of(minhash)), scheme_of(minhash))
+            signature(shingle_hashes(judged.text, minhash), minhash)
     return {
         "extract": (read, extracted - begun),
         "annotate": (len(texts), time.process_time() - extracted),

@@ -105,7 +105,7 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
     given = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
     if trainer_main(["train", str(corpus), "--output", str(run), *given, *more]) != 0:
         raise RuntimeError("the trainer did not end well")
-    with (run / "metrics.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[WARM:]
     found: dict[str, Any] = {}
     for name in ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb"):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from filters.errors import UserError
-from manifests.display import safe
+from manifests.display import safe, spell_out_what_the_terminal_lacks
 from manifests.manifest import load_manifest
 from manifests.report import write_report
 from manifests.tools.diff import diff
@@ -223,6 +223,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    spell_out_what_the_terminal_lacks()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -12,30 +12,13 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from filters.dedup.minhash import MinHash
 from filters.errors import UserError
+from filters.settings import Count, Positive, Share, Strict
 from manifests.files import sha256_json
-from manifests.source import PATHS, Count, Positive, Share, Source, SourceKind, Strict
+from manifests.source import PATHS, Source, SourceKind
 
 TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
-
-
-class MinHash(Strict):
-    """Near-duplicates: word n-grams, datasketch's scheme, bands x rows permutations. The defaults are FineWeb's
-    (14 x 8, 5-grams): half of the pairs at similarity 0.68 become candidates."""
-
-    ngram: Positive = 5
-    bands: Positive = 14
-    rows: Positive = 8
-    seed: Count = 1
-    threshold: Share = 0.7
-    """a candidate counts only if its similarity reaches this"""
-    verify: Literal["signatures", "exact"] = "signatures"
-    """how it is measured: estimated from signatures, or of the shingles themselves, for which texts are read again"""
-    rounds: Positive = 8
-    """how often rejected members of a bucket are compared among themselves"""
-    bucket: Positive = 1_000_000
-    """documents of one bucket that are held at once; the members of a larger one are compared in such parts, each with
-    the bucket's first"""
 
 
 class Deduplication(Strict):

@@ -5,19 +5,13 @@ Thresholds live here, next to where they come from.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from filters.code.rules import GitHub
+from filters.quality.c4 import C4
+from filters.settings import Count, Positive, Share, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """A part of the recipe: unknown keys and wrong types are errors, nothing is coerced, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Limits(Strict):
@@ -42,17 +36,6 @@ class Language(Strict):
     """how much of a document the model sees, from its start; 0 = all of it"""
     model: str | None = None
     """path of a fastText model; none = lid.176.ftz as packaged"""
-
-
-class C4(Strict):
-    """The page rules of C4 (Raffel et al. 2020, section 2.2, with the reference implementation's numbers)."""
-
-    min_words_per_line: Count = 5
-    min_sentences: Count = 3
-    max_page_characters: Positive = 190_000
-    max_word_characters: Positive = 1_000
-    bad_words: str | None = None
-    """path of a list, one word a line"""
 
 
 class Lines(Strict):
@@ -190,27 +173,6 @@ class Wikipedia(Strict):
     """whether a document begins with the article's title and an empty line; the paper does not say"""
     apparatus: bool = False
     """whether sections of notes, links and lists of literature stay"""
-
-
-class GitHub(Strict):
-    """Files of code under Apache, BSD and MIT licences, and line lengths and alphanumerics (LLaMA section 2.1); the
-    numbers are RedPajama's (`github_run_filter.py`)."""
-
-    form: Literal["repositories", "tables"] = "repositories"
-    """`repositories`: checked out, or one archive each; `tables`: an export of BigQuery's `github_repos`"""
-    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)
-    """SPDX names; X11, ISC and others can be added"""
-    extensions: list[str] = []
-    """`.py`, or a whole name such as `Makefile`; none = RedPajama's 66, and notebooks"""
-    longest_line: Positive = 1_000
-    mean_line: Annotated[float, Field(gt=0)] = 100.0
-    """characters a line, over the whole file"""
-    alphanumerics: Share = 0.25
-    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
-    minified_mean: Annotated[float, Field(gt=0)] = 110.0
-    """characters a line from which JavaScript and CSS count as minified (GitHub's linguist)"""
-    archive_bytes: Positive = 4 << 30
-    """decoded bytes of one archive; what lies behind them is not read"""
 
 
 class ArXiv(Strict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from filters.errors import UserError
+from manifests.display import spell_out_what_the_terminal_lacks
 from trainer import options
 
 FIRST_SPEAKS_SECONDS = 10
@@ -132,4 +133,5 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    spell_out_what_the_terminal_lacks()
     leave(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ from xml.parsers import expat
 from filters.formats.compression import OPENING, detect_encoding
 from filters.formats.stream import Damage, Stored, resolve_path
 from filters.formats.zip import ZIP_ERRORS
-from filters.html.extract import ExtractionError, decode, main_text
+from filters.html.extract import ExtractionError, decode, extract_text
 from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"
@@ -100,7 +100,7 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
         size += len(body)
         page = decode(body, f"application/xhtml+xml; charset={detect_encoding(body[:OPENING])}")
         if not _CONTENTS.search(page):
-            text = main_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
+            text = extract_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from filters.errors import UserError
-from manifests import amounts
+from manifests.display import format_bytes, format_tokens, number_table
 from manifests.ledger import tally_from
 from manifests.manifest import Manifest
 from manifests.mixture import quotas
@@ -87,14 +87,14 @@ _NOTHING: dict[str, Any] = {"in": {}, "out": {}, "dropped": {}, "removed": {}}
 def actual_table(actuals: Mapping[str, Actual]) -> Table:
     """Estimated and actual, side by side."""
     columns = ("stored", "documents", "estimated", "tokens", "ratio", "text a stored byte", "kept", "bytes a token")
-    table = amounts.ruled("The corpus: estimated from bytes → actual", "source", *columns)
+    table = number_table("The corpus: estimated from bytes → actual", "source", *columns)
     for actual in actuals.values():
         table.add_row(
             actual.source,
-            amounts.size(actual.supply.stored_bytes),
+            format_bytes(actual.supply.stored_bytes),
             f"{actual.documents:,}",
-            amounts.tokens(actual.estimate),
-            amounts.tokens(actual.tokens),
+            format_tokens(actual.estimate),
+            format_tokens(actual.tokens),
             f"{actual.ratio:.2f}",
             *(
                 f"{getattr(actual.defaults, name).value:.2g} → {getattr(actual.supply.factors, name).value:.2g}"
@@ -161,15 +161,15 @@ def read_run(run: Path) -> TrainingRun:
 def run_table(run: TrainingRun) -> Table:
     """What a training run mixed."""
     title = f"Training run, step {run.step:,} of {run.steps:,}"
-    table = amounts.ruled(title, "source", "asked", "given", "tokens planned", "tokens seen", "epochs seen")
+    table = number_table(title, "source", "asked", "given", "tokens planned", "tokens seen", "epochs seen")
     whole = sum(source.planned_tokens for source in run.sources)
     for source in run.sources:
         table.add_row(
             source.source,
             f"{source.asked:.1%}",
             f"{source.planned_tokens / whole:.1%}",
-            amounts.tokens(source.planned_tokens),
-            amounts.tokens(source.seen_tokens),
+            format_tokens(source.planned_tokens),
+            format_tokens(source.seen_tokens),
             f"{source.epochs:.2f}",
         )
     return table

@@ -3,7 +3,7 @@
 from rich.console import RenderableType
 from rich.table import Table
 
-from manifests import amounts
+from manifests.display import format_bytes, format_hours, format_tokens, number_table
 from manifests.planning.cost import SIZES, Cost, Step, Training
 from manifests.planning.rates import UNITS
 
@@ -34,7 +34,7 @@ def _extrapolation(scale: float, engine_seconds: float) -> str:
 
 def _stages(planned: Cost) -> Table:
     columns = ("CPU time", "core time", "of it fixed", "wall", "shuffled", "written", "peak memory")
-    table = amounts.ruled(f"Cost of the corpus at measured rates, {planned.workers:,} workers", "stage", *columns)
+    table = number_table(f"Cost of the corpus at measured rates, {planned.workers:,} workers", "stage", *columns)
     for stage in UNITS:
         mine = [step for step in planned.steps if step.stage.partition("/")[0] == stage]
         if mine:
@@ -63,12 +63,12 @@ def _sums(steps: list[Step]) -> tuple[str, str, str, str, str, str]:
     shuffled = [step.shuffled for step in steps if step.shuffled is not None]
     written = [step.written for step in steps if step.written is not None]
     return (
-        amounts.hours(sum(step.cpu_seconds for step in steps)),
-        amounts.hours(sum(step.fixed for step in steps)),
-        amounts.hours(sum(step.wall_seconds for step in steps)),
-        amounts.size(sum(shuffled)) if shuffled else "not recorded",
-        amounts.size(sum(written)) if written else "not recorded",
-        amounts.size(max(step.peak_bytes for step in steps)) if steps else "",
+        format_hours(sum(step.cpu_seconds for step in steps)),
+        format_hours(sum(step.fixed for step in steps)),
+        format_hours(sum(step.wall_seconds for step in steps)),
+        format_bytes(sum(shuffled)) if shuffled else "not recorded",
+        format_bytes(sum(written)) if written else "not recorded",
+        format_bytes(max(step.peak_bytes for step in steps)) if steps else "",
     )
 
 
@@ -76,14 +76,14 @@ def training_parts(
     trainings: list[Training], goal: float, utilisation: float, peak_tflops: float, gpu_hour_price: float | None
 ) -> list[RenderableType]:
     """Steps to `goal` tokens, and GPU-days by model size and tokens; prices where an hour's is given."""
-    columns = ["parameters", "tokens a step", f"steps to {amounts.tokens(goal)}"]
+    columns = ["parameters", "tokens a step", f"steps to {format_tokens(goal)}"]
     for tokens in sorted({one.tokens for one in trainings}):
-        columns.append(f"GPU-days, {amounts.tokens(tokens)}")
+        columns.append(f"GPU-days, {format_tokens(tokens)}")
         columns += ["price"] if gpu_hour_price is not None else []
-    table = amounts.ruled("Training", "model", *columns)
+    table = number_table("Training", "model", *columns)
     for model in dict.fromkeys(one.model for one in trainings):
         mine = [one for one in trainings if one.model == model]
-        row = [model, amounts.tokens(SIZES[model].parameters), f"{SIZES[model].batch_tokens:,}"]
+        row = [model, format_tokens(SIZES[model].parameters), f"{SIZES[model].batch_tokens:,}"]
         row += [f"{one.steps:,}" for one in mine if one.tokens == goal]
         for one in mine:
             row.append(f"{one.gpu_days:,.0f}" if one.gpu_days >= 10 else f"{one.gpu_days:.2g}")

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from manifests import amounts
+from manifests.display import WIDTH, format_bytes, format_tokens, number_table
 from manifests.planning.plan import GAPS, Line, Missing, Plan
 from manifests.planning.supply import Factors, Figure
-from manifests.tools.show import WIDTH
 
 
 def text_of(parts: Iterable[RenderableType]) -> str:
@@ -30,35 +29,35 @@ def plan_parts(plan: Plan) -> list[RenderableType]:
 
 
 def _mixture(plan: Plan) -> Table:
-    title = f"{plan.recipe}: {amounts.tokens(plan.goal)} tokens, {plan.model}"
+    title = f"{plan.recipe}: {format_tokens(plan.goal)} tokens, {plan.model}"
     columns = ("unique", "from", "text", "asked", "given", "epochs", "cap", "tokens seen", "sequences")
-    table = amounts.ruled(title, "source", *columns)
+    table = number_table(title, "source", *columns)
     for line in plan.lines:
         supply = line.supply
         table.add_row(
             line.source,
-            amounts.tokens(supply.unique_tokens),
+            format_tokens(supply.unique_tokens),
             {"none": "no input"}.get(supply.origin, supply.origin),
-            amounts.size(supply.text_bytes),
+            format_bytes(supply.text_bytes),
             f"{line.asked:.1%}",
             f"{line.given:.1%}",
             f"{line.epochs:.2f}",
             f"{line.max_epochs:g}" + (" binds" if line.capped and supply.unique_tokens else ""),
-            amounts.tokens(line.tokens),
+            format_tokens(line.tokens),
             f"{line.tokens // plan.sequence_length:,.0f}",
         )
     table.add_section()
     unique = sum(line.supply.unique_tokens for line in plan.lines)
     table.add_row(
         "all",
-        amounts.tokens(unique),
+        format_tokens(unique),
         "",
-        amounts.size(sum(line.supply.text_bytes for line in plan.lines)),
+        format_bytes(sum(line.supply.text_bytes for line in plan.lines)),
         "100.0%",
         "100.0%" if plan.reached else "0.0%",
         f"{plan.reached / unique:.2f}" if unique else "0.00",
         "",
-        amounts.tokens(plan.trained),
+        format_tokens(plan.trained),
         f"{plan.trained // plan.sequence_length:,.0f}",
     )
     return table
@@ -79,9 +78,7 @@ def _said(plan: Plan) -> list[RenderableType]:
         shared = ", ".join(f"{line.source} {line.asked:.1%} → {line.given:.1%}" for line in gained)
         said.append(f"What they cannot give goes to the others by weight: {shared}.")
     if plan.short:
-        short = (
-            f"SHORT: {amounts.tokens(plan.short)} of {amounts.tokens(plan.goal)} tokens cannot be had within the caps"
-        )
+        short = f"SHORT: {format_tokens(plan.short)} of {format_tokens(plan.goal)} tokens cannot be had within the caps"
         lower = f"lower goal_tokens to {int(plan.reached):,}" if plan.reached else "give --input, --unique or --corpus"
         said.append(f"{short}: bring more, raise max_epochs, or {lower}.")
     return said
@@ -93,7 +90,7 @@ def _is_gap(line: Line) -> bool:
 
 def _missing(wanting: list[Line]) -> Table:
     columns = ("asked", "given", "more unique tokens", "text", "dumps, about", "that is, about")
-    table = amounts.ruled("Missing, to give what is asked within the cap", "source", *columns)
+    table = number_table("Missing, to give what is asked within the cap", "source", *columns)
     for line in wanting:
         missing = line.missing
         assert missing is not None, "chosen by it"
@@ -101,9 +98,9 @@ def _missing(wanting: list[Line]) -> Table:
             line.source,
             f"{line.asked:.1%}",
             f"{line.given:.1%}",
-            amounts.tokens(missing.tokens),
-            amounts.size(missing.text_bytes),
-            amounts.size(missing.stored_bytes),
+            format_tokens(missing.tokens),
+            format_bytes(missing.text_bytes),
+            format_bytes(missing.stored_bytes),
             _pieces(line, missing),
         )
     return table
@@ -127,7 +124,7 @@ def _factors(plan: Plan) -> Table:
         supply = line.supply
         if supply.origin != "estimated":
             continue
-        head = [line.source, amounts.size(supply.stored_bytes), f"{supply.files:,}"]
+        head = [line.source, format_bytes(supply.stored_bytes), f"{supply.files:,}"]
         for name, figure in _named(supply.factors):
             table.add_row(*head, name, f"{figure.value:.3g}", figure.origin)
             head = ["", "", ""]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from manifests.display import format_count, format_edge, format_quantity, format_share
 from manifests.report.data import Facts
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text, visible
-from manifests.report.numbers import count, counted, plain, share
 from manifests.report.svg import coarser, histogram, ridges, s_curve, spread
 from manifests.statistics import Bins, Names, SourceStatistics
 
@@ -27,11 +27,11 @@ def documents(facts: Facts) -> Html:
     if statistics.manifest_sha and statistics.manifest_sha != facts.manifest.manifest_sha:
         parts.append(note(f"Counted in corpus {visible(statistics.manifest_sha, 16)}, which this one was made from."))
     for name, source in ordered[:SOURCES]:
-        parts.append(element("h3", foreign(name), text(f": {counted(source.documents, 'documents')}")))
+        parts.append(element("h3", foreign(name), text(f": {format_quantity(source.documents, 'documents')}")))
         parts.append(element("div", *_multiples(name, source, facts), class_="multiples"))
     if len(ordered) > SOURCES:
         rest = sum(source.documents for _, source in ordered[SOURCES:])
-        parts.append(note(f"and {len(ordered) - SOURCES:,} more sources with {count(rest)} documents together"))
+        parts.append(note(f"and {len(ordered) - SOURCES:,} more sources with {format_count(rest)} documents together"))
     return section("documents", "Documents", note("Documents in shards, train and held out."), *parts)
 
 
@@ -40,7 +40,7 @@ def duplicates(facts: Facts) -> Html:
     clusters, bands = coarser(facts.statistics.clusters), facts.statistics.bands
     figures = []
     if clusters.counts:
-        caption = f"{counted(clusters.total(), 'clusters')}; {spread(clusters, ' documents')}"
+        caption = f"{format_quantity(clusters.total(), 'clusters')}; {spread(clusters, ' documents')}"
         figures.append(
             _figure("Documents a cluster", caption, histogram("Documents a cluster", clusters, ""), clusters)
         )
@@ -56,10 +56,10 @@ def duplicates(facts: Facts) -> Html:
         rows = [
             [
                 text(f"{one.level:.2f}"),
-                text(share(one.expected, 1)),
-                text(share(one.found, one.planted)),
-                text(f"{share(one.interval[0], 1)} to {share(one.interval[1], 1)}"),
-                text(f"{count(one.found)} of {count(one.planted)}"),
+                text(format_share(one.expected, 1)),
+                text(format_share(one.found, one.planted)),
+                text(f"{format_share(one.interval[0], 1)} to {format_share(one.interval[1], 1)}"),
+                text(f"{format_count(one.found)} of {format_count(one.planted)}"),
             ]
             for one in bands.planted
             if one.planted
@@ -88,7 +88,8 @@ def _multiples(name: str, source: SourceStatistics, facts: Facts) -> Iterator[Ht
     if buckets:
         cuts = ((facts.manifest.findings.get("cuts") or {}).get(name) or {}).get("cuts") or {}
         said = "; ".join(
-            f"{visible(str(code), 12)}: head below {plain(float(cut['head']))}, tail from {plain(float(cut['tail']))}"
+            f"{visible(str(code), 12)}: head below {format_edge(float(cut['head']))}, "
+            f"tail from {format_edge(float(cut['tail']))}"
             for code, cut in sorted(cuts.items())[:4]
         )
         chart = ridges(f"{visible(name, 40)}: perplexity", buckets, "")
@@ -96,7 +97,8 @@ def _multiples(name: str, source: SourceStatistics, facts: Facts) -> Iterator[Ht
     for kind, (title, one) in KINDS.items():
         names = source.names.get(kind, Names())
         if names.total and not names.top:
-            yield note(f"{title}: no name stands for more than {count(names.error)} of {count(names.total)} documents")
+            most, total = format_count(names.error), format_count(names.total)
+            yield note(f"{title}: no name stands for more than {most} of {total} documents")
         elif names.top:
             yield _names(title, one, names, source.documents)
 
@@ -104,7 +106,11 @@ def _multiples(name: str, source: SourceStatistics, facts: Facts) -> Iterator[Ht
 def _figure(name: str, said: str, chart: Html, *histograms: Bins) -> Html:
     """A chart with its caption, and its numbers to be opened."""
     rows = [
-        [text(f"{plain(low)} to {plain(high)}"), text(count(number)), text(share(number, bins.total()))]
+        [
+            text(f"{format_edge(low)} to {format_edge(high)}"),
+            text(format_count(number)),
+            text(format_share(number, bins.total())),
+        ]
         for bins in histograms
         for low, high, number in zip(bins.edges, bins.edges[1:], bins.counts, strict=False)
         if number
@@ -116,12 +122,16 @@ def _figure(name: str, said: str, chart: Html, *histograms: Bins) -> Html:
 def _names(title: str, kind: str, names: Names, documents: int) -> Html:
     most = names.top[0][1] or 1
     rows = [
-        [join([foreign(name, 60), bar(number / most)]), text(count(number)), text(share(number, documents))]
+        [
+            join([foreign(name, 60), bar(number / most)]),
+            text(format_count(number)),
+            text(format_share(number, documents)),
+        ]
         for name, number in names.top[:NAMES]
     ]
     rest = names.total - sum(number for _, number in names.top[:NAMES])
     if rest > 0:
-        rows.append([text("others"), text(count(rest)), text(share(rest, documents))])
-    short_by = f", each at most {count(names.error)} too few" if names.error else ""
+        rows.append([text("others"), text(format_count(rest)), text(format_share(rest, documents))])
+    short_by = f", each at most {format_count(names.error)} too few" if names.error else ""
     caption = f"{title}, by documents{short_by}"
     return table(caption, [kind, "number", "share"], rows)

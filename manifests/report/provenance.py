@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
+from manifests.display import format_bytes, format_count, format_duration, format_short
 from manifests.report.data import Cost, Facts
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text, visible
-from manifests.report.numbers import count, duration, short, size
 
 STEPS, MODELS, CODES = 60, 100, 60
 """rows of a table"""
@@ -46,7 +46,7 @@ def models(facts: Facts) -> Html:
         [
             text("tokenizer"),
             element("code", foreign(tokenizer.sha256, 64)),
-            text(f"{count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"),
+            text(f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"),
         ]
     ]
     rows += [
@@ -86,7 +86,7 @@ def identity(facts: Facts) -> Html:
     }
     if manifest.removal is not None:
         removal = manifest.removal
-        counted = f"{count(removal.documents)} documents, {count(removal.tokens)} tokens"
+        counted = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
         hashes["removed"] = f"{counted}, by the list {removal.list_sha256}"
     code = dict(sorted(manifest.code.items())[:CODES])
     written = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
@@ -117,8 +117,14 @@ def _costs(costs: Mapping[str, Cost]) -> list[list[Html]]:
 
 
 def _cost(name: str, one: Cost, most: float) -> list[Html]:
-    rate = f"{short(one.records / one.cpu_seconds)}" if one.records and one.cpu_seconds else ""
-    numbers = [duration(one.cpu_seconds), duration(one.wall_seconds), count(one.tasks), rate, size(one.peak_bytes)]
+    rate = f"{format_short(one.records / one.cpu_seconds)}" if one.records and one.cpu_seconds else ""
+    numbers = [
+        format_duration(one.cpu_seconds),
+        format_duration(one.wall_seconds),
+        format_count(one.tasks),
+        rate,
+        format_bytes(one.peak_bytes),
+    ]
     return [foreign(name), *map(text, numbers), bar(one.cpu_seconds / most)]
 
 
@@ -144,7 +150,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, float):
         yield name, f"{value:g}"
     elif isinstance(value, int) and not isinstance(value, bool):
-        yield name, count(value)
+        yield name, format_count(value)
     else:
         yield name, "none" if value is None else str(value)
 

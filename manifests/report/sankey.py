@@ -6,9 +6,9 @@ Every width is its amount times one scale. The rows are the text: whatever is to
 
 from dataclasses import dataclass, field
 
+from manifests.display import format_count, format_share, format_short
 from manifests.report.flows import Flow, River, amount, folded
 from manifests.report.html import Html, element, join, text, visible
-from manifests.report.numbers import count, share, short
 
 WIDTH = 352
 TRUNK = 96.0
@@ -51,7 +51,7 @@ class _Canvas:
         self.words.append(
             element("text", text(visible(flow.name, NAME_CHARACTERS) + mark), x=LABEL, y=middle + 4, class_="name")
         )
-        self.words.append(element("text", text(sign + short(flow.amount)), x=RIGHT, y=middle + 4, class_="end"))
+        self.words.append(element("text", text(sign + format_short(flow.amount)), x=RIGHT, y=middle + 4, class_="end"))
         return middle
 
     def band(self, path: str, width: float, kind: str, said: str) -> None:
@@ -67,19 +67,19 @@ def sankey(river: River) -> Html:
     if not total:
         return Html("")
     canvas = _Canvas(TRUNK / total)
-    canvas.heading("enters", f"{short(total)} {river.unit}")
+    canvas.heading("enters", f"{format_short(total)} {river.unit}")
     _tributaries(canvas, folded(river.entered, ROWS), total)
     left = total
     for stage, flows in river.stages:
-        canvas.heading(stage, short(left))
+        canvas.heading(stage, format_short(left))
         left = _leaving(canvas, folded(flows, ROWS), left, total, "−")
         canvas.y += GAP
         _trunk(canvas, left, canvas.y - GAP, canvas.y)
-    canvas.heading("shards", short(left))
+    canvas.heading("shards", format_short(left))
     _leaving(canvas, folded(river.arrived, ROWS), left, total, "")
     title = f"Where {river.unit} went"
-    arrived = count(amount(river.arrived))
-    told = f"{count(total)} {river.unit} came in, {arrived} are in shards; the table has every number."
+    arrived = format_count(amount(river.arrived))
+    told = f"{format_count(total)} {river.unit} came in, {arrived} are in shards; the table has every number."
     return element(
         "svg",
         element("title", text(title)),
@@ -137,4 +137,4 @@ def _trunk(canvas: _Canvas, left: int, top: float, bottom: float) -> None:
 
 
 def _said(flow: Flow, total: int) -> str:
-    return f"{visible(flow.name)}: {count(flow.amount)} ({share(flow.amount, total)})"
+    return f"{visible(flow.name)}: {format_count(flow.amount)} ({format_share(flow.amount, total)})"

@@ -4,8 +4,8 @@ that says what it shows, and is drawn in the colours of the page."""
 import math
 from collections.abc import Sequence
 
+from manifests.display import format_edge, format_short
 from manifests.report.html import Html, element, join, text
-from manifests.report.numbers import plain, short
 from manifests.statistics import Bands, Bins
 
 WIDTH, HEIGHT, AXIS, HEAD = 280.0, 88.0, 18.0, 4.0
@@ -46,7 +46,7 @@ def ridges(name: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
     for place, (label, bins) in enumerate(rows):
         top = RIDGE_HEAD + place * (height + RIDGE_HEAD)
         parts.append(_bars(bins, top, height))
-        parts.append(element("text", text(f"{label}: {short(bins.total())}"), x=0, y=top - 5, class_="name"))
+        parts.append(element("text", text(f"{label}: {format_short(bins.total())}"), x=0, y=top - 5, class_="name"))
     bottom = len(rows) * (height + RIDGE_HEAD)
     said = "; ".join(f"{label}: {spread(bins, unit)}" for label, bins in rows)
     return _plane(name, said, [*parts, _edges(edges, bottom)], bottom)
@@ -56,8 +56,8 @@ def spread(bins: Bins, unit: str) -> str:
     """Where the middle and the outer twentieths of the values lie, in words."""
     low, middle, high = (bins.quantile(at) for at in (0.05, 0.5, 0.95))
     alone = middle[0] >= 1 and middle[1] - middle[0] == 1
-    half = plain(middle[0]) if alone else f"{plain(middle[0])} to {plain(middle[1])}"
-    return f"median {half}{unit}; nine in ten from {plain(low[0])} to {plain(high[1])}"
+    half = format_edge(middle[0]) if alone else f"{format_edge(middle[0])} to {format_edge(middle[1])}"
+    return f"median {half}{unit}; nine in ten from {format_edge(low[0])} to {format_edge(high[1])}"
 
 
 def s_curve(bands: Bands) -> Html:
@@ -123,7 +123,7 @@ def _edges(edges: Sequence[float], bottom: float = HEAD + HEIGHT) -> Html:
     labels, free = [], -1.0
     for place in places:
         x, edge = place * step, edges[place]
-        said = short(edge) if edge >= 10_000 else plain(edge)
+        said = format_short(edge) if edge >= 10_000 else format_edge(edge)
         width = DIGIT * len(said)
         anchor, left = "mid", x - width / 2
         if left < 0:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import get_args
 
 from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
+from manifests.display import format_bytes, format_count, format_quantity, format_share, format_short
 from manifests.ledger import STAGES, Tally, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
 from manifests.report.data import Facts
 from manifests.report.flows import Flow, River, Unit, amount, river
 from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text
-from manifests.report.numbers import count, counted, share, short, size
 from manifests.report.sankey import sankey
 from manifests.statistics import Example
 
@@ -38,14 +38,14 @@ def headline(facts: Facts) -> Html:
     documents = sum(source.documents for source in manifest.sources.values())
     records = extract.entered["records"]
     numbers = [
-        (short(documents), "documents"),
-        (short(train), "tokens to train on"),
-        (short(sum(shard.tokens for shard in shards) - train), "tokens held out"),
-        (count(len(manifest.sources)), "sources" if len(manifest.sources) != 1 else "source"),
-        (short(records), "records read"),
-        (size(extract.entered["bytes"]), "read, as stored"),
-        (share(documents, records), "of records became documents in shards"),
-        (f"{len(shards):,}", f"shards, {size(sum(shard.bytes for shard in shards))}"),
+        (format_short(documents), "documents"),
+        (format_short(train), "tokens to train on"),
+        (format_short(sum(shard.tokens for shard in shards) - train), "tokens held out"),
+        (format_count(len(manifest.sources)), "sources" if len(manifest.sources) != 1 else "source"),
+        (format_short(records), "records read"),
+        (format_bytes(extract.entered["bytes"]), "read, as stored"),
+        (format_share(documents, records), "of records became documents in shards"),
+        (f"{len(shards):,}", f"shards, {format_bytes(sum(shard.bytes for shard in shards))}"),
     ]
     pairs = [element("div", element("dt", text(name)), element("dd", text(number))) for number, name in numbers]
     return element("dl", *pairs, class_="headline")
@@ -103,7 +103,10 @@ def why(facts: Facts) -> Html:
             shown = [_reason(facts, tallies, name, entered, most) for name, _ in ordered[:REASONS]]
             stages.append(element("h3", text(stage)))
             stages.append(
-                note(f"{DONE[stage]} {counted(entered, 'records')} came in, {count(tally.out['records'])} went on.")
+                note(
+                    f"{DONE[stage]} {format_quantity(entered, 'records')} came in, "
+                    f"{format_count(tally.out['records'])} went on."
+                )
             )
             stages.append(element("div", *shown))
             if len(ordered) > REASONS:
@@ -121,9 +124,9 @@ def mixture(facts: Facts) -> Html:
     rows = [
         _mixed(name, source, weights, manifest.goal_tokens, seen[name], whole) for name, source in ordered[:SOURCES]
     ]
-    foot = [text("all"), text("100.0%"), text(share(whole, whole)), text(short(manifest.goal_tokens)),
-            text(short(sum(source.unique_tokens for source in manifest.sources.values()))), text(""), text(""),
-            text(short(whole)), text("")]  # fmt: skip
+    foot = [text("all"), text("100.0%"), text(format_share(whole, whole)), text(format_short(manifest.goal_tokens)),
+            text(format_short(sum(source.unique_tokens for source in manifest.sources.values()))), text(""), text(""),
+            text(format_short(whole)), text("")]  # fmt: skip
     columns = [
         "source",
         "planned",
@@ -136,10 +139,11 @@ def mixture(facts: Facts) -> Html:
         "",
     ]
     missing = manifest.goal_tokens - whole
-    reached = share(whole, manifest.goal_tokens)
-    lack = f": {short(missing)} are missing." if missing > 0.5 else "."
+    reached = format_share(whole, manifest.goal_tokens)
+    lack = f": {format_short(missing)} are missing." if missing > 0.5 else "."
     verdict = (
-        f"Of the goal of {short(manifest.goal_tokens)} tokens, {reached} can be had within the caps on epochs{lack}"
+        f"Of the goal of {format_short(manifest.goal_tokens)} tokens, "
+        f"{reached} can be had within the caps on epochs{lack}"
     )
     more = [note(f"and {len(ordered) - SOURCES:,} more sources, of smaller weights")] if len(ordered) > SOURCES else []
     return section(
@@ -158,13 +162,13 @@ def _mixed(name: str, source: SourceEntry, weights: float, goal: int, seen: floa
     capped = " (cap binds)" if epochs > source.max_epochs else ""
     return [
         foreign(name),
-        text(share(source.weight, weights)),
-        text(share(seen, whole)),
-        text(short(wanted)),
-        text(short(source.unique_tokens)),
+        text(format_share(source.weight, weights)),
+        text(format_share(seen, whole)),
+        text(format_short(wanted)),
+        text(format_short(source.unique_tokens)),
         text(f"{epochs:.2f}{capped}" if source.unique_tokens else "no tokens"),
         text(f"{source.max_epochs:.2f}"),
-        text(short(seen)),
+        text(format_short(seen)),
         bar(seen / whole if whole else 0.0),
     ]
 
@@ -188,20 +192,23 @@ def _reason(facts: Facts, tallies: Mapping[str, Tally], name: str, entered: int,
             bar(records / most) if whole and most else element("span", class_="bar", aria_hidden="true"),
             element(
                 "span",
-                text(count(number) if whole else counted(number, unit)),
+                text(format_count(number) if whole else format_quantity(number, unit)),
                 class_="number" if whole else "parts number",
             ),
-            element("span", text(share(records, entered)), class_="number quiet") if whole else Html(""),
+            element("span", text(format_share(records, entered)), class_="number quiet") if whole else Html(""),
         ]
     )
-    parts = ", ".join(counted(value, key) for key, value in sorted(units.items()) if value)
+    parts = ", ".join(format_quantity(value, key) for key, value in sorted(units.items()) if value)
     sources = sorted(
         ((source, found[unit]) for source, found in dropped.items() if found), key=lambda item: (-item[1], item[0])
     )
     by_source = join(
         [
             text("By source: "),
-            join((join([foreign(source, 60), text(f" {count(value)}")]) for source, value in sources[:8]), text(", ")),
+            join(
+                (join([foreign(source, 60), text(f" {format_count(value)}")]) for source, value in sources[:8]),
+                text(", "),
+            ),
             text("" if len(sources) <= 8 else f", and {len(sources) - 8:,} more"),
         ]
     )
@@ -228,7 +235,7 @@ def _examples(facts: Facts, reason: str) -> Html:
 
 def _shown(one: Example, source: str) -> list[Html]:
     if one.file:
-        place = f", {count(one.length)} bytes at {count(one.offset)}"
+        place = f", {format_count(one.length)} bytes at {format_count(one.offset)}"
         what = [foreign(one.text, EXAMPLE_CHARACTERS)] if one.text else []
         return [*what, element("span", foreign(one.file), text(place), class_="where")]
     where = [
@@ -249,7 +256,7 @@ def _river_table(one: River) -> Html:
         rows += [_rest(flows[REASONS:], stage, "−", whole)] if flows[REASONS:] else []
     rows += [_flow(flow, "in shards", "=", whole) for flow in one.arrived[:SOURCES]]
     rows += [_rest(one.arrived[SOURCES:], "in shards", "=", whole)] if one.arrived[SOURCES:] else []
-    foot = [text("neither left nor arrived"), text(""), text(count(one.balance())), text("")]
+    foot = [text("neither left nor arrived"), text(""), text(format_count(one.balance())), text("")]
     return table(
         f"{one.unit.capitalize()}: what came in (+), left (−) and arrived (=)",
         ["", "stage", one.unit, "share"],
@@ -262,7 +269,7 @@ def _river_table(one: River) -> Html:
 def _flow(flow: Flow, stage: str, sign: str, whole: int) -> list[Html]:
     mark = {"damaged": " †", "removed": " ‡"}.get(flow.kind, "")
     name = join([foreign(flow.name), text(mark)])
-    return [name, text(stage), text(f"{sign} {count(flow.amount)}"), text(share(flow.amount, whole))]
+    return [name, text(stage), text(f"{sign} {format_count(flow.amount)}"), text(format_share(flow.amount, whole))]
 
 
 def _rest(flows: list[Flow], stage: str, sign: str, whole: int) -> list[Html]:

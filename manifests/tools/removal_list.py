@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from filters.errors import UserError
-from manifests.display import safe_line, shortened
+from manifests.display import safe_line, shorten
 from manifests.files import sha256_bytes
 
 Kind = Literal["url", "document", "domain", "repository"]
@@ -54,7 +54,7 @@ def read_removal_list(path: Path) -> RemovalList:
         if entry and not entry.startswith("#"):
             parsed = parse_line(entry)
             if parsed is None:
-                said = safe_line(shortened(entry, 60))
+                said = safe_line(shorten(entry, 60))
                 raise UserError(
                     f"--list {path}, line {number}: {said!r} is none of URL (with ://), domain, owner/name, document id"
                 )

@@ -15,7 +15,7 @@ import sentencepiece
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
-from manifests.display import safe, safe_line, shortened
+from manifests.display import safe, safe_line, shorten
 from manifests.document import order_key
 from manifests.files import canonical_json
 from manifests.manifest import Manifest, ShardEntry, generation_folder, generation_of, load_manifest
@@ -64,7 +64,7 @@ class Drawn:
                 yield f"{name:<16}{safe_line(shown)}"
         if self.text is not None:
             yield ""
-            yield from safe(shortened(self.text, characters)).split("\n")
+            yield from safe(shorten(self.text, characters)).split("\n")
 
 
 @dataclass(slots=True)

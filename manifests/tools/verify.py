@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ import yaml
 
 from filters.errors import UserError
 from filters.reasons import Reason
+from manifests.cores import usable_cores
 from manifests.files import canonical_json, relative_files, sha256_json
 from manifests.index import FOLDER
 from manifests.ledger import imbalances, tally_from
@@ -65,7 +65,7 @@ def checked_bytes(manifest: Manifest) -> int:
 def _in_parallel(work: list[tuple[int, Callable[[], Checked]]], progress: Callable[[int], None]) -> list[Checked]:
     """The results of all calls, in order; the largest begin first."""
     large = sum(size for size, _ in work) >= LARGE_BYTES
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     pool: concurrent.futures.Executor
     if large:
         pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))

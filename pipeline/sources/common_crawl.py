@@ -12,7 +12,7 @@ from typing import Any
 from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.stream import Stored
 from filters.formats.warc import Frame, Limits, check_block_digest, find_boundaries, read_frame, read_frames
-from filters.html.extract import ExtractionError, decode, main_text
+from filters.html.extract import ExtractionError, decode, extract_text
 from filters.quality import blocklist
 from filters.reasons import Reason
 from manifests.document import Document, Locator
@@ -128,7 +128,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
     if not is_html(response):
         raise _GoneError(Reason.CONTENT_TYPE)
     html = decode(response.body, response.headers.get("Content-Type"))
-    return main_text(html, recipe.limits.html_depth, recipe.extractor)
+    return extract_text(html, recipe.limits.html_depth, recipe.extractor)
 
 
 def _metadata(frame: Frame) -> dict[str, Any]:

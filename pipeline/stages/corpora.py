@@ -13,7 +13,7 @@ from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
 from pipeline.beam.task import RECEIPTS, Receipt, read_receipt
 from pipeline.stages.line_dedup import dump_of
-from pipeline.stages.signatures import scheme_of, signature_path
+from pipeline.stages.signatures import signature_path
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def earlier_splits(recipe: Recipe) -> list[Split]:
     UserError that names a corpus of another scheme, or a file that is not what its run wrote."""
     found: list[Split] = []
     minhash = recipe.deduplication.minhash
-    wanted = scheme_of(minhash).name if minhash else ""
+    wanted = minhash.scheme if minhash else ""
     for path in map(Path, recipe.deduplication.against):
         scheme = load_manifest(path).signatures
         if scheme != wanted:

@@ -18,7 +18,7 @@ from pipeline.beam.task import Receipt, Result, Task
 from pipeline.stages import line_dedup as lines
 from pipeline.stages import perplexity
 from pipeline.stages.judge import Judged, Models, judge
-from pipeline.stages.signatures import SignatureRows, scheme_of, signature_path
+from pipeline.stages.signatures import SignatureRows, signature_path
 
 STAGE = "annotate"
 OWNED = ("clean", "dropped", "blocks/signatures")
@@ -31,7 +31,7 @@ def tasks(recipe: Recipe, extracted: dict[str, Receipt], judged: dict[str, str],
     """One task a split of `extract`. `judged`: by split, the hash of all that its verdicts depend on beside the text:
     rules, models, line verdicts, cut-offs."""
     code, minhash = code_version(__name__), recipe.deduplication.minhash
-    scheme = scheme_of(minhash).name if minhash else ""
+    scheme = minhash.scheme if minhash else ""
     made = []
     for split, receipt in extracted.items():
         source = split.partition("/")[0]

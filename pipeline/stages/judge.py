@@ -7,20 +7,17 @@ bad words come after language, as in C4's builder.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.dedup.lines import without
-from filters.errors import UserError
 from filters.models import language, reference_model
 from filters.quality import perplexity
-from filters.quality.c4 import C4Rules, Removed, clean, enough, has_bad_word
+from filters.quality.c4 import Removed, clean, enough, has_bad_word, read_bad_words
 from filters.reasons import Reason
-from manifests.source import C4, Source
+from manifests.source import Source
 from pipeline.stages.line_hashes import page_rules
 
 Cuts = tuple[float, float]
@@ -80,10 +77,10 @@ def judge(
         if probability < source.language.threshold:
             return Judged("", Reason.LANGUAGE_UNSURE, signals)
     if source.c4 is not None and pages_first is not None:
-        if has_bad_word(text, c4_rules(source.c4)):
+        if has_bad_word(text, read_bad_words(source.c4.bad_words)):
             return Judged("", Reason.C4_BAD_WORD, signals)
     elif source.c4 is not None:
-        cleaned = clean(text, c4_rules(source.c4))
+        cleaned = clean(text, source.c4, read_bad_words(source.c4.bad_words))
         if cleaned.reason is not None:
             return Judged("", cleaned.reason, signals)
         text = cleaned.text
@@ -105,21 +102,6 @@ def lined(text: str, source: Source) -> str:
     it."""
     rules = page_rules(source)
     return text if rules is None else clean(text, rules).text
-
-
-@lru_cache(maxsize=8)
-def c4_rules(settings: C4) -> C4Rules:
-    """The rules with the recipe's thresholds and its list of bad words. Raises UserError for an unreadable list."""
-    words: frozenset[str] = frozenset()
-    if settings.bad_words is not None:
-        try:
-            lines = Path(settings.bad_words).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"c4.bad_words: {settings.bad_words} cannot be read ({error}): give one word a line"
-            ) from error
-        words = frozenset(line.strip().casefold() for line in lines if line.strip())
-    return C4Rules(**settings.model_dump(exclude={"bad_words"}), bad_words=words)
 
 
 def _perplexity(text: str, name: str, source: Source, models: Models, score: float | None) -> dict[str, Any]:

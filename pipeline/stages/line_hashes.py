@@ -3,7 +3,6 @@
 `extract` writes one a split, in the order of the documents, so that no text is read again only to be hashed.
 """
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.dedup.lines import NO_PARAGRAPH, paragraph_hashes
-from filters.quality.c4 import C4Rules, clean, line_keys
+from filters.quality.c4 import C4, clean, line_keys
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path
-from manifests.source import C4, Source
+from manifests.source import Source
 
 SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("hashes", pa.large_list(pa.uint64()))])
 
@@ -48,20 +47,15 @@ class LineHashes:
         return len(values)
 
 
-def page_rules(source: Source) -> C4Rules | None:
+def page_rules(source: Source) -> C4 | None:
     """The page rules of C4 without bad words, where a source compares the lines that these leave; None elsewhere."""
     if source.lines is None or source.lines.normalise != "c4":
         return None
     assert source.c4 is not None, "the recipe was checked"
-    return _without_bad_words(source.c4)
+    return source.c4
 
 
-@lru_cache(maxsize=8)
-def _without_bad_words(settings: C4) -> C4Rules:
-    return C4Rules(**settings.model_dump(exclude={"bad_words"}))
-
-
-def _page_hashes(text: str, rules: C4Rules) -> npt.NDArray[np.uint64]:
+def _page_hashes(text: str, rules: C4) -> npt.NDArray[np.uint64]:
     """The keys of the lines that the page rules leave; one that stands for none of a page that they drop."""
     cleaned = clean(text, rules)
     return line_keys(cleaned.text.split("\n")) if cleaned.reason is None else np.array([NO_PARAGRAPH])

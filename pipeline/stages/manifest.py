@@ -12,7 +12,6 @@ from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, Sou
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
 from pipeline.beam.task import Receipt
-from pipeline.stages.signatures import scheme_of
 
 STAGE = "manifest"
 LEDGER = "ledger.json"
@@ -78,7 +77,7 @@ def write(
             dtype="uint16" if token_dtype(facts["vocabulary"]).__name__ == "uint16" else "uint32",
         ),
         models=dict(sorted(models.items())),
-        signatures=scheme_of(minhash).name if minhash else "",
+        signatures=minhash.scheme if minhash else "",
         sources=sources,
         index=index,
         ledger=ledger,

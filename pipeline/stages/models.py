@@ -7,10 +7,11 @@ from typing import Any
 from filters.errors import UserError
 from filters.models import language, reference_model
 from filters.quality import blocklist, perplexity
+from filters.quality.c4 import read_bad_words
 from manifests.files import sha256_file
 from manifests.recipe import Recipe
 from manifests.source import PATHS, Perplexity, Source
-from pipeline.stages.judge import Cuts, Models, c4_rules
+from pipeline.stages.judge import Cuts, Models
 
 LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"
 PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")
@@ -25,7 +26,7 @@ def given(recipe: Recipe) -> dict[str, str]:
         if source.language is not None:
             language.load(language_path(source))
         if source.c4 is not None:
-            c4_rules(source.c4)
+            read_bad_words(source.c4.bad_words)
         if source.blocklists:
             blocklist.load(tuple(source.blocklists))
         if source.perplexity is not None:

@@ -16,15 +16,16 @@ import pyarrow as pa
 from filters.dedup.clusters import verified_stars
 from filters.dedup.jaccard import pairs_jaccard
 from filters.dedup.lines import keys_in_groups, shared
-from filters.dedup.minhash import band_hashes, mix, shingle_hashes
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
+from filters.hashing import mix
 from manifests.files import atomic_path, sha256_json
-from manifests.recipe import Deduplication, MinHash, Recipe
+from manifests.recipe import Deduplication, Recipe
 from pipeline.beam.exchange import Mapped, by_range, range_of
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Result, Task
 from pipeline.stages.corpora import Split
-from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, halves, scheme_of, signatures_of
+from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, halves, signatures_of
 
 STAGE = "neardup"
 BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = (
@@ -130,7 +131,7 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
         identities = halves(batch.column("id"))[0]
         if rules.minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
-            bands = band_hashes(signatures_of(batch)[present], scheme_of(rules.minhash))
+            bands = band_hashes(signatures_of(batch)[present], rules.minhash)
             keys = keys_in_groups(bands.ravel(), group)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
             yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
@@ -300,7 +301,7 @@ def _shingle_blocks(split: Split, wants: npt.NDArray[Any], inner: Rows, rules: M
     """Shingle hashes of the wanted documents, their texts read once."""
     needed = set(inner.tolist())
     texts = read_rows(Path(split.corpus) / f"clean/{split.name}.parquet", ["text"])
-    hashes = {row: shingle_hashes(text["text"], scheme_of(rules)) for row, text in enumerate(texts) if row in needed}
+    hashes = {row: shingle_hashes(text["text"], rules) for row, text in enumerate(texts) if row in needed}
     kind = pa.large_list(pa.uint32())
     for number, start, end in _runs(wants["range"]):
         columns = [

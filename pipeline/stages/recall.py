@@ -18,7 +18,6 @@ from manifests.recipe import Deduplication, Recipe
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Result, Task
-from pipeline.stages.signatures import scheme_of
 from pipeline.stages.survivors import read_verdicts
 
 STAGE = "canaries"
@@ -79,7 +78,7 @@ def measure(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         for row in read_rows(corpus / f"blocks/{DRAW}/{split}.parquet")
     ]
     originals = [(identity, text) for _, identity, text in sorted(rows)]
-    scheme, threshold = scheme_of(rules.minhash), rules.minhash.threshold
+    scheme, threshold = rules.minhash, rules.minhash.threshold
     levels = recall(originals[: rules.canaries], scheme, seed=settings["seed"], threshold=threshold)
     facts = {
         "levels": [asdict(one) for one in levels],

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.minhash import Scheme, shingle_hashes, signature
+from filters.dedup.minhash import MinHash, shingle_hashes, signature
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path
-from manifests.recipe import MinHash
 
 ROW_BITS = 32
 Rows = npt.NDArray[np.int64]
@@ -24,11 +23,6 @@ Rows = npt.NDArray[np.int64]
 def signature_path(split: str) -> str:
     """Where a split's signatures lie, below the corpus."""
     return f"blocks/signatures/{split}.arrow"
-
-
-def scheme_of(minhash: MinHash) -> Scheme:
-    """The signature scheme of a recipe."""
-    return Scheme(ngram=minhash.ngram, bands=minhash.bands, rows=minhash.rows, seed=minhash.seed)
 
 
 class SignatureRows:
@@ -40,7 +34,7 @@ class SignatureRows:
     """
 
     def __init__(self, minhash: MinHash | None) -> None:
-        self.scheme = scheme_of(minhash) if minhash else None
+        self.scheme = minhash
         self.ids: list[bytes] = []
         self.hashes: list[bytes] = []
         self.characters: list[int] = []

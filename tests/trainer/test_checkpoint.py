@@ -1,6 +1,5 @@
 """Checkpoints: the copy is of the moment of asking, and a kill at any time leaves a whole one."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -12,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from processes import fork_server
 
 from filters.errors import UserError
 from trainer import checkpoint, parallel
@@ -94,7 +94,7 @@ def test_the_newest_stay_and_leftovers_go(ranks: parallel.Ranks, tmp_path: Path)
     model, optimizer = trained(ranks, 1.0)
     left = tmp_path / checkpoint.FOLDER / ".step-00000009.tmp"
     left.mkdir(parents=True)
-    (left / checkpoint.STATE).write_text("{}")
+    (left / checkpoint.STATE).write_text("{}", encoding="utf-8")
     saver = Saver(tmp_path, keep=2)
     assert not left.exists()
     for step in (1, 2, 3, 4):
@@ -139,12 +139,12 @@ def save_for_ever(run: Path) -> None:
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     newest = []
     for seconds in (0.35, 0.41, 0.47, 0.53, 0.59, 0.65):
-        child = multiprocessing.get_context("fork").Process(target=save_for_ever, args=(tmp_path,))
+        child = fork_server().Process(target=save_for_ever, args=(tmp_path,))
         before = len(newest) and newest[-1]
         child.start()
-        patience = time.monotonic() + 20
+        patience = time.monotonic() + 600
         while not (done := checkpoint.found(tmp_path)) or done[-1][0] <= before:
-            assert time.monotonic() < patience
+            assert child.is_alive() and time.monotonic() < patience
             time.sleep(0.01)
         time.sleep(seconds / 4)  # somewhere within a write, which takes some 20 ms
         assert child.pid is not None
@@ -164,6 +164,6 @@ def test_a_checkpoint_without_its_state_is_none(tmp_path: Path) -> None:
     folder = tmp_path / checkpoint.FOLDER / "step-00000001"
     folder.mkdir(parents=True)
     assert checkpoint.found(tmp_path) == []
-    (folder / checkpoint.STATE).write_text("{")
+    (folder / checkpoint.STATE).write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.read_state(folder)

@@ -70,7 +70,7 @@ def test_transformers_gives_the_same_logits(run: Path, out: Path) -> None:
 
 def test_several_files_are_as_good_as_one(run: Path, out: Path, tmp_path: Path) -> None:
     said = export(run, tmp_path / "split", None, file_bytes=1_000_000)
-    index = json.loads((tmp_path / "split/model.safetensors.index.json").read_text())
+    index = json.loads((tmp_path / "split/model.safetensors.index.json").read_text(encoding="utf-8"))
     files = sorted(path.name for path in (tmp_path / "split").glob("*.safetensors"))
     assert files == sorted(set(index["weight_map"].values())) and len(files) > 3 and f"{len(files)} files" in said
     whole = load_file(out / "model.safetensors")
@@ -85,7 +85,7 @@ def test_the_configuration_is_the_model_and_the_card_names_the_corpus(run: Path,
     assert (config.intermediate_size, config.vocab_size, config.max_position_embeddings) == (SIZE.width, VOCABULARY, 64)
     assert config.rope_parameters["rope_theta"] == 10_000 and not config.tie_word_embeddings
     manifest = load_manifest(run.parent / "corpus")
-    assert manifest.manifest_sha in (out / "README.md").read_text()
+    assert manifest.manifest_sha in (out / "README.md").read_text(encoding="utf-8")
     assert (out / "tokenizer.model").read_bytes() == (run.parent / "corpus/models/tokenizer.model").read_bytes()
 
 
@@ -187,8 +187,8 @@ def copied(out: Path, to: Path, **settings: object) -> Path:
     """The exported folder with other words in its configuration."""
     to.mkdir()
     (to / "model.safetensors").write_bytes((out / "model.safetensors").read_bytes())
-    config = json.loads((out / "config.json").read_text())
-    (to / "config.json").write_text(json.dumps({**config, **settings}))
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    (to / "config.json").write_text(json.dumps({**config, **settings}), encoding="utf-8")
     return to
 
 
@@ -238,7 +238,7 @@ def test_another_tokenizer_and_no_configuration_are_refused(run: Path, out: Path
     with pytest.raises(UserError, match="another tokenizer"):
         norm_epsilon_of(folder, SIZE, entry)
     for config in ("{", "[]", "{}"):
-        (folder / "config.json").write_text(config)
+        (folder / "config.json").write_text(config, encoding="utf-8")
         with pytest.raises(UserError, match="no readable config"):
             norm_epsilon_of(folder, SIZE, entry)
 
@@ -263,8 +263,8 @@ def test_training_goes_on_from_what_was_exported(
     words = ["train", str(run.parent / "corpus"), "--output", str(tmp_path / "run"), "--model", "demo", "--steps", "3"]
     words += ["--sequence-length", "64", "--batch-tokens", "512"]
     assert main([*words, "--init-from", str(out), "--stop-after", "1"]) == 0
-    first = float((tmp_path / "run/metrics.csv").read_text().splitlines()[1].split(",")[2])
-    drawn = float((run / "metrics.csv").read_text().splitlines()[1].split(",")[2])
+    first = float((tmp_path / "run/metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
+    drawn = float((run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
     assert first < drawn - 0.3, "trained already"
     assert main(words) == 2
     assert "another initial" in capsys.readouterr().err
@@ -279,9 +279,9 @@ def test_the_epsilon_of_published_norms_stays_with_the_run(run: Path, out: Path,
     assert main([*words, "--stop-after", "1"]) == 0
     shutil.rmtree(folder)  # the run remembers
     assert main(words) == 0
-    assert json.loads((mine / "run.json").read_text())["training"]["norm_epsilon"] == 1e-5
+    assert json.loads((mine / "run.json").read_text(encoding="utf-8"))["training"]["norm_epsilon"] == 1e-5
     export(mine, tmp_path / "hf", None)
-    assert json.loads((tmp_path / "hf/config.json").read_text())["rms_norm_eps"] == 1e-5
+    assert json.loads((tmp_path / "hf/config.json").read_text(encoding="utf-8"))["rms_norm_eps"] == 1e-5
     assert (ours(mine) - theirs(tmp_path / "hf")).abs().max() < 1e-5
     config = transformers.AutoConfig.from_pretrained(tmp_path / "hf", rms_norm_eps=1e-4)
     with torch.no_grad():

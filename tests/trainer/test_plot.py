@@ -24,14 +24,16 @@ def run(tmp_path: Path) -> Path:
     corpus, folder = write_corpus(tmp_path / "corpus"), tmp_path / "<run>"
     folder.mkdir()
     plan = {"manifest_sha": load_manifest(corpus).manifest_sha}
-    (folder / "run.json").write_text(json.dumps({"corpus": str(corpus), "plan": plan}))
+    (folder / "run.json").write_text(json.dumps({"corpus": str(corpus), "plan": plan}), encoding="utf-8")
     lines = ["step,loss,learning_rate,gradient_norm,loss_books,loss_web"]
     for step in range(1, 11):
         books = f"{5 - step / 10}" if step % 2 else ""
         lines.append(f"{step},{4 - step / 10},{0.1 * step},{'nan' if step == 4 else step},{books},3.5")
     lines.append("11,,0.5,,,")  # a step left out
-    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
-    (folder / "validation.csv").write_text("step,source,loss,windows\n5,books,3.0,8\n5,web,2.5,8\n10,web,2.0,8\n")
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "validation.csv").write_text(
+        "step,source,loss,windows\n5,books,3.0,8\n5,web,2.5,8\n10,web,2.0,8\n", encoding="utf-8"
+    )
     return folder
 
 
@@ -81,11 +83,11 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "curves.html")
-    text = (run / "curves.html").read_text()
+    text = (run / "curves.html").read_text(encoding="utf-8")
     assert "<run>" not in text and "&lt;run&gt;" in text and "web: unigrams" in text and "<script" not in text
     assert not re.search(r"(src|href)=", text) and "prefers-color-scheme:dark" in text
     assert main(["plot", str(run), "--output", str(run / "x.svg")]) == 0
-    tree = ElementTree.fromstring((run / "x.svg").read_text())
+    tree = ElementTree.fromstring((run / "x.svg").read_text(encoding="utf-8"))
     titles = [element.text for element in tree.iter() if element.get("class") == "name"]
     assert titles == [
         "Training loss, nats a token",

@@ -130,5 +130,5 @@ def test_the_order_is_the_same_in_another_process() -> None:
     )
     order = samples(big(1000), 5000, 5100)
     expected = int((order.source * 7 + order.shard * 11 + order.window).sum())
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
     assert int(said) == expected

@@ -103,7 +103,9 @@ def test_sources_without_a_rate_are_named_and_not_counted() -> None:
 
 def write_run(path: Path, tasks: list[Task], jobs: list[Task], workers: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"tasks": tasks, "jobs": jobs, "workers": workers, "started": path.stem}))
+    path.write_text(
+        json.dumps({"tasks": tasks, "jobs": jobs, "workers": workers, "started": path.stem}), encoding="utf-8"
+    )
     return path
 
 
@@ -112,7 +114,7 @@ def test_of_a_task_that_ran_again_the_last_run_counts(tmp_path: Path) -> None:
     slow = [one | {"cpu_seconds": 100.0} for one in web()]
     write_run(runs / "20260101T000000Z.json", slow, [])
     write_run(runs / "20260102T000000Z.json", web(), [{"job": "extract", "seconds": 100.0, "tasks": 8}], workers=2)
-    (runs / "checksums.json").write_text("{}")
+    (runs / "checksums.json").write_text("{}", encoding="utf-8")
     rates = read_rates(find_runs(tmp_path))
     assert rates.steps == rates_of(web()).steps
     inside = sum(one["seconds"] for one in web())
@@ -123,7 +125,7 @@ def test_the_tasks_of_a_killed_run_count_too(tmp_path: Path) -> None:
     parts = tmp_path / "runs/20260101T000000Z.parts"
     parts.mkdir(parents=True)
     for number, one in enumerate(web()):
-        (parts / f"{number}.json").write_text(json.dumps(one))
+        (parts / f"{number}.json").write_text(json.dumps(one), encoding="utf-8")
     assert read_rates(find_runs(tmp_path)).steps == rates_of(web()).steps
 
 
@@ -155,7 +157,7 @@ def test_records_without_what_older_versions_did_not_write(tmp_path: Path, capsy
 )
 def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     path = tmp_path / "run.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert main(["plan", LLAMA, f"--rates={path}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1 and "runs/<start>.json" in said
@@ -176,7 +178,7 @@ records = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None)
 def test_no_record_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tasks: Any, jobs: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "hostile.json"
-    path.write_text(json.dumps({"tasks": tasks, "jobs": jobs}))
+    path.write_text(json.dumps({"tasks": tasks, "jobs": jobs}), encoding="utf-8")
     try:
         assert isinstance(read_rates([path]), Rates)
     except UserError as error:

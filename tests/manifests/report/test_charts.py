@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifests.display import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_edge,
+    format_quantity,
+    format_share,
+    format_short,
+)
 from manifests.report import sankey as drawing
 from manifests.report.flows import Flow, River, amount, folded
 from manifests.report.html import Html, visible
-from manifests.report.numbers import count, counted, duration, plain, share, short, size
 from manifests.report.sankey import TRUNK, sankey
 from manifests.report.svg import MOST_BARS, coarser, histogram, ridges, s_curve, spread
 from manifests.statistics import Bands, Bins, Planted
@@ -138,20 +146,29 @@ def test_the_curve_passes_through_its_points_and_shows_what_was_planted() -> Non
 
 
 def test_numbers_for_people() -> None:
-    assert [short(n) for n in (0, 9_999, 10_000, 999_500, 1_234_567, 1.4e12, 67e9)] == [
+    assert [format_short(n) for n in (0, 9_999, 10_000, 999_500, 1_234_567, 1.4e12, 67e9)] == [
         "0", "9,999", "10.0k", "1.00M", "1.23M", "1.40T", "67.0B",
     ]  # fmt: skip
-    assert [size(n) for n in (12, 1_500, 3e9)] == ["12 B", "1.50 kB", "3.00 GB"]
-    assert [share(1, 3), share(1, 10**6), share(0, 5), share(1, 0)] == ["33.3%", "< 0.1%", "0.0%", "–"]
-    assert [duration(s) for s in (0.001, 2.5, 90, 7_200, 172_800)] == [
+    assert [format_bytes(n) for n in (12, 1_500, 3e9)] == ["12 B", "1.50 kB", "3.00 GB"]
+    assert [format_share(1, 3), format_share(1, 10**6), format_share(0, 5), format_share(1, 0)] == [
+        "33.3%",
+        "< 0.1%",
+        "0.0%",
+        "–",
+    ]
+    assert [format_duration(s) for s in (0.001, 2.5, 90, 7_200, 172_800)] == [
         "< 0.01 s",
         "2.50 s",
         "1.50 min",
         "2.00 h",
         "2.00 d",
     ]
-    assert [counted(n, "records") for n in (0, 1, 2)] == ["0 records", "1 record", "2 records"]
-    assert count(1234567) == "1,234,567" and [plain(n) for n in (0.05, 2.5, 125.0)] == ["0.05", "2.5", "125"]
+    assert [format_quantity(n, "records") for n in (0, 1, 2)] == ["0 records", "1 record", "2 records"]
+    assert format_count(1234567) == "1,234,567" and [format_edge(n) for n in (0.05, 2.5, 125.0)] == [
+        "0.05",
+        "2.5",
+        "125",
+    ]
 
 
 def test_text_that_cannot_be_seen_is_named_and_long_text_cut() -> None:

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import GPL_HEADER, MIT, commented
 
+from filters.code.rules import GitHub
 from filters.errors import UserError
 from manifests.document import Document
-from manifests.source import GitHub, Limits, Source
+from manifests.source import Limits, Source
 from pipeline.sources import github_bigquery as github_tables
 from pipeline.sources import joined_for
 from pipeline.sources.base import Outcome, Row
