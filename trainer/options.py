@@ -82,7 +82,7 @@ def add_train(commands: Any) -> None:
 def train(options: argparse.Namespace) -> int:
     """Run `train`; gives the exit code."""
     from manifests.store import local
-    from manifests.tools.check_start import check_shards
+    from manifests.tools.verify import check_shards
     from trainer import parallel
     from trainer.train import Habits, Training, finish, prepare
     from trainer.train import train as run
