@@ -50,7 +50,8 @@ def check_venv_module() -> None:
     """Raise SetupError if this Python cannot make virtual environments with pip in them."""
     if not runs(Path(sys.executable), "import ensurepip, venv"):
         version = "{}.{}".format(*sys.version_info)
-        raise SetupError(f"{sys.executable} has no venv module: install it (on Debian, apt-get install python{version}-venv)")
+        package = f"apt-get install python{version}-venv"
+        raise SetupError(f"{sys.executable} has no venv module: install it (on Debian, {package})")
 
 
 def check_room(venv: Path, torch_installed: bool) -> None:
@@ -59,8 +60,8 @@ def check_room(venv: Path, torch_installed: bool) -> None:
     free = shutil.disk_usage(ROOT).free
     if not torch_installed and free < wanted:
         raise SetupError(
-            f"the disk of {venv} has {free / GIB:.1f} GiB free and the packages need {wanted / GIB:.0f}: make room, or use "
-            "the CPU build of torch (README, Installation)"
+            f"the disk of {venv} has {free / GIB:.1f} GiB free and the packages need {wanted / GIB:.0f}: make room, or "
+            "use the CPU build of torch (README, Installation)"
         )
 
 

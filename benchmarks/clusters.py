@@ -212,7 +212,7 @@ def run(
     counts = {"ours": documents, "peer": peer_documents, "one": edges, "rounds": rounds_documents}
     for side, count in counts.items():
         command = [sys.executable, "-m", "benchmarks.clusters", side, str(count)]
-        told.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        told.append(json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout))
     return report(documents, peer_documents, *told)
 
 
@@ -242,7 +242,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _anonymous() -> int:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) << 10
 
 

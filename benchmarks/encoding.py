@@ -97,7 +97,7 @@ def batches(given: list[str]) -> Iterator[list[str]]:
 def cost(work: Callable[[], T]) -> tuple[T, float, float]:
     """What the work gives, CPU seconds, and MB at the peak above what was held before."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak is counted anew
     before, begun = peak(), time.process_time()
     done = work()
     return done, time.process_time() - begun, (peak() - before) / 1e6
@@ -105,7 +105,7 @@ def cost(work: Callable[[], T]) -> tuple[T, float, float]:
 
 def peak() -> int:
     """Bytes resident at this process's peak."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 

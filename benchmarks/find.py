@@ -138,7 +138,7 @@ def measured(corpus: Path, *arguments: str) -> tuple[float, float, int]:
     anonymous memory."""
     before, begun = os.times(), time.perf_counter()
     command = [sys.executable, "-c", MEASURED, arguments[0], str(corpus), *arguments[1:]]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
     after, wall = os.times(), time.perf_counter() - begun
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     code, peak = map(int, told.split()[-2:])
@@ -170,7 +170,7 @@ def run() -> str:
     with tempfile.TemporaryDirectory() as folder:
         told = json.loads(
             subprocess.run(
-                [sys.executable, "-m", "benchmarks.find", folder], check=True, capture_output=True, text=True
+                [sys.executable, "-m", "benchmarks.find", folder], check=True, capture_output=True, encoding="utf-8"
             ).stdout
         )
         rows = []

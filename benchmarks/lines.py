@@ -76,7 +76,7 @@ class PeakAnonymous:
 
     def _watch(self) -> None:
         while not self.stop.wait(0.02):
-            status = Path("/proc/self/status").read_text()
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
             found = next(line for line in status.splitlines() if line.startswith("RssAnon"))
             self.bytes = max(self.bytes, int(found.split()[1]) << 10)
 
@@ -87,7 +87,7 @@ def run() -> str:
         return "skipped: this system does not say how much memory is anonymous"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.lines", folder]
-        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
     rows = [
         ["pages", f"{PAGES:,}"],
         ["lines", f"{PAGES * LINES_A_PAGE:,}"],

@@ -89,7 +89,7 @@ def datatrove(found: list[str]) -> float | None:
             "    step.get_signature(step.get_shingles(text))\n"
             "print(len(texts) / (time.process_time() - begun))\n"
         )
-        done = subprocess.run([str(PEER), "-c", program, folder], capture_output=True, text=True, check=True)
+        done = subprocess.run([str(PEER), "-c", program, folder], capture_output=True, encoding="utf-8", check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -61,7 +61,7 @@ def main(windows: Path, folder: Path, rounds: int) -> None:
 
 def anonymous() -> int:
     """Anonymous resident memory in kB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 

@@ -146,7 +146,7 @@ def run() -> str:
     for step in ("reduced", "mapped"):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "benchmarks.shards", step, folder]
-            told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
     shard, split = told["reduced"], told["mapped"]
     size = shard["bytes"]
 

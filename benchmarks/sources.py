@@ -19,7 +19,7 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.posts_xml import Post, post, rows
-from filters.posts.html import text_of
+from filters.posts.html import render_post
 from filters.quality.c4 import C4, clean
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
@@ -75,7 +75,7 @@ def posts_text() -> Case | None:
     bodies = [item.body for item in found if isinstance(item, Post)]
 
     def ours() -> int:
-        return sum(text_of(body) is not None for body in bodies)
+        return sum(render_post(body) is not None for body in bodies)
 
     def bare() -> int:
         return sum(extract_plain_text(body, preserve_formatting=True) is not None for body in bodies)

@@ -18,7 +18,7 @@ from mwparserfromhell import nodes
 
 from benchmarks.data import ABSENT, ROOT, SHARED, table
 from filters.formats.mediawiki import Page, open_dump, pages
-from filters.wikitext.render import plain_text
+from filters.wikitext.render import render_text
 
 ROUNDS = 5
 GOLDEN = ROOT / "samples/wikipedia"
@@ -114,7 +114,7 @@ def f1(text: str, reference: str) -> float:
 
 def ours(article: Article, apparatus: bool = True) -> str:
     """Our text of an article."""
-    return plain_text(article.wikitext, article.language, article.title, apparatus)
+    return render_text(article.wikitext, article.language, article.title, apparatus)
 
 
 def theirs(article: Article) -> str:

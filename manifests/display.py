@@ -3,7 +3,9 @@
 rich is imported inside the functions that need it, so that commands that print plain lines start without it.
 """
 
+import io
 import re
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,12 @@ MOST_SHOWN = 10  # documents that `find` and `duplicates` show: a boilerplate pa
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
 )
+
+
+def spell_out_what_the_terminal_lacks() -> None:
+    """Let the standard output write a character that its encoding lacks as `\\u2026`, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def safe(text: str) -> str:

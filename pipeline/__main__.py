@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from filters.errors import UserError
+from manifests.cores import usable_cores
+from manifests.display import spell_out_what_the_terminal_lacks
 
 STAGES = (
     "index",
@@ -53,14 +55,14 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
-    from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.engines import Engine, WorkerDiedError, check_options
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
     recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
     check_options(beam)
-    workers = options.workers or default_workers()
+    workers = options.workers or usable_cores()
     started = time.monotonic()
     engine = Engine(workers, tuple(beam), options.output / "runs", options.quiet)
     try:
@@ -103,11 +105,11 @@ def _plan(options: argparse.Namespace) -> int:
 def _append(options: argparse.Namespace, beam: list[str]) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.engines import Engine, WorkerDiedError, check_options
     from pipeline.stages.manifest import LedgerError
 
     check_options(beam)
-    engine = Engine(options.workers or default_workers(), tuple(beam), options.corpus / "runs", options.quiet)
+    engine = Engine(options.workers or usable_cores(), tuple(beam), options.corpus / "runs", options.quiet)
     started = time.monotonic()
     try:
         manifest = append(options.corpus, _inputs(options.input), engine)
@@ -327,4 +329,5 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    spell_out_what_the_terminal_lacks()
     leave(main(sys.argv[1:]))

@@ -1,6 +1,5 @@
 """What CCNet and LLaMA need beside web archives, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import planted_lines
 import references
 import wet
 import wiki
+from deflate import gzipped
 from gazetteer import Entry
 from web_pages import LAYOUTS, NOTEBOOK, PAGES, notebook, read
 
@@ -34,7 +34,7 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
     for_wet = [page for page in documentation if not is_for_wiki(page[0])]
     blocked = odd.blocked(entries[:10])
     texts = [
-        *pages(for_wet[:: 2 if small else 1]),
+        *pages(for_wet),
         *(wet.Text(item.record.url, wet.visible(page), "", wet.one_crawl(item.record.url)) for item, page in blocked),
         *(wet.Text(planted_lines.url(name), text, "eng", ("ab".index(name[0]),))
           for name, text in planted_lines.pages(entries[10:30])),
@@ -48,7 +48,7 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
     wiki.write(out / "wiki" / wiki.NAME, every)
     domains = (HERE / "blocklist.txt").read_bytes()
     (out / "blocklist.txt").write_bytes(domains)
-    (out / "blocklist.txt.gz").write_bytes(gzip.compress(domains, mtime=0))
+    (out / "blocklist.txt.gz").write_bytes(gzipped(domains))
     return {
         "planted-lines.json": planted_lines.rows(files, [text.url for text in texts if text.crawls == BOTH]),
         "planted-references.json": {

@@ -16,11 +16,22 @@ FIRST = "Alder Ash Barn Bram Brock Cold Copper Crow Dun East Elder Fair Fen Haze
 LAST = "beck bourne bridge bury combe dale field ford gate ham hurst ley march mere mouth ridge stead stoke thorpe wick"
 GIVEN = "Ada Agnes Albert Alice Anselm Bertha Cecil Clara Edith Edmund Elsie Ernest Esther Flora Gilbert Greta Hester"
 FAMILY = "Abbott Archer Baxter Brewer Carver Chandler Cooper Glover Hooper Joiner Mason Mercer Potter Sadler Slater"
+PARTS = (
+    "block chunk column cursor frame header journal key lease ledger message node packet page queue record ring schema"
+    " segment signal snapshot stream table tag task token trace tree worker"
+)
+ROLES = "buffer cache counter filter index list log map merger pool reader router sorter store table tree view writer"
+ITEMS = "event field item letter line order parcel point price reading record row symbol ticket value visit word"
+VERBS = "check copy count cut dump fetch find join list merge move pack pick scan send show sort split sum trim"
+THINGS = "blocks columns days fields files frames keys lines logs pages parts rows runs tables tags times words"
 RIVERS = "Anner Brede Calder Dove Eller Fenny Garrow Hodder Inny Kenner Leven Marden Nadder Orrin Perry Rother Tarrow"
 WORDS = {
     "place": [first + last for first in FIRST.split() for last in LAST.split()],
     "person": [f"{given} {family}" for given in GIVEN.split() for family in FAMILY.split()],
     "river": RIVERS.split(),
+    "part": [f"{first} {last}" for first in PARTS.split() for last in ROLES.split() if first != last],
+    "item": ITEMS.split(),
+    "tool": [f"{verb}-{thing}" for verb in VERBS.split() for thing in THINGS.split()],
 }
 NUMBERS = {"year": (1640, 1990), "small": (3, 19), "large": (120, 4800), "late": (1991, 2019)}
 
@@ -45,14 +56,16 @@ def entries(count: int) -> list[Entry]:
         while title in taken:
             title = written(title_pattern, chance, {})
         taken.add(title)
-        out.append(Entry(title, file.stem, tuple(sections(parts, chance, title))))
+        out.append(Entry(title, file.stem, tuple(sections(parts, chance, {"title": title}))))
     return out
 
 
-def sections(parts: list[str], chance: random.Random, title: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The paragraphs under their headings, which are lines of `== Heading ==` in the pattern. A paragraph's first
-    sentence is always there; of the others, one in six is left out."""
-    out, known = list[tuple[str, list[str]]]([("", [])]), {"title": title}
+def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the paragraphs under their headings, which are lines of `== Heading ==` in the pattern.
+
+    A paragraph's first sentence is always there; of the others, one in six is left out. `known` is that of `written`.
+    """
+    out = list[tuple[str, list[str]]]([("", [])])
     for part in parts:
         if part.startswith("=="):
             out.append((part.strip("= \n"), []))

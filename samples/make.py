@@ -6,12 +6,12 @@ own. The same Python version gives the same bytes.
 """
 
 import argparse
-import gzip
 import json
 from pathlib import Path
 
 import ccnet
 import gazetteer
+import manual_pages
 import papers
 import posts
 import pydoc_pages
@@ -20,6 +20,7 @@ import rows as own_rows
 import wiki
 import wikipedia
 from broken import broken, plain
+from deflate import gzipped
 from odd import odd
 from oddities import hostile, other_answers, other_records
 from warc import response, write
@@ -38,12 +39,12 @@ def make(out: Path, small: bool = False) -> None:
     """Writes the whole sample below `out`: about 1,100 documentation pages in eight files, or 40 in two if small."""
     web = out / "web"
     web.mkdir(parents=True, exist_ok=True)
-    documentation = pydoc_pages.pages(16 if small else 1)
-    python_pages = pydoc_pages.thinned(documentation, 40) if small else documentation
+    documentation = manual_pages.pages() if small else pydoc_pages.pages()
+    in_manual = manual_pages.thinned(documentation, 40) if small else documentation
     files = 2 if small else 8
     for number in range(files):
-        records = (response(url, text) for url, text in python_pages[number::files])
-        write(web / f"pydoc-{number:05}.warc.gz", records)
+        records = (response(url, text) for url, text in in_manual[number::files])
+        write(web / f"manual-{number:05}.warc.gz", records)
     articles = read("en")
     ours, for_broken, for_plain = articles[:-11], articles[-11:-4], articles[-4:]
     planted = {"web/pages.warc.gz": [
@@ -58,16 +59,16 @@ def make(out: Path, small: bool = False) -> None:
     rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books", more[:20]).items()]
     entries = gazetteer.entries(200 if small else 300)
     whole = {item["url"] for item in rows if item["expect"] == "kept" or item["expect"].startswith("c4-")}
-    in_web = {url for url, _ in python_pages} | whole - {""}
+    in_web = {url for url, _ in in_manual} | whole - {""}
     lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[20:], in_web, small)}
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     lists["planted-posts.json"] = posts.make(out / "stackexchange", entries[: 12 if small else 60])
     lists["planted-rows.json"] = own_rows.make(out / "c4", more[20:])
     lists["planted-wikipedia.json"] = wikipedia.make(out / "wikipedia", encyclopaedia(entries))
-    lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables", small)
+    lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables")
     lists["planted-papers.json"] = papers.make(out / "arxiv")
     for name, content in lists.items():
-        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8", newline="\n")
 
 
 def encyclopaedia(entries: list[gazetteer.Entry]) -> list[wiki.Page]:
@@ -93,7 +94,7 @@ def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, s
         f"{ESSAY}-second-edition.txt": (edition.encode(), "nine sentences changed", "near-duplicate"),
         f"{FRENCH}.txt": (text[FRENCH].encode("latin-1"), "French, latin-1", "kept"),
         "a-page-a-day.txt.gz": (
-            gzip.compress(anthology().encode(), mtime=0),
+            gzipped(anthology().encode()),
             "gzip; texts that are also pages",
             "kept",
         ),

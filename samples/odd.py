@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from broken import http_block
+from deflate import gzipped
 from gazetteer import Entry
-from warc import Record, other, response, write, zipped
+from warc import Record, http_block, other, response, write
 from web_pages import Article, Planted, notebook, weekly
 
 SITE = "https://odd.example/more"
@@ -95,7 +95,7 @@ def arc(file: Path, entries: list[Entry]) -> list[Planted]:
 
 def arc_member(url: str, kind: str, block: bytes) -> bytes:
     second = int.from_bytes(hashlib.sha1(url.encode()).digest()[:2], "big") % 60
-    return zipped(f"{url} 192.0.2.7 200804302048{second:02} {kind} {len(block)}\n".encode() + block + b"\n")
+    return gzipped(f"{url} 192.0.2.7 200804302048{second:02} {kind} {len(block)}\n".encode() + block + b"\n")
 
 
 def odd(out: Path, entries: list[Entry]) -> dict[str, list[Planted]]:

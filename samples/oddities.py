@@ -3,8 +3,10 @@
 import zlib
 from collections.abc import Iterator
 
+from deflate import gzip_member, gzipped, repeated
+from stored import zstandard
 from warc import Record, other, response
-from web_pages import ALMANAC, Article, Planted, almanac, notebook, zipped
+from web_pages import ALMANAC, Article, Planted, almanac, notebook
 
 ODD = "https://odd.example"
 
@@ -59,7 +61,7 @@ def other_answers() -> Iterator[Planted]:
 def hostile(articles: list[Article]) -> Iterator[Planted]:
     """Pages made to hurt: broken encodings, bombs, nesting, monstrous lines."""
     good = notebook(articles[0])
-    packed = zipped(good)
+    packed = gzipped(good.encode())
     broken = packed[:200] + bytes(b ^ 0x5A for b in packed[200:260]) + packed[260:]
     encoded = {
         "gzip-broken": (broken, "gzip", "a gzip body with damaged bytes", "corrupt-body"),
@@ -67,7 +69,7 @@ def hostile(articles: list[Article]) -> Iterator[Planted]:
         "brotli-broken": (b"\x1b\xff\x00\x13" * 50, "br", "a brotli body that is none", "corrupt-body"),
         "zstd": (zstandard(good.encode()), "zstd", "a zstandard body", "unsupported-format"),
         "unknown": (good.encode()[::-1], "x-backwards", "an unknown content encoding", "unsupported-format"),
-        "bomb": (bomb(), "gzip", "64 MiB of spaces in 64 KiB of gzip", "too-large"),
+        "bomb": (bomb(), "gzip", "64 MiB of spaces in 413 KiB of gzip", "too-large"),
     }
     for name, (body, encoding, what, expect) in encoded.items():
         yield Planted(response(f"{ODD}/hostile/{name}", body, content_encoding=encoding), what, expect)
@@ -96,11 +98,8 @@ def hostile(articles: list[Article]) -> Iterator[Planted]:
 
 
 def bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join([packer.compress(b" " * 2**20) for _ in range(64)]) + packer.flush()
-
-
-def zstandard(data: bytes) -> bytes:
-    """A zstandard frame with one raw block (RFC 8878, sections 3.1.1.1 and 3.1.1.2)."""
-    size = len(data)
-    return b"\x28\xb5\x2f\xfd\xa0" + size.to_bytes(4, "little") + (size << 3 | 1).to_bytes(3, "little") + data
+    """Return a gzip member of 64 MiB of spaces."""
+    size, checksum = 1 << 26, 0
+    for _ in range(64):
+        checksum = zlib.crc32(b" " * (size // 64), checksum)
+    return gzip_member(repeated(ord(" "), size), checksum, size)

@@ -4,12 +4,12 @@ Questions about places ask for what the gazetteer says; code was written for thi
 what is odd in the tables and what should become of it.
 """
 
-import gzip
 import html
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deflate import gzipped
 from gazetteer import Entry
 
 HEAD = '\ufeff<?xml version="1.0" encoding="utf-8"?>\n<posts>\n'
@@ -90,7 +90,7 @@ class Table:
         """Write the table, gzipped where its name says so."""
         path.parent.mkdir(parents=True, exist_ok=True)
         data = (HEAD + "".join(self.rows) + TAIL).encode()
-        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        path.write_bytes(gzipped(data) if path.suffix == ".gz" else data)
 
 
 def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:

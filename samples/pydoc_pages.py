@@ -1,7 +1,9 @@
 """The running Python's own documentation as web pages: docstrings, the language reference, and longer comments.
 
-Modules are parsed, never imported, so nothing runs and no path or address of this machine can get into a page. Only
-compiled modules, which have no source to parse, are imported, and only those that do nothing but define things.
+What is documented is a fixed list of files of the standard library, so that nothing else that is installed counts. They
+are parsed, never imported: nothing runs, and no path or address of this machine can get into a page. The few compiled
+modules are part of every interpreter, so that no file can take their place; their docstrings are the same in all builds
+of a version.
 """
 
 import ast
@@ -17,16 +19,10 @@ from pathlib import Path
 from prose import Block, blocks, body, page
 
 SITE = "https://docs.example.org/python"
-SKIPPED = {
-    "__pycache__", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
-    "tkinter", "turtledemo", "antigravity.py", "this.py", "turtle.py",
-}  # fmt: skip
-COMPILED = (
-    "_asyncio", "_bisect", "_codecs", "_collections", "_csv", "_datetime", "_decimal", "_elementtree", "_functools",
-    "_hashlib", "_heapq", "_io", "_json", "_operator", "_pickle", "_random", "_signal", "_socket", "_sqlite3", "_ssl",
-    "_struct", "_thread", "_weakref", "_zoneinfo", "array", "binascii", "builtins", "cmath", "gc", "itertools",
-    "marshal", "math", "mmap", "posix", "select", "sys", "time", "unicodedata", "zlib",
-)  # fmt: skip
+MODULES = Path(__file__).parent / "modules.txt"
+"""Files below the folder of the standard library that Python 3.11 to 3.14 have, those of distributions included."""
+TOPICS = "pydoc_data/topics.py"
+COMPILED = ("_collections", "_functools", "_operator", "_weakref", "builtins", "gc", "itertools", "marshal")
 PAGE_CHARACTERS = 4500
 BEFORE = """<nav><ul><li><a href="/">Home</a></li><li><a href="/python/">Library</a></li>
 <li><a href="/search">Search</a></li></ul></nav>
@@ -46,53 +42,43 @@ class Section:
     content: list[Block] = field(default_factory=list)
 
 
-def pages(step: int = 1) -> list[tuple[str, str]]:
-    """(URL, HTML) of every page, sorted by URL, with every step-th of the library's source files."""
-    return sorted(dict([*topic_pages(), *module_pages(step), *builtin_pages()]).items())
-
-
-def thinned(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
-    """At most so many of the pages, spread evenly."""
-    return every[:: max(1, len(every) // limit)][:limit]
+def pages() -> list[tuple[str, str]]:
+    """Return (URL, HTML) of every page, sorted by URL."""
+    return sorted(dict([*topic_pages(), *module_pages(), *builtin_pages()]).items())
 
 
 def topic_pages() -> Iterator[tuple[str, str]]:
-    """The language reference behind `help("topics")`, where this Python has it."""
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        return
-    for name, text in topics.items():
-        yield from paged(f"reference/{name}", name.replace("-", " ").capitalize(), cut(text))
+    """Yield the language reference behind `help("topics")`, read from its file."""
+    for node in ast.parse(source_of(TOPICS)).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            for name, text in ast.literal_eval(node.value).items():
+                yield from paged(f"reference/{name}", name.replace("-", " ").capitalize(), cut(text))
 
 
-def module_pages(step: int) -> Iterator[tuple[str, str]]:
-    """Docstrings and longer comments of the standard library's source files, of every file or of every step-th."""
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py"))[::step]:
-        inside = file.relative_to(root)
-        if SKIPPED & set(inside.parts) or inside.name.startswith("_sysconfigdata"):
-            continue
-        try:
-            source = file.read_text("utf-8")
-            tree = ast.parse(source)
-        except (SyntaxError, UnicodeDecodeError):
-            continue
-        name = ".".join(inside.with_suffix("").parts).removesuffix(".__init__")
-        yield from paged(f"library/{name}", f"The {name} module", docstrings(tree, name))
+def module_pages() -> Iterator[tuple[str, str]]:
+    """Yield docstrings and longer comments of the listed files."""
+    for file in MODULES.read_text("utf-8").splitlines():
+        source = source_of(file)
+        name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        yield from paged(f"library/{name}", f"The {name} module", docstrings(ast.parse(source), name))
         yield from paged(f"notes/{name}", f"Notes on the source of {name}", [Section("", comments(source))])
 
 
+def source_of(file: str) -> str:
+    """Return the text of a file of the standard library, or none where this Python came without it."""
+    path = Path(sysconfig.get_path("stdlib"), file)
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
 def builtin_pages() -> Iterator[tuple[str, str]]:
-    """Docstrings of the standard library's compiled modules."""
+    """Yield docstrings of the standard library's compiled modules."""
     for name in COMPILED:
-        try:
-            module = importlib.import_module(name)
-        except ImportError:  # not on every platform
-            continue
+        module = importlib.import_module(name)
         sections = list[Section]()
         for key, thing in sorted(vars(module).items()):
-            if key.startswith("_") or not (isinstance(thing, type) or inspect.isbuiltin(thing)):
+            if key.startswith("_") or key == "WindowsError":  # a name of OSError that one system has
+                continue
+            if not isinstance(thing, type) and not inspect.isbuiltin(thing):
                 continue
             sections.append(Section(key, list(blocks(static_doc(thing)))))
             if isinstance(thing, type):

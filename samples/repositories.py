@@ -1,16 +1,18 @@
 """Repositories of code for the source GitHub, and an export of BigQuery's tables of them.
 
-One is this project itself, in an archive as GitHub gives it; the others were written for this project, and are odd.
+One holds programs in many languages, in an archive as GitHub gives it; the others are odd. All were written for this
+project.
 OUT/planted-repositories.json says what is odd in them and what should become of it.
 """
 
-import gzip
 import io
 import json
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
+
+from archives import zipped
+from deflate import gzipped
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = "".join(f"{number:x}" for number in range(16)) * 2 + "01234567"
@@ -124,16 +126,15 @@ HARBOUR = {
 }
 
 
-def make(out: Path, tables: Path, small: bool = False) -> list[dict[str, Any]]:
+def make(out: Path, tables: Path) -> list[dict[str, Any]]:
     """Write the repositories below `out` and the tables below `tables`; gives what is planted in the former."""
     out.mkdir(parents=True, exist_ok=True)
-    itself = own(6 if small else None)
     keeper = {name: text for name, (text, _, _) in KEEPER.items()}
     (out / "keepers").mkdir(exist_ok=True)
-    (out / "keepers/keeper.tar.gz").write_bytes(gzip.compress(tarred(keeper, "keeper-main/"), mtime=0))
-    (out / "teratoken.tar").write_bytes(tarred(itself, "teratoken/"))
-    (out / "unlicensed.zip").write_bytes(zipped({"main.py": TIDES.replace("low", "ebb")}))
-    (out / "torn.tar.gz").write_bytes(gzip.compress(tarred(keeper, "torn/"), mtime=0)[:900])
+    (out / "keepers/keeper.tar.gz").write_bytes(gzipped(tarred(keeper, "keeper-main/")))
+    (out / "programs.tar").write_bytes(tarred(programs(), "programs/"))
+    (out / "unlicensed.zip").write_bytes(zipped({"main.py": TIDES.replace("low", "ebb").encode()}))
+    (out / "torn.tar.gz").write_bytes(gzipped(tarred(keeper, "torn/"))[:900])
     for name, (text, _, _) in HARBOUR.items():
         path = out / "harbour" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def make(out: Path, tables: Path, small: bool = False) -> list[dict[str, Any]]:
     for table, rows in export(keeper).items():
         path = tables / f"{table}-000000000000.json.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0))
+        path.write_bytes(gzipped("".join(json.dumps(row) + "\n" for row in rows).encode()))
     planted = [("github/keepers/keeper.tar.gz", f"keeper-main/{name}", *about[1:]) for name, about in KEEPER.items()]
     planted += [(f"github/harbour/{name}", name, *about[1:]) for name, about in HARBOUR.items()]
     planted += [
@@ -152,10 +153,12 @@ def make(out: Path, tables: Path, small: bool = False) -> list[dict[str, Any]]:
     return [dict(zip(("file", "member", "what", "expect"), row, strict=True)) for row in planted]
 
 
-def own(most: int | None) -> dict[str, str]:
-    """This project's licence and its filters."""
-    paths = [ROOT / "LICENSE", *sorted((ROOT / "filters").glob("*.py"))[:most]]
-    return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
+def programs() -> dict[str, str]:
+    """Return the files below `code/` by path, and the licence."""
+    code = Path(__file__).parent / "code"
+    paths = sorted(path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    texts = {path.relative_to(code).as_posix(): path.read_text("utf-8") for path in paths}
+    return {"LICENSE": (ROOT / "LICENSE").read_text("utf-8"), **texts}
 
 
 def tarred(files: dict[str, str], folder: str) -> bytes:
@@ -174,15 +177,6 @@ def tarred(files: dict[str, str], folder: str) -> bytes:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(up)
         archive.addfile(link)
-    return out.getvalue()
-
-
-def zipped(files: dict[str, str]) -> bytes:
-    """A zip archive, of no date."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(zipfile.ZipInfo(name), text)
     return out.getvalue()
 
 

@@ -3,13 +3,12 @@
 OUT/planted-rows.json says of each odd row what it is and what should become of it.
 """
 
-import gzip
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
+from archives import zipped
+from deflate import gzipped
 from gazetteer import Entry
 
 NAME = "c4-sample.00000-of-00001.json.gz"
@@ -76,7 +75,7 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
     for place, (line, _, _) in enumerate(odd):
         lines.insert(3 + 2 * place, line)
     data = "".join(f"{line}\n" for line in lines).encode()
-    (out / NAME).write_bytes(gzip.compress(data, mtime=0))
+    (out / NAME).write_bytes(gzipped(data))
     return [
         {"file": f"c4/{NAME}", "line": 3 + 2 * n, "what": what, "expect": expect}
         for n, (_, expect, what) in enumerate(odd)
@@ -124,8 +123,4 @@ def epub(entries: list[Entry], title: str) -> bytes:
             f"<p>{text}</p>" for text in text_of(entry).replace("&", "&amp;").replace("<", "&lt;").split("\n")
         )
         files[f"c{n}.xhtml"] = PAGE.format(f"<h1>{entry.title}</h1>{body}")
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), data.encode())
-    return out.getvalue()
+    return zipped({name: data.encode() for name, data in files.items()})

@@ -63,7 +63,7 @@ def score(model: Path, rows: list[dict[str, Any]]) -> float:
             "doc_to_target": "{{answer}}",
             "metric_list": [{"metric": "acc"}],
         }
-        (folder / "task.yaml").write_text(json.dumps(task))
+        (folder / "task.yaml").write_text(json.dumps(task), encoding="utf-8")
         adapter = HFLM(str(model), device="cpu", dtype="float32", batch_size=8)
         manager = TaskManager(include_path=str(folder), include_defaults=False)
         found = simple_evaluate(adapter, tasks=[TASK], task_manager=manager, bootstrap_iters=0)

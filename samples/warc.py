@@ -1,6 +1,7 @@
-"""WARC members as bytes, made by warcio with fixed ids and dates, so that the same input gives the same archive."""
+"""WARC members as bytes, with fixed ids and dates, so that the same input gives the same archive."""
 
-import io
+import base64
+import hashlib
 import uuid
 import zlib
 from collections.abc import Iterable
@@ -9,8 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import BufferWARCWriter
+from deflate import gzipped
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 HTML = "text/html; charset=utf-8"
@@ -49,35 +49,44 @@ def other(url: str, block: bytes, kind: str, content_type: str) -> Record:
 
 
 def member(record: Record, gzip: bool = True) -> bytes:
-    """The record as stored: one gzip member, or plain bytes."""
-    writer = BufferWARCWriter(gzip=gzip)
+    """Return the record as stored: one gzip member, or plain bytes."""
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{record.kind} {record.url} {zlib.crc32(record.body)}")
-    head = {
+    block = record.body if record.headers is None else http_block(record)
+    fields = {
         "WARC-Type": record.kind,
         "WARC-Record-ID": f"<urn:uuid:{name}>",
         "WARC-Date": record.date,
         **dict(record.warc_headers),
     }
-    http = None
-    if record.headers is not None:
-        request = record.kind == "request"
-        first = f"GET {urlsplit(record.url).path} HTTP/1.1" if request else record.status
-        http = StatusAndHeaders(first, list(record.headers), protocol="HTTP/1.1", is_http_request=request)
-    made = writer.create_warc_record(
-        record.url,
-        record.kind,
-        payload=io.BytesIO(record.body),
-        length=len(record.body),
-        warc_content_type=record.content_type,
-        warc_headers_dict=head,
-        http_headers=http,
-    )
-    writer.write_record(made)
-    return writer.get_contents()
+    if record.url:
+        fields["WARC-Target-URI"] = record.url
+    if record.kind not in ("warcinfo", "revisit"):
+        fields.setdefault("WARC-Payload-Digest", digest(record.body))
+    fields.setdefault("WARC-Block-Digest", digest(block))
+    message = "request" if record.kind == "request" else "response"
+    fields["Content-Type"] = record.content_type or f"application/http; msgtype={message}"
+    fields["Content-Length"] = str(len(block))
+    head = "".join(f"{key}: {value}\r\n" for key, value in fields.items())
+    stored = f"WARC/1.0\r\n{head}\r\n".encode() + block + b"\r\n\r\n"
+    return gzipped(stored) if gzip else stored
+
+
+def http_block(record: Record) -> bytes:
+    """Return the HTTP message that the record stores."""
+    first = f"HTTP/1.1 {record.status}"
+    if record.kind == "request":
+        first = f"GET {urlsplit(record.url).path} HTTP/1.1"
+    head = "".join(f"{name}: {value}\r\n" for name, value in record.headers or ())
+    return f"{first}\r\n{head}\r\n".encode() + record.body
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-1 sum as WARC headers write it."""
+    return "sha1:" + base64.b32encode(hashlib.sha1(data).digest()).decode()
 
 
 def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
-    """An uncompressed record with a block that warcio would not write, and a stated length that need not be true."""
+    """An uncompressed record with a block that no writer would write, and a stated length that need not be true."""
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"raw {record.kind} {record.url} {zlib.crc32(block)}")
     head = (
         f"WARC/1.0\r\nWARC-Type: {record.kind}\r\nWARC-Record-ID: <urn:uuid:{name}>\r\nWARC-Date: {record.date}\r\n"
@@ -85,12 +94,6 @@ def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
         f"Content-Length: {len(block) if length is None else length}\r\n\r\n"
     )
     return head.encode() + block + b"\r\n\r\n"
-
-
-def zipped(data: bytes) -> bytes:
-    """One gzip member without a time in its header."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return packer.compress(data) + packer.flush()
 
 
 def info(filename: str) -> Record:

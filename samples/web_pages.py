@@ -4,18 +4,18 @@ Every planted record is a `Planted`: the record, what is odd about it, and what 
 of LLaMA's English web data ("kept", or a reason from the catalogue of drop reasons).
 """
 
-import gzip
 import html
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import brotli
+from deflate import gzipped, zlib_stream
 from prose import page
+from stored import brotli
 from warc import HTML, Record, response
 
+BOM = b"\xff\xfe"
 PAGES = Path(__file__).parent / "pages"
 ALMANAC, NOTEBOOK, WEEKLY = "https://www.almanac.example", "https://notebook.example", "http://weekly.example"
 
@@ -113,16 +113,18 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
         return re.sub(r'<meta charset="utf-8">\n', "", text)
 
     return {
-        "lighthouse-lens": ("gzip body", lambda u, t: response(u, zipped(t), content_encoding="gzip")),
+        "lighthouse-lens": ("gzip body", lambda u, t: response(u, gzipped(t.encode()), content_encoding="gzip")),
         "glass-blowing": ("chunked body", lambda u, t: response(u, chunked(t.encode()), transfer_encoding="chunked")),
         "harvesting-salt": (
             "chunked gzip body",
-            lambda u, t: response(u, chunked(zipped(t)), transfer_encoding="chunked", content_encoding="gzip"),
+            lambda u, t: response(
+                u, chunked(gzipped(t.encode())), transfer_encoding="chunked", content_encoding="gzip"
+            ),
         ),
-        "making-paper": ("brotli body", lambda u, t: response(u, brotli.compress(t.encode()), content_encoding="br")),
+        "making-paper": ("brotli body", lambda u, t: response(u, brotli(t.encode()), content_encoding="br")),
         "map-projections": (
             "deflate body",
-            lambda u, t: response(u, zlib.compress(t.encode()), content_encoding="deflate"),
+            lambda u, t: response(u, zlib_stream(t.encode()), content_encoding="deflate"),
         ),
         "postage-stamps": ("gzip promised, plain body", lambda u, t: response(u, t, content_encoding="gzip")),
         "old-typewriter": ("chunks promised, plain body", lambda u, t: response(u, t, transfer_encoding="chunked")),
@@ -134,7 +136,7 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
             "windows-1252 with curved quotes, declared nowhere",
             lambda u, t: response(u, undeclared(t).replace("'", "’").encode("cp1252"), plain),
         ),
-        "hedgehogs": ("utf-16 with BOM", lambda u, t: response(u, undeclared(t).encode("utf-16"), plain)),
+        "hedgehogs": ("utf-16 with BOM", lambda u, t: response(u, BOM + undeclared(t).encode("utf-16-le"), plain)),
         "garden-sundial": ("utf-8 with BOM", lambda u, t: response(u, undeclared(t).encode("utf-8-sig"), plain)),
         "ice-harvest": ("XHTML content type", lambda u, t: response(u, t, "application/xhtml+xml")),
         "night-sky": ("capitals in the content type", lambda u, t: response(u, t, "TEXT/HTML;CHARSET=UTF-8")),
@@ -226,10 +228,6 @@ def chunked(body: bytes, size: int = 997) -> bytes:
         chunk = body[start : start + size]
         out += f"{len(chunk):x}{';first=1' if start == 0 else ''}\r\n".encode() + chunk + b"\r\n"
     return bytes(out) + b"0\r\nX-Trailer: end\r\n\r\n"
-
-
-def zipped(text: str) -> bytes:
-    return gzip.compress(text.encode(), mtime=0)
 
 
 def handwritten() -> Iterator[Planted]:

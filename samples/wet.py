@@ -3,8 +3,6 @@
 The text of a page is its title and then every visible line, menus and footers included, without empty lines.
 """
 
-import base64
-import hashlib
 import html
 import re
 import uuid
@@ -14,10 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from resiliparse.extract.html2text import extract_plain_text
-from warc import zipped
+from deflate import gzipped
+from warc import digest
 
 TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+UNSEEN = re.compile(
+    r"<!--.*?-->|<!doctype[^>]*>|<(head|title|script|style|noscript)\b.*?</\1>", re.IGNORECASE | re.DOTALL
+)
+WITHIN_LINES = re.compile(r"</?(a|b|code|em|i|s|small|span|strong|sub|sup|tt|u)\b[^>]*>", re.IGNORECASE)
+CELL = re.compile(r"</t[dh]>\s*<t[dh]\b[^>]*>", re.IGNORECASE)
+TAG = re.compile(r"<[^>]*>")
+FORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,13 @@ class Text:
 
 
 def visible(page: str) -> str:
-    """Title and visible lines of an HTML page."""
+    """Return the title and the visible lines of an HTML page: one of ours, so that a few expressions are enough."""
     title = TITLE.search(page)
-    lines = extract_plain_text(page, main_content=False, list_bullets=False).split("\n")
-    return "\n".join(line.strip() for line in [html.unescape(title[1]) if title else "", *lines] if line.strip())
+    lines = [title[1] if title else ""]
+    for number, part in enumerate(FORMATTED.split(UNSEEN.sub("", page))):
+        flowing = part if number % 2 else " ".join(part.split())
+        lines += TAG.sub("\n", CELL.sub("\t\t", WITHIN_LINES.sub("", flowing))).split("\n")
+    return "\n".join(line.strip() for line in map(html.unescape, lines) if line.strip())
 
 
 def one_crawl(url: str) -> tuple[int]:
@@ -77,7 +85,7 @@ def write(out: Path, texts: Iterable[Text], files: int) -> dict[str, str]:
             place[text.url] = file
     for file, records in inside.items():
         (out / file).parent.mkdir(parents=True, exist_ok=True)
-        (out / file).write_bytes(b"".join(zipped(record) for record in records))
+        (out / file).write_bytes(b"".join(gzipped(record) for record in records))
     return place
 
 
@@ -90,7 +98,7 @@ def conversion(text: Text, crawl: Crawl) -> bytes:
         "WARC-Date": f"{date:%Y-%m-%dT%H:%M:%SZ}",
         "WARC-Record-ID": record_id("conversion", text.url, crawl.name),
         "WARC-Refers-To": record_id("response", text.url, crawl.name),
-        "WARC-Block-Digest": "sha1:" + base64.b32encode(hashlib.sha1(block).digest()).decode(),
+        "WARC-Block-Digest": digest(block),
     }
     if crawl.languages and text.language:
         fields["WARC-Identified-Content-Language"] = text.language

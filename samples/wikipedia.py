@@ -5,11 +5,11 @@ OUT/planted-wikipedia.json says what is in them and what should become of it.
 """
 
 import bz2
-import gzip
 from pathlib import Path
 from typing import NamedTuple
 
 import wiki
+from deflate import gzipped
 
 TEXTS = Path(__file__).parent / "wikipedia"
 REDIRECTS = {
@@ -85,11 +85,11 @@ def dump(language: str, items: list[str], more: list[str]) -> tuple[str, bytes]:
     if language == PLAIN:
         return f"{name}.xml", whole.encode()
     if language == GZIPPED:
-        return f"{name}.xml.gz", gzip.compress(whole.encode(), mtime=0)
+        return f"{name}.xml.gz", gzipped(whole.encode())
     if language == CUT:
         data = b"".join(
             bz2.compress(part.encode()) for part in (whole.removesuffix(items[-1] + "</mediawiki>\n"), items[-1])
         )
         return f"{name}.xml.bz2", data[: -len(data) // 40]
-    encoding = "utf-16" if language == UTF_16 else "utf-8"
-    return f"{name}.xml.bz2", bz2.compress(whole.encode(encoding))
+    data = b"\xff\xfe" + whole.encode("utf-16-le") if language == UTF_16 else whole.encode()
+    return f"{name}.xml.bz2", bz2.compress(data)

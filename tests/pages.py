@@ -84,6 +84,6 @@ def browse(page: Path, folder: Path, *flags: str) -> tuple[str, str]:
     profile = folder / "profile"
     done = subprocess.run(
         [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()],
-        capture_output=True, check=True, timeout=120, env={**os.environ, "HOME": str(folder)},
+        capture_output=True, check=True, timeout=600, env={**os.environ, "HOME": str(folder)},
     )  # fmt: skip
     return done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")

@@ -26,7 +26,7 @@ def square(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     tally.enter(records=1)
     tally.keep(records=1)
     write_atomic(corpus / f"squares/{task.name}", str(number * number + settings.get("add", 0)).encode())
-    with (corpus / "calls").open("a") as file:
+    with (corpus / "calls").open("a", encoding="utf-8") as file:
         file.write(f"{task.name}\n")
     return Result([f"squares/{task.name}"], {"toy": tally}, {"number": number})
 

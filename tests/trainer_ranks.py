@@ -34,7 +34,7 @@ def run(file: Path, arguments: list[str]) -> int:
         model = build(*given)
         sha = weights_sha(model)
         if os.environ.get("RANK", "0") == "0":
-            file.write_text(sha)
+            file.write_text(sha, encoding="utf-8")
         return model
 
     trainer.train.build = watched

@@ -19,7 +19,7 @@ from filters.reasons import Reason
 # Byte order marks come before every declaration (WHATWG Encoding, section 6).
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 META_BYTES = 1024  # from the start of a page, in which it declares its encoding (WHATWG HTML, section 13.2.3.2)
-DAMAGED_SHARE = 1_000  # a declared encoding holds if it explains all but one character in 1,000, since pages are cut
+CHARACTERS_PER_ERROR = 1_000  # a declared encoding may leave one in as many unexplained, since pages are cut
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
 MANY_ATTRIBUTES = 64  # most pages have no tag with as many, which is quick to check, in time quadratic in this number
 ATTRIBUTES_FROM = 1 << 16  # characters: shorter pages have no room for enough attributes to matter
@@ -70,7 +70,7 @@ def decode(body: bytes, content_type: str | None) -> str:
             text.encode()  # much faster than a search for surrogates, which are very rare
         except UnicodeEncodeError:
             text = _SURROGATES.sub("\ufffd", text)
-    return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.replace("\0", "\ufffd")
 
 
 def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str:
@@ -137,7 +137,7 @@ def _decode_by_labels(body: bytes, labels: list[str]) -> str:
             return body[len(mark) :].decode(encoding, "replace")
     for label in labels:
         text = body.decode(label, "replace")
-        if text.count("\ufffd") * DAMAGED_SHARE <= len(text) + DAMAGED_SHARE:
+        if text.count("\ufffd") * CHARACTERS_PER_ERROR <= len(text) + CHARACTERS_PER_ERROR:
             return text
     encoding = detect_encoding(body, from_html_meta=False) or "utf-8"
     try:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import mmap
 import multiprocessing
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ from filters.errors import UserError
 from filters.hashing import Keys
 from filters.reasons import Reason
 from manifests import tokenizer
+from manifests.cores import usable_cores
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, document_id, locator_from
 from manifests.files import canonical_json, relative_files, sha256_bytes, sha256_file, sha256_json
 from manifests.index import (
@@ -57,12 +57,8 @@ from manifests.shard import Shard, open_shard, shard_schema, token_dtype
 from manifests.store import Store
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
-LARGE_BYTES = (
-    1 << 30
-)  # of shards and index, from which processes are used: they start slowly, but threads share one lock
-FULL_CHECK_BYTES = (
-    1 << 30
-)  # the trainer hashes corpora up to this size in full, and of larger ones a sample of this size
+LARGE_BYTES = 1 << 30  # of shards and index, from which processes are worth their start: threads share one lock
+FULL_CHECK_BYTES = 1 << 30  # the trainer hashes this much: a smaller corpus in full, of a larger one a sample
 BLOCK_BYTES = 8 << 20  # of a file, hashed at a time
 IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
 ROWS_AT_ONCE = 1 << 14  # rows of a shard
@@ -179,7 +175,7 @@ def _differs(path: Path, entry: ShardEntry, whole: bool, opened: bool) -> str:
 
 def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Callable[[int], None]) -> list[FileCheck]:
     """Return the results of all calls, in order; the largest begin first."""
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     pool: concurrent.futures.Executor
     if sum(size for size, _ in work) >= LARGE_BYTES:
         pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))

@@ -11,21 +11,21 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from filters.code.encoding import decoded
-from filters.code.headers import without_licence
+from filters.code.encoding import decode_source
+from filters.code.headers import strip_licence
 from filters.code.languages import (
     NOTEBOOK,
-    extension_of,
+    detect_language,
+    get_extension,
     is_licence_file,
     is_listed,
     is_named_generated,
     is_named_minified,
     is_vendored,
-    language_of,
 )
-from filters.code.licences import licence_of_header
-from filters.code.notebooks import notebook
-from filters.code.rules import unwanted
+from filters.code.licences import identify_header_licence
+from filters.code.notebooks import render_notebook
+from filters.code.rules import find_drop_reason
 from filters.formats.mediawiki import Damage
 from filters.reasons import Reason
 from manifests.document import Document, Locator
@@ -63,24 +63,24 @@ def refused(path: str, recipe: Source) -> Reason | None:
 
 def code_of(raw: bytes, path: str, recipe: Source) -> Code | Damage:
     """A file's bytes as text without a licence at its top, or why it is not kept."""
-    text = decoded(raw)
+    text = decode_source(raw)
     if isinstance(text, Reason):
         return Damage(text, path)
-    language = language_of(path)
-    if extension_of(path) == NOTEBOOK:
-        found = notebook(text)
+    language = detect_language(path)
+    if get_extension(path) == NOTEBOOK:
+        found = render_notebook(text)
         if isinstance(found, Damage):
             return found
         text = found.text
-    headed = without_licence(text, language)
-    reason = unwanted(headed.text, language, recipe.github)
+    headed = strip_licence(text, language)
+    reason = find_drop_reason(headed.text, language, recipe.github)
     if reason is None and len(headed.text) > recipe.limits.text_characters:
         reason = Reason.TOO_LARGE
     if reason is None and len(headed.text) < recipe.min_characters:
         reason = Reason.TOO_SHORT
     if reason is not None:
         return Damage(reason, path)
-    return Code(headed.text, language, licence_of_header(headed.legal) if headed.legal else "")
+    return Code(headed.text, language, identify_header_licence(headed.legal) if headed.legal else "")
 
 
 def document(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from filters.code.licences import UNKNOWN, allows, both
+from filters.code.licences import UNKNOWN, is_allowed, join_licences
 from filters.errors import UserError
 from filters.formats.mediawiki import Damage
 from filters.formats.stored import Stored
@@ -144,8 +144,8 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
 def _licensed(licences: list[Row], files: list[Row], recipe: Source) -> Iterator[Row | Outcome]:
     names = {name.lower(): name for name in recipe.github.licences}
     stated = {row.data[1:].decode(): row for row in reversed(licences)}
-    licence = both(names.get(name.lower(), name) for name in stated) or UNKNOWN
-    kept = allows(licence, recipe.github.licences)
+    licence = join_licences(names.get(name.lower(), name) for name in stated) or UNKNOWN
+    kept = is_allowed(licence, recipe.github.licences)
     for row in licences:
         used = kept and files and stated[row.data[1:].decode()] is row
         yield Outcome(row.locator, row.stored, reason=Reason.JOINED if used else Reason.UNUSED_ROW)
@@ -169,7 +169,7 @@ def _documents(contents: list[Row], files: list[Row], source: str, recipe: Sourc
     code = code_of(content.data[1:], about["path"], recipe)
     reason = code.problem if isinstance(code, Damage) else None
     licence = about["licence"] if isinstance(code, Damage) else code.licence or about["licence"]
-    if reason is None and not allows(licence, recipe.github.licences):
+    if reason is None and not is_allowed(licence, recipe.github.licences):
         reason = Reason.NO_LICENCE
     if reason is not None or isinstance(code, Damage):
         yield Outcome(content.locator, content.stored, reason=reason, detail=about["path"])

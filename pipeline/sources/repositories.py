@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from filters.code.languages import is_licence_file
-from filters.code.licences import MAX_CHARACTERS, UNKNOWN, allows, both, licence_of_file
+from filters.code.licences import MAX_CHARACTERS, UNKNOWN, identify_licence, is_allowed, join_licences
 from filters.formats.compression import BZIP2, GZIP, unpacked
 from filters.formats.mediawiki import Damage
 from filters.formats.stored import Stored
@@ -156,7 +156,7 @@ def _row(group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: st
     reason = refused(path, recipe)
     if reason is Reason.LICENCE_FILE:
         text = raw[: MAX_CHARACTERS + 1].decode("utf-8", "replace")
-        return Row(group, place, size, _LICENCE + canonical_json({"path": path, "licence": licence_of_file(text)}))
+        return Row(group, place, size, _LICENCE + canonical_json({"path": path, "licence": identify_licence(text)}))
     if reason is not None:
         return Outcome(place, size, reason=reason)
     code = code_of(raw, path, recipe)
@@ -186,8 +186,8 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
         seen.add(path)
         if not licence:
             found = next((licences[folder] for folder in _above(path) if folder in licences), [])
-            licence = both(one for _, one in found if one) or UNKNOWN
-        if not allows(licence, recipe.github.licences):
+            licence = join_licences(one for _, one in found if one) or UNKNOWN
+        if not is_allowed(licence, recipe.github.licences):
             yield Outcome(row.locator, row.stored, reason=Reason.NO_LICENCE)
             continue
         place = replace(row.locator, parts=tuple(_part(where) for where, _ in found))

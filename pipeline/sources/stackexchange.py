@@ -17,7 +17,7 @@ from filters.formats.compression import OPENING
 from filters.formats.mediawiki import Damage
 from filters.formats.posts_xml import ANSWER, HOPELESS, QUESTION, Post, Raw, keys, next_row, post, rows
 from filters.formats.stored import Stored
-from filters.posts.html import joined_text, text_of
+from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
@@ -179,13 +179,13 @@ def _document(
     row, asked = question
     given = []
     for other, answer in sorted(answers, key=lambda pair: (-pair[1].score, pair[1].identifier)):
-        text = text_of(answer.body)
+        text = render_post(answer.body)
         if text:
             given.append((other, answer, text))
         else:
             yield Outcome(other.locator, other.stored, reason=Reason.NO_TEXT)
-    body, title = text_of(asked.body), " ".join(asked.title.split())
-    text = joined_text(title, body, [text for _, _, text in given], rules.layout)
+    body, title = render_post(asked.body), " ".join(asked.title.split())
+    text = join_thread(title, body, [text for _, _, text in given], rules.layout)
     reason = _unwanted(text, bool(title or body), bool(given), recipe)
     if reason is not None:
         for gone in (row, *(other for other, _, _ in given)):

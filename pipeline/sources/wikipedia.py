@@ -16,7 +16,7 @@ from filters.formats.mediawiki_streams import cuts
 from filters.formats.stored import Stored
 from filters.reasons import Reason
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
-from filters.wikitext.render import plain_text
+from filters.wikitext.render import render_text
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.sources.base import Outcome
@@ -83,7 +83,7 @@ def _outcome(element: bytes, place: Locator, stored: int, language: str, source:
     if _is_redirect(page):
         return Outcome(place, stored, reason=Reason.REDIRECT)
     rules = recipe.wikipedia
-    body = plain_text(page.wikitext, language, page.title, rules.apparatus)
+    body = render_text(page.wikitext, language, page.title, rules.apparatus)
     text = f"{page.title}\n\n{body}" if rules.title and body else body
     reason = _unwanted(body, text, recipe)
     if reason is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from filters.errors import UserError
 from filters.formats.mediawiki import Damage, Page, open_dump, pages
 from filters.html.extract import decode
-from filters.wikitext.render import plain_text
+from filters.wikitext.render import render_text
 
 MAX_TEXT_BYTES = 1 << 30
 """of one plain text file, inflated"""
@@ -26,7 +26,7 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
     text of any other file. Raises UserError for a plain text that cannot be read."""
     if ".xml" in path.name:
         for page in articles(path):
-            yield page if isinstance(page, Damage) else plain_text(page.wikitext)
+            yield page if isinstance(page, Damage) else render_text(page.wikitext)
         return
     try:
         raw = path.read_bytes()

@@ -131,7 +131,7 @@ DAMAGE = {
     "no tokenizer": lambda c: (c / "models/tokenizer.model").unlink(),
     "an edited ledger": lambda c: (c / "ledger.json").write_bytes(b"{}"),
     "no ledger": lambda c: (c / "ledger.json").unlink(),
-    "another hash beside it": lambda c: (c / "manifest.json.sha256").write_text("0" * 64 + "\n"),
+    "another hash beside it": lambda c: (c / "manifest.json.sha256").write_text("0" * 64 + "\n", encoding="utf-8"),
     "no hash beside it": lambda c: (c / "manifest.json.sha256").unlink(),
 }
 
@@ -211,7 +211,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
-    (corpus / "manifest.json").write_text('{"format": "other"}')
+    (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
     with pytest.raises(UserError, match="rebuild the corpus"):
         load_manifest(corpus)
 

@@ -59,7 +59,7 @@ def dumps(folder: Path, texts: dict[str, str]) -> Path:
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return folder
 
 

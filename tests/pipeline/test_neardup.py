@@ -69,7 +69,7 @@ def dumps(tmp_path: Path) -> Path:
     for name, text in texts.items():
         path = tmp_path / "dumps" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return tmp_path / "dumps"
 
 
@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_opened_is_a_dead_letter(tmp_path: Path) -> None:
     settings = {"sources": {"books": Source(weight=1.0, kind="books").model_dump()}}
     result = extract.work(tmp_path, settings, Task("extract", "books/gone.txt", "", 0, arguments))
     assert result.tallies["books"].dropped == {"unreadable-file": {"records": 1, "bytes": 0}}
-    assert "unreadable-file" in (tmp_path / "deadletters/books/gone.txt.jsonl").read_text()
+    assert "unreadable-file" in (tmp_path / "deadletters/books/gone.txt.jsonl").read_text(encoding="utf-8")
 
 
 def test_tables_are_cut_into_groups_and_keep_their_order(tmp_path: Path) -> None:
@@ -210,6 +210,6 @@ def test_progress_counts_receipts_and_is_silent_when_asked(tmp_path: Path) -> No
             path.unlink(missing_ok=True)
         with Progress("extract", 1, list(paths), terminal, quiet):
             for path in paths:
-                path.write_text('{"tallies": {"books": {"in": {"records": 100}}}}')
+                path.write_text('{"tallies": {"books": {"in": {"records": 100}}}}', encoding="utf-8")
         said = terminal.getvalue()
         assert ("4 parts" in said and "documents/s" in said) is not quiet

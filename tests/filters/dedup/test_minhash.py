@@ -119,7 +119,7 @@ def test_nothing_depends_on_pythons_hash_seed() -> None:
         subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout

@@ -1,11 +1,12 @@
 """Blocks of extracted pages, the runs that are text, set phrases, and boilerplate by its mark-up: each rule by hand."""
 
 import random
-import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from linear import assert_linear
 from resiliparse.parse.html import ElementNode, HTMLTree
 
 from filters.html.blocks import (
@@ -107,15 +108,15 @@ def test_maximal_runs_as_the_paper_defines_them(worths: list[int]) -> None:
 
 def test_maximal_runs_take_linear_time() -> None:
     chance = random.Random(1)
-    cases = (
-        [1.0, -0.5] * 10**5,
-        [float(n % 7 - 3) for n in range(10**5)],
-        [chance.uniform(-1, 1) for _ in range(10**5)],
-    )
-    for worths in (*cases, [1.0, -2.0] * 10**5, [2.0, -1.0] * 10**5):
-        begun = time.process_time()
-        find_maximal_runs(worths)
-        assert time.process_time() - begun < 2
+    cases: list[Callable[[int], list[float]]] = [
+        lambda size: [1.0, -0.5] * size,
+        lambda size: [1.0, -2.0] * size,
+        lambda size: [2.0, -1.0] * size,
+        lambda size: [float(n % 7 - 3) for n in range(size)],
+        lambda size: [chance.uniform(-1, 1) for _ in range(size)],
+    ]
+    for make in cases:
+        assert_linear(find_maximal_runs, make, 10**5)
 
 
 def test_menus_around_prose_are_left_out() -> None:
@@ -168,13 +169,7 @@ def test_labels(line: str) -> None:
     assert not is_label(f"he said: {line}".lower()) and not is_label(line.lower() + " and so on" * 9)
 
 
-def test_the_table_of_phrases_holds_each_phrase_once_in_lower_case() -> None:
-    assert {kind: len(phrases) for kind, phrases in PHRASES.items()} == {
-        "label": 152,
-        "button": 78,
-        "byline": 35,
-        "notice": 46,
-    }
+def test_phrases_are_in_lower_case_and_those_of_bylines_end_in_whole_words() -> None:
     for phrases in PHRASES.values():
         assert len(set(phrases)) == len(phrases)
         assert all(phrase == phrase.lower().lstrip() and len(phrase) > 2 for phrase in phrases)
@@ -232,7 +227,8 @@ def test_the_article_is_found_and_teasers_are_not() -> None:
     teasers = f"<article>{PROSE[:150]}</article>" * 9
     body = body_of(f"<div>{teasers}</div><div><article id=it>{PROSE * 6}</article></div>")
     assert narrow_to_article(body) and (body.text_content or "") == PROSE * 6
-    assert not narrow_to_article(body_of(f"<body>{teasers}")) and not narrow_to_article(body_of("<body><article>x</article>"))
+    assert not narrow_to_article(body_of(f"<body>{teasers}"))
+    assert not narrow_to_article(body_of("<body><article>x</article>"))
 
 
 def test_the_surest_mark_comes_first() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from filters.formats.mediawiki import Page, open_dump, pages
 from filters.wikitext.names import LANGUAGES
-from filters.wikitext.render import plain_text
+from filters.wikitext.render import render_text
 
 SHARED = Path(__file__).parents[4] / "shared/data"
 REDPAJAMA = SHARED / "c4_redpajama/redpajama-sample_wiki1.jsonl.gz"
@@ -61,7 +61,7 @@ def test_redpajamas_row_of_the_same_page_differs_in_the_ways_the_docs_name() -> 
         rows = {row["meta"]["title"]: row["text"] for row in map(json.loads, file)}
     dump = pages(open_dump(next((SHARED / "wikipedia").glob("bgwiki*"))))
     (page,) = [page for page in dump if isinstance(page, Page) and page.title in rows]
-    theirs, ours = rows[page.title], plain_text(page.wikitext, "bg", page.title)
+    theirs, ours = rows[page.title], render_text(page.wikitext, "bg", page.title)
     words = [Counter(re.findall(r"\w+", text.lower())) for text in (theirs, ours)]
     missing = words[0] - words[1]
     assert missing.total() < 0.15 * words[0].total(), "six years of edits, and names of categories"

@@ -114,7 +114,8 @@ def test_an_imbalance_is_said(corpus: Path, tmp_path: Path) -> None:
     plain = load_manifest(corpus).model_dump()
     plain["ledger"]["annotate"]["books"]["out"]["records"] -= 1
     write_manifest(tmp_path, type(load_manifest(corpus)).model_validate(plain))
-    assert "The ledger does NOT balance: stage annotate, source books" in said(Page(write_report(tmp_path).read_text()))
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "The ledger does NOT balance: stage annotate, source books" in said(page)
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +156,7 @@ def test_it_fetches_nothing_and_says_so(page: Page) -> None:
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
-    assert "url(" not in (ROOT / "manifests/report/style.py").read_text() and not page.all("script")
+    assert "url(" not in (ROOT / "manifests/report/style.py").read_text(encoding="utf-8") and not page.all("script")
 
 
 @pytest.mark.parametrize("which", ["page", "hostile"])
@@ -249,7 +250,7 @@ def test_names_of_which_none_stands_out_are_said_to_be_so(corpus: Path, tmp_path
     write_manifest(tmp_path, load_manifest(corpus))
     plain = json.loads((corpus / "statistics.json").read_bytes())
     plain["sources"]["common_crawl"]["names"]["domains"] = {"top": [], "total": 70_000, "error": 34}
-    (tmp_path / "statistics.json").write_text(json.dumps(plain))
+    (tmp_path / "statistics.json").write_text(json.dumps(plain), encoding="utf-8")
     assert "Top domains: no name stands for more than 34 of 70,000 documents" in said(
         Page(write_report(tmp_path).read_text("utf-8"))
     )

@@ -20,8 +20,8 @@ from pipeline.beam.engines import Engine
 from pipeline.trace import trace
 
 FIRST = {"common_crawl": ["web/pages.warc.gz"], "books": ["books/*[tr].txt"]}
-SECOND = {"common_crawl": ["web/pydoc-00000.warc.gz"]}
-THIRD = {"common_crawl": ["web/pydoc-00001.warc.gz"]}
+SECOND = {"common_crawl": ["web/manual-00000.warc.gz"]}
+THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 DOMAINS = "docs.example.org\npages.example\n"
 
 
@@ -35,7 +35,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("steps")
     files = make_sample(folder / "sample")
     engine = Engine(1, (), folder, quiet=True)
-    (folder / "list").write_text(DOMAINS)
+    (folder / "list").write_text(DOMAINS, encoding="utf-8")
     build(demo_recipe(files).with_inputs(patterns(files, FIRST)), folder / "first", keep_dropped=2)
     shutil.copytree(folder / "first", folder / "moved/second")
     append(folder / "moved/second", patterns(files, SECOND), engine)
@@ -65,7 +65,7 @@ def test_diff_after_an_added_dump(steps: dict[str, Path]) -> None:
     web = found.documents["common_crawl"]
     assert new and web["only_b"]["documents"] == len(new) and web["only_a"] == {"documents": 0, "tokens": 0}
     assert found.documents["books"]["only_b"]["documents"] == 0
-    assert found.inputs == {"common_crawl": {"added": ["pydoc-00000.warc.gz"]}}
+    assert found.inputs == {"common_crawl": {"added": ["manual-00000.warc.gz"]}}
     assert found.parent == "B was made from A by appending to it" and found.other == {"generations": [0, 1]}
     assert found.recipe == found.models == {}
 
@@ -102,7 +102,7 @@ def test_an_edited_line_of_descent_is_found(steps: dict[str, Path], tmp_path: Pa
     good = path.read_bytes()
     plain = json.loads(good)
     plain["removal"]["documents"] += 1
-    path.write_text(json.dumps(plain))
+    path.write_text(json.dumps(plain), encoding="utf-8")
     assert any(f"history/{parent}.json: not the manifest" in found for found in verify(corpus))
     path.write_bytes(good)
     reseal(corpus, lambda plain: plain.update(parent="0" * 64))
@@ -124,7 +124,7 @@ def test_show_says_where_it_comes_from(steps: dict[str, Path], capsys: pytest.Ca
 
 def test_a_copy_of_a_removed_document_stays_out(steps: dict[str, Path], tmp_path: Path) -> None:
     book = sample(steps["removed"], SampleQuery(number=1, source="books")).drawn[0]
-    (tmp_path / "list").write_text(book.facts["document"])
+    (tmp_path / "list").write_text(book.facts["document"], encoding="utf-8")
     remove(steps["removed"], tmp_path / "list", tmp_path / "new")
     (file,) = (steps["first"].parent / "sample/books").glob(
         find(steps["removed"], book.facts["document"]).held[0].locator.file

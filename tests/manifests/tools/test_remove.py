@@ -58,7 +58,7 @@ def removed(corpus: Path, documents: dict[str, SampledDocument], tmp_path_factor
 
 
 def named(removed: Path, documents: dict[str, SampledDocument]) -> set[str]:
-    lines = (removed.parent / "list.txt").read_text().lower().split()
+    lines = (removed.parent / "list.txt").read_text(encoding="utf-8").lower().split()
     return {
         name
         for name, one in documents.items()
@@ -239,7 +239,7 @@ def test_lists_that_are_no_text_and_outputs_that_hold_something(corpus: Path, tm
         read_removal_list(tmp_path / "list")
     with pytest.raises(UserError, match="cannot be read"):
         read_removal_list(tmp_path / "none")
-    (tmp_path / "list").write_text(DOMAIN)
+    (tmp_path / "list").write_text(DOMAIN, encoding="utf-8")
     with pytest.raises(UserError, match="is there already"):
         remove(corpus, tmp_path / "list", corpus)
     (tmp_path / "empty").mkdir()

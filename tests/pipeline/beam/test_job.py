@@ -39,7 +39,7 @@ def test_finished_tasks_are_not_run_again_and_changed_ones_are(tmp_path: Path) -
     assert run_tasks(tmp_path, {}, squares(5), toy.square, engine(tmp_path)) == 0
     changed = [*squares(4), Task("toy", "04", "2-4", 4, {"number": 4})]
     assert run_tasks(tmp_path, {"add": 1}, changed, toy.square, engine(tmp_path)) == 1
-    assert (tmp_path / "squares/04").read_text() == "17" and (tmp_path / "squares/03").read_text() == "9"
+    assert [(tmp_path / "squares" / name).read_bytes() for name in ("04", "03")] == [b"17", b"9"]
 
 
 @pytest.mark.parametrize("damage", ["output gone", "output cut", "receipt gone", "receipt cut"])
@@ -60,8 +60,8 @@ def test_a_task_whose_files_are_not_whole_runs_again(tmp_path: Path, damage: str
 def test_the_sweep_removes_what_no_task_claims_and_nothing_else(tmp_path: Path) -> None:
     run_tasks(tmp_path, {}, squares(4), toy.square, engine(tmp_path))
     (tmp_path / "squares/deep").mkdir()
-    (tmp_path / "squares/deep/stray").write_text("x")
-    (tmp_path / "other").write_text("x")
+    (tmp_path / "squares/deep/stray").write_text("x", encoding="utf-8")
+    (tmp_path / "other").write_text("x", encoding="utf-8")
     sweep(tmp_path, "toy", squares(3), ("squares",))
     assert relative_files(tmp_path / "squares") == ["00", "01", "02"]
     assert relative_files(tmp_path / "receipts") == ["toy/00.json", "toy/01.json", "toy/02.json"]
@@ -70,8 +70,8 @@ def test_the_sweep_removes_what_no_task_claims_and_nothing_else(tmp_path: Path) 
 
 def test_temporaries_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards/.abc.tmp").write_text("half")
-    (tmp_path / "shards/a.tmp").write_text("whole")
+    (tmp_path / "shards/.abc.tmp").write_text("half", encoding="utf-8")
+    (tmp_path / "shards/a.tmp").write_text("whole", encoding="utf-8")
     remove_temporaries(tmp_path)
     assert relative_files(tmp_path) == ["shards/a.tmp"]
 
@@ -79,7 +79,7 @@ def test_temporaries_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 def test_a_users_mistake_found_by_a_worker_leaves_its_sentence(tmp_path: Path) -> None:
     with pytest.raises((UserError, RuntimeError)):
         run_tasks(tmp_path, {"mistake": 2}, squares(4), toy.square, engine(tmp_path))
-    assert (tmp_path / "runs/now.parts/mistake.txt").read_text() == "this number is a mistake: give another"
+    assert (tmp_path / "runs/now.parts/mistake.txt").read_bytes() == b"this number is a mistake: give another"
 
 
 def test_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[t
     assert max(dates.values()) == 1, "the reference breaks ties by chance"
     for number, some in enumerate(files):
         (folder / f"{number}.warc.wet.gz").write_bytes(wet(some))
-    (folder / "bad-words.txt").write_text(BAD)
+    (folder / "bad-words.txt").write_text(BAD, encoding="utf-8")
     run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "annotate")
     return corpus, files
 

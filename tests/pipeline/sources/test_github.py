@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
-from filters.code.languages import language_of
-from filters.code.licences import allows
+from filters.code.languages import detect_language
+from filters.code.licences import is_allowed
 from filters.code.rules import GitHub
 from filters.formats.mediawiki import Damage
 from filters.formats.tarballs import members
@@ -344,14 +344,14 @@ def test_redpajamas_rows_under_our_rules() -> None:
         text, path, size = row["text"], row["meta"]["path"], int(row["meta"]["size"])
         code, reason = code_of(text.encode(), path, recipe), refused(path, recipe)
         classes["bytes gone"] += len(text.encode()) < size
-        if language_of(path) == "Markdown":
+        if detect_language(path) == "Markdown":
             classes["Markdown"] += 1
             classes["Markdown, bytes gone"] += len(text.encode()) < size
             classes["Markdown, begins with a title"] += text.lstrip().startswith("#")
         if reason is not None or isinstance(code, Damage):
             classes[str(reason)] += 1
             continue
-        assert not code.licence or allows(code.licence, recipe.github.licences), path
+        assert not code.licence or is_allowed(code.licence, recipe.github.licences), path
         newlines = text.replace("\r\n", "\n").replace("\r", "\n")
         same = "same" if code.text == text else "line ends" if code.text == newlines else "header"
         classes["mark" if code.text == newlines.removeprefix("\ufeff") != newlines else same] += 1
