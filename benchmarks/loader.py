@@ -18,7 +18,7 @@ from benchmarks.data import ROOT, table
 from manifests.manifest import load_manifest
 from manifests.order import plan_for
 from manifests.shard import open_shard
-from trainer.data import Corpus, prefetched
+from trainer.data import BatchReader, prefetch
 
 PEER = ROOT / "build/peers-trainer/bin/python"
 LENGTH, BATCH, DOCUMENTS, ROUNDS = 2048, 512, 8000, 3
@@ -95,7 +95,7 @@ def main(corpus: Path, rounds: int) -> None:
     plan = plan_for(manifest, 0, LENGTH, BATCH, steps)
     said = []
     for _ in range(rounds):
-        data = Corpus(corpus, plan)
+        data = BatchReader(corpus, plan)
         data.batch(0, 0, 1)
         data.block = None  # the order is worked out within what is measured
         cpu, wall = time.process_time(), time.perf_counter()
@@ -104,12 +104,12 @@ def main(corpus: Path, rounds: int) -> None:
         batch = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
         data.block = None
         cpu, wall = time.process_time(), time.perf_counter()
-        with prefetched(data, range(steps), 0, 1) as batches:
+        with prefetch(data, range(steps), 0, 1) as batches:
             for _ in batches:
                 pass
         ahead = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
         cpu = time.process_time()
-        Corpus(corpus, far).batch(4_321, 0, 1)
+        BatchReader(corpus, far).batch(4_321, 0, 1)
         said.append({"batch": batch, "ahead": ahead, "resume": time.process_time() - cpu, "anonymous": _anonymous()})
     print(json.dumps(said))
 

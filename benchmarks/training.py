@@ -27,12 +27,9 @@ from manifests.manifest import load_manifest
 from manifests.order import plan_for
 from trainer import parallel
 from trainer.__main__ import main as trainer_main
-from trainer.data import Corpus
-from trainer.model import Llama, parameter_count
-from trainer.optimizer import Outliers, build_optimizer
-from trainer.presets import preset
-from trainer.step import Stepper
-from trainer.train import finish
+from trainer.data import BatchReader
+from trainer.model import Llama, count_parameters, get_preset
+from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 WARM = 3
 """steps that are left out of a median: kernels are chosen, memory is got and blocks are compiled in them"""
@@ -54,14 +51,14 @@ def main(arguments: list[str]) -> int:
     on_gpu = options.device == "cuda"
     options.model = options.model or ("1b3" if on_gpu else "demo")
     options.vocabulary = options.vocabulary or (32_000 if on_gpu else 2_048)
-    size = preset(options.model)
+    size = get_preset(options.model)
     options.batch_tokens = options.batch_tokens or (262_144 if on_gpu else size.batch_tokens)
     options.sequence_length = options.sequence_length or size.sequence_length
     with tempfile.TemporaryDirectory() as folder:
         corpus = _corpus(Path(folder), options)
         found = _whole(corpus, options, more) if on_gpu or options.trainer else _beside_bare(corpus, options)
     with torch.device("meta"):
-        parameters = parameter_count(Llama(size, options.vocabulary))
+        parameters = count_parameters(Llama(size, options.vocabulary))
     facts = {
         "command": f"python -m benchmarks train {' '.join(arguments)}".strip(),
         "model": options.model,
@@ -118,17 +115,17 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
 
 def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds a step of ours (loader, FSDP2, guards, what it tells) and of the bare loop, in turns."""
-    size, manifest = preset(options.model), load_manifest(corpus)
+    size, manifest = get_preset(options.model), load_manifest(corpus)
     sequences = options.batch_tokens // options.sequence_length
     plan = plan_for(manifest, 0, options.sequence_length, sequences, options.steps)
-    data, ranks = Corpus(corpus, plan), parallel.start("cpu", 1)
+    data, ranks = BatchReader(corpus, plan), parallel.start("cpu", 1)
     try:
         model = parallel.build(size, options.vocabulary, 0, ranks)
-        norms = Outliers(6.0, 128, ranks.device)
+        norms = OutlierDetector(6.0, 128, ranks.device)
         optimizer = build_optimizer(model, size.learning_rate)
         stepper = Stepper(model, optimizer, norms, ranks, options.batch_tokens, options.micro_batch, None, None)
         plain = Llama(size, options.vocabulary)
-        parallel.initialise(plain, 0)
+        parallel.initialize(plain, 0)
         bare = _bare_step(plain, options)
         seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         losses = []
@@ -138,7 +135,7 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
             loss = _timed(seconds["bare"], lambda t=tokens: bare(t))
             losses.append(abs(told.losses.sum() / options.batch_tokens - loss))
     finally:
-        finish()
+        parallel.stop()
     ours, floor = (statistics.median(seconds[name][WARM:]) for name in ("ours", "bare"))
     ratios = [a / b for a, b in zip(seconds["ours"][WARM:], seconds["bare"][WARM:], strict=True)]
     return {

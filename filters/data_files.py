@@ -19,3 +19,14 @@ def read_rows(package: str, name: str) -> list[list[str]]:
         if len(row) != header.count("\t") + 1:
             raise ValueError(f"{name}, line {number}: expected {header.count(chr(9)) + 1} fields separated by tabs")
     return rows
+
+
+def read_lists(package: str, name: str) -> dict[str, dict[str, list[str]]]:
+    """Return the items of a table with the columns (list, key, items separated by ", "), by list and key.
+
+    Rows with the same list and key continue one another. A key `*` stands for all keys, such as languages.
+    """
+    lists: dict[str, dict[str, list[str]]] = {}
+    for of_list, key, items in read_rows(package, name):
+        lists.setdefault(of_list, {}).setdefault(key, []).extend(items.split(", "))
+    return lists

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,10 @@ from rich.console import RenderableType
 
 from filters.errors import UserError
 from manifests.manifest import load_manifest
-from manifests.planning import actual, rates, supply
 from manifests.planning import cost as costs
-from manifests.planning.cost_table import cost_parts, training_parts
-from manifests.planning.plan import Plan, make_plan
-from manifests.planning.plan_table import plan_parts, text_of
-from manifests.planning.supply import Supply
+from manifests.planning import plan as plans
+from manifests.planning import rates, supply
+from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
 from pipeline.sources.inputs import match
@@ -48,50 +46,50 @@ class Planned:
     """All that `plan` found."""
 
     asked: Asked
-    plan: Plan
+    plan: plans.Plan
     cost: costs.Cost | None
     engine_seconds: float
-    training: list[costs.Training]
-    actuals: dict[str, actual.Actual]
-    run: actual.TrainingRun | None
+    training: list[costs.TrainingCost]
+    actuals: dict[str, MeasuredSource]
+    run: plans.TrainingRun | None
     notes: list[str]
 
     def text(self) -> str:
         """For people."""
         asked = self.asked
-        parts: list[RenderableType] = plan_parts(self.plan)
+        parts: list[RenderableType] = plans.plan_parts(self.plan)
         if self.cost is not None:
-            parts += ["", *cost_parts(self.cost, self.engine_seconds, asked.core_hour_price)]
+            parts += ["", *costs.cost_parts(self.cost, self.engine_seconds, asked.core_hour_price)]
         else:
             parts += ["", NO_RATES]
         prices = (asked.utilisation, asked.peak_tflops, asked.gpu_hour_price)
-        parts += ["", *training_parts(self.training, self.plan.trained, *prices)]
+        parts += ["", *costs.training_parts(self.training, self.plan.trained, *prices)]
         if self.actuals:
-            parts += ["", actual.actual_table(self.actuals)]
+            parts += ["", supply.measured_table(self.actuals)]
             parts += self.notes
         if self.run is not None:
-            parts += ["", actual.run_table(self.run)]
-        return text_of(parts)
+            parts += ["", plans.run_table(self.run)]
+        return plans.render_text(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         asked = self.asked
         days = [
-            {name: getattr(one, name) for name in costs.Training.__dataclass_fields__}
+            asdict(one)
             | ({"price": one.gpu_days * 24 * asked.gpu_hour_price} if asked.gpu_hour_price is not None else {})
             for one in self.training
         ]
         price = asked.core_hour_price
         spent = None
         if self.cost is not None:
-            spent = {**costs.as_dict(self.cost), "engine_seconds_a_job": self.engine_seconds}
+            spent = {**self.cost.as_dict(), "engine_seconds_a_job": self.engine_seconds}
             spent |= {"price": self.cost.cpu_seconds / 3600 * price} if price is not None else {}
         return {
             "plan": self.plan.as_dict(),
             "cost": spent,
             "training": {"utilisation": asked.utilisation, "peak_tflops": asked.peak_tflops, "sizes": days},
             "actual": [one.as_dict() for one in self.actuals.values()],
-            "run": None if self.run is None else self.run.as_dict(),
+            "run": self.run and asdict(self.run),
             "notes": self.notes,
         }
 
@@ -109,25 +107,24 @@ def plan(recipe: Recipe, asked: Asked) -> Planned:
     actuals, notes = _actuals(recipe, asked.corpus) if asked.corpus is not None else ({}, [])
     supplies = {name: _supply(name, recipe, asked, actuals) for name in recipe.sources}
     size = costs.SIZES[recipe.trainer.model]
-    made = make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
-    paths = asked.rates or (tuple(rates.find_runs(asked.corpus)) if asked.corpus is not None else ())
+    made = plans.make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
+    paths = asked.rates or (tuple(rates.find_run_records(asked.corpus)) if asked.corpus is not None else ())
     found = rates.read_rates(paths) if paths else None
     if asked.rates and found is not None and not found.stored_bytes:
         raise UserError(f"{asked.rates[0]} counts nothing that was extracted: give the record of a whole run")
-    needed = {
-        name: costs.amounts_of(one, recipe.split_bytes, recipe.shards.validation) for name, one in supplies.items()
-    }
+    sizes = recipe.split_bytes, recipe.shards.validation
+    needed = {name: costs.estimate_workload(one, *sizes) for name, one in supplies.items()}
     spent = None
     if found is not None and found.stored_bytes:
-        spent = costs.cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)
+        spent = costs.estimate_cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)
     return Planned(
         asked,
         made,
         spent,
         found.engine_seconds if found is not None else 0.0,
-        costs.training(made, asked.utilisation, asked.peak_tflops),
+        costs.estimate_training(made, asked.utilisation, asked.peak_tflops),
         actuals,
-        actual.read_run(asked.run) if asked.run is not None else None,
+        plans.read_training_run(asked.run) if asked.run is not None else None,
         notes,
     )
 
@@ -149,7 +146,7 @@ def unique_tokens(options: list[str]) -> dict[str, float]:
     return found
 
 
-def _actuals(recipe: Recipe, corpus: Path) -> tuple[dict[str, actual.Actual], list[str]]:
+def _actuals(recipe: Recipe, corpus: Path) -> tuple[dict[str, MeasuredSource], list[str]]:
     """What a corpus holds, and what to mind when a recipe is planned by it."""
     manifest = load_manifest(corpus)
     if not set(manifest.sources) & set(recipe.sources):
@@ -161,22 +158,22 @@ def _actuals(recipe: Recipe, corpus: Path) -> tuple[dict[str, actual.Actual], li
         notes.append(
             f"{corpus} has a tokenizer of {pieces:,} pieces, the recipe asks for {wanted:,}: other bytes a token."
         )
-    return actual.measure(manifest, receipt.facts.get("text_bytes", {}) if receipt is not None else {}), notes
+    return supply.measure_sources(manifest, receipt.facts.get("text_bytes", {}) if receipt is not None else {}), notes
 
 
-def _supply(name: str, recipe: Recipe, asked: Asked, actuals: Mapping[str, actual.Actual]) -> Supply:
+def _supply(name: str, recipe: Recipe, asked: Asked, actuals: Mapping[str, MeasuredSource]) -> Supply:
     """What a source can give: as stated; from files named on the command line; as the corpus holds it; from the
     recipe's own inputs."""
     source = recipe.sources[name]
     kind = source.kind or name
     measured = actuals[name].supply if name in actuals else None
     if name in asked.unique:
-        return supply.given(asked.unique[name], measured.factors if measured else supply.default_factors(kind))
+        return supply.stated_supply(asked.unique[name], measured.factors if measured else supply.default_factors(kind))
     patterns = asked.inputs.get(name, [] if measured else source.inputs)
     if patterns:
         factors = measured.factors if measured else None
-        return supply.estimated(kind, _sizes(name, patterns), factors, recipe.shards.validation)
-    return measured or supply.nothing(supply.default_factors(kind))
+        return supply.estimate_supply(kind, _sizes(name, patterns), factors, recipe.shards.validation)
+    return measured or supply.empty_supply(supply.default_factors(kind))
 
 
 def _sizes(source: str, patterns: list[str]) -> dict[str, int]:

@@ -9,7 +9,7 @@ copyright notice or the words of a licence, and of these only the paragraphs tha
 
 import re
 from collections.abc import Iterator
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
 MAX_LINE = 1000  # characters of a line that are searched
@@ -46,6 +46,7 @@ _DIRECTIVE = re.compile(  # a line for a program, not for people
 )
 _PRAGMA = "{-#"  # begins like a comment of Haskell, but is code
 _MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[])@&$^`"  # around the words of a comment
+_LINE = re.compile(r"[^\n]*+\n|[^\n]++")
 _BLANKS = re.compile(r"\s*+")
 _INDENT = re.compile(r"[ \t]*+")
 _INDENTED = re.compile(r"(?:[ \t]+[^\n]*+|[ \t]*+)(?:\n|\Z)")
@@ -160,15 +161,17 @@ def _find_comment(text: str, position: int, syntax: Syntax, language: str) -> Co
             close = text.find(closer, start)
             if close < 0:
                 return None
-            return Comment(position, close + len(closer), True, tuple(_split_lines(text, start, close)))
+            matches = _LINE.finditer(text, start, close)
+            lines = [_make_line(text, match.start(), match.start(), match.end()) for match in matches]
+            return Comment(position, close + len(closer), True, tuple(lines))
     if syntax.line is None:
         return None
     begin = text.rfind("\n", 0, position) + 1
     if text[begin:position].strip():
         begin = position  # behind `<?php`
-    lines, stop = list[Line](), begin
+    lines, stop = [], begin
     while position < len(text) and (mark := syntax.line.match(text, position)):
-        stop = _line_end(text, mark.end())
+        stop = text.find("\n", mark.end()) + 1 or len(text)
         lines.append(_make_line(text, lines[-1].end if lines else begin, mark.end(), stop))
         if language == "reStructuredText":
             while stop < len(text) and (more := _INDENTED.match(text, stop)):
@@ -183,17 +186,6 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
     """Return the end of a pattern at a position, or the position if it does not match."""
     match = pattern.match(text, position)
     return match.end() if match else position
-
-
-def _line_end(text: str, position: int) -> int:
-    return text.find("\n", position) + 1 or len(text)
-
-
-def _split_lines(text: str, start: int, stop: int) -> Iterator[Line]:
-    while start < stop:
-        end = min(_line_end(text, start), stop)
-        yield _make_line(text, start, start, end)
-        start = end
 
 
 def _make_line(text: str, begin: int, inside: int, end: int) -> Line:
@@ -245,7 +237,9 @@ def _removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
 
 def _find_legal_lines(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
     """Yield the numbers of the lines to remove: whole paragraphs of a licence, and notices, but no directives."""
-    for (has_words, _), numbers in groupby(range(len(lines)), key=_number_paragraphs(text, lines).__getitem__):
+    tags = accumulate(line.start > line.begin and text[line.start - 1] in "@\\" for line in lines)  # as in `@author`
+    paragraphs = [(line.has_words, tag) for line, tag in zip(lines, tags, strict=True)]
+    for (has_words, _), numbers in groupby(range(len(lines)), key=paragraphs.__getitem__):
         if not has_words:
             continue
         words = {number: _words(text, lines[number]) for number in numbers}
@@ -256,11 +250,3 @@ def _find_legal_lines(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
             if (whole or _NOTICE.search(line)) and not _DIRECTIVE.match(line):
                 yield number
 
-
-def _number_paragraphs(text: str, lines: tuple[Line, ...]) -> list[tuple[bool, int]]:
-    """Return for each line whether it has words, and a number that grows where a paragraph begins, as at `@author`."""
-    paragraphs, tags = list[tuple[bool, int]](), 0
-    for line in lines:
-        tags += line.start > line.begin and text[line.start - 1] in "@\\"
-        paragraphs.append((line.has_words, tags))
-    return paragraphs

@@ -3,12 +3,19 @@
 Texts are compared without case, punctuation, line ends and copyright lines, by phrases that only one licence has. Doubt
 counts against a text: with further terms that are not known (a clause against commerce, say) it is not a known licence,
 and of several licences all must be kept ones, unless the text itself offers a choice.
+
+The table licences.tsv lists phrases in the form of `_normalize`: names of `known` licences, for texts that name one
+without its words; names of `other` licences and terms, which are never kept; `harmless` phrases, which name other terms
+without imposing them; offers of a `choice`; and `reference`s to other files.
 """
 
 import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from filters.data_files import read_lists
+
+DATA_FILES = ("licences.tsv",)  # part of the code version of a step
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
 MAX_CHARACTERS = 1 << 20  # of a licence; longer texts are unknown ones
 SPARE_WORDS = 150  # of a licence file besides the licences found in it: a title, names, a sentence on its scope
@@ -49,56 +56,9 @@ _LICENCES = (
     _Licence("Zlib", ("this software is provided as is without any express or implied warranty in no event",), (), 140),
 )
 
-_OTHERS = {  # licences and terms that are known so as not to be kept, by their usual names
-    "GPL": ("gnu general public license", "gnu gpl", "gplv2", "gplv3", "gpl v2", "gpl v3", "gpl license"),
-    "LGPL": ("gnu lesser general public", "gnu library general public", "lgpl"),
-    "AGPL": ("gnu affero general public", "agpl"),
-    "MPL": ("mozilla public license", "mpl 2 0", "mpl 1 1"),
-    "EPL": ("eclipse public license",),
-    "CDDL": ("common development and distribution license",),
-    "CPL": ("common public license",),
-    "MS-PL": ("microsoft public license", "ms pl"),
-    "MS-RL": ("microsoft reciprocal license",),
-    "EUPL": ("european union public licence",),
-    "OSL": ("open software license",),
-    "ECL": ("educational community license",),
-    "Apache-1": ("apache software license version 1", "the apache group for use in the apache"),
-    "Artistic": ("artistic license",),
-    "BSL": ("boost software license",),
-    "OFL": ("sil open font license",),
-    "WTFPL": ("do what the fuck you want",),
-    "CC": ("creative commons", "cc by", "cc0"),
-    "SSPL": ("server side public license",),
-    "BUSL": ("business source license",),
-    "Elastic": ("elastic license",),
-    "Commons-Clause": ("commons clause",),
-    "NC": ("non commercial", "noncommercial", "for academic use only", "for research purposes only"),
-    "Field-of-use": ("nuclear facility", "military", "human rights", "no part of this"),
-    "Proprietary": (
-        "proprietary and confidential", "confidential and proprietary", "trade secret", "unauthorized copying",
-        "unauthorised copying", "all rights are reserved and", "may not be copied", "no license is granted",
-    ),
-}  # fmt: skip
-
-_NAMES = {  # of licences, where a text names one without its words
-    "MIT": ("mit license", "mit licence", "license mit", "expat license", "mit licensed"),
-    "X11": ("x11 license",),
-    "BSD-3-Clause": ("bsd 3 clause", "3 clause bsd", "three clause bsd", "new bsd license", "modified bsd license"),
-    "BSD-2-Clause": ("bsd 2 clause", "2 clause bsd", "two clause bsd", "simplified bsd license", "freebsd license"),
-    "Apache-2.0": ("apache license version 2 0", "apache license 2 0", "apache 2 0", "apache license v2", "apache v2"),
-    "ISC": ("isc license",),
-}
-
-_HARMLESS = (  # phrases that name other terms without imposing them
-    " software that is licensed under the gplv2 ",  # LLVM's exception to Apache's licence
-    " commercial or non commercial ",
-    " commercial and non commercial ",
-)
-_CHOICE = (
-    "dual license", "dual licensed", "dually licensed", "licensed under either", "under the terms of either",
-    "under either the", "either of these licenses", "your choice of", "at your choice", "choose either",
-)  # fmt: skip
-_ELSEWHERE = ("license apache", "license mit", "license bsd", "copying mit", "license txt")  # other files' names
+_PHRASES = read_lists("filters.code", "licences.tsv")
+_KNOWN, _OTHERS = _PHRASES["known"], _PHRASES["other"]
+_HARMLESS, _CHOICES, _REFERENCES = (_PHRASES[kind]["*"] for kind in ("harmless", "choice", "reference"))
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}([A-Za-z0-9.+()\- \t]{1,200})")
 _COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
@@ -116,11 +76,11 @@ def identify_licence(text: str) -> str:
     words = _normalize(text)
     lengths = {item.name: words.count(item.required[0]) * item.words for item in _LICENCES if _matches(words, item)}
     others, stated = _find_named(words, _OTHERS), _find_stated(text)
-    named = {*(lengths or (set() if stated else _find_named(words, _NAMES))), *others}
+    named = {*(lengths or (set() if stated else _find_named(words, _KNOWN))), *others}
     is_bundle = words.count(" ") - sum(lengths.values()) > SPARE_WORDS
     if is_bundle and not others:
         return UNKNOWN
-    if not named and not stated and _contains_any(words, _ELSEWHERE):
+    if not named and not stated and _contains_any(words, _REFERENCES):
         return ""
     return join_licences(one for one in (stated, _spell(named, words, not is_bundle)) if one) or UNKNOWN
 
@@ -133,7 +93,7 @@ def identify_header_licence(comment: str) -> str:
     if stated := _find_stated(comment):
         return stated
     words = _normalize(comment[:MAX_CHARACTERS])
-    names = {item.name for item in _LICENCES if _matches(words, item)} or _find_named(words, _NAMES)
+    names = {item.name for item in _LICENCES if _matches(words, item)} or _find_named(words, _KNOWN)
     return _spell(names | _find_named(words, _OTHERS), words, True)
 
 
@@ -187,7 +147,7 @@ def _normalize(text: str) -> str:
     """Return the words of a text in lower case, each between single blanks, without copyright lines."""
     words = f" {_OTHER_THAN_WORDS.sub(' ', _COPYRIGHT_LINE.sub(' ', text.lower())).strip()} "
     for phrase in _HARMLESS:
-        words = words.replace(phrase, " ")
+        words = words.replace(f" {phrase} ", " ")
     return words
 
 
@@ -207,9 +167,9 @@ def _contains_any(words: str, phrases: Iterable[str]) -> bool:
     return any(f" {phrase} " in words for phrase in phrases)
 
 
-def _find_named(words: str, table: dict[str, tuple[str, ...]]) -> set[str]:
+def _find_named(words: str, table: dict[str, list[str]]) -> set[str]:
     return {name for name, phrases in table.items() if _contains_any(words, phrases)}
 
 
 def _spell(names: set[str], words: str, may_choose: bool) -> str:
-    return (" OR " if may_choose and _contains_any(words, _CHOICE) else " AND ").join(sorted(names))
+    return (" OR " if may_choose and _contains_any(words, _CHOICES) else " AND ").join(sorted(names))

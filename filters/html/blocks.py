@@ -12,11 +12,11 @@ since prose may contain the same words.
 
 import html
 import re
-from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
-from filters.data_files import read_rows
+from filters.data_files import read_lists
 
 DATA_FILES = ("phrases.tsv",)  # part of the code version of a step
 LINKED_COST = 3.0  # characters outside links that one character inside a link cancels
@@ -42,15 +42,10 @@ _TAG = re.compile(r"<[^>]*>")
 _DECORATION = " \t\xa0»›>|.:()0123456789…•·"
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”»“’)]*\Z")
 
-
-def _read_phrases() -> dict[str, tuple[str, ...]]:
-    phrases = defaultdict[str, list[str]](list)
-    for kind, _, listed in read_rows("filters.html", "phrases.tsv"):
-        phrases[kind] += listed.split(", ")
-    return {kind: tuple(of_kind) for kind, of_kind in phrases.items()}
-
-
-PHRASES = _read_phrases()  # by kind
+PHRASES = {  # by kind, of all languages
+    kind: tuple(chain.from_iterable(phrases.values()))
+    for kind, phrases in read_lists("filters.html", "phrases.tsv").items()
+}
 LABELS, BYLINES, NOTICES = PHRASES["label"], PHRASES["byline"], PHRASES["notice"]
 BUTTONS = frozenset(PHRASES["button"])
 _BEGINNINGS = frozenset(phrase[:3] for phrase in LABELS + BYLINES)  # rules out most lines at the cost of one look-up

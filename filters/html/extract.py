@@ -70,7 +70,7 @@ def decode(body: bytes, content_type: str | None) -> str:
             text.encode()  # much faster than a search for surrogates, which are very rare
         except UnicodeEncodeError:
             text = _SURROGATES.sub("\ufffd", text)
-    return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.replace("\0", "\ufffd")
 
 
 def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str:

@@ -13,7 +13,8 @@ _MARK = re.compile(
     r"\{\{+|\{\|(?!\})|\}\}+|\|\}|\[\[|\]\]?|\[(?=(?:https?:|ftp:)?//|mailto:)|<table(?![\w-])[^<>]*+>|</table\s{0,16}>",
     re.IGNORECASE,
 )
-_BRACES, _LINK, _EXTERNAL, _TABLE, _ELEMENT = "{{", "[[", "[", "{|", "<table"
+_BRACES, _LINK, _EXTERNAL, _TABLE, _ELEMENT = "{{", "[[", "[", "{|", "<t"
+_OPENERS = frozenset({_BRACES, _LINK, _EXTERNAL, _ELEMENT})
 _CELLS = re.compile(r"^[ \t]*+[|!].*", re.MULTILINE)
 _IN_BRACKETS = re.compile(r" ?\([^()]*\)\Z")
 _CODES = frozenset(LANGUAGES) | OTHER_LANGUAGES
@@ -40,21 +41,15 @@ def resolve_markup(text: str, language: str = "", title: str = "") -> str:
         stack[-1].parts.append(text[position : mark.start()])
         brackets, position = mark.group(), mark.end()
         first = brackets[:2]
-        if first == "[[":
-            _open(stack, _LINK)
+        if first in _OPENERS:
+            _open(stack, first, min(len(brackets), MAX_BRACES))
         elif first == "]]" and stack[-1].kind != _EXTERNAL:
             _close(stack, _LINK)
-        elif first == "{{":
-            _open(stack, _BRACES, min(len(brackets), MAX_BRACES))
         elif first == "}}":
             _close_braces(stack, len(brackets), language, title)
         elif brackets[0] == "]" and stack[-1].kind == _EXTERNAL:
             _close(stack, _EXTERNAL)
             position = mark.start() + 1
-        elif first == "[":
-            _open(stack, _EXTERNAL)
-        elif first == "<t":
-            _open(stack, _ELEMENT)
         elif first == "</":
             _close(stack, _ELEMENT)
         elif first == "|}" and text[position : position + 1] == "}" and any(item.kind == _BRACES for item in stack):

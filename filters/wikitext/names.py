@@ -5,19 +5,10 @@ from MediaWiki's message files for the twenty languages of LLaMA's Wikipedia (se
 still use.
 """
 
-from filters.data_files import read_rows
+from filters.data_files import read_lists
 
 DATA_FILES = ("names.tsv",)  # part of the code version of a step
-
-
-def _read_tables() -> dict[str, dict[str, list[str]]]:
-    tables: dict[str, dict[str, list[str]]] = {}
-    for table, language, names in read_rows("filters.wikitext", "names.tsv"):
-        tables.setdefault(table, {}).setdefault(language, []).extend(names.split(", "))
-    return tables
-
-
-_TABLES = _read_tables()
+_TABLES = read_lists("filters.wikitext", "names.tsv")
 
 
 def _names(table: str) -> frozenset[str]:

@@ -21,11 +21,9 @@ from filters.errors import UserError
 from manifests.manifest import load_manifest
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
-from trainer.adopt import adopt, norm_epsilon_of
-from trainer.generate import loaded
-from trainer.hf import export, opened
-from trainer.model import Llama
-from trainer.presets import PRESETS
+from trainer.generate import load_model
+from trainer.hf import export, load_hf_weights, open_checkpoint, read_norm_epsilon
+from trainer.model import PRESETS, Llama
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")
@@ -55,7 +53,7 @@ def tokens() -> torch.Tensor:
 
 @torch.no_grad()
 def ours(run: Path) -> torch.Tensor:
-    return loaded(opened(run))(tokens())
+    return load_model(open_checkpoint(run))(tokens())
 
 
 @torch.no_grad()
@@ -163,7 +161,7 @@ def ranks() -> Iterator[parallel.Ranks]:
 @torch.no_grad()
 def adopted(folder: Path, ranks: parallel.Ranks) -> torch.Tensor:
     model = parallel.build(SIZE, VOCABULARY, 1, ranks)
-    adopt(model, folder)
+    load_hf_weights(model, folder)
     return model(tokens())
 
 
@@ -208,7 +206,7 @@ def test_another_model_is_refused(
 ) -> None:
     entry = load_manifest(run.parent / "corpus").tokenizer
     with pytest.raises(UserError, match=words):
-        norm_epsilon_of(copied(out, tmp_path / "x", **settings), SIZE, entry)
+        read_norm_epsilon(copied(out, tmp_path / "x", **settings), SIZE, entry)
 
 
 def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path: Path) -> None:
@@ -221,26 +219,26 @@ def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path
     ):
         save_file({**tensors, **changed}, folder / "model.safetensors")
         with pytest.raises(UserError, match=words):
-            adopt(model, folder)
+            load_hf_weights(model, folder)
     (folder / "model.safetensors").write_bytes(b"\x08")
     with pytest.raises(UserError, match="cannot be read"):
-        adopt(model, folder)
+        load_hf_weights(model, folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="give a model folder"):
-        adopt(model, folder)
+        load_hf_weights(model, folder)
 
 
 def test_another_tokenizer_and_no_configuration_are_refused(run: Path, out: Path, tmp_path: Path) -> None:
     entry = load_manifest(run.parent / "corpus").tokenizer
-    assert norm_epsilon_of(out, SIZE, entry) == 1e-6
+    assert read_norm_epsilon(out, SIZE, entry) == 1e-6
     folder = copied(out, tmp_path / "x")
     (folder / "tokenizer.model").write_bytes(b"another")
     with pytest.raises(UserError, match="another tokenizer"):
-        norm_epsilon_of(folder, SIZE, entry)
+        read_norm_epsilon(folder, SIZE, entry)
     for config in ("{", "[]", "{}"):
         (folder / "config.json").write_text(config, encoding="utf-8")
         with pytest.raises(UserError, match="no readable config"):
-            norm_epsilon_of(folder, SIZE, entry)
+            read_norm_epsilon(folder, SIZE, entry)
 
 
 def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +250,7 @@ def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys:
         assert main(arguments) == 2
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1
-    one = checkpoint.found(run)[-1][1]
+    one = checkpoint.list_checkpoints(run)[-1][1]
     assert main(["export", str(one), str(tmp_path / "one"), "--dtype", "bfloat16"]) == 0
     assert "step 12, 1 file of bfloat16 weights" in capsys.readouterr().out
 

@@ -11,25 +11,25 @@ import pytest
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from trainer.__main__ import _launch_words, main
-from trainer.checkpoint import found
-from trainer.launch import STOPPED, launch, run_folder
+from trainer.__main__ import _parse_launch, main
+from trainer.checkpoint import list_checkpoints
+from trainer.launch import STOPPED, find_run_folder, launch
 
 OPTIONS = ["--model", "demo", "--sequence-length", "32", "--batch-tokens", "256"]
 LAUNCH = [sys.executable, "-m", "trainer", "launch", "--nproc", "2"]
 
 
 def test_words_before_the_dashes_are_torchruns() -> None:
-    given, program = _launch_words(["--nproc", "8", "--nnodes", "2", "--rdzv-id=x", "--", "train", "C", "--steps", "1"])
+    given, program = _parse_launch(["--nproc", "8", "--nnodes", "2", "--rdzv-id=x", "--", "train", "C", "--steps", "1"])
     assert given.nproc == 8 and given.torchrun == ["--nnodes", "2", "--rdzv-id=x"]
     assert program == ["train", "C", "--steps", "1"]
 
 
 def test_the_runs_folder_is_read_off_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_folder(["train", "--output", "x/y"]) == run_folder(["train", "--output=x/y"]) == Path("x/y")
+    assert find_run_folder(["train", "--output", "x/y"]) == find_run_folder(["train", "--output=x/y"]) == Path("x/y")
     for words in (["train"], ["train", "--output"]):
         with pytest.raises(UserError, match="with --output"):
-            run_folder(words)
+            find_run_folder(words)
     assert main(["launch", "--nproc", "2"]) == 2
     assert "give the command after --" in capsys.readouterr().err
 
@@ -52,7 +52,7 @@ def test_a_run_told_to_stop_saves_and_ends_well(corpus: Path, tmp_path: Path, nu
     _, said = child.communicate(timeout=600)
     assert child.returncode == 0, said
     assert "stopped and saved; the same command goes on" in said and (run / STOPPED).is_file()
-    step = found(run)[-1][0]
+    step = list_checkpoints(run)[-1][0]
     assert 3 <= step < 2000 and (run / "metrics.csv").read_bytes().count(b"\n") == step + 1
 
 

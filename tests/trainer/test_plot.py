@@ -15,7 +15,7 @@ from manifests.manifest import load_manifest
 from manifests.report.lines import Chart, stacked, ticks
 from manifests.shard import open_shard
 from trainer.__main__ import main
-from trainer.plot import _curve, charts, floors, page
+from trainer.metrics import _curve, build_charts, render_page, unigram_losses
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_charts_hold_what_the_files_say(run: Path) -> None:
-    loss, held_out, rate, norm = charts(run, {"web": 4.2})
+    loss, held_out, rate, norm = build_charts(run, {"web": 4.2})
     assert set(loss.curves) == {"all", "books", "web"} and loss.levels == {"web: unigrams": (2, 4.2)}
     assert loss.curves["all"][1] == [(step, 4 - step / 10) for step in range(1, 11)]
     assert [x for x, _ in loss.curves["books"][1]] == [1, 3, 5, 7, 9]
@@ -54,7 +54,7 @@ def test_the_floor_is_the_entropy_of_the_pieces(run: Path) -> None:
         for token in open_shard(corpus / "shards" / entry.path).tokens.tolist()
     ]
     shares = [pieces.count(piece) / len(pieces) for piece in set(pieces)]
-    assert floors(run, None)["web"] == pytest.approx(-sum(share * math.log(share) for share in shares))
+    assert unigram_losses(run, None)["web"] == pytest.approx(-sum(share * math.log(share) for share in shares))
 
 
 def test_long_curves_are_means_of_neighbours() -> None:
@@ -99,7 +99,7 @@ def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFi
 
 def test_flat_and_single_values_are_drawn() -> None:
     for curve in ([(3.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)]):
-        assert "nan" not in page("x", [Chart("t", {"a": (0, curve)})])
+        assert "nan" not in render_page("x", [Chart("t", {"a": (0, curve)})])
 
 
 def test_labels_do_not_cover_each_other() -> None:
@@ -120,6 +120,6 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.Cap
         assert words in said and said.count("\n") == 1
     (run / "metrics.csv").unlink()
     with pytest.raises(UserError, match="train first"):
-        charts(run, {})
+        build_charts(run, {})
     (tmp_path / "corpus/manifest.json").unlink()
-    assert floors(run, None) == {}
+    assert unigram_losses(run, None) == {}

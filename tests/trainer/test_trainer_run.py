@@ -18,14 +18,13 @@ from trainer_ranks import weights_sha
 from manifests.manifest import load_manifest
 from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
-from manifests.tools.check_start import check_shards
+from manifests.tools.verify import check_shards
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
-from trainer.data import Corpus
+from trainer.data import BatchReader
 from trainer.metrics import CLOCK
-from trainer.model import Llama
-from trainer.optimizer import build_optimizer, learning_rate
-from trainer.presets import PRESETS
+from trainer.model import PRESETS, Llama
+from trainer.step import build_optimizer, learning_rate
 
 STEPS = 40
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
@@ -64,7 +63,7 @@ def final_weights(run: Path) -> str:
     ranks = parallel.start("cpu", 1)
     try:
         model = parallel.build(PRESETS["demo"], VOCABULARY, 0, ranks)
-        checkpoint.load(checkpoint.found(run)[-1][1], model, build_optimizer(model, 1e-3))
+        checkpoint.load(checkpoint.list_checkpoints(run)[-1][1], model, build_optimizer(model, 1e-3))
         return weights_sha(model)
     finally:
         dist.destroy_process_group()
@@ -146,12 +145,12 @@ def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
     manifest = load_manifest(corpus)
     plan = plan_from(json.loads((whole / "run.json").read_text(encoding="utf-8"))["plan"])
     model = Llama(PRESETS["demo"], VOCABULARY)
-    parallel.initialise(model, manifest.seed)
+    parallel.initialize(model, manifest.seed)
     optimizer = build_optimizer(model, PRESETS["demo"].learning_rate)
-    data = Corpus(corpus, plan)
+    data = BatchReader(corpus, plan)
     for step in range(10):
         tokens = []
-        for sample in data.documents(step):
+        for sample in data.trace(step):
             flat = open_shard(corpus / "shards" / sample["shard"]).tokens
             tokens.append(torch.from_numpy(flat[sample["token"] : sample["token"] + 33].astype("int64")))
         batch = torch.stack(tokens)
@@ -268,7 +267,7 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus), *OPTIONS]
+        command = [*launch, str(Path(__file__).parents[1] / "trainer_ranks.py"), str(sha), str(corpus), *OPTIONS]
         command += ["--output", str(run), "--replicas", str(replicas), "--stop-after", "20", "--precision", "fp32"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         said = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment, timeout=300)
@@ -280,7 +279,7 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
             assert one["batch"] == other["batch"]
             assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
     plain = Llama(PRESETS["demo"], VOCABULARY)
-    parallel.initialise(plain, load_manifest(corpus).seed)
+    parallel.initialize(plain, load_manifest(corpus).seed)
     assert shas == {weights_sha(plain)}
 
 

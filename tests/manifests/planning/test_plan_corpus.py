@@ -8,7 +8,7 @@ from corpus import ROOT, SHARED, build, demo_recipe, make_sample
 
 from manifests.manifest import load_manifest
 from manifests.planning import supply
-from manifests.planning.actual import read_run
+from manifests.planning.plan import read_training_run
 from manifests.tools.show import WIDTH
 from pipeline.__main__ import main
 
@@ -36,7 +36,7 @@ def test_what_a_training_run_mixed(tmp_path: Path) -> None:
     plan = {"sources": sources, "steps": 100, "global_batch": 4, "sequence_length": 8}
     (tmp_path / "run.json").write_text(json.dumps({"plan": plan}), encoding="utf-8")
     (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n", encoding="utf-8")
-    run = read_run(tmp_path)
+    run = read_training_run(tmp_path)
     assert (run.step, run.steps) == (50, 100)
     assert [(one.source, one.asked, one.planned_tokens, one.epochs) for one in run.sources] == [
         ("a", 0.5, 800, 0.5),
