@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filters.errors import UserError
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -59,6 +61,11 @@ def write_atomic(path: Path, data: bytes) -> None:
 def is_temporary(path: Path) -> bool:
     """Whether a file is the leftover of an `atomic_path` whose process was killed."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def unreadable(path: Path | str, why: object, advice: str) -> UserError:
+    """Return the error for a file that cannot be read: one line that ends with what to do."""
+    return UserError(f"{path} cannot be read ({' '.join(str(why).split())}): {advice}")
 
 
 def relative_files(root: Path) -> list[str]:

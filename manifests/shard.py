@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
-from manifests.files import atomic_path
+from manifests.files import atomic_path, unreadable
 
 FORMAT = "teratoken-shard-1"
 
@@ -84,6 +84,14 @@ def open_shard(path: Path) -> Shard:
     tokens = column.values.slice(first, last - first).to_numpy(zero_copy_only=True)
     offsets = column.offsets.to_numpy(zero_copy_only=True) - first
     return Shard(path, tokens, offsets, batch, metadata)
+
+
+def open_shard_of(corpus: Path, path: str) -> Shard:
+    """Memory-map a shard of a corpus, given its path below `shards/`. Raises UserError when it cannot be read."""
+    try:
+        return open_shard(corpus / "shards" / path)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(f"shards/{path}", error, f"run `python -m manifests verify {corpus}`") from error
 
 
 def write_shard(path: Path, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from corpus import build, demo_recipe, make_sample
 
 from manifests.files import canonical_json, sha256_file, sha256_json
-from manifests.index import FOLDER, KINDS, PartName, entries, id_keys, url_keys, write_part
+from manifests.index import FOLDER, KINDS, PartName, id_keys, pack_entries, url_keys, write_part
 from manifests.manifest import FILE, SHA_FILE, IndexEntry, Manifest, load_manifest, write_manifest
 from manifests.shard import open_shard
 
@@ -21,9 +21,11 @@ def index_of(corpus: Path, manifest: Manifest, parts: int = 2) -> list[IndexEntr
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     for number, path in enumerate(paths):
         batch = open_shard(corpus / "shards" / path).batch
-        found["ids"].append(entries(id_keys(batch.column("document")), number, np.arange(batch.num_rows, dtype="u4")))
+        found["ids"].append(
+            pack_entries(id_keys(batch.column("document")), number, np.arange(batch.num_rows, dtype="u4"))
+        )
         keys, rows = url_keys(batch.column("url"))
-        found["urls"].append(entries(keys, number, rows))
+        found["urls"].append(pack_entries(keys, number, rows))
     made = []
     for kind in KINDS:
         packed = np.concatenate(found[kind])

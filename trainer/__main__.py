@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from manifests.store import local
-    from manifests.tools.check_start import check_shards
+    from manifests.tools.verify import check_shards
     from trainer import parallel
     from trainer.train import RunOptions, TrainConfig, prepare, train
 

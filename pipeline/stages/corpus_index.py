@@ -16,10 +16,10 @@ from manifests.index import (
     FOLDER,
     KINDS,
     PartName,
-    entries,
+    count_parts,
     id_keys,
+    pack_entries,
     parse_name,
-    parts_for,
     url_keys,
     write_part,
 )
@@ -40,7 +40,7 @@ BATCH_ROWS = 1 << 16
 def map_tasks(shards: dict[str, Receipt], generation: int = 0) -> list[Task]:
     """One mapper a shard. How many files each kind has follows from the shards' documents and URLs."""
     rows = {"ids": "documents", "urls": "urls"}
-    parts = {kind: parts_for(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
+    parts = {kind: count_parts(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
     made = []
     for number, (name, receipt) in enumerate(sorted(shards.items())):
         (output,) = receipt.outputs
@@ -90,10 +90,10 @@ def _blocks(corpus: Path, task: Task) -> Iterator[tuple[int, bytes]]:
     batch = open_shard(corpus / task.arguments["path"]).batch
     number, parts = task.arguments["number"], task.arguments["parts"]
     ids = id_keys(batch.column("document"))
-    yield from by_range(ids, entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
+    yield from by_range(ids, pack_entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
     column, found = batch.column("url"), [np.empty(0, ENTRY)]
     for start in range(0, batch.num_rows, BATCH_ROWS):
         keys, rows = url_keys(column.slice(start, BATCH_ROWS))
-        found.append(entries(keys, number, rows + np.uint32(start)))
+        found.append(pack_entries(keys, number, rows + np.uint32(start)))
     packed = np.concatenate(found)
     yield from by_range(packed["key"], packed, parts["urls"], parts["ids"])

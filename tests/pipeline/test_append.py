@@ -21,10 +21,9 @@ from manifests.manifest import Manifest, generation_folder, generation_of, is_un
 from manifests.order import plan_for, samples
 from manifests.recipe import load_recipe
 from manifests.shard import open_shard
-from manifests.tools.check_start import check_shards
 from manifests.tools.find import find
 from manifests.tools.trace import trace as lineage_of
-from manifests.tools.verify import verify
+from manifests.tools.verify import check_shards, verify
 from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
@@ -322,7 +321,7 @@ def test_find_tells_where_a_document_is_or_what_became_of_it(both: Path, capsys:
         assert len(json.loads(said(digit, "--json", "--most", "1")[1])["held"]) <= 1
     gone = pq.read_table(both / "duplicates").to_pylist()[0]
     code, told = said(gone["removed"].hex())
-    assert code == 0 and f"was removed ({gone['reason']}): {gone['kept'].hex()} stayed for it" in told
+    assert code == 0 and f"was removed ({gone['reason']}), a duplicate of {gone['kept'].hex()}" in told
     assert said("http://nowhere.example/") == (
         1,
         f"no shard of {both} holds it, and it was not removed as a duplicate\n",

@@ -26,8 +26,8 @@ from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.order import Plan, SourcePlan, plan_for, samples
 from manifests.shard import open_shard
 from manifests.store import Store, local
-from manifests.tools import check_start
-from manifests.tools.check_start import check_shards
+from manifests.tools import verify
+from manifests.tools.verify import check_shards
 from trainer import data
 from trainer.data import Batch, BatchReader, hash_row, prefetch, read_validation_windows
 
@@ -253,17 +253,17 @@ def test_every_shard_is_in_one_part_of_the_check(copy: Path) -> None:
 def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = load_manifest(copy)
     biggest = max(entry.bytes for entry in manifest.shards())
-    monkeypatch.setattr(check_start, "FULL_CHECK_BYTES", 2 * biggest)
-    drawn = check_start._sample(manifest, manifest.shards())
-    assert 2 <= len(drawn) < len(manifest.shards()) and drawn == check_start._sample(manifest, manifest.shards()[::-1])
+    monkeypatch.setattr(verify, "FULL_CHECK_BYTES", 2 * biggest)
+    drawn = verify._draw_shards(manifest, manifest.shards())
+    assert 2 <= len(drawn) < len(manifest.shards()) and drawn == verify._draw_shards(manifest, manifest.shards()[::-1])
     other = manifest.model_copy(update={"manifest_sha": "another"})
-    assert drawn != check_start._sample(other, other.shards()), "another corpus, another sample"
+    assert drawn != verify._draw_shards(other, other.shards()), "another corpus, another sample"
     unread = next(entry for entry in manifest.shards() if entry.path not in drawn)
     damage(copy, unread.path, "byte")
     assert refuses(copy, "sampled") == "" == refuses(copy, "auto")
     assert f"shards/{unread.path} is not the manifest's (another sha256)" in refuses(copy, "full")
     entry = unread.model_copy(update={"tokens": unread.tokens + 1})
-    assert check_start._differs(copy / "shards" / unread.path, entry, whole=False, opened=True) == "other counts"
+    assert verify._differs(copy / "shards" / unread.path, entry, whole=False, opened=True) == "other counts"
     file = copy / "shards" / unread.path
     whole = file.read_bytes()
     file.write_bytes(bytes(unread.bytes))
@@ -273,8 +273,8 @@ def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monke
     damage(copy, sorted(drawn)[0], "byte")
     assert f"shards/{sorted(drawn)[0]} is not the manifest's (another sha256)" in refuses(copy, "sampled")
     with monkeypatch.context() as narrow:
-        narrow.setattr(check_start, "FULL_CHECK_BYTES", 0)
-        assert len(check_start._sample(manifest, manifest.shards())) == 1, "one at least"
+        narrow.setattr(verify, "FULL_CHECK_BYTES", 0)
+        assert len(verify._draw_shards(manifest, manifest.shards())) == 1, "one at least"
 
 
 # A corpus in an object store: here a folder behind a file system of pyarrow's.

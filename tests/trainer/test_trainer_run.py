@@ -18,7 +18,7 @@ from trainer_ranks import weights_sha
 from manifests.manifest import load_manifest
 from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
-from manifests.tools.check_start import check_shards
+from manifests.tools.verify import check_shards
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
 from trainer.data import BatchReader

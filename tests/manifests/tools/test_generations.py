@@ -13,7 +13,7 @@ from manifests.manifest import generation_of, load_manifest
 from manifests.tools.diff import diff
 from manifests.tools.find import find
 from manifests.tools.remove import remove
-from manifests.tools.sample import Wanted, sample
+from manifests.tools.sample import SampleQuery, sample
 from manifests.tools.verify import verify
 from pipeline.append import append
 from pipeline.beam.engines import Engine
@@ -47,7 +47,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def documents(corpus: Path) -> dict[str, str]:
-    return {one.facts["document"]: one.facts["url"] for one in sample(corpus, Wanted(number=1000)).drawn}
+    return {one.facts["document"]: one.facts["url"] for one in sample(corpus, SampleQuery(number=1000)).drawn}
 
 
 def test_every_step_verifies_and_is_traced(steps: dict[str, Path]) -> None:
@@ -88,11 +88,11 @@ def test_a_removed_corpus_is_appended_to(steps: dict[str, Path]) -> None:
 
 
 def test_signals_and_drops_of_every_generation_are_sampled(steps: dict[str, Path]) -> None:
-    drawn = sample(steps["second"], Wanted(number=1000, source="common_crawl")).drawn
+    drawn = sample(steps["second"], SampleQuery(number=1000, source="common_crawl")).drawn
     assert {generation_of(one.facts["shard"]) for one in drawn} == {0, 1}
     assert all(one.facts["language"] == "en" for one in drawn)
     for reason in ("near-duplicate", "language"):
-        assert sample(steps["second"], Wanted(number=50, reason=reason)).drawn
+        assert sample(steps["second"], SampleQuery(number=50, reason=reason)).drawn
 
 
 def test_an_edited_line_of_descent_is_found(steps: dict[str, Path], tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_show_says_where_it_comes_from(steps: dict[str, Path], capsys: pytest.Ca
 
 
 def test_a_copy_of_a_removed_document_stays_out(steps: dict[str, Path], tmp_path: Path) -> None:
-    book = sample(steps["removed"], Wanted(number=1, source="books")).drawn[0]
+    book = sample(steps["removed"], SampleQuery(number=1, source="books")).drawn[0]
     (tmp_path / "list").write_text(book.facts["document"], encoding="utf-8")
     remove(steps["removed"], tmp_path / "list", tmp_path / "new")
     (file,) = (steps["first"].parent / "sample/books").glob(
-        find(steps["removed"], book.facts["document"]).held[0].locator["file"]
+        find(steps["removed"], book.facts["document"]).held[0].locator.file
     )
     (tmp_path / "again.txt").write_bytes(file.read_bytes())
     append(tmp_path / "new", {"books": [str(tmp_path / "again.txt")]}, Engine(1, (), tmp_path, quiet=True))
