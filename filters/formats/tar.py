@@ -291,7 +291,7 @@ def _parse_number(field: bytes) -> int | None:
 
 
 def _parse_pax(block: bytes) -> dict[bytes, bytes]:
-    """Parse the fields of a pax header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001, pax); a malformed one ends them."""
+    r"""Parse the fields of a pax header: "LENGTH KEY=VALUE\n" (POSIX.1-2001, pax); a malformed one ends them."""
     fields, position = dict[bytes, bytes](), 0
     while record := _RECORD.match(block, position):
         end = position + int(record[1])
