@@ -69,6 +69,17 @@ class Shard:
         return locator_from(self.row(index))
 
 
+def view_column(column: pa.Array) -> npt.NDArray[Any]:
+    """Return a view of a column of numbers. Raises pyarrow.ArrowInvalid if it has nulls.
+
+    It is what `column.to_numpy(zero_copy_only=True)` returns, which would import pandas where that is installed.
+    """
+    if column.null_count:
+        raise pa.ArrowInvalid("a column that must have no nulls has some")
+    dtype = np.dtype(str(column.type))
+    return np.frombuffer(column.buffers()[1] or b"", dtype, len(column), column.offset * dtype.itemsize)
+
+
 def open_shard(path: Path) -> Shard:
     """Memory-map a shard. Raises OSError when it is missing and pyarrow.ArrowInvalid when it is no shard."""
     with pa.memory_map(str(path)) as mapped:
@@ -80,10 +91,9 @@ def open_shard(path: Path) -> Shard:
     if metadata.get("format") != FORMAT:
         raise pa.ArrowInvalid(f"{path.name} is not a token shard of format {FORMAT}")
     column = batch.column("tokens")
-    first, last = (column.offsets[0].as_py(), column.offsets[-1].as_py()) if len(column) else (0, 0)
-    tokens = column.values.slice(first, last - first).to_numpy(zero_copy_only=True)
-    offsets = column.offsets.to_numpy(zero_copy_only=True) - first
-    return Shard(path, tokens, offsets, batch, metadata)
+    offsets = view_column(column.offsets)
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
+    return Shard(path, view_column(column.values.slice(first, last - first)), offsets - first, batch, metadata)
 
 
 def open_shard_of(corpus: Path, path: str) -> Shard:
