@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.formats.http import HttpError, is_html, parse_response
-from filters.formats.warc import Limits, frames
+from filters.formats.warc import Limits, read_frames
 from filters.models.language import bundled_model_path
 from manifests.recipe import Recipe
 from manifests.source import Perplexity
@@ -73,7 +73,7 @@ def write_archive(paths: list[Path], target: Path, every: int = 1) -> Archive:
     with target.open("wb") as file:
         for path in paths:
             with open_stored(path) as stored:
-                for frame in frames(stored, Limits(RECORD_BYTES)):
+                for frame in read_frames(stored, Limits(RECORD_BYTES)):
                     size = _html_bytes(frame.headers.get("WARC-Type"), frame.block)
                     if size is None:
                         continue

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.http import parse_response
-from filters.formats.warc import Limits, frames
+from filters.formats.warc import Limits, read_frames
 from filters.html.extract import ExtractionError, decode, extract_text
 from pipeline.stages.extract import open_stored
 
@@ -112,7 +112,7 @@ def load(name: str) -> list[Page]:
         gold = {record["source_file"]: record for record in map(json.loads, lines)}
     pages = []
     with open_stored(FOLDER / f"{name}.warc.gz") as stored:
-        for frame in frames(stored, Limits(MAX_BODY)):
+        for frame in read_frames(stored, Limits(MAX_BODY)):
             source = frame.headers.get("X-Source-File")
             if source in gold:
                 pages.append(Page(source, parse_response(frame.block, MAX_BODY).body, gold[source]))

@@ -18,7 +18,7 @@ from datasketch import MinHash as PeerMinHash
 from benchmarks.data import ABSENT, ROOT, archives, table
 from benchmarks.stages import recipe
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from pipeline.sources import common_crawl
 
 SCHEME = MinHash(ngram=5, bands=16, rows=8)

@@ -19,7 +19,7 @@ from warcio.archiveiterator import ArchiveIterator
 
 from benchmarks.data import ABSENT, SHARED, archives, table
 from filters.formats.http import HttpError, parse_response
-from filters.formats.warc import Limits, frames
+from filters.formats.warc import Limits, read_frames
 from pipeline.stages.extract import open_stored
 
 ROUNDS = 7
@@ -32,7 +32,7 @@ def ours(path: Path) -> int:
     """Frame a file, parse its responses."""
     count = 0
     with open_stored(path) as stored:
-        for frame in frames(stored, Limits(LIMIT)):
+        for frame in read_frames(stored, Limits(LIMIT)):
             if frame.headers.get("WARC-Type") == "response" and frame.target_uri.startswith("http"):
                 try:
                     count += parse_response(frame.block, LIMIT).status > 0
@@ -69,7 +69,7 @@ def members(paths: list[Path], kind: str) -> list[bytes]:
     found = []
     for path in paths:
         stored = path.read_bytes()
-        for frame in frames(stored, Limits(LIMIT)):
+        for frame in read_frames(stored, Limits(LIMIT)):
             if frame.headers.get("WARC-Type") == kind:
                 found.append(stored[frame.offset : frame.offset + frame.length])
     return found

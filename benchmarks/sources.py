@@ -18,7 +18,7 @@ from typing import NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from benchmarks.data import ABSENT, SHARED, table
-from filters.formats.posts_xml import Post, post, rows
+from filters.formats.posts_xml import Post, parse_post, scan_rows
 from filters.posts.html import render_post
 from filters.quality.c4 import C4, clean
 from manifests.ledger import Tally
@@ -71,7 +71,7 @@ def stack_exchange() -> Case | None:
 def posts_text() -> Case | None:
     """The HTML of the same tables' posts to text, beside resiliparse's plain text of it."""
     stored = [gzip.decompress(path.read_bytes()) for path in sorted((SHARED / "stackexchange").glob("*.xml.gz"))]
-    found = [post(raw.data) for data in stored for raw in rows([data], len(data)) if raw.problem is None]
+    found = [parse_post(raw.data) for data in stored for raw in scan_rows([data], len(data)) if raw.problem is None]
     bodies = [item.body for item in found if isinstance(item, Post)]
 
     def ours() -> int:

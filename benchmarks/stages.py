@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
 from filters.dedup.minhash import shingle_hashes, signature
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine
 from pipeline.run import run as build

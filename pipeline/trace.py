@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
-from filters.formats.stored import Stored, open_stored
+from filters.formats.stream import Stored, open_stored
 from filters.models.sentencepiece import encode_texts
 from manifests.corpus import CorpusReader
 from manifests.document import Locator, Part

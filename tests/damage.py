@@ -12,8 +12,7 @@ from typing import Literal
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from filters.formats.warc import Limits, frames
-from filters.formats.warc_records import rewritten
+from filters.formats.warc import Limits, read_frames
 
 LENGTH = re.compile(rb"(Content-Length: |text/html )([0-9]+)")
 
@@ -71,12 +70,13 @@ def of_bytes(stored: bytes) -> Archive:
     on what follows them: some writers leave out the newlines that close a block, or had them rewritten."""
     good: dict[tuple[int, int], bool] = {}
     limits = Limits(64 << 20)
-    for frame in frames(stored, limits):
+    for frame in read_frames(stored, limits):
         place = (frame.offset, frame.length)
-        good[place] = good.get(place, True) and frame.problem is None and not rewritten(frame.headers)
+        good[place] = good.get(place, True) and frame.problem is None and not frame.headers.has_rewritten_lines()
     units = [stored[offset : offset + length] for offset, length in good]
     closed = [
-        [frame.block for frame in frames(unit, limits)] == [frame.block for frame in frames(unit + b"\0", limits)][:-1]
+        [frame.block for frame in read_frames(unit, limits)]
+        == [frame.block for frame in read_frames(unit + b"\0", limits)][:-1]
         for unit in units
     ]
     whole = [one and other for one, other in zip(good.values(), closed, strict=True)]

@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-from filters.formats.damage import Damage
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 
 LANGUAGE_CHARACTERS = 40  # of a language's name, which becomes part of a fence

@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from filters.formats.compression import BZIP2, GZIP
-from filters.formats.stored import Stored
-from filters.formats.tar import BLOCK, Entry, header, members
+from filters.formats.compression import is_compressed
+from filters.formats.stream import Stored
+from filters.formats.tar import BLOCK, TarEntry, parse_header, read_entries
 from filters.reasons import Reason
-from filters.tex.accents import with_letters
-from filters.tex.body import body, is_notice
-from filters.tex.macros import expand
+from filters.tex.body import extract_body, extract_title, is_notice, replace_accents
+from filters.tex.macros import expand_macros
 from filters.tex.project import Project, assemble
-from filters.tex.source import restored, without_false
-from filters.tex.submission import Submission, submission
-from filters.tex.title import title
+from filters.tex.source import restore_literals, strip_false_branches
+from filters.tex.submission import Submission, read_submission
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.sources.base import Outcome
@@ -45,7 +43,7 @@ def read(
     if not _is_monthly(stored):
         yield from _paper(stored, Locator(name, 0, len(stored)), name, len(stored), source, recipe)
         return
-    for entry in members(stored, start, end):
+    for entry in read_entries(stored, start, end):
         yield from _member(stored, entry, name, source, recipe)
 
 
@@ -55,7 +53,7 @@ def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, 
     if not _is_monthly(stored):
         return [(0, size, 0)]
     cuts = [0]
-    for entry in members(stored):
+    for entry in read_entries(stored):
         if entry.offset - cuts[-1] >= split_bytes:
             cuts.append(entry.offset)
     return [(start, end, 0) for start, end in zip(cuts, [*cuts[1:], size], strict=True)]
@@ -69,7 +67,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
     if locator.offset == 0 and locator.length == len(stored) and not _is_monthly(stored):
         outcomes = _paper(stored, place, locator.file, len(stored), source, recipe)
     else:
-        found = header(bytes(stored[max(locator.offset - BLOCK, 0) : locator.offset]))
+        found = parse_header(bytes(stored[max(locator.offset - BLOCK, 0) : locator.offset]))
         if found is None or found.kind != "file" or found.size != locator.length:
             raise gone
         place = Locator(locator.file, locator.offset, locator.length, member)
@@ -83,12 +81,12 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 def _is_monthly(stored: Stored) -> bool:
     """Whether a file is a tar, its beginning damaged perhaps, whose members are named after submissions, as those of a
     single submission never are."""
-    if bytes(stored[:4]).startswith((GZIP, BZIP2, b"%PDF")):
+    if is_compressed(stored) or bytes(stored[:4]) == b"%PDF":
         return False
-    return any(entry.kind == "file" and _identifier(entry.name) for entry in islice(members(stored), LOOKED_AT))
+    return any(entry.kind == "file" and _identifier(entry.name) for entry in islice(read_entries(stored), LOOKED_AT))
 
 
-def _member(stored: Stored, entry: Entry, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
+def _member(stored: Stored, entry: TarEntry, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
     """What becomes of a member of a monthly tar."""
     size = entry.stop - entry.offset
     place = Locator(name, entry.data, entry.size, entry.name)
@@ -109,7 +107,7 @@ def _paper(stored: Stored, place: Locator, name: str, size: int, source: str, re
     of its file; `size`: stored bytes that it accounts for."""
     limits = recipe.limits
     with memoryview(stored) as whole, whole[place.offset : place.offset + place.length] as view:
-        held = submission(view, limits.record_bytes, recipe.arxiv.archive_bytes)
+        held = read_submission(view, limits.record_bytes, recipe.arxiv.archive_bytes)
     if held.unsafe:
         shown = ", ".join(repr(path[:100]) for path in held.unsafe[:UNSAFE_SHOWN])
         detail = f"{len(held.unsafe)} members left out: {shown}"
@@ -125,13 +123,13 @@ def _document(held: Submission, place: Locator, name: str, size: int, source: st
     project = assemble(held.files, rules.inclusion_depth, limits.text_characters)
     if project.problem is not None:
         return Outcome(place, size, reason=project.problem, detail=project.detail)
-    expanded = expand(without_false(project.text), rules.macro_depth, rules.macro_characters)
+    expanded = expand_macros(strip_false_branches(project.text), rules.macro_depth, rules.macro_characters)
     if expanded.problem is not None:
         return Outcome(place, size, reason=expanded.problem, detail=expanded.detail)
-    text = body(expanded.text, rules.appendix)
+    text = extract_body(expanded.text, rules.appendix)
     if rules.accents == "unicode":
-        text = with_letters(text)
-    whole = restored(text, project.literals, limits.text_characters)
+        text = replace_accents(text)
+    whole = restore_literals(text, project.literals, limits.text_characters)
     if whole is None:
         return Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"over {limits.text_characters} characters")
     if not whole or is_notice(whole):
@@ -141,7 +139,9 @@ def _document(held: Submission, place: Locator, name: str, size: int, source: st
     member = "!".join(part for part in (place.member, project.root) if part)
     locator = Locator(place.file, place.offset, place.length, member, 0, held.decoded)
     identifier = _identifier(name)
-    about = _metadata(identifier, restored(title(expanded.text), project.literals, limits.text_characters), project)
+    about = _metadata(
+        identifier, restore_literals(extract_title(expanded.text), project.literals, limits.text_characters), project
+    )
     url = ABSTRACT_URL + identifier if identifier else ""
     return Outcome(locator, size, Document(
         source, locator, whole, url, _month(identifier), recipe.licence, about

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from filters.formats.stored import Stored
+from filters.formats.stream import Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source

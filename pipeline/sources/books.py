@@ -7,19 +7,17 @@ decoded bytes of all its chapters together.
 """
 
 import re
-import zlib
 from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
-from filters.formats.mediawiki import Damage
-from filters.formats.stored import Stored
+from filters.formats.compression import GZIP, read_decoded
+from filters.formats.stream import Damage, Stored
 from filters.html.extract import decode
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.sources.base import Outcome
 
-GZIP_MAGIC = b"\x1f\x8b"
 MARKUP = ("<!doctype", "<html", "<?xml", "<head", "<body", "<meta", "<!--")
 OTHER_FORMATS = (b"%PDF-", b"{\\rtf", b"\xd0\xcf\x11\xe0", b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x89PNG", b"BZh")
 EBOOK_URL = "https://www.gutenberg.org/ebooks/{}"
@@ -58,13 +56,11 @@ def _book(stored: Stored, name: str, source: str, recipe: Source) -> Outcome:
     limit = recipe.limits.record_bytes
     if bytes(stored[:4]) == epub.MAGIC:
         return _epub(stored, whole, source, recipe)
-    raw, reason, detail = (
-        _inflate(stored, limit) if bytes(stored[:2]) == GZIP_MAGIC else (bytes(stored[: limit + 1]), None, "")
-    )
-    if reason is None and len(raw) > limit:
-        reason, detail = Reason.TOO_LARGE, f"over {limit} bytes"
-    if reason is not None:
-        return Outcome(whole, size, reason=reason, detail=detail)
+    raw = read_decoded(stored, limit) if bytes(stored[:2]) == GZIP else bytes(stored[: limit + 1])
+    if isinstance(raw, Damage):
+        return Outcome(whole, size, reason=raw.problem, detail=raw.detail)
+    if len(raw) > limit:
+        return Outcome(whole, size, reason=Reason.TOO_LARGE, detail=f"over {limit} bytes")
     locator = Locator(file=name, offset=0, length=size, inner_offset=0, inner_length=len(raw))
     if raw.startswith(OTHER_FORMATS):
         return Outcome(locator, size, reason=Reason.NOT_PLAIN_TEXT)
@@ -76,7 +72,7 @@ def _epub(stored: Stored, whole: Locator, source: str, recipe: Source) -> Outcom
     limits = recipe.limits
     if len(stored) > limits.record_bytes:
         return Outcome(whole, len(stored), reason=Reason.TOO_LARGE, detail=f"over {limits.record_bytes} bytes")
-    book = epub.read(stored, limits.record_bytes, limits.html_depth)
+    book = epub.read_epub(stored, limits.record_bytes, limits.html_depth)
     if isinstance(book, Damage):
         return Outcome(whole, len(stored), reason=book.problem, detail=book.detail)
     locator = Locator(whole.file, 0, whole.length, book.package, 0, book.size)
@@ -91,7 +87,7 @@ def _document(text: str, locator: Locator, source: str, recipe: Source, about: d
         reason = Reason.UNDECODABLE_TEXT
     if reason is not None:
         return Outcome(locator, locator.length, reason=reason)
-    book = gutenberg.strip(text)
+    book = gutenberg.strip_boilerplate(text)
     reason = _unwanted(book.text, recipe)
     if reason is not None:
         return Outcome(locator, locator.length, reason=reason)
@@ -105,8 +101,11 @@ def _document(text: str, locator: Locator, source: str, recipe: Source, about: d
 
 
 def decode_book(raw: bytes) -> str:
-    """Text from a book's bytes: UTF-8 where they are UTF-8, whatever the header says of another form of the book; else
-    the encoding that the header states ("Character set encoding: ISO-8859-1"); else as `filters.html.extract.decode` finds."""
+    """Decode a book's bytes.
+
+    UTF-8 where they are UTF-8, whatever the header says of another form of the book; else the encoding that the header
+    states ("Character set encoding: ISO-8859-1"); else as `filters.html.extract.decode` detects.
+    """
     declared = _DECLARED.search(raw, 0, DECLARED_BYTES)
     try:
         raw.decode("utf-8")
@@ -126,23 +125,3 @@ def _unwanted(text: str, recipe: Source) -> Reason | None:
     if len(text) > recipe.limits.text_characters:
         return Reason.TOO_LARGE
     return Reason.TOO_SHORT if len(text) < recipe.min_characters else None
-
-
-def _inflate(stored: Stored, limit: int) -> tuple[bytes, Reason | None, str]:
-    """All gzip members of a file, up to `limit` + 1 bytes, with what was wrong."""
-    parts: list[bytes] = []
-    left, rest = limit + 1, bytes(stored)
-    while rest and left > 0:
-        inflate = zlib.decompressobj(wbits=31)
-        try:
-            part = inflate.decompress(rest, left)
-        except zlib.error as error:
-            return b"", Reason.CORRUPT_GZIP, str(error)
-        parts.append(part)
-        left -= len(part)
-        if not inflate.eof and left > 0:
-            return b"", Reason.TRUNCATED_RECORD, "the gzip stream ends early"
-        rest = inflate.unused_data
-        if rest and not rest.strip(b"\0"):
-            break
-    return b"".join(parts), None, ""

@@ -9,12 +9,11 @@ its row group's bytes, with `row-group-N` as member, and as inner offset the row
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 
-from filters.formats import tables as rows
-from filters.formats.compression import BZIP2, GZIP, unpacked
-from filters.formats.mediawiki import Damage
-from filters.formats.stored import Stored
+from filters.formats import tables
+from filters.formats.compression import GZIP, decode_stored, is_compressed
+from filters.formats.stream import Damage, Stored
 from filters.formats.tables import Group, Line
 from filters.reasons import Reason
 from manifests.document import Document, Locator
@@ -35,12 +34,12 @@ def read(
     if is_archive(stored):
         for outcome in common_crawl.read(stored, name, source, _as_wet(recipe), start, end, state):
             yield _page(outcome, recipe)
-    elif bytes(stored[:4]) == rows.PARQUET:
+    elif tables.is_parquet(stored):
         yield from _parquet(stored, name, source, recipe, start, end)
     else:
-        packed = is_packed(stored)
+        packed = is_compressed(stored)
         limit = recipe.limits.record_bytes
-        lines = rows.packed_lines(stored, limit) if packed else rows.plain_lines(stored, limit, start, end)
+        lines = tables.read_compressed_lines(stored, limit) if packed else tables.read_lines(stored, limit, start, end)
         for line in lines:
             yield _line(line, _place(line, name, len(stored) if packed else 0), source, recipe)
 
@@ -49,19 +48,15 @@ def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, 
     """Where a file can be cut: between lines, row groups or records; compressed lines nowhere."""
     if is_archive(stored):
         return common_crawl.pieces(stored, recipe, split_bytes)
-    size, cuts = len(stored), [0]
-    if bytes(stored[:4]) == rows.PARQUET:
-        found = rows.groups(stored)
-        places = [] if isinstance(found, Damage) else [group.start for group in found[1:]]
-        for place in places:
-            if place - cuts[-1] >= split_bytes:
-                cuts.append(place)
-    elif not is_packed(stored):
-        for wanted in range(split_bytes, size, split_bytes):
-            place = stored.find(b"\n", wanted - 1) + 1
-            if cuts[-1] < place < size:
-                cuts.append(place)
-    return [(begin, stop, 0) for begin, stop in zip(cuts, [*cuts[1:], size], strict=True)]
+    cuts = [0]
+    if tables.is_parquet(stored):
+        found = tables.read_groups(stored)
+        for group in [] if isinstance(found, Damage) else found[1:]:
+            if group.start - cuts[-1] >= split_bytes:
+                cuts.append(group.start)
+    elif not is_compressed(stored):
+        cuts = tables.cut_lines(stored, split_bytes)[:-1]
+    return [(begin, stop, 0) for begin, stop in pairwise([*cuts, len(stored)])]
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
@@ -84,14 +79,9 @@ def is_archive(stored: Stored) -> bool:
     """Whether a file is a web archive."""
     opening = bytes(stored[:4])
     if opening[:2] == GZIP:
-        first = next(unpacked(stored), b"")
+        first = next(decode_stored(stored), b"")
         opening = first[:5] if isinstance(first, bytes) else b""
     return opening.startswith(b"WARC")
-
-
-def is_packed(stored: Stored) -> bool:
-    """Whether a file is compressed as a whole."""
-    return bytes(stored[:3]).startswith((GZIP, BZIP2))
 
 
 def _place(line: Line, name: str, packed: int) -> Locator:
@@ -105,13 +95,13 @@ def _place(line: Line, name: str, packed: int) -> Locator:
 def _line(line: Line, place: Locator, source: str, recipe: Source) -> Outcome:
     if line.problem is not None:
         return Outcome(place, line.stored, reason=line.problem, detail=line.detail)
-    return _row(rows.row_of(line.data), place, line.stored, source, recipe)
+    return _row(tables.parse_row(line.data), place, line.stored, source, recipe)
 
 
 def _row(row: dict[str, object] | Damage | None, place: Locator, stored: int, source: str, recipe: Source) -> Outcome:
     """A row as a document, or why it is none."""
     names = recipe.columns
-    text = row if isinstance(row, Damage) else rows.text_of(rows.column(row, names.text)) if row else None
+    text = row if isinstance(row, Damage) else tables.clean_text(tables.get_column(row, names.text)) if row else None
     if isinstance(text, Damage) or isinstance(row, Damage):
         damage = text if isinstance(text, Damage) else row
         assert isinstance(damage, Damage), "one of them is"
@@ -122,17 +112,17 @@ def _row(row: dict[str, object] | Damage | None, place: Locator, stored: int, so
         return Outcome(place, stored, reason=Reason.TOO_LARGE, detail=f"{len(text)} characters")
     if len(text) < recipe.min_characters:
         return Outcome(place, stored, reason=Reason.TOO_SHORT)
-    url = rows.text_of(rows.column(row, names.url))
-    more = {name: rows.text_of(rows.column(row, name)) for name in names.metadata}
+    url = tables.clean_text(tables.get_column(row, names.url))
+    more = {name: tables.clean_text(tables.get_column(row, name)) for name in names.metadata}
     metadata = {name: value for name, value in more.items() if isinstance(value, str)}
-    time = rows.time_of(rows.column(row, names.timestamp))
+    time = tables.format_time(tables.get_column(row, names.timestamp))
     document = Document(source, place, text, url if isinstance(url, str) else "", time, recipe.licence, metadata)
     return Outcome(place, stored, document)
 
 
 def _parquet(stored: Stored, name: str, source: str, recipe: Source, start: int, end: int) -> Iterator[Outcome]:
     """The rows of the row groups that begin in [start, end), each with its share of the bytes."""
-    found = rows.groups(stored)
+    found = tables.read_groups(stored)
     if isinstance(found, Damage):
         yield Outcome(Locator(name, start, end - start), end - start, reason=found.problem, detail=found.detail)
         return
@@ -140,7 +130,7 @@ def _parquet(stored: Stored, name: str, source: str, recipe: Source, start: int,
     total, done, accounted = sum(group.rows for group in mine), 0, 0
     for group in mine:
         place = _group_place(group, name)
-        for number, row in enumerate(islice(rows.group_rows(stored, group, _names(recipe)), group.rows)):
+        for number, row in enumerate(islice(tables.read_group_rows(stored, group, _names(recipe)), group.rows)):
             rest = isinstance(row, Damage) and row.problem is not Reason.UNDECODABLE_TEXT
             length = group.rows - number if rest else 1
             done += length
@@ -163,7 +153,7 @@ def _names(recipe: Source) -> list[str]:
 
 
 def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome | None:
-    found = rows.groups(stored) if bytes(stored[:4]) == rows.PARQUET else []
+    found = tables.read_groups(stored) if tables.is_parquet(stored) else []
     groups = [] if isinstance(found, Damage) else found
     named = {f"{GROUP}{group.number}": group for group in groups}.get(locator.member)
     if (
@@ -171,7 +161,7 @@ def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -
         or replace(_group_place(named, locator.file), inner_offset=locator.inner_offset, inner_length=1) != locator
     ):
         return None
-    some = rows.group_rows(stored, named, _names(recipe))
+    some = tables.read_group_rows(stored, named, _names(recipe))
     row = next(islice(some, locator.inner_offset, None), None)
     return None if row is None else _row(row, locator, 0, source, recipe)
 
@@ -179,14 +169,14 @@ def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -
 def _reread_line(stored: Stored, locator: Locator) -> Line | None:
     """The line at a locator, None if none begins and ends there."""
     start, length = locator.inner_offset, locator.inner_length
-    if not is_packed(stored):
-        found = rows.plain_lines(stored, length, locator.offset, locator.offset + locator.length)
+    if not is_compressed(stored):
+        found = tables.read_lines(stored, length, locator.offset, locator.offset + locator.length)
         line = next(found, None)
         before = bytes(stored[locator.offset - 1 : locator.offset])
         return line if line and line.stop == locator.offset + length and before in (b"", b"\n") else None
     if locator.length != len(stored):
         return None
-    for line in rows.packed_lines(stored, length):
+    for line in tables.read_compressed_lines(stored, length):
         if line.start >= start:
             return line if (line.start, line.stop) == (start, start + length) else None
     return None

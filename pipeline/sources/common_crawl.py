@@ -9,11 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from filters.formats.digest import block_mismatch
 from filters.formats.http import HttpError, Response, is_html, parse_response
-from filters.formats.stored import Stored
-from filters.formats.warc import Frame, Limits, boundaries, frames, read_frame
-from filters.formats.warc_records import rewritten
+from filters.formats.stream import Stored
+from filters.formats.warc import Frame, Limits, check_block_digest, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, decode, extract_text
 from filters.quality import blocklist
 from filters.reasons import Reason
@@ -37,7 +35,7 @@ def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, wasted: int = 0
 ) -> Iterator[Outcome]:
     """Every record of an archive, or of one of its `pieces`, in order."""
-    for frame in frames(stored, _limits(recipe), start, end, wasted):
+    for frame in read_frames(stored, _limits(recipe), start, end, wasted):
         yield _outcome(frame, name, source, recipe)
 
 
@@ -50,7 +48,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
     """`start`, `end` and `wasted` of the pieces of about `split_bytes` stored bytes that an archive can be read in."""
-    return [(cut.start, cut.end, cut.wasted) for cut in boundaries(stored, _limits(recipe), split_bytes)]
+    return [(cut.start, cut.end, cut.wasted) for cut in find_boundaries(stored, _limits(recipe), split_bytes)]
 
 
 def _limits(recipe: Source) -> Limits:
@@ -92,8 +90,8 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         raise _GoneError(Reason.NOT_HTTP)
     if recipe.blocklists and blocklist.load(tuple(recipe.blocklists)).blocks(frame.target_uri):
         raise _GoneError(Reason.BLOCKED_URL)
-    if not rewritten(frame.headers):
-        mismatch = block_mismatch(frame.headers.get("WARC-Block-Digest"), frame.block)
+    if not frame.headers.has_rewritten_lines():
+        mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
         if mismatch:
             raise _GoneError(Reason.CORRUPT_RECORD, mismatch)
     text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)

@@ -26,7 +26,7 @@ from filters.code.languages import (
 from filters.code.licences import identify_header_licence
 from filters.code.notebooks import render_notebook
 from filters.code.rules import find_drop_reason
-from filters.formats.mediawiki import Damage
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source

@@ -13,16 +13,15 @@ from typing import Any
 
 from filters.code.licences import UNKNOWN, is_allowed, join_licences
 from filters.errors import UserError
-from filters.formats.mediawiki import Damage
-from filters.formats.stored import Stored
-from filters.formats.tarballs import is_safe
+from filters.formats.compression import is_compressed
+from filters.formats.stream import Damage, Stored, is_safe_path
+from filters.formats.tables import TableRow, read_rows, survey_table
 from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
 from pipeline.sources.base import Outcome, Row, Survey
 from pipeline.sources.github import code_of, document, refused, shared_out
-from pipeline.sources.table_rows import look, row_at, rows_in
 
 ROUNDS = 2
 COLUMNS = {
@@ -45,8 +44,7 @@ def table_of(name: str) -> str:
 
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
     """Rows and bytes of a file."""
-    pieces, decoded, rows = look(stored, split_bytes)
-    return Survey(pieces, decoded, rows, {})
+    return Survey(*survey_table(stored, split_bytes), {})
 
 
 def round_of(name: str, recipe: Source) -> int:
@@ -74,8 +72,8 @@ def keyed(
     """Licences and files by repository, contents by id. `state`: by what the stored bytes are shared out."""
     table, limit = table_of(name), recipe.limits.record_bytes
     found = (
-        (item.end, _keyed(item.place, item.row, table, recipe))
-        for item in rows_in(stored, name, start, end, limit, COLUMNS[table])
+        (item.end, _keyed(_place(name, item), item.row, table, recipe))
+        for item in read_rows(stored, start, end, limit, COLUMNS[table])
     )
     reason = Reason.UNUSED_ROW if end - start < len(stored) else Reason.UNSUPPORTED_FORMAT
     nothing = Outcome(Locator(name, start, end - start), 0, reason=reason, detail="no rows")
@@ -112,7 +110,7 @@ def _file(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
     mode = str(row.get("mode") or _PLAIN_FILE)
     if not mode.isdecimal() or int(mode[:9]) & _KIND != _PLAIN_FILE:
         return Outcome(place, 0, reason=Reason.FILE_TYPE)
-    if not is_safe(path):
+    if not is_safe_path(path):
         return Outcome(place, 0, reason=Reason.UNSAFE_PATH, detail=path[:200])
     reason = refused(path, recipe)
     if reason is not None:
@@ -197,7 +195,7 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     rows = list[Row]()
     for place in places:
         table = table_of(place.file)
-        found = row_at(stored[place.file], place, recipe.limits.record_bytes, COLUMNS[table])
+        found = _reread_row(stored[place.file], place, recipe.limits.record_bytes, COLUMNS[table])
         row = _keyed(place, found, table, recipe)
         if isinstance(row, Row):
             rows.append(row)
@@ -207,6 +205,18 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
         if outcome.document is not None and outcome.document.locator == locator:
             return outcome
     raise LookupError(f"{locator.file} is not the file that was read: its rows make no such document")
+
+
+def _place(name: str, row: TableRow) -> Locator:
+    return Locator(name, row.offset, row.length, "", row.inner_offset, row.inner_length)
+
+
+def _reread_row(stored: Stored, place: Locator, limit: int, columns: list[str]) -> dict[str, Any]:
+    start, end = (0, len(stored)) if is_compressed(stored) else (place.offset, place.offset + place.length)
+    for item in read_rows(stored, start, end, limit, columns):
+        if _place(place.file, item) == place and isinstance(item.row, dict):
+            return item.row
+    raise LookupError(f"{place.file} holds no row at {place.inner_offset or place.offset}")
 
 
 def _numbers_of(part: Part) -> tuple[str, int, int, str, int, int]:

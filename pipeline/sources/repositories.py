@@ -16,22 +16,19 @@ from typing import Any
 
 from filters.code.languages import is_licence_file
 from filters.code.licences import MAX_CHARACTERS, UNKNOWN, identify_licence, is_allowed, join_licences
-from filters.formats.compression import BZIP2, GZIP, unpacked
-from filters.formats.mediawiki import Damage
-from filters.formats.stored import Stored
-from filters.formats.tarballs import Member, members
-from filters.formats.zip import zip_members
+from filters.formats import tar, zip
+from filters.formats.compression import decode_stored
+from filters.formats.stream import Damage, Stored
+from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
 from pipeline.sources.base import Outcome, Row, Survey
 from pipeline.sources.github import VERSION_CONTROL, Code, code_of, document, refused, shared_out
-from pipeline.sources.post_tables import pieces_of
 
 ROUNDS = 1
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
-ZIP = b"PK"
 _LICENCE, _CODE = b"L", b"C"
 
 
@@ -112,15 +109,12 @@ def _wanted(path: str, recipe: Source) -> bool:
     return refused(path, recipe) in (None, Reason.LICENCE_FILE)
 
 
-def _members(stored: Stored, recipe: Source, wants: Callable[[str], bool]) -> Iterator[Member]:
+def _members(stored: Stored, recipe: Source, wants: Callable[[str], bool]) -> Iterator[ArchiveMember]:
     """The members of an archive, told by its first bytes."""
     limit, total = recipe.limits.record_bytes, recipe.github.archive_bytes
-    magic = bytes(stored[:3])
-    if magic.startswith(ZIP):
-        return zip_members(stored, limit, total, wants)
-    compressed = magic.startswith((GZIP, BZIP2))
-    chunks = unpacked(stored) if compressed else pieces_of(stored, 0, len(stored))
-    return members(chunks, limit, total, wants)
+    if bytes(stored[:2]) == zip.MAGIC:
+        return zip.read_members(stored, limit, total, wants)
+    return tar.read_members(decode_stored(stored), limit, total, wants)
 
 
 def _from_archive(

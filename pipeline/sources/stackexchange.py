@@ -14,15 +14,27 @@ from typing import Any
 
 from filters.errors import UserError
 from filters.formats.compression import OPENING
-from filters.formats.mediawiki import Damage
-from filters.formats.posts_xml import ANSWER, HOPELESS, QUESTION, Post, Raw, keys, next_row, post, rows
-from filters.formats.stored import Stored
+from filters.formats.posts_xml import (
+    ANSWER,
+    HOPELESS,
+    QUESTION,
+    TABLE,
+    Post,
+    RawRow,
+    find_row,
+    is_plain,
+    parse_keys,
+    parse_post,
+    read_ranges,
+    read_tables,
+    scan_rows,
+)
+from filters.formats.stream import Damage, Stored, slice_stored
 from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 from pipeline.sources.base import Outcome, Row, Survey
-from pipeline.sources.post_tables import TABLE, is_plain, pieces_of, read_rows_at, tables_in
 
 ROUNDS = 1
 SHARE_ALIKE = (("2018-05-02", "CC BY-SA 4.0"), ("2011-04-08", "CC BY-SA 3.0"), ("", "CC BY-SA 2.5"))
@@ -47,7 +59,7 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
     """Decoded bytes, rows, and questions with answers (as `posts`), by counting marks. The state of the one piece that
     a compressed file is: its decoded bytes, those of an archive's other members, too."""
     decoded = others = marks = posts = 0
-    for table in tables_in(stored, 0, len(stored)):
+    for table in read_tables(stored, 0, len(stored)):
         tail, since = b"", 0
         others += table.size if table.chunks is None else 0
         for chunk in table.chunks or ():
@@ -65,7 +77,7 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
         return Survey([(0, len(stored), decoded + others)], decoded, marks, counts)
     cuts = [0]
     for wanted in range(split_bytes, len(stored), split_bytes):
-        place = next_row(stored, wanted)
+        place = find_row(stored, wanted)
         if cuts[-1] < place < len(stored):
             cuts.append(place)
     pieces = [(start, end, 0) for start, end in zip(cuts, [*cuts[1:], len(stored)], strict=True)]
@@ -102,7 +114,7 @@ def keyed(
     kept, limit = site in shared["sites"], recipe.limits.record_bytes
     if is_plain(stored):
         ends = end == len(stored) and b"<posts" in bytes(stored[:OPENING])
-        for raw in rows(pieces_of(stored, start, end), limit, start, ends):
+        for raw in scan_rows(slice_stored(stored, start, end), limit, start, ends):
             length = len(raw.data) or raw.stop - raw.start
             yield _keyed(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
     elif end:
@@ -113,8 +125,8 @@ def _compressed(stored: Stored, name: str, site: str, kept: bool, limit: int, to
     """As `keyed`, each with its share of the stored bytes: these are shared out by decoded ones, of which there are
     `total`."""
     size, position, accounted = len(stored), 0, 0
-    for table in tables_in(stored, 0, size):
-        raws = rows(table.chunks, limit) if table.chunks is not None else [Raw(0, table.size)]
+    for table in read_tables(stored, 0, size):
+        raws = scan_rows(table.chunks, limit) if table.chunks is not None else [RawRow(0, table.size)]
         for raw in raws:
             position += raw.stop - raw.start
             share = size * min(position, total) // max(total, 1) - accounted
@@ -138,12 +150,12 @@ def _settled(items: Iterator[Row | Outcome], name: str, size: int) -> Iterator[R
     yield replace(held, stored=size)
 
 
-def _keyed(raw: Raw, place: Locator, share: int, site: str, kept: bool) -> Row | Outcome:
+def _keyed(raw: RawRow, place: Locator, share: int, site: str, kept: bool) -> Row | Outcome:
     if raw.problem is not None:
         return Outcome(place, share, reason=raw.problem, detail=raw.detail)
     if not kept:
         return Outcome(place, share, reason=Reason.SMALL_SITE)
-    found = keys(raw.data)
+    found = parse_keys(raw.data)
     if isinstance(found, Damage):
         return Outcome(place, share, reason=found.problem, detail=found.detail)
     if found.kind not in (QUESTION, ANSWER):
@@ -156,7 +168,7 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
     questions, answers = list[tuple[Row, Post]](), list[tuple[Row, Post]]()
     seen = set[tuple[int, int]]()
     for row in rows:
-        found = post(row.data)
+        found = parse_post(row.data)
         if isinstance(found, Damage):
             yield Outcome(row.locator, row.stored, reason=found.problem, detail=found.detail)
         elif (found.kind, found.identifier) in seen:
@@ -246,8 +258,8 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     group = f"{site_of(locator.file)}/"
     found = list[Row]()
     for file in sorted({place.file for place in places}):
-        for place, data in read_rows_at(stored[file], [place for place in places if place.file == file]):
-            fields = keys(data)
+        for place, data in _read_parts(stored[file], [place for place in places if place.file == file]):
+            fields = parse_keys(data)
             if isinstance(fields, Damage) or fields.kind not in (QUESTION, ANSWER):
                 raise LookupError(f"{file} holds no post at {place.inner_offset or place.offset}")
             found.append(Row(f"{group}{fields.question}".encode(), _locator(place), 0, data))
@@ -257,6 +269,17 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
             if named == locator:
                 return outcome
     raise LookupError(f"{locator.file} is not the file that was read: its rows make no such document")
+
+
+def _read_parts(stored: Stored, places: list[Part]) -> Iterator[tuple[Part, bytes]]:
+    """Yield the rows at places of a file, which is decoded once."""
+    if is_plain(stored):
+        yield from ((place, bytes(stored[place.offset : place.offset + place.length])) for place in places)
+        return
+    for table in read_tables(stored, 0, len(stored)):
+        mine = [place for place in places if place.member == table.member]
+        ranges = [(place.inner_offset, place.inner_length) for place in mine]
+        yield from ((mine[index], data) for index, data in read_ranges(table.chunks or (), ranges))
 
 
 def _part(place: Locator) -> Part:

@@ -9,11 +9,8 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
-from filters.formats.damage import Damage
-from filters.formats.mediawiki import Page, page_of
-from filters.formats.mediawiki_frames import frames, read_element
-from filters.formats.mediawiki_streams import cuts
-from filters.formats.stored import Stored
+from filters.formats.mediawiki import Page, find_cuts, parse_page, read_element, read_frames
+from filters.formats.stream import Damage, Stored
 from filters.reasons import Reason
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import render_text
@@ -50,7 +47,7 @@ def read(
         reason = Reason.LANGUAGE if language else Reason.UNSUPPORTED_FORMAT
         yield Outcome(Locator(name, start, stop - start), stop - start, reason=reason, detail=detail)
         return
-    for frame in frames(stored, recipe.limits.record_bytes, start, end):
+    for frame in read_frames(stored, recipe.limits.record_bytes, start, end):
         place = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
         if frame.problem is not None:
             yield Outcome(place, frame.stored, reason=frame.problem, detail=frame.detail)
@@ -61,7 +58,7 @@ def read(
 def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
     """A plain dump is cut behind pages, one of several bzip2 streams before those that begin with a page; all others
     are one piece."""
-    places = [0, *cuts(stored, split_bytes), len(stored)]
+    places = [0, *find_cuts(stored, split_bytes), len(stored)]
     return [(start, end, 0) for start, end in itertools.pairwise(places)]
 
 
@@ -75,7 +72,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 
 def _outcome(element: bytes, place: Locator, stored: int, language: str, source: str, recipe: Source) -> Outcome:
-    page = page_of(element)
+    page = parse_page(element)
     if isinstance(page, Damage):
         return Outcome(place, stored, reason=page.problem, detail=page.detail)
     if page.namespace != 0:

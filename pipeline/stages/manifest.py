@@ -60,7 +60,7 @@ def write(
             if counted[unit] != number
         ]
     if problems:
-        raise LedgerError("; ".join(problems))
+        raise LedgerError("the ledger does not balance: " + "; ".join(problems))
     write_atomic(corpus / LEDGER, canonical_json(ledger))
     facts = trained.facts
     minhash = recipe.deduplication.minhash

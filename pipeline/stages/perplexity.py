@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from filters.dedup.ccnet import lm_lines
-from filters.formats.mediawiki import Damage
+from filters.formats.stream import Damage
 from filters.models.arpa import write_arpa
 from filters.models.kneser_ney import estimate
 from filters.models.lmplz import run_lmplz

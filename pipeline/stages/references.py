@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filters.errors import UserError
-from filters.formats.mediawiki import Damage
+from filters.formats.stream import Damage
 from filters.models import evaluation, reference_model
 from filters.models.fasttext_training import train as train_fasttext
 from filters.quality import urls

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from manifests.files import sha256_json
 from manifests.recipe import Recipe
 from manifests.source import Source

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filters.errors import UserError
-from filters.formats.mediawiki import Damage, Page, open_dump, pages
+from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.stream import Damage
 from filters.html.extract import decode
 from filters.wikitext.render import render_text
 
@@ -16,7 +17,7 @@ MAX_TEXT_BYTES = 1 << 30
 
 def articles(path: Path) -> Iterator[Page | Damage]:
     """The articles of a Wikipedia dump (namespace 0, no redirects), with the damage between them."""
-    for page in pages(open_dump(path)):
+    for page in read_pages(read_dump(path)):
         if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
             yield page
 

@@ -8,7 +8,7 @@ from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
 from manifests.files import sha256_bytes
-from pipeline.download.request import Patience
+from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
 
@@ -71,7 +71,7 @@ def test_an_input_that_is_not_there_is_refused(dumps: Path, tmp_path: Path, patt
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(inputs, "PATIENCE", Patience(attempts=2, backoff=0.001))
+    monkeypatch.setattr(inputs, "RETRY_POLICY", RetryPolicy(attempts=2, backoff=0.001))
     with serving() as running:
         yield running
 
@@ -97,7 +97,7 @@ def test_a_url_that_cannot_be_had_whole_is_no_input(server: Server, tmp_path: Pa
 
 @pytest.mark.parametrize("path", ["/a/..", "/%2e%2e", "/a%5Cb", "/a%0A.txt"])
 def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(UserError, match="is no path below the output folder"):
+    with pytest.raises(UserError, match="is not a path below the output folder"):
         match("books", [f"http://a.example{path}"], tmp_path)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.code.notebooks import Notebook, render_notebook
-from filters.formats.mediawiki import Damage
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 
 

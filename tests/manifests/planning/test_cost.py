@@ -14,7 +14,7 @@ from manifests.planning import supply
 from manifests.planning.cost import SIZES, UTILISATION, Workload, estimate_cost, estimate_workload, gpu_days
 from manifests.planning.rates import Rates, Task, find_run_records, fit_rates, read_rates
 from pipeline.__main__ import main
-from pipeline.plan import Asked
+from pipeline.plan import PlanRequest
 from trainer.model import PRESETS
 
 LLAMA = str(ROOT / "recipes/llama.yaml")
@@ -138,7 +138,7 @@ def test_records_without_what_older_versions_did_not_write(tmp_path: Path, capsy
     old = [{k: v for k, v in one.items() if k in ("stage", "task", "bytes", "cpu_seconds", "seconds")} for one in web()]
     path = write_run(tmp_path / "old.json", old, [])
     assert main(["plan", LLAMA, f"--rates={path}"]) == 2
-    assert "counts nothing that was extracted" in capsys.readouterr().err
+    assert "records no extraction" in capsys.readouterr().err
     for one in old:
         if one["stage"] == "extract":
             one["entered"] = {"bytes": one["bytes"]}
@@ -238,6 +238,6 @@ def test_the_defaults_are_those_the_help_states(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["plan", "--help"])
     said = capsys.readouterr().out
-    asked = Asked({}, {})
+    asked = PlanRequest({}, {})
     for value in (str(asked.workers), str(asked.utilisation), f"{asked.peak_tflops:g}"):
         assert value in said

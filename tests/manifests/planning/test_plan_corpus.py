@@ -120,7 +120,7 @@ def test_another_tokenizer_is_pointed_out(built: tuple[Path, Path, Path], capsys
 
 def test_default_factors_are_those_of_real_dumps() -> None:
     from filters.formats import mediawiki as wiki_dump
-    from filters.formats.stored import open_stored
+    from filters.formats.stream import open_stored
     from filters.wikitext.render import render_text
     from manifests.source import Source
     from pipeline.sources import books, common_crawl
@@ -142,7 +142,7 @@ def test_default_factors_are_those_of_real_dumps() -> None:
                 text += len(outcome.document.text.encode()) if outcome.document else 0
     assert text / stored == pytest.approx(supply.default_factors("books", "x.txt.gz").text.value, abs=0.1)
     path = next((SHARED / "wikipedia").glob("enwiki*.bz2"))
-    pages = [page for page in wiki_dump.pages(wiki_dump.open_dump(path)) if isinstance(page, wiki_dump.Page)]
+    pages = [page for page in wiki_dump.read_pages(wiki_dump.read_dump(path)) if isinstance(page, wiki_dump.Page)]
     articles = [page for page in pages if page.namespace == 0 and not page.redirect]
     text = sum(len(render_text(page.wikitext).encode()) for page in articles)
     wanted = supply.default_factors("wikipedia").text.value

@@ -9,7 +9,7 @@ from misbehaving_server import Server, file, serving, silent, status
 from filters.errors import UserError
 from manifests.files import relative_files
 from pipeline.__main__ import main
-from pipeline.download.archive_org import tables_of
+from pipeline.download.layouts import read_site_archives
 
 NAMES = [
     "a.stackexchange.com.7z", "a.meta.stackexchange.com.7z", "b.com-Badges.7z", "b.com-Posts.7z", "b.com.7z",
@@ -34,7 +34,7 @@ def server() -> Iterator[Server]:
 
 
 def command(server: Server, folder: Path, sites: str, *options: str) -> list[str]:
-    base = [f"--base-url={server.url}/", "--attempts=3", "--backoff=0.001", "--silence=0.3", "--quiet"]
+    base = [f"--base-url={server.url}/", "--attempts=3", "--backoff=0.001", "--timeout=0.3", "--quiet"]
     return ["download", "stackexchange", f"--sites={sites}", f"--output={folder}", *base, *options]
 
 
@@ -53,7 +53,7 @@ def test_a_server_that_cuts_and_throttles(server: Server, tmp_path: Path, capsys
     server.plan("/stackexchange/a.stackexchange.com.7z", silent())
     assert main(command(server, tmp_path, "all")) == 1
     assert (tmp_path / "stackexchange/b.com-Posts.7z").read_bytes() == body
-    assert "a.stackexchange.com.7z: silence for 0.3 s" in capsys.readouterr().out
+    assert "a.stackexchange.com.7z: no data for 0.3 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_a_server_that_cuts_and_throttles(server: Server, tmp_path: Path, capsys
         ),
         ("", [], "has no archive of 'nothing'"),
         ("all", ["--item=gone"], "no such item"),
-        ("all", ["--item=../x"], "is no item's name"),
-        ("all", ["--base-url=ftp://a.example"], "is no http or https address"),
+        ("all", ["--item=../x"], "is not the name of an item"),
+        ("all", ["--base-url=ftp://a.example"], "is not an http or https URL"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -88,7 +88,7 @@ def test_a_list_that_is_none_is_refused_and_not_kept(server: Server, tmp_path: P
 
 
 def test_a_list_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.download.archive_org.MAX_LIST_BYTES", 100)
+    monkeypatch.setattr("pipeline.download.layouts.MAX_LIST_BYTES", 100)
     (tmp_path / "list").write_bytes(listing(NAMES))
-    with pytest.raises(UserError, match="no list of an item's files"):
-        tables_of(tmp_path / "list")
+    with pytest.raises(UserError, match="not the list of an item's files"):
+        read_site_archives(tmp_path / "list")

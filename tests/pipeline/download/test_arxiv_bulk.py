@@ -10,7 +10,7 @@ from misbehaving_server import Server, file, serving, status
 from filters.errors import UserError
 from manifests.files import relative_files
 from pipeline.__main__ import main
-from pipeline.download.arxiv_bulk import chosen, read_manifest
+from pipeline.download.layouts import read_arxiv_manifest, select_months
 
 MONTHS = {"9912": 1, "0001": 2, "0002": 1}
 FILES = {
@@ -41,7 +41,7 @@ def server() -> Iterator[Server]:
 
 def command(server: Server, folder: Path, months: str) -> list[str]:
     (folder / "m.xml").write_bytes(manifest(FILES))
-    base = [f"--base-url={server.url}/", "--attempts=2", "--backoff=0.001", "--silence=0.3", "--quiet"]
+    base = [f"--base-url={server.url}/", "--attempts=2", "--backoff=0.001", "--timeout=0.3", "--quiet"]
     return [
         "download",
         "arxiv",
@@ -67,14 +67,14 @@ def test_bytes_that_are_not_the_manifest_s_are_told(
     server.plan("/src/arXiv_src_0001_002.tar", status(403))
     assert main(command(server, tmp_path, "0001")) == 1
     told = capsys.readouterr().out
-    assert "arXiv_src_0001_001.tar: its MD5 is not the manifest's" in told and "403" in told
+    assert "arXiv_src_0001_001.tar: its MD5 differs from the listed one" in told and "403" in told
 
 
 @pytest.mark.parametrize("months", ["", "03", "0303:", "0303-0304", "2401", "0002:9912"])
 def test_months_that_are_none(months: str, tmp_path: Path) -> None:
     (tmp_path / "m.xml").write_bytes(manifest(FILES))
     with pytest.raises(UserError, match="--months"):
-        chosen(read_manifest(tmp_path / "m.xml"), months)
+        select_months(read_arxiv_manifest(tmp_path / "m.xml"), months)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_months_that_are_none(months: str, tmp_path: Path) -> None:
 def test_manifests_that_are_none(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.xml").write_bytes(data)
     with pytest.raises(UserError):
-        read_manifest(tmp_path / "m.xml")
+        read_arxiv_manifest(tmp_path / "m.xml")
 
 
 def test_a_base_that_is_no_address(server: Server, tmp_path: Path) -> None:

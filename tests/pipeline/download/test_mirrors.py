@@ -9,7 +9,7 @@ from misbehaving_server import Server, file, serving, silent, status
 from filters.errors import UserError
 from manifests.files import relative_files
 from pipeline.__main__ import main
-from pipeline.download.mirrors import c4_paths, gutenberg_paths
+from pipeline.download.layouts import c4_paths, gutenberg_paths
 
 C4 = [f"en/c4-train.{number:05}-of-01024.json.gz" for number in range(3)]
 BOOKS = [f"cache/epub/{number}/pg{number}.txt" for number in (11, 84, 85)]
@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
 
 
 def command(server: Server, folder: Path, source: str, *options: str) -> list[str]:
-    base = [f"--base-url={server.url}/", "--attempts=3", "--backoff=0.001", "--silence=0.3", "--quiet"]
+    base = [f"--base-url={server.url}/", "--attempts=3", "--backoff=0.001", "--timeout=0.3", "--quiet"]
     return ["download", source, f"--output={folder}", *base, *options]
 
 
@@ -47,20 +47,20 @@ def test_a_server_that_cuts_and_throttles(server: Server, tmp_path: Path, capsys
     assert main(command(server, tmp_path, "c4", "--files=:3")) == 1
     assert (tmp_path / C4[0]).read_bytes() == body and len([p for p in relative_files(tmp_path) if p in C4]) == 1
     said = capsys.readouterr().out
-    assert "silence for 0.3 s" in said and "404" in said
+    assert "no data for 0.3 s" in said and "404" in said
 
 
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        ("c4", ["--files=2000:"], "picks nothing: C4's en has 1,024 files"),
-        ("c4", ["--files=x"], "is no slice"),
+        ("c4", ["--files=2000:"], "selects nothing: C4's en has 1,024 files"),
+        ("c4", ["--files=x"], "is not a slice"),
         ("c4", ["--files=0", "--config=de"], "give en, en.noblocklist, realnewslike"),
-        ("gutenberg", ["--books=emma"], "'emma' is no ebook number"),
-        ("gutenberg", ["--books=9-1"], "'9-1' is no ebook number"),
-        ("gutenberg", ["--books=0"], "is no ebook number"),
+        ("gutenberg", ["--books=emma"], "'emma' is not an ebook number"),
+        ("gutenberg", ["--books=9-1"], "'9-1' is not an ebook number"),
+        ("gutenberg", ["--books=0"], "is not an ebook number"),
         ("gutenberg", ["--books=1-9999999"], "more than 100,000 books"),
-        ("gutenberg", ["--books=1", "--base-url=ftp://a.example"], "is no http or https address"),
+        ("gutenberg", ["--books=1", "--base-url=ftp://a.example"], "is not an http or https URL"),
     ],
 )
 def test_mistakes_are_one_sentence(

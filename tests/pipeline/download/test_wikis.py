@@ -11,7 +11,7 @@ from filters.errors import UserError
 from filters.wikitext.names import LANGUAGES
 from manifests.files import relative_files
 from pipeline.__main__ import main
-from pipeline.download.wikis import read_sums
+from pipeline.download.layouts import read_checksums
 
 DATE = "20240101"
 FILES = [
@@ -44,7 +44,7 @@ def server() -> Iterator[Server]:
 
 
 def command(server: Server, folder: Path, languages: str, *options: str) -> list[str]:
-    base = [f"--base-url={server.url}/", "--attempts=3", "--backoff=0.001", "--silence=0.3", "--quiet"]
+    base = [f"--base-url={server.url}/", "--attempts=3", "--backoff=0.001", "--timeout=0.3", "--quiet"]
     given = ["download", "wikipedia", f"--language={languages}", f"--date={DATE}", f"--output={folder}"]
     return [*given, *base, *options]
 
@@ -69,13 +69,13 @@ def test_a_server_that_cuts_and_throttles(server: Server, tmp_path: Path, capsys
     server.plan(f"/{path('sr', 'sha1sums.txt')}", silent())
     assert main(command(server, tmp_path, "sr,en")) == 1
     assert (tmp_path / path("en", FILES[0])).read_bytes() == whole
-    assert "srwiki-20240101-sha1sums.txt: silence for 0.3 s" in capsys.readouterr().out
+    assert "srwiki-20240101-sha1sums.txt: no data for 0.3 s" in capsys.readouterr().out
 
 
 def test_a_file_of_another_sum_is_removed(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.plan(f"/{path('en', FILES[0])}", file(b"something else"))
     assert main(command(server, tmp_path, "en,sr")) == 1
-    assert "its sha1 is not the one listed" in capsys.readouterr().out
+    assert "its SHA1 differs from the listed one" in capsys.readouterr().out
     assert path("en", FILES[0]) not in relative_files(tmp_path) and path("sr", FILES[0]) in relative_files(tmp_path)
 
 
@@ -92,11 +92,11 @@ def test_md5_sums_and_mirrors_without_sums(server: Server, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("languages", "options", "words"),
     [
-        ("english", [], "is no Wikipedia's code"),
-        ("", [], "is no Wikipedia's code"),
-        ("../x", [], "is no Wikipedia's code"),
+        ("english", [], "is not the code of a Wikipedia"),
+        ("", [], "is not the code of a Wikipedia"),
+        ("../x", [], "is not the code of a Wikipedia"),
         ("en", ["--date=latest"], "eight digits"),
-        ("en", ["--base-url=ftp://a.example"], "is no http or https address"),
+        ("en", ["--base-url=ftp://a.example"], "is not an http or https URL"),
         ("uk", ["--files=parts"], "give --files multistream"),
     ],
 )
@@ -121,12 +121,12 @@ def test_a_dump_without_such_files_is_told(server: Server, tmp_path: Path) -> No
 
 
 def test_a_list_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.download.wikis.MAX_LIST_BYTES", 100)
+    monkeypatch.setattr("pipeline.download.layouts.MAX_LIST_BYTES", 100)
     (tmp_path / "list").write_bytes(sums("en"))
-    with pytest.raises(UserError, match="no list of checksums"):
-        read_sums(tmp_path / "list")
+    with pytest.raises(UserError, match="not a list of checksums"):
+        read_checksums(tmp_path / "list")
 
 
 def test_all_are_the_twenty_of_the_paper(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(server, tmp_path, "all")) == 1
-    assert capsys.readouterr().out.startswith(f"{len(LANGUAGES)} files: 2 fetched, 18 could not be had\n")
+    assert capsys.readouterr().out.startswith(f"{len(LANGUAGES)} files: 2 fetched, 18 failed\n")

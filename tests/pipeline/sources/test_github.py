@@ -20,8 +20,8 @@ from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 from filters.code.languages import detect_language
 from filters.code.licences import is_allowed
 from filters.code.rules import GitHub
-from filters.formats.mediawiki import Damage
-from filters.formats.tarballs import members
+from filters.formats.stream import Damage
+from filters.formats.tar import read_members
 from filters.reasons import Reason
 from manifests.document import Document
 from manifests.source import Limits, Source
@@ -311,7 +311,7 @@ def test_tars_as_python_reads_them() -> None:
         stored = tar(files, kind=kind)
         ours = [
             (member.name, member.data)
-            for member in members([stored[:700], stored[700:]], 1 << 20, 1 << 30, lambda _: True)
+            for member in read_members([stored[:700], stored[700:]], 1 << 20, 1 << 30, lambda _: True)
         ]
         with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
             theirs = [(entry.name, archive.extractfile(entry).read()) for entry in archive]  # type: ignore[union-attr]
@@ -328,7 +328,7 @@ def test_a_member_that_nobody_wants_is_passed_over_in_little_memory() -> None:
     head[148:156] = b"%06o\0 " % sum(head)
     chunks = itertools.chain([bytes(head)], itertools.repeat(block, 300))
     tracemalloc.start()
-    (member,) = members(chunks, 1 << 30, 1 << 40, lambda _: False)
+    (member,) = read_members(chunks, 1 << 30, 1 << 40, lambda _: False)
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
     assert member.stop - member.start == size and member.data == b""

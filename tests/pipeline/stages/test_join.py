@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from corpus import ROOT, SHARED, build, digests
 
-from filters.formats.stored import Stored
+from filters.formats.stream import Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.ledger import imbalances, tally_from, total
