@@ -21,7 +21,7 @@ _UNSAFE = re.compile(
 )
 
 
-def spell_out_what_the_terminal_lacks() -> None:
+def escape_unencodable_output() -> None:
     r"""Let the standard output write a character that its encoding lacks as `\u2026`, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
