@@ -23,7 +23,8 @@ from filters.posts.html import render_post
 from filters.quality.c4 import C4, clean
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
-from pipeline.sources import arxiv, books, c4, repositories, stackexchange, wikipedia
+from pipeline.sources import arxiv, books, c4, stackexchange, wikipedia
+from pipeline.sources import github as repositories
 from pipeline.stages.join import blocks_of, combined
 
 ROUNDS = 7
