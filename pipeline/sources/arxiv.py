@@ -1,9 +1,8 @@
-"""arXiv: monthly tars of the bulk archive and single e-prints, one paper per document (LLaMA section 2.1: "removed
-everything before the first section, as well as the bibliography", comments too, and "inline-expanded definitions and
-macros").
+"""arXiv: monthly tars of the bulk archive and single e-prints, one paper per document.
 
-A member of a monthly tar is a submission: a gzipped tar, a gzipped TeX file, or a PDF. Every other file is read as one
-submission.
+LLaMA, section 2.1: "we removed everything before the first section, as well as the bibliography", the comments too, and
+"inline-expanded definitions and macros". A member of a monthly tar is a submission: a gzipped tar, a gzipped TeX file,
+or a PDF. Every other file is read as one submission.
 """
 
 import posixpath

@@ -1,8 +1,8 @@
-"""C4: its released files, other JSON Lines or Parquet with mapped columns, and WET files to rebuild it from (LLaMA
-section 2.1; Raffel et al. 2020, section 2.2).
+"""C4: its released files, other JSON Lines or Parquet with mapped columns, and WET files to rebuild it from.
 
-The first bytes of a file tell its format. Rows become documents unchanged. A WET record becomes one page as C4's
-builder reads it: with stripped lines, without blank lines and lines that look like an archive's headers.
+See LLaMA, section 2.1, and Raffel et al. 2020, section 2.2. The first bytes of a file tell its format. Rows become
+documents unchanged. A WET record becomes one page as C4's builder reads it: with stripped lines, without blank lines
+and lines that look like an archive's headers.
 
 The locator of a JSON line is its bytes, in a compressed file its decoded bytes with all stored ones; that of a Parquet
 row is the bytes of its row group, with `row-group-N` as member, and as inner offset the row's number in it.
