@@ -94,7 +94,7 @@ WALKS = {
     ),
     "picture": Walk(
         "the report's first picture", MANIFESTS, ("report", "{folder}/book", "--output", "{folder}/report.html"),
-        (Window("manifests/report/__init__.py:write_report", "manifests/report/svg.py:flow_chart"),),
+        (Window("manifests/report/page.py:write_report", "manifests/report/svg.py:flow_chart"),),
     ),
     "find": Walk("find an id", MANIFESTS, ("find", "{folder}/book", "{id}"), (Window("manifests/__main__.py:main"),)),
     "verify": Walk(

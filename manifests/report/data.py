@@ -3,15 +3,16 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS
-from manifests.ledger import STAGES, Tally, imbalances, tally_from
+from manifests.ledger import STAGES
 from manifests.manifest import Manifest, load_manifest
-from manifests.planning.rates import RunRecord, read_record
+from manifests.planning.rates import read_record
 from manifests.statistics import Statistics, load_statistics
 
 CARDS = 24
@@ -20,13 +21,12 @@ RUNS = 200
 RUN_BYTES = 256 << 20  # larger records of a run are left out of the costs
 
 Unit = Literal["records", "characters", "tokens"]
-# The first stage and side of the ledger that count a unit.
-FIRST_COUNTED: dict[Unit, tuple[str, Literal["entered", "out"]]] = {
-    "records": ("extract", "entered"),
+FIRST_COUNTED: dict[Unit, tuple[str, str]] = {  # the first stage and side of the ledger that count a unit
+    "records": ("extract", "in"),
     "characters": ("extract", "out"),
     "tokens": ("tokenize", "out"),
 }
-TOKENIZE = "tokenize"  # the last stage of the ledger
+LAST_STAGE = "tokenize"
 
 
 @dataclass
@@ -48,51 +48,53 @@ class StepCost:
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
 
 
-@dataclass
 class ReportData:
-    """The data of a report.
+    """The files of a corpus that a report shows, each read on first use.
 
-    Attributes:
-        cards: Path below the corpus and content of each model's card.
-        costs: Cost by step, in the order of the first run.
-        runs: Number of runs behind the costs.
-        imbalances: Sentences on a ledger that does not balance.
-        left_out: Files that were too large or could not be read.
+    Args:
+        corpus: The corpus's folder.
+
+    Raises:
+        UserError: The folder has no manifest, or (on first use) a file has the wrong content.
     """
 
-    manifest: Manifest
-    statistics: Statistics
-    imbalances: list[str]
-    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    costs: dict[str, StepCost] = field(default_factory=dict)
-    runs: int = 0
-    left_out: list[str] = field(default_factory=list)
+    def __init__(self, corpus: Path) -> None:
+        self.corpus, self.manifest = corpus, load_manifest(corpus)
 
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Return the statistics of the documents."""
+        return load_statistics(self.corpus)
 
-def read_report_data(corpus: Path) -> ReportData:
-    """Read a corpus's files. Raise UserError if it has no manifest, or a file of the wrong content."""
-    manifest = load_manifest(corpus)
-    data = ReportData(manifest, load_statistics(corpus), imbalances(manifest.ledger))
-    cards = sorted((corpus / "models").rglob("*.card.json"))
-    for path in cards[:CARDS]:
-        name = path.relative_to(corpus).as_posix()
-        plain = _read_card(path)
-        if plain is None:
-            data.left_out.append(name)
-        else:
-            data.cards[name] = plain
-    data.left_out.extend(path.relative_to(corpus).as_posix() for path in cards[CARDS:])
-    records = sorted(path for path in (corpus / "runs").glob("*.json") if path.name[:1].isdigit())
-    data.left_out.extend(f"runs/{path.name}" for path in records[RUNS:])
-    for path in records[:RUNS]:
-        try:
-            if path.stat().st_size > RUN_BYTES:
-                raise UserError(f"{path} is too large")
-            _add_costs(data.costs, read_record(path))
-            data.runs += 1
-        except UserError:
-            data.left_out.append(f"runs/{path.name}")
-    return data
+    @cached_property
+    def cards(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Return the models' cards by path below the corpus, and the paths of cards that are not shown."""
+        paths = sorted((self.corpus / "models").rglob("*.card.json"))
+        read = {path.relative_to(self.corpus).as_posix(): _read_card(path) for path in paths[:CARDS]}
+        left_out = [name for name, card in read.items() if card is None]
+        left_out += [path.relative_to(self.corpus).as_posix() for path in paths[CARDS:]]
+        return {name: card for name, card in read.items() if card is not None}, left_out
+
+    @cached_property
+    def costs(self) -> tuple[dict[str, StepCost], int, list[str]]:
+        """Return the cost of each step in the order of the first run, the number of runs, and paths left out."""
+        paths = sorted(path for path in (self.corpus / "runs").glob("*.json") if path.name[:1].isdigit())
+        costs: dict[str, StepCost] = {}
+        left_out = [f"runs/{path.name}" for path in paths[RUNS:]]
+        for path in paths[:RUNS]:
+            try:
+                if path.stat().st_size > RUN_BYTES:
+                    raise UserError(f"{path} is too large")
+                run = read_record(path)
+            except (OSError, UserError):
+                left_out.append(f"runs/{path.name}")
+                continue
+            for task in run.tasks:
+                step = costs.setdefault(task.stage, StepCost())
+                step.add(StepCost(1, task.cpu_seconds, 0.0, task.records, task.peak_rss_bytes))
+            for job in run.jobs:
+                costs.setdefault(job.job, StepCost()).wall_seconds += job.seconds
+        return costs, len(paths) - len(left_out), left_out
 
 
 def _read_card(path: Path) -> dict[str, Any] | None:
@@ -101,19 +103,6 @@ def _read_card(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return plain if isinstance(plain, dict) else None
-
-
-def _add_costs(costs: dict[str, StepCost], run: RunRecord) -> None:
-    for task in run.tasks:
-        step = costs.setdefault(task.stage, StepCost())
-        step.add(StepCost(1, task.cpu_seconds, 0.0, task.records, task.peak_rss_bytes))
-    for job in run.jobs:
-        costs.setdefault(job.job, StepCost()).wall_seconds += job.seconds
-
-
-def read_tallies(manifest: Manifest, stage: str) -> dict[str, Tally]:
-    """Return the tallies of a stage by source."""
-    return {name: tally_from(plain) for name, plain in manifest.ledger.get(stage, {}).items()}
 
 
 @dataclass(frozen=True)
@@ -169,11 +158,13 @@ def sum_flows(flows: Iterable[Flow]) -> int:
 def read_flow(manifest: Manifest, unit: Unit) -> LedgerFlow:
     """Return the flow of records (from dumps), characters (from extraction) or tokens to the shards."""
     first, side = FIRST_COUNTED[unit]
-    entered = {name: getattr(tally, side)[unit] for name, tally in read_tallies(manifest, first).items()}
+    ledger = manifest.ledger
+    entered = [Flow(name, tally[side].get(unit, 0), "source") for name, tally in ledger.get(first, {}).items()]
     counted = STAGES[STAGES.index(first) + (side == "out") :]
-    stages = [(stage, _read_losses(read_tallies(manifest, stage).values(), unit)) for stage in counted]
+    stages = [(stage, _read_losses(ledger.get(stage, {}).values(), unit)) for stage in counted]
     if unit == "characters":
-        arrived = [Flow(name, tally.out[unit], "arrived") for name, tally in read_tallies(manifest, TOKENIZE).items()]
+        tallies = ledger.get(LAST_STAGE, {}).items()
+        arrived = [Flow(name, tally["out"].get(unit, 0), "arrived") for name, tally in tallies]
     else:
         kind = "documents" if unit == "records" else "tokens"
         arrived = [
@@ -181,7 +172,7 @@ def read_flow(manifest: Manifest, unit: Unit) -> LedgerFlow:
             for name, entry in manifest.sources.items()
             for side, shards in (("train", entry.train), ("held out", entry.validation))
         ]
-    return LedgerFlow(unit, _sort(Flow(name, size, "source") for name, size in entered.items()), stages, _sort(arrived))
+    return LedgerFlow(unit, _sort(entered), stages, _sort(arrived))
 
 
 def fold_flows(flows: list[Flow], limit: int) -> list[Flow]:
@@ -193,14 +184,14 @@ def fold_flows(flows: list[Flow], limit: int) -> list[Flow]:
     return [*flows[: limit - 1], Flow(f"{len(rest):,} others", sum_flows(rest), kind)]
 
 
-def _read_losses(tallies: Iterable[Tally], unit: Unit) -> list[Flow]:
+def _read_losses(tallies: Iterable[Any], unit: Unit) -> list[Flow]:
     """Return the amounts that left at one stage, all sources together."""
     losses: Counter[tuple[str, Literal["dropped", "damaged", "removed"]]] = Counter()
     for tally in tallies:
-        for reason, units in tally.dropped.items():
-            losses[reason, "damaged" if reason in DEAD_LETTERS else "dropped"] += units[unit]
-        for reason, units in tally.removed.items():
-            losses[reason, "removed"] += units[unit]
+        for reason, units in tally["dropped"].items():
+            losses[reason, "damaged" if reason in DEAD_LETTERS else "dropped"] += units.get(unit, 0)
+        for reason, units in tally["removed"].items():
+            losses[reason, "removed"] += units.get(unit, 0)
     return _sort(Flow(name, size, kind) for (name, kind), size in losses.items())
 
 

@@ -1,18 +1,21 @@
 """The page of a report: headline, flow charts, dropped records by reason, mixture, and sections of other modules."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import get_args
 
 from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
 from manifests.display import format_bytes, format_count, format_quantity, format_share, format_short
-from manifests.ledger import STAGES, Tally, total
-from manifests.manifest import SourceEntry
+from manifests.files import write_atomic
+from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
+from manifests.manifest import Manifest, SourceEntry
 from manifests.report import documents, provenance
-from manifests.report.data import Flow, LedgerFlow, ReportData, Unit, read_flow, read_tallies, sum_flows
+from manifests.report.data import Flow, LedgerFlow, ReportData, Unit, read_flow, sum_flows
 from manifests.report.html import Html, bar, details, element, foreign, join, note, read_style, section, table, visible
 from manifests.report.svg import flow_chart
 from manifests.statistics import Example
 
+FILE = "report.html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script and no network, whatever the text
 SOURCES = 60  # rows of a table of sources; the rest is one row
 REASONS = 60  # shown of one stage, more than the catalogue has
@@ -31,6 +34,24 @@ UNIT_NOTES = {
 }
 
 
+def write_report(corpus: Path, output: Path | None = None) -> Path:
+    """Write a corpus's report.
+
+    Args:
+        corpus: The corpus's folder.
+        output: The file to write; None for report.html in the corpus.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: The folder is not a corpus, or a file of it cannot be read.
+    """
+    path = output or corpus / FILE
+    write_atomic(path, render_page(ReportData(corpus)).encode("utf-8"))
+    return path
+
+
 def render_page(data: ReportData) -> str:
     """Return the whole page."""
     manifest = data.manifest
@@ -40,9 +61,9 @@ def render_page(data: ReportData) -> str:
         "mixture": ("Mixture", _mixture(data)),
         "documents": ("Documents", documents.document_charts(data)),
         "duplicates": ("Near-duplicates", documents.duplicate_charts(data)),
-        "cost": ("Cost", provenance.costs(data)),
-        "models": ("Models", provenance.models(data)),
-        "identity": ("Recipe and hashes", provenance.identity(data)),
+        "cost": ("Cost", provenance.cost_tables(data)),
+        "models": ("Models", provenance.model_tables(data)),
+        "identity": ("Recipe and hashes", provenance.hashes(data)),
     }
     links = [element("li", element("a", title, href=f"#{name}")) for name, (title, _) in sections.items()]
     name = str(manifest.recipe.get("name", "a corpus"))
@@ -75,11 +96,15 @@ def render_page(data: ReportData) -> str:
     return f"<!DOCTYPE html>\n{element('html', join([head, body], chr(10)), lang='en')}\n"
 
 
+def _tallies(manifest: Manifest, stage: str) -> dict[str, Tally]:
+    return {name: tally_from(plain) for name, plain in manifest.ledger.get(stage, {}).items()}
+
+
 def _headline(data: ReportData) -> Html:
     """Return the corpus in eight numbers."""
     manifest = data.manifest
     shards, sources = manifest.shards(), manifest.sources.values()
-    read = total(read_tallies(manifest, "extract").values()).entered
+    read = total(_tallies(manifest, "extract").values()).entered
     train = sum(source.unique_tokens for source in sources)
     kept = sum(source.documents for source in sources)
     numbers = [
@@ -106,8 +131,8 @@ def _flow(data: ReportData) -> list[Html]:
         figures.append(element("figure", caption, flow_chart(flow)))
         tables.append(details(f"{name} as a table", _flow_table(flow)))
     verdict = "The ledger balances: at every stage and for every source, input equals output plus losses by reason."
-    if data.imbalances:
-        verdict = join(["The ledger does NOT balance: ", foreign("; ".join(data.imbalances), 1000)])
+    if problems := imbalances(data.manifest.ledger):
+        verdict = join(["The ledger does NOT balance: ", foreign("; ".join(problems), 1000)])
     marks = "† damaged: records in the dead letters. ‡ parts of documents that stayed. Widths are in proportion."
     rivers = element("div", *figures, class_="rivers")
     return [element("p", verdict, class_="verdict"), rivers, note(marks), *tables]
@@ -131,7 +156,7 @@ def _dropped(data: ReportData) -> list[Html]:
     """Return every reason by stage, with its meaning, its amount and examples."""
     parts = []
     for stage in STAGES:
-        tallies = read_tallies(data.manifest, stage)
+        tallies = _tallies(data.manifest, stage)
         tally = total(tallies.values())
         reasons = [*tally.dropped.items(), *tally.removed.items()]
         if not reasons:

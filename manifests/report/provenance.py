@@ -14,21 +14,22 @@ CARD_ROWS = 40
 RECIPE_CHARACTERS = 60_000
 
 
-def costs(data: ReportData) -> Iterator[Html]:
+def cost_tables(data: ReportData) -> Iterator[Html]:
     """Yield the cost of each stage and step."""
-    if not data.costs:
+    costs, runs, _ = data.costs
+    if not costs:
         yield note("This corpus has no records of its runs.")
         return
     stages: dict[str, StepCost] = {}
     whole = StepCost()
-    for step, cost in data.costs.items():
+    for step, cost in costs.items():
         stages.setdefault(step.partition("/")[0], StepCost()).add(cost)
         whole.add(cost)
     columns = ["processor time", "wall time", "tasks", "records a core-second", "peak memory", ""]
-    runs = f"{data.runs:,} runs" if data.runs != 1 else "one run"
+    said = f"{runs:,} runs" if runs != 1 else "one run"
     foot = [*_cost_cells("all", whole), ""]
-    yield table(f"Over {runs}; no hash depends on these", ["stage", *columns], _cost_rows(stages), foot)
-    yield details("The steps of each stage", table("Steps", ["step", *columns], _cost_rows(data.costs)))
+    yield table(f"Over {said}; no hash depends on these", ["stage", *columns], _cost_rows(stages), foot)
+    yield details("The steps of each stage", table("Steps", ["step", *columns], _cost_rows(costs)))
     yield note("Processor time is of all workers together; memory is of the largest process during the step.")
 
 
@@ -45,7 +46,7 @@ def _cost_cells(name: str, cost: StepCost) -> list[str]:
     return [foreign(name), *times, format_count(cost.tasks), rate, format_bytes(cost.peak_bytes)]
 
 
-def models(data: ReportData) -> Iterator[Html]:
+def model_tables(data: ReportData) -> Iterator[Html]:
     """Yield the hash of every model, and the cards of those that the run trained."""
     manifest, tokenizer = data.manifest, data.manifest.tokenizer
     pieces = f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"
@@ -56,12 +57,13 @@ def models(data: ReportData) -> Iterator[Html]:
     yield table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, text_columns=3)
     if len(manifest.models) > MODELS:
         yield note(f"and {len(manifest.models) - MODELS:,} more")
-    for path, card in data.cards.items():
+    cards, left_out = data.cards
+    for path, card in cards.items():
         values = list(_flatten(card))
         more = [note(f"and {len(values) - CARD_ROWS:,} more")] if len(values) > CARD_ROWS else []
         yield details(foreign(path), join([_foreign_pairs(dict(values[:CARD_ROWS])), *more]))
-    if data.left_out:
-        yield note(f"Not shown, too large or not readable: {visible(', '.join(data.left_out), 400)}")
+    if left_out := [*left_out, *data.costs[2]]:
+        yield note(f"Not shown, too large or not readable: {visible(', '.join(left_out), 400)}")
 
 
 def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -84,10 +86,10 @@ def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, "none" if value is None else str(value)
 
 
-def identity(data: ReportData) -> Iterator[Html]:
+def hashes(data: ReportData) -> Iterator[Html]:
     """Yield the hashes and the recipe."""
     manifest, removal = data.manifest, data.manifest.removal
-    hashes = {
+    values = {
         "manifest": manifest.manifest_sha,
         "recipe": manifest.recipe_sha,
         "tokenizer": manifest.tokenizer.sha256,
@@ -98,8 +100,8 @@ def identity(data: ReportData) -> Iterator[Html]:
     }
     if removal is not None:
         removed = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
-        hashes["removed"] = f"{removed}, by the list {removal.list_sha256}"
-    yield _foreign_pairs(hashes, 200)
+        values["removed"] = f"{removed}, by the list {removal.list_sha256}"
+    yield _foreign_pairs(values, 200)
     recipe = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
     lines: list[str] = [foreign(line, 400) for line in recipe[:RECIPE_CHARACTERS].split("\n")]
     lines += ["… the rest is in manifest.json"] if len(recipe) > RECIPE_CHARACTERS else []

@@ -20,7 +20,7 @@ from filters.reasons import DESCRIPTIONS
 from manifests.__main__ import main
 from manifests.manifest import load_manifest, write_manifest
 from manifests.report import write_report
-from manifests.report.data import read_flow, read_report_data
+from manifests.report.data import ReportData, read_flow
 from manifests.report.html import read_style
 from manifests.report.page import POLICY
 
@@ -148,7 +148,7 @@ def test_nothing_foreign_becomes_markup(hostile_text: str) -> None:
 
 
 def test_what_could_not_be_shown_is_named(hostile: Path, hostile_text: str) -> None:
-    assert "runs/20260102T000000Z.json" in read_report_data(hostile).left_out
+    assert "runs/20260102T000000Z.json" in ReportData(hostile).costs[2]
     assert "models/024.card.json" in hostile_text and "140 more sources" in hostile_text
 
 
