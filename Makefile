@@ -6,7 +6,7 @@ DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
 
-.PHONY: setup demo test test-matrix lint bench peers peers-trainer lmplz clean
+.PHONY: setup demo test test-fast test-matrix lint bench peers peers-trainer lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The tests that build no corpus.
+test-fast: setup
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not corpus and not slow and not gpu and not cluster'
 
 # Set-up, demo and tests on every interpreter from 3.11 on that is found here, each in a clone of its own.
 test-matrix:

@@ -1,57 +1,50 @@
-"""`python -m benchmarks NAME | all | train [options]`: print a table, and say where the data it needs is not there."""
+"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
+`oracle`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
+"""
+
+import importlib
 import sys
-from collections.abc import Callable
 
-from benchmarks import (
-    blocklist,
-    clusters,
-    crawl,
-    encoding,
-    extraction,
-    find,
-    lines,
-    loader,
-    minhash,
-    perplexity,
-    reading,
-    shards,
-    sources,
-    stages,
-    training,
-    wikitext,
-)
-
-BENCHMARKS: dict[str, Callable[[], str]] = {
-    "blocklist": blocklist.run,
-    "clusters": clusters.run,
-    "crawl": crawl.run,
-    "extraction": extraction.run,
-    "find": find.run,
-    "lines": lines.run,
-    "loader": loader.run,
-    "minhash": minhash.run,
-    "perplexity": perplexity.run,
-    "reading": reading.run,
-    "shards": shards.run,
-    "sources": sources.run,
-    "stages": stages.run,
-    "tokenize": encoding.run,
-    "train": training.run,
-    "wikitext": wikitext.run,
+# The module whose `run` returns the table, by name. Each is imported alone, since each needs packages of its own.
+BENCHMARKS = {
+    "blocklist": "blocklist",
+    "clusters": "clusters",
+    "crawl": "crawl",
+    "extraction": "extraction",
+    "find": "find",
+    "lines": "lines",
+    "loader": "loader",
+    "minhash": "minhash",
+    "perplexity": "perplexity",
+    "reading": "reading",
+    "shards": "shards",
+    "sources": "sources",
+    "stages": "stages",
+    "tokenize": "encoding",
+    "train": "training",
+    "wikitext": "wikitext",
 }
+WITH_OPTIONS = {"oracle": "oracle", "train": "training", "walks": "walks"}  # modules whose `main` takes options
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named benchmarks; exit code 2 for an unknown name."""
-    if arguments[:1] == ["train"]:
-        return training.main(arguments[1:])
+    """Run the named benchmarks, or the one that takes options.
+
+    Returns:
+        The exit code: that of the benchmark with options, else 0, or 2 for an unknown name.
+    """
+    if arguments and arguments[0] in WITH_OPTIONS:
+        module = importlib.import_module(f"benchmarks.{WITH_OPTIONS[arguments[0]]}")
+        return int(module.main(arguments[1:]))
     names = list(BENCHMARKS) if arguments == ["all"] else arguments
     if not names or set(names) - set(BENCHMARKS):
-        print(f"usage: python -m benchmarks NAME, one of: {', '.join(BENCHMARKS)}, all", file=sys.stderr)
+        known = ", ".join(sorted({*BENCHMARKS, *WITH_OPTIONS}))
+        print(f"usage: python -m benchmarks NAME, one of: {known}, all", file=sys.stderr)
         return 2
     for name in names:
-        print(f"## {name}\n\n{BENCHMARKS[name]()}\n", flush=True)
+        table = importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").run()
+        print(f"## {name}\n\n{table}\n", flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Memory and time of line de-duplication over a million pages, made up: hashes as `extract` writes them, no text."""
+"""Memory and time of line de-duplication over a million made-up pages: hashes as `extract` writes them, no text."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 
 
 def write_split(corpus: Path, number: int) -> Receipt:
-    """A split of pages: two lines in five are drawn from 100,000 that all pages share."""
+    """Write a split of pages; two lines in five are drawn from 100,000 that all pages share."""
     random = np.random.default_rng(number)
     pages = PAGES // SPLITS
     count = pages * LINES_A_PAGE
@@ -36,8 +36,8 @@ def write_split(corpus: Path, number: int) -> Receipt:
     return Receipt("made up", [], {"common_crawl": Tally()}, {"file": f"{number:03d}", "lines": count})
 
 
-def measured(folder: Path) -> dict[str, float]:
-    """Run the stage in this process; gives its peak of anonymous memory, CPU seconds and findings."""
+def measure_stage(folder: Path) -> dict[str, float]:
+    """Run the stage in this process; return its peak of anonymous memory in bytes, CPU seconds and findings."""
     import resource
 
     extracted = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
@@ -54,7 +54,7 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 class PeakAnonymous:
-    """Samples this process's anonymous memory (RssAnon) while a block runs."""
+    """A context manager that samples this process's anonymous memory (RssAnon) while a block runs."""
 
     def __enter__(self) -> "PeakAnonymous":
         import threading
@@ -70,18 +70,18 @@ class PeakAnonymous:
 
     def _watch(self) -> None:
         while not self.stop.wait(0.02):
-            status = Path("/proc/self/status").read_text()
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
             found = next(line for line in status.splitlines() if line.startswith("RssAnon"))
             self.bytes = max(self.bytes, int(found.split()[1]) << 10)
 
 
 def run() -> str:
-    """Run in a process of its own, so that the memory is the stage's."""
+    """Run the stage in a process of its own, so that its memory is measured alone, and return the table."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.lines", folder]
-        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
     rows = [
         ["pages", f"{PAGES:,}"],
         ["lines", f"{PAGES * LINES_A_PAGE:,}"],
@@ -94,4 +94,4 @@ def run() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(Path(sys.argv[1]))))
+    print(json.dumps(measure_stage(Path(sys.argv[1]))))

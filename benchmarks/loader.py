@@ -1,7 +1,8 @@
-"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens a CPU second.
+"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens per CPU second.
 
-Ours: whole batches as the trainer takes them, shuffled over all shards, every sequence hashed, the order worked out on
-the way. The peer's: single samples, shuffled, by iterating and by index. Both give tensors of uint16, as it is stored.
+Ours reads whole batches, as the trainer does, shuffled over all shards; every sequence is hashed and the order is
+computed during the run. The peer reads single shuffled samples, by iterating and by index. Both give tensors of uint16,
+the stored type.
 """
 
 import json
@@ -18,7 +19,7 @@ from benchmarks.data import ROOT, table
 from manifests.manifest import load_manifest
 from manifests.order import plan_for
 from manifests.shard import open_shard
-from trainer.data import Corpus, prefetched
+from trainer.data import BatchReader, prefetch
 
 PEER = ROOT / "build/peers-trainer/bin/python"
 LENGTH, BATCH, DOCUMENTS, ROUNDS = 2048, 512, 8000, 3
@@ -26,7 +27,7 @@ TARGETS = {"iterating": 30, "indexing": 5}
 
 
 def run() -> str:
-    """A table of medians, ranges in brackets."""
+    """Return a table of medians, with ranges in brackets."""
     sys.path.insert(0, str(ROOT / "tests"))
     from trainer_corpus import write_long_corpus
 
@@ -64,7 +65,7 @@ def run() -> str:
 
 
 def windows(corpus: Path) -> np.ndarray:
-    """Every window of the corpus, (n, L + 1) uint16."""
+    """Return every window of the corpus, (n, L + 1) uint16."""
     rows = []
     for entry in load_manifest(corpus).sources["web"].train:
         tokens = open_shard(corpus / "shards" / entry.path).tokens
@@ -81,41 +82,41 @@ def _rates(pairs: list[list[float]]) -> tuple[str, str]:
 
 
 def _child(*words: object) -> list[dict]:
-    said = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if said.returncode:
         raise RuntimeError(said.stderr[-2000:])
     return json.loads(said.stdout.splitlines()[-1])
 
 
 def main(corpus: Path, rounds: int) -> None:
-    """Measure ours in this process, a new loader a round, and print what `run` reads."""
+    """Measure ours in this process, with a new loader each round, and print the JSON that `run` reads."""
     manifest = load_manifest(corpus)
     far = plan_for(manifest, 0, LENGTH, BATCH, 5_000)
     steps = int(manifest.sources["web"].unique_tokens / LENGTH / BATCH)
     plan = plan_for(manifest, 0, LENGTH, BATCH, steps)
     said = []
     for _ in range(rounds):
-        data = Corpus(corpus, plan)
+        data = BatchReader(corpus, plan)
         data.batch(0, 0, 1)
-        data.block = None  # the order is worked out within what is measured
+        data.block = None  # so that computing the order is measured, too
         cpu, wall = time.process_time(), time.perf_counter()
         for step in range(steps):
             data.batch(step, 0, 1)
         batch = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
         data.block = None
         cpu, wall = time.process_time(), time.perf_counter()
-        with prefetched(data, range(steps), 0, 1) as batches:
+        with prefetch(data, range(steps), 0, 1) as batches:
             for _ in batches:
                 pass
         ahead = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
         cpu = time.process_time()
-        Corpus(corpus, far).batch(4_321, 0, 1)
+        BatchReader(corpus, far).batch(4_321, 0, 1)
         said.append({"batch": batch, "ahead": ahead, "resume": time.process_time() - cpu, "anonymous": _anonymous()})
     print(json.dumps(said))
 
 
 def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 

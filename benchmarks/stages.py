@@ -1,6 +1,6 @@
-"""Documents a second and core of each stage on real pages, Beam's share of the time, and peak memory.
+"""Documents per second and core of each stage on real pages, Beam's share of the time, and peak memory.
 
-The floor is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
+The lower bound is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
 receipts.
 """
 
@@ -11,17 +11,16 @@ from pathlib import Path
 
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
 from filters.dedup.minhash import shingle_hashes, signature
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine
 from pipeline.run import run as build
 from pipeline.sources import common_crawl
 from pipeline.stages.filter import apply_filters, models_of
-from pipeline.stages.neardup import scheme_of
 
 
 def recipe() -> Recipe:
-    """The demo's recipe over the real pages: every language kept, so that every page reaches every stage."""
+    """Return the demo's recipe over the real pages, with every language kept: every page reaches every stage."""
     plain = load_recipe(ROOT / "recipes/demo.yaml")
     source = plain.sources["common_crawl"]
     assert source.c4 is not None
@@ -36,7 +35,7 @@ def recipe() -> Recipe:
 
 
 def bare(made: Recipe) -> dict[str, tuple[int, float]]:
-    """Records and CPU seconds of the bare functions: {stage: (records, seconds)}."""
+    """Return the records and CPU seconds of the bare functions: {stage: (records, seconds)}."""
     source, minhash = made.sources["common_crawl"], made.deduplication.minhash
     assert minhash is not None
     begun = time.process_time()
@@ -52,7 +51,7 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
     for text in texts:
         found = apply_filters(text, source, models)
         if found.reason is None:
-            signature(shingle_hashes(found.text, scheme_of(minhash)), scheme_of(minhash))
+            signature(shingle_hashes(found.text, minhash), minhash)
     return {
         "extract": (read, extracted - begun),
         "filter": (len(texts), time.process_time() - extracted),
@@ -60,7 +59,7 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
 
 
 def run() -> str:
-    """Build a corpus in one process and lay its times beside the floor."""
+    """Build a corpus in one process and return its times beside the lower bound."""
     if not archives():
         return ABSENT
     made = recipe()

@@ -1,7 +1,7 @@
 """Summaries of bounded size that can be merged: histograms with fixed bins, and the most frequent names of a stream.
 
-A summary of a whole is made from the summaries of its parts and never from the whole, so that a corpus of any size is
-summed up split by split.
+The summary of a whole is the sum of the summaries of its parts, so that a corpus of any size is summarised split by
+split.
 """
 
 import math
@@ -13,29 +13,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-RENARD = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
-"""ten steps a decade, nearly equal in ratio and round (the series R10 of ISO 3)"""
+RENARD = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)  # ten steps per decade (series R10 of ISO 3)
 DECADES = 12
+# Bins of perplexities: bin i holds values from edge i up to edge i + 1, exclusive; the last one also holds larger ones.
 LOG_EDGES: tuple[float, ...] = (
     0.0,
     *(step * 10**decade for decade in range(DECADES) for step in RENARD),
     10.0**DECADES,
 )
-"""bins of perplexities: bin i holds what is at least edge i and below edge i + 1; what is larger is in the last"""
+# The same bins for whole numbers, such as lengths: with whole edges, and without bins that hold no whole number.
 COUNT_EDGES: tuple[float, ...] = tuple(sorted({float(math.ceil(edge)) for edge in LOG_EDGES}))
-"""the same bins for whole numbers, such as lengths: with whole edges, and none that could hold nothing"""
 SHARE_BINS = 20
-SHARE_EDGES: tuple[float, ...] = tuple(step / SHARE_BINS for step in range(SHARE_BINS + 1))
-"""bins of probabilities; 1 is in the last"""
-NAME_CHARACTERS = 120
-"""of a name that is counted; a longer one is cut here"""
+SHARE_EDGES: tuple[float, ...] = tuple(step / SHARE_BINS for step in range(SHARE_BINS + 1))  # the last bin holds 1
+NAME_CHARACTERS = 120  # of a name that is counted; a longer one is cut here
 
-Histogram = Counter[int]
-"""how many values each bin holds"""
+Histogram = Counter[int]  # the number of values by bin
 
 
-def histogram(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
-    """How many values each bin between the edges holds. Values outside are counted in the outermost bins, NaN not."""
+def count_bins(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
+    """Count the values in each bin between the edges. The outermost bins hold values outside; NaN is not counted."""
     numbers = np.asarray(values, np.float64).ravel()
     numbers = numbers[~np.isnan(numbers)]
     places = np.searchsorted(np.asarray(edges), numbers, side="right") - 1
@@ -43,40 +39,44 @@ def histogram(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
     return Counter(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
 
 
-def drawn(
+def describe_bins(
     found: Mapping[int, int], edges: tuple[float, ...], beside: Mapping[int, int] | None = None
 ) -> dict[str, list[Any]]:
-    """A histogram that explains itself: `counts` of the bins from the first that holds something to the last, and their
-    `edges`, one more than counts. Both empty for a histogram of nothing. `beside`: a histogram that says where to begin
-    and end instead, so that several have the same edges."""
+    """Return a histogram with its edges, from the first bin that holds a value to the last.
+
+    Args:
+        found: The histogram.
+        edges: Those of its bins.
+        beside: A histogram that gives the first and last bin instead, so that several have the same edges.
+
+    Returns:
+        `counts` by bin, and `edges`, one more than counts; both empty for an empty histogram.
+    """
     held = [place for place, count in (found if beside is None else beside).items() if count]
     if not held:
         return {"edges": [], "counts": []}
     first, last = min(held), max(held) + 1
-    return {
-        "edges": list(edges[first : last + 1]),
-        "counts": [found.get(place, 0) for place in range(first, last)],
-    }
+    return {"edges": list(edges[first : last + 1]), "counts": [found.get(place, 0) for place in range(first, last)]}
 
 
-def packed(found: Mapping[int, int]) -> dict[str, int]:
-    """A histogram as plain JSON values."""
+def encode_histogram(found: Mapping[int, int]) -> dict[str, int]:
+    """Return a histogram as plain JSON values."""
     return {str(place): count for place, count in sorted(found.items())}
 
 
-def unpacked(plain: Mapping[str, int]) -> dict[int, int]:
-    """What `packed` made of a histogram."""
+def decode_histogram(plain: Mapping[str, int]) -> dict[int, int]:
+    """Return the histogram that `encode_histogram` encoded."""
     return {int(place): count for place, count in plain.items()}
 
 
 @dataclass
-class Frequent:
-    """The most frequent names of a stream, in bounded memory (Misra and Gries 1982, merged as in Agarwal et al. 2012,
-    "Mergeable summaries", section 2).
+class FrequentNames:
+    """The most frequent names of a stream, in bounded memory.
 
-    Exact until there are more than twice `capacity` names; then the count of the (capacity + 1)-th is taken off all,
-    and what is left with nothing is forgotten. A name was seen at least `counts[name]` times and at most `error` more;
-    `error` is at most `total` / (capacity + 1). The same parts added in the same order give the same summary.
+    Misra and Gries 1982, merged as in Agarwal et al. 2012, "Mergeable summaries", section 2. Exact up to twice
+    `capacity` names; then the count of the (capacity + 1)-th is subtracted from all, and names without a count left are
+    dropped. A name occurred at least `counts[name]` times and at most `error` more; `error` is at most `total` /
+    (capacity + 1). The same parts added in the same order give the same summary.
     """
 
     capacity: int
@@ -85,27 +85,32 @@ class Frequent:
     error: int = 0
 
     def add(self, names: Mapping[str, int]) -> None:
-        """Count names, each so many times."""
+        """Add names with their numbers of occurrences."""
         for name, count in names.items():
             self.counts[name[:NAME_CHARACTERS]] += count
             self.total += count
             if len(self.counts) > 2 * self.capacity:
                 self._shrink()
 
-    def merge(self, other: "Frequent") -> None:
+    def merge(self, other: "FrequentNames") -> None:
         """Add another summary's stream to this one's."""
         self.error += other.error
         self.total += other.total - other.counts.total()
         self.add(other.counts)
 
     def top(self, most: int) -> list[tuple[str, int]]:
-        """The most frequent names with their counts, equal ones by name."""
+        """Return the most frequent names with their counts, equal ones by name."""
         return sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))[:most]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain JSON values."""
         self._shrink()
         return {"counts": dict(self.top(self.capacity)), "total": self.total, "error": self.error}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], capacity: int) -> "FrequentNames":
+        """Return the summary that `as_dict` encoded."""
+        return cls(capacity, Counter(plain["counts"]), plain["total"], plain["error"])
 
     def _shrink(self) -> None:
         if len(self.counts) <= self.capacity:
@@ -113,8 +118,3 @@ class Frequent:
         taken = sorted(self.counts.values(), reverse=True)[self.capacity]
         self.counts = Counter({name: count - taken for name, count in self.counts.items() if count > taken})
         self.error += taken
-
-
-def frequent(plain: Mapping[str, Any], capacity: int) -> Frequent:
-    """The summary written by `Frequent.as_dict`."""
-    return Frequent(capacity, Counter(plain["counts"]), plain["total"], plain["error"])

@@ -1,4 +1,7 @@
-"""The command line of the manifests: `python -m manifests show | verify | sample | trace | …`, one function each."""
+"""Command line of the corpus tools: `python -m manifests show | verify | sample | trace | …`.
+
+Each command imports its own tool, so that none waits for the libraries of the others.
+"""
 
 import argparse
 import json
@@ -10,29 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
 from filters.errors import UserError
-from manifests.display import safe
-from manifests.manifest import load_manifest
-from manifests.report import write_report
-from manifests.tools.diff import diff
-from manifests.tools.duplicates import SHOWN, duplicates
-from manifests.tools.find import MOST, find
-from manifests.tools.remove import remove
-from manifests.tools.sample import Wanted, parse_score, sample
-from manifests.tools.show import WIDTH, figures, print_summary, summary
-from manifests.tools.trace import trace
-from manifests.tools.verify import checked_bytes, verify
+from manifests.display import MOST_SHOWN, escape_unencodable_output, safe, standard_output
 
-CHARACTERS = 600
-"""of a sampled document that are shown"""
+CHARACTERS = 600  # of a sampled document, shown
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; gives the exit code: 0 well, 1 a corpus that is not what it says, of `diff` another one, of `find`
-    nothing found; 2 a mistake."""
+    """Run a command and return its exit code.
+
+    0: success. 1: the corpus is not what its manifest says, `diff` found a difference, or `find` found nothing.
+    2: a mistake in the arguments.
+    """
     options = _parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], int] = options.run
@@ -43,10 +35,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from manifests.manifest import load_manifest
+    from manifests.tools.show import figures, print_summary, summary
+
     manifest = load_manifest(options.corpus)
     if options.json:
         _print_json({**manifest.model_dump(), "summary": figures(manifest)})
-    elif (console := _console()).is_terminal:
+    elif (console := standard_output()).is_terminal:
         print_summary(manifest, console)
     else:
         print(summary(manifest))
@@ -54,32 +49,35 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from manifests.manifest import load_manifest
+    from manifests.tools.verify import checked_bytes, verify
+
     manifest, started = load_manifest(options.corpus), time.perf_counter()
     size = checked_bytes(manifest)
-    with _bar(size, options.quiet or options.json) as progress:
+    with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
     if options.json:
         _print_json({"manifest_sha": manifest.manifest_sha, "problems": problems, "bytes": size, "seconds": seconds})
-    elif problems:
-        print("\n".join(problems))
-    else:
-        checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
-        print(f"{options.corpus}: {len(manifest.shards())} shards as the manifest says ({checked})")
-    if not options.json and not options.fast:
+        return 1 if problems else 0
+    checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
+    good = f"{options.corpus}: {len(manifest.shards())} shards as the manifest says ({checked})"
+    print("\n".join(problems) if problems else good)
+    if not options.fast:
         print(f"{size / 1e6:,.1f} MB in {seconds:,.1f} s: {size / 1e6 / seconds:,.0f} MB/s")
     return 1 if problems else 0
 
 
 def _sample(options: argparse.Namespace) -> int:
+    from manifests.tools.sample import SampleQuery, parse_score, sample
+
     score = parse_score(options.score) if options.score else None
     names = ("number", "seed", "source", "language", "side", "reason")
-    wanted = Wanted(**{name: getattr(options, name) for name in names}, score=score)
-    found = sample(options.corpus, wanted)
+    found = sample(options.corpus, SampleQuery(**{name: getattr(options, name) for name in names}, score=score))
     if options.json:
         _print_json({"documents": [one.as_dict(options.characters) for one in found.drawn], "note": found.note})
         return 0
-    console = _console()
+    console = standard_output()
     for one in found.drawn:
         console.rule(style="dim")
         for line in one.lines(options.characters):
@@ -90,57 +88,61 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _trace(options: argparse.Namespace) -> int:
+    from manifests.tools.trace import trace
+
     lineage = trace(options.corpus, options.shard, options.token)
-    if options.json:
-        _print_json(lineage.as_dict())
-    else:
-        print("\n".join(lineage.lines()))
+    _print_either(options, lineage.as_dict, lineage.lines)
     return 0
 
 
 def _find(options: argparse.Namespace) -> int:
+    from manifests.tools.find import find
+
     found = find(options.corpus, options.what, options.most)
-    if options.json:
-        _print_json(found.as_dict())
-    else:
-        print("\n".join(safe(line) for line in found.lines(options.corpus)))
+    _print_either(options, found.as_dict, lambda: map(safe, found.lines(options.corpus)))
     return 0 if found else 1
 
 
 def _duplicates(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from manifests.tools.duplicates import duplicates
+
     cluster = duplicates(options.corpus, options.document, options.most)
     if options.json:
         _print_json(cluster.as_dict(options.diff))
-    else:
-        console = Console(highlight=False)
-        for line in cluster.lines(options.diff):
-            console.print(line, soft_wrap=True)
+        return 0
+    console = Console(highlight=False)
+    for line in cluster.lines(options.diff):
+        console.print(line, soft_wrap=True)
     return 0
 
 
 def _diff(options: argparse.Namespace) -> int:
+    from manifests.tools.diff import diff
+
     found = diff(options.corpus, options.other)
     if options.json:
         _print_json(found.as_dict())
     else:
-        found.print(_console())
+        found.print(standard_output())
     return 0 if found.equal else 1
 
 
 def _remove(options: argparse.Namespace) -> int:
+    from manifests.tools.remove import remove
+
     done = remove(options.corpus, options.list, None if options.dry_run else options.output)
-    if options.json:
-        _print_json(done.as_dict())
-        return 0
-    print("\n".join(done.lines()))
-    if done.manifest_sha:
-        print(f"{options.output} holds the rest, manifest {done.manifest_sha}")
-    else:
-        print("nothing is written: give --output NEW for a corpus without them")
+    _print_either(options, done.as_dict, done.lines)
+    if not options.json:
+        written = f"{options.output} holds the rest, manifest {done.manifest_sha}"
+        print(written if done.manifest_sha else "nothing is written: give --output NEW for a corpus without them")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
+    from manifests.report import write_report
+
     path = str(write_report(options.corpus, options.output))
     print(json.dumps({"report": path}) if options.json else path)
     return 0
@@ -150,52 +152,53 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m manifests", description="Look into a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        made.add_argument("corpus", type=Path)
-        made.add_argument("--json", action="store_true", help="for programs")
+    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Callable[..., Any]:
+        made = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        made.add_argument("corpus", type=Path, help="folder of the corpus")
+        made.add_argument("--json", action="store_true", help="print JSON for programs")
         made.set_defaults(run=run)
-        return made
+        return made.add_argument
 
-    command("show", _show, "what it holds, and where the rest went")
-    check = command("verify", _verify, "whether it is what its manifest says")
-    check.add_argument("--fast", action="store_true", help="sizes, counts and a sample of each shard only")
-    check.add_argument("--quiet", action="store_true", help="no progress bar")
-    draw = command("sample", _sample, "documents to look at, drawn by keyed hash")
-    draw.add_argument("-n", dest="number", type=_positive, default=5, metavar="N", help="how many (default 5)")
-    draw.add_argument("--seed", type=int, default=0, metavar="K", help="another seed draws others (default 0)")
-    draw.add_argument("--source", default="", help="of this source only")
-    draw.add_argument("--language", default="", help="of this language only")
-    draw.add_argument("--score", metavar="[NAME=]LOW:HIGH", help="by reference (default), language or perplexity")
-    draw.add_argument("--side", choices=("train", "validation"), default="", help="of this side only")
-    draw.add_argument("--reason", default="", help="of what was dropped for this reason, instead of what stayed")
-    draw.add_argument("--characters", type=_positive, default=CHARACTERS, help=f"of each text (default {CHARACTERS})")
-    walk = command("trace", _trace, "where a token comes from")
-    walk.add_argument("shard", help="path below shards/")
-    walk.add_argument("token", type=int, help="index in the flat token column")
-    seek = command("find", _find, "which shard and row hold a document")
-    seek.add_argument("what", help="hexadecimal id, the beginning of one, or URL")
-    seek.add_argument("--most", type=int, default=MOST, metavar="N", help=f"documents shown (default {MOST})")
-    same = command("duplicates", _duplicates, "a document's near-duplicates: who stayed, who went, how they differ")
-    same.add_argument("document", help="hexadecimal id, the beginning of one, or URL")
-    same.add_argument("--no-diff", dest="diff", action="store_false", help="without the texts' differences")
-    same.add_argument("--most", type=int, default=SHOWN, metavar="N", help=f"removed documents shown (default {SHOWN})")
-    compare = command("diff", _diff, "what changed from one corpus to another; exit code 1 if anything did")
-    compare.add_argument("other", type=Path)
-    take = command("remove", _remove, "a corpus without the documents that a list names")
-    take.add_argument(
-        "--list", type=Path, required=True, metavar="FILE", help="URLs, domains, owner/name, ids, one a line"
-    )
-    take.add_argument("--output", type=Path, metavar="NEW", help="folder of the new corpus; without it, a dry run")
-    take.add_argument("--dry-run", action="store_true", help="only say what would go")
-    page = command("report", _report, "its report, one HTML file")
-    page.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
+    command("show", _show, "show sources, dropped records by reason, and hashes")
+    add = command("verify", _verify, "compare a corpus with its manifest, to the byte")
+    add("--fast", action="store_true", help="check sizes, counts and a sample of each shard only")
+    add("--quiet", action="store_true", help="show no progress bar")
+    add = command("sample", _sample, "draw documents to look at, by keyed hash")
+    add("-n", dest="number", type=_positive, default=5, metavar="N", help="number of documents (default 5)")
+    add("--seed", type=int, default=0, metavar="K", help="another seed draws other documents (default 0)")
+    add("--source", default="", help="from this source only")
+    add("--language", default="", help="in this language only")
+    add("--score", metavar="[NAME=]LOW:HIGH", help="by reference (default), language or perplexity")
+    add("--side", choices=("train", "validation"), default="", help="from this side only")
+    add("--reason", default="", help="from the records dropped for this reason, instead of the shards")
+    add("--characters", type=_positive, default=CHARACTERS, help=f"shown of each text (default {CHARACTERS})")
+    add = command("trace", _trace, "show the bytes that a token comes from")
+    add("shard", help="path below shards/")
+    add("token", type=int, help="index in the flat token column")
+    add = command("find", _find, "find the shard and row that hold a document")
+    add("what", help="hexadecimal id, the beginning of one, or URL")
+    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"documents shown (default {MOST_SHOWN})")
+    add = command("duplicates", _duplicates, "show the cluster of a document: kept and removed members, and their diff")
+    add("document", help="hexadecimal id, the beginning of one, or URL")
+    add("--no-diff", dest="diff", action="store_false", help="leave out the texts' differences")
+    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"removed documents shown (default {MOST_SHOWN})")
+    add = command("diff", _diff, "show the differences of two corpora; exit code 1 if there are any")
+    add("other", type=Path, help="folder of the other corpus")
+    add = command("remove", _remove, "write a corpus without the documents that a list names")
+    add("--list", type=Path, required=True, metavar="FILE", help="URLs, domains, owner/name, ids, one a line")
+    add("--output", type=Path, metavar="NEW", help="folder of the new corpus; without it, a dry run")
+    add("--dry-run", action="store_true", help="count the documents, write nothing")
+    add = command("report", _report, "write its report, one HTML file")
+    add("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
     return parser
 
 
 @contextmanager
-def _bar(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on the standard error, where that is a terminal."""
+def _progress_bar(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on the standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
@@ -203,14 +206,16 @@ def _bar(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.advance(task, done)
 
 
-def _console() -> Console:
-    """The standard output: coloured and as wide as the terminal, or plain and of a fixed width where it is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH, no_color=True)
+def _print_either(options: argparse.Namespace, plain: Callable[[], Any], lines: Callable[[], Any]) -> None:
+    """Print JSON or lines, as the options ask."""
+    if options.json:
+        _print_json(plain())
+    else:
+        print("\n".join(lines()))
 
 
 def _print_json(value: Any) -> None:
-    """JSON for programs; characters that no encoding takes are escaped."""
+    """Print JSON; lone surrogates, which no encoding takes, are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     print(text.encode("utf-8", "backslashreplace").decode())
 
@@ -223,10 +228,11 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    escape_unencodable_output()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)

@@ -1,36 +1,26 @@
-"""What a recipe says of one source: how it is read, and by which rules its documents stay.
+"""Settings of one source in a recipe: how it is read, and the rules that its documents must pass.
 
-Thresholds live here, next to where they come from.
+Thresholds stand beside their origin, here or in the file of their rule.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from filters.code.rules import GitHub
+from filters.quality.c4 import C4
+from filters.settings import Count, Positive, Share, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """A part of the recipe: unknown keys and wrong types are errors, nothing is coerced, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Limits(Strict):
     """Caps on hostile input, in sizes and never in seconds, so that results do not depend on the machine."""
 
-    record_bytes: Positive = 32 << 20
-    """decoded bytes of one record: headers and body"""
-    stored_bytes: Positive = 32 << 20
-    """stored bytes of a gzip member that holds one record"""
-    html_depth: Positive = 2_000
-    """nested elements in a page"""
-    text_characters: Positive = 20_000_000
-    """characters of one document"""
+    record_bytes: Positive = 32 << 20  # decoded bytes of one record: headers and body
+    stored_bytes: Positive = 32 << 20  # stored bytes of a gzip member that holds one record
+    html_depth: Positive = 2_000  # nested elements in a page
+    text_characters: Positive = 20_000_000  # characters of one document
 
 
 class Language(Strict):
@@ -38,33 +28,21 @@ class Language(Strict):
 
     keep: list[str] = Field(default=["en"], min_length=1)
     threshold: Share = 0.5
-    characters: Count = 2_000
-    """how much of a document the model sees, from its start; 0 = all of it"""
-    model: str | None = None
-    """path of a fastText model; none = lid.176.ftz as packaged"""
-
-
-class C4(Strict):
-    """The page rules of C4 (Raffel et al. 2020, section 2.2, with the reference implementation's numbers)."""
-
-    min_words_per_line: Count = 5
-    min_sentences: Count = 3
-    max_page_characters: Positive = 190_000
-    max_word_characters: Positive = 1_000
-    bad_words: str | None = None
-    """path of a list, one word a line"""
+    characters: Count = 2_000  # of a document, from its start, that the model reads; 0: all
+    model: str | None = None  # path of a fastText model; without it, lid.176.ftz as packaged
 
 
 class Lines(Strict):
-    """Paragraph de-duplication (CCNet, Wenzek et al. 2020, section 3.1): lines seen more than once within the scope go.
+    """Paragraph de-duplication (CCNet, Wenzek et al. 2020, section 3.1) of lines that repeat within the scope.
 
-    `scope`: `files` groups of that many `files`, drawn by keyed hash of their names (CCNet's 50 of a dump's 1,600);
-    `dump` one crawl; `all` the whole source. `keep`: `none` removes every copy, as CCNet does; `first` leaves the one
-    in the document of the smallest id.
-
-    `normalise`: `ccnet` compares lines as extracted, by CCNet's normalisation; `c4` those that C4's page rules leave,
-    stripped and in lower case, as C4's builder does after its rules. With `first` the copy stays that is in the page
-    whose URL, as C4 normalises it, has the smallest MD5."""
+    Attributes:
+        scope: `files`: groups of that many `files`, drawn by keyed hash of their names (CCNet: 50 of a dump's 1,600);
+            `dump`: one crawl; `all`: the whole source.
+        keep: `none` removes every copy, as CCNet does; `first` keeps the one in the document of the smallest id or,
+            with `normalise: c4`, in the page whose URL, as C4 normalises it, has the smallest MD5.
+        normalise: `ccnet` compares lines as extracted, by CCNet's normalisation; `c4` those that C4's page rules leave,
+            stripped and in lower case, as C4's builder does after its rules.
+    """
 
     scope: Literal["files", "dump", "all"] = "dump"
     files: Positive = 50
@@ -73,40 +51,32 @@ class Lines(Strict):
 
 
 class LanguageModelText(Strict):
-    """What a language model is trained on, and how (CCNet: SentencePiece unigram of 65,536 pieces, 5-gram modified
-    Kneser-Ney)."""
+    """Training of a language model (CCNet: SentencePiece unigram of 65,536 pieces, 5-gram modified Kneser-Ney)."""
 
+    # paths and globs of Wikipedia dumps (.xml, .xml.bz2) or plain text, gzipped or not
     text: list[str] = Field(min_length=1)
-    """paths and globs of Wikipedia dumps (.xml, .xml.bz2) or plain text, gzipped or not"""
-    estimator: Literal["own", "lmplz"] = "own"
-    """`lmplz` is kenlm's program, built by `make lmplz`"""
+    estimator: Literal["own", "lmplz"] = "own"  # `lmplz` is kenlm's program, built by `make lmplz`
     order: Annotated[int, Field(ge=2, le=6)] = 5
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
+    # UTF-8 bytes of normalised text, drawn by keyed hash of the article; `own` needs some 25 bytes of memory for each
     max_bytes: Positive = 500_000_000
-    """UTF-8 bytes of normalised text that are used, drawn by keyed hash of the article; `own` needs some 25 bytes of
-    memory for each"""
 
 
 class Perplexity(Strict):
-    """How like Wikipedia a page reads (CCNet, section 3.3): head, middle and tail by perplexity."""
+    """Similarity of a page to Wikipedia (CCNet, section 3.3): head, middle and tail by perplexity."""
 
-    models: str | None = None
-    """folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them"""
-    train: dict[str, LanguageModelText] = {}
-    """languages whose models this run trains"""
-    cutoffs: str | None = None
-    """CCNet's cutoff.csv; none = the percentiles of this crawl, by language"""
-    head: Annotated[int, Field(ge=1, le=99)] = 30
-    tail: Annotated[int, Field(ge=1, le=99)] = 60
-    """percentiles: below `head` is head, from `tail` on is tail"""
+    models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
+    train: dict[str, LanguageModelText] = {}  # languages whose models this run trains
+    cutoffs: str | None = None  # path of CCNet's cutoff.csv; without it, the percentiles of this crawl, by language
+    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
+    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which a page is tail
+    # `all` stands for languages without a model
     keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    """`all`: languages without a model"""
-    unit: Literal["line", "document"] = "line"
-    """what the model takes for one sentence; `document` is what CCNet's cut-offs were made with"""
+    unit: Literal["line", "document"] = "line"  # a sentence for the model; CCNet's cut-offs were made with `document`
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if (self.models is None) == (not self.train):
             raise ValueError("give either models (a folder) or train (texts by language), and not both")
         if self.head > self.tail:
@@ -115,121 +85,86 @@ class Perplexity(Strict):
 
 
 class References(Strict):
-    """How like the pages that Wikipedia cites a page is (LLaMA section 2.1: a linear model)."""
+    """Similarity of a page to those that Wikipedia cites (LLaMA section 2.1: a linear model)."""
 
-    threshold: Share = 0.5
-    """the paper: "discarded pages not classified as references"; RedPajama takes 0.25"""
-    model: str | None = None
-    """a fastText model with the labels __label__wiki and __label__cc"""
-    wiki: list[str] = []
-    """Wikipedia dumps whose references are the positives to train on"""
-    min_positives: Positive = 1_000
-    """fewer cited pages in the crawl than this is an error"""
-    min_characters: Count = 1_000
-    """of a positive (RedPajama's floor); negatives are drawn to the same lengths"""
-    max_pages: Positive = 300_000
-    """positives at most, chosen by keyed hash"""
+    threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
+    model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
+    wiki: list[str] = []  # Wikipedia dumps whose references are the positives to train on
+    min_positives: Positive = 1_000  # fewer cited pages in the crawl are an error
+    min_characters: Count = 1_000  # of a positive (RedPajama's floor); negatives are drawn to the same lengths
+    max_pages: Positive = 300_000  # positives at most, chosen by keyed hash
     dimension: Positive = 100
     epochs: Positive = 5
+    # RedPajama left fastText's 0.1, with which all scores stay at one half after a few hundred pages
     learning_rate: Annotated[float, Field(gt=0)] = 0.5
-    """RedPajama left fastText's 0.1, with which a few hundred pages leave all scores at a half"""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """share of the pages, by domain, that the card is measured on"""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the pages, by domain, that the card is measured on
 
     @model_validator(mode="after")
-    def _one_model(self) -> Self:
+    def _check_one_model(self) -> Self:
         if (self.model is None) == (not self.wiki):
             raise ValueError("give either model (a fastText model) or wiki (dumps to train on), and not both")
         return self
 
 
 class Containment(Strict):
-    """Documents that are almost whole in another go (LLaMA section 2.1: books with more than 90 % content overlap),
-    which MinHash cannot tell where their lengths differ."""
+    """Removal of documents contained in another (LLaMA section 2.1: books with more than 90 % content overlap).
+
+    MinHash cannot find them where the lengths differ.
+    """
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
-    ngram: Positive = 5
-    """words a shingle: a changed word takes so many away"""
-    scale: Positive = 64
-    """one shingle hash in so many is compared at first: 1,500 of a book of 100,000 words"""
+    ngram: Positive = 5  # words per shingle
+    scale: Positive = 64  # one shingle hash in 64 is compared at first: 1,500 of a book of 100,000 words
 
 
 class StackExchange(Strict):
     """Questions with their answers (LLaMA section 2.1: the 28 largest websites, answers by score, highest first)."""
 
+    # sites kept, of those given, by number of questions and answers; 0: all. Meta sites are never kept nor counted.
     largest: Count = 28
-    """so many sites with the most questions and answers are kept, those of the dumps given; 0 = all. Meta sites never
-    are, nor do they count"""
-    unanswered: bool = True
-    """whether questions without answers are documents; the paper does not say"""
-    layout: Literal["qa", "plain"] = "qa"
-    """`qa` puts "Q: " and "A: " before questions and answers, as RedPajama does; `plain` does not"""
+    unanswered: bool = True  # keep questions without answers; the paper does not say
+    layout: Literal["qa", "plain"] = "qa"  # `qa` puts "Q: " and "A: " before questions and answers, as RedPajama does
 
 
 class Columns(Strict):
-    """Where rows of JSON lines and Parquet have what a document needs: by default as in C4's released files. `a.b` is
-    the column `a.b`, else `b` in the column `a` (RedPajama: `meta.url`); an empty name stands for nothing."""
+    """Columns of JSON lines and Parquet that hold a document; by default those of C4's released files.
+
+    `a.b` is the column `a.b`, else `b` in the column `a` (RedPajama: `meta.url`); an empty name means no column.
+    """
 
     text: Annotated[str, Field(min_length=1)] = "text"
     url: str = "url"
     timestamp: str = "timestamp"
-    metadata: list[str] = []
-    """further columns of text to keep in the document's metadata"""
+    metadata: list[str] = []  # further columns of text to keep in the document's metadata
 
 
 class Wikipedia(Strict):
-    """Articles of Wikipedia dumps (LLaMA section 2.1: twenty languages, without "hyperlinks, comments and other
-    formatting boilerplate")."""
+    """Articles of Wikipedia dumps.
 
+    LLaMA section 2.1: twenty languages, without "hyperlinks, comments and other formatting boilerplate".
+    """
+
+    # codes; dumps of other languages are skipped
     languages: list[str] = Field(default=["bg", "ca", "cs", "da", "de", "en", "es", "fr", "hr", "hu", "it", "nl", "pl",
                                           "pt", "ro", "ru", "sl", "sr", "sv", "uk"], min_length=1)  # fmt: skip
-    """codes; dumps of other languages are left out"""
-    language: str | None = None
-    """of all dumps given; none = by their names, such as xxwiki-20220801-pages-articles.xml.bz2"""
-    title: bool = True
-    """whether a document begins with the article's title and an empty line; the paper does not say"""
-    apparatus: bool = False
-    """whether sections of notes, links and lists of literature stay"""
-
-
-class GitHub(Strict):
-    """Files of code under Apache, BSD and MIT licences, and line lengths and alphanumerics (LLaMA section 2.1); the
-    numbers are RedPajama's (`github_run_filter.py`)."""
-
-    form: Literal["repositories", "tables"] = "repositories"
-    """`repositories`: checked out, or one archive each; `tables`: an export of BigQuery's `github_repos`"""
-    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)
-    """SPDX names; X11, ISC and others can be added"""
-    extensions: list[str] = []
-    """`.py`, or a whole name such as `Makefile`; none = RedPajama's 66, and notebooks"""
-    longest_line: Positive = 1_000
-    mean_line: Annotated[float, Field(gt=0)] = 100.0
-    """characters a line, over the whole file"""
-    alphanumerics: Share = 0.25
-    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
-    minified_mean: Annotated[float, Field(gt=0)] = 110.0
-    """characters a line from which JavaScript and CSS count as minified (GitHub's linguist)"""
-    archive_bytes: Positive = 4 << 30
-    """decoded bytes of one archive; what lies behind them is not read"""
+    language: str | None = None  # of all dumps; without it, by name, as xxwiki-20220801-pages-articles.xml.bz2
+    title: bool = True  # begin a document with the article's title and an empty line; the paper does not say
+    apparatus: bool = False  # keep sections of notes, links and lists of literature
 
 
 class ArXiv(Strict):
-    """Papers from their TeX (LLaMA section 2.1, after Lewkowycz et al. 2022): macros written out, the text from the
-    first section on, without the bibliography."""
+    """Papers from their TeX (LLaMA section 2.1, after Lewkowycz et al. 2022).
 
-    appendix: Literal["keep", "drop"] = "keep"
-    """the paper says nothing of appendices; RedPajama drops them with the bibliography"""
-    accents: Literal["keep", "unicode"] = "keep"
-    """whether \\'e stays as the author typed it or becomes a letter"""
-    inclusion_depth: Positive = 16
-    """files included by files; deeper ones are left out"""
-    macro_depth: Positive = 32
-    """macros within macros; deeper ones are left as they are called"""
-    macro_characters: Positive = 4_000_000
-    """characters that all macros of a submission may come to, counting 16 more for each call"""
+    Macros are expanded; the text begins with the first section and has no bibliography.
+    """
+
+    appendix: Literal["keep", "drop"] = "keep"  # the paper does not say; RedPajama drops it with the bibliography
+    accents: Literal["keep", "unicode"] = "keep"  # leave \'e as typed, or make it a letter
+    inclusion_depth: Positive = 16  # files included by files; deeper ones are left out
+    macro_depth: Positive = 32  # macros within macros; deeper calls are left unexpanded
+    macro_characters: Positive = 4_000_000  # produced by all macros of a submission, counting 16 more for each call
+    # decoded bytes of a submission, figures included, which are not kept; of its text, `limits.record_bytes` are
     archive_bytes: Positive = 1 << 30
-    """decoded bytes of a submission, figures included, which are inflated and forgotten; of its text,
-    `limits.record_bytes` are held"""
 
 
 class Source(Strict):
@@ -238,17 +173,14 @@ class Source(Strict):
     weight: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
     kind: SourceKind | None = None
-    inputs: list[str] = []
-    """paths, globs (`**` = any depth) and http(s) URLs"""
+    inputs: list[str] = []  # paths, globs (`**`: any depth) and http(s) URLs
     licence: str = ""
-    min_characters: Count = 1
-    """documents with less text are dropped (CCNet: 300)"""
+    min_characters: Count = 1  # of a document (CCNet: 300)
     http_status: list[int] = [200]
+    # how HTML becomes text: `main` our main content, `resiliparse` its own, `all` every visible text; `wet` reads the
+    # text records of WET files alone, which the others read as well
     extractor: Literal["main", "resiliparse", "all", "wet"] = "main"
-    """how HTML becomes text: `main` our main content, `resiliparse` its own, `all` every visible text; `wet` reads none
-    and takes only the text records of WET files, which the others take as well"""
-    blocklists: list[str] = []
-    """paths of lists of domains and URLs, one a line, gzipped or not"""
+    blocklists: list[str] = []  # paths of lists of domains and URLs, one a line, gzipped or not
     limits: Limits = Limits()
     lines: Lines | None = None
     language: Language | None = None
@@ -261,21 +193,21 @@ class Source(Strict):
     github: GitHub = GitHub()
     wikipedia: Wikipedia = Wikipedia()
     columns: Columns = Columns()
+    # of documents under one URL, as C4's builder normalises it, keep only the newest, before all other rules; of equal
+    # times, the one of the smaller id
     newest_per_url: bool = False
-    """of documents under one URL (as C4's builder normalises it) only the newest stays, before all other rules; equal
-    times: the one of the smaller id"""
 
     @model_validator(mode="after")
-    def _pages_before_lines(self) -> Self:
+    def _check_page_rules(self) -> Self:
         if self.lines is not None and self.lines.normalise == "c4" and (self.c4 is None or not self.newest_per_url):
             raise ValueError("lines.normalise: c4 needs the page rules (c4) and newest_per_url: true of this source")
         return self
 
 
+# Keys of a source that hold paths: the recipe's hash depends on the files' content, never on their place.
 PATHS = {
     "language": ("model",),
     "c4": ("bad_words",),
     "perplexity": ("models", "cutoffs"),
     "references": ("model", "wiki"),
 }
-"""keys of a source that hold paths: what lies there counts by its hash, never by its place"""

@@ -63,7 +63,7 @@ STEPS = {
     "corpus_index": StepKind("tokens", "Documents and URLs are indexed by hash."),
     "statistics": StepKind("kept characters", "The corpus is described for its report."),
 }
-SAMPLE = "tokenizer/sample"  # writes the sample whose bytes `tokenizer/train` grows with
+SAMPLER = "tokenizer/sample"  # writes the sample whose bytes `tokenizer/train` grows with
 STAGES = tuple(name for name in STEPS if "/" not in name)  # in the order of a run
 
 

@@ -2,48 +2,50 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import sentencepiece
 
 from filters.errors import UserError
 
+if TYPE_CHECKING:
+    import sentencepiece
+
 FILE = "models/tokenizer.model"
-SPACE = "▁"
-"""how SentencePiece writes a space"""
+SPACE = "▁"  # SentencePiece's spelling of a space
 
 Integers = npt.NDArray[np.int64]
 
 
-def load(corpus: Path) -> sentencepiece.SentencePieceProcessor:
-    """The tokenizer of a corpus. Raises UserError."""
+def load(corpus: Path) -> "sentencepiece.SentencePieceProcessor":
+    """Load the tokenizer of a corpus. Raises UserError when it cannot be read."""
+    import sentencepiece
+
     path = corpus / FILE
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: give the folder that holds it with --corpus") from error
+        raise UserError(f"{path} cannot be read: give the folder of the corpus that holds it") from error
 
 
 @dataclass(frozen=True)
 class PieceBytes:
-    """How many bytes of text a token stands for. By id: `lengths`, (V,), 0 for BOS, EOS and their like; `spaced`, (V,)
-    1 where the space that the tokenizer puts before a document would be the piece's first byte."""
+    """The number of bytes of text that each token stands for."""
 
-    lengths: Integers
-    spaced: Integers
+    lengths: Integers  # (V,) by id; 0 for BOS, EOS and other control pieces
+    spaced: Integers  # (V,) 1 where the space that the tokenizer puts before a document is the piece's first byte
     bos: int
 
     def of(self, tokens: npt.NDArray[Any]) -> Integers:
-        """(n, L + 1) ids -> (n,) bytes of the text of each sequence's targets, ids 1 to L."""
+        """Return (n,) bytes of the text of each sequence's targets, ids 1 to L, for (n, L + 1) ids."""
         targets = tokens[:, 1:]
         added = self.spaced[targets] * (tokens[:, :-1] == self.bos)
         return np.asarray((self.lengths[targets] - added).sum(1))
 
 
 def piece_bytes(corpus: Path, bos: int) -> PieceBytes | None:
-    """The bytes of a corpus's pieces; None for a corpus without a tokenizer."""
+    """Return the bytes of a corpus's pieces; None for a corpus without a tokenizer."""
     if not (corpus / FILE).is_file():
         return None
     model = load(corpus)
@@ -56,9 +58,12 @@ def piece_bytes(corpus: Path, bos: int) -> PieceBytes | None:
     return PieceBytes(np.array(lengths), np.array(spaced), bos)
 
 
-def tokenizer_json(pieces: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
-    """`tokenizer.json`, with the same ids for every text. Byte-pair merges follow from the order of the pieces: any two
-    pieces that make up a third are a merge, the earlier the better the third one's score."""
+def tokenizer_json(pieces: "sentencepiece.SentencePieceProcessor") -> dict[str, Any]:
+    """Return the content of `tokenizer.json`, which gives the same ids for every text.
+
+    Byte-pair merges follow from the order of the pieces: any two pieces that make up a third are a merge, the earlier
+    the better the third one's score.
+    """
     names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
     ids = {name: number for number, name in enumerate(names)}
     special = [number for number in range(len(names)) if pieces.is_control(number) or pieces.is_unknown(number)]
@@ -96,9 +101,12 @@ def tokenizer_json(pieces: sentencepiece.SentencePieceProcessor) -> dict[str, An
     }
 
 
-def tokenizer_config(pieces: sentencepiece.SentencePieceProcessor, length: int) -> dict[str, Any]:
-    """`tokenizer_config.json`. Not `LlamaTokenizer`: transformers 5 builds that one anew from vocabulary and merges,
-    and then a text that begins with a space has other ids. Special pieces written out in a text are text."""
+def tokenizer_config(pieces: "sentencepiece.SentencePieceProcessor", length: int) -> dict[str, Any]:
+    """Return the content of `tokenizer_config.json`. Special pieces spelled out in a text are text.
+
+    The class is not `LlamaTokenizer`: transformers 5 rebuilds that one from vocabulary and merges, and then a text that
+    begins with a space has other ids.
+    """
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": pieces.id_to_piece(pieces.bos_id()),

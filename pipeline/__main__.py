@@ -1,4 +1,7 @@
-"""The command line of the pipeline: `python -m pipeline run | append | plan | trace | download`."""
+"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | download`.
+
+The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
+"""
 
 import argparse
 import json
@@ -7,60 +10,69 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import UserError
 from manifests import stages
+from manifests.display import escape_unencodable_output
+
+if TYPE_CHECKING:
+    from pipeline.beam.engines import Engine
 
 STAGES = [name for name in stages.STAGES if name != "statistics"]
-SKIP_UNREADABLE = "go without inputs that cannot be opened, and name them"
-EPILOG = "What follows `--` goes to Beam, e.g. `-- --runner=FlinkRunner --flink_master=host:8081`."
+EPILOG = "Arguments after `--` go to Apache Beam, as in `-- --runner=FlinkRunner --flink_master=host:8081`."
+Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its help text, the function that runs it, and its arguments."""
+
+    help: str
+    run: Callable[[argparse.Namespace], int]
+    arguments: tuple[Argument, ...]
+    takes_beam_options: bool = False
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; gives the exit code: 0 well, 1 a finding (a trace that does not match, a ledger that does not
-    balance, a worker that died, a file that could not be had), 2 a mistake in what was asked for, 130 stopped from the
-    keyboard."""
-    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of much that is none of the user's business
-    own, beam = _split(arguments)
-    options = _parser().parse_args(own)
+    """Run a command and return its exit code.
+
+    0: success. 1: a result that needs attention (a trace that does not match, a ledger that does not balance, a worker
+    that died, a download that failed). 2: a mistake in the arguments. 130: interrupted from the keyboard.
+    """
+    logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    options = _parser().parse_args(arguments[:cut])
+    options.beam = arguments[cut + 1 :]
     try:
-        if options.command == "run":
-            return _run(options, beam)
-        if options.command == "append":
-            return _append(options, beam)
-        return {"plan": _plan, "trace": _trace, "download": _download}[options.command](options)
+        return COMMANDS[options.command].run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command goes on from here", file=sys.stderr)
+        print("stopped: run the same command again to continue", file=sys.stderr)
         return 130
 
 
-def _run(options: argparse.Namespace, beam: list[str]) -> int:
+def _run(options: argparse.Namespace) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
-    from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.engines import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
-    recipe = load_recipe(options.recipe).with_inputs(_inputs(options.input))
-    check_options(beam)
-    workers = options.workers or default_workers()
-    started = time.monotonic()
-    engine = Engine(workers, tuple(beam), options.output / "runs", options.quiet)
+    recipe = load_recipe(options.recipe).with_inputs(_parse_inputs(options.input))
+    engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
             recipe, options.output, engine, options.keep_dropped, options.stage, skip_unreadable=options.skip_unreadable
         )
-    except LedgerError as error:
-        print(f"the ledger does not balance: {error}", file=sys.stderr)
-        return 1
-    except (StorageError, WorkerDiedError, RecallError) as error:
+    except (LedgerError, StorageError, WorkerDiedError, RecallError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
@@ -70,46 +82,26 @@ def _run(options: argparse.Namespace, beam: list[str]) -> int:
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
-    if done.ran:
-        print(f"\n{options.output}: built in {time.monotonic() - started:.0f} s, manifest {done.manifest.manifest_sha}")
-    else:
-        print(f"\n{options.output}: nothing to do, already finished, manifest {done.manifest.manifest_sha}")
+    result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
+    print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
 
 
-def _plan(options: argparse.Namespace) -> int:
-    from manifests.recipe import load_recipe
-    from pipeline.plan import Asked, plan, unique_tokens
-
-    named = ("corpus", "run", "workers", "utilisation", "peak_tflops", "core_hour_price", "gpu_hour_price")
-    asked = Asked(
-        _inputs(options.input),
-        unique_tokens(options.unique),
-        rates=tuple(options.rates),
-        **{name: value for name in named if (value := getattr(options, name)) is not None},
-    )
-    planned = plan(load_recipe(options.recipe), asked)
-    print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
-    return 0
-
-
-def _append(options: argparse.Namespace, beam: list[str]) -> int:
+def _append(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.beam.engines import Engine, WorkerDiedError, check_options, default_workers
+    from pipeline.beam.engines import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
-    check_options(beam)
-    engine = Engine(options.workers or default_workers(), tuple(beam), options.corpus / "runs", options.quiet)
-    started = time.monotonic()
+    engine, started = _engine(options, options.corpus), time.monotonic()
     try:
-        done = append(options.corpus, _inputs(options.input), engine, options.skip_unreadable)
+        done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
     except (LedgerError, StorageError, WorkerDiedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     manifest = done.manifest
-    assert manifest is not None, "no stage was named to end at"
+    assert manifest is not None, "no stage was named to stop after"
     print(summary(manifest))
     _print_unreadable(done.unreadable)
     number, seconds = len(manifest.generations), time.monotonic() - started
@@ -122,62 +114,56 @@ def _print_unreadable(names: tuple[str, ...]) -> None:
         print(f"\n{len(names)} inputs could not be read and were skipped: {', '.join(names)}; the next run tries again")
 
 
+def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
+    from manifests.cores import usable_cores
+    from pipeline.beam.engines import Engine, check_options
+
+    check_options(options.beam)
+    return Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from manifests.recipe import load_recipe
+    from pipeline.plan import PlanRequest, parse_unique_tokens, plan
+
+    names = ("corpus", "run", "workers", "utilisation", "peak_tflops", "core_hour_price", "gpu_hour_price")
+    request = PlanRequest(
+        _parse_inputs(options.input),
+        parse_unique_tokens(options.unique),
+        rates=tuple(options.rates),
+        **{name: value for name in names if (value := getattr(options, name)) is not None},
+    )
+    planned = plan(load_recipe(options.recipe), request)
+    print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
+    return 0
+
+
 def _trace(options: argparse.Namespace) -> int:
     from pipeline.trace import trace
 
-    found = trace(options.corpus, options.shard, options.token, _inputs(options.input))
-    if options.json:
-        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
-    else:
-        print(found.text())
+    found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
+    print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
 
 
 def _download(options: argparse.Namespace) -> int:
-    from filters.wikitext.names import LANGUAGES
-    from pipeline.download.archive_org import Item, download_sites
-    from pipeline.download.arxiv_bulk import download_months
-    from pipeline.download.crawls import Crawl, download_crawl
-    from pipeline.download.download import report
-    from pipeline.download.http import State
-    from pipeline.download.mirrors import c4_paths, download_paths, gutenberg_paths
-    from pipeline.download.request import Patience
-    from pipeline.download.wikis import ALL, Dump, download_wikis
+    from pipeline.download.download import format_results
+    from pipeline.download.http import RetryPolicy, State
+    from pipeline.download.layouts import DOWNLOADS, Mirror
 
-    patience = Patience(options.attempts, options.backoff, silence=options.silence)
+    policy = RetryPolicy(options.attempts, options.backoff, timeout=options.timeout)
     terminal = None if options.quiet else sys.stderr
-    if options.source == "stackexchange":
-        item = Item(options.item, options.base_url)
-        outcomes = download_sites(item, options.sites, options.output, patience, options.parallel, terminal)
-    elif options.source in ("c4", "gutenberg"):
-        paths = c4_paths(options.config, options.files) if options.source == "c4" else gutenberg_paths(options.books)
-        outcomes = download_paths(options.base_url, paths, options.output, patience, options.parallel, terminal)
-    elif options.source == "wikipedia":
-        codes = list(LANGUAGES) if options.language == ALL else options.language.split(",")
-        dumps = [Dump(code, options.date, options.base_url) for code in dict.fromkeys(codes)]
-        outcomes = download_wikis(dumps, options.files, options.output, patience, options.parallel, terminal)
-    elif options.source == "arxiv":
-        place = (options.manifest, options.months, options.base_url, options.output)
-        outcomes = download_months(*place, patience, options.parallel, terminal)
-    else:
-        crawl = Crawl(options.crawl, options.kind, options.base_url)
-        outcomes = download_crawl(crawl, options.files, options.output, patience, options.parallel, terminal)
-    print(report(outcomes))
-    return 1 if any(outcome.state is State.FAILED for outcome in outcomes) else 0
+    mirror = Mirror(options.base_url, options.output, policy, options.parallel, terminal)
+    names = [flag.removeprefix("--") for flag, _ in DUMP_SOURCES[options.source][1] if flag != "--base-url"]
+    results = DOWNLOADS[options.source](mirror, **{name: getattr(options, name) for name in names})
+    print(format_results(results))
+    return 1 if any(result.state is State.FAILED for result in results) else 0
 
 
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after the first `--`."""
-    if "--" not in arguments:
-        return arguments, []
-    cut = arguments.index("--")
-    return arguments[:cut], arguments[cut + 1 :]
-
-
-def _inputs(given: list[str]) -> dict[str, list[str]]:
-    """`SOURCE=GLOB` options as lists by source."""
+def _parse_inputs(options: list[str]) -> dict[str, list[str]]:
+    """Return `SOURCE=GLOB` options as lists by source."""
     inputs: dict[str, list[str]] = {}
-    for option in given:
+    for option in options:
         source, equals, pattern = option.partition("=")
         if not equals or not pattern:
             raise UserError(f"--input {option!r} is not SOURCE=GLOB: for example --input books='texts/*.txt'")
@@ -187,141 +173,51 @@ def _inputs(given: list[str]) -> dict[str, list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Raw dumps in, a corpus out.", epilog=EPILOG
+        prog="python -m pipeline", description="Build a corpus from raw dumps.", epilog=EPILOG
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="build a corpus, or finish one", epilog=EPILOG)
-    run.add_argument("recipe", type=Path, help="a recipe, e.g. recipes/demo.yaml")
-    run.add_argument("--output", type=Path, required=True, metavar="CORPUS", help="the corpus's folder")
-    run.add_argument(
-        "--input", action="append", default=[], metavar="SOURCE=GLOB", help="replace a source's inputs; again: add"
-    )
-    run.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
-    run.add_argument("--stage", choices=STAGES, help="stop after it")
-    run.add_argument(
-        "--keep-dropped",
-        type=_count,
-        default=3,
-        metavar="N",
-        help="keep N dropped documents a reason and split (default: 3, which the report shows; 0: none)",
-    )
-    run.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    run.add_argument("--quiet", action="store_true", help="no progress")
-    _plan_parser(commands.add_parser("plan", help="what a recipe gives and costs, and what is missing to its goal"))
-    more = commands.add_parser("append", help="add new dumps to a finished corpus", epilog=EPILOG)
-    more.add_argument("corpus", type=Path, help="the corpus's folder")
-    more.add_argument(
-        "--input", action="append", required=True, metavar="SOURCE=GLOB", help="the new dumps of a source; again: add"
-    )
-    more.add_argument("--workers", type=_positive, help="local processes (default: one a core)")
-    more.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    more.add_argument("--quiet", action="store_true", help="no progress")
-    trace = commands.add_parser("trace", help="re-read the bytes behind a token and derive it again")
-    trace.add_argument("corpus", type=Path)
-    trace.add_argument("shard", help="path below shards/")
-    trace.add_argument("token", type=int, help="index in the flat token column")
-    trace.add_argument(
-        "--input", action="append", default=[], metavar="SOURCE=DIR", help="where a source's dumps lie now"
-    )
-    trace.add_argument("--json", action="store_true")
-    sources = commands.add_parser("download", help="fetch dumps").add_subparsers(dest="source", required=True)
-    crawl = sources.add_parser("common_crawl", help="files of one crawl of Common Crawl")
-    crawl.add_argument("--crawl", required=True, metavar="NAME", help="e.g. CC-MAIN-2019-30")
-    crawl.add_argument("--files", required=True, metavar="SLICE", help="which of its files: 0:8, :8, 0:1000:100, 5")
-    crawl.add_argument("--kind", choices=("warc", "wet", "wat"), default="warc")
-    _transfer_options(crawl, "https://data.commoncrawl.org/")
-    sites = sources.add_parser("stackexchange", help="sites' posts from archive.org")
-    sites.add_argument("--sites", required=True, metavar="NAMES", help="joined by commas, or all (but meta sites)")
-    sites.add_argument("--item", default="stackexchange", metavar="NAME", help="archive.org's item")
-    _transfer_options(sites, "https://archive.org/download/")
-    released = sources.add_parser("c4", help="C4's released files")
-    released.add_argument("--files", required=True, metavar="SLICE", help="which of them: 0:8, :8, 0:1024:100, 5")
-    released.add_argument("--config", default="en", metavar="NAME", help="en, en.noblocklist or realnewslike")
-    _transfer_options(released, "https://huggingface.co/datasets/allenai/c4/resolve/main/")
-    texts = sources.add_parser("gutenberg", help="plain texts of Project Gutenberg; robots are to use a mirror")
-    texts.add_argument("--books", required=True, metavar="NUMBERS", help="ebook numbers and ranges: 11,84,1-100")
-    _transfer_options(texts, "https://www.gutenberg.org/")
-    wikis = sources.add_parser("wikipedia", help="dumps of Wikipedias from Wikimedia")
-    wikis.add_argument("--language", required=True, metavar="CODES", help="joined by commas, or all (LLaMA's twenty)")
-    wikis.add_argument("--date", required=True, metavar="DATE", help="a dump's, e.g. 20240101")
-    wikis.add_argument(
-        "--files", choices=("multistream", "parts", "single"), default="multistream",
-        help="multistream can be cut into splits; parts are the same, of large wikis; single cannot be cut",
-    )  # fmt: skip
-    _transfer_options(wikis, "https://dumps.wikimedia.org/")
-    months = sources.add_parser("arxiv", help="monthly tars by arXiv's manifest, from a mirror")
-    months.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="arXiv_src_manifest.xml")
-    months.add_argument("--months", required=True, metavar="YYMM[:YYMM]", help="e.g. 0303, 9107:9912")
-    _transfer_options(months, None)
+    for name, command in COMMANDS.items():
+        epilog = EPILOG if command.takes_beam_options else None
+        own = commands.add_parser(name, help=command.help, epilog=epilog)
+        _add_arguments(own, command.arguments)
+        if name == "download":
+            sources = own.add_subparsers(dest="source", required=True)
+            for source, (text, arguments) in DUMP_SOURCES.items():
+                _add_arguments(sources.add_parser(source, help=text), (*arguments, *TRANSFER))
     return parser
 
 
-def _plan_parser(plan: argparse.ArgumentParser) -> None:
-    plan.add_argument("recipe", type=Path, help="a recipe, e.g. recipes/llama.yaml")
-    plan.add_argument("--corpus", type=Path, help="one of this recipe, to measure tokens, factors and rates on")
-    plan.add_argument(
-        "--input", action="append", default=[], metavar="SOURCE=GLOB", help="files to estimate from; again: add"
-    )
-    plan.add_argument("--unique", action="append", default=[], metavar="SOURCE=TOKENS", help="unique tokens: c4=198e9")
-    plan.add_argument(
-        "--rates", action="append", default=[], type=Path, metavar="FILE", help="a runs/<start>.json; again: add"
-    )
-    plan.add_argument("--run", type=Path, help="folder of a training run, to show its mixture")
-    plan.add_argument("--workers", type=_positive, metavar="N", help="for the wall time (default: 64)")
-    plan.add_argument("--utilisation", type=_share, metavar="U", help="of a GPU's peak (0.477, LLaMA's at 65B)")
-    plan.add_argument("--peak-tflops", type=_above_zero, metavar="T", help="of a GPU (312, an A100's)")
-    plan.add_argument("--core-hour-price", type=_above_zero, metavar="P", help="in any currency")
-    plan.add_argument("--gpu-hour-price", type=_above_zero, metavar="P", help="in any currency")
-    plan.add_argument("--json", action="store_true")
+def _add_arguments(parser: argparse.ArgumentParser, arguments: tuple[Argument, ...]) -> None:
+    for name, settings in arguments:
+        parser.add_argument(name, **settings)
 
 
-def _count(text: str) -> int:
-    return 0 if int(text) == 0 else _positive(text)
+def _argument(name: str, help: str, **settings: Any) -> Argument:
+    return name, {"help": help, **settings}
 
 
-def _transfer_options(parser: argparse.ArgumentParser, base_url: str | None) -> None:
-    """Where files come from and go to, and how."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="files land below it")
-    required = base_url is None
-    parser.add_argument("--base-url", default=base_url, required=required, metavar="URL", help="a mirror, say")
-    parser.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files at a time (default: 4)")
-    parser.add_argument("--attempts", type=_positive, default=8, metavar="N", help="for each file (default: 8)")
-    parser.add_argument("--backoff", type=_seconds, default=2.0, metavar="S", help="seconds, doubled each time (2)")
-    parser.add_argument("--silence", type=_seconds, default=60.0, metavar="S", help="seconds, then try again (60)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+def _number(
+    kind: type[int] | type[float], allowed: Callable[[float], bool], expected: str
+) -> Callable[[str], int | float]:
+    """Return a type for `add_argument`: a number that `allowed` accepts, else an error that says what is `expected`."""
+
+    def convert(text: str) -> int | float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = kind(-1)
+        if not allowed(number):
+            raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}")
+        return number
+
+    return convert
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+def exit_now(code: int) -> NoReturn:
+    """End this process, without waiting for threads.
 
-
-def _above_zero(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("must be above 0")
-    return number
-
-
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 3600:
-        raise argparse.ArgumentTypeError("must be above 0 and at most 3600")
-    return number
-
-
-def leave(code: int) -> NoReturn:
-    """End this process now. After a job that was broken off, Beam's threads would wait for its workers without end; the
-    workers end by themselves when this process is gone."""
+    After an interrupted job Beam's threads would wait for its workers forever; these end when this process has ended.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
@@ -330,5 +226,123 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
+COUNT = _number(int, lambda number: number >= 0, "a whole number of at least 0")
+POSITIVE = _number(int, lambda number: number >= 1, "a whole number of at least 1")
+ABOVE_ZERO = _number(float, lambda number: 0 < number < float("inf"), "a number above 0")
+SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
+SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
+
+CORPUS = _argument("corpus", "folder of the corpus", type=Path)
+WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
+SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
+QUIET = _argument("--quiet", "show no progress", action="store_true")
+JSON = _argument("--json", "print JSON", action="store_true")
+FILES = _argument(
+    "--files", "slice of the publisher's list of files, as in Python: 0:8, :8, 0:1000:100, or one number",
+    required=True, metavar="SLICE",
+)  # fmt: skip
+
+
+def _inputs(help: str, metavar: str = "SOURCE=GLOB", required: bool = False) -> Argument:
+    settings = {"action": "append", "default": [], "metavar": metavar, "required": required}
+    return _argument("--input", f"{help}; may be repeated", **settings)
+
+
+def _server(url: str | None) -> Argument:
+    help = "server with the publisher's layout, such as a mirror" + (" (default: %(default)s)" if url else "")
+    return _argument("--base-url", help, default=url, required=url is None, metavar="URL")
+
+
+COMMANDS = {
+    "run": Command("build a corpus, or continue an interrupted build", _run, (
+        _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
+        _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
+        _inputs("dumps of a source, instead of those in the recipe"),
+        WORKERS,
+        _argument("--stage", "stop after this stage", choices=STAGES),
+        _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
+                  type=COUNT, default=3, metavar="N"),
+        SKIP_UNREADABLE,
+        QUIET,
+    ), takes_beam_options=True),
+    "plan": Command("estimate the tokens and the cost of a recipe, and what is missing to its goal", _plan, (
+        _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
+        _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
+        _inputs("dumps of a source to estimate from"),
+        _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
+                  action="append", default=[], metavar="SOURCE=TOKENS"),
+        _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
+                  action="append", default=[], type=Path, metavar="FILE"),
+        _argument("--run", "folder of a training run, to show its mixture", type=Path),
+        _argument("--workers", "processes to estimate the elapsed time for (default: 64)", type=POSITIVE, metavar="N"),
+        _argument("--utilisation", "share of a GPU's peak performance (default: 0.477, of LLaMA 65B)",
+                  type=SHARE, metavar="U"),
+        _argument("--peak-tflops", "peak performance of a GPU in TFLOPS (default: 312, of an A100)",
+                  type=ABOVE_ZERO, metavar="T"),
+        _argument("--core-hour-price", "price of a CPU core per hour, in any currency", type=ABOVE_ZERO, metavar="P"),
+        _argument("--gpu-hour-price", "price of a GPU per hour, in any currency", type=ABOVE_ZERO, metavar="P"),
+        JSON,
+    )),
+    "append": Command("add new dumps to a finished corpus", _append, (
+        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, SKIP_UNREADABLE, QUIET,
+    ), takes_beam_options=True),
+    "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
+        CORPUS,
+        _argument("shard", "path below shards/"),
+        _argument("token", "index of the token in the shard", type=int),
+        _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
+        JSON,
+    )),
+    "download": Command("download dumps from their publishers", _download, ()),
+}  # fmt: skip
+
+DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {  # arguments but --base-url select the files
+    "common_crawl": ("files of one crawl of Common Crawl", (
+        _argument("--crawl", "name of the crawl, such as CC-MAIN-2019-30", required=True, metavar="NAME"),
+        FILES,
+        _argument("--kind", "pages, extracted text or metadata (default: warc)",
+                  choices=("warc", "wet", "wat"), default="warc"),
+        _server("https://data.commoncrawl.org/"),
+    )),
+    "stackexchange": ("posts of Stack Exchange sites from archive.org", (
+        _argument("--sites", "sites joined by commas, or all (without meta sites)", required=True, metavar="NAMES"),
+        _argument("--item", "item of archive.org (default: %(default)s)", default="stackexchange", metavar="NAME"),
+        _server("https://archive.org/download/"),
+    )),
+    "c4": ("files of C4 as released", (
+        FILES,
+        _argument("--config", "en, en.noblocklist or realnewslike (default: en)", default="en", metavar="NAME"),
+        _server("https://huggingface.co/datasets/allenai/c4/resolve/main/"),
+    )),
+    "gutenberg": ("plain texts of Project Gutenberg, which asks programs to use a mirror", (
+        _argument("--books", "ebook numbers and ranges, such as 11,84,1-100", required=True, metavar="NUMBERS"),
+        _server("https://www.gutenberg.org/"),
+    )),
+    "wikipedia": ("dumps of Wikipedias from Wikimedia", (
+        _argument("--language", "codes joined by commas, or all (the twenty of LLaMA)", required=True, metavar="CODES"),
+        _argument("--date", "date of the dump, such as 20240101", required=True, metavar="DATE"),
+        _argument("--files", "multistream can be split; parts are the same, for large wikis; single cannot be split "
+                  "(default: multistream)", choices=("multistream", "parts", "single"), default="multistream"),
+        _server("https://dumps.wikimedia.org/"),
+    )),
+    "arxiv": ("monthly tars of arXiv from a mirror, by arXiv's manifest", (
+        _argument("--manifest", "path of arXiv_src_manifest.xml", type=Path, required=True, metavar="FILE"),
+        _argument("--months", "a month or a range, such as 0303 or 9107:9912", required=True, metavar="YYMM[:YYMM]"),
+        _server(None),
+    )),
+}  # fmt: skip
+TRANSFER = (
+    _argument("--output", "folder for the files; it is created", type=Path, required=True, metavar="DIR"),
+    _argument("--parallel", "simultaneous downloads (default: 4)", type=POSITIVE, default=4, metavar="N"),
+    _argument("--attempts", "attempts per file (default: 8)", type=POSITIVE, default=8, metavar="N"),
+    _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
+              type=SECONDS, default=2.0, metavar="S"),
+    _argument("--timeout", "seconds without data before a new attempt (default: 60)",
+              type=SECONDS, default=60.0, metavar="S"),
+    QUIET,
+)  # fmt: skip
+
+
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    escape_unencodable_output()
+    exit_now(main(sys.argv[1:]))

@@ -45,7 +45,7 @@ def refuse_changed(corpus: Path) -> None:
 def locked(corpus: Path) -> Iterator[None]:
     """Hold the corpus against a second run; the lock goes with the process, however it ends."""
     prepare(corpus)
-    with (corpus / "runs" / "lock").open("w") as file:
+    with (corpus / "runs" / "lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

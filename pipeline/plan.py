@@ -1,35 +1,47 @@
-"""`plan`: what a recipe gives and costs, before it is run, and beside what a corpus of it turned out to hold."""
+"""The command `plan`: estimate the tokens and cost of a recipe, and compare them with a corpus built from it."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import RenderableType
+from typing import TYPE_CHECKING, Any
 
 from filters.errors import UserError
 from manifests.manifest import load_manifest
-from manifests.planning import actual, rates, supply
 from manifests.planning import cost as costs
-from manifests.planning.cost_table import cost_parts, training_parts
-from manifests.planning.plan import Plan, make_plan
-from manifests.planning.plan_table import plan_parts, text_of
-from manifests.planning.supply import Supply
+from manifests.planning import plan as plans
+from manifests.planning import rates, supply
+from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
 from pipeline.sources.inputs import match
 from pipeline.stages.clusters import SURVIVORS
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 NO_RATES = (
-    "Cost of the corpus: no rates; give --corpus with one built by this version, or --rates with its runs/<start>.json."
+    "Cost of the corpus: unknown without rates; give --corpus with one built by this version, or --rates with its "
+    "runs/<start>.json."
 )
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What `plan` was asked for beside the recipe. `inputs` and `unique`: by source, as on the command line; `rates`:
-    records of runs; prices: an hour's, in any currency."""
+class PlanRequest:
+    """Arguments of `plan` beside the recipe.
+
+    Attributes:
+        inputs: globs of dumps by source.
+        unique: number of unique tokens by source.
+        corpus: a corpus of the recipe to measure on.
+        rates: records of runs, for the processing rates.
+        run: folder of a training run.
+        workers: processes to estimate the elapsed time for.
+        utilisation: share of a GPU's peak performance.
+        peak_tflops: peak performance of a GPU.
+        core_hour_price: price of a CPU core per hour, in any currency.
+        gpu_hour_price: price of a GPU per hour, in the same currency.
+    """
 
     inputs: dict[str, list[str]]
     unique: dict[str, float]
@@ -44,96 +56,92 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """All that `plan` found."""
+class PlanResult:
+    """Estimates of `plan`, and the measurements they rest on; `cost` is None without rates."""
 
-    asked: Asked
-    plan: Plan
+    request: PlanRequest
+    plan: plans.Plan
     cost: costs.Cost | None
     engine_seconds: float
-    training: list[costs.Training]
-    actuals: dict[str, actual.Actual]
-    run: actual.TrainingRun | None
+    training: list[costs.TrainingCost]
+    measured: dict[str, MeasuredSource]
+    run: plans.TrainingRun | None
     notes: list[str]
 
     def text(self) -> str:
-        """For people."""
-        asked = self.asked
-        parts: list[RenderableType] = plan_parts(self.plan)
+        """Return the tables for people."""
+        request = self.request
+        parts: list[RenderableType] = [*plans.plan_parts(self.plan), ""]
         if self.cost is not None:
-            parts += ["", *cost_parts(self.cost, self.engine_seconds, asked.core_hour_price)]
+            parts += costs.cost_parts(self.cost, self.engine_seconds, request.core_hour_price)
         else:
-            parts += ["", NO_RATES]
-        prices = (asked.utilisation, asked.peak_tflops, asked.gpu_hour_price)
-        parts += ["", *training_parts(self.training, self.plan.trained, *prices)]
-        if self.actuals:
-            parts += ["", actual.actual_table(self.actuals)]
-            parts += self.notes
+            parts.append(NO_RATES)
+        gpu = (request.utilisation, request.peak_tflops, request.gpu_hour_price)
+        parts += ["", *costs.training_parts(self.training, self.plan.trained, *gpu)]
+        if self.measured:
+            parts += ["", supply.measured_table(self.measured), *self.notes]
         if self.run is not None:
-            parts += ["", actual.run_table(self.run)]
-        return text_of(parts)
+            parts += ["", plans.run_table(self.run)]
+        return plans.render_text(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
-        asked = self.asked
-        days = [
-            {name: getattr(one, name) for name in costs.Training.__dataclass_fields__}
-            | ({"price": one.gpu_days * 24 * asked.gpu_hour_price} if asked.gpu_hour_price is not None else {})
-            for one in self.training
-        ]
-        price = asked.core_hour_price
-        spent = None
+        """Return plain JSON values."""
+        request = self.request
+        sizes, cost = [asdict(size) for size in self.training], None
+        if request.gpu_hour_price is not None:
+            sizes = [{**size, "price": size["gpu_days"] * 24 * request.gpu_hour_price} for size in sizes]
         if self.cost is not None:
-            spent = {**costs.as_dict(self.cost), "engine_seconds_a_job": self.engine_seconds}
-            spent |= {"price": self.cost.cpu_seconds / 3600 * price} if price is not None else {}
+            cost = {**self.cost.as_dict(), "engine_seconds_a_job": self.engine_seconds}
+            if request.core_hour_price is not None:
+                cost["price"] = self.cost.cpu_seconds / 3600 * request.core_hour_price
         return {
             "plan": self.plan.as_dict(),
-            "cost": spent,
-            "training": {"utilisation": asked.utilisation, "peak_tflops": asked.peak_tflops, "sizes": days},
-            "actual": [one.as_dict() for one in self.actuals.values()],
-            "run": None if self.run is None else self.run.as_dict(),
+            "cost": cost,
+            "training": {"utilisation": request.utilisation, "peak_tflops": request.peak_tflops, "sizes": sizes},
+            "actual": [source.as_dict() for source in self.measured.values()],
+            "run": self.run and asdict(self.run),
             "notes": self.notes,
         }
 
 
-def plan(recipe: Recipe, asked: Asked) -> Planned:
-    """Plan a recipe. Raises UserError."""
-    for option, named in (("--input", asked.inputs), ("--unique", asked.unique)):
-        for source in named:
+def plan(recipe: Recipe, request: PlanRequest) -> PlanResult:
+    """Plan a recipe. Raises UserError for a mistake in the request."""
+    for option, sources in (("--input", request.inputs), ("--unique", request.unique)):
+        for source in sources:
             if source not in recipe.sources:
                 known = ", ".join(recipe.sources)
                 raise UserError(f"{option} {source}=…: the recipe has no source {source!r}, only {known}")
-    twice = sorted(set(asked.inputs) & set(asked.unique))
+    twice = sorted(set(request.inputs) & set(request.unique))
     if twice:
         raise UserError(f"source {twice[0]} has both --input and --unique: give one of them")
-    actuals, notes = _actuals(recipe, asked.corpus) if asked.corpus is not None else ({}, [])
-    supplies = {name: _supply(name, recipe, asked, actuals) for name in recipe.sources}
+    corpus = request.corpus
+    measured, notes = _measure(recipe, corpus) if corpus is not None else ({}, [])
+    supplies = {name: _supply(name, recipe, request, measured) for name in recipe.sources}
     size = costs.SIZES[recipe.trainer.model]
-    made = make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
-    paths = asked.rates or (tuple(rates.find_runs(asked.corpus)) if asked.corpus is not None else ())
+    planned = plans.make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
+    paths = request.rates or (tuple(rates.find_run_records(corpus)) if corpus is not None else ())
     found = rates.read_rates(paths) if paths else None
-    if asked.rates and found is not None and not found.stored_bytes:
-        raise UserError(f"{asked.rates[0]} counts nothing that was extracted: give the record of a whole run")
-    needed = {
-        name: costs.amounts_of(one, recipe.split_bytes, recipe.shards.validation) for name, one in supplies.items()
-    }
-    spent = None
+    if request.rates and found is not None and not found.stored_bytes:
+        raise UserError(f"{request.rates[0]} records no extraction: give the record of a whole run")
+    sizes = recipe.split_bytes, recipe.shards.validation
+    workload = {name: costs.estimate_workload(one, *sizes) for name, one in supplies.items()}
+    cost = None
     if found is not None and found.stored_bytes:
-        spent = costs.cost(found, needed, recipe.tokenizer.sample_bytes, asked.workers)
-    return Planned(
-        asked,
-        made,
-        spent,
+        cost = costs.estimate_cost(found, workload, recipe.tokenizer.sample_bytes, request.workers)
+    return PlanResult(
+        request,
+        planned,
+        cost,
         found.engine_seconds if found is not None else 0.0,
-        costs.training(made, asked.utilisation, asked.peak_tflops),
-        actuals,
-        actual.read_run(asked.run) if asked.run is not None else None,
+        costs.estimate_training(planned, request.utilisation, request.peak_tflops),
+        measured,
+        plans.read_training_run(request.run) if request.run is not None else None,
         notes,
     )
 
 
-def unique_tokens(options: list[str]) -> dict[str, float]:
-    """`SOURCE=TOKENS` options by source. Raises UserError."""
+def parse_unique_tokens(options: list[str]) -> dict[str, float]:
+    """Return `SOURCE=TOKENS` options by source. Raises UserError for another form, or a source given twice."""
     found: dict[str, float] = {}
     for option in options:
         source, _, number = option.partition("=")
@@ -149,42 +157,40 @@ def unique_tokens(options: list[str]) -> dict[str, float]:
     return found
 
 
-def _actuals(recipe: Recipe, corpus: Path) -> tuple[dict[str, actual.Actual], list[str]]:
-    """What a corpus holds, and what to mind when a recipe is planned by it."""
+def _measure(recipe: Recipe, corpus: Path) -> tuple[dict[str, MeasuredSource], list[str]]:
+    """Return the measurements of a corpus by source, and notes about what differs from the recipe."""
     manifest = load_manifest(corpus)
     if not set(manifest.sources) & set(recipe.sources):
         raise UserError(f"--corpus {corpus} holds none of the recipe's sources: give a corpus of this recipe")
     receipt = read_receipt(corpus, SURVIVORS, "all")
-    pieces, wanted = manifest.tokenizer.vocabulary, recipe.tokenizer.vocabulary
-    notes = []
-    if pieces != wanted:
+    vocabulary, wanted, notes = manifest.tokenizer.vocabulary, recipe.tokenizer.vocabulary, []
+    if vocabulary != wanted:
         notes.append(
-            f"{corpus} has a tokenizer of {pieces:,} pieces, the recipe asks for {wanted:,}: other bytes a token."
+            f"{corpus} has a tokenizer of {vocabulary:,} pieces, the recipe asks for {wanted:,}: "
+            "the bytes per token differ."
         )
-    return actual.measure(manifest, receipt.facts.get("text_bytes", {}) if receipt is not None else {}), notes
+    return supply.measure_sources(manifest, receipt.facts.get("text_bytes", {}) if receipt is not None else {}), notes
 
 
-def _supply(name: str, recipe: Recipe, asked: Asked, actuals: Mapping[str, actual.Actual]) -> Supply:
-    """What a source can give: as stated; from files named on the command line; as the corpus holds it; from the
-    recipe's own inputs."""
+def _supply(name: str, recipe: Recipe, request: PlanRequest, measured: Mapping[str, MeasuredSource]) -> Supply:
+    """Return a source's supply as stated, else from files of the command line, the corpus, or the recipe's inputs."""
     source = recipe.sources[name]
     kind = source.kind or name
-    measured = actuals[name].supply if name in actuals else None
-    if name in asked.unique:
-        return supply.given(asked.unique[name], measured.factors if measured else supply.default_factors(kind))
-    patterns = asked.inputs.get(name, [] if measured else source.inputs)
-    if patterns:
-        factors = measured.factors if measured else None
-        return supply.estimated(kind, _sizes(name, patterns), factors, recipe.shards.validation)
-    return measured or supply.nothing(supply.default_factors(kind))
+    known = measured[name].supply if name in measured else None
+    if name in request.unique:
+        return supply.stated_supply(request.unique[name], known.factors if known else supply.default_factors(kind))
+    if patterns := request.inputs.get(name, [] if known else source.inputs):
+        sizes, factors = _stored_sizes(name, patterns), known.factors if known else None
+        return supply.estimate_supply(kind, sizes, factors, recipe.shards.validation)
+    return known or supply.empty_supply(supply.default_factors(kind))
 
 
-def _sizes(source: str, patterns: list[str]) -> dict[str, int]:
-    """Stored bytes of the files that a source's inputs stand for; nothing is fetched."""
+def _stored_sizes(source: str, patterns: list[str]) -> dict[str, int]:
+    """Return the stored bytes of a source's input files by name; nothing is downloaded."""
     for pattern in patterns:
         if "://" in pattern:
             raise UserError(
-                f"source {source}: {pattern} would have to be fetched to be measured: give --unique {source}=TOKENS"
+                f"source {source}: {pattern} would have to be downloaded to be measured: give --unique {source}=TOKENS"
             )
     try:
         return {name: path.stat().st_size for name, path in match(source, patterns, Path()).items()}

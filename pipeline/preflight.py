@@ -6,6 +6,7 @@ from pathlib import Path
 from filters.errors import UserError
 from filters.models import language, reference_model
 from filters.quality import blocklist, perplexity
+from filters.quality.c4 import read_bad_words
 from manifests.files import sha256_file
 from manifests.recipe import Recipe
 from manifests.source import PATHS, Source
@@ -13,7 +14,7 @@ from pipeline import folder
 from pipeline.sources import check_readable
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import c4_rules, given_cuts, given_language_models, language_path
+from pipeline.stages.filter import given_cuts, given_language_models, language_path
 from pipeline.stages.neardup import Split, earlier_splits
 from pipeline.stages.perplexity import lmplz
 from pipeline.stages.tokenizer import check as check_tokenizer
@@ -134,7 +135,7 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
         if source.language is not None:
             language.load(language_path(source))
         if source.c4 is not None:
-            c4_rules(source.c4)
+            read_bad_words(source.c4.bad_words)
         if source.blocklists:
             blocklist.load(tuple(source.blocklists))
         if source.perplexity is not None:

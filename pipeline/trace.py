@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
-from filters.formats.stored import Stored, open_stored
+from filters.formats.stream import Stored, open_stored
 from filters.models.sentencepiece import encode_texts
-from manifests.document import Locator, Part, document_id
+from manifests.corpus import CorpusReader
+from manifests.document import Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.recipe import Recipe
 from manifests.source import Source
-from manifests.tools.trace import Lineage, find_shard
+from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.append import inherited, recipe_of
 from pipeline.preflight import hash_models
@@ -75,9 +76,8 @@ class Rederiver:
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
         """Whether the stages give the tokens that the shard holds, and how it ended."""
-        opened = find_shard(self.corpus, shard)
-        held = opened.tokens[opened.offsets[lineage.row] : opened.offsets[lineage.row + 1]]
-        if document_id(lineage.source, lineage.locator).hex() != lineage.document:
+        held = CorpusReader(self.corpus).shard(shard).tokens[lineage.start : lineage.stop]
+        if not lineage.has_derived_id:
             return False, "the document's id is not the one that its source and locator give"
         source: Source = self.recipe.sources[lineage.source]
         place = lineage.locator

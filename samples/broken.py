@@ -1,16 +1,17 @@
-"""Archives with damage in the middle: good records must be read on both sides of it."""
+"""WARC files with damage in the middle; a reader must find the good records on both sides of it."""
 
 from pathlib import Path
 
+from deflate import gzipped
 from oddities import ODD
-from warc import Record, info, member, raw, response, zipped
+from warc import Record, http_block, info, member, raw, response
 from web_pages import Article, Planted, almanac, notebook
 
 
 def broken(path: Path, articles: list[Article]) -> list[Planted]:
-    """Writes the .warc.gz file whose members are cut, flipped and lied about, and says what it planted.
+    """Write the .warc.gz file with cut, changed and mislabelled members, and return what is planted in it.
 
-    The articles must be at least seven; the first seven stand between the damage and are whole.
+    `articles` must hold at least seven. The first seven stay undamaged between the damaged members.
     """
     good = [Planted(response(f"https://whole.example/{a.slug}.html", notebook(a)), "whole", "kept") for a in articles]
     victims = [response(f"https://damaged.example/{a.slug}.html", almanac(a)) for a in articles]
@@ -36,20 +37,18 @@ def broken(path: Path, articles: list[Article]) -> list[Planted]:
     noise = bytes(number * 89 % 251 for number in range(300))
     add(noise, Record(f"{ODD}/noise", b""), "300 bytes of noise between members", "corrupt-gzip")
     whole(3)
-    add(zipped(raw(victims[2], block, len(block) + 500)), victims[2], "a length 500 too large", "truncated-record")
+    add(gzipped(raw(victims[2], block, len(block) + 500)), victims[2], "a length 500 too large", "truncated-record")
     whole(4)
     long = victims[3]
-    add(zipped(raw(long, http_block(long), 400)), long, "a length far too small: rest is noise", "corrupt-record")
-    add(
-        zipped(b"This member holds no record at all.\n"), Record(f"{ODD}/no-record", b""), "no record", "corrupt-record"
-    )
-    add(
-        zipped(raw(Record(f"{ODD}/no-http", b""), b"\x00\x01\x02 no HTTP here\r\n\r\n")), Record(f"{ODD}/no-http", b""),
-        "a response without an HTTP header", "corrupt-http",
-    )  # fmt: skip
+    add(gzipped(raw(long, http_block(long), 400)), long, "a length far too small: rest is noise", "corrupt-record")
+    nothing = gzipped(b"This member holds no record at all.\n")
+    add(nothing, Record(f"{ODD}/no-record", b""), "no record", "corrupt-record")
+    no_http = Record(f"{ODD}/no-http", b"")
+    stored = gzipped(raw(no_http, b"\x00\x01\x02 no HTTP here\r\n\r\n"))
+    add(stored, no_http, "a response without an HTTP header", "corrupt-http")
     whole(5)
     add(
-        zipped(b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: many\r\n\r\n\r\n\r\n"), Record(f"{ODD}/many", b""),
+        gzipped(b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: many\r\n\r\n\r\n\r\n"), Record(f"{ODD}/many", b""),
         "a length that is no number", "corrupt-record",
     )  # fmt: skip
     whole(6)
@@ -60,7 +59,10 @@ def broken(path: Path, articles: list[Article]) -> list[Planted]:
 
 
 def plain(path: Path, articles: list[Article]) -> list[Planted]:
-    """Writes the uncompressed file: good pages, and one record whose length reaches into the next one."""
+    """Write the uncompressed file and return what is planted in it.
+
+    It holds good pages, and one record whose stated length reaches into the next record.
+    """
     pages = [response(f"https://plain.example/{article.slug}.html", almanac(article)) for article in articles]
     liar = response("https://damaged.example/liar.html", notebook(articles[0]))
     block = http_block(liar)
@@ -74,8 +76,3 @@ def plain(path: Path, articles: list[Article]) -> list[Planted]:
     planted[middle] = Planted(pages[middle], "swallowed in part by the record before it", "any")
     planted.insert(middle, Planted(liar, "a length 150 too large", "any"))
     return planted
-
-
-def http_block(record: Record) -> bytes:
-    head = "".join(f"{name}: {value}\r\n" for name, value in record.headers or ())
-    return f"HTTP/1.1 {record.status}\r\n{head}\r\n".encode() + record.body

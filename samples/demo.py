@@ -1,6 +1,6 @@
-"""`make demo`: raw dumps -> corpus -> a small trained model, on the bundled sample. Every command it runs is printed.
+"""Run `make demo`: build a corpus from the bundled sample, train a small model, and print every command.
 
-python samples/demo.py build/demo
+Usage: `python samples/demo.py build/demo`.
 """
 
 import csv
@@ -18,7 +18,7 @@ STEPS = 250
 
 
 def main(out: Path) -> int:
-    """Run the whole way into `out`; gives the exit code of the first command that fails, or 0."""
+    """Run every command into `out`; return the exit code of the first command that fails, or 0."""
     os.chdir(ROOT)
     started = time.monotonic()
     corpus, model = out / "corpus", out / "run"
@@ -36,7 +36,7 @@ def main(out: Path) -> int:
         if "{shard}" in command:
             command = command.format(shard=first_shard(corpus))
         print(f"\n== {title}\n$ python {command}", flush=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread a rank, as the trainer has it
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread per rank, as in the trainer
         code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=environment).returncode
         if code:
             return code
@@ -58,13 +58,13 @@ The report of what became of everything: {corpus}/report.html"""
 
 
 def first_shard(corpus: Path) -> str:
-    """The first train shard of the web source, by its path below `shards/`."""
+    """Return the path, below `shards/`, of the first train shard of the web source."""
     shards = corpus / "shards"
     return sorted(path.relative_to(shards).as_posix() for path in shards.glob("common_crawl/train-*"))[0]
 
 
 def loss_line(metrics: Path) -> str:
-    """Training loss, first step to last, as one line."""
+    """Return the training loss, from the first step to the last, as one line of text."""
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])

@@ -1,7 +1,7 @@
-"""Encyclopaedia articles about places and things that are not: prose from sentence patterns, as much as is wanted.
+"""Encyclopaedia articles about places and things that do not exist, generated from sentence patterns.
 
-In a pattern `(a|b|c)` stands for one of its alternatives and `$name` for a name or a number; `patterns/*.txt` holds one
-kind of article a file.
+In a pattern `(a|b|c)` stands for one of its alternatives and `$name` for a name or a number. `patterns/*.txt` holds one
+kind of article per file.
 """
 
 import random
@@ -16,18 +16,29 @@ FIRST = "Alder Ash Barn Bram Brock Cold Copper Crow Dun East Elder Fair Fen Haze
 LAST = "beck bourne bridge bury combe dale field ford gate ham hurst ley march mere mouth ridge stead stoke thorpe wick"
 GIVEN = "Ada Agnes Albert Alice Anselm Bertha Cecil Clara Edith Edmund Elsie Ernest Esther Flora Gilbert Greta Hester"
 FAMILY = "Abbott Archer Baxter Brewer Carver Chandler Cooper Glover Hooper Joiner Mason Mercer Potter Sadler Slater"
+PARTS = (
+    "block chunk column cursor frame header journal key lease ledger message node packet page queue record ring schema"
+    " segment signal snapshot stream table tag task token trace tree worker"
+)
+ROLES = "buffer cache counter filter index list log map merger pool reader router sorter store table tree view writer"
+ITEMS = "event field item letter line order parcel point price reading record row symbol ticket value visit word"
+VERBS = "check copy count cut dump fetch find join list merge move pack pick scan send show sort split sum trim"
+THINGS = "blocks columns days fields files frames keys lines logs pages parts rows runs tables tags times words"
 RIVERS = "Anner Brede Calder Dove Eller Fenny Garrow Hodder Inny Kenner Leven Marden Nadder Orrin Perry Rother Tarrow"
 WORDS = {
     "place": [first + last for first in FIRST.split() for last in LAST.split()],
     "person": [f"{given} {family}" for given in GIVEN.split() for family in FAMILY.split()],
     "river": RIVERS.split(),
+    "part": [f"{first} {last}" for first in PARTS.split() for last in ROLES.split() if first != last],
+    "item": ITEMS.split(),
+    "tool": [f"{verb}-{thing}" for verb in VERBS.split() for thing in THINGS.split()],
 }
 NUMBERS = {"year": (1640, 1990), "small": (3, 19), "large": (120, 4800), "late": (1991, 2019)}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An article: its title, what kind of thing it is about, and sections of (heading, paragraphs)."""
+    """An article: its title, its kind, and sections of (heading, paragraphs)."""
 
     title: str
     kind: str
@@ -35,7 +46,7 @@ class Entry:
 
 
 def entries(count: int) -> list[Entry]:
-    """So many articles, the kinds in turn. Titles are all different."""
+    """Return articles, each kind in turn, with titles that are all different."""
     files, out, taken = sorted(PATTERNS.glob("*.txt")), list[Entry](), set[str]()
     for number in range(count):
         file = files[number % len(files)]
@@ -45,14 +56,17 @@ def entries(count: int) -> list[Entry]:
         while title in taken:
             title = written(title_pattern, chance, {})
         taken.add(title)
-        out.append(Entry(title, file.stem, tuple(sections(parts, chance, title))))
+        out.append(Entry(title, file.stem, tuple(sections(parts, chance, {"title": title}))))
     return out
 
 
-def sections(parts: list[str], chance: random.Random, title: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The paragraphs under their headings, which are lines of `== Heading ==` in the pattern. A paragraph's first
-    sentence is always there; of the others, one in six is left out."""
-    out, known = list[tuple[str, list[str]]]([("", [])]), {"title": title}
+def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the paragraphs under their headings, which are lines of `== Heading ==` in the pattern.
+
+    The first sentence of a paragraph is always there; one in six of the others is left out. `known` is passed to
+    `written`.
+    """
+    out = list[tuple[str, list[str]]]([("", [])])
     for part in parts:
         if part.startswith("=="):
             out.append((part.strip("= \n"), []))
@@ -64,8 +78,10 @@ def sections(parts: list[str], chance: random.Random, title: str) -> list[tuple[
 
 
 def written(pattern: str, chance: random.Random, known: dict[str, str]) -> str:
-    """The sentence with its choices made and its slots filled. `known` keeps what a slot ending in `a` or `b` stands
-    for, so that an article can come back to it (`$persona`)."""
+    """Return the sentence with one of its alternatives chosen and its slots filled.
+
+    `known` keeps the values of slots that end in `a` or `b`, so that an article can use them again (`$persona`).
+    """
     while choice := CHOICE.search(pattern):
         pattern = pattern[: choice.start()] + chance.choice(choice[1].split("|")) + pattern[choice.end() :]
 

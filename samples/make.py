@@ -1,17 +1,17 @@
-"""Makes the sample dumps: python samples/make.py OUT [--small]
+"""Make the sample dumps: `python samples/make.py OUT [--small]`.
 
-OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github, OUT/arxiv and OUT/odd have lists of their
-own. The same Python version gives the same bytes.
+OUT/web holds WARC files and OUT/books text files. OUT/planted.json lists their odd records, each with the expected
+result. OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github, OUT/arxiv and OUT/odd have lists of
+their own. The same Python version gives the same bytes.
 """
 
 import argparse
-import gzip
 import json
 from pathlib import Path
 
 import ccnet
 import gazetteer
+import manual_pages
 import papers
 import posts
 import pydoc_pages
@@ -20,6 +20,7 @@ import rows as own_rows
 import wiki
 import wikipedia
 from broken import broken, plain
+from deflate import gzipped
 from odd import odd
 from oddities import hostile, other_answers, other_records
 from warc import response, write
@@ -35,15 +36,18 @@ ERROR_PAGE = """<!DOCTYPE html>
 
 
 def make(out: Path, small: bool = False) -> None:
-    """Writes the whole sample below `out`: about 1,100 documentation pages in eight files, or 40 in two if small."""
+    """Write the whole sample below `out`.
+
+    It has about 1,100 pages of documentation in eight files, or 40 pages in two files if `small`.
+    """
     web = out / "web"
     web.mkdir(parents=True, exist_ok=True)
-    documentation = pydoc_pages.pages(16 if small else 1)
-    python_pages = pydoc_pages.thinned(documentation, 40) if small else documentation
+    documentation = manual_pages.pages() if small else pydoc_pages.pages()
+    in_manual = manual_pages.thinned(documentation, 40) if small else documentation
     files = 2 if small else 8
     for number in range(files):
-        records = (response(url, text) for url, text in python_pages[number::files])
-        write(web / f"pydoc-{number:05}.warc.gz", records)
+        records = (response(url, text) for url, text in in_manual[number::files])
+        write(web / f"manual-{number:05}.warc.gz", records)
     articles = read("en")
     ours, for_broken, for_plain = articles[:-11], articles[-11:-4], articles[-4:]
     planted = {"web/pages.warc.gz": [
@@ -58,32 +62,32 @@ def make(out: Path, small: bool = False) -> None:
     rows += [{"file": f"books/{name}", **about} for name, about in books(out / "books", more[:20]).items()]
     entries = gazetteer.entries(200 if small else 300)
     whole = {item["url"] for item in rows if item["expect"] == "kept" or item["expect"].startswith("c4-")}
-    in_web = {url for url, _ in python_pages} | whole - {""}
+    in_web = {url for url, _ in in_manual} | whole - {""}
     lists = {"planted.json": rows, **ccnet.make(out, documentation, entries[20:], in_web, small)}
     lists["planted-odd.json"] = [row(file, item) for file, items in odd(out, entries[:20]).items() for item in items]
     lists["planted-posts.json"] = posts.make(out / "stackexchange", entries[: 12 if small else 60])
     lists["planted-rows.json"] = own_rows.make(out / "c4", more[20:])
     lists["planted-wikipedia.json"] = wikipedia.make(out / "wikipedia", encyclopaedia(entries))
-    lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables", small)
+    lists["planted-repositories.json"] = repositories.make(out / "github", out / "github-tables")
     lists["planted-papers.json"] = papers.make(out / "arxiv")
     for name, content in lists.items():
-        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8", newline="\n")
 
 
 def encyclopaedia(entries: list[gazetteer.Entry]) -> list[wiki.Page]:
-    """A third of the entries as articles that cite nothing; none of them is in the posts."""
+    """Return a third of the entries as articles that cite nothing; none of them is in the posts."""
     return list(wiki.articles(entries[60::3], []))
 
 
 def row(file: str, item: Planted) -> dict[str, str]:
-    """A planted record as it stands in the lists."""
+    """Return a planted record as an entry of a planted list."""
     return {
         "file": file, "url": item.record.url, "record": item.record.kind, "what": item.what, "expect": item.expect,
     }  # fmt: skip
 
 
 def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, str]]:
-    """Writes the books and says of each what it is and what should become of it."""
+    """Write the books; return for each file name its description and the expected result."""
     folder.mkdir(parents=True, exist_ok=True)
     text = {name: (BOOKS / f"{name}.txt").read_text("utf-8") for name in (STORY, ESSAY, FRENCH)}
     edition = second_edition(text[ESSAY])
@@ -93,7 +97,7 @@ def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, s
         f"{ESSAY}-second-edition.txt": (edition.encode(), "nine sentences changed", "near-duplicate"),
         f"{FRENCH}.txt": (text[FRENCH].encode("latin-1"), "French, latin-1", "kept"),
         "a-page-a-day.txt.gz": (
-            gzip.compress(anthology().encode(), mtime=0),
+            gzipped(anthology().encode()),
             "gzip; texts that are also pages",
             "kept",
         ),
@@ -113,7 +117,7 @@ def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, s
 
 
 def second_edition(text: str) -> str:
-    """The essay as its author might have gone over it again."""
+    """Return a revised edition of the essay: a few sentences are changed."""
     changes = {
         "It would be pleasant to believe": "One would like to believe", 
         "They had not been made to record speech.": "Nobody had made them to record speech.",
@@ -129,13 +133,14 @@ def second_edition(text: str) -> str:
 
 
 def anthology() -> str:
-    """Some of the web pages bound as a book: one chapter a page."""
+    """Return every ninth web page as one book, a chapter per page."""
     chapters = [f"{a.title.upper()}\n\n" + "\n\n".join(a.paragraphs) for a in read("en")[::9]]
     return "A PAGE A DAY\n\nShort pieces for every season\n\n" + "\n\n\n".join(chapters) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Makes the sample dumps: WARC files and books.")
+    """Read the command line and write the sample."""
+    parser = argparse.ArgumentParser(description="Make the sample dumps of all sources.")
     parser.add_argument("out", type=Path, help="folder to write; made if missing")
     parser.add_argument("--small", action="store_true", help="40 documentation pages instead of about 1,100")
     options = parser.parse_args()

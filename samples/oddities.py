@@ -1,16 +1,18 @@
-"""Records that are no pages, and pages that mean harm: every kind a crawl holds, and some that a test should."""
+"""Records that are not pages, and hostile pages: every kind that a crawl holds, and some kinds that only a test has."""
 
 import zlib
 from collections.abc import Iterator
 
+from deflate import gzip_member, gzipped, repeated
+from stored import zstandard
 from warc import Record, other, response
-from web_pages import ALMANAC, Article, Planted, almanac, notebook, zipped
+from web_pages import ALMANAC, Article, Planted, almanac, notebook
 
 ODD = "https://odd.example"
 
 
 def other_records(articles: list[Article]) -> Iterator[Planted]:
-    """Requests, metadata, revisits, dns, conversions, resources: what stands beside the pages in an archive."""
+    """Yield records that are not pages: requests, metadata, revisits, dns, conversions, resources."""
     url = f"{ALMANAC}/en/{articles[0].slug}.html"
     ask = (("Host", "www.almanac.example"), ("User-Agent", "samples/1.0"))
     yield Planted(Record(url, b"", "request", headers=ask), "request", "request-record")
@@ -34,7 +36,7 @@ def other_records(articles: list[Article]) -> Iterator[Planted]:
 
 
 def other_answers() -> Iterator[Planted]:
-    """Answers that hold no page: errors, redirects, other content types, nothing."""
+    """Yield answers that hold no page: errors, redirects, other content types, empty bodies."""
     for status in ("301 Moved Permanently", "302 Found", "404 Not Found", "500 Internal Server Error", "503 Busy"):
         body = f"<html><title>{status}</title><body><h1>{status}</h1><p>The server said {status}.</p></body></html>"
         url = f"{ODD}/status/{status[:3]}"
@@ -57,9 +59,9 @@ def other_answers() -> Iterator[Planted]:
 
 
 def hostile(articles: list[Article]) -> Iterator[Planted]:
-    """Pages made to hurt: broken encodings, bombs, nesting, monstrous lines."""
+    """Yield hostile pages: broken encodings, decompression bombs, deep nesting, very long lines."""
     good = notebook(articles[0])
-    packed = zipped(good)
+    packed = gzipped(good.encode())
     broken = packed[:200] + bytes(b ^ 0x5A for b in packed[200:260]) + packed[260:]
     encoded = {
         "gzip-broken": (broken, "gzip", "a gzip body with damaged bytes", "corrupt-body"),
@@ -67,7 +69,7 @@ def hostile(articles: list[Article]) -> Iterator[Planted]:
         "brotli-broken": (b"\x1b\xff\x00\x13" * 50, "br", "a brotli body that is none", "corrupt-body"),
         "zstd": (zstandard(good.encode()), "zstd", "a zstandard body", "unsupported-format"),
         "unknown": (good.encode()[::-1], "x-backwards", "an unknown content encoding", "unsupported-format"),
-        "bomb": (bomb(), "gzip", "64 MiB of spaces in 64 KiB of gzip", "too-large"),
+        "bomb": (bomb(), "gzip", "64 MiB of spaces in 413 KiB of gzip", "too-large"),
     }
     for name, (body, encoding, what, expect) in encoded.items():
         yield Planted(response(f"{ODD}/hostile/{name}", body, content_encoding=encoding), what, expect)
@@ -96,11 +98,8 @@ def hostile(articles: list[Article]) -> Iterator[Planted]:
 
 
 def bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join([packer.compress(b" " * 2**20) for _ in range(64)]) + packer.flush()
-
-
-def zstandard(data: bytes) -> bytes:
-    """A zstandard frame with one raw block (RFC 8878, sections 3.1.1.1 and 3.1.1.2)."""
-    size = len(data)
-    return b"\x28\xb5\x2f\xfd\xa0" + size.to_bytes(4, "little") + (size << 3 | 1).to_bytes(3, "little") + data
+    """Return a gzip member of 64 MiB of spaces."""
+    size, checksum = 1 << 26, 0
+    for _ in range(64):
+        checksum = zlib.crc32(b" " * (size // 64), checksum)
+    return gzip_member(repeated(ord(" "), size), checksum, size)

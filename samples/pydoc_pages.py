@@ -1,7 +1,9 @@
 """The running Python's own documentation as web pages: docstrings, the language reference, and longer comments.
 
-Modules are parsed, never imported, so nothing runs and no path or address of this machine can get into a page. Only
-compiled modules, which have no source to parse, are imported, and only those that do nothing but define things.
+The documented modules are a fixed list of files of the standard library, so other installed packages have no effect.
+Files are parsed and never imported: no code runs, and no path or address of this machine can get into a page. The few
+compiled modules are part of every interpreter, so no file can replace them; their docstrings are the same in all builds
+of a version.
 """
 
 import ast
@@ -17,16 +19,10 @@ from pathlib import Path
 from prose import Block, blocks, body, page
 
 SITE = "https://docs.example.org/python"
-SKIPPED = {
-    "__pycache__", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
-    "tkinter", "turtledemo", "antigravity.py", "this.py", "turtle.py",
-}  # fmt: skip
-COMPILED = (
-    "_asyncio", "_bisect", "_codecs", "_collections", "_csv", "_datetime", "_decimal", "_elementtree", "_functools",
-    "_hashlib", "_heapq", "_io", "_json", "_operator", "_pickle", "_random", "_signal", "_socket", "_sqlite3", "_ssl",
-    "_struct", "_thread", "_weakref", "_zoneinfo", "array", "binascii", "builtins", "cmath", "gc", "itertools",
-    "marshal", "math", "mmap", "posix", "select", "sys", "time", "unicodedata", "zlib",
-)  # fmt: skip
+# Files of the standard library that every Python from 3.11 to 3.14 has, those of Linux distributions included.
+MODULES = Path(__file__).parent / "modules.txt"
+TOPICS = "pydoc_data/topics.py"
+COMPILED = ("_collections", "_functools", "_operator", "_weakref", "builtins", "gc", "itertools", "marshal")
 PAGE_CHARACTERS = 4500
 BEFORE = """<nav><ul><li><a href="/">Home</a></li><li><a href="/python/">Library</a></li>
 <li><a href="/search">Search</a></li></ul></nav>
@@ -40,59 +36,49 @@ AFTER = """<footer><p>This site uses cookies to remember which version of the ma
 
 @dataclass
 class Section:
-    """A heading with what stands under it."""
+    """A heading with its blocks."""
 
     heading: str
     content: list[Block] = field(default_factory=list)
 
 
-def pages(step: int = 1) -> list[tuple[str, str]]:
-    """(URL, HTML) of every page, sorted by URL, with every step-th of the library's source files."""
-    return sorted(dict([*topic_pages(), *module_pages(step), *builtin_pages()]).items())
-
-
-def thinned(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
-    """At most so many of the pages, spread evenly."""
-    return every[:: max(1, len(every) // limit)][:limit]
+def pages() -> list[tuple[str, str]]:
+    """Return (URL, HTML) of every page, sorted by URL."""
+    return sorted(dict([*topic_pages(), *module_pages(), *builtin_pages()]).items())
 
 
 def topic_pages() -> Iterator[tuple[str, str]]:
-    """The language reference behind `help("topics")`, where this Python has it."""
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        return
-    for name, text in topics.items():
-        yield from paged(f"reference/{name}", name.replace("-", " ").capitalize(), cut(text))
+    """Yield the pages of the language reference behind `help("topics")`, read from its file."""
+    for node in ast.parse(source_of(TOPICS)).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            for name, text in ast.literal_eval(node.value).items():
+                yield from paged(f"reference/{name}", name.replace("-", " ").capitalize(), cut(text))
 
 
-def module_pages(step: int) -> Iterator[tuple[str, str]]:
-    """Docstrings and longer comments of the standard library's source files, of every file or of every step-th."""
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py"))[::step]:
-        inside = file.relative_to(root)
-        if SKIPPED & set(inside.parts) or inside.name.startswith("_sysconfigdata"):
-            continue
-        try:
-            source = file.read_text("utf-8")
-            tree = ast.parse(source)
-        except (SyntaxError, UnicodeDecodeError):
-            continue
-        name = ".".join(inside.with_suffix("").parts).removesuffix(".__init__")
-        yield from paged(f"library/{name}", f"The {name} module", docstrings(tree, name))
+def module_pages() -> Iterator[tuple[str, str]]:
+    """Yield pages with the docstrings and longer comments of the listed files."""
+    for file in MODULES.read_text("utf-8").splitlines():
+        source = source_of(file)
+        name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        yield from paged(f"library/{name}", f"The {name} module", docstrings(ast.parse(source), name))
         yield from paged(f"notes/{name}", f"Notes on the source of {name}", [Section("", comments(source))])
 
 
+def source_of(file: str) -> str:
+    """Return the text of a file of the standard library, or None if this Python does not have the file."""
+    path = Path(sysconfig.get_path("stdlib"), file)
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
 def builtin_pages() -> Iterator[tuple[str, str]]:
-    """Docstrings of the standard library's compiled modules."""
+    """Yield pages with the docstrings of the standard library's compiled modules."""
     for name in COMPILED:
-        try:
-            module = importlib.import_module(name)
-        except ImportError:  # not on every platform
-            continue
+        module = importlib.import_module(name)
         sections = list[Section]()
         for key, thing in sorted(vars(module).items()):
-            if key.startswith("_") or not (isinstance(thing, type) or inspect.isbuiltin(thing)):
+            if key.startswith("_") or key == "WindowsError":  # Windows has one more name for OSError
+                continue
+            if not isinstance(thing, type) and not inspect.isbuiltin(thing):
                 continue
             sections.append(Section(key, list(blocks(static_doc(thing)))))
             if isinstance(thing, type):
@@ -102,12 +88,13 @@ def builtin_pages() -> Iterator[tuple[str, str]]:
 
 
 def static_doc(thing: object) -> str:
+    """Return the docstring of a function or class without its signature."""
     doc = getattr(thing, "__doc__", None)
     return inspect.cleandoc(doc) if isinstance(doc, str) else ""
 
 
 def docstrings(tree: ast.Module, name: str) -> Iterator[Section]:
-    """A section for the module and for each class and function that has a docstring, in the order of the source."""
+    """Yield a section for the module and for each class and function with a docstring, in the order of the source."""
     if doc := ast.get_docstring(tree):
         yield Section("", list(blocks(doc)))
     stack = [(name, node) for node in reversed(tree.body)]
@@ -122,7 +109,7 @@ def docstrings(tree: ast.Module, name: str) -> Iterator[Section]:
 
 
 def comments(source: str) -> list[Block]:
-    """The paragraphs of a file's comments that are whole sentences; licences and reminders are left out."""
+    """Return the paragraphs of a file's comments that are whole sentences, without licences and reminders."""
     out = list[Block]()
     for lines in re.findall(r"(?:^[ \t]*#.*\n)+", source, re.MULTILINE):
         text = "\n".join(line.strip().lstrip("#") for line in lines.splitlines())
@@ -133,7 +120,7 @@ def comments(source: str) -> list[Block]:
 
 
 def cut(text: str) -> Iterator[Section]:
-    """The text at its headings."""
+    """Yield the text as sections, split at its headings."""
     section = Section("")
     for block in blocks(text):
         if block.tag == "h2":
@@ -145,10 +132,10 @@ def cut(text: str) -> Iterator[Section]:
 
 
 def paged(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[str, str]]:
-    """Sections, each paragraph once, on as many pages as they need. Pages of fewer than 200 characters are left out.
+    """Yield pages of sections, each paragraph once; pages of fewer than 200 characters are left out.
 
-    Curly brackets would cost most pages their place in the corpus (C4 drops the page), so only one document in four
-    shows them.
+    C4 drops every page with a curly bracket, which would remove most pages. So only one document in four shows curly
+    brackets.
     """
     curly, seen = zlib.crc32(path.encode()) % 4 == 0, set[str]()
     parts, size = [list[Block]()], 0
@@ -165,7 +152,7 @@ def paged(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[
 
 
 def pieces(section: Section, curly: bool, seen: set[str]) -> Iterator[Block]:
-    """The section's heading and blocks, without those seen before on this document's pages."""
+    """Yield the section's heading and blocks, without blocks that are already on this document's pages."""
     if section.heading:
         yield Block("h2", section.heading)
     for block in section.content:

@@ -1,16 +1,17 @@
 """Repositories of code for the source GitHub, and an export of BigQuery's tables of them.
 
-One is this project itself, in an archive as GitHub gives it; the others were written for this project, and are odd.
-OUT/planted-repositories.json says what is odd in them and what should become of it.
+One repository holds programs in many languages, in an archive like those of GitHub; the others have odd files. All
+were written for this project. OUT/planted-repositories.json lists the odd files and the expected results.
 """
 
-import gzip
 import io
 import json
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
+
+from archives import zipped
+from deflate import gzipped
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = "".join(f"{number:x}" for number in range(16)) * 2 + "01234567"
@@ -124,16 +125,15 @@ HARBOUR = {
 }
 
 
-def make(out: Path, tables: Path, small: bool = False) -> list[dict[str, Any]]:
-    """Write the repositories below `out` and the tables below `tables`; gives what is planted in the former."""
+def make(out: Path, tables: Path) -> list[dict[str, Any]]:
+    """Write the repositories below `out` and the tables below `tables`; return what is planted in the repositories."""
     out.mkdir(parents=True, exist_ok=True)
-    itself = own(6 if small else None)
     keeper = {name: text for name, (text, _, _) in KEEPER.items()}
     (out / "keepers").mkdir(exist_ok=True)
-    (out / "keepers/keeper.tar.gz").write_bytes(gzip.compress(tarred(keeper, "keeper-main/"), mtime=0))
-    (out / "teratoken.tar").write_bytes(tarred(itself, "teratoken/"))
-    (out / "unlicensed.zip").write_bytes(zipped({"main.py": TIDES.replace("low", "ebb")}))
-    (out / "torn.tar.gz").write_bytes(gzip.compress(tarred(keeper, "torn/"), mtime=0)[:900])
+    (out / "keepers/keeper.tar.gz").write_bytes(gzipped(tarred(keeper, "keeper-main/")))
+    (out / "programs.tar").write_bytes(tarred(programs(), "programs/"))
+    (out / "unlicensed.zip").write_bytes(zipped({"main.py": TIDES.replace("low", "ebb").encode()}))
+    (out / "torn.tar.gz").write_bytes(gzipped(tarred(keeper, "torn/"))[:900])
     for name, (text, _, _) in HARBOUR.items():
         path = out / "harbour" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def make(out: Path, tables: Path, small: bool = False) -> list[dict[str, Any]]:
     for table, rows in export(keeper).items():
         path = tables / f"{table}-000000000000.json.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0))
+        path.write_bytes(gzipped("".join(json.dumps(row) + "\n" for row in rows).encode()))
     planted = [("github/keepers/keeper.tar.gz", f"keeper-main/{name}", *about[1:]) for name, about in KEEPER.items()]
     planted += [(f"github/harbour/{name}", name, *about[1:]) for name, about in HARBOUR.items()]
     planted += [
@@ -152,14 +152,16 @@ def make(out: Path, tables: Path, small: bool = False) -> list[dict[str, Any]]:
     return [dict(zip(("file", "member", "what", "expect"), row, strict=True)) for row in planted]
 
 
-def own(most: int | None) -> dict[str, str]:
-    """This project's licence and its filters."""
-    paths = [ROOT / "LICENSE", *sorted((ROOT / "filters").glob("*.py"))[:most]]
-    return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
+def programs() -> dict[str, str]:
+    """Return the files below `code/` by path, and the licence."""
+    code = Path(__file__).parent / "code"
+    paths = sorted(path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    texts = {path.relative_to(code).as_posix(): path.read_text("utf-8") for path in paths}
+    return {"LICENSE": (ROOT / "LICENSE").read_text("utf-8"), **texts}
 
 
 def tarred(files: dict[str, str], folder: str) -> bytes:
-    """A tar as `git archive` makes it, with two members that no tar should have."""
+    """Return a tar like those of `git archive`, with two members that no tar should have."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": COMMIT}) as archive:
         entry = tarfile.TarInfo(folder.rstrip("/"))
@@ -177,17 +179,8 @@ def tarred(files: dict[str, str], folder: str) -> bytes:
     return out.getvalue()
 
 
-def zipped(files: dict[str, str]) -> bytes:
-    """A zip archive, of no date."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(zipfile.ZipInfo(name), text)
-    return out.getvalue()
-
-
 def export(files: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """Tables of three repositories that share their files, as BigQuery exports them."""
+    """Return tables of three repositories that share their files, in the format of BigQuery's export."""
     licences = {"keepers/keeper": "mit", "others/fork": "bsd-3-clause", "others/closed": "gpl-3.0"}
     rows = [
         {"repo_name": repository, "ref": "refs/heads/main", "path": path, "mode": "33188", "id": f"{number:040x}"}

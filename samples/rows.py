@@ -1,15 +1,14 @@
-"""Rows as C4's released files have them, and books as Project Gutenberg and EPUB have them: own texts, some odd.
+"""Rows in the format of C4's released files, and books in the formats of Project Gutenberg and EPUB; some rows are odd.
 
-OUT/planted-rows.json says of each odd row what it is and what should become of it.
+OUT/planted-rows.json describes each odd row and the expected result.
 """
 
-import gzip
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
+from archives import zipped
+from deflate import gzipped
 from gazetteer import Entry
 
 NAME = "c4-sample.00000-of-00001.json.gz"
@@ -63,7 +62,7 @@ PAGE = (
 
 
 def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
-    """Write the rows below `out`; gives what is planted in them."""
+    """Write the rows below `out`; return what is planted in them."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row(number, entry), ensure_ascii=number % 2 == 0) for number, entry in enumerate(entries)]
     odd = [
@@ -76,7 +75,7 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
     for place, (line, _, _) in enumerate(odd):
         lines.insert(3 + 2 * place, line)
     data = "".join(f"{line}\n" for line in lines).encode()
-    (out / NAME).write_bytes(gzip.compress(data, mtime=0))
+    (out / NAME).write_bytes(gzipped(data))
     return [
         {"file": f"c4/{NAME}", "line": 3 + 2 * n, "what": what, "expect": expect}
         for n, (_, expect, what) in enumerate(odd)
@@ -84,18 +83,18 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def row(number: int, entry: Entry) -> dict[str, str]:
-    """An article as a row."""
+    """Return an article as a row."""
     date = f"2019-04-{1 + number % 28:02}T{number % 24:02}:00:00Z"
     return {"text": text_of(entry), "timestamp": date, "url": f"https://gazetteer.example/{number}"}
 
 
 def text_of(entry: Entry) -> str:
-    """An article's paragraphs, one a line."""
+    """Return an article's paragraphs, one per line."""
     return "\n".join(text for _, texts in entry.sections for text in texts)
 
 
 def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
-    """A book with all that Project Gutenberg puts around one."""
+    """Return a book with the header and footer of Project Gutenberg."""
     chapters = [
         f"CHAPTER {n}. {entry.title.upper()}\n\n" + wrapped(text_of(entry)) for n, entry in enumerate(entries, 1)
     ]
@@ -105,12 +104,12 @@ def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
 
 
 def wrapped(text: str) -> str:
-    """Paragraphs with an empty line between."""
+    """Return the paragraphs with an empty line between them."""
     return "\n\n".join(text.split("\n"))
 
 
 def epub(entries: list[Entry], title: str) -> bytes:
-    """A book as an EPUB of a chapter an article."""
+    """Return a book as an EPUB with a chapter per article."""
     numbers = range(1, len(entries) + 1)
     items = "".join(f'<item id="c{n}" href="c{n}.xhtml" media-type="application/xhtml+xml"/>' for n in numbers)
     spine = "".join(f'<itemref idref="c{n}"/>' for n in numbers)
@@ -124,8 +123,4 @@ def epub(entries: list[Entry], title: str) -> bytes:
             f"<p>{text}</p>" for text in text_of(entry).replace("&", "&amp;").replace("<", "&lt;").split("\n")
         )
         files[f"c{n}.xhtml"] = PAGE.format(f"<h1>{entry.title}</h1>{body}")
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), data.encode())
-    return out.getvalue()
+    return zipped({name: data.encode() for name, data in files.items()})

@@ -1,6 +1,7 @@
-"""WARC members as bytes, made by warcio with fixed ids and dates, so that the same input gives the same archive."""
+"""WARC members as bytes, with fixed ids and dates, so that the same input gives the same archive."""
 
-import io
+import base64
+import hashlib
 import uuid
 import zlib
 from collections.abc import Iterable
@@ -9,8 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import BufferWARCWriter
+from deflate import gzipped
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 HTML = "text/html; charset=utf-8"
@@ -18,7 +18,7 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class Record:
-    """One record. `headers` is None where the block is not an HTTP message; `body` is as sent, that is, encoded."""
+    """One record: `headers` is None if the block is not an HTTP message; `body` is stored as sent, that is, encoded."""
 
     url: str
     body: bytes
@@ -30,13 +30,13 @@ class Record:
 
     @property
     def date(self) -> str:
-        """Some minute of March 2024, by the URL."""
+        """Return a minute of March 2024 that follows from the URL."""
         minute = zlib.crc32(f"{self.kind} {self.url}".encode()) % (31 * 24 * 60)
         return (START + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def response(url: str, body: str | bytes, content_type: str = HTML, **more: str) -> Record:
-    """A 200 response. Other HTTP headers by keyword: `content_encoding="gzip"`; `status` replaces the status."""
+    """Return a response of status 200, or of `status`; keywords add HTTP headers, as in `content_encoding="gzip"`."""
     status = more.pop("status", "200 OK")
     names = {"Content-Type": content_type} if content_type else {}
     names |= {name.replace("_", "-").title(): value for name, value in more.items()}
@@ -44,40 +44,49 @@ def response(url: str, body: str | bytes, content_type: str = HTML, **more: str)
 
 
 def other(url: str, block: bytes, kind: str, content_type: str) -> Record:
-    """A record whose block is not an HTTP message."""
+    """Return a record whose block is not an HTTP message."""
     return Record(url, block, kind, headers=None, content_type=content_type)
 
 
 def member(record: Record, gzip: bool = True) -> bytes:
-    """The record as stored: one gzip member, or plain bytes."""
-    writer = BufferWARCWriter(gzip=gzip)
+    """Return the record as stored: one gzip member, or plain bytes."""
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{record.kind} {record.url} {zlib.crc32(record.body)}")
-    head = {
+    block = record.body if record.headers is None else http_block(record)
+    fields = {
         "WARC-Type": record.kind,
         "WARC-Record-ID": f"<urn:uuid:{name}>",
         "WARC-Date": record.date,
         **dict(record.warc_headers),
     }
-    http = None
-    if record.headers is not None:
-        request = record.kind == "request"
-        first = f"GET {urlsplit(record.url).path} HTTP/1.1" if request else record.status
-        http = StatusAndHeaders(first, list(record.headers), protocol="HTTP/1.1", is_http_request=request)
-    made = writer.create_warc_record(
-        record.url,
-        record.kind,
-        payload=io.BytesIO(record.body),
-        length=len(record.body),
-        warc_content_type=record.content_type,
-        warc_headers_dict=head,
-        http_headers=http,
-    )
-    writer.write_record(made)
-    return writer.get_contents()
+    if record.url:
+        fields["WARC-Target-URI"] = record.url
+    if record.kind not in ("warcinfo", "revisit"):
+        fields.setdefault("WARC-Payload-Digest", digest(record.body))
+    fields.setdefault("WARC-Block-Digest", digest(block))
+    message = "request" if record.kind == "request" else "response"
+    fields["Content-Type"] = record.content_type or f"application/http; msgtype={message}"
+    fields["Content-Length"] = str(len(block))
+    head = "".join(f"{key}: {value}\r\n" for key, value in fields.items())
+    stored = f"WARC/1.0\r\n{head}\r\n".encode() + block + b"\r\n\r\n"
+    return gzipped(stored) if gzip else stored
+
+
+def http_block(record: Record) -> bytes:
+    """Return the HTTP message that the record stores."""
+    first = f"HTTP/1.1 {record.status}"
+    if record.kind == "request":
+        first = f"GET {urlsplit(record.url).path} HTTP/1.1"
+    head = "".join(f"{name}: {value}\r\n" for name, value in record.headers or ())
+    return f"{first}\r\n{head}\r\n".encode() + record.body
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-1 sum as WARC headers write it."""
+    return "sha1:" + base64.b32encode(hashlib.sha1(data).digest()).decode()
 
 
 def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
-    """An uncompressed record with a block that warcio would not write, and a stated length that need not be true."""
+    """Return an uncompressed record with a block that no writer produces and a stated length that may be wrong."""
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"raw {record.kind} {record.url} {zlib.crc32(block)}")
     head = (
         f"WARC/1.0\r\nWARC-Type: {record.kind}\r\nWARC-Record-ID: <urn:uuid:{name}>\r\nWARC-Date: {record.date}\r\n"
@@ -87,14 +96,8 @@ def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
     return head.encode() + block + b"\r\n\r\n"
 
 
-def zipped(data: bytes) -> bytes:
-    """One gzip member without a time in its header."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return packer.compress(data) + packer.flush()
-
-
 def info(filename: str) -> Record:
-    """The warcinfo record that begins a file."""
+    """Return the warcinfo record at the beginning of a file."""
     text = f"software: samples/make.py\r\nformat: WARC File Format 1.0\r\ndescription: {filename}\r\n"
     return Record(
         "", text.encode(), "warcinfo", headers=None, content_type="application/warc-fields",
@@ -103,7 +106,7 @@ def info(filename: str) -> Record:
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """A .warc.gz file of one member a record, warcinfo first."""
+    """Write a .warc.gz file: warcinfo first, then one member per record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
         out.write(member(info(path.name)))

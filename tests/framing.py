@@ -1,9 +1,9 @@
-"""Small WARC archives, and shorthands for what their frames hold."""
+"""Small WARC archives, and short helpers that check the contents of their frames."""
 
 import gzip
 import random
 
-from filters.formats.warc import Frame, Limits, frames, read_frame
+from filters.formats.warc import Frame, Limits, read_frame, read_frames
 from filters.reasons import Reason
 
 LIMITS = Limits(1 << 20)
@@ -22,7 +22,7 @@ def members(count: int, seed: int = 0) -> list[bytes]:
 
 
 def good(stored: bytes, limits: Limits = LIMITS) -> list[Frame]:
-    return [frame for frame in frames(stored, limits) if frame.problem is None]
+    return [frame for frame in read_frames(stored, limits) if frame.problem is None]
 
 
 def blocks(stored: bytes, limits: Limits = LIMITS) -> list[bytes]:
@@ -30,11 +30,11 @@ def blocks(stored: bytes, limits: Limits = LIMITS) -> list[bytes]:
 
 
 def reasons(stored: bytes, limits: Limits = LIMITS) -> list[Reason | None]:
-    return [frame.problem for frame in frames(stored, limits)]
+    return [frame.problem for frame in read_frames(stored, limits)]
 
 
 def check(stored: bytes, limits: Limits = LIMITS) -> None:
-    found = list(frames(stored, limits))
+    found = list(read_frames(stored, limits))
     assert sum(frame.stored for frame in found) == len(stored)
     for frame in found:
         if frame.problem is None:

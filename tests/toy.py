@@ -50,9 +50,9 @@ def square(
         raise UserError("this number is a mistake: give another")
     if number == die:
         os.kill(os.getpid(), signal.SIGKILL)
-    with (corpus / "calls").open("a") as file:
+    with (corpus / "calls").open("a", encoding="utf-8") as file:
         file.write(f"{name}\n")
-    if number == fail and (corpus / "calls").read_text().split().count(name) <= times:
+    if number == fail and (corpus / "calls").read_text("utf-8").split().count(name) <= times:
         raise OSError(errno.EIO, "Input/output error", str(corpus / "the-disk"))
     tally = Tally()
     tally.enter(records=1)

@@ -1,1 +1,1 @@
-"""A compact LLaMA trainer that consumes exactly what a corpus manifest says."""
+"""A compact LLaMA trainer that reads exactly the data that a corpus manifest describes."""

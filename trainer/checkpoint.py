@@ -1,5 +1,7 @@
-"""Checkpoints: whole or absent, written while training goes on, read by any number of ranks; the state of the data is
-the plan and the step."""
+"""Checkpoints: complete or absent, written while training continues, read by any number of ranks.
+
+The state of the data is the plan and the step.
+"""
 
 import json
 import re
@@ -23,12 +25,12 @@ STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8})")
 
 
-class Saver:
-    """Writes a run's checkpoints; every rank has one. Only the newest `keep` stay.
+class CheckpointWriter:
+    """Write a run's checkpoints and keep only the newest `keep`; every rank has one.
 
-    `save` copies weights and moments to host memory and comes back; one thread a rank writes the copy, speaking to the
-    other ranks through a process group of its own. A folder gets its name last, in one step, so that a kill at any
-    moment leaves the checkpoint before or the new one; what it leaves half-written is removed by the next Saver.
+    `save` copies weights and moments to host memory and returns; one thread per rank writes the copy, and talks to the
+    other ranks through its own process group. A folder is renamed to its final name last, so that a kill at any
+    moment leaves the previous checkpoint or the new one; the next writer removes partial folders.
     """
 
     def __init__(self, run: Path, keep: int) -> None:
@@ -38,20 +40,19 @@ class Saver:
         self.writing: Future[None] | None = None
         self.stager = DefaultStager(StagingOptions(False, False, False, False))
         if dist.get_rank() == 0 and (run / FOLDER).is_dir():
-            for left in filter(is_temporary, (run / FOLDER).iterdir()):
-                shutil.rmtree(left)
+            for partial in filter(is_temporary, (run / FOLDER).iterdir()):
+                shutil.rmtree(partial)
         dist.barrier()
 
     def save(self, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Begin to save after step `step`, as soon as the one before is written. All ranks must call it."""
+        """Start to save after step `step`, once the checkpoint before it is written. All ranks must call it."""
         self.wait()
         weights, moments = get_state_dict(model, optimizer)
         copy = self.stager.stage({"model": weights, "optimizer": moments})
         self.writing = self.thread.submit(self._write, step, {**state, "step": step}, copy)
 
     def wait(self) -> None:
-        """Come back when this rank's part of the last checkpoint is written, the first rank when all of it is. Raises
-        what went wrong with it."""
+        """Wait for this rank's part of the last checkpoint, on the first rank for all of it, and raise its errors."""
         writing, self.writing = self.writing, None
         if writing:
             writing.result()
@@ -78,27 +79,27 @@ class Saver:
             write_atomic(temporary / STATE, canonical_json(state))
             _remove(target)
             temporary.rename(target)
-            for _, old in found(self.run)[: -self.keep]:
+            for _, old in list_checkpoints(self.run)[: -self.keep]:
                 _remove(old)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint so that a kill meanwhile leaves no part of it under its name."""
+    """Remove a checkpoint; a kill during the removal leaves nothing under its name."""
     if folder.exists():
-        away = folder.with_name(f".{folder.name}.old.tmp")
-        shutil.rmtree(away, ignore_errors=True)
-        shutil.rmtree(folder.rename(away))
+        renamed = folder.with_name(f".{folder.name}.old.tmp")
+        shutil.rmtree(renamed, ignore_errors=True)
+        shutil.rmtree(folder.rename(renamed))
 
 
-def found(run: Path) -> list[tuple[int, Path]]:
-    """The complete checkpoints of a run, oldest first: (step, folder)."""
+def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """Return (step, folder) of the complete checkpoints of a run, oldest first."""
     folders = (run / FOLDER).iterdir() if (run / FOLDER).is_dir() else ()
     named = [(match, folder) for folder in folders if (match := _NAME.fullmatch(folder.name))]
     return sorted((int(match[1]), folder) for match, folder in named if (folder / STATE).is_file())
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The small part of a checkpoint: plan, configuration, step."""
+    """Read the plan, the configuration and the step of a checkpoint."""
     try:
         return dict(json.loads((folder / STATE).read_bytes()))
     except (OSError, ValueError) as error:
@@ -106,18 +107,19 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and moments in place, whatever number of ranks wrote them."""
+    """Load weights and moments in place, written by any number of ranks."""
     weights, moments = get_state_dict(model, optimizer)
     dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=str(folder))
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
-    """Refuse to go on with a run under another plan or model. Raises UserError naming what differs."""
+    """Raise UserError naming the first setting of plan or training that differs from the saved state."""
     for part in ("plan", "training"):
         for key in sorted({*saved[part], *now[part]}):
-            if saved[part].get(key) != now[part].get(key):
-                shown = "" if key == "sources" else f" ({saved[part].get(key)} before, {now[part].get(key)} now)"
+            before, after = saved[part].get(key), now[part].get(key)
+            if before != after:
+                shown = "" if key == "sources" else f" ({before} before, {after} now)"
                 raise UserError(
                     f"{run} holds a run with another {key.replace('_', ' ')}{shown}: "
                     "give the same options to go on with it, or another --output"

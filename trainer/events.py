@@ -1,53 +1,61 @@
-"""What went wrong in a run, by its documents; and which steps it was told to leave out.
+"""The records of a run: its log, its spikes, the steps it was asked to skip, and the documents of a step.
 
-`RUN/log.jsonl` is the run's log, one event a line, only ever added to. `RUN/spikes/step-K.json` names the batch of a
-step whose loss or gradient norm stood out.
+`RUN/log.jsonl` holds one event a line and is only appended to. `RUN/spikes/step-K.json` describes the batch of a step
+whose loss or gradient norm was an outlier. `RUN/run.json` holds the plan, from which a step is traced to its documents.
 """
 
 import datetime
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
-from trainer.data import Corpus
-from trainer.step import Told
+from manifests.manifest import Manifest, load_manifest
+from manifests.order import plan_from
+from trainer.data import BatchReader
+from trainer.step import StepMetrics
 
 LOG = "log.jsonl"
 FOLDER = "spikes"
-MOST_FILES = 100
-"""spike files a run writes at most: one that diverges would write one a step"""
+SPIKE_FILES = 100  # at most in a run: a diverging run would write one for every step
 
-Range = tuple[int, int]
+Range = tuple[int, int]  # of steps, counted from 1, both ends included
 
 
 def log(run: Path, event: str, **facts: Any) -> None:
-    """Add an event to the run's log."""
+    """Append an event to the run's log."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with (run / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"event": event, "time": now, **facts}, ensure_ascii=False) + "\n")
 
 
-def events(run: Path, event: str) -> list[dict[str, Any]]:
-    """The log's events of one kind; a last line that was cut off is none."""
+def read_events(run: Path, event: str) -> list[dict[str, Any]]:
+    """Return the log's events of one kind; a truncated last line is ignored."""
     found = []
     for line in (run / LOG).read_text(encoding="utf-8").splitlines() if (run / LOG).exists() else ():
         try:
-            read = json.loads(line)
+            found.append(json.loads(line))
         except ValueError:
             continue
-        if isinstance(read, dict) and read.get("event") == event:
-            found.append(read)
-    return found
+    return [one for one in found if isinstance(one, dict) and one.get("event") == event]
 
 
-def left_out(run: Path, asked: list[Range], trained: int, first: bool) -> list[Range]:
-    """The ranges of steps (both ends included, counted from 1) to leave out: what was asked for now, which is logged,
-    and what the log says was asked for before. `trained`: the steps behind the checkpoint; one of those cannot be left
-    out any more. Raises UserError."""
-    before = [(int(event["from"]), int(event["to"])) for event in events(run, "skip")]
-    for begin, end in asked:
+def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:
+    """Return the ranges of steps to skip: those requested now, which are logged, and those logged before.
+
+    Args:
+        run: The run's folder.
+        requested: Ranges requested now.
+        trained: Steps behind the checkpoint, which cannot be skipped any more.
+        first: True for the rank that writes the log.
+
+    Raises:
+        UserError: A requested range begins at a step that is already trained.
+    """
+    before = [(int(event["from"]), int(event["to"])) for event in read_events(run, "skip")]
+    for begin, end in requested:
         if (begin, end) in before:
             continue
         if begin <= trained:
@@ -57,33 +65,78 @@ def left_out(run: Path, asked: list[Range], trained: int, first: bool) -> list[R
             )
         if first:
             log(run, "skip", **{"from": begin, "to": end})
-    return [*before, *asked]
+    return [*before, *requested]
 
 
-def spike(run: Path, corpus: Corpus, step: int, told: Told, limits: dict[str, float], why: list[str]) -> None:
-    """Log a step that stood out, and name its batch: every sequence with its mean loss and documents, the worst first.
-    `limits`: what loss and gradient norm might have been at most; `why`: which of them stood out."""
-    length = corpus.plan.sequence_length
+def record_spike(
+    run: Path, reader: BatchReader, step: int, metrics: StepMetrics, loss_limit: float, causes: list[str]
+) -> None:
+    """Log a step with an outlier, and write its sequences with mean loss and documents, the highest loss first.
+
+    Args:
+        run: The run's folder.
+        reader: Reader of the run's batches.
+        step: The step, counted from 1.
+        metrics: The step's metrics.
+        loss_limit: The largest loss that would not have been an outlier.
+        causes: Names of the values that were outliers.
+    """
+    length = reader.plan.sequence_length
     facts = {
         "step": step,
-        "why": why,
-        "skipped": told.skipped,
-        "loss": _finite(told.losses.sum() / (len(told.losses) * length)),
-        "gradient_norm": _finite(told.norm),
-        **{f"{name}_limit": _finite(limit) for name, limit in limits.items()},
+        "why": causes,
+        "skipped": metrics.skipped,
+        "loss": _finite(metrics.losses.sum() / (len(metrics.losses) * length)),
+        "gradient_norm": _finite(metrics.norm),
+        "loss_limit": _finite(loss_limit),
     }
     log(run, "spike", **facts)
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{step}.json"
-    if not path.exists() and len(list(folder.iterdir())) >= MOST_FILES:
+    if not path.exists() and len(list(folder.iterdir())) >= SPIKE_FILES:
         return
-    samples = corpus.documents(step - 1)
-    rows = [{"loss": _finite(loss / length), **row} for loss, row in zip(told.losses, samples, strict=True)]
+    samples = zip(metrics.losses, reader.trace(step - 1), strict=True)
+    rows = [{"loss": _finite(loss / length), **sample} for loss, sample in samples]
     rows.sort(key=lambda row: (row["loss"] is not None, -(row["loss"] or 0.0), row["sample"]))
     write_atomic(path, canonical_json({**facts, "samples": rows}))
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no name for what is not finite."""
-    return float(value) if abs(value) < float("inf") else None
+    """Return the value, or None for values that JSON cannot represent."""
+    return float(value) if math.isfinite(value) else None
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Read a run's `run.json`, or raise UserError."""
+    try:
+        return dict(json.loads((run / "run.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run} holds no run: give the --output folder of `python -m trainer train`") from error
+
+
+def find_corpus(run: Path, manifest_sha: str, moved_to: Path | None) -> tuple[Path, Manifest]:
+    """Return the corpus of a run, in its original folder or the one given; raise UserError if it is another corpus."""
+    folder = moved_to or Path(read_run(run)["corpus"])
+    manifest = load_manifest(folder)
+    if manifest.manifest_sha != manifest_sha:
+        raise UserError(f"{folder} is not the corpus that {run} was trained on: give --corpus")
+    return folder, manifest
+
+
+def trace_step(run: Path, step: int, corpus: Path | None) -> list[dict[str, Any]]:
+    """Return the samples of a step, counted from 1 as in metrics.csv, with their documents.
+
+    Args:
+        run: The run's folder.
+        step: The step.
+        corpus: The corpus's folder, if it has moved.
+
+    Raises:
+        UserError: There is no such run or step, or the corpus is another one.
+    """
+    plan = plan_from(read_run(run)["plan"])
+    folder, _ = find_corpus(run, plan.manifest_sha, corpus)
+    if step > plan.steps:
+        raise UserError(f"{run} has {plan.steps} steps: give --step 1 to {plan.steps}")
+    return BatchReader(folder, plan).trace(step - 1)

@@ -1,39 +1,41 @@
-"""Checkpoints in the layout of Hugging Face's Llama: since rotary pairs are two halves in both, a renaming.
+"""Checkpoints to and from the layout of Hugging Face's Llama.
 
-One file's worth of weights is in memory at a time.
+Both layouts pair rotary features as two halves, so a conversion only renames and splits weights. An export holds the
+weights of one output file in memory at a time.
 """
 
 import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint import FileSystemReader
 
 from filters.errors import UserError
 from manifests import tokenizer
-from manifests.files import atomic_path, canonical_json, write_atomic
-from manifests.manifest import Manifest
+from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
+from manifests.manifest import Manifest, TokenizerEntry
 from trainer import checkpoint
-from trainer.model import ROTARY_BASE
-from trainer.presets import Preset, preset
-from trainer.trace import corpus_of
+from trainer.events import find_corpus
+from trainer.model import ROTARY_BASE, Preset, get_preset
+from trainer.parallel import copy_shard
 
-FILE_BYTES = 5_000_000_000
-"""of one safetensors file, as transformers writes them"""
+FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ALONE = {
+OUTER_NAMES = {
     "embedding.weight": "model.embed_tokens.weight",
     "norm.weight": "model.norm.weight",
     "head.weight": "lm_head.weight",
 }
-IN_BLOCK = {
+BLOCK_NAMES = {  # below `blocks.N.` and `model.layers.N.`; several of Hugging Face's weights are concatenated by rows
     "attention_norm.weight": ("input_layernorm.weight",),
     "attention.qkv.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
     "attention.out.weight": ("self_attn.o_proj.weight",),
@@ -41,14 +43,38 @@ IN_BLOCK = {
     "feed_forward.gate_up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
     "feed_forward.down.weight": ("mlp.down_proj.weight",),
 }
-"""ours to theirs, below `blocks.N.` and `model.layers.N.`; two or three of theirs are ours one below the other"""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
+_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+license: other
+---
+A LLaMA of the size `{model}`, trained with Teratoken
+for {step:,} of {steps:,} steps, {tokens:,} tokens.
+
+- corpus: manifest_sha `{manifest_sha}`
+- tokenizer: SentencePiece, sha256 `{tokenizer}`
+- seed {seed}, sequences of {sequence_length:,} tokens, {global_batch:,} a step
+
+| source | weight | unique tokens |
+|---|---|---|
+{rows}
+
+The training code is under the Apache License 2.0. The weights were made from the texts of these sources, whose own
+licences say what may be done with them; the corpus's recipe names those it knows.
+"""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint that is not loaded: its model's size, the shapes of its weights by our names, and what its state
-    says."""
+class SavedModel:
+    """A checkpoint on disk.
+
+    Attributes:
+        folder: The checkpoint's folder.
+        size: The model's size.
+        shapes: Shapes of the weights by this project's names.
+        state: The checkpoint's `state.json`.
+    """
 
     folder: Path
     size: Preset
@@ -57,39 +83,52 @@ class Saved:
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the embedding."""
+        """Return the number of rows of the embedding."""
         return self.shapes["embedding.weight"][0]
 
-    def corpus(self, elsewhere: Path | None) -> tuple[Path, Manifest]:
-        """The corpus it was trained on, where it lay or lies now. Raises UserError."""
-        return corpus_of(self.folder.parents[1], self.state["plan"]["manifest_sha"], elsewhere)
+    def corpus(self, moved_to: Path | None) -> tuple[Path, Manifest]:
+        """Return the corpus it was trained on, in its original folder or the one given, or raise UserError."""
+        return find_corpus(self.folder.parents[1], self.state["plan"]["manifest_sha"], moved_to)
 
     def weight(self, name: str) -> Tensor:
-        """One weight, whole, float32."""
+        """Read one whole weight as float32."""
         tensor = torch.empty(self.shapes[name])
-        with warnings.catch_warnings():  # that there is but one process is meant
+        with warnings.catch_warnings():  # reading in one process is intended
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             dcp.load({"model": {name: tensor}}, checkpoint_id=str(self.folder), no_dist=True)
         return tensor
 
 
-def opened(place: Path) -> Saved:
-    """The checkpoint at a path, or the newest of a run. Raises UserError."""
-    done = checkpoint.found(place)
-    folder = done[-1][1] if done else place
+def open_checkpoint(path: Path) -> SavedModel:
+    """Open the checkpoint at a path, or the newest of a run, or raise UserError."""
+    complete = checkpoint.list_checkpoints(path)
+    folder = complete[-1][1] if complete else path
     if not (folder / checkpoint.STATE).is_file():
-        raise UserError(f"{place} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
+        raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
     state = checkpoint.read_state(folder)
     saved = FileSystemReader(folder).read_metadata().state_dict_metadata
     shapes = {name[6:]: tuple(entry.size) for name, entry in saved.items() if name.startswith("model.")}
     training = state["training"]
-    return Saved(folder, preset(training["model"], training["norm_epsilon"]), shapes, state)
+    return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state)
 
 
-def export(place: Path, out: Path, corpus: Path | None, kind: str = "float32", file_bytes: int = FILE_BYTES) -> str:
-    """Write weights, configuration, tokenizer and a card into the new folder `out`, and say what was written. `kind`:
-    of `TYPES`. Raises UserError."""
-    saved = opened(place)
+def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", file_bytes: int = FILE_BYTES) -> str:
+    """Write weights, configuration, tokenizer and a model card into a new folder.
+
+    Args:
+        path: A run's folder, or one checkpoint's.
+        out: The new folder.
+        corpus: The corpus's folder, if it has moved.
+        dtype: Type of the weights, a key of TYPES.
+        file_bytes: Bytes of weights in one file.
+
+    Returns:
+        One line that describes the export.
+
+    Raises:
+        UserError: There is no such checkpoint or corpus, or `out` is not empty.
+    """
+    saved = open_checkpoint(path)
     corpus, manifest = saved.corpus(corpus)
     pieces = tokenizer.load(corpus)
     if out.exists() and any(out.iterdir()):
@@ -97,7 +136,7 @@ def export(place: Path, out: Path, corpus: Path | None, kind: str = "float32", f
     out.mkdir(parents=True, exist_ok=True)
     length = int(saved.state["plan"]["sequence_length"])
     texts = {
-        "config.json": _config(saved, manifest, kind, length),
+        "config.json": _config(saved, manifest, dtype, length),
         "generation_config.json": {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos},
         "tokenizer.json": tokenizer.tokenizer_json(pieces),
         "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
@@ -106,48 +145,48 @@ def export(place: Path, out: Path, corpus: Path | None, kind: str = "float32", f
         write_atomic(out / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(out / "tokenizer.model", (corpus / tokenizer.FILE).read_bytes())
     write_atomic(out / "README.md", _card(saved, manifest).encode())
-    files = _write_weights(saved, out, TYPES[kind], file_bytes)
-    return f"{out}: step {saved.state['step']}, {files} file{'s' if files > 1 else ''} of {kind} weights"
+    files = _write_weights(saved, out, TYPES[dtype], file_bytes)
+    return f"{out}: step {saved.state['step']}, {files} file{'s' if files > 1 else ''} of {dtype} weights"
 
 
-def theirs(name: str) -> tuple[str, ...]:
-    """Hugging Face's names of one of our weights, which is theirs one below the other."""
+def hf_names(name: str) -> tuple[str, ...]:
+    """Return Hugging Face's names of the weights that one weight here concatenates by rows."""
     block = _BLOCK.fullmatch(name)
     if block is None:
-        return (ALONE[name],)
-    return tuple(f"model.layers.{block[1]}.{part}" for part in IN_BLOCK[block[2]])
+        return (OUTER_NAMES[name],)
+    return tuple(f"model.layers.{block[1]}.{part}" for part in BLOCK_NAMES[block[2]])
 
 
-def _write_weights(saved: Saved, out: Path, kind: torch.dtype, file_bytes: int) -> int:
-    """`model.safetensors`, or several with an index; gives how many."""
+def _write_weights(saved: SavedModel, out: Path, dtype: torch.dtype, file_bytes: int) -> int:
+    """Write `model.safetensors`, or several files with an index; return the number of files."""
     groups: list[list[str]] = [[]]
     total = filled = 0
     for name, shape in saved.shapes.items():
-        size = torch.Size(shape).numel() * kind.itemsize
+        size = torch.Size(shape).numel() * dtype.itemsize
         if groups[-1] and filled + size > file_bytes:
             groups.append([])
             filled = 0
         groups[-1].append(name)
         filled, total = filled + size, total + size
     count = len(groups)
-    places: dict[str, str] = {}
+    files: dict[str, str] = {}
     for number, names in enumerate(groups, start=1):
         file = "model.safetensors" if count == 1 else f"model-{number:05}-of-{count:05}.safetensors"
         tensors: dict[str, Tensor] = {}
         for name in names:
-            split = theirs(name)
-            parts = saved.weight(name).to(kind).chunk(len(split))
-            tensors |= {there: part.clone() for there, part in zip(split, parts, strict=True)}
+            parts = hf_names(name)
+            chunks = saved.weight(name).to(dtype).chunk(len(parts))
+            tensors |= {part: chunk.clone() for part, chunk in zip(parts, chunks, strict=True)}
         with atomic_path(out / file) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
-        places |= dict.fromkeys(tensors, file)
+        files |= dict.fromkeys(tensors, file)
     if count > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
         write_atomic(out / "model.safetensors.index.json", canonical_json(index))
     return count
 
 
-def _config(saved: Saved, manifest: Manifest, kind: str, length: int) -> dict[str, Any]:
+def _config(saved: SavedModel, manifest: Manifest, dtype: str, length: int) -> dict[str, Any]:
     size = saved.size
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -167,34 +206,97 @@ def _config(saved: Saved, manifest: Manifest, kind: str, length: int) -> dict[st
         "rms_norm_eps": size.norm_epsilon,
         "rope_theta": ROTARY_BASE,
         "tie_word_embeddings": False,
-        "torch_dtype": kind,
+        "torch_dtype": dtype,
         "vocab_size": saved.vocabulary,
     }
 
 
-def _card(saved: Saved, manifest: Manifest) -> str:
+def _card(saved: SavedModel, manifest: Manifest) -> str:
     plan, step = saved.state["plan"], saved.state["step"]
-    tokens = step * plan["global_batch"] * plan["sequence_length"]
-    rows = "\n".join(
-        f"| {name} | {source.weight:g} | {source.unique_tokens:,} |"
-        for name, source in sorted(manifest.sources.items())
-    )
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-license: other
----
-A LLaMA of the size `{saved.state["training"]["model"]}`, trained with Teratoken
-for {step:,} of {plan["steps"]:,} steps, {tokens:,} tokens.
+    sources = sorted(manifest.sources.items())
+    facts = {
+        "model": saved.state["training"]["model"],
+        "step": step,
+        "tokens": step * plan["global_batch"] * plan["sequence_length"],
+        "tokenizer": manifest.tokenizer.sha256,
+        "rows": "\n".join(f"| {name} | {source.weight:g} | {source.unique_tokens:,} |" for name, source in sources),
+    }
+    return _CARD.format(**plan, **facts)
 
-- corpus: manifest_sha `{manifest.manifest_sha}`
-- tokenizer: SentencePiece, sha256 `{manifest.tokenizer.sha256}`
-- seed {plan["seed"]}, sequences of {plan["sequence_length"]:,} tokens, {plan["global_batch"]:,} a step
 
-| source | weight | unique tokens |
-|---|---|---|
-{rows}
+@torch.no_grad()
+def load_hf_weights(model: nn.Module, folder: Path) -> None:
+    """Copy published weights into a model, each rank its part; 16-bit weights become float32.
 
-The training code is under the Apache License 2.0. The weights were made from the texts of these sources, whose own
-licences say what may be done with them; the corpus's recipe names those it knows.
-"""
+    Args:
+        model: The model, on any number of ranks.
+        folder: A model folder in Hugging Face's layout.
+
+    Raises:
+        UserError: The weights cannot be read, or are those of another model.
+    """
+    tensors = _tensor_readers(folder)
+    for name, parameter in model.named_parameters():
+        names = hf_names(name)
+        try:
+            whole = torch.cat([tensors[part](part) for part in names]).float()
+        except (KeyError, SafetensorError, RuntimeError) as error:
+            raise UserError(f"{folder} lacks {names[0]} or holds it damaged: fetch the model anew") from error
+        if whole.shape != parameter.shape:
+            raise UserError(
+                f"{folder} has {names[0]} for a weight of shape {tuple(whole.shape)}, the model wants "
+                f"{tuple(parameter.shape)}: give the --model and the corpus that it was made for"
+            )
+        copy_shard(parameter, whole)
+
+
+def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:
+    """Return the reader of each tensor of a folder, by the tensor's name."""
+    found: dict[str, Callable[[str], Tensor]] = {}
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            file: Any = safe_open(path, "pt")
+            found |= dict.fromkeys(file.offset_keys(), file.get_tensor)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}): fetch the model anew") from error
+    if not found:
+        raise UserError(f"{folder} holds no *.safetensors: give a model folder in Hugging Face's layout")
+    if "model.embed_tokens.weight" in found and "lm_head.weight" not in found:  # tied
+        embedding = found["model.embed_tokens.weight"]
+        found["lm_head.weight"] = lambda _: embedding("model.embed_tokens.weight")
+    return found
+
+
+def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> float:
+    """Return the epsilon of a published model's norms, which differs between published models of a size.
+
+    Raises:
+        UserError: Its configuration or tokenizer differs from the model's and the corpus's in what no shape shows.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        epsilon = float(config["rms_norm_eps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} has no readable config.json of a Llama: fetch the model anew") from error
+    path = folder / "tokenizer.model"
+    if path.is_file() and sha256_file(path) != tokenizer.sha256:
+        raise UserError(f"{folder} has another tokenizer than the corpus: build the corpus with {path}")
+    rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    heads = config.get("num_attention_heads")
+    expected = {
+        "dimension": (size.dimension, config.get("hidden_size")),
+        "layers": (size.layers, config.get("num_hidden_layers")),
+        "heads": (size.heads, heads),
+        "heads of keys": (size.heads, config.get("num_key_value_heads") or heads),
+        "rotary base": (ROTARY_BASE, rotary.get("rope_theta", ROTARY_BASE)),
+        "kind of rotary positions": ("default", rotary.get("rope_type", rotary.get("type", "default"))),
+        "activation": ("silu", config.get("hidden_act", "silu")),
+        "biases": (False, bool(config.get("attention_bias") or config.get("mlp_bias"))),
+        "vocabulary": (tokenizer.vocabulary, config.get("vocab_size", tokenizer.vocabulary)),
+    }
+    for setting, (ours, published) in expected.items():
+        if ours != published:
+            raise UserError(
+                f"{folder} has {setting} {published}, the model {ours}: give the --model and the corpus it was made for"
+            )
+    return epsilon

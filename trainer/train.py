@@ -3,42 +3,49 @@
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
 from manifests.tokenizer import piece_bytes
-from trainer import checkpoint
-from trainer import events as spikes
-from trainer.adopt import adopt, norm_epsilon_of
-from trainer.attention import kernels
-from trainer.data import Corpus, batch_sha, prefetched
+from trainer import checkpoint, events
+from trainer.data import BatchReader, prefetch, read_validation_windows
+from trainer.hf import load_hf_weights, read_norm_epsilon
 from trainer.launch import STOPPED
-from trainer.metrics import Metrics, flops_per_token, loggers, peak_flops
-from trainer.model import Llama, parameter_count
-from trainer.optimizer import LOSS_FOLLOW, Outliers, build_optimizer, learning_rate
-from trainer.parallel import Ranks, build, peak_memory
-from trainer.presets import NORM_EPSILON, preset
-from trainer.step import Stepper, Told
-from trainer.validation import bits_per_byte, validate
+from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
+from trainer.model import NORM_EPSILON, count_parameters, get_preset, prefer_fast_attention
+from trainer.parallel import Ranks, build, reshard, sum_over_ranks
+from trainer.step import OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
+
+LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
+VALIDATION_FILE = "validation.csv"
+VALIDATION_WINDOWS = 64  # of each source
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """How to train: what, with the plan, must stay the same when a run goes on. `precision`: bf16 or fp32. Steps
-    are left out by their gradient norm, and named by their loss, as `Outliers` finds them. `norm_epsilon`: of published
-    weights that the run began with, else the preset's."""
+class TrainConfig:
+    """Settings that, like the plan, must stay the same when a run is resumed.
+
+    Attributes:
+        model: Name of a preset.
+        learning_rate: The peak.
+        warmup: Steps of linear warm-up.
+        seed: Seed of the initial weights.
+        initial: Folder of published weights to start from, or "".
+        precision: "bf16" or "fp32".
+        document_masks: Tokens attend to their own document only.
+        outlier_sigmas: Steps are skipped by their gradient norm, and recorded by their loss (see OutlierDetector).
+        outlier_window: Number of steps behind the mean and the deviation.
+        norm_epsilon: Of the published weights, if the run starts from such, else of the preset.
+    """
 
     model: str
     learning_rate: float
@@ -53,16 +60,29 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
-    """What may change when a run goes on. `micro_batch`: sequences a rank holds at once; zero steps mean never.
-    `skip_steps`: ranges to leave out, both ends included, counted from 1. `peak_tflops`: of one device."""
+class RunOptions:
+    """Settings that may change when a run is resumed.
+
+    Attributes:
+        micro_batch: Sequences that a rank holds at once.
+        checkpoint_every: Steps; 0 saves at the end only.
+        validate_every: Steps; 0 validates at the end only.
+        keep: Number of checkpoints to keep.
+        stop_after: Step after which to stop early, or 0.
+        skip_steps: Ranges of steps to skip, counted from 1, both ends included.
+        activation: Activation checkpointing: "none", "selective" or "full".
+        compile: Compile each block.
+        tensorboard: Write RUN/tensorboard.
+        wandb: Report to Weights & Biases.
+        peak_tflops: Of one device, None for that of its data sheet.
+    """
 
     micro_batch: int = 8
     checkpoint_every: int = 0
     validate_every: int = 0
     keep: int = 2
     stop_after: int = 0
-    skip_steps: Sequence[spikes.Range] = ()
+    skip_steps: Sequence[events.Range] = ()
     activation: str = "none"
     compile: bool = False
     tensorboard: bool = False
@@ -70,10 +90,19 @@ class Habits:
     peak_tflops: float | None = None
 
 
-def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, Training]:
-    """Fix the plan. `options`: fields of Training and steps, sequence_length, batch_tokens; None where the preset or
-    the corpus says. Raises UserError."""
-    size = preset(options["model"])
+def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
+    """Fix the plan and the configuration of a run.
+
+    Args:
+        corpus: The corpus's folder.
+        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`; None takes the value of the
+            preset or the corpus.
+        world: Number of ranks.
+
+    Raises:
+        UserError: The options do not fit each other or the corpus.
+    """
+    size = get_preset(options["model"])
     manifest = load_manifest(corpus)
     length = options.pop("sequence_length") or size.sequence_length
     tokens, steps = options.pop("batch_tokens") or size.batch_tokens, options.pop("steps")
@@ -86,165 +115,204 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     plan = plan_for(manifest, seed, length, batch, steps)
     warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
     rate = options["learning_rate"] or size.learning_rate
-    return manifest, plan, Training(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
+    return manifest, plan, TrainConfig(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
 
 
 def train(
-    corpus: Path, run: Path, manifest: Manifest, plan: Plan, training: Training, habits: Habits, ranks: Ranks
+    corpus: Path, run: Path, manifest: Manifest, plan: Plan, config: TrainConfig, options: RunOptions, ranks: Ranks
 ) -> str:
-    """Train, or go on training, and say how it ended. Raises UserError for a run folder of another plan."""
-    saved = checkpoint.found(run)
-    before = checkpoint.read_state(saved[-1][1]) if saved else {}
-    initial = Path(training.initial) if training.initial and not saved else None
-    if initial:
-        epsilon = norm_epsilon_of(initial, preset(training.model), manifest.tokenizer)
-        training = replace(training, norm_epsilon=epsilon)
-    elif saved:
-        training = replace(training, norm_epsilon=before["training"].get("norm_epsilon", training.norm_epsilon))
-    state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(training)}
+    """Train, or resume training, and return one line about the end of the run.
+
+    Raises:
+        UserError: The folder holds a run of another plan, or the initial weights are those of another model.
+    """
+    saved = checkpoint.list_checkpoints(run)
+    resumed, folder = saved[-1] if saved else (0, run)
+    before = checkpoint.read_state(folder) if saved else {}
+    epsilon = config.norm_epsilon
+    if saved:
+        epsilon = before["training"].get("norm_epsilon", epsilon)
+    elif config.initial:
+        epsilon = read_norm_epsilon(Path(config.initial), get_preset(config.model), manifest.tokenizer)
+    config = replace(config, norm_epsilon=epsilon)
+    state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(config)}
     if saved:
         checkpoint.check_same(before, state, run)
-    step = saved[-1][0] if saved else 0
-    if step >= plan.steps:
+    if resumed >= plan.steps:
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
-    skips = spikes.left_out(run, list(habits.skip_steps), step, ranks.first)
-    size = preset(training.model, training.norm_epsilon)
-    masks = manifest.tokenizer.bos if training.document_masks else None
-    seed = None if saved else training.seed
-    how = (training.precision, habits.activation, habits.compile)
-    model = build(size, manifest.tokenizer.vocabulary, seed, ranks, *how)
-    if initial:
-        adopt(model, initial)
-    optimizer = build_optimizer(model, training.learning_rate)
-    rule = training.outlier_sigmas, training.outlier_window
-    norms, losses = Outliers(*rule, ranks.device), Outliers(*rule, torch.device("cpu"), LOSS_FOLLOW)
+    skips = events.resolve_skips(run, list(options.skip_steps), resumed, ranks.first)
+    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, fresh=not saved)
     if saved:
-        checkpoint.load(saved[-1][1], model, optimizer)
-        norms.restore(before["gradient_norms"])
-        losses.restore(before["losses"])
-    data = Corpus(corpus, plan)
-    pieces, tokens = piece_bytes(corpus, manifest.tokenizer.bos), plan.global_batch * plan.sequence_length
-    stepper = Stepper(model, optimizer, norms, ranks, tokens, habits.micro_batch, pieces, masks)
-    last = min(plan.steps, habits.stop_after or plan.steps)
-    report = _reporter(corpus, run, data, model, state, training, habits, ranks, last, step) if ranks.first else None
-    waiting: list[tuple[int, float, Callable[[], Told]]] = []
-    behind = 1 if ranks.device.type == "cuda" else 0  # so that a GPU has its next step before this one is read
-
-    def settle(most: int) -> bool:
-        """Read and report steps until so many are waiting; whether one of them was to be the last."""
-        stop = False
-        while len(waiting) > most:
-            number, rate, wait = waiting.pop(0)
-            told = wait()
-            mean = torch.tensor(told.losses.sum() / tokens, dtype=torch.float64)
-            limit = float(losses.limit())
-            stands_out = int(losses.judge(mean)) != 0
-            stop |= told.stop
-            if report:
-                report(number, rate, told, limit if stands_out else None)
-        return stop
-
-    def left_out(number: int) -> bool:
-        return any(begin <= number + 1 <= end for begin, end in skips)
-
-    stop, pin = False, ranks.device.type == "cuda"
-    ahead = prefetched(data, (n for n in range(step, last) if not left_out(n)), ranks.rank, ranks.world, pin)
-    saving = checkpoint.Saver(run, habits.keep)
-    with _told_to_stop() as asked, kernels(ranks.device), ahead as batches, closing(saving):
-        while step < last and not stop:
-            rate = learning_rate(step, plan.steps, training.learning_rate, training.warmup)
-            if left_out(step):
-                stop = settle(0)
-                step += 1
-                if report:
-                    report(step, rate, None, None)
-            else:
-                step += 1
-                waiting.append((step, rate, stepper.step(next(batches), rate, asked.is_set())))
-                stop = settle(behind)
-            saves = step == last or stop or (habits.checkpoint_every and step % habits.checkpoint_every == 0)
-            validates = step == plan.steps or (habits.validate_every and step % habits.validate_every == 0)
-            if saves or validates:
-                stop |= settle(0)
-            if saves or stop:
-                windows = {"gradient_norms": norms.state(), "losses": losses.state()}
-                saving.save(step, {**state, **windows}, model, optimizer)
-            if validates:
-                validate(corpus, manifest, plan.sequence_length, run, step, stepper)
-    ended = "finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}"
-    if report:
-        spikes.log(run, "end", step=step, told_to_stop=stop)
+        loop.restore(folder, before)
+    elif config.initial:
+        load_hf_weights(loop.stepper.model, Path(config.initial))
+    last = min(plan.steps, options.stop_after or plan.steps)
+    if ranks.first:
+        loop.start_metrics(state, resumed, last)
+    step, stop = loop.train(state, resumed, last, skips)
+    if ranks.first:
+        events.log(run, "end", step=step, told_to_stop=stop)
         if stop and step < plan.steps:
             write_atomic(run / STOPPED, canonical_json({"step": step}))
-    return f"{run}: {ended}"
+    return f"{run}: " + ("finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}")
 
 
-def _reporter(
-    corpus: Path,
-    run: Path,
-    data: Corpus,
-    model: Llama,
-    state: dict[str, Any],
-    training: Training,
-    habits: Habits,
-    ranks: Ranks,
-    last: int,
-    resumed: int,
-) -> Callable[[int, float, Told | None, float | None], None]:
-    """A function that writes all that the first rank writes of a step; given the step's number, its rate, what it told
-    (None for a step left out on request) and, where its loss stood out, what that might have been at most."""
-    (run / STOPPED).unlink(missing_ok=True)
-    plan, size, parameters = data.plan, preset(training.model), parameter_count(model)
-    name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ""
-    spikes.log(run, "start", step=resumed, ranks=ranks.world, device=name or "cpu", torch=torch.__version__)
-    sources = [source.name for source in plan.sources]
-    metrics = Metrics(run, sources, last, resumed, loggers(run, habits.tensorboard, habits.wandb))
-    peak = peak_flops(name, training.precision == "bf16", habits.peak_tflops)
-    facts = {**state, "corpus": str(corpus.resolve()), "parameters": parameters, "peak_flops": peak}
-    write_atomic(run / "run.json", canonical_json(facts))
-    flops = flops_per_token(parameters, size, plan.sequence_length)
-    tokens, clock = plan.global_batch * plan.sequence_length, time.monotonic()
+@dataclass
+class TrainingLoop:
+    """The model, the data and the metrics of a run, and the loop over its steps.
 
-    def report(step: int, rate: float, told: Told | None, loss_limit: float | None) -> None:
-        nonlocal clock
-        begun, clock = clock, time.monotonic()
-        row: dict[str, object] = {"tokens": step * tokens, "learning_rate": f"{rate:.8g}"}
-        if told is None:
-            spikes.log(run, "left out", step=step)
-            metrics.row(step, 0.0, skipped="asked", **row)
-            return
-        speed = tokens / (clock - begun)
-        text = int(told.bytes.sum())
-        row |= {
-            "loss": repr(float(told.losses.sum() / tokens)),
-            "bits_per_byte": bits_per_byte(told.losses.sum(), text),
-            "gradient_norm": f"{told.norm:.6g}",
-            "skipped": told.skipped,
-            "batch": batch_sha(told.digests.tolist()),
-            "memory_gb": f"{peak_memory(ranks.device) / 1e9:.3f}",
-        }
-        if peak:
-            both = [speed * each / (peak * ranks.world) for each in flops]
-            row |= {"mfu_6n": f"{both[0]:.4f}", "mfu_attention": f"{both[1]:.4f}"}
-        for number, source in enumerate(sources):
-            mine = told.sources == number
-            if mine.any():
-                nats = float(told.losses[mine].sum())
-                row[f"loss_{source}"] = f"{nats / (mine.sum() * plan.sequence_length):.6f}"
-                row[f"bits_per_byte_{source}"] = bits_per_byte(nats, int(told.bytes[mine].sum()))
-        metrics.row(step, speed, **row)
-        why = [] if loss_limit is None else ["loss"]
-        why += ["gradient norm"] if told.skipped else []
-        if why:
-            spikes.spike(run, data, step, told, {"loss": np.inf if loss_limit is None else loss_limit}, why)
+    Attributes:
+        corpus: The corpus's folder.
+        run: The run's folder.
+        fresh: Draw initial weights; else a checkpoint fills them.
+    """
 
-    return report
+    corpus: Path
+    run: Path
+    manifest: Manifest
+    plan: Plan
+    config: TrainConfig
+    options: RunOptions
+    ranks: Ranks
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
+        self.tokens = plan.global_batch * plan.sequence_length
+        size, seed = get_preset(config.model, config.norm_epsilon), config.seed if self.fresh else None
+        wrapping = config.precision, options.activation, options.compile
+        model = build(size, entry.vocabulary, seed, ranks, *wrapping)
+        rule = config.outlier_sigmas, config.outlier_window
+        self.losses = OutlierDetector(*rule, torch.device("cpu"), LOSS_FOLLOW)
+        self.stepper = Stepper(
+            model,
+            build_optimizer(model, config.learning_rate),
+            OutlierDetector(*rule, ranks.device),
+            ranks,
+            self.tokens,
+            options.micro_batch,
+            piece_bytes(self.corpus, entry.bos),
+            entry.bos if config.document_masks else None,
+        )
+        self.reader = BatchReader(self.corpus, plan)
+        self.metrics: MetricsWriter | None = None
+        self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
+
+    def restore(self, folder: Path, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        checkpoint.load(folder, self.stepper.model, self.stepper.optimizer)
+        self.stepper.norms.restore(state["gradient_norms"])
+        self.losses.restore(state["losses"])
+
+    def start_metrics(self, state: dict[str, Any], resumed: int, last: int) -> None:
+        """Log the start, write run.json, and write the metrics of steps from here on."""
+        (self.run / STOPPED).unlink(missing_ok=True)
+        device, options = self.ranks.device, self.options
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        facts = {"ranks": self.ranks.world, "device": name or "cpu", "torch": torch.__version__}
+        events.log(self.run, "start", step=resumed, **facts)
+        peak = peak_flops(name, self.config.precision == "bf16", options.peak_tflops)
+        parameters = count_parameters(self.stepper.model)
+        flops = flops_per_token(parameters, self.stepper.model.size, self.plan.sequence_length)
+        loggers = open_loggers(self.run, options.tensorboard, options.wandb)
+        self.metrics = MetricsWriter(self.run, self.reader, self.ranks, flops, peak, resumed, last, loggers)
+        record = {**state, "corpus": str(self.corpus.resolve()), "parameters": parameters, "peak_flops": peak}
+        write_atomic(self.run / "run.json", canonical_json(record))
+
+    def train(self, state: dict[str, Any], step: int, last: int, skips: list[events.Range]) -> tuple[int, bool]:
+        """Train from after `step` to `last`, or until a rank receives SIGTERM.
+
+        Args:
+            state: Plan and configuration, saved with each checkpoint.
+            step: The step resumed from.
+            last: The last step.
+            skips: Ranges of steps to skip, counted from 1.
+
+        Returns:
+            The step reached, and True if a rank was asked to stop.
+        """
+
+        def is_skipped(number: int) -> bool:
+            return any(begin <= number + 1 <= end for begin, end in skips)
+
+        plan, config, options, ranks = self.plan, self.config, self.options, self.ranks
+        gpu = ranks.device.type == "cuda"
+        steps = (number for number in range(step, last) if not is_skipped(number))
+        reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
+        writer, stop = checkpoint.CheckpointWriter(self.run, options.keep), False
+        attention = prefer_fast_attention(ranks.device)
+        with _catch_sigterm() as asked, attention, reading as batches, closing(writer):
+            while step < last and not stop:
+                rate = learning_rate(step, plan.steps, config.learning_rate, config.warmup)
+                if is_skipped(step):
+                    stop = self.drain(0)
+                    step += 1
+                    if self.metrics:
+                        self.metrics.write_skipped(step, rate)
+                else:
+                    step += 1
+                    self.pending.append((step, rate, self.stepper.step(next(batches), rate, asked.is_set())))
+                    stop = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
+                saves = step == last or stop or _is_due(step, options.checkpoint_every)
+                validates = step == plan.steps or _is_due(step, options.validate_every)
+                if saves or validates:
+                    stop |= self.drain(0)
+                if saves or stop:
+                    windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
+                    writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
+                if validates:
+                    validate(self.corpus, self.manifest, plan.sequence_length, self.run, step, self.stepper)
+        return step, stop
+
+    def drain(self, limit: int) -> bool:
+        """Read and write the metrics of steps until `limit` are pending; return True if a rank was asked to stop."""
+        stop = False
+        while len(self.pending) > limit:
+            step, rate, wait = self.pending.pop(0)
+            metrics = wait()
+            mean = torch.tensor(metrics.losses.sum() / self.tokens, dtype=torch.float64)
+            loss_limit = float(self.losses.limit())
+            outlier = int(self.losses.classify(mean)) != 0
+            stop |= metrics.stop
+            if self.metrics:
+                self.metrics.write_step(step, rate, metrics, loss_limit if outlier else None)
+        return stop
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+@torch.no_grad()
+def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int, stepper: Stepper) -> None:
+    """Write the mean loss per token and the bits per byte of each source's held-out windows to validation.csv.
+
+    Every rank takes the same number of turns, since a forward pass needs all ranks.
+    """
+    ranks, lines = stepper.ranks, []
+    for source, rows in read_validation_windows(corpus, manifest, length, VALIDATION_WINDOWS).items():
+        total = torch.zeros((), dtype=torch.float64, device=ranks.device)
+        turns = -(-len(rows) // (ranks.world * stepper.micro_batch))
+        for turn in range(turns):
+            mine = slice(turn * ranks.world + ranks.rank, None, turns * ranks.world)
+            here = len(rows[mine]) > 0
+            part = rows[mine if here else slice(0, 1)]
+            total += stepper.losses(part.to(ranks.device), part)[0] * here
+        loss = float(sum_over_ranks(total))
+        bits = format_bits_per_byte(loss, int(stepper.text_bytes(rows).sum()))
+        lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
+    reshard(stepper.model)
+    path = run / VALIDATION_FILE
+    if ranks.first and lines:
+        before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+        kept = [line for line in before if int(line.partition(",")[0]) < step]
+        write_atomic(path, ("\n".join(["step,source,loss,bits_per_byte,windows", *kept, *lines]) + "\n").encode())
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets while this lasts: the step that is under way ends, all ranks save and stop."""
+def _catch_sigterm() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets: all ranks then end the step under way, save and stop."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -254,9 +322,3 @@ def _told_to_stop() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def finish() -> None:
-    """Leave the other ranks in good order."""
-    if dist.is_initialized():
-        dist.destroy_process_group()

@@ -1,1 +1,1 @@
-"""Books without what publishers put around them."""
+"""Books without the text that publishers add."""

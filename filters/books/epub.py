@@ -1,37 +1,31 @@
 """EPUB books (EPUB 2.0.1 and 3.3): the text of the chapters in reading order, and title, author and language.
 
 `META-INF/container.xml` names the package document, whose spine names the chapters. Nothing is written to disk, no
-document type is taken at its word, and no more is inflated than the caller allows.
+document type is trusted, and no more is decompressed than the caller allows.
 """
 
 import io
 import posixpath
 import re
-import struct
 import urllib.parse
 import zipfile
-import zlib
 from typing import NamedTuple
 from xml.parsers import expat
 
-from filters.formats.compression import OPENING, encoding_of
-from filters.formats.mediawiki import Damage
-from filters.formats.stream import Stored
-from filters.html.extract import ExtractionError, decode, main_text
+from filters.formats.compression import OPENING, detect_encoding
+from filters.formats.stream import Damage, Stored, resolve_path
+from filters.formats.zip import ZIP_ERRORS
+from filters.html.extract import ExtractionError, decode, extract_text
 from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
-MEMBERS = 20_000
-"""files in an archive"""
-RATIO = 200
-"""decoded bytes of a member a stored one; chapters of plain prose have three to five"""
-SMALL = 1 << 20
-"""bytes up to which a member may be any such ratio"""
-PACKAGE_BYTES = 8 << 20
-"""of container, package document and list of what is encrypted, each"""
+MEMBERS = 20_000  # files in an archive
+RATIO = 200  # decoded bytes per stored byte of a member; chapters of plain prose have three to five
+SMALL = 1 << 20  # bytes of a member for which any such ratio is accepted
+PACKAGE_BYTES = 8 << 20  # of container, package document and list of encrypted members, each
+# Obfuscation of fonts (OCF 3.3, section 4.3), which prevents nobody from reading.
 FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
-"""obfuscation of fonts (OCF 3.3, section 4.3), which keeps nobody from reading"""
 
 _ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
 _SELF_CLOSED = re.compile(
@@ -39,27 +33,17 @@ _SELF_CLOSED = re.compile(
     r"([^<>]{0,2000})/>"
 )
 _CONTENTS = re.compile(r"<body\b[^<>]{0,400}?epub:type\s*=\s*[\"'][^\"']{0,100}\b(?:toc|landmarks)\b")
-_ERRORS = (
-    zipfile.BadZipFile,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    UnicodeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""what zipfile is seen to raise on archives that lie"""
 
 
 class Epub(NamedTuple):
-    """`text`: chapters with an empty line between; `package`: the path of the package document; `size`: decoded bytes
-    of the chapters; `about`: title, author, language and identifier as the package states them."""
+    """A book.
+
+    Attributes:
+        text: The chapters, with an empty line between them.
+        package: The path of the package document.
+        size: Decoded bytes of the chapters.
+        about: Title, author, language and identifier as the package states them.
+    """
 
     text: str
     package: str
@@ -73,48 +57,56 @@ class _BadError(Exception):
         self.damage = Damage(reason, detail)
 
 
-def read(stored: Stored, max_bytes: int, max_depth: int = 2_000) -> Epub | Damage:
-    """The book in an archive, or why it cannot be read. `max_bytes`: decoded bytes of all chapters together."""
+def read_epub(stored: Stored, max_bytes: int, max_depth: int = 2_000) -> Epub | Damage:
+    """Return the book in an archive, or why it cannot be read.
+
+    Args:
+        stored: The archive.
+        max_bytes: Decoded bytes of all chapters together.
+        max_depth: Nesting of HTML elements.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(bytes(stored))) as archive:
-            return _read(archive, max_bytes, max_depth)
+            return _read_archive(archive, max_bytes, max_depth)
     except _BadError as error:
         return error.damage
     except ExtractionError as error:
         return Damage(error.reason, error.detail)
-    except _ERRORS as error:
+    except ZIP_ERRORS as error:
         return Damage(Reason.CORRUPT_RECORD, f"no readable EPUB: {type(error).__name__}")
 
 
-def _read(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> Epub:
+def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> Epub:
     names = archive.namelist()
     if len(names) > MEMBERS:
         raise _BadError(Reason.TOO_LARGE, f"{len(names)} files in an archive")
     for name in names:
-        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
+        if resolve_path(name) is None:
             raise _BadError(Reason.UNSAFE_PATH, f"{name[:80]!r} lies outside the archive")
     if CONTAINER not in names:
-        raise _BadError(Reason.UNSUPPORTED_FORMAT, "a zip archive that is no EPUB")
-    container = _elements(_member(archive, CONTAINER, PACKAGE_BYTES))
+        raise _BadError(Reason.UNSUPPORTED_FORMAT, "a zip archive that is not an EPUB")
+    container = _parse_xml(_read_member(archive, CONTAINER, PACKAGE_BYTES))
     package = next((given.get("full-path", "") for name, given, _ in container if name == "rootfile"), "")
-    elements = _elements(_member(archive, _inside("", package), PACKAGE_BYTES))
-    chapters = _chapters(elements, posixpath.dirname(package))
-    locked = _locked(_elements(_member(archive, ENCRYPTION, PACKAGE_BYTES))) if ENCRYPTION in names else set()
+    elements = _parse_xml(_read_member(archive, _resolve("", package), PACKAGE_BYTES))
+    chapters = _list_chapters(elements, posixpath.dirname(package))
+    locked = (
+        _list_encrypted(_parse_xml(_read_member(archive, ENCRYPTION, PACKAGE_BYTES))) if ENCRYPTION in names else set()
+    )
     texts, size = [], 0
     for chapter in chapters:
         if chapter in locked:
             raise _BadError(Reason.ENCRYPTED, f"{chapter[:80]!r} is encrypted")
-        body = _member(archive, chapter, max_bytes - size)
+        body = _read_member(archive, chapter, max_bytes - size)
         size += len(body)
-        page = decode(body, f"application/xhtml+xml; charset={encoding_of(body[:OPENING])}")
+        page = decode(body, f"application/xhtml+xml; charset={detect_encoding(body[:OPENING])}")
         if not _CONTENTS.search(page):
-            text = main_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
+            text = extract_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
             texts.append(text.strip("\n"))
-    return Epub("\n\n".join(filter(None, texts)), package, size, _about(elements))
+    return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
 
 
-def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A member's bytes, whose checksum holds. Raises what `read` catches."""
+def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Return a member's bytes, whose checksum holds. Raises what `read_epub` catches."""
     try:
         info = archive.getinfo(name)
     except KeyError:
@@ -122,7 +114,7 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     if info.flag_bits & 1:
         raise _BadError(Reason.ENCRYPTED, f"{name[:80]!r} needs a password")
     if info.file_size > max(SMALL, RATIO * info.compress_size):
-        raise _BadError(Reason.TOO_LARGE, f"{name[:80]!r} inflates {RATIO} times or more")
+        raise _BadError(Reason.TOO_LARGE, f"{name[:80]!r} decompresses to {RATIO} times its size or more")
     if info.file_size > most:
         raise _BadError(Reason.TOO_LARGE, f"the chapters have more bytes than the limit: {name[:80]!r}")
     with archive.open(info) as file:
@@ -132,8 +124,8 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return data
 
 
-def _elements(data: bytes) -> list[tuple[str, dict[str, str], str]]:
-    """Every element of a document in order: local name, attributes, and its own text. Raises _BadError."""
+def _parse_xml(data: bytes) -> list[tuple[str, dict[str, str], str]]:
+    """Return every element of a document in order: local name, attributes, and its own text. Raises _BadError."""
     found: list[tuple[str, dict[str, str], list[str]]] = []
     open_ones: list[int] = []
     parser = expat.ParserCreate()
@@ -149,12 +141,12 @@ def _elements(data: bytes) -> list[tuple[str, dict[str, str], str]]:
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError) as error:
-        raise _BadError(Reason.CORRUPT_RECORD, f"no well-formed XML: {error}") from error
+        raise _BadError(Reason.CORRUPT_RECORD, f"not well-formed XML: {error}") from error
     return [(name, given, "".join(parts).strip()) for name, given, parts in found]
 
 
-def _chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> list[str]:
-    """The spine's documents in order, each once, without navigation, tables of contents and what is out of line."""
+def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> list[str]:
+    """Return the spine's documents in order, each once, without navigation, tables of contents and non-linear ones."""
     places, nav, pages = {}, set(), []
     for name, given, _ in elements:
         if name == "item" and "xhtml" in given.get("media-type", "application/xhtml+xml"):
@@ -168,19 +160,19 @@ def _chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> l
     kept = [places[page] for page in dict.fromkeys(pages) if page in places and places[page] not in nav]
     if not kept:
         raise _BadError(Reason.CORRUPT_RECORD, "the spine names no chapter")
-    return list(dict.fromkeys(_inside(folder, href) for href in kept))
+    return list(dict.fromkeys(_resolve(folder, href) for href in kept))
 
 
-def _inside(folder: str, href: str) -> str:
-    """The member that a reference names. Raises _BadError for one that leaves the archive."""
+def _resolve(folder: str, href: str) -> str:
+    """Return the member that a reference names. Raises _BadError for one that leaves the archive."""
     path = posixpath.normpath(posixpath.join(folder, urllib.parse.unquote(href.partition("#")[0])))
     if path.startswith(("/", "..", "\\")) or ":" in href.split("/")[0]:
         raise _BadError(Reason.UNSAFE_PATH, f"{href[:80]!r} lies outside the archive")
     return path
 
 
-def _locked(elements: list[tuple[str, dict[str, str], str]]) -> set[str]:
-    """The members that are encrypted by more than an obfuscation of fonts (OCF 3.3, section 4.2.6.3.3)."""
+def _list_encrypted(elements: list[tuple[str, dict[str, str], str]]) -> set[str]:
+    """Return the members encrypted by more than an obfuscation of fonts (OCF 3.3, section 4.2.6.3.3)."""
     locked, method = set(), ""
     for name, given, _ in elements:
         if name == "EncryptedData":
@@ -192,8 +184,8 @@ def _locked(elements: list[tuple[str, dict[str, str], str]]) -> set[str]:
     return locked
 
 
-def _about(elements: list[tuple[str, dict[str, str], str]]) -> dict[str, str]:
-    """What the package says of its book; of several authors the first."""
+def _get_metadata(elements: list[tuple[str, dict[str, str], str]]) -> dict[str, str]:
+    """Return the package's metadata; of several authors the first."""
     about: dict[str, str] = {}
     for name, _, text in elements:
         key = {"title": "title", "creator": "author", "language": "language", "identifier": "identifier"}.get(name)

@@ -1,30 +1,25 @@
-"""Project Gutenberg's texts without what Project Gutenberg put around them: header, licence, small print, credits and
-transcribers' notes.
+"""Project Gutenberg's texts without the header, licence, small print, credits and transcribers' notes around them.
 
-Nothing is cut but at a mark that names itself, and no mark is believed that would leave less book than it takes:
+A text is cut only at explicit marks, and no mark is trusted that would remove more text than it leaves:
 
 - since 1998 or so: "*** START OF THE PROJECT GUTENBERG EBOOK …***" and the same with END, on one line or several;
-- 1993 to 2003: the small print ends in "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*". It stands
-  before the book in older files and behind it in younger ones: the larger side is the book;
+- 1993 to 2003: the small print ends in "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*". It
+  precedes the book in older files and follows it in younger ones: the larger side is the book;
 - ends without asterisks: "End of Project Gutenberg's …", "Ende dieses Project Gutenberg …", "Fin de Project …";
 - before the book, paragraphs that begin as credits do ("Produced by"), an older header inside the new one, and
-  transcribers' notes: boxed, in brackets, or under a heading; behind it, notes and lists of corrections.
+  transcribers' notes: boxed, in brackets, or under a heading; after it, notes and lists of corrections.
 """
 
 import re
 from typing import NamedTuple
 
-HEADER_LINES = 700
-"""the longest header, with the small print of the 1990s, has some 350"""
-TAIL_CHARACTERS = 60_000
-"""a licence has 19,000, with small print and lists of corrections up to some 40,000"""
-CREDIT_LINES = 14
-NOTE_LINES = 60
-"""of a note that stands before the book under a heading of its own"""
-TAIL_NOTE_LINES = 400
-BRACKET_CHARACTERS = 40_000
-UNENDED_NOTES = 100
-"""brackets that do not close, after which no more are looked for"""
+HEADER_LINES = 700  # the longest header, with the small print of the 1990s, has some 350
+TAIL_CHARACTERS = 60_000  # a licence has 19,000; with small print and lists of corrections up to some 40,000
+CREDIT_LINES = 14  # of a paragraph of credits
+NOTE_LINES = 60  # of a note before the book under a heading of its own
+TAIL_NOTE_LINES = 400  # of a note after the book
+BRACKET_CHARACTERS = 40_000  # of a note in brackets
+UNENDED_NOTES = 100  # brackets that do not close, after which no more are searched
 
 _I = re.IGNORECASE
 _BOOK = r"project gutenberg(?:['’]s)?(?:-tm|™)?,?\s{1,4}e-?(?:text|book)s?"
@@ -39,10 +34,10 @@ _PLAIN_END = re.compile(
     r"fin d[eu] pro(?:jet|ject) gutenberg|start: full licen[cs]e|the full project gutenberg licen[cs]e)",
     _I,
 )
+# Headers have these lines too: an end only if it leaves the larger part.
 _LIKELY_END = re.compile(
     rf"[\s*]*(?:the {_BOOK} of|this file should be named|start\W{{0,4}}(?:the )?small print|the legal small print)", _I
 )
-"""what headers have as well: only an end if it leaves the larger part"""
 _TITLE_LINE = re.compile(
     rf"\W{{0,12}}(?:(?:this is|beginning of) )?(?:(?:the|this|a) )?{_BOOK}(?:\W{{1,4}}(?:of|in)\b|,)(.{{0,300}})", _I
 )
@@ -82,9 +77,14 @@ _BOX = re.compile(r"\s*\+[-=]{4,}\+?\s*\Z")
 
 
 class Book(NamedTuple):
-    """`text` without what is Project Gutenberg's. `number`: of the ebook, 0 where the text states none. `about`: title,
-    author, language and release date as the header has them. `whole`: whether nothing marked the text as theirs: it
-    is then as it was."""
+    """A book.
+
+    Attributes:
+        text: Without the parts that are Project Gutenberg's.
+        number: Of the ebook, 0 where the text states none.
+        about: Title, author, language and release date as the header has them.
+        whole: True if nothing marked the text as Project Gutenberg's; it is then unchanged.
+    """
 
     text: str
     number: int = 0
@@ -92,43 +92,45 @@ class Book(NamedTuple):
     whole: bool = False
 
 
-def strip(text: str) -> Book:
-    """The book in a text whose lines end in "\\n". A text that no mark says to be Project Gutenberg's comes back
-    untouched. Linear in its length."""
+def strip_boilerplate(text: str) -> Book:
+    r"""Return the book in a text whose lines end in "\n". A text without a mark of Project Gutenberg is unchanged.
+
+    Takes time linear in its length.
+    """
     lines = text.split("\n")
-    start, after = _start(lines)
+    start, after = _find_start(lines)
     first = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
     titled = first if first < len(lines) and _TITLE_LINE.match(lines[first]) else -1
     marked = start >= 0 or titled >= 0
-    opening = _opening(lines, after, start < 0) if marked else first
-    stop = _end(lines, opening)
+    opening = _find_opening(lines, after, start < 0) if marked else first
+    stop = _find_end(lines, opening)
     if not marked and stop == len(lines):
         return Book(text, whole=True)
-    about, number = _about(lines[: max(after, opening)], titled)
-    body = _without_notes(lines[opening:stop])
-    body = body[: _closing(body)]
+    about, number = _parse_header(lines[: max(after, opening)], titled)
+    body = _remove_notes(lines[opening:stop])
+    body = body[: _find_closing(body)]
     return Book("\n".join(body).strip("\n"), number, about)
 
 
-def _start(lines: list[str]) -> tuple[int, int]:
-    """Where the mark before the book stands, -1 if there is none, and the line behind it."""
+def _find_start(lines: list[str]) -> tuple[int, int]:
+    """Return (index of the START line or -1, index of the first line after it)."""
     mark, after = -1, 0
     for number, line in enumerate(lines[:HEADER_LINES]):
         if _START.match(line):
-            mark, after = number, _mark_end(lines, number)
+            mark, after = number, _find_mark_end(lines, number)
             break
     small = max((i for i, line in enumerate(lines[: after + HEADER_LINES]) if _SMALL_PRINT_END.match(line)), default=-1)
     if small >= after:
         begun = next((i for i in range(after, small) if _SMALL_PRINT.match(lines[i])), small)
-        behind = [line for line in lines[small + 1 :] if line.strip() and not _PLAIN_END.match(line)]
-        before = lines[after:begun] if mark >= 0 else []  # small print behind the book is younger than the first marks
-        if sum(map(len, behind)) > sum(map(len, before)):
+        after_it = [line for line in lines[small + 1 :] if line.strip() and not _PLAIN_END.match(line)]
+        before = lines[after:begun] if mark >= 0 else []  # small print after the book is newer than the first marks
+        if sum(map(len, after_it)) > sum(map(len, before)):
             return small, small + 1
     return mark, after
 
 
-def _mark_end(lines: list[str], number: int) -> int:
-    """The line behind a mark that may run over several, up to its closing asterisks."""
+def _find_mark_end(lines: list[str], number: int) -> int:
+    """Return the index of the line after a mark, which may span several up to its closing asterisks."""
     for last in range(number, min(number + 5, len(lines))):
         rest = lines[last].strip()
         if not rest:
@@ -138,12 +140,12 @@ def _mark_end(lines: list[str], number: int) -> int:
     return number + 1
 
 
-def _end(lines: list[str], opening: int) -> int:
-    """The line that the book ends before."""
+def _find_end(lines: list[str], opening: int) -> int:
+    """Return the index of the first line after the book."""
     ends = [i for i in range(opening, len(lines)) if _END.match(lines[i])]
     stop = ends[-1] if ends else len(lines)
     taken, size = 0, sum(map(len, lines[opening:stop]))
-    most = 2_000 if ends else TAIL_CHARACTERS  # little stands between a plain end and the one with asterisks
+    most = 2_000 if ends else TAIL_CHARACTERS  # a plain end is close to the one with asterisks
     for number in range(stop - 1, opening, -1):
         taken += len(lines[number]) + 1
         if taken > most:
@@ -153,23 +155,23 @@ def _end(lines: list[str], opening: int) -> int:
     return stop
 
 
-def _paragraph(lines: list[str], start: int, stop: int) -> int:
-    """The line behind the paragraph that begins at `start`."""
+def _find_paragraph_end(lines: list[str], start: int, stop: int) -> int:
+    """Return the index of the line after the paragraph that begins at `start`."""
     while start < stop and lines[start].strip():
         start += 1
     return start
 
 
-def _opening(lines: list[str], at: int, unmarked: bool) -> int:
-    """Where the book begins behind credits, older headers and notes; `unmarked`: behind a header that nothing ends."""
+def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
+    """Return where the book begins after credits, older headers and notes; `unmarked`: the header has no end mark."""
     stop = len(lines)
     while True:
         while at < stop and not lines[at].strip():
             at += 1
         if at == stop:
             return at
-        end = _paragraph(lines, at, stop)
-        note = _note_end(lines, at, stop)
+        end = _find_paragraph_end(lines, at, stop)
+        note = _find_note_end(lines, at, stop)
         header = _TITLE_LINE.match(lines[at]) or (unmarked and (_FIELD.match(lines[at]) or _LEAVE.match(lines[at])))
         if note > at:
             at = note
@@ -181,12 +183,12 @@ def _opening(lines: list[str], at: int, unmarked: bool) -> int:
             return at
 
 
-def _note_end(lines: list[str], at: int, stop: int) -> int:
-    """The line behind the note before the book that begins at a line; that line if none does."""
-    marked = _marked_note_end(lines, at, stop)
+def _find_note_end(lines: list[str], at: int, stop: int) -> int:
+    """Return the index of the line after the note that begins at `at`, `at` if none does."""
+    marked = _find_marked_note_end(lines, at, stop)
     if marked > at:
         return marked
-    end = _paragraph(lines, at, stop)
+    end = _find_paragraph_end(lines, at, stop)
     reader = _READER.match(lines[at]) and _VERSION.search(" ".join(lines[at : at + 6]))
     if not reader and not _NOTE.match(lines[at]):
         return at
@@ -200,15 +202,15 @@ def _note_end(lines: list[str], at: int, stop: int) -> int:
             return end
         if next_one == stop or lines[next_one].isupper():
             return end
-        end = _paragraph(lines, next_one, stop)
+        end = _find_paragraph_end(lines, next_one, stop)
     first = at + 1
     while first < stop and not lines[first].strip():
         first += 1
-    return _paragraph(lines, first, stop)
+    return _find_paragraph_end(lines, first, stop)
 
 
-def _marked_note_end(lines: list[str], at: int, stop: int) -> int:
-    """The line behind a boxed or bracketed note that begins at a line; that line if none does."""
+def _find_marked_note_end(lines: list[str], at: int, stop: int) -> int:
+    """Return the index of the line after the boxed or bracketed note that begins at `at`, `at` if none does."""
     line = lines[at]
     if _BOX.match(line):
         if any(_NOTE.match(inner) for inner in lines[at + 1 : at + 4]):
@@ -228,12 +230,12 @@ def _marked_note_end(lines: list[str], at: int, stop: int) -> int:
     return at
 
 
-def _without_notes(lines: list[str]) -> list[str]:
-    """The lines without boxed and bracketed notes, which name themselves wherever they stand."""
+def _remove_notes(lines: list[str]) -> list[str]:
+    """Return the lines without boxed and bracketed notes, which name themselves wherever they are."""
     kept: list[str] = []
     at, tries = 0, UNENDED_NOTES
     while at < len(lines):
-        end = _marked_note_end(lines, at, len(lines)) if tries else at
+        end = _find_marked_note_end(lines, at, len(lines)) if tries else at
         tries -= end == at and lines[at].lstrip()[:1] == "[" and bool(_NOTE.match(lines[at]))
         if end == at:
             kept.append(lines[at])
@@ -243,8 +245,8 @@ def _without_notes(lines: list[str]) -> list[str]:
     return kept
 
 
-def _closing(lines: list[str]) -> int:
-    """Where the book ends before rules, and a note or a list of corrections under a heading."""
+def _find_closing(lines: list[str]) -> int:
+    """Return where the book ends before rules, and a note or a list of corrections under a heading."""
     stop = len(lines)
     for number in range(max(stop - TAIL_NOTE_LINES, stop // 2), stop):
         if _NOTE.match(lines[number]) and (not number or not lines[number - 1].strip()):
@@ -255,8 +257,8 @@ def _closing(lines: list[str]) -> int:
     return stop
 
 
-def _about(lines: list[str], titled: int) -> tuple[dict[str, str], int]:
-    """What a header says of its book, and the ebook's number."""
+def _parse_header(lines: list[str], titled: int) -> tuple[dict[str, str], int]:
+    """Return the metadata in a header, and the ebook's number."""
     about: dict[str, str] = {}
     number, last = 0, ""
     for line in lines:
@@ -277,7 +279,7 @@ def _about(lines: list[str], titled: int) -> tuple[dict[str, str], int]:
             last = ""
     if "title" not in about and titled >= 0:
         rest = _TITLE_LINE.match(
-            " ".join(line.strip() for line in lines[titled : _paragraph(lines, titled, len(lines))])
+            " ".join(line.strip() for line in lines[titled : _find_paragraph_end(lines, titled, len(lines))])
         )
         parts = _OF_BY.match(rest[1].strip()) if rest else None
         if parts:

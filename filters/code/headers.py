@@ -1,27 +1,28 @@
-"""Licence comments at the top of source files (LLaMA, section 2.1: "we removed boilerplate, such as headers, with
-regular expressions").
+"""Remove licence comments at the top of source files.
 
-RedPajama's rule takes away the first /* */ that says "copyright", else every leading line that begins with `//`, `#` or
-`--`: includes, shebangs, titles, documentation. Here only comments go, of these only those with a copyright notice or
-the words of a licence, and of these only the paragraphs that say so: what else a comment says of its file stays.
+LLaMA, section 2.1: "we removed boilerplate, such as headers, with regular expressions". RedPajama's rule removes the
+first /* */ that says "copyright", else every leading line that begins with `//`, `#` or `--`: includes, shebangs,
+titles, documentation. Here only comments are removed, by the syntax of each language, of these only those with a
+copyright notice or the words of a licence, and of these only the paragraphs that say so: a docstring, a Markdown title,
+`#include` and `#!/bin/sh` stay, as does the rest of a comment.
 """
 
 import re
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
-from filters.code.comments import MAX_LINE, Comment, Line, docstring, top_comments
+MAX_LINE = 1000  # characters of a line that are searched
+LEGAL_WORDS = 2  # different words of the law that make a paragraph part of a licence, in a comment that names one
 
-_NOTICE = re.compile(
+_NOTICE = re.compile(  # a line that is a notice
     r"^copyright\b|\bcopyright(?:ed)?[ \t,]{0,4}(?:\(c\)|©|&copy;|by\b|:|-|(?:19|20)\d\d)|"
     r"\(c\)[ \t]{0,4}(?:copyright|(?:19|20)\d\d)|"
     r"(?:©|&copy;)[ \t]{0,4}(?:19|20)?\d\d|\ball rights reserved\b|\bspdx-(?:license-identifier|filecopyrighttext)\b|"
     r"^licen[cs]e[ \t]{0,4}:|^licen[cs]e (?:mit|apache|bsd|gpl|http)",
     re.IGNORECASE,
 )
-"""a line that is a notice"""
-_LICENCE = re.compile(
+_LICENCE = re.compile(  # a paragraph that is part of a licence, or names one
     r"\blicen[cs]ed (?:under|to\b)|\bpermission is (?:hereby )?granted|\bpermission to use\b|"
     r"\bredistribution and use\b|\bredistributions? (?:of source|in binary)|\bgoverned by (?:a|the|an)\b|"
     r"\bin compliance with the licen[cs]e|\bunder the terms of\b|\bsubject to the terms\b|\bfree software\b|"
@@ -33,128 +34,219 @@ _LICENCE = re.compile(
     r"\blicen[cs]e agreement\b|\breleased (?:in)?to the public domain\b|\breleased under\b|\bunauthori[sz]ed copying\b",
     re.IGNORECASE,
 )
-"""a paragraph that is part of a licence, or names one"""
-_WORDS = re.compile(
+_LEGAL_WORDS = re.compile(
     r"\b(?:(licen[cs]e)|(copyright)|(warrant)|(liab)|(permission)|(redistribut)|"
     r"(\"as is\")|(damages)|(conditions?\b)|(merchantab))",
     re.IGNORECASE,
 )
-ENOUGH = 2
-"""different words of the law that make a paragraph part of a licence, in a comment that has a notice or names one"""
-_DIRECTIVE = re.compile(
+_DIRECTIVE = re.compile(  # a line for a program, not for people
     r"coding[:=]|vim?:|-\*-|\+build|go:build|eslint|jshint|jslint|@flow|shellcheck|pylint:|flake8|mypy:|type:|"
     r"frozen_string_literal|warn_indent|syntax=|escape=|#?requires\b|<reference|!tex|istanbul",
     re.IGNORECASE,
 )
-"""what a line says to a program, not to people"""
+_PRAGMA = "{-#"  # begins like a comment of Haskell, but is code
+_MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[])@&$^`"  # around the words of a comment
+_LINE = re.compile(r"[^\n]*+\n|[^\n]++")
+_BLANKS = re.compile(r"\s*+")
+_INDENT = re.compile(r"[ \t]*+")
+_INDENTED = re.compile(r"(?:[ \t]+[^\n]*+|[ \t]*+)(?:\n|\Z)")
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*+(?:\s*+\Z)?+")
+_BEFORE_DOCSTRING = re.compile(r"(?:#[^\n]*+|\s++)*+")
+_DOCSTRING = re.compile(r"[rRuU]?+(?:\"\"\"|''')")
 
 
-class Headed(NamedTuple):
-    """A text without the licence comments at its top, the stretches [start, stop) of the original that went, and all
-    comments (and the docstring) that spoke of a licence, for `filters.code.licences`."""
+class Syntax(NamedTuple):
+    """The comments of a language: the start of line comments, the start and end of others."""
+
+    line: re.Pattern[str] | None
+    blocks: tuple[tuple[str, str], ...] = ()
+    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?+")  # may come before all comments
+
+
+class Line(NamedTuple):
+    """A line of a comment, text[begin:end], and its words, text[start:stop], without marks and blanks around them."""
+
+    begin: int
+    start: int
+    stop: int
+    end: int
+
+    @property
+    def has_words(self) -> bool:
+        """Return True if the line consists of more than marks and blanks."""
+        return self.start < self.stop
+
+
+class Comment(NamedTuple):
+    """A comment at text[start:stop]: one with an end mark (`block`), or a run of line comments, in whole lines."""
+
+    start: int
+    stop: int
+    block: bool
+    lines: tuple[Line, ...]
+
+
+class StrippedFile(NamedTuple):
+    """A text without the licence comments at its top."""
 
     text: str
-    removed: tuple[tuple[int, int], ...]
-    legal: str
+    removed: tuple[tuple[int, int], ...]  # stretches [start, stop) of the original text
+    legal: str  # all comments and the docstring that mention a licence, for `filters.code.licences`
 
 
-def without_licence(text: str, language: str) -> Headed:
-    """Take the licence out of the comments at a file's top. Never raises; takes linear time."""
+_C_BLOCK = ("/*", "*/")
+_MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*+", re.IGNORECASE)
+_SLASHES = Syntax(re.compile(r"//"), (_C_BLOCK,))
+_HASH = Syntax(re.compile(r"#"))
+_ANGLES = Syntax(None, (("<!--", "-->"),), _MARKUP)
+_SYNTAX = {
+    **dict.fromkeys("C C# C++ Dart Go Groovy Java JavaScript Kotlin Rust Scala Swift TypeScript".split(), _SLASHES),
+    **dict.fromkeys("Dockerfile Makefile Perl Python R Ruby Shell Smali TOML YAML".split(), _HASH),
+    **dict.fromkeys("HTML Markdown XML".split(), _ANGLES),
+    "Assembly": Syntax(re.compile(r";|//|@(?= )"), (_C_BLOCK,)),
+    "Batchfile": Syntax(re.compile(r"(?i:@?rem(?=[ \t\n]))|::"), (), re.compile(r"(?i:@echo off[ \t]*\n)?+")),
+    "CMake": Syntax(re.compile(r"#(?!\[)"), (("#[[", "]]"),)),
+    "CSS": Syntax(None, (_C_BLOCK,)),
+    "Erlang": Syntax(re.compile(r"%")),
+    "Fortran": Syntax(re.compile(r"!|[cC*](?=[ \t*=\n-])")),
+    "Haskell": Syntax(re.compile(r"--"), (("{-", "-}"),), re.compile(r"(?:\{-#[^#]{0,400}#-\}\s*+)*+")),
+    "Julia": Syntax(re.compile(r"#(?!=)"), (("#=", "=#"),)),
+    "Lua": Syntax(re.compile(r"--(?!\[\[)"), (("--[[", "]]"),)),
+    "OCaml": Syntax(None, (("(*", "*)"),)),
+    "Objective-C or MATLAB": Syntax(re.compile(r"//|%(?!\{)"), (_C_BLOCK, ("%{", "%}"))),
+    "PHP": Syntax(re.compile(r"//|#(?!\[)"), (_C_BLOCK,), re.compile(r"(?i:(?:#![^\n]*+\n)?+\s*+<\?(?:php)?)")),
+    "PowerShell": Syntax(re.compile(r"#(?!>)"), (("<#", "#>"),)),
+    "SQL": Syntax(re.compile(r"--"), (_C_BLOCK,)),
+    "TeX": Syntax(re.compile(r"%")),
+    "Visual Basic": Syntax(re.compile(r"'")),
+    "reStructuredText": Syntax(re.compile(r"\.\.(?=\n|[ \t]++(?![_\[|])(?![^\n]{0,200}::))")),
+}
+
+
+def strip_licence(text: str, language: str) -> StrippedFile:
+    """Remove the licence from the comments at a file's top. Never raises; takes linear time."""
     removed, legal = list[tuple[int, int]](), list[str]()
-    for comment in top_comments(text, language):
-        if _speaks_of_licence(text, comment):
+    for comment in find_top_comments(text, language):
+        if any(_is_legal(_words(text, line)) for line in comment.lines):
             legal.append(text[comment.start : comment.stop])
-            removed += _removed(text, comment)
+            removed += _removable(text, comment)
     if language == "Python":
-        documentation = docstring(text)
-        if any(_is_legal(line) for line in documentation.split("\n")):
-            legal.append(documentation)
-    kept, place = list[str](), 0
-    for start, stop in removed:
-        kept.append(text[place:start])
-        place = stop
-    return Headed("".join([*kept, text[place:]]) if removed else text, tuple(removed), "\n".join(legal))
+        docstring = _find_docstring(text)
+        if any(_is_legal(line[:MAX_LINE]) for line in docstring.split("\n")):
+            legal.append(docstring)
+    bounds = [0, *chain.from_iterable(removed), len(text)]
+    kept = (text[start:stop] for start, stop in zip(bounds[::2], bounds[1::2], strict=True))
+    return StrippedFile("".join(kept), tuple(removed), "\n".join(legal))
 
 
-def _is_legal(line: str) -> bool:
-    return bool(_NOTICE.search(line[:MAX_LINE]) or _LICENCE.search(line[:MAX_LINE]))
-
-
-def _speaks_of_licence(text: str, comment: Comment) -> bool:
-    return any(_is_legal(text[line.start : line.stop]) for line in comment.lines)
-
-
-def _removed(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
-    """The stretches of a comment that go: all of it, with the blank lines behind it, if no words would be left."""
-    gone = set(_gone(text, comment.lines))
-    left = {number for number, line in enumerate(comment.lines) if _has_words(line)} - gone
-    if not left:
-        yield comment.start, _end_of_blank_lines(text, comment.stop)
+def find_top_comments(text: str, language: str) -> Iterator[Comment]:
+    """Yield the comments before the first line of code or text, in order; nothing if the language is unknown."""
+    syntax = _SYNTAX.get(language)
+    if syntax is None:
         return
-    if all(_DIRECTIVE.match(text[comment.lines[number].start :][:MAX_LINE]) for number in left):
-        gone = set(range(len(comment.lines))) - left
-    for begin, end in _runs(sorted(_with_rules(comment, gone))):
-        first, last = comment.lines[begin], comment.lines[end]
-        closes = comment.block and end == len(comment.lines) - 1
-        stop = last.stop if closes else last.end - (comment.block and begin == 0)
+    opening = syntax.opening.match(text)
+    position = opening.end() if opening else len(text)  # a file of PHP without `<?php`
+    while position < len(text):
+        comment = _find_comment(text, _skip(_BLANKS, text, position), syntax, language)
+        if comment is None:
+            return
+        yield comment
+        position = comment.stop
+
+
+def _find_comment(text: str, position: int, syntax: Syntax, language: str) -> Comment | None:
+    for opener, closer in syntax.blocks:
+        if text.startswith(opener, position) and not text.startswith(_PRAGMA, position):
+            start = position + len(opener)
+            close = text.find(closer, start)
+            if close < 0:
+                return None
+            matches = _LINE.finditer(text, start, close)
+            lines = [_make_line(text, match.start(), match.start(), match.end()) for match in matches]
+            return Comment(position, close + len(closer), True, tuple(lines))
+    if syntax.line is None:
+        return None
+    begin = text.rfind("\n", 0, position) + 1
+    if text[begin:position].strip():
+        begin = position  # behind `<?php`
+    lines, stop = [], begin
+    while position < len(text) and (mark := syntax.line.match(text, position)):
+        stop = text.find("\n", mark.end()) + 1 or len(text)
+        lines.append(_make_line(text, lines[-1].end if lines else begin, mark.end(), stop))
+        if language == "reStructuredText":
+            while stop < len(text) and (more := _INDENTED.match(text, stop)):
+                lines.append(_make_line(text, stop, stop, more.end()))
+                stop = more.end()
+            break
+        position = _skip(_INDENT, text, stop)
+    return Comment(begin, stop, False, tuple(lines)) if lines else None
+
+
+def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Return the end of a pattern at a position, or the position if it does not match."""
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _make_line(text: str, begin: int, inside: int, end: int) -> Line:
+    content = text[inside:end].rstrip("\n")
+    words = content.lstrip(_MARKS)
+    start = inside + len(content) - len(words)
+    return Line(begin, start, start + len(words.rstrip(_MARKS)), end)
+
+
+def _find_docstring(text: str) -> str:
+    """Return the docstring of a Python module, behind comments and blank lines, or an empty string."""
+    mark = _DOCSTRING.match(text, _skip(_BEFORE_DOCSTRING, text, 0))
+    if mark is None:
+        return ""
+    end = text.find(mark[0][-3:], mark.end())
+    return text[mark.end() : end] if end >= 0 else ""
+
+
+def _words(text: str, line: Line) -> str:
+    return text[line.start : min(line.stop, line.start + MAX_LINE)]
+
+
+def _is_legal(words: str) -> bool:
+    return bool(_NOTICE.search(words) or _LICENCE.search(words))
+
+
+def _removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of a comment to remove: all of it, with the blank lines behind, if no words would be left."""
+    gone = set(_find_legal_lines(text, comment.lines))
+    left = {number for number, line in enumerate(comment.lines) if line.has_words} - gone
+    if not left:
+        yield comment.start, _skip(_BLANK_LINES, text, comment.stop)
+        return
+    last = len(comment.lines) - 1
+    starts = (comment.lines[number].start for number in left)
+    if all(_DIRECTIVE.match(text[start : start + MAX_LINE]) for start in starts):
+        gone = set(range(last + 1)) - left
+    for number, line in enumerate(comment.lines):  # empty lines go with the lines before them
+        if number - 1 in gone and not line.has_words and not (comment.block and number == last):
+            gone.add(number)
+    for _, run in groupby(enumerate(sorted(gone)), key=lambda item: item[1] - item[0]):
+        numbers = [number for _, number in run]
+        first, final = comment.lines[numbers[0]], comment.lines[numbers[-1]]
+        closes = comment.block and numbers[-1] == last
+        stop = final.stop if closes else final.end - (comment.block and numbers[0] == 0)
         if first.begin < stop:
             yield first.begin, stop
 
 
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """The first and the last of each run of numbers that follow one another."""
-    runs = list[tuple[int, int]]()
-    for number in numbers:
-        if runs and runs[-1][1] == number - 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
-
-
-def _gone(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
-    """The lines of a comment that go: whole paragraphs of a licence, and notices. Directives stay."""
-    for (worded, _), numbers in groupby(range(len(lines)), key=_paragraphs(text, lines).__getitem__):
-        run = list(numbers)
-        if not worded:
+def _find_legal_lines(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
+    """Yield the numbers of the lines to remove: whole paragraphs of a licence, and notices, but no directives."""
+    tags = accumulate(line.start > line.begin and text[line.start - 1] in "@\\" for line in lines)  # as in `@author`
+    paragraphs = [(line.has_words, tag) for line, tag in zip(lines, tags, strict=True)]
+    for (has_words, _), numbers in groupby(range(len(lines)), key=paragraphs.__getitem__):
+        if not has_words:
             continue
-        paragraph = " ".join(text[lines[n].start : min(lines[n].stop, lines[n].start + MAX_LINE)] for n in run)
-        whole = _LICENCE.search(paragraph) or len({found.lastindex for found in _WORDS.finditer(paragraph)}) >= ENOUGH
-        for number in run:
-            words = text[lines[number].start : min(lines[number].stop, lines[number].start + MAX_LINE)]
-            if (whole or _NOTICE.search(words)) and not _DIRECTIVE.match(words):
+        words = {number: _words(text, lines[number]) for number in numbers}
+        paragraph = " ".join(words.values())
+        legal_words = {word.lastindex for word in _LEGAL_WORDS.finditer(paragraph)}
+        whole = _LICENCE.search(paragraph) or len(legal_words) >= LEGAL_WORDS
+        for number, line in words.items():
+            if (whole or _NOTICE.search(line)) and not _DIRECTIVE.match(line):
                 yield number
 
-
-def _paragraphs(text: str, lines: tuple[Line, ...]) -> list[tuple[bool, int]]:
-    """For each line whether it has words, and a number that changes where a paragraph begins, as at `@author`."""
-    found, tags = list[tuple[bool, int]](), 0
-    for line in lines:
-        tags += line.start > line.begin and text[line.start - 1] in "@\\"
-        found.append((_has_words(line), tags))
-    return found
-
-
-def _with_rules(comment: Comment, gone: set[int]) -> set[int]:
-    """The same, with the empty lines behind each stretch."""
-    more, last = set(gone), len(comment.lines) - 1
-    for number, line in enumerate(comment.lines):
-        if number - 1 in more and not _has_words(line) and not (comment.block and number == last):
-            more.add(number)
-    return more
-
-
-def _has_words(line: Line) -> bool:
-    return line.start < line.stop
-
-
-def _end_of_blank_lines(text: str, position: int) -> int:
-    """Where the line behind `position` begins, and blank ones after it; `position` if something follows on its line."""
-    end = position
-    while True:
-        newline = text.find("\n", position)
-        if newline < 0:
-            return len(text) if not text[position:].strip() else end
-        if text[position:newline].strip():
-            return end
-        position = end = newline + 1

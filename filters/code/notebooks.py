@@ -1,13 +1,12 @@
-"""Jupyter notebooks (nbformat 3 and 4) as text: cells in their order, code fenced as in Markdown, outputs left out."""
+"""Render Jupyter notebooks (nbformat 3 and 4) as text: cells in order, code fenced as in Markdown, without outputs."""
 
 import json
 from typing import Any, NamedTuple
 
-from filters.formats.damage import Damage
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 
-LANGUAGE_CHARACTERS = 40
-"""of a language's name, which becomes part of a fence"""
+LANGUAGE_CHARACTERS = 40  # of a language's name, which becomes part of a fence
 
 
 class Notebook(NamedTuple):
@@ -17,51 +16,50 @@ class Notebook(NamedTuple):
     language: str
 
 
-def notebook(raw: str) -> Notebook | Damage:
-    """The text of a notebook, or why it is none: broken JSON, or JSON that is no notebook. Cells that are no cells, and
-    empty ones, are passed over. Memory is of the order of the JSON's own values."""
+def render_notebook(raw: str) -> Notebook | Damage:
+    """Return the text of a notebook, or the damage of broken JSON and of JSON that is not a notebook.
+
+    Invalid and empty cells are left out. Memory is proportional to the JSON's own values.
+    """
     try:
         plain = json.loads(raw)
     except (ValueError, RecursionError) as error:
         return Damage(Reason.CORRUPT_RECORD, f"no JSON: {type(error).__name__}")
-    cells = _cells(plain)
+    cells = _find_cells(plain)
     if cells is None:
         return Damage(Reason.CORRUPT_RECORD, "JSON that is no notebook")
-    language = _language(plain)
-    parts = [_part(cell, language) for cell in cells if isinstance(cell, dict)]
+    language = _find_language(plain)
+    parts = [_render_cell(cell, language) for cell in cells if isinstance(cell, dict)]
     return Notebook("\n\n".join(part for part in parts if part) + "\n", language)
 
 
-def _cells(plain: Any) -> list[Any] | None:
-    if not isinstance(plain, dict):
-        return None
-    if isinstance(plain.get("cells"), list):
-        return list(plain["cells"])
-    sheets = plain.get("worksheets")  # nbformat 3
+def _get(value: Any, *keys: str) -> Any:
+    """Return the value below some keys of nested dictionaries, or None if there is no such place."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _find_cells(plain: Any) -> list[Any] | None:
+    cells, sheets = _get(plain, "cells"), _get(plain, "worksheets")  # nbformat 4, nbformat 3
+    if isinstance(cells, list):
+        return cells
     if not isinstance(sheets, list):
         return None
-    found = list[Any]()
-    for sheet in sheets:
-        if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list):
-            found += sheet["cells"]
-    return found
+    return [cell for sheet in sheets if isinstance(_get(sheet, "cells"), list) for cell in sheet["cells"]]
 
 
-def _language(plain: dict[str, Any]) -> str:
-    about = plain.get("metadata")
-    about = about if isinstance(about, dict) else {}
-    for part, key in (("language_info", "name"), ("kernelspec", "language")):
-        named = about.get(part)
-        name = named.get(key) if isinstance(named, dict) else None
+def _find_language(plain: Any) -> str:
+    for keys in (("language_info", "name"), ("kernelspec", "language")):
+        name = _get(plain, "metadata", *keys)
         if isinstance(name, str) and name:
             return "".join(name[:LANGUAGE_CHARACTERS].split()).lower()
     return "python"
 
 
-def _part(cell: dict[str, Any], language: str) -> str:
-    """One cell's text; empty for what has none."""
+def _render_cell(cell: dict[str, Any], language: str) -> str:
     kind = cell.get("cell_type")
-    text = _text(cell.get("source", cell.get("input"))).strip("\n")
+    text = _join_source(cell.get("source", cell.get("input"))).strip("\n")
     if not text.strip() or kind not in ("code", "markdown", "heading"):
         return ""
     if kind == "code":
@@ -73,8 +71,8 @@ def _part(cell: dict[str, Any], language: str) -> str:
     return f"{'#' * level} {text}" if kind == "heading" and isinstance(level, int) and 1 <= level <= 6 else text
 
 
-def _text(source: Any) -> str:
-    """A cell's source: a string, or a list of them."""
+def _join_source(source: Any) -> str:
+    """Return a cell's source, which is a string or a list of strings."""
     if isinstance(source, list):
         source = "".join(line for line in source if isinstance(line, str))
     if not isinstance(source, str):

@@ -6,19 +6,18 @@ n words has one shingle, all of them; a text without a word has no signature, an
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from datasketch import MinHash
 
 from filters.dedup.word_hashes import word_hashes
 from filters.dedup.words import folded_words
+from filters.hashing import Keys, mix
+from filters.settings import Count, Positive, Share, Strict
 
 Hashes = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.uint64]
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -28,29 +27,33 @@ _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 _ROLL = np.uint64(0x9E3779B97F4A7C15)
 """odd multiplier of the rolling hash: 2^64 divided by the golden ratio (Knuth, TAOCP 6.4)"""
-_MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
-"""the 64-bit finalizer of MurmurHash3 (Appleby, public domain)"""
 BLOCK = 1 << 10
 """shingles permuted at once, so that a whole block stays in the cache and a book costs no more memory than a page"""
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """What makes two signatures comparable. Defaults: FineWeb's 5-grams, 14 bands of 8 rows."""
+class MinHash(Strict):
+    """Settings of near-duplicate detection: word n-grams in datasketch's scheme, bands x rows permutations.
 
-    ngram: int = 5
-    bands: int = 14
-    rows: int = 8
-    seed: int = 1
+    The defaults are FineWeb's (14 x 8, 5-grams): half of the pairs at similarity 0.68 become candidates.
+    """
+
+    ngram: Positive = 5
+    bands: Positive = 14
+    rows: Positive = 8
+    seed: Count = 1
+    threshold: Share = 0.7  # a candidate counts as a duplicate from this similarity on
+    verify: Literal["signatures", "exact"] = "signatures"  # similarity estimated, or of shingles made again from texts
+    rounds: Positive = 8  # times that the rejected members of a bucket are compared among themselves
+    bucket: Positive = 1_000_000  # documents of one bucket in memory; larger buckets are compared in parts of this size
 
     @property
     def permutations(self) -> int:
-        """How many values a signature has."""
+        """Return the number of values in a signature."""
         return self.bands * self.rows
 
     @property
-    def name(self) -> str:
-        """Names the scheme in full: equal names, comparable signatures and bands."""
+    def scheme(self) -> str:
+        """Return the full name of the scheme: signatures and bands of equal names are comparable."""
         return f"datasketch-affine32/polynomial-64/words-{self.ngram}/bands-{self.bands}x{self.rows}/seed-{self.seed}"
 
 
@@ -59,7 +62,7 @@ def words(text: str) -> list[str]:
     return [word.decode("utf-8", "surrogatepass") for word in folded_words(text, _WORD)]
 
 
-def shingle_hashes(text: str, scheme: Scheme) -> Hashes:
+def shingle_hashes(text: str, scheme: MinHash) -> Hashes:
     """The distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
     return _sorted_distinct((_shingles(text, scheme.ngram) >> np.uint64(32)).astype(np.uint32))
 
@@ -92,12 +95,12 @@ def _sorted_distinct(shingles: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return shingles[first]
 
 
-def signature(hashes: Hashes, scheme: Scheme) -> Hashes:
+def signature(hashes: Hashes, scheme: MinHash) -> Hashes:
     """The signature of a set of 32-bit shingle hashes, (permutations,) uint32, equal bit for bit to
     `datasketch.MinHash(scheme="affine32")` over the same hashes; empty for an empty set."""
     if not len(hashes):
         return np.empty(0, np.uint32)
-    a, b = _permutations(scheme)
+    a, b = _permutations(scheme.permutations, scheme.seed)
     premixed = _fmix32(hashes.astype(np.uint32))
     least = np.full(scheme.permutations, np.iinfo(np.uint32).max, np.uint32)
     permuted = np.empty((scheme.permutations, min(len(premixed), BLOCK)), np.uint32)
@@ -110,7 +113,7 @@ def signature(hashes: Hashes, scheme: Scheme) -> Hashes:
     return least
 
 
-def band_hashes(signatures: Hashes, scheme: Scheme) -> Keys:
+def band_hashes(signatures: Hashes, scheme: MinHash) -> Keys:
     """(n, bands) uint64 keys of (n, permutations) signatures: equal for equal rows of the same band, well mixed."""
     rows = signatures.reshape(-1, scheme.bands, scheme.rows).astype(np.uint64)
     keys = mix(np.arange(1, scheme.bands + 1, dtype=np.uint64) * _ROLL)[None, :].repeat(len(rows), axis=0)
@@ -124,19 +127,12 @@ def similarity(a: Hashes, b: Hashes) -> float:
     return float((a == b).mean()) if len(a) and len(a) == len(b) else 0.0
 
 
-def mix(values: Keys) -> Keys:
-    """Spread 64-bit values over the whole range: a bijection, vectorised."""
-    values = values ^ (values >> np.uint64(33))
-    values = values * _MIX_1
-    values = values ^ (values >> np.uint64(33))
-    values = values * _MIX_2
-    return values ^ (values >> np.uint64(33))
-
-
 @lru_cache(maxsize=16)
-def _permutations(scheme: Scheme) -> tuple[Hashes, Hashes]:
-    """The multipliers and offsets that datasketch publishes for this seed and number."""
-    published = MinHash(num_perm=scheme.permutations, seed=scheme.seed, scheme="affine32").permutations
+def _permutations(count: int, seed: int) -> tuple[Hashes, Hashes]:
+    """Return the multipliers and offsets that datasketch publishes for this number of permutations and seed."""
+    import datasketch
+
+    published = datasketch.MinHash(num_perm=count, seed=seed, scheme="affine32").permutations
     return published[0].astype(np.uint32), published[1].astype(np.uint32)
 
 

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from filters.dedup.jaccard import shared
-from filters.dedup.minhash import Scheme, band_hashes, shingle_hashes, signature, similarity, words
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature, similarity, words
 from filters.dedup.s_curve import Level, candidate
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -21,7 +21,7 @@ LONGEST = 20_000
 """words: a longer document's copies tell no more, and take longer to make"""
 
 
-def plant(text: str, level: float, key: bytes, scheme: Scheme) -> tuple[str, float] | None:
+def plant(text: str, level: float, key: bytes, scheme: MinHash) -> tuple[str, float] | None:
     """A copy of a text as near as possible to the wanted Jaccard similarity, in (0, 1], and its true similarity.
 
     Words that stand n apart or more, in an order keyed by `key`, are replaced by made-up ones, of which each takes n
@@ -60,7 +60,7 @@ def plant(text: str, level: float, key: bytes, scheme: Scheme) -> tuple[str, flo
 
 def recall(
     texts: Iterable[tuple[bytes, str]],
-    scheme: Scheme,
+    scheme: MinHash,
     levels: Sequence[float] = LEVELS,
     seed: int = 1,
     threshold: float = 0.7,

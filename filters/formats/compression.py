@@ -1,23 +1,34 @@
-"""Decoded bytes of a stored file: gzip and bzip2 as streams of bounded pieces, and any declared encoding as UTF-8."""
+"""Decompression in pieces of bounded size, and text in any declared encoding as UTF-8.
+
+Gzip members, bzip2 streams and any other codec with the interface of `bz2.BZ2Decompressor` are read by one loop. Only calls of a decoder are guarded: an OSError of the storage passes through, one of a codec becomes `Damage`.
+"""
 
 import bz2
 import codecs
+import lzma
 import re
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from isal import isal_zlib
+from isal import igzip_lib
 
-from filters.formats.damage import Damage
-from filters.formats.stream import PIECE, Stored
+from filters.formats.stream import PIECE, Damage, StoredView, slice_stored
 from filters.reasons import Reason
 
 GZIP, BZIP2 = b"\x1f\x8b", b"BZh"
-SLICE = 1 << 16
-"""stored bytes fed to a decompressor at a time"""
-OPENING = 1 << 12
-"""bytes in which a file declares its encoding"""
+FIRST_SLICE = (
+    1 << 14
+)  # stored bytes of an archive's member fed at first: most are short, and the rest is copied in vain
+SLICE = 1 << 16  # stored bytes fed to a decoder at a time
+OPENING = 1 << 12  # bytes in which a file declares its encoding
 
+BZIP2_STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")  # the start of a bzip2 stream with at least one block
+GZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # isal's stub gives an instance
+DECODER_ERRORS = (GZIP_ERROR, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
+_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
+
+# Byte order marks, then the encodings of "<" without one (XML 1.0, appendix F).
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -27,46 +38,188 @@ _MARKS = (
     (b"<\0", "utf-16-le"),
     (b"\0<", "utf-16-be"),
 )
-"""byte order marks, then how "<" is encoded without one (XML 1.0, appendix F)"""
 _DECLARED = re.compile(rb"\s{0,64}<\?xml[^>]{0,200}?encoding\s{0,8}=\s{0,8}[\"']([\w.:-]{1,40})[\"']")
-_TEXT = ("utf", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "ascii")
-"""how Python's names of the encodings begin that a declaration may name"""
-_InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's stub gives an instance
+_TEXT = ("utf", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "ascii")  # codec families accepted by name
 
 
-def unpacked(stored: Stored) -> Iterator[bytes | Damage]:
-    """The bytes of a file of gzip members or bzip2 streams, at most `PIECE` at a time; damage ends them."""
-    gzip = bytes(stored[:2]) == GZIP
-    inflater: Any
-    position, size = 0, len(stored)
-    while position < size:
-        inflater = isal_zlib.decompressobj(wbits=31) if gzip else bz2.BZ2Decompressor()
-        fed, hungry = b"", True
-        try:
-            while not inflater.eof:
-                if hungry:
-                    fed = bytes(stored[position : position + SLICE])
-                    position += len(fed)
-                    if not fed:
-                        what = "the gzip member ends early" if gzip else "the bzip2 stream ends early"
-                        yield Damage(Reason.TRUNCATED_RECORD, what)
-                        return
-                piece = inflater.decompress(fed, PIECE)
-                fed = inflater.unconsumed_tail if gzip else b""
-                hungry = not fed and len(piece) < PIECE if gzip else inflater.needs_input
-                if piece:
-                    yield piece
-        except (_InflateError, OSError, ValueError) as error:
-            reason = Reason.CORRUPT_GZIP if gzip else Reason.CORRUPT_RECORD
-            yield Damage(reason, f"stored bytes that do not inflate: {error}")
+class Decoder(Protocol):
+    """A decompressor with the interface of `bz2.BZ2Decompressor`."""
+
+    @property
+    def eof(self) -> bool:
+        """True after the end of the stream."""
+
+    @property
+    def needs_input(self) -> bool:
+        """True if `decompress` can return nothing more without further input."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """Input after the end of the stream."""
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+        """Take input and return at most `max_length` decoded bytes."""
+
+
+class CompressedStream:
+    """A range of stored bytes that one decoder decompresses, once.
+
+    Attributes after the last piece:
+        size: Decoded bytes.
+        fed: Stored bytes given to the decoder, at least as many as it read.
+        length: Stored bytes of the stream, 0 after damage.
+        damage: None if the stream ended as its codec has it.
+    """
+
+    __slots__ = ("corrupt", "damage", "decoder", "end", "fed", "kind", "length", "offset", "size", "step", "stored")
+
+    def __init__(
+        self, stored: StoredView, offset: int, end: int, decoder: Decoder, kind: str, corrupt: Reason, step: int = SLICE
+    ) -> None:
+        self.stored, self.offset, self.end, self.decoder = stored, offset, end, decoder
+        self.kind, self.corrupt, self.step = kind, corrupt, step
+        self.length = self.size = self.fed = 0
+        self.damage: Damage | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the decoded bytes, at most `PIECE` at a time."""
+        decoder, position, step = self.decoder, self.offset, self.step
+        while not decoder.eof:
+            data = b""
+            if decoder.needs_input:
+                data = bytes(self.stored[position : min(position + step, self.end)])
+                if not data:
+                    self.damage = Damage(Reason.TRUNCATED_RECORD, f"the {self.kind} ends early")
+                    return
+                position += len(data)
+                self.fed += len(data)
+                step = min(4 * step, SLICE)  # grows with what was read, since the decoder copies what it leaves
+            try:
+                piece = decoder.decompress(data, PIECE)
+            except DECODER_ERRORS as error:
+                self.damage = Damage(self.corrupt, f"the {self.kind} does not decompress: {error}")
+                return
+            self.size += len(piece)
+            if piece or decoder.eof:
+                yield piece
+        self.length = self.fed - len(decoder.unused_data)
+
+
+class GzipMember(CompressedStream):
+    """A gzip member (RFC 1952)."""
+
+    __slots__ = ()
+
+    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = FIRST_SLICE) -> None:
+        decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        end = len(stored) if end is None else end
+        super().__init__(stored, offset, end, decoder, "gzip member", Reason.CORRUPT_GZIP, step)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the decoded bytes, at most `PIECE` at a time."""
+        start = bytes(self.stored[self.offset : min(self.offset + 4, self.end)])
+        if _MEMBER.match(start) or (len(start) < 4 and b"\x1f\x8b\x08\0".startswith(start)):
+            return super().pieces()
+        self.damage = Damage(Reason.CORRUPT_GZIP, "no gzip member begins here")
+        return iter(())
+
+    def read(self, limit: int) -> bytes | None:
+        """Return all decoded bytes, None if there are more than `limit`. The member is decompressed to its end."""
+        kept: list[bytes] = []
+        for piece in self.pieces():
+            if self.size > limit:
+                kept.clear()
+            elif piece:
+                kept.append(piece)
+        if self.size > limit:
+            return None
+        return kept[0] if len(kept) == 1 else b"".join(kept)
+
+
+class Chunk(NamedTuple):
+    """Decoded bytes, or the damage in their place.
+
+    Attributes:
+        data: Decoded bytes, empty with damage.
+        stop: All stored bytes before it are accounted for.
+        fed: Stored bytes before it have been given to the decoder.
+        fresh: The data are the first of a gzip member or bzip2 stream.
+        damage: None without damage.
+    """
+
+    data: bytes
+    stop: int
+    fed: int
+    fresh: bool = False
+    damage: Damage | None = None
+
+
+def is_compressed(stored: StoredView) -> bool:
+    """Return True if a file is compressed as a whole by gzip or bzip2, judged by its first bytes."""
+    return bytes(stored[:3]).startswith((GZIP, BZIP2))
+
+
+def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False) -> Iterator[Chunk]:
+    """Yield the decoded bytes of stored[start:end]: a run of gzip members or bzip2 streams, or plain bytes.
+
+    Args:
+        stored: The whole file, whose first bytes tell the codec.
+        start: Where a member, a stream or plain bytes begin.
+        end: Where they end. Zero bytes after the last member are padding.
+        resume: Read on at the next bzip2 stream after a damaged one; other damage always ends the bytes.
+    """
+    magic, position = bytes(stored[:3]), start
+    if not magic.startswith((GZIP, BZIP2)):
+        for data in slice_stored(stored, start, end):
+            position += len(data)
+            yield Chunk(data, position, position)
+        return
+    while position < end:
+        begin, fresh = position, True
+        if magic == BZIP2:
+            decoder = bz2.BZ2Decompressor()
+            stream = CompressedStream(stored, begin, end, decoder, "bzip2 stream", Reason.CORRUPT_RECORD)
+        else:
+            stream = GzipMember(stored, begin, end, SLICE)
+        for piece in stream.pieces():
+            fed = begin + stream.fed
+            yield Chunk(piece, fed - len(stream.decoder.unused_data), fed, fresh)
+            fresh = False
+        position = begin + stream.length
+        if stream.damage is not None:
+            position = end
+            if resume and stream.damage.problem is Reason.CORRUPT_RECORD:
+                found = BZIP2_STREAM.search(stored, max(begin + 1, begin + stream.fed - 2 * SLICE), end)
+                position = found.start() if found else end
+            yield Chunk(b"", position, begin + stream.fed, fresh, stream.damage)
+        elif position < end and not bytes(stored[position : min(position + OPENING, end)]).strip(b"\0"):
+            yield Chunk(b"", end, end)
             return
-        position -= len(inflater.unused_data)
-        if not bytes(stored[position : position + OPENING]).strip(b"\0"):
-            return  # padding
 
 
-def encoding_of(opening: bytes) -> str:
-    """The encoding of an XML file by its first bytes: mark, form or declaration; UTF-8 if none of them tells."""
+def decode_stored(stored: StoredView, start: int = 0, end: int | None = None) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
+    for chunk in decode_chunks(stored, start, len(stored) if end is None else end):
+        if chunk.damage or chunk.data:
+            yield chunk.damage or chunk.data
+
+
+def read_decoded(stored: StoredView, limit: int) -> bytes | Damage:
+    """Return the decoded bytes of a whole file, or `TOO_LARGE` damage if there are more than `limit`."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in decode_stored(stored):
+        if isinstance(chunk, Damage):
+            return chunk
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            return Damage(Reason.TOO_LARGE, f"over {limit} bytes")
+    return b"".join(parts)
+
+
+def detect_encoding(opening: bytes) -> str:
+    """Return the encoding of an XML file by its first bytes: byte order mark, form or declaration; UTF-8 by default."""
     for mark, name in _MARKS:
         if opening.startswith(mark):
             return name
@@ -78,8 +231,13 @@ def encoding_of(opening: bytes) -> str:
     return name if name.startswith(_TEXT) and name != "utf-7" else "utf-8"
 
 
-def as_utf8(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
-    """The same text in UTF-8. Bytes that are UTF-8 or say so pass as they are, whatever they hold."""
+def is_utf8(opening: bytes) -> bool:
+    """Return True if the first bytes of an XML file say that it is in UTF-8, so that it can be read from within."""
+    return detect_encoding(opening[:OPENING]) in ("utf-8", "ascii")
+
+
+def transcode(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
+    """Yield XML text as UTF-8. Bytes that are UTF-8, or are declared so, pass unchanged, whatever they hold."""
     decoder: codecs.IncrementalDecoder | None = None
     first = True
     for chunk in chunks:
@@ -87,8 +245,9 @@ def as_utf8(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
             yield chunk
             continue
         if first:
-            name, first = encoding_of(chunk[:OPENING]), False
-            decoder = None if name in ("utf-8", "ascii") else codecs.getincrementaldecoder(name)("replace")
+            first = False
+            if not is_utf8(chunk):
+                decoder = codecs.getincrementaldecoder(detect_encoding(chunk[:OPENING]))("replace")
         yield decoder.decode(chunk).encode("utf-8", "replace") if decoder else chunk
     if decoder:
         yield decoder.decode(b"", True).encode("utf-8", "replace")

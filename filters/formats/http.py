@@ -1,28 +1,23 @@
-"""HTTP responses as crawlers store them: status, header fields, and the body without its transfer and content codings
-(RFC 9110, RFC 9112).
+"""HTTP responses as crawlers store them: status, header fields, and the body without its codings.
 
-Crawlers often keep the header of a body that they stored decoded. So a coding that a body does not bear is passed over,
-as browsers do, when the body reads as text.
+See RFC 9110 and RFC 9112. Crawlers often keep the header of a body that they stored decoded. So a coding that a body does not have is ignored, as
+browsers do, when the body reads as text.
 """
 
 import re
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import brotli
+from isal import igzip_lib
 
-from filters.formats.headers import Headers
+from filters.formats.compression import CompressedStream, Decoder
+from filters.formats.warc import Headers
 from filters.reasons import Reason
 
-MAX_CODINGS = 4
-"""content codings undone, one inside the other; more are taken for an attack"""
-PIECE = 1 << 20
-"""decoded bytes taken from a decompressor at a time"""
-FIRST_STEP = 1 << 10
-"""coded bytes fed to a decompressor at first"""
-CHUNK_LINE = 1 << 10
-"""bytes of a chunk's size line, extensions included"""
+MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
+FIRST_STEP = 1 << 10  # coded bytes fed to a decoder at first: a body may hold millions of streams
+CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{3})(?![0-9])")
@@ -32,16 +27,16 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _COMMENT = re.compile(rb"\s*+<!--.*?-->", re.DOTALL)
+# After the HTML patterns of WHATWG MIME Sniffing (section 7.1), with meta, link and an XML declaration.
 _HTML_START = re.compile(
     rb"\s*+(?:<\?xml[^>]*+>\s*+)?"
     rb"<(?:!doctype html|html|head|body|title|meta|link|script|style|iframe|table|div|font|h1|p|a|br|b)[\s/>]",
     re.IGNORECASE,
 )
-"""after the HTML patterns of WHATWG MIME Sniffing (section 7.1), with meta, link and an XML declaration"""
 
 
 class Response(NamedTuple):
-    """An HTTP response. `body`: its bytes without transfer and content codings."""
+    """An HTTP response; `body` is without transfer and content codings."""
 
     status: int
     headers: Headers
@@ -56,13 +51,20 @@ class HttpError(Exception):
         self.reason, self.detail = reason, detail
 
 
-class _NotSoCodedError(Exception):
-    """The body's first bytes are not of the coding that the header names."""
+class _DecoderError(HttpError):
+    """A body that a decoder refuses, rather than one that ends early."""
+
+
+class _EncodingMismatchError(Exception):
+    """The body's first bytes do not have the coding that the header names."""
 
 
 def parse_response(block: bytes, max_body_bytes: int) -> Response:
-    """The response in a WARC record's block. Raises HttpError, with TOO_LARGE for a body that decodes to more than
-    `max_body_bytes`; memory stays of that order whatever the body claims to be."""
+    """Parse the response in a WARC record's block. Memory stays of the order of `max_body_bytes`.
+
+    Raises:
+        HttpError: The response cannot be read, or its body decodes to more than `max_body_bytes` (TOO_LARGE).
+    """
     status = _final_status(block)
     if status is None:
         raise HttpError(Reason.CORRUPT_HTTP, "no status line")
@@ -71,19 +73,19 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
     headers, body = Headers(block[status.start() : stop]), block[start:]
     transfer, content = _codings(headers, "Transfer-Encoding"), _codings(headers, "Content-Encoding")
     if "chunked" in transfer:
-        body = _dechunked(body)
+        body = _join_chunks(body)
     if codings := [name for name in content + transfer if name not in _NO_CODINGS]:
         if len(codings) > MAX_CODINGS:
             raise HttpError(Reason.UNSUPPORTED_FORMAT, f"{len(codings)} content codings")
         for name in reversed(codings):
-            body = _decoded(body, name, max_body_bytes)
+            body = _decode(body, name, max_body_bytes)
     if len(body) > max_body_bytes:
         raise HttpError(Reason.TOO_LARGE, f"a body of {len(body)} bytes")
     return Response(int(status.group(1)), headers, body)
 
 
 def _final_status(block: bytes) -> re.Match[bytes] | None:
-    """The status line of the response that counts: interim ones may come before it (RFC 9110, section 15.2)."""
+    """Match the status line of the final response; interim ones may precede it (RFC 9110, section 15.2)."""
     status = _STATUS_LINE.match(block)
     while status and status[1].startswith(b"1") and (blank := _BLANK_LINE.search(block, status.end())):
         final = _STATUS_LINE.match(block, blank.end())
@@ -94,7 +96,7 @@ def _final_status(block: bytes) -> re.Match[bytes] | None:
 
 
 def is_html(response: Response) -> bool:
-    """Whether the header says HTML or XHTML or, if it says nothing, whether the body begins like HTML."""
+    """Return True if the header says HTML or XHTML or, if it says nothing, if the body begins like HTML."""
     content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     if content_type:
         return content_type in _HTML_TYPES
@@ -114,9 +116,14 @@ def _codings(headers: Headers, name: str) -> list[str]:
     return [value.strip() for value in ",".join(values).lower().split(",") if value.strip()] if values else []
 
 
-def _dechunked(body: bytes) -> bytes:
-    """RFC 9112, section 7.1, trailers dropped. A body whose first chunk does not parse is taken as not chunked; one
-    that ends within a chunk gives what is there. Raises HttpError for a later chunk that does not parse."""
+def _join_chunks(body: bytes) -> bytes:
+    """Decode the chunked transfer coding (RFC 9112, section 7.1) and drop trailers.
+
+    A body whose first chunk does not parse is returned unchanged; one that ends within a chunk gives what it holds.
+
+    Raises:
+        HttpError: A later chunk does not parse.
+    """
     data = bytearray()
     position = 0
     while position < len(body):
@@ -137,8 +144,8 @@ def _dechunked(body: bytes) -> bytes:
     return bytes(data)
 
 
-def _decoded(body: bytes, name: str, limit: int) -> bytes:
-    """The body without one content coding, or as it is if it does not bear that coding and reads as text."""
+def _decode(body: bytes, name: str, limit: int) -> bytes:
+    """Remove one content coding. A body without that coding that reads as text is returned unchanged."""
     decode = _DECODERS.get(name.removeprefix("x-"))
     if not body:
         return body
@@ -148,7 +155,7 @@ def _decoded(body: bytes, name: str, limit: int) -> bytes:
         raise HttpError(Reason.UNSUPPORTED_FORMAT, f"content coding {name[:40]!r}")
     try:
         return decode(body, limit)
-    except _NotSoCodedError:
+    except _EncodingMismatchError:
         if _reads_as_text(body):
             return body
         raise HttpError(Reason.CORRUPT_BODY, f"not {name}") from None
@@ -159,68 +166,78 @@ def _reads_as_text(body: bytes) -> bool:
     return start.startswith(_BYTE_ORDER_MARKS) or len(start.translate(None, _CONTROLS)) == len(start)
 
 
-def _gzip(body: bytes, limit: int) -> bytes:
-    """One or more members; what follows them is dropped, as browsers do."""
+def _decode_gzip(body: bytes, limit: int) -> bytes:
+    """Decode one or more gzip members and drop what follows them, as browsers do."""
     if not body.startswith(b"\x1f\x8b"):
-        raise _NotSoCodedError
+        raise _EncodingMismatchError
     parts: list[bytes] = []
     size = position = 0
     while body.startswith(b"\x1f\x8b", position):
-        part, position = _inflated(body, position, zlib.MAX_WBITS | 16, limit - size)
+        decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        part, position = _decompress(body, position, decoder, limit - size)
         parts.append(part)
         size += len(part)
     return b"".join(parts)
 
 
-def _deflate(body: bytes, limit: int) -> bytes:
-    """The zlib format (RFC 1950), or the bare deflate stream (RFC 1951) that many servers send instead."""
+def _decode_deflate(body: bytes, limit: int) -> bytes:
+    """Decode the zlib format (RFC 1950), or the bare deflate stream (RFC 1951) that many servers send instead."""
     if len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0:
-        return _inflated(body, 0, zlib.MAX_WBITS, limit)[0]
-    if _reads_as_text(body):
-        raise _NotSoCodedError
-    return _inflated(body, 0, -zlib.MAX_WBITS, limit)[0]
+        flag = igzip_lib.DECOMP_ZLIB
+    elif _reads_as_text(body):
+        raise _EncodingMismatchError
+    else:
+        flag = igzip_lib.DECOMP_DEFLATE
+    return _decompress(body, 0, igzip_lib.IgzipDecompressor(flag=flag), limit)[0]
 
 
-def _inflated(body: bytes, position: int, window: int, limit: int) -> tuple[bytes, int]:
-    """One zlib stream of `body` from a position on, and where it ends. What is fed grows with what was read: the
-    decompressor copies what it leaves, and there may be millions of streams."""
-    inflater = zlib.decompressobj(window)
-    parts: list[bytes] = []
-    size, step = 0, FIRST_STEP
-    while not inflater.eof:
-        fed = body[position : position + step]
-        if not fed:
-            raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
+class _BrotliDecoder:
+    """A brotli decompressor with the interface of bz2's."""
+
+    unused_data = b""
+
+    def __init__(self) -> None:
+        self.decoder = brotli.Decompressor()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self.decoder.is_finished())
+
+    @property
+    def needs_input(self) -> bool:
+        return bool(self.decoder.can_accept_more_data())
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
         try:
-            parts.append(inflater.decompress(fed, limit - size + 1))
-        except zlib.error as error:
-            raise HttpError(Reason.CORRUPT_BODY, f"does not inflate: {error}") from error
-        position, size, step = position + len(fed), size + len(parts[-1]), min(4 * step, PIECE)
-        if size > limit:
-            raise HttpError(Reason.TOO_LARGE, f"inflates to more than {limit} bytes")
-    return b"".join(parts), position - len(inflater.unused_data)
+            return bytes(self.decoder.process(data, output_buffer_limit=max_length))
+        except brotli.error:
+            raise ValueError("brotli") from None
 
 
-def _brotli(body: bytes, limit: int) -> bytes:
-    """RFC 7932. Brotli has no magic number: a body that fails before it gives a byte is taken as not so coded."""
-    decoder = brotli.Decompressor()
-    parts: list[bytes] = []
-    size, fed = 0, body
+def _decode_brotli(body: bytes, limit: int) -> bytes:
+    """Decode RFC 7932. Brotli has no magic number: a body that fails and reads as text does not have this coding."""
     try:
-        while not decoder.is_finished():
-            part = decoder.process(fed, output_buffer_limit=PIECE)
-            fed = b""
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise HttpError(Reason.TOO_LARGE, f"inflates to more than {limit} bytes")
-            if not part and decoder.can_accept_more_data():
-                raise HttpError(Reason.CORRUPT_BODY, "the compressed body ends early")
-    except brotli.error as error:
+        return _decompress(body, 0, _BrotliDecoder(), limit)[0]
+    except _DecoderError as error:
         if _reads_as_text(body):
-            raise _NotSoCodedError from error
-        raise HttpError(Reason.CORRUPT_BODY, "does not inflate: brotli") from error
-    return b"".join(parts)
+            raise _EncodingMismatchError from error
+        raise
 
 
-_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {"gzip": _gzip, "deflate": _deflate, "br": _brotli}
+def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tuple[bytes, int]:
+    """Decompress one stream of `body` from a position on; return its bytes and where it ends."""
+    stream = CompressedStream(body, position, len(body), decoder, "body", Reason.CORRUPT_BODY, FIRST_STEP)
+    parts: list[bytes] = []
+    for piece in stream.pieces():
+        parts.append(piece)
+        if stream.size > limit:
+            raise HttpError(Reason.TOO_LARGE, f"decompresses to more than {limit} bytes")
+    if stream.damage is not None:
+        early = stream.damage.problem is Reason.TRUNCATED_RECORD
+        raise (HttpError if early else _DecoderError)(Reason.CORRUPT_BODY, stream.damage.detail)
+    return b"".join(parts), position + stream.length
+
+
+_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli,
+}  # fmt: skip

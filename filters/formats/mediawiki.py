@@ -1,41 +1,59 @@
 """MediaWiki's XML dumps (export schema 0.3 to 0.11), read page by page, damaged ones as far as they go.
 
-A scanner finds `<page>` and `</page>`: wikitext is escaped, so neither can stand inside it. Each page is then parsed by
-an expat parser of its own. A document type can only stand before a document's first element, so no page can declare
-entities, let alone nest them; and a page that is broken costs itself alone.
+A scanner finds `<page>` and `</page>`: wikitext is escaped, so neither can occur inside it. Each page is then parsed by
+an expat parser of its own. A document type can only precede a document's first element, so no page can declare
+entities, let alone nest them; and a broken page costs itself alone.
+
+The unit of a compressed dump is the run of bzip2 streams from one that begins with a page to the next such stream (of a
+multistream dump, one stream; of any other, the whole file); that of a gzipped dump is the file. After a damaged bzip2
+stream the next one is read; other damage ends the bytes.
 """
 
-import mmap
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
 
-from filters.formats.compression import OPENING, as_utf8
-from filters.formats.damage import Damage as Damage
-from filters.formats.mediawiki_streams import decoded
+from filters.formats.compression import (
+    BZIP2,
+    BZIP2_STREAM,
+    GZIP,
+    OPENING,
+    Chunk,
+    decode_chunks,
+    is_compressed,
+    is_utf8,
+    transcode,
+)
+from filters.formats.stream import Damage, Stored, open_stored
 from filters.reasons import Reason
 
-MAX_BYTES = 1 << 25
-"""of a page: MediaWiki's default limit for a text is 2 MiB ($wgMaxArticleSize); histories may hold more"""
-HOPELESS = 1 << 30
-"""bytes without a page after which no more are looked for: a bomb"""
+MAX_BYTES = 1 << 25  # of a page: MediaWiki's limit for a text is 2 MiB ($wgMaxArticleSize); histories may hold more
+HOPELESS = 1 << 30  # bytes without a page after which no more are searched: a bomb
+HELD = 1 << 25  # decoded bytes of a unit held until its end is known; frames of a longer unit reach to the file's end
+TRIES = 16  # starts of streams examined for a place to cut; streams of dumps that can be cut all begin with a page
 
 _PAGE = re.compile(rb"<(/?)page\s{0,16}>")
-_MARK = 24
-"""bytes of the longest mark of a page, which may come in two pieces"""
+_TAG_BYTES = 24  # of the longest page tag, which may arrive in two pieces
 _DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
-_UNDEFINED = 11
-"""expat's number of the error that an entity is not defined"""
+_UNDEFINED_ENTITY = 11  # expat's error code
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page: `identifier` and `namespace` are MediaWiki's numbers (0 = articles), `redirect` is whether it only leads
-    to another page, `wikitext` that of its last revision in the dump, with that one's number and time (ISO 8601, as the
-    dump has it)."""
+    """A page.
+
+    Attributes:
+        identifier: MediaWiki's number.
+        namespace: MediaWiki's number; 0 for articles.
+        title: As in the dump.
+        redirect: True if the page only leads to another page.
+        wikitext: Of its last revision in the dump.
+        revision: That revision's number.
+        timestamp: That revision's time (ISO 8601, as in the dump).
+    """
 
     identifier: int
     namespace: int
@@ -46,9 +64,17 @@ class Page:
     timestamp: str = ""
 
 
-class Raw(NamedTuple):
-    """A page, or what is none, at [start, stop) of decoded bytes: `data` is the element, which begins at `place`, and
-    `problem` why there is none (ARCHIVE_METADATA: what stands before the first page and behind the last)."""
+class RawPage(NamedTuple):
+    """A page or other text at [start, stop) of decoded bytes.
+
+    Attributes:
+        start: Where the stretch begins.
+        stop: Where it ends.
+        place: Where the element begins.
+        data: The element; empty with a problem.
+        problem: Why there is no page. ARCHIVE_METADATA: text before the first page or after the last.
+        detail: A sentence about the problem.
+    """
 
     start: int
     stop: int
@@ -58,103 +84,136 @@ class Raw(NamedTuple):
     detail: str = ""
 
 
-def open_dump(path: Path | str) -> Iterator[bytes | Damage]:
-    """The bytes of a dump that is plain or compressed by bzip2 (several streams, too) or gzip, told by its first bytes.
-    Behind a damaged bzip2 stream the next one is read; other damage ends the dump. Never raises."""
-    try:
-        with Path(path).open("rb") as file:
-            size = file.seek(0, 2)
-            if size:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
-                    for chunk in decoded(stored, 0, size):
-                        yield chunk.damage or chunk.data
-    except OSError as error:
-        yield Damage(Reason.UNREADABLE_FILE, error.strerror or "cannot be read")
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A page's element, or the reason why there is none, with its place among the stored bytes.
+
+    Attributes:
+        offset: Where the stored bytes begin.
+        length: Of the stored bytes.
+        inner_offset: Where the element begins in what they decode to, as UTF-8.
+        inner_length: Of the element.
+        stored: Stored bytes that the frame accounts for.
+        data: The element.
+        problem: Why there is no page.
+        detail: A sentence about the problem.
+    """
+
+    offset: int
+    length: int
+    inner_offset: int
+    inner_length: int
+    stored: int
+    data: bytes = b""
+    problem: Reason | None = None
+    detail: str = ""
 
 
-def pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> Iterator[Page | Damage]:
-    """The pages of a dump in order, with the damage between them. No bytes make it raise; takes linear time, and memory
-    of the order of `max_bytes`. A part of a dump, cut at pages, is a dump too."""
-    for raw in raw_pages(as_utf8(_gathered(chunks)), max_bytes):
+def read_dump(path: Path | str) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a dump that is plain or compressed by bzip2 or gzip.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    with open_stored(Path(path)) as stored:
+        for chunk in decode_chunks(stored, 0, len(stored), resume=True):
+            yield chunk.damage or chunk.data
+
+
+def read_pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> Iterator[Page | Damage]:
+    """Yield the pages of a dump in order, with the damage between them.
+
+    No bytes make it raise. Takes linear time, and memory of the order of `max_bytes`. A part of a dump, cut at pages,
+    is a dump too.
+    """
+    for raw in scan_pages(transcode(_gather_opening(chunks)), max_bytes):
         if raw.problem is None:
-            yield page_of(raw.data)
+            yield parse_page(raw.data)
         elif raw.problem is not Reason.ARCHIVE_METADATA:
             yield Damage(raw.problem, raw.detail)
 
 
-def raw_pages(
+def scan_pages(
     chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool | None = None
-) -> Iterator[Raw]:
-    """The pages of decoded bytes (UTF-8) that begin at `position`, and what is none, without a gap but for blanks at
-    the very end; pages over `limit` bytes are too large. `ends`: whether `</mediawiki>` must be the last that comes;
-    None: if `<mediawiki` is there. Never raises; takes linear time, and memory of the order of `limit`."""
+) -> Iterator[RawPage]:
+    """Yield the pages of decoded bytes and the text around them, without a gap except for blanks at the very end.
+
+    Never raises. Takes linear time, and memory of the order of `limit`.
+
+    Args:
+        chunks: UTF-8.
+        limit: Bytes of a page; a larger one is damage.
+        position: Where the bytes begin.
+        ends: True if `</mediawiki>` must end them; None: if they begin with `<mediawiki`.
+    """
     buffer, base = bytearray(), position  # buffer[0] lies at `base`
-    start, begin, seen = position, -1, position  # of the open stretch, of the open page, of what is yet to be searched
+    start, begin, searched = position, -1, position  # of the open stretch, of the open page, of the next search
     opening, tail, first = b"", b"", True
     for chunk in chunks:
         if isinstance(chunk, Damage):
             end = base + len(buffer)
-            yield Raw(start, end, start, problem=chunk.problem, detail=chunk.detail)
+            yield RawPage(start, end, start, problem=chunk.problem, detail=chunk.detail)
             buffer.clear()
-            base = start = seen = end
+            base = start = searched = end
             begin, opening, first, ends = -1, b"", False, False
             continue
         buffer += chunk
         opening += chunk[: OPENING - len(opening)] if first else b""
         tail = (tail + chunk[-64:])[-64:]
-        while mark := _PAGE.search(buffer, seen - base):
-            at, seen = base + mark.start(), base + mark.end()
-            if begin < 0 and not mark[1]:
+        while tag := _PAGE.search(buffer, searched - base):
+            at, searched = base + tag.start(), base + tag.end()
+            if begin < 0 and not tag[1]:
                 if first and opening[: at - start].strip():
-                    yield _around(start, at, opening[: at - start])
+                    yield _frame_outside(start, at, opening[: at - start])
                     start = at
                 begin, first = at, False
-            elif begin >= 0 and seen - begin > limit:
-                stop = seen if mark[1] else at
-                yield Raw(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
-                start, begin = stop, -1 if mark[1] else at
-            elif begin >= 0 and mark[1]:
-                yield Raw(start, seen, begin, bytes(buffer[begin - base : seen - base]))
-                start, begin = seen, -1
+            elif begin >= 0 and searched - begin > limit:
+                stop = searched if tag[1] else at
+                yield RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
+                start, begin = stop, -1 if tag[1] else at
+            elif begin >= 0 and tag[1]:
+                yield RawPage(start, searched, begin, bytes(buffer[begin - base : searched - base]))
+                start, begin = searched, -1
             elif begin >= 0:
-                yield Raw(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
+                yield RawPage(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
                 start = begin = at
         length = base + len(buffer)
         if length - max(start, begin) > HOPELESS:
-            yield Raw(start, length, start, problem=Reason.TOO_LARGE, detail=f"over {HOPELESS} bytes without a page")
+            detail = f"over {HOPELESS} bytes without a page"
+            yield RawPage(start, length, start, problem=Reason.TOO_LARGE, detail=detail)
             return
-        seen = max(seen, length - _MARK)
-        kept = begin if begin >= 0 and length - begin <= limit + _MARK else seen
-        if kept - base >= _MARK:
+        searched = max(searched, length - _TAG_BYTES)
+        kept = begin if begin >= 0 and length - begin <= limit + _TAG_BYTES else searched
+        if kept - base >= _TAG_BYTES:
             del buffer[: kept - base]
             base = kept
-    yield from _end(start, base + len(buffer), begin, opening, first, tail)
+    end = base + len(buffer)
+    yield from _frame_end(start, end, begin, opening, first, tail)
     if begin < 0 and (b"<mediawiki" in opening if ends is None else ends) and b"</mediawiki" not in tail:
-        end = base + len(buffer)
-        yield Raw(end, end, end, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
+        yield RawPage(end, end, end, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 
 
-def _end(start: int, end: int, begin: int, opening: bytes, first: bool, tail: bytes) -> Iterator[Raw]:
-    """What stands behind the last page."""
+def _frame_end(start: int, end: int, begin: int, opening: bytes, first: bool, tail: bytes) -> Iterator[RawPage]:
+    """Yield the text after the last page."""
     if begin >= 0:
-        yield Raw(start, end, begin, problem=Reason.TRUNCATED_RECORD, detail="the dump ends within a page")
+        yield RawPage(start, end, begin, problem=Reason.TRUNCATED_RECORD, detail="the dump ends within a page")
     elif first and b"<mediawiki" not in opening and not opening.lstrip().startswith(b"</mediawiki"):
-        yield Raw(start, end, start, problem=Reason.UNSUPPORTED_FORMAT, detail="no MediaWiki dump")
+        yield RawPage(start, end, start, problem=Reason.UNSUPPORTED_FORMAT, detail="not a MediaWiki dump")
     elif first:
-        yield _around(start, end, opening)
+        yield _frame_outside(start, end, opening)
     elif tail[-(end - start) :].strip() if end > start else b"":
-        yield Raw(start, end, start, problem=Reason.ARCHIVE_METADATA)
+        yield RawPage(start, end, start, problem=Reason.ARCHIVE_METADATA)
 
 
-def _around(start: int, stop: int, opening: bytes) -> Raw:
-    """What stands before a dump's first page."""
+def _frame_outside(start: int, stop: int, opening: bytes) -> RawPage:
+    """Return the text before a dump's first page."""
     if _DEFINES.search(opening):
-        return Raw(start, stop, start, problem=Reason.ENTITY_EXPANSION, detail="a document type of its own")
-    return Raw(start, stop, start, problem=Reason.ARCHIVE_METADATA)
+        return RawPage(start, stop, start, problem=Reason.ENTITY_EXPANSION, detail="a document type of its own")
+    return RawPage(start, stop, start, problem=Reason.ARCHIVE_METADATA)
 
 
-def page_of(element: bytes) -> Page | Damage:
-    """A page from its element. Bytes that are no UTF-8 become U+FFFD."""
+def parse_page(element: bytes) -> Page | Damage:
+    """Parse a page's element. Bytes that are not UTF-8 become U+FFFD."""
     fields, parser = _Fields(), expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = fields.start
@@ -163,19 +222,19 @@ def page_of(element: bytes) -> Page | Damage:
     try:
         parser.Parse(element.decode("utf-8", "replace"), True)
     except expat.ExpatError as error:
-        problem = Reason.ENTITY_EXPANSION if error.code == _UNDEFINED else Reason.CORRUPT_RECORD
-        return Damage(problem, f"a page that is no XML: {expat.ErrorString(error.code)}")
-    title, identifier = fields.texts.get("title"), _number(fields.texts.get("id", ""))
+        problem = Reason.ENTITY_EXPANSION if error.code == _UNDEFINED_ENTITY else Reason.CORRUPT_RECORD
+        return Damage(problem, f"a page that is not XML: {expat.ErrorString(error.code)}")
+    title, identifier = fields.texts.get("title"), _parse_number(fields.texts.get("id", ""))
     if title is None or identifier is None:
         return Damage(Reason.CORRUPT_RECORD, "a page without title or id")
-    namespace = _number(fields.texts.get("ns", "0")) or 0
-    revision = _number(fields.texts.get("revision/id", "0")) or 0
+    namespace = _parse_number(fields.texts.get("ns", "0")) or 0
+    revision = _parse_number(fields.texts.get("revision/id", "0")) or 0
     wikitext, time = fields.texts.get("revision/text", ""), fields.texts.get("revision/timestamp", "").strip()
     return Page(identifier, namespace, title, fields.redirect, wikitext, revision, time)
 
 
 class _Fields:
-    """The texts of a page's own elements, and of its last revision's, as a parser comes upon them."""
+    """The texts of a page's own elements and of its last revision's, collected by a parser."""
 
     WANTED = frozenset(["title", "ns", "id", "revision/id", "revision/timestamp", "revision/text"])
 
@@ -184,7 +243,7 @@ class _Fields:
         self.redirect = False
         self.depth = 0
         self.parent = ""  # the page's own element that is open
-        self.name = ""  # of the element whose text is being taken
+        self.name = ""  # of the element whose text is collected
         self.parts: list[str] = []
 
     def start(self, name: str, _: dict[str, str]) -> None:
@@ -208,16 +267,15 @@ class _Fields:
             self.parts.append(data)
 
 
-def _number(digits: str) -> int | None:
+def _parse_number(digits: str) -> int | None:
     digits = digits.strip()
-    whole = digits.removeprefix("-")
-    return int(digits) if whole.isascii() and whole.isdigit() and len(whole) < 19 else None
+    number = digits.removeprefix("-")
+    return int(digits) if number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
-def _gathered(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
-    """The same, the first chunk long enough to tell the encoding."""
-    held = b""
-    told = False
+def _gather_opening(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
+    """Yield the same, with a first chunk long enough to tell the encoding."""
+    held, told = b"", False
     for chunk in chunks:
         if told:
             yield chunk
@@ -234,3 +292,188 @@ def _gathered(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
             yield chunk
     if held:
         yield held
+
+
+# --- pages among the stored bytes ---
+
+
+def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = None) -> Iterator[Frame]:
+    """Yield the pages of a dump and the text around them, in order; their `stored` bytes sum to the part's.
+
+    Never raises. Takes linear time, and memory of the order of `limit` and `HELD`.
+
+    Args:
+        stored: The whole dump.
+        limit: Bytes of a page; a larger one is damage.
+        start: Where a part between two of `find_cuts` begins.
+        end: Where it ends.
+    """
+    end = len(stored) if end is None else end
+    opening = _read_opening(stored)
+    complete = end == len(stored) and b"<mediawiki" in opening[:OPENING].replace(b"\0", b"")
+    if is_compressed(stored) or not is_utf8(opening):
+        yield from _settle(_read_compressed(stored, start, end, limit, complete, is_utf8(opening)), end - start)
+    else:
+        yield from _settle(_read_plain(stored, start, end, limit, complete), end - start)
+
+
+def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
+    """Return the decoded bytes at a place, fewer at the end."""
+    if not is_compressed(stored) and is_utf8(_read_opening(stored)):
+        return bytes(stored[offset : offset + length])[inner_offset : inner_offset + inner_length]
+    held, base = bytearray(), 0
+    chunks = decode_chunks(stored, offset, min(offset + length, len(stored)), resume=True)
+    for data in transcode(chunk.data for chunk in chunks):
+        assert isinstance(data, bytes)
+        held += data
+        if base + len(held) >= inner_offset + inner_length:
+            break
+        gone = min(len(held), max(inner_offset - base, 0))
+        del held[:gone]
+        base += gone
+    return bytes(held[inner_offset - base :][:inner_length])
+
+
+def find_cuts(stored: Stored, split_bytes: int) -> list[int]:
+    """Return where a dump in UTF-8 can be cut into pieces of about `split_bytes`, without its start and end.
+
+    A plain dump is cut after pages, a bzip2 one before streams that begin with a page, a gzipped one nowhere.
+    """
+    found: list[int] = []
+    if not is_utf8(_read_opening(stored)):
+        return found
+    bzip2, gzip = stored[:3] == BZIP2, stored[:2] == GZIP
+    for wanted in range(split_bytes, 0 if gzip else len(stored), split_bytes):
+        if found and found[-1] >= wanted:
+            continue
+        place = _find_page_stream(stored, wanted) if bzip2 else stored.find(b"</page>", wanted) + len(b"</page>")
+        if wanted <= place < len(stored):
+            found.append(place)
+    return found
+
+
+def _read_opening(stored: Stored) -> bytes:
+    chunks = decode_chunks(stored, 0, len(stored), resume=True)
+    return next((chunk.data for chunk in chunks if chunk.data or chunk.damage), b"")
+
+
+def _find_page_stream(stored: Stored, position: int) -> int:
+    """Return the start of the next bzip2 stream that begins with a page, -1 if it is not found soon."""
+    for _ in range(TRIES):
+        found = BZIP2_STREAM.search(stored, position)
+        if found is None:
+            break
+        position = found.end()
+        if _begins_with_page(next(decode_chunks(stored, found.start(), len(stored), resume=True)).data):
+            return found.start()
+    return -1
+
+
+def _begins_with_page(data: bytes) -> bool:
+    """Return True if decoded bytes begin with a page or the end of a dump."""
+    return data[:64].lstrip().startswith((b"<page", b"</mediawiki"))
+
+
+def _read_plain(stored: Stored, start: int, end: int, limit: int, complete: bool) -> Iterator[Frame]:
+    chunks = (chunk.data for chunk in decode_chunks(stored, start, end))
+    for raw in scan_pages(chunks, limit, start, complete):
+        length = len(raw.data) or raw.stop - raw.start
+        place = raw.place if raw.data else raw.start
+        yield Frame(place, length, 0, length, raw.stop - raw.start, raw.data, raw.problem, raw.detail)
+
+
+@dataclass
+class _Feed:
+    """The chunks of one unit at a time, and the map of its decoded bytes to stored ones."""
+
+    chunks: Iterator[Chunk]
+    stop: int  # stored bytes before it belong to chunks that have been taken
+    waiting: Chunk | None = None  # the first chunk of the next unit
+    whole: bool = False  # all streams are one unit
+    ended: bool = False  # the unit has been taken to its end
+    damaged: bool = False
+    tail: bytes = b""
+    span: tuple[int, int, int, int] = field(default=(0, 0, 0, 0))  # of the last chunk: decoded and stored, from and to
+
+    def unit(self) -> Iterator[bytes | Damage]:
+        """Yield the bytes of the next unit."""
+        begun, self.ended = self.stop, False
+        self.span = (0, 0, begun, begun)
+        while chunk := self.waiting or next(self.chunks, None):
+            if self.waiting is None and self._opens(chunk) and self.stop > begun:
+                self.waiting, self.ended = chunk, True
+                return
+            self.waiting = None
+            self.damaged = chunk.damage is not None
+            self.tail = (self.tail + chunk.data[-64:])[-64:]
+            _, decoded_from, _, stored_from = self.span
+            self.span = (decoded_from, decoded_from + len(chunk.data), stored_from, chunk.stop)
+            self.stop = chunk.stop
+            yield chunk.damage or chunk.data
+        self.ended = True
+
+    def _opens(self, chunk: Chunk) -> bool:
+        return chunk.fresh and not self.whole and (_begins_with_page(chunk.data) or chunk.damage is not None)
+
+    def stored_at(self, position: int) -> int:
+        """Return the stored bytes that hold the decoded ones before `position`, which lies in the last chunk."""
+        decoded_from, decoded_to, stored_from, stored_to = self.span
+        if position >= decoded_to:
+            return stored_to
+        return stored_from + (stored_to - stored_from) * max(position - decoded_from, 0) // (decoded_to - decoded_from)
+
+
+def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete: bool, utf8: bool) -> Iterator[Frame]:
+    """Yield each frame with its share of the stored bytes, divided by decoded ones."""
+    whole = bytes(stored[:2]) == GZIP or not utf8
+    chunks = decode_chunks(stored, start, end, resume=True)
+    feed = _Feed(_transcode_chunks(chunks) if whole else chunks, start, whole=whole)
+    while feed.stop < end or feed.waiting is not None:
+        begun = accounted = feed.stop
+        held: list[Frame] = []
+        size, over = 0, whole
+        for raw in scan_pages(feed.unit(), limit, 0, False):
+            place = raw.place if raw.data else raw.start
+            inner = len(raw.data) or raw.stop - raw.start
+            share = max(feed.stored_at(raw.stop) - accounted, 0)
+            accounted += share
+            held.append(Frame(begun, len(stored) - begun, place, inner, share, raw.data, raw.problem, raw.detail))
+            size += len(raw.data)
+            over = over or size > HELD
+            if over:
+                yield from held
+                held = []
+        if not feed.ended:
+            yield from held
+            return  # a bomb: the last frame accounts for what is left
+        yield from (replace(frame, length=feed.stop - begun) for frame in _settle(iter(held), feed.stop - begun))
+    if complete and not feed.damaged and b"</mediawiki" not in feed.tail:
+        yield Frame(end, 0, 0, 0, 0, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
+
+
+def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Yield the same in UTF-8, chunk by chunk."""
+    last = Chunk(b"", 0, 0)
+
+    def data() -> Iterator[bytes]:
+        nonlocal last
+        for chunk in chunks:
+            last = chunk
+            yield chunk.data
+
+    for text in transcode(data()):
+        assert isinstance(text, bytes)
+        yield last._replace(data=text)
+        last = Chunk(b"", last.stop, last.fed)
+
+
+def _settle(items: Iterator[Frame], size: int) -> Iterator[Frame]:
+    """Yield the same, the last with all stored bytes that are left of `size`."""
+    held: Frame | None = None
+    for item in items:
+        if held is not None:
+            size -= held.stored
+            yield held
+        held = item
+    if held is not None:
+        yield replace(held, stored=size)

@@ -1,23 +1,24 @@
 """Posts.xml of Stack Exchange's data dumps, row by row: `<row Id="1" PostTypeId="1" … Body="&lt;p&gt;…" />`.
 
-No `<` can stand in an attribute (XML 1.0, section 3.1), so `<row` begins a row wherever it stands, and a row that is
-broken costs itself alone. A row may use XML's own entities and character references; no others are ever expanded.
+No `<` can occur in an attribute (XML 1.0, section 3.1), so `<row` begins a row wherever it occurs, and a broken row
+costs itself alone. A row may use XML's own entities and character references; no others are ever expanded. A file is
+such a table, plain or compressed, or an archive that holds one.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from mmap import mmap
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from filters.formats.mediawiki import Damage
+from filters.formats import sevenzip
+from filters.formats.compression import BZIP2, GZIP, OPENING, decode_stored, is_utf8, transcode
+from filters.formats.stream import Damage, Stored, slice_stored
 from filters.reasons import Reason
 
-HOPELESS = 1 << 30
-"""bytes without a row after which no more are looked for: a bomb"""
-QUESTION, ANSWER = 1, 2
-"""PostTypeId; others are wikis, nominations, and what moderators write"""
-DIGITS = 18
-"""of a number, at most: it fits 64 bits"""
+TABLE = "Posts.xml"
+HOPELESS = 1 << 30  # bytes without a row after which no more are searched: a bomb
+QUESTION, ANSWER = 1, 2  # PostTypeId; others are wikis, nominations, and moderators' texts
+DIGITS = 18  # of the longest number: it fits 64 bits
 
 _MARK = b"<row"
 _AFTER_MARK = frozenset(b" \t\r\n/>")
@@ -30,14 +31,16 @@ _ATTRIBUTE = re.compile(rb"(" + _NAME + rb")=(?:\"([^\"<]*+)\"|'([^'<]*+)')")
 _HEAD = re.compile(rb"(?:\xef\xbb\xbf)?+\s*+(?:<\?xml[^<>]*+>\s*+)?+(?:(<posts[^<>]*+>)\s*+(</posts\s*+>\s*+)?+)?+")
 _DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 _REFERENCE = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|(lt|gt|quot|apos|amp)|([^;&\s]{1,64}));")
-_FORBIDDEN = bytes(set(range(32)) - set(b"\t\n\r"))
-"""control characters that XML has no place for"""
+_FORBIDDEN = bytes(set(range(32)) - set(b"\t\n\r"))  # control characters that XML excludes
+_NAMED = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}
 _COMMON = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#xA;", "\n"), ("&#xD;", "\r"), ("&#x9;", "\t"))
 
 
-class Raw(NamedTuple):
-    """A row, or what is none, at [start, stop) of decoded bytes: `data` is the element, and `problem` why it is no
-    row (ARCHIVE_METADATA: what stands before the first)."""
+class RawRow(NamedTuple):
+    """A row or other text at [start, stop) of decoded bytes.
+
+    `data` is the element; `problem` says why it is not a row (ARCHIVE_METADATA: text before the first row).
+    """
 
     start: int
     stop: int
@@ -46,8 +49,8 @@ class Raw(NamedTuple):
     detail: str = ""
 
 
-class Keys(NamedTuple):
-    """What a row is: PostTypeId, its Id, and that of the question it belongs to (its own, if it is one)."""
+class PostKeys(NamedTuple):
+    """A row's PostTypeId, its Id, and that of the question it belongs to (its own, if it is a question)."""
 
     kind: int
     identifier: int
@@ -55,8 +58,7 @@ class Keys(NamedTuple):
 
 
 class Post(NamedTuple):
-    """A post: `kind` and `question` as in `Keys`; `body` is HTML; `created` as the dump has it; `licence` is empty if
-    it names none."""
+    """A post: `body` is HTML; `created` as in the dump; `licence` is empty if the post names none."""
 
     kind: int
     identifier: int
@@ -71,10 +73,57 @@ class Post(NamedTuple):
     licence: str
 
 
-def rows(chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool | None = None) -> Iterator[Raw]:
-    """The rows of decoded bytes that begin at `position`, and what is none, without a gap; rows over `limit` bytes are
-    too large. `ends`: whether `</posts>` must be the last that comes; None: if `<posts` is there. Never raises; takes
-    linear time, and memory of the order of `limit`."""
+class Table(NamedTuple):
+    """Part of a file.
+
+    Attributes:
+        member: The archive's member, empty if the file is not an archive.
+        size: The decoded bytes that it states.
+        chunks: These bytes in UTF-8; None for a member that is not a table of posts.
+    """
+
+    member: str
+    size: int
+    chunks: Iterator[bytes | Damage] | None
+
+
+def is_plain(stored: Stored) -> bool:
+    """Return True if a file is an uncompressed table in UTF-8, so that rows can be read by byte offset."""
+    opening = bytes(stored[:OPENING])
+    return not opening.startswith((GZIP, BZIP2, sevenzip.MAGIC)) and is_utf8(opening)
+
+
+def read_tables(stored: Stored, start: int, end: int) -> Iterator[Table]:
+    """Yield the tables of posts in a file, and its other members."""
+    magic = bytes(stored[:6])
+    if magic == sevenzip.MAGIC:
+        entries = sevenzip.list_entries(stored)
+        if isinstance(entries, Damage):
+            yield Table("", 0, iter([entries]))
+            return
+        wanted = [entry for entry in entries if PurePosixPath(entry.name).name.lower() == TABLE.lower()][:1]
+        for entry in entries:
+            chunks = transcode(sevenzip.decode_entry(stored, entry)) if entry in wanted else None
+            yield Table(entry.name, entry.size, chunks)
+    elif magic.startswith((GZIP, BZIP2)):
+        yield Table("", 0, transcode(decode_stored(stored)))
+    else:
+        yield Table("", end - start, transcode(slice_stored(stored, start, end)))
+
+
+def scan_rows(
+    chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool | None = None
+) -> Iterator[RawRow]:
+    """Yield the rows of decoded bytes and the text around them, without a gap.
+
+    Never raises. Takes linear time, and memory of the order of `limit`.
+
+    Args:
+        chunks: UTF-8.
+        limit: Bytes of a row; a larger one is damage.
+        position: Where the bytes begin.
+        ends: True if `</posts>` must end them; None: if they hold `<posts`.
+    """
     buffer, base = bytearray(), position  # the open segment begins at `start`, what is held of it at buffer[begin]
     start, begin, seen = position, 0, 0
     first, too_large, tail = True, False, b""
@@ -82,7 +131,7 @@ def rows(chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: 
         if isinstance(chunk, Damage):
             end = base + len(buffer)
             yield from _segment(buffer, begin, len(buffer), start, end, first, too_large, True)
-            yield Raw(end, end, problem=chunk.problem, detail=chunk.detail)
+            yield RawRow(end, end, problem=chunk.problem, detail=chunk.detail)
             return
         buffer += chunk
         tail = (tail + chunk[-64:])[-64:]
@@ -99,7 +148,7 @@ def rows(chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: 
             begin, too_large = seen, True
         if base + len(buffer) - start > HOPELESS:
             end = base + len(buffer)
-            yield Raw(start, end, problem=Reason.TOO_LARGE, detail=f"over {HOPELESS} bytes without a row")
+            yield RawRow(start, end, problem=Reason.TOO_LARGE, detail=f"over {HOPELESS} bytes without a row")
             return
         del buffer[:begin]
         base, begin, seen = base + begin, 0, seen - begin
@@ -108,52 +157,52 @@ def rows(chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: 
         ends = b"<posts" in buffer[begin:]
     yield from _segment(buffer, begin, len(buffer), start, end, first, too_large, True)
     if ends and b"</posts" not in tail:
-        yield Raw(end, end, problem=Reason.TRUNCATED_RECORD, detail="the file ends without </posts>")
+        yield RawRow(end, end, problem=Reason.TRUNCATED_RECORD, detail="the file ends without </posts>")
 
 
 def _segment(
     buffer: bytearray, begin: int, stop: int, start: int, end: int, first: bool, too_large: bool, last: bool
-) -> Iterator[Raw]:
-    """What stands from one row's mark to the next: [start, end), of which buffer[begin:stop] is held."""
+) -> Iterator[RawRow]:
+    """Yield the bytes from one row's mark to the next: [start, end), of which buffer[begin:stop] is held."""
     if start == end:
         return
     if too_large:
-        yield Raw(start, end, problem=Reason.TOO_LARGE, detail=f"{end - start} bytes")
+        yield RawRow(start, end, problem=Reason.TOO_LARGE, detail=f"{end - start} bytes")
         return
     data = bytes(buffer[begin:stop])
     if first and not data.startswith(_MARK):
-        yield _before(data, start, end, last)
+        yield _frame_head(data, start, end, last)
         return
     found = _ROW.match(data)
     if found is None:
         reason = Reason.TRUNCATED_RECORD if last else Reason.CORRUPT_RECORD
-        yield Raw(start, end, problem=_defining(data) or reason, detail="no well-formed row")
+        yield RawRow(start, end, problem=_check_definitions(data) or reason, detail="no well-formed row")
         return
     middle = start + found.end()
-    yield Raw(start, middle, found[1])
+    yield RawRow(start, middle, found[1])
     if middle < end:
-        reason = _defining(data) or Reason.CORRUPT_RECORD
-        yield Raw(middle, end, problem=reason, detail="bytes that belong to no row")
+        reason = _check_definitions(data) or Reason.CORRUPT_RECORD
+        yield RawRow(middle, end, problem=reason, detail="bytes that belong to no row")
 
 
-def _before(data: bytes, start: int, end: int, last: bool) -> Raw:
-    """What stands before a file's first row."""
+def _frame_head(data: bytes, start: int, end: int, last: bool) -> RawRow:
+    """Return the text before a file's first row."""
     if _DEFINES.search(data):
-        return Raw(start, end, problem=Reason.ENTITY_EXPANSION, detail="a document type")
+        return RawRow(start, end, problem=Reason.ENTITY_EXPANSION, detail="a document type")
     found = _HEAD.fullmatch(data)
     if found and (found[1] or not last):
-        return Raw(start, end, problem=Reason.ARCHIVE_METADATA)
+        return RawRow(start, end, problem=Reason.ARCHIVE_METADATA)
     if last:
-        return Raw(start, end, problem=Reason.UNSUPPORTED_FORMAT, detail="no list of posts")
-    return Raw(start, end, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no row")
+        return RawRow(start, end, problem=Reason.UNSUPPORTED_FORMAT, detail="not a list of posts")
+    return RawRow(start, end, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no row")
 
 
-def _defining(data: bytes) -> Reason | None:
+def _check_definitions(data: bytes) -> Reason | None:
     return Reason.ENTITY_EXPANSION if _DEFINES.search(data) else None
 
 
-def next_row(data: bytes | mmap, position: int) -> int:
-    """Where the next row's mark begins at or after `position`; the length of `data` if none does."""
+def find_row(data: Stored, position: int) -> int:
+    """Return the start of the next row at or after `position`; the length of `data` without one."""
     while (found := data.find(_MARK, position)) >= 0:
         if found + 4 < len(data) and data[found + 4] in _AFTER_MARK:
             return found
@@ -161,75 +210,82 @@ def next_row(data: bytes | mmap, position: int) -> int:
     return len(data)
 
 
-def keys(row: bytes) -> Keys | Damage:
-    """What a row is, before the rest of it is read. An answer that names no question belongs to question 0."""
-    attributes = _attributes(row)
-    return attributes if isinstance(attributes, Damage) else _keys(attributes)
+def read_ranges(chunks: Iterable[bytes | Damage], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """Yield the decoded bytes of each (offset, length) that lies within the chunks, with its index, by offset."""
+    waiting = sorted(enumerate(ranges), key=lambda item: item[1][0])
+    held, base = bytearray(), 0
+    for chunk in chunks:
+        if not waiting:
+            return
+        held += chunk if isinstance(chunk, bytes) else b""
+        while waiting and base + len(held) >= sum(waiting[0][1]):
+            index, (offset, length) = waiting.pop(0)
+            yield index, bytes(held[offset - base :][:length])
+        keep = max(waiting[0][1][0] - base, 0) if waiting else 0
+        base += len(held[:keep])
+        del held[:keep]
 
 
-def _keys(attributes: dict[bytes, bytes]) -> Keys | Damage:
-    kind, identifier = (_number(attributes.get(name, b"")) for name in (b"PostTypeId", b"Id"))
+def parse_keys(row: bytes) -> PostKeys | Damage:
+    """Parse a row's keys alone. An answer that names no question belongs to question 0."""
+    attributes = _parse_attributes(row)
+    return attributes if isinstance(attributes, Damage) else _get_keys(attributes)
+
+
+def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys | Damage:
+    kind, identifier = (_parse_number(attributes.get(name, b"")) for name in (b"PostTypeId", b"Id"))
     if kind is None or identifier is None:
         return Damage(Reason.CORRUPT_RECORD, "a row without PostTypeId or Id")
     if kind == QUESTION:
-        return Keys(kind, identifier, identifier)
-    question = _number(attributes.get(b"ParentId", b"0"))
+        return PostKeys(kind, identifier, identifier)
+    question = _parse_number(attributes.get(b"ParentId", b"0"))
     if question is None:
-        return Damage(Reason.CORRUPT_RECORD, "a ParentId that is no number")
-    return Keys(kind, identifier, question)
+        return Damage(Reason.CORRUPT_RECORD, "a ParentId that is not a number")
+    return PostKeys(kind, identifier, question)
 
 
-def post(row: bytes) -> Post | Damage:
-    """A whole row. Never raises."""
-    attributes = _attributes(row)
+def parse_post(row: bytes) -> Post | Damage:
+    """Parse a whole row. Never raises."""
+    attributes = _parse_attributes(row)
     if isinstance(attributes, Damage):
         return attributes
-    fields = _keys(attributes)
+    fields = _get_keys(attributes)
     if isinstance(fields, Damage):
         return fields
     if len(row.translate(None, _FORBIDDEN)) < len(row):
         return Damage(Reason.CORRUPT_RECORD, "a control character")
-    values = {}
-    for name in ("Title", "Body", "Tags", "CreationDate", "OwnerUserId", "OwnerDisplayName", "ContentLicense"):
-        value = _text(attributes.get(name.encode(), b""))
+    values = []
+    for name in (b"Title", b"Body", b"Tags", b"CreationDate", b"OwnerUserId", b"OwnerDisplayName", b"ContentLicense"):
+        value = _decode_value(attributes.get(name, b""))
         if isinstance(value, Damage):
             return value
-        values[name] = value
-    score, accepted = (_number(attributes.get(name, b"0")) for name in (b"Score", b"AcceptedAnswerId"))
+        values.append(value)
+    title, body, tags, created, user, display_name, licence = values
+    score, accepted = (_parse_number(attributes.get(name, b"0")) for name in (b"Score", b"AcceptedAnswerId"))
     if score is None or accepted is None:
-        return Damage(Reason.CORRUPT_RECORD, "a Score or AcceptedAnswerId that is no number")
-    return Post(
-        *fields,
-        score,
-        values["Title"],
-        values["Body"],
-        values["Tags"],
-        values["CreationDate"],
-        accepted,
-        values["OwnerUserId"] or values["OwnerDisplayName"],
-        values["ContentLicense"],
-    )
+        return Damage(Reason.CORRUPT_RECORD, "a Score or AcceptedAnswerId that is not a number")
+    return Post(*fields, score, title, body, tags, created, accepted, user or display_name, licence)
 
 
-def _attributes(row: bytes) -> dict[bytes, bytes] | Damage:
+def _parse_attributes(row: bytes) -> dict[bytes, bytes] | Damage:
     found = _ATTRIBUTE.findall(row)
     attributes = {name: double or single for name, double, single in found}
     if len(attributes) < len(found):
-        return Damage(Reason.CORRUPT_RECORD, "an attribute that stands twice")
+        return Damage(Reason.CORRUPT_RECORD, "an attribute given twice")
     return attributes
 
 
-def _number(digits: bytes) -> int | None:
+def _parse_number(digits: bytes) -> int | None:
     whole = digits.removeprefix(b"-")
     return int(digits) if whole.isdigit() and len(whole) <= DIGITS else None
 
 
-def _text(value: bytes) -> str | Damage:
-    """An attribute's value: line ends as XML has them (section 3.3.3), references resolved."""
+def _decode_value(value: bytes) -> str | Damage:
+    """Decode an attribute's value: line ends as XML has them (section 3.3.3), references resolved."""
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        return Damage(Reason.UNDECODABLE_TEXT, f"no UTF-8 at byte {error.start} of an attribute")
+        return Damage(Reason.UNDECODABLE_TEXT, f"not UTF-8 at byte {error.start} of an attribute")
     if "\n" in text or "\t" in text or "\r" in text:
         text = text.replace("\r\n", " ").replace("\n", " ").replace("\t", " ").replace("\r", " ")
     if "&" not in text:
@@ -237,31 +293,28 @@ def _text(value: bytes) -> str | Damage:
     for reference, character in _COMMON:
         text = text.replace(reference, character)
     if text.count("&") != text.count("&amp;"):
-        return _resolved(text)
+        return _resolve_references(text)
     return text.replace("&amp;", "&")
 
 
-def _resolved(text: str) -> str | Damage:
-    """As above, with references that are seldom used. What `_COMMON` gave is no part of any: "&#x26;lt;" is "&lt;"."""
+def _resolve_references(text: str) -> str | Damage:
+    """Resolve all references, rare ones too. Results of `_COMMON` do not form new ones: "&#x26;lt;" is "&lt;"."""
     parts, end = [], 0
     for found in _REFERENCE.finditer(text):
         decimal, hexadecimal, name, other = found.groups()
         if other:
-            return Damage(Reason.ENTITY_EXPANSION, f"&{other[:40]}; is none of XML's own entities")
+            return Damage(Reason.ENTITY_EXPANSION, f"&{other[:40]}; is not one of XML's own entities")
         number = int(decimal) if decimal else int(hexadecimal, 16) if hexadecimal else 0
         if not name and not _is_character(number):
-            return Damage(Reason.CORRUPT_RECORD, f"{found[0]} is no character")
+            return Damage(Reason.CORRUPT_RECORD, f"{found[0]} is not a character")
         parts += [text[end : found.start()], _NAMED[name] if name else chr(number)]
         end = found.end()
     parts.append(text[end:])
     if any("&" in part for part in parts[::2]):
-        return Damage(Reason.CORRUPT_RECORD, "an & that begins no reference")
+        return Damage(Reason.CORRUPT_RECORD, "an & outside of a reference")
     return "".join(parts)
 
 
-_NAMED = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}
-
-
 def _is_character(number: int) -> bool:
-    """Whether XML 1.0 (section 2.2) has such a character."""
+    """Return True if XML 1.0 (section 2.2) has such a character."""
     return number in (9, 10, 13) or 32 <= number < 0xD800 or 0xE000 <= number < 0xFFFE or 0x10000 <= number <= 0x10FFFF

@@ -1,4 +1,4 @@
-"""7z archives: what they hold, and any member as a stream of bounded pieces, from solid archives too.
+"""7z archives: their members, and any member as a stream of bounded pieces, from solid archives too.
 
 py7zr reads the archive's header; its own decompressor takes in stored bytes faster than it gives out decoded ones and
 holds the difference, so members are decoded here, by the standard library's decompressors.
@@ -15,40 +15,34 @@ from typing import Any, NamedTuple
 import py7zr
 from py7zr.exceptions import ArchiveError
 
-from filters.formats.compression import SLICE
-from filters.formats.mediawiki import Damage
-from filters.formats.stream import PIECE, Stored
+from filters.formats.compression import CompressedStream, Decoder
+from filters.formats.stream import Damage, Stored, StoredFile
 from filters.reasons import Reason
 
 MAGIC = b"7z\xbc\xaf\x27\x1c"
-DICTIONARY = 1 << 28
-"""bytes that an LZMA decoder may hold: 7-Zip's highest level asks for so many"""
+DICTIONARY = 1 << 28  # bytes that an LZMA decoder may hold, as 7-Zip's highest level needs
 
+# What py7zr raises on headers that lie.
 _HEADER_ERRORS = (
-    ArchiveError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    lzma.LZMAError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    TypeError,
-    UnicodeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""what py7zr is seen to raise on headers that lie"""
-_ENCRYPTED = b"\x06\xf1"
-"""how the identifiers of ciphers begin"""
+    ArchiveError, AssertionError, AttributeError, EOFError, IndexError, KeyError, lzma.LZMAError, MemoryError, OSError,
+    OverflowError, TypeError, UnicodeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+_ENCRYPTED = b"\x06\xf1"  # how the identifiers of ciphers begin
 
 
-class Member(NamedTuple):
-    """A file in an archive: `size` and `crc32` of its bytes, which begin at `skip` of what decodes from
-    stored[`start`:`stop`] by the coder `method` with `properties`."""
+class SevenZipEntry(NamedTuple):
+    """A file in an archive.
+
+    Attributes:
+        name: Its path.
+        size: Of its decoded bytes.
+        crc32: Of its decoded bytes, None if not stated.
+        start: Where the stored bytes of its folder begin.
+        stop: Where they end.
+        skip: Decoded bytes of the folder before the file.
+        method: The identifier of the folder's coder.
+        properties: The coder's settings.
+    """
 
     name: str
     size: int
@@ -60,20 +54,20 @@ class Member(NamedTuple):
     properties: bytes
 
 
-def members(stored: Stored) -> list[Member] | Damage:
-    """The files of an archive, in its order."""
+def list_entries(stored: Stored) -> list[SevenZipEntry] | Damage:
+    """Return the files of an archive, in its order."""
     try:
-        archive = py7zr.SevenZipFile(io.BufferedReader(_Reader(stored)))
+        archive = py7zr.SevenZipFile(io.BufferedReader(StoredFile(stored)))
     except py7zr.exceptions.PasswordRequired:
         return Damage(Reason.ENCRYPTED, "the archive's header is encrypted")
     except _HEADER_ERRORS as error:
         return Damage(Reason.CORRUPT_RECORD, f"no readable 7z archive: {type(error).__name__}")
     with archive:
-        return _members(archive)
+        return _list_entries(archive)
 
 
-def _members(archive: Any) -> list[Member] | Damage:
-    found: list[Member] = []
+def _list_entries(archive: Any) -> list[SevenZipEntry] | Damage:
+    found: list[SevenZipEntry] = []
     streams = getattr(archive.header, "main_streams", None)
     if streams is None:
         return found
@@ -90,57 +84,48 @@ def _members(archive: Any) -> list[Member] | Damage:
     for file in archive.files:
         if file.emptystream or file.folder is None:
             continue
-        if len(file.folder.coders) == 1:
-            coder = file.folder.coders[0]
-            method, properties = bytes(coder["method"]), bytes(coder.get("properties") or b"")
-        else:
-            method, properties = b"".join(bytes(coder["method"]) for coder in file.folder.coders), b""
-            method = _ENCRYPTED if any(coder["method"][:2] == _ENCRYPTED for coder in file.folder.coders) else method
+        coders = file.folder.coders
+        method, properties = b"".join(bytes(coder["method"]) for coder in coders), b""
+        if len(coders) == 1:
+            properties = bytes(coders[0].get("properties") or b"")
+        elif any(coder["method"][:2] == _ENCRYPTED for coder in coders):
+            method = _ENCRYPTED
         start, stop = places[id(file.folder)]
         skip = decoded.get(id(file.folder), 0)
-        found.append(Member(file.filename, file.uncompressed, file.crc32, start, stop, skip, method, properties))
+        found.append(SevenZipEntry(file.filename, file.uncompressed, file.crc32, start, stop, skip, method, properties))
         decoded[id(file.folder)] = skip + file.uncompressed
     return found
 
 
-def unpacked(stored: Stored, member: Member) -> Iterator[bytes | Damage]:
-    """A member's bytes, at most `PIECE` at a time; damage ends them."""
+def decode_entry(stored: Stored, entry: SevenZipEntry) -> Iterator[bytes | Damage]:
+    """Yield a file's bytes, at most `PIECE` at a time; damage ends them."""
     try:
-        decoder = _decoder(member)
+        decoder = _create_decoder(entry)
     except (lzma.LZMAError, MemoryError, ValueError) as error:
-        yield Damage(Reason.CORRUPT_RECORD, f"a coder that cannot be set up: {error}")
-        return
+        decoder = Damage(Reason.CORRUPT_RECORD, f"a coder that cannot be set up: {error}")
     if isinstance(decoder, Damage):
         yield decoder
         return
-    position, left, skip, checksum = member.start, member.size, member.skip, 0
-    try:
-        while left:
-            fed = b""
-            if decoder.needs_input:
-                fed = bytes(stored[position : min(position + SLICE, member.stop)])
-                position += len(fed)
-            piece = decoder.decompress(fed, PIECE)
-            if not piece and not fed and (decoder.eof or decoder.needs_input):
-                yield Damage(Reason.TRUNCATED_RECORD, "the archive ends before its member does")
-                return
-            if skip:
-                piece, skip = piece[skip:], max(skip - len(piece), 0)
-            piece = piece[:left]
-            left -= len(piece)
-            checksum = zlib.crc32(piece, checksum)
-            if piece:
-                yield piece
-    except (EOFError, lzma.LZMAError, OSError, ValueError, zlib.error) as error:
-        yield Damage(Reason.CORRUPT_RECORD, f"stored bytes that do not decode: {error}")
-        return
-    if member.crc32 is not None and checksum != member.crc32:
+    stream = CompressedStream(stored, entry.start, entry.stop, decoder, "archive", Reason.CORRUPT_RECORD)
+    left, skip, checksum = entry.size, entry.skip, 0
+    pieces = stream.pieces()
+    while left and (piece := next(pieces, None)) is not None:
+        piece, skip = piece[skip:][:left], max(skip - len(piece), 0)
+        left -= len(piece)
+        checksum = zlib.crc32(piece, checksum)
+        if piece:
+            yield piece
+    if stream.damage is not None:
+        yield stream.damage
+    elif left:
+        yield Damage(Reason.TRUNCATED_RECORD, "the archive ends before its member does")
+    elif entry.crc32 is not None and checksum != entry.crc32:
         yield Damage(Reason.CORRUPT_RECORD, "a member whose checksum does not hold")
 
 
-def _decoder(member: Member) -> Any:
-    """A decompressor with the interface of bz2's, or why there is none. Raises what the standard library does."""
-    method, properties = member.method, member.properties
+def _create_decoder(entry: SevenZipEntry) -> Decoder | Damage:
+    """Return a file's decompressor, or why there is none. Raises what the standard library does."""
+    method, properties = entry.method, entry.properties
     if method == b"\0":
         return _Copy()
     if method == b"\x04\x02\x02":
@@ -161,43 +146,9 @@ def _decoder(member: Member) -> Any:
 
 
 class _Copy:
-    """The coder that does nothing."""
+    """The coder of bytes stored uncompressed."""
 
-    needs_input, eof = True, False
+    needs_input, eof, unused_data = True, False, b""
 
-    def decompress(self, data: bytes, size: int) -> bytes:
-        """What comes in."""
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
         return data
-
-
-class _Reader(io.RawIOBase):
-    """Stored bytes as a file that is read and not copied."""
-
-    def __init__(self, stored: Stored) -> None:
-        super().__init__()
-        self.stored, self.position = stored, 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """As many bytes from here as there is room for."""
-        data = self.stored[self.position : self.position + len(buffer)]
-        buffer[: len(data)] = data
-        self.position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: len(self.stored)}[whence]
-        self.position = max(origin + offset, 0)
-        return self.position
-
-    def tell(self) -> int:
-        """The place."""
-        return self.position

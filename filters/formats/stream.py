@@ -1,65 +1,190 @@
-"""A window on decoded bytes that come piece by piece, and what a reader of records needs to know of their syntax."""
+"""Stored bytes of a dump and the bytes decoded from them: as a memory map, a file, a forward reader, or a window."""
 
+import io
+import mmap
+import posixpath
 import re
-from collections.abc import Callable, Iterator
-from mmap import mmap
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from filters.formats.headers import Headers
 from filters.reasons import Reason
 
-Stored = bytes | mmap | memoryview
+Stored = bytes | mmap.mmap  # the stored bytes of a dump
+StoredView = Stored | memoryview  # the same, or a range of them
 
-NEWLINE_LIMIT = 1 << 12
-"""newline bytes tolerated around a record, where the standard has two CRLF after it"""
-PIECE = 1 << 20
-"""decoded bytes taken at a time"""
-
-REWINDS = 4
-"""how often a member is inflated again from its start, for what lay behind a length that proved wrong"""
+PIECE = 1 << 20  # bytes, decoded or copied at a time
+NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WARC standard has two CRLF after it
+REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
+PATH_CHARACTERS = 4096  # of a path inside an archive (PATH_MAX of Linux)
 
 _NEWLINES = re.compile(rb"[\r\n]*+")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-class Head(NamedTuple):
-    """A record's header: its block lies at [block, stop)."""
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A stretch of input that cannot be read: the reason for the ledger, and a sentence for the dead letter."""
 
-    headers: Headers
-    version: str
-    block: int
-    stop: int
+    problem: Reason
+    detail: str
 
 
-class Syntax(NamedTuple):
-    """How the records of one kind of archive begin and end.
+@contextmanager
+def open_stored(path: Path) -> Iterator[Stored]:
+    """Open a file as a memory map, so that a dump of any size costs no memory.
 
-    `line`: a record's first line; `next_line`: the newline before one; `line_bytes`: how long it may be. `head` reads
-    the header whose first line was found at a position, or says what is wrong with it. `closed`: what behind a block
-    shows that the stated length is right, if anything does; `newlines`: how many LF do if no record begins within it.
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            yield b""
+        else:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                yield mapped
+
+
+def slice_stored(stored: StoredView, start: int, end: int) -> Iterator[bytes]:
+    """Yield the stored bytes [start, end) in slices of at most `PIECE` bytes."""
+    for position in range(start, end, PIECE):
+        yield bytes(stored[position : min(position + PIECE, end)])
+
+
+def resolve_path(name: str) -> str | None:
+    """Return a member's path inside its archive, "" for the top itself; None if it is absolute or leads outside."""
+    if name.startswith(("/", "\\")) or _DRIVE.match(name) or "\0" in name:
+        return None
+    path = posixpath.normpath(name.replace("\\", "/")) if name else ""
+    if path == ".." or path.startswith("../"):
+        return None
+    return "" if path == "." else path
+
+
+def is_safe_path(name: str) -> bool:
+    """Return True for a path that stays below its archive's top without `..`, and is not longer than a path can be."""
+    inside = name != "" and resolve_path(name) is not None
+    return inside and ".." not in re.split(r"[/\\]", name) and len(name) <= PATH_CHARACTERS
+
+
+class StoredFile(io.RawIOBase):
+    """Stored bytes as a seekable file, for libraries that read files: only what they read is copied."""
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__()
+        self.stored, self.position = stored, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position and return it."""
+        self.position = max(offset + (0, self.position, len(self.stored))[whence], 0)
+        return self.position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        """Copy the bytes at the position into a buffer and return their number."""
+        data = self.stored[self.position : self.position + len(buffer)]
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
+
+
+class StoredReader:
+    """Stored bytes, read forwards; what is skipped is never touched."""
+
+    def __init__(self, stored: StoredView, position: int = 0) -> None:
+        self.stored, self.position = stored, position
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        data = bytes(self.stored[self.position : self.position + count])
+        self.position += len(data)
+        return data
+
+    def skip_to(self, position: int) -> bool:
+        """Continue from a later position; return False if the bytes end before it."""
+        self.position = min(position, len(self.stored))
+        return position <= len(self.stored)
+
+
+class ChunkReader:
+    """Decoded bytes that arrive in chunks, read forwards, at most `limit` of them.
+
+    `damage` is set where the chunks end in damage or exceed the limit.
     """
 
-    line: re.Pattern[bytes]
-    next_line: re.Pattern[bytes]
-    line_bytes: int
-    head: "Callable[[Window, int, re.Match[bytes]], Head | tuple[Reason, str]]"
-    closed: bytes
-    newlines: int
+    def __init__(self, chunks: Iterable[bytes | Damage], limit: int | None = None) -> None:
+        self.chunks, self.limit = iter(chunks), limit
+        self.held, self.used, self.position, self.received = b"", 0, 0, 0
+        self.damage: Damage | None = None
+
+    def _receive(self) -> bool:
+        chunk = next(self.chunks, None)
+        if isinstance(chunk, bytes):
+            self.received += len(chunk)
+            if self.limit is None or self.received <= self.limit:
+                self.held, self.used = chunk, 0
+                return True
+            chunk = Damage(Reason.TOO_LARGE, f"over {self.limit} bytes after decompression")
+        self.damage, self.chunks = chunk or self.damage, iter(())
+        return False
+
+    def peek(self, count: int) -> bytes:
+        """Return the first `count` bytes without moving. Call it before anything else is read."""
+        first = self.take(count)
+        self.held, self.used, self.position = first + self.held[self.used :], 0, 0
+        return first
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        parts: list[bytes] = []
+        wanted = count
+        while wanted and (self.used < len(self.held) or self._receive()):
+            parts.append(self.held[self.used : self.used + wanted])
+            self.used += len(parts[-1])
+            wanted -= len(parts[-1])
+        self.position += count - wanted
+        return b"".join(parts)
+
+    def skip_to(self, position: int) -> bool:
+        """Continue from a later position; return False if the bytes end before it."""
+        while self.position < position:
+            if self.used == len(self.held) and not self._receive():
+                return False
+            step = min(len(self.held) - self.used, position - self.position)
+            self.used += step
+            self.position += step
+        return True
 
 
 class Window:
-    """Decoded bytes [base, end) held in `data`, all of them, or those of `member` (its pieces, each time it is called)
-    that have come so far."""
+    """Decoded bytes [base, end) held in `data`: all of them, or the part of `source` received so far.
+
+    `source` returns the pieces from the start each time it is called.
+    """
 
     def __init__(
-        self, data: Stored | bytearray, start: int, end: int, member: Callable[[], Iterator[bytes]] | None = None
+        self, data: Stored | bytearray, start: int, end: int, source: Callable[[], Iterator[bytes]] | None = None
     ) -> None:
-        self.data, self.base, self.end, self.member = data, 0, end, member
-        self.pieces = member() if member else None
+        self.data, self.base, self.end, self.source = data, 0, end, source
+        self.pieces = source() if source else None
         self.rewinds = REWINDS
-        self.blankless = start  # no blank line begins between the last header looked for and here
+        self.blankless = start  # no blank line begins between the last header searched and here
 
     def reach(self, position: int) -> bool:
-        """Take in bytes until `position`; False if there are not so many."""
+        """Receive bytes up to `position`; return False if they end before it."""
         while self.end < position:
             piece = next(self.pieces, None) if self.pieces else None
             if piece is None:
@@ -70,13 +195,13 @@ class Window:
         return True
 
     def forget(self, position: int) -> None:
-        """Let go of the bytes before `position`, in steps large enough to pay."""
+        """Release the bytes before `position`, in steps large enough to pay."""
         if isinstance(self.data, bytearray) and position - self.base >= PIECE:
             del self.data[: position - self.base]
             self.base = position
 
     def skip(self, position: int) -> bool:
-        """As `reach`, without holding on to the bytes on the way."""
+        """Receive bytes up to `position` as `reach` does, without holding those before it."""
         while self.end < position:
             self.forget(self.end)
             if not self.reach(self.end + 1):
@@ -84,41 +209,47 @@ class Window:
         return True
 
     def rewind(self, position: int) -> None:
-        """Hold the bytes from `position` on again, if that has not been asked for too often."""
-        if self.base > position and self.member and self.rewinds:
+        """Hold the bytes from `position` on again, at most `REWINDS` times."""
+        if self.base > position and self.source and self.rewinds:
             self.rewinds -= 1
-            self.data, self.base, self.end, self.pieces = bytearray(), 0, 0, self.member()
+            self.data, self.base, self.end, self.pieces = bytearray(), 0, 0, self.source()
             self.blankless = position
             self.skip(position)
 
     def part(self, start: int, stop: int) -> bytes:
-        """The bytes [start, stop) that are held."""
+        """Return the held bytes of [start, stop)."""
         return bytes(self.data[start - self.base : min(stop, self.end) - self.base])
 
     def search(self, pattern: re.Pattern[bytes], start: int, stop: int) -> re.Match[bytes] | None:
-        """`pattern` within the held bytes [start, stop). Positions in the match count from `base`."""
+        """Search the held bytes of [start, stop). Positions in the match count from `base`."""
         return pattern.search(self.data, max(start - self.base, 0), max(min(stop, self.end) - self.base, 0))
 
-    def newlines(self, position: int) -> int:
-        """Where the run of newlines at `position` ends, at most `NEWLINE_LIMIT` on."""
+    def match(self, pattern: re.Pattern[bytes], position: int, size: int) -> re.Match[bytes] | None:
+        """Match a pattern that looks at up to `size` bytes at `position`."""
+        self.reach(position + size)
+        return pattern.match(self.data, position - self.base, self.end - self.base)
+
+    def skip_newlines(self, position: int) -> int:
+        """Return the end of the run of newlines at `position`, at most `NEWLINE_LIMIT` further on."""
         self.reach(position + NEWLINE_LIMIT)
         stop = min(position + NEWLINE_LIMIT, self.end)
         found = _NEWLINES.match(self.data, position - self.base, stop - self.base)
         return found.end() + self.base if found else position
 
-    def line(self, position: int, syntax: Syntax) -> re.Match[bytes] | None:
-        """The first line of a record at `position`."""
-        self.reach(position + syntax.line_bytes)
-        return syntax.line.match(self.data, position - self.base, self.end - self.base)
+    def find_line(self, pattern: re.Pattern[bytes], position: int, size: int) -> int:
+        """Return the start of the next line at or after `position` that matches; the end of all bytes without one.
 
-    def next_line(self, position: int, syntax: Syntax) -> int:
-        """Where the next record's first line begins at or after `position`; the end of all bytes if none does."""
-        seen = position
+        Args:
+            pattern: Matches the newline before such a line, if the line follows.
+            position: Where the search begins.
+            size: The most bytes that the pattern looks at.
+        """
+        searched = position
         while True:
-            found = self.search(syntax.next_line, seen - 1, self.end)
+            found = self.search(pattern, searched - 1, self.end)
             if found:
                 return found.end() + self.base
-            seen = max(position, self.end - syntax.line_bytes)
-            self.forget(seen - 1)
+            searched = max(position, self.end - size)
+            self.forget(searched - 1)
             if not self.reach(self.end + 1):
                 return self.end

@@ -1,32 +1,34 @@
-"""Rows of text in JSON lines or Parquet, and the columns that a recipe names in them.
+"""Rows of an exported table, JSON Lines or Parquet, and the columns that a recipe names in them.
 
-A damaged row costs itself alone: JSON lines are found again at the next newline, Parquet's row groups by its footer.
+A damaged row costs itself alone: JSON Lines continue at the next newline, Parquet at the next row group of its footer.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.formats.compression import unpacked
-from filters.formats.mediawiki import Damage
-from filters.formats.stream import PIECE, Stored
+from filters.formats.compression import Chunk, decode_chunks, decode_stored, is_compressed
+from filters.formats.stream import Damage, Stored, StoredView, slice_stored
 from filters.reasons import Reason
 
 PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
-BATCH_ROWS = 256
-GROUP_BYTES = 4 << 30
-"""decoded bytes that a row group may state for the columns that are read"""
+BATCH_ROWS = 256  # rows of Parquet held at once
+LARGE_BATCH_ROWS = 64  # the same, where a row may be a whole file
+GROUP_BYTES = 4 << 30  # decoded bytes that a row group may state for the columns that are read
 _PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, IndexError, NotImplementedError)
 
 
 class Line(NamedTuple):
-    """A line at [start, stop) of decoded bytes, its newline included, or damage there. `stored`: how many stored bytes
-    it accounts for."""
+    """A line at [start, stop) of decoded bytes, its newline included, or damage there.
+
+    `stored`: the number of stored bytes that it accounts for.
+    """
 
     start: int
     stop: int
@@ -37,43 +39,127 @@ class Line(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A row group: its number, the stored bytes [start, stop) of its columns, and how many rows it states."""
+    """A row group: its number, the stored bytes [start, stop) of its columns, and its stated rows and decoded bytes."""
 
     number: int
     start: int
     stop: int
     rows: int
+    decoded: int
 
 
-class _Fed:
-    """Stored bytes that know how far they have been read."""
+class TableRow(NamedTuple):
+    """A row, or the damage in its place.
 
-    def __init__(self, stored: Stored) -> None:
-        self.stored, self.reached = stored, 0
+    A row of JSON Lines lies at its bytes, stored or decoded. A row of Parquet lies in its row group's stored bytes;
+    those of all groups leave no gap, `inner_offset` is its number in the group, `inner_length` 1.
 
-    def __len__(self) -> int:
-        return len(self.stored)
+    Attributes:
+        offset: Where its stored bytes begin.
+        length: Of its stored bytes.
+        inner_offset: Where it begins in what these decode to.
+        inner_length: Decoded bytes.
+        end: Where it ends, in the unit by which the stored bytes are divided among rows: decoded bytes, or rows.
+        row: Its columns.
+    """
 
-    def __getitem__(self, part: slice) -> bytes:
-        self.reached = max(self.reached, min(part.stop, len(self.stored)))
-        return bytes(self.stored[part])
+    offset: int
+    length: int
+    inner_offset: int
+    inner_length: int
+    end: int
+    row: dict[str, Any] | Damage
 
 
-def plain_lines(stored: Stored, limit: int, start: int, end: int) -> Iterator[Line]:
-    """The lines of [start, end), which account for just their own bytes. A line of more than `limit` bytes is damage
-    and is not held."""
-    pieces = ((bytes(stored[at : min(at + PIECE, end)]), 0) for at in range(start, end, PIECE))
-    for line in _lines(pieces, limit, start):
-        yield line._replace(stored=line.stop - line.start)
+def is_parquet(stored: StoredView) -> bool:
+    """Return True if a table is in Parquet, judged by its first bytes."""
+    return bytes(stored[:4]) == PARQUET
 
 
-def packed_lines(stored: Stored, limit: int) -> Iterator[Line]:
-    """The lines of a file of gzip members or bzip2 streams; damage ends them. Each accounts for the stored bytes that
-    were read since the line before, shared out by decoded bytes; the last one for all that are left."""
-    fed = _Fed(stored)
+def survey_table(stored: Stored, split_bytes: int) -> tuple[list[tuple[int, int, int]], int, int]:
+    """Find where a table can be cut, without parsing it.
+
+    Returns:
+        The pieces (start, end, and the largest `TableRow.end`), the decoded bytes, and about how many rows there are.
+    """
+    size = len(stored)
+    if is_parquet(stored):
+        groups = _read_adjoining_groups(stored)
+        if isinstance(groups, Damage):
+            return [(0, size, 0)], size, 1
+        pieces, start, rows = list[tuple[int, int, int]](), 0, 0
+        for group in groups:
+            rows += group.rows
+            if group.stop - start >= split_bytes or group is groups[-1]:
+                pieces.append((start, group.stop, rows))
+                start, rows = group.stop, 0
+        return pieces, sum(group.decoded for group in groups), sum(group.rows for group in groups)
+    decoded = newlines = 0
+    for chunk in decode_stored(stored):
+        if isinstance(chunk, bytes):
+            decoded, newlines = decoded + len(chunk), newlines + chunk.count(b"\n")
+    if is_compressed(stored):
+        return [(0, size, decoded)], decoded, newlines
+    return [(start, end, end - start) for start, end in pairwise(cut_lines(stored, split_bytes))], size, newlines
+
+
+def cut_lines(stored: Stored, split_bytes: int) -> list[int]:
+    """Return where plain lines can be cut into pieces of about `split_bytes`, the file's start and end included."""
+    cuts = [0]
+    for wanted in range(split_bytes, len(stored), split_bytes):
+        place = stored.find(b"\n", wanted - 1) + 1
+        if cuts[-1] < place < len(stored):
+            cuts.append(place)
+    return [*cuts, len(stored)]
+
+
+def read_rows(stored: Stored, start: int, end: int, limit: int, columns: list[str]) -> Iterator[TableRow]:
+    """Yield the rows of a piece of a table, in order. Never raises.
+
+    Args:
+        stored: The whole file.
+        start: A piece's start (see `survey_table`).
+        end: A piece's end.
+        limit: Bytes of a line, or characters of a row of Parquet; a larger one is damage.
+        columns: Those wanted of Parquet.
+    """
+    if is_parquet(stored):
+        yield from _read_parquet_rows(stored, start, end, limit, columns)
+        return
+    compressed = is_compressed(stored)
+    base, begin = (0 if compressed else start), -1
+    for line in _split_lines(decode_chunks(stored, start, end), limit, base):
+        begin = line.start if begin < 0 else begin
+        row = parse_row(line.data) if line.problem is None else Damage(line.problem, line.detail)
+        if row is None:
+            continue  # a blank line belongs to the next one
+        length = line.stop - begin
+        place = (0, len(stored), begin, length) if compressed else (begin, length, 0, length)
+        yield TableRow(*place, line.stop - base, row)
+        begin = -1
+
+
+def read_lines(stored: StoredView, limit: int, start: int, end: int) -> Iterator[Line]:
+    """Yield the plain lines of [start, end), which account for exactly their own bytes.
+
+    A line of more than `limit` bytes is damage and is not held.
+    """
+    position = start
+    pieces = (Chunk(data, 0, 0) for data in slice_stored(stored, start, end))
+    for line in _split_lines(pieces, limit, start):
+        position = line.stop
+        yield line._replace(stored=position - line.start)
+
+
+def read_compressed_lines(stored: StoredView, limit: int) -> Iterator[Line]:
+    """Yield the lines of a file of gzip members or bzip2 streams; damage ends them.
+
+    Each accounts for the stored bytes that were read since the line before, divided by decoded bytes; the last one for
+    all that are left.
+    """
     held: Line | None = None
     left = len(stored)
-    for line in _lines(((piece, fed.reached) for piece in unpacked(fed)), limit, 0):  # type: ignore[arg-type]
+    for line in _split_lines(decode_chunks(stored, 0, left), limit, 0):
         if held is not None:
             left -= held.stored
             yield held
@@ -84,16 +170,19 @@ def packed_lines(stored: Stored, limit: int) -> Iterator[Line]:
         yield held._replace(stored=left)
 
 
-def _lines(pieces: Iterable[tuple[bytes | Damage, int]], limit: int, base: int) -> Iterator[Line]:
-    """Lines of decoded pieces that come with the number of stored bytes read so far."""
+def _split_lines(chunks: Iterable[Chunk], limit: int, base: int) -> Iterator[Line]:
+    """Yield the lines of decoded chunks, the first of which begins at `base`."""
     parts: list[bytes] = []
     start, size, decoded = base, 0, base
-    accounted, reached = 0, 0
-    for piece, now in pieces:
-        before, reached = reached, now
-        if isinstance(piece, Damage):
-            yield Line(start, start + size, 0, b"", piece.problem, piece.detail)
+    accounted = reached = 0
+    for chunk in chunks:
+        if chunk.damage is not None:
+            yield Line(start, start + size, 0, b"", chunk.damage.problem, chunk.damage.detail)
             return
+        piece = chunk.data
+        if not piece:
+            continue
+        before, reached = reached, chunk.fed
         position = 0
         while position < len(piece):
             found = piece.find(b"\n", position)
@@ -106,37 +195,41 @@ def _lines(pieces: Iterable[tuple[bytes | Damage, int]], limit: int, base: int) 
             position = stop
             if found >= 0:
                 mark = before + (reached - before) * position // len(piece)
-                yield _line(start, size, mark - accounted, parts, limit)
+                yield _join_line(start, size, mark - accounted, parts, limit)
                 accounted, start, size, parts = mark, decoded + position, 0, []
         decoded += len(piece)
     if size:
-        yield _line(start, size, 0, parts, limit)
+        yield _join_line(start, size, 0, parts, limit)
 
 
-def _line(start: int, size: int, stored: int, parts: list[bytes], limit: int) -> Line:
+def _join_line(start: int, size: int, stored: int, parts: list[bytes], limit: int) -> Line:
     if size > limit:
         return Line(start, start + size, stored, b"", Reason.TOO_LARGE, f"a line of {size} bytes")
     return Line(start, start + size, stored, b"".join(parts))
 
 
-def row_of(data: bytes) -> dict[str, Any] | Damage | None:
-    """The object in a line; None for a blank one. Of a key given twice the last counts, as for every reader of C4."""
+def parse_row(data: bytes) -> dict[str, Any] | Damage | None:
+    """Return the object in a line, None for a blank one. Of a key given twice the last counts, as C4's readers do."""
     data = data.removeprefix(BOM)
     if not data.strip():
         return None
     try:
         row = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
-        return Damage(Reason.UNDECODABLE_TEXT, "a line that is no UTF-8")
+        return Damage(Reason.UNDECODABLE_TEXT, "a line that is not UTF-8")
     except RecursionError:
         return Damage(Reason.CORRUPT_RECORD, "nested too deeply")
     except ValueError as error:
-        return Damage(Reason.CORRUPT_RECORD, f"no JSON: {str(error)[:80]}")
-    return row if isinstance(row, dict) else Damage(Reason.CORRUPT_RECORD, f"no object but {type(row).__name__}")
+        return Damage(Reason.CORRUPT_RECORD, f"not JSON: {str(error)[:80]}")
+    return (
+        row
+        if isinstance(row, dict)
+        else Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
+    )
 
 
-def column(row: dict[str, Any], name: str) -> Any:
-    """A column's value; None if there is none. `a.b` is a column of that name, else `b` in the object `a`."""
+def get_column(row: dict[str, Any], name: str) -> Any:
+    """Return a column's value, or None. `a.b` is a column of that name, else `b` in the object `a`."""
     if not name or name in row:
         return row.get(name)
     value: Any = row
@@ -145,12 +238,12 @@ def column(row: dict[str, Any], name: str) -> Any:
     return value
 
 
-def text_of(value: Any) -> str | Damage | None:
-    """A column's text, without NULs and lone surrogates, which no file of text can hold; None if it has none."""
+def clean_text(value: Any) -> str | Damage | None:
+    """Return a column's text without NULs and lone surrogates, which no file of text can hold; None for a null."""
     if value is None:
         return None
     if not isinstance(value, str):
-        return Damage(Reason.CORRUPT_RECORD, f"the text is no string but {type(value).__name__}")
+        return Damage(Reason.CORRUPT_RECORD, f"the text is not a string but {type(value).__name__}")
     text: str = value
     try:
         text.encode()
@@ -159,8 +252,8 @@ def text_of(value: Any) -> str | Damage | None:
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
-def time_of(value: Any) -> str:
-    """A column's time as ISO 8601 in UTC; empty if it is none."""
+def format_time(value: Any) -> str:
+    """Return a column's time as ISO 8601 in UTC, or "" if it is not a time."""
     if isinstance(value, str) and len(value) <= 40:
         try:
             value = datetime.fromisoformat(value)
@@ -175,17 +268,21 @@ def time_of(value: Any) -> str:
         return ""
 
 
-def groups(stored: Stored) -> list[Group] | Damage:
-    """The row groups of a Parquet file, by its footer. Where they do not lie one behind another, each has all bytes."""
+def read_groups(stored: StoredView) -> list[Group] | Damage:
+    """Return the row groups of a Parquet file, by its footer.
+
+    Where they do not lie one after another, each gets all bytes.
+    """
     try:
         footer = pq.ParquetFile(pa.py_buffer(stored)).metadata
         found = []
         for number in range(footer.num_row_groups):
-            columns = [footer.row_group(number).column(c) for c in range(footer.num_columns)]
+            group = footer.row_group(number)
+            columns = [group.column(c) for c in range(footer.num_columns)]
             starts = [c.dictionary_page_offset or c.data_page_offset for c in columns]
             stops = [at + c.total_compressed_size for at, c in zip(starts, columns, strict=True)]
-            rows = footer.row_group(number).num_rows
-            found.append(Group(number, min(starts, default=0), max(stops, default=0), rows))
+            place = min(starts, default=0), max(stops, default=0)
+            found.append(Group(number, *place, group.num_rows, group.total_byte_size))
     except _PARQUET_ERRORS as error:
         return Damage(Reason.CORRUPT_RECORD, f"no readable Parquet file: {type(error).__name__}")
     ends = [0, *(group.stop for group in found)]
@@ -195,11 +292,14 @@ def groups(stored: Stored) -> list[Group] | Damage:
     return found
 
 
-def group_rows(stored: Stored, group: Group, names: Iterable[str]) -> Iterator[dict[str, Any] | Damage]:
-    """The rows of a row group, with the top-level columns that `names` stand in. Damage ends them."""
+def read_group_rows(
+    stored: StoredView, group: Group, names: Iterable[str], batch_rows: int = BATCH_ROWS
+) -> Iterator[dict[str, Any] | Damage]:
+    """Yield the rows of a row group, with the top-level columns that `names` stand in. Damage ends them."""
+    names = [name for name in names if name]
     try:
         file = pq.ParquetFile(pa.py_buffer(stored))
-        wanted = {name for name in names if name} | {name.partition(".")[0] for name in names if name}
+        wanted = {*names, *(name.partition(".")[0] for name in names)}
         present = [name for name in file.schema_arrow.names if name in wanted]
         metadata = file.metadata.row_group(group.number)
         columns = [metadata.column(c) for c in range(metadata.num_columns)]
@@ -210,13 +310,13 @@ def group_rows(stored: Stored, group: Group, names: Iterable[str]) -> Iterator[d
         if not present:
             yield Damage(Reason.NO_TEXT, "none of the columns that the recipe names")
             return
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group.number], columns=present):
-            yield from _batch_rows(batch)
+        for batch in file.iter_batches(batch_rows, row_groups=[group.number], columns=present):
+            yield from _read_batch(batch)
     except _PARQUET_ERRORS as error:
         yield Damage(Reason.CORRUPT_RECORD, f"a row group that cannot be read: {type(error).__name__}")
 
 
-def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:
+def _read_batch(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:
@@ -224,4 +324,37 @@ def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:
             try:
                 yield batch.slice(number, 1).to_pylist()[0]
             except UnicodeDecodeError:
-                yield Damage(Reason.UNDECODABLE_TEXT, "a row that is no UTF-8")
+                yield Damage(Reason.UNDECODABLE_TEXT, "a row that is not UTF-8")
+
+
+def _read_adjoining_groups(stored: Stored) -> list[Group] | Damage:
+    """Return the row groups with all stored bytes divided among them, or damage if their order does not allow it."""
+    groups = read_groups(stored)
+    if isinstance(groups, Damage):
+        return groups
+    edges = [0, *(group.start for group in groups[1:]), len(stored)]
+    if not groups or any(first >= second for first, second in pairwise(edges)):
+        return Damage(Reason.CORRUPT_RECORD, "Parquet without row groups, or with row groups out of order")
+    return [
+        group._replace(start=start, stop=stop) for group, (start, stop) in zip(groups, pairwise(edges), strict=True)
+    ]
+
+
+def _read_parquet_rows(stored: Stored, start: int, end: int, limit: int, columns: list[str]) -> Iterator[TableRow]:
+    groups, position = _read_adjoining_groups(stored), 0
+    if isinstance(groups, Damage):
+        yield TableRow(start, end - start, 0, 0, 0, groups)
+        return
+    for group in groups:
+        if not start <= group.start < end:
+            continue
+        place = (group.start, group.stop - group.start)
+        for number, row in enumerate(read_group_rows(stored, group, columns, LARGE_BATCH_ROWS)):
+            if isinstance(row, Damage) and row.problem is not Reason.UNDECODABLE_TEXT:
+                yield TableRow(*place, 0, 0, position, row)
+                position += max(group.rows - number, 0)
+                break
+            position += 1
+            size = 0 if isinstance(row, Damage) else sum(len(value) for value in row.values() if isinstance(value, str))
+            too_large = Damage(Reason.TOO_LARGE, f"{size} characters")
+            yield TableRow(*place, number, 1, position, too_large if size > limit else row)

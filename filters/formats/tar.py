@@ -1,21 +1,20 @@
-"""Tar archives (POSIX.1-1988, section 10.1.1: ustar; pax and GNU extensions; Unix V7): members found by their headers.
+"""Tar archives: POSIX ustar and pax, GNU's long names and numbers, Unix V7.
 
-Data is left alone: whoever walks an archive reads of it what is wanted. Sparse files, devices and the like are `other`.
+Members are found by their headers; data is read only where it is wanted. Nothing is ever written to disk, so a path or
+a link that leads outside does no harm here; such members are reported so that they do none elsewhere.
 """
 
-from collections.abc import Iterator
-from mmap import mmap
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
+from filters.formats.stream import PATH_CHARACTERS, ChunkReader, Damage, Stored, StoredReader, is_safe_path
 from filters.reasons import Reason
 
 BLOCK = 512
-EXTENSION_BYTES = 1 << 16
-"""of a header that only says more about the next one, such as a long name"""
-EXTENSIONS = 8
-"""of these, one after the other"""
-ZEROS = 1 << 20
-"""bytes looked at at a time behind the end of an archive"""
+EXTENSION_BYTES = 1 << 20  # of a header that only extends the next one, such as a long name
+EXTENSIONS = 8  # of these, one after the other
+ZEROS = 1 << 20  # bytes examined at a time after the end of an archive
 
 Kind = Literal["file", "directory", "link", "other", "extension", "end", "damage"]
 _KINDS: dict[int, Kind] = {
@@ -24,10 +23,13 @@ _KINDS: dict[int, Kind] = {
     **dict.fromkeys(b"12", "link"),
     **dict.fromkeys(b"LKxgX", "extension"),
 }
+_LINKS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
+_RECORD = re.compile(rb"([1-9][0-9]{0,6}) ")
+_COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class Header(NamedTuple):
-    """What one block says: a member's name, its size in bytes, its kind and the letter for it."""
+    """One header block: a member's name, its size in bytes, its kind and the letter for it."""
 
     name: str
     size: int
@@ -35,9 +37,19 @@ class Header(NamedTuple):
     letter: bytes
 
 
-class Entry(NamedTuple):
-    """A member: its headers begin at `offset`, its data at `data`, what follows at `stop`. `end` is a run of zeros;
-    `damage` has a `problem`, and ends where what was read ends."""
+class TarEntry(NamedTuple):
+    """A member of an archive, by its headers.
+
+    Attributes:
+        offset: Where its headers begin.
+        data: Where its data begins.
+        size: Bytes of data.
+        stop: Where the next member begins.
+        name: Its path.
+        kind: `end` is a run of zeros; `damage` has a `problem`, and ends where the bytes read end.
+        letter: The header's letter for the kind.
+        commit: The commit that `git archive` says the archive was made of.
+    """
 
     offset: int
     data: int
@@ -47,63 +59,76 @@ class Entry(NamedTuple):
     kind: Kind
     problem: Reason | None = None
     detail: str = ""
+    letter: bytes = b""
+    commit: str = ""
 
 
-class Bytes(Protocol):
+class ArchiveMember(NamedTuple):
+    """A member of a tar or zip archive with its data.
+
+    Attributes:
+        name: Its path.
+        start: Where its data begins in the decoded archive.
+        stop: Where its data ends.
+        end: Where the next member begins; of a zip archive, compressed bytes up to here.
+        data: Empty if it was not wanted.
+        problem: Why the member, or the rest of the archive, cannot be used.
+        folder: True for a folder.
+        commit: The commit that `git archive` says the archive was made of.
+    """
+
+    name: str
+    start: int
+    stop: int
+    end: int
+    data: bytes = b""
+    problem: Reason | None = None
+    detail: str = ""
+    folder: bool = False
+    commit: str = ""
+
+
+class Reader(Protocol):
     """Bytes that are read forwards."""
 
     position: int
 
     def take(self, count: int) -> bytes:
-        """The next so many bytes, fewer at the end."""
+        """Return the next `count` bytes, fewer at the end."""
 
     def skip_to(self, position: int) -> bool:
-        """Go on from a later position; False if the bytes end before it."""
+        """Continue from a later position; return False if the bytes end before it."""
 
 
-class Stored:
-    """Stored bytes, read forwards."""
-
-    def __init__(self, stored: bytes | mmap | memoryview, position: int = 0) -> None:
-        self.stored, self.position = stored, position
-
-    def take(self, count: int) -> bytes:
-        """The next so many bytes, fewer at the end."""
-        taken = bytes(self.stored[self.position : self.position + count])
-        self.position += len(taken)
-        return taken
-
-    def skip_to(self, position: int) -> bool:
-        """Go on from a later position; False if the bytes end before it."""
-        self.position = min(position, len(self.stored))
-        return position <= len(self.stored)
-
-
-def header(block: bytes) -> Header | None:
-    """What a block says, None if it is no header: its checksum does not hold, or a number in it is none."""
+def parse_header(block: bytes) -> Header | None:
+    """Parse a header block; return None if its checksum or a number in it is wrong."""
     if len(block) != BLOCK:
         return None
-    checksum, size = _number(block[148:156]), _number(block[124:136])
-    if checksum != sum(block) - sum(block[148:156]) + 8 * 32 or size is None:
+    checksum, size = _parse_number(block[148:156]), _parse_number(block[124:136])
+    rest = block[:148] + b" " * 8 + block[156:]
+    if size is None or checksum is None:
+        return None
+    if checksum != sum(rest) and checksum != sum(rest) - 256 * sum(byte > 127 for byte in rest):  # signed, as of old
         return None
     name = block[:100].split(b"\0", 1)[0]
     if block[257:263] == b"ustar\0" and block[345] != 0:
         name = block[345:500].split(b"\0", 1)[0] + b"/" + name
     letter = block[156:157]
     kind: Kind = _KINDS.get(letter[0], "other")
-    if kind == "file" and name.endswith(b"/"):
-        kind = "directory"  # as before there was a letter for it
-    holds = kind in ("file", "extension", "other")
-    return Header(_text(name), size if holds else 0, kind, letter)
+    return Header(_decode_name(name), size, kind, letter)
 
 
-def entries(source: Bytes) -> Iterator[Entry]:
-    """The members of an archive in order, to where its bytes end or are damaged. After each, data up to its `stop` may
-    be taken from `source`; what is left of it is skipped."""
+def stream_entries(source: Reader) -> Iterator[TarEntry]:
+    """Yield the members of an archive in order, to where its bytes end or are damaged.
+
+    After each, data up to its `stop` may be taken from `source`; what is left of it is skipped.
+    """
+    commit = ""
     while True:
-        entry = _entry(source)
+        entry = _read_entry(source, commit)
         if entry is None:
             return
+        commit = entry.commit
         yield entry
         if entry.kind == "damage":
             return
@@ -112,59 +137,131 @@ def entries(source: Bytes) -> Iterator[Entry]:
             return
 
 
-def members(stored: bytes | mmap, start: int = 0, end: int | None = None) -> Iterator[Entry]:
-    """The members whose headers begin in [start, end) of a stored archive, damage among them: each stored byte belongs
-    to one. Behind damage the archive is read on from the next ustar header."""
+def read_entries(stored: Stored, start: int = 0, end: int | None = None) -> Iterator[TarEntry]:
+    """Yield the members whose headers begin in [start, end) of a stored archive, with damage between them.
+
+    Each stored byte belongs to one. After damage the archive is read on from the next ustar header.
+    """
     size = len(stored)
     position, end = start, size if end is None else end
     while position < end:
-        entry = _entry(Stored(stored, position))
+        entry = _read_entry(StoredReader(stored, position), "")
         if entry is None:
             return
         if entry.kind != "damage" and entry.data + entry.size > size:
             detail = f"{entry.name!r} has {entry.size} bytes by its header, and {size - entry.data} follow"
             entry = entry._replace(kind="damage", problem=Reason.TRUNCATED_RECORD, detail=detail)
         if entry.kind == "damage":
-            entry = entry._replace(stop=_next_header(stored, position + BLOCK))
+            entry = entry._replace(stop=_find_header(stored, position + BLOCK))
         entry = entry._replace(stop=min(entry.stop, size))
         yield entry
         position = entry.stop
 
 
-def _entry(source: Bytes) -> Entry | None:
-    """The member at the position of `source`, which is left where its data begins; None at the end."""
-    offset, name = source.position, ""
+def read_members(
+    chunks: Iterable[bytes | Damage], limit: int, total: int, wants: Callable[[str], bool]
+) -> Iterator[ArchiveMember]:
+    """Yield the members of a streamed archive with their data, in order, the last perhaps damage.
+
+    Never raises; takes linear time, and memory of the order of `limit`.
+
+    Args:
+        chunks: The decoded archive.
+        limit: Bytes of the largest file whose data is held.
+        total: Decoded bytes after which the archive is abandoned.
+        wants: Returns True for the names of files whose data is wanted.
+    """
+    source = ChunkReader(chunks)
+    for entry in stream_entries(source):
+        at = source.position
+        if entry.kind == "end":
+            return
+        if entry.kind == "damage":
+            problem, detail = entry.problem, entry.detail
+            if source.damage is not None:
+                problem, detail = source.damage.problem, source.damage.detail
+            yield ArchiveMember("", entry.offset, at, at, problem=problem, detail=detail)
+            return
+        if at + entry.size > total:
+            detail = f"over {total} decoded bytes: the rest of the archive is not read"
+            yield ArchiveMember(entry.name, entry.offset, at, at, problem=Reason.TOO_LARGE, detail=detail)
+            return
+        problem, detail = _check(entry, limit)
+        end = entry.data + (entry.size if entry.kind == "file" else 0)
+        is_wanted = problem is None and end > entry.data and wants(entry.name)
+        data = source.take(end - entry.data) if is_wanted else b""
+        source.skip_to(entry.stop)
+        stop = min(end, source.position)
+        if stop < end:
+            data, problem, detail = b"", Reason.TRUNCATED_RECORD, "the archive ends within a member"
+        folder = entry.kind == "directory"
+        place = entry.data, stop, source.position
+        yield ArchiveMember(entry.name, *place, data, problem, detail, folder, entry.commit)
+        if stop < end and is_wanted:
+            return  # the member has reported the damage in its data
+        if stop < end:
+            break
+    if source.damage is not None:
+        at = source.position
+        yield ArchiveMember("", at, at, at, problem=source.damage.problem, detail=source.damage.detail)
+
+
+def _check(entry: TarEntry, limit: int) -> tuple[Reason | None, str]:
+    if entry.letter in _LINKS:
+        return Reason.UNSAFE_PATH, f"{_LINKS[entry.letter]}: {entry.name[:200]}"
+    if entry.kind == "other":
+        return Reason.UNSUPPORTED_FORMAT, f"a tar member of type {entry.letter!r}"
+    if not is_safe_path(entry.name):
+        return Reason.UNSAFE_PATH, entry.name[:200]
+    if entry.size > limit:
+        return Reason.TOO_LARGE, f"{entry.size} bytes"
+    return None, ""
+
+
+def _read_entry(source: Reader, commit: str) -> TarEntry | None:
+    """Read the headers at the position of `source`, which is left where the data begins; return None at the end."""
+    offset, name, size = source.position, "", -1
     for _ in range(EXTENSIONS):
         block = source.take(BLOCK)
         if not block:
             return None if source.position == offset else _damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
         if not block.strip(b"\0"):
-            return Entry(offset, offset, 0, _zeros(source), "", "end")
-        found = header(block)
-        if found is None:
+            return TarEntry(offset, offset, 0, _skip_zeros(source), "", "end", commit=commit)
+        header = parse_header(block)
+        if header is None:
             if len(block) < BLOCK:
                 return _damage(source, offset, Reason.TRUNCATED_RECORD, "the archive ends within a header")
             return _damage(source, offset, Reason.CORRUPT_RECORD, "no tar header")
-        data = source.position
-        padded = -(-found.size // BLOCK) * BLOCK
-        if found.kind != "extension":
-            return Entry(offset, data, found.size, data + padded, name or found.name, found.kind)
-        if found.size > EXTENSION_BYTES:
-            return _damage(source, offset, Reason.CORRUPT_RECORD, "a header of another header that is too large")
-        extension = source.take(padded)[: found.size]
-        if found.letter == b"L":
-            name = _text(extension.split(b"\0", 1)[0])
-        elif found.letter == b"x":
-            name = _pax_path(extension) or name
-    return _damage(source, offset, Reason.CORRUPT_RECORD, "headers of headers without end")
+        data, kind = source.position, header.kind
+        if kind != "extension":
+            path = name or header.name
+            if kind == "file" and path.endswith("/"):
+                kind = "directory"  # as before there was a letter for it
+            size = header.size if size < 0 else size
+            size = size if kind in ("file", "other") else 0
+            stop = data + _round_up(size)
+            return TarEntry(offset, data, size, stop, path, kind, letter=header.letter, commit=commit)
+        if header.size > EXTENSION_BYTES:
+            return _damage(source, offset, Reason.TOO_LARGE, f"an extended header of {header.size} bytes")
+        extension = source.take(_round_up(header.size))[: header.size]
+        if header.letter == b"L":
+            name = _decode_name(extension.split(b"\0", 1)[0])
+        elif header.letter != b"K":
+            fields = _parse_pax(extension)
+            if header.letter == b"g" and _COMMIT.fullmatch(fields.get(b"comment", b"")):
+                commit = fields[b"comment"].decode()
+            elif header.letter == b"x":
+                name, stated = _decode_name(fields.get(b"path", b"")) or name, fields.get(b"size", b"")
+                size = int(stated) if len(stated) < 19 and stated.isdigit() else -1
+    return _damage(source, offset, Reason.CORRUPT_RECORD, "headers that extend headers without end")
 
 
-def _damage(source: Bytes, offset: int, reason: Reason, detail: str) -> Entry:
-    return Entry(offset, offset, 0, source.position, "", "damage", reason, detail)
+def _damage(source: Reader, offset: int, reason: Reason, detail: str) -> TarEntry:
+    return TarEntry(offset, offset, 0, source.position, "", "damage", reason, detail)
 
 
-def _zeros(source: Bytes) -> int:
-    """Where the run of zero blocks ends that `source` stands in: at a block that has something in it."""
+def _skip_zeros(source: Reader) -> int:
+    """Return the end of the run of zero blocks at the position of `source`: the first block that holds something."""
     while chunk := source.take(ZEROS):
         rest = chunk.lstrip(b"\0")
         if rest:
@@ -172,19 +269,19 @@ def _zeros(source: Bytes) -> int:
     return source.position
 
 
-def _next_header(stored: bytes | mmap, position: int) -> int:
-    """Where the next block begins that is a ustar header; the end if none is."""
+def _find_header(stored: Stored, position: int) -> int:
+    """Return the start of the next block that is a ustar header, or the end."""
     found = stored.find(b"ustar", position)
     while found >= 0:
         start = found - 257
-        if start >= position and start % BLOCK == 0 and header(bytes(stored[start : start + BLOCK])) is not None:
+        if start >= position and start % BLOCK == 0 and parse_header(bytes(stored[start : start + BLOCK])) is not None:
             return start
         found = stored.find(b"ustar", found + 1)
     return len(stored)
 
 
-def _number(field: bytes) -> int | None:
-    """A number in octal digits, or in base 256 as GNU tar writes large ones."""
+def _parse_number(field: bytes) -> int | None:
+    """Parse octal digits, or base 256 as GNU tar writes large numbers; return None for anything else."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
@@ -193,19 +290,23 @@ def _number(field: bytes) -> int | None:
     return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else None
 
 
-def _pax_path(records: bytes) -> str:
-    """The path that records of a pax header name (POSIX.1-2001, pax, "Extended Header": `LENGTH KEY=VALUE` lines)."""
-    path = b""
-    while records:
-        length, _, _ = records[:20].partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(records):
+def _parse_pax(block: bytes) -> dict[bytes, bytes]:
+    r"""Parse the fields of a pax header: "LENGTH KEY=VALUE\n" (POSIX.1-2001, pax); a malformed one ends them."""
+    fields, position = dict[bytes, bytes](), 0
+    while record := _RECORD.match(block, position):
+        end = position + int(record[1])
+        key, equals, value = block[record.end() : end - 1].partition(b"=")
+        if end <= record.end() or end > len(block) or not equals:
             break
-        _, _, record = records[: int(length)].partition(b" ")
-        key, _, value = record.partition(b"=")
-        path = value.rstrip(b"\n") if key == b"path" else path
-        records = records[int(length) :]
-    return _text(path)
+        fields[key] = value
+        position = end
+    return fields
 
 
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+def _decode_name(name: bytes) -> str:
+    """Decode a name; bytes that are not UTF-8 are spelled out, as in inputs' names."""
+    return name[: PATH_CHARACTERS + 1].decode("utf-8", "backslashreplace")
+
+
+def _round_up(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK

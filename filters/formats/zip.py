@@ -6,23 +6,29 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from filters.formats.stored_file import StoredFile
-from filters.formats.stream import Stored
-from filters.formats.tarballs import Member, is_safe
+from filters.formats.stream import Stored, StoredFile, is_safe_path
+from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, IndexError, UnicodeDecodeError)
+MAGIC = b"PK"
+# What zipfile raises on archives that lie.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError,
+    RuntimeError, UnicodeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
 _ENCRYPTED, _LINK = 0x1, 0o12
 
 
-def zip_members(stored: Stored, limit: int, total: int, wants: Callable[[str], bool]) -> Iterator[Member]:
-    """As `filters.formats.tarballs.members`, but that `end` counts compressed bytes (a member has at least one), in the central
-    directory's order. Never raises."""
+def read_members(stored: Stored, limit: int, total: int, wants: Callable[[str], bool]) -> Iterator[ArchiveMember]:
+    """Yield the members of an archive in the central directory's order, as `filters.formats.tar.read_members` does.
+
+    `end` counts compressed bytes, of which each member has at least one. Never raises.
+    """
     try:
         archive = zipfile.ZipFile(io.BufferedReader(StoredFile(stored)))
         infos = archive.infolist()
-    except (*_BROKEN, NotImplementedError) as error:
-        yield Member("", 0, 0, len(stored), b"", Reason.CORRUPT_RECORD, f"no zip archive: {error}")
+    except ZIP_ERRORS as error:
+        yield ArchiveMember("", 0, 0, len(stored), b"", Reason.CORRUPT_RECORD, f"no zip archive: {error}")
         return
     commit = archive.comment.decode("ascii", "replace")
     commit = commit if len(commit) in (40, 64) and commit.isalnum() else ""
@@ -31,26 +37,26 @@ def zip_members(stored: Stored, limit: int, total: int, wants: Callable[[str], b
         end += max(info.compress_size, 1)
         decoded += info.file_size
         name = info.filename.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        problem, detail = _unusable(info, name, limit)
+        problem, detail = _check(info, name, limit)
         if decoded > total:
             detail = f"over {total} decoded bytes: the rest of the archive is not read"
-            yield Member(name, 0, 0, end, b"", Reason.TOO_LARGE, detail)
+            yield ArchiveMember(name, 0, 0, end, b"", Reason.TOO_LARGE, detail)
             return
         data = b""
         if problem is None and not info.is_dir() and wants(name):
             try:
                 with archive.open(info) as file:
                     data = file.read(info.file_size + 1)
-            except (*_BROKEN, NotImplementedError, RuntimeError) as error:
+            except ZIP_ERRORS as error:
                 problem, detail = Reason.CORRUPT_RECORD, f"a member that cannot be read: {error}"
-        yield Member(name, 0, info.file_size, end, data, problem, detail, info.is_dir(), commit)
+        yield ArchiveMember(name, 0, info.file_size, end, data, problem, detail, info.is_dir(), commit)
 
 
-def _unusable(info: zipfile.ZipInfo, name: str, limit: int) -> tuple[Reason | None, str]:
+def _check(info: zipfile.ZipInfo, name: str, limit: int) -> tuple[Reason | None, str]:
     if info.flag_bits & _ENCRYPTED:
         return Reason.ENCRYPTED, name[:200]
     if info.external_attr >> 28 == _LINK:
         return Reason.UNSAFE_PATH, f"a symbolic link: {name[:200]}"
-    if not is_safe(name):
+    if not is_safe_path(name):
         return Reason.UNSAFE_PATH, name[:200]
     return (Reason.TOO_LARGE, f"{info.file_size} bytes") if info.file_size > limit else (None, "")

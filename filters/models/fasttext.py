@@ -1,4 +1,4 @@
-"""fastText model files, opened with a sentence for the user if they are none."""
+"""Open fastText model files, with a sentence for the user if they are none, and ask them."""
 
 import struct
 from pathlib import Path
@@ -26,3 +26,9 @@ def open_model(path: str, role: str) -> fasttext.FastText._FastText:
         return fasttext.load_model(path)
     except (ValueError, RuntimeError, MemoryError) as error:
         raise UserError(f"{role} {path} is damaged: give the path of a whole fastText model") from error
+
+
+def predictions(model: fasttext.FastText._FastText, line: str, most: int) -> list[tuple[str, float]]:
+    """Return the `most` likeliest labels of a line of text, and their probabilities in [0, 1]; all labels for -1."""
+    labels, probabilities = model.predict(line, most)
+    return [(label, min(1.0, max(0.0, float(p)))) for label, p in zip(labels, probabilities, strict=True)]

@@ -1,7 +1,4 @@
-"""Language identification by fastText (Joulin et al. 2016), as CCNet and LLaMA use it.
-
-fastText 0.9.3's Python `predict` fails on numpy 2; the bound C++ object behind it does not, and is faster.
-"""
+"""Identify languages by fastText (Joulin et al. 2016), as CCNet and LLaMA do."""
 
 import importlib.metadata
 import re
@@ -9,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from filters.errors import UserError
-from filters.models.fasttext import open_model
+from filters.models.fasttext import open_model, predictions
 
 UNKNOWN = "und"
 _BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -36,11 +33,11 @@ class LanguageModel:
         seen = seen.encode("utf-8", "replace").decode("utf-8").strip()
         if not seen:
             return UNKNOWN, 0.0
-        found = self.model.f.predict(seen + "\n", 1, 0.0, "strict")
+        found = predictions(self.model, seen, 1)
         if not found:
             return UNKNOWN, 0.0
-        probability, label = found[0]
-        return label.removeprefix("__label__"), min(1.0, max(0.0, float(probability)))
+        label, probability = found[0]
+        return label.removeprefix("__label__"), probability
 
 
 @lru_cache(maxsize=2)

@@ -6,7 +6,7 @@ Its labels are those of RedPajama's classifier (`data_prep/cc/classifier`), so t
 from functools import lru_cache
 
 from filters.errors import UserError
-from filters.models.fasttext import open_model
+from filters.models.fasttext import open_model, predictions
 
 CITED, OTHER = "__label__wiki", "__label__cc"
 LABEL_PREFIX = "__label__"
@@ -36,9 +36,7 @@ class ReferenceModel:
         prepared = prepare(text)
         if not prepared:
             return 0.0
-        found = self.model.f.predict(prepared + "\n", -1, 0.0, "strict")
-        probability = next((probability for probability, label in found if label == CITED), 0.0)
-        return min(1.0, max(0.0, float(probability)))
+        return dict(predictions(self.model, prepared, -1)).get(CITED, 0.0)
 
 
 @lru_cache(maxsize=2)

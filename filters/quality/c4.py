@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.dedup.words import folded_words
+from filters.errors import UserError
 from filters.reasons import Reason
+from filters.settings import Count, Positive, Strict
 
 TERMINAL_MARKS = (".", "?", "!", '"')
 ELLIPSIS = "..."
@@ -67,15 +70,14 @@ _SCHEME = re.compile(r"https?://(?:www\.)?")
 _TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
 
 
-@dataclass(frozen=True, slots=True)
-class C4Rules:
-    """Thresholds, with the reference's values. `bad_words`: casefolded; empty = no such rule."""
+class C4(Strict):
+    """Settings of the page rules, with the reference implementation's numbers."""
 
-    min_words_per_line: int = 5
-    min_sentences: int = 3
-    max_page_characters: int = 190_000
-    max_word_characters: int = 1_000
-    bad_words: frozenset[str] = frozenset()
+    min_words_per_line: Count = 5
+    min_sentences: Count = 3
+    max_page_characters: Positive = 190_000
+    max_word_characters: Positive = 1_000
+    bad_words: str | None = None  # path of a list, one word a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,14 @@ class Cleaned:
     removed: dict[Reason, Removed]
 
 
-def clean(text: str, rules: C4Rules) -> Cleaned:
-    """Apply the rules to a page. For kept pages: characters in = characters out + characters removed."""
+def clean(text: str, rules: C4, bad_words: frozenset[str] = frozenset()) -> Cleaned:
+    """Apply the rules to a page. For kept pages: characters in = characters out + characters removed.
+
+    Args:
+        text: the page as extracted, lines separated by LF.
+        rules: the thresholds.
+        bad_words: casefolded, as `read_bad_words` returns them; empty for no such rule.
+    """
     if len(text) > rules.max_page_characters:
         return _dropped(Reason.C4_PAGE_TOO_LONG)
     folded = text.lower()
@@ -116,20 +124,36 @@ def clean(text: str, rules: C4Rules) -> Cleaned:
     if not enough(kept, rules):
         return _dropped(Reason.C4_TOO_FEW_SENTENCES)
     page = "\n".join(kept)
-    if has_bad_word(page, rules):
+    if has_bad_word(page, bad_words):
         return _dropped(Reason.C4_BAD_WORD)
     return Cleaned(page, None, {reason: Removed(*counts) for reason, counts in removed.items()})
 
 
-def enough(lines: list[str], rules: C4Rules) -> bool:
+def enough(lines: list[str], rules: C4) -> bool:
     """Whether lines that stay hold enough sentences."""
     least = max(rules.min_sentences, 1)
     return len(lines) >= least or sum(map(sentences, lines)) >= least  # a line that stays holds at least one
 
 
-def has_bad_word(page: str, rules: C4Rules) -> bool:
-    """Whether a page holds a word of the list."""
-    return bool(rules.bad_words) and not _encoded(rules.bad_words).isdisjoint(folded_words(page, _WORD))
+@lru_cache(maxsize=8)
+def read_bad_words(path: str | None) -> frozenset[str]:
+    """Return the casefolded words of a list, one word a line; none without a path.
+
+    Raises:
+        UserError: the list cannot be read.
+    """
+    if path is None:
+        return frozenset()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"c4.bad_words: {path} cannot be read ({error}): give one word a line") from error
+    return frozenset(line.strip().casefold() for line in lines if line.strip())
+
+
+def has_bad_word(page: str, bad_words: frozenset[str]) -> bool:
+    """Return True if a page holds one of the casefolded words."""
+    return bool(bad_words) and not _encoded(bad_words).isdisjoint(folded_words(page, _WORD))
 
 
 def normalise_url(url: str) -> str:
@@ -157,7 +181,7 @@ def sentences(line: str) -> int:
     return max(ends, 1) if line else 0
 
 
-def _line(line: str, rules: C4Rules, marked: bool) -> str | Reason:
+def _line(line: str, rules: C4, marked: bool) -> str | Reason:
     """A line as it stays, or why it goes; a page's reason takes the page along. `marked`: whether the page holds any of
     the phrases and brackets that lines go for; taking out citation marks may still make one up."""
     stripped = line.strip()

@@ -1,38 +1,141 @@
-"""Macros that authors define, written out: "inline-expanded definitions and macros written by users" (LLaMA, section
-2.1).
+r"""Macros that authors define, expanded in place.
 
-A macro is expanded if its replacement is a template: text, commands and arguments. One that is a program (conditions,
-\\csname, names with @, definitions within), that calls itself, or that gives a standard command of a document's
-structure another form is left as it is called. Definitions are taken out of the text either way. Groups are ignored:
-a definition holds from where it stands to the end.
+LLaMA: "inline-expanded definitions and macros written by users" (section 2.1).
+
+A macro is expanded if its replacement is a template: text, commands and arguments. It is left as it is called if it is
+a program (conditions, \csname, names with @, definitions within), calls itself, or redefines a standard command of a
+document's structure. Definitions are removed from the text either way. Groups are ignored: a definition holds from its
+position to the end.
+
+Definitions are \newcommand and its like, \def with its parameters, \let, \DeclareMathOperator (LaTeX's source2e,
+section ltdefns; The TeXbook, chapter 20; amsopn). Arguments are read as TeX reads them (The TeXbook, chapter 20): one
+token or group, or the text before a delimiter.
 """
 
 import io
 import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from filters.reasons import Reason
-from filters.tex.arguments import Argument, Frame, bracketed, delimited, skip, undelimited
-from filters.tex.definitions import DEFINERS, Macro, definition
-from filters.tex.tokens import ends_in_word, names
+from filters.tex.source import CLOSE, OPEN, ends_in_word, split_names
 
-PROTECTED = names(
+# Commands that keep their own name even where an author redefines them: their purpose stays the same.
+PROTECTED = split_names(
     """documentclass documentstyle begin end document part chapter section subsection subsubsection paragraph
     subparagraph appendix maketitle title author date thanks abstract label ref eqref pageref cite citep citet
     bibliography bibliographystyle bibitem item caption footnote input include usepackage par"""
 )
-"""commands that keep their own name even where an author defines them anew: what they are for stays"""
-CALL_CHARACTERS = 16
-"""what a call counts for, besides its replacement"""
+CALL_CHARACTERS = 16  # that a call counts for, besides its replacement
+# Characters that \xspace sets apart from its word, besides letters and digits (package xspace, list of exceptions).
 SPACED = "$([`\u2018\u201c"
-"""besides letters and digits, what \\xspace sets apart from its word (package xspace, its list of exceptions)"""
 
 _SEQUENCE = re.compile(r"\\([a-zA-Z@]+|.)", re.DOTALL)
 _AT_END = re.compile(r"\s*+\Z")
+ARGUMENT_CHARACTERS = 20_000  # of an optional or delimited argument
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?+")
+_TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", re.DOTALL)
+# Control words that begin a definition.
+DEFINERS = split_names(
+    """newcommand renewcommand providecommand DeclareRobustCommand newrobustcmd renewrobustcmd def gdef edef xdef let
+    DeclareMathOperator newenvironment renewenvironment long global outer protected"""
+)
+
+_PREFIXED = re.compile(r"\\(?:(?:long|global|outer|protected)(?![a-zA-Z@])\s{0,9}\\){1,9}([egx]?def|let)(?![a-zA-Z@])")
+_NAME = re.compile(r"\s{0,9}(?:\{\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}\}|\\([a-zA-Z@]+|[^a-zA-Z@\s]))")
+_COUNT = re.compile(r"\s{0,9}\[\s{0,9}([0-9])\s{0,9}\]")
+_STAR = re.compile(r"\s{0,9}\*")
+_PARAMETERS = re.compile(r"([^{}]{0,200})\{")
+_LET = re.compile(r"\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}=?\s{0,9}(\\(?:[a-zA-Z@]+|[^a-zA-Z@\s])|[^\\\s])")
+_PROGRAM = re.compile(
+    r"""\\(?:[a-zA-Z]*@|(?:if(?!f(?![a-zA-Z]))[a-zA-Z]*|else|fi|or|expandafter|csname|futurelet|catcode|global|def
+    |[egx]def|let|newcommand|renewcommand|providecommand|afterassignment|aftergroup|advance|loop|repeat|noexpand|the
+    |number|begingroup|endgroup|bgroup|egroup|write|read|immediate|uppercase|lowercase)(?![a-zA-Z]))|\#\#""",
+    re.VERBOSE,
+)
+_HOLE = re.compile(r"\\.|#([1-9])", re.DOTALL)
+
+
+class _Frame:
+    """Text being read, `depth` expansions deep.
+
+    It is emitted up to `done` and examined up to `seen`. No delimiter is searched before `blocked`, since an earlier
+    search failed.
+    """
+
+    __slots__ = ("blocked", "closers", "depth", "done", "openers", "seen", "text")
+
+    def __init__(self, text: str, depth: int) -> None:
+        self.text, self.depth = text, depth
+        self.done = self.seen = self.blocked = 0
+        self.openers: array[int] | None = None
+        self.closers = array("q")
+
+    def closing(self, position: int) -> int:
+        """Return the position of the brace that closes the one at `position`, -1 without one.
+
+        All braces are paired at once, so that a text of nothing but open ones costs no more than any other.
+        """
+        if self.openers is None:
+            self.openers, stack = array("q"), array("q")
+            for brace in _BRACE.finditer(self.text):
+                if brace[0] == "{":
+                    stack.append(len(self.openers))
+                    self.openers.append(brace.start())
+                    self.closers.append(-1)
+                elif brace[0] == "}" and stack:
+                    self.closers[stack.pop()] = brace.start()
+        place = bisect_left(self.openers, position)
+        found = place < len(self.openers) and self.openers[place] == position
+        return self.closers[place] if found else -1
+
+
+Argument = tuple[str, int] | None  # an argument and its end
+
+
+class Macro(NamedTuple):
+    """A macro that is a template.
+
+    Attributes:
+        parts: The replacement, text and numbers of arguments in turns.
+        delimiters: The text before the first argument and after each one ("" after an undelimited one).
+        default: Of an optional first argument.
+        uses: The control sequences in the replacement.
+    """
+
+    parts: tuple[str | int, ...]
+    delimiters: tuple[str, ...]
+    default: str | None
+    uses: frozenset[str]
+
+    def fill(self, arguments: list[str]) -> str:
+        """Return the replacement with its arguments. A control word is kept apart from letters that follow."""
+        out: list[str] = []
+        in_word = False
+        for part in self.parts:
+            text = part if isinstance(part, str) else arguments[part - 1]
+            if text:
+                if in_word and text[0].isascii() and text[0].isalpha():
+                    out.append(" ")
+                out.append(text)
+                in_word = ends_in_word(text)
+        return "".join(out)
+
+
+class Definition(NamedTuple):
+    """A name, its macro (None if it is not a template), and the definition's end. An environment has no name."""
+
+    name: str
+    macro: Macro | None
+    stop: int
 
 
 class Expanded(NamedTuple):
-    """Text with its macros written out, `expansions` of them; a `problem` where they come to too much."""
+    """Text with its macros expanded, `expansions` of them; a `problem` if they come to too much."""
 
     text: str
     expansions: int = 0
@@ -40,11 +143,15 @@ class Expanded(NamedTuple):
     detail: str = ""
 
 
-def expand(text: str, depth: int, characters: int) -> Expanded:
-    """Text with the macros that it defines written out, up to `depth` expansions deep (deeper ones are left as they are
-    called). `characters`: what all expansions may come to, each counted as `CALL_CHARACTERS` more than it has, else
-    the text is no text (`too-large`). `text` has no comments. Never raises; takes time linear in the text and
-    `characters`."""
+def expand_macros(text: str, depth: int, characters: int) -> Expanded:
+    """Expand the macros that a text defines. Never raises; takes time linear in the text and `characters`.
+
+    Args:
+        text: TeX without comments.
+        depth: The most expansions inside one another; deeper calls are left unexpanded.
+        characters: The most that all expansions may come to, each counted with `CALL_CHARACTERS` more than it has; more
+            is a problem (TOO_LARGE).
+    """
     reader = _Expander(text, depth, characters)
     while reader.frames:
         reader.step()
@@ -54,12 +161,17 @@ def expand(text: str, depth: int, characters: int) -> Expanded:
 
 
 class _Expander:
-    """What is known while a text is read. `frames`: the text, and above it what calls were replaced by; `spent`: what
-    these come to; `circular`: which macros lead to themselves, as far as it was asked."""
+    """The state of an expansion.
+
+    Attributes:
+        frames: The text, and above it the replacements of calls.
+        spent: The characters that these come to.
+        circular: True for macros found to lead to themselves.
+    """
 
     def __init__(self, text: str, depth: int, characters: int) -> None:
         self.depth, self.characters = depth, characters
-        self.frames = [Frame(text, 0)]
+        self.frames = [_Frame(text, 0)]
         self.macros: dict[str, Macro | None] = {}
         self.circular: dict[str, bool] = {}
         self.out = io.StringIO()
@@ -67,7 +179,7 @@ class _Expander:
         self.spent = self.expansions = 0
 
     def step(self) -> None:
-        """Read on to where another text comes in, or to the end of this one."""
+        """Read on to the next replacement, or to the end of this text."""
         frame = self.frames[-1]
         while mark := _SEQUENCE.search(frame.text, frame.seen):
             name = mark[1]
@@ -92,13 +204,13 @@ class _Expander:
             self.in_word = ends_in_word(text)
 
     def _wants_space(self) -> bool:
-        """Whether what follows is set apart by \\xspace."""
+        r"""Return True if \xspace sets apart the next character."""
         rest = (frame.text[frame.seen] for frame in reversed(self.frames) if frame.seen < len(frame.text))
         following = next(rest, "}")
         return following.isalnum() or following in SPACED
 
-    def _call(self, name: str, frame: Frame, begin: int) -> bool:
-        """Put a macro's replacement in the place of its call; False leaves the call as it is."""
+    def _call(self, name: str, frame: _Frame, begin: int) -> bool:
+        """Replace a macro's call; return False to leave the call unchanged."""
         macro = self.macros[name]
         if macro is None or frame.depth >= self.depth or self._is_circular(name):
             return False
@@ -108,7 +220,7 @@ class _Expander:
         around = frame
         if len(macro.delimiters) > 1 and len(self.frames) > 1 and _AT_END.match(frame.text, frame.seen):
             around = self.frames[-2]  # the arguments follow outside
-        found = _arguments(around, macro)
+        found = _read_arguments(around, macro)
         if found is None:
             return False
         if around is not frame:
@@ -116,16 +228,16 @@ class _Expander:
         arguments, around.seen = found
         around.done = around.seen
         if around.seen == len(around.text) and len(self.frames) > 1:
-            self.frames.pop()  # so that what is in its place finds its arguments outside, too
-        replacement = macro.filled(arguments)
+            self.frames.pop()  # so that the replacement finds its arguments outside, too
+        replacement = macro.fill(arguments)
         self.expansions += 1
         self.spent += len(replacement) + CALL_CHARACTERS
         if self.spent <= self.characters:
-            self.frames.append(Frame(replacement, depth))
+            self.frames.append(_Frame(replacement, depth))
         return True
 
     def _is_circular(self, name: str) -> bool:
-        """Whether a macro's replacement leads to the macro again."""
+        """Return True if a macro's replacement leads to the macro again."""
         if name not in self.circular:
             found: set[str] = set()
             waiting = [name]
@@ -139,24 +251,24 @@ class _Expander:
             self.circular[name] = name in found
         return self.circular[name]
 
-    def _define(self, command: str, frame: Frame, begin: int) -> None:
-        """Take a definition out of the text and remember it; one that is not understood stays."""
-        found = definition(command, frame, begin, self.macros)
+    def _define(self, command: str, frame: _Frame, begin: int) -> None:
+        """Remove a definition from the text and keep it; one that is not understood stays."""
+        found = _parse_definition(command, frame, begin, self.macros)
         if found is None:
             return
         if found.name and found.name not in PROTECTED:
             self.macros[found.name] = found.macro
             self.circular.clear()
         self._emit(frame.text[frame.done : begin])
-        line_end = skip(frame.text, found.stop)
+        line_end = _skip_blanks(frame.text, found.stop)
         alone = begin == 0 or frame.text[begin - 1] == "\n"
         frame.done = frame.seen = line_end if alone and frame.text[line_end - 1] == "\n" else found.stop
 
 
-def _arguments(frame: Frame, macro: Macro) -> tuple[list[str], int] | None:
-    """The arguments of a call, from where the frame was seen, and where they end."""
+def _read_arguments(frame: _Frame, macro: Macro) -> tuple[list[str], int] | None:
+    """Read the arguments of a call after `frame.seen`, and return them with their end."""
     before, *behind = macro.delimiters
-    position = skip(frame.text, frame.seen) if behind else frame.seen
+    position = _skip_blanks(frame.text, frame.seen) if behind else frame.seen
     if not frame.text.startswith(before, position):
         return None
     position += len(before)
@@ -164,14 +276,154 @@ def _arguments(frame: Frame, macro: Macro) -> tuple[list[str], int] | None:
     for number, delimiter in enumerate(behind):
         found: Argument
         if number == 0 and macro.default is not None:
-            found = bracketed(frame, position) or (macro.default, position)
+            found = _read_bracketed(frame, position) or (macro.default, position)
         else:
-            found = delimited(frame, position, delimiter) if delimiter else undelimited(frame, position)
+            found = _read_delimited(frame, position, delimiter) if delimiter else _read_undelimited(frame, position)
         if found is None:
-            frame.blocked = max(frame.blocked, position)  # or every call on the way would look there again
+            frame.blocked = max(frame.blocked, position)  # or every call up to here would search again
             return None
         arguments.append(found[0])
         position = found[1]
     if not behind and frame.text.startswith("{}", position):
-        position += 2  # there only to end the name
+        position += 2  # it only ends the name
     return arguments, position
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    """Skip blanks with one line end among them: an empty line ends a paragraph and is not a blank."""
+    blank = _BLANK.match(text, position)
+    return blank.end() if blank else position
+
+
+def _read_group(frame: _Frame, position: int) -> Argument:
+    """Read the group that begins at `position`, after blanks."""
+    begin = _skip_blanks(frame.text, position)
+    close = frame.closing(begin) if frame.text[begin : begin + 1] == "{" else -1
+    return None if close < 0 else (frame.text[begin + 1 : close], close + 1)
+
+
+def _read_undelimited(frame: _Frame, position: int) -> Argument:
+    """Read a group without its braces, or one token."""
+    begin = _skip_blanks(frame.text, position)
+    if frame.text[begin : begin + 1] == "{":
+        return _read_group(frame, begin)
+    token = _TOKEN.match(frame.text, begin)
+    return (token[0], token.end()) if token else None
+
+
+def _read_bracketed(frame: _Frame, position: int) -> Argument:
+    """Read the text in brackets that begin at `position`, after blanks."""
+    begin = _skip_blanks(frame.text, position)
+    return _read_delimited(frame, begin + 1, "]") if frame.text[begin : begin + 1] == "[" else None
+
+
+def _read_delimited(frame: _Frame, position: int, delimiter: str) -> Argument:
+    """Read the text from `position` to a delimiter outside of groups, without braces around all of it."""
+    if position < frame.blocked:
+        return None
+    text, seen = frame.text, position
+    limit = min(position + ARGUMENT_CHARACTERS, len(text))
+    pattern = re.compile(rf"(?P<here>{re.escape(delimiter)})|\\.|\{{", re.DOTALL)
+    while mark := pattern.search(text, seen, limit):
+        if mark["here"] is not None:
+            inner = text[position : mark.start()]
+            whole = inner[:1] == "{" and frame.closing(position) == mark.start() - 1
+            return (inner[1:-1] if whole else inner), mark.end()
+        seen = mark.end()
+        if mark[0] == "{":
+            close = frame.closing(mark.start())
+            if close < 0:
+                break
+            seen = close + 1
+    frame.blocked = limit
+    return None
+
+
+def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[str, Macro | None]) -> Definition | None:
+    """Parse the definition by a command among `DEFINERS` at `begin`; return None if it is not understood."""
+    position = begin + 1 + len(command)
+    prefixed = _PREFIXED.match(frame.text, begin)
+    if prefixed:
+        command, position = prefixed[1], prefixed.end()
+    if command == "let":
+        return _parse_let(frame.text, position, macros)
+    star = _STAR.match(frame.text, position)
+    if command.endswith("environment"):
+        return _parse_environment(frame, star.end() if star else position)
+    named = _NAME.match(frame.text, star.end() if star else position)
+    if named is None:
+        return None
+    name, position = named[1] or named[2], named.end()
+    if command == "DeclareMathOperator":
+        body = _read_group(frame, position)
+        operator = "\\operatorname*" if star else "\\operatorname"
+        return Definition(name, _create_macro(f"{operator}{{{body[0]}}}", ("",), None), body[1]) if body else None
+    if command.endswith("def"):
+        return _parse_def(name, frame, position)
+    return _parse_newcommand(command, name, frame, position, macros)
+
+
+def _parse_let(text: str, position: int, macros: Mapping[str, Macro | None]) -> Definition | None:
+    """Parse another name for the current meaning of a name."""
+    let = _LET.match(text, position)
+    if let is None:
+        return None
+    target = let[2]
+    known = target[0] == "\\" and target[1:] in macros
+    return Definition(let[1], macros[target[1:]] if known else _create_macro(target, ("",), None), let.end())
+
+
+def _parse_environment(frame: _Frame, position: int) -> Definition | None:
+    """Parse an environment: its definition is removed, its uses stay unchanged."""
+    found: Argument = _read_group(frame, position)
+    for _ in range(2):
+        found = found and (_read_bracketed(frame, found[1]) or found)
+    for _ in range(2):
+        found = found and _read_group(frame, found[1])
+    return Definition("", None, found[1]) if found else None
+
+
+def _parse_def(name: str, frame: _Frame, position: int) -> Definition | None:
+    parameters = _PARAMETERS.match(frame.text, position)
+    body = _read_group(frame, parameters.end() - 1) if parameters else None
+    if parameters is None or body is None:
+        return None
+    return Definition(name, _create_macro(body[0], _split_parameters(parameters[1]), None), body[1])
+
+
+def _parse_newcommand(
+    command: str, name: str, frame: _Frame, position: int, macros: Mapping[str, Macro | None]
+) -> Definition | None:
+    count = _COUNT.match(frame.text, position)
+    default = _read_bracketed(frame, count.end()) if count else None
+    body = _read_group(frame, default[1] if default else count.end() if count else position)
+    if body is None:
+        return None
+    if command == "providecommand" and name in macros:
+        return Definition(name, macros[name], body[1])
+    delimiters = ("",) * (int(count[1]) + 1 if count else 1)
+    return Definition(name, _create_macro(body[0], delimiters, default[0] if default else None), body[1])
+
+
+def _split_parameters(parameters: str) -> tuple[str, ...] | None:
+    r"""Return the text before, between and after the parameters of \def; None if they are not #1, #2, … in order."""
+    first, *rest = parameters.replace("\n", " ").split("#")
+    if any(piece[:1] != str(number) for number, piece in enumerate(rest, 1)):
+        return None
+    return (first.lstrip(), *(piece[1:] for piece in rest))
+
+
+def _create_macro(body: str, delimiters: tuple[str, ...] | None, default: str | None) -> Macro | None:
+    """Return the macro of a replacement; None for a program."""
+    if delimiters is None or _PROGRAM.search(body):
+        return None
+    parts: list[str | int] = []
+    start = 0
+    for hole in _HOLE.finditer(body):
+        if hole[1]:
+            if int(hole[1]) >= len(delimiters):
+                return None
+            parts += (body[start : hole.start()], int(hole[1]))
+            start = hole.end()
+    parts.append(body[start:])
+    return Macro(tuple(parts), delimiters, default, frozenset(_SEQUENCE.findall(body)))

@@ -1,6 +1,6 @@
-"""A submission's files as one text: its root file found, what that one includes put in its place, nothing else.
+"""A submission's files as one text: the root file with the files that it includes in place.
 
-Drafts, old versions and notes that lie beside a paper are no part of it unless the paper includes them.
+Drafts, old versions and notes beside a paper are not part of it unless the paper includes them.
 """
 
 import json
@@ -10,43 +10,56 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from filters.reasons import Reason
-from filters.tex.source import declared_encoding, decode, uncommented
-from filters.tex.tokens import closing, control, names, occurrences
+from filters.tex.source import (
+    compile_control,
+    declared_encoding,
+    decode,
+    find_all,
+    find_group_end,
+    split_names,
+    strip_comments,
+)
 
-MAX_ROOTS = 64
-"""files that are weighed as root, the largest"""
+MAX_ROOTS = 64  # the largest files, which are compared as roots
 MAX_INCLUSIONS = 10_000
-GROUP_CHARACTERS = 2_000
-"""of an argument of \\InputIfFileExists"""
+GROUP_CHARACTERS = 2_000  # of an argument of \InputIfFileExists
 
 _NAME = r"[ \t\n]{0,9}\{[ \t]{0,9}([^{}\n]{1,200})\}"
-_INCLUDE = control(
+_INCLUDE = compile_control(
     r"(endinput)(?![a-zA-Z@])[^\n]*|(include|subfile|subfileinclude|InputIfFileExists|import|subimport|inputfrom"
     r"|subinputfrom|includefrom|subincludefrom|input|@input)(?![a-zA-Z@])"
     rf"(?:{_NAME}|[ \t]{{0,9}}\"([^\"\n]{{1,200}})\"|[ \t\n]{{0,9}}([^\s{{}}\\%\"]{{1,200}}))"
 )
 _SECOND = re.compile(_NAME)
-_FROM = names("import subimport inputfrom subinputfrom includefrom subincludefrom")
-_ONLY = control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
-_CLASS = control(
+_FROM = split_names("import subimport inputfrom subinputfrom includefrom subincludefrom")
+_ONLY = compile_control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
+_CLASS = compile_control(
     r"(?:documentclass|documentstyle)(?![a-zA-Z@])[ \t\n]{0,9}(?:\[[^\]]{0,2000}\][ \t\n]{0,9})?(?:\{([^{}]{0,99})\})?"
 )
-_PARTS = names("standalone subfiles")
-"""classes of files that can be papers of their own, and are parts of another"""
-_PLAIN = control(
+_PARTS = split_names("standalone subfiles")  # classes of files that can be papers, and are parts of another
+_PLAIN = compile_control(
     r"(?:bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)"
     r"|input[ \t]{1,9}(?:amstex|amsppt|harvmac|phyzzx|jytex|lanlmac)"
 )
-_BEGIN = control(r"begin[ \t]{0,9}\{document\}")
-_END = control(r"end[ \t]{0,9}\{document\}")
+_BEGIN = compile_control(r"begin[ \t]{0,9}\{document\}")
+_END = compile_control(r"end[ \t]{0,9}\{document\}")
 _IGNORED = re.compile(rb"\s{0,99}%[ \t]{0,9}auto-ignore")
 _HINT = re.compile(r"[ \t]*-?[ \t]*(filename|usage)[ \t]*:[ \t]*[\"']?([^\"'#\n]{1,200})")
 
 
 class Project(NamedTuple):
-    """`text`: the root with all it includes, without comments; `literals`: what `filters.tex.source.uncommented` set aside of
-    it. `included`: so many files; `missing`: so many names that are no file of the submission; `others`: roots that
-    were left out. A `problem` means no text."""
+    """A paper's text.
+
+    Attributes:
+        text: The root with all files that it includes, without comments; empty with a problem.
+        literals: The literal text that `strip_comments` set aside.
+        root: The root's path.
+        included: The number of files included.
+        missing: The number of inclusions that name no file of the submission.
+        others: The number of other roots, which are left out.
+        problem: Why there is no text.
+        detail: A sentence about the problem.
+    """
 
     text: str
     literals: list[str]
@@ -59,7 +72,7 @@ class Project(NamedTuple):
 
 
 class _Reference(NamedTuple):
-    """A place where a file is included: `raw` as it is typed; its `kind` is the command."""
+    """An inclusion of a file: `raw` as typed, `kind` the command, `paths` where the file may be."""
 
     raw: str
     kind: str
@@ -73,20 +86,25 @@ class _File(NamedTuple):
 
 
 def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project:
-    """The text of a paper from its files by path. `depth`: of inclusions, deeper ones are left out; `characters`: what
-    the whole may have. Never raises; takes time linear in all files and the result."""
-    kept, hinted = _hints(files)
+    """Assemble the text of a paper. Never raises; takes time linear in all files and the result.
+
+    Args:
+        files: Bytes by path.
+        depth: Of inclusions; deeper ones are left out.
+        characters: The most that the whole may have.
+    """
+    kept, hinted = _apply_readme(files)
     library = _Library({path: data for path, data in kept.items() if not _IGNORED.match(data)})
-    root, others = _root(library, hinted)
+    root, others = _find_root(library, hinted)
     if root is None:
         gone = Reason.NO_BODY_TEXT if kept and not library.files else Reason.NO_TEX
         return Project("", [], problem=gone)
     library.declared = declared_encoding(library.files[root])
-    return _included(library, root, others, depth, characters)
+    return _include(library, root, others, depth, characters)
 
 
 class _Library:
-    """The files of a submission, each read once, when it is asked for."""
+    """The files of a submission, each read once, on demand."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.read = files, dict[str, _File]()
@@ -94,20 +112,22 @@ class _Library:
         self.declared = ""
 
     def file(self, path: str) -> _File:
-        """A file without its comments, cut where it includes others."""
+        """Return a file without its comments, cut where it includes others."""
         if path not in self.read:
-            text = uncommented(decode(self.files[path], self.declared), self.literals)
-            self.read[path] = _File(text, list(_pieces(text, path)))
+            text = strip_comments(decode(self.files[path], self.declared), self.literals)
+            self.read[path] = _File(text, list(_split_inclusions(text, path)))
         return self.read[path]
 
     def find(self, reference: _Reference) -> str | None:
-        """The file that is meant, None if the submission has none."""
+        """Return the path of the included file, None if the submission does not have it."""
         return next((path for path in reference.paths if path in self.files), None)
 
 
-def _hints(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
-    """The files without those that the submission's own 00README tells arXiv to ignore, and the roots that it names
-    (https://info.arxiv.org/help/00README.html; `NAME KEYWORD` a line, or YAML or JSON with `sources`)."""
+def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files that the submission's 00README does not tell arXiv to ignore, and the roots that it names.
+
+    See https://info.arxiv.org/help/00README.html: `NAME KEYWORD` per line, or YAML or JSON with `sources`.
+    """
     uses: list[tuple[str, str]] = []
     for path, data in files.items():
         name = posixpath.basename(path).lower()
@@ -116,7 +136,7 @@ def _hints(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
         text = decode(data[: 1 << 16])
         folder = posixpath.dirname(path)
         if name.endswith((".yaml", ".yml", ".json")):
-            found = _listed_json(text) if name.endswith(".json") else _listed_yaml(text)
+            found = _parse_json(text) if name.endswith(".json") else _parse_yaml(text)
         else:
             found = [(words[0], words[1]) for words in map(str.split, text.split("\n")) if len(words) > 1]
         uses += [(posixpath.normpath(posixpath.join(folder, file)), use.lower()) for file, use in found]
@@ -129,8 +149,8 @@ def _hints(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     return kept, [file for file, use in uses if use in ("toplevelfile", "toplevel") and file in kept]
 
 
-def _listed_yaml(text: str) -> list[tuple[str, str]]:
-    """`filename` and `usage` of each item of a list, whichever comes first."""
+def _parse_yaml(text: str) -> list[tuple[str, str]]:
+    """Return `filename` and `usage` of each item of a list, in either order."""
     found: list[dict[str, str]] = []
     for line in text.split("\n"):
         entry = _HINT.match(line)
@@ -141,7 +161,7 @@ def _listed_yaml(text: str) -> list[tuple[str, str]]:
     return [(item["filename"], item["usage"]) for item in found if {"filename", "usage"} <= item.keys()]
 
 
-def _listed_json(text: str) -> list[tuple[str, str]]:
+def _parse_json(text: str) -> list[tuple[str, str]]:
     try:
         sources = json.loads(text)["sources"]
         return [(str(item["filename"]), str(item.get("usage", ""))) for item in sources]
@@ -149,37 +169,40 @@ def _listed_json(text: str) -> list[tuple[str, str]]:
         return []
 
 
-def _root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
-    """The root file, and how many others there are: of the files that 00README names, else of those with a document
-    class, else of plain TeX's, else of all `.tex` files, the one that reaches the most text; of equal ones the least
-    deep, then the first by name. A file that its class makes a part of another comes after those that are none."""
+def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
+    """Return the root file, and the number of other candidates.
+
+    Of the files that 00README names, else of those with a document class, else of plain TeX's, else of all `.tex`
+    files, it is the one that reaches the most text; of equal ones the least deep, then the first by name. A file whose
+    class makes it a part of another comes after all others.
+    """
     files = library.files
     single = [""] if "" in files else []
     candidates = hinted or single
     if not candidates:
         typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
-        candidates = [path for path in _largest(files, typed) if _any(_CLASS, library.file(path).text)]
+        candidates = [path for path in _largest(files, typed) if _matches(_CLASS, library.file(path).text)]
     if not candidates:
-        candidates = [path for path in _largest(files, files) if _any(_PLAIN, library.file(path).text)]
+        candidates = [path for path in _largest(files, files) if _matches(_PLAIN, library.file(path).text)]
     if not candidates:
         candidates = _largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
         return next(iter(candidates), None), 0
-    weighed = sorted(candidates, key=lambda path: _weight(library, path))
-    below = _reached(library, weighed[0])
-    return weighed[0], sum(path not in below for path in candidates)
+    ranked = sorted(candidates, key=lambda path: _rank(library, path))
+    below = _find_reachable(library, ranked[0])
+    return ranked[0], sum(path not in below for path in candidates)
 
 
 def _largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
     return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
 
 
-def _any(pattern: re.Pattern[str], text: str) -> bool:
-    return next(occurrences(pattern, text), None) is not None
+def _matches(pattern: re.Pattern[str], text: str) -> bool:
+    return next(find_all(pattern, text), None) is not None
 
 
-def _reached(library: _Library, root: str) -> set[str]:
-    """A file and all that it includes, directly or not."""
+def _find_reachable(library: _Library, root: str) -> set[str]:
+    """Return a file and all that it includes, directly or not."""
     found, waiting = {root}, [root]
     while waiting:
         for piece in library.file(waiting.pop()).pieces:
@@ -190,17 +213,17 @@ def _reached(library: _Library, root: str) -> set[str]:
     return found
 
 
-def _weight(library: _Library, root: str) -> tuple[bool, int, int, str]:
-    """The smaller, the better a root."""
-    stated = next(occurrences(_CLASS, library.file(root).text), None)
-    reach = sum(len(library.file(path).text) for path in _reached(library, root))
+def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
+    """Return a sort key that is smallest for the best root."""
+    stated = next(find_all(_CLASS, library.file(root).text), None)
+    reach = sum(len(library.file(path).text) for path in _find_reachable(library, root))
     return stated is not None and stated[1] in _PARTS, -reach, root.count("/"), root
 
 
-def _pieces(text: str, path: str) -> Iterator[str | _Reference]:
-    """A file's text, cut where it includes another, up to \\endinput."""
+def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
+    r"""Yield a file's text, cut where it includes another, up to \endinput."""
     start = 0
-    for mark in occurrences(_INCLUDE, text):
+    for mark in find_all(_INCLUDE, text):
         if mark.start() < start or (mark[5] and mark[2] not in ("input", "@input")):
             continue
         if mark[1]:
@@ -213,30 +236,32 @@ def _pieces(text: str, path: str) -> Iterator[str | _Reference]:
                 continue
             name, folder, stop = second[1].strip(), name, second.end()
         if mark[2] == "InputIfFileExists":
-            first = closing(text, stop, GROUP_CHARACTERS) if text[stop : stop + 1] == "{" else -1
-            last = closing(text, first, GROUP_CHARACTERS) if first > 0 and text[first : first + 1] == "{" else -1
+            first = find_group_end(text, stop, GROUP_CHARACTERS) if text[stop : stop + 1] == "{" else -1
+            last = find_group_end(text, first, GROUP_CHARACTERS) if first > 0 and text[first : first + 1] == "{" else -1
             if last < 0:
                 continue
             otherwise, stop = text[first + 1 : last - 1], last
         yield text[start : mark.start()]
-        yield _Reference(text[mark.start() : stop], mark[2], tuple(_paths(name, folder, path)), otherwise)
+        yield _Reference(text[mark.start() : stop], mark[2], tuple(_list_paths(name, folder, path)), otherwise)
         start = stop
     yield text[start:]
 
 
-def _paths(name: str, folder: str, within: str) -> Iterator[str]:
-    """Where a name may lead, first things first: with .tex as TeX looks for it, from the top (where arXiv runs TeX),
-    from the folder of the file that includes it. None of them leads outside."""
+def _list_paths(name: str, folder: str, within: str) -> Iterator[str]:
+    """Yield the paths that a name may mean, in order of preference; none of them leads outside.
+
+    They begin at the top (where arXiv runs TeX), then at the folder of the file that includes it, with .tex first.
+    """
     for base in dict.fromkeys(("", posixpath.dirname(within))):
         path = posixpath.normpath(posixpath.join(base, folder, name))
         if not path.startswith(("/", "..")):
             yield from (f"{path}.tex", path)
 
 
-def _included(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
-    """The text of the root with everything it includes."""
+def _include(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
+    """Return the text of the root with everything it includes."""
     whole = library.file(root)
-    only = next((mark[1] for mark in occurrences(_ONLY, whole.text)), None)
+    only = next((mark[1] for mark in find_all(_ONLY, whole.text)), None)
     wanted = None if only is None else {name.strip().removesuffix(".tex") for name in only.split(",")}
     out: list[str] = []
     stack: list[tuple[str, Iterator[str | _Reference]]] = [(root, iter(whole.pieces))]
@@ -252,7 +277,7 @@ def _included(library: _Library, root: str, others: int, depth: int, characters:
             if path is None:
                 missing += 1
                 piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
-            elif _left_out(piece, wanted) or path in open_files or len(stack) >= depth:
+            elif _is_excluded(piece, wanted) or path in open_files or len(stack) >= depth:
                 continue
             else:
                 inclusions += 1
@@ -260,7 +285,7 @@ def _included(library: _Library, root: str, others: int, depth: int, characters:
                     return _too_large(root, f"over {MAX_INCLUSIONS} inclusions")
                 open_files.add(path)
                 used.add(path)
-                stack.append((path, iter(_inner(library.file(path)))))
+                stack.append((path, iter(_extract_inner(library.file(path)))))
                 continue
         size += len(piece)
         if size > characters:
@@ -269,27 +294,27 @@ def _included(library: _Library, root: str, others: int, depth: int, characters:
     return Project("".join(out), library.literals, root, len(used) - 1, missing, others)
 
 
-def _left_out(reference: _Reference, wanted: set[str] | None) -> bool:
-    """Whether \\includeonly leaves out a file."""
+def _is_excluded(reference: _Reference, wanted: set[str] | None) -> bool:
+    r"""Return True if \includeonly excludes a file."""
     if wanted is None or reference.kind != "include":
         return False
     return not any(path in wanted for path in reference.paths)
 
 
-def _inner(file: _File) -> list[str | _Reference]:
-    """What an included file gives: of one that can stand alone (packages subfiles, standalone), its body."""
-    if not _any(_BEGIN, file.text):
+def _extract_inner(file: _File) -> list[str | _Reference]:
+    """Return the text that an included file adds: of one that can stand alone (subfiles, standalone), its body."""
+    if not _matches(_BEGIN, file.text):
         return file.pieces
     inner: list[str | _Reference] = []
     begun = False
     for piece in file.pieces:
         if isinstance(piece, str):
             if not begun:
-                begin = next(occurrences(_BEGIN, piece), None)
+                begin = next(find_all(_BEGIN, piece), None)
                 if begin is None:
                     continue
                 begun, piece = True, piece[begin.end() :]
-            end = next(occurrences(_END, piece), None)
+            end = next(find_all(_END, piece), None)
             if end is not None:
                 return [*inner, piece[: end.start()]]
         if begun:

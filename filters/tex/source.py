@@ -1,32 +1,34 @@
-"""TeX as an author typed it, made ready to be read: encoding found, comments out, literal text set aside.
+"""TeX as an author typed it, prepared for reading: encoding detected, comments removed, literal text set aside.
 
-TeX tells what a character means only by running, which nobody wants to do with a stranger's file; what is here are its
-rules under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 and 8). Each pass takes linear time.
+TeX decides what a character means only by running, and a stranger's file is not to be run. This module has its rules
+under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 and 8). Each pass takes linear time.
 """
 
 import codecs
 import io
 import re
+from collections.abc import Iterator
 
-from filters.tex.tokens import closing, ends_in_word, names
 
-LITERAL = names(
+def split_names(words: str) -> frozenset[str]:
+    """Return the set of names in a list separated by blanks."""
+    return frozenset(words.split())
+
+
+WORD_CHARACTERS = 64  # of the longest control word, where its start is searched backwards
+LITERAL = split_names(
     """verbatim verbatim* Verbatim Verbatim* BVerbatim LVerbatim SaveVerbatim alltt lstlisting minted Code CodeInput
     CodeOutput CodeChunk Sinput Soutput Schunk"""
-)
-"""environments whose content is not TeX"""
-UNPRINTED = names("comment filecontents filecontents* rawhtml htmlonly")
-"""environments that print nothing (packages comment, html; LaTeX's filecontents)"""
-VERB_CHARACTERS = 1_000
-"""of \\verb|…| and the like, on one line"""
-URL_CHARACTERS = 2_000
-"""of an argument in which % is a character"""
+)  # environments whose content is not TeX
+# Environments that print nothing (packages comment, html; LaTeX's filecontents).
+UNPRINTED = split_names("comment filecontents filecontents* rawhtml htmlonly")
+VERB_CHARACTERS = 1_000  # of \verb|…| and the like, on one line
+URL_CHARACTERS = 2_000  # of an argument in which % is an ordinary character
+# Marks around the number of a literal that was set aside: noncharacters (Unicode, section 23.7), which no text holds.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
-"""around the number of a piece of literal text that was set aside: noncharacters (Unicode, section 23.7), which no text
-to be read can hold"""
-DECLARED_BYTES = 1 << 16
-"""in which a file names its encoding"""
+DECLARED_BYTES = 1 << 16  # in which a file names its encoding
 
+# Names of encodings in \usepackage[…]{inputenc} and \begin{CJK}{…}, and Python's for them.
 ENCODINGS = {
     "utf8": "utf-8", "utf8x": "utf-8", "ascii": "latin-1", "latin1": "cp1252", "latin2": "iso8859-2",
     "latin3": "iso8859-3", "latin4": "iso8859-4", "latin5": "cp1254", "latin9": "iso8859-15", "latin10": "iso8859-16",
@@ -36,7 +38,6 @@ ENCODINGS = {
     "iso88595": "iso8859-5", "maccyr": "mac-cyrillic", "gbk": "gb18030", "gb": "gb18030", "bg5": "big5", "big5": "big5",
     "sjis": "cp932",    "jis": "iso2022_jp", "euc-jp": "euc_jp", "ks": "euc_kr", "hangul": "euc_kr",
 }  # fmt: skip
-"""names of encodings in \\usepackage[…]{inputenc} and \\begin{CJK}{…}, and Python's for them"""
 
 _DECLARATION = re.compile(
     rb"^[^%\n]{0,200}?(?:\\usepackage[ \t]{0,9}\[([\w-]{1,20})\][ \t]{0,9}\{inputenc\}|\\inputencoding\{([\w-]{1,20})\}"
@@ -54,17 +55,21 @@ _CONDITION = re.compile(
     r"\\(?:\\|let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"
     r"|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))"
 )
-_NO_CONDITION = names(
+# Control words that begin as TeX's conditions do, but are macros with arguments.
+_NO_CONDITION = split_names(
     """iff ifthenelse ifdef ifundef ifcsdef ifcsundef ifdefmacro ifdefempty ifdefstring ifdefstrequal ifstrequal
     ifstrempty ifblank ifbool iftoggle ifboolexpr ifnumcomp ifnumequal ifpackageloaded iflanguage ifnotblank
     ifempty ifentrytype iffieldundef"""
 )
-"""control words that begin as TeX's conditions do, and are macros with arguments"""
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def decode(data: bytes, declared: str = "") -> str:
-    """Text of a TeX file, with LF between lines: UTF-8 if its bytes are, else the encoding declared (by the file, or
-    `declared`, in Python's name for it), else windows-1252, whose letters are those of latin-1. Never raises."""
+    """Decode a TeX file, with LF between lines. Never raises.
+
+    UTF-8 if its bytes are, else the encoding declared (by the file, or `declared`, Python's name of one), else
+    windows-1252, whose letters are those of latin-1.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16", "replace")
     else:
@@ -77,7 +82,7 @@ def decode(data: bytes, declared: str = "") -> str:
 
 
 def declared_encoding(data: bytes) -> str:
-    """Python's name for the encoding that a file declares outside its comments; empty if it declares none we know."""
+    """Return Python's name for the encoding that a file declares outside its comments, "" without a known one."""
     for found in _DECLARATION.finditer(data[:DECLARED_BYTES].replace(b"\r", b"\n")):
         name = ENCODINGS.get((found[1] or found[2] or found[3]).decode("ascii", "replace").lower(), "")
         if name:
@@ -85,12 +90,14 @@ def declared_encoding(data: bytes) -> str:
     return ""
 
 
-def uncommented(text: str, literals: list[str]) -> str:
-    """Text without comments. Literal text (verbatim environments, \\verb, arguments of \\url with a % in them) gives
-    way to a mark and is added to `literals`: nothing in it is taken for TeX from here on; `restored` puts it back.
+def strip_comments(text: str, literals: list[str]) -> str:
+    r"""Remove comments, and set literal text aside.
+
+    Literal text (verbatim environments, \verb, arguments of \url with a % in them) is replaced by a mark and added to
+    `literals`: nothing in it is taken for TeX from here on; `restore_literals` puts it back.
 
     A comment goes with its line end and the blanks that begin the next line, as TeX skips them, but an empty line after
-    it stays, and a control word is kept apart from a letter. A line that is all comment goes whole.
+    it stays, and a control word is kept apart from a letter. A line that is all comment is removed whole.
     """
     out = io.StringIO()
     endless: set[str] = set()
@@ -98,7 +105,7 @@ def uncommented(text: str, literals: list[str]) -> str:
     while mark := _MARK.search(text, seen):
         seen = mark.end()
         if mark[0] == "%":
-            begin, stop, between = _comment(text, mark.start(), start)
+            begin, stop, between = _measure_comment(text, mark.start(), start)
             out.write(text[start:begin] + between)
             start = seen = stop
         elif mark[1] and (mark[2] in LITERAL or mark[2] in UNPRINTED) and mark[2] not in endless:
@@ -107,34 +114,36 @@ def uncommented(text: str, literals: list[str]) -> str:
             if close < 0:
                 endless.add(mark[2])
             elif mark[2] in LITERAL:
-                out.write(text[start:seen] + _aside(text[seen:close], literals))
+                out.write(text[start:seen] + _set_aside(text[seen:close], literals))
                 start, seen = close, close + len(ending)
             else:
                 out.write(text[start : mark.start()])
                 start = seen = close + len(ending)
         elif mark[3] and seen >= unclosed:
-            begin, stop, hidden, unclosed = _argument(text, seen, mark[3])
+            begin, stop, hidden, unclosed = _find_literal(text, seen, mark[3])
             if hidden:
-                out.write(text[start:begin] + _aside(hidden, literals))
+                out.write(text[start:begin] + _set_aside(hidden, literals))
                 start = stop
             seen = max(seen, stop)
     out.write(text[start:])
     return out.getvalue()
 
 
-def restored(text: str, literals: list[str], limit: int) -> str | None:
-    """Text with its literal text put back; None if it would have over `limit` characters (marks can be repeated)."""
+def restore_literals(text: str, literals: list[str], limit: int) -> str | None:
+    """Put literal text back; return None if there are over `limit` characters (marks can be repeated)."""
     marks = [int(mark) for mark in _HIDDEN.findall(text)]
     if len(text) + sum(len(literals[mark]) for mark in marks if mark < len(literals)) > limit:
         return None
     return _HIDDEN.sub(lambda mark: literals[int(mark[1])] if int(mark[1]) < len(literals) else "", text)
 
 
-def without_false(text: str) -> str:
-    """Text without what stands between \\iffalse (or \\if0) and its \\else or \\fi: how authors comment out pages. A
-    condition without its \\fi stays as it is. `text` has no comments."""
+def strip_false_branches(text: str) -> str:
+    r"""Remove text between \iffalse (or \if0) and its \else or \fi, which is how authors comment out pages.
+
+    A condition without its \fi is left unchanged. `text` has no comments.
+    """
     out: list[str] = []
-    stack: list[tuple[int, bool]] = []  # where each open condition begins, whether it is a false one
+    stack: list[tuple[int, bool]] = []  # start of each open condition, True if it is false
     gaps: list[tuple[int, int]] = []
     branches: dict[int, int] = {}
     for mark in _CONDITION.finditer(text):
@@ -175,9 +184,11 @@ def _decode(data: bytes, declared: str) -> str:
     return data.decode("latin-1")
 
 
-def _comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
-    """Where what a comment takes away begins and ends, and what is left between: the comment's own line, or from `%` to
-    the next thing typed. `start`: nothing before it counts."""
+def _measure_comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
+    """Return the start and end of the text that a comment removes, and its replacement.
+
+    That is the comment's own line, or from `%` to the next visible character. Text before `start` is ignored.
+    """
     line = max(text.rfind("\n", start, percent) + 1, start)
     end = text.find("\n", percent)
     end = len(text) if end < 0 else end
@@ -192,14 +203,18 @@ def _comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
     return percent, stop, " " if text[stop].isalpha() and ends_in_word(text[max(start, percent - 64) : percent]) else ""
 
 
-def _aside(literal: str, literals: list[str]) -> str:
+def _set_aside(literal: str, literals: list[str]) -> str:
     literals.append(literal)
     return f"{OPEN}{len(literals) - 1}{CLOSE}"
 
 
-def _argument(text: str, position: int, command: str) -> tuple[int, int, str, int]:
-    """The literal argument of \\verb and the like that follows at `position`: where it begins and ends, what it is
-    (empty if there is nothing to set aside), and how far no other need be looked for, since this one does not end."""
+def _find_literal(text: str, position: int, command: str) -> tuple[int, int, str, int]:
+    r"""Find the literal argument of \verb and the like that follows at `position`.
+
+    Returns:
+        Its start and end, its text ("" if there is nothing to set aside), and the position up to which no other needs
+        to be searched, since this one does not end.
+    """
     nothing = (position, position, "", 0)
     mark = text[position : position + 1]
     if command == "lstinline" and mark == "[":
@@ -210,7 +225,7 @@ def _argument(text: str, position: int, command: str) -> tuple[int, int, str, in
         percent = text.find("%", position, position + URL_CHARACTERS)
         if percent < 0 and command != "lstinline":
             return nothing
-        close = closing(text, position, URL_CHARACTERS)
+        close = find_group_end(text, position, URL_CHARACTERS)
         if close < 0:
             return (position, position, "", position + URL_CHARACTERS)
         if command != "lstinline" and close < percent:
@@ -223,3 +238,41 @@ def _argument(text: str, position: int, command: str) -> tuple[int, int, str, in
     if close < 0 or 0 <= newline < close:
         return (position, position, "", position + 1)
     return (position, close + 1, text[position : close + 1], 0)
+
+
+def compile_control(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern for a control sequence from the part after its backslash.
+
+    It also matches two backslashes, of which the second begins no command; `find_all` skips these.
+    """
+    return re.compile(rf"\\(?:\\|(?:{pattern})(?P<found>))")
+
+
+def find_all(pattern: re.Pattern[str], text: str, start: int = 0, stop: int | None = None) -> Iterator[re.Match[str]]:
+    """Yield the matches of a pattern made by `compile_control`."""
+    for mark in pattern.finditer(text, start, len(text) if stop is None else stop):
+        if mark["found"] is not None:
+            yield mark
+
+
+def find_group_end(text: str, position: int, limit: int) -> int:
+    """Return the position after the group whose brace opens at `position`; -1 if not within `limit` characters."""
+    depth = 0
+    for brace in _BRACE.finditer(text, position, position + limit):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return brace.end()
+    return -1
+
+
+def ends_in_word(text: str) -> bool:
+    """Return True if text ends in a control word: another letter would become part of it."""
+    tail = text[-WORD_CHARACTERS:]
+    if not tail or not (tail[-1].isascii() and (tail[-1].isalpha() or tail[-1] == "@")):
+        return False
+    backslash = tail.rfind("\\")
+    letters = tail[backslash + 1 :]
+    if backslash < 0 or not letters.isascii() or not letters.replace("@", "a").isalpha():
+        return False
+    before = tail[:backslash]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 0

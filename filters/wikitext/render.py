@@ -1,46 +1,66 @@
-"""Wikitext to plain text, as MediaWiki would show it, without what is no running text.
+"""Render wikitext as plain text, as MediaWiki would show it, without the parts that are not running text.
 
-Links become their text; pictures, tables, footnotes, categories and links to other languages vanish, and templates but
-those that stand for text (`filters.wikitext.template_rules`). Formulas stay as TeX, listings to the blank. Brackets are
-matched by a stack of limited depth, each construct's text is joined once a level, so the time is linear; one that does
-not end is text.
+Links become their text. Pictures, tables, footnotes, categories and links to other languages vanish, as do templates
+except those that represent text (`filters.wikitext.templates`). Formulas stay as TeX; listings keep every blank.
+Brackets are matched by a stack of limited depth, and the text of each construct is joined once per level, so the time
+is linear; a construct without an end is text.
 """
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
-from filters.wikitext.blocks import BREAK, blocks_of, joined
-from filters.wikitext.markup import resolved
+from filters.wikitext.markup import resolve_markup
 from filters.wikitext.names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
 from filters.wikitext.templates import GONE
 
-KEPT = "\x00"
-"""around the number of a text that is kept as it stands"""
-VARIANT, VARIANT_END = "\x01", "\x02"
-"""stand for the braces around text in several scripts"""
+KEPT = "\x00"  # encloses the number of a text that no later step may change
+VARIANT, VARIANT_END = "\x01", "\x02"  # represent the braces around text in several scripts, -{ and }-
+BREAK = "\x03"  # represents a line break within a block
+TEXT, ITEM, VERBATIM = 0, -1, -2  # kinds of blocks; the kind of a heading is its level, 1 to 6
+APPARATUS_LEVEL = 2  # the lowest heading of a section of notes or links, see filters.wikitext.names.APPARATUS
 
+_UNPARSED = LITERAL | CODE | ASIDE
 _RESERVED = re.compile(r"[\x00-\x06]")
-_OPENING = re.compile(
-    rf"<!--|<({'|'.join(sorted(LITERAL | CODE | ASIDE))})(?![\w-])([^<>]*+)>", re.IGNORECASE | re.ASCII
-)
-_CLOSING = {tag: re.compile(rf"</{tag}\s{{0,16}}>", re.IGNORECASE) for tag in LITERAL | CODE | ASIDE}
+_OPENING = re.compile(rf"<!--|<({'|'.join(sorted(_UNPARSED))})(?![\w-])([^<>]*+)>", re.IGNORECASE | re.ASCII)
+_CLOSING = {tag: re.compile(rf"</{tag}\s{{0,16}}>", re.IGNORECASE) for tag in _UNPARSED}
 _KEPT = re.compile(r"\x00(\d{1,9})\x00")
 _TAG = re.compile(rf"</?({'|'.join(sorted(TAGS, key=len, reverse=True))})(?![\w-])[^<>]*+>", re.IGNORECASE | re.ASCII)
 _RAISED = re.compile(r"<sup>(?<=[\w)\]]<sup>) {0,4}([-−+]?\d{1,9}) {0,4}</sup>", re.IGNORECASE)
 _LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]")
+_VARIANT_START = re.compile(r"-\{(?=\{\{[^{])|-\{(?!\{)")
 _VARIANT = re.compile(r"\x01(?:[^\x01\x02|]{0,40}\|)?([^\x01\x02]*+)\x02")
 _CYRILLIC = re.compile(r"(?:^|;)\s{0,16}sr(?:-ec|-cyrl)?\s{0,16}:([^;]*+)")
 _FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
-_ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")
-"""a reference to no character; html.unescape raises at one of more than 4,300 digits"""
+_ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises from 4,300 digits on
+_QUOTES = re.compile(r"''++")
+_SWITCH = re.compile(r"__([^\W\d]{3,40})__")
+_HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
+_RULE = re.compile(r"-{4,}+")
+_AFTER_GAP = frozenset(" ,.;:!?\u00a0")
 
 
-def plain_text(wikitext: str, language: str = "", title: str = "", apparatus: bool = True) -> str:
-    """The text of a page: a paragraph, heading or list item a line, paragraphs and headings set apart by an empty one,
-    without markup, surrounding space, or headings that nothing follows. `language`: a code, for its templates' names;
-    `title` stands for {{PAGENAME}}; without `apparatus`, sections of notes, links and literature go. Never raises;
-    takes linear time."""
+class Block(NamedTuple):
+    """A paragraph, heading, list item or verbatim line without markup."""
+
+    kind: int
+    text: str
+
+
+def render_text(wikitext: str, language: str = "", title: str = "", apparatus: bool = True) -> str:
+    """Return the text of a page, one paragraph, heading or list item per line.
+
+    Empty lines separate paragraphs and headings. Markup, surrounding space and headings of empty sections are left out.
+    Never raises; takes linear time.
+
+    Args:
+        wikitext: The page.
+        language: The code of the wiki, for the names of its templates.
+        title: The page's title, for {{PAGENAME}}.
+        apparatus: False leaves out the sections of notes, links and literature.
+    """
     kept: list[str] = []
 
     def keep(text: str) -> str:
@@ -48,19 +68,27 @@ def plain_text(wikitext: str, language: str = "", title: str = "", apparatus: bo
         return f"{KEPT}{len(kept) - 1}{KEPT}"
 
     text = _RESERVED.sub("", wikitext) if _RESERVED.search(wikitext) else wikitext
-    text = elements(text, LITERAL | CODE | ASIDE, lambda tag, given, content: _shown(tag, given, content, keep))
+    text = _replace_elements(text, _UNPARSED, lambda tag, attributes, content: _render(tag, attributes, content, keep))
     if language in ("sr", "") and "-{" in text:
-        text = _one_script(resolved(_variants_marked(text), language, title))
+        marked = _VARIANT_START.sub(VARIANT, text).replace("}-", VARIANT_END)  # not mixed up with templates' braces
+        text = _select_script(resolve_markup(marked, language, title))
     else:
-        text = resolved(text, language, title)
-    text = _LEFT_OVER.sub("", _TAG.sub(_broken, _RAISED.sub(r"^\1", text)))
-    text = joined(blocks_of(text), frozenset() if apparatus else APPARATUS.get(language, frozenset()))
+        text = resolve_markup(text, language, title)
+    text = _LEFT_OVER.sub("", _TAG.sub(_break_line, _RAISED.sub(r"^\1", text)))
+    text = _join_blocks(_split_blocks(text), frozenset() if apparatus else APPARATUS.get(language, frozenset()))
     return _KEPT.sub(lambda mark: kept[int(mark[1])] if int(mark[1]) < len(kept) else "", text).strip("\n")
 
 
-def elements(wikitext: str, tags: frozenset[str], show: Callable[[str, str, str], str]) -> str:
-    """Wikitext without comments, and with `show(tag, attributes, content)` in the place of each of these elements,
-    whose content is not parsed: it ends at the first end tag. One that does not end loses its tag alone."""
+def strip_elements(wikitext: str, tags: frozenset[str]) -> str:
+    """Return wikitext without comments and without these elements, whose content is not parsed."""
+    return _replace_elements(wikitext, tags, lambda tag, attributes, content: "")
+
+
+def _replace_elements(wikitext: str, tags: frozenset[str], render: Callable[[str, str, str], str]) -> str:
+    """Return wikitext without comments and with each of these elements replaced by `render(tag, attributes, content)`.
+
+    The content is not parsed: it ends at the first end tag. An element without an end loses its start tag only.
+    """
     kept: list[str] = []
     endless: set[str] = set()
     position = 0
@@ -74,11 +102,11 @@ def elements(wikitext: str, tags: frozenset[str], show: Callable[[str, str, str]
         elif tag not in tags:
             kept.append(opening.group())
         elif opening.group(2).endswith("/"):
-            kept.append(show(tag, opening.group(2), ""))
+            kept.append(render(tag, opening.group(2), ""))
         elif tag in endless:
             continue
         elif closing := _CLOSING[tag].search(wikitext, position):
-            kept.append(show(tag, opening.group(2), wikitext[position : closing.start()]))
+            kept.append(render(tag, opening.group(2), wikitext[position : closing.start()]))
             position = closing.end()
         else:
             endless.add(tag)
@@ -86,52 +114,168 @@ def elements(wikitext: str, tags: frozenset[str], show: Callable[[str, str, str]
     return "".join(kept)
 
 
-def without(wikitext: str, tags: frozenset[str]) -> str:
-    """Wikitext without comments and without these elements."""
-    return elements(wikitext, tags, lambda tag, given, content: "")
-
-
-def unescaped(text: str) -> str:
-    """Text with its character references resolved. Never raises."""
-    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text)) if "&" in text else text
-
-
-def _shown(tag: str, given: str, content: str, keep: Callable[[str], str]) -> str:
-    """What an element shows whose content is no wikitext."""
+def _render(tag: str, attributes: str, content: str, keep: Callable[[str], str]) -> str:
+    """Return the text that an element shows whose content is not wikitext."""
     if tag in LITERAL:
-        return keep(unescaped(content))
+        return keep(_unescape(content))
     if tag in FORMULAS:
-        return keep(" ".join(unescaped(content).split())) if content.strip() else GONE
+        return keep(" ".join(_unescape(content).split())) if content.strip() else GONE
     if tag not in LISTINGS:
         return GONE
     if tag == "pre":
-        content = unescaped(content.replace("<nowiki>", "").replace("</nowiki>", ""))
-    if "inline" in given.lower():
+        content = _unescape(content.replace("<nowiki>", "").replace("</nowiki>", ""))
+    if "inline" in attributes.lower():
         return keep(" ".join(content.split()))
     listing = content.strip("\n").rstrip()
     return f"\n\n{keep(listing)}\n\n" if listing.strip() else GONE
 
 
-def _broken(tag: re.Match[str]) -> str:
+def _unescape(text: str) -> str:
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text)) if "&" in text else text
+
+
+def _break_line(tag: re.Match[str]) -> str:
     name = tag[1].lower()
     return BREAK if name == "br" else "\n\n" if name in LINES else ""
 
 
-def _variants_marked(text: str) -> str:
-    """Text in several scripts, -{ }-, with marks that its templates' braces are not mixed up with."""
-    text = re.sub(r"-\{(?=\{\{[^{])|-\{(?!\{)", VARIANT, text)
-    return re.sub(r"\}-", VARIANT_END, text)
+def _select_script(text: str) -> str:
+    """Return text in several scripts in Cyrillic, or in the first script (MediaWiki, LanguageConverter)."""
 
+    def select(variants: re.Match[str]) -> str:
+        variant = _CYRILLIC.search(variants[1]) or _FIRST_VARIANT.match(variants[1])
+        return variant[1].strip() if variant else variants[1]
 
-def _one_script(text: str) -> str:
-    """Of text in several scripts, the Cyrillic one, or the first (MediaWiki, LanguageConverter)."""
-    for _ in range(3):  # one within another
-        text, count = _VARIANT.subn(lambda mark: _of_variants(mark[1]), text)
+    for _ in range(3):  # nested levels
+        text, count = _VARIANT.subn(select, text)
         if not count:
             break
     return text.replace(VARIANT, "").replace(VARIANT_END, "")
 
 
-def _of_variants(listed: str) -> str:
-    found = _CYRILLIC.search(listed) or _FIRST_VARIANT.match(listed)
-    return found[1].strip() if found else listed
+def _split_blocks(text: str) -> Iterator[Block]:
+    """Yield the blocks in order. Consecutive lines are one paragraph."""
+    paragraph: list[str] = []
+    for line in [*text.split("\n"), ""]:
+        bare = line.strip(" \t\r\u00a0" + GONE)
+        mark = bare[:1]
+        heading = _parse_heading(bare) if mark == "=" else None
+        is_rule = mark == "-" and _RULE.match(bare)
+        if bare and mark not in "*#:;" and line[0] != " " and heading is None and not is_rule:
+            paragraph.append(line)
+            continue
+        if paragraph:
+            yield from _clean_block(TEXT, paragraph)
+            paragraph = []
+        if not bare:
+            continue
+        if heading is not None:
+            yield from _clean_block(heading[0], [heading[1]])
+        elif mark in "*#:;":
+            yield from _clean_block(ITEM, [bare.lstrip("*#:; ")])
+        elif line[0] == " ":
+            yield from _clean_block(VERBATIM, [bare])
+        else:
+            yield from _clean_block(TEXT, [_RULE.sub("", bare, 1)])
+
+
+def _parse_heading(line: str) -> tuple[int, str] | None:
+    """Return (level, title) of a line between equals signs, of which the smaller number counts, or None."""
+    left, right = len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("="))
+    level = min(left, right, 6)
+    return (level, line[level : len(line) - level]) if level and left < len(line) else None
+
+
+def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
+    """Yield the block of some lines, if any text is left in it."""
+    text = " ".join(lines)
+    if "''" in text:
+        text = " ".join(map(_strip_quotes, lines))
+    if "__" in text:
+        text = _SWITCH.sub(lambda word: "" if word[1].isupper() else word[0], text)
+    text = _unescape(text)
+    if GONE in text:
+        text = _close_gaps(_HOLLOW.sub(GONE, text))
+    if BREAK in text:
+        text = "\n".join(filter(None, (" ".join(part.split()) for part in text.split(BREAK))))
+    else:
+        text = " ".join(text.split())
+    if text and text != "-":
+        yield Block(kind, text)
+
+
+def _close_gaps(text: str) -> str:
+    """Return text without the blanks, commas and semicolons that removed markup leaves."""
+    kept = [""]
+    for number, part in enumerate(text.split(GONE)):
+        if number and kept[-1].endswith(("(", "（")):
+            part = part.lstrip(" ,;:")
+        if number and part.startswith((")", "）")):
+            kept[-1] = kept[-1].rstrip(" ,;:")
+        elif number and part[:1] in _AFTER_GAP:
+            kept[-1] = kept[-1].rstrip(" \t\u00a0")
+        if part:
+            kept.append(part)
+    return "".join(kept)
+
+
+def _strip_quotes(line: str) -> str:
+    """Return a line without the apostrophes that mean bold and italics (MediaWiki, Parser::doQuotes).
+
+    Apostrophes that belong to the text stay: one of a run of four; those beyond five; and one of a run of three where
+    bold and italics would both stay open otherwise, preferably behind a single letter, then behind a longer word.
+    """
+    runs = list(_QUOTES.finditer(line))
+    sizes = [len(run.group()) for run in runs]
+    bold, italics = sum(size != 2 for size in sizes), sum(size == 2 or size >= 5 for size in sizes)
+    candidates = [run for run, size in zip(runs, sizes, strict=True) if size in (3, 4)]
+    apostrophe = -1
+    if bold % 2 and italics % 2 and candidates:
+        apostrophe = min((_apostrophe_rank(line, run), run.start()) for run in candidates)[1]
+
+    def keep(run: re.Match[str]) -> str:
+        size = len(run.group())
+        return "'" * (int(run.start() == apostrophe) + (1 if size == 4 else max(size - 5, 0)))
+
+    return _QUOTES.sub(keep, line)
+
+
+def _apostrophe_rank(line: str, run: re.Match[str]) -> int:
+    """Return 0 for a run of apostrophes behind a word of one letter, 1 behind a longer word, 2 elsewhere."""
+    before = line[max(run.start() - 2, 0) : run.start()] + "'" * (len(run.group()) == 4)
+    if before[-1:] in ("", " "):
+        return 2
+    return 0 if before[-2:-1] == " " else 1
+
+
+def _join_blocks(blocks: Iterable[Block], apparatus: frozenset[str]) -> str:
+    """Return the text of blocks without sections that `apparatus` names and without headings of empty sections.
+
+    Items of a list are on consecutive lines; an empty line separates all other blocks.
+    """
+    kept: list[Block] = []
+    skipped = 0  # the level of the heading whose section is left out
+    for block in blocks:
+        if block.kind > 0:
+            if skipped and block.kind > skipped:
+                continue
+            skipped = block.kind if block.kind <= APPARATUS_LEVEL and block.text.lower() in apparatus else 0
+        if not skipped:
+            kept.append(block)
+    kept = _drop_empty_sections(kept)
+    gaps = ["", *("\n" if last.kind == block.kind < 0 else "\n\n" for last, block in pairwise(kept))]
+    return "".join(gap + block.text for gap, block in zip(gaps, kept, strict=False))
+
+
+def _drop_empty_sections(blocks: list[Block]) -> list[Block]:
+    kept: list[Block] = []
+    filled_below = 0  # headings of a lower number than this have content below them
+    for block in reversed(blocks):
+        if block.kind <= 0:
+            filled_below = 7
+        elif block.kind >= filled_below:
+            continue
+        else:
+            filled_below = block.kind
+        kept.append(block)
+    return kept[::-1]

@@ -1,1 +1,1 @@
-"""What a recipe gives and costs."""
+"""Plan what a recipe yields and costs."""

@@ -1,31 +1,37 @@
-"""What a plan costs: a pipeline's work from the rates that earlier runs measured, a model's training from a stated
-utilisation."""
+"""The cost of a plan: the pipeline's work at measured rates, and a model's training at a stated utilization."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
-from manifests.planning.plan import Plan, steps
+from manifests.display import format_bytes, format_hours, format_tokens, number_table
+from manifests.planning.plan import Plan
 from manifests.planning.rates import Rate, Rates
 from manifests.planning.supply import Supply
-from manifests.stages import kind_of
+from manifests.stages import STAGES, STEPS, kind_of, stage_of
 
-A100_TFLOPS = 312.0
-"""dense bfloat16, as NVIDIA states it"""
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+A100_TFLOPS = 312.0  # dense bfloat16, as NVIDIA states it
+# LLaMA, section 2.4: 380 tokens per second and A100 at 65B, at 6 N FLOPs per token; 0.497 with those of attention.
 UTILISATION = 0.477
-"""LLaMA, section 2.4: 380 tokens a second and A100 at 65B, over 6 N FLOPs a token; 0.497 if attention's are counted"""
-SECONDS_A_DAY = 86_400.0
+SECONDS_PER_DAY = 86_400.0
+ROUGH_SCALE = 1_000  # a cost at more than this many times the measured bytes is an order of magnitude
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A model size: parameters, and tokens in a sequence and in an optimiser step."""
+    """A model size: parameters, and tokens in a sequence and in an optimizer step."""
 
     parameters: float
     sequence_length: int
     batch_tokens: int
 
 
+# 7b to 65b: LLaMA, Table 2 ("4M" tokens taken as 2 ** 22). The others are the presets of `trainer/model.py`, demo with
+# 2,048 pieces, the rest with 32,000; a test compares them.
 SIZES = {
     "demo": Size(1_328_256, 256, 4_096),
     "125m": Size(134_105_856, 2_048, 524_288),
@@ -36,41 +42,47 @@ SIZES = {
     "33b": Size(32.5e9, 2_048, 4_194_304),
     "65b": Size(65.2e9, 2_048, 4_194_304),
 }
-"""7b to 65b: LLaMA, Table 2 ("4M" tokens taken as 2 ** 22). The others: `trainer/presets.py`, demo with 2,048 pieces,
-the rest with 32,000; a test compares"""
 PAPER = ("7b", "13b", "33b", "65b")
 
 
 @dataclass(frozen=True, slots=True)
-class Amounts:
-    """What the stages of one source work on: stored bytes, bytes of extracted and of kept text, tokens, and tasks
-    (files, or pieces of large ones)."""
+class Workload:
+    """The amounts that the stages of one source process.
 
-    stored: float
-    extracted: float
-    kept: float
-    tokens: float
-    tasks: float
+    Attributes:
+        stored: Stored bytes.
+        extracted: Bytes of extracted text.
+        kept: Bytes of kept text.
+        tasks: Files, or splits of large ones.
+    """
+
+    stored: float = 0.0
+    extracted: float = 0.0
+    kept: float = 0.0
+    tokens: float = 0.0
+    tasks: float = 0.0
 
 
-def amounts_of(supply: Supply, split_bytes: int, held_out: float) -> Amounts:
-    """What it takes to make a source's unique tokens, and those held out for validation, from its dumps."""
+def estimate_workload(supply: Supply, split_bytes: int, held_out: float) -> Workload:
+    """Return the work behind a source's unique tokens and those held out for validation."""
     kept = supply.text_bytes / (1 - held_out) if held_out < 1 else 0.0
     extracted = kept / supply.factors.kept.value if kept else 0.0
-    return Amounts(
-        supply.stored_bytes,
-        extracted,
-        kept,
-        kept / supply.factors.bytes_per_token.value,
-        max(supply.files, supply.stored_bytes / split_bytes),
-    )
+    tasks = max(supply.files, supply.stored_bytes / split_bytes)
+    return Workload(supply.stored_bytes, extracted, kept, kept / supply.factors.bytes_per_token.value, tasks)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The planned cost of one step of a stage. `amount` in `unit`s. CPU seconds: `growing` with the amount, `fixed` by
-    tasks and workers; `wall_seconds` with the plan's workers. `shuffled` and `written` in bytes, None where the runs
-    recorded none."""
+class StepCost:
+    """The planned cost of one step of a stage.
+
+    Attributes:
+        amount: The amount of work, in `unit`s.
+        growing: CPU seconds that grow with the amount.
+        fixed: CPU seconds of tasks and workers.
+        wall_seconds: With the plan's workers.
+        shuffled: Bytes, None if no run recorded them.
+        written: Bytes, None if no run recorded them.
+    """
 
     stage: str
     source: str
@@ -85,93 +97,104 @@ class Step:
 
     @property
     def cpu_seconds(self) -> float:
-        """All of them."""
+        """Return all CPU seconds."""
         return self.growing + self.fixed
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        names = Step.__dataclass_fields__
-        return {name: getattr(self, name) for name in names} | {"cpu_seconds": self.cpu_seconds}
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The planned cost of a corpus. `uncounted`: sources that no rate was measured for; `scale`: how many times more is
-    extracted than in the measured runs."""
+    """The planned cost of a corpus.
+
+    Attributes:
+        uncounted: Sources without a measured rate.
+        scale: Stored bytes as a multiple of those in the measured runs.
+    """
 
     workers: int
-    steps: tuple[Step, ...]
+    steps: tuple[StepCost, ...]
     uncounted: tuple[str, ...]
     scale: float
     bytes_per_character: float
 
     @property
     def cpu_seconds(self) -> float:
-        """Of all stages."""
+        """Return the CPU seconds of all stages."""
         return sum(step.cpu_seconds for step in self.steps)
 
     @property
     def wall_seconds(self) -> float:
-        """Of all stages, one after another, without the engine's own time."""
+        """Return the time of all stages, one after another, without the engine's own time."""
         return sum(step.wall_seconds for step in self.steps)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "workers": self.workers,
+            "core_hours": self.cpu_seconds / 3600,
+            "wall_seconds": self.wall_seconds,
+            "uncounted_sources": list(self.uncounted),
+            "times_the_measured": self.scale,
+            "steps": [{**asdict(step), "cpu_seconds": step.cpu_seconds} for step in self.steps],
+        }
 
-def cost(rates: Rates, needed: Mapping[str, Amounts], sample_bytes: int, workers: int) -> Cost:
-    """The cost of making the sources' tokens at the measured rates: for each step a slope over what it works on, a
-    fixed time a task, and a start-up a worker. Sources that no rate was measured for are left out, and named."""
-    counted = {name: amounts for name, amounts in needed.items() if amounts.stored and name in rates.sources}
-    uncounted = tuple(sorted(name for name, amounts in needed.items() if amounts.stored and name not in counted))
-    whole = _sum(counted.values())
-    found = []
-    for rate in rates.steps:
-        amounts = counted.get(rate.source) if rate.source else whole
-        if amounts is None or not whole.stored:
-            continue
-        found.append(_step(rate, amounts, whole, sample_bytes, workers, rates.bytes_per_character))
+
+def estimate_cost(rates: Rates, needed: Mapping[str, Workload], sample_bytes: int, workers: int) -> Cost:
+    """Return the cost of producing the sources' tokens at measured rates.
+
+    A step costs a slope over its amount of work, a fixed time per task, and a start-up per worker.
+
+    Args:
+        rates: The measured rates.
+        needed: The work by source; sources without a measured rate are left out and named.
+        sample_bytes: Size of the tokenizer's sample.
+        workers: Number of workers.
+    """
+    present = {name: work for name, work in needed.items() if work.stored}
+    counted = {name: work for name, work in present.items() if name in rates.sources}
+    whole = Workload(*map(sum, zip(*map(astuple, counted.values()), strict=True)))
+    shares = {"": whole, **counted} if whole.stored else {}
+    steps = tuple(
+        _step_cost(rate, shares[rate.source], whole, sample_bytes, workers, rates.bytes_per_character)
+        for rate in rates.steps
+        if rate.source in shares
+    )
     scale = whole.stored / rates.stored_bytes if rates.stored_bytes else 0.0
-    return Cost(workers, tuple(found), uncounted, scale, rates.bytes_per_character)
+    return Cost(workers, steps, tuple(sorted(present.keys() - counted.keys())), scale, rates.bytes_per_character)
 
 
-def _step(
-    rate: Rate, amounts: Amounts, whole: Amounts, sample_bytes: int, workers: int, bytes_per_character: float
-) -> Step:
-    planned = {
-        "stored bytes": amounts.stored,
-        "extracted characters": amounts.extracted / bytes_per_character,
-        "kept characters": amounts.kept / bytes_per_character,
-        "tokens": amounts.tokens,
+def _step_cost(
+    rate: Rate, work: Workload, whole: Workload, sample_bytes: int, workers: int, bytes_per_character: float
+) -> StepCost:
+    amounts = {
+        "run": 1.0,
+        "stored bytes": work.stored,
+        "extracted characters": work.extracted / bytes_per_character,
+        "kept characters": work.kept / bytes_per_character,
+        "tokens": work.tokens,
         "sample bytes": min(float(sample_bytes), whole.kept),
     }
-    once = rate.unit == "run"
-    amount = 1.0 if once else planned[rate.unit]
-    grown = 1.0 if once else amount / rate.amount
-    tasks = 1.0 if once else max(amounts.tasks, 1.0)
-    at_work = 1.0 if once or kind_of(rate.stage).serial else min(float(workers), tasks)
+    once, amount = rate.unit == "run", amounts[rate.unit]
+    growth = 1.0 if once else amount / rate.amount
+    tasks = 1.0 if once else max(work.tasks, 1.0)
+    busy = 1.0 if once or kind_of(rate.stage).serial else min(float(workers), tasks)
     growing, each = rate.per_unit * amount, rate.per_task * tasks
-    return Step(
+    return StepCost(
         rate.stage,
         rate.source,
         rate.unit,
         amount,
         growing,
-        each + rate.start_up * at_work,
-        (growing + each) / at_work + rate.start_up,
-        None if rate.shuffled is None else rate.shuffled * grown,
-        None if rate.written is None else rate.written * grown,
+        each + rate.start_up * busy,
+        (growing + each) / busy + rate.start_up,
+        None if rate.shuffled is None else rate.shuffled * growth,
+        None if rate.written is None else rate.written * growth,
         rate.peak_bytes,
     )
 
 
-def _sum(all_amounts: Iterable[Amounts]) -> Amounts:
-    parts = list(all_amounts)
-    return Amounts(
-        *(sum(getattr(part, name) for part in parts) for name in ("stored", "extracted", "kept", "tokens", "tasks"))
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What training one size on so many tokens takes, by 6 N FLOPs a token (N: all parameters)."""
+class TrainingCost:
+    """The cost of training one model size on a number of tokens, at 6 N FLOPs per token (N: all parameters)."""
 
     model: str
     parameters: float
@@ -180,35 +203,89 @@ class Training:
     gpu_days: float
 
 
-def training(plan: Plan, utilisation: float, peak_tflops: float) -> list[Training]:
-    """The paper's sizes, and the recipe's own, at 1.0 and 1.4 trillion tokens and at what the plan reaches."""
-    names = [*PAPER, *(name for name in (plan.model,) if name not in PAPER)]
-    counts = sorted({1.0e12, 1.4e12, plan.trained} - {0.0})
-    return [
-        Training(
-            name,
-            SIZES[name].parameters,
-            tokens,
-            steps(tokens, SIZES[name].batch_tokens),
-            gpu_days(SIZES[name].parameters, tokens, utilisation, peak_tflops),
-        )
-        for name in names
-        for tokens in counts
-    ]
+def estimate_training(plan: Plan, utilisation: float, peak_tflops: float) -> list[TrainingCost]:
+    """Return the cost of the paper's sizes and the recipe's, at 1.0 and 1.4 trillion and at the plan's tokens."""
+    costs = []
+    for name in dict.fromkeys((*PAPER, plan.model)):
+        size = SIZES[name]
+        for tokens in sorted({1.0e12, 1.4e12, plan.trained} - {0.0}):
+            days = gpu_days(size.parameters, tokens, utilisation, peak_tflops)
+            costs.append(TrainingCost(name, size.parameters, tokens, int(tokens // size.batch_tokens), days))
+    return costs
 
 
 def gpu_days(parameters: float, tokens: float, utilisation: float, peak_tflops: float) -> float:
-    """Days of one GPU: 6 FLOPs a parameter and token (Kaplan et al. 2020) at a share of the peak."""
-    return 6.0 * parameters * tokens / (utilisation * peak_tflops * 1e12) / SECONDS_A_DAY
+    """Return days of one GPU, at 6 FLOPs per parameter and token (Kaplan et al. 2020) and a share of the peak."""
+    return 6.0 * parameters * tokens / (utilisation * peak_tflops * 1e12) / SECONDS_PER_DAY
 
 
-def as_dict(planned: Cost) -> dict[str, Any]:
-    """Plain values."""
-    return {
-        "workers": planned.workers,
-        "core_hours": planned.cpu_seconds / 3600,
-        "wall_seconds": planned.wall_seconds,
-        "uncounted_sources": list(planned.uncounted),
-        "times_the_measured": planned.scale,
-        "steps": [step.as_dict() for step in planned.steps],
-    }
+def cost_parts(cost: Cost, engine_seconds: float, core_hour_price: float | None) -> "list[RenderableType]":
+    """Return the pipeline's cost by stage, its extrapolation, uncounted sources and its price, if one is given."""
+    parts: list[RenderableType] = []
+    if cost.steps:
+        said = "Rates of runs that read " + (f"1/{cost.scale:,.0f} of these dumps" if cost.scale >= 1.5 else "as much")
+        rough = ": an order of magnitude, no more" if cost.scale >= ROUGH_SCALE else ""
+        engine = f"The engine took {engine_seconds:.1f} s around the tasks of a job there, not counted."
+        parts += [_stage_table(cost), f"{said}{rough}. {engine}"]
+    if cost.uncounted:
+        parts.append(f"Cost of the corpus without {', '.join(cost.uncounted)}: no rate was measured for them.")
+    if core_hour_price is not None and cost.steps:
+        price = cost.cpu_seconds / 3600 * core_hour_price
+        parts.append(f"At {core_hour_price:g} a core-hour: {price:,.2f}.")
+    return parts
+
+
+def _stage_table(cost: Cost) -> "Table":
+    columns = ("CPU time", "core time", "of it fixed", "wall", "shuffled", "written", "peak memory")
+    table = number_table(f"Cost of the corpus at measured rates, {cost.workers:,} workers", "stage", *columns)
+    for stage in STAGES:
+        mine = [step for step in cost.steps if stage_of(step.stage) == stage]
+        if mine:
+            table.add_row(stage, _format_rate(mine, stage, cost.bytes_per_character), *_format_sums(mine))
+    table.add_section()
+    table.add_row("all", "", *_format_sums(list(cost.steps)))
+    return table
+
+
+def _format_rate(steps: list[StepCost], stage: str, bytes_per_character: float) -> str:
+    """Return CPU seconds per MB or million tokens of a stage's work, without the fixed part."""
+    unit = STEPS[stage].unit
+    growing = [step for step in steps if step.unit == unit]
+    # a source's own rate applies to its part, a common one to all: the largest common amount, or the sum of the parts
+    whole = max((step.amount for step in growing if not step.source), default=0.0)
+    whole = whole or sum(step.amount for step in growing if step.stage == growing[0].stage)
+    if not whole:
+        return "once"
+    per = sum(step.growing for step in growing) / whole * 1e6
+    if unit.endswith("characters"):
+        return f"{per / bytes_per_character:.2g} s a MB {unit.partition(' ')[0]}"
+    return f"{per:.2g} s a " + ("M tokens" if unit == "tokens" else "MB stored")
+
+
+def _format_sums(steps: list[StepCost]) -> list[str]:
+    seconds = [sum(getattr(step, name) for step in steps) for name in ("cpu_seconds", "fixed", "wall_seconds")]
+    recorded = [[getattr(step, name) for step in steps] for name in ("shuffled", "written")]
+    known = [[size for size in sizes if size is not None] for sizes in recorded]
+    bytes_ = [format_bytes(sum(sizes)) if sizes else "not recorded" for sizes in known]
+    return [*map(format_hours, seconds), *bytes_, format_bytes(max(step.peak_bytes for step in steps))]
+
+
+def training_parts(
+    costs: list[TrainingCost], goal: float, utilisation: float, peak_tflops: float, gpu_hour_price: float | None
+) -> "list[RenderableType]":
+    """Return steps to the goal, and GPU-days by model size and tokens, with prices if one is given."""
+    priced = gpu_hour_price is not None
+    columns = ["parameters", "tokens a step", f"steps to {format_tokens(goal)}"]
+    for tokens in sorted({one.tokens for one in costs}):
+        columns += [f"GPU-days, {format_tokens(tokens)}", *(["price"] if priced else [])]
+    table = number_table("Training", "model", *columns)
+    for model in dict.fromkeys(one.model for one in costs):
+        mine = [one for one in costs if one.model == model]
+        row = [model, format_tokens(SIZES[model].parameters), f"{SIZES[model].batch_tokens:,}"]
+        row += [f"{one.steps:,}" for one in mine if one.tokens == goal]
+        for one in mine:
+            row.append(f"{one.gpu_days:,.0f}" if one.gpu_days >= 10 else f"{one.gpu_days:.2g}")
+            row += [f"{one.gpu_days * 24 * gpu_hour_price:,.0f}"] if gpu_hour_price is not None else []
+        table.add_row(*row)
+    said = f"At {utilisation:.1%} of {peak_tflops:g} TFLOP/s a GPU and 6 FLOPs a parameter and token"
+    return [table, said + (f", {gpu_hour_price:g} a GPU-hour." if priced else ".")]

@@ -1,26 +1,42 @@
-"""The plan: from what each source can give, its weight, its epoch cap and the token goal to what is trained on, and
-what is missing."""
+"""The plan of a recipe: the tokens each source contributes to the goal, and the tokens that are missing.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+It follows from the supply of each source, its weight, its epoch cap and the token goal. Beside it, the mixture of a
+training run that has begun.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from manifests.mixture import shares
+from filters.errors import UserError
+from manifests.display import WIDTH, format_bytes, format_tokens, number_table
+from manifests.mixture import quotas, shares
 from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+# Sources of the paper that can no longer be downloaded.
 GAPS = {"books": "Books3, most of LLaMA's books, was withdrawn: bring your own collection"}
-"""sources of the paper that cannot simply be downloaded again"""
+# Tokens of a dump or file without any at hand: LLaMA's five dumps (section 2.1), the 1,024 files of C4's release.
 DUMPS = {"common_crawl": (853e9 / 5, "dump"), "c4": (198e9 / 1024, "file")}
-"""tokens of a dump or file where none is at hand: LLaMA's five dumps (section 2.1), the 1,024 files of C4's release"""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What more a source would need to give what its weight asks for: unique tokens, text, stored bytes, and pieces
-    (files like those given, else dumps as LLaMA's; zero where unknown)."""
+    """The additional supply that a source needs to contribute its weight's share.
+
+    Attributes:
+        pieces: Number of files like those given, or else of dumps like LLaMA's; 0 if not known.
+        piece: "file", "dump" or "".
+    """
 
     tokens: float
     text_bytes: float
@@ -30,9 +46,15 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One source of the plan. `asked`: its weight as a share of all; `given`: its share of the tokens that can be
-    reached; `tokens`: how many of it are seen; `missing`: none where it can give what its weight asks for."""
+class PlannedSource:
+    """One source of the plan.
+
+    Attributes:
+        asked: Its weight, as a share of all weights.
+        given: Its share of the tokens that can be reached.
+        tokens: Tokens of it that training sees.
+        missing: None if it can contribute its weight's share.
+    """
 
     source: str
     kind: str
@@ -45,16 +67,16 @@ class Line:
 
     @property
     def epochs(self) -> float:
-        """How often its unique tokens are seen."""
+        """Return the number of times that its unique tokens are seen."""
         return self.tokens / self.supply.unique_tokens if self.supply.unique_tokens else 0.0
 
     @property
     def capped(self) -> bool:
-        """Whether its cap is all that it gives."""
+        """Return True if it contributes all that its epoch cap allows."""
         return self.tokens >= self.max_epochs * self.supply.unique_tokens
 
     def as_dict(self, sequence_length: int) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "source": self.source,
             "kind": self.kind,
@@ -66,48 +88,44 @@ class Line:
             "epochs": self.epochs,
             "cap_binds": self.capped,
             "sequences": int(self.tokens // sequence_length),
-            "missing": None if self.missing is None else {name: getattr(self.missing, name) for name in _MISSING},
+            "missing": self.missing and asdict(self.missing),
         }
-
-
-_MISSING = ("tokens", "text_bytes", "stored_bytes", "pieces", "piece")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole plan. `reached`: tokens that can be seen within the caps, at most `goal`; `sequence_length` and
-    `batch_tokens` are those of the recipe's `model`."""
+    """The plan of a recipe; `sequence_length` and `batch_tokens` are those of the recipe's `model`."""
 
     recipe: str
     model: str
     goal: int
     sequence_length: int
     batch_tokens: int
-    lines: tuple[Line, ...]
+    lines: tuple[PlannedSource, ...]
 
     @property
     def reached(self) -> float:
-        """Tokens that can be seen."""
+        """Return the tokens that can be seen within the epoch caps, at most the goal."""
         return sum(line.tokens for line in self.lines)
 
     @property
     def short(self) -> float:
-        """Tokens of the goal that all caps together do not allow; a millionth of a millionth is rounding."""
+        """Return the tokens of the goal beyond all caps; less than 1e-12 of the goal is rounding."""
         short = self.goal - self.reached
         return short if short > self.goal * 1e-12 else 0.0
 
     @property
     def steps(self) -> int:
-        """Whole optimiser steps of the recipe's model."""
-        return steps(self.trained, self.batch_tokens)
+        """Return the whole optimizer steps of the recipe's model."""
+        return int(self.trained // self.batch_tokens)
 
     @property
     def trained(self) -> float:
-        """The goal, or what can be reached of it."""
+        """Return the goal, or the part of it that can be reached."""
         return self.reached if self.short else float(self.goal)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "recipe": self.recipe,
             "model": self.model,
@@ -122,14 +140,15 @@ class Plan:
         }
 
 
-def steps(tokens: float, batch_tokens: int) -> int:
-    """Whole optimiser steps that so many tokens give."""
-    return int(tokens // batch_tokens)
-
-
 def make_plan(recipe: Recipe, supplies: Mapping[str, Supply], sequence_length: int, batch_tokens: int) -> Plan:
-    """The plan for a recipe; `supplies` has an entry for each of its sources. In the order of their weights, largest
-    first, then of their names."""
+    """Plan a recipe, with the sources by falling weight, then by name.
+
+    Args:
+        recipe: The recipe.
+        supplies: The supply of each of its sources.
+        sequence_length: In tokens.
+        batch_tokens: Tokens per optimizer step.
+    """
     names = sorted(recipe.sources, key=lambda name: (-recipe.sources[name].weight, name))
     weights = np.array([recipe.sources[name].weight for name in names], np.float64)
     caps = np.array([recipe.sources[name].max_epochs * supplies[name].unique_tokens for name in names], np.float64)
@@ -140,21 +159,197 @@ def make_plan(recipe: Recipe, supplies: Mapping[str, Supply], sequence_length: i
     for name, share, tokens in zip(names, asked.tolist(), seen.tolist(), strict=True):
         source, supply = recipe.sources[name], supplies[name]
         kind = source.kind or name
-        wanted = share * recipe.goal_tokens / source.max_epochs - supply.unique_tokens
-        # a cap that is met to the last token leaves nothing to be had elsewhere
-        missing = _missing(kind, supply, wanted) if wanted > supply.unique_tokens * 1e-12 else None
+        more = share * recipe.goal_tokens / source.max_epochs - supply.unique_tokens
+        # a cap that is met to the last token leaves only rounding
+        missing = _missing(kind, supply, more) if more > supply.unique_tokens * 1e-12 else None
         given = tokens / reached if reached else 0.0
-        lines.append(Line(name, kind, supply, source.max_epochs, share, given, tokens, missing))
+        lines.append(PlannedSource(name, kind, supply, source.max_epochs, share, given, tokens, missing))
     model = recipe.trainer.model
     return Plan(recipe.name, model, recipe.goal_tokens, sequence_length, batch_tokens, tuple(lines))
 
 
 def _missing(kind: str, supply: Supply, tokens: float) -> Missing:
+    each, piece = DUMPS.get(kind, (0.0, ""))
     if supply.files and supply.unique_tokens:
-        pieces, piece = tokens / (supply.unique_tokens / supply.files), "file"
-    elif kind in DUMPS:
-        pieces, piece = tokens / DUMPS[kind][0], DUMPS[kind][1]
-    else:
-        pieces, piece = 0.0, ""
+        each, piece = supply.unique_tokens / supply.files, "file"
     factors = supply.factors
-    return Missing(tokens, tokens * factors.bytes_per_token.value, factors.stored(tokens), pieces, piece)
+    text, stored = tokens * factors.bytes_per_token.value, factors.estimate_stored(tokens)
+    return Missing(tokens, text, stored, tokens / each if each else 0.0, piece)
+
+
+def render_text(parts: "Iterable[RenderableType]") -> str:
+    """Return tables and lines as text of at most `WIDTH` columns."""
+    from rich.console import Console
+
+    page = io.StringIO()
+    console = Console(file=page, width=WIDTH, highlight=False, markup=False)
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
+
+
+def plan_parts(plan: Plan) -> "list[RenderableType]":
+    """Return the mixture, the steps, missing tokens and the factors of estimates, as tables and lines."""
+    parts: list[RenderableType] = [
+        _mixture_table(plan),
+        f"{plan.steps:,} steps of {plan.batch_tokens:,} tokens in sequences of {plan.sequence_length:,} ({plan.model})",
+    ]
+    wanting = [(line, line.missing) for line in plan.lines if line.missing is not None]
+    if wanting:
+        parts += ["", _missing_table(wanting)]
+        gaps = [line for line, _ in wanting if line.kind in GAPS and not line.supply.unique_tokens]
+        parts += [f"{line.source}: {GAPS[line.kind]}" for line in gaps]
+        gained = [line for line in plan.lines if line.given > line.asked * (1 + 1e-9)]
+        moved = ", ".join(f"{line.source} {line.asked:.1%} → {line.given:.1%}" for line in gained)
+        parts += [f"What they cannot give goes to the others by weight: {moved}."] if gained else []
+    if plan.short:
+        short = f"SHORT: {format_tokens(plan.short)} of {format_tokens(plan.goal)} tokens cannot be had within the caps"
+        lower = f"lower goal_tokens to {int(plan.reached):,}" if plan.reached else "give --input, --unique or --corpus"
+        parts.append(f"{short}: bring more, raise max_epochs, or {lower}.")
+    estimated = [line for line in plan.lines if line.supply.origin == "estimated"]
+    return [*parts, "", _factors_table(estimated)] if estimated else parts
+
+
+def _mixture_table(plan: Plan) -> "Table":
+    columns = ("unique", "from", "text", "asked", "given", "epochs", "cap", "tokens seen", "sequences")
+    table = number_table(f"{plan.recipe}: {format_tokens(plan.goal)} tokens, {plan.model}", "source", *columns)
+    for line in plan.lines:
+        supply = line.supply
+        table.add_row(
+            line.source,
+            format_tokens(supply.unique_tokens),
+            {"none": "no input"}.get(supply.origin, supply.origin),
+            format_bytes(supply.text_bytes),
+            f"{line.asked:.1%}",
+            f"{line.given:.1%}",
+            f"{line.epochs:.2f}",
+            f"{line.max_epochs:g}" + (" binds" if line.capped and supply.unique_tokens else ""),
+            format_tokens(line.tokens),
+            f"{line.tokens // plan.sequence_length:,.0f}",
+        )
+    table.add_section()
+    unique = sum(line.supply.unique_tokens for line in plan.lines)
+    table.add_row(
+        "all",
+        format_tokens(unique),
+        "",
+        format_bytes(sum(line.supply.text_bytes for line in plan.lines)),
+        "100.0%",
+        "100.0%" if plan.reached else "0.0%",
+        f"{plan.reached / unique:.2f}" if unique else "0.00",
+        "",
+        format_tokens(plan.trained),
+        f"{plan.trained // plan.sequence_length:,.0f}",
+    )
+    return table
+
+
+def _missing_table(wanting: list[tuple[PlannedSource, Missing]]) -> "Table":
+    columns = ("asked", "given", "more unique tokens", "text", "dumps, about", "that is, about")
+    table = number_table("Missing, to give what is asked within the cap", "source", *columns)
+    for line, missing in wanting:
+        number = f"{missing.pieces:,.0f}" if missing.pieces >= 9.95 else f"{missing.pieces:.1f}"
+        like = "those here" if line.supply.files else "LLaMA's"
+        table.add_row(
+            line.source,
+            f"{line.asked:.1%}",
+            f"{line.given:.1%}",
+            format_tokens(missing.tokens),
+            format_bytes(missing.text_bytes),
+            format_bytes(missing.stored_bytes),
+            f"{number} {missing.piece}s like {like}" if missing.pieces else "",
+        )
+    return table
+
+
+def _factors_table(lines: list[PlannedSource]) -> "Table":
+    from rich.table import Table
+
+    table = Table("source", title="Estimated from stored bytes", title_justify="left", box=None, pad_edge=False)
+    table.add_column("stored", justify="right")
+    table.add_column("files", justify="right")
+    table.add_column("factor")
+    table.add_column("", justify="right")
+    table.add_column("from", overflow="fold")
+    for line in lines:
+        factors = line.supply.factors
+        head = [line.source, format_bytes(line.supply.stored_bytes), f"{line.supply.files:,}"]
+        named = {
+            "text a stored byte": factors.text,
+            "kept of it": factors.kept,
+            "bytes a token": factors.bytes_per_token,
+        }
+        for name, figure in named.items():
+            table.add_row(*head, name, f"{figure.value:.3g}", figure.origin)
+            head = ["", "", ""]
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class MixedSource:
+    """One source in a training run.
+
+    Attributes:
+        asked: Its weight, as a share of all weights.
+        planned_tokens: Tokens of it in the whole run.
+        seen_tokens: Tokens of it until the run's step.
+        epochs: Epochs of it until the run's step.
+    """
+
+    source: str
+    asked: float
+    planned_tokens: int
+    seen_tokens: float
+    epochs: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """The mixture of a training run: exact quotas, which hold after any step to within a few sequences."""
+
+    step: int
+    steps: int
+    sources: tuple[MixedSource, ...]
+
+
+def read_training_run(run: Path) -> TrainingRun:
+    """Return the mixture of a run folder of `python -m trainer train`, or raise UserError."""
+    try:
+        plan = json.loads((run / "run.json").read_bytes())["plan"]
+        sources = plan["sources"]
+        weights = np.array([source["weight"] for source in sources], np.float64)
+        windows = [sum(count for _, count in source["shards"]) for source in sources]
+        limits = zip(sources, windows, strict=True)
+        caps = np.array([int(source["max_epochs"] * count) for source, count in limits], np.int64)
+        counts = quotas(weights, caps, plan["steps"] * plan["global_batch"])
+        rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]
+        step = int(rows[-1].partition(",")[0]) if rows else 0
+        length, done = plan["sequence_length"], step / plan["steps"]
+        asked = weights / weights.sum()
+        mixed = [
+            MixedSource(source["name"], share, count * length, count * length * done, count * done / available)
+            for source, share, count, available in zip(sources, asked.tolist(), counts.tolist(), windows, strict=True)
+        ]
+        return TrainingRun(step, plan["steps"], tuple(mixed))
+    except OSError as error:
+        problem = f"{error.filename} cannot be read ({error.strerror})"
+        raise UserError(f"--run {run}: {problem}: give a run's folder") from error
+    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
+        raise UserError(f"--run {run} is not the folder of a training run: give the --output of the trainer") from error
+
+
+def run_table(run: TrainingRun) -> "Table":
+    """Return a table of the mixture of a training run."""
+    columns = ("asked", "given", "tokens planned", "tokens seen", "epochs seen")
+    table = number_table(f"Training run, step {run.step:,} of {run.steps:,}", "source", *columns)
+    whole = sum(source.planned_tokens for source in run.sources)
+    for source in run.sources:
+        table.add_row(
+            source.source,
+            f"{source.asked:.1%}",
+            f"{source.planned_tokens / whole:.1%}",
+            format_tokens(source.planned_tokens),
+            format_tokens(source.seen_tokens),
+            f"{source.epochs:.2f}",
+        )
+    return table

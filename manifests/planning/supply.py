@@ -1,40 +1,39 @@
-"""What a source can give: its unique tokens, measured, given, or estimated from the bytes of its dumps.
+"""Unique tokens of a source: measured in a corpus, stated by the user, or estimated from the bytes of its dumps.
 
-The estimate is a chain: stored bytes -> text bytes, by extraction -> the share that filters and de-duplication leave ->
-tokens. Each factor says where it comes from. The defaults are rough: a trial run on a few files measures all three.
+The estimate is a chain: stored bytes to text bytes, by extraction; the share that filters and deduplication keep; and
+tokens. Each factor names its origin. The defaults are rough: a trial run on a few files measures all three.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from manifests import display
+from manifests.ledger import tally_from
+from manifests.manifest import Manifest
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Origin = Literal["measured", "given", "estimated", "none"]
 
-TABLE_1_UNIQUE_TOKENS = {
-    "common_crawl": 853e9,
-    "c4": 198e9,
-    "github": 98e9,
-    "wikipedia": 25.7e9,
-    "books": 28.3e9,
-    "arxiv": 33.0e9,
-    "stackexchange": 27.2e9,
+EXTRACT, TOKENIZE = "extract", "tokenize"  # stages of the ledger that measure the factors
+TABLE_1 = {  # LLaMA, Table 1: unique tokens, and bytes of tokenized text ("Disk size")
+    # unique tokens: proportion x 1.4 trillion tokens / epochs, rounded so that Table 1's epochs come out again
+    "common_crawl": (853e9, 3.3e12),
+    "c4": (198e9, 783e9),
+    "github": (98e9, 328e9),
+    "wikipedia": (25.7e9, 83e9),
+    "books": (28.3e9, 85e9),
+    "arxiv": (33.0e9, 92e9),
+    "stackexchange": (27.2e9, 78e9),
 }
-"""LLaMA, Table 1: proportion x 1.4 trillion tokens / epochs, rounded to where Table 1's epochs come out again"""
-TABLE_1_BYTES = {
-    "common_crawl": 3.3e12,
-    "c4": 783e9,
-    "github": 328e9,
-    "wikipedia": 83e9,
-    "books": 85e9,
-    "arxiv": 92e9,
-    "stackexchange": 78e9,
-}
-"""LLaMA, Table 1, "Disk size": text as it was tokenized"""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number, and where it comes from."""
+    """A number and its origin."""
 
     value: float
     origin: str
@@ -42,26 +41,35 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """From stored bytes to tokens. `text`: text bytes extraction gives for a stored byte; `kept`: share of them that is
-    tokenized; `bytes_per_token`: text bytes a token."""
+    """The factors from stored bytes to tokens.
+
+    Attributes:
+        text: Text bytes that extraction yields per stored byte.
+        kept: The share of these that is tokenized.
+        bytes_per_token: Text bytes per token.
+    """
 
     text: Figure
     kept: Figure
     bytes_per_token: Figure
 
-    def tokens(self, stored: float) -> float:
-        """Tokens that so many stored bytes give."""
+    def estimate_tokens(self, stored: float) -> float:
+        """Return the tokens of a number of stored bytes."""
         return stored * self.text.value * self.kept.value / self.bytes_per_token.value
 
-    def stored(self, tokens: float) -> float:
-        """Stored bytes that so many tokens take."""
+    def estimate_stored(self, tokens: float) -> float:
+        """Return the stored bytes for a number of tokens."""
         return tokens * self.bytes_per_token.value / (self.text.value * self.kept.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """What is known of one source. `files` and `stored_bytes` are those of its dumps; where only tokens were given,
-    `stored_bytes` is worked back through the factors and `files` is zero."""
+    """The unique tokens of one source.
+
+    Attributes:
+        stored_bytes: Bytes of the dumps; if only tokens were stated, derived from them by the factors.
+        files: Number of dump files; 0 if only tokens were stated.
+    """
 
     unique_tokens: float
     origin: Origin
@@ -71,44 +79,55 @@ class Supply:
 
     @property
     def text_bytes(self) -> float:
-        """Of the text that is tokenized."""
+        """Return the bytes of tokenized text."""
         return self.unique_tokens * self.factors.bytes_per_token.value
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {**asdict(self), "text_bytes": self.text_bytes}
 
 
-def given(tokens: float, factors: Factors) -> Supply:
-    """A source whose unique tokens the user states."""
-    return Supply(tokens, "given", factors, factors.stored(tokens))
+def stated_supply(tokens: float, factors: Factors) -> Supply:
+    """Return the supply of a source whose unique tokens the user states."""
+    return Supply(tokens, "given", factors, factors.estimate_stored(tokens))
 
 
-def nothing(factors: Factors) -> Supply:
-    """A source without inputs."""
+def empty_supply(factors: Factors) -> Supply:
+    """Return the supply of a source without inputs."""
     return Supply(0.0, "none", factors, 0.0)
 
 
-def estimated(kind: str, sizes: Mapping[str, int], measured: Factors | None, held_out: float) -> Supply:
-    """A source's tokens from the stored bytes of its files, by name. `measured`: factors of a corpus of the same
-    recipe, in place of the defaults; `held_out`: the share that goes to validation."""
+def estimate_supply(kind: str, sizes: Mapping[str, int], measured: Factors | None, held_out: float) -> Supply:
+    """Estimate a source's tokens from the stored bytes of its files.
+
+    Args:
+        kind: Kind of the source.
+        sizes: Stored bytes by file name.
+        measured: Factors of a corpus of the same recipe, or None for the defaults.
+        held_out: The share of tokens that goes to validation.
+    """
     stored = float(sum(sizes.values()))
     if measured is not None:
-        return Supply(measured.tokens(stored) * (1 - held_out), "estimated", measured, stored, len(sizes))
+        return Supply(measured.estimate_tokens(stored) * (1 - held_out), "estimated", measured, stored, len(sizes))
     each = [(size, default_factors(kind, name)) for name, size in sizes.items()]
     largest = max(each, key=lambda one: one[0])[1] if each else default_factors(kind)
-    tokens = sum(factors.tokens(size) for size, factors in each) * (1 - held_out)
+    tokens = sum(factors.estimate_tokens(size) for size, factors in each) * (1 - held_out)
     return Supply(tokens, "estimated", largest, stored, len(sizes))
 
 
 def bytes_per_token(kind: str) -> Figure:
-    """Table 1's disk size over its unique tokens."""
-    return Figure(TABLE_1_BYTES[kind] / TABLE_1_UNIQUE_TOKENS[kind], "LLaMA, Table 1")
+    """Return Table 1's disk size over its unique tokens."""
+    tokens, size = TABLE_1[kind]
+    return Figure(size / tokens, "LLaMA, Table 1")
 
 
 def default_factors(kind: str, name: str = "") -> Factors:
-    """Factors for a kind of source where none were measured; `name`: a file's, whose ending tells WET from WARC and
-    packed from plain."""
+    """Return the factors of a kind of source where none were measured.
+
+    Args:
+        kind: Kind of the source.
+        name: Name of a file, whose ending tells WET from WARC and compressed from plain.
+    """
     text, kept = _DEFAULTS[kind]
     if kind == "common_crawl" and ".wet" in name:
         text, kept = (_GZIPPED if name.endswith(".gz") else _PLAIN), _KEPT_OF_WET
@@ -133,3 +152,90 @@ _DEFAULTS = {
     "arxiv": (Figure(0.03, _ASSUMED), Figure(0.95, _ASSUMED)),
     "stackexchange": (Figure(1.9, "gzipped Posts.xml of two sites"), Figure(0.9, _ASSUMED)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSource:
+    """One source in a corpus.
+
+    Attributes:
+        tokens: Tokens of train and validation together.
+        supply: Supply of the train tokens.
+        estimate: Tokens that the default factors estimate from the same stored bytes.
+    """
+
+    source: str
+    documents: int
+    tokens: int
+    supply: Supply
+    defaults: Factors
+    estimate: float
+
+    @property
+    def ratio(self) -> float:
+        """Return actual tokens per estimated token."""
+        return self.tokens / self.estimate if self.estimate else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        factors = {
+            name: {"estimated": getattr(self.defaults, name).value, "actual": getattr(self.supply.factors, name).value}
+            for name in Factors.__dataclass_fields__
+        }
+        return {
+            "source": self.source,
+            "stored_bytes": self.supply.stored_bytes,
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "estimated_tokens": self.estimate,
+            "ratio": self.ratio,
+            "factors": factors,
+        }
+
+
+def measure_sources(manifest: Manifest, text_bytes: Mapping[str, int]) -> dict[str, MeasuredSource]:
+    """Return the sources of a corpus by name.
+
+    Args:
+        manifest: The corpus's manifest.
+        text_bytes: UTF-8 bytes of tokenized text by source; without them one byte per character is assumed.
+    """
+    return {name: _measure(manifest, name, text_bytes.get(name, 0)) for name in sorted(manifest.sources)}
+
+
+def _measure(manifest: Manifest, name: str, text_bytes: int) -> MeasuredSource:
+    entry, settings = manifest.sources[name], manifest.recipe.get("sources", {}).get(name, {})
+    empty: dict[str, Any] = {"in": {}, "out": {}, "dropped": {}, "removed": {}}
+    extract, tokenize = (tally_from(manifest.ledger.get(stage, {}).get(name, empty)) for stage in (EXTRACT, TOKENIZE))
+    stored, extracted = extract.entered["bytes"], extract.out["characters"]
+    kept, tokens = tokenize.entered["characters"], tokenize.out["tokens"]
+    kind, files = str(settings.get("kind") or name), list(settings.get("inputs", []))
+    # the manifest has names without sizes, so the factors of most files are taken
+    defaults = Counter(default_factors(kind, file) for file in files or [""]).most_common(1)[0][0]
+    wide = text_bytes / kept if text_bytes and kept else 1.0
+    origin = f"measured: {stored:,} bytes of this source"
+    factors = Factors(
+        Figure(extracted * wide / stored, origin) if stored and extracted else defaults.text,
+        Figure(kept / extracted, origin) if kept else defaults.kept,
+        Figure(kept * wide / tokens, origin) if tokens else bytes_per_token(kind),
+    )
+    supply = Supply(float(entry.unique_tokens), "measured", factors, float(stored), len(files))
+    return MeasuredSource(name, entry.documents, tokens, supply, defaults, defaults.estimate_tokens(stored))
+
+
+def measured_table(sources: Mapping[str, MeasuredSource]) -> "Table":
+    """Return a table of estimates beside actual figures."""
+    columns = ("stored", "documents", "estimated", "tokens", "ratio", "text a stored byte", "kept", "bytes a token")
+    table = display.number_table("The corpus: estimated from bytes → actual", "source", *columns)
+    for one in sources.values():
+        pairs = one.as_dict()["factors"].values()
+        table.add_row(
+            one.source,
+            display.format_bytes(one.supply.stored_bytes),
+            f"{one.documents:,}",
+            display.format_tokens(one.estimate),
+            display.format_tokens(one.tokens),
+            f"{one.ratio:.2f}",
+            *(f"{pair['estimated']:.2g} → {pair['actual']:.2g}" for pair in pairs),
+        )
+    return table

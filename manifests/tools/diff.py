@@ -1,4 +1,4 @@
-"""`diff`: what changed from one corpus to another: documents, the ledger by source and reason, recipe, models, code.
+"""`diff`: the differences of two corpora: documents, the ledger by source and reason, recipe, models, code.
 
 Documents are compared by id, by merging the two sorted indexes piece by piece, so that memory does not grow with the
 corpora; tokens are looked up in the shards only for documents that one side alone has.
@@ -6,83 +6,85 @@ corpora; tokens are looked up in the shards only for documents that one side alo
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+import numpy as np
 
-from manifests.display import safe_line
-from manifests.index import open_index
+from manifests.corpus import CorpusReader
+from manifests.display import number_table, safe_line
+from manifests.index import ENTRY, Entries, Index, pack_entries
 from manifests.ledger import STAGES, tally_from
-from manifests.manifest import Manifest, load_manifest
-from manifests.tools.merged import Count, only
+from manifests.manifest import Manifest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 UNITS = ("documents", "tokens")
-SHOWN = 40
-"""differences of recipe, models and inputs that are shown"""
+SHOWN = 40  # differences of recipe, models and inputs that are shown
+ENTRIES_AT_ONCE = 1 << 18  # of each generation of each index, in memory
+
+Count = dict[str, int]  # a number for each of `UNITS`
 
 
 @dataclass(slots=True)
 class Difference:
-    """What differs. `documents`: {source: {both, only_a, only_b}}, each with documents and tokens (of
-    `both` those of B, and `tokens_a`).
-    `ledger`: [stage, source, reason, records in A, records in B]; `recipe`, `models`, `code`, `other`: {key: [in A, in
-    B]}, None where a side has none; `inputs`: {source: {"gone": …, "added": …}}; `parent`: how B descends from A."""
+    """The differences from corpus A to corpus B. Pairs are [in A, in B], None where a side has no value."""
 
-    a: str
+    a: str  # manifest_sha
     b: str
-    parent: str
-    documents: dict[str, dict[str, Count]]
-    ledger: list[list[Any]] = field(default_factory=list)
-    recipe: dict[str, list[Any]] = field(default_factory=dict)
+    parent: str  # how one descends from the other, for people
+    documents: dict[
+        str, dict[str, Count]
+    ]  # {source: {both, only_a, only_b}}; `both` counts tokens in B, and `tokens_a`
+    ledger: list[list[Any]] = field(default_factory=list)  # [stage, source, reason, records in A, records in B]
+    recipe: dict[str, list[Any]] = field(default_factory=dict)  # pairs by key
     models: dict[str, list[Any]] = field(default_factory=dict)
     code: dict[str, list[Any]] = field(default_factory=dict)
     other: dict[str, list[Any]] = field(default_factory=dict)
-    inputs: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    inputs: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # {source: {"gone": …, "added": …}}
 
     @property
     def equal(self) -> bool:
-        """Whether the two are one corpus: a manifest's hash covers all it holds."""
+        """Return True if the two are one corpus: a manifest's hash covers all of it."""
         return self.a == self.b
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        names = ("a", "b", "equal", "parent", "documents", "ledger", "recipe", "models", "code", "other", "inputs")
-        return {name: getattr(self, name) for name in names}
+        """Return plain values."""
+        return {**asdict(self), "equal": self.equal}
 
-    def print(self, console: Console) -> None:
-        """For people."""
+    def print(self, console: "Console") -> None:
+        """Print tables and lines for people."""
         console.print(f"A {self.a}\nB {self.b}")
         if self.equal:
             console.print("the same corpus")
             return
         console.print(self.parent or "neither names the other as its parent")
-        console.print(self._documents())
+        console.print(self._document_table())
         if self.ledger:
-            table = Table("stage", "source", "reason", title="Records dropped", title_justify="left", box=SIMPLE_HEAD)
+            table = number_table("Records dropped", "stage")
+            for heading in ("source", "reason"):
+                table.add_column(heading)
             for heading in ("A", "B", "change"):
                 table.add_column(heading, justify="right")
             for stage, source, reason, before, after in self.ledger:
-                table.add_row(
-                    stage, source, reason or "(records in)", f"{before:,}", f"{after:,}", f"{after - before:+,}"
-                )
+                numbers = (f"{before:,}", f"{after:,}", f"{after - before:+,}")
+                table.add_row(stage, source, reason or "(records in)", *numbers)
             console.print(table)
         for title in ("recipe", "models", "code", "other"):
-            _print_pairs(console, title, getattr(self, title))
+            pairs = getattr(self, title).items()
+            lines = [f"{title:<8} {key}: {_shorten(here)} -> {_shorten(there)}" for key, (here, there) in pairs]
+            _print_some(console, lines, title)
         for source, names in self.inputs.items():
             for change, files in names.items():
-                for file in files[:SHOWN]:
-                    console.print(safe_line(f"input {change:<6} {source}: {file}"), markup=False)
-                if len(files) > SHOWN:
-                    console.print(f"… and {len(files) - SHOWN:,} more inputs {change} of {source}")
+                lines = [f"input {change:<6} {source}: {file}" for file in files]
+                _print_some(console, lines, f"inputs {change} of {source}")
 
-    def _documents(self) -> Table:
-        table = Table("source", title="Documents and tokens", title_justify="left", box=SIMPLE_HEAD)
-        for heading in ("in both", "tokens", "only in A", "tokens", "only in B", "tokens"):
-            table.add_column(heading, justify="right")
+    def _document_table(self) -> "Table":
+        columns = ("in both", "tokens", "only in A", "tokens", "only in B", "tokens")
+        table = number_table("Documents and tokens", "source", *columns)
         for source, counts in self.documents.items():
             cells = [f"{counts[side][unit]:,}" for side in ("both", "only_a", "only_b") for unit in UNITS]
             if counts["both"]["tokens"] != counts["both"]["tokens_a"]:
@@ -92,11 +94,12 @@ class Difference:
 
 
 def diff(a: Path, b: Path) -> Difference:
-    """What changed from corpus `a` to corpus `b`. Raises UserError where either has no manifest or no index."""
-    before, after = load_manifest(a), load_manifest(b)
+    """Return the differences from corpus `a` to corpus `b`. Raises UserError for one without manifest or index."""
+    readers = CorpusReader(a), CorpusReader(b)
+    before, after = (reader.manifest for reader in readers)
     if before.manifest_sha == after.manifest_sha:
         return Difference(before.manifest_sha, after.manifest_sha, "", _documents(before, after, {}, {}))
-    only_a, only_b = only(open_index(a), open_index(b))
+    only_a, only_b = compare_indexes(readers[0].index, readers[1].index)
     return Difference(
         a=before.manifest_sha,
         b=after.manifest_sha,
@@ -111,51 +114,114 @@ def diff(a: Path, b: Path) -> Difference:
     )
 
 
+def compare_indexes(a: Index, b: Index) -> tuple[dict[str, Count], dict[str, Count]]:
+    """Return the documents that only `a` and only `b` has, and their tokens, by shard, in constant memory.
+
+    Documents are the same if the first 64 bits of their ids are. Raises UserError for a file that cannot be read.
+    """
+    sides = _IdStream(a), _IdStream(b)
+    while any(len(piece) for side in sides for piece in side.held):
+        bound = min(side.bound() for side in sides)
+        pieces = [side.take(bound) for side in sides]
+        for side, mine, theirs in zip(sides, pieces, reversed(pieces), strict=True):
+            side.count(mine[~np.isin(mine["key"], theirs["key"], kind="sort")])
+    return sides[0].found, sides[1].found
+
+
+class _IdStream:
+    """The entries of one index's ids in the order of their keys, merged over its generations, a piece at a time."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.paths: dict[str, int] = {}
+        generations = sorted(generation for kind, generation in index.groups if kind == "ids")
+        self.streams = [self._pieces(generation) for generation in generations]
+        self.held: list[Entries] = [np.empty(0, ENTRY) for _ in self.streams]
+        self.found: dict[str, Count] = {}
+        self._fill()
+
+    def bound(self) -> int:
+        """Return the key up to which all entries are in memory."""
+        return min((int(piece["key"][-1]) for piece in self.held if len(piece)), default=(1 << 64) - 1)
+
+    def take(self, bound: int) -> Entries:
+        """Remove and return all entries up to a key, inclusive."""
+        cuts = [int(np.searchsorted(piece["key"], np.uint64(bound), side="right")) for piece in self.held]
+        taken = [np.empty(0, ENTRY), *(piece[:cut] for piece, cut in zip(self.held, cuts, strict=True))]
+        self.held = [piece[cut:] for piece, cut in zip(self.held, cuts, strict=True)]
+        self._fill()
+        return np.concatenate(taken)
+
+    def count(self, entries: Entries) -> None:
+        """Add entries, and the tokens of their documents, to the counts of their shards."""
+        paths = list(self.paths)
+        for number in np.unique(entries["shard"]).tolist():
+            rows = entries["row"][entries["shard"] == number].astype(np.int64)
+            offsets = self.index.shard(paths[number]).offsets
+            count = self.found.setdefault(paths[number], dict.fromkeys(UNITS, 0))
+            count["documents"] += len(rows)
+            count["tokens"] += int((offsets[rows + 1] - offsets[rows]).sum())
+
+    def _fill(self) -> None:
+        for number, stream in enumerate(self.streams):
+            while not len(self.held[number]) and (piece := next(stream, None)) is not None:
+                self.held[number] = piece
+
+    def _pieces(self, generation: int) -> Iterator[Entries]:
+        for part in self.index.parts("ids"):
+            if part.name.generation != generation:
+                continue
+            places = np.array([self.paths.setdefault(path, len(self.paths)) for path in part.paths], np.uint32)
+            start = 0
+            while start < len(part.keys):
+                end = min(start + ENTRIES_AT_ONCE, len(part.keys))
+                # equal keys stay together, so that no piece ends between them
+                end = int(np.searchsorted(part.keys, part.keys[end - 1], side="right"))
+                yield pack_entries(part.keys[start:end], places[part.shards[start:end]], part.rows[start:end])
+                start = end
+
+
 def _documents(
     before: Manifest, after: Manifest, only_a: Mapping[str, Count], only_b: Mapping[str, Count]
 ) -> dict[str, dict[str, Count]]:
     found = {}
     for source in sorted({*before.sources, *after.sources}):
-        alone = [_of_source(source, counts) for counts in (only_a, only_b)]
-        there, here = _whole(after, source), _whole(before, source)
-        both = {unit: there[unit] - alone[1][unit] for unit in there}
-        both["tokens_a"] = here["tokens"] - alone[0]["tokens"]
-        found[source] = {"both": both, "only_a": alone[0], "only_b": alone[1]}
+        alone_a, alone_b = (
+            {unit: sum(count[unit] for path, count in only.items() if path.startswith(f"{source}/")) for unit in UNITS}
+            for only in (only_a, only_b)
+        )
+        here, there = (_sum_shards(manifest, source) for manifest in (before, after))
+        both = {unit: there[unit] - alone_b[unit] for unit in UNITS} | {"tokens_a": here["tokens"] - alone_a["tokens"]}
+        found[source] = {"both": both, "only_a": alone_a, "only_b": alone_b}
     return found
 
 
-def _of_source(source: str, counts: Mapping[str, Count]) -> Count:
-    mine = [count for path, count in counts.items() if path.partition("/")[0] == source]
-    return {unit: sum(count[unit] for count in mine) for unit in UNITS}
-
-
-def _whole(manifest: Manifest, source: str) -> Count:
+def _sum_shards(manifest: Manifest, source: str) -> Count:
     entry = manifest.sources.get(source)
     shards = [*entry.train, *entry.validation] if entry else []
-    return {"documents": sum(shard.documents for shard in shards), "tokens": sum(shard.tokens for shard in shards)}
+    return {unit: sum(getattr(shard, unit) for shard in shards) for unit in UNITS}
 
 
 def _ledger(before: Manifest, after: Manifest) -> Iterator[list[Any]]:
-    """Reasons for which another number of records was dropped; the rows without a reason are what came in and out."""
+    """Yield reasons whose number of dropped records differs; rows without a reason count the records that came in."""
     for stage in STAGES:
         for source in sorted({*before.sources, *after.sources}):
-            counts = [_records(manifest, stage, source) for manifest in (before, after)]
+            counts = [_count_records(manifest, stage, source) for manifest in (before, after)]
             for reason in sorted({*counts[0], *counts[1]}):
                 if counts[0][reason] != counts[1][reason]:
                     yield [stage, source, reason, counts[0][reason], counts[1][reason]]
 
 
-def _records(manifest: Manifest, stage: str, source: str) -> Counter[str]:
+def _count_records(manifest: Manifest, stage: str, source: str) -> Counter[str]:
     plain = manifest.ledger.get(stage, {}).get(source)
     if plain is None:
         return Counter()
     tally = tally_from(plain)
-    dropped = {reason: units["records"] for reason, units in tally.dropped.items()}
-    return Counter({"": tally.entered["records"], **dropped})
+    return Counter({"": tally.entered["records"]} | {reason: u["records"] for reason, u in tally.dropped.items()})
 
 
 def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Keys under which two nested mappings differ, by their path."""
+    """Return [in a, in b] for the keys, as dotted paths, under which two nested mappings differ."""
     found: dict[str, list[Any]] = {}
     for key in sorted({*a, *b}):
         here, there = a.get(key), b.get(key)
@@ -167,11 +233,8 @@ def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _without_inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    sources = {
-        name: {key: value for key, value in source.items() if key != "inputs"}
-        for name, source in recipe["sources"].items()
-    }
-    return {**recipe, "sources": sources}
+    sources = recipe["sources"].items()
+    return {**recipe, "sources": {name: {k: v for k, v in plain.items() if k != "inputs"} for name, plain in sources}}
 
 
 def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]]:
@@ -185,23 +248,18 @@ def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]
 
 
 def _input_names(manifest: Manifest, source: str) -> set[str]:
-    """Of the first run and of every dump that was appended."""
     recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
     return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
 
 
 def _models(manifest: Manifest) -> dict[str, Any]:
     given = {name: model.sha256 for name, model in manifest.models.items()}
-    return {**given, **{f"tokenizer.{key}": value for key, value in manifest.tokenizer.model_dump().items()}}
+    return given | {f"tokenizer.{key}": value for key, value in manifest.tokenizer.model_dump().items()}
 
 
 def _others(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "generations": len(manifest.generations),
-        "seed": manifest.seed,
-        "goal_tokens": manifest.goal_tokens,
-        "signatures": manifest.signatures,
-    }
+    plain = {name: getattr(manifest, name) for name in ("seed", "goal_tokens", "signatures")}
+    return {"generations": len(manifest.generations), **plain}
 
 
 def _parent(before: Manifest, after: Manifest) -> str:
@@ -213,13 +271,13 @@ def _parent(before: Manifest, after: Manifest) -> str:
     return ""
 
 
-def _print_pairs(console: Console, title: str, pairs: Mapping[str, list[Any]]) -> None:
-    for key, (here, there) in list(pairs.items())[:SHOWN]:
-        console.print(safe_line(f"{title:<8} {key}: {_short(here)} -> {_short(there)}"), markup=False)
-    if len(pairs) > SHOWN:
-        console.print(f"… and {len(pairs) - SHOWN:,} more of {title}")
+def _print_some(console: "Console", lines: list[str], title: str) -> None:
+    for line in lines[:SHOWN]:
+        console.print(safe_line(line), markup=False)
+    if len(lines) > SHOWN:
+        console.print(f"… and {len(lines) - SHOWN:,} more {title}")
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "none" if value is None else str(value)
     return text if len(text) <= 80 else f"{text[:77]}…"

@@ -1,4 +1,4 @@
-"""`duplicates`: the cluster a document is in, who stayed, who went and why, and how their texts differ.
+"""`duplicates`: the cluster of a document, its kept and removed members with reasons, and how their texts differ.
 
 Reads `duplicates/` for the cluster, of `clean/` the columns `id` and `url` alone to find documents, and texts only from
 the row groups that hold them.
@@ -6,48 +6,37 @@ the row groups that hold them.
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from rich.text import Text
 
 from filters.errors import UserError
+from manifests.corpus import Mask, open_parquet, parquet_files, scan_parquet
+from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
 
-SHOWN = 10
-"""removed documents of a cluster that are shown: a boilerplate page may have millions of copies"""
-COMPARED_LINES = 1_000
-"""of each text, from its start: difflib's time grows with the square"""
-DIFF_LINES = 60
-"""of a diff that are shown"""
-LINE_CHARACTERS = 300
-"""of a line that are shown"""
-_BREAK = re.compile(r"\n|(?<=[.!?]) ")
-"""where a text is cut for comparing: web text has whole paragraphs a line, of which one word may differ"""
-_CONTROL = dict.fromkeys(
-    [*range(9), *range(10, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
-)
-"""what may not reach a terminal: control characters but the tab, and overrides of the text's direction"""
+if TYPE_CHECKING:
+    from rich.text import Text
+
+COMPARED_LINES = 1_000  # of each text, from its start: difflib's time grows with the square
+DIFF_LINES = 60  # of a diff, shown
+LINE_CHARACTERS = 300  # of a line, shown
+_BREAK = re.compile(r"\n|(?<=[.!?]) ")  # texts are compared by sentence: web text has whole paragraphs on a line
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 _ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 _IDENTITY = pa.binary(ID_BYTES)
 _ORDER = [("similarity", "ascending"), ("removed", "ascending")]
-Chosen = Callable[[pa.Table], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A document of a cluster. `characters`: the length of its text. The one that stayed has no `reason`, and its
-    similarity is 1."""
+    """A document of a cluster. The kept one has no `reason`, and its similarity is 1."""
 
     id: str
     source: str
@@ -58,16 +47,16 @@ class Member:
     text: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, without the text."""
-        return {name: getattr(self, name) for name in ("id", "source", "url", "characters", "similarity", "reason")}
+        """Return plain values, without the text."""
+        return {name: value for name, value in asdict(self).items() if name != "text"}
 
     def __str__(self) -> str:
-        return _shown(f"{self.id}  {self.source}, {self.characters:,} characters, {self.url or 'no URL'}")
+        return _printable(f"{self.id}  {self.source}, {self.characters:,} characters, {self.url or 'no URL'}")
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A document that was removed as a duplicate: its id, that of the one that stayed for it, and the reason."""
+    """A document removed as a duplicate: its id, the id of the kept document, and the reason."""
 
     document: str
     kept: str
@@ -76,8 +65,10 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster of `document`: who stayed, and of the `removed_count` documents that went the least similar ones,
-    in that order; the document asked for is always among them."""
+    """The cluster of `document`: its kept member and the least similar of its `removed_count` removed ones.
+
+    The document asked for is always among them.
+    """
 
     document: str
     kept: Member
@@ -85,11 +76,11 @@ class Cluster:
     removed_count: int
 
     def compared(self) -> list[Member]:
-        """Whom to compare with the one that stayed: the document asked for; if that stayed, all that are shown."""
+        """Return the members to compare with the kept one: the document asked for, or all if it is the kept one."""
         return [one for one in self.removed if one.id == self.document] or self.removed
 
     def as_dict(self, diffs: bool) -> dict[str, Any]:
-        """Plain values; with `diffs` those compared have their whole diff, as a list of lines."""
+        """Return plain values; with `diffs`, compared members have their whole diff as a list of lines."""
         removed = [one.as_dict() for one in self.removed]
         for plain, one in zip(removed, self.removed, strict=True):
             if diffs and one in self.compared():
@@ -101,8 +92,10 @@ class Cluster:
             "removed_count": self.removed_count,
         }
 
-    def lines(self, diffs: bool) -> Iterator[Text]:
-        """The cluster for people, styled."""
+    def lines(self, diffs: bool) -> "Iterator[Text]":
+        """Yield styled lines for people."""
+        from rich.text import Text
+
         yield Text(f"document  {self.document}")
         yield Text.assemble("kept      ", (str(self.kept), "green"))
         for one in self.removed:
@@ -114,7 +107,7 @@ class Cluster:
             yield Text("")
             found = diff(self.kept, one)
             for line in found[:DIFF_LINES]:
-                yield Text(_shown(line), _STYLES.get(line[:1], ""))
+                yield Text(_printable(line), _STYLES.get(line[:1], ""))
             if len(found) > DIFF_LINES:
                 yield Text(f"… and {len(found) - DIFF_LINES:,} more lines of this diff")
             if not found:
@@ -122,50 +115,62 @@ class Cluster:
                 yield Text(f"{same} the same in {self.kept.id} and {one.id}")
 
 
-def duplicates(corpus: Path, document: str, shown: int = SHOWN) -> Cluster:
-    """The cluster of a document, named by its hexadecimal id, the beginning of one that no other has, or its URL.
-    Raises UserError if there is no such document, more than one, or one without duplicates."""
-    clean = _files(corpus, "clean")
-    identity = _identity(corpus, clean, document)
-    rows = _cluster(corpus, identity)
-    if not len(rows):
-        raise UserError(f"document {identity.hex()} is in {corpus} but in no cluster: it has no duplicate there")
+def duplicates(folder: Path, document: str, shown: int = MOST_SHOWN) -> Cluster:
+    """Return the cluster of a document.
+
+    Args:
+        folder: a corpus, or the folder of one of its appended generations.
+        document: a hexadecimal id, the beginning of one that no other has, or a URL.
+        shown: removed members that are returned, at least one.
+
+    Raises:
+        UserError: there is no such document, more than one, or it has no duplicates.
+    """
+    clean = parquet_files(folder, "clean")
+    identity = _find_one(folder, clean, document)
+    rows = _read_cluster(folder, identity)
+    if rows is None:
+        raise UserError(f"document {identity.hex()} is in {folder} but in no cluster: it has no duplicate there")
     rows = rows.sort_by(_ORDER)
     own = pa.array(_equals(rows["removed"], identity))
     chosen = pa.concat_tables([rows.filter(own), rows.filter(pc.invert(own))]).slice(0, max(1, shown)).sort_by(_ORDER)
     removed = chosen.to_pylist()
-    found = _read(corpus, clean, [removed[0]["kept"], *(row["removed"] for row in removed)])
-    kept = Member(**found[removed[0]["kept"]], similarity=1.0, reason="")
-    went = [Member(**found[row["removed"]], similarity=row["similarity"], reason=row["reason"]) for row in removed]
-    return Cluster(identity.hex(), kept, went, len(rows))
+    kept = removed[0]["kept"]
+    found = _read_members(folder, clean, [kept, *(row["removed"] for row in removed)])
+    return Cluster(
+        identity.hex(),
+        Member(**found[kept], similarity=1.0, reason=""),
+        [Member(**found[row["removed"]], similarity=row["similarity"], reason=row["reason"]) for row in removed],
+        len(rows),
+    )
 
 
 def diff(kept: Member, removed: Member) -> list[str]:
-    """A unified diff from the removed text to the kept one, cut into lines and sentences, of which the first 1,000 of
-    each are compared: what begins with "-" is in the removed one alone."""
+    """Return a unified diff from the removed text to the kept one, of the first 1,000 lines or sentences of each."""
     a, b = (_BREAK.split(one.text, COMPARED_LINES)[:COMPARED_LINES] for one in (removed, kept))
     return list(difflib.unified_diff(a, b, removed.id, kept.id, "removed", "kept", lineterm=""))
 
 
-def removals(corpus: Path, document: str, most: int) -> list[Removed]:
-    """What became of the clean documents that are meant, at most `most` of those that were removed as duplicates.
-    `corpus`: the folder that one run wrote. Raises UserError where it has no clean documents."""
-    identities = _identities(_files(corpus, "clean"), document)[:most]
+def find_removed(folder: Path, document: str, most: int) -> list[Removed]:
+    """Return at most `most` of the matching clean documents that one run removed as duplicates.
+
+    Raises:
+        UserError: the folder of the run has no clean documents.
+    """
     found = []
-    for identity in identities:
-        rows = _cluster(corpus, identity)
-        own = rows.filter(pa.array(_equals(rows["removed"], identity))) if len(rows) else rows
-        found += [Removed(row["removed"].hex(), row["kept"].hex(), row["reason"]) for row in own.to_pylist()]
+    for identity in _find_ids(parquet_files(folder, "clean"), document)[:most]:
+        rows = _read_cluster(folder, identity)
+        own = rows.filter(pa.array(_equals(rows["removed"], identity))).to_pylist() if rows is not None else []
+        found += [Removed(row["removed"].hex(), row["kept"].hex(), row["reason"]) for row in own]
     return found
 
 
-def _identity(corpus: Path, clean: list[Path], document: str) -> bytes:
-    """The id of the one document that is meant."""
-    found = _identities(clean, document)
+def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
+    found = _find_ids(clean, document)
     by_id = _ID.fullmatch(document.lower())
-    named = f"an id that begins with {document.lower()}" if by_id else f"the URL {_shown(document)}"
+    named = f"an id that begins with {document.lower()}" if by_id else f"the URL {_printable(document)}"
     if not found:
-        raise UserError(f"no clean document of {corpus} has {named}: give an id, the beginning of one, or a whole URL")
+        raise UserError(f"no clean document of {folder} has {named}: give an id, the beginning of one, or a whole URL")
     if len(found) > 1:
         some = ", ".join(identity.hex() for identity in found[:4]) + (", …" if len(found) > 4 else "")
         hint = "give more digits of one" if by_id else "give the id of one"
@@ -173,103 +178,62 @@ def _identity(corpus: Path, clean: list[Path], document: str) -> bytes:
     return found[0]
 
 
-def _identities(clean: list[Path], document: str) -> list[bytes]:
-    """The ids of the clean documents that are meant."""
+def _find_ids(clean: list[Path], document: str) -> list[bytes]:
+    """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
     prefix = document.lower()
     by_id = _ID.fullmatch(prefix) is not None
+    if by_id:
+        low, high = (pa.scalar(bytes.fromhex(prefix.ljust(2 * ID_BYTES, fill)), _IDENTITY) for fill in "0f")
 
-    def meant(table: pa.Table) -> npt.NDArray[np.bool_]:
+    def matches(table: pa.Table) -> Mask:
         if by_id:
-            return _begins(table["id"], prefix)
+            return np.asarray(pc.and_(pc.greater_equal(table["id"], low), pc.less_equal(table["id"], high)).to_numpy())
         return np.asarray(pc.fill_null(pc.equal(table["url"], document), False).to_numpy())
 
-    columns = ["id"] if by_id else ["id", "url"]
-    return [identity for _, _, table in _groups(clean, columns, meant) for identity in table["id"].to_pylist()]
+    found = scan_parquet(clean, ["id"] if by_id else ["id", "url"], matches)
+    return [identity for _, _, table in found for identity in table["id"].to_pylist()]
 
 
-def _cluster(corpus: Path, identity: bytes) -> pa.Table:
-    """The rows of `duplicates/` that make up a document's cluster; none if it is in no cluster."""
-    files = _files(corpus, "duplicates")
-    columns = ["removed", "kept", "similarity", "reason"]
+def _read_cluster(folder: Path, identity: bytes) -> pa.Table | None:
+    """Return the rows of `duplicates/` that make up a document's cluster; None if it is in no cluster."""
+    files, columns = parquet_files(folder, "duplicates"), ["removed", "kept", "similarity", "reason"]
 
-    def of_document(table: pa.Table) -> npt.NDArray[np.bool_]:
+    def of_document(table: pa.Table) -> Mask:
         return _equals(table["removed"], identity) | _equals(table["kept"], identity)
 
-    kept = [table["kept"][0].as_py() for _, _, table in _groups(files, columns, of_document)]
+    kept = [table["kept"][0].as_py() for _, _, table in scan_parquet(files, columns, of_document)]
     if not kept:
-        return pa.table({name: [] for name in columns})
-    return pa.concat_tables(table for _, _, table in _groups(files, columns, lambda t: _equals(t["kept"], kept[0])))
+        return None
+    found = scan_parquet(files, columns, lambda table: _equals(table["kept"], kept[0]))
+    return pa.concat_tables(table for _, _, table in found)
 
 
-def _read(corpus: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
-    """What a `Member` needs of these documents."""
+def _read_members(folder: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
     wanted = pa.array(identities, _IDENTITY)
 
-    def chosen(table: pa.Table) -> npt.NDArray[np.bool_]:
+    def chosen(table: pa.Table) -> Mask:
         return np.asarray(pc.is_in(table["id"], value_set=wanted).to_numpy())
 
     found = {}
-    for path, number, _ in _groups(clean, ["id"], chosen):
-        with _opened(path) as file:
+    for path, number, _ in scan_parquet(clean, ["id"], chosen):
+        with open_parquet(path) as file:
             table = file.read_row_group(number, ["id", "url", "text"])
+        source = path.relative_to(folder / "clean").parts[0]
         for row in table.filter(pa.array(chosen(table))).to_pylist():
-            source = path.relative_to(corpus / "clean").parts[0]
-            text = row["text"]
-            plain = {"source": source, "url": row["url"] or "", "characters": len(text), "text": text}
-            found[row["id"]] = {"id": row["id"].hex(), **plain}
+            text, url = row["text"], row["url"] or ""
+            plain = {"id": row["id"].hex(), "source": source, "url": url, "characters": len(text), "text": text}
+            found[row["id"]] = plain
     if missing := [identity.hex() for identity in identities if identity not in found]:
         raise UserError(
-            f"{corpus}/clean lacks {missing[0]}: finish the run by giving the same `python -m pipeline run` again"
+            f"{folder}/clean lacks {missing[0]}: finish the run by giving the same `python -m pipeline run` again"
         )
     return found
 
 
-def _groups(paths: list[Path], columns: list[str], chosen: Chosen) -> Iterator[tuple[Path, int, pa.Table]]:
-    """(file, row group, its chosen rows) of every row group that has some, reading these columns alone."""
-    for path in paths:
-        with _opened(path) as file:
-            for number in range(file.num_row_groups):
-                table = file.read_row_group(number, columns)
-                if (mask := chosen(table)).any():
-                    yield path, number, table.filter(pa.array(mask))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """A Parquet file. Raises UserError if it cannot be read."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({why}): remove it and give the run again") from error
-
-
-def _files(corpus: Path, folder: str) -> list[Path]:
-    """The Parquet files below a folder of the corpus, by name."""
-    found = sorted((corpus / folder).rglob("*.parquet"))
-    if not found:
-        raise UserError(f"{corpus} has no {folder}/: give the output folder of a finished `python -m pipeline run`")
-    return found
-
-
-def _equals(column: pa.ChunkedArray, identity: bytes) -> npt.NDArray[np.bool_]:
+def _equals(column: pa.ChunkedArray, identity: bytes) -> Mask:
     return np.asarray(pc.equal(column, pa.scalar(identity, _IDENTITY)).to_numpy())
 
 
-def _begins(column: pa.ChunkedArray, prefix: str) -> npt.NDArray[np.bool_]:
-    """Which ids begin with these hexadecimal digits."""
-    joined = column.combine_chunks()
-    raw = np.frombuffer(joined.buffers()[1], np.uint8, len(joined) * ID_BYTES, joined.offset * ID_BYTES)
-    ids = raw.reshape(-1, ID_BYTES)
-    whole = np.frombuffer(bytes.fromhex(prefix[: len(prefix) // 2 * 2]), np.uint8)
-    mask = (ids[:, : len(whole)] == whole).all(axis=1)
-    if len(prefix) % 2:
-        mask = mask & (ids[:, len(whole)] >> 4 == int(prefix[-1], 16))
-    return np.asarray(mask, np.bool_)
-
-
-def _shown(text: str) -> str:
-    """A line fit for a terminal."""
-    line = text[:LINE_CHARACTERS] + ("…" if len(text) > LINE_CHARACTERS else "")
-    return line.translate(_CONTROL)
+def _printable(text: str) -> str:
+    """Return the beginning of a line, fit for a terminal."""
+    return safe_line(text[:LINE_CHARACTERS] + ("…" if len(text) > LINE_CHARACTERS else ""))

@@ -1,27 +1,35 @@
-"""`remove`: a corpus without the documents that a list names, from one that has them.
+"""`remove`: write a corpus without the documents that a list names.
 
 Only the shards and index files that hold such a document are written again, under the same names; all others are the
 parent's files, linked, or copied where they cannot be. Text outside the shards (`documents/`, `clean/`, `dropped/`) is
-not carried over, since it holds what is to go.
+not carried over, since it holds removed documents.
+
+A line of the list is a whole URL (with `://`), a document id (32 hexadecimal digits), a repository on GitHub
+(`owner/name`, or with `github.com/` before it), or a domain (`domain:example.org`, or the bare host), which stands for
+its subdomains as well. Empty lines and lines that begin with `#` are ignored.
 """
 
+import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import sentencepiece
+import pyarrow.compute as pc
 
 from filters.errors import UserError
 from filters.reasons import Reason
-from manifests.files import canonical_json, relative_files, sha256_file, write_atomic
-from manifests.index import FOLDER, Entries, Index, Part, entries, open_index, parse_name, write_part
+from manifests.corpus import CorpusReader, Mask
+from manifests.display import safe_line, shorten
+from manifests.files import canonical_json, relative_files, sha256_bytes, sha256_file, write_atomic
+from manifests.index import FOLDER, Entries, Part, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
 from manifests.manifest import (
     FILE,
@@ -31,46 +39,75 @@ from manifests.manifest import (
     Manifest,
     Removal,
     ShardEntry,
-    SourceEntry,
     generation_folder,
     keep_manifest,
-    load_manifest,
     write_manifest,
 )
-from manifests.shard import open_shard, write_shard
-from manifests.tools.removal import Removed, Rows, find
-from manifests.tools.removal_list import RemovalList, read_removal_list
-from manifests.tools.sample import open_tokenizer
+from manifests.shard import write_shard
 
+# Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
+# with. None holds text but `inputs`, the dumps that the run itself fetched.
 CARRIED = (
     *("recipe.yaml", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited", "canaries.json"),
     *("receipts/extract", "receipts/filter", "blocks/signatures"),
 )
-"""beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps with. None
-holds text but `inputs`, the dumps that the run itself fetched"""
-DECODED_AT_ONCE = 1_000
+DECODED_AT_ONCE = 1_000  # documents
+ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
+
+Kind = Literal["url", "document", "domain", "repository"]
+Rows = npt.NDArray[np.int64]
+
+# The host of a URL: RFC 3986, section 3.2; a backslash ends the host as well, as in browsers (WHATWG URL).
+HOST = r"^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(?P<name>\[[^\]/?#]*\]|[^/?#:\\]*)"
+REPOSITORY = r"(?i)^https?://(?:www\.|raw\.)?github(?:usercontent)?\.com/(?P<name>[a-z0-9][a-z0-9-]*/[a-z0-9._-]+)"
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
+_ID = re.compile(r"[0-9a-f]{32}")
+# GitHub's own rules for the names of owners and repositories.
+_REPOSITORY = re.compile(r"(?:github\.com/)?([a-z0-9][a-z0-9-]{0,38}/[a-z0-9._-]{1,100})/?")
+_HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{1,62}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9a-f:.]{2,45}\]")
+
+
+@dataclass(slots=True)
+class RemovalList:
+    """A removal list: by kind, each entry with the number of the first line that holds it."""
+
+    sha256: str  # of the file
+    entries: dict[Kind, dict[str, int]] = field(
+        default_factory=lambda: {"url": {}, "document": {}, "domain": {}, "repository": {}}
+    )
+
+    def __len__(self) -> int:
+        return sum(len(entries) for entries in self.entries.values())
+
+
+@dataclass(slots=True)
+class Matches:
+    """The documents that a list names. `idle`: numbers of the lines that match nothing."""
+
+    rows: dict[str, Rows] = field(default_factory=dict)  # by shard, ascending
+    documents: Counter[str] = field(default_factory=Counter)  # by source
+    tokens: Counter[str] = field(default_factory=Counter)
+    idle: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a removal takes out, or would. `shards`: (touched, all); `manifest_sha` is empty after a dry run."""
+    """The result of a removal or of its dry run, which has no `manifest_sha`. `shards`: (touched, all)."""
 
-    removed: Removed
+    removed: Matches
     listed: int
     list_sha256: str
     shards: tuple[int, int]
     manifest_sha: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
+        documents, tokens = self.removed.documents, self.removed.tokens
         return {
-            "documents": sum(self.removed.documents.values()),
-            "tokens": sum(self.removed.tokens.values()),
+            "documents": documents.total(),
+            "tokens": tokens.total(),
             "shards": self.shards[0],
-            "sources": {
-                source: {"documents": count, "tokens": self.removed.tokens[source]}
-                for source, count in self.removed.documents.items()
-            },
+            "sources": {name: {"documents": documents[name], "tokens": tokens[name]} for name in documents},
             "lines": self.listed,
             "lines_without_a_match": self.removed.idle,
             "list_sha256": self.list_sha256,
@@ -78,11 +115,11 @@ class Outcome:
         }
 
     def lines(self) -> Iterator[str]:
-        """For people."""
-        for source, count in sorted(self.removed.documents.items()):
-            yield f"{source}: {count:,} documents, {self.removed.tokens[source]:,} tokens"
-        plain = self.as_dict()
-        total = f"{plain['documents']:,} documents, {plain['tokens']:,} tokens"
+        """Yield lines for people."""
+        documents, tokens = self.removed.documents, self.removed.tokens
+        for source in sorted(documents):
+            yield f"{source}: {documents[source]:,} documents, {tokens[source]:,} tokens"
+        total = f"{documents.total():,} documents, {tokens.total():,} tokens"
         yield f"in all: {total}, in {self.shards[0]:,} of {self.shards[1]:,} shards"
         if idle := self.removed.idle:
             some = ", ".join(map(str, idle[:10])) + (", …" if len(idle) > 10 else "")
@@ -90,151 +127,252 @@ class Outcome:
 
 
 def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
-    """Remove what a list names; without `output` only say what that would be. Raises UserError for a list that is
-    malformed or matches nothing, and for an output that holds something."""
-    manifest, listed = load_manifest(corpus), read_removal_list(list_path)
+    """Write a corpus without the documents that a list names; without `output`, only count them.
+
+    Raises:
+        UserError: the list is malformed or matches nothing, or the output folder is not empty.
+    """
+    reader, listed = CorpusReader(corpus), read_removal_list(list_path)
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already: give a new or empty folder")
-    index = open_index(corpus)
-    removed = find(corpus, manifest, index, listed)
+    removed = match_documents(reader, listed)
     if not removed.rows:
         raise UserError(f"none of the {len(listed):,} entries of {list_path} is in {corpus}: nothing to remove")
-    shards = len(removed.rows), len(manifest.shards())
-    if output is None:
-        return Outcome(removed, len(listed), listed.sha256, shards)
-    with _folder(output) as new:
-        made = _write(corpus, new, manifest, index, removed, listed)
-    return Outcome(removed, len(listed), listed.sha256, shards, made.manifest_sha)
+    shards = len(removed.rows), len(reader.manifest.shards())
+    manifest_sha = ""
+    if output is not None:
+        with _new_folder(output) as new:
+            manifest_sha = _Writer(reader, new, removed).write(listed).manifest_sha
+    return Outcome(removed, len(listed), listed.sha256, shards, manifest_sha)
 
 
-def _write(
-    corpus: Path, new: Path, manifest: Manifest, index: Index, removed: Removed, listed: RemovalList
-) -> Manifest:
-    for folder in (generation_folder(Path(), number) for number in range(len(manifest.generations) + 1)):
-        for name in (*CARRIED, *((FILE, SHA_FILE) if folder.parts else ())):
-            _carry(corpus, new, folder / name)
-    _carry(corpus, new, Path(HISTORY))
-    keep_manifest(new, manifest)
-    (new / "runs").mkdir()
-    model, characters = open_tokenizer(corpus, manifest), Counter[str]()
-    sources: dict[str, SourceEntry] = {}
-    for name, source in manifest.sources.items():
-        train, validation = (
-            [_shard(corpus, new, entry, removed.rows.get(entry.path)) for entry in side]
-            for side in (source.train, source.validation)
-        )
-        update = {
-            "train": train,
-            "validation": validation,
-            "documents": sum(shard.documents for shard in (*train, *validation)),
-            "unique_tokens": sum(shard.tokens for shard in train),
-        }
-        sources[name] = source.model_copy(update=update)
-    for path, rows in removed.rows.items():
-        characters[path.partition("/")[0]] += _characters(corpus / "shards" / path, model, rows)
-    ledger = _ledger(manifest, removed, characters)
-    write_atomic(new / "ledger.json", canonical_json(ledger))
-    documents, tokens = sum(removed.documents.values()), sum(removed.tokens.values())
-    changed = {
-        "parent": manifest.manifest_sha,
-        "removal": Removal(list_sha256=listed.sha256, documents=documents, tokens=tokens),
-        "sources": sources,
-        "ledger": ledger,
-        "index": [_index(corpus, new, index, entry, removed) for entry in manifest.index],
-    }
-    return write_manifest(new, manifest.model_copy(update=changed))
-
-
-def _shard(corpus: Path, new: Path, entry: ShardEntry, rows: Rows | None) -> ShardEntry:
-    """A shard without some rows; the parent's own where there are none to go."""
-    path = new / "shards" / entry.path
-    if rows is None:
-        _link(corpus / "shards" / entry.path, path)
-        return entry
-    shard = open_shard(corpus / "shards" / entry.path)
-    stays = np.ones(shard.batch.num_rows, bool)
-    stays[rows] = False
-    write_shard(path, shard.batch.filter(pa.array(stays)), shard.metadata)
-    return ShardEntry(
-        path=entry.path,
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        tokens=entry.tokens - int((shard.offsets[rows + 1] - shard.offsets[rows]).sum()),
-        documents=entry.documents - len(rows),
-    )
-
-
-def _characters(path: Path, model: sentencepiece.SentencePieceProcessor, rows: Rows) -> int:
-    """How many characters the removed documents have, which the ledger must account for: those of their tokens."""
-    shard, total = open_shard(path), 0
-    for start in range(0, len(rows), DECODED_AT_ONCE):
-        spans = [slice(shard.offsets[row], shard.offsets[row + 1]) for row in rows[start : start + DECODED_AT_ONCE]]
-        total += sum(map(len, model.decode([shard.tokens[span].tolist() for span in spans])))
-    return total
-
-
-def _ledger(manifest: Manifest, removed: Removed, characters: Counter[str]) -> dict[str, Any]:
-    tokenize = {}
-    for source, plain in manifest.ledger["tokenize"].items():
-        tally = tally_from(plain)
-        if source in removed.documents:
-            units = {"records": removed.documents[source], "characters": characters[source]}
-            units["tokens"] = removed.tokens[source]
-            tally.drop(Reason.ON_REMOVAL_LIST, **units)
-            tally.out.subtract(units)
-        tokenize[source] = tally.as_dict()
-    return {**manifest.ledger, "tokenize": tokenize}
-
-
-def _index(corpus: Path, new: Path, index: Index, entry: IndexEntry, removed: Removed) -> IndexEntry:
-    """An index file without entries of removed rows, the rows after them counted down; the parent's own where it has no
-    entry of a touched shard."""
-    name = parse_name(entry.path)
-    assert name is not None, "an open index knows its files' names"
-    part = index.part(name)
-    kept = _without(part, removed)
-    if kept is None:
-        _link(corpus / FOLDER / entry.path, new / FOLDER / entry.path)
-        return entry
-    path = write_part(new / FOLDER, name, kept, part.paths)
-    return IndexEntry(path=entry.path, sha256=sha256_file(path), bytes=path.stat().st_size, rows=len(kept))
-
-
-def _without(part: Part, removed: Removed) -> Entries | None:
-    touched = [number for number, path in enumerate(part.paths) if path in removed.rows]
-    if not np.isin(part.shards, touched).any():
-        return None
-    gone = [(number << 32) + removed.rows[part.paths[number]] for number in touched]
-    places = np.concatenate(gone).astype(np.uint64)
-    shards = part.shards.astype(np.uint64) << np.uint64(32)
-    above = np.searchsorted(places, shards + part.rows)
-    stays = places[np.minimum(above, len(places) - 1)] != shards + part.rows
-    earlier = above - np.searchsorted(places, shards)
-    kept = entries(part.keys[stays], 0, (part.rows - earlier)[stays].astype(np.uint32))
-    kept["shard"] = part.shards[stays]
-    return kept
-
-
-def _carry(corpus: Path, new: Path, name: Path) -> None:
-    """Link a file, or all files of a folder, if it is there."""
-    if (corpus / name).is_file():
-        _link(corpus / name, new / name)
-    for file in relative_files(corpus / name):
-        _link(corpus / name / file, new / name / file)
-
-
-def _link(old: Path, new: Path) -> None:
-    """The same file under another name; a copy where the file system has no such links, or is another."""
-    new.parent.mkdir(parents=True, exist_ok=True)
+def read_removal_list(path: Path) -> RemovalList:
+    """Read a list. Raises UserError for one that cannot be read, and for a malformed line by its number."""
     try:
-        new.hardlink_to(old)
-    except OSError:
-        shutil.copyfile(old, new)
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"--list {path} cannot be read ({error.strerror}): check the path") from error
+    except UnicodeDecodeError as error:
+        number = data.count(10, 0, error.start) + 1
+        raise UserError(f"--list {path}, line {number}: not UTF-8: save it as such") from error
+    found = RemovalList(sha256_bytes(data))
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            parsed = parse_line(entry)
+            if parsed is None:
+                given = safe_line(shorten(entry, 60))
+                raise UserError(
+                    f"--list {path}, line {number}: {given!r} is no URL (with ://), domain, owner/name or document id"
+                )
+            kind, value = parsed
+            found.entries[kind].setdefault(value, number)
+    return found
+
+
+def parse_line(entry: str) -> tuple[Kind, str] | None:
+    """Return the kind and value of a line: URLs unchanged, others in lower case; None for a malformed one."""
+    if _URL.fullmatch(entry):
+        return "url", entry
+    lower = entry.lower()
+    if _ID.fullmatch(lower):
+        return "document", lower
+    if repository := _REPOSITORY.fullmatch(lower):
+        return "repository", repository[1].removesuffix(".git")
+    try:  # internationalised names in Punycode (RFC 5891), no dot at the end, as in URLs
+        host = lower.removeprefix("domain:").strip().rstrip(".").encode("idna").decode()
+    except UnicodeError:
+        return None
+    return ("domain", host) if _HOST.fullmatch(host) else None
+
+
+def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
+    """Find the documents that a list names.
+
+    URLs and ids are looked up in the index; for domains and repositories the URL column of every shard is scanned.
+    Raises UserError for a shard or index file that cannot be read.
+    """
+    found: dict[str, list[Rows]] = {}
+    hit: set[tuple[Kind, str]] = set()
+    index = reader.index
+    looked_up: list[tuple[Kind, str, Iterator[Any]]] = [
+        *(("url", url, index.find_url(url)) for url in listed.entries["url"]),
+        *(("document", name, index.find_id(bytes.fromhex(name))) for name in listed.entries["document"]),
+    ]
+    for kind, name, places in looked_up:
+        for place in places:
+            found.setdefault(place.shard, []).append(np.array([place.row], np.int64))
+            hit.add((kind, name))
+    if listed.entries["domain"] or listed.entries["repository"]:
+        for entry in reader.manifest.shards():
+            urls = index.shard(entry.path).batch.column("url")
+            for start in range(0, len(urls), ROWS_AT_ONCE):
+                for kind, mask, names in _scan_urls(urls.slice(start, ROWS_AT_ONCE), listed):
+                    hit.update((kind, name) for name in names)
+                    if names:
+                        found.setdefault(entry.path, []).append(np.flatnonzero(mask) + start)
+    numbered = [(kind, name, line) for kind, names in listed.entries.items() for name, line in names.items()]
+    removed = Matches(idle=sorted(line for kind, name, line in numbered if (kind, name) not in hit))
+    for path, chosen in sorted(found.items()):
+        rows, source = np.unique(np.concatenate(chosen)), path.partition("/")[0]
+        removed.rows[path] = rows
+        removed.documents[source] += len(rows)
+        removed.tokens[source] += _count_tokens(index.shard(path).offsets, rows)
+    return removed
+
+
+def _count_tokens(offsets: Rows, rows: Rows) -> int:
+    return int((offsets[rows + 1] - offsets[rows]).sum())
+
+
+def _scan_urls(urls: pa.Array, listed: RemovalList) -> Iterator[tuple[Kind, Mask, set[str]]]:
+    """Yield (kind, mask of the URLs of a listed domain or repository, listed names among them)."""
+
+    def match(pattern: str, names_of: Callable[[str], set[str]]) -> tuple[Mask, set[str]]:
+        named = pc.utf8_lower(pc.extract_regex(urls, pattern).field("name")).dictionary_encode()
+        matched = [names_of(name) for name in named.dictionary.to_pylist()]
+        mask = pc.fill_null(pa.array([bool(names) for names in matched], pa.bool_()).take(named.indices), False)
+        return np.asarray(mask.to_numpy(zero_copy_only=False), np.bool_), {name for names in matched for name in names}
+
+    domains, repositories = listed.entries["domain"], listed.entries["repository"]
+    if domains:
+        yield "domain", *match(HOST, lambda name: domains.keys() & set(_parent_domains(name.rstrip("."))))
+    if repositories:
+        yield "repository", *match(REPOSITORY, lambda name: repositories.keys() & {name.removesuffix(".git")})
+
+
+def _parent_domains(host: str) -> Iterable[str]:
+    """Yield a host and all domains that contain it, from the inside out."""
+    while host:
+        yield host
+        host = host.partition(".")[2]
+
+
+class _Writer:
+    """Writes the corpus that is left into a new folder."""
+
+    def __init__(self, reader: CorpusReader, new: Path, removed: Matches) -> None:
+        self.reader, self.corpus, self.new, self.removed = reader, reader.folder, new, removed
+
+    def write(self, listed: RemovalList) -> Manifest:
+        """Write all files; return the manifest."""
+        manifest, removed = self.reader.manifest, self.removed
+        for folder in (generation_folder(Path(), number) for number in range(len(manifest.generations) + 1)):
+            for name in (*CARRIED, *((FILE, SHA_FILE) if folder.parts else ())):
+                self._carry(folder / name)
+        self._carry(Path(HISTORY))
+        keep_manifest(self.new, manifest)
+        (self.new / "runs").mkdir()
+        sources = {}
+        for name, source in manifest.sources.items():
+            train, validation = ([self._shard(entry) for entry in side] for side in (source.train, source.validation))
+            update = {
+                "train": train,
+                "validation": validation,
+                "documents": sum(shard.documents for shard in (*train, *validation)),
+                "unique_tokens": sum(shard.tokens for shard in train),
+            }
+            sources[name] = source.model_copy(update=update)
+        ledger = {**manifest.ledger, "tokenize": self._tokenize_ledger()}
+        write_atomic(self.new / "ledger.json", canonical_json(ledger))
+        removal = Removal(list_sha256=listed.sha256, documents=removed.documents.total(), tokens=removed.tokens.total())
+        changed = {
+            "parent": manifest.manifest_sha,
+            "removal": removal,
+            "sources": sources,
+            "ledger": ledger,
+            "index": [self._index(entry) for entry in manifest.index],
+        }
+        return write_manifest(self.new, manifest.model_copy(update=changed))
+
+    def _shard(self, entry: ShardEntry) -> ShardEntry:
+        """Write a shard without its removed rows; link the parent's own where no row is removed."""
+        name, rows = Path("shards", entry.path), self.removed.rows.get(entry.path)
+        if rows is None:
+            self._link(name)
+            return entry
+        shard = self.reader.shard(entry.path)
+        stays = np.ones(shard.batch.num_rows, bool)
+        stays[rows] = False
+        write_shard(self.new / name, shard.batch.filter(pa.array(stays)), shard.metadata)
+        return ShardEntry(
+            path=entry.path,
+            sha256=sha256_file(self.new / name),
+            bytes=(self.new / name).stat().st_size,
+            tokens=entry.tokens - _count_tokens(shard.offsets, rows),
+            documents=entry.documents - len(rows),
+        )
+
+    def _tokenize_ledger(self) -> dict[str, Any]:
+        characters, removed = Counter[str](), self.removed
+        for path, rows in removed.rows.items():
+            characters[path.partition("/")[0]] += self._count_characters(path, rows)
+        tokenize = {}
+        for source, plain in self.reader.manifest.ledger["tokenize"].items():
+            tally = tally_from(plain)
+            if source in removed.documents:
+                units = {"records": removed.documents[source], "characters": characters[source]}
+                units["tokens"] = removed.tokens[source]
+                tally.drop(Reason.ON_REMOVAL_LIST, **units)
+                tally.out.subtract(units)
+            tokenize[source] = tally.as_dict()
+        return tokenize
+
+    def _count_characters(self, path: str, rows: Rows) -> int:
+        """Return the number of characters in removed documents, decoded from their tokens, for the ledger."""
+        shard, total = self.reader.shard(path), 0
+        for start in range(0, len(rows), DECODED_AT_ONCE):
+            spans = [slice(*shard.offsets[row : row + 2]) for row in rows[start : start + DECODED_AT_ONCE]]
+            total += sum(map(len, self.reader.tokenizer.decode([shard.tokens[span].tolist() for span in spans])))
+        return total
+
+    def _index(self, entry: IndexEntry) -> IndexEntry:
+        """Write an index file without entries of removed rows, the rows after them renumbered.
+
+        The parent's own is linked where it has no entry of a changed shard.
+        """
+        name = parse_name(entry.path)
+        assert name is not None, "an open index knows its files' names"
+        part = self.reader.index.part(name)
+        kept = self._keep_entries(part)
+        if kept is None:
+            self._link(Path(FOLDER, entry.path))
+            return entry
+        path = write_part(self.new / FOLDER, name, kept, part.paths)
+        return IndexEntry(path=entry.path, sha256=sha256_file(path), bytes=path.stat().st_size, rows=len(kept))
+
+    def _keep_entries(self, part: Part) -> Entries | None:
+        touched = [number for number, path in enumerate(part.paths) if path in self.removed.rows]
+        if not np.isin(part.shards, touched).any():
+            return None
+        gone = [(number << 32) + self.removed.rows[part.paths[number]] for number in touched]
+        places = np.concatenate(gone).astype(np.uint64)
+        shards = part.shards.astype(np.uint64) << np.uint64(32)
+        above = np.searchsorted(places, shards + part.rows)
+        stays = places[np.minimum(above, len(places) - 1)] != shards + part.rows
+        earlier = above - np.searchsorted(places, shards)
+        return pack_entries(part.keys[stays], part.shards[stays], (part.rows - earlier)[stays].astype(np.uint32))
+
+    def _carry(self, name: Path) -> None:
+        """Link a file, or all files of a folder, if it is there."""
+        if (self.corpus / name).is_file():
+            self._link(name)
+        for file in relative_files(self.corpus / name):
+            self._link(name / file)
+
+    def _link(self, name: Path) -> None:
+        """Link the parent's file; copy it where the file system has no hard links or is another."""
+        (self.new / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.new / name).hardlink_to(self.corpus / name)
+        except OSError:
+            shutil.copyfile(self.corpus / name, self.new / name)
 
 
 @contextmanager
-def _folder(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that becomes it when the block ends well, and goes when it does not."""
+def _new_folder(output: Path) -> Iterator[Path]:
+    """Yield a folder beside `output` that becomes it when the block ends well, and is deleted when it does not."""
     output = output.absolute()
     temporary = output.parent / f".{uuid.uuid4().hex}.tmp"
     try:

@@ -1,107 +1,168 @@
-"""`sample`: documents to look at, drawn by keyed hash: of the shards, decoded, or of what was dropped, by reason."""
+"""`sample`: documents drawn by keyed hash: from the shards, decoded, or from the dropped records of one reason."""
 
 import heapq
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import sentencepiece
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
-from manifests.display import safe, safe_line, shortened
-from manifests.document import order_key
-from manifests.files import canonical_json
-from manifests.manifest import Manifest, ShardEntry, generation_folder, generation_of, load_manifest
+from manifests.corpus import CorpusReader
+from manifests.display import safe, safe_line, shorten
+from manifests.document import ID_BYTES, order_key
+from manifests.files import canonical_json, unreadable
+from manifests.manifest import ShardEntry, generation_of
 from manifests.tools.duplicates import duplicates
-from manifests.tools.signals import Signals
-from manifests.tools.trace import find_shard
 
-MOST_DRAWN = 20_000
-"""documents that are looked at for a language or score, so that a rare one does not read the whole corpus"""
+MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
+SIGNALS = ("language", "language_score", "perplexity", "bucket", "reference_score")
 SCORES = {"reference": "reference_score", "language": "language_score", "perplexity": "perplexity"}
 BY_DUPLICATES = (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED)
+_PIECE = re.compile(r"@([0-9]{15})\.parquet$")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to draw. `score`: (column of `clean/`, lowest, highest), both inclusive; `reason`: of what was dropped
-    instead of what stayed; `side`: "train", "validation" or empty for both."""
+class SampleQuery:
+    """The documents to draw from; empty strings stand for all."""
 
     number: int = 5
     seed: int = 0
     source: str = ""
     language: str = ""
-    side: str = ""
-    reason: str = ""
-    score: tuple[str, float, float] | None = None
+    side: str = ""  # "train" or "validation"
+    reason: str = ""  # draw from records dropped for this reason instead of from the shards
+    score: tuple[str, float, float] | None = None  # (column of `clean/`, lowest, highest), both inclusive
+
+    def matches(self, signals: dict[str, Any]) -> bool:
+        """Return True if a document's signals are in the language and the range of scores asked for."""
+        if self.language and signals.get("language") != self.language:
+            return False
+        if self.score is None:
+            return True
+        name, low, high = self.score
+        return name in signals and low <= signals[name] <= high
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """One document or dead letter: plain values, and its text, None where only its place is kept."""
+class SampledDocument:
+    """One document or dead letter: plain values, and its text, None for a record of which only the place is kept."""
 
     facts: dict[str, Any]
     text: str | None
 
     def as_dict(self, characters: int) -> dict[str, Any]:
-        """Plain values; the text as it is, but cut."""
-        return self.facts | (
-            {} if self.text is None else {"text": self.text[:characters], "characters": len(self.text)}
-        )
+        """Return plain values; the text is unchanged but cut after so many characters."""
+        text = self.text
+        return self.facts | ({} if text is None else {"text": text[:characters], "characters": len(text)})
 
     def lines(self, characters: int) -> Iterator[str]:
-        """For people, whatever the text holds."""
+        """Yield lines for people, safe for a terminal."""
         for name, value in self.facts.items():
             if value not in (None, ""):
                 shown = f"{value:.4g}" if isinstance(value, float) else str(value)
                 yield f"{name:<16}{safe_line(shown)}"
         if self.text is not None:
             yield ""
-            yield from safe(shortened(self.text, characters)).split("\n")
+            yield from safe(shorten(self.text, characters)).split("\n")
 
 
 @dataclass(slots=True)
 class Sample:
-    """What was drawn, and a sentence on what to know of it, empty if nothing."""
+    """The documents drawn, and a sentence about them, empty if there is nothing to say."""
 
-    drawn: list[Drawn]
+    drawn: list[SampledDocument]
     note: str = ""
 
 
-def sample(corpus: Path, wanted: Wanted) -> Sample:
-    """Draw documents. The same corpus, wish and seed always give the same. Raises UserError for a source, reason or
-    signal that the corpus does not have."""
-    manifest = load_manifest(corpus)
-    if wanted.source and wanted.source not in manifest.sources:
-        raise UserError(f"{corpus} has no source {wanted.source!r}: it has {', '.join(sorted(manifest.sources))}")
-    if not wanted.reason:
-        return _kept(corpus, manifest, wanted)
-    if wanted.language or wanted.score or wanted.side:
-        raise UserError("--reason is of what was dropped: leave out --language, --score and --side")
+class Signals:
+    """The signals of documents in one run's `clean/`; of each file that is needed only their columns are read.
+
+    A document is found by its locator: the file `clean/<source>/<input>.parquet`, or, of an input in pieces, the last
+    one that begins at or before its offset, and in it the row of its id.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "clean"
+        self._columns = lru_cache(maxsize=32)(_read_signals)
+        self._pieces = lru_cache(maxsize=1024)(_find_pieces)
+
+    @cached_property
+    def present(self) -> bool:
+        """Return True if the run's `clean/` is still there."""
+        return self.folder.is_dir()
+
+    def of(self, source: str, file: str, offset: int, document: bytes) -> dict[str, Any]:
+        """Return a document's signals that have a value; an empty dict where its file or row is missing."""
+        path = self.folder / source / f"{file}.parquet"
+        if not path.is_file():
+            begun = [piece for start, piece in self._pieces(self.folder / source, file) if start <= offset]
+            if not begun:
+                return {}
+            path = begun[-1]
+        table = self._columns(path)
+        row = pc.index(table["id"], pa.scalar(document, pa.binary(ID_BYTES))).as_py()
+        found = table.slice(row, 1).select(SIGNALS).to_pylist()[0] if row >= 0 else {}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _read_signals(path: Path) -> pa.Table:
     try:
-        reason = Reason(wanted.reason)
-    except ValueError as error:
-        raise UserError(f"{wanted.reason!r} is no reason: see filters/reasons.py for the catalogue") from error
-    dropped = _dropped_by(manifest, reason, wanted.source)
+        return pq.read_table(path, columns=["id", *SIGNALS])
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise unreadable(path, error, "give the run again") from error
+
+
+def _find_pieces(folder: Path, file: str) -> list[tuple[int, Path]]:
+    """Return (first offset, file) of the pieces of an input, in order."""
+    paths = [path for path in (folder / file).parent.glob("*.parquet") if path.name.startswith(f"{Path(file).name}@")]
+    found = [(_PIECE.search(path.name), path) for path in paths]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def sample(corpus: Path, query: SampleQuery) -> Sample:
+    """Draw documents: the same corpus, query and seed always give the same ones.
+
+    Raises:
+        UserError: the corpus does not have the source, reason or signal asked for.
+    """
+    reader = CorpusReader(corpus)
+    manifest = reader.manifest
+    if query.source and query.source not in manifest.sources:
+        raise UserError(f"{corpus} has no source {query.source!r}: it has {', '.join(sorted(manifest.sources))}")
+    if not query.reason:
+        return _draw_kept(reader, query)
+    if query.language or query.score or query.side:
+        raise UserError("--reason is of what was dropped: leave out --language, --score and --side")
+    if query.reason not in list(Reason):
+        raise UserError(f"{query.reason!r} is no reason: see filters/reasons.py for the catalogue")
+    dropped = sum(
+        tally["dropped"].get(query.reason, {}).get("records", 0)
+        for tallies in manifest.ledger.values()
+        for name, tally in tallies.items()
+        if query.source in ("", name)
+    )
     if not dropped:
-        raise UserError(f"the ledger of {corpus} has nothing dropped as {reason}: `show` lists the reasons it has")
-    folders = _folders(corpus, manifest)
-    if reason in DEAD_LETTERS:
-        return _letters(folders, wanted, dropped)
-    if reason in BY_DUPLICATES:
-        return _duplicates(folders, wanted, dropped)
-    return _dropped(folders, wanted, dropped)
+        raise UserError(
+            f"the ledger of {corpus} has nothing dropped as {query.reason}: `show` lists the reasons it has"
+        )
+    note = f"{dropped:,} were dropped as {query.reason}"
+    if query.reason in DEAD_LETTERS:
+        return _draw_dead_letters(reader, query, note)
+    return (_draw_duplicates if query.reason in BY_DUPLICATES else _draw_dropped)(reader, query, note)
 
 
 def parse_score(text: str) -> tuple[str, float, float]:
-    """What `--score [NAME=]LOW:HIGH` asks for; either bound may be left out. Raises UserError."""
+    """Parse `--score [NAME=]LOW:HIGH` to (column, lowest, highest); either bound may be empty. Raises UserError."""
     name, _, bounds = text.rpartition("=")
     low, colon, high = bounds.partition(":")
     try:
@@ -113,60 +174,45 @@ def parse_score(text: str) -> tuple[str, float, float]:
     return SCORES[name or "reference"], *values
 
 
-def _kept(corpus: Path, manifest: Manifest, wanted: Wanted) -> Sample:
+def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
     shards = [
         (side, shard)
-        for name, source in sorted(manifest.sources.items())
+        for name, source in sorted(reader.manifest.sources.items())
         for side in ("train", "validation")
         for shard in getattr(source, side)
-        if shard.documents and wanted.source in ("", name) and wanted.side in ("", side)
+        if shard.documents and query.source in ("", name) and query.side in ("", side)
     ]
-    signals = [Signals(folder) for folder in _folders(corpus, manifest)]
-    filtered, there = bool(wanted.language or wanted.score), any(one.there() for one in signals)
-    if filtered and not there:
-        raise UserError(f"{corpus} has no clean/, where languages and scores stand: leave out --language and --score")
-    model = open_tokenizer(corpus, manifest)
-    drawn: list[Drawn] = []
-    looked = 0
-    for side, entry, row in _rows(shards, wanted.seed, MOST_DRAWN if filtered else wanted.number):
-        looked += 1
-        shard = find_shard(corpus, entry.path)
-        columns = shard.row(row)
-        held = signals[generation_of(entry.path)]
-        found = held.of(columns["source"], columns["file"], columns["offset"], columns["document"])
-        if not _meets(found, wanted):
-            continue
-        start, end = int(shard.offsets[row]), int(shard.offsets[row + 1])
-        facts = {
-            "document": columns["document"].hex(),
-            "source": columns["source"],
-            "url": columns["url"],
-            "side": side,
-            "shard": entry.path,
-            "row": row,
-            "token": start,
-            "tokens": end - start,
-            **found,
-        }
-        drawn.append(Drawn(facts, model.decode(shard.tokens[start:end].tolist())))
-        if len(drawn) == wanted.number:
-            break
-    note = "" if there else "this corpus has no clean/: languages and scores are not known"
-    if filtered and len(drawn) < wanted.number:
-        note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
-        note += (
-            ", and there are more that were not looked at"
-            if looked < sum(entry.documents for _, entry in shards)
-            else ""
+    signals = [Signals(folder) for folder in reader.run_folders]
+    filtered, known = bool(query.language or query.score), any(one.present for one in signals)
+    if filtered and not known:
+        raise UserError(
+            f"{reader.folder} has no clean/, which holds languages and scores: leave out --language and --score"
         )
+    drawn: list[SampledDocument] = []
+    looked = 0
+    for side, entry, row in _draw_rows(shards, query.seed, MOST_DRAWN if filtered else query.number):
+        looked += 1
+        one = reader.document(entry.path, row)
+        place, identity = one.locator, bytes.fromhex(one.document)
+        found = signals[generation_of(entry.path)].of(one.source, place.file, place.offset, identity)
+        if query.matches(found):
+            facts = {name: getattr(one, name) for name in ("document", "source", "url")}
+            facts |= {"side": side, "shard": one.shard, "row": row, "token": one.start, "tokens": one.stop - one.start}
+            drawn.append(SampledDocument(facts | found, reader.decode(one)))
+        if len(drawn) == query.number:
+            break
+    note = "" if known else "this corpus has no clean/: languages and scores are not known"
+    if filtered and len(drawn) < query.number:
+        more = looked < sum(entry.documents for _, entry in shards)
+        note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
+        note += ", and there are more that were not looked at" if more else ""
     elif not drawn:
         note = "there is no such document in the shards"
     return Sample(drawn, note)
 
 
-def _rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> Iterator[tuple[str, ShardEntry, int]]:
-    """Up to `most` different documents, each as likely as any: (side, shard, row). A shard is picked by its documents,
-    then the row, so that no shard is read to draw from it."""
+def _draw_rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> Iterator[tuple[str, ShardEntry, int]]:
+    """Yield (side, shard, row) of up to `most` different documents, each as likely as any; no shard is read for it."""
     ends = np.cumsum([shard.documents for _, shard in shards])
     count = int(ends[-1]) if len(ends) else 0
     if count <= 4 * most:
@@ -174,14 +220,14 @@ def _rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> Iterato
         order: Iterator[int] = iter(sorted(numbers, key=lambda n: order_key(seed, "sample row", n.to_bytes(8, "big"))))
     else:
         keys = (order_key(seed, "sample draw", n.to_bytes(8, "big")) for n in itertools.count())
-        order = _once(key * count >> 64 for key in keys)
+        order = _drop_repeats(key * count >> 64 for key in keys)
     for number in itertools.islice(order, most):
         place = int(np.searchsorted(ends, number, side="right"))
         side, shard = shards[place]
         yield side, shard, number - int(ends[place]) + shard.documents
 
 
-def _once(numbers: Iterator[int]) -> Iterator[int]:
+def _drop_repeats(numbers: Iterator[int]) -> Iterator[int]:
     seen: set[int] = set()
     for number in numbers:
         if number not in seen:
@@ -189,102 +235,56 @@ def _once(numbers: Iterator[int]) -> Iterator[int]:
             yield number
 
 
-def _meets(found: dict[str, Any], wanted: Wanted) -> bool:
-    if wanted.language and found.get("language") != wanted.language:
-        return False
-    if wanted.score is None:
-        return True
-    name, low, high = wanted.score
-    return name in found and low <= found[name] <= high
-
-
-def _dropped(folders: list[Path], wanted: Wanted, dropped: int) -> Sample:
-    """Of the documents that the run kept of those it dropped."""
+def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
+    """Draw from the dropped documents of which the run kept a copy."""
     offered = []
-    for source, path in _files(folders, "dropped", wanted.source, "*.parquet"):
+    for source, path in reader.run_files("dropped", "*.parquet", query.source):
         table = pq.read_table(path, columns=["reason", "id"])
-        mine = np.flatnonzero(pc.equal(table["reason"], wanted.reason).to_numpy())
-        offered += [
-            (order_key(wanted.seed, "sample", table["id"][row].as_py()), source, path, row) for row in mine.tolist()
-        ]
+        for row in np.flatnonzero(pc.equal(table["reason"], query.reason).to_numpy()).tolist():
+            offered.append((order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row))
     if not offered:
-        return Sample([], f"{dropped:,} were dropped as {wanted.reason}, and the run kept none: give --keep-dropped N")
+        return Sample([], f"{note}, and the run kept none: give --keep-dropped N")
     drawn = []
-    for _, source, path, row in heapq.nsmallest(wanted.number, offered):
+    for _, source, path, row in heapq.nsmallest(query.number, offered):
         plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
         facts = {"document": plain["id"].hex(), "source": source}
         facts |= {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
-        drawn.append(Drawn(facts, plain["text"]))
-    return Sample(drawn, f"{dropped:,} were dropped as {wanted.reason}, of which the run kept {len(offered):,}")
+        drawn.append(SampledDocument(facts, plain["text"]))
+    return Sample(drawn, f"{note}, of which the run kept {len(offered):,}")
 
 
-def _duplicates(folders: list[Path], wanted: Wanted, dropped: int) -> Sample:
-    """Of the documents that went for another's sake; their texts are in `clean/`."""
+def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
+    """Draw from the documents removed as duplicates, whose texts are in `clean/`."""
+    if not any((folder / "clean").is_dir() for folder in reader.run_folders):
+        return Sample([], f"{note}, but there is no clean/ with their texts")
     ids = []
-    for folder in folders:
+    for folder in reader.run_folders:
         for path in sorted((folder / "duplicates").rglob("*.parquet")):
             table = pq.read_table(path, columns=["removed", "reason"])
-            mine = table.filter(pc.equal(table["reason"], wanted.reason))["removed"].to_pylist()
-            ids += [(order_key(wanted.seed, "sample", identity), identity.hex(), folder) for identity in mine]
-    if not any((folder / "clean").is_dir() for folder in folders):
-        return Sample([], f"{dropped:,} were dropped as {wanted.reason}, but there is no clean/ with their texts")
+            mine = table.filter(pc.equal(table["reason"], query.reason))["removed"].to_pylist()
+            ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in mine]
     drawn = []
     for _, identity, folder in sorted(ids):
         cluster = duplicates(folder, identity, 1)
         member = next(one for one in cluster.removed if one.id == identity)
-        if wanted.source in ("", member.source):
-            drawn.append(
-                Drawn({**member.as_dict(), "kept": cluster.kept.id, "kept_url": cluster.kept.url}, member.text)
-            )
-        if len(drawn) == wanted.number:
+        if query.source in ("", member.source):
+            facts = {**member.as_dict(), "kept": cluster.kept.id, "kept_url": cluster.kept.url}
+            drawn.append(SampledDocument(facts, member.text))
+        if len(drawn) == query.number:
             break
-    return Sample(drawn, f"{dropped:,} were dropped as {wanted.reason}")
+    return Sample(drawn, note)
 
 
-def _letters(folders: list[Path], wanted: Wanted, dropped: int) -> Sample:
-    """Of the dead letters: where a record lies that could not be read, and why."""
+def _draw_dead_letters(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
+    """Draw from the records that could not be read: their places, and what is wrong with them."""
 
     def offered() -> Iterator[tuple[int, str, dict[str, Any]]]:
-        for source, path in _files(folders, "deadletters", wanted.source, "*.jsonl"):
+        for source, path in reader.run_files("deadletters", "*.jsonl", query.source):
             with path.open("rb") as file:
                 for line in file:
                     letter = json.loads(line)
-                    if letter["reason"] == wanted.reason:
-                        yield order_key(wanted.seed, "sample", source.encode() + line), source, letter
+                    if letter["reason"] == query.reason:
+                        yield order_key(query.seed, "sample", source.encode() + line), source, letter
 
-    first = heapq.nsmallest(wanted.number, offered(), key=lambda one: (one[0], one[1], canonical_json(one[2])))
-    note = f"{dropped:,} were dropped as {wanted.reason}"
-    return Sample([Drawn({"source": source, **letter}, None) for _, source, letter in first], note)
-
-
-def _dropped_by(manifest: Manifest, reason: Reason, source: str) -> int:
-    """How many records the ledger has dropped for a reason."""
-    return sum(
-        tally["dropped"].get(reason.value, {}).get("records", 0)
-        for tallies in manifest.ledger.values()
-        for name, tally in tallies.items()
-        if source in ("", name)
-    )
-
-
-def _folders(corpus: Path, manifest: Manifest) -> list[Path]:
-    """The folders that the first run and every appended dump left their files in."""
-    return [generation_folder(corpus, number) for number in range(len(manifest.generations) + 1)]
-
-
-def _files(folders: list[Path], kind: str, source: str, pattern: str) -> list[tuple[str, Path]]:
-    """(source, file) of every file of a kind, by name."""
-    found = [(folder / kind, path) for folder in folders for path in sorted((folder / kind / source).rglob(pattern))]
-    return [(path.relative_to(root).parts[0], path) for root, path in found]
-
-
-def open_tokenizer(corpus: Path, manifest: Manifest) -> sentencepiece.SentencePieceProcessor:
-    """The corpus's tokenizer. Raises UserError for one that cannot be read or is another."""
-    path = corpus / "models/tokenizer.model"
-    try:
-        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} is no tokenizer: run `python -m manifests verify {corpus}`") from error
-    if model.get_piece_size() != manifest.tokenizer.vocabulary:
-        raise UserError(f"{path} is not the manifest's: run `python -m manifests verify {corpus}`")
-    return model
+    first = heapq.nsmallest(query.number, offered(), key=lambda one: (one[0], one[1], canonical_json(one[2])))
+    return Sample([SampledDocument({"source": source, **letter}, None) for _, source, letter in first], note)

@@ -1,39 +1,41 @@
-"""`show`: what a corpus holds, as tables for people."""
+"""`show`: the contents of a corpus, as tables for people."""
 
 import io
-from collections.abc import Mapping
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
-from manifests.ledger import STAGES, imbalances, tally_from
+from manifests.display import WIDTH, number_table
+from manifests.ledger import STAGES, Tally, imbalances, tally_from
 from manifests.manifest import Manifest
 
-WIDTH = 118
-"""columns where the output is no terminal"""
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+COUNTS = ("records_in", "dead_letters", "dropped", "documents", "train_tokens", "validation_tokens")
 
 
 def summary(manifest: Manifest) -> str:
-    """The sources, where every record went, and the corpus's hashes, as plain text of at most `WIDTH` columns."""
+    """Return sources, dropped records by reason, and the corpus's hashes, as plain text of at most `WIDTH` columns."""
+    from rich.console import Console
+
     page = io.StringIO()
     print_summary(manifest, Console(file=page, width=WIDTH, highlight=False))
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 
-def print_summary(manifest: Manifest, console: Console) -> None:
-    """The same on a console, with colours where that is a terminal."""
-    console.print(_sources(manifest))
-    console.print(_reasons(manifest.ledger))
+def print_summary(manifest: Manifest, console: "Console") -> None:
+    """Print the same on a console, with colours in a terminal."""
+    from rich.markup import escape
+
+    console.print(_source_table(manifest))
+    console.print(_reason_table(manifest.ledger))
     for line in _findings(manifest.findings):
         console.print(line, markup=False)
-    balance = imbalances(manifest.ledger)
-    console.print(
-        "ledger    " + ("[green]balanced" if not balance else "[red]NOT balanced: " + escape("; ".join(balance)))
-    )
+    problems = imbalances(manifest.ledger)
+    state = f"[red]NOT balanced: {escape('; '.join(problems))}" if problems else "[green]balanced"
+    console.print(f"ledger    {state}")
     whole = figures(manifest)["total"]
     console.print(f"shards    {whole['shards']:,}, {whole['bytes'] / 1e6:,.2f} MB, {whole['tokens']:,} tokens")
     if manifest.index:
@@ -50,8 +52,10 @@ def print_summary(manifest: Manifest, console: Console) -> None:
 
 
 def figures(manifest: Manifest) -> dict[str, Any]:
-    """What the tables hold, for programs: by source, and in all, documents, tokens, bytes, shards; by source the share
-    of the mixture, the epochs that the goal asks for and those its cap allows."""
+    """Return the numbers of the tables for programs: counts by source and in total; by source also epochs.
+
+    `share`: the source's part of the mixture. `epochs_asked`: needed for the goal; `epochs_at_goal`: at most its cap.
+    """
     weights = sum(source.weight for source in manifest.sources.values())
     sources: dict[str, dict[str, Any]] = {}
     for name, source in sorted(manifest.sources.items()):
@@ -62,8 +66,8 @@ def figures(manifest: Manifest) -> dict[str, Any]:
         sources[name] = {
             "share": share,
             "records_in": tallies[0].entered["records"],
-            "dead_letters": sum(_records(tally.dropped, damaged=True) for tally in tallies),
-            "dropped": sum(_records(tally.dropped, damaged=False) for tally in tallies),
+            "dead_letters": _count_dropped(tallies, damaged=True),
+            "dropped": _count_dropped(tallies, damaged=False),
             "documents": source.documents,
             "tokens": sum(shard.tokens for shard in shards),
             "train_tokens": source.unique_tokens,
@@ -74,43 +78,29 @@ def figures(manifest: Manifest) -> dict[str, Any]:
             "epochs_at_goal": None if asked is None else min(asked, source.max_epochs),
             "max_epochs": source.max_epochs,
         }
-    summed = ("records_in", "dead_letters", "dropped", "documents", "tokens", "train_tokens", "validation_tokens")
-    total = {key: sum(source[key] for source in sources.values()) for key in (*summed, "bytes", "shards")}
-    return {"sources": sources, "total": total}
+    summed = (*COUNTS, "tokens", "bytes", "shards")
+    return {"sources": sources, "total": {key: sum(one[key] for one in sources.values()) for key in summed}}
 
 
-def _sources(manifest: Manifest) -> Table:
-    table = Table("source", title="Sources", title_justify="left", box=SIMPLE_HEAD)
-    headings = (
-        "weight",
-        "records in",
-        "dead",
-        "dropped",
-        "documents",
-        "train tokens",
-        "held out",
-        "MB",
-        "epochs at goal",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right")
+def _source_table(manifest: Manifest) -> "Table":
+    counts = ("records in", "dead", "dropped", "documents", "train tokens", "held out")
+    table = number_table("Sources", "source", "weight", *counts, "MB", "epochs at goal")
     for name, found in figures(manifest)["sources"].items():
         asked, cap = found["epochs_asked"], found["max_epochs"]
         epochs = "no tokens" if asked is None else f"{asked:.2f}" if asked <= cap else f"{cap:.2f} (cap)"
-        counts = ("records_in", "dead_letters", "dropped", "documents", "train_tokens", "validation_tokens")
-        style = "yellow" if asked is None or asked > cap else ""
         table.add_row(
             name,
             f"{found['share']:.1%}",
-            *(f"{found[key]:,}" for key in counts),
+            *(f"{found[key]:,}" for key in COUNTS),
             f"{found['bytes'] / 1e6:,.2f}",
-            f"[{style}]{epochs}" if style else epochs,
+            f"[yellow]{epochs}" if asked is None or asked > cap else epochs,
         )
     return table
 
 
-def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("stage", "reason", title="Why records are not in the corpus", title_justify="left", box=SIMPLE_HEAD)
+def _reason_table(ledger: Mapping[str, Mapping[str, Any]]) -> "Table":
+    table = number_table("Dropped records by reason", "stage")
+    table.add_column("reason")
     table.add_column("records", justify="right")
     table.add_column("of", max_width=32)
     table.add_column("meaning")
@@ -123,38 +113,37 @@ def _reasons(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def _findings(findings: Mapping[str, Any]) -> list[str]:
-    """What stages found out on the way, a line each."""
-    said = []
+def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each result that a stage left in the manifest."""
     if lines := findings.get("line_dedup"):
         missed, found = lines["missed_by_ccnet_scope"], lines["duplicates"]
-        said.append(
+        yield (
             f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
             f"would have missed {missed:,} of them" + (f" ({missed / found:.0%})" if found else "")
         )
     if pairs := findings.get("neardup"):
-        said.append(
+        yield (
             f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected, "
             f"{pairs['capped']:,} unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
         )
     if unreadable := findings.get("unreadable"):
-        said.append(f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}")
+        yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"
     for source, held in findings.get("blocklists", {}).items():
-        none = f"; {held['malformed']:,} lines are none" if held["malformed"] else ""
-        said.append(f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{none}")
+        malformed = f"; {held['malformed']:,} lines are malformed" if held["malformed"] else ""
+        yield f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{malformed}"
     for source, card in findings.get("cuts", {}).items():
         for language, cuts in card["cuts"].items():
-            said.append(
+            yield (
                 f"buckets   {source}, {language}: head below {cuts['head']:,}, tail from {cuts['tail']:,} "
                 f"({cuts['documents']:,} documents)"
             )
     for source, card in findings.get("references", {}).items():
-        said.append(
+        yield (
             f"cited     {source}: classifier of {card['trained_on']['positives']:,} cited pages, "
             f"area under the curve {card['auc']:.3f} on {card['held_out_by']}s held out"
         )
-    return said
 
 
-def _records(dropped: Mapping[str, Mapping[str, int]], damaged: bool) -> int:
-    return sum(units["records"] for reason, units in dropped.items() if (Reason(reason) in DEAD_LETTERS) == damaged)
+def _count_dropped(tallies: list[Tally], damaged: bool) -> int:
+    dropped = [item for tally in tallies for item in tally.dropped.items()]
+    return sum(units["records"] for reason, units in dropped if (Reason(reason) in DEAD_LETTERS) == damaged)

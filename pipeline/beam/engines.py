@@ -157,8 +157,3 @@ def check_options(arguments: Iterable[str]) -> None:
     known = set(PipelineOptions([]).get_all_options())
     for name in sorted(set(with_values) - known):
         raise UserError(f"Beam has no option --{name}: see `python -m pipeline run --help` for what stands before `--`")
-
-
-def default_workers() -> int:
-    """Return one worker a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,56 +1,93 @@
-"""One file over HTTP: whole or absent, and gone on with where it broke off.
+"""Download one file over HTTP: complete or absent, resumed after an interruption.
 
-A file grows as NAME.part; NAME.part.json holds what the server said of it (ETag, Last-Modified, length). A new attempt
-asks for the rest (Range) of that very version (If-Range), as RFC 9110, sections 13.1.5 and 14, has it; whatever in the
-answer does not fit what is there already means a start from the first byte.
+A file grows as NAME.part; NAME.part.json holds its version on the server (ETag, Last-Modified, length). The next
+attempt requests the rest (Range) of that version (If-Range), as defined in RFC 9110, sections 13.1.5 and 14. A
+response that does not continue the partial file restarts it from the first byte.
+
+Messages use the standard's words for a status, never the server's text, which may hold anything.
 """
 
+import email.utils
 import fcntl
+import http
 import http.client
 import json
 import os
 import re
+import ssl
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from manifests.files import write_atomic
-from pipeline.download.request import AgainError, GiveUpError, Patience, new_opener, number, open_url, status_text, why
 
-LONGEST_RETRY_AFTER = 3600.0
-"""seconds; a server that asks for a longer wait is left alone"""
+RETRIED = frozenset({403, 429, 500, 502, 503, 504})  # Common Crawl's servers answer 403 to too many requests
+MAX_RETRY_AFTER = 3600.0  # seconds; a server that asks for a longer wait is not retried
 CHUNK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A URL, where its file belongs below the output folder (forward slashes), and how many bytes at most are taken."""
+class RetryPolicy:
+    """Number of attempts for a file and the times between them, in seconds."""
+
+    attempts: int = 8
+    backoff: float = 2.0  # wait before the second attempt; doubled before each later one
+    max_wait: float = 120.0  # longest backoff
+    timeout: float = 60.0  # a connection without data for this long is broken
+
+    def wait(self, failures: int) -> float:
+        """Return the seconds to wait after the given number of failed attempts (from 1)."""
+        return float(min(self.backoff * 2 ** min(failures - 1, 40), self.max_wait))
+
+
+class RetryableError(Exception):
+    """An attempt that failed and may succeed when repeated. `restart`: the partial file must be discarded first."""
+
+    def __init__(self, reason: str, status: int = 0, retry_after: float = 0.0, restart: bool = False) -> None:
+        super().__init__(reason)
+        self.status, self.retry_after, self.restart = status, retry_after, restart
+
+
+class DownloadFailedError(Exception):
+    """A file that cannot be downloaded; `status` is the last HTTP status, 0 for none."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A URL, its path below the output folder (forward slashes), and the largest size in bytes that is accepted."""
 
     url: str
     target: str
-    most: int | None = None
+    max_bytes: int | None = None
 
 
 class State(StrEnum):
-    """What became of a file."""
+    """Result of a download."""
 
     FETCHED = "fetched"
     PRESENT = "already there"
-    FAILED = "could not be had"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a file; `reason` and `status` (the last HTTP status, 0 for none) are of failures."""
+class DownloadResult:
+    """Result for one file; `reason` and `status` (the last HTTP status, 0 for none) describe a failure."""
 
-    wanted: Wanted
+    file: RemoteFile
     state: State
     reason: str = ""
     status: int = 0
@@ -58,29 +95,53 @@ class Outcome:
 
 @dataclass(slots=True)
 class Transfer:
-    """A file under way, for whoever watches: bytes it has, bytes it will have (None: unknown), bytes received."""
+    """Progress of one file in bytes: on disk, in total (None: unknown), received by this process."""
 
-    wanted: Wanted
-    have: int = 0
+    file: RemoteFile
+    written: int = 0
     size: int | None = None
     received: int = 0
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = 5
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        fp.close()  # or a redirect's body would be read to its end, however long
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def new_opener() -> urllib.request.OpenerDirector:
+    """Return an opener for HTTP and HTTPS only, so that a redirect to a file or an FTP server fails."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        _Redirects,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
 @dataclass(slots=True)
 class Session:
-    """What the transfers of one run share. `say` gets a line for every wait; setting `stop` ends all transfers."""
+    """State that all transfers of one call share. `log` receives a line for every wait; `stop` ends all transfers."""
 
-    patience: Patience
-    say: Callable[[str], None]
+    policy: RetryPolicy
+    log: Callable[[str], None]
     stop: threading.Event = field(default_factory=threading.Event)
-    not_before: dict[str, float] = field(default_factory=dict)
-    """by host: a server's Retry-After is meant for all our threads, not only for the one it answered"""
+    not_before: dict[str, float] = field(default_factory=dict)  # by host: Retry-After applies to all our threads
     opener: urllib.request.OpenerDirector = field(default_factory=new_opener)
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """Which bytes a partial file is the beginning of."""
+    """The version of a remote file that a partial file is the beginning of."""
 
     url: str
     etag: str | None
@@ -89,47 +150,47 @@ class _Version:
 
     @property
     def validator(self) -> str | None:
-        """For If-Range, which takes no weak ETag (RFC 9110, section 13.1.5)."""
+        """Return the value for If-Range, which takes no weak ETag (RFC 9110, section 13.1.5)."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
 
-def fetch(transfer: Transfer, folder: Path, session: Session) -> Outcome:
-    """Fetch one file to `folder / target`; raises nothing for anything that a server, a disk or a file name does."""
-    target = folder / transfer.wanted.target
+def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
+    """Download one file to `folder / target`. Never raises for an error of the server, the disk or a file name."""
+    target = folder / transfer.file.target
     part, notes = Path(f"{target}.part"), Path(f"{target}.part.json")
     try:
         if target.exists():
-            return _found(transfer.wanted, target)
+            return _present(transfer.file, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as file:
             if not _lock(file):
-                return Outcome(transfer.wanted, State.FAILED, "another process is fetching it")
-            if target.exists():  # that other process ended between our first look and the lock
+                return DownloadResult(transfer.file, State.FAILED, "another process is fetching it")
+            if target.exists():  # the other process ended between the first check and the lock
                 part.unlink(missing_ok=True)
-                return _found(transfer.wanted, target)
+                return _present(transfer.file, target)
             try:
-                _persist(transfer, file, notes, session)
+                _retry(transfer, file, notes, session)
                 file.flush()
                 part.replace(target)
             finally:
                 if not file.tell() or target.exists():
                     part.unlink(missing_ok=True)
                     notes.unlink(missing_ok=True)
-    except GiveUpError as error:
-        return Outcome(transfer.wanted, State.FAILED, str(error), error.status)
+    except DownloadFailedError as error:
+        return DownloadResult(transfer.file, State.FAILED, str(error), error.status)
     except OSError as error:
-        return Outcome(transfer.wanted, State.FAILED, f"cannot be written: {error.strerror or error}")
-    return Outcome(transfer.wanted, State.FETCHED)
+        return DownloadResult(transfer.file, State.FAILED, f"cannot be written: {error.strerror or error}")
+    return DownloadResult(transfer.file, State.FETCHED)
 
 
-def _found(wanted: Wanted, target: Path) -> Outcome:
+def _present(file: RemoteFile, target: Path) -> DownloadResult:
     if target.is_file():
-        return Outcome(wanted, State.PRESENT)
-    return Outcome(wanted, State.FAILED, "something that is no file has its name")
+        return DownloadResult(file, State.PRESENT)
+    return DownloadResult(file, State.FAILED, "its name is taken by something that is not a file")
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether this process alone writes the file. A file system without locks is trusted."""
+    """Return False if another process writes the file. A file system without locks counts as unlocked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -139,33 +200,33 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
-def _persist(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
-    """Attempt after attempt until the part is whole. Raises GiveUpError, and OSError when it cannot be written."""
-    host = _host(transfer.wanted.url)
-    for attempt in range(1, session.patience.attempts + 1):
+def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
+    """Repeat attempts until the part is complete. Raises DownloadFailedError, and OSError if it cannot be written."""
+    host, policy = _host(transfer.file.url), session.policy
+    for attempt in range(1, policy.attempts + 1):
         session.stop.wait(max(session.not_before.get(host, 0.0) - time.monotonic(), 0.0))
         if session.stop.is_set():
-            raise GiveUpError("stopped")
+            raise DownloadFailedError("stopped")
         try:
             return _attempt(transfer, part, notes, session)
-        except AgainError as again:
-            if again.anew:
+        except RetryableError as error:
+            if error.restart:
                 _empty(part)
-            if attempt == session.patience.attempts:
-                raise GiveUpError(f"{again}; {attempt} attempts", again.status) from again
-            if again.retry_after > LONGEST_RETRY_AFTER:
-                reason = f"{again}; the server asks to wait {again.retry_after:,.0f} s"
-                raise GiveUpError(reason, again.status) from again
-            wait = session.patience.wait(attempt)
-            session.not_before[host] = max(session.not_before.get(host, 0.0), time.monotonic() + again.retry_after)
-            session.say(f"{transfer.wanted.target}: {again}; again in {max(wait, again.retry_after):.0f} s")
+            if attempt == policy.attempts:
+                raise DownloadFailedError(f"{error}; {attempt} attempts", error.status) from error
+            if error.retry_after > MAX_RETRY_AFTER:
+                reason = f"{error}; the server asks to wait {error.retry_after:,.0f} s"
+                raise DownloadFailedError(reason, error.status) from error
+            wait = policy.wait(attempt)
+            session.not_before[host] = max(session.not_before.get(host, 0.0), time.monotonic() + error.retry_after)
+            session.log(f"{transfer.file.target}: {error}; next attempt in {max(wait, error.retry_after):.0f} s")
             session.stop.wait(wait)
-    raise GiveUpError("no attempt was allowed")
+    raise DownloadFailedError("no attempt was allowed")
 
 
 def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
-    """One request, and its body into the part. Raises AgainError, GiveUpError, and OSError from writing."""
-    url = transfer.wanted.url
+    """Send one request and append its body to the part."""
+    url = transfer.file.url
     length: int | None
     offset = part.seek(0, os.SEEK_END)
     known = _read_notes(notes, url) if offset else None
@@ -175,75 +236,135 @@ def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) 
     headers = {"User-Agent": "teratoken", "Accept-Encoding": "identity"}
     if validator:
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
-    with open_url(session.opener, url, headers, session.patience.silence) as response:
+    with _open_url(session, url, headers) as response:
         if known and validator and response.status == 206:
-            version, length = _continued(response, known, offset)
+            version, length = _continue_version(response, known, offset)
         elif response.status == 200:
             _empty(part)
-            offset, length = 0, None if response.chunked else number(response.headers.get("Content-Length"))
+            offset, length = 0, None if response.chunked else _parse_count(response.headers.get("Content-Length"))
             version = _Version(url, *_validators(response), length)
         else:
-            raise GiveUpError(status_text(response.status), response.status)
-        _check_size(version.size, transfer.wanted)
+            raise DownloadFailedError(_describe_status(response.status), response.status)
+        _check_size(version.size, transfer.file)
         write_atomic(notes, json.dumps(asdict(version)).encode())
-        transfer.have, transfer.size = offset, version.size
+        transfer.written, transfer.size = offset, version.size
         _copy(response, length, part, transfer, session)
-    if version.size is not None and transfer.have != version.size:
-        raise AgainError(f"broke off after {transfer.have:,} of {version.size:,} bytes")
+    if version.size is not None and transfer.written != version.size:
+        raise RetryableError(f"broke off after {transfer.written:,} of {version.size:,} bytes")
+
+
+def _open_url(session: Session, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """Send a GET and return the response with its body unread."""
+    if not url.lower().startswith(("http://", "https://")):
+        raise DownloadFailedError("not an http or https URL")
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        response: http.client.HTTPResponse = session.opener.open(request, timeout=session.policy.timeout)
+        return response
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = _describe_status(error.code)
+        if error.code in RETRIED:
+            raise RetryableError(reason, error.code, _retry_after(error.headers.get("Retry-After"))) from error
+        if error.code == 416 and "Range" in headers:
+            raise RetryableError("the partial file does not fit the server's", error.code, restart=True) from error
+        raise DownloadFailedError(reason, error.code) from error
+    except (http.client.InvalidURL, ValueError) as error:
+        raise DownloadFailedError("not a valid URL") from error
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            raise DownloadFailedError("the server's certificate cannot be verified") from error
+        raise RetryableError(_describe_error(error, session.policy)) from error
 
 
 def _copy(
     response: http.client.HTTPResponse, length: int | None, part: BinaryIO, transfer: Transfer, session: Session
 ) -> None:
-    """A body into the part: `length` bytes of it, or to its end."""
+    """Append `length` bytes of a body to the part, or all of them."""
     left = length
     while left != 0:
         try:
             chunk = response.read1(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
         except (OSError, http.client.HTTPException, ValueError) as error:
             part.flush()
-            raise AgainError(why(error, session.patience.silence)) from error
+            raise RetryableError(_describe_error(error, session.policy)) from error
         if not chunk:
             return
         part.write(chunk)
         left = None if left is None else left - len(chunk)
-        transfer.have += len(chunk)
+        transfer.written += len(chunk)
         transfer.received += len(chunk)
-        _check_size(transfer.have, transfer.wanted)
+        _check_size(transfer.written, transfer.file)
         if session.stop.is_set():
-            raise GiveUpError("stopped")
+            raise DownloadFailedError("stopped")
 
 
-def _check_size(size: int | None, wanted: Wanted) -> None:
-    if size is not None and wanted.most is not None and size > wanted.most:
-        raise GiveUpError(f"more than {wanted.most:,} bytes, which is no such file")
+def _check_size(size: int | None, file: RemoteFile) -> None:
+    if size is not None and file.max_bytes is not None and size > file.max_bytes:
+        raise DownloadFailedError(f"more than {file.max_bytes:,} bytes, too large for such a file")
 
 
-def _continued(response: http.client.HTTPResponse, known: _Version, offset: int) -> tuple[_Version, int]:
-    """The version and the number of bytes that a 206 goes on with; raises AgainError where it is not the rest of what
-    is there."""
+def _continue_version(response: http.client.HTTPResponse, known: _Version, offset: int) -> tuple[_Version, int]:
+    """Return the version and the number of bytes of a 206 response that continues a partial file at `offset`.
+
+    Raises:
+        RetryableError: the response does not continue the partial file.
+    """
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if not match:
-        raise AgainError("a partial answer that does not say of what", anew=True)
+        raise RetryableError("a partial response without a valid Content-Range", restart=True)
     start, end = int(match[1]), int(match[2])
     size = known.size if match[3] == "*" else int(match[3])
     length = end - start + 1
     if start != offset or size is None or not start <= end < size:
-        raise AgainError("a partial answer that is not the rest", anew=True)
-    if number(response.headers.get("Content-Length")) not in (None, length):
-        raise AgainError("a partial answer that contradicts itself", anew=True)
+        raise RetryableError("a partial response that does not continue the file", restart=True)
+    if _parse_count(response.headers.get("Content-Length")) not in (None, length):
+        raise RetryableError("a partial response that contradicts itself", restart=True)
     etag, last_modified = _validators(response)
-    said = (etag or known.etag, last_modified or known.last_modified)
-    if said != (known.etag, known.last_modified) or known.size not in (None, size):
-        raise AgainError("the file has changed on the server", anew=True)
+    current = (etag or known.etag, last_modified or known.last_modified)
+    if current != (known.etag, known.last_modified) or known.size not in (None, size):
+        raise RetryableError("the file has changed on the server", restart=True)
     return _Version(known.url, known.etag, known.last_modified, size), length
 
 
 def _validators(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
-    """ETag and Last-Modified, where they can be sent back."""
+    """Return ETag and Last-Modified; None for a value that cannot be sent back."""
     values = (response.headers.get("ETag"), response.headers.get("Last-Modified"))
     etag, last_modified = (value if value and value.isascii() and value.isprintable() else None for value in values)
     return etag, last_modified
+
+
+def _describe_status(code: int) -> str:
+    if 300 <= code < 400:
+        return f"HTTP {code}, a redirect in circles, too long, or without a valid target"
+    known = code in {int(status) for status in http.HTTPStatus}
+    return f"HTTP {code} {http.HTTPStatus(code).phrase}" if known else f"HTTP {code}"
+
+
+def _describe_error(error: BaseException, policy: RetryPolicy) -> str:
+    cause = getattr(error, "reason", error)
+    if isinstance(cause, TimeoutError):
+        return f"no data for {policy.timeout:g} s"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return f"connection broken ({type(cause).__name__})"
+
+
+def _retry_after(value: str | None) -> float:
+    """Return the seconds that a Retry-After header asks for: a number or a date (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return 0.0
+    seconds = _parse_count(value)
+    if seconds is not None:
+        return float(seconds)
+    try:
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _parse_count(value: str | None) -> int | None:
+    return int(value) if value is not None and _NUMBER.fullmatch(value.strip()) else None
 
 
 def _empty(file: BinaryIO) -> None:
@@ -259,7 +380,7 @@ def _host(url: str) -> str:
 
 
 def _read_notes(path: Path, url: str) -> _Version | None:
-    """What a partial file's notes say; None when they are missing, damaged or about another URL."""
+    """Return the version of a partial file; None if its notes are missing, damaged or about another URL."""
     try:
         version = _Version(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):

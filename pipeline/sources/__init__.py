@@ -13,7 +13,7 @@ READERS = {
     "common_crawl": "pipeline.sources.common_crawl",
     "wikipedia": "pipeline.sources.wikipedia",
 }  # by name, so that a reader's code is no part of the version of another source's documents
-JOINED = {"github": "pipeline.sources.repositories", "stackexchange": "pipeline.sources.stackexchange"}
+JOINED = {"github": "pipeline.sources.github", "stackexchange": "pipeline.sources.stackexchange"}
 GITHUB_TABLES = "pipeline.sources.github_bigquery"
 
 

@@ -17,12 +17,10 @@ from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
 from pipeline.beam.task import StorageError, retry_storage
 from pipeline.download.download import download
-from pipeline.download.http import State, Wanted
-from pipeline.download.request import Patience
+from pipeline.download.http import RemoteFile, RetryPolicy, State
 
 CHECKSUMS = "runs/checksums.json"
-PATIENCE = Patience()
-"""with servers that do not give an input at once"""
+RETRY_POLICY = RetryPolicy()  # of downloads of inputs
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 
@@ -120,9 +118,9 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
     if not name:
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
     folder = corpus / "inputs" / source
-    (outcome,) = download([Wanted(url, name)], folder, PATIENCE)
-    if outcome.state is State.FAILED:
-        raise UserError(f"source {source}: {url} cannot be fetched ({outcome.reason}): check it and run again")
+    (result,) = download([RemoteFile(url, name)], folder, RETRY_POLICY)
+    if result.state is State.FAILED:
+        raise UserError(f"source {source}: {url} cannot be downloaded ({result.reason}): check it and run again")
     return name, folder / name
 
 

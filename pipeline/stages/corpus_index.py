@@ -14,10 +14,10 @@ from manifests.index import (
     FOLDER,
     KINDS,
     PartName,
-    entries,
+    count_parts,
     id_keys,
+    pack_entries,
     parse_name,
-    parts_for,
     url_keys,
     write_part,
 )
@@ -37,7 +37,7 @@ def index_steps(shards: Receipts, generation: int) -> tuple[Step, Step]:
     The number of files of each kind follows from the shards' documents and URLs.
     """
     rows = {"ids": "documents", "urls": "urls"}
-    parts = {kind: parts_for(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
+    parts = {kind: count_parts(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
     found = {name: receipt.outputs[0] for name, receipt in sorted(shards.items())}
     maps = [
         Unit(name, {"path": output.path, "number": number}, [output.sha256], output.bytes)
@@ -55,11 +55,11 @@ def send_entries(corpus: Path, shard: str, *, path: str, number: int, parts: dic
     def blocks() -> Iterator[tuple[int, bytes]]:
         batch = open_shard(corpus / path).batch
         ids = id_keys(batch.column("document"))
-        yield from by_range(ids, entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
+        yield from by_range(ids, pack_entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
         column, found = batch.column("url"), [np.empty(0, ENTRY)]
         for start in range(0, batch.num_rows, BATCH_ROWS):
             keys, rows = url_keys(column.slice(start, BATCH_ROWS))
-            found.append(entries(keys, number, rows + np.uint32(start)))
+            found.append(pack_entries(keys, number, rows + np.uint32(start)))
         packed = np.concatenate(found)
         yield from by_range(packed["key"], packed, parts["urls"], parts["ids"])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic

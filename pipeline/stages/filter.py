@@ -10,7 +10,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.dedup.lines import without
+from filters.dedup.minhash import MinHash
 from filters.errors import UserError
 from filters.models import language, reference_model
 from filters.quality import perplexity
-from filters.quality.c4 import C4Rules, Removed, clean, enough, has_bad_word
+from filters.quality.c4 import Removed, clean, enough, has_bad_word, read_bad_words
 from filters.reasons import Reason
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.ledger import Tally
-from manifests.recipe import MinHash, Recipe
-from manifests.source import C4, PATHS, Perplexity, Source
+from manifests.recipe import Recipe
+from manifests.source import PATHS, Perplexity, Source
 from pipeline.beam.tables import read_ipc, read_rows, table_writer
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages.line_dedup import page_rules, read_masks
@@ -251,10 +251,10 @@ def apply_filters(
         if probability < source.language.threshold:
             return FilterResult("", Reason.LANGUAGE_UNSURE, signals)
     if source.c4 is not None and pages_first is not None:
-        if has_bad_word(text, c4_rules(source.c4)):
+        if has_bad_word(text, read_bad_words(source.c4.bad_words)):
             return FilterResult("", Reason.C4_BAD_WORD, signals)
     elif source.c4 is not None:
-        cleaned = clean(text, c4_rules(source.c4))
+        cleaned = clean(text, source.c4, read_bad_words(source.c4.bad_words))
         if cleaned.reason is not None:
             return FilterResult("", cleaned.reason, signals)
         text = cleaned.text
@@ -274,21 +274,6 @@ def lines_text(text: str, source: Source) -> str:
     """Return the text whose lines are compared: as extracted, or what C4's page rules leave, empty if they drop it."""
     rules = page_rules(source)
     return text if rules is None else clean(text, rules).text
-
-
-@lru_cache(maxsize=8)
-def c4_rules(settings: C4) -> C4Rules:
-    """Return the rules with the recipe's thresholds and its list of bad words. Raises UserError for an unreadable list."""
-    words: frozenset[str] = frozenset()
-    if settings.bad_words is not None:
-        try:
-            lines = Path(settings.bad_words).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"c4.bad_words: {settings.bad_words} cannot be read ({error}): give one word a line"
-            ) from error
-        words = frozenset(line.strip().casefold() for line in lines if line.strip())
-    return C4Rules(**settings.model_dump(exclude={"bad_words"}), bad_words=words)
 
 
 def _perplexity(text: str, name: str, rules: Perplexity, models: Models, score: float | None) -> dict[str, Any]:

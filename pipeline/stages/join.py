@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path

@@ -11,7 +11,6 @@ import glob
 import itertools
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +28,11 @@ from filters.dedup.lines import (
     repeats,
     shared,
 )
-from filters.quality.c4 import C4Rules, clean, line_keys
+from filters.quality.c4 import C4, clean, line_keys
 from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
-from manifests.source import C4, Lines, Source
+from manifests.source import Lines, Source
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
@@ -78,20 +77,15 @@ class LineHashes:
         return len(values)
 
 
-def page_rules(source: Source) -> C4Rules | None:
+def page_rules(source: Source) -> C4 | None:
     """Return C4's page rules without bad words where a source compares the lines that these leave; None elsewhere."""
     if source.lines is None or source.lines.normalise != "c4":
         return None
     assert source.c4 is not None, "the recipe was checked"
-    return _without_bad_words(source.c4)
+    return source.c4
 
 
-@lru_cache(maxsize=8)
-def _without_bad_words(settings: C4) -> C4Rules:
-    return C4Rules(**settings.model_dump(exclude={"bad_words"}))
-
-
-def _page_hashes(text: str, rules: C4Rules) -> npt.NDArray[np.uint64]:
+def _page_hashes(text: str, rules: C4) -> npt.NDArray[np.uint64]:
     """Return the keys of the lines that the page rules leave; NO_PARAGRAPH for a page that they drop."""
     cleaned = clean(text, rules)
     return line_keys(cleaned.text.split("\n")) if cleaned.reason is None else np.array([NO_PARAGRAPH])

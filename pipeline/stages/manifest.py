@@ -12,7 +12,6 @@ from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, Sou
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
 from pipeline.beam.task import Receipt, Receipts, source_of
-from pipeline.stages.neardup import scheme_of
 
 LEDGER = "ledger.json"
 
@@ -60,7 +59,7 @@ def write_manifest_of(
             if counted[unit] != number
         ]
     if problems:
-        raise LedgerError("; ".join(problems))
+        raise LedgerError("the ledger does not balance: " + "; ".join(problems))
     write_atomic(corpus / LEDGER, canonical_json(ledger))
     facts = trained.facts
     minhash = recipe.deduplication.minhash
@@ -77,7 +76,7 @@ def write_manifest_of(
             dtype="uint16" if token_dtype(facts["vocabulary"]).__name__ == "uint16" else "uint32",
         ),
         models=dict(sorted(models.items())),
-        signatures=scheme_of(minhash).name if minhash else "",
+        signatures=minhash.scheme if minhash else "",
         sources=sources,
         index=index,
         ledger=ledger,

@@ -22,12 +22,13 @@ import pyarrow as pa
 from filters.dedup.clusters import verified_stars
 from filters.dedup.jaccard import pairs_jaccard
 from filters.dedup.lines import keys_in_groups, shared
-from filters.dedup.minhash import Scheme, band_hashes, mix, shingle_hashes, signature
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
 from filters.errors import UserError
+from filters.hashing import mix
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file, write_atomic
 from manifests.manifest import load_manifest
-from manifests.recipe import MinHash, Recipe
+from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
 from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.task import RECEIPTS, Keyed, Receipt, Receipts, Result, Step, Unit, read_receipt, source_of
@@ -53,11 +54,6 @@ def signature_path(split: str) -> str:
     return f"blocks/signatures/{split}.arrow"
 
 
-def scheme_of(minhash: MinHash) -> Scheme:
-    """Return the signature scheme of a recipe."""
-    return Scheme(ngram=minhash.ngram, bands=minhash.bands, rows=minhash.rows, seed=minhash.seed)
-
-
 class SignatureRows:
     """The rows of a signature file, in the order of the clean file.
 
@@ -68,7 +64,7 @@ class SignatureRows:
 
     def __init__(self, minhash: MinHash | None) -> None:
         """Take the settings of the signatures; None for files without them."""
-        self.scheme = scheme_of(minhash) if minhash else None
+        self.scheme = minhash
         self.rows: list[tuple[bytes, bytes, int, int, str, float | None]] = []
         self.signatures: list[npt.NDArray[np.uint32]] = []
 
@@ -187,7 +183,7 @@ def earlier_splits(recipe: Recipe) -> list[Split]:
         UserError: a corpus is of another scheme, or a file is not what its run wrote.
     """
     minhash = recipe.deduplication.minhash
-    wanted = scheme_of(minhash).name if minhash else ""
+    wanted = minhash.scheme if minhash else ""
     for path in map(Path, recipe.deduplication.against):
         scheme = load_manifest(path).signatures
         if scheme != wanted:
@@ -307,7 +303,7 @@ def map_bands(
         identities = id_halves(batch.column("id"))[0]
         if minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
-            bands = band_hashes(signatures_of(batch)[present], scheme_of(minhash))
+            bands = band_hashes(signatures_of(batch)[present], minhash)
             keys = keys_in_groups(bands.ravel(), groups)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
             yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
@@ -487,7 +483,7 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
     """Yield shingle hashes of the wanted documents, their texts read once."""
     needed = set(inner.tolist())
     texts = (row["text"] for row in read_rows(clean, ["text"]))
-    hashes = {row: shingle_hashes(text, scheme_of(minhash)) for row, text in enumerate(texts) if row in needed}
+    hashes = {row: shingle_hashes(text, minhash) for row, text in enumerate(texts) if row in needed}
     kind = pa.large_list(pa.uint32())
     for number, start, end in runs(wants["range"]):
         columns = [

@@ -19,14 +19,15 @@ import pyarrow as pa
 
 from filters.dedup.ccnet import lm_lines
 from filters.errors import UserError
-from filters.formats.mediawiki import Damage, Page, open_dump, pages
+from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.stream import Damage
 from filters.html.extract import decode
 from filters.models.arpa import write_arpa
 from filters.models.kneser_ney import estimate
 from filters.models.lmplz import run_lmplz
 from filters.models.pieces import PieceEncoder, numbered, train_pieces
 from filters.quality import perplexity
-from filters.wikitext.render import plain_text
+from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
@@ -172,7 +173,7 @@ def lmplz() -> Path:
 
 def articles(path: Path) -> Iterator[Page | Damage]:
     """Yield the articles of a Wikipedia dump (namespace 0, no redirects), with the damage between them."""
-    for page in pages(open_dump(path)):
+    for page in read_pages(read_dump(path)):
         if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
             yield page
 
@@ -184,7 +185,7 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
     """
     if ".xml" in path.name:
         for page in articles(path):
-            yield page if isinstance(page, Damage) else plain_text(page.wikitext)
+            yield page if isinstance(page, Damage) else render_text(page.wikitext)
         return
     try:
         raw = path.read_bytes()

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from filters.dedup.minhash import MinHash
 from filters.dedup.recall import recall
 from filters.dedup.s_curve import Level, check, half_point, interval
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, write_atomic
-from manifests.recipe import MinHash, Recipe
+from manifests.recipe import Recipe
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit
 from pipeline.stages.clusters import read_verdicts
-from pipeline.stages.neardup import scheme_of
 
 STAGE = "recall"
 DRAW, MEASURE = f"{STAGE}/draw", f"{STAGE}/measure"
@@ -68,7 +68,7 @@ def measure_recall(corpus: Path, unit: str, *, seed: int, minhash: MinHash, cana
         for row in read_rows(corpus / f"blocks/{DRAW}/{split}.parquet")
     ]
     originals = [(identity, text) for _, identity, text in sorted(rows)]
-    levels = recall(originals[:canaries], scheme_of(minhash), seed=seed, threshold=minhash.threshold)
+    levels = recall(originals[:canaries], minhash, seed=seed, threshold=minhash.threshold)
     facts = {
         "levels": [asdict(one) for one in levels],
         "findings": [{"severity": one.severity, "message": one.message} for one in check(levels)],

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filters.errors import UserError
-from filters.formats.mediawiki import Damage
+from filters.formats.stream import Damage
 from filters.models import evaluation, reference_model
 from filters.models.fasttext_training import train as train_fasttext
 from filters.quality import urls
-from filters.wikitext.citations import references as cited_urls
+from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
@@ -109,7 +109,7 @@ def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
         if isinstance(page, Damage):
             facts["damaged"] += 1
             continue
-        found = [urls.url_hash(url) for url in cited_urls(page.wikitext) if urls.normalise(url)]
+        found = [urls.url_hash(url) for url in find_cited_urls(page.wikitext) if urls.normalise(url)]
         facts["articles"] += 1
         facts["references"] += len(found)
         cited.update(found)

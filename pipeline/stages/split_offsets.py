@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filters.formats.stored import open_stored
+from filters.formats.stream import open_stored
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit

@@ -20,9 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters import histograms
 from filters.dedup.s_curve import Level, curve, interval
-from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
+from filters.histograms import (
+    COUNT_EDGES,
+    LOG_EDGES,
+    SHARE_EDGES,
+    FrequentNames,
+    count_bins,
+    decode_histogram,
+    describe_bins,
+    encode_histogram,
+)
 from filters.quality.urls import domain
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -85,27 +93,27 @@ def summarize_split(corpus: Path, split: str, *, seed: int) -> Result:
     went = {row: reason for row, (_, reason) in verdicts.items() if reason}
     characters, score = Counter[int](), Counter[int]()
     perplexity: dict[str, Counter[int]] = {}
-    names = {kind: Frequent(capacity) for kind, capacity in NAMES.items()}
+    names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
     for start, batch in _batches(corpus / f"clean/{split}.parquet"):
         stays = np.ones(batch.num_rows, bool)
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
         documents += batch.num_rows
-        characters.update(histogram(pc.utf8_length(batch["text"]), COUNT_EDGES))
-        score.update(histogram(_numbers(batch["reference_score"]), SHARE_EDGES))
+        characters.update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
+        score.update(count_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
         values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
         for bucket in {name for name in buckets.tolist() if name is not None}:
-            perplexity.setdefault(bucket, Counter()).update(histogram(values[buckets == bucket], LOG_EDGES))
+            perplexity.setdefault(bucket, Counter()).update(count_bins(values[buckets == bucket], LOG_EDGES))
         names["domains"].add(_sites(batch["url"]))
         names["language"].add(_counted(batch["language"]))
         names["licence"].add(_counted(batch["licence"]))
         names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
-        "characters": histograms.packed(characters),
-        "score": histograms.packed(score),
-        "perplexity": {bucket: histograms.packed(found) for bucket, found in sorted(perplexity.items())},
+        "characters": encode_histogram(characters),
+        "score": encode_histogram(score),
+        "perplexity": {bucket: encode_histogram(found) for bucket, found in sorted(perplexity.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
         "examples": _examples(_dropped(corpus, split, went, seed)),
     }
@@ -115,7 +123,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int) -> Result:
 def summarize_shard(corpus: Path, shard: str) -> Result:
     """Write the histogram of tokens per document of one shard."""
     lengths = np.diff(open_shard(corpus / f"shards/{shard}.arrow").offsets)
-    plain = {"tokens": histograms.packed(histogram(lengths, COUNT_EDGES))}
+    plain = {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}
     return _written(corpus, f"blocks/{SHARDS}/{shard}.json", plain)
 
 
@@ -139,7 +147,7 @@ def merge(
     plain = {
         "manifest_sha": manifest_sha,
         "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
-        "clusters": drawn(_cluster_sizes(corpus, clusters), COUNT_EDGES),
+        "clusters": describe_bins(_cluster_sizes(corpus, clusters), COUNT_EDGES),
         "bands": _bands(corpus, bands, measured),
     }
     return _written(corpus, FILE, plain)
@@ -152,18 +160,18 @@ class _Merged:
         self.documents = 0
         self.histograms: dict[str, Counter[int]] = {"characters": Counter(), "tokens": Counter(), "score": Counter()}
         self.perplexity: dict[str, Counter[int]] = {}
-        self.names = {kind: Frequent(capacity) for kind, capacity in NAMES.items()}
+        self.names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
         self.examples: dict[str, list[Plain]] = {}
 
     def add(self, part: Plain) -> None:
         """Add one split's or shard's summary."""
         self.documents += part.get("documents", 0)
         for name, found in self.histograms.items():
-            found.update(histograms.unpacked(part.get(name, {})))
+            found.update(decode_histogram(part.get(name, {})))
         for bucket, plain in part.get("perplexity", {}).items():
-            self.perplexity.setdefault(bucket, Counter()).update(histograms.unpacked(plain))
+            self.perplexity.setdefault(bucket, Counter()).update(decode_histogram(plain))
         for kind, plain in part.get("names", {}).items():
-            self.names[kind].merge(frequent(plain, NAMES[kind]))
+            self.names[kind].merge(FrequentNames.from_dict(plain, NAMES[kind]))
         for reason, examples in part.get("examples", {}).items():
             both = [*self.examples.get(reason, []), *examples]
             self.examples[reason] = sorted(both, key=lambda one: one["key"])[:EXAMPLES]
@@ -174,9 +182,9 @@ class _Merged:
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         return {
             "documents": self.documents,
-            **{name: drawn(found, edges[name]) for name, found in self.histograms.items()},
+            **{name: describe_bins(found, edges[name]) for name, found in self.histograms.items()},
             "perplexity": {
-                bucket: drawn(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
+                bucket: describe_bins(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
             },
             "names": {
                 kind: {"top": found.top(SHOWN_NAMES), "total": found.total, "error": found.error}
@@ -265,7 +273,7 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     sizes.update([count + 1] if count else [])
     binned: Counter[int] = Counter()
     for size, times in sizes.items():
-        binned.update({place: times * one for place, one in histogram([size], COUNT_EDGES).items()})
+        binned.update({place: times * one for place, one in count_bins([size], COUNT_EDGES).items()})
     return binned
 
 

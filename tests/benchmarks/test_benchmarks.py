@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import crawl, peer_datatrove
 from benchmarks.crawl import Archive, Measured, anonymous_in, report, write_archive
-from filters.formats.warc import Limits, frames
+from filters.formats.warc import Limits, read_frames
 
 
 def record(kind: str, block: bytes) -> bytes:
@@ -32,7 +32,7 @@ def archive(tmp_path: Path) -> Path:
 def test_an_archive_holds_pages_alone_as_they_were_stored(archive: Path, tmp_path: Path) -> None:
     made = write_archive([archive, archive], tmp_path / "made.warc.gz")
     assert (made.pages, made.html) == (10, 10 * len(b"<p>0</p>"))
-    found = list(frames(made.path.read_bytes(), Limits(1 << 20)))
+    found = list(read_frames(made.path.read_bytes(), Limits(1 << 20)))
     assert [frame.block[-8:] for frame in found] == [b"<p>%d</p>" % number for number in range(5)] * 2
 
 

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from benchmarks import find as benchmark
 from filters.errors import UserError
+from manifests.corpus import CorpusReader
 from manifests.document import Locator, document_id
 from manifests.index import (
     ENTRY,
     Index,
     PartName,
     Place,
-    entries,
+    checksum_entries,
     id_keys,
-    open_index,
     open_part,
+    pack_entries,
     parse_name,
     part_of,
-    sums,
     url_key,
     url_keys,
     write_part,
@@ -52,9 +52,9 @@ def index_of(corpus: Path, names: list[str], generation: int = 0, parts: int = 2
     found: dict[str, list] = {"ids": [], "urls": []}
     for number, name in enumerate(names):
         batch = open_shard(corpus / "shards" / name).batch
-        found["ids"].append(entries(id_keys(batch.column("document")), number, np.arange(batch.num_rows)))
+        found["ids"].append(pack_entries(id_keys(batch.column("document")), number, np.arange(batch.num_rows)))
         keys, rows = url_keys(batch.column("url"))
-        found["urls"].append(entries(keys, number, rows))
+        found["urls"].append(pack_entries(keys, number, rows))
     written = []
     for kind, packed in found.items():
         joined = np.concatenate(packed)
@@ -138,7 +138,7 @@ def test_candidates_are_those_of_a_scan(
     tmp_path_factory: pytest.TempPathFactory, held: list, asked: list, parts: int
 ) -> None:
     folder = tmp_path_factory.mktemp("index")
-    packed = entries(np.array(held, np.uint64), 0, np.arange(len(held)))
+    packed = pack_entries(np.array(held, np.uint64), 0, np.arange(len(held)))
     numbers = range_of(packed["key"], parts)
     written = []
     for number in range(parts):
@@ -161,7 +161,7 @@ def test_probes_grow_with_the_logarithm(tmp_path: Path, skewed: bool) -> None:
         if skewed:
             keys >>= chance.integers(0, 64, rows).astype(np.uint64)
         keys = np.sort(keys)
-        path = write_part(tmp_path / "index", PartName("ids", 0, 1, 0), entries(keys, 0, np.arange(rows)), ["s"])
+        path = write_part(tmp_path / "index", PartName("ids", 0, 1, 0), pack_entries(keys, 0, np.arange(rows)), ["s"])
         index, worst = Index(tmp_path, [path.name]), 0
         for key in [*keys[:: rows // 500].tolist(), *chance.integers(0, 2**64, 500, np.uint64).tolist()]:
             before = index.probes
@@ -191,16 +191,20 @@ def test_names_say_what_they_mean_and_nothing_else_is_one() -> None:
 
 def test_sums_are_equal_for_equal_sets_alone() -> None:
     chance = np.random.default_rng(1)
-    packed = entries(chance.integers(0, 2**64, 100, np.uint64), 0, np.arange(100))
+    packed = pack_entries(chance.integers(0, 2**64, 100, np.uint64), 0, np.arange(100))
     packed["shard"] = chance.integers(0, 3, 100)
-    whole = sums(packed, 3)
+
+    def sums(packed: np.ndarray) -> np.ndarray:
+        return checksum_entries(packed["key"], packed["shard"], packed["row"], 3)
+
+    whole = sums(packed)
     assert whole[:, 0].tolist() == np.bincount(packed["shard"], minlength=3).tolist()
-    assert (sums(packed[chance.permutation(100)], 3) == whole).all()
-    assert (sums(packed[:40], 3) + sums(packed[40:], 3) == whole).all()
+    assert (sums(packed[chance.permutation(100)]) == whole).all()
+    assert (sums(packed[:40]) + sums(packed[40:]) == whole).all()
     for column in ENTRY.names or ():
         changed = packed.copy()
         changed[column][7] = (changed[column][7] + 1) % 3 if column == "shard" else changed[column][7] + 1
-        assert (sums(changed, 3) != whole).any()
+        assert (sums(changed) != whole).any()
 
 
 def test_what_is_no_index_file_is_refused(tmp_path: Path) -> None:
@@ -216,7 +220,9 @@ def test_what_is_no_index_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_entry_of_no_shard_is_one_sentence(tmp_path: Path) -> None:
-    path = write_part(tmp_path / "index", PartName("ids", 0, 1, 0), entries(np.array([5], np.uint64), 3, [0]), ["s"])
+    path = write_part(
+        tmp_path / "index", PartName("ids", 0, 1, 0), pack_entries(np.array([5], np.uint64), 3, [0]), ["s"]
+    )
     with pytest.raises(UserError, match="manifests verify"):
         list(Index(tmp_path, [path.name]).candidates("ids", 0, 9))
 
@@ -226,7 +232,7 @@ def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents
     """Probes are counted, and anonymous memory of whole commands; no time."""
     manifest = benchmark.write_corpus(tmp_path, documents, documents // 10)
     assert sum(entry.rows for entry in manifest.index if entry.path.startswith("ids")) == documents
-    index, most = open_index(tmp_path), 2 * math.log2(documents) + 4
+    index, most = CorpusReader(tmp_path).index, 2 * math.log2(documents) + 4
     for entry in manifest.shards():
         for row in (0, entry.documents // 2, entry.documents - 1):
             columns = index.shard(entry.path).row(row)
@@ -236,5 +242,5 @@ def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents
                 assert list(find(columns[column])) == [Place(entry.path, row)]
                 assert index.probes - before <= most
     for question in benchmark.questions(tmp_path).values():
-        _, _, anonymous = benchmark.measured(tmp_path, *question)
+        _, _, anonymous = benchmark.measure_command(tmp_path, *question)
         assert anonymous < 200e6

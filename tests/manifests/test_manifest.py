@@ -18,7 +18,7 @@ from manifests.ledger import STAGES, Tally
 from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry, load_manifest, write_manifest
 from manifests.recipe import Tokenizer, parse_recipe
 from manifests.shard import open_shard, shard_schema, token_dtype, write_shard
-from manifests.tools.trace import names_its_document, trace
+from manifests.tools.trace import trace
 from manifests.tools.verify import verify
 from pipeline.stages.tokenizer import train_bpe
 
@@ -131,7 +131,7 @@ DAMAGE = {
     "no tokenizer": lambda c: (c / "models/tokenizer.model").unlink(),
     "an edited ledger": lambda c: (c / "ledger.json").write_bytes(b"{}"),
     "no ledger": lambda c: (c / "ledger.json").unlink(),
-    "another hash beside it": lambda c: (c / "manifest.json.sha256").write_text("0" * 64 + "\n"),
+    "another hash beside it": lambda c: (c / "manifest.json.sha256").write_text("0" * 64 + "\n", encoding="utf-8"),
     "no hash beside it": lambda c: (c / "manifest.json.sha256").unlink(),
 }
 
@@ -155,7 +155,7 @@ def test_an_edited_manifest_is_found(corpus: Path, key: str) -> None:
 def test_a_manifest_with_other_spelling_is_found(corpus: Path) -> None:
     path = corpus / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"seed":7', b'"seed": 7'))
-    assert verify(corpus) == ["manifest.json: not the canonical bytes of what it says"]
+    assert verify(corpus) == ["manifest.json: not the canonical bytes of its content"]
 
 
 def test_a_wrong_count_in_a_resealed_manifest_is_found(corpus: Path) -> None:
@@ -176,8 +176,8 @@ def test_every_token_leads_to_its_document(corpus: Path) -> None:
         assert shard.offsets[lineage.row] <= token < shard.offsets[lineage.row + 1]
         assert lineage.url == f"http://a.example/{20 + lineage.row}"
         assert lineage.locator.offset == (20 + lineage.row) * 100
-        assert names_its_document(lineage)
-        assert lineage.position == token - shard.offsets[lineage.row]
+        assert lineage.has_derived_id
+        assert lineage.token - lineage.start == token - shard.offsets[lineage.row]
 
 
 def test_trace_and_show_print_and_give_json(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +211,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
-    (corpus / "manifest.json").write_text('{"format": "other"}')
+    (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
     with pytest.raises(UserError, match="rebuild the corpus"):
         load_manifest(corpus)
 

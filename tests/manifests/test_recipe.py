@@ -19,17 +19,17 @@ MISTAKES = {
         ["sources.books.weigth", "1.0", "did you mean 'weight'"],
     ),
     "key of another level": (("deduplication", "minhash", "bandz"), 3, ["deduplication.minhash.bandz", "bands"]),
-    "wrong type": (("sources", "books", "weight"), "much", ["sources.books.weight", "'much'", "valid number"]),
-    "number as text": (("seed",), "1", ["seed", "'1'", "valid integer"]),
-    "out of range": (("sources", "books", "weight"), -1.0, ["sources.books.weight", "-1.0", "greater than 0"]),
-    "share over one": (("shards", "validation"), 1.5, ["shards.validation", "1.5", "less than or equal to 1"]),
+    "wrong type": (("sources", "books", "weight"), "much", ["sources.books.weight", "'much'"]),
+    "number as text": (("seed",), "1", ["seed", "'1'"]),
+    "out of range": (("sources", "books", "weight"), -1.0, ["sources.books.weight", "-1.0"]),
+    "share over one": (("shards", "validation"), 1.5, ["shards.validation", "1.5"]),
     "not a preset": (("trainer", "model"), "8b", ["trainer.model", "'8b'", "'7b', '13b'"]),
     "not a survivor rule": (("deduplication", "survivor"), ["longst"], ["deduplication.survivor.0", "'longest'"]),
     "source without a kind": (("sources", "mine"), {"weight": 1.0}, ["'mine'", "needs a kind", "common_crawl"]),
-    "source with an odd name": (("sources", "My Books"), {"weight": 1.0}, ["My Books", "pattern"]),
+    "source with an odd name": (("sources", "My Books"), {"weight": 1.0}, ["sources", "My Books"]),
     "missing weight": (("sources", "arxiv"), {}, ["sources.arxiv.weight", "missing"]),
     "unknown source in priority": (("deduplication", "source_priority"), ["zz"], ["source_priority", "'zz'"]),
-    "no sources": (("sources",), {}, ["sources", "at least 1"]),
+    "no sources": (("sources",), {}, ["key sources", "{}"]),
 }
 
 
@@ -57,7 +57,7 @@ def test_a_missing_key_is_named() -> None:
 @pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a: [1", "- 1\n", "", "\x00"])
 def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)

@@ -21,10 +21,9 @@ from manifests.manifest import Manifest, generation_folder, generation_of, is_un
 from manifests.order import plan_for, samples
 from manifests.recipe import load_recipe
 from manifests.shard import open_shard
-from manifests.tools.check_start import check_shards
 from manifests.tools.find import find
 from manifests.tools.trace import trace as lineage_of
-from manifests.tools.verify import verify
+from manifests.tools.verify import check_shards, verify
 from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
@@ -34,10 +33,10 @@ from pipeline.trace import Rederiver, trace
 
 FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
 SECOND = {
-    "common_crawl": ["web/pydoc-00000.warc.gz", "web/plain.warc"],
+    "common_crawl": ["web/manual-00000.warc.gz", "web/plain.warc"],
     "books": ["books/*edition.txt", "books/le*.txt"],
 }
-THIRD = {"common_crawl": ["web/pydoc-00001.warc.gz"]}
+THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_the_manifest_names_parents_and_holds_all_generations(first: Path, both:
     middle = Manifest.model_validate_json((both / f"history/{new.parent}.json").read_bytes())
     assert middle.sha() == middle.manifest_sha == new.parent and middle.parent == old.manifest_sha
     assert json.loads((both / f"history/{middle.parent}.json").read_bytes()) == old.model_dump()
-    assert (both / f"history/{new.parent}.json.sha256").read_text() == f"{new.parent}\n"
+    assert (both / f"history/{new.parent}.json.sha256").read_text(encoding="utf-8") == f"{new.parent}\n"
     assert [generation.number for generation in new.generations] == [1, 2]
     assert [generation.parent for generation in new.generations] == [old.manifest_sha, middle.manifest_sha]
     assert (new.recipe, new.tokenizer, new.seed) == (old.recipe, old.tokenizer, old.seed)
@@ -326,7 +325,7 @@ def test_find_tells_where_a_document_is_or_what_became_of_it(both: Path, capsys:
         assert len(json.loads(said(digit, "--json", "--most", "1")[1])["held"]) <= 1
     gone = pq.read_table(both / "duplicates").to_pylist()[0]
     code, told = said(gone["removed"].hex())
-    assert code == 0 and f"was removed ({gone['reason']}): {gone['kept'].hex()} stayed for it" in told
+    assert code == 0 and f"was removed ({gone['reason']}), a duplicate of {gone['kept'].hex()}" in told
     assert said("http://nowhere.example/") == (
         1,
         f"no shard of {both} holds it, and it was not removed as a duplicate\n",
@@ -350,8 +349,8 @@ def test_mistakes_are_one_sentence(
     assert "which a new run would undo" in capsys.readouterr().err
     assert {name: sha for name, sha in kept(both).items() if not name.startswith("generations/3/")} == before
     assert "has no manifest.json" in said(tmp_path, f"books={sample / 'books/*.txt'}")
-    (both / "manifest.json.sha256").write_text("0" * 64 + "\n")
+    (both / "manifest.json.sha256").write_text("0" * 64 + "\n", encoding="utf-8")
     try:
         assert "is not what its hash says" in said(both, f"books={sample / 'books/not-found.txt'}")
     finally:
-        (both / "manifest.json.sha256").write_text(f"{load_manifest(both).manifest_sha}\n")
+        (both / "manifest.json.sha256").write_text(f"{load_manifest(both).manifest_sha}\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """The pipeline's command line: every mistake is one sentence, exit code 2, before any work."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -32,13 +33,13 @@ def books(tmp_path: Path) -> Path:
     folder = tmp_path / "books"
     folder.mkdir()
     for number in range(3):
-        (folder / f"{number}.txt").write_text(f"Book number {number}.\n" + PROSE * (30 + number))
+        (folder / f"{number}.txt").write_text(f"Book number {number}.\n" + PROSE * (30 + number), encoding="utf-8")
     return folder
 
 
 def write(tmp_path: Path, text: str) -> str:
     path = tmp_path / "recipe.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return str(path)
 
 
@@ -122,7 +123,7 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
     assert "the same" in capsys.readouterr().out
     changed = next(books.iterdir())
     for path in books.iterdir():
-        path.write_text(path.read_text().replace("keeper", "kepper"))
+        path.write_text(path.read_text(encoding="utf-8").replace("keeper", "kepper"), encoding="utf-8")
     assert main([*trace, "--json"]) == 1
     assert '"same": false' in capsys.readouterr().out
     for path in books.iterdir():
@@ -136,7 +137,7 @@ def test_a_corpus_that_another_run_is_writing_is_left_to_it(
 ) -> None:
     recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
     (out / "runs").mkdir(parents=True)
-    with (out / "runs/lock").open("w") as file:
+    with (out / "runs/lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         mistake(capsys, ["run", recipe, "--output", str(out)], "another run is writing")
     assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
@@ -154,22 +155,25 @@ def test_a_run_broken_off_ends_at_once_and_goes_on_later(tmp_path: Path, books: 
         pytest.skip("pgrep is not installed")
     recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
     for number in range(40):
-        (books / f"more-{number}.txt").write_text(PROSE * 2000 + str(number))
+        (books / f"more-{number}.txt").write_text(PROSE * 2000 + str(number), encoding="utf-8")
     beam = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     command = [sys.executable, "-m", "pipeline", "run", recipe, "--output", str(out), "--", *beam]
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_keyboard_heard
+        command, cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True, preexec_fn=_keyboard_heard
     )
     while process.poll() is None and not list((out / "receipts").rglob("*.json")):
         time.sleep(0.01)
     if victim == "main":
         process.send_signal(signal.SIGINT)
     else:
-        listed = subprocess.run(
-            ["pgrep", "-g", str(process.pid), "-f", "sdk_worker_main"], capture_output=True, text=True
-        )
-        os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+        while process.poll() is None:
+            listed = ["pgrep", "-g", str(process.pid), "-f", "sdk_worker_main"]
+            workers = subprocess.run(listed, capture_output=True, encoding="utf-8").stdout.split()
+            if workers:  # between two jobs there are none, and one that has just ended may be in the list
+                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.kill(int(workers[-1]), signal.SIGKILL)
+                    process.wait(30)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == (130 if victim == "main" else 1), said
     assert ("stopped: " if victim == "main" else "a worker process ended with code 137") in said
     assert "Traceback" not in said

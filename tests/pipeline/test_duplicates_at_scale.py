@@ -10,7 +10,7 @@ from corpus import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.dedup.minhash import Scheme, shingle_hashes
+from filters.dedup.minhash import MinHash, shingle_hashes
 from filters.errors import UserError
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
@@ -59,7 +59,7 @@ def dumps(folder: Path, texts: dict[str, str]) -> Path:
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -92,7 +92,7 @@ def build(made: Recipe, out: Path) -> tuple[set[str], dict[str, tuple[str, float
 
 
 def jaccard(a: str, b: str) -> float:
-    left, right = (set(shingle_hashes(text, Scheme()).tolist()) for text in (a, b))
+    left, right = (set(shingle_hashes(text, MinHash()).tolist()) for text in (a, b))
     return len(left & right) / len(left | right)
 
 

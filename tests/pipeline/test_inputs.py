@@ -8,7 +8,7 @@ from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
 from manifests.files import sha256_bytes
-from pipeline.download.request import Patience
+from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
 
@@ -18,7 +18,7 @@ def dumps(tmp_path: Path) -> Path:
     root = tmp_path / "dumps"
     for name in ("a.txt", "deep/b.txt", "deep/er/c.txt", ".hidden.txt", "odd[1].txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(name)
+        (root / name).write_text(name, encoding="utf-8")
     return root
 
 
@@ -46,7 +46,7 @@ def test_moved_dumps_keep_names_and_checksums(dumps: Path, tmp_path: Path) -> No
 
 def test_a_changed_file_gets_a_new_checksum_although_one_is_remembered(dumps: Path, tmp_path: Path) -> None:
     before = {i.name: i.sha256 for i in resolve("books", [str(dumps / "**")], tmp_path)}
-    (dumps / "a.txt").write_text("other")
+    (dumps / "a.txt").write_text("other", encoding="utf-8")
     after = {i.name: i.sha256 for i in resolve("books", [str(dumps / "**")], tmp_path)}
     assert before["a.txt"] != after["a.txt"] == sha256_bytes(b"other")
     assert before["deep/b.txt"] == after["deep/b.txt"]
@@ -57,7 +57,7 @@ def test_one_file_matched_twice_is_one_input(dumps: Path, tmp_path: Path) -> Non
 
 
 def test_two_files_of_one_name_are_refused(dumps: Path, tmp_path: Path) -> None:
-    (dumps / "deep/a.txt").write_text("another a")
+    (dumps / "deep/a.txt").write_text("another a", encoding="utf-8")
     with pytest.raises(UserError, match=r"would both be named 'a\.txt'"):
         names(dumps, tmp_path, "*.txt", "deep/*.txt")
 
@@ -71,7 +71,7 @@ def test_an_input_that_is_not_there_is_refused(dumps: Path, tmp_path: Path, patt
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(inputs, "PATIENCE", Patience(attempts=2, backoff=0.001))
+    monkeypatch.setattr(inputs, "RETRY_POLICY", RetryPolicy(attempts=2, backoff=0.001))
     with serving() as running:
         yield running
 
@@ -97,7 +97,7 @@ def test_a_url_that_cannot_be_had_whole_is_no_input(server: Server, tmp_path: Pa
 
 @pytest.mark.parametrize("path", ["/a/..", "/%2e%2e", "/a%5Cb", "/a%0A.txt"])
 def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(UserError, match="is no path below the output folder"):
+    with pytest.raises(UserError, match="is not a path below the output folder"):
         match("books", [f"http://a.example{path}"], tmp_path)
 
 

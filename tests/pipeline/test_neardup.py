@@ -7,15 +7,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from filters.dedup.minhash import MinHash
 from filters.reasons import Reason
 from manifests.document import locator_from
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.recipe import MinHash, parse_recipe
+from manifests.recipe import parse_recipe
 from manifests.shard import open_shard
 from pipeline.beam.engines import Engine
+from pipeline.beam.progress import Progress
 from pipeline.beam.tables import GROUP_ROWS, read_rows, table_writer
-from pipeline.beam.task import Progress
 from pipeline.run import run
 from pipeline.stages.neardup import ROW_BITS, Lookup, SignatureRows, signature_path
 
@@ -63,7 +64,7 @@ def dumps(tmp_path: Path) -> Path:
     for name, text in texts.items():
         path = tmp_path / "dumps" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return tmp_path / "dumps"
 
 
@@ -180,6 +181,6 @@ def test_progress_counts_receipts_and_is_silent_when_asked(tmp_path: Path) -> No
             path.unlink(missing_ok=True)
         with Progress("extract", 1, list(paths), terminal, quiet):
             for path in paths:
-                path.write_text('{"tallies": {"books": {"in": {"records": 100}}}}')
+                path.write_text('{"tallies": {"books": {"in": {"records": 100}}}}', encoding="utf-8")
         said = terminal.getvalue()
         assert ("4 parts" in said and "documents/s" in said) is not quiet

@@ -68,7 +68,9 @@ def test_the_sample_meets_its_own_list_of_what_becomes_of_each_record(corpus: Pa
         for folder, columns in (("clean", ["url"]), ("dropped", ["url", "reason"]))
     }  # fmt: skip
     clean, survivors = {url for url, _ in sides["clean"]}, urls(corpus)
-    letters = [json.loads(line) for path in (corpus / "deadletters").rglob("*.jsonl") for line in path.open()]
+    letters = [
+        json.loads(line) for path in (corpus / "deadletters").rglob("*.jsonl") for line in path.open(encoding="utf-8")
+    ]
     checked = 0
     for row in json.loads((sample / "planted.json").read_text("utf-8")):
         url, expect = row["url"], row["expect"]
@@ -188,7 +190,8 @@ def test_a_run_killed_with_its_whole_process_group_gives_the_same_when_started_a
     out, script = tmp_path / "killed", tmp_path / "build.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom corpus import build_in_two, demo_recipe\n"
-        f"build_in_two(demo_recipe(Path({str(sample)!r})), Path({str(out)!r}), keep_dropped=3)\n"
+        f"build_in_two(demo_recipe(Path({str(sample)!r})), Path({str(out)!r}), keep_dropped=3)\n",
+        encoding="utf-8",
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
     for stage in ("extract", "tokenizer/train"):
@@ -246,6 +249,6 @@ def test_shards_are_shuffled_within_their_source(corpus: Path) -> None:
 
 
 def test_the_canonical_manifest_holds_no_path_clock_or_host(corpus: Path, sample: Path) -> None:
-    text = (corpus / "manifest.json").read_text()
+    text = (corpus / "manifest.json").read_text(encoding="utf-8")
     assert str(sample) not in text and str(ROOT) not in text and os.uname().nodename not in text
     assert (corpus / "manifest.json").read_bytes() == canonical_json(json.loads(text))

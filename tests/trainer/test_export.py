@@ -21,11 +21,9 @@ from filters.errors import UserError
 from manifests.manifest import load_manifest
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
-from trainer.adopt import adopt, norm_epsilon_of
-from trainer.generate import loaded
-from trainer.hf import export, opened
-from trainer.model import Llama
-from trainer.presets import PRESETS
+from trainer.generate import load_model
+from trainer.hf import export, load_hf_weights, open_checkpoint, read_norm_epsilon
+from trainer.model import PRESETS, Llama
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")
@@ -55,7 +53,7 @@ def tokens() -> torch.Tensor:
 
 @torch.no_grad()
 def ours(run: Path) -> torch.Tensor:
-    return loaded(opened(run))(tokens())
+    return load_model(open_checkpoint(run))(tokens())
 
 
 @torch.no_grad()
@@ -70,7 +68,7 @@ def test_transformers_gives_the_same_logits(run: Path, out: Path) -> None:
 
 def test_several_files_are_as_good_as_one(run: Path, out: Path, tmp_path: Path) -> None:
     said = export(run, tmp_path / "split", None, file_bytes=1_000_000)
-    index = json.loads((tmp_path / "split/model.safetensors.index.json").read_text())
+    index = json.loads((tmp_path / "split/model.safetensors.index.json").read_text(encoding="utf-8"))
     files = sorted(path.name for path in (tmp_path / "split").glob("*.safetensors"))
     assert files == sorted(set(index["weight_map"].values())) and len(files) > 3 and f"{len(files)} files" in said
     whole = load_file(out / "model.safetensors")
@@ -85,7 +83,7 @@ def test_the_configuration_is_the_model_and_the_card_names_the_corpus(run: Path,
     assert (config.intermediate_size, config.vocab_size, config.max_position_embeddings) == (SIZE.width, VOCABULARY, 64)
     assert config.rope_parameters["rope_theta"] == 10_000 and not config.tie_word_embeddings
     manifest = load_manifest(run.parent / "corpus")
-    assert manifest.manifest_sha in (out / "README.md").read_text()
+    assert manifest.manifest_sha in (out / "README.md").read_text(encoding="utf-8")
     assert (out / "tokenizer.model").read_bytes() == (run.parent / "corpus/models/tokenizer.model").read_bytes()
 
 
@@ -163,7 +161,7 @@ def ranks() -> Iterator[parallel.Ranks]:
 @torch.no_grad()
 def adopted(folder: Path, ranks: parallel.Ranks) -> torch.Tensor:
     model = parallel.build(SIZE, VOCABULARY, 1, ranks)
-    adopt(model, folder)
+    load_hf_weights(model, folder)
     return model(tokens())
 
 
@@ -187,8 +185,8 @@ def copied(out: Path, to: Path, **settings: object) -> Path:
     """The exported folder with other words in its configuration."""
     to.mkdir()
     (to / "model.safetensors").write_bytes((out / "model.safetensors").read_bytes())
-    config = json.loads((out / "config.json").read_text())
-    (to / "config.json").write_text(json.dumps({**config, **settings}))
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    (to / "config.json").write_text(json.dumps({**config, **settings}), encoding="utf-8")
     return to
 
 
@@ -208,7 +206,7 @@ def test_another_model_is_refused(
 ) -> None:
     entry = load_manifest(run.parent / "corpus").tokenizer
     with pytest.raises(UserError, match=words):
-        norm_epsilon_of(copied(out, tmp_path / "x", **settings), SIZE, entry)
+        read_norm_epsilon(copied(out, tmp_path / "x", **settings), SIZE, entry)
 
 
 def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path: Path) -> None:
@@ -221,26 +219,26 @@ def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path
     ):
         save_file({**tensors, **changed}, folder / "model.safetensors")
         with pytest.raises(UserError, match=words):
-            adopt(model, folder)
+            load_hf_weights(model, folder)
     (folder / "model.safetensors").write_bytes(b"\x08")
     with pytest.raises(UserError, match="cannot be read"):
-        adopt(model, folder)
+        load_hf_weights(model, folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="give a model folder"):
-        adopt(model, folder)
+        load_hf_weights(model, folder)
 
 
 def test_another_tokenizer_and_no_configuration_are_refused(run: Path, out: Path, tmp_path: Path) -> None:
     entry = load_manifest(run.parent / "corpus").tokenizer
-    assert norm_epsilon_of(out, SIZE, entry) == 1e-6
+    assert read_norm_epsilon(out, SIZE, entry) == 1e-6
     folder = copied(out, tmp_path / "x")
     (folder / "tokenizer.model").write_bytes(b"another")
     with pytest.raises(UserError, match="another tokenizer"):
-        norm_epsilon_of(folder, SIZE, entry)
+        read_norm_epsilon(folder, SIZE, entry)
     for config in ("{", "[]", "{}"):
-        (folder / "config.json").write_text(config)
+        (folder / "config.json").write_text(config, encoding="utf-8")
         with pytest.raises(UserError, match="no readable config"):
-            norm_epsilon_of(folder, SIZE, entry)
+            read_norm_epsilon(folder, SIZE, entry)
 
 
 def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +250,7 @@ def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys:
         assert main(arguments) == 2
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1
-    one = checkpoint.found(run)[-1][1]
+    one = checkpoint.list_checkpoints(run)[-1][1]
     assert main(["export", str(one), str(tmp_path / "one"), "--dtype", "bfloat16"]) == 0
     assert "step 12, 1 file of bfloat16 weights" in capsys.readouterr().out
 
@@ -263,8 +261,8 @@ def test_training_goes_on_from_what_was_exported(
     words = ["train", str(run.parent / "corpus"), "--output", str(tmp_path / "run"), "--model", "demo", "--steps", "3"]
     words += ["--sequence-length", "64", "--batch-tokens", "512"]
     assert main([*words, "--init-from", str(out), "--stop-after", "1"]) == 0
-    first = float((tmp_path / "run/metrics.csv").read_text().splitlines()[1].split(",")[2])
-    drawn = float((run / "metrics.csv").read_text().splitlines()[1].split(",")[2])
+    first = float((tmp_path / "run/metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
+    drawn = float((run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
     assert first < drawn - 0.3, "trained already"
     assert main(words) == 2
     assert "another initial" in capsys.readouterr().err
@@ -279,9 +277,9 @@ def test_the_epsilon_of_published_norms_stays_with_the_run(run: Path, out: Path,
     assert main([*words, "--stop-after", "1"]) == 0
     shutil.rmtree(folder)  # the run remembers
     assert main(words) == 0
-    assert json.loads((mine / "run.json").read_text())["training"]["norm_epsilon"] == 1e-5
+    assert json.loads((mine / "run.json").read_text(encoding="utf-8"))["training"]["norm_epsilon"] == 1e-5
     export(mine, tmp_path / "hf", None)
-    assert json.loads((tmp_path / "hf/config.json").read_text())["rms_norm_eps"] == 1e-5
+    assert json.loads((tmp_path / "hf/config.json").read_text(encoding="utf-8"))["rms_norm_eps"] == 1e-5
     assert (ours(mine) - theirs(tmp_path / "hf")).abs().max() < 1e-5
     config = transformers.AutoConfig.from_pretrained(tmp_path / "hf", rms_norm_eps=1e-4)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from trainer_corpus import write_text_corpus
 from filters.errors import UserError
 from trainer import generate as module
 from trainer.__main__ import main
-from trainer.generate import generate, sample, write
+from trainer.generate import generate, print_pieces, sample
 
 
 @pytest.fixture(scope="module")
@@ -87,5 +87,5 @@ def test_a_terminal_that_lacks_the_characters_gets_question_marks(monkeypatch: p
         yield "a\u65e5"
         assert raw.getvalue() == b"a?", "each piece is written when it comes"
 
-    write(texts())
+    print_pieces(texts())
     assert raw.getvalue() == b"a?\n"

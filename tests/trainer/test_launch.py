@@ -11,25 +11,25 @@ import pytest
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from trainer.__main__ import _launch_words, main
-from trainer.checkpoint import found
-from trainer.launch import STOPPED, launch, run_folder
+from trainer.__main__ import _parse_launch, main
+from trainer.checkpoint import list_checkpoints
+from trainer.launch import STOPPED, find_run_folder, launch
 
 OPTIONS = ["--model", "demo", "--sequence-length", "32", "--batch-tokens", "256"]
 LAUNCH = [sys.executable, "-m", "trainer", "launch", "--nproc", "2"]
 
 
 def test_words_before_the_dashes_are_torchruns() -> None:
-    given, program = _launch_words(["--nproc", "8", "--nnodes", "2", "--rdzv-id=x", "--", "train", "C", "--steps", "1"])
+    given, program = _parse_launch(["--nproc", "8", "--nnodes", "2", "--rdzv-id=x", "--", "train", "C", "--steps", "1"])
     assert given.nproc == 8 and given.torchrun == ["--nnodes", "2", "--rdzv-id=x"]
     assert program == ["train", "C", "--steps", "1"]
 
 
 def test_the_runs_folder_is_read_off_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_folder(["train", "--output", "x/y"]) == run_folder(["train", "--output=x/y"]) == Path("x/y")
+    assert find_run_folder(["train", "--output", "x/y"]) == find_run_folder(["train", "--output=x/y"]) == Path("x/y")
     for words in (["train"], ["train", "--output"]):
         with pytest.raises(UserError, match="with --output"):
-            run_folder(words)
+            find_run_folder(words)
     assert main(["launch", "--nproc", "2"]) == 2
     assert "give the command after --" in capsys.readouterr().err
 
@@ -43,22 +43,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_told_to_stop_saves_and_ends_well(corpus: Path, tmp_path: Path, number: int) -> None:
     run = tmp_path / "run"
     command = [*LAUNCH, "--", "train", str(corpus), "--output", str(run), "--steps", "2000", *OPTIONS]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    patience = time.monotonic() + 60
-    while len((run / "metrics.csv").read_text().splitlines() if (run / "metrics.csv").exists() else ()) < 4:
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    patience = time.monotonic() + 600
+    while not (run / "metrics.csv").exists() or (run / "metrics.csv").read_bytes().count(b"\n") < 4:
         assert child.poll() is None and time.monotonic() < patience
         time.sleep(0.1)
     os.kill(child.pid, number)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=600)
     assert child.returncode == 0, said
     assert "stopped and saved; the same command goes on" in said and (run / STOPPED).is_file()
-    step = found(run)[-1][0]
-    assert 3 <= step < 2000 and len((run / "metrics.csv").read_text().splitlines()) == step + 1
+    step = list_checkpoints(run)[-1][0]
+    assert 3 <= step < 2000 and (run / "metrics.csv").read_bytes().count(b"\n") == step + 1
 
 
 @pytest.mark.parametrize(("ends", "code"), [("raise SystemExit(3)", 1), ("", 0)])
 def test_other_endings_keep_their_code(tmp_path: Path, ends: str, code: int) -> None:
-    (tmp_path / STOPPED).write_text("of a run before")
-    (tmp_path / "script.py").write_text(ends)
+    (tmp_path / STOPPED).write_text("of a run before", encoding="utf-8")
+    (tmp_path / "script.py").write_text(ends, encoding="utf-8")
     assert launch([], 1, [str(tmp_path / "script.py")], tmp_path) == code
     assert not (tmp_path / STOPPED).exists()

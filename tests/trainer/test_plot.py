@@ -12,10 +12,10 @@ from trainer_corpus import write_corpus
 
 from filters.errors import UserError
 from manifests.manifest import load_manifest
-from manifests.report.lines import Chart, stacked, ticks
+from manifests.report.svg import Chart, stack_charts, ticks
 from manifests.shard import open_shard
 from trainer.__main__ import main
-from trainer.plot import _curve, charts, floors, page
+from trainer.metrics import _curve, build_charts, render_page, unigram_losses
 
 
 @pytest.fixture
@@ -24,19 +24,21 @@ def run(tmp_path: Path) -> Path:
     corpus, folder = write_corpus(tmp_path / "corpus"), tmp_path / "<run>"
     folder.mkdir()
     plan = {"manifest_sha": load_manifest(corpus).manifest_sha}
-    (folder / "run.json").write_text(json.dumps({"corpus": str(corpus), "plan": plan}))
+    (folder / "run.json").write_text(json.dumps({"corpus": str(corpus), "plan": plan}), encoding="utf-8")
     lines = ["step,loss,learning_rate,gradient_norm,loss_books,loss_web"]
     for step in range(1, 11):
         books = f"{5 - step / 10}" if step % 2 else ""
         lines.append(f"{step},{4 - step / 10},{0.1 * step},{'nan' if step == 4 else step},{books},3.5")
     lines.append("11,,0.5,,,")  # a step left out
-    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
-    (folder / "validation.csv").write_text("step,source,loss,windows\n5,books,3.0,8\n5,web,2.5,8\n10,web,2.0,8\n")
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "validation.csv").write_text(
+        "step,source,loss,windows\n5,books,3.0,8\n5,web,2.5,8\n10,web,2.0,8\n", encoding="utf-8"
+    )
     return folder
 
 
 def test_charts_hold_what_the_files_say(run: Path) -> None:
-    loss, held_out, rate, norm = charts(run, {"web": 4.2})
+    loss, held_out, rate, norm = build_charts(run, {"web": 4.2})
     assert set(loss.curves) == {"all", "books", "web"} and loss.levels == {"web: unigrams": (2, 4.2)}
     assert loss.curves["all"][1] == [(step, 4 - step / 10) for step in range(1, 11)]
     assert [x for x, _ in loss.curves["books"][1]] == [1, 3, 5, 7, 9]
@@ -52,7 +54,7 @@ def test_the_floor_is_the_entropy_of_the_pieces(run: Path) -> None:
         for token in open_shard(corpus / "shards" / entry.path).tokens.tolist()
     ]
     shares = [pieces.count(piece) / len(pieces) for piece in set(pieces)]
-    assert floors(run, None)["web"] == pytest.approx(-sum(share * math.log(share) for share in shares))
+    assert unigram_losses(run, None)["web"] == pytest.approx(-sum(share * math.log(share) for share in shares))
 
 
 def test_long_curves_are_means_of_neighbours() -> None:
@@ -62,7 +64,7 @@ def test_long_curves_are_means_of_neighbours() -> None:
 
 
 def test_points_lie_where_their_values_say() -> None:
-    drawn = stacked([Chart("t", {"a": (0, [(0, 0.0), (5, 1.0), (10, 0.5)])})])
+    drawn = stack_charts([Chart("t", {"a": (0, [(0, 0.0), (5, 1.0), (10, 0.5)])})])
     path = re.search(r'<path d="M([^"]+)" class="curve c0"', drawn)
     assert path
     points = [tuple(map(float, point.split())) for point in path[1].split("L")]
@@ -81,11 +83,11 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "curves.html")
-    text = (run / "curves.html").read_text()
+    text = (run / "curves.html").read_text(encoding="utf-8")
     assert "<run>" not in text and "&lt;run&gt;" in text and "web: unigrams" in text and "<script" not in text
     assert not re.search(r"(src|href)=", text) and "prefers-color-scheme:dark" in text
     assert main(["plot", str(run), "--output", str(run / "x.svg")]) == 0
-    tree = ElementTree.fromstring((run / "x.svg").read_text())
+    tree = ElementTree.fromstring((run / "x.svg").read_text(encoding="utf-8"))
     titles = [element.text for element in tree.iter() if element.get("class") == "name"]
     assert titles == [
         "Training loss, nats a token",
@@ -97,11 +99,12 @@ def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFi
 
 def test_flat_and_single_values_are_drawn() -> None:
     for curve in ([(3.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)]):
-        assert "nan" not in page("x", [Chart("t", {"a": (0, curve)})])
+        assert "nan" not in render_page("x", [Chart("t", {"a": (0, curve)})])
 
 
 def test_labels_do_not_cover_each_other() -> None:
-    drawn = stacked([Chart("t", {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])})])
+    curves = {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])}
+    drawn = stack_charts([Chart("t", curves)])
     heights = [float(y) for y in re.findall(r'<text x="\d+" y="([\d.]+)" class="c\d"', drawn)]
     assert len(heights) == 9 and all(b - a >= 13.9 for a, b in itertools.pairwise(heights))
     assert max(heights) < 270
@@ -118,6 +121,6 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.Cap
         assert words in said and said.count("\n") == 1
     (run / "metrics.csv").unlink()
     with pytest.raises(UserError, match="train first"):
-        charts(run, {})
+        build_charts(run, {})
     (tmp_path / "corpus/manifest.json").unlink()
-    assert floors(run, None) == {}
+    assert unigram_losses(run, None) == {}

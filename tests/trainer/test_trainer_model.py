@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from trainer_ranks import weights_sha
 
 from trainer import parallel
-from trainer.model import Attention, FeedForward, Llama, Rotary, parameter_count, rotate
-from trainer.optimizer import build_optimizer, learning_rate
-from trainer.presets import PRESETS, Preset
+from trainer.model import PRESETS, Attention, FeedForward, Llama, Preset, Rotary, count_parameters, rotate
+from trainer.step import build_optimizer, learning_rate
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 
@@ -21,7 +20,7 @@ SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 def test_the_papers_sizes_to_two_in_a_thousand(name: str, billions: float) -> None:
     with torch.device("meta"):
         model = Llama(PRESETS[name], 32_000)
-    assert parameter_count(model) / 1e9 == pytest.approx(billions, rel=0.002)
+    assert count_parameters(model) / 1e9 == pytest.approx(billions, rel=0.002)
 
 
 def test_the_papers_table_2() -> None:
@@ -39,7 +38,7 @@ def test_the_papers_table_2() -> None:
 
 
 def test_the_demo_has_one_to_two_million_parameters() -> None:
-    assert 1e6 < parameter_count(Llama(PRESETS["demo"], 2048)) < 2e6
+    assert 1e6 < count_parameters(Llama(PRESETS["demo"], 2048)) < 2e6
 
 
 def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
@@ -135,7 +134,7 @@ def test_initial_weights_depend_on_seed_and_name_alone(ranks: parallel.Ranks) ->
 def test_one_step_of_fsdp_is_one_step_of_plain_pytorch(ranks: parallel.Ranks) -> None:
     ours = parallel.build(SMALL, 16, 5, ranks)
     plain = Llama(SMALL, 16)
-    parallel.initialise(plain, 5)
+    parallel.initialize(plain, 5)
     tokens = torch.randint(0, 16, (4, 9), generator=torch.Generator().manual_seed(1))
     for model in (ours, plain):
         optimizer = build_optimizer(model, 1e-2)

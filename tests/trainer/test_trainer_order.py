@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,10 +126,12 @@ def test_windows_share_no_target_and_need_one_token_more() -> None:
 
 def test_the_order_is_the_same_in_another_process() -> None:
     code = (
+        "import sys; sys.path.append(sys.argv[1]);"
         "from test_trainer_order import big; from manifests.order import samples;"
         "order = samples(big(1000), 5000, 5100); print((order.source * 7 + order.shard * 11 + order.window).sum())"
     )
     order = samples(big(1000), 5000, 5100)
     expected = int((order.source * 7 + order.shard * 11 + order.window).sum())
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    said = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     assert int(said) == expected

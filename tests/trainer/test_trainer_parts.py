@@ -17,13 +17,12 @@ from trainer_ranks import weights_sha
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 from manifests.tokenizer import piece_bytes
-from trainer import attention, loss, parallel
-from trainer.activation import wrap_blocks
-from trainer.metrics import flops_per_token, peak_flops
-from trainer.model import Llama, parameter_count
-from trainer.optimizer import Outliers, build_optimizer, update
-from trainer.presets import PRESETS, Preset
-from trainer.unigrams import unigram_entropy
+from trainer import model as models
+from trainer import parallel
+from trainer.metrics import flops_per_token, peak_flops, unigram_entropy
+from trainer.model import PRESETS, Llama, Preset, count_parameters
+from trainer.parallel import wrap_blocks
+from trainer.step import OutlierDetector, build_optimizer, update
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 CPU = torch.device("cpu")
@@ -50,12 +49,12 @@ def plain_loss(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> 
 
 
 def test_the_chunked_loss_is_the_plain_one_and_its_logits_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loss.CHUNK, "cpu", 7 * 500)  # 7 rows at a time, and a rest
+    monkeypatch.setitem(models.LOSS_CHUNK, "cpu", 7 * 500)  # 7 rows at a time, and a rest
     torch.manual_seed(0)
     weight, targets = torch.randn(500, 16) / 4, torch.randint(0, 500, (4, 30))
     start = torch.randn(4, 30, 16)
     found = []
-    for function in (plain_loss, loss.head_loss):
+    for function in (plain_loss, models.compute_head_loss):
         x, w = start.clone().requires_grad_(), weight.clone().requires_grad_()
         with Largest() as largest:
             total, each = function(x, w, targets)
@@ -66,7 +65,7 @@ def test_the_chunked_loss_is_the_plain_one_and_its_logits_are_never_whole(monkey
         assert torch.allclose(one, other, atol=1e-6, rtol=1e-6)
     assert plain[4] == 4 * 30 * 500 and chunked[4] == max(7 * 500, weight.numel())
     with torch.no_grad():
-        assert torch.equal(loss.head_loss(start, weight, targets)[1], chunked[1])
+        assert torch.equal(models.compute_head_loss(start, weight, targets)[1], chunked[1])
 
 
 def test_the_chunked_loss_in_bfloat16_is_near() -> None:
@@ -76,7 +75,7 @@ def test_the_chunked_loss_in_bfloat16_is_near() -> None:
     halves = [part.bfloat16().requires_grad_() for part in (x, weight)]
     wholes = [part.clone().requires_grad_() for part in (x, weight)]
     for parts in (halves, wholes):
-        (loss.head_loss(*parts, targets)[0] / 80).backward()
+        (models.compute_head_loss(*parts, targets)[0] / 80).backward()
     for half, whole in zip(halves, wholes, strict=True):
         assert half.grad.dtype == torch.bfloat16
         assert (half.grad.float() - whole.grad).norm() < 0.02 * whole.grad.norm()
@@ -95,7 +94,7 @@ def test_with_masks_a_document_does_not_depend_on_its_neighbours() -> None:
     other = whole.clone()
     other[0, 1:5] = (other[0, 1:5] - 2) % 13 + 3
     other[0, 15:] = (other[0, 15:] - 2) % 13 + 3
-    bounds = attention.bounds(whole, 1, "cpu")
+    bounds = models.document_bounds(whole, 1, "cpu")
     masked, beside = model(whole, documents=bounds), model(other, documents=bounds)
     assert torch.equal(masked[:, 5:14], beside[:, 5:14])
     assert torch.allclose(masked[:, 5:14], model(whole[:, 5:14]), atol=1e-5), "though its positions begin at 5"
@@ -114,18 +113,18 @@ def test_variable_length_attention_is_given_the_same_documents(monkeypatch: pyte
         heads = [[x[part].transpose(0, 1) for x in (query, key, value)] for part in parts]
         return torch.cat([F.scaled_dot_product_attention(*h, is_causal=True).transpose(0, 1) for h in heads])
 
-    monkeypatch.setattr(attention, "varlen_attn", looped)
+    monkeypatch.setattr(models, "varlen_attn", looped)
     torch.manual_seed(0)
     tokens = torch.cat([documents_of(5, 7), documents_of(12), documents_of(1, 1, 10)])
     tokens[1, 0] = 5  # a sequence may begin amid a document
     parts = [torch.randn(3, 4, 12, 8) for _ in range(3)]
-    masked = attention.attend(*parts, attention.bounds(tokens, 1, "cpu"))
-    packed = attention.attend(*parts, attention.bounds(tokens, 1, "cuda"))
+    masked = models.attend(*parts, models.document_bounds(tokens, 1, "cpu"))
+    packed = models.attend(*parts, models.document_bounds(tokens, 1, "cuda"))
     assert torch.allclose(masked, packed, atol=1e-6)
 
 
 def test_bounds_for_a_gpu_hardly_ever_change_their_shape() -> None:
-    shapes = {len(attention.bounds(documents_of(*[4] * n, 64 - 4 * n), 1, "cuda")) for n in range(8, 15)}
+    shapes = {len(models.document_bounds(documents_of(*[4] * n, 64 - 4 * n), 1, "cuda")) for n in range(8, 15)}
     assert shapes == {17}
 
 
@@ -134,7 +133,7 @@ def test_activation_checkpointing_changes_memory_and_nothing_else() -> None:
     tokens = torch.randint(0, 16, (2, 24), generator=torch.Generator().manual_seed(0))
     for mode in ("none", "selective", "full"):
         model = Llama(SMALL, 16)
-        parallel.initialise(model, 0)
+        parallel.initialize(model, 0)
         names = [name for name, _ in model.named_parameters()]
         wrap_blocks(model, mode, False)
         assert [name for name, _ in model.named_parameters()] == names
@@ -155,7 +154,7 @@ def test_compiled_blocks_give_the_same_loss_and_gradients() -> None:
     found = []
     for compiled in (False, True):
         model = Llama(SMALL, 16)
-        parallel.initialise(model, 0)
+        parallel.initialize(model, 0)
         wrap_blocks(model, "selective", compiled)
         total, _ = model(tokens, tokens)
         total.backward()
@@ -163,21 +162,21 @@ def test_compiled_blocks_give_the_same_loss_and_gradients() -> None:
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-5) and torch.allclose(found[0][1], found[1][1], atol=1e-5)
 
 
-def verdicts(outliers: Outliers, values: list[float]) -> list[int]:
-    return [int(outliers.judge(torch.tensor(value, dtype=torch.float64))) for value in values]
+def verdicts(outliers: OutlierDetector, values: list[float]) -> list[int]:
+    return [int(outliers.classify(torch.tensor(value, dtype=torch.float64))) for value in values]
 
 
 def test_outliers_are_six_deviations_above_a_full_window() -> None:
-    outliers = Outliers(6.0, 4, CPU)
+    outliers = OutlierDetector(6.0, 4, CPU)
     assert verdicts(outliers, [1.0, 9.0, float("nan"), 1.0]) == [0, 0, 1, 0], "no limit before the window is full"
-    outliers = Outliers(6.0, 4, CPU)
+    outliers = OutlierDetector(6.0, 4, CPU)
     verdicts(outliers, [1.0, 1.2, 1.0, 1.2])
     assert float(outliers.limit()) == pytest.approx(1.1 + 6 * 0.1)
     assert verdicts(outliers, [1.69, float("inf"), 0.0]) == [0, 1, 0], "only what is above stands out"
 
 
 def test_one_outlier_hardly_raises_the_limit_and_a_lasting_level_is_accepted() -> None:
-    outliers = Outliers(6.0, 128, CPU)
+    outliers = OutlierDetector(6.0, 128, CPU)
     chance = random.Random(0)
     verdicts(outliers, [1 + 0.1 * chance.random() for _ in range(200)])
     before = float(outliers.limit())
@@ -186,14 +185,14 @@ def test_one_outlier_hardly_raises_the_limit_and_a_lasting_level_is_accepted() -
 
 
 def test_without_sigmas_only_what_is_not_finite_stands_out() -> None:
-    assert verdicts(Outliers(0.0, 2, CPU), [1.0, 1.0, 1e9, float("inf")]) == [0, 0, 0, 1]
+    assert verdicts(OutlierDetector(0.0, 2, CPU), [1.0, 1.0, 1e9, float("inf")]) == [0, 0, 0, 1]
 
 
 def test_outliers_go_on_from_their_state_to_the_last_bit() -> None:
     chance = random.Random(1)
     values = [chance.random() for _ in range(60)]
     for follow in (0.0, 0.3):
-        one, two, three = (Outliers(1.0, 8, CPU, follow) for _ in range(3))
+        one, two, three = (OutlierDetector(1.0, 8, CPU, follow) for _ in range(3))
         whole = verdicts(one, values)
         first = verdicts(two, values[:31])
         three.restore(two.state())
@@ -204,19 +203,19 @@ def test_a_trend_sees_what_the_fall_of_a_loss_would_hide() -> None:
     """A fall from 8 by 0.02 a step with noise of 0.05, and 0.6 too much at step 150."""
     chance = random.Random(2)
     values = [8 - 0.02 * step + chance.gauss(0, 0.05) + 0.6 * (step == 150) for step in range(250)]
-    found = {follow: verdicts(Outliers(6.0, 128, CPU, follow), values) for follow in (0.0, 0.3)}
+    found = {follow: verdicts(OutlierDetector(6.0, 128, CPU, follow), values) for follow in (0.0, 0.3)}
     assert 2 not in found[0.0]
     assert [step for step, verdict in enumerate(found[0.3]) if verdict] == [150]
-    lasting = Outliers(6.0, 128, CPU, 0.3)
+    lasting = OutlierDetector(6.0, 128, CPU, 0.3)
     verdicts(lasting, values)
     assert verdicts(lasting, [float("nan"), *[5.0] * 60])[-30:] == [0] * 30, "a lasting level is accepted"
-    assert verdicts(Outliers(6.0, 2, CPU, 0.3), [float("inf"), 9.0, 9.0, 9.0, 9.5]) == [1, 0, 0, 0, 2]
+    assert verdicts(OutlierDetector(6.0, 2, CPU, 0.3), [float("inf"), 9.0, 9.0, 9.0, 9.5]) == [1, 0, 0, 0, 2]
 
 
 def test_an_update_clips_and_one_left_out_changes_nothing() -> None:
     model, plain = Llama(SMALL, 16), Llama(SMALL, 16)
     for each in (model, plain):
-        parallel.initialise(each, 0)
+        parallel.initialize(each, 0)
     ours, theirs = build_optimizer(model, 1e-2), build_optimizer(plain, 1e-2)
     tokens = torch.randint(0, 16, (2, 8), generator=torch.Generator().manual_seed(0))
 
@@ -265,7 +264,7 @@ def test_bytes_of_pieces_add_up_to_the_text(tmp_path: Path) -> None:
 def test_mfu_in_both_conventions() -> None:
     """65B in the paper: 380 tokens/s on an A100 of 312 TFLOP/s is 47.6 % of it by 6N."""
     with torch.device("meta"):
-        parameters = parameter_count(Llama(PRESETS["65b"], 32_000))
+        parameters = count_parameters(Llama(PRESETS["65b"], 32_000))
     simple, whole = flops_per_token(parameters, PRESETS["65b"], 2048)
     assert 380 * simple / 312e12 == pytest.approx(0.477, abs=0.001)
     assert whole - simple == 12 * 80 * 8192 * 2048

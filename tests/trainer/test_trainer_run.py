@@ -18,14 +18,13 @@ from trainer_ranks import weights_sha
 from manifests.manifest import load_manifest
 from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
-from manifests.tools.check_start import check_shards
+from manifests.tools.verify import check_shards
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
-from trainer.data import Corpus
+from trainer.data import BatchReader
 from trainer.metrics import CLOCK
-from trainer.model import Llama
-from trainer.optimizer import build_optimizer, learning_rate
-from trainer.presets import PRESETS
+from trainer.model import PRESETS, Llama
+from trainer.step import build_optimizer, learning_rate
 
 STEPS = 40
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
@@ -46,11 +45,11 @@ def together(corpus: Path, run: Path, *more: str) -> subprocess.CompletedProcess
     """Train on two ranks."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, "-m", "trainer", "train", str(corpus), "--output", str(run), *OPTIONS, *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -64,7 +63,7 @@ def final_weights(run: Path) -> str:
     ranks = parallel.start("cpu", 1)
     try:
         model = parallel.build(PRESETS["demo"], VOCABULARY, 0, ranks)
-        checkpoint.load(checkpoint.found(run)[-1][1], model, build_optimizer(model, 1e-3))
+        checkpoint.load(checkpoint.list_checkpoints(run)[-1][1], model, build_optimizer(model, 1e-3))
         return weights_sha(model)
     finally:
         dist.destroy_process_group()
@@ -136,7 +135,7 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last_whole_one(
     shutil.rmtree(run / "checkpoints/step-00000020")
     half = run / "checkpoints/.step-00000020.tmp"
     half.mkdir()
-    (half / "state.json").write_text("{}")
+    (half / "state.json").write_text("{}", encoding="utf-8")
     assert alone(corpus, run) == 0
     assert exact(run) == exact(whole), "steps 11 to 20 stand once, as trained again"
 
@@ -144,14 +143,14 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last_whole_one(
 def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
     """One process, whole batches, no FSDP, no micro-batches, windows cut by hand from the shards."""
     manifest = load_manifest(corpus)
-    plan = plan_from(json.loads((whole / "run.json").read_text())["plan"])
+    plan = plan_from(json.loads((whole / "run.json").read_text(encoding="utf-8"))["plan"])
     model = Llama(PRESETS["demo"], VOCABULARY)
-    parallel.initialise(model, manifest.seed)
+    parallel.initialize(model, manifest.seed)
     optimizer = build_optimizer(model, PRESETS["demo"].learning_rate)
-    data = Corpus(corpus, plan)
+    data = BatchReader(corpus, plan)
     for step in range(10):
         tokens = []
-        for sample in data.documents(step):
+        for sample in data.trace(step):
             flat = open_shard(corpus / "shards" / sample["shard"]).tokens
             tokens.append(torch.from_numpy(flat[sample["token"] : sample["token"] + 33].astype("int64")))
         batch = torch.stack(tokens)
@@ -173,7 +172,7 @@ def test_losses_by_source_make_up_the_loss(whole: Path) -> None:
 
 
 def test_validation_is_written_for_each_source(whole: Path) -> None:
-    with (whole / "validation.csv").open(newline="") as file:
+    with (whole / "validation.csv").open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     assert {row["source"] for row in found} == {"books", "web"}
     assert all(row["step"] == str(STEPS) and 0 < float(row["loss"]) < 5 for row in found)
@@ -184,7 +183,7 @@ def test_trace_names_the_documents_of_a_step(corpus: Path, whole: Path, capsys: 
     samples = json.loads(capsys.readouterr().out)
     assert len(samples) == 8 and samples[0]["sample"] == 16
     plan = plan_for(load_manifest(corpus), 3, 32, 8, STEPS)
-    assert plan_from(json.loads((whole / "run.json").read_text())["plan"]) == plan
+    assert plan_from(json.loads((whole / "run.json").read_text(encoding="utf-8"))["plan"]) == plan
     for sample in samples:
         assert sample["documents"] and all(sample["source"] in d["url"] for d in sample["documents"])
     assert main(["trace", str(whole), "--step", "3"]) == 0
@@ -254,7 +253,7 @@ def test_a_changed_shard_refuses_by_name(
     else:
         path.write_bytes(data if damage == "a byte" else data[:-1])
     assert alone(copy, tmp_path / "run") == 2
-    refused(capsys, "shards/web/train-1.arrow is not the manifest's")
+    refused(capsys, "shards/web/train-1.arrow: its bytes have changed")
 
 
 def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_path: Path) -> None:
@@ -268,19 +267,19 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        command = [*launch, str(Path(__file__).with_name("trainer_ranks.py")), str(sha), str(corpus), *OPTIONS]
+        command = [*launch, str(Path(__file__).parents[1] / "trainer_ranks.py"), str(sha), str(corpus), *OPTIONS]
         command += ["--output", str(run), "--replicas", str(replicas), "--stop-after", "20", "--precision", "fp32"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+        said = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment, timeout=300)
         assert said.returncode == 0, said.stderr
-        shas.add(sha.read_text())
+        shas.add(sha.read_text(encoding="utf-8"))
         sha.unlink()
         assert len(rows(run)) == 20
         for one, other in zip(rows(run), rows(whole)[:20], strict=True):
             assert one["batch"] == other["batch"]
             assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
     plain = Llama(PRESETS["demo"], VOCABULARY)
-    parallel.initialise(plain, load_manifest(corpus).seed)
+    parallel.initialize(plain, load_manifest(corpus).seed)
     assert shas == {weights_sha(plain)}
 
 
@@ -294,7 +293,7 @@ def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path,
         assert bool(check_shards(copy, load_manifest(copy), "full", part, 2)) == found
     said = together(copy, tmp_path / "run")
     assert said.returncode != 0 and not (tmp_path / "run").exists()
-    assert f"error: shards/{path} is not the manifest's (another sha256)" in said.stderr
+    assert f"error: shards/{path}: its bytes have changed (sha256)" in said.stderr
 
 
 def test_replicas_that_do_not_divide_the_ranks_are_refused(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.books.epub import MEMBERS, Epub, read
-from filters.formats.mediawiki import Damage
+from filters.books.epub import MEMBERS, Epub, read_epub
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 from manifests.source import Limits, Source
 from pipeline.sources import books
@@ -66,14 +66,14 @@ def epub(changes: dict[str, Any] | None = None, **options: Any) -> bytes:
 
 
 def damage(stored: bytes, limit: int = 1 << 20) -> Reason:
-    found = read(stored, limit)
+    found = read_epub(stored, limit)
     assert isinstance(found, Damage), found
     return found.problem
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
 def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: int) -> None:
-    book = read(epub(method=method), 1 << 20)
+    book = read_epub(epub(method=method), 1 << 20)
     assert isinstance(book, Epub)
     squeezed = "\n\n".join(filter(None, (part.strip() for part in book.text.replace("\u00a0", " ").split("\n"))))
     assert squeezed == TEXT
@@ -111,7 +111,7 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
     ids=["guide", "type", "linear", "fonts", "fonts, Adobe", "latin-1", "UTF-16"],
 )
 def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
-    book, plain = read(epub(changes), 1 << 20), read(epub(), 1 << 20)
+    book, plain = read_epub(epub(changes), 1 << 20), read_epub(epub(), 1 << 20)
     assert isinstance(book, Epub) and isinstance(plain, Epub) and book.text == plain.text
 
 
@@ -203,7 +203,7 @@ def test_hurt_archives_end_in_a_book_or_a_reason(place: int, data: bytes, cut: b
     stored = bytearray(epub())
     place %= len(stored)
     stored[place : place + len(data)] = data
-    found = read(bytes(stored[:place] if cut else stored), 1 << 20)
+    found = read_epub(bytes(stored[:place] if cut else stored), 1 << 20)
     assert isinstance(found, Epub | Damage)
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from licence_texts import APACHE, APACHE_HEADER, BSD_2, BSD_3, BSD_4, GPL_HEADER, MIT, commented
-from linear import assert_linear
+from linear import assert_linear, repeated
 
-from filters.code.licences import allows, both, licence_of_file, licence_of_header
+from filters.code.licences import identify_header_licence, identify_licence, is_allowed, join_licences
 
 KEPT = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
 NO_HARM = "The Software shall be used for Good, not Evil."
@@ -39,7 +39,7 @@ POINTER = "This project is under the terms of either licence; see the files LICE
     ],
 )  # fmt: skip
 def test_licence_files(text: str, licence: str) -> None:
-    assert licence_of_file(text) == licence
+    assert identify_licence(text) == licence
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_licence_files(text: str, licence: str) -> None:
     ],
 )  # fmt: skip
 def test_headers(comment: str, licence: str) -> None:
-    assert licence_of_header(comment) == licence
+    assert identify_header_licence(comment) == licence
 
 
 @pytest.mark.parametrize(
@@ -74,25 +74,25 @@ def test_headers(comment: str, licence: str) -> None:
     ],
 )  # fmt: skip
 def test_expressions(expression: str, allowed: bool) -> None:
-    assert allows(expression, KEPT) is allowed
+    assert is_allowed(expression, KEPT) is allowed
 
 
 @given(st.lists(st.sampled_from(["MIT", "GPL-2.0", "AND", "OR", "WITH", "(", ")", "x"]), max_size=30))
 def test_expressions_never_raise_and_joining_with_a_kept_one_changes_nothing(tokens: list[str]) -> None:
     expression = " ".join(tokens)
-    if allows(expression, KEPT):
-        assert allows(f"({expression}) AND MIT", KEPT) and not allows(f"({expression}) AND GPL-2.0", KEPT)
+    if is_allowed(expression, KEPT):
+        assert is_allowed(f"({expression}) AND MIT", KEPT) and not is_allowed(f"({expression}) AND GPL-2.0", KEPT)
     else:
-        assert not allows(both([expression, "MIT"]), KEPT) or expression in ("", "MIT")
+        assert not is_allowed(join_licences([expression, "MIT"]), KEPT) or expression in ("", "MIT")
 
 
 @given(st.text(max_size=300))
 def test_a_changed_text_around_a_licence_changes_nothing(title: str) -> None:
-    assert "MIT" in licence_of_file(title[:100] + "\n\n" + MIT)
-    licence_of_file(title), licence_of_header(title)
+    assert "MIT" in identify_licence(title[:100] + "\n\n" + MIT)
+    identify_licence(title), identify_header_licence(title)
 
 
 def test_hostile_texts_take_linear_time() -> None:
     for unit in ("copyright ", "SPDX-License-Identifier:" + " ", "(c)\n", "license ", "(", "MIT OR "):
-        for work in (licence_of_file, licence_of_header, lambda text: allows(text, KEPT)):
-            assert_linear(work, unit, 100_000)
+        for work in (identify_licence, identify_header_licence, lambda text: is_allowed(text, KEPT)):
+            assert_linear(work, repeated(unit), 400_000)

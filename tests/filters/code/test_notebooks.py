@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.code.notebooks import Notebook, notebook
-from filters.formats.mediawiki import Damage
+from filters.code.notebooks import Notebook, render_notebook
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 
 
@@ -25,18 +25,18 @@ def test_cells_without_their_outputs() -> None:
         metadata={"kernelspec": {"language": "R"}, "language_info": {"name": "Julia"}},
     )  # fmt: skip
     text = "# Title\nText.\n\n```julia\nprint(1)\n```\n\n````julia\ns = '''```'''\n````\n"
-    assert notebook(raw) == Notebook(text, "julia")
+    assert render_notebook(raw) == Notebook(text, "julia")
 
 
 def test_the_third_format() -> None:
     cells = [{"cell_type": "heading", "level": 2, "source": "Part"}, {"cell_type": "code", "input": ["x = 1"]}]
     raw = json.dumps({"nbformat": 3, "worksheets": [{"cells": cells}, {"cells": "x"}, 3]})
-    assert notebook(raw) == Notebook("## Part\n\n```python\nx = 1\n```\n", "python")
+    assert render_notebook(raw) == Notebook("## Part\n\n```python\nx = 1\n```\n", "python")
 
 
 @pytest.mark.parametrize("raw", ["", "{", "[1]", "{}", '{"cells": 3}', "[" * 100_000, "1" * 10_000, "\ud800", "nan"])
 def test_what_is_no_notebook(raw: str) -> None:
-    found = notebook(raw)
+    found = render_notebook(raw)
     assert isinstance(found, Damage) and found.problem is Reason.CORRUPT_RECORD
 
 
@@ -52,6 +52,6 @@ json_values = st.recursive(
 
 @given(json_values, json_values, st.sampled_from(["code", "markdown", "heading"]))
 def test_any_json_in_its_place_raises_nothing(value: Any, about: Any, kind: str) -> None:
-    found = notebook(made(value, {"cell_type": kind, "source": value, "level": value}, metadata=about))
+    found = render_notebook(made(value, {"cell_type": kind, "source": value, "level": value}, metadata=about))
     assert isinstance(found, Notebook)
     found.text.encode()

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.dedup import recall as canaries
-from filters.dedup.minhash import Keys, Scheme, band_hashes, shingle_hashes
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
 from filters.dedup.recall import LEVELS, LONGEST, SHORTEST, plant, recall
 from filters.dedup.s_curve import Level, accepted, check, interval, p_value
+from filters.hashing import Keys
 
-SCHEME = Scheme()
+SCHEME = MinHash()
 VOCABULARY = [f"word{number}" for number in range(3000)]
 
 
@@ -27,7 +28,7 @@ def documents(count: int, length: int = 120) -> list[tuple[bytes, str]]:
     return [(b"%016d" % number, text_of(length + number % 50, number)) for number in range(count)]
 
 
-def true_jaccard(a: str, b: str, scheme: Scheme = SCHEME) -> float:
+def true_jaccard(a: str, b: str, scheme: MinHash = SCHEME) -> float:
     first, second = (set(shingle_hashes(text, scheme).tolist()) for text in (a, b))
     return len(first & second) / len(first | second)
 
@@ -41,7 +42,7 @@ def true_jaccard(a: str, b: str, scheme: Scheme = SCHEME) -> float:
 )
 @settings(deadline=None, max_examples=60)
 def test_copies_are_as_alike_as_wanted(length: int, seed: int, level: float, ngram: int, key: bytes) -> None:
-    scheme, text = Scheme(ngram=ngram), text_of(length, seed)
+    scheme, text = MinHash(ngram=ngram), text_of(length, seed)
     planted = plant(text, level, key, scheme)
     assert planted is not None
     copy, jaccard = planted
@@ -109,19 +110,19 @@ def test_what_the_estimate_accepts_is_counted_apart(texts: list[tuple[bytes, str
         assert (level.right > 0) == (level.level >= 0.7)
 
 
-def one_row_too_many(signatures: np.ndarray, scheme: Scheme) -> Keys:
+def one_row_too_many(signatures: np.ndarray, scheme: MinHash) -> Keys:
     """Each band also takes the first row of the next."""
     bands = signatures.reshape(-1, scheme.bands, scheme.rows)
     wide = np.concatenate([bands, np.roll(bands[:, :, :1], -1, axis=1)], axis=2)
-    return band_hashes(wide.reshape(len(bands), -1), Scheme(scheme.ngram, scheme.bands, scheme.rows + 1))
+    return band_hashes(wide.reshape(len(bands), -1), scheme.model_copy(update={"rows": scheme.rows + 1}))
 
 
-def one_row_too_few(signatures: np.ndarray, scheme: Scheme) -> Keys:
+def one_row_too_few(signatures: np.ndarray, scheme: MinHash) -> Keys:
     bands = signatures.reshape(-1, scheme.bands, scheme.rows)[:, :, 1:]
-    return band_hashes(bands.reshape(len(bands), -1), Scheme(scheme.ngram, scheme.bands, scheme.rows - 1))
+    return band_hashes(bands.reshape(len(bands), -1), scheme.model_copy(update={"rows": scheme.rows - 1}))
 
 
-def first_half_of_the_bands(signatures: np.ndarray, scheme: Scheme) -> Keys:
+def first_half_of_the_bands(signatures: np.ndarray, scheme: MinHash) -> Keys:
     return band_hashes(signatures, scheme)[:, : scheme.bands // 2]
 
 

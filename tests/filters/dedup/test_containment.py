@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from filters.dedup import containment as module
 from filters.dedup.containment import contained, needed, sketch, verified
 from filters.dedup.jaccard import containment, jaccard, shared
-from filters.dedup.minhash import Scheme, shingle_hashes
+from filters.dedup.minhash import MinHash, shingle_hashes
 from filters.dedup.s_curve import binomial
 
 WIDE = 10**9
@@ -163,7 +163,7 @@ def test_the_editions_of_real_books_and_nothing_else() -> None:
     paths: list[Path] = sorted(folder.glob("*.txt.gz"))
     names = [path.name.removesuffix(".txt.gz") for path in paths]
     texts = [gzip.decompress(path.read_bytes()).decode("utf-8", "replace") for path in paths]
-    sets = [shingle_hashes(text, Scheme(ngram=5)) for text in texts]
+    sets = [shingle_hashes(text, MinHash(ngram=5)) for text in texts]
     assert len(sets) == 34
     true = {
         (a, b): shared(sets[a], sets[b])

@@ -5,16 +5,16 @@ import random
 import subprocess
 import sys
 
+import datasketch
 import numpy as np
 import pytest
-from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.dedup.minhash import (
     _WORD,
     BLOCK,
-    Scheme,
+    MinHash,
     band_hashes,
     shingle_hashes,
     signature,
@@ -25,7 +25,7 @@ from filters.dedup.s_curve import candidate
 from filters.dedup.word_hashes import BASE, word_hashes
 from filters.dedup.word_hashes import BLOCK as TEXT_BLOCK
 
-SCHEME = Scheme()
+SCHEME = MinHash()
 VOCABULARY = [f"word{number}" for number in range(5000)]
 
 
@@ -33,8 +33,8 @@ VOCABULARY = [f"word{number}" for number in range(5000)]
 @settings(max_examples=60, deadline=None)
 def test_signatures_are_datasketchs_bit_for_bit(values: set[int], seed: int) -> None:
     hashes = np.array(sorted(values), np.uint32)
-    scheme = Scheme(bands=4, rows=8, seed=seed)
-    theirs = MinHash(num_perm=32, seed=seed, scheme="affine32", hashfunc=int)
+    scheme = MinHash(bands=4, rows=8, seed=seed)
+    theirs = datasketch.MinHash(num_perm=32, seed=seed, scheme="affine32", hashfunc=int)
     theirs.update_batch(hashes)
     ours = signature(hashes, scheme)
     assert ours.dtype == np.uint32 and np.array_equal(ours, theirs.hashvalues)
@@ -112,14 +112,14 @@ def test_a_huge_document_costs_bounded_time_and_the_same_as_its_set() -> None:
 
 def test_nothing_depends_on_pythons_hash_seed() -> None:
     code = (
-        "from filters.dedup.minhash import *; s = Scheme();"
+        "from filters.dedup.minhash import *; s = MinHash();"
         "print(band_hashes(signature(shingle_hashes('the quick brown fox jumps over it', s), s)[None], s).sum())"
     )
     said = {
         subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
@@ -129,7 +129,7 @@ def test_nothing_depends_on_pythons_hash_seed() -> None:
 
 
 def test_the_name_tells_schemes_apart() -> None:
-    names = {Scheme(ngram=n, bands=b, seed=s).name for n in (5, 13) for b in (14, 20) for s in (1, 2)}
+    names = {MinHash(ngram=n, bands=b, seed=s).scheme for n in (5, 13) for b in (14, 20) for s in (1, 2)}
     assert len(names) == 8
 
 
@@ -137,7 +137,7 @@ def plain_words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def plain_shingles(text: str, scheme: Scheme) -> list[int]:
+def plain_shingles(text: str, scheme: MinHash) -> list[int]:
     """One n-gram after the other, in Python's whole numbers."""
     whole = 2**64
     hashes = [
@@ -188,7 +188,7 @@ TEXTS = st.lists(PIECES | st.text(max_size=8), max_size=40).flatmap(
 @given(TEXTS, st.integers(1, 6))
 @settings(max_examples=600, deadline=None)
 def test_the_fast_way_gives_what_the_plain_way_gives(text: str, ngram: int) -> None:
-    scheme = Scheme(ngram=ngram)
+    scheme = MinHash(ngram=ngram)
     assert words(text) == plain_words(text)
     found = shingle_hashes(text, scheme)
     assert found.dtype == np.uint32 and found.tolist() == plain_shingles(text, scheme)
@@ -203,7 +203,7 @@ def test_every_character_makes_the_words_that_the_expression_finds() -> None:
 @pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
 def test_blocks_of_every_size_give_datasketchs_signature(size: int) -> None:
     hashes = np.random.default_rng(size).integers(0, 2**32, size, np.uint32)
-    theirs = MinHash(num_perm=SCHEME.permutations, seed=SCHEME.seed, scheme="affine32", hashfunc=int)
+    theirs = datasketch.MinHash(num_perm=SCHEME.permutations, seed=SCHEME.seed, scheme="affine32", hashfunc=int)
     theirs.update_batch(hashes)
     assert np.array_equal(signature(hashes, SCHEME), theirs.hashvalues)
 

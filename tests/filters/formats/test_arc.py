@@ -8,7 +8,7 @@ import pytest
 from corpus import SHARED
 from warcio.archiveiterator import ArchiveIterator
 
-from filters.formats.warc import Frame, Limits, frames, read_frame
+from filters.formats.warc import Frame, Limits, read_frame, read_frames
 from filters.reasons import Reason
 from manifests.source import Source
 from pipeline.sources import common_crawl
@@ -42,7 +42,7 @@ FORMS = (by_member, in_one_member, b"".join)
 
 
 def good(stored: bytes, limits: Limits = LIMITS) -> list[Frame]:
-    found = list(frames(stored, limits))
+    found = list(read_frames(stored, limits))
     assert sum(frame.stored for frame in found) == len(stored)
     kept = [frame for frame in found if frame.problem is None]
     for frame in kept:
@@ -85,7 +85,7 @@ def test_a_length_that_lies_costs_one_record(form: Callable[[list[bytes]], bytes
 
 def test_damage_between_records_and_at_either_end() -> None:
     stored = b"\0junk\n" + VERSION_1 + record() + b"\0" * 700 + b"\n" + record() + record()[:-30]
-    found = list(frames(stored, LIMITS))
+    found = list(read_frames(stored, LIMITS))
     assert [frame.problem for frame in found] == [
         Reason.CORRUPT_RECORD,
         None,

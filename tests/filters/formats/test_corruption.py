@@ -13,7 +13,7 @@ import pytest
 from corpus import SHARED
 from damage import Archive, damaged, made_archives, of_bytes
 
-from filters.formats.warc import Frame, Limits, boundaries, frames, read_frame
+from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.reasons import Reason
 from manifests.source import Limits as SourceLimits
 from manifests.source import Source
@@ -32,7 +32,7 @@ def check_members(found: list[Frame], untouched: dict[int, bytes]) -> None:
     """A member may begin early: where a header cut short takes the next one's for the rest of itself."""
     for offset, unit in untouched.items():
         there = [frame for frame in found if frame.offset <= offset < frame.offset + frame.length]
-        assert contents(there) == contents(list(frames(unit, LIMITS)))
+        assert contents(there) == contents(list(read_frames(unit, LIMITS)))
 
 
 def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) -> int:
@@ -43,7 +43,7 @@ def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) 
             continue
         while found[at].offset + found[at].length <= offset:
             at += 1
-        if contents([found[at]]) != contents(list(frames(unit, LIMITS))):
+        if contents([found[at]]) != contents(list(read_frames(unit, LIMITS))):
             over = found[at]  # a record that began before this one
             assert over.problem in (None, Reason.TOO_LARGE) and stored[over.offset : offset].strip(b"\r\n")
             spanned += 1
@@ -53,15 +53,15 @@ def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) 
 def check(archive: Archive, others: list[Archive], chance: random.Random, seen: Counter[str]) -> None:
     hurt = damaged(archive, others, chance)
     stored, untouched = hurt.stored(), hurt.untouched()
-    found = list(frames(stored, LIMITS))
+    found = list(read_frames(stored, LIMITS))
     assert sum(frame.stored for frame in found) == len(stored)
     seen["untouched"] += len(untouched)
     if archive.form == "gzip":
         check_members(found, untouched)
     else:
         seen["spanned"] += check_plain(stored, found, untouched)
-    cuts = boundaries(stored, LIMITS, chance.choice((1, 700, 5_000, 1 << 20)))
-    assert [frame for cut in cuts for frame in frames(stored, LIMITS, cut.start, cut.end, cut.wasted)] == found
+    cuts = find_boundaries(stored, LIMITS, chance.choice((1, 700, 5_000, 1 << 20)))
+    assert [frame for cut in cuts for frame in read_frames(stored, LIMITS, cut.start, cut.end, cut.wasted)] == found
     outcomes = list(common_crawl.read(stored, "a", "web", RECIPE))
     assert sum(outcome.stored for outcome in outcomes) == len(stored)
     assert all((outcome.document is None) != (outcome.reason is None) for outcome in outcomes)

@@ -11,7 +11,7 @@ from damage import damaged, made_archives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.formats.warc import RETRIES, Boundary, Frame, Limits, boundaries, frames
+from filters.formats.warc import RETRIES, Boundary, Frame, Limits, find_boundaries, read_frames
 from manifests.source import Source
 from pipeline.sources import common_crawl
 
@@ -21,7 +21,7 @@ ARCHIVES = made_archives()
 
 def in_pieces(stored: bytes, cuts: list[Boundary]) -> list[Frame]:
     assert [cut.start for cut in cuts] == [0, *(cut.end for cut in cuts[:-1])] and cuts[-1].end == len(stored)
-    return [frame for cut in cuts for frame in frames(stored, LIMITS, cut.start, cut.end, cut.wasted)]
+    return [frame for cut in cuts for frame in read_frames(stored, LIMITS, cut.start, cut.end, cut.wasted)]
 
 
 @settings(max_examples=500, deadline=None)
@@ -30,9 +30,9 @@ def test_pieces_of_any_size_give_the_frames_of_the_whole(seed: int, number: int,
     archive = ARCHIVES[number]
     others = [other for other in ARCHIVES if other.form == archive.form]
     stored = damaged(archive, others, random.Random(seed)).stored()
-    whole = list(frames(stored, LIMITS))
+    whole = list(read_frames(stored, LIMITS))
     for size in (split, 1, 1 << 16, 1 << 20):
-        assert in_pieces(stored, boundaries(stored, LIMITS, size)) == whole
+        assert in_pieces(stored, find_boundaries(stored, LIMITS, size)) == whole
 
 
 def test_cuts_lie_at_the_first_member_at_or_after_each_multiple() -> None:
@@ -41,13 +41,13 @@ def test_cuts_lie_at_the_first_member_at_or_after_each_multiple() -> None:
     places = list(itertools.accumulate(members, initial=0))
     for size in (1, 500, 4_000, 1 << 20):
         expected = sorted({next(p for p in places if p >= due) for due in range(0, len(stored), size)} - {len(stored)})
-        assert [cut.start for cut in boundaries(stored, LIMITS, size)] == expected
+        assert [cut.start for cut in find_boundaries(stored, LIMITS, size)] == expected
 
 
 @pytest.mark.parametrize("stored", [b"", b"\x28\xb5\x2f\xfd" + bytes(9_000), b"".join(ARCHIVES[2].units)])
 def test_what_cannot_be_cut_is_one_piece(stored: bytes) -> None:
-    assert boundaries(stored, LIMITS, 100) == [Boundary(0, len(stored), 0)]
-    assert in_pieces(stored, boundaries(stored, LIMITS, 100)) == list(frames(stored, LIMITS))
+    assert find_boundaries(stored, LIMITS, 100) == [Boundary(0, len(stored), 0)]
+    assert in_pieces(stored, find_boundaries(stored, LIMITS, 100)) == list(read_frames(stored, LIMITS))
 
 
 def test_a_piece_knows_what_inflated_in_vain_before_it() -> None:
@@ -55,12 +55,12 @@ def test_a_piece_knows_what_inflated_in_vain_before_it() -> None:
     opening = b"WARC/1.0\r\nContent-Length: 9\r\n\r\n"
     trap = gzip.compress(b"", mtime=0)[:10] + b"\0" + struct.pack("<HH", 40_000, 40_000 ^ 0xFFFF) + opening
     stored = trap * 2_000 + b"".join(ARCHIVES[1].units)
-    cuts = boundaries(stored, LIMITS, 1)
+    cuts = find_boundaries(stored, LIMITS, 1)
     assert max(cut.wasted for cut in cuts) > RETRIES * len(stored)
     assert len({cut.wasted for cut in cuts}) > 10
-    assert in_pieces(stored, cuts) == list(frames(stored, LIMITS))
+    assert in_pieces(stored, cuts) == list(read_frames(stored, LIMITS))
     forgetful = [Boundary(cut.start, cut.end, 0) for cut in cuts]
-    assert in_pieces(stored, forgetful) != list(frames(stored, LIMITS))
+    assert in_pieces(stored, forgetful) != list(read_frames(stored, LIMITS))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")
@@ -68,7 +68,7 @@ def test_real_archives_in_pieces() -> None:
     source = Source(weight=1.0, kind="common_crawl")
     for path in sorted((SHARED / "common_crawl/warc/crawl").iterdir()):
         stored = path.read_bytes()
-        assert in_pieces(stored, boundaries(stored, LIMITS, 1 << 16)) == list(frames(stored, LIMITS))
+        assert in_pieces(stored, find_boundaries(stored, LIMITS, 1 << 16)) == list(read_frames(stored, LIMITS))
         if len(stored) < 100_000:
             cuts = common_crawl.pieces(stored, source, 5_000)
             assert len(cuts) > 5

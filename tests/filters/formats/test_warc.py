@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator
 from warcio.warcwriter import WARCWriter
 
-from filters.formats.warc import Limits, frames, read_frame
+from filters.formats.warc import Limits, read_frame, read_frames
 from filters.reasons import Reason
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
 
 
 def test_an_empty_file_has_no_frames() -> None:
-    assert list(frames(b"", LIMITS)) == []
+    assert list(read_frames(b"", LIMITS)) == []
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -67,7 +67,7 @@ def test_a_flipped_byte_in_a_members_frame_costs_that_member_only(where: str, by
 @given(st.data())
 def test_flips_inside_members_never_cost_another_member(data: st.DataObject) -> None:
     parts = members(6, seed=1)
-    whole = {frame.offset: frame for frame in frames(b"".join(parts), LIMITS)}
+    whole = {frame.offset: frame for frame in read_frames(b"".join(parts), LIMITS)}
     broken = data.draw(st.sets(st.integers(0, 5), min_size=1, max_size=3))
     offsets, stored = [], bytearray()
     for n, part in enumerate(parts):
@@ -137,7 +137,7 @@ def test_a_cut_member_is_truncated_and_a_record_may_begin_anywhere_after_garbage
     assert reasons(b"".join(parts)[:-4])[-1] is Reason.TRUNCATED_RECORD
     stored = parts[0] + b"garbage" + parts[1] + b"\0" * 512
     assert len(good(stored)) == 2
-    assert len(list(frames(stored, LIMITS))) == 4
+    assert len(list(read_frames(stored, LIMITS))) == 4
     check(stored)
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_member_of_many_records_vouches_for_none() -> None:
 
 def test_an_archive_in_zstd_is_one_unsupported_frame() -> None:
     stored = b"\x28\xb5\x2f\xfd" + bytes(500)
-    (frame,) = frames(stored, LIMITS)
+    (frame,) = read_frames(stored, LIMITS)
     assert (frame.problem, frame.stored) == (Reason.UNSUPPORTED_FORMAT, len(stored))
 
 
@@ -183,7 +183,7 @@ def test_text_records_of_an_archive_with_other_line_ends_run_to_the_next() -> No
 
 def test_a_locator_of_no_record_raises() -> None:
     stored = b"".join(members(2))
-    first = next(frames(stored, LIMITS))
+    first = next(read_frames(stored, LIMITS))
     for place in ((1, first.length, 0, first.inner_length), (len(stored), 1, 0, 1), (0, first.length, 5, 9)):
         with pytest.raises(LookupError):
             read_frame(stored, *place, LIMITS)
@@ -201,7 +201,7 @@ def test_undamaged_shared_archives_read_as_warcio_reads_them() -> None:
         if path.name == "cc_net-sample.warc.wet.txt":
             continue  # its lengths are of bodies that were shortened by hand
         stored = path.read_bytes()
-        found = list(frames(stored, Limits(64 << 20)))
+        found = list(read_frames(stored, Limits(64 << 20)))
         mine = [(f.headers.get("WARC-Type"), f.target_uri, len(f.block), f.problem) for f in found]
         with path.open("rb") as file:
             expected = []
@@ -228,7 +228,7 @@ def test_a_cut_file_in_one_member_gives_the_records_before_the_cut() -> None:
         for number in range(40)
     )
     stored = gzip.compress(whole)[:20_000]
-    found = list(frames(stored, Limits(1 << 20)))
+    found = list(read_frames(stored, Limits(1 << 20)))
     kept = [frame.target_uri for frame in found if frame.problem is None]
     assert kept == [f"http://a.example/{number}" for number in range(len(kept))] and 15 < len(kept) < 25
     assert found[-1].problem is Reason.TRUNCATED_RECORD and sum(frame.stored for frame in found) == len(stored)

@@ -7,7 +7,7 @@ import zlib
 
 from framing import LIMITS, blocks, check, good, members, reasons, record
 
-from filters.formats.warc import Limits, frames
+from filters.formats.warc import Limits, read_frames
 from filters.reasons import Reason
 
 
@@ -41,7 +41,7 @@ def test_memory_is_flat_in_the_size_of_the_archive() -> None:
     def peak(count: int) -> int:
         stored = b"".join(gzip.compress(record(bytes(200_000)), mtime=0) for _ in range(count))
         tracemalloc.start()
-        assert sum(frame.problem is None for frame in frames(stored, LIMITS)) == count
+        assert sum(frame.problem is None for frame in read_frames(stored, LIMITS)) == count
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest

@@ -169,7 +169,7 @@ def test_programs_that_are_missing_or_fail_are_the_users_to_mend(tmp_path: Path)
     with pytest.raises(UserError, match="make lmplz"):
         build_binary(tmp_path / "build_binary", tmp_path / "m.arpa", tmp_path / "m.bin")
     fails = tmp_path / "fails"
-    fails.write_text("#!/bin/sh\necho first >&2\necho no more disk >&2\nexit 3\n")
+    fails.write_text("#!/bin/sh\necho first >&2\necho no more disk >&2\nexit 3\n", encoding="utf-8")
     fails.chmod(0o755)
     with pytest.raises(UserError, match="code 3: no more disk"):
         run_lmplz(fails, tmp_path / "text", tmp_path / "m.arpa", 5)

@@ -196,12 +196,12 @@ def test_a_table_of_cut_offs_that_is_none_is_the_users_mistake(tmp_path: Path) -
     table = tmp_path / "cutoff.csv"
     with pytest.raises(UserError, match="cannot be read"):
         load_cutoffs(table)
-    table.write_text(",en,fr\n30,340,180\n60,520,330\n")
+    table.write_text(",en,fr\n30,340,180\n60,520,330\n", encoding="utf-8")
     assert load_cutoffs(table) == {"en": (340.0, 520.0), "fr": (180.0, 330.0)}
     with pytest.raises(UserError, match="no row for percentile 61"):
         load_cutoffs(table, 30, 61)
     for damaged in ("", ",en\n30\n", ",en\n30,x\n", "\x00", ",en\nthirty,340\n"):
-        table.write_text(damaged)
+        table.write_text(damaged, encoding="utf-8")
         with pytest.raises(UserError, match=r"not a table|no row"):
             load_cutoffs(table)
     table.write_bytes(b"\xff\xfe\x00")

@@ -1,11 +1,11 @@
 """URLs in one form, by hand from the rules, and the properties that a join needs."""
 
 import re
-import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from linear import assert_linear, repeated
 
 from filters.quality.urls import MAX_CHARACTERS, domain, normalise, url_hash
 
@@ -129,10 +129,13 @@ def test_a_site_belongs_to_every_url(url: str) -> None:
     assert bool(domain(url)) == bool(normalise(url)) and domain(url) in normalise(url)
 
 
-def test_hostile_urls_take_no_time() -> None:
+def test_hostile_urls_take_linear_time() -> None:
     wrapped = "http://" + "web.archive.org/web/2012/" * 320 + "a.com"
-    long = ["http://a.com/" + piece * 1_000 for piece in ("%", "/..", "/.", "%2e%2e/", "é", "&a", "?")]
-    start = time.process_time()
-    assert normalise(wrapped) == "//a.com" and all(map(normalise, long))
-    normalise("http://" + "." * 8_000), normalise("http://" + "é" * 8_000), normalise("http://a.com/" + "a" * 10**7)
-    assert time.process_time() - start < 2
+    assert normalise(wrapped) == "//a.com"
+    assert_linear(normalise, lambda size: "http://" + "web.archive.org/web/2012/" * size + "a.com", 320)
+    for piece in ("%", "/..", "/.", "%2e%2e/", "é", "&a", "?", "a"):
+        assert normalise("http://a.com/" + piece * 1_000)
+        assert_linear(normalise, repeated(piece, "http://a.com/"), 8_000)
+        assert_linear(normalise, repeated(piece, "http://a.com/"), 1_000_000)
+    for piece in (".", "é"):
+        assert_linear(normalise, repeated(piece, "http://"), 8_000)

@@ -5,17 +5,24 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from linear import assert_linear, repeated
 
-from filters.tex.accents import with_letters
-from filters.tex.body import body
-from filters.tex.macros import expand
-from filters.tex.source import CLOSE, OPEN, declared_encoding, decode, restored, uncommented, without_false
-from filters.tex.title import title
+from filters.tex.body import extract_body, extract_title, replace_accents
+from filters.tex.macros import expand_macros
+from filters.tex.source import (
+    CLOSE,
+    OPEN,
+    declared_encoding,
+    decode,
+    restore_literals,
+    strip_comments,
+    strip_false_branches,
+)
 
 
 def clean(text: str) -> str:
     literals: list[str] = []
-    found = restored(uncommented(text, literals), literals, 1_000_000)
+    found = restore_literals(strip_comments(text, literals), literals, 1_000_000)
     assert found is not None
     return found
 
@@ -67,7 +74,7 @@ def test_comments(typed: str, read: str) -> None:
 def test_literal_text_is_left_alone(typed: str) -> None:
     assert clean(f"a {typed} b % c") == f"a {typed} b "
     literals: list[str] = []
-    marked = uncommented(typed, literals)
+    marked = strip_comments(typed, literals)
     assert len(literals) == 1 and OPEN in marked and "%" not in marked
 
 
@@ -92,10 +99,10 @@ def test_what_only_looks_like_literal_text(typed: str, read: str) -> None:
 
 def test_literal_text_that_is_repeated_counts_each_time() -> None:
     literals: list[str] = []
-    marked = uncommented("\\verb|" + "x" * 900 + "|", literals)
-    assert restored(marked * 10, literals, 10_000) is not None
-    assert restored(marked * 20, literals, 10_000) is None
-    assert restored(f"{OPEN}7{CLOSE}", literals, 10) == ""
+    marked = strip_comments("\\verb|" + "x" * 900 + "|", literals)
+    assert restore_literals(marked * 10, literals, 10_000) is not None
+    assert restore_literals(marked * 20, literals, 10_000) is None
+    assert restore_literals(f"{OPEN}7{CLOSE}", literals, 10) == ""
 
 
 @pytest.mark.parametrize(
@@ -145,7 +152,7 @@ def test_an_encoding_is_declared_outside_comments() -> None:
     ],
 )
 def test_false_branches(typed: str, read: str) -> None:
-    assert without_false(typed) == read
+    assert strip_false_branches(typed) == read
 
 
 @pytest.mark.parametrize(
@@ -163,7 +170,7 @@ def test_false_branches(typed: str, read: str) -> None:
     ],
 )
 def test_accents(typed: str, read: str) -> None:
-    assert with_letters(typed) == read
+    assert replace_accents(typed) == read
 
 
 @given(st.text(alphabet="\\%{}[]|\n ab" + OPEN, max_size=80))
@@ -172,7 +179,7 @@ def test_any_text_can_be_cleaned_and_what_is_clean_stays(text: str) -> None:
     once = clean(text)
     assert clean(once) == once or "verb" in text or "url" in text
     assert "%" not in once or "\\%" in once or "verb" in text or "url" in text
-    for done in (without_false(once), body(once, "drop"), title(once), with_letters(once)):
+    for done in (strip_false_branches(once), extract_body(once, "drop"), extract_title(once), replace_accents(once)):
         assert len(done) <= len(once)
 
 
@@ -207,26 +214,21 @@ def test_any_text_can_be_cleaned_and_what_is_clean_stays(text: str) -> None:
     ],
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    """Twenty times the text may take no more than a hundred times as long: what is quadratic takes four hundred."""
-    import time
 
-    def seconds(count: int) -> float:
-        text = "\\begin{document}" + piece * (count // len(piece))
-        begun = time.process_time()
-        cleaned = without_false(uncommented(text, []))
-        body(cleaned, "keep")
-        title(cleaned)
-        with_letters(cleaned)
-        return time.process_time() - begun
+    def work(text: str) -> None:
+        cleaned = strip_false_branches(strip_comments(text, []))
+        extract_body(cleaned, "keep")
+        extract_title(cleaned)
+        replace_accents(cleaned)
 
-    assert seconds(1_000_000) < 100 * min(seconds(50_000) for _ in range(3)) + 0.5
+    assert_linear(work, repeated(piece, "\\begin{document}"), 1_000_000)
 
 
 @pytest.mark.parametrize("piece", ["{", "{}", "ab%\n", "\\verb|a|", "\\iffalse \\fi", "\\x{}"])
 def test_hostile_text_takes_memory_in_proportion(piece: str) -> None:
     text = "\\def\\x#1{#1}\\x{}" + piece * (150_000 // len(piece))
     tracemalloc.start()
-    expand(without_false(uncommented(text, [])), 32, 100_000_000)
+    expand_macros(strip_false_branches(strip_comments(text, [])), 32, 100_000_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60 * len(text)

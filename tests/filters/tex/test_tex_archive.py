@@ -8,24 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import tar, zipped
 
-from filters.formats.tar import Entry, Stored, entries, header, members
+from filters.formats.stream import StoredReader, resolve_path
+from filters.formats.tar import TarEntry, parse_header, read_entries, stream_entries
 from filters.reasons import Reason
 from filters.tex.project import MAX_INCLUSIONS, assemble
-from filters.tex.source import restored
-from filters.tex.submission import Submission, is_hidden, name_in_gzip, safe_path, submission
+from filters.tex.source import restore_literals
+from filters.tex.submission import Submission, is_hidden, read_gzip_name, read_submission
 
 PAPER = b"\\documentclass{article}\n\\begin{document}\nText.\n\\end{document}\n"
 LIMIT = 1 << 20
 
 
 def held(stored: bytes, text_bytes: int = LIMIT, archive_bytes: int = 1 << 24) -> Submission:
-    return submission(stored, text_bytes, archive_bytes)
+    return read_submission(stored, text_bytes, archive_bytes)
 
 
 def text(files: dict[str, bytes], depth: int = 16, characters: int = LIMIT) -> str:
     found = assemble(files, depth, characters)
     assert found.problem is None
-    whole = restored(found.text, found.literals, characters)
+    whole = restore_literals(found.text, found.literals, characters)
     assert whole is not None
     return whole
 
@@ -35,7 +36,7 @@ def test_members_of_every_form_of_tar(kind: int) -> None:
     long = "x" * 60 + "/" + "y" * (90 if kind == tarfile.USTAR_FORMAT else 190) + ".tex"
     files = {"a.tex": b"a" * 700, "d/": b"", long: b"b", "empty": b"", "l": (tarfile.SYMTYPE, "a.tex")}
     stored = tar(files, kind)
-    found = list(members(stored))
+    found = list(read_entries(stored))
     assert [(item.name.rstrip("/"), item.kind, item.size) for item in found] == [
         ("a.tex", "file", 700), ("d", "directory", 0), (long, "file", 1), ("empty", "file", 0), ("l", "link", 0),
         ("", "end", 0),
@@ -44,9 +45,9 @@ def test_members_of_every_form_of_tar(kind: int) -> None:
     assert [item.offset for item in found[1:]] + [len(stored)] == [item.stop for item in found], (
         "every byte has a place"
     )
-    assert list(entries(Stored(stored))) == found
+    assert list(stream_entries(StoredReader(stored))) == found
     cuts = [item.offset for item in found] + [len(stored)]
-    again = [item for start, end in itertools.pairwise(cuts) for item in members(stored, start, end)]
+    again = [item for start, end in itertools.pairwise(cuts) for item in read_entries(stored, start, end)]
     assert again == found, "a piece that is cut at headers gives what the whole does"
 
 
@@ -55,19 +56,19 @@ def test_a_unix_v7_header_and_a_size_in_base_256() -> None:
     block[124:136] = b"\x80" + bytes(10) + b"\x0a"
     block[257:345] = bytes(88)  # no magic, no owner's name
     block[148:156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 256)
-    found = header(bytes(block))
+    found = parse_header(bytes(block))
     assert found is not None and (found.name, found.size, found.kind) == ("a", 10, "file")
-    assert header(bytes(511)) is None and header(b"x" * 512) is None
+    assert parse_header(bytes(511)) is None and parse_header(b"x" * 512) is None
     block[124:136] = b"99999999999\0"
     block[148:156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 256)
-    assert header(bytes(block)) is None, "no octal number"
+    assert parse_header(bytes(block)) is None, "no octal number"
 
 
 def test_damage_is_passed_over() -> None:
     stored = tar({name: name.encode() * 600 for name in "abc"})
     hurt = bytearray(stored)
     hurt[1536] ^= 0xFF  # b's header
-    found = list(members(bytes(hurt)))
+    found = list(read_entries(bytes(hurt)))
     assert [(item.name, item.kind, item.problem) for item in found] == [
         ("a", "file", None), ("", "damage", Reason.CORRUPT_RECORD), ("c", "file", None), ("", "end", None)
     ]  # fmt: skip
@@ -75,16 +76,16 @@ def test_damage_is_passed_over() -> None:
     lying = bytearray(stored)
     lying[1536 + 124 : 1536 + 136] = b"77777777777\0"
     lying[1536 + 148 : 1536 + 156] = b"%06o\0 " % (sum(lying[1536:2048]) - sum(lying[1536 + 148 : 1536 + 156]) + 256)
-    assert [item.problem for item in members(bytes(lying))] == [None, Reason.TRUNCATED_RECORD, None, None]
+    assert [item.problem for item in read_entries(bytes(lying))] == [None, Reason.TRUNCATED_RECORD, None, None]
 
 
 @pytest.mark.parametrize("cut", [100, 512, 700, 1024, 1111, 1536])
 def test_truncated_tars(cut: int) -> None:
     stored = tar({"a": b"x" * 600, "b": b"y" * 600})[:cut]
-    found = list(members(stored))
+    found = list(read_entries(stored))
     assert sum(item.stop - item.offset for item in found) == len(stored)
     assert [item.kind for item in found] == (["file"] if cut >= 1112 else ["damage"])
-    inner = list(entries(Stored(stored)))
+    inner = list(stream_entries(StoredReader(stored)))
     assert inner[-1].kind == ("file" if cut >= 1112 else "damage")
 
 
@@ -93,7 +94,7 @@ def test_truncated_tars(cut: int) -> None:
 def test_any_bytes_are_accounted_for(junk: bytes, place: int) -> None:
     stored = bytearray(tar({"a": b"x" * 600, "b": b"y"}))
     stored[place:place] = junk
-    found = list(members(bytes(stored)))
+    found = list(read_entries(bytes(stored)))
     assert sum(item.stop - item.offset for item in found) == len(stored)
     held(bytes(stored))
     held(zipped(bytes(stored))[: place + 20])
@@ -173,7 +174,7 @@ def test_members_that_lead_outside_are_left_out_and_told() -> None:
 
 
 def test_names() -> None:
-    assert [safe_path(name) for name in ("./a", "a//b", ".", "", "a\\b", "..", "x\0y")] == [
+    assert [resolve_path(name) for name in ("./a", "a//b", ".", "", "a\\b", "..", "x\0y")] == [
         "a",
         "a/b",
         "",
@@ -183,10 +184,10 @@ def test_names() -> None:
         None,
     ]
     assert [is_hidden(path) for path in ("._a", "a/.b/c", "__MACOSX/a", "a/b.tex")] == [True, True, True, False]
-    assert name_in_gzip(zipped(b"", "a.tex")) == "a.tex" and name_in_gzip(zipped(b"")) == "" == name_in_gzip(
+    assert read_gzip_name(zipped(b"", "a.tex")) == "a.tex" and read_gzip_name(zipped(b"")) == "" == read_gzip_name(
         b"\x1f\x8b"
     )
-    assert name_in_gzip(b"\x1f\x8b\x08\x0c" + bytes(6) + b"\3\0abcname\0rest") == "name"
+    assert read_gzip_name(b"\x1f\x8b\x08\x0c" + bytes(6) + b"\3\0abcname\0rest") == "name"
 
 
 def doc(inner: str, more: str = "") -> bytes:
@@ -328,7 +329,7 @@ def test_inclusions_that_blow_up() -> None:
     assert "14 " in whole and "15 " not in whole and "last" not in whole
 
 
-class _Counted(Stored):
+class _Counted(StoredReader):
     """Stored bytes that count what is read of them."""
 
     read = 0
@@ -340,5 +341,5 @@ class _Counted(Stored):
 
 def test_only_headers_are_read_of_what_is_not_wanted() -> None:
     source = _Counted(tar({f"{n}": bytes(4 << 20) for n in range(4)}))
-    found: list[Entry] = list(entries(source))
+    found: list[TarEntry] = list(stream_entries(source))
     assert len(found) == 5 and source.read < 3 << 20

@@ -2,8 +2,7 @@
 
 import pytest
 
-from filters.tex.body import body, is_notice
-from filters.tex.title import title
+from filters.tex.body import extract_body, extract_title, is_notice
 
 DOCUMENT = "\\documentclass{article}\\title{T}\n\\begin{document}\n%s\n\\end{document}\nleft over"
 
@@ -41,21 +40,21 @@ DOCUMENT = "\\documentclass{article}\\title{T}\n\\begin{document}\n%s\n\\end{doc
     ],
 )
 def test_a_paper_s_body(inside: str, kept: str) -> None:
-    assert body(DOCUMENT.replace("%s", inside), "keep") == kept
+    assert extract_body(DOCUMENT.replace("%s", inside), "keep") == kept
 
 
 def test_appendices_stay_or_go_by_recipe() -> None:
     paper = DOCUMENT.replace("%s", "\\section{A} B \\bibliography{x} \\appendix \\section{C} D")
-    assert body(paper, "keep") == "\\section{A} B  \\appendix \\section{C} D"
-    assert body(paper, "drop") == "\\section{A} B"
+    assert extract_body(paper, "keep") == "\\section{A} B  \\appendix \\section{C} D"
+    assert extract_body(paper, "drop") == "\\section{A} B"
 
 
 def test_plain_and_ams_tex() -> None:
-    assert body("\\magnification=1200 Some text.\\bye more", "keep") == "\\magnification=1200 Some text."
-    assert body("x \\beginsection 1. A\n\nText. \\end\nmore", "keep") == "\\beginsection 1. A\n\nText."
+    assert extract_body("\\magnification=1200 Some text.\\bye more", "keep") == "\\magnification=1200 Some text."
+    assert extract_body("x \\beginsection 1. A\n\nText. \\end\nmore", "keep") == "\\beginsection 1. A\n\nText."
     ams = "\\input amstex\n\\document\\topmatter\\title A \\endtitle\\endtopmatter "
     ams += "Text. \\Refs x \\endRefs\\enddocument y"
-    assert body(ams, "keep") == "Text." and title(ams) == "A"
+    assert extract_body(ams, "keep") == "Text." and extract_title(ams) == "A"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_plain_and_ams_tex() -> None:
     ],
 )
 def test_papers_without_a_word(inside: str) -> None:
-    assert body(DOCUMENT.replace("%s", inside), "keep") == ""
+    assert extract_body(DOCUMENT.replace("%s", inside), "keep") == ""
 
 
 def test_notices_of_withdrawal() -> None:
@@ -90,4 +89,4 @@ def test_notices_of_withdrawal() -> None:
     ],
 )
 def test_titles(typed: str, found: str) -> None:
-    assert title(typed) == " ".join(found.split())
+    assert extract_title(typed) == " ".join(found.split())

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.reasons import Reason
-from filters.tex.macros import expand
+from filters.tex.macros import expand_macros
 
 
 def expanded(text: str, depth: int = 32) -> str:
-    found = expand(text, depth, 100_000)
+    found = expand_macros(text, depth, 100_000)
     assert found.problem is None
     return found.text
 
@@ -120,11 +120,11 @@ def test_macros_that_lead_to_themselves_are_left() -> None:
 def test_macros_that_blow_up_end_in_a_reason() -> None:
     names = [f"\\{chr(97 + n)}" for n in range(26)]
     laughs = "".join(f"\\def{a}{{{b * 10}}}" for a, b in itertools.pairwise(names)) + r"\def\z{lol}\a"
-    found = expand(laughs, 32, 1_000_000)
+    found = expand_macros(laughs, 32, 1_000_000)
     assert found.problem is Reason.TOO_LARGE and found.text == "" and found.expansions <= 60_001
     doubling = "\\def\\x#1{#1#1}" + "\\x{" * 60 + "lol" + "}" * 60
-    assert expand(doubling, 100, 1_000_000).problem is Reason.TOO_LARGE
-    assert len(expand(doubling, 8, 1_000_000).text) < 100_000, "what lies deeper is left as it is called"
+    assert expand_macros(doubling, 100, 1_000_000).problem is Reason.TOO_LARGE
+    assert len(expand_macros(doubling, 8, 1_000_000).text) < 100_000, "what lies deeper is left as it is called"
 
 
 def test_a_chain_of_macros_ends_at_the_depth_given() -> None:
@@ -146,7 +146,7 @@ def steps(text: str) -> int:
 
     sys.settrace(tick)  # type: ignore[arg-type]
     try:
-        expand(text, 32, 10_000_000)
+        expand_macros(text, 32, 10_000_000)
     finally:
         sys.settrace(None)
     return count
@@ -181,6 +181,6 @@ def test_hostile_macros_take_steps_in_proportion(hostile: object) -> None:
 @given(st.text(alphabet="\\{}[]#12ab xd;", max_size=60))
 def test_any_text_is_read_to_its_end(tail: str) -> None:
     text = "\\def\\a#1{[#1]}\\newcommand{\\b}[2][x]{#1\\a{#2}}\\let\\d\\def " + tail
-    expand(text, 4, 10_000)
+    expand_macros(text, 4, 10_000)
     plain = tail.replace("\\", "/")
     assert expanded(plain) == plain

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from filters.formats.mediawiki import Page, open_dump, pages
+from filters.formats.mediawiki import Page, read_dump, read_pages
 from filters.wikitext.names import LANGUAGES
-from filters.wikitext.render import plain_text
+from filters.wikitext.render import render_text
 
 SHARED = Path(__file__).parents[4] / "shared/data"
 REDPAJAMA = SHARED / "c4_redpajama/redpajama-sample_wiki1.jsonl.gz"
@@ -36,7 +36,7 @@ def test_the_independent_rendering_by_hand() -> None:
         "'''A''' [[b|c]]<ref>d</ref> [[File:e.jpg|f]] {{convert|5|km|mi}} {{lang|fr|g}} {{h|i}} [http://j k] "
         "<math>l</math>\n{| class=m\n| n\n|}\n[[de:O]]"
     )
-    assert wikitext.rendered(parsed).split() == ["A", "c", "5", "km", "g", "k", "l"]
+    assert wikitext.render_tree(parsed).split() == ["A", "c", "5", "km", "g", "k", "l"]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real sample data (../shared/data) is not here")
@@ -44,12 +44,12 @@ def test_real_pages_are_nearer_to_an_independent_rendering_than_strip_code() -> 
     articles = [
         wikitext.Article(path.name[:2], page.title, page.wikitext, "")
         for path in sorted((SHARED / "wikipedia").glob("minidumps/*"))
-        for page in pages(open_dump(path))
+        for page in read_pages(read_dump(path))
         if isinstance(page, Page) and len(page.wikitext) < 60_000
     ]
     ours, theirs = [], []
     for article in articles:
-        reference = wikitext.rendered(wikitext.mwparserfromhell.parse(article.wikitext))
+        reference = wikitext.render_tree(wikitext.mwparserfromhell.parse(article.wikitext))
         ours.append(wikitext.f1(wikitext.ours(article), reference))
         theirs.append(wikitext.f1(wikitext.theirs(article), reference))
     assert len(articles) > 6 and statistics.mean(ours) > max(0.97, statistics.mean(theirs))
@@ -59,9 +59,9 @@ def test_real_pages_are_nearer_to_an_independent_rendering_than_strip_code() -> 
 def test_redpajamas_row_of_the_same_page_differs_in_the_ways_the_docs_name() -> None:
     with gzip.open(REDPAJAMA, "rt", encoding="utf-8") as file:
         rows = {row["meta"]["title"]: row["text"] for row in map(json.loads, file)}
-    dump = pages(open_dump(next((SHARED / "wikipedia").glob("bgwiki*"))))
+    dump = read_pages(read_dump(next((SHARED / "wikipedia").glob("bgwiki*"))))
     (page,) = [page for page in dump if isinstance(page, Page) and page.title in rows]
-    theirs, ours = rows[page.title], plain_text(page.wikitext, "bg", page.title)
+    theirs, ours = rows[page.title], render_text(page.wikitext, "bg", page.title)
     words = [Counter(re.findall(r"\w+", text.lower())) for text in (theirs, ours)]
     missing = words[0] - words[1]
     assert missing.total() < 0.15 * words[0].total(), "six years of edits, and names of categories"

@@ -11,25 +11,25 @@ from hypothesis import strategies as st
 
 from filters.errors import UserError
 from manifests.planning import supply
-from manifests.planning.cost import SIZES, UTILISATION, Amounts, amounts_of, cost, gpu_days
-from manifests.planning.rates import Rates, find_runs, rates_of, read_rates
+from manifests.planning.cost import SIZES, UTILISATION, Workload, estimate_cost, estimate_workload, gpu_days
+from manifests.planning.rates import Rates, Task, find_run_records, fit_rates, read_rates
 from pipeline.__main__ import main
-from pipeline.plan import Asked
-from trainer.presets import PRESETS
+from pipeline.plan import PlanRequest
+from trainer.model import PRESETS
 
 LLAMA = str(ROOT / "recipes/llama.yaml")
 MB = 1_000_000
-Task = dict[str, Any]
+Record = dict[str, Any]
 
 
-def task(stage: str, name: str, size: float, cpu: float, at: float = 0.0, process: int = 1, **more: Any) -> Task:
+def task(stage: str, name: str, size: float, cpu: float, at: float = 0.0, process: int = 1, **more: Any) -> Record:
     """A task's record as `pipeline.beam.task.perform` writes it."""
-    plain: Task = {"stage": stage, "task": name, "bytes": size, "cpu_seconds": cpu, "seconds": cpu, "at": at}
+    plain: Record = {"stage": stage, "task": name, "bytes": size, "cpu_seconds": cpu, "seconds": cpu, "at": at}
     plain |= {"process": process, "peak_rss_bytes": 300 * MB, "written_bytes": 0, "shuffled_bytes": 0}
     return plain | {"entered": {}, "out": {}, "text_bytes": {}, "records": 0} | more
 
 
-def web(slope: float = 0.1, fixed: float = 0.02, start_up: float = 3.0, processes: int = 2) -> list[Task]:
+def web(slope: float = 0.1, fixed: float = 0.02, start_up: float = 3.0, processes: int = 2) -> list[Record]:
     """Splits of one source of 1 to 8 MB through extract and tokenize. Extraction: `slope` CPU seconds a MB, `fixed` a
     task, `start_up` in each process's first task; half of the stored bytes become characters, all of them two bytes."""
     made = []
@@ -46,6 +46,10 @@ def web(slope: float = 0.1, fixed: float = 0.02, start_up: float = 3.0, processe
     return made
 
 
+def rates_of(records: list[Record]) -> Rates:
+    return fit_rates([Task(**record) for record in records])
+
+
 def test_slope_fixed_part_and_start_up_are_told_apart() -> None:
     rates = rates_of(web())
     extract = next(rate for rate in rates.steps if rate.stage == "extract")
@@ -60,8 +64,8 @@ def test_slope_fixed_part_and_start_up_are_told_apart() -> None:
 
 
 def test_a_tiny_demo_does_not_scale_into_nonsense() -> None:
-    needed = {"web": Amounts(stored=36e12, extracted=36e12, kept=18e12, tokens=2.25e12, tasks=1000)}
-    planned = cost(rates_of(web()), needed, 10**9, workers=100)
+    needed = {"web": Workload(stored=36e12, extracted=36e12, kept=18e12, tokens=2.25e12, tasks=1000)}
+    planned = estimate_cost(rates_of(web()), needed, 10**9, workers=100)
     steps = {step.stage: step for step in planned.steps}
     assert planned.scale == pytest.approx(1e6)
     extract = steps["extract"]
@@ -87,23 +91,26 @@ def test_noise_never_makes_a_rate_negative() -> None:
 
 
 def test_more_workers_take_less_time_and_no_less_work() -> None:
-    needed = {"web": amounts_of(supply.given(1e12, supply.default_factors("common_crawl")), 1 << 28, 0.001)}
-    costs = [cost(rates_of(web()), needed, 10**9, workers) for workers in (1, 10, 1000)]
+    stated = supply.stated_supply(1e12, supply.default_factors("common_crawl"))
+    needed = {"web": estimate_workload(stated, 1 << 28, 0.001)}
+    costs = [estimate_cost(rates_of(web()), needed, 10**9, workers) for workers in (1, 10, 1000)]
     walls, cores = [one.wall_seconds for one in costs], [one.cpu_seconds for one in costs]
     assert walls == sorted(walls, reverse=True) and cores == sorted(cores)
 
 
 def test_sources_without_a_rate_are_named_and_not_counted() -> None:
-    some = Amounts(1e9, 1e9, 1e9, 1e8, 4)
-    planned = cost(rates_of(web()), {"web": some, "books": some, "none": Amounts(0, 0, 0, 0, 0)}, 10**9, 1)
+    some = Workload(1e9, 1e9, 1e9, 1e8, 4)
+    planned = estimate_cost(rates_of(web()), {"web": some, "books": some, "none": Workload(0, 0, 0, 0, 0)}, 10**9, 1)
     assert planned.uncounted == ("books",)
-    alone = cost(rates_of(web()), {"web": some}, 10**9, 1)
+    alone = estimate_cost(rates_of(web()), {"web": some}, 10**9, 1)
     assert planned.cpu_seconds == alone.cpu_seconds
 
 
-def write_run(path: Path, tasks: list[Task], jobs: list[Task], workers: int = 1) -> Path:
+def write_run(path: Path, tasks: list[Record], jobs: list[Record], workers: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"tasks": tasks, "jobs": jobs, "workers": workers, "started": path.stem}))
+    path.write_text(
+        json.dumps({"tasks": tasks, "jobs": jobs, "workers": workers, "started": path.stem}), encoding="utf-8"
+    )
     return path
 
 
@@ -112,8 +119,8 @@ def test_of_a_task_that_ran_again_the_last_run_counts(tmp_path: Path) -> None:
     slow = [one | {"cpu_seconds": 100.0} for one in web()]
     write_run(runs / "20260101T000000Z.json", slow, [])
     write_run(runs / "20260102T000000Z.json", web(), [{"job": "extract", "seconds": 100.0, "tasks": 8}], workers=2)
-    (runs / "checksums.json").write_text("{}")
-    rates = read_rates(find_runs(tmp_path))
+    (runs / "checksums.json").write_text("{}", encoding="utf-8")
+    rates = read_rates(find_run_records(tmp_path))
     assert rates.steps == rates_of(web()).steps
     inside = sum(one["seconds"] for one in web())
     assert rates.engine_seconds == pytest.approx(100 - inside / 2)
@@ -123,15 +130,15 @@ def test_the_tasks_of_a_killed_run_count_too(tmp_path: Path) -> None:
     parts = tmp_path / "runs/20260101T000000Z.parts"
     parts.mkdir(parents=True)
     for number, one in enumerate(web()):
-        (parts / f"{number}.json").write_text(json.dumps(one))
-    assert read_rates(find_runs(tmp_path)).steps == rates_of(web()).steps
+        (parts / f"{number}.json").write_text(json.dumps(one), encoding="utf-8")
+    assert read_rates(find_run_records(tmp_path)).steps == rates_of(web()).steps
 
 
 def test_records_without_what_older_versions_did_not_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = [{k: v for k, v in one.items() if k in ("stage", "task", "bytes", "cpu_seconds", "seconds")} for one in web()]
     path = write_run(tmp_path / "old.json", old, [])
     assert main(["plan", LLAMA, f"--rates={path}"]) == 2
-    assert "counts nothing that was extracted" in capsys.readouterr().err
+    assert "records no extraction" in capsys.readouterr().err
     for one in old:
         if one["stage"] == "extract":
             one["entered"] = {"bytes": one["bytes"]}
@@ -155,7 +162,7 @@ def test_records_without_what_older_versions_did_not_write(tmp_path: Path, capsy
 )
 def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     path = tmp_path / "run.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert main(["plan", LLAMA, f"--rates={path}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1 and "runs/<start>.json" in said
@@ -176,7 +183,7 @@ records = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None)
 def test_no_record_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, tasks: Any, jobs: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "hostile.json"
-    path.write_text(json.dumps({"tasks": tasks, "jobs": jobs}))
+    path.write_text(json.dumps({"tasks": tasks, "jobs": jobs}), encoding="utf-8")
     try:
         assert isinstance(read_rates([path]), Rates)
     except UserError as error:
@@ -231,6 +238,6 @@ def test_the_defaults_are_those_the_help_states(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["plan", "--help"])
     said = capsys.readouterr().out
-    asked = Asked({}, {})
+    asked = PlanRequest({}, {})
     for value in (str(asked.workers), str(asked.utilisation), f"{asked.peak_tflops:g}"):
         assert value in said

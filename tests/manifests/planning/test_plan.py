@@ -17,8 +17,7 @@ from manifests.manifest import load_manifest
 from manifests.order import Plan as Order
 from manifests.order import SourcePlan, plan_for, quotas
 from manifests.planning import supply
-from manifests.planning.plan import Plan, make_plan
-from manifests.planning.plan_table import plan_parts, text_of
+from manifests.planning.plan import Plan, make_plan, plan_parts, render_text
 from manifests.recipe import Recipe, load_recipe, parse_recipe
 from manifests.tools.show import WIDTH
 from pipeline.__main__ import main
@@ -33,7 +32,7 @@ PAPER = {
     "arxiv": 1.06,
     "stackexchange": 1.03,
 }
-UNIQUE = [f"--unique={name}={tokens:g}" for name, tokens in supply.TABLE_1_UNIQUE_TOKENS.items()]
+UNIQUE = [f"--unique={name}={tokens:g}" for name, (tokens, _) in supply.TABLE_1.items()]
 
 
 def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -48,7 +47,7 @@ def test_the_papers_unique_tokens_give_the_papers_epochs(capsys: pytest.CaptureF
     assert plan["steps"] == 333_786 and plan["sequence_length"] == 2048  # 4M tokens a step (section 2.3)
     assert all(not source["cap_binds"] and source["missing"] is None for source in plan["sources"])
     sizes = {source["source"]: source["text_bytes"] for source in plan["sources"]}
-    assert sizes == pytest.approx(supply.TABLE_1_BYTES)
+    assert sizes == pytest.approx({name: size for name, (_, size) in supply.TABLE_1.items()})
 
 
 TABLE = """\
@@ -122,7 +121,7 @@ def recipe_of(sources: list[tuple[float, float, float]], goal: int) -> tuple[Rec
     factors = supply.default_factors("books")
     plain = {f"s{n}": {"kind": "books", "weight": w, "max_epochs": e} for n, (w, e, _) in enumerate(sources)}
     recipe = parse_recipe({"name": "x", "seed": 1, "goal_tokens": goal, "sources": plain}, "x")
-    return recipe, {f"s{n}": supply.given(tokens, factors) for n, (_, _, tokens) in enumerate(sources)}
+    return recipe, {f"s{n}": supply.stated_supply(tokens, factors) for n, (_, _, tokens) in enumerate(sources)}
 
 
 def plan_of(sources: list[tuple[float, float, float]], goal: int) -> Plan:
@@ -261,7 +260,7 @@ def test_tokens_are_estimated_from_stored_bytes(tmp_path: Path, capsys: pytest.C
         (["--unique=c4=1", "--unique=c4=2"], ["given twice"]),
         (["--unique=c4=1", "--input=c4=x"], ["both --input and --unique"]),
         (["--input=c4=nowhere/*.gz"], ["no file matches"]),
-        (["--input=c4=https://example.org/c4.json.gz"], ["fetched", "--unique c4=TOKENS"]),
+        (["--input=c4=https://example.org/c4.json.gz"], ["downloaded", "--unique c4=TOKENS"]),
         (["--corpus=nowhere"], ["nowhere is not a folder"]),
         (["--rates=nowhere.json"], ["nowhere.json cannot be read"]),
         (["--run=nowhere"], ["--run nowhere", "cannot be read"]),
@@ -278,6 +277,6 @@ def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments
 def test_the_recipe_of_the_paper_reads_well_in_every_state() -> None:
     recipe = load_recipe(Path(LLAMA))
     for tokens in (0.0, 1.0, 1e9, 1e13):
-        supplies = {name: supply.given(tokens, supply.default_factors(name)) for name in recipe.sources}
-        said = text_of(plan_parts(make_plan(recipe, supplies, 2048, 4_194_304)))
+        supplies = {name: supply.stated_supply(tokens, supply.default_factors(name)) for name in recipe.sources}
+        said = render_text(plan_parts(make_plan(recipe, supplies, 2048, 4_194_304)))
         assert max(map(len, said.splitlines())) <= WIDTH and "…" not in said

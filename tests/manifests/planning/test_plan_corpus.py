@@ -8,7 +8,7 @@ from corpus import ROOT, SHARED, build, demo_recipe, make_sample
 
 from manifests.manifest import load_manifest
 from manifests.planning import supply
-from manifests.planning.actual import read_run
+from manifests.planning.plan import read_training_run
 from manifests.tools.show import WIDTH
 from pipeline.__main__ import main
 
@@ -22,8 +22,8 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def test_a_run_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("{", "[]", '{"plan": {"sources": 3}}', '{"plan": {"sources": []}}'):
-        (tmp_path / "run.json").write_text(text)
-        (tmp_path / "metrics.csv").write_text("step\n")
+        (tmp_path / "run.json").write_text(text, encoding="utf-8")
+        (tmp_path / "metrics.csv").write_text("step\n", encoding="utf-8")
         assert main(["plan", LLAMA, f"--run={tmp_path}"]) == 2, text
         assert "is not the folder of a training run" in capsys.readouterr().err
 
@@ -34,9 +34,9 @@ def test_what_a_training_run_mixed(tmp_path: Path) -> None:
         {"name": "b", "weight": 0.5, "max_epochs": 9.0, "shards": [["c", 100]]},
     ]
     plan = {"sources": sources, "steps": 100, "global_batch": 4, "sequence_length": 8}
-    (tmp_path / "run.json").write_text(json.dumps({"plan": plan}))
-    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n")
-    run = read_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"plan": plan}), encoding="utf-8")
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n", encoding="utf-8")
+    run = read_training_run(tmp_path)
     assert (run.step, run.steps) == (50, 100)
     assert [(one.source, one.asked, one.planned_tokens, one.epochs) for one in run.sources] == [
         ("a", 0.5, 800, 0.5),
@@ -51,7 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     sample = make_sample(folder / "sample")
     recipe = demo_recipe(sample)
     path = folder / "recipe.yaml"
-    path.write_text(json.dumps(recipe.model_dump()))
+    path.write_text(json.dumps(recipe.model_dump()), encoding="utf-8")
     build(recipe, folder / "corpus")
     return sample, path, folder / "corpus"
 
@@ -120,8 +120,8 @@ def test_another_tokenizer_is_pointed_out(built: tuple[Path, Path, Path], capsys
 
 def test_default_factors_are_those_of_real_dumps() -> None:
     from filters.formats import mediawiki as wiki_dump
-    from filters.formats.stored import open_stored
-    from filters.wikitext import render as wiki_text
+    from filters.formats.stream import open_stored
+    from filters.wikitext.render import render_text
     from manifests.source import Source
     from pipeline.sources import books, common_crawl
 
@@ -142,8 +142,8 @@ def test_default_factors_are_those_of_real_dumps() -> None:
                 text += len(outcome.document.text.encode()) if outcome.document else 0
     assert text / stored == pytest.approx(supply.default_factors("books", "x.txt.gz").text.value, abs=0.1)
     path = next((SHARED / "wikipedia").glob("enwiki*.bz2"))
-    pages = [page for page in wiki_dump.pages(wiki_dump.open_dump(path)) if isinstance(page, wiki_dump.Page)]
+    pages = [page for page in wiki_dump.read_pages(wiki_dump.read_dump(path)) if isinstance(page, wiki_dump.Page)]
     articles = [page for page in pages if page.namespace == 0 and not page.redirect]
-    text = sum(len(wiki_text.plain_text(page.wikitext).encode()) for page in articles)
+    text = sum(len(render_text(page.wikitext).encode()) for page in articles)
     wanted = supply.default_factors("wikipedia").text.value
     assert text / path.stat().st_size == pytest.approx(wanted, abs=0.1)

@@ -13,15 +13,15 @@ from manifests.manifest import generation_of, load_manifest
 from manifests.tools.diff import diff
 from manifests.tools.find import find
 from manifests.tools.remove import remove
-from manifests.tools.sample import Wanted, sample
+from manifests.tools.sample import SampleQuery, sample
 from manifests.tools.verify import verify
 from pipeline.append import append
 from pipeline.beam.engines import Engine
 from pipeline.trace import trace
 
 FIRST = {"common_crawl": ["web/pages.warc.gz"], "books": ["books/*[tr].txt"]}
-SECOND = {"common_crawl": ["web/pydoc-00000.warc.gz"]}
-THIRD = {"common_crawl": ["web/pydoc-00001.warc.gz"]}
+SECOND = {"common_crawl": ["web/manual-00000.warc.gz"]}
+THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 DOMAINS = "docs.example.org\npages.example\n"
 
 
@@ -35,7 +35,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("steps")
     files = make_sample(folder / "sample")
     engine = Engine(1, (), folder, quiet=True)
-    (folder / "list").write_text(DOMAINS)
+    (folder / "list").write_text(DOMAINS, encoding="utf-8")
     build(demo_recipe(files).with_inputs(patterns(files, FIRST)), folder / "first", keep_dropped=2)
     shutil.copytree(folder / "first", folder / "moved/second")
     append(folder / "moved/second", patterns(files, SECOND), engine)
@@ -47,7 +47,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def documents(corpus: Path) -> dict[str, str]:
-    return {one.facts["document"]: one.facts["url"] for one in sample(corpus, Wanted(number=1000)).drawn}
+    return {one.facts["document"]: one.facts["url"] for one in sample(corpus, SampleQuery(number=1000)).drawn}
 
 
 def test_every_step_verifies_and_is_traced(steps: dict[str, Path]) -> None:
@@ -65,7 +65,7 @@ def test_diff_after_an_added_dump(steps: dict[str, Path]) -> None:
     web = found.documents["common_crawl"]
     assert new and web["only_b"]["documents"] == len(new) and web["only_a"] == {"documents": 0, "tokens": 0}
     assert found.documents["books"]["only_b"]["documents"] == 0
-    assert found.inputs == {"common_crawl": {"added": ["pydoc-00000.warc.gz"]}}
+    assert found.inputs == {"common_crawl": {"added": ["manual-00000.warc.gz"]}}
     assert found.parent == "B was made from A by appending to it" and found.other == {"generations": [0, 1]}
     assert found.recipe == found.models == {}
 
@@ -88,11 +88,11 @@ def test_a_removed_corpus_is_appended_to(steps: dict[str, Path]) -> None:
 
 
 def test_signals_and_drops_of_every_generation_are_sampled(steps: dict[str, Path]) -> None:
-    drawn = sample(steps["second"], Wanted(number=1000, source="common_crawl")).drawn
+    drawn = sample(steps["second"], SampleQuery(number=1000, source="common_crawl")).drawn
     assert {generation_of(one.facts["shard"]) for one in drawn} == {0, 1}
     assert all(one.facts["language"] == "en" for one in drawn)
     for reason in ("near-duplicate", "language"):
-        assert sample(steps["second"], Wanted(number=50, reason=reason)).drawn
+        assert sample(steps["second"], SampleQuery(number=50, reason=reason)).drawn
 
 
 def test_an_edited_line_of_descent_is_found(steps: dict[str, Path], tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_an_edited_line_of_descent_is_found(steps: dict[str, Path], tmp_path: Pa
     good = path.read_bytes()
     plain = json.loads(good)
     plain["removal"]["documents"] += 1
-    path.write_text(json.dumps(plain))
+    path.write_text(json.dumps(plain), encoding="utf-8")
     assert any(f"history/{parent}.json: not the manifest" in found for found in verify(corpus))
     path.write_bytes(good)
     reseal(corpus, lambda plain: plain.update(parent="0" * 64))
@@ -123,11 +123,11 @@ def test_show_says_where_it_comes_from(steps: dict[str, Path], capsys: pytest.Ca
 
 
 def test_a_copy_of_a_removed_document_stays_out(steps: dict[str, Path], tmp_path: Path) -> None:
-    book = sample(steps["removed"], Wanted(number=1, source="books")).drawn[0]
-    (tmp_path / "list").write_text(book.facts["document"])
+    book = sample(steps["removed"], SampleQuery(number=1, source="books")).drawn[0]
+    (tmp_path / "list").write_text(book.facts["document"], encoding="utf-8")
     remove(steps["removed"], tmp_path / "list", tmp_path / "new")
     (file,) = (steps["first"].parent / "sample/books").glob(
-        find(steps["removed"], book.facts["document"]).held[0].locator["file"]
+        find(steps["removed"], book.facts["document"]).held[0].locator.file
     )
     (tmp_path / "again.txt").write_bytes(file.read_bytes())
     append(tmp_path / "new", {"books": [str(tmp_path / "again.txt")]}, Engine(1, (), tmp_path, quiet=True))

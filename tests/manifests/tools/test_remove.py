@@ -15,17 +15,14 @@ from indexed import shared_corpus
 
 from filters.errors import UserError
 from manifests.__main__ import main
+from manifests.corpus import CorpusReader
 from manifests.files import relative_files, sha256_file
-from manifests.index import open_index
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 from manifests.tools.diff import diff
-from manifests.tools.removal import _scanned, find
-from manifests.tools.removal_list import parse_line, read_removal_list
-from manifests.tools.remove import remove
-from manifests.tools.sample import Drawn, Wanted, sample
-from manifests.tools.trace import names_its_document
+from manifests.tools.remove import _scan_urls, match_documents, parse_line, read_removal_list, remove
+from manifests.tools.sample import SampledDocument, SampleQuery, sample
 from manifests.tools.trace import trace as lineage
 from manifests.tools.verify import verify
 from pipeline.trace import trace
@@ -39,8 +36,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def documents(corpus: Path) -> dict[str, Drawn]:
-    return {one.facts["document"]: one for one in sample(corpus, Wanted(number=1000)).drawn}
+def documents(corpus: Path) -> dict[str, SampledDocument]:
+    return {one.facts["document"]: one for one in sample(corpus, SampleQuery(number=1000)).drawn}
 
 
 def listed(folder: Path, *lines: str) -> Path:
@@ -50,7 +47,7 @@ def listed(folder: Path, *lines: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def removed(corpus: Path, documents: dict[str, Drawn], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def removed(corpus: Path, documents: dict[str, SampledDocument], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus without a domain, a URL, and two documents of a source without URLs."""
     folder = tmp_path_factory.mktemp("removed")
     url = next(one.facts["url"] for one in documents.values() if "pages.example" in one.facts["url"])
@@ -60,8 +57,8 @@ def removed(corpus: Path, documents: dict[str, Drawn], tmp_path_factory: pytest.
     return folder / "corpus"
 
 
-def named(removed: Path, documents: dict[str, Drawn]) -> set[str]:
-    lines = (removed.parent / "list.txt").read_text().lower().split()
+def named(removed: Path, documents: dict[str, SampledDocument]) -> set[str]:
+    lines = (removed.parent / "list.txt").read_text(encoding="utf-8").lower().split()
     return {
         name
         for name, one in documents.items()
@@ -69,16 +66,16 @@ def named(removed: Path, documents: dict[str, Drawn]) -> set[str]:
     }
 
 
-def test_exactly_the_named_documents_are_gone(removed: Path, documents: dict[str, Drawn]) -> None:
+def test_exactly_the_named_documents_are_gone(removed: Path, documents: dict[str, SampledDocument]) -> None:
     gone = named(removed, documents)
     assert len(gone) > 10
-    left = {one.facts["document"]: one for one in sample(removed, Wanted(number=1000)).drawn}
+    left = {one.facts["document"]: one for one in sample(removed, SampleQuery(number=1000)).drawn}
     assert set(left) == set(documents) - gone
     assert all(one.text == documents[name].text for name, one in left.items())
 
 
 def test_it_verifies_and_names_its_parent_and_the_list(
-    corpus: Path, removed: Path, documents: dict[str, Drawn]
+    corpus: Path, removed: Path, documents: dict[str, SampledDocument]
 ) -> None:
     assert verify(removed) == []
     manifest, parent, gone = load_manifest(removed), load_manifest(corpus), named(removed, documents)
@@ -89,7 +86,9 @@ def test_it_verifies_and_names_its_parent_and_the_list(
     assert json.loads((removed / "history" / f"{manifest.parent}.json").read_bytes())["manifest_sha"] == manifest.parent
 
 
-def test_untouched_shards_are_the_parents_files(corpus: Path, removed: Path, documents: dict[str, Drawn]) -> None:
+def test_untouched_shards_are_the_parents_files(
+    corpus: Path, removed: Path, documents: dict[str, SampledDocument]
+) -> None:
     touched = {documents[name].facts["shard"] for name in named(removed, documents)}
     paths = [entry.path for entry in load_manifest(removed).shards()]
     assert paths == [entry.path for entry in load_manifest(corpus).shards()] and 0 < len(touched) < len(paths)
@@ -97,7 +96,9 @@ def test_untouched_shards_are_the_parents_files(corpus: Path, removed: Path, doc
         assert (removed / "shards" / path).samefile(corpus / "shards" / path) == (path not in touched)
 
 
-def test_the_ledger_balances_to_the_character(corpus: Path, removed: Path, documents: dict[str, Drawn]) -> None:
+def test_the_ledger_balances_to_the_character(
+    corpus: Path, removed: Path, documents: dict[str, SampledDocument]
+) -> None:
     ledger = load_manifest(removed).ledger
     assert imbalances(ledger) == []
     lengths = {}
@@ -109,8 +110,10 @@ def test_the_ledger_balances_to_the_character(corpus: Path, removed: Path, docum
         assert counted["records"] == len(gone) and counted["characters"] == sum(map(lengths.__getitem__, gone))
 
 
-def test_find_answers_for_what_stayed_and_not_for_what_went(removed: Path, documents: dict[str, Drawn]) -> None:
-    index, gone = open_index(removed), named(removed, documents)
+def test_find_answers_for_what_stayed_and_not_for_what_went(
+    removed: Path, documents: dict[str, SampledDocument]
+) -> None:
+    index, gone = CorpusReader(removed).index, named(removed, documents)
     for name, one in documents.items():
         places = list(index.find_id(bytes.fromhex(name)))
         assert len(places) == (name not in gone)
@@ -120,12 +123,14 @@ def test_find_answers_for_what_stayed_and_not_for_what_went(removed: Path, docum
 def test_every_shard_is_traced_to_its_bytes(removed: Path) -> None:
     for entry in load_manifest(removed).shards():
         for token in {0, entry.tokens // 2, entry.tokens - 1} if entry.tokens else ():
-            assert names_its_document(lineage(removed, entry.path, token))
+            assert lineage(removed, entry.path, token).has_derived_id
             found = trace(removed, entry.path, token, {})
             assert found.same, found.finding
 
 
-def test_diff_shows_exactly_the_removed_documents(corpus: Path, removed: Path, documents: dict[str, Drawn]) -> None:
+def test_diff_shows_exactly_the_removed_documents(
+    corpus: Path, removed: Path, documents: dict[str, SampledDocument]
+) -> None:
     found, gone = diff(corpus, removed), named(removed, documents)
     assert "B was made from A by removing" in found.parent
     assert sum(source["only_a"]["documents"] for source in found.documents.values()) == len(gone)
@@ -150,11 +155,11 @@ def test_a_moved_corpus_is_as_good(removed: Path, tmp_path: Path) -> None:
     assert verify(moved) == [] and diff(removed, moved).equal
     shard = load_manifest(moved).shards()[0].path
     assert trace(moved, shard, 5, {}).same
-    assert sample(moved, Wanted()) == sample(removed, Wanted())
+    assert sample(moved, SampleQuery()) == sample(removed, SampleQuery())
 
 
 def test_removing_again_from_what_is_left(removed: Path, tmp_path: Path) -> None:
-    first = sample(removed, Wanted(number=1, source="common_crawl")).drawn[0].facts["document"]
+    first = sample(removed, SampleQuery(number=1, source="common_crawl")).drawn[0].facts["document"]
     done = remove(removed, listed(tmp_path, first), tmp_path / "again")
     assert verify(tmp_path / "again") == [] and sum(done.removed.documents.values()) == 1
     assert len(list((tmp_path / "again/history").glob("*.json"))) == 2
@@ -167,7 +172,7 @@ def test_the_same_removal_gives_the_same_bytes(corpus: Path, removed: Path, tmp_
     assert all((removed / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
 
 
-def test_a_whole_shard_may_go(corpus: Path, documents: dict[str, Drawn], tmp_path: Path) -> None:
+def test_a_whole_shard_may_go(corpus: Path, documents: dict[str, SampledDocument], tmp_path: Path) -> None:
     books = [name for name, one in documents.items() if one.facts["source"] == "books"]
     remove(corpus, listed(tmp_path, *books), tmp_path / "new")
     assert verify(tmp_path / "new") == []
@@ -211,9 +216,9 @@ def test_a_removal_broken_off_leaves_no_corpus(corpus: Path, removed: Path, tmp_
     [
         (["none.example"], "none of the 1 entries"),
         (["# nothing"], "none of the 0 entries"),
-        (["a.example", "what is this"], "line 2: 'what is this' is none of"),
-        (["a.example", "", "http://a b"], "line 3: 'http://a b' is none of"),
-        (["example.org/page"], "line 1: 'example.org/page' is none of"),
+        (["a.example", "what is this"], "line 2: 'what is this' is no URL"),
+        (["a.example", "", "http://a b"], "line 3: 'http://a b' is no URL"),
+        (["example.org/page"], "line 1: 'example.org/page' is no URL"),
         (["0123abcd"], "line 1: "),
         (["\x1b[2J"], "line 1: "),
     ],
@@ -234,7 +239,7 @@ def test_lists_that_are_no_text_and_outputs_that_hold_something(corpus: Path, tm
         read_removal_list(tmp_path / "list")
     with pytest.raises(UserError, match="cannot be read"):
         read_removal_list(tmp_path / "none")
-    (tmp_path / "list").write_text(DOMAIN)
+    (tmp_path / "list").write_text(DOMAIN, encoding="utf-8")
     with pytest.raises(UserError, match="is there already"):
         remove(corpus, tmp_path / "list", corpus)
     (tmp_path / "empty").mkdir()
@@ -271,7 +276,7 @@ def test_any_line_is_something_or_nothing(line: str) -> None:
 
 
 def scanned(tmp_path: Path, line: str, urls: list[str]) -> list[bool]:
-    found = list(_scanned(pa.array(urls), read_removal_list(listed(tmp_path, line))))
+    found = list(_scan_urls(pa.array(urls), read_removal_list(listed(tmp_path, line))))
     assert len(found) == 1 and bool(found[0][2]) == found[0][1].any()
     return [bool(one) for one in found[0][1]]
 
@@ -307,10 +312,10 @@ def test_a_repository_is_all_its_files(tmp_path: Path) -> None:
 
 
 def test_a_large_scan_goes_by_columns(corpus: Path, tmp_path: Path) -> None:
-    manifest, index = load_manifest(corpus), open_index(corpus)
-    whole = find(corpus, manifest, index, read_removal_list(listed(tmp_path, DOMAIN)))
-    with mock.patch("manifests.tools.removal.ROWS_AT_ONCE", 3):
-        pieces = find(corpus, manifest, index, read_removal_list(listed(tmp_path, DOMAIN)))
+    reader = CorpusReader(corpus)
+    whole = match_documents(reader, read_removal_list(listed(tmp_path, DOMAIN)))
+    with mock.patch("manifests.tools.remove.ROWS_AT_ONCE", 3):
+        pieces = match_documents(reader, read_removal_list(listed(tmp_path, DOMAIN)))
     assert {path: rows.tolist() for path, rows in whole.rows.items()} == {
         path: rows.tolist() for path, rows in pieces.rows.items()
     }

@@ -16,10 +16,8 @@ from filters.errors import UserError
 from manifests.__main__ import main
 from manifests.display import safe, safe_line
 from manifests.manifest import ShardEntry, load_manifest
-from manifests.shard import Shard
-from manifests.tools.sample import Drawn, Wanted, _rows, parse_score, sample
-from manifests.tools.signals import Signals
-from manifests.tools.trace import find_shard
+from manifests.shard import Shard, open_shard_of
+from manifests.tools.sample import SampledDocument, SampleQuery, Signals, _draw_rows, parse_score, sample
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,7 @@ def clean_texts(corpus: Path) -> dict[str, str]:
 
 
 def test_all_documents_come_once_with_the_text_that_went_in(corpus: Path) -> None:
-    drawn = sample(corpus, Wanted(number=1000)).drawn
+    drawn = sample(corpus, SampleQuery(number=1000)).drawn
     assert len(drawn) == sum(source.documents for source in load_manifest(corpus).sources.values())
     texts = clean_texts(corpus)
     assert all(one.text == texts[one.facts["document"]] for one in drawn)
@@ -43,7 +41,7 @@ def test_all_documents_come_once_with_the_text_that_went_in(corpus: Path) -> Non
 
 def test_the_same_seed_draws_the_same_and_another_draws_others(corpus: Path) -> None:
     first, again, other = (
-        [one.facts["document"] for one in sample(corpus, Wanted(number=5, seed=seed)).drawn] for seed in (1, 1, 2)
+        [one.facts["document"] for one in sample(corpus, SampleQuery(number=5, seed=seed)).drawn] for seed in (1, 1, 2)
     )
     assert first == again and len(first) == 5 and set(first) != set(other)
 
@@ -52,7 +50,7 @@ def test_every_document_is_as_likely_as_any(corpus: Path) -> None:
     shards = [("train", ShardEntry(path=str(n), sha256="", bytes=1, tokens=1, documents=n * 100)) for n in range(1, 5)]
     seen: Counter[str] = Counter()
     for seed in range(400):
-        drawn = list(_rows(shards, seed, 5))
+        drawn = list(_draw_rows(shards, seed, 5))
         assert len({(entry.path, row) for _, entry, row in drawn}) == 5
         assert all(0 <= row < entry.documents for _, entry, row in drawn)
         seen.update(entry.path for _, entry, _ in drawn)
@@ -64,29 +62,33 @@ def test_no_shard_is_opened_that_nothing_is_drawn_from(corpus: Path) -> None:
 
     def counting(folder: Path, name: str) -> Shard:
         opened.append(name)
-        return find_shard(folder, name)
+        return open_shard_of(folder, name)
 
-    with mock.patch("manifests.tools.sample.find_shard", counting):
-        sample(corpus, Wanted(number=1))
+    with mock.patch("manifests.corpus.open_shard_of", counting):
+        sample(corpus, SampleQuery(number=1))
     assert len(opened) == 1
 
 
 def test_by_source_side_language_and_score(corpus: Path) -> None:
-    assert {one.facts["source"] for one in sample(corpus, Wanted(number=99, source="books")).drawn} == {"books"}
-    held_out = sample(corpus, Wanted(number=99, side="validation")).drawn
+    assert {one.facts["source"] for one in sample(corpus, SampleQuery(number=99, source="books")).drawn} == {"books"}
+    held_out = sample(corpus, SampleQuery(number=99, side="validation")).drawn
     assert held_out and all("/validation-" in one.facts["shard"] for one in held_out)
-    english = sample(corpus, Wanted(number=99, language="en")).drawn
+    english = sample(corpus, SampleQuery(number=99, language="en")).drawn
     assert english and {one.facts["language"] for one in english} == {"en"}
-    sure = sample(corpus, Wanted(number=99, score=parse_score("language=0.9:")))
-    assert sure.drawn and all(one.facts["language_score"] >= 0.9 for one in sure.drawn)
+    middle = sorted(one.facts["language_score"] for one in english)[len(english) // 2]
+    sure = sample(corpus, SampleQuery(number=99, score=parse_score(f"language={middle!r}:")))
+    assert sure.drawn and all(one.facts["language_score"] >= middle for one in sure.drawn)
     assert len(sure.drawn) < len(english) and "are as asked" in sure.note
-    none = sample(corpus, Wanted(language="xx"))
+    none = sample(corpus, SampleQuery(language="xx"))
     assert none.drawn == [] and none.note.endswith("0 are as asked")
 
 
 def test_a_rare_language_is_looked_for_in_bounded_work(corpus: Path) -> None:
     with mock.patch("manifests.tools.sample.MOST_DRAWN", 10):
-        assert "of 10 documents drawn, 0 are as asked, and there are more" in sample(corpus, Wanted(language="xx")).note
+        assert (
+            "of 10 documents drawn, 0 are as asked, and there are more"
+            in sample(corpus, SampleQuery(language="xx")).note
+        )
 
 
 @pytest.mark.parametrize(
@@ -94,28 +96,28 @@ def test_a_rare_language_is_looked_for_in_bounded_work(corpus: Path) -> None:
     [("c4-too-few-sentences", True), ("near-duplicate", True), ("exact-duplicate", True), ("corrupt-gzip", False)],
 )
 def test_by_reason(corpus: Path, reason: str, kept: bool) -> None:
-    found = sample(corpus, Wanted(number=2, reason=reason))
+    found = sample(corpus, SampleQuery(number=2, reason=reason))
     assert len(found.drawn) == 2 and f"were dropped as {reason}" in found.note
     assert all(one.facts["reason"] == reason and (one.text is not None) == kept for one in found.drawn)
-    assert found == sample(corpus, Wanted(number=2, reason=reason))
+    assert found == sample(corpus, SampleQuery(number=2, reason=reason))
     if not kept:
         assert {"file", "offset", "length", "detail"} <= set(found.drawn[0].facts)
 
 
 def test_what_the_run_kept_no_copy_of_is_said(corpus: Path) -> None:
-    found = sample(corpus, Wanted(reason="redirect"))
+    found = sample(corpus, SampleQuery(reason="redirect"))
     assert found.drawn == [] and "the run kept none" in found.note
 
 
 def test_without_clean_the_shards_still_tell(corpus: Path, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("clean", "documents", "dropped", "blocks")
     bare = Path(shutil.copytree(corpus, tmp_path / "moved", ignore=ignored))
-    found = sample(bare, Wanted())
+    found = sample(bare, SampleQuery())
     assert len(found.drawn) == 5 and "no clean/" in found.note
     with pytest.raises(UserError, match="no clean/"):
-        sample(bare, Wanted(language="en"))
-    assert "no clean/" in sample(bare, Wanted(reason="near-duplicate")).note
-    assert "kept none" in sample(bare, Wanted(reason="language")).note
+        sample(bare, SampleQuery(language="en"))
+    assert "no clean/" in sample(bare, SampleQuery(reason="near-duplicate")).note
+    assert "kept none" in sample(bare, SampleQuery(reason="language")).note
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ HOSTILE = "\x1b[2J\x1b]0;title\x07\r\x00\x7f\x9b31m\u202egpj\u2066\u2028\ud800\t
 
 
 def test_hostile_text_does_not_drive_the_terminal() -> None:
-    shown = "\n".join(Drawn({"url": HOSTILE, "detail": HOSTILE}, HOSTILE).lines(1000))
+    shown = "\n".join(SampledDocument({"url": HOSTILE, "detail": HOSTILE}, HOSTILE).lines(1000))
     assert safe_line(HOSTILE) in shown and "\\x1b[2J" in shown and "\\u202e" in shown and "\\ud800" in shown
     assert not any(character in shown for character in "\x1b\x07\r\x00\x7f\x9b\u202e\u2066\u2028\ud800")
 

@@ -47,7 +47,7 @@ def test_finished_units_are_not_run_again_and_changed_ones_are(tmp_path: Path) -
         "toy", toy.square, [*squares(4).units, Unit("04", {"number": 4, "add": 1}, ["1"], 4)], owns=("squares",)
     )
     assert run(tmp_path, changed) == 1
-    assert (tmp_path / "squares/04").read_text() == "17" and (tmp_path / "squares/03").read_text() == "9"
+    assert (tmp_path / "squares/04").read_text("utf-8") == "17" and (tmp_path / "squares/03").read_text() == "9"
 
 
 def test_each_declared_part_of_a_unit_is_in_its_fingerprint() -> None:
@@ -97,8 +97,8 @@ def test_a_unit_whose_files_are_not_whole_runs_again(tmp_path: Path, damage: str
 def test_the_sweep_removes_what_no_unit_claims_and_nothing_else(tmp_path: Path) -> None:
     run(tmp_path, squares(4))
     (tmp_path / "squares/deep").mkdir()
-    (tmp_path / "squares/deep/stray").write_text("x")
-    (tmp_path / "other").write_text("x")
+    (tmp_path / "squares/deep/stray").write_text("x", "utf-8")
+    (tmp_path / "other").write_text("x", "utf-8")
     assert run(tmp_path, squares(3)) == 0
     assert relative_files(tmp_path / "squares") == ["00", "01", "02"]
     assert relative_files(tmp_path / "receipts") == ["toy/00.json", "toy/01.json", "toy/02.json"]
@@ -110,15 +110,15 @@ def test_steps_that_share_folders_are_swept_together(tmp_path: Path) -> None:
     found: Receipts = {}
     for half in halves:
         found |= run_step(tmp_path, half, engine(tmp_path))[0]
-    (tmp_path / "squares/stray").write_text("x")
+    (tmp_path / "squares/stray").write_text("x", "utf-8")
     sweep(tmp_path, halves[0], found)
     assert relative_files(tmp_path / "squares") == ["00", "01", "02", "03"]
 
 
 def test_temporaries_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards/.abc.tmp").write_text("half")
-    (tmp_path / "shards/a.tmp").write_text("whole")
+    (tmp_path / "shards/.abc.tmp").write_text("half", "utf-8")
+    (tmp_path / "shards/a.tmp").write_text("whole", "utf-8")
     remove_temporaries(tmp_path)
     assert relative_files(tmp_path) == ["shards/a.tmp"]
 
@@ -136,8 +136,8 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_waits")
 def test_a_unit_whose_storage_fails_is_repeated_from_its_start(tmp_path: Path) -> None:
     assert run(tmp_path, squares(4, fail=2, times=3)) == 4
-    assert (tmp_path / "calls").read_text().split().count("02") == 4
-    assert (tmp_path / "squares/02").read_text() == "4"
+    assert (tmp_path / "calls").read_text("utf-8").split().count("02") == 4
+    assert (tmp_path / "squares/02").read_text("utf-8") == "4"
     assert not list((tmp_path / "runs").rglob("*.begun"))
 
 
@@ -149,7 +149,7 @@ def test_storage_that_keeps_failing_ends_the_step_by_name_and_the_rest_is_kept(t
         run(tmp_path, step)
     assert [one.name for one in step.tasks() if is_finished(tmp_path, one)] == ["03"], "the largest ran first"
     assert run(tmp_path, step) == 3
-    assert (tmp_path / "squares/02").read_text() == "4"
+    assert (tmp_path / "squares/02").read_text("utf-8") == "4"
 
 
 def test_a_failure_in_another_process_is_told_even_where_no_file_can_be_written(

@@ -2,6 +2,7 @@
 
 import email.utils
 import gzip
+import http.client
 import io
 import json
 import os
@@ -22,15 +23,20 @@ from misbehaving_server import Answer, Server, file, hang_up, mute, raw, serving
 
 from filters.errors import UserError
 from pipeline.__main__ import main
-from pipeline.download.crawls import MAX_LIST_LINES, parse_slice
-from pipeline.download.download import check_target, download, report
-from pipeline.download.http import Outcome, State, Wanted
-from pipeline.download.request import Patience
+from pipeline.download.download import check_target, download, format_results
+from pipeline.download.http import DownloadResult, RemoteFile, RetryPolicy, State
+from pipeline.download.layouts import MAX_LIST_LINES, parse_slice
 
-QUICK = Patience(attempts=4, backoff=0.001, longest=0.01, silence=0.3)
+QUICK = RetryPolicy(attempts=4, backoff=0.001, max_wait=0.01, timeout=120)
+"""soon tries again, but leaves a busy machine the time to answer"""
+
+IMPATIENT = RetryPolicy(attempts=4, backoff=0.001, max_wait=0.01, timeout=1)
+"""for a server that says nothing"""
+
 BODY = random.Random(0).randbytes(300_000)
 CUT = 100_000
 LIST = "/crawl-data/CC-MAIN-2019-30/warc.paths.gz"
+REDIRECT = "HTTP 302, a redirect in circles, too long, or without a valid target"
 DATE = "Mon, 15 Jul 2019 10:00:00 GMT"
 
 
@@ -41,9 +47,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield running
 
 
-def get(url: str, folder: Path, patience: Patience = QUICK) -> Outcome:
-    (outcome,) = download([Wanted(url, "deep/a.gz")], folder, patience)
+def get(url: str, folder: Path, policy: RetryPolicy = QUICK) -> DownloadResult:
+    (outcome,) = download([RemoteFile(url, "deep/a.gz")], folder, policy)
     return outcome
+
+
+def said(code: int) -> str:
+    """Return what is reported of a code: its words are of Python's library, which has changed some."""
+    return f"HTTP {code} {http.client.responses[code]}"
 
 
 def left(folder: Path) -> list[str]:
@@ -53,7 +64,7 @@ def left(folder: Path) -> list[str]:
 def begin(server: Server, folder: Path, etag: str | None = '"1"', **headers: str) -> None:
     """Leave a partial file of the first CUT bytes."""
     url = server.plan("/a", file(BODY, etag, cut=CUT, **headers))
-    assert get(url, folder, Patience(attempts=1)).state is State.FAILED
+    assert get(url, folder, RetryPolicy(attempts=1)).state is State.FAILED
     assert (folder / "deep/a.gz.part").read_bytes() == BODY[:CUT]
     server.requests.clear()
 
@@ -75,9 +86,6 @@ def begin(server: Server, folder: Path, etag: str | None = '"1"', **headers: str
         [raw(200, BODY[:CUT], ETag='"1"', Transfer_Encoding="chunked"), file(BODY)],
         [raw(200, b"493e0\r\n" + BODY + b"\r\n0\r\n\r\n", Transfer_Encoding="chunked", Content_Length="5")],
         [hang_up, file(BODY)],
-        [mute, file(BODY)],
-        [silent(), file(BODY)],
-        [silent(BODY[:CUT], len(BODY)), file(BODY)],
         [status(302, Location="/b")],
         [raw(200, BODY)],
         [raw(200, BODY + b"more than it said", Content_Length=str(len(BODY)))],
@@ -85,7 +93,15 @@ def begin(server: Server, folder: Path, etag: str | None = '"1"', **headers: str
 )
 def test_the_file_comes_whole_in_the_end(server: Server, tmp_path: Path, answers: list[Answer]) -> None:
     server.plan("/b", file(BODY))
-    assert get(server.plan("/a", *answers), tmp_path) == Outcome(Wanted(f"{server.url}/a", "deep/a.gz"), State.FETCHED)
+    wanted = RemoteFile(server.plan("/a", *answers), "deep/a.gz")
+    assert get(wanted.url, tmp_path) == DownloadResult(wanted, State.FETCHED)
+    assert (tmp_path / "deep/a.gz").read_bytes() == BODY
+    assert left(tmp_path) == ["deep/a.gz"]
+
+
+@pytest.mark.parametrize("answer", [mute, silent(), silent(BODY[:CUT], len(BODY))])
+def test_a_server_that_goes_silent_is_asked_again(server: Server, tmp_path: Path, answer: Answer) -> None:
+    assert get(server.plan("/a", answer, file(BODY)), tmp_path, IMPATIENT).state is State.FETCHED
     assert (tmp_path / "deep/a.gz").read_bytes() == BODY
     assert left(tmp_path) == ["deep/a.gz"]
 
@@ -93,32 +109,32 @@ def test_the_file_comes_whole_in_the_end(server: Server, tmp_path: Path, answers
 @pytest.mark.parametrize(
     ("answer", "reason", "attempts"),
     [
-        (status(404), "HTTP 404 Not Found", 1),
-        (status(410), "HTTP 410 Gone", 1),
-        (status(418), "HTTP 418 I'm a Teapot", 1),
+        (status(404), said(404), 1),
+        (status(410), said(410), 1),
+        (status(418), said(418), 1),
         (status(799), "HTTP 799", 1),
-        (status(204), "HTTP 204 No Content", 1),
-        (status(206, BODY), "HTTP 206 Partial Content", 1),
-        (status(416), "HTTP 416 Requested Range Not Satisfiable", 1),
-        (status(503), "HTTP 503 Service Unavailable; 4 attempts", 4),
-        (status(429, Retry_After="86400"), "HTTP 429 Too Many Requests; the server asks to wait 86,400 s", 1),
-        (status(302, Location="/a"), "HTTP 302, redirected in circles, too often, or to nowhere", 5),
-        (status(302, Location="file:///etc/passwd"), "HTTP 302, redirected in circles, too often, or to nowhere", 1),
-        (status(302, Location="ftp://a.example/"), "HTTP 302, redirected in circles, too often, or to nowhere", 1),
-        (status(302, Location="http://[/"), "no valid URL", 1),
-        (status(302), "HTTP 302, redirected in circles, too often, or to nowhere", 1),
+        (status(204), said(204), 1),
+        (status(206, BODY), said(206), 1),
+        (status(416), said(416), 1),
+        (status(503), f"{said(503)}; 4 attempts", 4),
+        (status(429, Retry_After="86400"), f"{said(429)}; the server asks to wait 86,400 s", 1),
+        (status(302, Location="/a"), REDIRECT, 5),
+        (status(302, Location="file:///etc/passwd"), REDIRECT, 1),
+        (status(302, Location="ftp://a.example/"), REDIRECT, 1),
+        (status(302, Location="http://[/"), "not a valid URL", 1),
+        (status(302), REDIRECT, 1),
         (hang_up, "connection broken (RemoteDisconnected); 4 attempts", 4),
-        (mute, "silence for 0.3 s; 4 attempts", 4),
+        (mute, "no data for 1 s; 4 attempts", 4),
     ],
 )
 def test_what_cannot_be_had_is_named_and_leaves_nothing(
     server: Server, tmp_path: Path, answer: Answer, reason: str, attempts: int
 ) -> None:
-    outcome = get(server.plan("/a", answer), tmp_path)
+    outcome = get(server.plan("/a", answer), tmp_path, IMPATIENT if answer is mute else QUICK)
     assert (outcome.state, outcome.reason) == (State.FAILED, reason)
     assert len(server.requests) == attempts
     assert left(tmp_path) == []
-    assert report([outcome]) == f"1 files: 1 could not be had\n  deep/a.gz: {reason}"
+    assert format_results([outcome]) == f"1 files: 1 failed\n  deep/a.gz: {reason}"
 
 
 def test_a_body_that_is_always_short_is_never_taken_for_the_file(server: Server, tmp_path: Path) -> None:
@@ -187,7 +203,9 @@ def test_a_partial_file_without_sound_notes_is_started_anew(
     if notes is None:
         path.unlink()
     elif notes == b"other":
-        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"url": "http://elsewhere.example/a"}))
+        path.write_text(
+            json.dumps(json.loads(path.read_bytes()) | {"url": "http://elsewhere.example/a"}), encoding="utf-8"
+        )
     else:
         path.write_bytes(notes)
     assert get(server.plan("/a", file(BODY)), tmp_path).state is State.FETCHED
@@ -218,18 +236,18 @@ def test_what_is_there_is_not_asked_for_again(server: Server, tmp_path: Path) ->
     get(server.plan("/a", file(BODY)), tmp_path)
     server.requests.clear()
     said = io.StringIO()
-    (outcome,) = download([Wanted(f"{server.url}/a", "deep/a.gz")], tmp_path, QUICK, terminal=said)
+    (outcome,) = download([RemoteFile(f"{server.url}/a", "deep/a.gz")], tmp_path, QUICK, terminal=said)
     assert outcome.state is State.PRESENT and not server.requests
     assert said.getvalue() == "deep/a.gz: already there\n"
 
 
 def test_a_folder_of_that_name_costs_that_file_only(server: Server, tmp_path: Path) -> None:
     (tmp_path / "deep/a.gz").mkdir(parents=True)
-    (tmp_path / "flat").write_text("")
+    (tmp_path / "flat").write_text("", encoding="utf-8")
     url = server.plan("/a", file(BODY))
-    outcomes = download([Wanted(url, target) for target in ("deep/a.gz", "flat/a.gz", "b.gz")], tmp_path, QUICK)
+    outcomes = download([RemoteFile(url, target) for target in ("deep/a.gz", "flat/a.gz", "b.gz")], tmp_path, QUICK)
     assert [outcome.state for outcome in outcomes] == [State.FAILED, State.FAILED, State.FETCHED]
-    assert outcomes[0].reason == "something that is no file has its name"
+    assert outcomes[0].reason == "its name is taken by something that is not a file"
     assert outcomes[1].reason.startswith("cannot be written: ")
 
 
@@ -250,7 +268,7 @@ def test_a_wait_that_the_server_asks_for_holds_for_every_file_of_that_host(serve
     first = server.plan("/a", status(429, Retry_After="1"), file(BODY))
     second = server.plan("/b", file(BODY))
     begun = time.monotonic()
-    outcomes = download([Wanted(first, "a"), Wanted(second, "b")], tmp_path, QUICK, parallel=1)
+    outcomes = download([RemoteFile(first, "a"), RemoteFile(second, "b")], tmp_path, QUICK, parallel=1)
     assert [outcome.state for outcome in outcomes] == [State.FETCHED] * 2
     assert time.monotonic() - begun >= 1
     date = email.utils.formatdate(time.time() + 7200, usegmt=True)
@@ -259,22 +277,22 @@ def test_a_wait_that_the_server_asks_for_holds_for_every_file_of_that_host(serve
 
 
 def test_waits_double_up_to_the_longest() -> None:
-    patience = Patience(backoff=2, longest=100)
-    assert [patience.wait(n) for n in range(1, 8)] == [2, 4, 8, 16, 32, 64, 100]
-    assert patience.wait(10**9) == 100
+    policy = RetryPolicy(backoff=2, max_wait=100)
+    assert [policy.wait(n) for n in range(1, 8)] == [2, 4, 8, 16, 32, 64, 100]
+    assert policy.wait(10**9) == 100
 
 
 def test_several_files_at_a_time_in_the_order_given(server: Server, tmp_path: Path) -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=600)
 
     def meet(answer: Answer) -> Answer:
         return lambda handler: (together.wait(), answer(handler))[1]
 
     answers = [file(b"0"), status(404), file(b"2")]
-    wanted = [Wanted(server.plan(f"/{n}", meet(answer)), f"f{n}") for n, answer in enumerate(answers)]
+    wanted = [RemoteFile(server.plan(f"/{n}", meet(answer)), f"f{n}") for n, answer in enumerate(answers)]
     outcomes = download(wanted, tmp_path, QUICK, parallel=3)
     assert [outcome.state for outcome in outcomes] == [State.FETCHED, State.FAILED, State.FETCHED]
-    assert [outcome.wanted for outcome in outcomes] == wanted
+    assert [outcome.file for outcome in outcomes] == wanted
 
 
 @pytest.mark.parametrize(
@@ -282,7 +300,7 @@ def test_several_files_at_a_time_in_the_order_given(server: Server, tmp_path: Pa
 )
 def test_an_address_that_is_none_is_not_tried_twice(tmp_path: Path, url: str) -> None:
     outcome = get(url, tmp_path)
-    assert outcome.reason in ("no valid URL", "neither http nor https")
+    assert outcome.reason in ("not a valid URL", "not an http or https URL")
 
 
 @pytest.mark.parametrize(
@@ -292,13 +310,13 @@ def test_an_address_that_is_none_is_not_tried_twice(tmp_path: Path, url: str) ->
 )  # fmt: skip
 def test_a_target_outside_the_folder_is_refused(tmp_path: Path, target: str) -> None:
     with pytest.raises(UserError):
-        download([Wanted("http://a.example/a", target)], tmp_path, QUICK)
+        download([RemoteFile("http://a.example/a", target)], tmp_path, QUICK)
     assert left(tmp_path) == []
 
 
 def test_two_urls_of_one_target_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="would both become 'a'"):
-        download([Wanted("http://a.example/1", "a"), Wanted("http://a.example/2", "a")], tmp_path)
+    with pytest.raises(UserError, match="have the same file name 'a'"):
+        download([RemoteFile("http://a.example/1", "a"), RemoteFile("http://a.example/2", "a")], tmp_path)
 
 
 @given(st.text(alphabet="ab./\\\0 ~:\u2215", max_size=12))
@@ -324,7 +342,7 @@ def crawl(server: Server, lines: int = 3, body: bytes = BODY[:1000]) -> list[str
 
 def command(server: Server | None, folder: Path, *options: str, files: str = "0:2") -> list[str]:
     given = {"--crawl": "CC-MAIN-2019-30", "--files": files, "--output": str(folder), "--attempts": "3"}
-    given |= {"--base-url": server.url if server else "http://a.example/", "--backoff": "0.001", "--silence": "0.3"}
+    given |= {"--base-url": server.url if server else "http://a.example/", "--backoff": "0.001", "--timeout": "120"}
     given |= dict(zip(options[::2], options[1::2], strict=True))
     return ["download", "common_crawl", *(f"{name}={value}" for name, value in given.items())]
 
@@ -352,10 +370,9 @@ def test_a_file_that_cannot_be_had_is_named_at_the_end(
     assert main(command(server, tmp_path, files=":")) == 1
     out, err = capsys.readouterr()
     assert out == (
-        "3 files: 1 fetched, 2 could not be had\n"
-        f"  {paths[0]}: HTTP 404 Not Found\n  {paths[1]}: HTTP 503 Service Unavailable; 3 attempts\n"
+        f"3 files: 1 fetched, 2 failed\n  {paths[0]}: {said(404)}\n  {paths[1]}: {said(503)}; 3 attempts\n"
     )
-    assert err.count(f"{paths[1]}: HTTP 503 Service Unavailable; again in 0 s\n") == 2
+    assert err.count(f"{paths[1]}: {said(503)}; next attempt in 0 s\n") == 2
     server.plan(LIST, status(503))
     assert main(command(server, tmp_path / "new")) == 1
     assert f"{LIST[1:]}: HTTP 503" in capsys.readouterr().out
@@ -372,18 +389,18 @@ def test_other_kinds_have_lists_of_their_own(server: Server, tmp_path: Path, kin
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--crawl", "CC-MAIN-2019"], "is no crawl's name: give year and week, such as CC-MAIN-2019-30"),
-        (["--crawl", "../CC-MAIN-2019-30"], "is no crawl's name"),
-        (["--crawl", "CC-MAIN-2019-30\n"], "is no crawl's name"),
+        (["--crawl", "CC-MAIN-2019"], "is not the name of a crawl: give year and week, such as CC-MAIN-2019-30"),
+        (["--crawl", "../CC-MAIN-2019-30"], "is not the name of a crawl"),
+        (["--crawl", "CC-MAIN-2019-30\n"], "is not the name of a crawl"),
         (["--crawl", "CC-MAIN-2019-31"], "no such crawl: "),
-        (["--files", "a:b"], "is no slice: give START:STOP, such as 0:8, or one number"),
-        (["--files", "0:8:0"], "is no slice"),
-        (["--files", "1:2:3:4"], "is no slice"),
-        (["--files", ""], "is no slice"),
-        (["--files", "9" * 5000], "is no slice"),
-        (["--files", "3:"], "picks nothing: CC-MAIN-2019-30 has 3 warc files"),
-        (["--files", "7"], "picks nothing"),
-        (["--base-url", "ftp://a.example"], "is no http or https address"),
+        (["--files", "a:b"], "is not a slice: give START:STOP, such as 0:8, or one number"),
+        (["--files", "0:8:0"], "is not a slice"),
+        (["--files", "1:2:3:4"], "is not a slice"),
+        (["--files", ""], "is not a slice"),
+        (["--files", "9" * 5000], "is not a slice"),
+        (["--files", "3:"], "selects nothing: CC-MAIN-2019-30 has 3 warc files"),
+        (["--files", "7"], "selects nothing"),
+        (["--base-url", "ftp://a.example"], "is not an http or https URL"),
         (["--output", "a-file/below"], "cannot be written"),
     ],
 )
@@ -392,7 +409,7 @@ def test_mistakes_are_one_sentence(
     options: list[str], words: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    Path("a-file").write_text("")
+    Path("a-file").write_text("", encoding="utf-8")
     crawl(server)
     assert main(command(server, tmp_path, *options)) == 2
     said = capsys.readouterr().err
@@ -420,20 +437,20 @@ def test_a_hostile_list_is_refused_whole(
     server.plan("/a", file(b"a"))
     assert main(command(server, tmp_path, files=":")) == 2
     said = capsys.readouterr().err
-    assert "is no path below a folder" in said and said.replace("\n", "").isprintable()
+    assert "is not a path below a folder" in said and said.replace("\n", "").isprintable()
     assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        (b"<html>Sign in to this network</html>", "no whole gzip file"),
-        (gzip.compress(b"a\n" * 1000, mtime=0)[:-9], "no whole gzip file"),
-        (gzip.compress(b"a\n" * 1000, mtime=0)[:-4] + b"\0\0\0\0", "no whole gzip file"),
+        (b"<html>Sign in to this network</html>", "not a complete gzip file"),
+        (gzip.compress(b"a\n" * 1000, mtime=0)[:-9], "not a complete gzip file"),
+        (gzip.compress(b"a\n" * 1000, mtime=0)[:-4] + b"\0\0\0\0", "not a complete gzip file"),
         (gzip.compress(b"\n" * (MAX_LIST_LINES + 1), mtime=0), "too large"),
         (gzip.compress(bytes(65 << 20), mtime=0), "too large"),
-        (b"", "it is empty"),
-        (gzip.compress(b"\n", mtime=0), "it is empty"),
+        (b"", "it lists no files"),
+        (gzip.compress(b"\n", mtime=0), "it lists no files"),
     ],
 )
 def test_a_list_that_is_none_is_refused_and_not_kept(
@@ -451,8 +468,8 @@ def test_a_list_without_end_is_not_stored(server: Server, tmp_path: Path, capsys
     server.plan(LIST, raw(200, b"x", Content_Length=str(1 << 40)))
     assert main(command(server, tmp_path)) == 1
     assert "more than 67,108,864 bytes" in capsys.readouterr().out
-    (outcome,) = download([Wanted(server.plan("/a", raw(200, BODY)), "a", most=1000)], tmp_path, QUICK)
-    assert outcome.reason == "more than 1,000 bytes, which is no such file"
+    (outcome,) = download([RemoteFile(server.plan("/a", raw(200, BODY)), "a", max_bytes=1000)], tmp_path, QUICK)
+    assert outcome.reason == "more than 1,000 bytes, too large for such a file"
     assert not (tmp_path / "a").exists()
 
 
@@ -461,22 +478,22 @@ def test_an_interruption_leaves_partial_files_that_the_same_command_goes_on_with
 ) -> None:
     (path,) = crawl(server, 1)
     server.plan(f"/{path}", silent(BODY[:CUT], len(BODY)))
-    arguments = command(server, tmp_path, "--silence", "30", files="0")
+    arguments = command(server, tmp_path, "--timeout", "600", files="0")
     part = tmp_path / f"{path}.part"
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=ROOT,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have had it ignored
     ) as run:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 600
         while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
         assert run.stderr
         said = run.stderr.read()
-        assert run.wait(10) == 130 and said.endswith("stopped: the same command goes on from here\n")
+        assert run.wait(600) == 130 and said.endswith("stopped: run the same command again to continue\n")
     assert BODY.startswith(part.read_bytes())
     have = part.stat().st_size
     assert have
@@ -487,17 +504,27 @@ def test_an_interruption_leaves_partial_files_that_the_same_command_goes_on_with
 
 
 def test_an_interrupted_call_leaves_no_thread_that_waits(server: Server, tmp_path: Path) -> None:
-    wanted = [Wanted(server.plan(f"/{n}", status(503)), f"f{n}") for n in range(3)]
+    wanted = [RemoteFile(server.plan(f"/{n}", status(503)), f"f{n}") for n in range(3)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     others = set(threading.enumerate())
-    timer = threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-    timer.start()
+    main_thread = threading.main_thread().ident
+    assert main_thread
+
+    def interrupt() -> None:
+        patience = time.monotonic() + 600
+        while len(server.requests) < 2 and time.monotonic() < patience:
+            time.sleep(0.01)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            download(wanted, tmp_path, Patience(backoff=60), parallel=2)
+            download(wanted, tmp_path, RetryPolicy(backoff=60), parallel=2)
     finally:
+        interrupter.join()
         signal.signal(signal.SIGINT, before)
     for thread in set(threading.enumerate()) - others:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     assert len(server.requests) == 2

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import tar, zipped
 
-from filters.formats.tar import members
+from filters.formats.tar import read_entries
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import ArXiv, Limits, Source
@@ -99,7 +99,7 @@ def test_a_month() -> None:
 @pytest.mark.parametrize("split_bytes", [1, 600, 3_000, 20_000])
 def test_pieces_leave_no_trace(split_bytes: int) -> None:
     assert outcomes(MONTH, split_bytes=split_bytes) == outcomes(MONTH)
-    assert len(arxiv.pieces(MONTH, source(), 1)) == len(list(members(MONTH)))
+    assert len(arxiv.pieces(MONTH, source(), 1)) == len(list(read_entries(MONTH)))
 
 
 def test_pieces_read_no_data() -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from filters.formats.tar import members
-from filters.tex.body import body
-from filters.tex.macros import expand
-from filters.tex.source import uncommented, without_false
+from filters.formats.tar import read_entries
+from filters.tex.body import extract_body
+from filters.tex.macros import expand_macros
+from filters.tex.source import strip_comments, strip_false_branches
 from manifests.source import Source
 from pipeline.sources import arxiv
 
@@ -54,7 +54,7 @@ def submissions() -> Iterator[tuple[str, bytes]]:
     for path in sorted((SHARED / "arxiv").rglob("*")):
         if path.suffix == ".tar":
             stored = path.read_bytes()
-            yield from ((i.name, stored[i.data : i.data + i.size]) for i in members(stored) if i.kind == "file")
+            yield from ((i.name, stored[i.data : i.data + i.size]) for i in read_entries(stored) if i.kind == "file")
         elif path.is_file():
             yield path.name, path.read_bytes()
 
@@ -81,8 +81,10 @@ def test_their_rows_differ_from_ours_in_the_ways_the_docs_name() -> None:
             "preamble and definitions": "\\begin{document}" in text,
         }  # fmt: skip
         told.update(name for name, found in marks.items() if found)
-        cleaned = without_false(uncommented(text.replace("\r\n", "\n"), []))
-        ours = body(f"\\begin{{document}}{cleaned}" if not marks["preamble and definitions"] else cleaned, "keep")
+        cleaned = strip_false_branches(strip_comments(text.replace("\r\n", "\n"), []))
+        ours = extract_body(
+            f"\\begin{{document}}{cleaned}" if not marks["preamble and definitions"] else cleaned, "keep"
+        )
         same = ours.split() == text.split()
         told["the same words"] += same
         assert same or any(marks[name] for name in ("comment", "style of a bibliography", "preamble and definitions"))
@@ -92,7 +94,9 @@ def test_their_rows_differ_from_ours_in_the_ways_the_docs_name() -> None:
     }  # fmt: skip
     preamble = next(text for text in rows if "\\begin{document}" in text)
     assert preamble.startswith("\\section{#1}"), "a heading in a macro counts as a section"
-    ours = body(expand("\\newcommand{\\sect}[1]{" + uncommented(preamble, []), 32, 1_000_000).text, "keep")
+    ours = extract_body(
+        expand_macros("\\newcommand{\\sect}[1]{" + strip_comments(preamble, []), 32, 1_000_000).text, "keep"
+    )
     assert ours.startswith("\\section{") and "\\newcommand" not in ours and "#1" not in ours
 
 

@@ -46,7 +46,7 @@ def test_samples_and_a_rebuilt_c4(tmp_path: Path) -> None:
     sample = make_sample(tmp_path / "sample")
     for number, some in enumerate(pages()):
         (tmp_path / f"{number}.warc.wet.gz").write_bytes(wet(some))
-    (tmp_path / "bad-words.txt").write_text(BAD)
+    (tmp_path / "bad-words.txt").write_text(BAD, encoding="utf-8")
     lines = {"scope": "all", "keep": "first", "normalise": "c4"}
     rules = {"bad_words": str(tmp_path / "bad-words.txt")}
     sources = {
@@ -60,7 +60,11 @@ def test_samples_and_a_rebuilt_c4(tmp_path: Path) -> None:
     manifest = build(recipe(sources), tmp_path / "corpus")
     assert check(manifest, tmp_path / "corpus") > 60
     assert min(source.unique_tokens for source in manifest.sources.values()) > 1_000
-    letters = [json.loads(line) for path in (tmp_path / "corpus/deadletters/c4").glob("*") for line in path.open()]
+    letters = [
+        json.loads(line)
+        for path in (tmp_path / "corpus/deadletters/c4").glob("*")
+        for line in path.open(encoding="utf-8")
+    ]
     assert [letter["reason"] for letter in letters] == ["corrupt-record"] * 3
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.errors import UserError
-from filters.quality.c4 import C4Rules, clean, line_keys, normalise_url, sentences
+from filters.quality.c4 import C4, clean, line_keys, normalise_url, sentences
 from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source
@@ -158,7 +158,7 @@ def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
             newest[key] = (page[0], page[1], text)
     cleaned = {}
     for key, (_, _, text) in newest.items():
-        done = clean(text, C4Rules())
+        done = clean(text, C4())
         if done.reason is None:
             cleaned[key] = done.text.split("\n")
 
@@ -192,7 +192,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[t
     assert max(dates.values()) == 1, "the reference breaks ties by chance"
     for number, some in enumerate(files):
         (folder / f"{number}.warc.wet.gz").write_bytes(wet(some))
-    (folder / "bad-words.txt").write_text(BAD)
+    (folder / "bad-words.txt").write_text(BAD, encoding="utf-8")
     run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "filter")
     return corpus, files
 
@@ -254,7 +254,7 @@ def test_released_rows_pass_their_own_rules_but_for_the_classes_that_the_docs_na
     rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     told: Counter[str] = Counter()
     for row in rows:
-        done = clean(row["text"], C4Rules())
+        done = clean(row["text"], C4())
         told[done.reason.value if done.reason else "unchanged" if done.text == row["text"] else "changed"] += 1
     assert told == EXPECTED
 

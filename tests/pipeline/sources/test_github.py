@@ -17,16 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
-from filters.code.languages import language_of
-from filters.code.licences import allows
-from filters.formats.mediawiki import Damage
-from filters.formats.tarballs import members
+from filters.code.languages import detect_language
+from filters.code.licences import is_allowed
+from filters.code.rules import GitHub
+from filters.formats.stream import Damage
+from filters.formats.tar import read_members
 from filters.reasons import Reason
 from manifests.document import Document
-from manifests.source import GitHub, Limits, Source
-from pipeline.sources import repositories
+from manifests.source import Limits, Source
+from pipeline.sources import github
 from pipeline.sources.base import Outcome, Row
-from pipeline.sources.github import code_of, refused
+from pipeline.sources.github import check_path, read_code
 
 REDPAJAMA = Path(__file__).parents[4] / "shared/data/c4_redpajama/redpajama-sample_github1.jsonl.gz"
 CODE = "def area(width, height):\n    return width * height\n"
@@ -56,12 +57,12 @@ def source(limits: Limits | None = None, min_characters: int = 1, **rules: Any) 
 def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Outcome]:
     """What becomes of every file of the inputs, whose bytes must be accounted for and whose documents found again."""
     recipe = recipe or source()
-    surveys = {name: repositories.survey(stored, name, recipe, 1 << 30) for name, stored in inputs.items()}
-    shared = repositories.shared("github", recipe, {name: found.counts for name, found in surveys.items()})
+    surveys = {name: github.survey(stored, name, recipe, 1 << 30) for name, stored in inputs.items()}
+    shared = github.shared("github", recipe, {name: found.counts for name, found in surveys.items()})
     items = list[Row | Outcome]()
     for name, stored in inputs.items():
         ((start, end, state),) = surveys[name].pieces
-        found = list(repositories.keyed(stored, name, recipe, shared, start, end, state))
+        found = list(github.keyed(stored, name, recipe, shared, start, end, state))
         assert sum(item.stored for item in found) == len(stored), name
         assert all(item.stored >= 0 for item in found) and surveys[name].rows >= 0
         items += found
@@ -71,13 +72,13 @@ def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Out
     )
     for _, group in itertools.groupby(waiting, key=lambda item: item.group):
         rows = list(group)
-        found = list(repositories.combine(rows, "github", recipe, 0))
+        found = list(github.combine(rows, "github", recipe, 0))
         assert len(found) == len(rows) and sum(item.stored for item in found) == sum(item.stored for item in rows)
         done += found
     for outcome in done:
         if outcome.document is not None:
             files = {place.file: inputs[place.file] for place in (outcome.locator, *outcome.locator.parts)}
-            again = repositories.reread(files, outcome.document.locator, "github", recipe)
+            again = github.reread(files, outcome.document.locator, "github", recipe)
             assert again.document == outcome.document
     return done
 
@@ -310,7 +311,7 @@ def test_tars_as_python_reads_them() -> None:
         stored = tar(files, kind=kind)
         ours = [
             (member.name, member.data)
-            for member in members([stored[:700], stored[700:]], 1 << 20, 1 << 30, lambda _: True)
+            for member in read_members([stored[:700], stored[700:]], 1 << 20, 1 << 30, lambda _: True)
         ]
         with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
             theirs = [(entry.name, archive.extractfile(entry).read()) for entry in archive]  # type: ignore[union-attr]
@@ -327,7 +328,7 @@ def test_a_member_that_nobody_wants_is_passed_over_in_little_memory() -> None:
     head[148:156] = b"%06o\0 " % sum(head)
     chunks = itertools.chain([bytes(head)], itertools.repeat(block, 300))
     tracemalloc.start()
-    (member,) = members(chunks, 1 << 30, 1 << 40, lambda _: False)
+    (member,) = read_members(chunks, 1 << 30, 1 << 40, lambda _: False)
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
     assert member.stop - member.start == size and member.data == b""
@@ -341,16 +342,16 @@ def test_redpajamas_rows_under_our_rules() -> None:
         rows = [json.loads(line) for line in file]
     for row in rows:
         text, path, size = row["text"], row["meta"]["path"], int(row["meta"]["size"])
-        code, reason = code_of(text.encode(), path, recipe), refused(path, recipe)
+        code, reason = read_code(text.encode(), path, recipe), check_path(path, recipe)
         classes["bytes gone"] += len(text.encode()) < size
-        if language_of(path) == "Markdown":
+        if detect_language(path) == "Markdown":
             classes["Markdown"] += 1
             classes["Markdown, bytes gone"] += len(text.encode()) < size
             classes["Markdown, begins with a title"] += text.lstrip().startswith("#")
         if reason is not None or isinstance(code, Damage):
             classes[str(reason)] += 1
             continue
-        assert not code.licence or allows(code.licence, recipe.github.licences), path
+        assert not code.licence or is_allowed(code.licence, recipe.github.licences), path
         newlines = text.replace("\r\n", "\n").replace("\r", "\n")
         same = "same" if code.text == text else "line ends" if code.text == newlines else "header"
         classes["mark" if code.text == newlines.removeprefix("\ufeff") != newlines else same] += 1

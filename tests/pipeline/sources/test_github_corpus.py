@@ -24,7 +24,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with mock.patch.object(sys, "path", [str(ROOT / "samples"), *sys.path]):
         from repositories import make
     out = tmp_path_factory.mktemp("sample")
-    planted = make(out / "github", out / "github-tables", small=True)
+    planted = make(out / "github", out / "github-tables")
     (out / "planted.json").write_text(json.dumps(planted), "utf-8")
     return out
 

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import GPL_HEADER, MIT, commented
 
+from filters.code.rules import GitHub
 from filters.errors import UserError
 from manifests.document import Document
-from manifests.source import GitHub, Limits, Source
+from manifests.source import Limits, Source
 from pipeline.sources import github_bigquery as github_tables
 from pipeline.sources import joined_for
 from pipeline.sources.base import Outcome, Row
@@ -170,9 +171,9 @@ def test_rows_that_are_none_are_dead_letters_and_the_next_is_read_on() -> None:
         b'{"id": 3}\n[1]\n{"id": "x", "content": 5}\n\xff\n{"content": ""}\n' + b"[" * 9000 + b"\n" + given[name]
     )
     found = outcomes(given)
-    assert reasons(found) == {**REASONS, "corrupt-record": 6} and len(documents(found)) == 1
+    assert reasons(found) == {**REASONS, "corrupt-record": 5, "undecodable-text": 1} and len(documents(found)) == 1
     given[name] += b'{"id": "1'
-    assert reasons(outcomes(given))["corrupt-record"] == 7
+    assert reasons(outcomes(given))["corrupt-record"] == 6
     given[name] = b" " * 300_000 + b"\n" + given[name]
     assert reasons(outcomes(given, limits=Limits(record_bytes=100_000)))["too-large"] == 1
 

@@ -198,11 +198,11 @@ def joined(
 
 @contextlib.contextmanager
 def library(folder: Path) -> Iterator[None]:
-    (folder / "houses").write_text("house A yes\nhouse B no\nother x y\nhouse C yes\nbad\n")
+    (folder / "houses").write_text("house A yes\nhouse B no\nother x y\nhouse C yes\nbad\n", encoding="utf-8")
     (folder / "works").write_text(
-        "".join(f"work {'ABC'[n % 3]} T{n % 7}\n" for n in range(60)) + "work Z T1\nwork A T9\n"
+        "".join(f"work {'ABC'[n % 3]} T{n % 7}\n" for n in range(60)) + "work Z T1\nwork A T9\n", encoding="utf-8"
     )
-    (folder / "texts").write_text("".join(f"text T{n} words of {n}\n" for n in range(9)))
+    (folder / "texts").write_text("".join(f"text T{n} words of {n}\n" for n in range(9)), encoding="utf-8")
     with mock.patch.dict(sources.JOINED, {"github": "library_source"}):
         yield
 

@@ -1,0 +1,325 @@
+"""Count the code that one record passes: `python -m benchmarks walks [--verbose] [NAME…]`.
+
+Each walk is a command on one tiny made-up record, traced in a process of its own. A file counts as entered if one of
+its functions is called between the two ends of the walk; code that runs while a module is imported does not count.
+Calls are function entries; of a generator only the first step counts.
+
+If you move code, adapt WALKS: a walk whose ends are never reached is an error.
+"""
+
+import argparse
+import contextlib
+import gzip
+import importlib
+import io
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from benchmarks.data import ROOT, table
+
+PIPELINE, MANIFESTS = "pipeline.__main__", "manifests.__main__"  # modules whose `main` takes a command's arguments
+NOT_OURS = {".venv", "benchmarks", "build", "tests"}  # folders whose files are not counted
+# Files with a thread that runs by the clock. They count as entered; their calls, which differ each run, do not count.
+TIMED = {"pipeline/beam/progress.py"}
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a run in which calls are counted: from the entry of `start` to the return of `end`.
+
+    Both have the form `FILE:FUNCTION`. If `end` is left out it is `start`, and every call of it counts, else only the
+    first call. With `everywhere` calls in all threads count, else only those of the thread that entered the window.
+    """
+
+    start: str
+    end: str = ""
+    everywhere: bool = False
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk: a command with the placeholders `{folder}` and `{id}`, and the windows in which its calls are counted."""
+
+    title: str
+    module: str
+    arguments: tuple[str, ...]
+    windows: tuple[Window, ...]
+
+
+def _run(name: str, *more: str) -> tuple[str, ...]:
+    return ("run", f"{{folder}}/{name}.yaml", "--output", f"{{folder}}/{name}", "--quiet", "--workers", "1", *more)
+
+
+EXTRACT, JUDGE, ANNOTATE = (
+    "pipeline/stages/extract.py:extract",
+    "pipeline/stages/filter.py:apply_filters",
+    "pipeline/stages/filter.py:filter_documents",
+)
+WALKS = {
+    "warc": Walk(
+        "WARC byte to document", PIPELINE, _run("warc", "--stage", "extract"), (Window(EXTRACT),)
+    ),
+    "shard": Walk(
+        "run to shard", PIPELINE, _run("book"),
+        (Window("pipeline/run.py:run", "manifests/shard.py:write_shard", everywhere=True),),
+    ),
+    "lines": Walk(
+        "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "annotate"),
+        (
+            Window("pipeline/stages/line_dedup.py:LineHashes.append"),
+            Window("pipeline/stages/line_dedup.py:LineHashes.write"),
+            Window("pipeline/graph.py:StageGraph.line_dedup", everywhere=True),
+            Window("pipeline/stages/line_dedup.py:read_masks"),
+            Window(JUDGE),
+        ),
+    ),
+    "tex": Walk("TeX to text", PIPELINE, _run("tex", "--stage", "extract"), (Window(EXTRACT),)),
+    "rule": Walk(
+        "a recipe's rule to its decision", PIPELINE, _run("rule", "--stage", "annotate"),
+        (
+            Window("manifests/recipe.py:load_recipe"),
+            Window("pipeline/preflight.py:hash_models"),
+            Window(ANNOTATE, "filters/quality/c4.py:has_bad_word"),
+        ),
+    ),
+    "picture": Walk(
+        "the report's first picture", MANIFESTS, ("report", "{folder}/book", "--output", "{folder}/report.html"),
+        (Window("manifests/report/page.py:write_report", "manifests/report/svg.py:flow_chart"),),
+    ),
+    "find": Walk("find an id", MANIFESTS, ("find", "{folder}/book", "{id}"), (Window("manifests/__main__.py:main"),)),
+    "verify": Walk(
+        "verify a corpus", MANIFESTS, ("verify", "{folder}/book", "--quiet"), (Window("manifests/__main__.py:main"),)
+    ),
+}  # fmt: skip
+NEEDS_CORPUS = {"picture", "find", "verify"}  # walks over the corpus that the walk `shard` writes
+
+HEAD = "{name: walk, seed: 1, goal_tokens: 1000, tokenizer: {vocabulary: 320}, deduplication: {canaries: 0}, sources: "
+RECIPES = {
+    "warc": "{common_crawl: {weight: 1, inputs: [FOLDER/page.warc.gz], min_characters: 1}}",
+    "book": "{books: {weight: 1, inputs: [FOLDER/book.txt]}}",
+    "lines": "{common_crawl: {weight: 1, inputs: [FOLDER/pages.warc.wet.gz], min_characters: 1, lines: {}}}",
+    "tex": "{arxiv: {weight: 1, inputs: [FOLDER/2401.00001.gz]}}",
+    "rule": "{common_crawl: {weight: 1, inputs: [FOLDER/page.warc.gz], min_characters: 1, "
+    "c4: {min_words_per_line: 3, min_sentences: 1, bad_words: FOLDER/words.txt}}}",
+}
+BAD = "scoundrel"
+SENTENCE = f"The keeper of the lower light called him a {BAD}, and lit the seven lamps of the harbour one by one."
+HTML = f"<html><head><title>Lamps</title></head><body><article><p>{SENTENCE}</p></article></body></html>"
+TEX = rf"""\documentclass{{article}}
+\newcommand{{\lamp}}{{light}}
+\begin{{document}}
+\section{{Harbours}}
+Every \lamp\ of a harbour is seen $d = \sqrt{{2Rh}}$ metres away \cite{{keeper}}.
+% nobody reads this
+{SENTENCE}
+\end{{document}}
+"""
+
+
+class Traced(NamedTuple):
+    """The result of one walk: calls by file in the order of entry, and the number of our files that were loaded."""
+
+    calls: dict[str, int]
+    loaded: int
+
+
+class Tracer:
+    """A profile function that counts calls of this project's functions while a window is open."""
+
+    def __init__(self, windows: tuple[Window, ...]) -> None:
+        self.windows = windows
+        self.calls: dict[str, int] = {}
+        self.opened = [False] * len(windows)
+        self.closed = [False] * len(windows)
+        self._depths = [0] * len(windows)
+        self._local = threading.local()
+        self._codes: dict[int, _Code] = {}  # by identity: equal code of two files compares equal
+
+    def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:
+        """Count one event of the interpreter."""
+        if event not in ("call", "return"):
+            return
+        code = self._codes.get(id(frame.f_code)) or self._learn(frame)
+        if not code.file:
+            return
+        if not hasattr(self._local, "depths"):
+            self._local.importing, self._local.depths = 0, [0] * len(self.windows)
+        entered = event == "call"
+        if code.place.endswith(":<module>"):
+            self._local.importing += 1 if entered else -1
+        elif not self._local.importing and entered:
+            self._enter(code, frame)
+        elif not self._local.importing:
+            self._leave(code)
+
+    def unreached(self) -> list[str]:
+        """Return the ends of windows that were never reached."""
+        found = [window.start for window, opened in zip(self.windows, self.opened, strict=True) if not opened]
+        for window, closed in zip(self.windows, self.closed, strict=True):
+            found += [] if closed else [window.end or window.start]
+        return list(dict.fromkeys(found))
+
+    def _learn(self, frame: FrameType) -> "_Code":
+        path = Path(frame.f_code.co_filename)
+        file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+        ours = file and file.partition("/")[0] not in NOT_OURS
+        code = _Code(frame.f_code, file if ours else "", f"{file}:{frame.f_code.co_qualname}", frame.f_lasti)
+        self._codes[id(frame.f_code)] = code
+        return code
+
+    def _enter(self, code: "_Code", frame: FrameType) -> None:
+        for number, window in enumerate(self.windows):
+            if window.start == code.place and (not window.end or not self.opened[number]):
+                self._depths_of(window)[number] += 1
+                self.opened[number] = True
+        if any(self._depths) or any(self._local.depths):
+            inlined = code.place.endswith(("comp>", "genexpr>"))  # functions of their own in some versions only
+            fresh = frame.f_lasti == code.first and not inlined and code.file not in TIMED
+            self.calls[code.file] = self.calls.get(code.file, 0) + fresh
+
+    def _leave(self, code: "_Code") -> None:
+        for number, window in enumerate(self.windows):
+            depths = self._depths_of(window)
+            if (window.end or window.start) == code.place and depths[number]:
+                depths[number] -= 1
+                self.closed[number] = True
+
+    def _depths_of(self, window: Window) -> list[int]:
+        depths: list[int] = self._depths if window.everywhere else self._local.depths
+        return depths
+
+
+class _Code(NamedTuple):
+    """A code object, kept so that its id is not reused; its file if it is ours; its place and first instruction."""
+
+    code: CodeType
+    file: str
+    place: str
+    first: int
+
+
+def main(arguments: list[str]) -> int:
+    """Print the files and calls of the walks.
+
+    Returns:
+        The exit code: 0 on success, 1 if a walk failed or its ends were not reached.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks walks", description="Trace one record through the code."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(WALKS)}")
+    parser.add_argument("--verbose", action="store_true", help="list the files in the order of entry")
+    options = parser.parse_args(arguments)
+    names = options.names or list(WALKS)
+    if unknown := set(names) - set(WALKS):
+        parser.error(f"no walk {sorted(unknown)[0]!r}: {', '.join(WALKS)}")
+    rows, lists, failed = [], [], False
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder))
+        if NEEDS_CORPUS & set(names) and "shard" not in names:
+            trace_apart("shard", Path(folder))
+        for name in sorted(names, key=list(WALKS).index):
+            walk = WALKS[name]
+            try:
+                found = trace_apart(name, Path(folder))
+            except RuntimeError as error:
+                print(f"error: {name}: {error}", file=sys.stderr)
+                failed = True
+                continue
+            rows.append([f"{walk.title} (`{name}`)", len(found.calls), f"{sum(found.calls.values()):,}", found.loaded])
+            lists += [f"\n{walk.title}:", *(f"{calls:8,}  {file}" for file, calls in found.calls.items())]
+    print(table(["walk", "files entered", "calls", "files loaded"], rows))
+    if options.verbose:
+        print("\n".join(lists))
+    return 1 if failed else 0
+
+
+def trace_apart(name: str, folder: Path) -> Traced:
+    """Trace a walk in a process of its own.
+
+    Raises:
+        RuntimeError: the command failed, or the ends of the walk were not reached.
+    """
+    command = [sys.executable, "-m", "benchmarks.walks", name, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no word of it"])[-1])
+    plain = json.loads(done.stdout)
+    return Traced(plain["calls"], plain["loaded"])
+
+
+def trace(name: str, folder: Path) -> Traced:
+    """Trace a walk in this process, which must not have imported any module of the project yet.
+
+    Raises:
+        RuntimeError: the command failed, or the ends of the walk were not reached.
+    """
+    walk, tracer = WALKS[name], Tracer(WALKS[name].windows)
+    identity = document_in(folder / "book") if name in NEEDS_CORPUS else ""
+    arguments = [argument.format(folder=folder, id=identity) for argument in walk.arguments]
+    command = importlib.import_module(walk.module).main
+    said = io.StringIO()
+    threading.setprofile(tracer)
+    sys.setprofile(tracer)
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = command(arguments)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    if code:
+        raise RuntimeError(f"exit code {code}: {said.getvalue().strip()}")
+    if unreached := tracer.unreached():
+        raise RuntimeError(f"never reached {' and '.join(unreached)}: adapt WALKS")
+    files = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    ours = [path.relative_to(ROOT).parts[0] for path in files if path.is_relative_to(ROOT)]
+    return Traced(tracer.calls, sum(part not in NOT_OURS for part in ours))
+
+
+def document_in(corpus: Path) -> str:
+    """Return the id of the first document of a corpus, in hexadecimal."""
+    path = min((corpus / "shards").rglob("*.arrow"), key=lambda path: -path.stat().st_size)
+    with pa.memory_map(str(path)) as mapped:
+        return str(pa.ipc.open_file(mapped).read_all().column("document")[0].as_py().hex())
+
+
+def write_inputs(folder: Path) -> None:
+    """Write the made-up dumps and recipes."""
+    http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{HTML}".encode()
+    (folder / "page.warc.gz").write_bytes(record("response", "application/http; msgtype=response", "a", http))
+    pages = [f"{SENTENCE}\nPage {name} says nothing else.".encode() for name in ("one", "two")]
+    wet = [record("conversion", "text/plain", str(number), page) for number, page in enumerate(pages)]
+    (folder / "pages.warc.wet.gz").write_bytes(b"".join(wet))
+    (folder / "2401.00001.gz").write_bytes(gzip.compress(TEX.encode(), mtime=0))
+    (folder / "words.txt").write_text(f"{BAD}\n", encoding="utf-8")
+    draw = random.Random(1)
+    words = ["".join(draw.choices("aeinorstlmdu", k=draw.randint(2, 9))) for _ in range(400)]
+    lines = [f"{' '.join(draw.choices(words, k=12)).capitalize()}." for _ in range(300)]
+    (folder / "book.txt").write_text("\n".join(lines), encoding="utf-8")
+    for name, sources in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(HEAD + sources.replace("FOLDER", str(folder)) + "}", encoding="utf-8")
+
+
+def record(kind: str, content_type: str, page: str, block: bytes) -> bytes:
+    """Return a gzipped WARC record of a page."""
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: https://walk.example/{page}\r\n"
+    head += f"WARC-Date: 2024-01-01T00:00:00Z\r\nContent-Type: {content_type}\r\nContent-Length: {len(block)}\r\n\r\n"
+    return gzip.compress(head.encode() + block + b"\r\n\r\n", mtime=0)
+
+
+if __name__ == "__main__":
+    try:
+        traced = trace(sys.argv[1], Path(sys.argv[2]))
+    except RuntimeError as failure:
+        sys.exit(str(failure))
+    print(json.dumps(traced._asdict()))

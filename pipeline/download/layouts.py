@@ -1,0 +1,420 @@
+"""Layouts of the publishers' servers: the paths of the wanted dump files, and their lists and checksums.
+
+Each `download_…` function takes a `Mirror` and the options of its command. A publisher's list may be hostile: its size
+is limited, and a path that leads outside the output folder is refused.
+"""
+
+import gzip
+import hashlib
+import html
+import io
+import re
+import urllib.parse
+import zlib
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, TextIO, TypeVar
+from xml.parsers import expat
+
+from filters.errors import UserError
+from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
+from pipeline.download.download import PARALLEL, check_target, download
+from pipeline.download.http import DownloadResult, RemoteFile, RetryPolicy, State
+
+MAX_LIST_BYTES = 64 << 20  # of a list, stored and decoded; the largest real ones have some 15 MB
+MAX_LIST_LINES = 1_000_000  # of a crawl's list; real ones have up to 100,000
+MAX_BOOKS = 100_000
+ALL = "all"
+C4_FILES = {"en": 1024, "en.noblocklist": 1024, "realnewslike": 512}  # number of training files by configuration
+WIKI_FILES = {
+    "multistream": r"pages-articles-multistream\.xml\.bz2",  # can be split
+    "parts": r"pages-articles-multistream\d{1,4}\.xml-p\d{1,12}p\d{1,12}\.bz2",  # the same in parts, of large wikis
+    "single": r"pages-articles\.xml\.bz2",  # cannot be split
+}
+ARXIV_MANIFEST = "arXiv_src_manifest.xml"
+_CRAWL = re.compile(r"CC-MAIN-[0-9]{4}-[0-9]{2}")
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_ITEM_FILE = re.compile(rb"<file\s[^<>]{0,99}?name=\"([^\"<>]{1,400})\"")
+_SITE_ARCHIVE = re.compile(r"([a-z0-9.-]{1,100}?)(-Posts)?\.7z")
+_BOOKS = re.compile(r"([1-9][0-9]{0,6})(?:-([1-9][0-9]{0,6}))?")
+_CHECKSUM = re.compile(r"([0-9a-f]{32}|[0-9a-f]{40}) [ *]([^/\s]{1,200})")
+_DATE = re.compile(r"[0-9]{8}")
+_MONTHS = re.compile(r"([0-9]{4})(?::([0-9]{4}))?")
+_NOT_FOUND = (404, 410)
+
+_T = TypeVar("_T", bound=Sized)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A server, the folder that its files are downloaded to, and the settings of the transfers.
+
+    Raises:
+        UserError: `base_url` is not an http or https URL.
+    """
+
+    base_url: str
+    folder: Path
+    policy: RetryPolicy | None = None
+    parallel: int = PARALLEL
+    terminal: TextIO | None = None
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise UserError(f"--base-url {self.base_url!r} is not an http or https URL: give the server's address")
+
+    def file(self, path: str, max_bytes: int | None = None) -> RemoteFile:
+        """Return the file at a path, which is the same on the server and below the folder."""
+        return RemoteFile(f"{self.base_url.rstrip('/')}/{urllib.parse.quote(path)}", path, max_bytes)
+
+    def download(self, files: Sequence[RemoteFile]) -> list[DownloadResult]:
+        """Download files as `download` does."""
+        return download(files, self.folder, self.policy, self.parallel, self.terminal)
+
+    def download_list(self, path: str, parse: Callable[[bytes], _T], kind: str) -> _T | DownloadResult:
+        """Return a downloaded list as `read_list` does, or the result of a failed download. Remove an invalid list."""
+        (result,) = self.download([self.file(path, MAX_LIST_BYTES)])
+        if result.state is State.FAILED:
+            return result
+        try:
+            return read_list(self.folder / path, parse, kind)
+        except UserError:
+            (self.folder / path).unlink()  # or the next run would take it for the list again
+            raise
+
+
+def download_common_crawl(mirror: Mirror, crawl: str, kind: str, files: str) -> list[DownloadResult]:
+    """Download the files of a crawl that the slice `files` selects, or return the result of its list's failure.
+
+    `crawl-data/NAME/KIND.paths.gz` lists the files of a kind (https://commoncrawl.org/get-started).
+
+    Raises:
+        UserError: the crawl does not exist, its list is invalid, or the slice is invalid or empty.
+    """
+    if not _CRAWL.fullmatch(crawl):
+        raise UserError(f"--crawl {crawl!r} is not the name of a crawl: give year and week, such as CC-MAIN-2019-30")
+    selected = parse_slice(files)
+    paths = mirror.download_list(f"crawl-data/{crawl}/{kind}.paths.gz", parse_paths, "the list of a crawl's files")
+    if isinstance(paths, DownloadResult):
+        return _list_failure(paths, "crawl")
+    if not paths[selected]:
+        raise UserError(f"--files {files} selects nothing: {crawl} has {len(paths):,} {kind} files")
+    return mirror.download([mirror.file(path) for path in dict.fromkeys(paths[selected])])
+
+
+def download_stackexchange(mirror: Mirror, item: str, sites: str) -> list[DownloadResult]:
+    """Download the posts of sites (joined by commas, or all without meta sites) from an item of archive.org.
+
+    `ITEM/ITEM_files.xml` lists an item's files; a site is `SITE.7z`, or for a large one `SITE-Posts.7z` beside its
+    other tables (https://archive.org/details/stackexchange).
+
+    Raises:
+        UserError: the item does not exist, its list is invalid, or a site is not on it.
+    """
+    if not _ITEM.fullmatch(item):
+        raise UserError(f"--item {item!r} is not the name of an item: give one such as stackexchange")
+    archives = mirror.download_list(f"{item}/{item}_files.xml", parse_site_archives, "the list of an item's files")
+    if isinstance(archives, DownloadResult):
+        return _list_failure(archives, "item")
+    selected = [name for name in sites.split(",") if name]
+    if sites == ALL:
+        selected = [site for site in archives if "meta" not in site.split(".")]
+    missing = [site for site in selected if site not in archives]
+    if missing or not selected:
+        raise UserError(
+            f"--sites {sites}: {item} has no archive of {missing[0] if missing else 'nothing'!r}: give names such as "
+            f"{', '.join(list(archives)[:2])}, or {ALL}"
+        )
+    return mirror.download([mirror.file(f"{item}/{archives[site]}") for site in dict.fromkeys(selected)])
+
+
+def download_c4(mirror: Mirror, config: str, files: str) -> list[DownloadResult]:
+    """Download the training files of a configuration that the slice `files` selects.
+
+    They are `CONFIG/c4-train.NNNNN-of-01024.json.gz` (https://huggingface.co/datasets/allenai/c4).
+    """
+    return mirror.download([mirror.file(path) for path in c4_paths(config, files)])
+
+
+def c4_paths(config: str, files: str) -> list[str]:
+    """Return the paths that `download_c4` downloads. Raises UserError for an unknown configuration or a bad slice."""
+    if config not in C4_FILES:
+        raise UserError(f"--config {config!r} cannot be read: give {', '.join(C4_FILES)}")
+    count = C4_FILES[config]
+    numbers = range(count)[parse_slice(files)]
+    if not numbers:
+        raise UserError(f"--files {files} selects nothing: C4's {config} has {count:,} files")
+    return [f"{config}/c4-train.{number:05d}-of-{count:05d}.json.gz" for number in numbers]
+
+
+def download_gutenberg(mirror: Mirror, books: str) -> list[DownloadResult]:
+    """Download the plain texts `cache/epub/N/pgN.txt` of Project Gutenberg.
+
+    Robots are to read its mirrors (https://www.gutenberg.org/policy/robot_access.html).
+    """
+    return mirror.download([mirror.file(path) for path in gutenberg_paths(books)])
+
+
+def gutenberg_paths(books: str) -> list[str]:
+    """Return the paths of ebook numbers and inclusive ranges, joined by commas: `1342,1-100`. Raises UserError."""
+    numbers = dict[int, None]()
+    for part in books.split(","):
+        match = _BOOKS.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise UserError(
+                f"--books {books!r}: {part!r} is not an ebook number: give numbers and ranges, such as 11,84,1-100"
+            )
+        if last - first + len(numbers) >= MAX_BOOKS:
+            raise UserError(f"--books {books!r} asks for more than {MAX_BOOKS:,} books: give fewer at a time")
+        numbers |= dict.fromkeys(range(first, last + 1))
+    return [f"cache/epub/{number}/pg{number}.txt" for number in numbers]
+
+
+def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> list[DownloadResult]:
+    """Download the articles of Wikipedias' dumps and verify them by their checksums; a corrupt file is removed.
+
+    Wikimedia's layout is `xxwiki/DATE/xxwiki-DATE-FILE`, with the checksums of all files of a dump in
+    `xxwiki-DATE-sha1sums.txt` and `-md5sums.txt` (https://meta.wikimedia.org/wiki/Data_dumps). A mirror may lack both:
+    then nothing is verified. If they cannot be downloaded for another reason, that result stands for the dump's.
+
+    Raises:
+        UserError: an unknown language, an invalid date or list, or a dump without such files.
+    """
+    if not _DATE.fullmatch(date):
+        raise UserError(f"--date {date!r} is not the date of a dump: give eight digits, such as 20240101")
+    codes = list(LANGUAGES) if language == ALL else list(dict.fromkeys(language.split(",")))
+    for code in codes:
+        if code not in LANGUAGES and code not in OTHER_LANGUAGES:
+            raise UserError(f"--language {code!r} is not the code of a Wikipedia: give such as en,de, or {ALL}")
+    failed = list[DownloadResult]()
+    checksums = dict[str, str]()  # by path; empty: unknown
+    for code in codes:
+        wiki = f"{code.replace('-', '_')}wiki"
+        prefix = f"{wiki}/{date}/{wiki}-{date}-"
+        listed = _wiki_checksums(mirror, prefix)
+        if isinstance(listed, DownloadResult):
+            failed.append(listed)
+            continue
+        pattern = re.compile(re.escape(f"{wiki}-{date}-") + WIKI_FILES[files])
+        names = [name for name in listed if pattern.fullmatch(name)]
+        if listed and not names:
+            raise UserError(f"{wiki}/{date} has no {files} files: give another --files, one of {', '.join(WIKI_FILES)}")
+        if not listed and files == "parts":
+            raise UserError(f"{wiki}/{date} has no list of its files here: give --files multistream")
+        checksums |= {f"{wiki}/{date}/{name}": listed[name] for name in names}
+        if not names:
+            checksums[prefix + WIKI_FILES[files].replace("\\", "")] = ""
+    results = mirror.download([mirror.file(path) for path in checksums])
+    return failed + [_verify(mirror.folder, result, checksums[result.file.target], True) for result in results]
+
+
+def _wiki_checksums(mirror: Mirror, prefix: str) -> dict[str, str] | DownloadResult:
+    """Return a dump's checksums by file name, empty if the mirror has none, or the result of a failed download."""
+    for kind in ("sha1", "md5"):
+        listed = mirror.download_list(f"{prefix}{kind}sums.txt", parse_checksums, "a list of checksums")
+        if not isinstance(listed, DownloadResult) or listed.status not in _NOT_FOUND:
+            return listed
+    return {}
+
+
+class ArxivFile(NamedTuple):
+    """A file of arXiv's manifest: path, year and month (YYMM), size in bytes, MD5 in hexadecimal."""
+
+    path: str
+    month: str
+    size: int
+    md5: str
+
+
+def download_arxiv(mirror: Mirror, manifest: Path, months: str) -> list[DownloadResult]:
+    """Download the monthly tars of arXiv that a manifest lists, and verify them by its MD5; a corrupt file is kept.
+
+    The archive itself is requester-pays object storage, which takes requests signed with the requester's own key
+    (https://info.arxiv.org/help/bulk_data_s3.html). Nothing here does that: the files come from a mirror, or another
+    program has put them into place and they are only verified.
+
+    Args:
+        mirror: where the files are, above `src/`.
+        manifest: path of `arXiv_src_manifest.xml`.
+        months: YYMM, or YYMM:YYMM with both ends.
+
+    Raises:
+        UserError: the manifest is invalid or lists no file of these months.
+    """
+    files = select_months(read_arxiv_manifest(manifest), months)
+    results = mirror.download([mirror.file(file.path, file.size) for file in files])
+    return [_verify(mirror.folder, result, file.md5, False) for result, file in zip(results, files, strict=True)]
+
+
+def select_months(files: list[ArxivFile], months: str) -> list[ArxivFile]:
+    """Return the files of a month, or of a range of months. Raises UserError if there are none."""
+    match = _MONTHS.fullmatch(months)
+    if match is None:
+        raise UserError(f"--months {months!r} is neither YYMM nor YYMM:YYMM: give such as 0303 or 9107:9912")
+    first, last = _with_century(match[1]), _with_century(match[2] or match[1])
+    selected = [file for file in files if first <= _with_century(file.month) <= last]
+    if not selected:
+        raise UserError(f"--months {months}: the manifest lists no file of these months")
+    return selected
+
+
+def _with_century(month: str) -> str:
+    return f"{'19' if month >= '9100' else '20'}{month}"  # arXiv began in 1991
+
+
+def parse_slice(text: str) -> slice:
+    """Return `START:STOP` or `START:STOP:STEP` with Python's meaning, or one index, as a slice. Raises UserError."""
+    parts = text.split(":")
+    bad = UserError(f"--files {text!r} is not a slice: give START:STOP, such as 0:8, or one number")
+    if len(parts) > 3 or any(part and not _INTEGER.fullmatch(part) for part in parts) or text == "":
+        raise bad
+    numbers = [int(part) if part else None for part in parts]
+    if len(numbers) == 1:
+        (index,) = numbers
+        assert index is not None
+        return slice(index, index + 1 if index != -1 else None)
+    if len(numbers) == 3 and numbers[2] == 0:
+        raise bad
+    return slice(*numbers)
+
+
+def read_list(path: Path, parse: Callable[[bytes], _T], kind: str, advice: str = "check --base-url") -> _T:
+    """Return a parsed list of files. Raises UserError if it is too large, invalid or empty."""
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise ValueError("too large")
+        found = parse(path.read_bytes())
+    except (OSError, ValueError, KeyError, expat.ExpatError, UserError) as error:
+        raise UserError(f"{path} is not {kind} ({error}): {advice}") from error
+    if not found:
+        raise UserError(f"{path} is not {kind} (it lists no files): {advice}")
+    return found
+
+
+def parse_paths(stored: bytes) -> list[str]:
+    """Return the relative paths in a crawl's gzipped list, without blank lines. Raises ValueError."""
+    try:
+        data = gzip.GzipFile(fileobj=io.BytesIO(stored)).read(MAX_LIST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError("not a complete gzip file") from error
+    if len(data) > MAX_LIST_BYTES or data.count(b"\n") > MAX_LIST_LINES:
+        raise ValueError("too large")
+    paths = list[str]()
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            text = line.decode("utf-8").removesuffix("\r")
+            if text:
+                check_target(text)
+                paths.append(text)
+        except (UnicodeDecodeError, UserError) as error:
+            raise ValueError(f"line {number}, {line[:60]!a}, is not a path below a folder") from error
+    return paths
+
+
+def parse_site_archives(data: bytes) -> dict[str, str]:
+    """Return the archive with each site's posts, by site, from the list of an item of archive.org."""
+    names = [html.unescape(name.decode()) for name in _ITEM_FILE.findall(data)]
+    for name in names:
+        check_target(name)
+    found = dict[str, str]()
+    for name in sorted(names):  # "-Posts.7z" comes before ".7z", and is smaller if there are both
+        if match := _SITE_ARCHIVE.fullmatch(name):
+            found.setdefault(match[1], name)
+    return found
+
+
+def parse_checksums(data: bytes) -> dict[str, str]:
+    """Return checksums in hexadecimal (SHA-1 or MD5) by file name. Raises ValueError for any other line."""
+    found = dict[str, str]()
+    for line in data.decode("utf-8").splitlines():
+        match = _CHECKSUM.fullmatch(line)
+        if match is None:
+            raise ValueError(f"{line[:60]!a} is not a checksum with a name")
+        check_target(match[2])
+        found[match[2]] = match[1]
+    return found
+
+
+def read_arxiv_manifest(path: Path) -> list[ArxivFile]:
+    """Return the files that arXiv's manifest lists. Raises UserError for one that is invalid or defines entities."""
+    reader = _ManifestReader()
+
+    def parse(data: bytes) -> list[ArxivFile]:
+        reader.parser.Parse(data, True)
+        return [_arxiv_file(fields) for fields in reader.files]
+
+    return read_list(path, parse, ARXIV_MANIFEST, "get it from the archive or a mirror")
+
+
+class _ManifestReader:
+    """Collects the fields of each `file` element."""
+
+    def __init__(self) -> None:
+        self.files: list[dict[str, str]] = []
+        self.field = ""
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._text
+        self.parser.EntityDeclHandler = self._refuse
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self.field = name
+        if name == "file":
+            self.files.append({})
+
+    def _end(self, name: str) -> None:
+        self.field = ""
+
+    def _text(self, text: str) -> None:
+        if self.files and self.field:
+            self.files[-1][self.field] = self.files[-1].get(self.field, "") + text
+
+    def _refuse(self, *declaration: object) -> None:
+        raise ValueError("it defines entities")
+
+
+def _arxiv_file(fields: dict[str, str]) -> ArxivFile:
+    path, month, md5 = (fields[name].strip() for name in ("filename", "yymm", "md5sum"))
+    check_target(path)
+    if not _MONTHS.fullmatch(month) or not re.fullmatch(r"[0-9a-f]{32}", md5):
+        raise ValueError(f"{path} has no month or MD5")
+    return ArxivFile(path, month, int(fields["size"]), md5)
+
+
+def _list_failure(result: DownloadResult, kind: str) -> list[DownloadResult]:
+    """Return the failed download of a list. Raises UserError if the server has no such list."""
+    if result.status in _NOT_FOUND:
+        raise UserError(f"no such {kind}: {result.file.url} does not exist ({result.reason})")
+    return [result]
+
+
+def _verify(folder: Path, result: DownloadResult, checksum: str, remove: bool) -> DownloadResult:
+    """Return the result, failed if the file has another checksum (SHA-1 or MD5; empty: not verified)."""
+    if result.state is State.FAILED or not checksum:
+        return result
+    path, kind = folder / result.file.target, "sha1" if len(checksum) == 40 else "md5"
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False))
+    except OSError as error:
+        return replace(result, state=State.FAILED, reason=f"it cannot be read ({error.strerror})")
+    if digest.hexdigest() == checksum:
+        return result
+    if remove:
+        path.unlink()
+    advice = "removed, run again" if remove else "delete it, and run again"
+    return replace(result, state=State.FAILED, reason=f"its {kind.upper()} differs from the listed one: {advice}")
+
+
+DOWNLOADS: dict[str, Callable[..., list[DownloadResult]]] = {
+    "arxiv": download_arxiv,
+    "c4": download_c4,
+    "common_crawl": download_common_crawl,
+    "gutenberg": download_gutenberg,
+    "stackexchange": download_stackexchange,
+    "wikipedia": download_wikipedia,
+}

@@ -1,0 +1,73 @@
+"""The manual of a library that does not exist, as web pages: the small sample's documentation.
+
+Its chapters and modules are generated from sentence patterns, as the gazetteer's articles are, so they are the same
+with every Python version. `manual/*.txt` holds one kind of chapter per file; `manual/library/` the sentences about
+modules and functions.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import gazetteer
+from ccnet import is_for_wiki
+from prose import Block
+from pydoc_pages import SITE, Section, paged
+
+MANUAL = Path(__file__).parent / "manual"
+ROW = re.compile(r"\brow(s?)\b")
+"""what a function works on, in the patterns: each module has a name of its own for it"""
+CHAPTERS, MODULES, BUILTIN, FUNCTIONS = 84, 44, 14, 6
+
+
+def pages() -> list[tuple[str, str]]:
+    """Return (URL, HTML) of every page, sorted by URL."""
+    out = dict[str, str]()
+    for number in range(CHAPTERS):
+        out.update(chapter(number))
+    for kind, count in (("library", MODULES), ("builtin", BUILTIN)):
+        for number in range(count):
+            out.update(module(kind, number))
+    return sorted(out.items())
+
+
+def thinned(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+    """Return at most `limit` of the pages, evenly spaced."""
+    return every[:: max(1, len(every) // limit)][:limit]
+
+
+def chapter(number: int) -> Iterator[tuple[str, str]]:
+    """Yield a chapter's pages: whole sentences under a few headings."""
+    files = sorted(MANUAL.glob("*.txt"))
+    chance, known = random.Random(f"manual {number}"), dict[str, str]()
+    title_pattern, *parts = files[number % len(files)].read_text("utf-8").strip().split("\n\n")
+    title = gazetteer.written(title_pattern, chance, known).replace("`", "")
+    sections = [
+        Section(heading, [Block("p", text.replace("`", "")) for text in paragraphs])
+        for heading, paragraphs in gazetteer.sections(parts, chance, known)
+    ]
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{title} {number}".lower())
+    yield from paged(f"reference/{slug}", title, sections)
+
+
+def module(kind: str, number: int) -> Iterator[tuple[str, str]]:
+    """Yield a module's pages: its purpose, and some functions with their signatures."""
+    chance, known = random.Random(f"{kind} {number}"), dict[str, str]()
+    name = gazetteer.written("$parta", chance, known).replace(" ", "_") + f"{number}"
+    introduction = (MANUAL / "library/modules.txt").read_text("utf-8").splitlines()
+    half = is_for_wiki(f"{SITE}/{kind}/{name}.html")  # wiki and crawls use different halves of the sentences
+    chosen = chance.sample(introduction[half::2], 4)
+    item = gazetteer.written("$item", chance, known)
+
+    def said(pattern: str) -> Block:
+        return Block("p", ROW.sub(rf"{item}\1", gazetteer.written(pattern, chance, known)))
+
+    sections = [Section("", list(map(said, chosen)))]
+    functions = (MANUAL / "library/functions.txt").read_text("utf-8").strip().split("\n\n")
+    for function in sorted(chance.sample(functions[half::2], FUNCTIONS)):
+        head, *lines = function.split("\n")
+        verb, _, parameters = head.partition(" ")
+        signature = f"{name}.{verb}({parameters.removeprefix('-')})"
+        sections.append(Section(f"{name}.{verb}", [Block("pre", signature), *map(said, lines)]))
+    yield from paged(f"{kind}/{name}", f"The {name} module", sections)

@@ -1,0 +1,28 @@
+"""The commands on terminals that lack characters."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from corpus import ROOT
+
+
+@pytest.mark.parametrize("command", [["manifests"], ["pipeline", "plan"], ["trainer", "launch"]])
+def test_help_comes_on_a_terminal_of_ascii(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=600,
+        check=True,
+    )
+    assert done.stdout.startswith(b"usage: ") and done.stdout.isascii()
+
+
+def test_what_a_terminal_lacks_is_spelled_out() -> None:
+    code = "from manifests.display import escape_unencodable_output as f; f(); print('a\\u2026\\u65e5')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert done.stdout.split() == [rb"a\u2026\u65e5"]

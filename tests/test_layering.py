@@ -1,0 +1,102 @@
+"""Who may import whom (docs/architecture.md): checked on the source text, so that a lazy import counts too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FIRST_PARTY = {"filters", "manifests", "pipeline", "trainer"}
+ALLOWED = {
+    "filters": {
+        "numpy",
+        "pyarrow",
+        "brotli",
+        "datasketch",
+        "fasttext",
+        "isal",
+        "kenlm",
+        "py7zr",
+        "pydantic",
+        "resiliparse",
+        "sentencepiece",
+        "xxhash",
+    },
+    "manifests": {"filters", "numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
+    "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "yaml", "filters", "manifests"},
+    "trainer": {
+        "numpy",
+        "pyarrow",
+        "rich",
+        "safetensors",
+        "sentencepiece",
+        "torch",
+        "wandb",
+        "xxhash",
+        "manifests",
+    },
+}
+# The folders of each room: a folder imports only folders before it; "." is the room itself.
+FOLDERS = {
+    "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
+    "manifests": [".", "tools", "planning", "report"],
+    "pipeline": ["beam", "download", "sources", "stages", "."],
+    "trainer": ["."],
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_a_package_imports_only_what_it_may_know(package: str) -> None:
+    import sys
+
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert len(files) > 1
+    for path in files:
+        for module in imports(path):
+            top = module.split(".")[0]
+            if top in sys.stdlib_module_names or top == package:
+                continue
+            if package == "filters" and module == "filters.reasons":
+                continue  # one catalogue of reasons for both: see docs/decisions.md
+            if package == "filters" and module == "filters.errors":
+                continue
+            if module in {"filters.errors", "filters.reasons"}:
+                continue  # everyone names mistakes and reasons
+            assert top in ALLOWED[package], f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("package", sorted(FOLDERS))
+def test_a_folder_imports_only_folders_named_before_it(package: str) -> None:
+    order = FOLDERS[package]
+    held = {path.parent.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")}
+    assert held <= set(order), "each folder has its place in the order"
+    for path in sorted((ROOT / package).rglob("*.py")):
+        mine = path.parent.relative_to(ROOT / package).as_posix()
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] != package or path.stem == "__main__":
+                continue
+            theirs = parts[1] if len(parts) > 1 and parts[1] in held else "."
+            assert order.index(theirs) <= order.index(mine), f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_no_committed_file_names_the_machine_it_was_made_on() -> None:
+    for pattern in ("*.py", "*.md", "*.yaml", "*.toml", "Makefile"):
+        for path in ROOT.rglob(pattern):
+            parts = path.relative_to(ROOT).parts
+            if parts[0] in {".venv", "build"} or any(part.endswith(".egg-info") for part in parts):
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for machine_path in ("/wor" + "k/", "/roo" + "t/", "/hom" + "e/"):
+                assert machine_path not in text, f"{path.relative_to(ROOT)} holds {machine_path}"
