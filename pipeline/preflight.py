@@ -69,8 +69,8 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
         if broken and not skip_unreadable:
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
             raise UserError(
-                f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount or "
-                "permissions and run again, or give --skip-unreadable to go without"
+                f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount "
+                "or permissions and run again, or give --skip-unreadable to go without"
             )
         unreadable.extend(f"{item.source}/{item.name}" for item in broken)
         return [item for item in found if not item.problem]

@@ -73,8 +73,8 @@ def connect(
         max_rounds: after which it gives up.
 
     Returns:
-        Receipts, one per hash range of the nodes, whose files `read_labels` reads; and how many tasks were run. Nothing of
-        the steps `clusters/cut` and `clusters/rounds` is left.
+        Receipts, one per hash range of the nodes, whose files `read_labels` reads; and how many tasks were run. Nothing
+        of the steps `clusters/cut` and `clusters/rounds` is left.
 
     Raises:
         UserError: `max_rounds` rounds leave edges to join.
@@ -321,8 +321,8 @@ def _survivors_first(
 ) -> npt.NDArray[np.int64]:
     """Return an order of the nodes: cluster by cluster, and in each the survivor first.
 
-    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the recipe's
-    `survivor` decides, and last the smallest id.
+    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the
+    recipe's `survivor` decides, and last the smallest id.
     """
     if not len(nodes):
         return np.empty(0, np.int64)
@@ -360,7 +360,7 @@ def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
 
 
 def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
-    """Return each node's reason: "" for the survivor, exact for a text that an earlier one of its cluster has, else near."""
+    """Return each node's reason: "" for the survivor, exact for the text of an earlier one of it, else near."""
     if not len(nodes):
         return np.empty(0, "U16")
     high, low = id_halves(lookup.column("content_hash", nodes))

@@ -1,4 +1,4 @@
-"""filter: documents -> those that pass their source's filters, with signals, and the signatures that `neardup` compares.
+"""filter: documents -> those that pass their source's filters, with signals, and signatures for `neardup`.
 
 Duplicate lines go first, since boilerplate misleads every model after them (CCNet, section 3.1); then language, the
 page rules of C4, perplexity and likeness to Wikipedia's references, each on the text that would stay. Where a source
@@ -191,7 +191,7 @@ def filter_documents(
 def read_with_verdicts(
     corpus: Path, split: str, source: Source, columns: list[str] | None = None, scored: bool = True
 ) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.bool_] | None, float | None]]:
-    """Yield each document of a split with the mask of its removed lines and its perplexity, as `apply_filters` takes them.
+    """Yield each document of a split with the mask of its removed lines and its perplexity, for `apply_filters`.
 
     Args:
         corpus: the corpus.

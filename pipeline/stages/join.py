@@ -4,7 +4,8 @@ This is the one place where text crosses a shuffle. A source declares itself as 
 
 - `survey` looks at each file once, in the stage `split_offsets`, and counts: how large the shuffle will be, and what
   decides about the whole source (`shared`: its largest sites, for example).
-- `keyed` returns a split's rows, each with the name of its group: a question's number, a content's or a repository's id.
+- `keyed` returns a split's rows, each with the name of its group: a question's number, a content's or a repository's
+id.
   Rows go by a hash of that name to the range that the group is in.
 - `combine` gets all rows of one group and returns what becomes of each: a document, or a row of the next round under
   another name, or a reason. A source has `ROUNDS` rounds, and `round_of` names the one that takes a file's rows.
@@ -13,7 +14,8 @@ This is the one place where text crosses a shuffle. A source declares itself as 
 
 Ranges follow from the surveys (`RANGE_BYTES`), so results do not depend on workers, runners or splits. A row that is
 dropped in a split is counted there, and damage goes on to a reducer as a row, so that all dead letters lie beside the
-documents: DOCUMENTS/SOURCE/joined-00000-of-00012. Each such file is a split of the stage `extract` for all later stages.
+documents: DOCUMENTS/SOURCE/joined-00000-of-00012. Each such file is a split of the stage `extract` for all later
+stages.
 """
 
 import hashlib

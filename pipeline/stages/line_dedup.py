@@ -1,10 +1,11 @@
 """line_dedup: which lines occur elsewhere in the crawl, as one verdict file per split (CCNet, section 3.1).
 
 Two exchanges, and never a line in either: hashes go by hash range to where they are compared, and the places of
-duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own split.
+duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own
+split.
 
-`extract` writes a file of line hashes per split, in the order of the documents, so that no text is read again only to be
-hashed.
+`extract` writes a file of line hashes per split, in the order of the documents, so that no text is read again only to
+be hashed.
 """
 
 import glob

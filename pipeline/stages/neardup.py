@@ -5,8 +5,8 @@ one become candidates; `fetch` tells each split which of its documents' signatur
 hash range again, where stars are verified. With `verify: exact` the evidence is shingle hashes of texts read again.
 
 `filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
-reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come first, in
-the order of their names; those of earlier corpora follow.
+reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
+first, in the order of their names; those of earlier corpora follow.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -239,7 +239,7 @@ def find_candidates(recipe: Recipe, splits: list[Split]) -> tuple[Step, Step]:
 
 
 def fetch_evidence(recipe: Recipe, splits: list[Split], candidates: Receipts) -> tuple[Step, Step]:
-    """Return the steps that tell each split which evidence is wanted: a mapper per range of bands, a reducer per split."""
+    """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
     near = near_candidates(candidates)
     maps = [Unit(name, {}, [receipt]) for name, receipt in near.items()]
     reduces = [Unit(unit_name(split, number)) for number, split in enumerate(splits)]
@@ -282,7 +282,8 @@ def evidence_ranges(recipe: Recipe, near: Receipts) -> int:
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
     """Return the counts for the manifest.
 
-    They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in parts.
+    They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in
+    parts.
     """
     names = ("edges", "rejected", "capped")
     found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
@@ -432,8 +433,8 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
         limit: members of a bucket.
 
     Returns:
-        The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets were
-        divided.
+        The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets
+        were divided.
     """
     if not len(pairs):
         return pairs, 0

@@ -1,8 +1,8 @@
 """perplexity: language models trained on chosen text, and the cut-offs between head, middle and tail (CCNet, 3.3).
 
-Three steps, each only where the recipe asks for it: `train` makes SentencePiece pieces and an n-gram model per language;
-`score` takes the perplexity of each document that the filters before it keep; `cuts` turns these into percentiles of
-this crawl, by an exact histogram.
+Three steps, each only where the recipe asks for it: `train` makes SentencePiece pieces and an n-gram model per
+language; `score` takes the perplexity of each document that the filters before it keep; `cuts` turns these into
+percentiles of this crawl, by an exact histogram.
 """
 
 import gzip

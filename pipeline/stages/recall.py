@@ -1,7 +1,7 @@
 """recall: copies of real documents, edited to known similarities, sent through the same signatures and bands.
 
-The share of them that meets its original in a band is set beside the share that the recipe's bands and rows promise. They
-are made beside the corpus, which is the same without them; the results are in `canaries.json`.
+The share of them that meets its original in a band is set beside the share that the recipe's bands and rows promise.
+They are made beside the corpus, which is the same without them; the results are in `canaries.json`.
 """
 
 from dataclasses import asdict

@@ -1,8 +1,8 @@
 """statistics: a description of the corpus for its report, by source, and the sizes of clusters.
 
-It has lengths, languages, scores, domains, years, licences and examples of dropped records. A small summary per split and
-per shard is merged into `statistics.json`. Nothing hashes it and nothing depends on it; the same corpus gives the same
-bytes. Only columns are read, and text where its length or an example needs it.
+It has lengths, languages, scores, domains, years, licences and examples of dropped records. A small summary per split
+and per shard is merged into `statistics.json`. Nothing hashes it and nothing depends on it; the same corpus gives the
+same bytes. Only columns are read, and text where its length or an example needs it.
 """
 
 import heapq
@@ -222,7 +222,7 @@ def _dropped(corpus: Path, split: str, went: dict[int, str], seed: int) -> Itera
 
 
 def _duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
-    """Yield the duplicates of a split with the smallest keys; only row groups that hold some are read with their text."""
+    """Yield the duplicates of a split with the smallest keys; only row groups with some are read with their text."""
     with pq.ParquetFile(path) as file:
         keyed: dict[str, list[tuple[int, int]]] = {}
         rows = itertools.chain.from_iterable(batch["id"].to_pylist() for batch in file.iter_batches(columns=["id"]))

@@ -177,8 +177,8 @@ def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
 def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
     """Return a SentencePiece BPE model as LLaMA's: byte fallback, digits split, no normalisation, white space kept.
 
-    Ids 0, 1 and 2 are unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces on
-    any number of threads, which the model records.
+    Ids 0, 1 and 2 are unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces
+    on any number of threads, which the model records.
 
     Raises:
         UserError: the text is too small for the vocabulary.
@@ -242,8 +242,8 @@ def sentences(text: str) -> Iterator[str]:
 def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
     """Return the UTF-8 bytes to draw of each source.
 
-    They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a given
-    tokenizer needs.
+    They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a
+    given tokenizer needs.
     """
     if recipe.tokenizer.path is not None:
         return dict.fromkeys(recipe.sources, CARD_BYTES)

@@ -34,7 +34,8 @@ _DIGITS = 18  # of a time
 class UrlKeys:
     """The keys of a split's documents.
 
-    They are the MD5 of the URL as C4's builder normalises it, in two halves, the time, and the document's id in two halves.
+    They are the MD5 of the URL as C4's builder normalises it, in two halves, the time, and the document's id in two
+    halves.
     """
 
     def __init__(self, source: Source) -> None:

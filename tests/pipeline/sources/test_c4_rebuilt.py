@@ -149,7 +149,7 @@ def pages() -> list[list[tuple[str, str, str]]]:
 
 
 def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
-    """The builder's steps, one after the other: URL -> text. Sentences are counted as filters.quality.c4 counts them."""
+    """The builder's steps, one after the other: URL -> text. Sentences are counted as filters.quality.c4 does."""
     newest: dict[str, tuple[str, str, str]] = {}
     for page in (page for pages in files for page in pages):
         text = "\n".join(line.strip() for line in page[2].split("\n") if line.strip())
