@@ -1,41 +1,46 @@
-"""Summaries of bounded size that can be merged: histograms with fixed bins, and the most frequent names of a stream.
+"""Mergeable summaries of bounded size: histograms with fixed bins, and the most frequent names of a stream.
 
-A summary of a whole is made from the summaries of its parts and never from the whole, so that a corpus of any size is
-summed up split by split.
+The summary of a whole is made from the summaries of its parts, so that a corpus of any size is summarised split by
+split.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-RENARD = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
-"""ten steps a decade, nearly equal in ratio and round (the series R10 of ISO 3)"""
+RENARD = (
+    1.0,
+    1.25,
+    1.6,
+    2.0,
+    2.5,
+    3.15,
+    4.0,
+    5.0,
+    6.3,
+    8.0,
+)  # series R10 of ISO 3: ten round steps of nearly one ratio
 DECADES = 12
-LOG_EDGES: tuple[float, ...] = (
+LOG_EDGES: tuple[float, ...] = (  # of perplexities: bin i holds [edge i, edge i + 1); the last bin also larger values
     0.0,
     *(step * 10**decade for decade in range(DECADES) for step in RENARD),
     10.0**DECADES,
 )
-"""bins of perplexities: bin i holds what is at least edge i and below edge i + 1; what is larger is in the last"""
-COUNT_EDGES: tuple[float, ...] = tuple(sorted({float(math.ceil(edge)) for edge in LOG_EDGES}))
-"""the same bins for whole numbers, such as lengths: with whole edges, and none that could hold nothing"""
+COUNT_EDGES = tuple(sorted({float(math.ceil(edge)) for edge in LOG_EDGES}))  # of whole numbers, such as lengths
 SHARE_BINS = 20
-SHARE_EDGES: tuple[float, ...] = tuple(step / SHARE_BINS for step in range(SHARE_BINS + 1))
-"""bins of probabilities; 1 is in the last"""
-NAME_CHARACTERS = 120
-"""of a name that is counted; a longer one is cut here"""
+SHARE_EDGES = tuple(step / SHARE_BINS for step in range(SHARE_BINS + 1))  # of probabilities; 1 is in the last bin
+NAME_CHARACTERS = 120  # of a name that is counted; longer names are cut
 
-Histogram = Counter[int]
-"""how many values each bin holds"""
+Histogram = Counter[int]  # number of values by bin
 
 
-def histogram(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
-    """How many values each bin between the edges holds. Values outside are counted in the outermost bins, NaN not."""
+def count_in_bins(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
+    """Return the number of values in each bin between the edges; NaN is not counted, outer values in the outer bins."""
     numbers = np.asarray(values, np.float64).ravel()
     numbers = numbers[~np.isnan(numbers)]
     places = np.searchsorted(np.asarray(edges), numbers, side="right") - 1
@@ -43,13 +48,17 @@ def histogram(values: npt.ArrayLike, edges: tuple[float, ...]) -> Histogram:
     return Counter(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
 
 
-def drawn(
-    found: Mapping[int, int], edges: tuple[float, ...], beside: Mapping[int, int] | None = None
+def with_edges(
+    found: Mapping[int, int], edges: tuple[float, ...], range_of: Mapping[int, int] | None = None
 ) -> dict[str, list[Any]]:
-    """A histogram that explains itself: `counts` of the bins from the first that holds something to the last, and their
-    `edges`, one more than counts. Both empty for a histogram of nothing. `beside`: a histogram that says where to begin
-    and end instead, so that several have the same edges."""
-    held = [place for place, count in (found if beside is None else beside).items() if count]
+    """Return a histogram as `counts`, from its first bin that holds a value to its last, and `edges`, one more.
+
+    Args:
+        found: a histogram; both lists are empty if it is.
+        edges: of its bins.
+        range_of: another histogram that gives the first and last bin, so that several have the same edges.
+    """
+    held = [place for place, count in (found if range_of is None else range_of).items() if count]
     if not held:
         return {"edges": [], "counts": []}
     first, last = min(held), max(held) + 1
@@ -59,24 +68,25 @@ def drawn(
     }
 
 
-def packed(found: Mapping[int, int]) -> dict[str, int]:
-    """A histogram as plain JSON values."""
+def to_json(found: Mapping[int, int]) -> dict[str, int]:
+    """Return a histogram as plain JSON values."""
     return {str(place): count for place, count in sorted(found.items())}
 
 
-def unpacked(plain: Mapping[str, int]) -> dict[int, int]:
-    """What `packed` made of a histogram."""
+def from_json(plain: Mapping[str, int]) -> dict[int, int]:
+    """Return the histogram that `to_json` was called with."""
     return {int(place): count for place, count in plain.items()}
 
 
 @dataclass
-class Frequent:
-    """The most frequent names of a stream, in bounded memory (Misra and Gries 1982, merged as in Agarwal et al. 2012,
-    "Mergeable summaries", section 2).
+class FrequentNames:
+    """The most frequent names of a stream, in bounded memory.
 
-    Exact until there are more than twice `capacity` names; then the count of the (capacity + 1)-th is taken off all,
-    and what is left with nothing is forgotten. A name was seen at least `counts[name]` times and at most `error` more;
-    `error` is at most `total` / (capacity + 1). The same parts added in the same order give the same summary.
+    The algorithm is that of Misra and Gries 1982, merged as in Agarwal et al. 2012, "Mergeable summaries", section 2.
+    It is exact up to twice `capacity` names. Beyond, the count of the (capacity + 1)-th name is subtracted from all
+    counts, and names without a rest are forgotten. A name occurred at least `counts[name]` times and at most `error`
+    times more; `error` is at most `total` / (capacity + 1). The same parts added in the same order give the same
+    summary.
     """
 
     capacity: int
@@ -84,37 +94,36 @@ class Frequent:
     total: int = 0
     error: int = 0
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], capacity: int) -> Self:
+        """Return the summary that `as_dict` wrote."""
+        return cls(capacity, Counter(plain["counts"]), plain["total"], plain["error"])
+
     def add(self, names: Mapping[str, int]) -> None:
-        """Count names, each so many times."""
+        """Count names by their number of occurrences."""
         for name, count in names.items():
             self.counts[name[:NAME_CHARACTERS]] += count
             self.total += count
             if len(self.counts) > 2 * self.capacity:
                 self._shrink()
 
-    def merge(self, other: "Frequent") -> None:
-        """Add another summary's stream to this one's."""
+    def merge(self, other: Self) -> None:
+        """Add the stream of another summary."""
         self.error += other.error
         self.total += other.total - other.counts.total()
         self.add(other.counts)
 
     def top(self, most: int) -> list[tuple[str, int]]:
-        """The most frequent names with their counts, equal ones by name."""
+        """Return the most frequent names with their counts, equally frequent ones by name."""
         return sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))[:most]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain JSON values."""
         self._shrink()
         return {"counts": dict(self.top(self.capacity)), "total": self.total, "error": self.error}
 
     def _shrink(self) -> None:
-        if len(self.counts) <= self.capacity:
-            return
-        taken = sorted(self.counts.values(), reverse=True)[self.capacity]
-        self.counts = Counter({name: count - taken for name, count in self.counts.items() if count > taken})
-        self.error += taken
-
-
-def frequent(plain: Mapping[str, Any], capacity: int) -> Frequent:
-    """The summary written by `Frequent.as_dict`."""
-    return Frequent(capacity, Counter(plain["counts"]), plain["total"], plain["error"])
+        if len(self.counts) > self.capacity:
+            cut = sorted(self.counts.values(), reverse=True)[self.capacity]
+            self.counts = Counter({name: count - cut for name, count in self.counts.items() if count > cut})
+            self.error += cut

@@ -8,8 +8,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from filters.code.rules import GitHub
+from filters.dedup.containment import Containment
+from filters.dedup.paragraphs import Lines
 from filters.quality.c4 import C4
-from filters.settings import Count, Positive, Share, Strict
+from filters.quality.language import Language
+from filters.quality.perplexity import Perplexity
+from filters.quality.references import References
+from filters.settings import Count, Positive, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 
@@ -25,116 +30,6 @@ class Limits(Strict):
     """nested elements in a page"""
     text_characters: Positive = 20_000_000
     """characters of one document"""
-
-
-class Language(Strict):
-    """fastText language identification (LLaMA section 2.1; CCNet keeps a top-1 score of 0.5)."""
-
-    keep: list[str] = Field(default=["en"], min_length=1)
-    threshold: Share = 0.5
-    characters: Count = 2_000
-    """how much of a document the model sees, from its start; 0 = all of it"""
-    model: str | None = None
-    """path of a fastText model; none = lid.176.ftz as packaged"""
-
-
-class Lines(Strict):
-    """Paragraph de-duplication (CCNet, Wenzek et al. 2020, section 3.1): lines seen more than once within the scope go.
-
-    `scope`: `files` groups of that many `files`, drawn by keyed hash of their names (CCNet's 50 of a dump's 1,600);
-    `dump` one crawl; `all` the whole source. `keep`: `none` removes every copy, as CCNet does; `first` leaves the one
-    in the document of the smallest id.
-
-    `normalise`: `ccnet` compares lines as extracted, by CCNet's normalisation; `c4` those that C4's page rules leave,
-    stripped and in lower case, as C4's builder does after its rules. With `first` the copy stays that is in the page
-    whose URL, as C4 normalises it, has the smallest MD5."""
-
-    scope: Literal["files", "dump", "all"] = "dump"
-    files: Positive = 50
-    keep: Literal["none", "first"] = "none"
-    normalise: Literal["ccnet", "c4"] = "ccnet"
-
-
-class LanguageModelText(Strict):
-    """What a language model is trained on, and how (CCNet: SentencePiece unigram of 65,536 pieces, 5-gram modified
-    Kneser-Ney)."""
-
-    text: list[str] = Field(min_length=1)
-    """paths and globs of Wikipedia dumps (.xml, .xml.bz2) or plain text, gzipped or not"""
-    estimator: Literal["own", "lmplz"] = "own"
-    """`lmplz` is kenlm's program, built by `make lmplz`"""
-    order: Annotated[int, Field(ge=2, le=6)] = 5
-    vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
-    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    max_bytes: Positive = 500_000_000
-    """UTF-8 bytes of normalised text that are used, drawn by keyed hash of the article; `own` needs some 25 bytes of
-    memory for each"""
-
-
-class Perplexity(Strict):
-    """How like Wikipedia a page reads (CCNet, section 3.3): head, middle and tail by perplexity."""
-
-    models: str | None = None
-    """folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them"""
-    train: dict[str, LanguageModelText] = {}
-    """languages whose models this run trains"""
-    cutoffs: str | None = None
-    """CCNet's cutoff.csv; none = the percentiles of this crawl, by language"""
-    head: Annotated[int, Field(ge=1, le=99)] = 30
-    tail: Annotated[int, Field(ge=1, le=99)] = 60
-    """percentiles: below `head` is head, from `tail` on is tail"""
-    keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    """`all`: languages without a model"""
-    unit: Literal["line", "document"] = "line"
-    """what the model takes for one sentence; `document` is what CCNet's cut-offs were made with"""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.models is None) == (not self.train):
-            raise ValueError("give either models (a folder) or train (texts by language), and not both")
-        if self.head > self.tail:
-            raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
-        return self
-
-
-class References(Strict):
-    """How like the pages that Wikipedia cites a page is (LLaMA section 2.1: a linear model)."""
-
-    threshold: Share = 0.5
-    """the paper: "discarded pages not classified as references"; RedPajama takes 0.25"""
-    model: str | None = None
-    """a fastText model with the labels __label__wiki and __label__cc"""
-    wiki: list[str] = []
-    """Wikipedia dumps whose references are the positives to train on"""
-    min_positives: Positive = 1_000
-    """fewer cited pages in the crawl than this is an error"""
-    min_characters: Count = 1_000
-    """of a positive (RedPajama's floor); negatives are drawn to the same lengths"""
-    max_pages: Positive = 300_000
-    """positives at most, chosen by keyed hash"""
-    dimension: Positive = 100
-    epochs: Positive = 5
-    learning_rate: Annotated[float, Field(gt=0)] = 0.5
-    """RedPajama left fastText's 0.1, with which a few hundred pages leave all scores at a half"""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """share of the pages, by domain, that the card is measured on"""
-
-    @model_validator(mode="after")
-    def _one_model(self) -> Self:
-        if (self.model is None) == (not self.wiki):
-            raise ValueError("give either model (a fastText model) or wiki (dumps to train on), and not both")
-        return self
-
-
-class Containment(Strict):
-    """Documents that are almost whole in another go (LLaMA section 2.1: books with more than 90 % content overlap),
-    which MinHash cannot tell where their lengths differ."""
-
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
-    ngram: Positive = 5
-    """words a shingle: a changed word takes so many away"""
-    scale: Positive = 64
-    """one shingle hash in so many is compared at first: 1,500 of a book of 100,000 words"""
 
 
 class StackExchange(Strict):

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters import histograms
-from filters.dedup.s_curve import Level, curve, interval
-from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, Frequent, drawn, frequent, histogram
+from filters.dedup.recall import Level, candidate_probability, confidence_interval
+from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, FrequentNames, count_in_bins, with_edges
 from filters.quality.urls import domain
 from manifests.document import order_key
 from manifests.files import canonical_json, sha256_file, sha256_json, write_atomic
@@ -98,27 +98,27 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
     went = {row: reason for row, (_, reason) in verdicts.items() if reason}
     characters, score = Counter[int](), Counter[int]()
     perplexity: dict[str, Counter[int]] = {}
-    names = {kind: Frequent(capacity) for kind, capacity in NAMES.items()}
+    names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
     for start, batch in _batches(corpus / f"clean/{task.name}.parquet"):
         stays = np.ones(batch.num_rows, bool)
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
         documents += batch.num_rows
-        characters.update(histogram(pc.utf8_length(batch["text"]), COUNT_EDGES))
-        score.update(histogram(_numbers(batch["reference_score"]), SHARE_EDGES))
+        characters.update(count_in_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
+        score.update(count_in_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
         values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
         for bucket in {name for name in buckets.tolist() if name is not None}:
-            perplexity.setdefault(bucket, Counter()).update(histogram(values[buckets == bucket], LOG_EDGES))
+            perplexity.setdefault(bucket, Counter()).update(count_in_bins(values[buckets == bucket], LOG_EDGES))
         names["domains"].add(_sites(batch["url"]))
         names["language"].add(_counted(batch["language"]))
         names["licence"].add(_counted(batch["licence"]))
         names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
-        "characters": histograms.packed(characters),
-        "score": histograms.packed(score),
-        "perplexity": {bucket: histograms.packed(found) for bucket, found in sorted(perplexity.items())},
+        "characters": histograms.to_json(characters),
+        "score": histograms.to_json(score),
+        "perplexity": {bucket: histograms.to_json(found) for bucket, found in sorted(perplexity.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
         "examples": _examples(_dropped(corpus, task.name, went, settings["seed"])),
     }
@@ -129,7 +129,7 @@ def measure(corpus: Path, settings: Plain, task: Task) -> Result:
     """How many tokens the documents of one shard have."""
     lengths = np.diff(open_shard(corpus / f"shards/{task.name}.arrow").offsets)
     return _written(
-        corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": histograms.packed(histogram(lengths, COUNT_EDGES))}
+        corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": histograms.to_json(count_in_bins(lengths, COUNT_EDGES))}
     )
 
 
@@ -143,7 +143,7 @@ def merge(corpus: Path, settings: Plain, task: Task) -> Result:
     plain = {
         "manifest_sha": task.arguments["manifest_sha"],
         "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
-        "clusters": drawn(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
+        "clusters": with_edges(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
         "bands": _bands(corpus, task.arguments["bands"], task.arguments["measured"]),
     }
     return _written(corpus, FILE, plain)
@@ -156,18 +156,18 @@ class _Merged:
         self.documents = 0
         self.histograms: dict[str, Counter[int]] = {"characters": Counter(), "tokens": Counter(), "score": Counter()}
         self.perplexity: dict[str, Counter[int]] = {}
-        self.names = {kind: Frequent(capacity) for kind, capacity in NAMES.items()}
+        self.names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
         self.examples: dict[str, list[Plain]] = {}
 
     def add(self, part: Plain) -> None:
         """Add one split's or shard's summary."""
         self.documents += part.get("documents", 0)
         for name, found in self.histograms.items():
-            found.update(histograms.unpacked(part.get(name, {})))
+            found.update(histograms.from_json(part.get(name, {})))
         for bucket, plain in part.get("perplexity", {}).items():
-            self.perplexity.setdefault(bucket, Counter()).update(histograms.unpacked(plain))
+            self.perplexity.setdefault(bucket, Counter()).update(histograms.from_json(plain))
         for kind, plain in part.get("names", {}).items():
-            self.names[kind].merge(frequent(plain, NAMES[kind]))
+            self.names[kind].merge(FrequentNames.from_dict(plain, NAMES[kind]))
         for reason, examples in part.get("examples", {}).items():
             both = [*self.examples.get(reason, []), *examples]
             self.examples[reason] = sorted(both, key=lambda one: one["key"])[:EXAMPLES]
@@ -178,9 +178,9 @@ class _Merged:
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         return {
             "documents": self.documents,
-            **{name: drawn(found, edges[name]) for name, found in self.histograms.items()},
+            **{name: with_edges(found, edges[name]) for name, found in self.histograms.items()},
             "perplexity": {
-                bucket: drawn(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
+                bucket: with_edges(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
             },
             "names": {
                 kind: {"top": found.top(SHOWN_NAMES), "total": found.total, "error": found.error}
@@ -271,7 +271,7 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     sizes.update([count + 1] if count else [])
     binned: Counter[int] = Counter()
     for size, times in sizes.items():
-        binned.update({place: times * one for place, one in histogram([size], COUNT_EDGES).items()})
+        binned.update({place: times * one for place, one in count_in_bins([size], COUNT_EDGES).items()})
     return binned
 
 
@@ -280,8 +280,11 @@ def _bands(corpus: Path, bands: Plain | None, measured: bool) -> Plain | None:
     if bands is None:
         return None
     levels = [Level(**one) for one in json.loads((corpus / canaries.FILE).read_bytes())["levels"]] if measured else []
-    planted = [{**asdict(one), "interval": list(interval(one.found, one.planted))} for one in levels if one.planted]
-    return {**bands, "curve": [list(at) for at in curve(bands["bands"], bands["rows"], CURVE_AT)], "planted": planted}
+    planted = [
+        {**asdict(one), "interval": list(confidence_interval(one.found, one.planted))} for one in levels if one.planted
+    ]
+    curve = [[at, candidate_probability(at, bands["bands"], bands["rows"])] for at in CURVE_AT]
+    return {**bands, "curve": curve, "planted": planted}
 
 
 def _sites(urls: pa.Array) -> Counter[str]:
