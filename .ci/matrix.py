@@ -35,8 +35,11 @@ def main(arguments: list[str]) -> int:
 
 
 def find_interpreters() -> list[tuple[tuple[int, int], Path]]:
-    """Return (version, path) of one interpreter per minor version from 3.11 on, and of Debian's own beside it, from
-    PATH, /usr/bin and pyenv's folder, oldest version first."""
+    """Return (version, path) of one interpreter per minor version from 3.11 on, oldest version first.
+
+    The search covers PATH, /usr/bin and pyenv's folder. Debian's own interpreter of a version is listed beside the
+    other.
+    """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     folders = [*pyenv.glob("*/bin"), *map(Path, os.environ.get("PATH", "").split(os.pathsep)), Path("/usr/bin")]
     kept: dict[tuple[tuple[int, int], bool], Path] = {}
@@ -59,7 +62,7 @@ def read_version(python: Path) -> tuple[int, int] | None:
 
 
 def run_commands(python: Path, commands: list[str]) -> str:
-    """Run targets of the Makefile in a fresh clone; return the name of the first that fails, or nothing."""
+    """Run targets of the Makefile in a fresh clone; return the name of the first that fails, or an empty string."""
     clone = ROOT / "build" / "matrix" / "-".join(python.parts[-3:])
     shutil.rmtree(clone, ignore_errors=True)
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)

@@ -1,8 +1,8 @@
 """Install Teratoken and its dependencies into a virtual environment: `python .ci/setup_venv.py VENV`.
 
-`make setup` calls this. It needs nothing but the standard library. It refuses in one sentence what cannot work, before
-anything is installed; it can be repeated after an interruption at any moment; and it says every ten seconds what it is
-doing.
+`make setup` calls this. It needs only the standard library. Before it installs anything it checks that the installation
+can succeed, and stops with one sentence if not. It prints its progress every ten seconds. After an interruption at any
+moment the same command continues.
 """
 
 import os
@@ -25,7 +25,11 @@ class SetupError(Exception):
 
 
 def main(venv: Path) -> None:
-    """Make `venv` hold everything that the commands and the tests need. Raise SetupError if that cannot be done."""
+    """Install everything that the commands and the tests need into `venv`.
+
+    Raises:
+        SetupError: the environment cannot be made.
+    """
     unfinished = venv / ".unfinished"  # exists while an installation is under way
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     keep = not unfinished.exists() and runs(python, "import pip, sys; assert sys.version_info >= (3, 11)")
@@ -74,8 +78,11 @@ def runs(python: Path, code: str) -> bool:
 
 
 def run_reporting(command: list[str], title: str) -> None:
-    """Run a command, and print its newest line of output whenever ten seconds have passed. Raise SetupError with all of
-    its last lines if it fails."""
+    """Run a command, and print its newest line of output every ten seconds.
+
+    Raises:
+        SetupError: the command failed; the message ends with its last lines of output.
+    """
     started, lines, ended = time.monotonic(), [f"{title} starts"], threading.Event()
 
     def report() -> None:

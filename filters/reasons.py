@@ -1,182 +1,109 @@
-"""The catalogue of reasons: nothing leaves the corpus without one of these names.
-
-This is the one module that `filters` may import from `manifests`: a single list cannot disagree with itself.
-"""
+"""The catalogue of reasons: a record, a document or a line leaves the corpus only under one of these names."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a record, a document or a line is not in the corpus. The values are what ledgers and dead letters hold."""
+    """The reason why a record, a document or a line is not in the corpus.
 
-    # extract, dropped: whole and well understood, but not a document
-    ARCHIVE_METADATA = "archive-metadata"
-    REQUEST_RECORD = "request-record"
-    REVISIT_RECORD = "revisit-record"
-    NOT_HTTP = "not-http"
-    REDIRECT = "redirect"
-    HTTP_STATUS = "http-status"
-    CONTENT_TYPE = "content-type"
-    EMPTY_BODY = "empty-body"
-    NO_TEXT = "no-text"
-    TOO_SHORT = "too-short"
-    NOT_PLAIN_TEXT = "not-plain-text"
-    OTHER_FORM = "other-form"
-    BLOCKED_URL = "blocked-url"
-    OTHER_NAMESPACE = "other-namespace"
-    OLDER_COPY = "older-copy"
-    NO_LICENCE = "no-licence"
-    FILE_TYPE = "file-type"
-    LICENCE_FILE = "licence-file"
-    VENDORED_FILE = "vendored-file"
-    GENERATED_FILE = "generated-file"
-    MINIFIED_FILE = "minified-file"
-    CODE_LONG_LINE = "code-long-line"
-    CODE_LONG_LINES = "code-long-lines"
-    CODE_FEW_ALPHANUMERICS = "code-few-alphanumerics"
-    CODE_FEW_LETTERS = "code-few-letters"
-    UNUSED_ROW = "unused-row"
-    NO_TEX = "no-tex"
-    NO_BODY_TEXT = "no-body-text"
-    OTHER_POST = "other-post"
-    NO_ANSWERS = "no-answers"
-    SMALL_SITE = "small-site"
+    The value is what ledgers and dead letters hold. Reasons of damaged input are marked: such a record is also written
+    to the dead letters, with file, offset and length.
+    """
 
-    # extract, records that became part of another record's document
-    JOINED = "joined"
+    description: str
+    is_damage: bool
 
-    # extract, dead letters: damaged, too large, or of a kind that cannot be read
-    UNSUPPORTED_FORMAT = "unsupported-format"
-    CORRUPT_GZIP = "corrupt-gzip"
-    CORRUPT_RECORD = "corrupt-record"
-    TRUNCATED_RECORD = "truncated-record"
-    CORRUPT_HTTP = "corrupt-http"
-    CORRUPT_BODY = "corrupt-body"
-    UNDECODABLE_TEXT = "undecodable-text"
-    TOO_LARGE = "too-large"
-    EXTRACTION_FAILED = "extraction-failed"
-    UNREADABLE_FILE = "unreadable-file"
-    ENCRYPTED = "encrypted"
-    UNSAFE_PATH = "unsafe-path"
-    ENTITY_EXPANSION = "entity-expansion"
-    ORPHAN = "orphan"
+    def __new__(cls, value: str, description: str = "", is_damage: bool = False) -> "Reason":
+        """Create a member whose value is the name alone."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.description, member.is_damage = description, is_damage
+        return member
 
-    # annotate, dropped documents
-    ONLY_DUPLICATE_LINES = "only-duplicate-lines"
-    LANGUAGE = "language"
-    LANGUAGE_UNSURE = "language-unsure"
-    PERPLEXITY = "perplexity"
-    NOT_REFERENCE_LIKE = "not-reference-like"
-    C4_PAGE_TOO_LONG = "c4-page-too-long"
-    C4_LOREM_IPSUM = "c4-lorem-ipsum"
-    C4_CURLY_BRACKET = "c4-curly-bracket"
-    C4_TOO_FEW_SENTENCES = "c4-too-few-sentences"
-    C4_BAD_WORD = "c4-bad-word"
+    # extract, dropped: intact, but not a document
+    ARCHIVE_METADATA = (
+        "archive-metadata",
+        "metadata of the dump, not a record of it: a warcinfo or metadata record, a file's head",
+    )
+    REQUEST_RECORD = "request-record", "the request that led to a page"
+    REVISIT_RECORD = "revisit-record", "a page found unchanged since an earlier visit, stored without its body"
+    NOT_HTTP = "not-http", "a record without an HTTP response (dns, ftp)"
+    REDIRECT = "redirect", "a redirect: the page is elsewhere"
+    HTTP_STATUS = "http-status", "an HTTP status that the recipe does not keep"
+    CONTENT_TYPE = "content-type", "not HTML"
+    EMPTY_BODY = "empty-body", "no body"
+    NO_TEXT = "no-text", "no main text found in the page"
+    TOO_SHORT = "too-short", "less text than the recipe's minimum"
+    NOT_PLAIN_TEXT = "not-plain-text", "a file named as text with other content (an HTML error page, say)"
+    OTHER_FORM = "other-form", "a record in a form that the recipe's extractor does not read"
+    BLOCKED_URL = "blocked-url", "a URL or domain on one of the recipe's blocklists"
+    OTHER_NAMESPACE = "other-namespace", "a wiki page that is not an article (talk, user, template, category)"
+    OLDER_COPY = "older-copy", "an older copy of a page, where the newest is kept under the same URL"
+    NO_LICENCE = "no-licence", "no licence found, or one that the recipe does not keep"
+    FILE_TYPE = "file-type", "a file whose extension is not on the recipe's list"
+    LICENCE_FILE = "licence-file", "the text of a licence"
+    VENDORED_FILE = "vendored-file", "a copy of another project's file"
+    GENERATED_FILE = "generated-file", "a file that a program wrote"
+    MINIFIED_FILE = "minified-file", "minified code"
+    CODE_LONG_LINE = "code-long-line", "code: a line over the length limit"
+    CODE_LONG_LINES = "code-long-lines", "code: lines too long on average"
+    CODE_FEW_ALPHANUMERICS = "code-few-alphanumerics", "code: too few letters and digits"
+    CODE_FEW_LETTERS = "code-few-letters", "code: too few letters per token"
+    UNUSED_ROW = "unused-row", "a row of a joined table that no kept record needs"
+    NO_TEX = "no-tex", "no TeX source (a PDF, a figure, a style file)"
+    NO_BODY_TEXT = "no-body-text", "a paper without body text"
+    OTHER_POST = "other-post", "a post that is neither question nor answer (a tag wiki, say)"
+    NO_ANSWERS = "no-answers", "a question without answers, which the recipe does not keep"
+    SMALL_SITE = "small-site", "a site that is not among the largest sites that the recipe keeps"
 
-    # annotate, lines and characters taken out of documents that stay
-    DUPLICATE_LINE = "duplicate-line"
-    C4_LONG_WORD = "c4-long-word"
-    C4_NO_TERMINAL_MARK = "c4-no-terminal-mark"
-    C4_TOO_FEW_WORDS = "c4-too-few-words"
-    C4_JAVASCRIPT = "c4-javascript"
-    C4_POLICY = "c4-policy"
-    C4_EDITED = "c4-edited"
+    # extract, records joined into another record's document
+    JOINED = "joined", "part of another record's document (an answer in its question's)"
+
+    # extract, dead letters: damaged, too large, or of an unreadable kind
+    UNSUPPORTED_FORMAT = "unsupported-format", "a format this version does not read", True
+    CORRUPT_GZIP = "corrupt-gzip", "stored bytes that do not decompress", True
+    CORRUPT_RECORD = "corrupt-record", "bytes that are not a valid record", True
+    TRUNCATED_RECORD = "truncated-record", "a record that ends before its stated length", True
+    CORRUPT_HTTP = "corrupt-http", "an HTTP header that cannot be read", True
+    CORRUPT_BODY = "corrupt-body", "a body whose transfer or content encoding is broken", True
+    UNDECODABLE_TEXT = "undecodable-text", "bytes that are not text in any encoding tried", True
+    TOO_LARGE = "too-large", "over a size limit of the recipe", True
+    EXTRACTION_FAILED = "extraction-failed", "the HTML parser refused the page", True
+    UNREADABLE_FILE = "unreadable-file", "a file that could not be opened or read", True
+    ENCRYPTED = "encrypted", "encrypted: cannot be read", True
+    UNSAFE_PATH = "unsafe-path", "an archive member with a path outside the archive, or a link", True
+    ENTITY_EXPANSION = "entity-expansion", "XML that defines entities of its own", True
+    ORPHAN = "orphan", "a record whose other half is not in the dump (an answer without its question)", True
+
+    # filter, dropped documents
+    ONLY_DUPLICATE_LINES = "only-duplicate-lines", "no line left that does not also occur elsewhere in the crawl"
+    LANGUAGE = "language", "a language the recipe does not keep"
+    LANGUAGE_UNSURE = "language-unsure", "a kept language, below the recipe's confidence"
+    PERPLEXITY = "perplexity", "a perplexity bucket that the recipe does not keep"
+    NOT_REFERENCE_LIKE = "not-reference-like", "unlike the pages that Wikipedia cites, below the recipe's threshold"
+    C4_PAGE_TOO_LONG = "c4-page-too-long", "C4: a page over the length limit"
+    C4_LOREM_IPSUM = "c4-lorem-ipsum", "C4: a page with 'lorem ipsum'"
+    C4_CURLY_BRACKET = "c4-curly-bracket", "C4: a page with a curly bracket"
+    C4_TOO_FEW_SENTENCES = "c4-too-few-sentences", "C4: too few sentences left on the page"
+    C4_BAD_WORD = "c4-bad-word", "C4: a page with a word of the bad-words list"
+
+    # filter, lines and characters removed from documents that are kept
+    DUPLICATE_LINE = "duplicate-line", "a line that also occurs elsewhere in the crawl"
+    C4_LONG_WORD = "c4-long-word", "C4: a line with an overlong word"
+    C4_NO_TERMINAL_MARK = "c4-no-terminal-mark", "C4: a line that does not end in a terminal punctuation mark"
+    C4_TOO_FEW_WORDS = "c4-too-few-words", "C4: a line with too few words"
+    C4_JAVASCRIPT = "c4-javascript", "C4: a line with 'javascript'"
+    C4_POLICY = "c4-policy", "C4: a line about terms of use, privacy or cookies"
+    C4_EDITED = "c4-edited", "C4: citation marks and surrounding white space removed from kept lines"
 
     # neardup, dropped documents
-    EXACT_DUPLICATE = "exact-duplicate"
-    NEAR_DUPLICATE = "near-duplicate"
-    CONTAINED = "contained"
+    EXACT_DUPLICATE = "exact-duplicate", "the same text as a document that is kept"
+    NEAR_DUPLICATE = "near-duplicate", "nearly the same text as a document that is kept"
+    CONTAINED = "contained", "almost entirely contained in another document that is kept"
 
     # tokenize, dropped documents
-    ON_REMOVAL_LIST = "on-removal-list"
+    ON_REMOVAL_LIST = "on-removal-list", "on the list given to `python -m manifests remove`"
 
 
-DEAD_LETTERS: frozenset[Reason] = frozenset(
-    {
-        Reason.UNSUPPORTED_FORMAT,
-        Reason.CORRUPT_GZIP,
-        Reason.CORRUPT_RECORD,
-        Reason.TRUNCATED_RECORD,
-        Reason.CORRUPT_HTTP,
-        Reason.CORRUPT_BODY,
-        Reason.UNDECODABLE_TEXT,
-        Reason.TOO_LARGE,
-        Reason.EXTRACTION_FAILED,
-        Reason.UNREADABLE_FILE,
-        Reason.ENCRYPTED,
-        Reason.UNSAFE_PATH,
-        Reason.ENTITY_EXPANSION,
-        Reason.ORPHAN,
-    }
-)
-"""Reasons of damaged input: such a record is also written to the dead letters, with file, offset and length."""
-
-DESCRIPTIONS: dict[Reason, str] = {
-    Reason.ARCHIVE_METADATA: "about the dump, not a record of it: a warcinfo or metadata record, a file's head",
-    Reason.REQUEST_RECORD: "the request that led to a page",
-    Reason.REVISIT_RECORD: "a page found unchanged since an earlier visit, stored without its body",
-    Reason.NOT_HTTP: "a record that holds no HTTP response (dns, ftp)",
-    Reason.REDIRECT: "a redirect: the page is elsewhere",
-    Reason.HTTP_STATUS: "an HTTP status that the recipe does not keep",
-    Reason.CONTENT_TYPE: "not HTML",
-    Reason.EMPTY_BODY: "no body",
-    Reason.NO_TEXT: "no main text found in the page",
-    Reason.TOO_SHORT: "less text than the recipe's minimum",
-    Reason.NOT_PLAIN_TEXT: "a file named as text that holds something else (an HTML error page, say)",
-    Reason.OTHER_FORM: "a record in a form that the recipe's extractor does not take",
-    Reason.BLOCKED_URL: "a URL or domain on one of the recipe's blocklists",
-    Reason.OTHER_NAMESPACE: "a wiki page that is no article (talk, user, template, category)",
-    Reason.OLDER_COPY: "an older copy of a page that is kept under the same URL",
-    Reason.NO_LICENCE: "no licence found, or one that the recipe does not keep",
-    Reason.FILE_TYPE: "a file whose extension is not on the recipe's list",
-    Reason.LICENCE_FILE: "the text of a licence",
-    Reason.VENDORED_FILE: "a copy of another project's file",
-    Reason.GENERATED_FILE: "a file that a program wrote",
-    Reason.MINIFIED_FILE: "minified code",
-    Reason.CODE_LONG_LINE: "code: a line over the length limit",
-    Reason.CODE_LONG_LINES: "code: lines too long on average",
-    Reason.CODE_FEW_ALPHANUMERICS: "code: too few letters and digits",
-    Reason.CODE_FEW_LETTERS: "code: too few letters a token",
-    Reason.UNUSED_ROW: "a row of a joined table that no kept record needs",
-    Reason.NO_TEX: "no TeX source (a PDF, a figure, a style file)",
-    Reason.NO_BODY_TEXT: "a paper of which no body text is left",
-    Reason.OTHER_POST: "a post that is neither question nor answer (a tag wiki, say)",
-    Reason.NO_ANSWERS: "a question without answers, which the recipe does not keep",
-    Reason.SMALL_SITE: "a site that is not among the largest that the recipe keeps",
-    Reason.JOINED: "part of another record's document (an answer in its question's)",
-    Reason.UNSUPPORTED_FORMAT: "a format this version does not read",
-    Reason.CORRUPT_GZIP: "stored bytes that do not inflate",
-    Reason.CORRUPT_RECORD: "bytes that are no record",
-    Reason.TRUNCATED_RECORD: "a record that ends before its stated length",
-    Reason.CORRUPT_HTTP: "an HTTP header that cannot be read",
-    Reason.CORRUPT_BODY: "a body whose transfer or content encoding is broken",
-    Reason.UNDECODABLE_TEXT: "bytes that are no text in any encoding tried",
-    Reason.TOO_LARGE: "over a size limit of the recipe",
-    Reason.EXTRACTION_FAILED: "the HTML parser refused the page",
-    Reason.UNREADABLE_FILE: "a file that could not be opened or read",
-    Reason.ENCRYPTED: "encrypted: cannot be read",
-    Reason.UNSAFE_PATH: "an archive member with a path that leads outside, or a link",
-    Reason.ENTITY_EXPANSION: "XML that defines entities of its own",
-    Reason.ORPHAN: "a record whose other half is not in the dump (an answer without its question)",
-    Reason.ONLY_DUPLICATE_LINES: "no line left that is not also elsewhere in the crawl",
-    Reason.LANGUAGE: "a language the recipe does not keep",
-    Reason.LANGUAGE_UNSURE: "a kept language, below the recipe's confidence",
-    Reason.PERPLEXITY: "a perplexity bucket that the recipe does not keep",
-    Reason.NOT_REFERENCE_LIKE: "unlike the pages that Wikipedia cites, below the recipe's threshold",
-    Reason.C4_PAGE_TOO_LONG: "C4: a page over the length limit",
-    Reason.C4_LOREM_IPSUM: "C4: a page with 'lorem ipsum'",
-    Reason.C4_CURLY_BRACKET: "C4: a page with a curly bracket",
-    Reason.C4_TOO_FEW_SENTENCES: "C4: too few sentences left on the page",
-    Reason.C4_BAD_WORD: "C4: a page with a word of the bad-words list",
-    Reason.DUPLICATE_LINE: "a line that is also elsewhere in the crawl",
-    Reason.C4_LONG_WORD: "C4: a line with an overlong word",
-    Reason.C4_NO_TERMINAL_MARK: "C4: a line that does not end in a terminal punctuation mark",
-    Reason.C4_TOO_FEW_WORDS: "C4: a line with too few words",
-    Reason.C4_JAVASCRIPT: "C4: a line with 'javascript'",
-    Reason.C4_POLICY: "C4: a line about terms of use, privacy or cookies",
-    Reason.C4_EDITED: "C4: citation marks and outer white space taken out of kept lines",
-    Reason.EXACT_DUPLICATE: "the same text as a document that is kept",
-    Reason.NEAR_DUPLICATE: "nearly the same text as a document that is kept",
-    Reason.ON_REMOVAL_LIST: "on the list given to `python -m manifests remove`",
-    Reason.CONTAINED: "almost whole in another document that is kept",
-}
+DEAD_LETTERS: frozenset[Reason] = frozenset(reason for reason in Reason if reason.is_damage)
+DESCRIPTIONS: dict[Reason, str] = {reason: reason.description for reason in Reason}

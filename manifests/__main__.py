@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.display import MOST_SHOWN, safe, spell_out_what_the_terminal_lacks, standard_output
+from manifests.display import MOST_SHOWN, escape_unencodable_output, safe, standard_output
 
 CHARACTERS = 600  # of a sampled document, shown
 
@@ -228,7 +228,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    spell_out_what_the_terminal_lacks()
+    escape_unencodable_output()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

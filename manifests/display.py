@@ -21,14 +21,14 @@ _UNSAFE = re.compile(
 )
 
 
-def spell_out_what_the_terminal_lacks() -> None:
-    """Let the standard output write a character that its encoding lacks as `\\u2026`, instead of failing."""
+def escape_unencodable_output() -> None:
+    r"""Let the standard output write a character that its encoding lacks as `\u2026`, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def safe(text: str) -> str:
-    """Return the text with every character that could drive a terminal spelled out, as in `\\x1b` or `\\u202e`."""
+    r"""Return the text with every character that could drive a terminal spelled out, as in `\x1b` or `\u202e`."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

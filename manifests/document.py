@@ -1,4 +1,4 @@
-"""What a document is: its id, where its bytes lie, and the columns of the files that hold it.
+"""Documents: their ids, the places of their bytes, and the columns of the files that hold them.
 
 A document's id comes from its source and locator, never from its position in a run, so that it is the same on every
 machine and in every rebuild; its text has a content hash of its own.
@@ -29,84 +29,71 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Enough to re-read a record from the raw dump.
+    """The place of a record in the raw dump, enough to read it again."""
 
-    `file`: the input's name. `offset`, `length`: its stored bytes (the gzip member, the bz2 stream, else the whole
-    file). `member`: the path inside nested archives, joined by `!`. `inner_offset`, `inner_length`: the record inside
-    the decoded bytes of that range. `parts`: for records joined from several, where each lies.
-    """
-
-    file: str
-    offset: int
+    file: str  # the input's name
+    offset: int  # of its stored bytes: the gzip member, the bz2 stream, else the whole file
     length: int
-    member: str = ""
-    inner_offset: int = 0
+    member: str = ""  # path inside nested archives, joined by `!`
+    inner_offset: int = 0  # of the record inside the decoded bytes of that range
     inner_length: int = 0
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Part, ...] = ()  # of a record joined from several
 
     def as_dict(self) -> dict[str, Any]:
-        """The locator as plain JSON values."""
+        """Return the locator as plain JSON values."""
         return {**asdict(self), "parts": [asdict(part) for part in self.parts]}
 
 
 def locator_from(row: dict[str, Any]) -> Locator:
-    """The locator in a row of any file of the corpus (a mapping with the columns of `LOCATOR_FIELDS`)."""
+    """Return the locator in a row of any file of the corpus, a mapping with the columns of `LOCATOR_FIELDS`."""
     parts = tuple(Part(**part) for part in row["parts"] or ())
-    names = ("file", "offset", "length", "member", "inner_offset", "inner_length")
-    return Locator(**{name: row[name] for name in names}, parts=parts)
+    return Locator(**{name: row[name] for name, _ in _PART_FIELDS}, parts=parts)
 
 
 def document_id(source: str, locator: Locator) -> bytes:
-    """The 128-bit id: the first 16 bytes of SHA-256 over the canonical JSON of (source, locator)."""
+    """Return the 128-bit id: the first 16 bytes of SHA-256 over the canonical JSON of (source, locator)."""
     return hashlib.sha256(canonical_json([source, locator.as_dict()])).digest()[:ID_BYTES]
 
 
 def content_hash(text: str) -> bytes:
-    """The 128-bit hash of a document's text: the first 16 bytes of SHA-256 over its UTF-8."""
+    """Return the 128-bit hash of a document's text: the first 16 bytes of SHA-256 over its UTF-8."""
     return hashlib.sha256(text.encode("utf-8")).digest()[:ID_BYTES]
 
 
 def order_key(seed: int, purpose: str, identity: bytes) -> int:
-    """A keyed 64-bit hash (BLAKE2b). Every order and every sample in the corpus follows such a key, so that neither
-    input order nor the number of workers shows in the result. `purpose` makes the keys of two uses independent."""
+    """Return a keyed 64-bit hash (BLAKE2b) of `identity`.
+
+    Every order and every sample in the corpus follows such a key, so that the result depends neither on the order of
+    inputs nor on the number of workers. `purpose` makes the keys of two uses independent.
+    """
     key = hashlib.sha256(f"{seed}\0{purpose}".encode()).digest()
     return int.from_bytes(hashlib.blake2b(identity, digest_size=8, key=key).digest(), "big")
 
 
-_PART = pa.struct(
-    [
-        ("file", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("member", pa.string()),
-        ("inner_offset", pa.int64()),
-        ("inner_length", pa.int64()),
-    ]
-)
-
-LOCATOR_FIELDS: list[tuple[str, pa.DataType]] = [
+_PART_FIELDS: list[tuple[str, pa.DataType]] = [
     ("file", pa.string()),
     ("offset", pa.int64()),
     ("length", pa.int64()),
     ("member", pa.string()),
     ("inner_offset", pa.int64()),
     ("inner_length", pa.int64()),
-    ("parts", pa.list_(_PART)),
 ]
+LOCATOR_FIELDS: list[tuple[str, pa.DataType]] = [*_PART_FIELDS, ("parts", pa.list_(pa.struct(_PART_FIELDS)))]
 
+# `documents/`: as extracted.
 DOCUMENT_SCHEMA = pa.schema(
     [
         ("id", pa.binary(ID_BYTES)),
         ("text", pa.large_string()),
         ("url", pa.string()),
-        ("timestamp", pa.string()),
+        ("timestamp", pa.string()),  # ISO 8601 in UTC, or empty
         ("licence", pa.string()),
-        ("metadata", pa.string()),
+        ("metadata", pa.string()),  # canonical JSON
         *LOCATOR_FIELDS,
     ]
 )
-"""`documents/`: as extracted. `timestamp` is ISO 8601 in UTC or empty; `metadata` is canonical JSON."""
 
+# `clean/`: documents that passed the filters, with their signals; null where the recipe does not ask for them.
 CLEAN_SCHEMA = pa.schema(
     [
         *DOCUMENT_SCHEMA,
@@ -118,12 +105,11 @@ CLEAN_SCHEMA = pa.schema(
         ("reference_score", pa.float32()),
     ]
 )
-"""`clean/`: what passed the filters, with its signals; null where the recipe does not ask for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document as a source's reader gives it. `timestamp`: ISO 8601 in UTC, or empty; `metadata`: plain values."""
+    """A document as its reader returns it. `timestamp`: ISO 8601 in UTC, or empty; `metadata`: plain values."""
 
     source: str
     locator: Locator
@@ -134,7 +120,7 @@ class Document:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
-        """The document as a row of `DOCUMENT_SCHEMA`."""
+        """Return the document as a row of `DOCUMENT_SCHEMA`."""
         return {
             "id": document_id(self.source, self.locator),
             "text": self.text,

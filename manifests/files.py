@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and hashes that do not depend on the machine."""
+"""Atomic files, and hashes that do not depend on the machine."""
 
 import hashlib
 import json
@@ -15,31 +15,34 @@ CHUNK_BYTES = 1 << 20
 
 
 def canonical_json(value: Any) -> bytes:
-    """One value, one spelling: UTF-8, keys sorted, no spaces, a newline at the end. NaN and infinities are refused
-    (ValueError), since JSON has none."""
+    """Return the canonical JSON of a value: UTF-8, keys sorted, no spaces, a newline at the end.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity, which JSON does not have.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def sha256_bytes(data: bytes) -> str:
-    """SHA-256 of bytes, in hexadecimal."""
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, in hexadecimal."""
+    """Return the SHA-256 of a value's canonical JSON, in hexadecimal."""
     return sha256_bytes(canonical_json(value))
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises OSError if it cannot be read."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well and vanishes when it does not.
+    """Yield a temporary path beside `path` that becomes `path` when the block ends well, and is deleted if it does not.
 
     Two writers of one path do not disturb each other: the last rename wins, and both wrote the same bytes.
     """
@@ -59,7 +62,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is the leftover of an `atomic_path` whose process was killed."""
+    """Return True if a file was left by an `atomic_path` whose process was killed."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
@@ -69,8 +72,6 @@ def unreadable(path: Path | str, why: object, advice: str) -> UserError:
 
 
 def relative_files(root: Path) -> list[str]:
-    """Every file below a folder, as sorted paths with forward slashes, relative to it."""
-    found = []
-    for folder, _, names in os.walk(root):
-        found += [Path(folder, name).relative_to(root).as_posix() for name in names]
-    return sorted(found)
+    """Return every file below a folder, as sorted paths with forward slashes, relative to it."""
+    found = ((Path(folder), names) for folder, _, names in os.walk(root))
+    return sorted((folder / name).relative_to(root).as_posix() for folder, names in found for name in names)

@@ -23,7 +23,7 @@ from filters.errors import UserError
 from filters.hashing import Keys, mix
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path, unreadable
-from manifests.shard import Shard, open_shard_of
+from manifests.shard import Shard, open_shard_of, view_column
 
 FORMAT = "teratoken-index-1"
 FOLDER = "index"
@@ -158,7 +158,7 @@ def open_part(path: Path) -> Part:
         if reader.num_record_batches != 1:
             raise pa.ArrowInvalid(f"{path.name} has {reader.num_record_batches} record batches, not one")
         batch = reader.get_batch(0)
-    keys, shards, rows = (batch.column(column).to_numpy(zero_copy_only=True) for column in SCHEMA.names)
+    keys, shards, rows = (view_column(batch.column(column)) for column in SCHEMA.names)
     try:
         paths = tuple(map(str, json.loads(metadata[b"shards"])))
     except (KeyError, ValueError, TypeError) as error:

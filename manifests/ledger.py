@@ -1,11 +1,11 @@
-"""The ledger: what went into each stage, what came out, and under which name the rest left.
+"""The ledger: records in and out of each stage, and the rest by reason.
 
 A tally counts in named units: `records` and `bytes` (stored) for `extract`, `records` and `characters` after it,
 `tokens` at the end. Whatever unit a stage counts at its entrance it must account for at its exit:
 
     in = out + dropped (whole records, by reason) + removed (parts of records that stay, by reason)
 
-and what one stage gives out, the next takes in. A ledger that does not balance fails the run.
+and the output of one stage is the input of the next. A ledger that does not balance fails the run.
 """
 
 import itertools
@@ -54,7 +54,7 @@ class Tally:
                 mine.setdefault(reason, Counter()).update(units)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, with the keys `in`, `out`, `dropped` and `removed`."""
+        """Return plain values, with the keys `in`, `out`, `dropped` and `removed`."""
         return {
             "in": dict(self.entered),
             "out": dict(self.out),
@@ -63,7 +63,7 @@ class Tally:
         }
 
     def imbalance(self) -> list[str]:
-        """What does not add up: one clause a unit; empty when all is accounted for."""
+        """Return one clause for each unit that does not add up."""
         problems = []
         left = [self.out, *self.dropped.values(), *self.removed.values()]
         for unit, entered in sorted(self.entered.items()):
@@ -78,7 +78,7 @@ class Tally:
 
 
 def tally_from(plain: Mapping[str, Any]) -> Tally:
-    """The tally written by `Tally.as_dict`. Raises KeyError or TypeError when it is none."""
+    """Return the tally that `Tally.as_dict` wrote. Raises KeyError or TypeError for anything else."""
     return Tally(
         Counter(plain["in"]),
         Counter(plain["out"]),
@@ -88,7 +88,7 @@ def tally_from(plain: Mapping[str, Any]) -> Tally:
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """The sum of tallies."""
+    """Return the sum of tallies."""
     result = Tally()
     for tally in tallies:
         result.add(tally)
@@ -96,7 +96,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 
 def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Every way in which a ledger {stage: {source: tally}} does not balance, in sentences; empty when it does."""
+    """Return a sentence for every way in which a ledger {stage: {source: tally}} does not balance."""
     problems = []
     for stage, sources in sorted(ledger.items()):
         for source, plain in sorted(sources.items()):
@@ -115,5 +115,5 @@ def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def dead_lettered(tally: Tally) -> int:
-    """How many records of a tally went to the dead letters."""
+    """Return the number of records of a tally that are dead letters."""
     return sum(units["records"] for reason, units in tally.dropped.items() if reason in DEAD_LETTERS)

@@ -1,4 +1,4 @@
-"""How a budget is shared out among sources: by weight, none beyond its cap, what a cap leaves over to the others.
+"""Sharing of a budget among sources: by weight, up to each one's cap; what a cap leaves over goes to the others.
 
 The planner counts in tokens, the trainer in whole windows; both follow this one rule.
 """
@@ -13,9 +13,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def shares(weights: Floats, caps: npt.NDArray[Any], total: float) -> Floats:
-    """What each source gives of `total`, in its unit: in proportion to `weights` (above zero), at most `caps`. Where a
-    cap binds, the rest goes to the sources below theirs, again by weight. The sum is `total`, or that of all caps where
-    they are less."""
+    """Return each source's part of `total`, in its unit: in proportion to `weights` (above zero), at most `caps`.
+
+    Where a cap binds, the rest goes to the sources below theirs, again by weight. The sum is `total`, or that of all
+    caps if it is less.
+    """
     capped = np.zeros(len(caps), bool)
     while True:
         free = total - caps[capped].sum()
@@ -29,7 +31,7 @@ def shares(weights: Floats, caps: npt.NDArray[Any], total: float) -> Floats:
 
 
 def quotas(weights: Floats, caps: Integers, total: int) -> Integers:
-    """`shares` in whole numbers by largest remainder; they sum to `total`, which `caps` must have room for."""
+    """Return `shares` as whole numbers by largest remainder. They sum to `total`, which the caps must allow."""
     ideal = shares(weights, caps, total)
     whole = np.floor(ideal).astype(np.int64)
     missing = int(total - whole.sum())

@@ -1,4 +1,4 @@
-"""The order of the data: which window of which shard is sample i, as a pure function of the plan.
+"""The order of training data: sample i is a window of a shard, as a pure function of the plan.
 
 Nothing is stored and nothing is drawn: sources are interleaved by a low-discrepancy rule with exact quotas, and inside
 (source, epoch) a Feistel permutation gives a global shuffle without an index. Rank r of W takes samples
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
+from filters.hashing import mix
 from manifests import mixture
 from manifests.manifest import Manifest
 
@@ -31,13 +32,13 @@ class SourcePlan:
 
     @property
     def windows(self) -> int:
-        """Windows in one epoch."""
+        """Return the number of windows in one epoch."""
         return sum(count for _, count in self.shards)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that the order depends on. `global_batch` in sequences; `steps` is the whole run."""
+    """The parameters of the order. `global_batch` in sequences; `steps` of the whole run."""
 
     manifest_sha: str
     seed: int
@@ -48,32 +49,31 @@ class Plan:
 
     @property
     def samples(self) -> int:
-        """Sequences in the whole run."""
+        """Return the number of sequences in the whole run."""
         return self.steps * self.global_batch
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, which `plan_from` takes back."""
+        """Return plain values, which `plan_from` reads."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Where samples lie, one value each: index into `plan.sources`, epoch, index into that source's shards, and the
-    window in the shard: tokens `window * L` to `window * L + L` inclusive."""
+    """The places of samples, one value each."""
 
-    source: Integers
+    source: Integers  # index into `plan.sources`
     epoch: Integers
-    shard: Integers
-    window: Integers
+    shard: Integers  # index into that source's shards
+    window: Integers  # in the shard: tokens `window * L` to `window * L + L` inclusive
 
 
 def windows_of(tokens: int, sequence_length: int) -> int:
-    """Windows of a shard: L inputs and, one further on, L targets."""
+    """Return the number of windows in a shard: L inputs and, one further on, L targets."""
     return max(0, (tokens - 1) // sequence_length)
 
 
 def plan_for(manifest: Manifest, seed: int, sequence_length: int, global_batch: int, steps: int) -> Plan:
-    """The plan of a run over a corpus. Raises UserError when the corpus is too small for it."""
+    """Return the plan of a run over a corpus. Raises UserError when the corpus is too small for it."""
     sources = tuple(
         SourcePlan(
             name,
@@ -92,7 +92,7 @@ def plan_for(manifest: Manifest, seed: int, sequence_length: int, global_batch: 
 
 
 def plan_from(plain: dict[str, Any]) -> Plan:
-    """The plan that `as_dict` gave, or JSON of it."""
+    """Return the plan that `as_dict` turned into plain values."""
     sources = tuple(
         SourcePlan(**{**source, "shards": tuple((path, count) for path, count in source["shards"])})
         for source in plain["sources"]
@@ -101,9 +101,13 @@ def plan_from(plain: dict[str, Any]) -> Plan:
 
 
 def quotas(plan: Plan) -> Integers:
-    """How many samples each source gives, by its weight, at most `max_epochs` of its windows; what a cap leaves over is
-    shared out among the others. Whole numbers by largest remainder; they sum to `plan.samples`. Raises UserError when
-    all caps bind."""
+    """Return the number of samples from each source: by its weight, at most `max_epochs` of its windows.
+
+    What a cap leaves over is shared among the others, in whole numbers by largest remainder; the sum is `plan.samples`.
+
+    Raises:
+        UserError: the caps of all sources together are below `plan.samples`.
+    """
     weights = np.array([source.weight for source in plan.sources], np.float64)
     caps = np.array([int(source.max_epochs * source.windows) for source in plan.sources], np.int64)
     if caps.sum() < plan.samples:
@@ -116,7 +120,7 @@ def quotas(plan: Plan) -> Integers:
 
 
 def samples(plan: Plan, start: int, stop: int) -> Samples:
-    """Samples `start` to `stop` of the run. Cost: the length of the range, wherever it lies."""
+    """Return samples `start` to `stop` of the run, at a cost that depends on the length of the range alone."""
     source, ordinal = _interleave(quotas(plan), start, stop)
     epoch, shard, window = (np.empty(len(source), np.int64) for _ in range(3))
     for number, entry in enumerate(plan.sources):
@@ -135,7 +139,7 @@ def samples(plan: Plan, start: int, stop: int) -> Samples:
 
 
 def _interleave(counts: Integers, start: int, stop: int) -> tuple[Integers, Integers]:
-    """Which source each of the samples is from, and its number within that source.
+    """Return the source of each sample, and its number within that source.
 
     The k-th of q samples of a source stands at (2k + 1) / 2q of the run; all are sorted by that place, then by source.
     So after any i samples every source has its share of i to within the number of sources.
@@ -161,8 +165,11 @@ def _interleave(counts: Integers, start: int, stop: int) -> tuple[Integers, Inte
 
 
 def permute(values: Integers, size: int, key: int) -> Integers:
-    """A keyed permutation of 0 to size - 1: a Feistel network over the next even power of two, walked until the value
-    is back in range (Black and Rogaway 2002, cycle walking)."""
+    """Return values under a keyed permutation of 0 to size - 1.
+
+    A Feistel network over the next even power of two is applied until the value is back in range (cycle walking, Black
+    and Rogaway 2002).
+    """
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
     result = values.astype(np.uint64)
@@ -170,7 +177,7 @@ def permute(values: Integers, size: int, key: int) -> Integers:
     while walking.any():
         left, right = result[walking] >> np.uint64(half), result[walking] & mask
         for turn in range(FEISTEL_ROUNDS):
-            left, right = right, left ^ (_mix(right ^ np.uint64(_round_key(key, turn))) & mask)
+            left, right = right, left ^ (mix(right ^ np.uint64(_round_key(key, turn))) & mask)
         result[walking] = (left << np.uint64(half)) | right
         walking = result >= np.uint64(size)
     return result.astype(np.int64)
@@ -182,12 +189,3 @@ def _key(seed: int, source: str, epoch: int) -> int:
 
 def _round_key(key: int, turn: int) -> int:
     return (key + turn * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-
-
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The 64-bit finalizer of MurmurHash3 (Appleby, public domain)."""
-    values = values ^ (values >> np.uint64(33))
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        values *= np.uint64(factor)
-        values ^= values >> np.uint64(33)
-    return values

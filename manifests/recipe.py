@@ -1,4 +1,4 @@
-"""The recipe: everything a corpus is made by, in one YAML file. Thresholds live here, next to where they come from.
+"""The recipe: all settings of a corpus, in one YAML file.
 
 Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each source's `weight`. A wrong key, type or
 range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
@@ -7,9 +7,8 @@ range is refused before any work starts, in a sentence that names the key, the v
 import difflib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from filters.dedup.minhash import MinHash
@@ -18,62 +17,56 @@ from filters.settings import Count, Positive, Share, Strict
 from manifests.files import sha256_json
 from manifests.source import PATHS, Source, SourceKind
 
+if TYPE_CHECKING:
+    import yaml
+
 TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
 
 
 class Deduplication(Strict):
-    """What counts as a duplicate, and which copy stays: `survivor` is a total order, ended by the smallest id."""
+    """De-duplication of documents. `survivor` is a total order of the copies, ended by the smallest id."""
 
     exact: bool = True
     minhash: MinHash | None = MinHash()
-    scope: Literal["dump", "source", "all"] = "all"
-    """within what duplicates are looked for: one crawl of a source, a source, everything"""
-    against: list[str] = []
-    """earlier corpora: what they hold stays, and what is also in them is removed here, without reading their text"""
-    canaries: Count = 500
-    """documents that are copied with edits, to measure what is found; beside the corpus, which does not depend on it"""
-    one_worker: Positive = 200_000_000
-    """edges up to which clusters are joined on one worker; more are joined in rounds of jobs"""
+    scope: Literal["dump", "source", "all"] = "all"  # duplicates are removed within one crawl, a source, or everything
+    against: list[str] = []  # earlier corpora, whose documents stay: their duplicates are removed here
+    canaries: Count = 500  # documents copied with edits to measure recall; the corpus does not depend on them
+    one_worker: Positive = 200_000_000  # edges up to which one worker joins clusters; more are joined in rounds of jobs
+    # `dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references
     survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = ["source", "longest", "newest"]
-    """`dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references"""
-    source_priority: list[str] = []
-    """for `source`: earlier ones win, unnamed ones come last"""
+    source_priority: list[str] = []  # for `source`: earlier ones win, unnamed ones come last
 
 
 class Tokenizer(Strict):
     """SentencePiece BPE as LLaMA's: digits split, byte fallback, no text normalisation (section 2.1)."""
 
-    path: str | None = None
-    """a finished tokenizer.model to use instead of training one"""
+    path: str | None = None  # a finished tokenizer.model to use instead of training one
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 32_000
-    sample_bytes: Positive = 2_000_000_000
-    """UTF-8 bytes of text to train on, shared out by the sources' weights"""
+    sample_bytes: Positive = 2_000_000_000  # UTF-8 bytes of text to train on, shared out by the sources' weights
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.99995
-    threads: Positive = 1
-    """training threads: part of the recipe, so that the model does not depend on the machine"""
+    threads: Positive = 1  # of training: part of the recipe, so that the model does not depend on the machine
 
 
 class Shards(Strict):
-    """Token shards: about `tokens` tokens each; `validation` = share of duplicate clusters held out."""
+    """Token shards of about `tokens` tokens each; `validation` is the share of duplicate clusters held out."""
 
     tokens: Positive = 1 << 28
     validation: Share = 0.001
 
 
 class Trainer(Strict):
-    """What the corpus is meant to train."""
+    """The model that the corpus is meant for."""
 
     model: TrainerPreset = "7b"
 
 
 class Recipe(Strict):
-    """The whole recipe. `goal_tokens`: how many tokens the mixture is to be trained on."""
+    """The whole recipe. `goal_tokens`: tokens that the mixture is to be trained on."""
 
     name: Annotated[str, Field(min_length=1)]
     seed: Count
     goal_tokens: Positive
-    split_bytes: Positive = 1 << 28
-    """larger dumps are read in pieces of about so many stored bytes"""
+    split_bytes: Positive = 1 << 28  # larger dumps are read in splits of about this many stored bytes
     sources: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Source] = Field(min_length=1)
     deduplication: Deduplication = Deduplication()
     tokenizer: Tokenizer = Tokenizer()
@@ -100,10 +93,12 @@ class Recipe(Strict):
         return self
 
     def with_inputs(self, inputs: Mapping[str, list[str]]) -> "Recipe":
-        """The recipe with the inputs of the named sources replaced. Raises UserError for an unknown source."""
+        """Return the recipe with the inputs of the named sources replaced. Raises UserError for an unknown source."""
         for name in inputs:
             if name not in self.sources:
-                raise UserError(f"--input {name}=…: the recipe has no source {name!r}, only {_listed(self.sources)}")
+                raise UserError(
+                    f"--input {name}=…: the recipe has no source {name!r}, only {', '.join(sorted(self.sources))}"
+                )
         sources = {
             name: source.model_copy(update={"inputs": inputs.get(name, source.inputs)})
             for name, source in self.sources.items()
@@ -111,8 +106,10 @@ class Recipe(Strict):
         return self.model_copy(update={"sources": sources})
 
     def canonical(self, input_names: Mapping[str, list[str]]) -> dict[str, Any]:
-        """The recipe as the manifest holds it: defaults filled in, inputs as sorted names, models without paths (they
-        are named by hash). Equal for equal corpora, wherever the dumps and models lay."""
+        """Return the recipe as the manifest holds it, equal for equal corpora wherever the dumps and models were.
+
+        Defaults are filled in, inputs are sorted names, and models, which are named by hash, have no paths.
+        """
         plain = self.model_dump()
         for name, source in plain["sources"].items():
             source["inputs"] = sorted(input_names.get(name, []))
@@ -127,27 +124,31 @@ class Recipe(Strict):
         return plain
 
     def as_yaml(self) -> bytes:
-        """`recipe.yaml` as a run writes it: defaults filled in, paths and all."""
+        """Return `recipe.yaml` as a run writes it: defaults filled in, paths included."""
+        import yaml
+
         return yaml.safe_dump(self.model_dump(), sort_keys=False).encode()
 
     def sha(self, input_names: Mapping[str, list[str]]) -> str:
-        """SHA-256 of the canonical recipe."""
+        """Return the SHA-256 of the canonical recipe."""
         return sha256_json(self.canonical(input_names))
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe. Raises UserError with one sentence for whatever is wrong with it."""
+    """Read and check a recipe. Raises UserError with one sentence about the first mistake."""
+    import yaml
+
     try:
-        plain = yaml.load(path.read_bytes(), Loader=_UniqueKeys)
+        plain = yaml.load(path.read_bytes(), Loader=_loader())
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"recipe {path} is not YAML: {_one_line(str(error))}") from error
+        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     return parse_recipe(plain, str(path))
 
 
 def parse_recipe(plain: Any, name: str) -> Recipe:
-    """A recipe from plain values; `name` stands in the messages. Raises UserError."""
+    """Check plain values and return the recipe; `name` is used in error messages. Raises UserError."""
     if not isinstance(plain, dict):
         raise UserError(f"recipe {name} holds no keys: start from recipes/demo.yaml")
     try:
@@ -158,60 +159,44 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
         raise UserError(f"recipe {name}: {_explain(found[0])}") from error
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where YAML itself would silently keep the last."""
+def _loader() -> type["yaml.SafeLoader"]:
+    """Return a YAML loader that refuses a key given twice, where YAML itself would silently keep the last."""
+    import yaml
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
+    class UniqueKeys(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            keys = [key.value for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
+            return super().construct_mapping(node, deep)
+
+    return UniqueKeys
 
 
 def _explain(error: Any) -> str:
-    """One pydantic error as: key, value, what is allowed."""
+    """Return a pydantic error as a sentence: key, value, allowed values."""
     path = [str(part) for part in error["loc"] if part != "[key]"]
     key = ".".join(path) or "recipe"
     if error["type"] == "extra_forbidden":
-        allowed = _allowed_keys(path[:-1])
+        allowed = list(_model_at(path[:-1]).model_fields)
         close = difflib.get_close_matches(path[-1], allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"key {key} (value {error['input']!r}) is not known: {hint}allowed here: {', '.join(allowed)}"
     if error["type"] == "missing":
-        return f"key {key} is missing: {_field_help(path)}"
+        field = _model_at(path[:-1]).model_fields.get(path[-1])
+        kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
+        return f"key {key} is missing: give a value ({kind})"
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-    return f"key {key} = {_short(error['input'])}: {message}"
+    value = repr(error["input"])
+    return f"key {key} = {value if len(value) <= 60 else value[:57] + '...'}: {message}"
 
 
 def _model_at(path: list[str]) -> type[BaseModel]:
-    """The part of the recipe's schema at a key path."""
+    """Return the part of the recipe's schema at a key path."""
     model: type[BaseModel] = Recipe
     for part in path:
         field = model.model_fields.get(part)
         candidates = [field.annotation, *get_args(field.annotation)] if field else [Source]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
     return model
-
-
-def _allowed_keys(path: list[str]) -> list[str]:
-    return list(_model_at(path).model_fields)
-
-
-def _field_help(path: list[str]) -> str:
-    field = _model_at(path[:-1]).model_fields.get(path[-1])
-    kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
-    return f"give a value ({kind})"
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(names))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

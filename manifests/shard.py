@@ -21,12 +21,12 @@ Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
 def token_dtype(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
-    """The narrowest unsigned type that holds every id of a vocabulary of that many pieces."""
+    """Return the narrowest unsigned type that holds every id of a vocabulary of that many pieces."""
     return np.uint16 if vocabulary <= 1 << 16 else np.uint32
 
 
 def shard_schema(vocabulary: int) -> pa.Schema:
-    """The columns of a shard for a vocabulary of that many pieces."""
+    """Return the columns of a shard for a vocabulary of that many pieces."""
     value = pa.uint16() if token_dtype(vocabulary) is np.uint16 else pa.uint32()
     return pa.schema(
         [
@@ -41,32 +41,39 @@ def shard_schema(vocabulary: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Shard:
-    """An open shard, memory-mapped.
-
-    `tokens`: (T,) uint16 or uint32, a view of the file. `offsets`: (documents + 1,) int64, where each document's
-    tokens begin; the last one is T. `batch`: the whole record batch. `metadata`: the strings of the schema.
-    """
+    """An open shard, memory-mapped."""
 
     path: Path
-    tokens: Tokens
-    offsets: npt.NDArray[np.int64]
-    batch: pa.RecordBatch
-    metadata: dict[str, str]
+    tokens: Tokens  # (T,) a view of the file
+    offsets: npt.NDArray[np.int64]  # (documents + 1,) the start of each document's tokens; the last one is T
+    batch: pa.RecordBatch  # all columns
+    metadata: dict[str, str]  # of the schema
 
     def row_of(self, token: int) -> int:
-        """The document row that holds the token at that index of the flat column. Raises IndexError outside it."""
+        """Return the row of the document that holds a token of the flat column. Raises IndexError outside it."""
         if not 0 <= token < len(self.tokens):
             raise IndexError(f"the shard holds tokens 0 to {len(self.tokens) - 1}")
         return int(np.searchsorted(self.offsets, token, side="right")) - 1
 
     def row(self, index: int) -> dict[str, Any]:
-        """The columns of one document, tokens left out."""
+        """Return the columns of one document, without its tokens."""
         row = self.batch.drop_columns(["tokens"]).slice(index, 1).to_pylist()[0]
         return dict(row)
 
     def locator(self, index: int) -> Locator:
-        """Where the bytes of one document lie."""
+        """Return the locator of one document."""
         return locator_from(self.row(index))
+
+
+def view_column(column: pa.Array) -> npt.NDArray[Any]:
+    """Return a view of a column of numbers. Raises pyarrow.ArrowInvalid if it has nulls.
+
+    It is what `column.to_numpy(zero_copy_only=True)` returns, which would import pandas where that is installed.
+    """
+    if column.null_count:
+        raise pa.ArrowInvalid("a column that must have no nulls has some")
+    dtype = np.dtype(str(column.type))
+    return np.frombuffer(column.buffers()[1] or b"", dtype, len(column), column.offset * dtype.itemsize)
 
 
 def open_shard(path: Path) -> Shard:
@@ -80,10 +87,9 @@ def open_shard(path: Path) -> Shard:
     if metadata.get("format") != FORMAT:
         raise pa.ArrowInvalid(f"{path.name} is not a token shard of format {FORMAT}")
     column = batch.column("tokens")
-    first, last = (column.offsets[0].as_py(), column.offsets[-1].as_py()) if len(column) else (0, 0)
-    tokens = column.values.slice(first, last - first).to_numpy(zero_copy_only=True)
-    offsets = column.offsets.to_numpy(zero_copy_only=True) - first
-    return Shard(path, tokens, offsets, batch, metadata)
+    offsets = view_column(column.offsets)
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
+    return Shard(path, view_column(column.values.slice(first, last - first)), offsets - first, batch, metadata)
 
 
 def open_shard_of(corpus: Path, path: str) -> Shard:

@@ -1,4 +1,4 @@
-"""`statistics.json`: what the documents of a corpus look like, as the run summed it up. Nothing hashes it."""
+"""`statistics.json`: the distribution of a corpus's documents, as the run computed it. No hash covers it."""
 
 import itertools
 import json
@@ -22,11 +22,11 @@ class Bins(_Part):
     counts: list[int] = []
 
     def total(self) -> int:
-        """How many values it holds."""
+        """Return the number of values."""
         return sum(self.counts)
 
     def quantile(self, share: float) -> tuple[float, float]:
-        """The bin (lower and upper edge) in which the value lies that `share` of all are not above; (0, 0) if empty."""
+        """Return the edges of the bin that holds the quantile at `share`; (0, 0) if there are no values."""
         wanted = share * self.total()
         for place, reached in enumerate(itertools.accumulate(self.counts)):
             if reached >= wanted and reached > 0:
@@ -43,8 +43,10 @@ class Names(_Part):
 
 
 class Example(_Part):
-    """Something that was dropped: a document (`id`, `url`, the beginning of its `text`), or a damaged record (`file`,
-    `offset`, `length`, and as `text` what is wrong with it)."""
+    """A dropped document (`id`, `url`, the beginning of its `text`) or damaged record.
+
+    A record has `file`, `offset`, `length`, and as `text` what is wrong with it.
+    """
 
     key: int
     text: str
@@ -68,7 +70,7 @@ class SourceStatistics(_Part):
 
 
 class Planted(_Part):
-    """What was found of copies planted at one similarity: `filters.dedup.s_curve.Level`, with its 99 % interval."""
+    """Recall of copies planted at one similarity: `filters.dedup.s_curve.Level`, with its 99 % interval."""
 
     level: float
     jaccard: float
@@ -81,7 +83,7 @@ class Planted(_Part):
 
 
 class Bands(_Part):
-    """The recipe's MinHash bands: the curve (similarity, share of pairs that become candidates), and what was found."""
+    """The recipe's MinHash bands: the curve (similarity, share of pairs that are candidates), and measured recall."""
 
     bands: int
     rows: int
@@ -91,7 +93,7 @@ class Bands(_Part):
 
 
 class Statistics(_Part):
-    """All of it. `manifest_sha`: of the corpus that was summed up; `clusters`: how many documents clusters have."""
+    """All statistics. `manifest_sha`: of the corpus; `clusters`: the number of documents in a cluster."""
 
     manifest_sha: str = ""
     sources: dict[str, SourceStatistics] = {}
@@ -100,7 +102,7 @@ class Statistics(_Part):
 
 
 def load_statistics(corpus: Path) -> Statistics:
-    """A corpus's statistics; empty where none were taken. Raises UserError for a file that holds something else."""
+    """Return a corpus's statistics; empty without the file. Raises UserError for a file that holds something else."""
     path = corpus / FILE
     if not path.is_file():
         return Statistics()

@@ -23,14 +23,20 @@ from manifests.manifest import FILE, SHA_FILE, ShardEntry, load_manifest
 from manifests.shard import Shard, open_shard
 
 REMOTE = "remote.json"
-TRIES = 3
-"""times that a shard is fetched before it is refused"""
+TRIES = 3  # downloads of a shard before it is refused
 
 
 def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
-    """The folder to read a corpus from: `corpus` itself if it is a path; for a URL that pyarrow reads (s3://, gs://,
-    hdfs://, file://) a folder below `cache`, named by the URL and the manifest. `cache_bytes`: of shards kept there at
-    most, and one shard more for each process that fetches. Raises UserError."""
+    """Return the folder to read a corpus from.
+
+    Args:
+        corpus: a path, which is returned, or a URL that pyarrow reads (s3://, gs://, hdfs://, file://).
+        cache: folder in which the corpus at a URL has a folder, named by the URL and the manifest.
+        cache_bytes: bytes of shards kept there at most, and one shard more for each process that fetches.
+
+    Raises:
+        UserError: the corpus cannot be read, or its largest shard is larger than the cache.
+    """
     if "://" not in corpus:
         return Path(corpus)
     url = corpus.rstrip("/")
@@ -56,44 +62,45 @@ def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
 
 
 class Store:
-    """Opens the shards of a corpus folder, and fetches them first where the folder is the copy of a corpus elsewhere
-    (`url` is empty where it is not)."""
+    """Opens the shards of a corpus folder; in the cache of a remote corpus, at `url`, it fetches them first."""
 
     def __init__(self, corpus: Path) -> None:
         self.corpus, self.url = corpus, ""
         if (corpus / REMOTE).is_file():
-            said = json.loads((corpus / REMOTE).read_bytes())
-            self.url, self.bytes = str(said["url"]), int(said["bytes"])
+            remote = json.loads((corpus / REMOTE).read_bytes())
+            self.url, self.bytes = str(remote["url"]), int(remote["bytes"])
             self.filesystem, self.root = _connect(self.url)
             self.entries = {entry.path: entry for entry in load_manifest(corpus).shards()}
 
     def open(self, path: str) -> Shard:
-        """The shard at `path` below shards/. Raises UserError naming one that cannot be read or is not the
-        manifest's."""
+        """Open the shard at `path` below shards/.
+
+        Raises:
+            UserError: it cannot be read, or its bytes are not those that the manifest says.
+        """
+        failure: Exception | None = None
         for _ in range(TRIES):
             file = self._ensure(path) if self.url else self.file(path)
             try:
                 return open_shard(file)
-            except FileNotFoundError:
-                continue  # another process made room in the cache just then
+            except FileNotFoundError as error:  # another process may have made room in the cache just then
+                failure = error
             except (OSError, pa.ArrowException) as error:
-                raise UserError(self._unreadable(path)) from error
-        raise UserError(self._unreadable(path))
+                failure = error
+                break
+        raise UserError(f"shards/{path} cannot be read: run `python -m manifests verify {self.corpus}`") from failure
 
     def file(self, path: str) -> Path:
-        """Where a shard lies, or would."""
+        """Return the local path of a shard."""
         return self.corpus / "shards" / path
 
     def touch(self, path: str) -> bool:
-        """Note that a shard is in use, as a file's time of change; says whether it is here."""
+        """Mark a shard as used now, by its file's time of change; return False if it is not here."""
         try:
             os.utime(self.file(path))
         except FileNotFoundError:
             return False
         return True
-
-    def _unreadable(self, path: str) -> str:
-        return f"shards/{path} cannot be read: run `python -m manifests verify {self.corpus}`"
 
     def _ensure(self, path: str) -> Path:
         target = self.file(path)
@@ -125,7 +132,7 @@ class Store:
         )
 
     def _copy(self, entry: ShardEntry, part: BinaryIO) -> str:
-        """Stream one shard into the open file; says what is wrong with it, or nothing."""
+        """Stream one shard into the open file; return a clause about what is wrong with it, or ""."""
         total, size = hashlib.sha256(), 0
         part.seek(0)
         with self.filesystem.open_input_stream(f"{self.root}/shards/{entry.path}") as stream:
@@ -139,8 +146,10 @@ class Store:
         return "" if total.hexdigest() == entry.sha256 else "another sha256"
 
     def _evict(self, wanted: int, mine: Path) -> None:
-        """Remove the shards unused for longest until `wanted` bytes fit, and what killed processes left half-fetched.
-        Memory maps of a removed file stay good."""
+        """Delete the least recently used shards until `wanted` bytes fit, and the partial files of killed processes.
+
+        Memory maps of a deleted file stay valid.
+        """
         files = []
         for path in (self.corpus / "shards").glob("*/*"):
             if path == mine or (path.suffix == ".part" and _abandoned(path)):
@@ -160,8 +169,10 @@ class Store:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """A file that this process alone has open and locked; the lock ends with the process. If the file was renamed or
-    removed while we waited, it is not the one at `path` any more: then it is opened anew."""
+    """Open and lock a file for this process alone; the lock ends with the process.
+
+    A file that was renamed or deleted while the process waited is no longer the one at `path`: then it is opened anew.
+    """
     while True:
         with open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -175,7 +186,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
 
 
 def _abandoned(path: Path) -> bool:
-    """Remove a half-fetched file that no process holds; says whether it is gone."""
+    """Delete a partial file that no process holds; return True if it is gone."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

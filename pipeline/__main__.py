@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import UserError
-from manifests.display import spell_out_what_the_terminal_lacks
+from manifests.display import escape_unencodable_output
 
 if TYPE_CHECKING:
     from pipeline.beam.engines import Engine
@@ -341,5 +341,5 @@ TRANSFER = (
 
 
 if __name__ == "__main__":
-    spell_out_what_the_terminal_lacks()
+    escape_unencodable_output()
     exit_now(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Zip archives with the same bytes everywhere: no dates, no owners, compressed by `deflate`."""
+"""Zip archives with the same bytes on every machine: no dates, no owners, compressed by `deflate`."""
 
 import struct
 import zlib

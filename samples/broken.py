@@ -1,4 +1,4 @@
-"""Archives with damage in the middle: good records must be read on both sides of it."""
+"""WARC files with damage in the middle; a reader must find the good records on both sides of it."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from web_pages import Article, Planted, almanac, notebook
 
 
 def broken(path: Path, articles: list[Article]) -> list[Planted]:
-    """Writes the .warc.gz file whose members are cut, flipped and lied about, and says what it planted.
+    """Write the .warc.gz file with cut, changed and mislabelled members, and return what is planted in it.
 
-    The articles must be at least seven; the first seven stand between the damage and are whole.
+    `articles` must hold at least seven. The first seven stay undamaged between the damaged members.
     """
     good = [Planted(response(f"https://whole.example/{a.slug}.html", notebook(a)), "whole", "kept") for a in articles]
     victims = [response(f"https://damaged.example/{a.slug}.html", almanac(a)) for a in articles]
@@ -59,7 +59,10 @@ def broken(path: Path, articles: list[Article]) -> list[Planted]:
 
 
 def plain(path: Path, articles: list[Article]) -> list[Planted]:
-    """Writes the uncompressed file: good pages, and one record whose length reaches into the next one."""
+    """Write the uncompressed file and return what is planted in it.
+
+    It holds good pages, and one record whose stated length reaches into the next record.
+    """
     pages = [response(f"https://plain.example/{article.slug}.html", almanac(article)) for article in articles]
     liar = response("https://damaged.example/liar.html", notebook(articles[0]))
     block = http_block(liar)

@@ -1,4 +1,4 @@
-"""What CCNet and LLaMA need beside web archives, in small: WET files, a Wikipedia that cites our pages, a blocklist."""
+"""Small inputs for CCNet's and LLaMA's filters: WET files, a Wikipedia that cites our pages, a blocklist."""
 
 import zlib
 from collections.abc import Iterator
@@ -24,11 +24,17 @@ Pages = list[tuple[str, str]]
 
 
 def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str], small: bool) -> dict[str, object]:
-    """Writes wet/, wiki/ and the blocklist below `out`. Gives the lists of what is planted, by the name of their file.
+    """Write wet/, wiki/ and the blocklist below `out`, and return the lists of what is planted, by file name.
 
-    `documentation` holds (URL, HTML). The library's modules are halved: one half is in the WET files, the other makes
-    articles of the wiki, so that no language model is trained on the pages that it is to judge. Of `entries` the first
-    30 are for the WET files and the rest for the wiki. `in_web`: the readable pages of web/.
+    Half of the library's modules go into the WET files, the other half become articles of the wiki. So no language
+    model is trained on the pages that it scores.
+
+    Args:
+        out: folder of the sample.
+        documentation: (URL, HTML) of each page of the documentation.
+        entries: articles of the gazetteer; the first 30 are for the WET files, the others for the wiki.
+        in_web: URLs of the readable pages of web/.
+        small: write the small sample.
     """
     for_wiki = [page for page in documentation if is_for_wiki(page[0])]
     for_wet = [page for page in documentation if not is_for_wiki(page[0])]
@@ -64,13 +70,16 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
 
 
 def is_for_wiki(url: str) -> bool:
-    """Half of the library's modules, with the notes on them."""
+    """Return True for the half of the library's modules, with their notes, that becomes articles of the wiki."""
     kind, _, name = url.removesuffix(".html").partition("/python/")[2].partition("/")
     return kind in ("library", "notes") and zlib.crc32(name.partition("-")[0].encode()) % 2 == 0
 
 
 def pages(documentation: Pages) -> Iterator[wet.Text]:
-    """The text of our own pages, every sixth article in both crawls, of hand-written ones and of documentation."""
+    """Yield the text of our own pages, of hand-written pages and of the documentation.
+
+    Every sixth article is in both crawls.
+    """
     for number, (url, page, _) in enumerate(articles()):
         yield wet.Text(url, wet.visible(page), "eng", BOTH if number % 6 == 5 else wet.one_crawl(url))
     for article in read("other"):
@@ -84,14 +93,14 @@ def pages(documentation: Pages) -> Iterator[wet.Text]:
 
 
 def articles() -> Iterator[tuple[str, str, str]]:
-    """URL, HTML and title of our English articles, at the addresses they have in web/."""
+    """Yield (URL, HTML, title) of our English articles, at their addresses in web/."""
     for number, article in enumerate(read("en")):
         site, render = LAYOUTS[number % 3]
         yield f"{site}/en/{article.slug}.html", render(article), article.title
 
 
 def cited_pages(documentation: Pages, in_web: set[str]) -> Pages:
-    """(URL, title) of what the wiki cites: our own articles wherever they are, and most of the language reference."""
+    """Return (URL, title) of the pages that the wiki cites: our own articles, and most of the language reference."""
     out = [(url, title) for url, _, title in articles()]
     out += [(url, title_of(url)) for url in sorted(in_web) if url.startswith(("https://whole.", "https://plain."))]
     topics = [url for url, _ in documentation if "/python/reference/" in url]
@@ -99,4 +108,5 @@ def cited_pages(documentation: Pages, in_web: set[str]) -> Pages:
 
 
 def title_of(url: str) -> str:
+    """Return a title made from the last part of a URL."""
     return url.rpartition("/")[2].removesuffix(".html").replace("-", " ").capitalize()

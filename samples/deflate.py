@@ -1,7 +1,7 @@
-"""Compress with DEFLATE (RFC 1951) to the same bytes everywhere.
+"""Compress with DEFLATE (RFC 1951) to the same bytes on every machine.
 
-zlib and its replacements (zlib-ng, zlib-rs) give other bytes for the same text, and offsets in compressed files are
-part of a document's id. So the samples are compressed here: matches are found greedily, and coded with the fixed
+zlib and its replacements (zlib-ng, zlib-rs) give different bytes for the same text, and offsets in compressed files are
+part of a document's id. So this module compresses the samples: it finds matches greedily and codes them with the fixed
 Huffman code.
 """
 
@@ -54,7 +54,10 @@ def distance_code(distance: int) -> str:
 
 
 def matched(data: bytes, earlier: int, place: int) -> int:
-    """Return how many bytes at `place` repeat those at `earlier`, at most `LONGEST`. The first `SHORTEST` do."""
+    """Return how many bytes at `place` repeat those at `earlier`, at most `LONGEST`.
+
+    The caller has compared the first `SHORTEST` bytes already.
+    """
     most, length = min(LONGEST, len(data) - place), SHORTEST
     while length + COMPARED <= most:
         one, other = earlier + length, place + length
@@ -96,19 +99,19 @@ def as_bytes(stream: str) -> bytes:
 
 
 def repeated(byte: int, count: int) -> bytes:
-    """Return one byte, so many times, as one DEFLATE block: for counts that nobody wants in memory."""
+    """Return one byte, repeated, as one DEFLATE block, without holding the repeated bytes in memory."""
     whole, rest = divmod(count - 1, LONGEST)
     one = LENGTH_CODES[LONGEST] + distance_code(1)
     return packed(["110", LITERAL_CODES[byte], one * whole, LITERAL_CODES[byte] * rest])
 
 
 def gzipped(data: bytes, name: str = "") -> bytes:
-    """Return one gzip member without a date, with a file's name in its header if one is given."""
+    """Return the data as one gzip member without a date, with a file name in its header if one is given."""
     return gzip_member(deflate(data), zlib.crc32(data), len(data), name)
 
 
 def gzip_member(block: bytes, checksum: int, size: int, name: str = "") -> bytes:
-    """Return what `gzipped` returns, of data that is compressed already (RFC 1952)."""
+    """Return data that is already compressed as one gzip member (RFC 1952)."""
     head = b"\x1f\x8b\x08" + (b"\x08" if name else b"\0") + bytes(4) + b"\0\xff"
     named = name.encode("latin-1") + b"\0" if name else b""
     return head + named + block + struct.pack("<II", checksum, size % (1 << 32))

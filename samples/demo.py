@@ -1,6 +1,6 @@
-"""`make demo`: raw dumps -> corpus -> a small trained model, on the bundled sample. Every command it runs is printed.
+"""Run `make demo`: build a corpus from the bundled sample, train a small model, and print every command.
 
-python samples/demo.py build/demo
+Usage: `python samples/demo.py build/demo`.
 """
 
 import csv
@@ -18,7 +18,7 @@ STEPS = 250
 
 
 def main(out: Path) -> int:
-    """Run the whole way into `out`; gives the exit code of the first command that fails, or 0."""
+    """Run every command into `out`; return the exit code of the first command that fails, or 0."""
     os.chdir(ROOT)
     started = time.monotonic()
     corpus, model = out / "corpus", out / "run"
@@ -28,43 +28,43 @@ def main(out: Path) -> int:
     for title, command in (
         ("Write the sample dumps", f"samples/make.py {SAMPLES}"),
         ("Build the corpus", f"-m pipeline run {RECIPE} --output {corpus}"),
-        ("Check every byte of it", f"-m manifests verify {corpus}"),
-        ("Walk one token back to the bytes it came from", f"-m pipeline trace {corpus} {{shard}} 1000"),
-        ("Train a small LLaMA on it", launch),
-        ("What the corpus holds", f"-m manifests show {corpus}"),
+        ("Verify every byte of the corpus", f"-m manifests verify {corpus}"),
+        ("Trace one token back to its bytes", f"-m pipeline trace {corpus} {{shard}} 1000"),
+        ("Train a small LLaMA on the corpus", launch),
+        ("Show the corpus", f"-m manifests show {corpus}"),
     ):
         if "{shard}" in command:
             command = command.format(shard=first_shard(corpus))
         print(f"\n== {title}\n$ python {command}", flush=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread a rank, as the trainer has it
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread per rank, as in the trainer
         code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=environment).returncode
         if code:
             return code
     print(f"\n{loss_line(model / 'metrics.csv')}")
-    print(f"the whole way took {time.monotonic() - started:.0f} s")
+    print(f"all commands took {time.monotonic() - started:.0f} s")
     print(
         f"""
 Where to look next
-  {corpus}/manifest.json    what the corpus is; {corpus}/ledger.json says where everything else went
+  {corpus}/manifest.json    the parts of the corpus by hash; {corpus}/ledger.json counts what was dropped
   {corpus}/deadletters/     every damaged record, with file, offset, length and reason
   {corpus}/duplicates/      every duplicate that was removed, and the document kept for it
   {model}/metrics.csv       the training run, step by step
-  python -m pipeline run {RECIPE} --output {corpus}    again: finds everything finished
-  docs/                     by task
+  python -m pipeline run {RECIPE} --output {corpus}    again: finds everything finished, in seconds
+  docs/                     documentation by task
 
-The report of what became of everything: {corpus}/report.html"""
+The report: {corpus}/report.html"""
     )
     return 0
 
 
 def first_shard(corpus: Path) -> str:
-    """The first train shard of the web source, by its path below `shards/`."""
+    """Return the path, below `shards/`, of the first train shard of the web source."""
     shards = corpus / "shards"
     return sorted(path.relative_to(shards).as_posix() for path in shards.glob("common_crawl/train-*"))[0]
 
 
 def loss_line(metrics: Path) -> str:
-    """Training loss, first step to last, as one line."""
+    """Return the training loss, from the first step to the last, as one line of text."""
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])

@@ -1,7 +1,7 @@
-"""Encyclopaedia articles about places and things that are not: prose from sentence patterns, as much as is wanted.
+"""Encyclopaedia articles about places and things that do not exist, generated from sentence patterns.
 
-In a pattern `(a|b|c)` stands for one of its alternatives and `$name` for a name or a number; `patterns/*.txt` holds one
-kind of article a file.
+In a pattern `(a|b|c)` stands for one of its alternatives and `$name` for a name or a number. `patterns/*.txt` holds one
+kind of article per file.
 """
 
 import random
@@ -38,7 +38,7 @@ NUMBERS = {"year": (1640, 1990), "small": (3, 19), "large": (120, 4800), "late":
 
 @dataclass(frozen=True)
 class Entry:
-    """An article: its title, what kind of thing it is about, and sections of (heading, paragraphs)."""
+    """An article: its title, its kind, and sections of (heading, paragraphs)."""
 
     title: str
     kind: str
@@ -46,7 +46,7 @@ class Entry:
 
 
 def entries(count: int) -> list[Entry]:
-    """So many articles, the kinds in turn. Titles are all different."""
+    """Return articles, each kind in turn, with titles that are all different."""
     files, out, taken = sorted(PATTERNS.glob("*.txt")), list[Entry](), set[str]()
     for number in range(count):
         file = files[number % len(files)]
@@ -63,7 +63,8 @@ def entries(count: int) -> list[Entry]:
 def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
     """Return the paragraphs under their headings, which are lines of `== Heading ==` in the pattern.
 
-    A paragraph's first sentence is always there; of the others, one in six is left out. `known` is that of `written`.
+    The first sentence of a paragraph is always there; one in six of the others is left out. `known` is passed to
+    `written`.
     """
     out = list[tuple[str, list[str]]]([("", [])])
     for part in parts:
@@ -77,8 +78,10 @@ def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> 
 
 
 def written(pattern: str, chance: random.Random, known: dict[str, str]) -> str:
-    """The sentence with its choices made and its slots filled. `known` keeps what a slot ending in `a` or `b` stands
-    for, so that an article can come back to it (`$persona`)."""
+    """Return the sentence with one of its alternatives chosen and its slots filled.
+
+    `known` keeps the values of slots that end in `a` or `b`, so that an article can use them again (`$persona`).
+    """
     while choice := CHOICE.search(pattern):
         pattern = pattern[: choice.start()] + chance.choice(choice[1].split("|")) + pattern[choice.end() :]
 

@@ -1,8 +1,8 @@
-"""Makes the sample dumps: python samples/make.py OUT [--small]
+"""Make the sample dumps: `python samples/make.py OUT [--small]`.
 
-OUT/web holds WARC files, OUT/books text files, and OUT/planted.json says what is odd in them and what should become of
-it; OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github, OUT/arxiv and OUT/odd have lists of their
-own. The same Python version gives the same bytes.
+OUT/web holds WARC files and OUT/books text files. OUT/planted.json lists their odd records, each with the expected
+result. OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github, OUT/arxiv and OUT/odd have lists of
+their own. The same Python version gives the same bytes.
 """
 
 import argparse
@@ -36,7 +36,10 @@ ERROR_PAGE = """<!DOCTYPE html>
 
 
 def make(out: Path, small: bool = False) -> None:
-    """Writes the whole sample below `out`: about 1,100 documentation pages in eight files, or 40 in two if small."""
+    """Write the whole sample below `out`.
+
+    It has about 1,100 pages of documentation in eight files, or 40 pages in two files if `small`.
+    """
     web = out / "web"
     web.mkdir(parents=True, exist_ok=True)
     documentation = manual_pages.pages() if small else pydoc_pages.pages()
@@ -72,19 +75,19 @@ def make(out: Path, small: bool = False) -> None:
 
 
 def encyclopaedia(entries: list[gazetteer.Entry]) -> list[wiki.Page]:
-    """A third of the entries as articles that cite nothing; none of them is in the posts."""
+    """Return a third of the entries as articles that cite nothing; none of them is in the posts."""
     return list(wiki.articles(entries[60::3], []))
 
 
 def row(file: str, item: Planted) -> dict[str, str]:
-    """A planted record as it stands in the lists."""
+    """Return a planted record as an entry of a planted list."""
     return {
         "file": file, "url": item.record.url, "record": item.record.kind, "what": item.what, "expect": item.expect,
     }  # fmt: skip
 
 
 def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, str]]:
-    """Writes the books and says of each what it is and what should become of it."""
+    """Write the books; return for each file name its description and the expected result."""
     folder.mkdir(parents=True, exist_ok=True)
     text = {name: (BOOKS / f"{name}.txt").read_text("utf-8") for name in (STORY, ESSAY, FRENCH)}
     edition = second_edition(text[ESSAY])
@@ -114,7 +117,7 @@ def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, s
 
 
 def second_edition(text: str) -> str:
-    """The essay as its author might have gone over it again."""
+    """Return a revised edition of the essay: a few sentences are changed."""
     changes = {
         "It would be pleasant to believe": "One would like to believe", 
         "They had not been made to record speech.": "Nobody had made them to record speech.",
@@ -130,13 +133,14 @@ def second_edition(text: str) -> str:
 
 
 def anthology() -> str:
-    """Some of the web pages bound as a book: one chapter a page."""
+    """Return every ninth web page as one book, a chapter per page."""
     chapters = [f"{a.title.upper()}\n\n" + "\n\n".join(a.paragraphs) for a in read("en")[::9]]
     return "A PAGE A DAY\n\nShort pieces for every season\n\n" + "\n\n\n".join(chapters) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Makes the sample dumps: WARC files and books.")
+    """Read the command line and write the sample."""
+    parser = argparse.ArgumentParser(description="Make the sample dumps of all sources.")
     parser.add_argument("out", type=Path, help="folder to write; made if missing")
     parser.add_argument("--small", action="store_true", help="40 documentation pages instead of about 1,100")
     options = parser.parse_args()

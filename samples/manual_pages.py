@@ -1,7 +1,8 @@
 """The manual of a library that does not exist, as web pages: the small sample's documentation.
 
-Its chapters and modules are written from sentence patterns, as the gazetteer's articles are, so that they are the same
-with every Python. `manual/*.txt` holds a kind of chapter a file; `manual/library/` what modules and functions say.
+Its chapters and modules are generated from sentence patterns, as the gazetteer's articles are, so they are the same
+with every Python version. `manual/*.txt` holds one kind of chapter per file; `manual/library/` the sentences about
+modules and functions.
 """
 
 import random
@@ -32,7 +33,7 @@ def pages() -> list[tuple[str, str]]:
 
 
 def thinned(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
-    """Return at most so many of the pages, spread evenly."""
+    """Return at most `limit` of the pages, evenly spaced."""
     return every[:: max(1, len(every) // limit)][:limit]
 
 
@@ -51,11 +52,11 @@ def chapter(number: int) -> Iterator[tuple[str, str]]:
 
 
 def module(kind: str, number: int) -> Iterator[tuple[str, str]]:
-    """Yield a module's pages: what it is for, and some functions with their signatures."""
+    """Yield a module's pages: its purpose, and some functions with their signatures."""
     chance, known = random.Random(f"{kind} {number}"), dict[str, str]()
     name = gazetteer.written("$parta", chance, known).replace(" ", "_") + f"{number}"
     introduction = (MANUAL / "library/modules.txt").read_text("utf-8").splitlines()
-    half = is_for_wiki(f"{SITE}/{kind}/{name}.html")  # what the wiki says, no page of the crawls says
+    half = is_for_wiki(f"{SITE}/{kind}/{name}.html")  # wiki and crawls use different halves of the sentences
     chosen = chance.sample(introduction[half::2], 4)
     item = gazetteer.written("$item", chance, known)
 

@@ -1,4 +1,4 @@
-"""The folder odd/, which no recipe of the demo reads: an ARC file, and records that a reader must tell apart."""
+"""The folder odd/, which the demo does not read: an ARC file, and kinds of records that a reader must tell apart."""
 
 import hashlib
 from collections.abc import Iterator
@@ -26,11 +26,12 @@ BLOCKED = (
 
 
 def article(entry: Entry) -> Article:
+    """Return an entry of the gazetteer as an HTML page."""
     return Article("", entry.title, tuple(text for _, section in entry.sections for text in section))
 
 
 def blocked(entries: list[Entry]) -> list[tuple[Planted, str]]:
-    """(page, its HTML) for every case of the blocklist."""
+    """Return (planted page, HTML) for every case of the blocklist."""
     pages = [notebook(article(entry)) for entry in entries[: len(BLOCKED)]]
     return [
         (Planted(response(url, page), what, expect), page)
@@ -39,7 +40,7 @@ def blocked(entries: list[Entry]) -> list[tuple[Planted, str]]:
 
 
 def records(entries: list[Entry]) -> Iterator[Planted]:
-    """Records for a WARC file, one entry of the gazetteer each."""
+    """Yield the records of a WARC file, each about one entry of the gazetteer."""
     pages = [notebook(article(entry)) for entry in entries]
     yield Planted(other(f"{SITE}/resource", pages[0].encode(), "resource", "text/html"), "a resource of HTML", "kept")
     picture = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00;"
@@ -63,7 +64,7 @@ def records(entries: list[Entry]) -> Iterator[Planted]:
 
 
 def arc(file: Path, entries: list[Entry]) -> list[Planted]:
-    """Writes an ARC file of version 1 (Burner and Kahle 1996), a gzip member a record, and says what is in it."""
+    """Write an ARC file of version 1 (Burner and Kahle 1996), one gzip member per record; return the planted items."""
     pages = [article(entry) for entry in entries]
     planted = [
         Planted(Record("http://arc.example/first.html", notebook(pages[0]).encode()), "a page in an ARC file", "kept"),
@@ -94,12 +95,13 @@ def arc(file: Path, entries: list[Entry]) -> list[Planted]:
 
 
 def arc_member(url: str, kind: str, block: bytes) -> bytes:
+    """Return one ARC record as a gzip member."""
     second = int.from_bytes(hashlib.sha1(url.encode()).digest()[:2], "big") % 60
     return gzipped(f"{url} 192.0.2.7 200804302048{second:02} {kind} {len(block)}\n".encode() + block + b"\n")
 
 
 def odd(out: Path, entries: list[Entry]) -> dict[str, list[Planted]]:
-    """Writes the folder: file → what is planted in it. Takes 20 entries of the gazetteer."""
+    """Write the folder from 20 entries of the gazetteer; return the planted records by file."""
     mixed = [*records(entries[:5]), *(item for item, _ in blocked(entries[8:18]))]
     write(out / "odd/records.warc.gz", (item.record for item in mixed))
     return {"odd/records.warc.gz": mixed, "odd/pages.arc.gz": arc(out / "odd/pages.arc.gz", entries[5:8])}

@@ -1,4 +1,4 @@
-"""Records that are no pages, and pages that mean harm: every kind a crawl holds, and some that a test should."""
+"""Records that are not pages, and hostile pages: every kind that a crawl holds, and some kinds that only a test has."""
 
 import zlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ ODD = "https://odd.example"
 
 
 def other_records(articles: list[Article]) -> Iterator[Planted]:
-    """Requests, metadata, revisits, dns, conversions, resources: what stands beside the pages in an archive."""
+    """Yield records that are not pages: requests, metadata, revisits, dns, conversions, resources."""
     url = f"{ALMANAC}/en/{articles[0].slug}.html"
     ask = (("Host", "www.almanac.example"), ("User-Agent", "samples/1.0"))
     yield Planted(Record(url, b"", "request", headers=ask), "request", "request-record")
@@ -36,7 +36,7 @@ def other_records(articles: list[Article]) -> Iterator[Planted]:
 
 
 def other_answers() -> Iterator[Planted]:
-    """Answers that hold no page: errors, redirects, other content types, nothing."""
+    """Yield answers that hold no page: errors, redirects, other content types, empty bodies."""
     for status in ("301 Moved Permanently", "302 Found", "404 Not Found", "500 Internal Server Error", "503 Busy"):
         body = f"<html><title>{status}</title><body><h1>{status}</h1><p>The server said {status}.</p></body></html>"
         url = f"{ODD}/status/{status[:3]}"
@@ -59,7 +59,7 @@ def other_answers() -> Iterator[Planted]:
 
 
 def hostile(articles: list[Article]) -> Iterator[Planted]:
-    """Pages made to hurt: broken encodings, bombs, nesting, monstrous lines."""
+    """Yield hostile pages: broken encodings, decompression bombs, deep nesting, very long lines."""
     good = notebook(articles[0])
     packed = gzipped(good.encode())
     broken = packed[:200] + bytes(b ^ 0x5A for b in packed[200:260]) + packed[260:]

@@ -1,7 +1,7 @@
-"""A month of arXiv's bulk archive as it would be if our own papers were in it: OUT/arXiv_src_2401_001.tar, and one
-paper on its own. OUT/../planted-papers.json says what each member is and what should become of it.
+"""A month of arXiv's bulk archive, filled with our own papers: OUT/arXiv_src_2401_001.tar, and one paper on its own.
 
-The papers are written for this project; papers/ holds them.
+OUT/../planted-papers.json describes each member and the expected result. The papers in papers/ were written for this
+project.
 """
 
 import io
@@ -15,7 +15,7 @@ MONTH = "arXiv_src_2401_001.tar"
 
 
 def make(out: Path) -> list[dict[str, str]]:
-    """Write the files below `out`; gives what is planted in them."""
+    """Write the files below `out`; return what is planted in them."""
     out.mkdir(parents=True, exist_ok=True)
     grid = gzipped(tar({**read("grid"), "._main.tex": b"\0\5\x16\7", "figure.eps": b"%!PS-Adobe-3.0 EPSF\n" * 200}))
     letter = read("loaves")["letter.tex"].decode().encode("latin-1")
@@ -46,13 +46,13 @@ def make(out: Path) -> list[dict[str, str]]:
 
 
 def read(name: str) -> dict[str, bytes]:
-    """The files of a paper, by path."""
+    """Return the files of a paper, by path."""
     files = sorted(path for path in (PAPERS / name).rglob("*.tex"))
     return {path.relative_to(PAPERS / name).as_posix(): path.read_bytes() for path in files}
 
 
 def tar(files: dict[str, bytes]) -> bytes:
-    """An archive of files and folders (names that end in /), without owners and dates."""
+    """Return a tar archive of files and folders (names that end in /), without owners and dates."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in files.items():

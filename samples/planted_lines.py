@@ -1,8 +1,8 @@
-"""Lines that stand more than once in the WET files, or seem to: what CCNet's paragraph de-duplication does with each.
+"""Lines that are in more than one page of the WET files, or seem to be, with the result of CCNet's de-duplication.
 
-A line is a duplicate where its normalised form was seen before: outer white space gone, lower case, every digit a 0,
-without some Unicode punctuation and without control characters (cc_net/text_normalizer.py, normalize_for_dedup). ASCII
-punctuation and accents count. A line that only its own page repeats is left once (cc_net/dedup.py, finalize_doc).
+A line is a duplicate if its normalised form was seen before: outer white space removed, lower case, every digit a 0,
+some Unicode punctuation and control characters removed (cc_net/text_normalizer.py, normalize_for_dedup). ASCII
+punctuation and accents count. A line that is repeated only in its own page stays once (cc_net/dedup.py, finalize_doc).
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ SITE = "https://lines.example"
 
 @dataclass(frozen=True)
 class Group:
-    """Copies of one line as (page, line), and how many stay: by dump with `none` or `first` kept, by all likewise.
+    """Copies of one line as (page, line), and how many of them stay, by scope and by what is kept.
 
-    Pages are named by crawl and number: a0 to a7 are in the first crawl, b0 to b7 in the second.
+    The scopes are `dump` and `all`, each with `none` or `first` kept. Pages are named by crawl and number: a0 to a7 are
+    in the first crawl, b0 to b7 in the second.
     """
 
     what: str
@@ -24,22 +25,24 @@ class Group:
     left: tuple[int, int, int, int]
 
     def row(self, files: dict[str, str]) -> dict[str, object]:
-        """As it stands in planted-lines.json; `files` gives the file of each URL."""
+        """Return the group as an entry of planted-lines.json; `files` gives the file of each URL."""
         copies = [{"file": files[url(page)], "url": url(page), "line": line} for page, line in self.copies]
         return {"what": self.what, "copies": copies, "left": left(self.left)}
 
 
 def left(numbers: tuple[int, int, int, int]) -> dict[str, dict[str, int]]:
+    """Return the number of lines that stay, by scope and by what is kept."""
     dump_none, dump_first, all_none, all_first = numbers
     return {"dump": {"none": dump_none, "first": dump_first}, "all": {"none": all_none, "first": all_first}}
 
 
 def url(page: str) -> str:
+    """Return the URL of a planted page."""
     return f"{SITE}/{page}.html"
 
 
 def on(pages: str, line: str) -> tuple[tuple[str, str], ...]:
-    """The same line on each page."""
+    """Return the same line for each of several pages."""
     return tuple((page, line) for page in pages.split())
 
 
@@ -86,16 +89,16 @@ GROUPS = (
     Group("only ASCII punctuation differs", (("b4", "Corrections, please."), ("b5", "Corrections please!")), STAY),
     Group("only an accent differs", (("b4", "The café is open"), ("b5", "The cafe is open")), STAY),
 )  # fmt: skip
+# Pages without a line of their own: (description, page, page, how many of the two stay). The others are dropped as
+# only-duplicate-lines.
 TWINS = (
     ("the same lines in another order, in one crawl", "a6", "a7", GONE),
     ("the same page in both crawls, under two addresses", "b6", "a8", (2, 2, 0, 1)),
 )
-"""Pages that hold nothing of their own: (what, page, page, how many of the two stay); the others are dropped as
-only-duplicate-lines."""
 
 
 def pages(entries: list[Entry]) -> list[tuple[str, str]]:
-    """(page, text) of every planted page: an entry of the gazetteer each, with the planted lines between its own."""
+    """Return (page, text) of every planted page: an entry of the gazetteer with planted lines between its own."""
     names = [f"{crawl}{number}" for crawl in "ab" for number in range(6)] + [first for _, first, _, _ in TWINS]
     text = dict[str, list[str]]()
     for name, entry in zip(names, entries, strict=False):
@@ -109,7 +112,10 @@ def pages(entries: list[Entry]) -> list[tuple[str, str]]:
 
 
 def rows(files: dict[str, str], recrawled: list[str]) -> dict[str, object]:
-    """As they stand in planted-lines.json. `recrawled`: the addresses of pages that are in both crawls, unchanged."""
+    """Return the contents of planted-lines.json.
+
+    `recrawled` holds the addresses of pages that are in both crawls, unchanged.
+    """
     twins = [(what, [url(first), url(second)], numbers) for what, first, second, numbers in TWINS]
     twins += [("the same address in both crawls", [address, address], (2, 2, 0, 1)) for address in recrawled]
     return {

@@ -1,7 +1,7 @@
-"""Tables of posts as Stack Exchange's dumps have them: a site of code, one of places that are not, and its meta site.
+"""Tables of posts in the format of Stack Exchange's dumps, for three sites: code, invented places, and a meta site.
 
-Questions about places ask for what the gazetteer says; code was written for this project. OUT/planted-posts.json says
-what is odd in the tables and what should become of it.
+Questions about places ask for facts of the gazetteer; the code was written for this project. OUT/planted-posts.json
+lists the odd rows of the tables and the expected results.
 """
 
 import html
@@ -67,14 +67,14 @@ CODE = (
 
 @dataclass
 class Table:
-    """Posts.xml in the making: rows, and for each planted one what it is and what should become of it."""
+    """Posts.xml while it is built: its rows, and for each planted row a description and the expected result."""
 
     site: str
     rows: list[str] = field(default_factory=list)
     planted: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, kind: int, expect: str = "", what: str = "", **attributes: object) -> int:
-        """Write a row; gives its id."""
+        """Write a row and return its id."""
         number = len(self.rows) + 1
         day = 1 + number * 37 % 28
         date = f"{2010 + number * 7 % 12}-{1 + number % 12:02}-{day:02}T{number % 24:02}:{number % 60:02}:00.000"
@@ -87,14 +87,14 @@ class Table:
         return number
 
     def write(self, path: Path) -> None:
-        """Write the table, gzipped where its name says so."""
+        """Write the table, gzipped if its name ends in .gz."""
         path.parent.mkdir(parents=True, exist_ok=True)
         data = (HEAD + "".join(self.rows) + TAIL).encode()
         path.write_bytes(gzipped(data) if path.suffix == ".gz" else data)
 
 
 def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
-    """Write the tables below `out`; gives what is planted in them."""
+    """Write the tables below `out`; return what is planted in them."""
     tables = {
         "code.example-Posts.xml.gz": code(),
         "places.example/Posts.xml": places(entries),
@@ -106,7 +106,10 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def code() -> Table:
-    """Questions about code; the answers stand before their questions, as they never do in a real dump."""
+    """Return a site with questions about code.
+
+    Each answer comes before its question, which never happens in a real dump.
+    """
     table = Table("code.example")
     for title, body, answers in CODE:
         question = len(table.rows) + len(answers) + 1
@@ -118,7 +121,7 @@ def code() -> Table:
 
 
 def places(entries: list[Entry]) -> Table:
-    """Questions about the gazetteer's entries, and rows that are odd."""
+    """Return a site with questions about the gazetteer's entries, and odd rows."""
     table = Table("places.example")
     for number, entry in enumerate(entries):
         title, body = ASK[number % len(ASK)]
@@ -143,7 +146,7 @@ def places(entries: list[Entry]) -> Table:
 
 
 def meta() -> Table:
-    """A site about a site."""
+    """Return the meta site of another site."""
     table = Table("meta.places.example")
     question = table.add(1, "small-site", "a meta site", Title="May we ask about bridges?", Body="<p>May we?</p>")
     table.add(2, "small-site", "a meta site", ParentId=question, Body="<p>You may.</p>", Score=3)

@@ -1,4 +1,4 @@
-"""Plain text to clean HTML: what is prose, what is code, and a page around them."""
+"""Plain text to clean HTML: separate prose from code, and put a page around them."""
 
 import html
 import re
@@ -19,7 +19,7 @@ class Block:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Cuts a docstring, a comment or a reference text into re-flowed paragraphs, list items, headings and code."""
+    """Split a docstring, a comment or a reference text into re-flowed paragraphs, list items, headings and code."""
     for part in re.split(r"\n[ \t]*\n", ADDRESS.sub("an address", text.expandtabs())):
         lines = [line.rstrip() for line in part.strip("\n").split("\n")]
         if not any(lines):
@@ -32,7 +32,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def items(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Cuts a paragraph's lines before each list item: ("p" or "li", lines)."""
+    """Split a paragraph's lines before each list item; yield ("p" or "li", lines)."""
     tag, item = "p", list[str]()
     for line in lines:
         mark = LIST_ITEM.match(line)
@@ -47,7 +47,7 @@ def items(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def is_prose(lines: list[str]) -> bool:
-    """Whether these lines are sentences: enough words, mostly letters, no prompt and no column of code or table."""
+    """Return True if the lines are sentences: enough words, mostly letters, no prompt, no column of code or table."""
     text = " ".join(" ".join(lines).split())
     if len(text.split()) < 5 or any(line.lstrip().startswith((">>>", "...", "|", "+-")) for line in lines):
         return False
@@ -58,7 +58,10 @@ def is_prose(lines: list[str]) -> bool:
 
 
 def prose(tag: str, lines: list[str]) -> Iterator[Block]:
-    """The paragraph in one line; a last piece without an end mark ("For example:") becomes a line of its own."""
+    """Yield the blocks of a paragraph, each in one line.
+
+    A last part without an end mark ("For example:") becomes a block of its own.
+    """
     text = unmarked(" ".join(" ".join(lines).split()))
     if text[-1] in '.!?"':
         yield Block(tag, text)
@@ -72,13 +75,13 @@ def prose(tag: str, lines: list[str]) -> Iterator[Block]:
 
 
 def unmarked(text: str) -> str:
-    """The text without reStructuredText's marks of emphasis and literals."""
+    """Return the text without reStructuredText's marks of emphasis and literals."""
     text = re.sub(r"``([^`]*)``|:[a-z:]+:`([^`]*)`|`([^`']*)['`]", lambda m: m[1] or m[2] or m[3] or "", text)
     return re.sub(r"(?<![\w*])\*{1,2}([\w.]+)\*{1,2}(?![\w*])", r"\1", text).strip()
 
 
 def body(parts: Iterable[Block]) -> str:
-    """The blocks as HTML, neighbouring list items in one list."""
+    """Return the blocks as HTML, with neighbouring list items in one list."""
     out, in_list = list[str](), False
     for part in parts:
         if in_list != (part.tag == "li"):
@@ -89,7 +92,7 @@ def body(parts: Iterable[Block]) -> str:
 
 
 def page(title: str, content: str, *, language: str = "en", head: str = "", before: str = "", after: str = "") -> str:
-    """A whole HTML page: `content` in an article between a site's `before` and `after`, `head` in its head."""
+    """Return a whole HTML page: `content` in an article between a site's `before` and `after`, `head` in its head."""
     name = html.escape(title)
     return (
         f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n{head}<title>{name}</title>\n</head>\n<body>\n{before}'

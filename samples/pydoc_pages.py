@@ -1,8 +1,8 @@
 """The running Python's own documentation as web pages: docstrings, the language reference, and longer comments.
 
-What is documented is a fixed list of files of the standard library, so that nothing else that is installed counts. They
-are parsed, never imported: nothing runs, and no path or address of this machine can get into a page. The few compiled
-modules are part of every interpreter, so that no file can take their place; their docstrings are the same in all builds
+The documented modules are a fixed list of files of the standard library, so other installed packages have no effect.
+Files are parsed and never imported: no code runs, and no path or address of this machine can get into a page. The few
+compiled modules are part of every interpreter, so no file can replace them; their docstrings are the same in all builds
 of a version.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from prose import Block, blocks, body, page
 
 SITE = "https://docs.example.org/python"
+# Files of the standard library that every Python from 3.11 to 3.14 has, those of Linux distributions included.
 MODULES = Path(__file__).parent / "modules.txt"
-"""Files below the folder of the standard library that Python 3.11 to 3.14 have, those of distributions included."""
 TOPICS = "pydoc_data/topics.py"
 COMPILED = ("_collections", "_functools", "_operator", "_weakref", "builtins", "gc", "itertools", "marshal")
 PAGE_CHARACTERS = 4500
@@ -36,7 +36,7 @@ AFTER = """<footer><p>This site uses cookies to remember which version of the ma
 
 @dataclass
 class Section:
-    """A heading with what stands under it."""
+    """A heading with its blocks."""
 
     heading: str
     content: list[Block] = field(default_factory=list)
@@ -48,7 +48,7 @@ def pages() -> list[tuple[str, str]]:
 
 
 def topic_pages() -> Iterator[tuple[str, str]]:
-    """Yield the language reference behind `help("topics")`, read from its file."""
+    """Yield the pages of the language reference behind `help("topics")`, read from its file."""
     for node in ast.parse(source_of(TOPICS)).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for name, text in ast.literal_eval(node.value).items():
@@ -56,7 +56,7 @@ def topic_pages() -> Iterator[tuple[str, str]]:
 
 
 def module_pages() -> Iterator[tuple[str, str]]:
-    """Yield docstrings and longer comments of the listed files."""
+    """Yield pages with the docstrings and longer comments of the listed files."""
     for file in MODULES.read_text("utf-8").splitlines():
         source = source_of(file)
         name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -65,18 +65,18 @@ def module_pages() -> Iterator[tuple[str, str]]:
 
 
 def source_of(file: str) -> str:
-    """Return the text of a file of the standard library, or none where this Python came without it."""
+    """Return the text of a file of the standard library, or None if this Python does not have the file."""
     path = Path(sysconfig.get_path("stdlib"), file)
     return path.read_text("utf-8") if path.is_file() else ""
 
 
 def builtin_pages() -> Iterator[tuple[str, str]]:
-    """Yield docstrings of the standard library's compiled modules."""
+    """Yield pages with the docstrings of the standard library's compiled modules."""
     for name in COMPILED:
         module = importlib.import_module(name)
         sections = list[Section]()
         for key, thing in sorted(vars(module).items()):
-            if key.startswith("_") or key == "WindowsError":  # a name of OSError that one system has
+            if key.startswith("_") or key == "WindowsError":  # Windows has one more name for OSError
                 continue
             if not isinstance(thing, type) and not inspect.isbuiltin(thing):
                 continue
@@ -88,12 +88,13 @@ def builtin_pages() -> Iterator[tuple[str, str]]:
 
 
 def static_doc(thing: object) -> str:
+    """Return the docstring of a function or class without its signature."""
     doc = getattr(thing, "__doc__", None)
     return inspect.cleandoc(doc) if isinstance(doc, str) else ""
 
 
 def docstrings(tree: ast.Module, name: str) -> Iterator[Section]:
-    """A section for the module and for each class and function that has a docstring, in the order of the source."""
+    """Yield a section for the module and for each class and function with a docstring, in the order of the source."""
     if doc := ast.get_docstring(tree):
         yield Section("", list(blocks(doc)))
     stack = [(name, node) for node in reversed(tree.body)]
@@ -108,7 +109,7 @@ def docstrings(tree: ast.Module, name: str) -> Iterator[Section]:
 
 
 def comments(source: str) -> list[Block]:
-    """The paragraphs of a file's comments that are whole sentences; licences and reminders are left out."""
+    """Return the paragraphs of a file's comments that are whole sentences, without licences and reminders."""
     out = list[Block]()
     for lines in re.findall(r"(?:^[ \t]*#.*\n)+", source, re.MULTILINE):
         text = "\n".join(line.strip().lstrip("#") for line in lines.splitlines())
@@ -119,7 +120,7 @@ def comments(source: str) -> list[Block]:
 
 
 def cut(text: str) -> Iterator[Section]:
-    """The text at its headings."""
+    """Yield the text as sections, split at its headings."""
     section = Section("")
     for block in blocks(text):
         if block.tag == "h2":
@@ -131,10 +132,10 @@ def cut(text: str) -> Iterator[Section]:
 
 
 def paged(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[str, str]]:
-    """Sections, each paragraph once, on as many pages as they need. Pages of fewer than 200 characters are left out.
+    """Yield pages of sections, each paragraph once; pages of fewer than 200 characters are left out.
 
-    Curly brackets would cost most pages their place in the corpus (C4 drops the page), so only one document in four
-    shows them.
+    C4 drops every page with a curly bracket, which would remove most pages. So only one document in four shows curly
+    brackets.
     """
     curly, seen = zlib.crc32(path.encode()) % 4 == 0, set[str]()
     parts, size = [list[Block]()], 0
@@ -151,7 +152,7 @@ def paged(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[
 
 
 def pieces(section: Section, curly: bool, seen: set[str]) -> Iterator[Block]:
-    """The section's heading and blocks, without those seen before on this document's pages."""
+    """Yield the section's heading and blocks, without blocks that are already on this document's pages."""
     if section.heading:
         yield Block("h2", section.heading)
     for block in section.content:

@@ -1,4 +1,4 @@
-"""What the sample Wikipedia cites, and in what shapes: forms of <ref>, and addresses not quite as they were crawled."""
+"""Citations of the sample Wikipedia: forms of <ref>, and addresses that differ a little from those of the crawl."""
 
 import zlib
 from collections.abc import Callable
@@ -8,22 +8,26 @@ ARCHIVE = "https://web.archive.org/web/20190715120000"
 
 
 def other_scheme(url: str) -> str:
+    """Return the address with the other of http and https."""
     scheme, rest = url.split("://", 1)
     return f"{'http' if scheme == 'https' else 'https'}://{rest}"
 
 
 def other_www(url: str) -> str:
+    """Return the address with `www.` added, or removed if it is there."""
     scheme, rest = url.split("://", 1)
     return f"{scheme}://{rest.removeprefix('www.') if rest.startswith('www.') else 'www.' + rest}"
 
 
 def other_case(url: str) -> str:
+    """Return the address with its host in capitals."""
     scheme, rest = url.split("://", 1)
     host, path = rest.split("/", 1)
     return f"{scheme}://{host.title()}/{path}"
 
 
 def site(url: str) -> str:
+    """Return the host of an address without `www.`."""
     return url.split("://", 1)[1].split("/", 1)[0]
 
 
@@ -58,16 +62,16 @@ FORMS: tuple[tuple[str, Callable[[str, str, str], str]], ...] = (
     ("only the archived copy", lambda url, title, name: f"<ref>[{ARCHIVE}/{url} {title}]</ref>"),
     ("capitals in the tag", lambda url, title, name: f"<REF NAME='{name}' >''{title}'', [{url}] (2023)</REF >"),
 )  # fmt: skip
+# Addresses that are in no crawl.
 UNCRAWLED = (
     "https://lost.example/papers/{}.pdf", "http://www.county-record-office.example/deeds?box={}&leaf=2",
     "https://press.example/2011/{}/", "https://doi.org/10.5555/sample.{}",
 )  # fmt: skip
-"""Addresses that are in no crawl."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A citation: the page's address as crawled (empty where it is in no crawl) and as cited, and the <ref> itself."""
+    """A citation: the address in the crawl (empty if it is in no crawl), the cited address, and the <ref> itself."""
 
     url: str
     cited: str
@@ -77,13 +81,15 @@ class Reference:
 
 
 def cites_topic(url: str) -> bool:
-    """Nine pages in ten of the language reference are cited: some good pages never are."""
+    """Return True for nine in ten pages of the language reference, so that some good pages are never cited."""
     return zlib.crc32(url.encode()) % 10 != 0
 
 
 def references(pages: list[tuple[str, str]]) -> list[Reference]:
-    """A citation of each page (URL, title), in forms and addresses that take turns; every seventh is followed by one of
-    an address that is in no crawl."""
+    """Return a citation of each page (URL, title), in alternating forms of <ref> and of addresses.
+
+    Every seventh citation is followed by a citation of an address that is in no crawl.
+    """
     out = list[Reference]()
     for number, (url, title) in enumerate(pages):
         out.append(reference(number, url, title))
@@ -95,6 +101,7 @@ def references(pages: list[tuple[str, str]]) -> list[Reference]:
 
 
 def reference(number: int, url: str, title: str) -> Reference:
+    """Return one citation in the form and address variant of its number."""
     address, change = ADDRESSES[(number + number // len(FORMS)) % len(ADDRESSES)]
     form, shape = FORMS[number % len(FORMS)]
     cited = change(url)
@@ -102,7 +109,7 @@ def reference(number: int, url: str, title: str) -> Reference:
 
 
 def rows(cited: list[Reference], in_wet: set[str], in_web: set[str]) -> list[dict[str, object]]:
-    """As they stand in planted-references.json; `in_wet`, `in_web`: the pages' addresses there."""
+    """Return the contents of planted-references.json; `in_wet` and `in_web` hold the addresses of the pages there."""
     return [
         {
             "url": item.url, "cited": item.cited, "address": item.address, "form": item.form,

@@ -1,8 +1,7 @@
 """Repositories of code for the source GitHub, and an export of BigQuery's tables of them.
 
-One holds programs in many languages, in an archive as GitHub gives it; the others are odd. All were written for this
-project.
-OUT/planted-repositories.json says what is odd in them and what should become of it.
+One repository holds programs in many languages, in an archive like those of GitHub; the others have odd files. All
+were written for this project. OUT/planted-repositories.json lists the odd files and the expected results.
 """
 
 import io
@@ -127,7 +126,7 @@ HARBOUR = {
 
 
 def make(out: Path, tables: Path) -> list[dict[str, Any]]:
-    """Write the repositories below `out` and the tables below `tables`; gives what is planted in the former."""
+    """Write the repositories below `out` and the tables below `tables`; return what is planted in the repositories."""
     out.mkdir(parents=True, exist_ok=True)
     keeper = {name: text for name, (text, _, _) in KEEPER.items()}
     (out / "keepers").mkdir(exist_ok=True)
@@ -162,7 +161,7 @@ def programs() -> dict[str, str]:
 
 
 def tarred(files: dict[str, str], folder: str) -> bytes:
-    """A tar as `git archive` makes it, with two members that no tar should have."""
+    """Return a tar like those of `git archive`, with two members that no tar should have."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": COMMIT}) as archive:
         entry = tarfile.TarInfo(folder.rstrip("/"))
@@ -181,7 +180,7 @@ def tarred(files: dict[str, str], folder: str) -> bytes:
 
 
 def export(files: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """Tables of three repositories that share their files, as BigQuery exports them."""
+    """Return tables of three repositories that share their files, in the format of BigQuery's export."""
     licences = {"keepers/keeper": "mit", "others/fork": "bsd-3-clause", "others/closed": "gpl-3.0"}
     rows = [
         {"repo_name": repository, "ref": "refs/heads/main", "path": path, "mode": "33188", "id": f"{number:040x}"}

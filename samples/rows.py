@@ -1,6 +1,6 @@
-"""Rows as C4's released files have them, and books as Project Gutenberg and EPUB have them: own texts, some odd.
+"""Rows in the format of C4's released files, and books in the formats of Project Gutenberg and EPUB; some rows are odd.
 
-OUT/planted-rows.json says of each odd row what it is and what should become of it.
+OUT/planted-rows.json describes each odd row and the expected result.
 """
 
 import json
@@ -62,7 +62,7 @@ PAGE = (
 
 
 def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
-    """Write the rows below `out`; gives what is planted in them."""
+    """Write the rows below `out`; return what is planted in them."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row(number, entry), ensure_ascii=number % 2 == 0) for number, entry in enumerate(entries)]
     odd = [
@@ -83,18 +83,18 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def row(number: int, entry: Entry) -> dict[str, str]:
-    """An article as a row."""
+    """Return an article as a row."""
     date = f"2019-04-{1 + number % 28:02}T{number % 24:02}:00:00Z"
     return {"text": text_of(entry), "timestamp": date, "url": f"https://gazetteer.example/{number}"}
 
 
 def text_of(entry: Entry) -> str:
-    """An article's paragraphs, one a line."""
+    """Return an article's paragraphs, one per line."""
     return "\n".join(text for _, texts in entry.sections for text in texts)
 
 
 def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
-    """A book with all that Project Gutenberg puts around one."""
+    """Return a book with the header and footer of Project Gutenberg."""
     chapters = [
         f"CHAPTER {n}. {entry.title.upper()}\n\n" + wrapped(text_of(entry)) for n, entry in enumerate(entries, 1)
     ]
@@ -104,12 +104,12 @@ def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
 
 
 def wrapped(text: str) -> str:
-    """Paragraphs with an empty line between."""
+    """Return the paragraphs with an empty line between them."""
     return "\n\n".join(text.split("\n"))
 
 
 def epub(entries: list[Entry], title: str) -> bytes:
-    """A book as an EPUB of a chapter an article."""
+    """Return a book as an EPUB with a chapter per article."""
     numbers = range(1, len(entries) + 1)
     items = "".join(f'<item id="c{n}" href="c{n}.xhtml" media-type="application/xhtml+xml"/>' for n in numbers)
     spine = "".join(f'<itemref idref="c{n}"/>' for n in numbers)

@@ -1,7 +1,7 @@
-"""Score an exported model with lm-eval (extra `eval`) on its own corpus's held-out text, and let transformers go on
-with one: which of two endings is the document's, and which has its words the other way round?
+"""Score an exported model with lm-eval (extra `eval`) on the held-out text of its corpus: `score.py CORPUS EXPORTED`.
 
-python samples/score.py CORPUS EXPORTED
+Each question has two endings of a passage: the document's own, and the same words in reverse order. transformers also
+continues one passage.
 """
 
 import json
@@ -16,13 +16,13 @@ from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 
 TASK = "endings"
-BEGINNING, ENDING, MOST, TOKENS = 24, 16, 100, 200
-"""words that are given, words of each ending, questions a source at most, tokens of one at most (the demo's model sees
-256; a word of code may be long)"""
+BEGINNING, ENDING = 24, 16  # words of a question's beginning and of each ending
+MOST = 100  # questions per source
+TOKENS = 200  # most tokens of a question: the demo's model sees 256, and a word of code may be long
 
 
 def questions(corpus: Path) -> list[dict[str, Any]]:
-    """Passages of held-out documents, each a question: its beginning, and both endings, the first of them right."""
+    """Return questions from held-out documents: the beginning of a passage and two endings, the right one first."""
     pieces, found = tokenizer.load(corpus), []
     for source in load_manifest(corpus).sources.values():
         rows: list[dict[str, Any]] = []
@@ -41,7 +41,7 @@ def questions(corpus: Path) -> list[dict[str, Any]]:
 
 
 def score(model: Path, rows: list[dict[str, Any]]) -> float:
-    """The share of questions that lm-eval's adapter of transformers has right; chance is a half."""
+    """Return the share of questions that lm-eval's adapter of transformers answers correctly; chance is a half."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -71,7 +71,7 @@ def score(model: Path, rows: list[dict[str, Any]]) -> float:
 
 
 def main(corpus: Path, model: Path) -> int:
-    """Print both; gives the exit code."""
+    """Print the score and a continued passage; return the exit code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows = questions(corpus)

@@ -1,4 +1,4 @@
-"""Streams of formats that can hold bytes as they are, written here because the standard library does not write them."""
+"""Streams of uncompressed blocks in formats that the standard library cannot write: brotli and zstandard."""
 
 from deflate import as_bytes, bits
 

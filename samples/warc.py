@@ -18,7 +18,7 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class Record:
-    """One record. `headers` is None where the block is not an HTTP message; `body` is as sent, that is, encoded."""
+    """One record: `headers` is None if the block is not an HTTP message; `body` is stored as sent, that is, encoded."""
 
     url: str
     body: bytes
@@ -30,13 +30,13 @@ class Record:
 
     @property
     def date(self) -> str:
-        """Some minute of March 2024, by the URL."""
+        """Return a minute of March 2024 that follows from the URL."""
         minute = zlib.crc32(f"{self.kind} {self.url}".encode()) % (31 * 24 * 60)
         return (START + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def response(url: str, body: str | bytes, content_type: str = HTML, **more: str) -> Record:
-    """A 200 response. Other HTTP headers by keyword: `content_encoding="gzip"`; `status` replaces the status."""
+    """Return a response of status 200, or of `status`; keywords add HTTP headers, as in `content_encoding="gzip"`."""
     status = more.pop("status", "200 OK")
     names = {"Content-Type": content_type} if content_type else {}
     names |= {name.replace("_", "-").title(): value for name, value in more.items()}
@@ -44,7 +44,7 @@ def response(url: str, body: str | bytes, content_type: str = HTML, **more: str)
 
 
 def other(url: str, block: bytes, kind: str, content_type: str) -> Record:
-    """A record whose block is not an HTTP message."""
+    """Return a record whose block is not an HTTP message."""
     return Record(url, block, kind, headers=None, content_type=content_type)
 
 
@@ -86,7 +86,7 @@ def digest(data: bytes) -> str:
 
 
 def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
-    """An uncompressed record with a block that no writer would write, and a stated length that need not be true."""
+    """Return an uncompressed record with a block that no writer produces and a stated length that may be wrong."""
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"raw {record.kind} {record.url} {zlib.crc32(block)}")
     head = (
         f"WARC/1.0\r\nWARC-Type: {record.kind}\r\nWARC-Record-ID: <urn:uuid:{name}>\r\nWARC-Date: {record.date}\r\n"
@@ -97,7 +97,7 @@ def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
 
 
 def info(filename: str) -> Record:
-    """The warcinfo record that begins a file."""
+    """Return the warcinfo record at the beginning of a file."""
     text = f"software: samples/make.py\r\nformat: WARC File Format 1.0\r\ndescription: {filename}\r\n"
     return Record(
         "", text.encode(), "warcinfo", headers=None, content_type="application/warc-fields",
@@ -106,7 +106,7 @@ def info(filename: str) -> Record:
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """A .warc.gz file of one member a record, warcinfo first."""
+    """Write a .warc.gz file: warcinfo first, then one member per record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
         out.write(member(info(path.name)))

@@ -1,7 +1,7 @@
-"""Our own pages as they would come from a few small web sites: encodings, languages, duplicates.
+"""Our own pages, placed on a few small web sites: encodings, languages, duplicates.
 
-Every planted record is a `Planted`: the record, what is odd about it, and what should become of it with the plain rules
-of LLaMA's English web data ("kept", or a reason from the catalogue of drop reasons).
+Every planted record is a `Planted`: the record, its description, and the expected result under the plain rules of
+LLaMA's English web data ("kept", or a reason from the catalogue of drop reasons).
 """
 
 import html
@@ -22,7 +22,7 @@ ALMANAC, NOTEBOOK, WEEKLY = "https://www.almanac.example", "https://notebook.exa
 
 @dataclass(frozen=True)
 class Planted:
-    """A record, what it is there for, and what should become of it."""
+    """A record, its description, and the expected result."""
 
     record: Record
     what: str
@@ -39,7 +39,7 @@ class Article:
 
 
 def read(folder: str) -> list[Article]:
-    """The text pages of a folder, sorted by name. The lines of a paragraph are joined."""
+    """Return the articles of a folder, sorted by file name, with the lines of each paragraph joined."""
     found = []
     for file in sorted((PAGES / folder).glob("*.txt")):
         title, *rest = file.read_text("utf-8").strip().split("\n\n")
@@ -48,7 +48,7 @@ def read(folder: str) -> list[Article]:
 
 
 def almanac(article: Article, language: str = "en", head: str = '<meta charset="utf-8">\n') -> str:
-    """A page with a menu, a notice about cookies and a footer that are the same on every page."""
+    """Return a page with a menu, a cookie notice and a footer that are the same on every page."""
     before = (
         "<header><p>The Village Almanac</p></header>\n<nav><ul><li>Home</li><li>Garden</li><li>Workshop</li>"
         "<li>Kitchen</li></ul></nav>\n<noscript><p>Please enable JavaScript to see the pictures.</p></noscript>\n"
@@ -62,14 +62,14 @@ def almanac(article: Article, language: str = "en", head: str = '<meta charset="
 
 
 def notebook(article: Article, language: str = "en", head: str = '<meta charset="utf-8">\n') -> str:
-    """A bare page with scripts and styles."""
+    """Return a bare page with scripts and styles."""
     head += "<style>main { max-width: 40em; }</style>\n<script>const seen = {}; seen.now = Date.now();</script>\n"
     after = "<p>Share this note</p>\n<p>We use cookies to count our readers, and we count them very badly.</p>\n"
     return page(article.title, paragraphs(article), language=language, head=head, after=after)
 
 
 def weekly(article: Article, language: str = "en", head: str = "") -> str:
-    """A page of the nineties: tables, capitals, no closing tags."""
+    """Return a page in the style of the 1990s: tables, capitals, no closing tags."""
     rows = "\n".join(f"<P>{html.escape(text, quote=False)}" for text in article.paragraphs)
     return (
         f"<HTML LANG={language}><HEAD>{head}<TITLE>{html.escape(article.title)}</TITLE></HEAD>\n<BODY BGCOLOR=white>"
@@ -80,6 +80,7 @@ def weekly(article: Article, language: str = "en", head: str = "") -> str:
 
 
 def paragraphs(article: Article) -> str:
+    """Return the paragraphs of an article as HTML."""
     return "\n".join(f"<p>{html.escape(text, quote=False)}</p>" for text in article.paragraphs)
 
 
@@ -87,12 +88,12 @@ LAYOUTS = ((ALMANAC, almanac), (NOTEBOOK, notebook), (WEEKLY, weekly))
 
 
 def fate(article: Article, otherwise: str) -> str:
-    """One article holds a word of the bad-words list, in all innocence."""
+    """Return the expected result of an article; one article innocently holds a word of the bad-words list."""
     return "c4-bad-word" if article.slug == "life-drawing" else otherwise
 
 
 def english(articles: list[Article]) -> Iterator[Planted]:
-    """Each article once, on one of three sites, some of them in an unusual wrapping."""
+    """Yield each article once, on one of three sites, some of them with unusual headers or encodings."""
     wrapped = wrappings()
     for number, article in enumerate(articles):
         site, render = LAYOUTS[number % 3]
@@ -106,7 +107,7 @@ def english(articles: list[Article]) -> Iterator[Planted]:
 
 
 def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
-    """slug → (what is odd, function of URL and HTML that makes the record)."""
+    """Return for each slug (description, function of URL and HTML that makes the record)."""
     plain = "text/html"
 
     def undeclared(text: str) -> str:
@@ -148,7 +149,10 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
 
 
 def foreign(articles: list[Article]) -> Iterator[Planted]:
-    """Pages in thirteen languages in UTF-8, then some again in old encodings: in the header, in a meta tag, nowhere."""
+    """Yield pages in thirteen languages in UTF-8, and some again in old encodings.
+
+    The encoding is declared in the header, in a meta tag, or nowhere.
+    """
     by_slug = {article.slug: article for article in articles}
     for article in articles:
         url = f"{NOTEBOOK}/{article.slug}/page.html"
@@ -181,7 +185,7 @@ SWAPS = (
 
 
 def second_edition(article: Article, words: int) -> Article:
-    """The article with up to so many words exchanged."""
+    """Return the article with at most `words` words exchanged."""
     text = list(article.paragraphs)
     for old, new in SWAPS:
         for number, paragraph in enumerate(text):
@@ -193,7 +197,7 @@ def second_edition(article: Article, words: int) -> Article:
 
 
 def duplicates(articles: list[Article]) -> Iterator[Planted]:
-    """Copies of English pages: the same bytes, the same text in another layout, nearly the same text, and parts."""
+    """Yield copies of English pages: identical bytes, the same text in another layout, similar texts, and parts."""
     for number in range(2, 7):
         article, (_, render) = articles[number], LAYOUTS[number % 3]
         url = f"http://mirror.example/copy/{article.slug}.html?utm_source=letter"
@@ -222,7 +226,7 @@ def duplicates(articles: list[Article]) -> Iterator[Planted]:
 
 
 def chunked(body: bytes, size: int = 997) -> bytes:
-    """The body in HTTP chunks, with an extension on the first and a trailer after the last."""
+    """Return the body in HTTP chunks, with an extension on the first and a trailer after the last."""
     out = bytearray()
     for start in range(0, len(body), size):
         chunk = body[start : start + size]
@@ -231,7 +235,7 @@ def chunked(body: bytes, size: int = 997) -> bytes:
 
 
 def handwritten() -> Iterator[Planted]:
-    """The pages that are kept as whole HTML files."""
+    """Yield the pages that are stored as whole HTML files."""
     fates = {
         "encyclopedia": ("citation marks, [edit], tables", "kept"), "forum": ("a forum thread, scripts", "kept"),
         "recipe": ("unclosed tags, no body tag", "kept"), "shop": ("only short lines", "c4-too-few-sentences"),

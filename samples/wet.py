@@ -1,4 +1,4 @@
-"""WET files as Common Crawl writes them: the whole visible text of pages, one `conversion` record a page, by crawl.
+"""WET files in Common Crawl's format: the whole visible text of pages, one `conversion` record per page, by crawl.
 
 The text of a page is its title and then every visible line, menus and footers included, without empty lines.
 """
@@ -27,7 +27,7 @@ FORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Crawl:
-    """A monthly crawl. `languages`: whether its records say what language they are in, as crawls of later years do."""
+    """A monthly crawl; `languages` is True if its records state their languages, as those of recent crawls do."""
 
     name: str
     segments: tuple[str, ...]
@@ -35,7 +35,7 @@ class Crawl:
     languages: bool
 
     def file(self, number: int) -> str:
-        """Path of the crawl's number-th file below the sample."""
+        """Return the path, below the sample, of a file of the crawl by its number."""
         segment, stamp = self.segments[number % len(self.segments)], f"{self.begun:%Y%m%d%H%M%S}"
         end = f"{self.begun + timedelta(hours=2, minutes=24, seconds=4):%Y%m%d%H%M%S}"
         name = f"CC-MAIN-{stamp}-{end}-{number:05}.warc.wet.gz"
@@ -50,7 +50,7 @@ CRAWLS = (
 
 @dataclass(frozen=True)
 class Text:
-    """The text of a page, its languages (ISO 639-3, commas between them) and the crawls it is in."""
+    """The text of a page, its languages (ISO 639-3, separated by commas) and the crawls that hold it."""
 
     url: str
     text: str
@@ -59,7 +59,7 @@ class Text:
 
 
 def visible(page: str) -> str:
-    """Return the title and the visible lines of an HTML page: one of ours, so that a few expressions are enough."""
+    """Return the title and the visible lines of one of our own HTML pages, found by a few expressions."""
     title = TITLE.search(page)
     lines = [title[1] if title else ""]
     for number, part in enumerate(FORMATTED.split(UNSEEN.sub("", page))):
@@ -69,12 +69,12 @@ def visible(page: str) -> str:
 
 
 def one_crawl(url: str) -> tuple[int]:
-    """The crawl that met the page, by its URL."""
+    """Return the crawl that holds the page, chosen by its URL."""
     return (zlib.crc32(url.encode()) % len(CRAWLS),)
 
 
 def write(out: Path, texts: Iterable[Text], files: int) -> dict[str, str]:
-    """Writes so many files a crawl. Gives the file of each URL (of its last crawl, if it is in two)."""
+    """Write the files of each crawl; return the file of each URL (in its last crawl, if it is in two)."""
     inside = {crawl.file(number): [warcinfo(crawl, number)] for crawl in CRAWLS for number in range(files)}
     place = dict[str, str]()
     for text in sorted(texts, key=lambda text: text.url):
@@ -90,6 +90,7 @@ def write(out: Path, texts: Iterable[Text], files: int) -> dict[str, str]:
 
 
 def conversion(text: Text, crawl: Crawl) -> bytes:
+    """Return a conversion record with the text of a page."""
     block = text.text.encode() + b"\n"
     date = crawl.begun + timedelta(seconds=zlib.crc32(text.url.encode()) % (3 * 3600))
     fields = {
@@ -106,6 +107,7 @@ def conversion(text: Text, crawl: Crawl) -> bytes:
 
 
 def warcinfo(crawl: Crawl, number: int) -> bytes:
+    """Return the warcinfo record of a file of a crawl."""
     name = crawl.file(number).rpartition("/")[2]
     block = (
         f"Software-Info: samples/make.py\r\nExtracted-Date: {crawl.begun:%a, %d %b %Y %H:%M:%S} GMT\r\n"
@@ -122,9 +124,11 @@ def warcinfo(crawl: Crawl, number: int) -> bytes:
 
 
 def record(fields: dict[str, str], block: bytes) -> bytes:
+    """Return a WARC record of header fields and a block."""
     head = "".join(f"{name}: {value}\r\n" for name, value in {**fields, "Content-Length": str(len(block))}.items())
     return f"WARC/1.0\r\n{head}\r\n".encode() + block + b"\r\n\r\n"
 
 
 def record_id(*parts: str) -> str:
+    """Return a record id that follows from its parts."""
     return f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, ' '.join(parts))}>"

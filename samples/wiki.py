@@ -1,4 +1,4 @@
-"""A small Wikipedia dump: MediaWiki XML of export version 0.11 in several bzip2 streams, as the multistream dumps are.
+"""A small Wikipedia dump: MediaWiki XML of export version 0.11 in several bzip2 streams, like the multistream dumps.
 
 Articles come from the gazetteer, from our own books, and from documentation; they cite our sample pages.
 """
@@ -39,7 +39,7 @@ NOT_PROSE = re.compile(r"[{}\[\]|<>=*_~#\\]|''|\.\w+\(|>>>")
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the wiki. `redirect` is the title it points to, if it does."""
+    """A page of the wiki; `redirect` is the title of its target, or empty."""
 
     title: str
     text: str
@@ -48,7 +48,7 @@ class Page:
 
 
 def manual(pages: list[tuple[str, str]]) -> list[Entry]:
-    """An article for each module whose documentation (URL, HTML) has enough plain sentences."""
+    """Return an article for each module whose documentation (URL, HTML) has enough plain sentences."""
     modules = dict[str, list[str]]()
     for url, page in pages:
         name = url.rpartition("/")[2].removesuffix(".html").partition("-")[0]
@@ -65,14 +65,14 @@ def manual(pages: list[tuple[str, str]]) -> list[Entry]:
 
 
 def book(file: Path) -> Entry:
-    """A book as one article, its chapters as sections."""
+    """Return a book as one article, with its chapters as sections."""
     title, *parts = file.read_text("utf-8").strip().split("\n\n")
     paragraphs = tuple(" ".join(part.split()) for part in parts if len(part) > 80)
     return Entry(title.title(), "book", (("", paragraphs),))
 
 
 def articles(entries: list[Entry], references: list[Reference]) -> Iterator[Page]:
-    """The entries as wikitext; the references are spread evenly over a third of them, in order."""
+    """Yield the entries as wikitext; the references are divided evenly among a third of them, in order."""
     citing = [number for number in range(len(entries)) if (number + number // 6) % 3 == 0]
     share = {number: (len(references) * n // len(citing), len(references) * (n + 1) // len(citing))
              for n, number in enumerate(citing)}  # fmt: skip
@@ -82,8 +82,11 @@ def articles(entries: list[Entry], references: list[Reference]) -> Iterator[Page
 
 
 def wikitext(entry: Entry, number: int, cited: list[Reference]) -> str:
-    """An infobox, the sections, now and then a table or a picture; a reference after each paragraph, the rest under
-    Sources, the last one where it can be in the list of references that the text points to by name."""
+    """Return the wikitext of an article: an infobox, its sections, sometimes a table or a picture.
+
+    A reference follows each paragraph and the others are under Sources. The last one is in the list of references if
+    the text points to it by name.
+    """
     waiting = [reference.text for reference in cited]
     again = "".join(f'<ref name="{name}" />' for name in NAMED.findall("".join(waiting)))
     listed = waiting.pop() if len(waiting) > 1 and NAMED.search(waiting[-1]) else ""
@@ -115,7 +118,7 @@ TABLE = """{{| class="wikitable" style="text-align:right"
 
 
 def marked(text: str, title: str, number: int) -> str:
-    """The paragraph with the title in bold where it stands first, and a word linked or set in italics."""
+    """Return the paragraph with the title in bold at its beginning, and one word linked."""
     if text.startswith(title):
         text = f"'''{title}'''{text[len(title) :]}"
     word = ("river", "church", "water", "tower", "module", "object", "work")[number % 7]
@@ -124,8 +127,11 @@ def marked(text: str, title: str, number: int) -> str:
 
 
 def beside(uncited: list[str], first: str) -> list[Page]:
-    """Redirects to the `first` article, help, a template, a category, an empty page. The help page, a comment and raw
-    text in an article each seem to cite an address of `uncited`: none of them makes it a page that Wikipedia cites."""
+    """Return pages that are not articles: redirects to `first`, help, a template, a category, an empty page.
+
+    The help page, and a comment and raw text in an article, each seem to cite an address of `uncited`. A reader must
+    count none of these addresses as cited.
+    """
     in_help, in_comment, in_raw_text = (f"<ref>[{url} A listing]</ref>" for url in uncited)
     return [
         Page("Main page (old)", f"#REDIRECT [[{first}]]", redirect=first),
@@ -143,7 +149,7 @@ def beside(uncited: list[str], first: str) -> list[Page]:
 
 
 def write(file: Path, pages: list[Page]) -> None:
-    """The dump: a stream with the head, one for every fifty pages, one with the end."""
+    """Write the dump: one stream with the header, one for every fifty pages, one with the end."""
     parts = ["".join(page_xml(page, start + n) for n, page in enumerate(pages[start : start + STREAM_PAGES]))
              for start in range(0, len(pages), STREAM_PAGES)]  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +157,7 @@ def write(file: Path, pages: list[Page]) -> None:
 
 
 def page_xml(page: Page, number: int) -> str:
+    """Return the XML of a page."""
     data = page.text.encode()
     digest = int.from_bytes(hashlib.sha1(data).digest(), "big")
     redirect = f"    <redirect title={quoteattr(page.redirect)} />\n" if page.redirect else ""
@@ -168,7 +175,7 @@ def page_xml(page: Page, number: int) -> str:
 
 
 def base36(number: int) -> str:
-    """The number in 31 digits of base 36, as MediaWiki writes SHA-1 sums."""
+    """Return the number in 31 digits of base 36, MediaWiki's form of SHA-1 sums."""
     digits = "0123456789abcdefghijklmnopqrstuvwxyz"
     out = ""
     while number:

@@ -1,7 +1,7 @@
-"""Wikipedia dumps in twenty languages, small and own-made: an article of samples/wikipedia/, a redirect, a category.
+"""Small Wikipedia dumps of our own in twenty languages: an article of samples/wikipedia/, a redirect, a category.
 
-Their forms differ as real ones do: several bzip2 streams, one, gzip, plain, UTF-16; some pages are broken.
-OUT/planted-wikipedia.json says what is in them and what should become of it.
+The dumps have the different forms of real dumps: several bzip2 streams, one stream, gzip, plain, UTF-16; some pages are
+broken. OUT/planted-wikipedia.json lists the pages and the expected results.
 """
 
 import bz2
@@ -27,7 +27,7 @@ BROKEN = {
 
 
 class Item(NamedTuple):
-    """A page as it stands in a dump, what it is, and what should become of it."""
+    """A page of a dump: its title, its XML, its description, and the expected result."""
 
     title: str
     xml: str
@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 
 def make(out: Path, encyclopaedia: list[wiki.Page]) -> list[dict[str, str]]:
-    """Write the dumps below `out`; gives what is in them. The English one holds the encyclopaedia's pages as well."""
+    """Write the dumps below `out` and return what is planted; the English dump also holds the encyclopaedia's pages."""
     out.mkdir(parents=True, exist_ok=True)
     planted = []
     for language in REDIRECTS:
@@ -49,7 +49,10 @@ def make(out: Path, encyclopaedia: list[wiki.Page]) -> list[dict[str, str]]:
 
 
 def pages(language: str) -> list[Item]:
-    """The pages of one dump; every second one marks its redirect by its word alone, as dumps before 2010 do."""
+    """Return the pages of one dump.
+
+    Every second dump marks its redirect by its first word alone, as dumps before 2010 do.
+    """
     article = (TEXTS / f"{language}.wiki").read_text("utf-8")
     title = (TEXTS / f"{language}.txt").read_text("utf-8").partition("\n")[0]
     number = sorted(REDIRECTS).index(language)
@@ -72,7 +75,7 @@ def pages(language: str) -> list[Item]:
 
 
 def dump(language: str, items: list[str], more: list[str]) -> tuple[str, bytes]:
-    """The name and the bytes of a dump."""
+    """Return the name and the bytes of a dump."""
     name = f"{language}wiki-20240101-pages-articles"
     whole = wiki.HEADER + "".join(items) + "</mediawiki>\n"
     if language == MULTISTREAM:

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Configuration for all tests: marks for the tests that `make test-fast` leaves out."""
 
 import os
 import sys

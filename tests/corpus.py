@@ -1,4 +1,4 @@
-"""A small corpus built from the bundled sample, for tests of the whole way."""
+"""A small corpus built from the bundled sample, for tests of whole runs."""
 
 import hashlib
 import sys
@@ -27,7 +27,7 @@ def make_sample(out: Path) -> Path:
 
 
 def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
-    """The demo's recipe over a sample, with a vocabulary that a small sample can train."""
+    """Return the demo's recipe over a sample, with a vocabulary that a small sample can train."""
     recipe = load_recipe(ROOT / "recipes/demo.yaml")
     web = [str(path) for path in sorted((sample / "web").iterdir(), reverse=reverse)]
     inputs = {
@@ -52,20 +52,20 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
 
 
 def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_dropped: int = 0) -> Manifest:
-    """Build a corpus and give its manifest."""
+    """Build a corpus and return its manifest."""
     done = run(recipe, corpus, Engine(workers, arguments, corpus / "runs", quiet=True), keep_dropped)
     assert done.manifest is not None
     return done.manifest
 
 
 def build_in_two(recipe: Recipe, corpus: Path, keep_dropped: int = 0) -> Manifest:
-    """As `build`, with two worker processes for every job over more than a few kilobytes."""
+    """Build a corpus with two worker processes for every job over more than a few kilobytes."""
     with unittest.mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", 20_000):
         return build(recipe, corpus, workers=2, keep_dropped=keep_dropped)
 
 
 def digests(corpus: Path) -> dict[str, str]:
-    """SHA-256 of every file of a corpus but those that say when and where it ran."""
+    """Return the SHA-256 of every file of a corpus except those that record times and machines."""
     places = ("runs/", "recipe.yaml", "report.html")
     names = [name for name in relative_files(corpus) if not name.startswith(places)]
     return {name: hashlib.sha256((corpus / name).read_bytes()).hexdigest() for name in names}

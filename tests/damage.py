@@ -1,4 +1,4 @@
-"""Deterministic damage to small web archives, with a record of what it left untouched."""
+"""Deterministic damage to small web archives, with a record of the units that stayed untouched."""
 
 import base64
 import gzip
@@ -19,7 +19,7 @@ LENGTH = re.compile(rb"(Content-Length: |text/html )([0-9]+)")
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive as units: gzip members, or the records of an uncompressed one. `whole[n]`: unit n holds records."""
+    """An archive as units: gzip members, or records of an uncompressed archive. `whole[n]`: unit n holds records."""
 
     form: Literal["gzip", "WARC", "ARC"]
     units: list[bytes]
@@ -28,7 +28,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Bytes of a damaged archive. `untouched`: they are a unit that is whole."""
+    """A range of bytes of a damaged archive; `untouched` is True if the range is a whole unit."""
 
     data: bytes
     untouched: bool = False
@@ -36,7 +36,7 @@ class Stretch:
 
 @dataclass
 class Damaged:
-    """An archive under damage."""
+    """An archive after damage."""
 
     stretches: list[Stretch]
     done: list[str] = field(default_factory=list)
@@ -45,7 +45,10 @@ class Damaged:
         return b"".join(stretch.data for stretch in self.stretches)
 
     def cut_at(self, position: int) -> int:
-        """The index of the stretch that begins at a position; one that it lies in is cut in two, and touched."""
+        """Return the index of the stretch that begins at a position.
+
+        A stretch around the position is first cut in two, both no longer untouched.
+        """
         for index, stretch in enumerate(self.stretches):
             if position <= 0:
                 return index
@@ -56,7 +59,7 @@ class Damaged:
         return len(self.stretches)
 
     def untouched(self) -> dict[int, bytes]:
-        """The whole units that are left, by their offsets."""
+        """Return the untouched whole units, by their offsets."""
         found, position = {}, 0
         for stretch in self.stretches:
             if stretch.untouched:
@@ -66,8 +69,11 @@ class Damaged:
 
 
 def of_bytes(stored: bytes) -> Archive:
-    """A real archive, cut into units where frames are. Units that hold records are whole if their ends do not depend
-    on what follows them: some writers leave out the newlines that close a block, or had them rewritten."""
+    """Return a real archive, cut into units at its frames.
+
+    A unit that holds records is whole if its end does not depend on the bytes after it: some writers leave out the
+    newlines that close a block.
+    """
     good: dict[tuple[int, int], bool] = {}
     limits = Limits(64 << 20)
     for frame in read_frames(stored, limits):
@@ -84,7 +90,7 @@ def of_bytes(stored: bytes) -> Archive:
 
 
 def made_archives() -> list[Archive]:
-    """The same pages as WARC and ARC, each gzipped by member, in one member, and not at all."""
+    """Return the same pages as WARC and as ARC, each gzipped by member, gzipped as one member, and uncompressed."""
     pages = [_page(random.Random(number), number) for number in range(7)]
     archives = []
     warc, arc = [_warc(*page) for page in pages], [_ARC_START, *(_arc(*page) for page in pages)]
@@ -97,7 +103,7 @@ def made_archives() -> list[Archive]:
 
 
 def damaged(archive: Archive, others: list[Archive], chance: random.Random) -> Damaged:
-    """An archive after one to five kinds of damage. `others`: archives of the same form, to splice from."""
+    """Return an archive after one to five kinds of damage; `others` are archives of the same form, to splice from."""
     hurt = Damaged([Stretch(unit, whole) for unit, whole in zip(archive.units, archive.whole, strict=True)])
     for _ in range(chance.randrange(1, 6)):
         harm = chance.choice((_flip, _cut, _insert, _splice, _splice_bytes, _truncate, _lie, _move))
@@ -130,7 +136,7 @@ def _insert(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _splice(hurt: Damaged, other: Archive, chance: random.Random) -> None:
-    """Whole units, between others or within one."""
+    """Copy whole units from another archive, or within one."""
     index = chance.randrange(len(hurt.stretches) + 1)
     if chance.random() < 0.5:
         index = hurt.cut_at(chance.randrange(len(hurt.stored())))
@@ -151,7 +157,7 @@ def _truncate(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _lie(hurt: Damaged, other: Archive, chance: random.Random) -> None:
-    """A record states another length; a gzip member around it is right."""
+    """Change the stated length of a record; a gzip member around it stays correct."""
     index = chance.randrange(len(hurt.stretches))
     data = hurt.stretches[index].data
     try:

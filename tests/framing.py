@@ -1,4 +1,4 @@
-"""Small WARC archives, and shorthands for what their frames hold."""
+"""Small WARC archives, and short helpers that check the contents of their frames."""
 
 import gzip
 import random

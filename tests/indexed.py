@@ -1,4 +1,4 @@
-"""A small built corpus with its index, and ways to seal it again after a test has changed it, as a forger would."""
+"""A small built corpus with its index, and helpers that edit it and compute its hashes again, as a forger would."""
 
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from manifests.shard import open_shard
 
 
 def index_of(corpus: Path, manifest: Manifest, parts: int = 2) -> list[IndexEntry]:
-    """Write the index of all shards, each kind in so many files."""
+    """Write the index of all shards, each kind in `files` files."""
     paths = [entry.path for entry in manifest.shards()]
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     for number, path in enumerate(paths):
@@ -38,7 +38,7 @@ def index_of(corpus: Path, manifest: Manifest, parts: int = 2) -> list[IndexEntr
 
 
 def index_entry(path: Path, rows: int) -> IndexEntry:
-    """What the manifest says of an index file."""
+    """Return the manifest's entry of an index file."""
     return IndexEntry(path=path.name, sha256=sha256_file(path), bytes=path.stat().st_size, rows=rows)
 
 
@@ -75,7 +75,10 @@ def reseal_files(corpus: Path) -> None:
 
 
 def shared_corpus(factory: pytest.TempPathFactory) -> Path:
-    """A corpus of the small sample with dropped documents kept, built once for all test modules: not to be changed."""
+    """Return a corpus of the small sample with dropped documents kept.
+
+    It is built once for all test modules. Tests must not change it.
+    """
     folder = factory.getbasetemp() / "indexed"
     corpus = folder / "corpus"
     if not (corpus / FILE).exists():
@@ -85,7 +88,7 @@ def shared_corpus(factory: pytest.TempPathFactory) -> Path:
 
 
 def vouched_copy(corpus: Path, to: Path) -> Path:
-    """A copy of what `verify` reads."""
+    """Return a copy of the files that `verify` reads."""
     for name in ("shards", "index", "models"):
         shutil.copytree(corpus / name, to / name)
     for name in (FILE, SHA_FILE, "ledger.json", "recipe.yaml"):

@@ -1,4 +1,4 @@
-"""Texts of licences for tests: MIT and BSD as everyone writes them, and headers that name a licence."""
+"""Texts of licences for tests: MIT and BSD in their common wording, and headers that name a licence."""
 
 from pathlib import Path
 
@@ -64,5 +64,5 @@ limitations under the License."""
 
 
 def commented(text: str, mark: str) -> str:
-    """A text as a run of one-line comments."""
+    """Return a text as consecutive one-line comments."""
     return "".join(f"{mark} {line}".rstrip() + "\n" for line in text.split("\n"))

@@ -1,6 +1,6 @@
-"""Tell whether work takes linear time, by the CPU time of one input and of one of the same kind eight times as large.
+"""Check that a function takes linear time: compare the CPU time of an input with that of one eight times as large.
 
-The two are compared with each other and not with a number of seconds, so it holds on machines of any speed.
+Both times are measured in the same process, so the check does not depend on the speed of the machine.
 """
 
 import gc
@@ -9,20 +9,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 GROWTH = 8
-MOST = 28
-"""times as long as for the smaller input: linear work takes 8 times, n log n some 10, quadratic work 64"""
-
-TURNS = 6
-"""the best of which counts, of each: a busy machine only ever adds"""
-
-UNSEEN = 0.1
-"""seconds that the larger input may take whatever the smaller one took, which is then too short to measure"""
+MOST = 28  # times the smaller input's time: linear work takes 8 times, n log n about 10, quadratic work 64
+TURNS = 6  # measurements of each input, the fastest counts: a busy machine only adds time
+UNSEEN = 0.1  # seconds; a faster larger input passes, as the smaller one is too short to measure
 
 Input = TypeVar("Input")
 
 
 def repeated(unit: str, before: str = "") -> Callable[[int], str]:
-    """Return what makes texts of so many characters out of a piece."""
+    """Return a function that repeats a piece of text up to a number of characters."""
     return lambda size: before + unit * (size // len(unit))
 
 

@@ -1,5 +1,7 @@
-"""A local HTTP server that misbehaves as a test plans it: for each path a list of answers, one a request, the last for
-ever after."""
+"""A local HTTP server that misbehaves as a test plans it.
+
+A plan is a list of answers for a path, one per request; the last answer is repeated.
+"""
 
 import contextlib
 import http.server
@@ -12,7 +14,10 @@ Answer = Callable[[Handler], None]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """`requests`: (path, headers) of every request, in order; `ended` lets silent answers go at the end of a test."""
+    """A server with a plan.
+
+    `requests` holds (path, headers) of every request, in order; `ended` releases silent answers at the end of a test.
+    """
 
     daemon_threads = True
 
@@ -28,12 +33,12 @@ class Server(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def plan(self, path: str, *answers: Answer) -> str:
-        """Answer requests for a path so; gives its URL."""
+        """Set the answers to requests for a path and return its URL."""
         self.plans[path] = list(answers)
         return self.url + path
 
     def asked(self, path: str, header: str = "Range") -> list[str | None]:
-        """That header in each request for a path."""
+        """Return the value of a header in each request for a path."""
         return [headers.get(header) for asked, headers in self.requests if asked == path]
 
 
@@ -63,12 +68,12 @@ def serving() -> Iterator[Server]:
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """A status with a body of the stated length; header names with _ for -."""
+    """Return an answer of a status and a body of the stated length; _ in header names stands for -."""
     return raw(code, body, Content_Length=str(len(body)), **headers)
 
 
 def raw(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """A status and bytes, with no header but those given."""
+    """Return an answer of a status and bytes, with only the given headers."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(code)
@@ -81,7 +86,7 @@ def raw(code: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def file(body: bytes, etag: str | None = '"1"', cut: int | None = None, ranges: bool = True, **headers: str) -> Answer:
-    """A file of a server that knows ranges, or does not; the connection is `cut` after so many bytes."""
+    """Return the answer of a server with or without ranges; the connection is closed after `cut` bytes."""
     if etag is not None:
         headers["ETag"] = etag
 
@@ -104,7 +109,7 @@ def file(body: bytes, etag: str | None = '"1"', cut: int | None = None, ranges: 
 
 
 def silent(first: bytes = b"", length: int = 1000) -> Answer:
-    """The head of an answer and some bytes, then nothing more until the test ends."""
+    """Return the head of an answer and some bytes, then nothing until the test ends."""
 
     def answer(handler: Handler) -> None:
         raw(200, first, Content_Length=str(length), ETag='"1"')(handler)
@@ -116,10 +121,10 @@ def silent(first: bytes = b"", length: int = 1000) -> Answer:
 
 
 def mute(handler: Handler) -> None:
-    """Not even a status."""
+    """Send nothing, not even a status, until the test ends."""
     assert isinstance(handler.server, Server)
     handler.server.ended.wait(30)
 
 
 def hang_up(handler: Handler) -> None:
-    """The connection closed without an answer."""
+    """Close the connection without an answer."""

@@ -1,4 +1,4 @@
-"""What tests of pages need: a parser, the contrast of colours, and a browser where there is one."""
+"""Helpers for tests of HTML pages: a parser, the contrast of colours, and a browser if one is installed."""
 
 import os
 import re
@@ -58,7 +58,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
     def all(self, *tags: str) -> list[dict[str, str | None]]:
-        """The attributes of all elements of these kinds."""
+        """Return the attributes of all elements of these kinds."""
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
@@ -67,20 +67,20 @@ def said(page: Page) -> str:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
+    """Return the relative luminance of a colour (WCAG 2.2)."""
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of two colours (WCAG 2.2)."""
+    """Return the contrast of two colours (WCAG 2.2)."""
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
 def browse(page: Path, folder: Path, *flags: str) -> tuple[str, str]:
-    """(the page's document after it was opened, what the browser logged)."""
+    """Return (the page's document after it was opened, the browser's log)."""
     profile = folder / "profile"
     done = subprocess.run(
         [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()],

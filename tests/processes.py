@@ -1,8 +1,8 @@
-"""Start processes of Python from the tests.
+"""Start Python processes from the tests.
 
-torch refuses to run autograd in a process that was forked after autograd had run in its parent, and on Python 3.14
-processes are no longer forked by default. So they are forked off a server that has imported what they need, and run
-nothing: that is as quick as a plain fork.
+torch refuses to run autograd in a process that was forked after autograd had run in its parent, and Python 3.14 no
+longer forks processes by default. So processes are forked from a server that has imported the modules they need and has
+run nothing else; that is as fast as a plain fork.
 """
 
 import multiprocessing
@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 def fork_server() -> ForkServerContext:
-    """Return the way to start a process: its function must be importable, its arguments are pickled."""
+    """Return a context that starts processes; a process's function must be importable and its arguments are pickled."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "trainer.checkpoint", "trainer.data"])
     return context
 
 
 def children(pid: int) -> list[int]:
-    """Return the running children of a process, oldest first, as /proc has them."""
+    """Return the running children of a process from /proc, oldest first."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

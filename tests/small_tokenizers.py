@@ -1,4 +1,4 @@
-"""Small SentencePiece models and texts that are hard on a tokenizer, for several test files."""
+"""Small SentencePiece models, and texts that are hard for a tokenizer, for several test files."""
 
 import io
 from functools import lru_cache
@@ -21,30 +21,30 @@ AWKWARD = [
     *["<s>", "</s>", "<unk>", "<0x0A>", "<0x00>"],
 ]
 
+# Any Unicode, lone surrogates included; texts that are likely to go wrong come more often.
 texts = st.lists(st.one_of(st.sampled_from(AWKWARD), st.characters(), st.text(max_size=5))).map("".join)
-"""any Unicode, lone surrogates with it, and more often what is likely to go wrong"""
 
 
 def sample_texts() -> list[str]:
-    """The bundled pages, in several scripts, and code."""
+    """Return the bundled pages, in several scripts, and code."""
     paths = sorted((ROOT / "samples/pages").rglob("*.txt"))
     return [*(path.read_text(encoding="utf-8") for path in paths), CODE * 50]
 
 
 @lru_cache(maxsize=1)
 def small_model() -> bytes:
-    """A BPE model of 3,000 pieces as the pipeline trains it."""
+    """Return a BPE model of 3,000 pieces, trained as the pipeline trains it."""
     return train_bpe(sample_texts(), Tokenizer(vocabulary=3_000, character_coverage=0.999))
 
 
 @lru_cache(maxsize=1)
 def opened() -> sentencepiece.SentencePieceProcessor:
-    """It, opened."""
+    """Return the small model, opened."""
     return open_model(small_model(), "small")
 
 
 def trained(**options: Any) -> bytes:
-    """A model as ours but for some of SentencePiece's own options."""
+    """Return a model like ours, with other values for some of SentencePiece's own options."""
     ours: dict[str, Any] = {
         "model_type": "bpe",
         "byte_fallback": True,

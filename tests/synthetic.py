@@ -1,4 +1,4 @@
-"""A corpus's manifest and what lies beside it, made up and hostile: for tests of what is made from them alone."""
+"""An invented, hostile manifest and the files beside it, for tests that read only these."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ HOSTILE = (
 
 
 def ledger(sources: list[str], reasons: list[Reason], records: int = 1_000) -> dict[str, dict[str, object]]:
-    """A ledger that balances: each reason takes `records` a source at each stage, as many stay as left altogether."""
+    """Return a balanced ledger: each reason drops `records` per source and stage, and as many records stay in all."""
     found: dict[str, dict[str, object]] = {stage: {} for stage in STAGES}
     for source in sources:
         left = records * len(reasons) * len(STAGES) * 2
@@ -79,7 +79,7 @@ def write_hostile(corpus: Path, sources: int = 200, reasons: int = 60, long: int
 
 
 def statistics(names: list[str], reasons: list[str], long: int) -> dict[str, object]:
-    """As `statistics.json`, with every list as long as the stage writes it, and longer."""
+    """Return the contents of `statistics.json`, with every list as long as the stage writes it, and longer."""
     bins = {"edges": [float(edge) for edge in range(122)], "counts": [7] * 121}
     example = {"key": 1, "text": HOSTILE[0] + "t" * long, "url": HOSTILE[3], "id": "ab" * 16}
     short = {**example, "text": HOSTILE[4], "file": HOSTILE[5]}
@@ -99,7 +99,7 @@ def statistics(names: list[str], reasons: list[str], long: int) -> dict[str, obj
 
 
 def shard(source: str, side: str, documents: int, tokens: int) -> ShardEntry:
-    """A shard's line in a manifest."""
+    """Return a shard's entry of a manifest."""
     path = f"{source}/{side}-00000-of-00001.arrow"
     return ShardEntry(path=path, sha256="6" * 64, bytes=2 * tokens, tokens=tokens, documents=documents)
 

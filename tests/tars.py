@@ -1,4 +1,4 @@
-"""Tar archives in memory, byte by byte the same each time."""
+"""Tar archives in memory, with the same bytes each time."""
 
 import gzip
 import io
@@ -6,8 +6,10 @@ import tarfile
 
 
 def tar(files: dict[str, bytes | tuple[bytes, str]], kind: int = tarfile.USTAR_FORMAT) -> bytes:
-    """An archive of files; a value (type letter, target) makes a member of another type, a name with / at its end a
-    folder."""
+    """Return an archive of files.
+
+    A value (type letter, target) makes a member of another type; a name with / at its end makes a folder.
+    """
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=kind) as archive:
         for name, content in files.items():
@@ -25,7 +27,7 @@ def tar(files: dict[str, bytes | tuple[bytes, str]], kind: int = tarfile.USTAR_F
 
 
 def zipped(data: bytes, name: str = "") -> bytes:
-    """Gzipped, with a file's name in its header if one is given."""
+    """Return gzipped data, with a file's name in its header if one is given."""
     out = io.BytesIO()
     with gzip.GzipFile(name, "wb", fileobj=out, mtime=0) as file:
         file.write(data)

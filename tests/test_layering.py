@@ -37,13 +37,13 @@ ALLOWED = {
         "manifests",
     },
 }
+# The folders of each room: a folder imports only folders before it; "." is the room itself.
 FOLDERS = {
     "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
     "manifests": [".", "tools", "planning", "report"],
     "pipeline": ["beam", "download", "sources", "stages", "."],
     "trainer": ["."],
 }
-"""the folders of each room: one imports only folders that stand before it; "." is the room itself"""
 
 
 def imports(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Toy stage functions for tests of the plumbing; a module of its own so that worker processes can import them."""
+"""Toy stage functions for tests of the engine, in a module of its own so that worker processes can import them."""
 
 import os
 import signal
@@ -32,13 +32,13 @@ def square(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
 
 
 def scatter(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """Numbers below a bound, cut by their remainder."""
+    """Send the numbers below a bound, partitioned by their remainder."""
     bound = task.arguments["bound"]
     blocks = [(r, b"".join(struct.pack("<q", n) for n in range(bound) if n % RANGES == r)) for r in range(RANGES - 1)]
     return Mapped([(r, block) for r, block in blocks if block], {}, {"bound": bound})
 
 
 def gather(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """All numbers of a range, block after block in the mappers' order."""
+    """Write all numbers of a range, block after block in the mappers' order."""
     write_atomic(corpus / f"ranges/{task.name}", b"|".join(blocks))
     return Result([f"ranges/{task.name}"], {}, {"blocks": len(blocks)})

@@ -1,4 +1,4 @@
-"""A small text and what is trained on it, for the language model's tests."""
+"""A small text and models trained on it, for the language model's tests."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ LICENSE = README.with_name("LICENSE")
 
 
 def lines() -> list[str]:
-    """Real English lines, normalised: some 20 kB."""
+    """Return about 20 kB of real English lines, normalised."""
     return [line for path in (README, LICENSE) for line in lm_lines(path.read_text(encoding="utf-8")) if line]
 
 
 def pieces(path: Path) -> str:
-    """Train 400 pieces into a file; its name."""
+    """Train 400 pieces into a file and return its name."""
     path.write_bytes(train_pieces(lines(), 400, 0.9995))
     return str(path)

@@ -16,7 +16,7 @@ VOCABULARY = 64
 
 
 def write_corpus(corpus: Path, vocabulary: int = VOCABULARY, documents: int = 30) -> Path:
-    """Two sources of three train shards each, and one validation shard."""
+    """Write a corpus of two sources, each with three train shards and one validation shard."""
     sources = {}
     for number, (name, weight) in enumerate((("books", 0.25), ("web", 0.75))):
         train = [_shard(corpus, name, f"train-{i}", documents, 10 * number + i, vocabulary) for i in range(3)]
@@ -83,8 +83,10 @@ def _entry(corpus: Path, name: str, rows: list[dict[str, object]], vocabulary: i
 
 
 def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
-    """One source, `docs`: this repository's own documentation, with a tokenizer trained on it as the pipeline trains
-    its own."""
+    """Write a corpus of one source, `docs`: this repository's documentation.
+
+    Its tokenizer is trained on it, as the pipeline trains its own.
+    """
     root = Path(__file__).parents[1]
     texts = [path.read_text(encoding="utf-8") for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))]
     model = io.BytesIO()
@@ -134,7 +136,7 @@ def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
 
 
 def write_long_corpus(corpus: Path, documents: int, shards: int = 8, vocabulary: int = 32_000) -> Path:
-    """One source, `web`, of random tokens in documents of 4,000: for what does not look at the text."""
+    """Write a corpus of one source, `web`, of random tokens in documents of 4,000 tokens."""
     entries = []
     for number in range(shards):
         drawn = np.random.default_rng(number).integers(3, vocabulary, (documents // shards, 4_000), np.uint16)

@@ -1,6 +1,6 @@
-"""Run under torchrun: `python -m trainer train ...`, with the hash of the initial weights written to a file.
+"""Run `python -m trainer train ...` under torchrun and write the hash of the initial weights to a file.
 
-python trainer_ranks.py FILE ARGUMENTS-OF-TRAIN...
+Usage: `python trainer_ranks.py FILE ARGUMENTS-OF-TRAIN...`.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from trainer.model import Llama
 
 
 def weights_sha(model: nn.Module) -> str:
-    """SHA-256 over all parameters, whole, in order of name: equal for equal weights, whatever the number of ranks."""
+    """Return the SHA-256 over all parameters in order of name, which does not depend on the number of ranks."""
     total = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -27,7 +27,7 @@ def weights_sha(model: nn.Module) -> str:
 
 
 def run(file: Path, arguments: list[str]) -> int:
-    """The trainer's exit code."""
+    """Run the trainer and return its exit code."""
     build = trainer.train.build
 
     def watched(*given: Any) -> Llama:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.display import spell_out_what_the_terminal_lacks
+from manifests.display import escape_unencodable_output
 
 ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the first exit: the first rank prints
 
@@ -218,5 +218,5 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    spell_out_what_the_terminal_lacks()
+    escape_unencodable_output()
     leave(main(sys.argv[1:]))

@@ -15,9 +15,8 @@ import numpy as np
 from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest
-from manifests.report.html import Html, element, text
-from manifests.report.lines import STYLE, Chart, Point, lines, stacked
-from manifests.report.style import STYLE as PAGE_STYLE
+from manifests.report.html import Html, element, read_style
+from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
 from trainer.data import BatchReader, hash_batch
 from trainer.events import find_corpus, log, read_run, record_spike
@@ -219,7 +218,7 @@ def plot(run: Path, output: Path | None, corpus: Path | None) -> str:
     if target.suffix not in (".html", ".svg"):
         raise UserError(f"--output {target} ends neither in .html nor in .svg: give one of them")
     charts = build_charts(run, unigram_losses(run, corpus))
-    drawn = stacked(charts) if target.suffix == ".svg" else render_page(run.resolve().name, charts)
+    drawn = stack_charts(charts) if target.suffix == ".svg" else render_page(run.resolve().name, charts)
     write_atomic(target, drawn.encode())
     return str(target)
 
@@ -296,8 +295,8 @@ def render_page(name: str, charts: list[Chart]) -> Html:
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width"),
-        element("title", text(name)),
-        element("style", Html(PAGE_STYLE + STYLE)),
+        element("title", name),
+        element("style", read_style("colors", "page", "curves")),
     )
-    body = element("body", element("header", element("h1", text(name))), element("main", *map(lines, charts)))
+    body = element("body", element("header", element("h1", name)), element("main", *map(line_chart, charts)))
     return Html(f"<!doctype html>\n{element('html', head, body, lang='en')}\n")

@@ -93,7 +93,7 @@ class Book(NamedTuple):
 
 
 def strip_boilerplate(text: str) -> Book:
-    """Return the book in a text whose lines end in "\\n". A text without a mark of Project Gutenberg is unchanged.
+    r"""Return the book in a text whose lines end in "\n". A text without a mark of Project Gutenberg is unchanged.
 
     Takes time linear in its length.
     """

@@ -1,7 +1,6 @@
-"""Decompression in pieces of bounded size: gzip members, bzip2 streams, any codec with bz2's interface; and text in any
-declared encoding as UTF-8.
+"""Decompression in pieces of bounded size, and text in any declared encoding as UTF-8.
 
-Only calls of a decoder are guarded: an OSError of the storage passes through, one of a codec becomes `Damage`.
+Gzip members, bzip2 streams and any other codec with the interface of `bz2.BZ2Decompressor` are read by one loop. Only calls of a decoder are guarded: an OSError of the storage passes through, one of a codec becomes `Damage`.
 """
 
 import bz2

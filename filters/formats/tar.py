@@ -173,38 +173,37 @@ def read_members(
     """
     source = ChunkReader(chunks)
     for entry in stream_entries(source):
-        place = source.position
+        at = source.position
         if entry.kind == "end":
             return
         if entry.kind == "damage":
             problem, detail = entry.problem, entry.detail
             if source.damage is not None:
                 problem, detail = source.damage.problem, source.damage.detail
-            yield ArchiveMember("", entry.offset, place, place, problem=problem, detail=detail)
+            yield ArchiveMember("", entry.offset, at, at, problem=problem, detail=detail)
             return
-        if place + entry.size > total:
+        if at + entry.size > total:
             detail = f"over {total} decoded bytes: the rest of the archive is not read"
-            yield ArchiveMember(entry.name, entry.offset, place, place, problem=Reason.TOO_LARGE, detail=detail)
+            yield ArchiveMember(entry.name, entry.offset, at, at, problem=Reason.TOO_LARGE, detail=detail)
             return
-        member = _read_member(source, entry, limit, wants)
-        yield member
-        if member.problem is Reason.TRUNCATED_RECORD:
+        problem, detail = _check(entry, limit)
+        end = entry.data + (entry.size if entry.kind == "file" else 0)
+        is_wanted = problem is None and end > entry.data and wants(entry.name)
+        data = source.take(end - entry.data) if is_wanted else b""
+        source.skip_to(entry.stop)
+        stop = min(end, source.position)
+        if stop < end:
+            data, problem, detail = b"", Reason.TRUNCATED_RECORD, "the archive ends within a member"
+        folder = entry.kind == "directory"
+        place = entry.data, stop, source.position
+        yield ArchiveMember(entry.name, *place, data, problem, detail, folder, entry.commit)
+        if stop < end and is_wanted:
+            return  # the member has reported the damage in its data
+        if stop < end:
             break
     if source.damage is not None:
-        place = source.position
-        yield ArchiveMember("", place, place, place, problem=source.damage.problem, detail=source.damage.detail)
-
-
-def _read_member(source: ChunkReader, entry: TarEntry, limit: int, wants: Callable[[str], bool]) -> ArchiveMember:
-    size = entry.size if entry.kind == "file" else 0
-    problem, detail = _check(entry, limit)
-    data = source.take(size) if problem is None and size and wants(entry.name) else b""
-    source.skip_to(entry.stop)
-    stop = min(entry.data + size, source.position)
-    if stop < entry.data + size:
-        data, problem, detail = b"", Reason.TRUNCATED_RECORD, "the archive ends within a member"
-    is_folder = entry.kind == "directory"
-    return ArchiveMember(entry.name, entry.data, stop, source.position, data, problem, detail, is_folder, entry.commit)
+        at = source.position
+        yield ArchiveMember("", at, at, at, problem=source.damage.problem, detail=source.damage.detail)
 
 
 def _check(entry: TarEntry, limit: int) -> tuple[Reason | None, str]:
@@ -292,7 +291,7 @@ def _parse_number(field: bytes) -> int | None:
 
 
 def _parse_pax(block: bytes) -> dict[bytes, bytes]:
-    """Parse the fields of a pax header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001, pax); a malformed one ends them."""
+    r"""Parse the fields of a pax header: "LENGTH KEY=VALUE\n" (POSIX.1-2001, pax); a malformed one ends them."""
     fields, position = dict[bytes, bytes](), 0
     while record := _RECORD.match(block, position):
         end = position + int(record[1])

@@ -1,5 +1,6 @@
-"""Web archives, framed so that every stored byte is accounted for: WARC/0.17 to 1.1 (ISO 28500:2017), and ARC (Internet
-Archive, 1996).
+"""Web archives, framed so that every stored byte is accounted for.
+
+The formats are WARC/0.17 to 1.1 (ISO 28500:2017) and ARC (Internet Archive, 1996).
 
 A gzipped archive is a row of gzip members, as a rule one per record. A member is the unit of integrity: its CRC vouches
 for all its records or for none. An uncompressed archive is read by its stated lengths: a record's length is trusted

@@ -1,7 +1,6 @@
-"""The parts of a paper's TeX that are the paper: LLaMA "removed everything before the first section, as well as the
-bibliography" (section 2.1). The title, and accented letters as Unicode.
+"""The body and the title of a paper's TeX, and its accented letters as Unicode.
 
-`text` is always without comments, false branches and definitions, its macros expanded.
+LLaMA "removed everything before the first section, as well as the bibliography" (section 2.1). `text` is always without comments, false branches and definitions, its macros expanded.
 """
 
 import re
@@ -81,11 +80,11 @@ _SPELLED = re.compile(
 
 
 def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
-    """Return the body of a paper, "" without one.
+    r"""Return the body of a paper, "" without one.
 
-    It begins with the first section (\\chapter to \\subparagraph with a title in braces, or plain TeX's \\beginsection)
+    It begins with the first section (\chapter to \subparagraph with a title in braces, or plain TeX's \beginsection)
     of the document, the headings of acknowledgements and references aside. A paper without one, such as a letter,
-    begins after its abstract or \\maketitle, whichever comes later, else with the document. It ends with the document;
+    begins after its abstract or \maketitle, whichever comes later, else with the document. It ends with the document;
     bibliographies are removed wherever they are, and the text after one stays. `appendix` tells if it stays.
     """
     begin, stop = _find_document(text)

@@ -1,12 +1,13 @@
-"""Macros that authors define, expanded in place: "inline-expanded definitions and macros written by users" (LLaMA,
-section 2.1).
+r"""Macros that authors define, expanded in place.
+
+LLaMA: "inline-expanded definitions and macros written by users" (section 2.1).
 
 A macro is expanded if its replacement is a template: text, commands and arguments. It is left as it is called if it is
-a program (conditions, \\csname, names with @, definitions within), calls itself, or redefines a standard command of a
+a program (conditions, \csname, names with @, definitions within), calls itself, or redefines a standard command of a
 document's structure. Definitions are removed from the text either way. Groups are ignored: a definition holds from its
 position to the end.
 
-Definitions are \\newcommand and its like, \\def with its parameters, \\let, \\DeclareMathOperator (LaTeX's source2e,
+Definitions are \newcommand and its like, \def with its parameters, \let, \DeclareMathOperator (LaTeX's source2e,
 section ltdefns; The TeXbook, chapter 20; amsopn). Arguments are read as TeX reads them (The TeXbook, chapter 20): one
 token or group, or the text before a delimiter.
 """
@@ -203,7 +204,7 @@ class _Expander:
             self.in_word = ends_in_word(text)
 
     def _wants_space(self) -> bool:
-        """Return True if \\xspace sets apart the next character."""
+        r"""Return True if \xspace sets apart the next character."""
         rest = (frame.text[frame.seen] for frame in reversed(self.frames) if frame.seen < len(frame.text))
         following = next(rest, "}")
         return following.isalnum() or following in SPACED
@@ -405,7 +406,7 @@ def _parse_newcommand(
 
 
 def _split_parameters(parameters: str) -> tuple[str, ...] | None:
-    """Return the text before, between and after the parameters of \\def; None if they are not #1, #2, … in order."""
+    r"""Return the text before, between and after the parameters of \def; None if they are not #1, #2, … in order."""
     first, *rest = parameters.replace("\n", " ").split("#")
     if any(piece[:1] != str(number) for number, piece in enumerate(rest, 1)):
         return None

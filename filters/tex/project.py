@@ -221,7 +221,7 @@ def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
 
 
 def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
-    """Yield a file's text, cut where it includes another, up to \\endinput."""
+    r"""Yield a file's text, cut where it includes another, up to \endinput."""
     start = 0
     for mark in find_all(_INCLUDE, text):
         if mark.start() < start or (mark[5] and mark[2] not in ("input", "@input")):
@@ -295,7 +295,7 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
 
 
 def _is_excluded(reference: _Reference, wanted: set[str] | None) -> bool:
-    """Return True if \\includeonly excludes a file."""
+    r"""Return True if \includeonly excludes a file."""
     if wanted is None or reference.kind != "include":
         return False
     return not any(path in wanted for path in reference.paths)

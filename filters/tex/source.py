@@ -91,9 +91,9 @@ def declared_encoding(data: bytes) -> str:
 
 
 def strip_comments(text: str, literals: list[str]) -> str:
-    """Remove comments, and set literal text aside.
+    r"""Remove comments, and set literal text aside.
 
-    Literal text (verbatim environments, \\verb, arguments of \\url with a % in them) is replaced by a mark and added to
+    Literal text (verbatim environments, \verb, arguments of \url with a % in them) is replaced by a mark and added to
     `literals`: nothing in it is taken for TeX from here on; `restore_literals` puts it back.
 
     A comment goes with its line end and the blanks that begin the next line, as TeX skips them, but an empty line after
@@ -138,9 +138,9 @@ def restore_literals(text: str, literals: list[str], limit: int) -> str | None:
 
 
 def strip_false_branches(text: str) -> str:
-    """Remove text between \\iffalse (or \\if0) and its \\else or \\fi, which is how authors comment out pages.
+    r"""Remove text between \iffalse (or \if0) and its \else or \fi, which is how authors comment out pages.
 
-    A condition without its \\fi is left unchanged. `text` has no comments.
+    A condition without its \fi is left unchanged. `text` has no comments.
     """
     out: list[str] = []
     stack: list[tuple[int, bool]] = []  # start of each open condition, True if it is false
@@ -209,7 +209,7 @@ def _set_aside(literal: str, literals: list[str]) -> str:
 
 
 def _find_literal(text: str, position: int, command: str) -> tuple[int, int, str, int]:
-    """Find the literal argument of \\verb and the like that follows at `position`.
+    r"""Find the literal argument of \verb and the like that follows at `position`.
 
     Returns:
         Its start and end, its text ("" if there is nothing to set aside), and the position up to which no other needs

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
 from filters.errors import UserError
 
@@ -57,6 +57,7 @@ COUNTERS = {  # the step, the side of its tally and the unit there that count an
 }
 WARM_TASKS = 3  # needed after a process's first, to separate start-up from slope
 
+NO_RECORD = "{} is not a record of a run: give a corpus's runs/<start>.json"
 Count = Annotated[float, Field(ge=0, lt=2**63, allow_inf_nan=False)]
 
 
@@ -74,15 +75,9 @@ class Task(BaseModel):
     entered: dict[str, Count] = {}
     out: dict[str, Count] = {}
     text_bytes: dict[str, Count] = {}
+    records: Count = 0.0
     written_bytes: Count | None = None
     shuffled_bytes: Count | None = None
-
-    @field_validator("stage")
-    @classmethod
-    def _check_stage(cls, stage: str) -> str:
-        if stage.partition("/")[0] not in UNITS:
-            raise ValueError(f"no stage {stage!r}")
-        return stage
 
     @property
     def source(self) -> str:
@@ -98,6 +93,7 @@ class Task(BaseModel):
 class Job(BaseModel):
     """A job of the engine in the record of a run."""
 
+    job: str = ""
     seconds: Count
 
 
@@ -168,7 +164,9 @@ def read_rates(paths: Iterable[Path]) -> Rates:
     tasks: dict[tuple[str, str], Task] = {}
     engine: list[float] = []
     for path in paths:
-        record = _read_record(path)
+        record = read_record(path)
+        if any(task.stage.partition("/")[0] not in UNITS for task in record.tasks):
+            raise UserError(NO_RECORD.format(path))
         tasks |= {(task.stage, task.task): task for task in record.tasks}
         if record.jobs:
             inside = sum(task.seconds for task in record.tasks) / max(1, int(record.workers))
@@ -176,7 +174,8 @@ def read_rates(paths: Iterable[Path]) -> Rates:
     return fit_rates(list(tasks.values()), statistics.fmean(engine) if engine else 0.0)
 
 
-def _read_record(path: Path) -> RunRecord:
+def read_record(path: Path) -> RunRecord:
+    """Return the record of a run, or of one task of a killed run. Raise UserError for anything else."""
     try:
         plain = json.loads(path.read_bytes())
         killed = isinstance(plain, dict) and "task" in plain and "tasks" not in plain
@@ -184,7 +183,7 @@ def _read_record(path: Path) -> RunRecord:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a corpus's runs/<start>.json") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a record of a run: give a corpus's runs/<start>.json") from error
+        raise UserError(NO_RECORD.format(path)) from error
 
 
 def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:

@@ -1,114 +1,200 @@
-"""What a report is made of, read from the corpus alone: manifest, statistics, models' cards, times of its runs."""
+"""The data of a report, read from the corpus alone: manifest, ledger, statistics, models' cards, costs of its runs."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from manifests.ledger import imbalances
+from filters.errors import UserError
+from filters.reasons import DEAD_LETTERS
+from manifests.ledger import STAGES
 from manifests.manifest import Manifest, load_manifest
+from manifests.planning.rates import read_record
 from manifests.statistics import Statistics, load_statistics
 
 CARDS = 24
-CARD_BYTES = 256 << 10
-"""larger cards are named, not shown"""
+CARD_BYTES = 256 << 10  # larger cards are named, not shown
 RUNS = 200
-RUN_BYTES = 256 << 20
-"""larger records of a run are left out of the times: they do not fit a person's memory, either"""
+RUN_BYTES = 256 << 20  # larger records of a run are left out of the costs
+
+Unit = Literal["records", "characters", "tokens"]
+FIRST_COUNTED: dict[Unit, tuple[str, str]] = {  # the first stage and side of the ledger that count a unit
+    "records": ("extract", "in"),
+    "characters": ("extract", "out"),
+    "tokens": ("tokenize", "out"),
+}
+LAST_STAGE = "tokenize"
 
 
 @dataclass
-class Cost:
-    """What a step took over all runs: tasks done, seconds of all workers, of their processors, and from start to end;
-    stored bytes and records read; the largest memory of a process."""
+class StepCost:
+    """The cost of a step over all runs; `peak_bytes` is the largest memory of a process."""
 
     tasks: int = 0
-    seconds: float = 0.0
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
-    bytes: int = 0
-    records: int = 0
-    peak_bytes: int = 0
+    records: float = 0.0
+    peak_bytes: float = 0.0
 
-    def add(self, other: "Cost") -> None:
-        """Add another step's."""
-        for name in ("tasks", "seconds", "cpu_seconds", "wall_seconds", "bytes", "records"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    def add(self, other: "StepCost") -> None:
+        """Add the cost of another step or task."""
+        self.tasks += other.tasks
+        self.cpu_seconds += other.cpu_seconds
+        self.wall_seconds += other.wall_seconds
+        self.records += other.records
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """Everything that a report shows. `cards`: (path below the corpus, what it says); `costs`: by step, in the order of
-    the first run; `left_out`: what was too large to be read."""
+class ReportData:
+    """The files of a corpus that a report shows, each read on first use.
 
-    manifest: Manifest
-    statistics: Statistics
-    cards: list[tuple[str, dict[str, Any]]]
-    costs: dict[str, Cost]
-    runs: int
-    imbalances: list[str]
-    left_out: list[str] = field(default_factory=list)
+    Args:
+        corpus: The corpus's folder.
 
+    Raises:
+        UserError: The folder has no manifest, or (on first use) a file has the wrong content.
+    """
 
-def gather(corpus: Path) -> Facts:
-    """Read a corpus's files. Raises UserError where it has no manifest, or files that are not what they should be."""
-    manifest, left_out = load_manifest(corpus), list[str]()
-    cards = list(_cards(corpus, left_out))
-    costs, runs = _costs(corpus, left_out)
-    return Facts(manifest, load_statistics(corpus), cards, costs, runs, imbalances(manifest.ledger), left_out)
+    def __init__(self, corpus: Path) -> None:
+        self.corpus, self.manifest = corpus, load_manifest(corpus)
 
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Return the statistics of the documents."""
+        return load_statistics(self.corpus)
 
-def _cards(corpus: Path, left_out: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Models' cards, in the order of their paths."""
-    found = sorted((corpus / "models").rglob("*.card.json"))
-    for path in found[:CARDS]:
-        name = path.relative_to(corpus).as_posix()
-        plain = _object(path, CARD_BYTES)
-        if plain is None:
-            left_out.append(name)
-        else:
-            yield name, plain
-    left_out.extend(path.relative_to(corpus).as_posix() for path in found[CARDS:])
+    @cached_property
+    def cards(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Return the models' cards by path below the corpus, and the paths of cards that are not shown."""
+        paths = sorted((self.corpus / "models").rglob("*.card.json"))
+        read = {path.relative_to(self.corpus).as_posix(): _read_card(path) for path in paths[:CARDS]}
+        left_out = [name for name, card in read.items() if card is None]
+        left_out += [path.relative_to(self.corpus).as_posix() for path in paths[CARDS:]]
+        return {name: card for name, card in read.items() if card is not None}, left_out
 
-
-def _costs(corpus: Path, left_out: list[str]) -> tuple[dict[str, Cost], int]:
-    """What each step took, over the corpus's runs, and how many these are."""
-    costs: dict[str, Cost] = {}
-    found = sorted(path for path in (corpus / "runs").glob("*.json") if path.name[:1].isdigit())
-    left_out.extend(f"runs/{path.name}" for path in found[RUNS:])
-    read = 0
-    for path in found[:RUNS]:
-        plain = _object(path, RUN_BYTES)
-        try:
-            _add(costs, plain or {"tasks": None})
-            read += 1
-        except (KeyError, TypeError, AttributeError):
-            left_out.append(f"runs/{path.name}")
-    return costs, read
+    @cached_property
+    def costs(self) -> tuple[dict[str, StepCost], int, list[str]]:
+        """Return the cost of each step in the order of the first run, the number of runs, and paths left out."""
+        paths = sorted(path for path in (self.corpus / "runs").glob("*.json") if path.name[:1].isdigit())
+        costs: dict[str, StepCost] = {}
+        left_out = [f"runs/{path.name}" for path in paths[RUNS:]]
+        for path in paths[:RUNS]:
+            try:
+                if path.stat().st_size > RUN_BYTES:
+                    raise UserError(f"{path} is too large")
+                run = read_record(path)
+            except (OSError, UserError):
+                left_out.append(f"runs/{path.name}")
+                continue
+            for task in run.tasks:
+                step = costs.setdefault(task.stage, StepCost())
+                step.add(StepCost(1, task.cpu_seconds, 0.0, task.records, task.peak_rss_bytes))
+            for job in run.jobs:
+                costs.setdefault(job.job, StepCost()).wall_seconds += job.seconds
+        return costs, len(paths) - len(left_out), left_out
 
 
-def _add(costs: dict[str, Cost], run: dict[str, Any]) -> None:
-    """Add one run's times. Raises KeyError, TypeError or AttributeError for what is no record of a run."""
-    for task in run["tasks"]:
-        cost = costs.setdefault(task["stage"], Cost())
-        cost.tasks += 1
-        cost.seconds += task["seconds"]
-        cost.cpu_seconds += task["cpu_seconds"]
-        cost.bytes += task["bytes"]
-        cost.records += task["records"]
-        cost.peak_bytes = max(cost.peak_bytes, task["peak_rss_bytes"])
-    for job in run["jobs"]:
-        costs.setdefault(job["job"], Cost()).wall_seconds += job["seconds"]
-
-
-def _object(path: Path, most: int) -> dict[str, Any] | None:
-    """A JSON object; None for what is too large or no such thing."""
+def _read_card(path: Path) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > most:
-            return None
-        plain = json.loads(path.read_bytes())
+        plain = json.loads(path.read_bytes()) if path.stat().st_size <= CARD_BYTES else None
     except (OSError, ValueError):
         return None
     return plain if isinstance(plain, dict) else None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An amount of a unit that comes from or goes to one place.
+
+    Attributes:
+        kind: `source` for a source of records, `dropped` for whole records, `damaged` for those in the dead letters,
+            `removed` for parts of records that stayed, `arrived` for shards.
+    """
+
+    name: str
+    amount: int
+    kind: Literal["source", "dropped", "damaged", "removed", "arrived"]
+
+    @property
+    def mark(self) -> str:
+        """Return the footnote mark of damaged records and of removed parts."""
+        return {"damaged": " †", "removed": " ‡"}.get(self.kind, "")
+
+
+@dataclass(frozen=True)
+class LedgerFlow:
+    """The flow of one unit through the ledger; nothing is rounded, so it balances if the ledger does.
+
+    Attributes:
+        entered: The sources.
+        stages: The amounts that left at each stage.
+        arrived: The amounts that arrived in shards.
+    """
+
+    unit: Unit
+    entered: list[Flow]
+    stages: list[tuple[str, list[Flow]]]
+    arrived: list[Flow]
+
+    @property
+    def total(self) -> int:
+        """Return the amount that entered."""
+        return sum_flows(self.entered)
+
+    @property
+    def balance(self) -> int:
+        """Return the amount that entered but neither left nor arrived: 0 for a ledger that balances."""
+        return self.total - sum(sum_flows(flows) for _, flows in self.stages) - sum_flows(self.arrived)
+
+
+def sum_flows(flows: Iterable[Flow]) -> int:
+    """Return the sum of flows."""
+    return sum(flow.amount for flow in flows)
+
+
+def read_flow(manifest: Manifest, unit: Unit) -> LedgerFlow:
+    """Return the flow of records (from dumps), characters (from extraction) or tokens to the shards."""
+    first, side = FIRST_COUNTED[unit]
+    ledger = manifest.ledger
+    entered = [Flow(name, tally[side].get(unit, 0), "source") for name, tally in ledger.get(first, {}).items()]
+    counted = STAGES[STAGES.index(first) + (side == "out") :]
+    stages = [(stage, _read_losses(ledger.get(stage, {}).values(), unit)) for stage in counted]
+    if unit == "characters":
+        tallies = ledger.get(LAST_STAGE, {}).items()
+        arrived = [Flow(name, tally["out"].get(unit, 0), "arrived") for name, tally in tallies]
+    else:
+        kind = "documents" if unit == "records" else "tokens"
+        arrived = [
+            Flow(f"{name}, {side}", sum(getattr(shard, kind) for shard in shards), "arrived")
+            for name, entry in manifest.sources.items()
+            for side, shards in (("train", entry.train), ("held out", entry.validation))
+        ]
+    return LedgerFlow(unit, _sort(entered), stages, _sort(arrived))
+
+
+def fold_flows(flows: list[Flow], limit: int) -> list[Flow]:
+    """Return at most `limit` flows: the largest, and the rest as one."""
+    if len(flows) <= limit:
+        return flows
+    rest = flows[limit - 1 :]
+    kind = rest[0].kind if len({flow.kind for flow in rest}) == 1 else "dropped"
+    return [*flows[: limit - 1], Flow(f"{len(rest):,} others", sum_flows(rest), kind)]
+
+
+def _read_losses(tallies: Iterable[Any], unit: Unit) -> list[Flow]:
+    """Return the amounts that left at one stage, all sources together."""
+    losses: Counter[tuple[str, Literal["dropped", "damaged", "removed"]]] = Counter()
+    for tally in tallies:
+        for reason, units in tally["dropped"].items():
+            losses[reason, "damaged" if reason in DEAD_LETTERS else "dropped"] += units.get(unit, 0)
+        for reason, units in tally["removed"].items():
+            losses[reason, "removed"] += units.get(unit, 0)
+    return _sort(Flow(name, size, kind) for (name, kind), size in losses.items())
+
+
+def _sort(flows: Iterable[Flow]) -> list[Flow]:
+    """Return the flows that are not empty, the largest first, equal ones by name."""
+    return sorted((flow for flow in flows if flow.amount), key=lambda flow: (-flow.amount, flow.name))

@@ -1,4 +1,4 @@
-"""The report's sections on how the corpus was made: cost, models, recipe and hashes."""
+"""Sections of the report on how the corpus was produced: cost, models, recipe and hashes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,145 +6,76 @@ from typing import Any
 import yaml
 
 from manifests.display import format_bytes, format_count, format_duration, format_short
-from manifests.report.data import Cost, Facts
-from manifests.report.html import Html, bar, details, element, foreign, join, note, section, table, text, visible
+from manifests.report.data import ReportData, StepCost
+from manifests.report.html import Html, bar, details, element, foreign, join, note, pairs, table, visible
 
-STEPS, MODELS, CODES = 60, 100, 60
-"""rows of a table"""
+STEPS, MODELS, CODES = 60, 100, 60  # rows of a table
 CARD_ROWS = 40
 RECIPE_CHARACTERS = 60_000
 
 
-def cost(facts: Facts) -> Html:
-    """What each step took."""
-    if not facts.costs:
-        return section("cost", "Cost", note("This corpus has no records of its runs."))
-    stages: dict[str, Cost] = {}
-    for step, one in facts.costs.items():
-        stages.setdefault(step.partition("/")[0], Cost()).add(one)
-    whole = Cost()
-    for one in stages.values():
-        whole.add(one)
-    stage_rows, step_rows = _costs(stages), _costs(facts.costs)
-    foot = [*_cost("all", whole, 1.0)[:-1], Html("")]
+def cost_tables(data: ReportData) -> Iterator[Html]:
+    """Yield the cost of each stage and step."""
+    costs, runs, _ = data.costs
+    if not costs:
+        yield note("This corpus has no records of its runs.")
+        return
+    stages: dict[str, StepCost] = {}
+    whole = StepCost()
+    for step, cost in costs.items():
+        stages.setdefault(step.partition("/")[0], StepCost()).add(cost)
+        whole.add(cost)
     columns = ["processor time", "wall time", "tasks", "records a core-second", "peak memory", ""]
-    runs = f"{facts.runs:,} runs" if facts.runs != 1 else "one run"
-    return section(
-        "cost",
-        "Cost",
-        table(f"Over {runs}; no hash depends on these", ["stage", *columns], stage_rows, foot),
-        details(text("The steps of each stage"), table("Steps", ["step", *columns], step_rows)),
-        note("Processor time is of all workers together; memory is of the largest process while it was at this step."),
-    )
+    said = f"{runs:,} runs" if runs != 1 else "one run"
+    foot = [*_cost_cells("all", whole), ""]
+    yield table(f"Over {said}; no hash depends on these", ["stage", *columns], _cost_rows(stages), foot)
+    yield details("The steps of each stage", table("Steps", ["step", *columns], _cost_rows(costs)))
+    yield note("Processor time is of all workers together; memory is of the largest process during the step.")
 
 
-def models(facts: Facts) -> Html:
-    """Every model by hash, and the cards of those that the run trained."""
-    manifest = facts.manifest
-    tokenizer = manifest.tokenizer
-    rows = [
-        [
-            text("tokenizer"),
-            element("code", foreign(tokenizer.sha256, 64)),
-            text(f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"),
-        ]
-    ]
-    rows += [
-        [
-            foreign(name),
-            element("code", foreign(entry.sha256, 64)),
-            foreign(entry.path) if entry.path else text("given"),
-        ]
-        for name, entry in sorted(manifest.models.items())[:MODELS]
-    ]
-    more = len(manifest.models) - MODELS
-    return section(
-        "models",
-        "Models",
-        table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, (), 3),
-        *([note(f"and {more:,} more")] if more > 0 else []),
-        *(details(foreign(path), _card(plain)) for path, plain in facts.cards),
-        *(
-            [note(f"Not shown, for its size or form: {visible(', '.join(facts.left_out), 400)}")]
-            if facts.left_out
-            else []
-        ),
-    )
-
-
-def identity(facts: Facts) -> Html:
-    """The recipe and the hashes."""
-    manifest = facts.manifest
-    hashes = {
-        "manifest": manifest.manifest_sha,
-        "recipe": manifest.recipe_sha,
-        "tokenizer": manifest.tokenizer.sha256,
-        "signatures": manifest.signatures or "none",
-        "made from": manifest.parent or "no other corpus",
-        "format": manifest.format,
-        "seed": str(manifest.seed),
-    }
-    if manifest.removal is not None:
-        removal = manifest.removal
-        counted = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
-        hashes["removed"] = f"{counted}, by the list {removal.list_sha256}"
-    code = dict(sorted(manifest.code.items())[:CODES])
-    written = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
-    recipe = element("pre", element("code", _lines(written)), tabindex="0", role="region", aria_label="Recipe")
-    return section(
-        "identity",
-        "Recipe and hashes",
-        _pairs({name: foreign(value, 200) for name, value in hashes.items()}),
-        details(text("The recipe, defaults filled in"), recipe),
-        details(
-            text("Versions of the stages' code"), _pairs({name: foreign(value, 64) for name, value in code.items()})
-        ),
-    )
-
-
-def _lines(written: str) -> Html:
-    """Text of many lines, foreign but for its line ends."""
-    shown = [foreign(line, 400) for line in written[:RECIPE_CHARACTERS].split("\n")]
-    cut = [text("… the rest is in manifest.json")] if len(written) > RECIPE_CHARACTERS else []
-    return join([*shown, *cut], Html("\n"))
-
-
-def _costs(costs: Mapping[str, Cost]) -> list[list[Html]]:
-    """Rows of a table, the costliest first."""
-    most = max((one.cpu_seconds for one in costs.values()), default=0.0) or 1.0
+def _cost_rows(costs: Mapping[str, StepCost]) -> list[list[str]]:
+    """Return the rows of a table, the most expensive first."""
+    most = max(cost.cpu_seconds for cost in costs.values()) or 1.0
     ordered = sorted(costs.items(), key=lambda item: (-item[1].cpu_seconds, item[0]))
-    return [_cost(name, one, most) for name, one in ordered[:STEPS]]
+    return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered[:STEPS]]
 
 
-def _cost(name: str, one: Cost, most: float) -> list[Html]:
-    rate = f"{format_short(one.records / one.cpu_seconds)}" if one.records and one.cpu_seconds else ""
-    numbers = [
-        format_duration(one.cpu_seconds),
-        format_duration(one.wall_seconds),
-        format_count(one.tasks),
-        rate,
-        format_bytes(one.peak_bytes),
-    ]
-    return [foreign(name), *map(text, numbers), bar(one.cpu_seconds / most)]
+def _cost_cells(name: str, cost: StepCost) -> list[str]:
+    rate = format_short(cost.records / cost.cpu_seconds) if cost.records and cost.cpu_seconds else ""
+    times = format_duration(cost.cpu_seconds), format_duration(cost.wall_seconds)
+    return [foreign(name), *times, format_count(cost.tasks), rate, format_bytes(cost.peak_bytes)]
 
 
-def _card(plain_values: Mapping[str, Any]) -> Html:
-    """A card as pairs of a dotted name and a value."""
-    pairs = list(_flat(plain_values, ""))
-    shown = {name: foreign(value) for name, value in pairs[:CARD_ROWS]}
-    return join(
-        [_pairs(shown), note(f"and {len(pairs) - CARD_ROWS:,} more")] if len(pairs) > CARD_ROWS else [_pairs(shown)]
-    )
+def model_tables(data: ReportData) -> Iterator[Html]:
+    """Yield the hash of every model, and the cards of those that the run trained."""
+    manifest, tokenizer = data.manifest, data.manifest.tokenizer
+    pieces = f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"
+    rows = [["tokenizer", element("code", foreign(tokenizer.sha256)), pieces]]
+    for name, entry in sorted(manifest.models.items())[:MODELS]:
+        place = foreign(entry.path) if entry.path else "given"
+        rows.append([foreign(name), element("code", foreign(entry.sha256)), place])
+    yield table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, text_columns=3)
+    if len(manifest.models) > MODELS:
+        yield note(f"and {len(manifest.models) - MODELS:,} more")
+    cards, left_out = data.cards
+    for path, card in cards.items():
+        values = list(_flatten(card))
+        more = [note(f"and {len(values) - CARD_ROWS:,} more")] if len(values) > CARD_ROWS else []
+        yield details(foreign(path), join([_foreign_pairs(dict(values[:CARD_ROWS])), *more]))
+    if left_out := [*left_out, *data.costs[2]]:
+        yield note(f"Not shown, too large or not readable: {visible(', '.join(left_out), 400)}")
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Nested values, each by its dotted name; lists of plain values as one."""
+def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested values, each with its dotted name; a list of plain values is one value."""
+    nested: Iterator[tuple[Any, Any]] | None = None
     if isinstance(value, Mapping):
-        for key, inner in sorted(value.items()):
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+        nested = iter(sorted(value.items()))
     elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
-        for place, inner in enumerate(value):
-            yield from _flat(inner, f"{name}.{place}")
+        nested = enumerate(value)
+    if nested is not None:
+        for key, inner in nested:
+            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     elif isinstance(value, float):
@@ -155,6 +86,29 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, "none" if value is None else str(value)
 
 
-def _pairs(values: Mapping[str, Html]) -> Html:
-    parts = [part for name, value in values.items() for part in (element("dt", foreign(name)), element("dd", value))]
-    return element("dl", *parts, class_="card")
+def hashes(data: ReportData) -> Iterator[Html]:
+    """Yield the hashes and the recipe."""
+    manifest, removal = data.manifest, data.manifest.removal
+    values = {
+        "manifest": manifest.manifest_sha,
+        "recipe": manifest.recipe_sha,
+        "tokenizer": manifest.tokenizer.sha256,
+        "signatures": manifest.signatures or "none",
+        "derived from": manifest.parent or "no other corpus",
+        "format": manifest.format,
+        "seed": str(manifest.seed),
+    }
+    if removal is not None:
+        removed = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
+        values["removed"] = f"{removed}, by the list {removal.list_sha256}"
+    yield _foreign_pairs(values, 200)
+    recipe = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
+    lines: list[str] = [foreign(line, 400) for line in recipe[:RECIPE_CHARACTERS].split("\n")]
+    lines += ["… the rest is in manifest.json"] if len(recipe) > RECIPE_CHARACTERS else []
+    code = element("code", join(lines, "\n"))
+    yield details("The recipe, with defaults", element("pre", code, tabindex="0", role="region", aria_label="Recipe"))
+    yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items())[:CODES])))
+
+
+def _foreign_pairs(values: Mapping[str, str], limit: int = 100) -> Html:
+    return pairs((foreign(name), foreign(value, limit)) for name, value in values.items())

@@ -1,67 +1,238 @@
-"""Small charts as SVG: histograms with round edges, and the curve of MinHash bands. Every chart has a name, a sentence
-that says what it shows, and is drawn in the colours of the page."""
+"""Charts as SVG in the colors of the page: the flow of a unit, histograms, the recall curve, curves over steps.
+
+Every chart has a title and a description for screen readers.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from manifests.display import format_edge, format_short
-from manifests.report.html import Html, element, join, text
+from manifests.display import format_count, format_edge, format_share, format_short
+from manifests.report.data import Flow, LedgerFlow, fold_flows, sum_flows
+from manifests.report.html import Html, element, join, read_style, visible
 from manifests.statistics import Bands, Bins
 
-WIDTH, HEIGHT, AXIS, HEAD = 280.0, 88.0, 18.0, 4.0
-"""of a chart's plane, of the line of labels below, and the space above"""
-RIDGE_HEAD = 24.0
-"""for the name above each of several histograms"""
-BAR = 24.0
-"""the widest bar"""
+Point = tuple[float, float]
+
+
+def _draw(title: str, description: str, parts: Sequence[Html], width: float, height: float, class_: str) -> Html:
+    return element(
+        "svg",
+        element("title", title),
+        element("desc", description),
+        *parts,
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        role="img",
+        aria_label=f"{title}: {description}",
+        class_=class_,
+    )
+
+
+def _label(content: str, x: float, y: float, class_: str) -> Html:
+    return element("text", content, x=x, y=y, class_=class_)
+
+
+def _path(d: str, class_: str) -> Html:
+    return element("path", d=d, class_=class_)
+
+
+# The flow: it reads from top to bottom and fits a phone. Sources flow in from the right and join one trunk; at each
+# stage the amounts that leave turn off to the right, beside their names and numbers. Every width is its amount times
+# one scale; the rows are the text, so that an amount too thin to be seen can still be read.
+
+FLOW_WIDTH = 352
+TRUNK = 96.0  # width of all that entered
+LEFT, BANK, NAME, RIGHT = 4.0, 136.0, 144.0, 350.0  # x of the trunk, of the ends of bands, of names, of ends of numbers
+ROW, HEADING, GAP = 21.0, 26.0, 8.0  # heights
+HAIR = 0.75  # the thinnest band
+SEAM = 1.0  # overlap of two pieces of the trunk, so that no line shows between them
+ROWS = 12  # of a stage or of the sources; smaller flows are drawn as one
+NAME_CHARACTERS = 23
+
+
+class _FlowCanvas:
+    """The bands below and the text above; `y` is the top of the next row."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.scale = total, TRUNK / total
+        self.bands: list[Html] = []
+        self.words: list[Html] = []
+        self.y = 0.0
+
+    def heading(self, name: str, number: str) -> None:
+        self.y += HEADING
+        self.words.append(_label(name, NAME, self.y - 8, "stage"))
+        self.words.append(_label(number, RIGHT, self.y - 8, "stage end"))
+
+    def row(self, flow: Flow, sign: str) -> tuple[float, float]:
+        """Write a flow's name and number; return the width of its band and the y of its middle."""
+        width = flow.amount * self.scale
+        height = max(ROW, width + 5)
+        middle = self.y + height / 2
+        self.y += height
+        self.words.append(_label(visible(flow.name, NAME_CHARACTERS) + flow.mark, NAME, middle + 4, "name"))
+        self.words.append(_label(sign + format_short(flow.amount), RIGHT, middle + 4, "end"))
+        return width, middle
+
+    def band(self, flow: Flow, path: str, width: float, kind: str) -> None:
+        share = format_share(flow.amount, self.total)
+        title = element("title", f"{visible(flow.name)}: {format_count(flow.amount)} ({share})")
+        self.bands.append(element("path", title, d=path, class_=f"band {kind}", stroke_width=max(width, HAIR)))
+
+    def trunk(self, amount: int, top: float, bottom: float) -> None:
+        if amount > 0:
+            size = {"width": amount * self.scale, "height": bottom - top + SEAM}
+            self.bands.append(element("rect", x=LEFT, y=top - SEAM, **size, class_="trunk"))
+
+    def enter(self, flows: list[Flow]) -> None:
+        """Draw sources that flow in, the first at the left."""
+        top, edge, paths = self.y, LEFT, []
+        for flow in flows:
+            width, middle = self.row(flow, "")
+            center, bend = edge + width / 2, max(width / 2, 6.0)
+            path = f"M{BANK:.2f} {middle:.2f}H{center + bend:.2f}" + _arc(bend, center, middle + bend)
+            paths.append((flow, path, width))
+            edge += width
+        self.y = max(self.y, top + TRUNK)
+        for flow, path, width in paths:
+            self.band(flow, f"{path}V{self.y:.2f}", width, "in")
+
+    def leave(self, flows: list[Flow], amount: int, sign: str) -> int:
+        """Draw flows that turn off to the right, the first at the right edge; return the amount that goes on."""
+        top, edge, paths = self.y - HEADING, LEFT + amount * self.scale, []
+        for flow in flows:
+            width, middle = self.row(flow, sign)
+            center, bend = edge - width / 2, max(width / 2, 6.0)
+            start = f"M{center:.2f} {top - SEAM:.2f}V{middle - bend:.2f}"
+            paths.append((flow, f"{start}{_arc(bend, center + bend, middle)}H{BANK:.2f}", width))
+            edge -= width
+        for flow, path, width in reversed(paths):
+            self.band(flow, path, width, flow.kind)
+        rest = amount - sum_flows(flows)
+        self.trunk(rest, top, self.y)
+        return rest
+
+
+def _arc(radius: float, x: float, y: float) -> str:
+    return f"A{radius:.2f} {radius:.2f} 0 0 0 {x:.2f} {y:.2f}"
+
+
+def flow_chart(flow: LedgerFlow) -> Html:
+    """Return the diagram of a flow; empty if nothing entered."""
+    total = flow.total
+    if not total:
+        return Html("")
+    canvas = _FlowCanvas(total)
+    canvas.heading("enters", f"{format_short(total)} {flow.unit}")
+    canvas.enter(fold_flows(flow.entered, ROWS))
+    amount = total
+    for stage, flows in flow.stages:
+        canvas.heading(stage, format_short(amount))
+        amount = canvas.leave(fold_flows(flows, ROWS), amount, "−")
+        canvas.y += GAP
+        canvas.trunk(amount, canvas.y - GAP, canvas.y)
+    canvas.heading("shards", format_short(amount))
+    canvas.leave(fold_flows(flow.arrived, ROWS), amount, "")
+    counts = f"{format_count(total)} {flow.unit} came in, {format_count(sum_flows(flow.arrived))} are in shards"
+    parts = [join(canvas.bands), join(canvas.words)]
+    description = f"{counts}; the table has every number."
+    return _draw(f"Flow of {flow.unit}", description, parts, FLOW_WIDTH, canvas.y + 4, "sankey")
+
+
+# Histograms and the recall curve of MinHash bands.
+
+WIDTH, HEIGHT, AXIS, HEAD = 280.0, 88.0, 18.0, 4.0  # of the plane, of the labels below, of the space above
+RIDGE_HEAD = 24.0  # height of the name above each of several histograms
+BAR = 24.0  # the widest bar
 MOST_BARS = 64
-LABELS = 6
-"""on an axis, about"""
-DIGIT, TICK_GAP = 6.4, 7.0
-"""how wide a character of a label is, and the space between two, at least"""
+DIGIT, TICK_GAP = 6.4, 7.0  # width of a character of a label, least space between two labels
 
 
-def coarser(bins: Bins) -> Bins:
-    """The histogram with neighbouring bins made one until they can be told apart."""
+def merge_bins(bins: Bins) -> Bins:
+    """Return a histogram of at most MOST_BARS bins, with neighbors merged."""
     while len(bins.counts) > MOST_BARS:
         counts = [sum(bins.counts[place : place + 2]) for place in range(0, len(bins.counts), 2)]
         bins = Bins(edges=[*bins.edges[:-1:2], bins.edges[-1]], counts=counts)
     return bins
 
 
-def histogram(name: str, bins: Bins, unit: str) -> Html:
-    """Bars of equal width, one a bin, with the edges that are 1, 2 or 5 times a power of ten below them."""
-    if not bins.counts:
-        return Html("")
-    return _plane(name, spread(bins, unit), [_bars(bins, HEAD, HEIGHT), _edges(bins.edges)], HEAD + HEIGHT)
-
-
-def ridges(name: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
-    """Histograms with the same edges, one below the other over one axis; those with other edges are left out."""
-    rows = [(label, bins) for label, bins in rows if bins.counts and bins.edges == rows[0][1].edges]
-    if not rows:
-        return Html("")
-    edges = rows[0][1].edges
-    height, parts = HEIGHT / 2, []
-    for place, (label, bins) in enumerate(rows):
-        top = RIDGE_HEAD + place * (height + RIDGE_HEAD)
-        parts.append(_bars(bins, top, height))
-        parts.append(element("text", text(f"{label}: {format_short(bins.total())}"), x=0, y=top - 5, class_="name"))
-    bottom = len(rows) * (height + RIDGE_HEAD)
-    said = "; ".join(f"{label}: {spread(bins, unit)}" for label, bins in rows)
-    return _plane(name, said, [*parts, _edges(edges, bottom)], bottom)
-
-
-def spread(bins: Bins, unit: str) -> str:
-    """Where the middle and the outer twentieths of the values lie, in words."""
+def describe_bins(bins: Bins, unit: str) -> str:
+    """Return the median and the range of nine tenths of the values, in words."""
     low, middle, high = (bins.quantile(at) for at in (0.05, 0.5, 0.95))
-    alone = middle[0] >= 1 and middle[1] - middle[0] == 1
-    half = format_edge(middle[0]) if alone else f"{format_edge(middle[0])} to {format_edge(middle[1])}"
+    single = middle[0] >= 1 and middle[1] - middle[0] == 1
+    half = format_edge(middle[0]) if single else f"{format_edge(middle[0])} to {format_edge(middle[1])}"
     return f"median {half}{unit}; nine in ten from {format_edge(low[0])} to {format_edge(high[1])}"
 
 
-def s_curve(bands: Bands) -> Html:
-    """The share of pairs that become candidates by their similarity; dots with intervals are planted copies."""
+def histogram(title: str, bins: Bins, unit: str) -> Html:
+    """Return bars of equal width, one per bin, with the round edges below them."""
+    if not bins.counts:
+        return Html("")
+    bottom = HEAD + HEIGHT
+    parts = [_bars(bins, HEAD, HEIGHT), _edge_labels(bins.edges, bottom)]
+    return _draw(title, describe_bins(bins, unit), parts, WIDTH, bottom + AXIS, "chart")
+
+
+def ridges(title: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
+    """Return histograms one below the other over one axis; those with other edges than the first are left out."""
+    rows = [(label, bins) for label, bins in rows if bins.counts and bins.edges == rows[0][1].edges]
+    if not rows:
+        return Html("")
+    height, parts = HEIGHT / 2, []
+    for place, (label, bins) in enumerate(rows):
+        top = RIDGE_HEAD + place * (height + RIDGE_HEAD)
+        parts += [_bars(bins, top, height), _label(f"{label}: {format_short(bins.total())}", 0, top - 5, "name")]
+    bottom = len(rows) * (height + RIDGE_HEAD)
+    description = "; ".join(f"{label}: {describe_bins(bins, unit)}" for label, bins in rows)
+    return _draw(title, description, [*parts, _edge_labels(rows[0][1].edges, bottom)], WIDTH, bottom + AXIS, "chart")
+
+
+def _bars(bins: Bins, top: float, height: float) -> Html:
+    """Return bars on an axis, the highest of the given height."""
+    step, most = _bar_step(bins.edges), max(bins.counts) or 1
+    parts = [_path(f"M0 {top + height:.2f}H{step * len(bins.counts):.2f}", "grid")]
+    width = max(step - min(1.0, step / 5), 0.5)
+    for place, number in enumerate(bins.counts):
+        if number:
+            tall = max(height * number / most, 0.75)
+            size = {"width": width, "height": tall}
+            parts.append(element("rect", x=place * step, y=top + height - tall, **size, class_="bin"))
+    return join(parts)
+
+
+def _bar_step(edges: Sequence[float]) -> float:
+    return min(WIDTH / max(len(edges) - 1, 1), BAR)
+
+
+def _edge_labels(edges: Sequence[float], bottom: float) -> Html:
+    """Return labels below an axis at round edges, without those that would touch the one before."""
+    step = _bar_step(edges)
+    places = [place for place, edge in enumerate(edges) if _is_round(edge)] or [0, len(edges) - 1]
+    labels, free = [], -1.0
+    for place in places:
+        x, edge = place * step, edges[place]
+        label = format_short(edge) if edge >= 10_000 else format_edge(edge)
+        width = DIGIT * len(label)
+        anchor, left = "tick mid", x - width / 2
+        if left < 0:
+            anchor, left = "tick", x
+        elif left + width > WIDTH:
+            anchor, left = "tick end", x - width
+        if left > free:
+            labels.append(_label(label, x, bottom + 14, anchor))
+            free = left + width + TICK_GAP
+    return join(labels)
+
+
+def _is_round(edge: float) -> bool:
+    """Return True for 1, 2 or 5 times a power of ten, and for fifths of probabilities."""
+    if edge < 1:
+        return edge <= 0 or abs(edge * 5 - round(edge * 5)) < 1e-9
+    return f"{edge:e}"[0] in "125" and float(f"{edge:.0e}") == edge
+
+
+def recall_curve(bands: Bands) -> Html:
+    """Return the share of pairs that become candidates by their similarity, with dots for planted copies."""
     low = bands.curve[0][0] if bands.curve else 0.0
 
     def x(at: float) -> float:
@@ -71,79 +242,103 @@ def s_curve(bands: Bands) -> Html:
         return HEAD + (1 - at) * HEIGHT * 1.5
 
     bottom = y(0.0)
-    line = "M" + "L".join(f"{x(at):.2f} {y(likely):.2f}" for at, likely in bands.curve)
-    parts = [element("path", d=f"M{x(low)} {y(at):.2f}H{x(1.0)}", class_="grid") for at in (0.0, 0.5, 1.0)]
-    parts += [element("text", text(f"{at:.0%}"), x=32, y=y(at) + 4, class_="tick end") for at in (0.0, 0.5, 1.0)]
-    at_threshold = x(bands.threshold)
-    parts.append(element("path", d=f"M{at_threshold:.2f} {y(1.0):.2f}V{bottom:.2f}", class_="mark"))
-    parts.append(element("path", d=line, class_="line"))
+    parts = [_path(f"M{x(low)} {y(at):.2f}H{x(1.0)}", "grid") for at in (0.0, 0.5, 1.0)]
+    parts += [_label(f"{at:.0%}", 32, y(at) + 4, "tick end") for at in (0.0, 0.5, 1.0)]
+    parts.append(_path(f"M{x(bands.threshold):.2f} {y(1.0):.2f}V{bottom:.2f}", "mark"))
+    parts.append(_path("M" + "L".join(f"{x(at):.2f} {y(likely):.2f}" for at, likely in bands.curve), "line"))
     for one in bands.planted:
-        place = f"M{x(one.jaccard):.2f} {y(one.interval[0]):.2f}V{y(one.interval[1]):.2f}"
-        parts.append(element("path", d=place, class_="interval"))
-        parts.append(element("circle", cx=x(one.jaccard), cy=y(one.found / one.planted), r=3.2, class_="dot"))
+        interval = f"M{x(one.jaccard):.2f} {y(one.interval[0]):.2f}V{y(one.interval[1]):.2f}"
+        dot = element("circle", cx=x(one.jaccard), cy=y(one.found / one.planted), r=3.2, class_="dot")
+        parts += [_path(interval, "interval"), dot]
     steps = [at / 10 for at in range(math.ceil(low * 10), 11)]
-    parts += [element("text", text(f"{at:.1f}"), x=x(at), y=bottom + 14, class_="tick mid") for at in steps]
-    said = (
+    parts += [_label(f"{at:.1f}", x(at), bottom + 14, "tick mid") for at in steps]
+    description = (
         f"{bands.bands} bands of {bands.rows} rows: the line is the share of pairs at each similarity that become "
         f"candidates, dots are planted copies with their 99 % intervals, the dashed line is the threshold "
         f"{bands.threshold:g}"
     )
-    return _plane("Pairs found, by Jaccard similarity", said, parts, bottom)
+    return _draw("Pairs found, by Jaccard similarity", description, parts, WIDTH, bottom + AXIS, "chart")
 
 
-def _plane(name: str, said: str, parts: Sequence[Html], bottom: float) -> Html:
-    return element(
-        "svg",
-        element("title", text(name)),
-        element("desc", text(said)),
-        *parts,
-        viewBox=f"0 0 {WIDTH:.0f} {bottom + AXIS:.0f}",
-        role="img",
-        aria_label=f"{name}: {said}",
-        class_="chart",
-    )
+# Curves over steps: several lines in their own colors, dashed levels, each with its name at its end.
+
+CHART_WIDTH, CHART_HEIGHT = 720, 300
+CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 58, 720 - 185, 34, 300 - 34  # edges of the plane
+LINE_HEIGHT = 14  # of names
+COLORS = 8  # in curves.css, for color-blind readers too (after Okabe and Ito), on white and on black
 
 
-def _bars(bins: Bins, top: float, height: float) -> Html:
-    """Bars on an axis, the highest as high as there is room."""
-    step, most = _step(bins.edges), max(bins.counts) or 1
-    bars = [element("path", d=f"M0 {top + height:.2f}H{step * len(bins.counts):.2f}", class_="grid")]
-    for place, number in enumerate(bins.counts):
-        if number:
-            tall = max(height * number / most, 0.75)
-            x, width = place * step, max(step - min(1.0, step / 5), 0.5)
-            bars.append(element("rect", x=x, y=top + height - tall, width=width, height=tall, class_="bin"))
-    return join(bars)
+@dataclass
+class Chart:
+    """A chart of curves by name, each with the number of its color, and dashed levels."""
+
+    title: str
+    curves: dict[str, tuple[int, list[Point]]] = field(default_factory=dict)
+    levels: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
-def _edges(edges: Sequence[float], bottom: float = HEAD + HEIGHT) -> Html:
-    """Labels below an axis, at round edges, as many as there is room for."""
-    step = _step(edges)
-    places = [place for place, edge in enumerate(edges) if _round(edge)] or [0, len(edges) - 1]
-    labels, free = [], -1.0
-    for place in places:
-        x, edge = place * step, edges[place]
-        said = format_short(edge) if edge >= 10_000 else format_edge(edge)
-        width = DIGIT * len(said)
-        anchor, left = "mid", x - width / 2
-        if left < 0:
-            anchor, left = "", x
-        elif left + width > WIDTH:
-            anchor, left = "end", x - width
-        if left > free:
-            labels.append(element("text", text(said), x=x, y=bottom + 14, class_=f"tick {anchor}".strip()))
-            free = left + width + TICK_GAP
-    return join(labels)
+def stack_charts(charts: Sequence[Chart]) -> Html:
+    """Return a self-contained SVG file of charts one below the other, light or dark as the reader's system."""
+    height = CHART_HEIGHT * len(charts)
+    parts = [line_chart(chart, CHART_HEIGHT * number) for number, chart in enumerate(charts)]
+    style, box = element("style", read_style("colors", "curves")), f"0 0 {CHART_WIDTH} {height}"
+    size: dict[str, str | float] = {"viewBox": box, "width": CHART_WIDTH, "height": height}
+    return element("svg", style, *parts, xmlns="http://www.w3.org/2000/svg", **size)
 
 
-def _step(edges: Sequence[float]) -> float:
-    return min(WIDTH / max(len(edges) - 1, 1), BAR)
+def line_chart(chart: Chart, y: int = 0) -> Html:
+    """Return a chart of curves; `y` is its place in another SVG."""
+    points = [point for _, curve in chart.curves.values() for point in curve]
+    values = [y for _, y in points] + [level for _, level in chart.levels.values()]
+    x0, x1 = min(x for x, _ in points), max(x for x, _ in points)
+    x1 += x0 == x1
+    y0, y1 = min(values), max(values)
+    slack = (y1 - y0) * 0.04 or abs(y0) * 0.1 or 1.0
+    y0, y1 = y0 - slack, y1 + slack
+
+    def across(x: float) -> float:
+        return CHART_LEFT + (x - x0) / (x1 - x0) * (CHART_RIGHT - CHART_LEFT)
+
+    def up(value: float) -> float:
+        return CHART_BOTTOM - (value - y0) / (y1 - y0) * (CHART_BOTTOM - CHART_TOP)
+
+    parts = [_label(chart.title, CHART_LEFT, 20, "name")]
+    for tick in ticks(y0, y1):
+        parts.append(_path(f"M{CHART_LEFT} {up(tick):.1f}H{CHART_RIGHT}", "grid"))
+        parts.append(_label(f"{tick:.4g}", CHART_LEFT - 6, up(tick) + 4, "end"))
+    for tick in ticks(x0, x1, max(1, min(6, int(x1 - x0)))):  # whole steps
+        parts.append(_label(f"{tick:,.0f}", across(tick), CHART_BOTTOM + 18, "mid"))
+    parts.append(_label("step", CHART_LEFT - 20, CHART_BOTTOM + 18, "end"))
+    names: list[tuple[float, str, str]] = []
+    for name, (number, level) in chart.levels.items():
+        color = f"c{number % COLORS}"
+        parts.append(_path(f"M{CHART_LEFT} {up(level):.1f}H{CHART_RIGHT}", f"level {color}"))
+        names.append((up(level), name, color))
+    for name, (number, curve) in chart.curves.items():
+        if curve:
+            color, single = f"c{number % COLORS}", len(curve) == 1
+            line = "M" + "L".join(f"{across(x):.1f} {up(value):.1f}" for x, value in curve)
+            parts.append(_path(line + "h.01" * single, f"curve{' one' * single} {color}"))
+            names.append((up(curve[-1][1]), name, color))
+    parts += [_label(name, CHART_RIGHT + 6, at + 4, color) for at, name, color in _spread(names, CHART_BOTTOM - 4)]
+    label = f"{chart.title}, by step: {', '.join(filter(None, chart.curves))}".removesuffix(": ")
+    box = f"0 0 {CHART_WIDTH} {CHART_HEIGHT}"
+    size: dict[str, str | float] = {"viewBox": box, "width": CHART_WIDTH, "height": CHART_HEIGHT, "y": y}
+    return element("svg", *parts, **size, role="img", aria_label=label, class_="lines")
 
 
-def _round(edge: float) -> bool:
-    """Whether an edge is worth a label: 1, 2 or 5 times a power of ten, and the tenths of probabilities."""
-    if edge <= 0:
-        return True
-    if edge < 1:
-        return abs(edge * 5 - round(edge * 5)) < 1e-9
-    return f"{edge:e}"[0] in "125" and float(f"{edge:.0e}") == edge
+def ticks(low: float, high: float, limit: int = 6) -> list[float]:
+    """Return round numbers within a range, 1, 2 or 5 times a power of ten apart."""
+    raw = (high - low) / limit
+    power = 10.0 ** math.floor(math.log10(raw))
+    apart = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    return [number * apart for number in range(math.ceil(low / apart - 1e-9), math.floor(high / apart + 1e-9) + 1)]
+
+
+def _spread(names: list[tuple[float, str, str]], bottom: float) -> list[tuple[float, str, str]]:
+    """Return names moved so that none covers another or lies below the chart."""
+    moved: list[tuple[float, str, str]] = []
+    for y, name, color in sorted(names):
+        moved.append((max(y, moved[-1][0] + LINE_HEIGHT) if moved else y, name, color))
+    above = range(len(moved) - 1, -1, -1)
+    return [(min(y, bottom - LINE_HEIGHT * n), name, color) for n, (y, name, color) in zip(above, moved, strict=True)]

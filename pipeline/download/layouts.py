@@ -73,13 +73,13 @@ class Mirror:
         """Download files as `download` does."""
         return download(files, self.folder, self.policy, self.parallel, self.terminal)
 
-    def download_list(self, path: str, parse: Callable[[Path], _T]) -> _T | DownloadResult:
-        """Return a downloaded and parsed list, or the result of its failed download. An invalid list is not kept."""
+    def download_list(self, path: str, parse: Callable[[bytes], _T], kind: str) -> _T | DownloadResult:
+        """Return a downloaded list as `read_list` does, or the result of a failed download. Remove an invalid list."""
         (result,) = self.download([self.file(path, MAX_LIST_BYTES)])
         if result.state is State.FAILED:
             return result
         try:
-            return parse(self.folder / path)
+            return read_list(self.folder / path, parse, kind)
         except UserError:
             (self.folder / path).unlink()  # or the next run would take it for the list again
             raise
@@ -96,7 +96,7 @@ def download_common_crawl(mirror: Mirror, crawl: str, kind: str, files: str) -> 
     if not _CRAWL.fullmatch(crawl):
         raise UserError(f"--crawl {crawl!r} is not the name of a crawl: give year and week, such as CC-MAIN-2019-30")
     selected = parse_slice(files)
-    paths = mirror.download_list(f"crawl-data/{crawl}/{kind}.paths.gz", read_paths)
+    paths = mirror.download_list(f"crawl-data/{crawl}/{kind}.paths.gz", parse_paths, "the list of a crawl's files")
     if isinstance(paths, DownloadResult):
         return _list_failure(paths, "crawl")
     if not paths[selected]:
@@ -115,7 +115,7 @@ def download_stackexchange(mirror: Mirror, item: str, sites: str) -> list[Downlo
     """
     if not _ITEM.fullmatch(item):
         raise UserError(f"--item {item!r} is not the name of an item: give one such as stackexchange")
-    archives = mirror.download_list(f"{item}/{item}_files.xml", read_site_archives)
+    archives = mirror.download_list(f"{item}/{item}_files.xml", parse_site_archives, "the list of an item's files")
     if isinstance(archives, DownloadResult):
         return _list_failure(archives, "item")
     selected = [name for name in sites.split(",") if name]
@@ -214,7 +214,7 @@ def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> 
 def _wiki_checksums(mirror: Mirror, prefix: str) -> dict[str, str] | DownloadResult:
     """Return a dump's checksums by file name, empty if the mirror has none, or the result of a failed download."""
     for kind in ("sha1", "md5"):
-        listed = mirror.download_list(f"{prefix}{kind}sums.txt", read_checksums)
+        listed = mirror.download_list(f"{prefix}{kind}sums.txt", parse_checksums, "a list of checksums")
         if not isinstance(listed, DownloadResult) or listed.status not in _NOT_FOUND:
             return listed
     return {}
@@ -281,64 +281,61 @@ def parse_slice(text: str) -> slice:
     return slice(*numbers)
 
 
-def read_paths(path: Path) -> list[str]:
-    """Return the relative paths in a crawl's gzipped list, without blank lines.
-
-    Raises:
-        UserError: the list is invalid, or holds a line that is not a path below a folder.
-    """
-
-    def parse(stored: bytes) -> list[str]:
-        try:
-            data = gzip.GzipFile(fileobj=io.BytesIO(stored)).read(MAX_LIST_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError("not a complete gzip file") from error
-        if len(data) > MAX_LIST_BYTES or data.count(b"\n") > MAX_LIST_LINES:
+def read_list(path: Path, parse: Callable[[bytes], _T], kind: str, advice: str = "check --base-url") -> _T:
+    """Return a parsed list of files. Raises UserError if it is too large, invalid or empty."""
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
             raise ValueError("too large")
-        paths = list[str]()
-        for number, line in enumerate(data.split(b"\n"), 1):
-            try:
-                text = line.decode("utf-8").removesuffix("\r")
-                if text:
-                    check_target(text)
-                    paths.append(text)
-            except (UnicodeDecodeError, UserError) as error:
-                raise ValueError(f"line {number}, {line[:60]!a}, is not a path below a folder") from error
-        return paths
-
-    return _read_list(path, "the list of a crawl's files", parse)
+        found = parse(path.read_bytes())
+    except (OSError, ValueError, KeyError, expat.ExpatError, UserError) as error:
+        raise UserError(f"{path} is not {kind} ({error}): {advice}") from error
+    if not found:
+        raise UserError(f"{path} is not {kind} (it lists no files): {advice}")
+    return found
 
 
-def read_site_archives(path: Path) -> dict[str, str]:
-    """Return the archive with each site's posts, by site, from the list of an item of archive.org. Raises UserError."""
+def parse_paths(stored: bytes) -> list[str]:
+    """Return the relative paths in a crawl's gzipped list, without blank lines. Raises ValueError."""
+    try:
+        data = gzip.GzipFile(fileobj=io.BytesIO(stored)).read(MAX_LIST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError("not a complete gzip file") from error
+    if len(data) > MAX_LIST_BYTES or data.count(b"\n") > MAX_LIST_LINES:
+        raise ValueError("too large")
+    paths = list[str]()
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            text = line.decode("utf-8").removesuffix("\r")
+            if text:
+                check_target(text)
+                paths.append(text)
+        except (UnicodeDecodeError, UserError) as error:
+            raise ValueError(f"line {number}, {line[:60]!a}, is not a path below a folder") from error
+    return paths
 
-    def parse(data: bytes) -> dict[str, str]:
-        names = [html.unescape(name.decode()) for name in _ITEM_FILE.findall(data)]
-        for name in names:
-            check_target(name)
-        found = dict[str, str]()
-        for name in sorted(names):  # "-Posts.7z" comes before ".7z", and is smaller if there are both
-            if match := _SITE_ARCHIVE.fullmatch(name):
-                found.setdefault(match[1], name)
-        return found
 
-    return _read_list(path, "the list of an item's files", parse)
+def parse_site_archives(data: bytes) -> dict[str, str]:
+    """Return the archive with each site's posts, by site, from the list of an item of archive.org."""
+    names = [html.unescape(name.decode()) for name in _ITEM_FILE.findall(data)]
+    for name in names:
+        check_target(name)
+    found = dict[str, str]()
+    for name in sorted(names):  # "-Posts.7z" comes before ".7z", and is smaller if there are both
+        if match := _SITE_ARCHIVE.fullmatch(name):
+            found.setdefault(match[1], name)
+    return found
 
 
-def read_checksums(path: Path) -> dict[str, str]:
-    """Return checksums in hexadecimal (SHA-1 or MD5) by file name. Raises UserError for an invalid list."""
-
-    def parse(data: bytes) -> dict[str, str]:
-        found = dict[str, str]()
-        for line in data.decode("utf-8").splitlines():
-            match = _CHECKSUM.fullmatch(line)
-            if match is None:
-                raise ValueError(f"{line[:60]!a} is not a checksum with a name")
-            check_target(match[2])
-            found[match[2]] = match[1]
-        return found
-
-    return _read_list(path, "a list of checksums", parse)
+def parse_checksums(data: bytes) -> dict[str, str]:
+    """Return checksums in hexadecimal (SHA-1 or MD5) by file name. Raises ValueError for any other line."""
+    found = dict[str, str]()
+    for line in data.decode("utf-8").splitlines():
+        match = _CHECKSUM.fullmatch(line)
+        if match is None:
+            raise ValueError(f"{line[:60]!a} is not a checksum with a name")
+        check_target(match[2])
+        found[match[2]] = match[1]
+    return found
 
 
 def read_arxiv_manifest(path: Path) -> list[ArxivFile]:
@@ -349,7 +346,7 @@ def read_arxiv_manifest(path: Path) -> list[ArxivFile]:
         reader.parser.Parse(data, True)
         return [_arxiv_file(fields) for fields in reader.files]
 
-    return _read_list(path, ARXIV_MANIFEST, parse, "get it from the archive or a mirror")
+    return read_list(path, parse, ARXIV_MANIFEST, "get it from the archive or a mirror")
 
 
 class _ManifestReader:
@@ -386,18 +383,6 @@ def _arxiv_file(fields: dict[str, str]) -> ArxivFile:
     if not _MONTHS.fullmatch(month) or not re.fullmatch(r"[0-9a-f]{32}", md5):
         raise ValueError(f"{path} has no month or MD5")
     return ArxivFile(path, month, int(fields["size"]), md5)
-
-
-def _read_list(path: Path, kind: str, parse: Callable[[bytes], _T], advice: str = "check --base-url") -> _T:
-    try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise ValueError("too large")
-        found = parse(path.read_bytes())
-    except (OSError, ValueError, KeyError, expat.ExpatError, UserError) as error:
-        raise UserError(f"{path} is not {kind} ({error}): {advice}") from error
-    if not found:
-        raise UserError(f"{path} is not {kind} (it lists no files): {advice}")
-    return found
 
 
 def _list_failure(result: DownloadResult, kind: str) -> list[DownloadResult]:

@@ -2,7 +2,7 @@
 
 from filters.errors import UserError
 from manifests.source import Source
-from pipeline.sources import arxiv, books, c4, common_crawl, repositories, stackexchange, wikipedia
+from pipeline.sources import arxiv, books, c4, common_crawl, github, stackexchange, wikipedia
 from pipeline.sources import github_bigquery as github_tables
 from pipeline.sources.base import Joined, Outcome, Reader, Row, Survey
 
@@ -13,7 +13,7 @@ READERS: dict[str, Reader] = {
     "common_crawl": common_crawl,
     "wikipedia": wikipedia,
 }
-JOINED: dict[str, Joined] = {"github": repositories, "stackexchange": stackexchange}
+JOINED: dict[str, Joined] = {"github": github, "stackexchange": stackexchange}
 
 
 def joined_for(source: Source) -> Joined | None:

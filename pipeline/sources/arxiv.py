@@ -1,9 +1,8 @@
-"""arXiv: the bulk archive's monthly tars and single e-prints, one paper a document (LLaMA section 2.1: "removed
-everything before the first section, as well as the bibliography", and the comments, and "inline-expanded definitions
-and macros").
+"""arXiv: monthly tars of the bulk archive and single e-prints, one paper per document.
 
-A monthly tar holds one member a submission: a gzipped tar, a gzipped TeX file, a PDF. Every other file is taken for one
-submission.
+LLaMA, section 2.1: "we removed everything before the first section, as well as the bibliography", the comments too, and
+"inline-expanded definitions and macros". A member of a monthly tar is a submission: a gzipped tar, a gzipped TeX file,
+or a PDF. Every other file is read as one submission.
 """
 
 import posixpath
@@ -14,7 +13,7 @@ from typing import Any
 
 from filters.formats.compression import is_compressed
 from filters.formats.stream import Stored
-from filters.formats.tar import BLOCK, TarEntry, parse_header, read_entries
+from filters.formats.tar import BLOCK, parse_header, read_entries
 from filters.reasons import Reason
 from filters.tex.body import extract_body, extract_title, is_notice, replace_accents
 from filters.tex.macros import expand_macros
@@ -23,149 +22,142 @@ from filters.tex.source import restore_literals, strip_false_branches
 from filters.tex.submission import Submission, read_submission
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome
+from pipeline.sources.base import Outcome, Piece, check_length, cut_pieces
 
 ABSTRACT_URL = "https://arxiv.org/abs/"
-LOOKED_AT = 100
-"""members, of which one must be a submission for a tar to be a monthly one"""
-UNSAFE_SHOWN = 3
-"""names in the dead letter of a submission's unsafe members"""
+SAMPLED_MEMBERS = 100  # of a tar, of which one must be named like a submission for it to be a monthly tar
+UNSAFE_SHOWN = 3  # names of a submission's unsafe members in its dead letter
+# Names of submissions (https://info.arxiv.org/help/arxiv_identifier.html), from April 2007 on and before.
 _NEW_ID = re.compile(r"([0-9]{2}(?:0[1-9]|1[0-2]))\.([0-9]{4,5})(?:v[0-9]{1,3})?(?![0-9])")
 _OLD_ID = re.compile(r"([a-z-]{2,12})(?:\.[A-Z]{2})?_?([0-9]{2}(?:0[1-9]|1[0-2])[0-9]{3})(?:v[0-9]{1,3})?(?![0-9])")
-"""of a submission's file (https://info.arxiv.org/help/arxiv_identifier.html): from April 2007, and before"""
 
 
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Every submission of a file, or of one of its `pieces`, in order, and what is none. What a member's headers and
-    padding take counts as its own; a directory and the zeros at the end are records."""
+    """Yield the outcome of every submission and other member of a file, or of one of its `pieces`.
+
+    A member's headers and padding count as its own; a directory and the zeros at the end are records.
+    """
     if not _is_monthly(stored):
-        yield from _paper(stored, Locator(name, 0, len(stored)), name, len(stored), source, recipe)
+        yield from _read_submission(stored, Locator(name, 0, len(stored)), name, len(stored), source, recipe)
         return
     for entry in read_entries(stored, start, end):
-        yield from _member(stored, entry, name, source, recipe)
+        size = entry.stop - entry.offset
+        place, whole = Locator(name, entry.data, entry.size, entry.name), Locator(name, entry.offset, size, entry.name)
+        if entry.kind == "damage":
+            yield Outcome.drop(Locator(name, entry.offset, size), size, entry)
+        elif entry.kind in ("end", "directory"):
+            yield Outcome(whole, size, reason=Reason.ARCHIVE_METADATA)
+        elif entry.kind == "link":
+            yield Outcome(place, size, reason=Reason.UNSAFE_PATH, detail="a link")
+        elif entry.kind == "other":
+            yield Outcome(place, size, reason=Reason.UNSUPPORTED_FORMAT, detail="not a regular file")
+        else:
+            yield from _read_submission(stored, place, entry.name, size, source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
-    """A monthly tar is cut at its members' headers; of the data between them nothing is read."""
-    size = len(stored)
-    if not _is_monthly(stored):
-        return [(0, size, 0)]
-    cuts = [0]
-    for entry in read_entries(stored):
-        if entry.offset - cuts[-1] >= split_bytes:
-            cuts.append(entry.offset)
-    return [(start, end, 0) for start, end in zip(cuts, [*cuts[1:], size], strict=True)]
+def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+    """Return pieces of a monthly tar, cut at headers; the data between them are not read."""
+    starts = (entry.offset for entry in read_entries(stored)) if _is_monthly(stored) else ()
+    return cut_pieces(starts, len(stored), split_bytes)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """The paper at a locator. Raises LookupError when those bytes hold no such submission."""
-    gone = LookupError(f"{locator.file} is not the file that was read: no submission lies at {locator.offset}")
-    member = locator.member.partition("!")[0]
-    place = Locator(locator.file, locator.offset, locator.length)
-    if locator.offset == 0 and locator.length == len(stored) and not _is_monthly(stored):
-        outcomes = _paper(stored, place, locator.file, len(stored), source, recipe)
-    else:
-        found = parse_header(bytes(stored[max(locator.offset - BLOCK, 0) : locator.offset]))
-        if found is None or found.kind != "file" or found.size != locator.length:
-            raise gone
-        place = Locator(locator.file, locator.offset, locator.length, member)
-        outcomes = _paper(stored, place, member, locator.length, source, recipe)
-    *_, outcome = outcomes
+    """Read the paper at a locator again. Raises LookupError if there is none."""
+    changed = LookupError(f"{locator.file} has changed since it was read: no submission lies at {locator.offset}")
+    member, name = "", locator.file
+    if locator.offset or locator.length != len(stored) or _is_monthly(stored):
+        header = parse_header(bytes(stored[max(locator.offset - BLOCK, 0) : locator.offset]))
+        if header is None or header.kind != "file" or header.size != locator.length:
+            raise changed
+        member = name = locator.member.partition("!")[0]
+    place = Locator(locator.file, locator.offset, locator.length, member)
+    *_, outcome = _read_submission(stored, place, name, locator.length, source, recipe)
     if outcome.locator != locator:
-        raise gone
+        raise changed
     return outcome
 
 
 def _is_monthly(stored: Stored) -> bool:
-    """Whether a file is a tar, its beginning damaged perhaps, whose members are named after submissions, as those of a
-    single submission never are."""
+    """Return True for a tar, its beginning possibly damaged, with members that are named like submissions."""
     if is_compressed(stored) or bytes(stored[:4]) == b"%PDF":
         return False
-    return any(entry.kind == "file" and _identifier(entry.name) for entry in islice(read_entries(stored), LOOKED_AT))
+    entries = islice(read_entries(stored), SAMPLED_MEMBERS)
+    return any(entry.kind == "file" and _identifier(entry.name) for entry in entries)
 
 
-def _member(stored: Stored, entry: TarEntry, name: str, source: str, recipe: Source) -> Iterator[Outcome]:
-    """What becomes of a member of a monthly tar."""
-    size = entry.stop - entry.offset
-    place = Locator(name, entry.data, entry.size, entry.name)
-    if entry.kind == "damage":
-        yield Outcome(Locator(name, entry.offset, size), size, reason=entry.problem, detail=entry.detail)
-    elif entry.kind in ("end", "directory"):
-        yield Outcome(Locator(name, entry.offset, size, entry.name), size, reason=Reason.ARCHIVE_METADATA)
-    elif entry.kind == "link":
-        yield Outcome(place, size, reason=Reason.UNSAFE_PATH, detail="a link")
-    elif entry.kind == "other":
-        yield Outcome(place, size, reason=Reason.UNSUPPORTED_FORMAT, detail="no plain file")
-    else:
-        yield from _paper(stored, place, entry.name, size, source, recipe)
+def _read_submission(
+    stored: Stored, place: Locator, name: str, size: int, source: str, recipe: Source
+) -> Iterator[Outcome]:
+    """Yield the outcome of a submission, after one without stored bytes if it has unsafe members.
 
-
-def _paper(stored: Stored, place: Locator, name: str, size: int, source: str, recipe: Source) -> Iterator[Outcome]:
-    """What becomes of a submission, last; before it, a record without bytes if some of its members are unsafe. `name`:
-    of its file; `size`: stored bytes that it accounts for."""
-    limits = recipe.limits
+    Args:
+        stored: The whole file.
+        place: The submission's bytes in it.
+        name: The name of the submission's file.
+        size: The number of stored bytes that it accounts for.
+        source: The source's name.
+        recipe: The source's part of the recipe.
+    """
     with memoryview(stored) as whole, whole[place.offset : place.offset + place.length] as view:
-        held = read_submission(view, limits.record_bytes, recipe.arxiv.archive_bytes)
-    if held.unsafe:
-        shown = ", ".join(repr(path[:100]) for path in held.unsafe[:UNSAFE_SHOWN])
-        detail = f"{len(held.unsafe)} members left out: {shown}"
+        submission = read_submission(view, recipe.limits.record_bytes, recipe.arxiv.archive_bytes)
+    if submission.unsafe:
+        shown = ", ".join(repr(path[:100]) for path in submission.unsafe[:UNSAFE_SHOWN])
+        detail = f"{len(submission.unsafe)} members left out: {shown}"
         yield Outcome(place, 0, reason=Reason.UNSAFE_PATH, detail=detail)
-    if held.problem is not None:
-        yield Outcome(place, size, reason=held.problem, detail=held.detail)
-        return
-    yield _document(held, place, name, size, source, recipe)
+    if submission.problem is not None:
+        yield Outcome.drop(place, size, submission)
+    else:
+        yield _document(submission, place, name, size, source, recipe)
 
 
-def _document(held: Submission, place: Locator, name: str, size: int, source: str, recipe: Source) -> Outcome:
-    limits, rules = recipe.limits, recipe.arxiv
-    project = assemble(held.files, rules.inclusion_depth, limits.text_characters)
+def _document(submission: Submission, place: Locator, name: str, size: int, source: str, recipe: Source) -> Outcome:
+    limit, rules = recipe.limits.text_characters, recipe.arxiv
+    project = assemble(submission.files, rules.inclusion_depth, limit)
     if project.problem is not None:
-        return Outcome(place, size, reason=project.problem, detail=project.detail)
+        return Outcome.drop(place, size, project)
     expanded = expand_macros(strip_false_branches(project.text), rules.macro_depth, rules.macro_characters)
     if expanded.problem is not None:
-        return Outcome(place, size, reason=expanded.problem, detail=expanded.detail)
-    text = extract_body(expanded.text, rules.appendix)
+        return Outcome.drop(place, size, expanded)
+    body = extract_body(expanded.text, rules.appendix)
     if rules.accents == "unicode":
-        text = replace_accents(text)
-    whole = restore_literals(text, project.literals, limits.text_characters)
-    if whole is None:
-        return Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"over {limits.text_characters} characters")
-    if not whole or is_notice(whole):
+        body = replace_accents(body)
+    text = restore_literals(body, project.literals, limit)
+    if text is None:
+        return Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"over {limit} characters")
+    if not text or is_notice(text):
         return Outcome(place, size, reason=Reason.NO_BODY_TEXT)
-    if len(whole) < recipe.min_characters:
-        return Outcome(place, size, reason=Reason.TOO_SHORT)
+    if damage := check_length(text, recipe):
+        return Outcome.drop(place, size, damage)
     member = "!".join(part for part in (place.member, project.root) if part)
-    locator = Locator(place.file, place.offset, place.length, member, 0, held.decoded)
+    locator = Locator(place.file, place.offset, place.length, member, 0, submission.decoded)
     identifier = _identifier(name)
-    about = _metadata(
-        identifier, restore_literals(extract_title(expanded.text), project.literals, limits.text_characters), project
-    )
-    url = ABSTRACT_URL + identifier if identifier else ""
-    return Outcome(locator, size, Document(
-        source, locator, whole, url, _month(identifier), recipe.licence, about
-    ))  # fmt: skip
+    title = restore_literals(extract_title(expanded.text), project.literals, limit)
+    url, month = ABSTRACT_URL + identifier if identifier else "", _month(identifier)
+    metadata = _metadata(identifier, title or "", project)
+    return Outcome(locator, size, Document(source, locator, text, url, month, recipe.licence, metadata))
 
 
-def _metadata(identifier: str, named: str | None, project: Project) -> dict[str, Any]:
-    about: dict[str, Any] = {"id": identifier, "title": named or "", "included": project.included}
-    about |= {"missing": project.missing, "other_roots": project.others}
-    return {key: value for key, value in about.items() if value}
+def _metadata(identifier: str, title: str, project: Project) -> dict[str, Any]:
+    metadata = {"id": identifier, "title": title, "included": project.included}
+    metadata |= {"missing": project.missing, "other_roots": project.others}
+    return {key: value for key, value in metadata.items() if value}
 
 
 def _identifier(name: str) -> str:
-    """The arXiv identifier that a file's name begins with, without its version: 1403.0035, math/0303005; else empty."""
+    """Return the identifier that a file's name begins with, without version (1403.0035, math/0303005); else empty."""
     stem = posixpath.basename(name)
-    new, old = _NEW_ID.match(stem), _OLD_ID.match(stem)
-    if new:
+    if new := _NEW_ID.match(stem):
         return f"{new[1]}.{new[2]}"
+    old = _OLD_ID.match(stem)
     return f"{old[1]}/{old[2]}" if old else ""
 
 
 def _month(identifier: str) -> str:
-    """Year and month that an identifier states (ISO 8601): arXiv began in August 1991."""
+    """Return the year and month of an identifier (ISO 8601)."""
     digits = identifier.rpartition("/")[2][:4]
     if not digits:
         return ""
-    return f"{'19' if '/' in identifier and digits[0] == '9' else '20'}{digits[:2]}-{digits[2:]}"
+    century = "19" if "/" in identifier and digits[0] == "9" else "20"  # arXiv began in August 1991
+    return f"{century}{digits[:2]}-{digits[2:]}"

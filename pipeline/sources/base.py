@@ -1,22 +1,42 @@
-"""What every source's reader gives: one outcome a record, and never an exception."""
+"""The contract of every source's reader: one outcome per record, and no exception for a damaged one."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
 
-from filters.formats.stream import Stored
+from filters.formats.stream import Damage, Stored
 from filters.reasons import Reason
-from manifests.document import Document, Locator
+from manifests.document import Document, Locator, Part
 from manifests.source import Source
+
+Piece = tuple[int, int, int]  # start and end in stored bytes, and the reader's state at the start
+
+
+class Problem(Protocol):
+    """The part of a format's records that says why one cannot be read; `Damage` is nothing else."""
+
+    @property
+    def problem(self) -> Reason | None:
+        """Return the reason, None for a sound record."""
+
+    @property
+    def detail(self) -> str:
+        """Return what exactly is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one record: a document, or a reason why there is none.
+    """The result of reading one record: a document, or the reason for dropping it.
 
-    `locator`: where its stored bytes lie. `stored`: how many stored bytes it accounts for; over a file these sum to its
-    size. `detail`: what exactly was wrong, for the dead letters. Of a joined document, `stored` counts all its rows,
-    and each row but the one it is named after is an outcome with the reason `joined` and no stored bytes.
+    Attributes:
+        locator: The record's stored bytes.
+        stored: The number of stored bytes that it accounts for; over a file they add up to its size. For a joined
+            document they are those of all its rows; each row but the one that names it is an outcome of its own, with
+            the reason `joined` and no stored bytes.
+        document: None for a dropped record.
+        reason: None for a document.
+        detail: What exactly was wrong, for the dead letters.
     """
 
     locator: Locator
@@ -25,28 +45,47 @@ class Outcome:
     reason: Reason | None = None
     detail: str = ""
 
+    @classmethod
+    def drop(cls, locator: Locator, stored: int, problem: Problem) -> "Outcome":
+        """Return the outcome of a record that cannot be read or kept."""
+        return cls(locator, stored, reason=problem.problem, detail=problem.detail)
+
 
 class Reader(Protocol):
-    """A source: how its files become documents."""
+    """A source whose files become documents record by record."""
 
     def read(
         self, stored: Stored, name: str, source: str, recipe: Source, start: int, end: int | None, state: int
     ) -> Iterator[Outcome]:
-        """Every record of a file, or of one of its `pieces`, in order. `stored`: the whole file; `name`: the input's
-        name; `source`: the source's."""
+        """Yield the outcome of every record of a file, or of one of its `pieces`, in order.
 
-    def pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
-        """Where a file can be cut into pieces of about `split_bytes`: start, end, and the reader's state at the start.
-        Read one by one they give the records of the whole."""
+        Args:
+            stored: The whole file.
+            name: The input's name.
+            source: The source's name.
+            recipe: The source's part of the recipe.
+            start: A piece's start.
+            end: A piece's end; None for the file's.
+            state: A piece's state.
+        """
+
+    def pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+        """Return pieces of about `split_bytes` that, read one by one, give the outcomes of the whole file."""
 
     def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-        """The one record at a locator. Raises LookupError when those bytes hold no such record."""
+        """Read one record again. Raises LookupError if there is no such record at the locator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a joined source, on its way to the others of its `group`. `locator`: where it lies; `stored`: how many
-    stored bytes it accounts for; `data`: what the source needs of it."""
+    """A row of a joined source.
+
+    Attributes:
+        group: The key of the rows that it is joined with.
+        locator: The row's stored bytes.
+        stored: The number of stored bytes that it accounts for.
+        data: The content that the source needs.
+    """
 
     group: bytes
     locator: Locator
@@ -56,40 +95,100 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one look at a file of a joined source gives: `pieces` as `Reader.pieces` does; `decoded`: its bytes, without
-    compression; `rows`: how many it may have; `counts`: plain numbers for `Joined.shared`."""
+    """Measurements of a file of a joined source.
 
-    pieces: list[tuple[int, int, int]]
+    Attributes:
+        pieces: As `Reader.pieces` returns them.
+        decoded: Its bytes without compression.
+        rows: About how many rows it has.
+        counts: Plain numbers for `Joined.shared`.
+    """
+
+    pieces: list[Piece]
     decoded: int
     rows: int
     counts: dict[str, int]
 
 
 class Joined(Protocol):
-    """A source whose documents are made of several rows, which may lie anywhere (see `pipeline.stages.join`)."""
+    """A source whose documents are joined from rows, which may lie in any of its files (see `pipeline.stages.join`)."""
 
     @property
     def ROUNDS(self) -> int:  # noqa: N802  # a constant of the module
-        """How often rows are brought together."""
+        """Return the number of rounds in which rows are grouped by key."""
 
     def survey(self, stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
         """Count a file's rows and find where it can be cut, without parsing it."""
 
     def round_of(self, name: str, recipe: Source) -> int:
-        """The round that takes the rows of a file, from 0."""
+        """Return the round, from 0, in which the rows of a file are grouped."""
 
     def shared(self, source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        """What every split must know, as plain values. `counts`: of each file's survey, by name. Raises UserError."""
+        """Return plain values that every split needs, from the counts of each file's survey. Raises UserError."""
 
     def keyed(
         self, stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
     ) -> Iterator[Row | Outcome]:
-        """The rows of a file, or of one of its pieces, and what became of those that end here, in order."""
+        """Yield the rows of a piece of a file, and the outcomes of those that are not joined, in order."""
 
     def combine(self, rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
-        """What becomes of the rows of one group, sorted by where they lie, in round `number`: rows for the next round
-        (not in the last), documents, and an outcome for each row that is not one of these."""
+        """Join the rows of one group, sorted by place, in the round `number`.
+
+        Yields:
+            Rows for the next round (not in the last), documents, and an outcome for every other row.
+        """
 
     def reread(self, stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-        """The document at a locator. `stored`: the files that it and its parts name. Raises LookupError when they hold
-        no such document."""
+        """Read one document again from the files that its locator and parts name.
+
+        Raises:
+            LookupError: They hold no such document.
+        """
+
+
+_Item = TypeVar("_Item", bound=Row | Outcome)
+
+
+def apportion(items: Iterable[tuple[int, _Item]], size: int, total: int, empty: _Item) -> Iterator[_Item]:
+    """Yield items with their shares of stored bytes, which add up to `size`.
+
+    Args:
+        items: Pairs of the position where an item ends, in decoded bytes or rows, and the item.
+        size: The stored bytes.
+        total: The last position; a file may turn out to hold more or fewer. The last item gets the remainder.
+        empty: The item that gets all stored bytes if there are no others.
+    """
+    last, accounted, share = empty, 0, 0
+    for number, (position, item) in enumerate(items):
+        if number:
+            yield replace(last, stored=share)
+        share = max(size * min(position, total) // max(total, 1) - accounted, 0)
+        accounted += share
+        last = item
+    yield replace(last, stored=share + size - accounted)
+
+
+def check_length(text: str, recipe: Source) -> Damage | None:
+    """Return why a text is dropped: more characters than the recipe's limit, or fewer than its minimum."""
+    if len(text) > recipe.limits.text_characters:
+        return Damage(Reason.TOO_LARGE, f"{len(text)} characters")
+    return Damage(Reason.TOO_SHORT, "") if len(text) < recipe.min_characters else None
+
+
+def check_text(text: str, recipe: Source) -> Damage | None:
+    """Return why a text is dropped: it is blank, or of the wrong length."""
+    return Damage(Reason.NO_TEXT, "") if not text or text.isspace() else check_length(text, recipe)
+
+
+def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:
+    """Return the pieces of a file between places, in ascending order, that lie at least `least` bytes apart."""
+    cuts = [0]
+    for place in places:
+        if place - cuts[-1] >= least and place < size:
+            cuts.append(place)
+    return [(start, end, 0) for start, end in pairwise([*cuts, size])]
+
+
+def byte_range(place: Locator | Part) -> tuple[str, int, int, str, int, int]:
+    """Return the fields that locators and their parts have in common, in the order in which both take them."""
+    return place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length

@@ -1,15 +1,17 @@
-"""C4: its released files, any JSON lines or Parquet with a column mapping, and WET files to rebuild it from (LLaMA
-section 2.1; Raffel et al. 2020, section 2.2).
+"""C4: its released files, other JSON Lines or Parquet with mapped columns, and WET files to rebuild it from.
 
-What a file is shows in its first bytes. Rows become documents as they are. A WET record becomes one page as C4's
-builder reads it: lines stripped, blank ones and what looks like a header of the archive left out.
-Locators: a JSON line's is its bytes, in a compressed file its decoded bytes with all stored ones; a Parquet row's is
-its row group's bytes, with `row-group-N` as member, and as inner offset the row's number in it.
+See LLaMA, section 2.1, and Raffel et al. 2020, section 2.2. The first bytes of a file tell its format. Rows become
+documents unchanged. A WET record becomes one page as C4's builder reads it: with stripped lines, without blank lines
+and lines that look like an archive's headers.
+
+The locator of a JSON line is its bytes, in a compressed file its decoded bytes with all stored ones; that of a Parquet
+row is the bytes of its row group, with `row-group-N` as member, and as inner offset the row's number in it.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice
+from typing import Any
 
 from filters.formats import tables
 from filters.formats.compression import GZIP, decode_stored, is_compressed
@@ -19,64 +21,59 @@ from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.sources import common_crawl
-from pipeline.sources.base import Outcome
+from pipeline.sources.base import Outcome, Piece, apportion, check_text, cut_pieces
 
-HEADERS = ("WARC", "CONTENT-", "Content-")
-"""lines that begin so are no text (C4's builder, split_wet_file)"""
+HEADERS = ("WARC", "CONTENT-", "Content-")  # starts of lines that are not text (C4's builder, split_wet_file)
 GROUP = "row-group-"
 
 
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Every row or record of a file, or of one of its `pieces`, in order."""
+    """Yield the outcome of every row or record of a file, or of one of its `pieces`."""
     end = len(stored) if end is None else end
     if is_archive(stored):
-        for outcome in common_crawl.read(stored, name, source, _as_wet(recipe), start, end, state):
-            yield _page(outcome, recipe)
+        for outcome in common_crawl.read(stored, name, source, _with_wet(recipe), start, end, state):
+            yield _strip_lines(outcome)
     elif tables.is_parquet(stored):
-        yield from _parquet(stored, name, source, recipe, start, end)
+        items, total = _read_parquet(stored, name, source, recipe, start, end)
+        yield from apportion(items, end - start, total, Outcome(Locator(name, start, end - start), 0))
     else:
-        packed = is_compressed(stored)
-        limit = recipe.limits.record_bytes
+        packed, limit = is_compressed(stored), recipe.limits.record_bytes
         lines = tables.read_compressed_lines(stored, limit) if packed else tables.read_lines(stored, limit, start, end)
         for line in lines:
-            yield _line(line, _place(line, name, len(stored) if packed else 0), source, recipe)
+            length = line.stop - line.start
+            inside = Locator(name, 0, len(stored), "", line.start, length)
+            yield _line(line, inside if packed else Locator(name, line.start, length, "", 0, length), source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
-    """Where a file can be cut: between lines, row groups or records; compressed lines nowhere."""
+def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+    """Return pieces cut between lines, row groups or records; compressed lines cannot be cut."""
     if is_archive(stored):
         return common_crawl.pieces(stored, recipe, split_bytes)
-    cuts = [0]
     if tables.is_parquet(stored):
-        found = tables.read_groups(stored)
-        for group in [] if isinstance(found, Damage) else found[1:]:
-            if group.start - cuts[-1] >= split_bytes:
-                cuts.append(group.start)
-    elif not is_compressed(stored):
-        cuts = tables.cut_lines(stored, split_bytes)[:-1]
-    return [(begin, stop, 0) for begin, stop in pairwise([*cuts, len(stored)])]
+        groups = tables.read_groups(stored)
+        starts = [] if isinstance(groups, Damage) else [group.start for group in groups[1:]]
+        return cut_pieces(starts, len(stored), split_bytes)
+    return cut_pieces([] if is_compressed(stored) else tables.cut_lines(stored, split_bytes), len(stored))
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """The row or record at a locator. Raises LookupError when those bytes hold no such one."""
+    """Read the row or record at a locator again. Raises LookupError if there is none."""
     if is_archive(stored):
-        return _page(common_crawl.reread(stored, locator, source, _as_wet(recipe)), recipe)
+        return _strip_lines(common_crawl.reread(stored, locator, source, _with_wet(recipe)))
     outcome = None
     if locator.member:
         outcome = _reread_row(stored, locator, source, recipe)
-    else:
-        line = _reread_line(stored, locator)
-        if line is not None:
-            outcome = _line(line, locator, source, recipe)
+    elif line := _reread_line(stored, locator):
+        outcome = _line(line, locator, source, recipe)
     if outcome is None:
-        raise LookupError(f"{locator.file} is not the file that was read: it holds no such row")
+        raise LookupError(f"{locator.file} has changed since it was read: it holds no such row")
     return outcome
 
 
 def is_archive(stored: Stored) -> bool:
-    """Whether a file is a web archive."""
+    """Return True if a file is a web archive, judged by its first bytes."""
     opening = bytes(stored[:4])
     if opening[:2] == GZIP:
         first = next(decode_stored(stored), b"")
@@ -84,110 +81,97 @@ def is_archive(stored: Stored) -> bool:
     return opening.startswith(b"WARC")
 
 
-def _place(line: Line, name: str, packed: int) -> Locator:
-    """Where a line lies; `packed`: the stored bytes of its compressed file, 0 if it is none."""
-    length = line.stop - line.start
-    return (
-        Locator(name, 0, packed, "", line.start, length) if packed else Locator(name, line.start, length, "", 0, length)
-    )
-
-
 def _line(line: Line, place: Locator, source: str, recipe: Source) -> Outcome:
     if line.problem is not None:
-        return Outcome(place, line.stored, reason=line.problem, detail=line.detail)
+        return Outcome.drop(place, line.stored, line)
     return _row(tables.parse_row(line.data), place, line.stored, source, recipe)
 
 
-def _row(row: dict[str, object] | Damage | None, place: Locator, stored: int, source: str, recipe: Source) -> Outcome:
-    """A row as a document, or why it is none."""
+def _row(row: dict[str, Any] | Damage | None, place: Locator, stored: int, source: str, recipe: Source) -> Outcome:
+    if isinstance(row, Damage):
+        return Outcome.drop(place, stored, row)
     names = recipe.columns
-    text = row if isinstance(row, Damage) else tables.clean_text(tables.get_column(row, names.text)) if row else None
-    if isinstance(text, Damage) or isinstance(row, Damage):
-        damage = text if isinstance(text, Damage) else row
-        assert isinstance(damage, Damage), "one of them is"
-        return Outcome(place, stored, reason=damage.problem, detail=damage.detail)
-    if row is None or text is None or not text.strip():
-        return Outcome(place, stored, reason=Reason.NO_TEXT)
-    if len(text) > recipe.limits.text_characters:
-        return Outcome(place, stored, reason=Reason.TOO_LARGE, detail=f"{len(text)} characters")
-    if len(text) < recipe.min_characters:
-        return Outcome(place, stored, reason=Reason.TOO_SHORT)
-    url = tables.clean_text(tables.get_column(row, names.url))
-    more = {name: tables.clean_text(tables.get_column(row, name)) for name in names.metadata}
-    metadata = {name: value for name, value in more.items() if isinstance(value, str)}
+    text, url, *more = (
+        tables.clean_text(tables.get_column(row or {}, name)) for name in (names.text, names.url, *names.metadata)
+    )
+    if isinstance(text, Damage):
+        return Outcome.drop(place, stored, text)
+    if damage := check_text(text or "", recipe):
+        return Outcome.drop(place, stored, damage)
+    assert row is not None and text is not None, "else the text would be blank"
+    metadata = {name: value for name, value in zip(names.metadata, more, strict=True) if isinstance(value, str)}
     time = tables.format_time(tables.get_column(row, names.timestamp))
     document = Document(source, place, text, url if isinstance(url, str) else "", time, recipe.licence, metadata)
     return Outcome(place, stored, document)
 
 
-def _parquet(stored: Stored, name: str, source: str, recipe: Source, start: int, end: int) -> Iterator[Outcome]:
-    """The rows of the row groups that begin in [start, end), each with its share of the bytes."""
-    found = tables.read_groups(stored)
-    if isinstance(found, Damage):
-        yield Outcome(Locator(name, start, end - start), end - start, reason=found.problem, detail=found.detail)
-        return
-    mine = [group for group in found if start <= (group.start if group.number else 0) < end]
-    total, done, accounted = sum(group.rows for group in mine), 0, 0
-    for group in mine:
-        place = _group_place(group, name)
-        for number, row in enumerate(islice(tables.read_group_rows(stored, group, _names(recipe)), group.rows)):
-            rest = isinstance(row, Damage) and row.problem is not Reason.UNDECODABLE_TEXT
-            length = group.rows - number if rest else 1
-            done += length
-            share = (end - start) * done // total - accounted
-            accounted += share
-            yield _row(row, replace(place, inner_offset=number, inner_length=length), share, source, recipe)
-    if done < total or not total:
-        reason, detail = (Reason.CORRUPT_RECORD, "fewer rows than stated") if total else (Reason.NO_TEXT, "no rows")
-        left = end - start - accounted
-        yield Outcome(Locator(name, start, end - start), left, reason=reason, detail=detail)
+def _read_parquet(
+    stored: Stored, name: str, source: str, recipe: Source, start: int, end: int
+) -> tuple[Iterator[tuple[int, Outcome]], int]:
+    """Return (rows so far, outcome) of each row in the groups that begin in [start, end), and the stated row count."""
+    groups, whole = tables.read_groups(stored), Locator(name, start, end - start)
+    if isinstance(groups, Damage):
+        return iter([(0, Outcome.drop(whole, 0, groups))]), 0
+    mine = [group for group in groups if start <= (group.start if group.number else 0) < end]
+    total = sum(group.rows for group in mine)
+
+    def outcomes() -> Iterator[tuple[int, Outcome]]:
+        done = 0
+        for group in mine:
+            place = _group_place(group, name)
+            rows = tables.read_group_rows(stored, group, _column_names(recipe))
+            for number, row in enumerate(islice(rows, group.rows)):
+                ends_group = isinstance(row, Damage) and row.problem is not Reason.UNDECODABLE_TEXT
+                length = group.rows - number if ends_group else 1
+                done += length
+                yield done, _row(row, replace(place, inner_offset=number, inner_length=length), 0, source, recipe)
+        if not total:
+            yield 0, Outcome(whole, 0, reason=Reason.NO_TEXT, detail="no rows")
+        elif done < total:
+            yield total, Outcome(whole, 0, reason=Reason.CORRUPT_RECORD, detail="fewer rows than stated")
+
+    return outcomes(), total
 
 
 def _group_place(group: Group, name: str) -> Locator:
-    return Locator(name, group.start, group.stop - group.start, f"{GROUP}{group.number}")
+    return Locator(name, group.start, group.stop - group.start, f"row-group-{group.number}")
 
 
-def _names(recipe: Source) -> list[str]:
+def _column_names(recipe: Source) -> list[str]:
     names = recipe.columns
     return [names.text, names.url, names.timestamp, *names.metadata]
 
 
 def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome | None:
-    found = tables.read_groups(stored) if tables.is_parquet(stored) else []
-    groups = [] if isinstance(found, Damage) else found
-    named = {f"{GROUP}{group.number}": group for group in groups}.get(locator.member)
-    if (
-        named is None
-        or replace(_group_place(named, locator.file), inner_offset=locator.inner_offset, inner_length=1) != locator
-    ):
-        return None
-    some = tables.read_group_rows(stored, named, _names(recipe))
-    row = next(islice(some, locator.inner_offset, None), None)
-    return None if row is None else _row(row, locator, 0, source, recipe)
+    groups = tables.read_groups(stored) if tables.is_parquet(stored) else []
+    for group in [] if isinstance(groups, Damage) else groups:
+        number, place = locator.inner_offset, _group_place(group, locator.file)
+        if replace(place, inner_offset=number, inner_length=1) == locator:
+            rows = tables.read_group_rows(stored, group, _column_names(recipe))
+            row = next(islice(rows, number, None), None)
+            return None if row is None else _row(row, locator, 0, source, recipe)
+    return None
 
 
 def _reread_line(stored: Stored, locator: Locator) -> Line | None:
-    """The line at a locator, None if none begins and ends there."""
+    """Return the line at a locator; None if no line begins and ends there."""
     start, length = locator.inner_offset, locator.inner_length
     if not is_compressed(stored):
-        found = tables.read_lines(stored, length, locator.offset, locator.offset + locator.length)
-        line = next(found, None)
+        line = next(tables.read_lines(stored, length, locator.offset, locator.offset + locator.length), None)
         before = bytes(stored[locator.offset - 1 : locator.offset])
         return line if line and line.stop == locator.offset + length and before in (b"", b"\n") else None
     if locator.length != len(stored):
         return None
-    for line in tables.read_compressed_lines(stored, length):
-        if line.start >= start:
-            return line if (line.start, line.stop) == (start, start + length) else None
-    return None
+    line = next((line for line in tables.read_compressed_lines(stored, length) if line.start >= start), None)
+    return line if line and (line.start, line.stop) == (start, start + length) else None
 
 
-def _as_wet(recipe: Source) -> Source:
+def _with_wet(recipe: Source) -> Source:
     return recipe.model_copy(update={"extractor": "wet"})
 
 
-def _page(outcome: Outcome, recipe: Source) -> Outcome:
-    """A WET record's text as C4's builder has it."""
+def _strip_lines(outcome: Outcome) -> Outcome:
+    """Strip the lines of a WET record and drop headers and blank lines, as C4's builder does."""
     if outcome.document is None:
         return outcome
     lines = [line.strip() for line in outcome.document.text.splitlines()]

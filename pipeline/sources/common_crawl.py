@@ -1,8 +1,7 @@
-"""Common Crawl and other web crawls: WARC, WET and ARC archives, one page a document (LLaMA section 2.1, after CCNet).
+"""Common Crawl and other web crawls: WARC, WET and ARC archives, one page per document (LLaMA section 2.1, CCNet).
 
 A record becomes a document if it is an HTTP response with a wanted status and an HTML body, an HTML resource, or the
-text that a crawler took from a page (WET). Every other record, and every stretch of bytes that is no record, is an
-outcome with a reason.
+text that a crawler extracted from a page (WET). Every other record, and every damaged range, is dropped with a reason.
 """
 
 import re
@@ -17,15 +16,14 @@ from filters.quality import blocklist
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome
+from pipeline.sources.base import Outcome, Piece, check_length
 
-NO_PAGE = {
+NO_PAGE = {  # WARC record types that never hold a page (ISO 28500, section 6)
     "warcinfo": Reason.ARCHIVE_METADATA,
     "metadata": Reason.ARCHIVE_METADATA,
     "request": Reason.REQUEST_RECORD,
     "revisit": Reason.REVISIT_RECORD,
 }
-"""WARC record types that never hold a page (ISO 28500, section 6)"""
 PAGES = ("response", "resource", "conversion")
 
 _W3C_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?Z)?)?)?")
@@ -34,20 +32,19 @@ _W3C_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, wasted: int = 0
 ) -> Iterator[Outcome]:
-    """Every record of an archive, or of one of its `pieces`, in order."""
+    """Yield the outcome of every record of an archive, or of one of its `pieces`."""
     for frame in read_frames(stored, _limits(recipe), start, end, wasted):
         yield _outcome(frame, name, source, recipe)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """The record at a locator. Raises LookupError when those bytes hold no such record."""
+    """Read the record at a locator again. Raises LookupError if there is none."""
     place = (locator.offset, locator.length, locator.inner_offset, locator.inner_length)
-    frame = read_frame(stored, *place, _limits(recipe))
-    return _outcome(frame, locator.file, source, recipe)
+    return _outcome(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[tuple[int, int, int]]:
-    """`start`, `end` and `wasted` of the pieces of about `split_bytes` stored bytes that an archive can be read in."""
+def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+    """Return pieces of about `split_bytes` stored bytes; the state is `Boundary.wasted`."""
     return [(cut.start, cut.end, cut.wasted) for cut in find_boundaries(stored, _limits(recipe), split_bytes)]
 
 
@@ -55,8 +52,8 @@ def _limits(recipe: Source) -> Limits:
     return Limits(recipe.limits.record_bytes, recipe.limits.stored_bytes)
 
 
-class _GoneError(Exception):
-    """Why a record is no document."""
+class _DroppedError(Exception):
+    """A record that does not become a document."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
@@ -66,13 +63,13 @@ class _GoneError(Exception):
 def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     locator = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
     if frame.problem is not None:
-        return Outcome(locator, frame.stored, reason=frame.problem, detail=frame.detail)
+        return Outcome.drop(locator, frame.stored, frame)
     kind = (frame.headers.get("WARC-Type") or "").lower()
     if kind in NO_PAGE:
         return Outcome(locator, frame.stored, reason=NO_PAGE[kind])
     try:
         text = _text(frame, kind, recipe)
-    except (_GoneError, HttpError, ExtractionError) as error:
+    except (_DroppedError, HttpError, ExtractionError) as error:
         return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail)
     date = frame.headers.get("WARC-Date") or ""
     date = date if _W3C_DATE.fullmatch(date) else ""
@@ -81,35 +78,35 @@ def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
 
 
 def _text(frame: Frame, kind: str, recipe: Source) -> str:
-    """The text of a record that may hold a page. Raises what names the reason if it holds none that is wanted."""
+    """Return the text of a page. Raises an error with the reason if the record holds none that is wanted."""
     if kind not in PAGES or frame.headers.get("WARC-Segment-Number"):
-        raise _GoneError(Reason.UNSUPPORTED_FORMAT, f"WARC-Type {kind[:40]!r}" if kind not in PAGES else "a segment")
+        raise _DroppedError(Reason.UNSUPPORTED_FORMAT, f"WARC-Type {kind[:40]!r}" if kind not in PAGES else "a segment")
     if recipe.extractor == "wet" and kind != "conversion":
-        raise _GoneError(Reason.OTHER_FORM)
+        raise _DroppedError(Reason.OTHER_FORM)
     if not frame.target_uri.lower().startswith(("http:", "https:")):
-        raise _GoneError(Reason.NOT_HTTP)
+        raise _DroppedError(Reason.NOT_HTTP)
     if recipe.blocklists and blocklist.load(tuple(recipe.blocklists)).blocks(frame.target_uri):
-        raise _GoneError(Reason.BLOCKED_URL)
+        raise _DroppedError(Reason.BLOCKED_URL)
     if not frame.headers.has_rewritten_lines():
         mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
         if mismatch:
-            raise _GoneError(Reason.CORRUPT_RECORD, mismatch)
+            raise _DroppedError(Reason.CORRUPT_RECORD, mismatch)
     text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)
     if not text:
-        raise _GoneError(Reason.NO_TEXT)
-    if len(text) > recipe.limits.text_characters:
-        raise _GoneError(Reason.TOO_LARGE, f"{len(text)} characters")
-    if len(text) < recipe.min_characters:
-        raise _GoneError(Reason.TOO_SHORT)
+        raise _DroppedError(Reason.NO_TEXT)
+    if damage := check_length(text, recipe):
+        raise _DroppedError(damage.problem, damage.detail)
     return text
 
 
 def _plain_text(frame: Frame) -> str:
-    """The block of a WET record as it is, but for newlines around it. It is UTF-8 where its Content-Type names nothing
-    else; a record of another type (an image of a page, say) is no text."""
+    """Return the block of a WET record, without newlines around it; its encoding is UTF-8 by default.
+
+    A record of another content type, such as an image of the page, is dropped.
+    """
     content_type = frame.headers.get("Content-Type") or "text/plain"
     if content_type.partition(";")[0].strip().lower() != "text/plain":
-        raise _GoneError(Reason.CONTENT_TYPE)
+        raise _DroppedError(Reason.CONTENT_TYPE)
     if "charset" not in content_type.lower():
         content_type = "text/plain; charset=utf-8"
     text = decode(frame.block, content_type).strip("\r\n")
@@ -122,16 +119,16 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
     else:
         response = parse_response(frame.block, recipe.limits.record_bytes)
         if response.status not in recipe.http_status:
-            raise _GoneError(Reason.REDIRECT if 300 <= response.status < 400 else Reason.HTTP_STATUS)
+            raise _DroppedError(Reason.REDIRECT if 300 <= response.status < 400 else Reason.HTTP_STATUS)
     if not response.body or response.body.isspace():
-        raise _GoneError(Reason.EMPTY_BODY)
+        raise _DroppedError(Reason.EMPTY_BODY)
     if not is_html(response):
-        raise _GoneError(Reason.CONTENT_TYPE)
+        raise _DroppedError(Reason.CONTENT_TYPE)
     html = decode(response.body, response.headers.get("Content-Type"))
     return extract_text(html, recipe.limits.html_depth, recipe.extractor)
 
 
 def _metadata(frame: Frame) -> dict[str, Any]:
-    """What a WET record says of its languages: ISO 639-3 codes joined by commas (Common Crawl, since 2018)."""
+    """Return a WET record's languages: ISO 639-3 codes joined by commas (Common Crawl, since 2018)."""
     languages = frame.headers.get("WARC-Identified-Content-Language")
     return {"identified_language": languages} if languages else {}

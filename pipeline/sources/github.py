@@ -1,12 +1,21 @@
-"""GitHub: what files of code must be like, and what their documents say (LLaMA section 2.1: BigQuery's public dataset;
-Apache, BSD and MIT; line lengths, alphanumerics; headers taken out).
+"""GitHub: repositories on disk, checked out or one archive each (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.zip`).
 
-Files come from repositories (`pipeline.sources.repositories`) or from BigQuery's tables
-(`pipeline.sources.github_bigquery`), as the recipe's `github.form` says.
+LLaMA, section 2.1, reads BigQuery's public dataset: Apache, BSD and MIT, filters by line length and alphanumeric
+characters, without headers. `pipeline.sources.github_bigquery` reads exports of it, as the recipe's `github.form` says,
+and takes from here what both have in common: the rules for a file, and the form of its document.
+
+A licence may lie anywhere in a repository and applies to its folder, so files and licences are joined by repository, in
+one round of `pipeline.stages.join`. Mappers apply all rules that need a file alone, so only candidates for documents
+cross the shuffle, and thousands of small files of checkouts end in few large ones.
+
+A checked-out repository is the outermost folder that holds `.git` or a licence file; its files' locators have the path
+in it as `member`. An archive is one repository, named as it is (`OWNER/REPOSITORY.tar.gz`,
+`OWNER/REPOSITORY/REF.tar.gz`); a folder that holds the whole archive is left out of paths.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -23,31 +32,44 @@ from filters.code.languages import (
     is_named_minified,
     is_vendored,
 )
-from filters.code.licences import identify_header_licence
+from filters.code.licences import (
+    MAX_CHARACTERS,
+    UNKNOWN,
+    identify_header_licence,
+    identify_licence,
+    is_allowed,
+    join_licences,
+)
 from filters.code.notebooks import render_notebook
 from filters.code.rules import find_drop_reason
-from filters.formats.stream import Damage
+from filters.formats import tar, zip
+from filters.formats.compression import decode_stored
+from filters.formats.stream import Damage, Stored
+from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
-from manifests.document import Document, Locator
+from manifests.document import Document, Locator, Part
+from manifests.files import canonical_json
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row
+from pipeline.sources.base import Outcome, Row, Survey, apportion, byte_range, check_length
 
+ROUNDS = 1
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
 VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
-HEAD = "HEAD"
-"""the ref of files whose commit is not known: GitHub shows the newest"""
+HEAD = "HEAD"  # ref of files whose commit is unknown: GitHub shows the newest
 _OWNER, _NAME = re.compile(r"[A-Za-z0-9-]{1,39}"), re.compile(r"[A-Za-z0-9._-]{1,100}")
+_LICENCE, _CODE = b"L", b"C"  # first byte of a row's data
 
 
 class Code(NamedTuple):
-    """A file's text as it becomes a document, its language, and the licence that it names itself, if it does."""
+    """A file's text as it becomes a document, its language, and the licence that its header names, or ""."""
 
     text: str
     language: str
     licence: str
 
 
-def refused(path: str, recipe: Source) -> Reason | None:
-    """Why a file is not looked into, by its path in the repository; None if it is."""
+def check_path(path: str, recipe: Source) -> Reason | None:
+    """Return why a file is dropped by its path in the repository; None if its content must be read."""
     if not VERSION_CONTROL.isdisjoint(path.split("/")):
         return Reason.FILE_TYPE
     if is_licence_file(path):
@@ -61,8 +83,8 @@ def refused(path: str, recipe: Source) -> Reason | None:
     return Reason.MINIFIED_FILE if is_named_minified(path) else None
 
 
-def code_of(raw: bytes, path: str, recipe: Source) -> Code | Damage:
-    """A file's bytes as text without a licence at its top, or why it is not kept."""
+def read_code(raw: bytes, path: str, recipe: Source) -> Code | Damage:
+    """Return a file's text without a licence at its top, or why it is dropped."""
     text = decode_source(raw)
     if isinstance(text, Reason):
         return Damage(text, path)
@@ -74,41 +96,221 @@ def code_of(raw: bytes, path: str, recipe: Source) -> Code | Damage:
         text = found.text
     headed = strip_licence(text, language)
     reason = find_drop_reason(headed.text, language, recipe.github)
-    if reason is None and len(headed.text) > recipe.limits.text_characters:
-        reason = Reason.TOO_LARGE
-    if reason is None and len(headed.text) < recipe.min_characters:
-        reason = Reason.TOO_SHORT
+    if reason is None and (damage := check_length(headed.text, recipe)):
+        reason = damage.problem
     if reason is not None:
         return Damage(reason, path)
     return Code(headed.text, language, identify_header_licence(headed.legal) if headed.legal else "")
 
 
-def document(
+def make_document(
     source: str, place: Locator, code: Code, repository: str, path: str, ref: str, licence: str, **more: Any
 ) -> Document:
-    """A file's document. Its URL is known where the repository's name is OWNER/REPOSITORY."""
+    """Return a file's document. Its URL is known if the repository's name is OWNER/REPOSITORY."""
     metadata = {"repository": repository, "path": path, "ref": ref, "language": code.language, **more}
+    metadata = {key: value for key, value in metadata.items() if value != ""}
     owner, _, name = repository.partition("/")
     known = bool(_OWNER.fullmatch(owner) and _NAME.fullmatch(name))
     short = ref.removeprefix("refs/heads/") or HEAD
     url = f"https://github.com/{repository}/blob/{quote(short)}/{quote(path)}" if known else ""
-    return Document(
-        source, place, code.text, url, "", licence, {key: value for key, value in metadata.items() if value != ""}
-    )
+    return Document(source, place, code.text, url, "", licence, metadata)
 
 
-def shared_out(
-    items: Iterable[tuple[int, Row | Outcome]], size: int, total: int, nothing: Outcome
+def is_archive(name: str) -> bool:
+    """Return True if an input is a repository's archive, judged by its name."""
+    return name.lower().endswith(ENDINGS)
+
+
+def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
+    """Count an archive's members. The state is its decoded bytes times 2, plus 1 if one folder holds all members."""
+    if not is_archive(name):
+        return Survey([(0, len(stored), 0)], len(stored), 1, {})
+    rows, decoded, in_folder = _survey_archive(stored, recipe)
+    return Survey([(0, len(stored), decoded << 1 | in_folder)], decoded, rows, {})
+
+
+def _survey_archive(stored: Stored, recipe: Source) -> tuple[int, int, bool]:
+    """Return an archive's number of members, its decoded bytes, and True if one folder holds them all."""
+    rows = decoded = 0
+    folders = set[str]()
+    for member in _read_members(stored, recipe, lambda name: False):
+        rows, decoded = rows + 1, member.end
+        if member.problem is None and len(folders) < 2:
+            folder, slash, _ = member.name.removeprefix("./").partition("/")
+            folders.add(folder + slash)
+    return rows, decoded, len(folders) == 1 and folders.pop().endswith("/")
+
+
+def round_of(name: str, recipe: Source) -> int:
+    """Return the only round."""
+    return 0
+
+
+def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Return the folders of checked-out repositories: the outermost that hold `.git` or a licence."""
+    folders = set[str]()
+    for name in counts:
+        parts = name.split("/")
+        controlled = next((place for place, part in enumerate(parts) if part in VERSION_CONTROL), None)
+        if controlled is not None:
+            folders.add("/".join(parts[:controlled]))
+        elif is_licence_file(name):
+            folders.add("/".join(parts[:-1]))
+    outermost = (folder for folder in folders if folders.isdisjoint(_parents(folder)))
+    return {"roots": dict.fromkeys(sorted(outermost), True)}
+
+
+def keyed(
+    stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
-    """Items with their shares of `size` stored bytes, by where each ends among `total` decoded ones; the last has what
-    is left, and `nothing` has all if there are none."""
-    held: Row | Outcome | None = None
-    accounted = 0
-    for position, item in items:
-        if held is not None:
-            yield held
-        share = max(size * min(position, total) // max(total, 1) - accounted, 0)
-        accounted += share
-        held = replace(item, stored=share)
-    last = nothing if held is None else held
-    yield replace(last, stored=(0 if held is None else held.stored) + size - accounted)
+    """Yield files of code and licences by repository."""
+    size = len(stored)
+    root = next((folder for folder in _parents(name) if folder in shared["roots"]), None)
+    if root is not None or not is_archive(name):
+        path = name.removeprefix(f"{root}/") if root else name
+        place = Locator(name, 0, size, path, 0, size)
+        wanted = _is_wanted(path, recipe)
+        if size > recipe.limits.record_bytes and wanted:
+            yield Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"{size} bytes")
+        else:
+            raw = bytes(stored) if wanted else b""
+            yield _row(f"tree/{root or ''}".encode(), place, size, raw, path, "", recipe)
+        return
+    nothing = Outcome(Locator(name, 0, size), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="an archive without files")
+    if size:
+        yield from apportion(_read_archive(stored, name, recipe, bool(state & 1)), size, state >> 1, nothing)
+
+
+def _parents(name: str) -> Iterator[str]:
+    """Yield the folders above a path, from the innermost to the top, whose name is empty."""
+    while name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _is_wanted(path: str, recipe: Source) -> bool:
+    return check_path(path, recipe) in (None, Reason.LICENCE_FILE)
+
+
+def _read_members(stored: Stored, recipe: Source, wants: Callable[[str], bool]) -> Iterator[ArchiveMember]:
+    limit, total = recipe.limits.record_bytes, recipe.github.archive_bytes
+    if bytes(stored[:2]) == zip.MAGIC:
+        return zip.read_members(stored, limit, total, wants)
+    return tar.read_members(decode_stored(stored), limit, total, wants)
+
+
+def _read_archive(
+    stored: Stored, name: str, recipe: Source, in_folder: bool, only: Container[str] | None = None
+) -> Iterator[tuple[int, Row | Outcome]]:
+    """Yield the rows of an archive, each with the decoded bytes up to its end.
+
+    Args:
+        stored: The archive.
+        name: The input's name.
+        recipe: The source's part of the recipe.
+        in_folder: True to leave out the first part of every path.
+        only: The members to read; None for all.
+    """
+    group, size = f"archive/{name}".encode(), len(stored)
+    plain = bytes(stored[257:262]) == b"ustar"
+
+    def path_of(member: str) -> str:
+        path = member.removeprefix("./")
+        return path.partition("/")[2] if in_folder else path
+
+    def wants(member: str) -> bool:
+        return _is_wanted(path_of(member), recipe) if only is None else member in only
+
+    for member in _read_members(stored, recipe, wants):
+        if (member.folder and member.problem is None) or (only is not None and member.name not in only):
+            continue
+        length = member.stop - member.start
+        place = Locator(name, 0, size, member.name, member.start, length)
+        if plain and member.problem is None:
+            place = Locator(name, member.start, length, member.name, 0, length)
+        if member.problem is not None:
+            yield member.end, Outcome.drop(place, 0, member)
+        else:
+            yield member.end, _row(group, place, 0, member.data, path_of(member.name), member.commit, recipe)
+
+
+def _row(group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: str, recipe: Source) -> Row | Outcome:
+    reason = check_path(path, recipe)
+    if reason is Reason.LICENCE_FILE:
+        text = raw[: MAX_CHARACTERS + 1].decode("utf-8", "replace")
+        return Row(group, place, size, _LICENCE + canonical_json({"path": path, "licence": identify_licence(text)}))
+    if reason is not None:
+        return Outcome(place, size, reason=reason)
+    code = read_code(raw, path, recipe)
+    if isinstance(code, Damage):
+        return Outcome.drop(place, size, code)
+    about = {"path": path, "ref": ref, "language": code.language, "licence": code.licence}
+    return Row(group, place, size, _CODE + canonical_json(about) + code.text.encode())
+
+
+def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Outcome]:
+    """Yield the documents of one repository; their parts are the licence files that apply."""
+    licences, seen = dict[str, list[tuple[Locator, str]]](), set[str]()
+    for row in rows:
+        if row.data[:1] == _LICENCE:
+            about = json.loads(row.data[1:])
+            licences.setdefault(about["path"].rpartition("/")[0], []).append((row.locator, about["licence"]))
+            yield Outcome(row.locator, row.stored, reason=Reason.LICENCE_FILE)
+    for row in rows:
+        if row.data[:1] == _LICENCE:
+            continue
+        head, _, text = row.data[1:].partition(b"\n")
+        about = json.loads(head)
+        path, licence, found = about["path"], about["licence"], list[tuple[Locator, str]]()
+        if path in seen:
+            yield Outcome(row.locator, row.stored, reason=Reason.OLDER_COPY)
+            continue
+        seen.add(path)
+        if not licence:
+            found = next((licences[folder] for folder in _parents(path) if folder in licences), [])
+            licence = join_licences(one for _, one in found if one) or UNKNOWN
+        if not is_allowed(licence, recipe.github.licences):
+            yield Outcome(row.locator, row.stored, reason=Reason.NO_LICENCE)
+            continue
+        place = replace(row.locator, parts=tuple(Part(*byte_range(where)) for where, _ in found))
+        code = Code(text.decode(), about["language"], licence)
+        repository, ref = _repository_of(row, about["ref"])
+        document = make_document(source, place, code, repository, path, ref, licence)
+        yield Outcome(place, row.stored, document)
+
+
+def _repository_of(row: Row, commit: str) -> tuple[str, str]:
+    """Return a repository's name and ref, from the group of a row."""
+    kind, _, name = row.group.decode().partition("/")
+    if kind == "tree":
+        return name, ""
+    ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(ending))
+    parts = name[: -len(ending)].split("/")
+    if len(parts) == 3:
+        return "/".join(parts[:2]), commit or parts[2]
+    return "/".join(parts), commit
+
+
+def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
+    """Read the document at a locator again. Raises LookupError if the files hold no such document."""
+    places: list[Locator | Part] = [locator, *locator.parts]
+    rows = list[Row]()
+    for file in sorted({place.file for place in places}):
+        names = {place.member for place in places if place.file == file}
+        rows += [row for row in _reread_rows(stored[file], file, names, recipe) if isinstance(row, Row)]
+    for outcome in combine(rows, source, recipe, 0):
+        if outcome.document is not None and outcome.document.locator == locator:
+            return outcome
+    raise LookupError(f"{locator.file} has changed since it was read: it makes no such document")
+
+
+def _reread_rows(stored: Stored, name: str, members: set[str], recipe: Source) -> Iterator[Row | Outcome]:
+    """Yield the rows of an archive's members, or of a checked-out file, whose member is its path in the repository."""
+    if is_archive(name):
+        in_folder = _survey_archive(stored, recipe)[2]
+        yield from (row for _, row in _read_archive(stored, name, recipe, in_folder, members))
+        return
+    for path in members:
+        root, size = name.removesuffix(path).rstrip("/"), len(stored)
+        place = Locator(name, 0, size, path, 0, size)
+        yield _row(f"tree/{root}".encode(), place, 0, bytes(stored), path, "", recipe)

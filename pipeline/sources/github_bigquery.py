@@ -1,8 +1,8 @@
 """An export of BigQuery's `github_repos`: the tables `licenses`, `files` and `contents`, as Parquet or JSON Lines.
 
-Two rounds of `pipeline.stages.join`: licences and files meet by repository, and files of kept repositories meet
-contents by id. A content is one document, however many files have it: that of the first by repository and path; how
-many there are is counted. RedPajama joins the tables row by row, which makes a document of each.
+Two rounds of `pipeline.stages.join`: licences and files are joined by repository, and the files of kept repositories
+with contents by id. A content is one document, named after its first file by repository and path, with the number of
+its files as metadata. RedPajama joins the tables row by row, which makes a document of each file.
 """
 
 import json
@@ -20,8 +20,8 @@ from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Survey
-from pipeline.sources.github import code_of, document, refused, shared_out
+from pipeline.sources.base import Outcome, Row, Survey, apportion, byte_range
+from pipeline.sources.github import check_path, make_document, read_code
 
 ROUNDS = 2
 COLUMNS = {
@@ -30,30 +30,28 @@ COLUMNS = {
     "contents": ["id", "binary", "content"],
 }
 _TABLE = re.compile(r"(?<![a-z])(licenses|files|contents)(?![a-z])")
-_PLAIN_FILE = 0o100000
-_KIND = 0o170000
-"""of a file's mode, as Git has it: symbolic links and submodules are others"""
+_REGULAR_FILE, _KIND = 0o100000, 0o170000  # of Git's file modes; symbolic links and submodules are other kinds
 _LICENCE, _FILE, _CONTENT = b"L", b"F", b"C"
 
 
 def table_of(name: str) -> str:
-    """The table that a file is of, by its name or its folders'; empty if none tells."""
+    """Return the table that a file belongs to, from its name or its folders'; empty if neither names one."""
     found = _TABLE.findall(name.lower())
     return found[-1] if found else ""
 
 
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-    """Rows and bytes of a file."""
+    """Count a file's rows and decoded bytes."""
     return Survey(*survey_table(stored, split_bytes), {})
 
 
 def round_of(name: str, recipe: Source) -> int:
-    """Contents come in the second."""
+    """Return 1 for contents, else 0."""
     return int(table_of(name) == "contents")
 
 
 def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Nothing. Raises UserError for a file of no table, and for a table that is missing."""
+    """Return nothing. Raises UserError for a file that names no table, and for a missing table."""
     tables = {table_of(name): name for name in counts}
     if "" in tables:
         raise UserError(
@@ -69,21 +67,19 @@ def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]])
 def keyed(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
-    """Licences and files by repository, contents by id. `state`: by what the stored bytes are shared out."""
+    """Yield licences and files by repository, contents by id. The state is the largest `TableRow.end`."""
     table, limit = table_of(name), recipe.limits.record_bytes
-    found = (
-        (item.end, _keyed(_place(name, item), item.row, table, recipe))
-        for item in read_rows(stored, start, end, limit, COLUMNS[table])
-    )
+    rows = read_rows(stored, start, end, limit, COLUMNS[table])
+    items = ((item.end, _keyed(_place(name, item), item.row, table, recipe)) for item in rows)
     reason = Reason.UNUSED_ROW if end - start < len(stored) else Reason.UNSUPPORTED_FORMAT
     nothing = Outcome(Locator(name, start, end - start), 0, reason=reason, detail="no rows")
     if start < end:
-        yield from shared_out(found, end - start, state, nothing)
+        yield from apportion(items, end - start, state, nothing)
 
 
 def _keyed(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
     if isinstance(row, Damage):
-        return Outcome(place, 0, reason=row.problem, detail=row.detail)
+        return Outcome.drop(place, 0, row)
     if table == "licenses":
         named = _texts(row, "repo_name", "license")
         return Row(named[0], place, 0, _LICENCE + named[1]) if named else _broken(place, table)
@@ -95,7 +91,7 @@ def _keyed(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Sou
     if row.get("binary") in (True, "true"):
         return Outcome(place, 0, reason=Reason.NOT_PLAIN_TEXT)
     content = row.get("content")
-    if content is None:  # BigQuery has none of files from 1 MiB on
+    if content is None:  # BigQuery leaves out files of 1 MiB or more
         return Outcome(place, 0, reason=Reason.NO_TEXT)
     if not isinstance(content, str):
         return _broken(place, table)
@@ -107,12 +103,12 @@ def _file(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
     if named is None:
         return _broken(place, "files")
     repository, path, identifier = (part.decode() for part in named)
-    mode = str(row.get("mode") or _PLAIN_FILE)
-    if not mode.isdecimal() or int(mode[:9]) & _KIND != _PLAIN_FILE:
+    mode = str(row.get("mode") or _REGULAR_FILE)
+    if not mode.isdecimal() or int(mode[:9]) & _KIND != _REGULAR_FILE:
         return Outcome(place, 0, reason=Reason.FILE_TYPE)
     if not is_safe_path(path):
         return Outcome(place, 0, reason=Reason.UNSAFE_PATH, detail=path[:200])
-    reason = refused(path, recipe)
+    reason = check_path(path, recipe)
     if reason is not None:
         return Outcome(place, 0, reason=reason)
     ref = row.get("ref")
@@ -121,25 +117,26 @@ def _file(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
 
 
 def _texts(row: dict[str, Any], *columns: str) -> tuple[bytes, ...] | None:
-    """What columns hold, where each holds a text that can be a name."""
+    """Return the values of columns if each is a text that is short enough for a key, else None."""
     values = [row.get(column) for column in columns]
     found = tuple(value.encode("utf-8", "replace") for value in values if isinstance(value, str) and value)
     return found if len(found) == len(columns) and max(map(len, found)) < 1 << 16 else None
 
 
 def _broken(place: Locator, table: str) -> Outcome:
-    return Outcome(place, 0, reason=Reason.CORRUPT_RECORD, detail=f"no row of {table}: a column is missing or no text")
+    detail = f"not a row of {table}: a column is missing or not a text"
+    return Outcome(place, 0, reason=Reason.CORRUPT_RECORD, detail=detail)
 
 
 def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
-    """Round 0: a repository's files that may be kept, by content. Round 1: the document of one content."""
+    """Yield a repository's files with a kept licence by content (round 0), or the document of one content (round 1)."""
     first = _LICENCE if number == 0 else _CONTENT
     leading = [row for row in rows if row.data[:1] == first]
     files = [row for row in rows if row.data[:1] == _FILE]
-    return _licensed(leading, files, recipe) if number == 0 else _documents(leading, files, source, recipe)
+    return _join_licences(leading, files, recipe) if number == 0 else _join_content(leading, files, source, recipe)
 
 
-def _licensed(licences: list[Row], files: list[Row], recipe: Source) -> Iterator[Row | Outcome]:
+def _join_licences(licences: list[Row], files: list[Row], recipe: Source) -> Iterator[Row | Outcome]:
     names = {name.lower(): name for name in recipe.github.licences}
     stated = {row.data[1:].decode(): row for row in reversed(licences)}
     licence = join_licences(names.get(name.lower(), name) for name in stated) or UNKNOWN
@@ -147,7 +144,7 @@ def _licensed(licences: list[Row], files: list[Row], recipe: Source) -> Iterator
     for row in licences:
         used = kept and files and stated[row.data[1:].decode()] is row
         yield Outcome(row.locator, row.stored, reason=Reason.JOINED if used else Reason.UNUSED_ROW)
-    parts = [_numbers(stated[name].locator) for name in sorted(stated)]
+    parts = [byte_range(stated[name].locator) for name in sorted(stated)]
     for row in files:
         if not kept:
             yield Outcome(row.locator, row.stored, reason=Reason.NO_LICENCE)
@@ -156,7 +153,7 @@ def _licensed(licences: list[Row], files: list[Row], recipe: Source) -> Iterator
         yield Row(about["id"].encode(), row.locator, row.stored, _FILE + canonical_json(about))
 
 
-def _documents(contents: list[Row], files: list[Row], source: str, recipe: Source) -> Iterator[Outcome]:
+def _join_content(contents: list[Row], files: list[Row], source: str, recipe: Source) -> Iterator[Outcome]:
     for row in contents[1:]:
         yield Outcome(row.locator, row.stored, reason=Reason.OLDER_COPY)
     if not contents or not files:
@@ -164,7 +161,7 @@ def _documents(contents: list[Row], files: list[Row], source: str, recipe: Sourc
         return
     content, places = contents[0], [(json.loads(row.data[1:]), row) for row in files]
     about, named = min(places, key=lambda place: (place[0]["repository"], place[0]["path"], place[0]["ref"]))
-    code = code_of(content.data[1:], about["path"], recipe)
+    code = read_code(content.data[1:], about["path"], recipe)
     reason = code.problem if isinstance(code, Damage) else None
     licence = about["licence"] if isinstance(code, Damage) else code.licence or about["licence"]
     if reason is None and not is_allowed(licence, recipe.github.licences):
@@ -173,25 +170,17 @@ def _documents(contents: list[Row], files: list[Row], source: str, recipe: Sourc
         yield Outcome(content.locator, content.stored, reason=reason, detail=about["path"])
         yield from (Outcome(row.locator, row.stored, reason=Reason.UNUSED_ROW) for row in files)
         return
-    parts = (_part(named.locator), *(Part(*numbers) for numbers in about["licences"]))
+    parts = (Part(*byte_range(named.locator)), *(Part(*numbers) for numbers in about["licences"]))
     place = replace(content.locator, parts=parts)
-    made = document(source, place, code, about["repository"], about["path"], about["ref"], licence, places=len(files))
-    yield Outcome(place, content.stored + sum(row.stored for row in files), made)
+    names = about["repository"], about["path"], about["ref"]
+    document = make_document(source, place, code, *names, licence, places=len(files))
+    yield Outcome(place, content.stored + sum(row.stored for row in files), document)
     yield from (Outcome(row.locator, 0, reason=Reason.JOINED) for row in files)
 
 
-def _numbers(place: Locator) -> list[str | int]:
-    return [place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length]
-
-
-def _part(place: Locator) -> Part:
-    return Part(place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length)
-
-
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """The document at a locator, of which only one place is counted. Raises LookupError when the files hold no such
-    document."""
-    places = [replace(locator, parts=()), *(Locator(*_numbers_of(part)) for part in locator.parts)]
+    """Read the document at a locator again, with only one of its files. Raises LookupError if there is none."""
+    places = [replace(locator, parts=()), *(Locator(*byte_range(part)) for part in locator.parts)]
     rows = list[Row]()
     for place in places:
         table = table_of(place.file)
@@ -201,10 +190,10 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
             rows.append(row)
     content = [row for row in rows if row.data[:1] == _CONTENT]
     files = [row for row in combine(rows, source, recipe, 0) if isinstance(row, Row)]
-    for outcome in _documents(content, files, source, recipe):
+    for outcome in _join_content(content, files, source, recipe):
         if outcome.document is not None and outcome.document.locator == locator:
             return outcome
-    raise LookupError(f"{locator.file} is not the file that was read: its rows make no such document")
+    raise LookupError(f"{locator.file} has changed since it was read: its rows make no such document")
 
 
 def _place(name: str, row: TableRow) -> Locator:
@@ -217,7 +206,3 @@ def _reread_row(stored: Stored, place: Locator, limit: int, columns: list[str]) 
         if _place(place.file, item) == place and isinstance(item.row, dict):
             return item.row
     raise LookupError(f"{place.file} holds no row at {place.inner_offset or place.offset}")
-
-
-def _numbers_of(part: Part) -> tuple[str, int, int, str, int, int]:
-    return part.file, part.offset, part.length, part.member, part.inner_offset, part.inner_length

@@ -1,9 +1,9 @@
 """Stack Exchange: questions with their answers, from each site's Posts.xml (LLaMA section 2.1).
 
-A site's table is `SITE/Posts.xml`, `SITE-Posts.xml`, either of them gzipped or by bzip2, or in `SITE.7z` or
-`SITE-Posts.7z` as archive.org has them: its name is the archive's, the file's or the folder's. Only plain tables
-are cut into pieces. Locators of compressed ones name all stored bytes, and the row inside the decoded ones (in UTF-8,
-where the table is in another encoding); the stored bytes are shared out among rows by their decoded ones.
+A site's table is `SITE/Posts.xml` or `SITE-Posts.xml`, plain or compressed by gzip or bzip2, or a member of `SITE.7z`
+or `SITE-Posts.7z`, as on archive.org; the site's name is that of the archive, the file or the folder. Only plain tables
+are cut into pieces. The locator of a row in a compressed table has all stored bytes, and the row's range in the decoded
+ones (in UTF-8, whatever the table's encoding); the stored bytes are divided among rows by their decoded ones.
 """
 
 import re
@@ -34,11 +34,11 @@ from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Survey
+from pipeline.sources.base import Outcome, Row, Survey, apportion, byte_range, check_length, cut_pieces
 
 ROUNDS = 1
+# Licences of posts by the date from which they apply, newest first (https://stackoverflow.com/help/licensing).
 SHARE_ALIKE = (("2018-05-02", "CC BY-SA 4.0"), ("2011-04-08", "CC BY-SA 3.0"), ("", "CC BY-SA 2.5"))
-"""licences of posts by the date they begin with (https://stackoverflow.com/help/licensing), newest first"""
 
 _ENDINGS = re.compile(
     r"(?:(?:^|[-_.])(?:posts|badges|comments|posthistory|postlinks|tags|users|votes))?(?:\.xml)?(?:\.(?:7z|gz|bz2))?\Z",
@@ -50,14 +50,16 @@ _TAGS = re.compile(r"[<>|]+")
 
 
 def site_of(name: str) -> str:
-    """The site that a file is of, by its name or its folder's; empty if neither tells."""
+    """Return the site of a file, from its name or its folder's; empty if neither names one."""
     path = PurePosixPath(name)
     return (_ENDINGS.sub("", path.name) or path.parent.name).lower()
 
 
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-    """Decoded bytes, rows, and questions with answers (as `posts`), by counting marks. The state of the one piece that
-    a compressed file is: its decoded bytes, those of an archive's other members, too."""
+    """Count a file's decoded bytes, rows, and questions with answers (`posts`), by their marks.
+
+    The state of a compressed file's only piece is its decoded bytes, an archive's other members included.
+    """
     decoded = others = marks = posts = 0
     for table in read_tables(stored, 0, len(stored)):
         tail, since = b"", 0
@@ -72,26 +74,24 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
                 marks, since = marks + found, 0 if found else since + len(chunk)
                 posts += sum(text.count(mark) - tail.count(mark) for mark in _COUNTED)
                 tail = text[1 - len(_COUNTED[0]) :]
-    counts = {"posts": posts}
-    if not is_plain(stored):
-        return Survey([(0, len(stored), decoded + others)], decoded, marks, counts)
-    cuts = [0]
-    for wanted in range(split_bytes, len(stored), split_bytes):
-        place = find_row(stored, wanted)
-        if cuts[-1] < place < len(stored):
-            cuts.append(place)
-    pieces = [(start, end, 0) for start, end in zip(cuts, [*cuts[1:], len(stored)], strict=True)]
-    return Survey(pieces, decoded, marks, counts)
+    pieces = [(0, len(stored), decoded + others)]
+    if is_plain(stored):
+        starts = (find_row(stored, wanted) for wanted in range(split_bytes, len(stored), split_bytes))
+        pieces = cut_pieces(starts, len(stored))
+    return Survey(pieces, decoded, marks, {"posts": posts})
 
 
 def round_of(name: str, recipe: Source) -> int:
-    """There is one."""
+    """Return the only round."""
     return 0
 
 
 def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """The sites that are kept: `largest` by questions and answers, equal ones by name. Raises UserError for a file that
-    names no site."""
+    """Return the sites that are kept: the `largest` by questions and answers, then by name.
+
+    Raises:
+        UserError: A file names no site.
+    """
     posts: dict[str, int] = {}
     for name, counted in sorted(counts.items()):
         site = site_of(name)
@@ -109,7 +109,7 @@ def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]])
 def keyed(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
-    """Questions and answers by (site, question). Of a compressed file, `state` is the number of its decoded bytes."""
+    """Yield questions and answers by (site, question). The state of a compressed file is its decoded bytes."""
     site = site_of(name)
     kept, limit = site in shared["sites"], recipe.limits.record_bytes
     if is_plain(stored):
@@ -118,64 +118,53 @@ def keyed(
             length = len(raw.data) or raw.stop - raw.start
             yield _keyed(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
     elif end:
-        yield from _settled(_compressed(stored, name, site, kept, limit, state), name, len(stored))
+        size = len(stored)
+        empty = Outcome(Locator(name, 0, size), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="holds no table")
+        yield from apportion(_read_compressed(stored, name, site, kept, limit), size, state, empty)
 
 
-def _compressed(stored: Stored, name: str, site: str, kept: bool, limit: int, total: int) -> Iterator[Row | Outcome]:
-    """As `keyed`, each with its share of the stored bytes: these are shared out by decoded ones, of which there are
-    `total`."""
-    size, position, accounted = len(stored), 0, 0
-    for table in read_tables(stored, 0, size):
-        raws = scan_rows(table.chunks, limit) if table.chunks is not None else [RawRow(0, table.size)]
-        for raw in raws:
+def _read_compressed(
+    stored: Stored, name: str, site: str, kept: bool, limit: int
+) -> Iterator[tuple[int, Row | Outcome]]:
+    """Yield the rows of a compressed file, each with the decoded bytes up to its end."""
+    position = 0
+    for table in read_tables(stored, 0, len(stored)):
+        for raw in scan_rows(table.chunks, limit) if table.chunks is not None else [RawRow(0, table.size)]:
             position += raw.stop - raw.start
-            share = size * min(position, total) // max(total, 1) - accounted
-            accounted += share
             length = len(raw.data) or raw.stop - raw.start
-            place = Locator(name, 0, size, table.member, raw.start, length)
+            place = Locator(name, 0, len(stored), table.member, raw.start, length)
             if table.chunks is None:
-                yield Outcome(place, share, reason=Reason.UNUSED_ROW)
+                yield position, Outcome(place, 0, reason=Reason.UNUSED_ROW)
             else:
-                yield _keyed(raw, place, share, site, kept)
+                yield position, _keyed(raw, place, 0, site, kept)
 
 
-def _settled(items: Iterator[Row | Outcome], name: str, size: int) -> Iterator[Row | Outcome]:
-    """The same, the last with all stored bytes that are left."""
-    held: Row | Outcome = Outcome(Locator(name, 0, size), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="holds no table")
-    for number, item in enumerate(items):
-        if number:
-            size -= held.stored
-            yield held
-        held = item
-    yield replace(held, stored=size)
-
-
-def _keyed(raw: RawRow, place: Locator, share: int, site: str, kept: bool) -> Row | Outcome:
+def _keyed(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> Row | Outcome:
     if raw.problem is not None:
-        return Outcome(place, share, reason=raw.problem, detail=raw.detail)
+        return Outcome.drop(place, stored, raw)
     if not kept:
-        return Outcome(place, share, reason=Reason.SMALL_SITE)
-    found = parse_keys(raw.data)
-    if isinstance(found, Damage):
-        return Outcome(place, share, reason=found.problem, detail=found.detail)
-    if found.kind not in (QUESTION, ANSWER):
-        return Outcome(place, share, reason=Reason.OTHER_POST)
-    return Row(f"{site}/{found.question}".encode(), place, share, raw.data)
+        return Outcome(place, stored, reason=Reason.SMALL_SITE)
+    keys = parse_keys(raw.data)
+    if isinstance(keys, Damage):
+        return Outcome.drop(place, stored, keys)
+    if keys.kind not in (QUESTION, ANSWER):
+        return Outcome(place, stored, reason=Reason.OTHER_POST)
+    return Row(f"{site}/{keys.question}".encode(), place, stored, raw.data)
 
 
 def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Outcome]:
-    """The document of one question, and what became of its rows."""
+    """Yield the document of one question, and the outcomes of its other rows."""
     questions, answers = list[tuple[Row, Post]](), list[tuple[Row, Post]]()
     seen = set[tuple[int, int]]()
     for row in rows:
-        found = parse_post(row.data)
-        if isinstance(found, Damage):
-            yield Outcome(row.locator, row.stored, reason=found.problem, detail=found.detail)
-        elif (found.kind, found.identifier) in seen:
+        post = parse_post(row.data)
+        if isinstance(post, Damage):
+            yield Outcome.drop(row.locator, row.stored, post)
+        elif (post.kind, post.identifier) in seen:
             yield Outcome(row.locator, row.stored, reason=Reason.OLDER_COPY)
         else:
-            seen.add((found.kind, found.identifier))
-            (questions if found.kind == QUESTION else answers).append((row, found))
+            seen.add((post.kind, post.identifier))
+            (questions if post.kind == QUESTION else answers).append((row, post))
     if questions:
         yield from _document(questions[0], answers, source, recipe)
         return
@@ -186,89 +175,75 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
 def _document(
     question: tuple[Row, Post], answers: list[tuple[Row, Post]], source: str, recipe: Source
 ) -> Iterator[Outcome]:
-    """A question with its answers, highest score first, equal scores by id. Answers without text are left out."""
-    rules = recipe.stackexchange
+    """Yield a question with its answers by descending score, then by id. Answers without text are dropped."""
     row, asked = question
-    given = []
+    kept = []
     for other, answer in sorted(answers, key=lambda pair: (-pair[1].score, pair[1].identifier)):
         text = render_post(answer.body)
         if text:
-            given.append((other, answer, text))
+            kept.append((other, answer, text))
         else:
             yield Outcome(other.locator, other.stored, reason=Reason.NO_TEXT)
     body, title = render_post(asked.body), " ".join(asked.title.split())
-    text = join_thread(title, body, [text for _, _, text in given], rules.layout)
-    reason = _unwanted(text, bool(title or body), bool(given), recipe)
-    if reason is not None:
-        for gone in (row, *(other for other, _, _ in given)):
-            yield Outcome(gone.locator, gone.stored, reason=reason)
+    text = join_thread(title, body, [text for _, _, text in kept], recipe.stackexchange.layout)
+    others = [other for other, _, _ in kept]
+    if not (title or body):
+        damage: Damage | None = Damage(Reason.NO_TEXT, "")
+    elif not kept and not recipe.stackexchange.unanswered:
+        damage = Damage(Reason.NO_ANSWERS, "")
+    else:
+        damage = check_length(text, recipe)
+    if damage is not None:
+        yield from (Outcome.drop(part.locator, part.stored, damage) for part in (row, *others))
         return
     site = row.group.decode().rpartition("/")[0]
-    parts = tuple(_part(other.locator) for other, _, _ in given)
-    posts = [asked, *(answer for _, answer, _ in given)]
-    metadata = {**_about(asked), "site": site, "tags": [tag for tag in _TAGS.split(asked.tags) if tag]}
+    metadata = {**_attribution(asked), "site": site, "tags": [tag for tag in _TAGS.split(asked.tags) if tag]}
     metadata["answers"] = [
-        {**_about(answer), "accepted": answer.identifier == asked.accepted} for _, answer, _ in given
+        {**_attribution(answer), "accepted": answer.identifier == asked.accepted} for _, answer, _ in kept
     ]
-    yield Outcome(
-        row.locator,
-        row.stored + sum(other.stored for other, _, _ in given),
-        Document(
-            source,
-            replace(row.locator, parts=parts),
-            text,
-            f"https://{site}/questions/{asked.identifier}" if "." in site else "",
-            f"{asked.created}Z" if _DATE.match(asked.created) else "",
-            " and ".join(sorted({licence_of(item) for item in posts})),
-            metadata,
-        ),
+    document = Document(
+        source,
+        replace(row.locator, parts=tuple(Part(*byte_range(other.locator)) for other in others)),
+        text,
+        f"https://{site}/questions/{asked.identifier}" if "." in site else "",
+        f"{asked.created}Z" if _DATE.match(asked.created) else "",
+        " and ".join(sorted({licence_of(post) for post in (asked, *(answer for _, answer, _ in kept))})),
+        metadata,
     )
-    for other, _, _ in given:
-        yield Outcome(other.locator, 0, reason=Reason.JOINED)
+    yield Outcome(row.locator, row.stored + sum(other.stored for other in others), document)
+    yield from (Outcome(other.locator, 0, reason=Reason.JOINED) for other in others)
 
 
-def _unwanted(text: str, asked: bool, answered: bool, recipe: Source) -> Reason | None:
-    if not asked:
-        return Reason.NO_TEXT
-    if not answered and not recipe.stackexchange.unanswered:
-        return Reason.NO_ANSWERS
-    if len(text) > recipe.limits.text_characters:
-        return Reason.TOO_LARGE
-    return Reason.TOO_SHORT if len(text) < recipe.min_characters else None
-
-
-def licence_of(item: Post) -> str:
-    """The licence that a post names, or that of its date; empty if it has no date."""
-    if item.licence:
-        return item.licence
-    if not _DATE.match(item.created):
+def licence_of(post: Post) -> str:
+    """Return the licence that a post names, or that of its date; empty without a date."""
+    if post.licence:
+        return post.licence
+    if not _DATE.match(post.created):
         return ""
-    return next(name for begun, name in SHARE_ALIKE if item.created >= begun)
+    return next(name for begun, name in SHARE_ALIKE if post.created >= begun)
 
 
-def _about(item: Post) -> dict[str, Any]:
-    """What attribution needs to know of a post, and its score."""
-    about = {"id": item.identifier, "score": item.score, "author": item.author, "licence": licence_of(item)}
+def _attribution(post: Post) -> dict[str, Any]:
+    about = {"id": post.identifier, "score": post.score, "author": post.author, "licence": licence_of(post)}
     return {name: value for name, value in about.items() if value != ""}
 
 
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """The document at a locator. Raises LookupError when the files hold no such document."""
-    places = [_part(locator), *locator.parts]
-    group = f"{site_of(locator.file)}/"
-    found = list[Row]()
+    """Read the document at a locator again. Raises LookupError if the files hold no such document."""
+    site, rows = site_of(locator.file), list[Row]()
+    places = [Part(*byte_range(locator)), *locator.parts]
     for file in sorted({place.file for place in places}):
         for place, data in _read_parts(stored[file], [place for place in places if place.file == file]):
-            fields = parse_keys(data)
-            if isinstance(fields, Damage) or fields.kind not in (QUESTION, ANSWER):
+            keys = parse_keys(data)
+            if isinstance(keys, Damage) or keys.kind not in (QUESTION, ANSWER):
                 raise LookupError(f"{file} holds no post at {place.inner_offset or place.offset}")
-            found.append(Row(f"{group}{fields.question}".encode(), _locator(place), 0, data))
-    if len({row.group for row in found}) == 1:
-        for outcome in combine(found, source, recipe, 0):
+            rows.append(Row(f"{site}/{keys.question}".encode(), Locator(*byte_range(place)), 0, data))
+    if len({row.group for row in rows}) == 1:
+        for outcome in combine(rows, source, recipe, 0):
             named = outcome.document.locator if outcome.document else replace(outcome.locator, parts=locator.parts)
             if named == locator:
                 return outcome
-    raise LookupError(f"{locator.file} is not the file that was read: its rows make no such document")
+    raise LookupError(f"{locator.file} has changed since it was read: its rows make no such document")
 
 
 def _read_parts(stored: Stored, places: list[Part]) -> Iterator[tuple[Part, bytes]]:
@@ -280,11 +255,3 @@ def _read_parts(stored: Stored, places: list[Part]) -> Iterator[tuple[Part, byte
         mine = [place for place in places if place.member == table.member]
         ranges = [(place.inner_offset, place.inner_length) for place in mine]
         yield from ((mine[index], data) for index, data in read_ranges(table.chunks or (), ranges))
-
-
-def _part(place: Locator) -> Part:
-    return Part(place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length)
-
-
-def _locator(place: Part) -> Locator:
-    return Locator(place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length)

@@ -19,9 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters import histograms
 from filters.dedup.recall import Level, candidate_probability, confidence_interval
-from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, FrequentNames, count_in_bins, with_edges
+from filters.histograms import (
+    COUNT_EDGES,
+    LOG_EDGES,
+    SHARE_EDGES,
+    FrequentNames,
+    count_bins,
+    decode_histogram,
+    describe_bins,
+    encode_histogram,
+)
 from filters.quality.urls import domain
 from manifests.document import order_key
 from manifests.files import canonical_json, sha256_file, sha256_json, write_atomic
@@ -105,20 +113,20 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
         documents += batch.num_rows
-        characters.update(count_in_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
-        score.update(count_in_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
+        characters.update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
+        score.update(count_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
         values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
         for bucket in {name for name in buckets.tolist() if name is not None}:
-            perplexity.setdefault(bucket, Counter()).update(count_in_bins(values[buckets == bucket], LOG_EDGES))
+            perplexity.setdefault(bucket, Counter()).update(count_bins(values[buckets == bucket], LOG_EDGES))
         names["domains"].add(_sites(batch["url"]))
         names["language"].add(_counted(batch["language"]))
         names["licence"].add(_counted(batch["licence"]))
         names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
-        "characters": histograms.to_json(characters),
-        "score": histograms.to_json(score),
-        "perplexity": {bucket: histograms.to_json(found) for bucket, found in sorted(perplexity.items())},
+        "characters": encode_histogram(characters),
+        "score": encode_histogram(score),
+        "perplexity": {bucket: encode_histogram(found) for bucket, found in sorted(perplexity.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
         "examples": _examples(_dropped(corpus, task.name, went, settings["seed"])),
     }
@@ -129,7 +137,7 @@ def measure(corpus: Path, settings: Plain, task: Task) -> Result:
     """How many tokens the documents of one shard have."""
     lengths = np.diff(open_shard(corpus / f"shards/{task.name}.arrow").offsets)
     return _written(
-        corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": histograms.to_json(count_in_bins(lengths, COUNT_EDGES))}
+        corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}
     )
 
 
@@ -143,7 +151,7 @@ def merge(corpus: Path, settings: Plain, task: Task) -> Result:
     plain = {
         "manifest_sha": task.arguments["manifest_sha"],
         "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
-        "clusters": with_edges(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
+        "clusters": describe_bins(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
         "bands": _bands(corpus, task.arguments["bands"], task.arguments["measured"]),
     }
     return _written(corpus, FILE, plain)
@@ -163,9 +171,9 @@ class _Merged:
         """Add one split's or shard's summary."""
         self.documents += part.get("documents", 0)
         for name, found in self.histograms.items():
-            found.update(histograms.from_json(part.get(name, {})))
+            found.update(decode_histogram(part.get(name, {})))
         for bucket, plain in part.get("perplexity", {}).items():
-            self.perplexity.setdefault(bucket, Counter()).update(histograms.from_json(plain))
+            self.perplexity.setdefault(bucket, Counter()).update(decode_histogram(plain))
         for kind, plain in part.get("names", {}).items():
             self.names[kind].merge(FrequentNames.from_dict(plain, NAMES[kind]))
         for reason, examples in part.get("examples", {}).items():
@@ -178,9 +186,9 @@ class _Merged:
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         return {
             "documents": self.documents,
-            **{name: with_edges(found, edges[name]) for name, found in self.histograms.items()},
+            **{name: describe_bins(found, edges[name]) for name, found in self.histograms.items()},
             "perplexity": {
-                bucket: with_edges(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
+                bucket: describe_bins(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
             },
             "names": {
                 kind: {"top": found.top(SHOWN_NAMES), "total": found.total, "error": found.error}
@@ -271,7 +279,7 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     sizes.update([count + 1] if count else [])
     binned: Counter[int] = Counter()
     for size, times in sizes.items():
-        binned.update({place: times * one for place, one in count_in_bins([size], COUNT_EDGES).items()})
+        binned.update({place: times * one for place, one in count_bins([size], COUNT_EDGES).items()})
     return binned
 
 

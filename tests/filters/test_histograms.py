@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, FrequentNames, count_in_bins, with_edges
+from filters.histograms import COUNT_EDGES, LOG_EDGES, SHARE_EDGES, FrequentNames, count_bins, describe_bins
 
 numbers = st.lists(st.floats(0, 1e15, allow_nan=False), max_size=50)
 streams = st.lists(st.dictionaries(st.text("abcdefgh", max_size=2), st.integers(1, 50), max_size=30), max_size=12)
@@ -14,25 +14,25 @@ streams = st.lists(st.dictionaries(st.text("abcdefgh", max_size=2), st.integers(
 
 @given(numbers, numbers)
 def test_histograms_of_parts_add_up_to_that_of_the_whole(some: list[float], others: list[float]) -> None:
-    whole = count_in_bins(some + others, LOG_EDGES)
-    assert count_in_bins(some, LOG_EDGES) + count_in_bins(others, LOG_EDGES) == whole
+    whole = count_bins(some + others, LOG_EDGES)
+    assert count_bins(some, LOG_EDGES) + count_bins(others, LOG_EDGES) == whole
     assert whole.total() == len(some) + len(others)
 
 
 @given(st.integers(0, 10**12))
 def test_whole_edges_hold_the_same_whole_numbers(value: int) -> None:
-    (log,), (whole,) = count_in_bins([value], LOG_EDGES), count_in_bins([value], COUNT_EDGES)
+    (log,), (whole,) = count_bins([value], LOG_EDGES), count_bins([value], COUNT_EDGES)
     assert COUNT_EDGES[whole] <= value and (value < COUNT_EDGES[whole + 1] or value == 10**12)
     assert np.ceil(LOG_EDGES[log]) <= COUNT_EDGES[whole] <= max(LOG_EDGES[log + 1], 1)
 
 
 def test_values_at_edges_and_beyond() -> None:
-    assert count_in_bins([0.0, 0.999], LOG_EDGES) == {0: 2} and count_in_bins([1.0, 1.2], LOG_EDGES) == {1: 2}
-    assert count_in_bins([1.25], LOG_EDGES) == {2: 1} and count_in_bins([-5.0], LOG_EDGES) == {0: 1}
-    assert count_in_bins([1e99], LOG_EDGES) == {len(LOG_EDGES) - 2: 1}
-    assert count_in_bins([0.05, 1.0, float("nan")], SHARE_EDGES) == {1: 1, 19: 1}
-    assert with_edges(Counter({2: 3, 4: 1}), SHARE_EDGES) == {"edges": [0.1, 0.15, 0.2, 0.25], "counts": [3, 0, 1]}
-    assert with_edges(Counter(), SHARE_EDGES) == {"edges": [], "counts": []}
+    assert count_bins([0.0, 0.999], LOG_EDGES) == {0: 2} and count_bins([1.0, 1.2], LOG_EDGES) == {1: 2}
+    assert count_bins([1.25], LOG_EDGES) == {2: 1} and count_bins([-5.0], LOG_EDGES) == {0: 1}
+    assert count_bins([1e99], LOG_EDGES) == {len(LOG_EDGES) - 2: 1}
+    assert count_bins([0.05, 1.0, float("nan")], SHARE_EDGES) == {1: 1, 19: 1}
+    assert describe_bins(Counter({2: 3, 4: 1}), SHARE_EDGES) == {"edges": [0.1, 0.15, 0.2, 0.25], "counts": [3, 0, 1]}
+    assert describe_bins(Counter(), SHARE_EDGES) == {"edges": [], "counts": []}
 
 
 @given(streams, st.integers(1, 8), st.integers(0, 12))

@@ -22,7 +22,7 @@ def test_help_comes_on_a_terminal_of_ascii(command: list[str]) -> None:
 
 
 def test_what_a_terminal_lacks_is_spelled_out() -> None:
-    code = "from manifests.display import spell_out_what_the_terminal_lacks as f; f(); print('a\\u2026\\u65e5')"
+    code = "from manifests.display import escape_unencodable_output as f; f(); print('a\\u2026\\u65e5')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert done.stdout.split() == [rb"a\u2026\u65e5"]

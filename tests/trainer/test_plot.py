@@ -12,7 +12,7 @@ from trainer_corpus import write_corpus
 
 from filters.errors import UserError
 from manifests.manifest import load_manifest
-from manifests.report.lines import Chart, stacked, ticks
+from manifests.report.svg import Chart, stack_charts, ticks
 from manifests.shard import open_shard
 from trainer.__main__ import main
 from trainer.metrics import _curve, build_charts, render_page, unigram_losses
@@ -64,7 +64,7 @@ def test_long_curves_are_means_of_neighbours() -> None:
 
 
 def test_points_lie_where_their_values_say() -> None:
-    drawn = stacked([Chart("t", {"a": (0, [(0, 0.0), (5, 1.0), (10, 0.5)])})])
+    drawn = stack_charts([Chart("t", {"a": (0, [(0, 0.0), (5, 1.0), (10, 0.5)])})])
     path = re.search(r'<path d="M([^"]+)" class="curve c0"', drawn)
     assert path
     points = [tuple(map(float, point.split())) for point in path[1].split("L")]
@@ -103,7 +103,8 @@ def test_flat_and_single_values_are_drawn() -> None:
 
 
 def test_labels_do_not_cover_each_other() -> None:
-    drawn = stacked([Chart("t", {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])})])
+    curves = {name: (0, [(0, 0.0), (1, 0.0)]) for name in "abcdefgh"} | {"z": (1, [(0, 9.0)])}
+    drawn = stack_charts([Chart("t", curves)])
     heights = [float(y) for y in re.findall(r'<text x="\d+" y="([\d.]+)" class="c\d"', drawn)]
     assert len(heights) == 9 and all(b - a >= 13.9 for a, b in itertools.pairwise(heights))
     assert max(heights) < 270

@@ -126,7 +126,8 @@ def test_windows_share_no_target_and_need_one_token_more() -> None:
 
 def test_the_order_is_the_same_in_another_process() -> None:
     code = (
-        "import sys; sys.path.append(sys.argv[1]); from test_trainer_order import big; from manifests.order import samples;"
+        "import sys; sys.path.append(sys.argv[1]);"
+        "from test_trainer_order import big; from manifests.order import samples;"
         "order = samples(big(1000), 5000, 5100); print((order.source * 7 + order.shard * 11 + order.window).sum())"
     )
     order = samples(big(1000), 5000, 5100)

@@ -260,7 +260,7 @@ def test_tokens_are_estimated_from_stored_bytes(tmp_path: Path, capsys: pytest.C
         (["--unique=c4=1", "--unique=c4=2"], ["given twice"]),
         (["--unique=c4=1", "--input=c4=x"], ["both --input and --unique"]),
         (["--input=c4=nowhere/*.gz"], ["no file matches"]),
-        (["--input=c4=https://example.org/c4.json.gz"], ["fetched", "--unique c4=TOKENS"]),
+        (["--input=c4=https://example.org/c4.json.gz"], ["downloaded", "--unique c4=TOKENS"]),
         (["--corpus=nowhere"], ["nowhere is not a folder"]),
         (["--rates=nowhere.json"], ["nowhere.json cannot be read"]),
         (["--run=nowhere"], ["--run nowhere", "cannot be read"]),

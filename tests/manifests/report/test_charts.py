@@ -16,21 +16,29 @@ from manifests.display import (
     format_share,
     format_short,
 )
-from manifests.report import sankey as drawing
-from manifests.report.flows import Flow, River, amount, folded
+from manifests.report import svg
+from manifests.report.data import Flow, LedgerFlow, fold_flows, sum_flows
 from manifests.report.html import Html, visible
-from manifests.report.sankey import TRUNK, sankey
-from manifests.report.svg import MOST_BARS, coarser, histogram, ridges, s_curve, spread
+from manifests.report.svg import (
+    MOST_BARS,
+    TRUNK,
+    describe_bins,
+    flow_chart,
+    histogram,
+    merge_bins,
+    recall_curve,
+    ridges,
+)
 from manifests.statistics import Bands, Bins, Planted
 
 amounts = st.lists(st.integers(1, 10**9), min_size=1, max_size=20)
 
 
 @st.composite
-def rivers(draw: st.DrawFn) -> River:
+def ledger_flows(draw: st.DrawFn) -> LedgerFlow:
     """A river that balances."""
     entered = [Flow(f"s{n}", size, "source") for n, size in enumerate(draw(amounts))]
-    left, stages = amount(entered), []
+    left, stages = sum_flows(entered), []
     for name in ("extract", "annotate", "neardup"):
         flows: list[Flow] = []
         for number, wanted in enumerate(draw(st.lists(st.integers(1, 10**9), max_size=20))):
@@ -40,41 +48,41 @@ def rivers(draw: st.DrawFn) -> River:
                 left -= taken
         stages.append((name, sorted(flows, key=lambda flow: -flow.amount)))
     arrived = [Flow("train", left, "arrived")] if left else []
-    return River("records", sorted(entered, key=lambda flow: -flow.amount), stages, arrived)
+    return LedgerFlow("records", sorted(entered, key=lambda flow: -flow.amount), stages, arrived)
 
 
-def drawn(svg: Html) -> ET.Element:
-    return ET.fromstring(svg)
+def drawn(chart: Html) -> ET.Element:
+    return ET.fromstring(chart)
 
 
 def bands(root: ET.Element, *kinds: str) -> list[ET.Element]:
     return [path for path in root.iter("path") if set(kinds) & set(path.get("class", "").split())]
 
 
-@given(rivers())
-def test_widths_are_amounts_times_one_scale_and_balance(river: River) -> None:
-    assert river.balance() == 0
-    root, scale = drawn(sankey(river)), TRUNK / river.total()
-    said = {"in": [river.entered], "dropped damaged removed": [flows for _, flows in river.stages],
-            "arrived": [river.arrived]}  # fmt: skip
+@given(ledger_flows())
+def test_widths_are_amounts_times_one_scale_and_balance(flow: LedgerFlow) -> None:
+    assert flow.balance == 0
+    root, scale = drawn(flow_chart(flow)), TRUNK / flow.total
+    said = {"in": [flow.entered], "dropped damaged removed": [flows for _, flows in flow.stages],
+            "arrived": [flow.arrived]}  # fmt: skip
     for kinds, groups in said.items():
-        wanted = [flow.amount * scale for flows in groups for flow in folded(flows, drawing.ROWS)]
+        wanted = [flow.amount * scale for flows in groups for flow in fold_flows(flows, svg.ROWS)]
         widths = [float(path.get("stroke-width", "")) for path in bands(root, *kinds.split())]
-        expected = sorted(max(width, drawing.HAIR) for width in wanted)
+        expected = sorted(max(width, svg.HAIR) for width in wanted)
         assert sorted(widths) == pytest.approx(expected, rel=1e-5)
-    into = sum(flow.amount for flow in folded(river.entered, drawing.ROWS)) * scale
+    into = sum(flow.amount for flow in fold_flows(flow.entered, svg.ROWS)) * scale
     assert into == pytest.approx(TRUNK)
     trunk = [float(rect.get("width", "")) for rect in root.iter("rect")]
-    lefts, left = [], river.total()
-    for _, flows in river.stages:
-        left -= amount(flows)
+    lefts, left = [], flow.total
+    for _, flows in flow.stages:
+        left -= sum_flows(flows)
         lefts += [left * scale] * 2 if left else []
     assert trunk == pytest.approx(lefts, rel=1e-5)
 
 
-@given(rivers())
-def test_every_band_lies_inside_the_frame(river: River) -> None:
-    root = drawn(sankey(river))
+@given(ledger_flows())
+def test_every_band_lies_inside_the_frame(flow: LedgerFlow) -> None:
+    root = drawn(flow_chart(flow))
     width, height = map(float, root.get("viewBox", "").split()[2:])
     for path in root.iter("path"):
         for x, y in re.findall(r"[ML ]?(-?[\d.]+) (-?[\d.]+)(?=[HVA]|$)", path.get("d", "")):
@@ -84,10 +92,10 @@ def test_every_band_lies_inside_the_frame(river: River) -> None:
 
 
 def test_a_river_without_water_is_not_drawn_and_the_rest_is_folded() -> None:
-    assert sankey(River("tokens", [], [], [])) == ""
+    assert flow_chart(LedgerFlow("tokens", [], [], [])) == ""
     flows = [Flow(f"r{n}", 20 - n, "dropped") for n in range(20)]
-    some = folded(flows, 5)
-    assert len(some) == 5 and amount(some) == amount(flows) and some[-1].name == "16 others"
+    some = fold_flows(flows, 5)
+    assert len(some) == 5 and sum_flows(some) == sum_flows(flows) and some[-1].name == "16 others"
 
 
 def test_bars_are_in_proportion_and_labelled_at_round_edges() -> None:
@@ -99,10 +107,11 @@ def test_bars_are_in_proportion_and_labelled_at_round_edges() -> None:
 
 
 def test_what_a_histogram_says_of_itself() -> None:
-    assert spread(Bins(edges=[2, 3, 4, 5], counts=[8, 1, 1]), " documents") == (
+    assert describe_bins(Bins(edges=[2, 3, 4, 5], counts=[8, 1, 1]), " documents") == (
         "median 2 documents; nine in ten from 2 to 5"
     )
-    assert spread(Bins(edges=[100, 125, 160], counts=[1, 9]), "") == "median 125 to 160; nine in ten from 100 to 160"
+    bins = Bins(edges=[100, 125, 160], counts=[1, 9])
+    assert describe_bins(bins, "") == "median 125 to 160; nine in ten from 100 to 160"
     assert Bins().quantile(0.5) == (0.0, 0.0)
 
 
@@ -137,7 +146,7 @@ def test_the_curve_passes_through_its_points_and_shows_what_was_planted() -> Non
         level=0.8, jaccard=0.8, expected=0.9, found=9, planted=10, accepted=8, right=8, interval=(0.6, 1.0)
     )
     curve = [(0.3, 0.0), (0.65, 0.5), (1.0, 1.0)]
-    root = drawn(s_curve(Bands(bands=14, rows=8, threshold=0.7, curve=curve, planted=[planted])))
+    root = drawn(recall_curve(Bands(bands=14, rows=8, threshold=0.7, curve=curve, planted=[planted])))
     (line,) = [path.get("d", "") for path in root.iter("path") if path.get("class") == "line"]
     points = [tuple(map(float, pair.split())) for pair in line.lstrip("M").split("L")]
     assert points[0][1] - points[1][1] == pytest.approx(points[1][1] - points[2][1], abs=0.02)
@@ -180,7 +189,7 @@ def test_text_that_cannot_be_seen_is_named_and_long_text_cut() -> None:
 @given(st.lists(st.integers(0, 9), max_size=400))
 def test_a_coarser_histogram_holds_the_same_values_between_edges_of_the_finer(counts: list[int]) -> None:
     fine = Bins(edges=[float(edge) for edge in range(len(counts) + 1)] if counts else [], counts=counts)
-    coarse = coarser(fine)
+    coarse = merge_bins(fine)
     assert coarse.total() == fine.total() and len(coarse.counts) <= MOST_BARS
     assert set(coarse.edges) <= set(fine.edges) and len(coarse.edges) == (len(coarse.counts) + 1 if counts else 0)
     for place, held in enumerate(coarse.counts):

@@ -20,11 +20,13 @@ from filters.reasons import DESCRIPTIONS
 from manifests.__main__ import main
 from manifests.manifest import load_manifest, write_manifest
 from manifests.report import write_report
-from manifests.report.data import gather
-from manifests.report.flows import river
+from manifests.report.data import ReportData, read_flow
+from manifests.report.html import read_style
 from manifests.report.page import POLICY
-from manifests.report.style import DARK, LIGHT
 
+LIGHT, DARK = (
+    dict(re.findall(r"--(\w+):(#\w+);", line)) for line in read_style("colors").splitlines() if "--paper" in line
+)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here: the report is not opened in a browser")
 
 
@@ -73,8 +75,8 @@ def test_every_reason_is_there_with_its_number_and_meaning(corpus: Path, page: P
 def test_the_tables_hold_what_the_rivers_draw_and_both_balance(corpus: Path, page: Page) -> None:
     words, manifest = said(page), load_manifest(corpus)
     for unit in ("records", "characters", "tokens"):
-        one = river(manifest, unit)
-        assert one.balance() == 0 and one.total() > 0
+        one = read_flow(manifest, unit)
+        assert one.balance == 0 and one.total > 0
         for flow in [*one.entered, *one.arrived, *(flow for _, flows in one.stages for flow in flows)]:
             assert f"{flow.amount:,}" in words
 
@@ -146,7 +148,7 @@ def test_nothing_foreign_becomes_markup(hostile_text: str) -> None:
 
 
 def test_what_could_not_be_shown_is_named(hostile: Path, hostile_text: str) -> None:
-    assert "runs/20260102T000000Z.json" in gather(hostile).left_out
+    assert "runs/20260102T000000Z.json" in ReportData(hostile).costs[2]
     assert "models/024.card.json" in hostile_text and "140 more sources" in hostile_text
 
 
@@ -156,7 +158,8 @@ def test_it_fetches_nothing_and_says_so(page: Page) -> None:
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
-    assert "url(" not in (ROOT / "manifests/report/style.py").read_text(encoding="utf-8") and not page.all("script")
+    styles = [path.read_text(encoding="utf-8") for path in (ROOT / "manifests/report").glob("*.css")]
+    assert len(styles) == 3 and not any("url(" in style for style in styles) and not page.all("script")
 
 
 @pytest.mark.parametrize("which", ["page", "hostile"])

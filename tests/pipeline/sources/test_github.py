@@ -25,9 +25,9 @@ from filters.formats.tar import read_members
 from filters.reasons import Reason
 from manifests.document import Document
 from manifests.source import Limits, Source
-from pipeline.sources import repositories
+from pipeline.sources import github
 from pipeline.sources.base import Outcome, Row
-from pipeline.sources.github import code_of, refused
+from pipeline.sources.github import check_path, read_code
 
 REDPAJAMA = Path(__file__).parents[4] / "shared/data/c4_redpajama/redpajama-sample_github1.jsonl.gz"
 CODE = "def area(width, height):\n    return width * height\n"
@@ -57,12 +57,12 @@ def source(limits: Limits | None = None, min_characters: int = 1, **rules: Any) 
 def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Outcome]:
     """What becomes of every file of the inputs, whose bytes must be accounted for and whose documents found again."""
     recipe = recipe or source()
-    surveys = {name: repositories.survey(stored, name, recipe, 1 << 30) for name, stored in inputs.items()}
-    shared = repositories.shared("github", recipe, {name: found.counts for name, found in surveys.items()})
+    surveys = {name: github.survey(stored, name, recipe, 1 << 30) for name, stored in inputs.items()}
+    shared = github.shared("github", recipe, {name: found.counts for name, found in surveys.items()})
     items = list[Row | Outcome]()
     for name, stored in inputs.items():
         ((start, end, state),) = surveys[name].pieces
-        found = list(repositories.keyed(stored, name, recipe, shared, start, end, state))
+        found = list(github.keyed(stored, name, recipe, shared, start, end, state))
         assert sum(item.stored for item in found) == len(stored), name
         assert all(item.stored >= 0 for item in found) and surveys[name].rows >= 0
         items += found
@@ -72,13 +72,13 @@ def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Out
     )
     for _, group in itertools.groupby(waiting, key=lambda item: item.group):
         rows = list(group)
-        found = list(repositories.combine(rows, "github", recipe, 0))
+        found = list(github.combine(rows, "github", recipe, 0))
         assert len(found) == len(rows) and sum(item.stored for item in found) == sum(item.stored for item in rows)
         done += found
     for outcome in done:
         if outcome.document is not None:
             files = {place.file: inputs[place.file] for place in (outcome.locator, *outcome.locator.parts)}
-            again = repositories.reread(files, outcome.document.locator, "github", recipe)
+            again = github.reread(files, outcome.document.locator, "github", recipe)
             assert again.document == outcome.document
     return done
 
@@ -342,7 +342,7 @@ def test_redpajamas_rows_under_our_rules() -> None:
         rows = [json.loads(line) for line in file]
     for row in rows:
         text, path, size = row["text"], row["meta"]["path"], int(row["meta"]["size"])
-        code, reason = code_of(text.encode(), path, recipe), refused(path, recipe)
+        code, reason = read_code(text.encode(), path, recipe), check_path(path, recipe)
         classes["bytes gone"] += len(text.encode()) < size
         if detect_language(path) == "Markdown":
             classes["Markdown"] += 1

@@ -116,8 +116,8 @@ def test_limits_by_recipe() -> None:
     ],
 )
 def test_a_dump_s_language(name: str, language: str) -> None:
-    assert wikipedia.language_of(name, source()) == language
-    assert wikipedia.language_of(name, source(language="uk")) == "uk"
+    assert wikipedia.detect_language(name, source()) == language
+    assert wikipedia.detect_language(name, source(language="uk")) == "uk"
 
 
 def test_the_twenty_languages_of_the_paper() -> None:

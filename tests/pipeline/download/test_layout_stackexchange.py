@@ -9,7 +9,7 @@ from misbehaving_server import Server, file, serving, silent, status
 from filters.errors import UserError
 from manifests.files import relative_files
 from pipeline.__main__ import main
-from pipeline.download.layouts import read_site_archives
+from pipeline.download.layouts import parse_site_archives, read_list
 
 NAMES = [
     "a.stackexchange.com.7z", "a.meta.stackexchange.com.7z", "b.com-Badges.7z", "b.com-Posts.7z", "b.com.7z",
@@ -91,4 +91,4 @@ def test_a_list_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("pipeline.download.layouts.MAX_LIST_BYTES", 100)
     (tmp_path / "list").write_bytes(listing(NAMES))
     with pytest.raises(UserError, match="not the list of an item's files"):
-        read_site_archives(tmp_path / "list")
+        read_list(tmp_path / "list", parse_site_archives, "the list of an item's files")

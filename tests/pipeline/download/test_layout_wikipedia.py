@@ -11,7 +11,7 @@ from filters.errors import UserError
 from filters.wikitext.names import LANGUAGES
 from manifests.files import relative_files
 from pipeline.__main__ import main
-from pipeline.download.layouts import read_checksums
+from pipeline.download.layouts import parse_checksums, read_list
 
 DATE = "20240101"
 FILES = [
@@ -124,7 +124,7 @@ def test_a_list_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("pipeline.download.layouts.MAX_LIST_BYTES", 100)
     (tmp_path / "list").write_bytes(sums("en"))
     with pytest.raises(UserError, match="not a list of checksums"):
-        read_checksums(tmp_path / "list")
+        read_list(tmp_path / "list", parse_checksums, "a list of checksums")
 
 
 def test_all_are_the_twenty_of_the_paper(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
