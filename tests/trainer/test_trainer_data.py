@@ -235,10 +235,10 @@ def test_a_changed_byte_refuses_by_name_where_every_byte_is_read(copy: Path) -> 
     assert [refuses(copy, mode) for mode in ("auto", "full", "sampled", "fast")] == ["", "", "", ""]
     damage(copy, "web/train-1.arrow", "byte")
     for mode in ("auto", "full", "sampled"):
-        assert refuses(copy, mode).startswith("shards/web/train-1.arrow is not the manifest's (another sha256)")
+        assert refuses(copy, mode).startswith("shards/web/train-1.arrow: its bytes have changed (sha256)")
     assert refuses(copy, "fast") == ""
     damage(copy, "books/train-0.arrow", "cut")
-    assert refuses(copy, "fast").startswith("shards/books/train-0.arrow is not the manifest's (another size)")
+    assert refuses(copy, "fast").startswith("shards/books/train-0.arrow: ")
 
 
 def test_every_shard_is_in_one_part_of_the_check(copy: Path) -> None:
@@ -261,17 +261,17 @@ def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monke
     unread = next(entry for entry in manifest.shards() if entry.path not in drawn)
     damage(copy, unread.path, "byte")
     assert refuses(copy, "sampled") == "" == refuses(copy, "auto")
-    assert f"shards/{unread.path} is not the manifest's (another sha256)" in refuses(copy, "full")
+    assert f"shards/{unread.path}: its bytes have changed (sha256)" in refuses(copy, "full")
     entry = unread.model_copy(update={"tokens": unread.tokens + 1})
-    assert verify._differs(copy / "shards" / unread.path, entry, whole=False, opened=True) == "other counts"
     file = copy / "shards" / unread.path
+    assert len(list(verify._check_counts(open_shard(file), entry))) == 1
     whole = file.read_bytes()
     file.write_bytes(bytes(unread.bytes))
-    assert f"shards/{unread.path} is not the manifest's" in refuses(copy, "sampled"), "no Arrow file"
+    assert f"shards/{unread.path}: not readable" in refuses(copy, "sampled"), "no Arrow file"
     assert refuses(copy, "fast") == ""
     file.write_bytes(whole)
     damage(copy, sorted(drawn)[0], "byte")
-    assert f"shards/{sorted(drawn)[0]} is not the manifest's (another sha256)" in refuses(copy, "sampled")
+    assert f"shards/{sorted(drawn)[0]}: its bytes have changed (sha256)" in refuses(copy, "sampled")
     with monkeypatch.context() as narrow:
         narrow.setattr(verify, "FULL_CHECK_BYTES", 0)
         assert len(verify._draw_shards(manifest, manifest.shards())) == 1, "one at least"
