@@ -65,7 +65,7 @@ def first_shard(corpus: Path) -> str:
 
 def loss_line(metrics: Path) -> str:
     """Training loss, first step to last, as one line."""
-    with metrics.open(newline="") as file:
+    with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])
     return (
