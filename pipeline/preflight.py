@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filters.errors import UserError
-from filters.models import language, reference_model
-from filters.quality import blocklist, perplexity
+from filters.quality import blocklist, language, perplexity, references
 from filters.quality.c4 import read_bad_words
 from manifests.files import sha256_file
 from manifests.recipe import Recipe
@@ -146,7 +145,7 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
             if any(text.estimator == "lmplz" for text in source.perplexity.train.values()):
                 lmplz()
         if source.references is not None and source.references.model is not None:
-            reference_model.load(source.references.model)
+            references.load(source.references.model)
         for use, path in _model_paths(name, source).items():
             try:
                 found[f"{name}.{use}"] = sha256_file(Path(path))

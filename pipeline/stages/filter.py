@@ -17,17 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.lines import without
 from filters.dedup.minhash import MinHash
+from filters.dedup.paragraphs import remove_lines
 from filters.errors import UserError
-from filters.models import language, reference_model
-from filters.quality import perplexity
-from filters.quality.c4 import Removed, clean, enough, has_bad_word, read_bad_words
+from filters.quality import language, perplexity, references
+from filters.quality.c4 import Removed, clean, has_bad_word, has_enough_sentences, read_bad_words
+from filters.quality.perplexity import Perplexity
 from filters.reasons import Reason
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from manifests.source import PATHS, Perplexity, Source
+from manifests.source import PATHS, Source
 from pipeline.beam.tables import read_ipc, read_rows, table_writer
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages.line_dedup import page_rules, read_masks
@@ -236,12 +236,12 @@ def apply_filters(
         text = cleaned.text
         removed |= cleaned.removed
     if lines is not None and lines.any():
-        left = without(text, lines)
+        left = remove_lines(text, lines)
         removed[Reason.DUPLICATE_LINE] = Removed(int(lines.sum()), len(text) - len(left))
         text = left
         if not text:
             return FilterResult("", Reason.ONLY_DUPLICATE_LINES)
-        if pages_first is not None and not enough(text.split("\n"), pages_first):
+        if pages_first is not None and not has_enough_sentences(text.split("\n"), pages_first):
             return FilterResult("", Reason.C4_TOO_FEW_SENTENCES)
     if source.language is not None:
         name, probability = language.load(models.language).top(text, source.language.characters)
@@ -264,7 +264,7 @@ def apply_filters(
         if models.cuts is not None and signals["bucket"] not in source.perplexity.keep:
             return FilterResult("", Reason.PERPLEXITY, signals)
     if source.references is not None:
-        signals["reference_score"] = reference_model.load(models.references).score(text)
+        signals["reference_score"] = references.load(models.references).score(text)
         if signals["reference_score"] < source.references.threshold:
             return FilterResult("", Reason.NOT_REFERENCE_LIKE, signals)
     return FilterResult(text, None, signals, removed)

@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.clusters import verified_stars
+from filters.dedup.clusters import verify_stars
 from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.lines import keys_in_groups, shared
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
 from filters.errors import UserError
-from filters.hashing import mix
+from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file, write_atomic
 from manifests.manifest import load_manifest
@@ -305,12 +304,12 @@ def map_bands(
         if minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
             bands = band_hashes(signatures_of(batch)[present], minhash)
-            keys = keys_in_groups(bands.ravel(), groups)
+            keys = group_keys(bands.ravel(), groups)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
             yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
         if exact:
             high, low = id_halves(batch.column("content_hash"))
-            keys = keys_in_groups(high, groups)
+            keys = group_keys(high, groups)
             packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=references)
             yield from by_range(keys, packed, ranges, ranges)
 
@@ -325,7 +324,7 @@ def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: i
     """
     path, exact = f"blocks/{CANDIDATES}/{part}", part.startswith("exact")
     pairs = join_blocks(blocks, TEXT_KEY if exact else KEY)
-    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
+    pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
     if exact:
         pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
         same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
@@ -390,7 +389,7 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     ranked = pairs["row"][order][fresh]
     ranks = np.empty(len(pairs), np.int64)
     ranks[order] = np.cumsum(fresh) - 1
-    edges, values, rejected, capped = verified_stars(
+    edges, values, rejected, capped = verify_stars(
         pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
     )
     path = f"blocks/{EDGES}/{part}"
@@ -445,7 +444,7 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
     place = np.arange(len(pairs)) - np.repeat(starts, sizes)
     part = (place // limit).astype(np.uint64)
     divided = pairs.copy()
-    divided["key"] = keys_in_groups(pairs["key"], part) ^ keys_in_groups(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+    divided["key"] = group_keys(pairs["key"], part) ^ group_keys(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
     heads = pairs[np.repeat(starts, sizes)]
     heads["key"] = divided["key"]
     extra = heads[(place % limit == 0) & (part > 0)]
