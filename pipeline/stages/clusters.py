@@ -21,6 +21,7 @@ from filters.dedup.clusters import (
     BLOCK,
     Rows,
     connected_components,
+    contract,
     count_unsettled,
     distinct_edges,
     edges_by_larger,
