@@ -101,7 +101,7 @@ def test_a_table_with_every_finding_fits_and_says_what_is_missing(capsys: pytest
     assert "Books3, most of LLaMA's books, was withdrawn" in said
     assert "no input" in said and "2 binds" in said
     flat = " ".join(said.split())
-    assert "SHORT: 901 B of 1.40 T tokens cannot be had within the caps" in flat
+    assert "SHORT: 901 B of 1.40 T tokens are out of reach within the caps" in flat
     assert "lower goal_tokens to 498,800,000,002." in flat
     crawl = next(line for line in said.splitlines() if "dumps like LLaMA's" in line)
     # 0.67 of 1.4 T in two epochs is 469 B unique tokens; a dump gave LLaMA 853 / 5 B
