@@ -296,7 +296,6 @@ def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> 
     }
     for setting, (ours, published) in expected.items():
         if ours != published:
-            raise UserError(
-                f"{folder} has {setting} {published}, the model {ours}: give its --model and a corpus with its tokenizer"
-            )
+            difference = f"{setting} {published}, the model {ours}"
+            raise UserError(f"{folder} has {difference}: give its --model and a corpus with its tokenizer")
     return epsilon

@@ -265,7 +265,7 @@ def test_training_goes_on_from_what_was_exported(
     drawn = float((run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
     assert first < drawn - 0.3, "trained already"
     assert main(words) == 2
-    assert "another initial" in capsys.readouterr().err
+    assert "different initial" in capsys.readouterr().err
     assert main([*words, "--init-from", str(out)]) == 0
 
 

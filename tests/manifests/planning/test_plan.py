@@ -53,7 +53,7 @@ def test_the_papers_unique_tokens_give_the_papers_epochs(capsys: pytest.CaptureF
 TABLE = """\
 llama: 1.40 T tokens, 65b
 
-  source          unique    from      text    asked    given   epochs   cap   tokens seen     sequences
+  source          unique    from      text   weight    share   epochs   cap   tokens seen     sequences
  ───────────────────────────────────────────────────────────────────────────────────────────────────────
   common_crawl     853 B   given   3.30 TB    67.0%    67.0%     1.10     2         938 B   458,007,812
   c4               198 B   given    783 GB    15.0%    15.0%     1.06     2         210 B   102,539,062
