@@ -65,7 +65,7 @@ def first_shard(corpus: Path) -> str:
 
 def loss_line(metrics: Path) -> str:
     """Return the training loss, from the first step to the last, as one line of text."""
-    with metrics.open(newline="") as file:
+    with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])
     return (

