@@ -1,1 +1,1 @@
-"""One command a figure: `python -m benchmarks NAME`. Each compares with a peer or a floor in the same run."""
+"""Benchmarks: `python -m benchmarks NAME` prints one table, beside a peer or a lower bound from the same run."""

@@ -1,11 +1,12 @@
-"""`python -m benchmarks NAME… | all`: print a table, and say where the data it needs is not there.
+"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`train`, and what measures no speed, take options: `python -m benchmarks oracle --help`.
+`oracle`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
 """
 
 import importlib
 import sys
 
+# The module whose `run` returns the table, by name. Each is imported alone, since each needs packages of its own.
 BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
@@ -24,13 +25,15 @@ BENCHMARKS = {
     "train": "training",
     "wikitext": "wikitext",
 }
-"""by name, the module whose `run` gives the table; each is imported alone, since each needs packages of its own"""
-WITH_OPTIONS = {"oracle": "oracle", "train": "training", "walks": "walks"}
-"""the modules whose `main` takes options"""
+WITH_OPTIONS = {"oracle": "oracle", "train": "training", "walks": "walks"}  # modules whose `main` takes options
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named benchmarks, or the one that takes options; exit code 2 for an unknown name."""
+    """Run the named benchmarks, or the one that takes options.
+
+    Returns:
+        The exit code: that of the benchmark with options, else 0, or 2 for an unknown name.
+    """
     if arguments and arguments[0] in WITH_OPTIONS:
         module = importlib.import_module(f"benchmarks.{WITH_OPTIONS[arguments[0]]}")
         return int(module.main(arguments[1:]))

@@ -1,4 +1,4 @@
-"""One URL's look-up in short and long blocklists, one core: CPU time and memory, beside Python's own set."""
+"""Look-up of one URL in short and long blocklists on one core: CPU time and memory, beside Python's own set."""
 
 import random
 import sys
@@ -14,12 +14,12 @@ URLS = 100_000
 
 
 def name(rng: random.Random) -> str:
-    """A domain that no other call gives."""
+    """Return a domain that no other call returns."""
     return f"{rng.getrandbits(64):x}.example"
 
 
 def write(path: Path, length: int) -> None:
-    """A list of that many patterns, one in ten with a path."""
+    """Write a list of `length` patterns, one in ten with a path."""
     rng = random.Random(length)
     with path.open("w", encoding="utf-8") as file:
         for number in range(length):
@@ -27,7 +27,7 @@ def write(path: Path, length: int) -> None:
 
 
 def look_up(blocklist: Blocklist, urls: list[str]) -> float:
-    """CPU seconds a URL."""
+    """Return the CPU seconds per URL."""
     begun = time.process_time()
     for url in urls:
         blocklist.blocks(url)
@@ -35,7 +35,7 @@ def look_up(blocklist: Blocklist, urls: list[str]) -> float:
 
 
 def run() -> str:
-    """A row a length: seconds to load, bytes a pattern, microseconds a URL that is not listed and one that is."""
+    """Return a table: per length the load time, the size, and the microseconds per URL, not listed and listed."""
     rng = random.Random(0)
     absent = [f"https://www.{name(rng)}/articles/2019/{number}.html?page=1" for number in range(URLS)]
     begun = time.process_time()

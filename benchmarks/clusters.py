@@ -1,6 +1,7 @@
-"""Bands to clusters: star edges of each hash range, then connected components; made-up keys, no text.
+"""From bands to clusters: star edges of each hash range, then connected components, on made-up keys without text.
 
-Beside it `datasketch.MinHashLSH`, insert and query, on as many documents as its tables hold at ease. One process each.
+The peer is `datasketch.MinHashLSH`, insert and query, on as many documents as fit its tables comfortably. Each side
+runs in a process of its own.
 """
 
 import json
@@ -18,8 +19,19 @@ import numpy.typing as npt
 
 from benchmarks.data import table
 from benchmarks.lines import PeakAnonymous
-from filters.dedup.clusters import distinct, joined, star_edges
-from filters.dedup.large_star import Edges, by_larger, by_node, contracted, large_star, small_star, spread, unsettled
+from filters.dedup.clusters import (
+    Rows,
+    connected_components,
+    contract,
+    count_unsettled,
+    distinct_edges,
+    edges_by_larger,
+    edges_by_node,
+    large_star,
+    small_star,
+    spread_keys,
+    star_edges,
+)
 from filters.dedup.minhash import MinHash, band_hashes
 from filters.hashing import mix
 from pipeline.beam.exchange import by_range
@@ -28,24 +40,25 @@ from pipeline.stages.neardup import KEY, RANGE_BYTES
 DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
 EDGES, PART = 30_000_000, 1_000_000
 SCHEME = MinHash()
-DUPLICATES, SHARED_BAND = 0.05, 0.8
-"""one document in twenty is a near duplicate of an earlier one, and has each band in common with it at this chance:
-what a similarity of 0.97 gives with 8 rows a band"""
-BUCKET = 1 / 20
-"""of the documents, so many share one band's key by boilerplate: a million of twenty"""
+DUPLICATES = 0.05  # share of documents that are near duplicates of an earlier document
+SHARED_BAND = 0.8  # chance of each band to be equal in both: that of a similarity of 0.97 with 8 rows per band
+BUCKET = 1 / 20  # share of documents with one common key, as from boilerplate: a million of twenty
 
 Keys = npt.NDArray[np.uint64]
 
 
 def ranges_of(documents: int) -> int:
-    """How many ranges `neardup` would cut the keys into."""
+    """Return the number of ranges into which `neardup` partitions the keys."""
     return max(1, -(-documents * SCHEME.bands * KEY.itemsize // RANGE_BYTES))
 
 
 def keys_of_range(documents: int, ranges: int, number: int) -> tuple[Keys, npt.NDArray[np.int64]]:
-    """What the reducer of one range would be given: keys and rows. Made here and not read, as all ranges together are
-    4.5 GB at 20 million documents. Band b of document d falls into range (d * bands + b) modulo `ranges`, and a
-    duplicate's original is a multiple of `ranges` before it, so a range can be made alone."""
+    """Return the keys and rows that the reducer of one range receives.
+
+    They are made here and not read: at 20 million documents all ranges together have 4.5 GB. Band b of document d falls
+    into range (d * bands + b) modulo `ranges`, and the original of a duplicate comes a multiple of `ranges` before it,
+    so each range can be made alone.
+    """
     place = np.arange(number, documents * SCHEME.bands, ranges, np.uint64)
     document = place // np.uint64(SCHEME.bands)
     steps = document // np.uint64(ranges)
@@ -59,7 +72,7 @@ def keys_of_range(documents: int, ranges: int, number: int) -> tuple[Keys, npt.N
 
 
 def ours(documents: int) -> dict[str, float]:
-    """Seconds of processor for each step, wall seconds, the peak of anonymous memory, and what was found."""
+    """Return CPU seconds of each step, wall seconds, peak anonymous memory, and numbers of edges and clusters."""
     ranges = ranges_of(documents)
     found: dict[str, float] = {"ranges": ranges, "edges": 0, "star": 0.0}
     begun = time.perf_counter()
@@ -73,14 +86,14 @@ def ours(documents: int) -> dict[str, float]:
             found["star"] += seconds
             del keys, rows, edges
         (nodes, labels), found["components"] = _timed(
-            lambda: joined(lambda: (np.load(path, mmap_mode="r") for path in paths))
+            lambda: connected_components(lambda: (np.load(path, mmap_mode="r") for path in paths))
         )
     found |= {"nodes": len(nodes), "clusters": int((nodes == labels).sum()), "peak": peak.bytes}
     return {**found, "wall": time.perf_counter() - begun, "cut": _cut_seconds(min(documents, PEER_DOCUMENTS), ranges)}
 
 
 def peer(documents: int) -> dict[str, float]:
-    """Seconds of processor that datasketch takes to insert and to query signatures made before, and its memory."""
+    """Return the CPU seconds in which datasketch inserts and queries prepared signatures, and its memory in bytes."""
     import datasketch
 
     shape = datasketch.MinHash(num_perm=SCHEME.permutations, scheme="affine32")
@@ -104,10 +117,15 @@ def peer(documents: int) -> dict[str, float]:
 
 
 def on_one(edges: int) -> dict[str, float]:
-    """Union-find alone: so many edges in parts of a million, each between a node of as many and one of the sixteen
-    after it; nodes, seconds of processor with making the edges twice, and memory beyond what was there before."""
+    """Measure union-find alone, on `edges` random edges in parts of a million.
 
-    def parts() -> Iterator[Edges]:
+    Each edge joins one of `edges` nodes with one of the sixteen nodes after it.
+
+    Returns:
+        The number of nodes, the CPU seconds (making the edges twice is included), and the additional memory in bytes.
+    """
+
+    def parts() -> Iterator[Rows]:
         for start in range(0, edges, PART):
             random = np.random.default_rng(start)
             low = random.integers(0, edges, min(PART, edges - start))
@@ -115,41 +133,47 @@ def on_one(edges: int) -> dict[str, float]:
 
     before = _anonymous()
     with PeakAnonymous() as peak:
-        (nodes, _), seconds = _timed(lambda: joined(parts))
+        (nodes, _), seconds = _timed(lambda: connected_components(parts))
     return {"edges": edges, "nodes": len(nodes), "seconds": seconds, "memory": peak.bytes - before}
 
 
 def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
-    """The same in rounds of large-star and small-star, as `pipeline/stages/clusters.py` does them but without its files: how
-    many edges there were, how many rows (16 bytes each) crossed in how many exchanges, and seconds of processor."""
+    """Measure rounds of large-star and small-star, as in `pipeline/stages/clusters.py` but without files.
+
+    Returns:
+        The numbers of edges, of rows (16 bytes each) that crossed and of exchanges, and the CPU seconds.
+
+    Raises:
+        RuntimeError: rounds and union-find gave different clusters.
+    """
     parts = [star_edges(*keys_of_range(documents, ranges, number)) for number in range(ranges)]
     told = {"edges": sum(map(len, parts)), "rows": 0, "exchanges": 0, "ranges": ranges}
-    expected = joined(lambda: parts)
+    expected = connected_components(lambda: parts)
 
-    def exchanged(sent: list[Edges]) -> list[Edges]:
+    def exchanged(sent: list[Rows]) -> list[Rows]:
         told["rows"] += sum(map(len, sent))
         told["exchanges"] += 1
-        pieces = [dict(by_range(spread(rows[:, 0]), rows, ranges)) for rows in sent]
+        pieces = [dict(by_range(spread_keys(rows[:, 0]), rows, ranges)) for rows in sent]
         return [
-            distinct(np.frombuffer(b"".join(piece.get(r, b"") for piece in pieces), np.int64).reshape(-1, 2))
+            distinct_edges(np.frombuffer(b"".join(piece.get(r, b"") for piece in pieces), np.int64).reshape(-1, 2))
             for r in range(ranges)
         ]
 
     begun = time.process_time()
-    parts = [contracted(edges) for edges in parts]
-    while sum(map(unsettled, held := exchanged([by_node(edges) for edges in parts]))):
+    parts = [contract(edges) for edges in parts]
+    while sum(map(count_unsettled, held := exchanged([edges_by_node(edges) for edges in parts]))):
         parts = [large_star(edges) for edges in held]
-        parts = [small_star(edges) for edges in exchanged([by_larger(edges) for edges in parts])]
+        parts = [small_star(edges) for edges in exchanged([edges_by_larger(edges) for edges in parts])]
     told["seconds"] = time.process_time() - begun
-    stars = distinct(np.concatenate(parts))
+    stars = distinct_edges(np.concatenate(parts))
     rays = expected[0] != expected[1]
-    if not np.array_equal(stars, distinct(np.stack([expected[1][rays], expected[0][rays]], axis=1))):
+    if not np.array_equal(stars, distinct_edges(np.stack([expected[1][rays], expected[0][rays]], axis=1))):
         raise RuntimeError("rounds and union-find gave different clusters")
     return told
 
 
 def signatures(documents: int) -> npt.NDArray[np.uint32]:
-    """(documents, permutations) of chance, and near duplicates among them as above."""
+    """Return random signatures, (documents, permutations) uint32, with near duplicates among them."""
     random = np.random.default_rng(1)
     made = random.integers(0, 1 << 32, (documents, SCHEME.permutations), np.uint32)
     copies = np.flatnonzero(random.random(documents) < DUPLICATES)
@@ -168,7 +192,7 @@ def report(
     one: dict[str, float],
     rounds: dict[str, float],
 ) -> str:
-    """The tables of both sides, and of the two ways to join edges."""
+    """Return the tables of both sides and of the two ways to join edges."""
     cut = told["cut"] / min(documents, PEER_DOCUMENTS) * documents
     rate = documents / (cut + told["star"] + told["components"])
     insert, both = peer_documents / other["insert"], peer_documents / (other["insert"] + other["query"])
@@ -205,7 +229,7 @@ def run(
     edges: int = EDGES,
     rounds_documents: int = ROUNDS_DOCUMENTS,
 ) -> str:
-    """Each side in a process of its own, so that the memory is its own."""
+    """Run each side in a process of its own, so that its memory is measured alone, and return the tables."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     told = []
@@ -217,7 +241,7 @@ def run(
 
 
 def _cut_seconds(documents: int, ranges: int) -> float:
-    """What `neardup`'s mapper does to signatures: band keys, packed, cut by range."""
+    """Return the CPU seconds in which `neardup`'s mapper packs band keys and partitions them by range."""
     made = signatures(documents)
 
     def cut() -> None:
@@ -231,7 +255,7 @@ def _cut_seconds(documents: int, ranges: int) -> float:
 
 
 def _chance(values: Keys) -> npt.NDArray[np.float64]:
-    """A number from 0 to 1 for each value, always the same."""
+    """Return a number from 0 to 1 for each value, always the same."""
     return mix(values + np.uint64(0x632BE59BD9B4E019)) / 2.0**64
 
 

@@ -1,10 +1,10 @@
-"""WARC to annotated, de-duplicated documents on one core: ours beside datatrove, on the same file in the same run.
+"""WARC to filtered, de-duplicated documents on one core: ours beside datatrove, on the same file in the same run.
 
-Each side runs in a process of its own that takes three archives in turn: a few of the pages, the same few again, and
-all of them. What is said is the CPU time of the third less that of the second, over the pages that only the third has:
-neither imports and models nor the fixed cost of a run count, for either side.
+Each side runs in a process of its own and reads three archives in turn: a few of the pages, the same few again, and all
+of them. The result is the CPU time of the third minus that of the second, over the pages that only the third has. So
+imports, models and the fixed cost of a run count for neither side.
 
-The two do not ask the same of a page. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
+The two do not apply the same filters. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
 blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's, MinHash. The numbers of documents
 kept differ accordingly.
 """
@@ -24,9 +24,9 @@ from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.formats.http import HttpError, is_html, parse_response
 from filters.formats.warc import Limits, read_frames
-from filters.models.language import bundled_model_path
+from filters.quality.language import bundled_model_path
+from filters.quality.perplexity import Perplexity
 from manifests.recipe import Recipe
-from manifests.source import Perplexity
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
@@ -35,19 +35,17 @@ from pipeline.stages.extract import open_stored
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"
-MODELS = "TERATOKEN_LM"
-"""the environment variable that names a folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin"""
+MODELS = "TERATOKEN_LM"  # environment variable: a folder with LANGUAGE.sp.model and LANGUAGE.arpa.bin
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-FEW = 20
-"""one page in so many goes into the small archive, which warms a process up and is taken off"""
-TARGET, TARGET_LM, TARGET_RATIO, TARGET_FLOOR = 38, 30, 12, 1.3
-"""MB of HTML a CPU second without and with the language model; times the peer; times the bare calls"""
+FEW = 20  # one page in twenty goes into the small archive, which warms a process up and is subtracted
+TARGET, TARGET_LM = 38, 30  # MB of HTML per CPU second, without and with the language model
+TARGET_RATIO, TARGET_FLOOR = 12, 1.3  # times the speed of the peer; times the CPU time of the bare calls
 RECORD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A WARC file of pages: how many, and their bytes of HTML."""
+    """A WARC file, the number of its pages, and their bytes of HTML."""
 
     path: Path
     pages: int
@@ -56,8 +54,12 @@ class Archive:
 
 @dataclass(frozen=True)
 class Measured:
-    """One round of one side: CPU seconds of all pages less those of the few; those of the few; the seconds before them
-    (imports and models, with the few pages' first run); documents kept; peak anonymous memory; and seconds by stage."""
+    """One round of one side.
+
+    `seconds` are CPU seconds of all pages minus those of the few, `fixed` those of the few, `start` those of the first
+    run over the few (imports and models included); `kept` counts documents, `peak` is anonymous memory in bytes,
+    `steps` holds seconds by stage.
+    """
 
     seconds: float
     fixed: float
@@ -68,7 +70,7 @@ class Measured:
 
 
 def write_archive(paths: list[Path], target: Path, every: int = 1) -> Archive:
-    """One archive of the HTML responses of others, or of one in so many, each as it is stored."""
+    """Write one archive of the HTML responses of others, or of every `every`-th of them, each as stored."""
     seen = pages = html = 0
     with target.open("wb") as file:
         for path in paths:
@@ -85,7 +87,7 @@ def write_archive(paths: list[Path], target: Path, every: int = 1) -> Archive:
 
 
 def _html_bytes(kind: str | None, block: bytes) -> int | None:
-    """The decoded bytes of a page; None for a record that holds none."""
+    """Return the number of decoded bytes of a page, or None for a record without one."""
     if kind != "response":
         return None
     try:
@@ -96,7 +98,7 @@ def _html_bytes(kind: str | None, block: bytes) -> int | None:
 
 
 def recipe(archive: Path, models: str | None) -> Recipe:
-    """The demo's rules over an archive, with perplexity where a folder of language models is given."""
+    """Return the demo's rules over an archive, with perplexity if a folder of language models is given."""
     made = stages.recipe().with_inputs({"common_crawl": [str(archive)]})
     if models is None:
         return made
@@ -105,7 +107,11 @@ def recipe(archive: Path, models: str | None) -> Recipe:
 
 
 def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
-    """Our pipeline over one archive, as far as `neardup`, in this process."""
+    """Run our pipeline over one archive up to `neardup`, in this process.
+
+    Returns:
+        CPU seconds, the number of documents kept, and CPU seconds by stage.
+    """
     begun = time.process_time()
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs", quiet=True)
     build(recipe(archive, models), corpus, engine, only=neardup.STAGE)
@@ -121,7 +127,11 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
 
 
 def measure(command: list[str], few: Archive, full: Archive) -> Measured:
-    """Run one side in a process of its own. Raises RuntimeError, with what it said, if it ends badly."""
+    """Run one side in a process of its own.
+
+    Raises:
+        RuntimeError: the process failed; the message holds the end of its output.
+    """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
         begun = [*command, f"{folder}/output", *(str(one.path) for one in (few, few, full))]
         child = subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=log, cwd=ROOT)
@@ -139,7 +149,10 @@ def measure(command: list[str], few: Archive, full: Archive) -> Measured:
 
 
 def anonymous_bytes(process: int) -> int:
-    """RssAnon of a process and its children, the largest of them: forked ones share most of it. 0 once it has ended."""
+    """Return RssAnon of a process or of the largest of its children, in bytes; 0 once it has ended.
+
+    The maximum is taken and not the sum, because forked processes share most of their memory.
+    """
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
         children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
@@ -149,18 +162,18 @@ def anonymous_bytes(process: int) -> int:
 
 
 def anonymous_in(status: str) -> int:
-    """Bytes of the RssAnon line of /proc/PID/status (proc(5)); 0 where there is none."""
+    """Return the bytes of the RssAnon line of /proc/PID/status (proc(5)), or 0 if it has none."""
     lines = [line.split() for line in status.splitlines() if line.startswith("RssAnon:")]
     return int(lines[0][1]) << 10 if lines else 0
 
 
 def floor(archive: Path) -> float:
-    """CPU seconds of the bare functions over the same pages, without Beam, files, ledger or receipts."""
+    """Return the CPU seconds of the bare functions over the same pages, without Beam, files, ledger or receipts."""
     return sum(seconds for _, seconds in stages.bare(recipe(archive, None)).values())
 
 
 def run() -> str:
-    """The table, round by round alternating; without the peer, and saying so, where it is not installed."""
+    """Return the table of rounds in which the sides alternate; a peer that is not installed is left out and named."""
     if not archives():
         return ABSENT
     sides = {"ours": [sys.executable, "-m", "benchmarks.crawl", "-"]}
@@ -182,7 +195,7 @@ def run() -> str:
 
 
 def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floors: list[float]) -> str:
-    """Medians over the rounds, the ratios round by round, and what they should be."""
+    """Return medians over the rounds, the ratios round by round, and the targets."""
     pages, megabytes = full.pages - few.pages, (full.html - few.html) / 1e6
     rows = []
     for name, found in rounds.items():
@@ -234,7 +247,7 @@ def _spread(values: list[float]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Our side, in a process of its own: MODELS (or -), OUTPUT, ARCHIVE..."""
+    """Run our side in a process of its own; the arguments are MODELS (or -), OUTPUT, ARCHIVE..."""
     models, output, *paths = arguments
     given = None if models == "-" else models
     found = [ours(Path(path), Path(output) / str(number), given) for number, path in enumerate(paths)]

@@ -1,4 +1,4 @@
-"""Where benchmarks find real pages, and how they print."""
+"""The real pages that benchmarks read, and the format of their tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ ABSENT = "skipped: the real sample pages (../shared/data) are not here"
 
 
 def archives() -> list[Path]:
-    """The packed real pages, sorted; empty where they are not."""
+    """Return the packed real pages, sorted; an empty list if they are not there."""
     return sorted(SHARED.glob(PAGES))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])

@@ -1,6 +1,7 @@
-"""Tokens, one core: our encoding beside SentencePiece's own batched call, long lines, and training.
+"""Tokenizing on one core: our encoding beside SentencePiece's own batched call, long lines, and training.
 
-The model is trained here, on the texts it then encodes. Times are of the CPU; the ways of the first table take turns.
+The model is trained here, on the texts that it then encodes. Times are CPU times; the ways of the first table
+alternate.
 """
 
 import base64
@@ -25,10 +26,8 @@ from manifests.recipe import Tokenizer
 from pipeline.stages.tokenizer import train_bpe
 
 VOCABULARY, SMALL_VOCABULARY = 32_000, 2_048
-ENCODED, BATCH = 6_000_000, 100_000
-"""characters of the first table, and of one batch; the ways take turns, batch by batch"""
-HALF, WHOLE = 500_000, 5_000_000
-"""characters of the lines whose times are compared"""
+ENCODED, BATCH = 6_000_000, 100_000  # characters of the first table, and of one batch; the ways alternate by batch
+HALF, WHOLE = 500_000, 5_000_000  # characters of the lines whose times are compared
 
 T = TypeVar("T")
 
@@ -42,7 +41,7 @@ LINES: dict[str, Callable[[int], str]] = {
 
 
 def texts() -> tuple[str, list[str]]:
-    """What they are, and the texts: real books and rows where they are, else the bundled pages."""
+    """Return a description and the texts: real books and web rows if they are there, else the bundled pages."""
     books = [gzip.decompress(path.read_bytes()) for path in sorted(SHARED.glob("gutenberg/*.gz"))]
     rows = [gzip.decompress(path.read_bytes()) for path in sorted(SHARED.glob("c4_redpajama/redpajama-*.gz"))]
     if books and rows:
@@ -55,7 +54,7 @@ def texts() -> tuple[str, list[str]]:
 
 
 def beside(given: list[str], model: sentencepiece.SentencePieceProcessor) -> str:
-    """Tokens and MB a CPU second of each way, and their ratio to the library's batched call, in the same turns."""
+    """Return a table: tokens and MB per CPU second of each way, and its ratio to the library's batched call."""
     vocabulary = model.get_piece_size()
     ways: dict[str, Callable[[list[str]], object]] = {
         "SentencePiece, lists of int": lambda batch: model.encode(batch, num_threads=1),
@@ -85,7 +84,7 @@ def beside(given: list[str], model: sentencepiece.SentencePieceProcessor) -> str
 
 
 def batches(given: list[str]) -> Iterator[list[str]]:
-    """The texts in batches of at least `BATCH` characters."""
+    """Yield the texts in batches of at least `BATCH` characters."""
     batch: list[str] = []
     for text in given:
         batch.append(text)
@@ -95,22 +94,22 @@ def batches(given: list[str]) -> Iterator[list[str]]:
 
 
 def cost(work: Callable[[], T]) -> tuple[T, float, float]:
-    """What the work gives, CPU seconds, and MB at the peak above what was held before."""
+    """Return the result of `work`, its CPU seconds, and the MB that its peak adds to the memory held before."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak is counted anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak
     before, begun = peak(), time.process_time()
     done = work()
     return done, time.process_time() - begun, (peak() - before) / 1e6
 
 
 def peak() -> int:
-    """Bytes resident at this process's peak."""
+    """Return the peak of this process's resident memory, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def long_lines(model: sentencepiece.SentencePieceProcessor) -> str:
-    """One line of five million characters, beside one of half a million."""
+    """Return a table: one line of five million characters, beside one of half a million."""
     ways: dict[str, Callable[[str], object]] = {
         "SentencePiece": lambda line: model.encode([line], num_threads=1, return_type="numpy"),
         "ours": lambda line: encode_texts([line], model, model.get_piece_size()),
@@ -126,7 +125,7 @@ def long_lines(model: sentencepiece.SentencePieceProcessor) -> str:
 
 
 def train(given: list[str]) -> bytes:
-    """A model of LLaMA's size, or a small one for small texts."""
+    """Train a model of LLaMA's vocabulary size, or a small one if the texts are too few for it."""
     try:
         return train_bpe(given, Tokenizer(vocabulary=VOCABULARY))
     except UserError:
@@ -134,7 +133,7 @@ def train(given: list[str]) -> bytes:
 
 
 def run() -> str:
-    """Three tables."""
+    """Return the three tables."""
     what, given = texts()
     trained = []
     for part in (given[::4], given):
@@ -160,5 +159,5 @@ def run() -> str:
 
 
 def hash_of(text: str) -> int:
-    """A fixed order that mixes the kinds of texts."""
+    """Return the sort key of a text, in a fixed order that mixes the kinds of texts."""
     return random.Random(text[:1_000]).getrandbits(64)

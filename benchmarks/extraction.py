@@ -1,9 +1,10 @@
 """HTML to main text: ours beside resiliparse's main content and trafilatura's modes, one run, one core, same bytes.
 
-Quality on hand-made gold: bag-of-words precision, recall and F1 a page, macro mean of a set, then of the sets; and
-snippets that a page's text must or must not hold. Words and phrases were drawn from the half of the pages whose
-file name hashes to an even number alone; the other half is shown apart, but a few thresholds (filters.html.boilerplate:
-ARTICLE_SHARE, the stems; filters.html.blocks: TAIL_LENGTH) were settled with both in view, so it is no clean test.
+Quality is measured on hand-made gold texts: bag-of-words precision, recall and F1 per page, the mean of a set, then of
+the sets; and snippets that a page's text must or must not hold. Words and phrases were taken only from the half of the
+pages whose file name hashes to an even number. The other half is shown apart, but a few thresholds
+(filters.html.boilerplate: ARTICLE_SHARE, the stems; filters.html.blocks: TAIL_LENGTH) were chosen with both halves in
+view, so it is not a clean test set.
 
 Speed is CPU time from bytes to text, decoding included for all.
 """
@@ -29,20 +30,21 @@ FOLDER = SHARED / "html_extraction"
 TEXT_SETS = ("cleaneval-dev", "page-signal-a", "readability-a")
 SNIPPET_SET = "trafilatura-a"
 RECIPE_SET = "recipes-a"
+# Comments are left out, as in its own evaluation: mean F1 and snippets are higher, CleanEval is lower.
 MODES: dict[str, dict[str, bool]] = {
     "trafilatura, favor_recall": {"favor_recall": True},
     "trafilatura, default": {},
     "trafilatura, favor_precision": {"favor_precision": True},
     "trafilatura, fast": {"fast": True},
 }
-"""comments are left out, as its own evaluation does: higher in mean F1 and snippets, if lower on CleanEval"""
 MAX_BODY = 32 << 20
-TURN = 25
-"""pages an extractor takes before the next has its turn"""
+TURN = 25  # pages per turn of an extractor
 WORD = re.compile(r"\w+")
 
 
 class Page(NamedTuple):
+    """A page with its stored body and its gold text or snippets."""
+
     name: str
     body: bytes
     gold: dict[str, Any]
@@ -52,7 +54,7 @@ Extractor = Callable[[str], str]
 
 
 def run() -> str:
-    """The table, the held-out half of the quality columns, and our speed over each mode."""
+    """Return the table, the quality columns of the held-out half, and our speed over each mode."""
     if not FOLDER.is_dir():
         return ABSENT
     pages = {name: load(name) for name in (*TEXT_SETS, SNIPPET_SET, RECIPE_SET)}
@@ -80,7 +82,7 @@ def run() -> str:
 
 
 def extractors() -> dict[str, Extractor]:
-    """Ours, resiliparse's own, and trafilatura's where it is installed (with lxml_html_clean, which it imports)."""
+    """Return ours, resiliparse's, and trafilatura's if it is installed (with lxml_html_clean, which it imports)."""
     found: dict[str, Extractor] = {
         "ours": ours,
         "resiliparse main_content": lambda html: extract_text(html, extractor="resiliparse"),
@@ -99,7 +101,7 @@ def extractors() -> dict[str, Extractor]:
 
 
 def ours(html: str) -> str:
-    """Our main text; empty for a page that we refuse."""
+    """Return our main text, or an empty string for a page that we refuse."""
     try:
         return extract_text(html)
     except ExtractionError:
@@ -107,7 +109,7 @@ def ours(html: str) -> str:
 
 
 def load(name: str) -> list[Page]:
-    """The pages of a set with their gold, in file order."""
+    """Return the pages of a set with their gold, in file order."""
     with gzip.open(FOLDER / f"{name}.gold.jsonl.gz") as lines:
         gold = {record["source_file"]: record for record in map(json.loads, lines)}
     pages = []
@@ -122,8 +124,11 @@ def load(name: str) -> list[Page]:
 def extract_all(
     pages: list[Page], all_extractors: dict[str, Extractor]
 ) -> tuple[dict[str, dict[str, str]], dict[str, float]]:
-    """{extractor: {page: text}} and {extractor: CPU seconds}, decoding included; the extractors take turns every few
-    pages, so that what else the machine does falls on all."""
+    """Run all extractors in turns of a few pages, so that other load on the machine affects all equally.
+
+    Returns:
+        {extractor: {page: text}} and {extractor: CPU seconds}, decoding included.
+    """
     texts: dict[str, dict[str, str]] = {name: {} for name in all_extractors}
     seconds = dict.fromkeys(all_extractors, 0.0)
     for start in range(0, len(pages), TURN):
@@ -136,7 +141,7 @@ def extract_all(
 
 
 def quality(pages: dict[str, list[Page]], texts: dict[str, str], half: int | None) -> list[str]:
-    """The quality columns, over all pages or over one half of them."""
+    """Return the quality columns, over all pages or over one half of them."""
     chosen = {name: [p for p in of_set if half in (None, half_of(p.name))] for name, of_set in pages.items()}
     cells, f1s = [], []
     for name in TEXT_SETS:
@@ -165,12 +170,12 @@ def quality(pages: dict[str, list[Page]], texts: dict[str, str], half: int | Non
 
 
 def half_of(name: str) -> int:
-    """0 for the pages that words and phrases were drawn from, 1 for the others."""
+    """Return 0 for the pages from which words and phrases were taken, 1 for the others."""
     return hashlib.sha256(name.encode()).digest()[0] & 1
 
 
 def overlap(text: str, gold: str) -> tuple[float, float, float]:
-    """Bag-of-words precision, recall and F1 of a text."""
+    """Return bag-of-words precision, recall and F1 of a text."""
     ours, theirs = Counter(WORD.findall(text.lower())), Counter(WORD.findall(gold.lower()))
     both = (ours & theirs).total()
     precision, recall = both / max(1, ours.total()), both / max(1, theirs.total())

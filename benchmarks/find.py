@@ -1,7 +1,7 @@
-"""`find` and `trace` on ten million made-up documents: time, anonymous memory, and what writing the index takes.
+"""`find` and `trace` on ten million made-up documents: time, anonymous memory, and the cost of writing the index.
 
-The shards have made-up tokens, 8 to 20 a document, and real strings for URLs; the index is written by the stage that
-the pipeline has for it. Each command runs in a process of its own, with the files in the page cache.
+The shards have made-up tokens, 8 to 20 per document, and real strings for URLs; the pipeline's own stage writes the
+index. Each command runs in a process of its own, with the files in the page cache.
 """
 
 import json
@@ -51,12 +51,12 @@ print(f"\\n{code} {max(peak[0], anonymous())}")
 
 
 def url_of(number: int) -> str:
-    """The URL of a document of the made-up corpus, by its number."""
+    """Return the URL of a document of the made-up corpus, by its number."""
     return f"https://site-{number % 1_000_003:07d}.example/archive/page-{number:010d}.html"
 
 
 def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest:
-    """A corpus of so many documents with an index, and a manifest that `find` and `trace` can read."""
+    """Write a corpus of `documents` documents with an index, and a manifest that `find` and `trace` can read."""
     write_atomic(corpus / MODEL, train_bpe([WORDS * 40], Tokenizer(vocabulary=VOCABULARY)))
     count = -(-documents // shard_documents)
     made: dict[str, Receipt] = {}
@@ -64,7 +64,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
         name = f"{SOURCE}/train-{number:05d}-of-{count:05d}"
         first, last = number * shard_documents, min(documents, (number + 1) * shard_documents)
         path = f"shards/{name}.arrow"
-        batch = made_up(first, last)
+        batch = make_batch(first, last)
         write_shard(corpus / path, batch, {})
         facts = {"documents": last - first, "urls": last - first, "tokens": len(batch.column("tokens").values)}
         output = Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))
@@ -104,8 +104,8 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
     return write_manifest(corpus, manifest)
 
 
-def made_up(first: int, last: int) -> pa.RecordBatch:
-    """Documents `first` to `last` as a shard's rows."""
+def make_batch(first: int, last: int) -> pa.RecordBatch:
+    """Return the documents `first` to `last` as rows of a shard."""
     chance, count = np.random.default_rng(first), last - first
     lengths = chance.integers(8, 21, count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -133,9 +133,15 @@ def made_up(first: int, last: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=schema)
 
 
-def measured(corpus: Path, *arguments: str) -> tuple[float, float, int]:
-    """Wall and processor seconds of a command of `python -m manifests`, start-up included, and the peak of its
-    anonymous memory."""
+def measure_command(corpus: Path, *arguments: str) -> tuple[float, float, int]:
+    """Run a command of `python -m manifests` in a process of its own.
+
+    Returns:
+        Wall and CPU seconds, start-up included, and the peak of anonymous memory in bytes.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
     before, begun = os.times(), time.perf_counter()
     command = [sys.executable, "-c", MEASURED, arguments[0], str(corpus), *arguments[1:]]
     told = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
@@ -148,7 +154,7 @@ def measured(corpus: Path, *arguments: str) -> tuple[float, float, int]:
 
 
 def questions(corpus: Path) -> dict[str, Sequence[str]]:
-    """What is asked, by what the table calls it."""
+    """Return the arguments of each measured command, by its row heading."""
     entries = load_manifest(corpus).shards()
     entry = entries[len(entries) // 2]
     row = entry.documents // 3
@@ -164,7 +170,7 @@ def questions(corpus: Path) -> dict[str, Sequence[str]]:
 
 
 def run() -> str:
-    """Median and slowest time of each question, and its memory."""
+    """Return a table: median times of each command, and its memory."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +181,7 @@ def run() -> str:
         )
         rows = []
         for name, question in questions(Path(folder)).items():
-            found = [measured(Path(folder), *question) for _ in range(ROUNDS)]
+            found = [measure_command(Path(folder), *question) for _ in range(ROUNDS)]
             walls, processors, peaks = (sorted(column) for column in zip(*found, strict=True))
             middle = ROUNDS // 2
             rows.append([name, f"{walls[middle]:.2f} s", f"{processors[middle]:.2f} s", f"{peaks[-1] / 1e6:,.0f} MB"])

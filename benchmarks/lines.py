@@ -1,4 +1,4 @@
-"""Memory and time of line de-duplication over a million pages, made up: hashes as `extract` writes them, no text."""
+"""Memory and time of line de-duplication over a million made-up pages: hashes as `extract` writes them, no text."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 
 
 def write_split(corpus: Path, number: int) -> Receipt:
-    """A split of pages: two lines in five are drawn from 100,000 that all pages share."""
+    """Write a split of pages; two lines in five are drawn from 100,000 that all pages share."""
     random = np.random.default_rng(number)
     pages = PAGES // SPLITS
     count = pages * LINES_A_PAGE
@@ -38,8 +38,8 @@ def write_split(corpus: Path, number: int) -> Receipt:
     return Receipt("made up", [], {"common_crawl": Tally()}, {"file": f"{number:03d}", "lines": count})
 
 
-def measured(folder: Path) -> dict[str, float]:
-    """Run the stage in this process; gives its peak of anonymous memory, CPU seconds and findings."""
+def measure_stage(folder: Path) -> dict[str, float]:
+    """Run the stage in this process; return its peak of anonymous memory in bytes, CPU seconds and findings."""
     import resource
 
     extracted = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
@@ -60,7 +60,7 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 class PeakAnonymous:
-    """Samples this process's anonymous memory (RssAnon) while a block runs."""
+    """A context manager that samples this process's anonymous memory (RssAnon) while a block runs."""
 
     def __enter__(self) -> "PeakAnonymous":
         import threading
@@ -82,7 +82,7 @@ class PeakAnonymous:
 
 
 def run() -> str:
-    """Run in a process of its own, so that the memory is the stage's."""
+    """Run the stage in a process of its own, so that its memory is measured alone, and return the table."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     with tempfile.TemporaryDirectory() as folder:
@@ -100,4 +100,4 @@ def run() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(Path(sys.argv[1]))))
+    print(json.dumps(measure_stage(Path(sys.argv[1]))))

@@ -1,7 +1,8 @@
-"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens a CPU second.
+"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens per CPU second.
 
-Ours: whole batches as the trainer takes them, shuffled over all shards, every sequence hashed, the order worked out on
-the way. The peer's: single samples, shuffled, by iterating and by index. Both give tensors of uint16, as it is stored.
+Ours reads whole batches, as the trainer does, shuffled over all shards; every sequence is hashed and the order is
+computed during the run. The peer reads single shuffled samples, by iterating and by index. Both give tensors of uint16,
+the stored type.
 """
 
 import json
@@ -26,7 +27,7 @@ TARGETS = {"iterating": 30, "indexing": 5}
 
 
 def run() -> str:
-    """A table of medians, ranges in brackets."""
+    """Return a table of medians, with ranges in brackets."""
     sys.path.insert(0, str(ROOT / "tests"))
     from trainer_corpus import write_long_corpus
 
@@ -64,7 +65,7 @@ def run() -> str:
 
 
 def windows(corpus: Path) -> np.ndarray:
-    """Every window of the corpus, (n, L + 1) uint16."""
+    """Return every window of the corpus, (n, L + 1) uint16."""
     rows = []
     for entry in load_manifest(corpus).sources["web"].train:
         tokens = open_shard(corpus / "shards" / entry.path).tokens
@@ -88,7 +89,7 @@ def _child(*words: object) -> list[dict]:
 
 
 def main(corpus: Path, rounds: int) -> None:
-    """Measure ours in this process, a new loader a round, and print what `run` reads."""
+    """Measure ours in this process, with a new loader each round, and print the JSON that `run` reads."""
     manifest = load_manifest(corpus)
     far = plan_for(manifest, 0, LENGTH, BATCH, 5_000)
     steps = int(manifest.sources["web"].unique_tokens / LENGTH / BATCH)
@@ -97,7 +98,7 @@ def main(corpus: Path, rounds: int) -> None:
     for _ in range(rounds):
         data = BatchReader(corpus, plan)
         data.batch(0, 0, 1)
-        data.block = None  # the order is worked out within what is measured
+        data.block = None  # so that computing the order is measured, too
         cpu, wall = time.process_time(), time.perf_counter()
         for step in range(steps):
             data.batch(step, 0, 1)

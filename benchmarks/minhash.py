@@ -1,5 +1,7 @@
-"""Text in, bands out: documents a CPU second of our signatures beside rensa, datasketch and datatrove, on the same real
-texts in the same run, 128 permutations (datatrove: its 14 x 8)."""
+"""Signatures and bands from text: documents per CPU second of ours beside rensa, datasketch and datatrove.
+
+All run on the same real texts in the same run, with 128 permutations (datatrove: its 14 x 8).
+"""
 
 import json
 import re
@@ -22,17 +24,15 @@ from filters.formats.stream import open_stored
 from pipeline.sources import common_crawl
 
 SCHEME = MinHash(ngram=5, bands=16, rows=8)
-LEAST = 200
-"""characters: shorter texts are left out"""
+LEAST = 200  # characters; shorter texts are left out
 ROUNDS = 5
-PEER_TEXTS = 60
-"""datatrove takes 15 ms and more a text"""
+PEER_TEXTS = 60  # datatrove takes 15 ms and more per text
 PEER = ROOT / "build/peers/bin/python"
 _WORD = re.compile(r"\w+")
 
 
 def texts() -> list[str]:
-    """Main text of the real pages."""
+    """Return the main text of the real pages."""
     source = recipe().sources["common_crawl"]
     found = []
     for path in archives():
@@ -44,26 +44,26 @@ def texts() -> list[str]:
 
 
 def ours(found: list[str]) -> None:
-    """Word hashes rolled into n-grams, one array a text; bands of all texts at once."""
+    """Hash words into n-grams, one array per text; compute the bands of all texts at once."""
     signatures = [signature(shingle_hashes(text, SCHEME), SCHEME) for text in found]
     band_hashes(np.stack([values for values in signatures if len(values)]), SCHEME)
 
 
 def string_shingles(text: str) -> set[str]:
-    """Word 5-grams as strings, as the peers take them."""
+    """Return word 5-grams as strings, the peers' input."""
     words = _WORD.findall(text.lower())
     return {" ".join(words[n : n + 5]) for n in range(max(1, len(words) - 4))}
 
 
 def datasketch(found: list[str]) -> None:
-    """Its fastest way: one template copied, a batch of shingles, xxh32."""
+    """Run datasketch in its fastest way: one template copied, a batch of shingles, xxh32."""
     template = PeerMinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
     for text in found:
         template.copy().update_batch([shingle.encode() for shingle in string_shingles(text)])
 
 
 def rensa(found: list[str]) -> None:
-    """R-MinHash over string shingles."""
+    """Run rensa's R-MinHash over string shingles."""
     from rensa import RMinHash
 
     for text in found:
@@ -73,7 +73,7 @@ def rensa(found: list[str]) -> None:
 
 
 def datatrove(found: list[str]) -> float | None:
-    """Documents a CPU second in its own environment; None where `make peers` has not been run."""
+    """Return datatrove's documents per CPU second in its own environment, or None if `make peers` has not been run."""
     if not PEER.is_file():
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def datatrove(found: list[str]) -> float | None:
 
 
 def run() -> str:
-    """Medians of alternating rounds, and what ours is over each."""
+    """Return the medians of alternating rounds, and our rate over each."""
     found = texts() if archives() else []
     if not found:
         return ABSENT

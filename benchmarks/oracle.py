@@ -1,11 +1,12 @@
-"""What a corpus holds, as hashes to compare later code with: `python -m benchmarks oracle CORPUS [--against FILE]`.
+"""Hash a corpus to compare later code with: `python -m benchmarks oracle CORPUS [--against FILE]`.
 
-A change of the code that is meant to change no output is checked so: build corpora before it and write their hashes to
-files, build them again after it and compare. Of Arrow and Parquet files the columns are hashed without their schema's
-metadata, which names the recipe and other hashes that may change; of other files the bytes. Counts of the ledger and of
-what stages found stand as they are.
+Use it to check a change of the code that must not change any output: build corpora before the change and write their
+hashes to files, build them again after it and compare. Of Arrow and Parquet files the columns are hashed without the
+schema's metadata, which names the recipe and other hashes that may change; of other files the bytes are hashed. Counts
+of the ledger and of the stages' findings are compared as numbers.
 
-It reads corpora by their files alone and imports nothing of this project, so that it outlives what it is to check.
+The module reads corpora by their files alone and imports nothing of this project, so changes of the project do not
+affect it.
 """
 
 import argparse
@@ -20,32 +21,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FORMAT = "teratoken-oracle-1"
+# The hashed folders of a run; blocks, receipts and times are not part of its result.
 FOLDERS = (
     "clean", "deadletters", "documents", "dropped", "duplicates", "index", "models", "shards", "skipped", "verdicts",
 )  # fmt: skip
-"""what is hashed of a run; blocks, receipts and times are its own business"""
 JSON_FILES = ("canaries.json", "statistics.json")
-NAMED_BY_STAGE = ("findings", "ledger", "verdicts")
-"""below these, the first part of a name is a stage's"""
+NAMED_BY_STAGE = ("findings", "ledger", "verdicts")  # below these, the first part of a name is a stage
 COUNTS = ("findings", "ledger")
-UNSTABLE = ("manifest_sha",)
-"""keys of JSON_FILES that hold hashes of code and recipe"""
+UNSTABLE = ("manifest_sha",)  # keys of JSON_FILES that hold hashes of code and recipe
 
 Entries = dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
-    """Write a corpus's hashes, or compare them; gives the exit code: 0 well, 1 another corpus, 2 a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks oracle", description="Hash what a corpus holds.")
+    """Write a corpus's hashes, or compare them.
+
+    Returns:
+        The exit code: 0 without differences, 1 with differences, 2 for a mistake of the user.
+    """
+    description = "Hash the files of a corpus, or compare them with earlier hashes."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks oracle", description=description)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the hashes there")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the hashes that were written there")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the hashes to this file")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the hashes in this file")
     parser.add_argument(
         "--rename", action="append", default=[], metavar="OLD=NEW",
-        help="a stage that has another name now, or the beginning of a path (verdicts/lines=verdicts/line_dedup); "
-        "again: more",
+        help="a stage or the beginning of a path that has a new name "
+        "(verdicts/lines=verdicts/line_dedup); may be repeated",
     )  # fmt: skip
-    parser.add_argument("--metadata", action="store_true", help="files that differ in metadata alone differ, too")
+    parser.add_argument("--metadata", action="store_true", help="count files that differ only in metadata as different")
     options = parser.parse_args(arguments)
     try:
         renames = [parse_rename(text) for text in options.rename]
@@ -70,7 +74,7 @@ def main(arguments: list[str]) -> int:
 
 
 def hash_corpus(corpus: Path) -> Entries:
-    """Return the hashes and counts of a corpus and of the generations that were appended to it, by name.
+    """Return the hashes and counts of a corpus and of its appended generations, by name.
 
     Raises:
         ValueError: the folder holds no finished corpus, or a file that cannot be read.
@@ -86,8 +90,11 @@ def hash_corpus(corpus: Path) -> Entries:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return a line for every entry that is missing, added or different, and one for every file whose columns are the
-    same but whose metadata or layout is not."""
+    """Return two lists of lines that describe the differences.
+
+    The first names every entry that is missing, added or different. The second names files with the same columns whose
+    metadata or layout differ.
+    """
     different = [f"missing: {name}" for name in sorted(before.keys() - after.keys())]
     different += [f"added: {name}" for name in sorted(after.keys() - before.keys())]
     in_metadata = []
@@ -103,7 +110,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[s
 
 
 def rename_entries(entries: Mapping[str, Any], renames: list[tuple[str, str]]) -> Entries:
-    """Return entries under the names that they have now.
+    """Return the entries under their present names.
 
     Raises:
         ValueError: two entries would have one name.
@@ -121,7 +128,7 @@ def parse_rename(text: str) -> tuple[str, str]:
     """Return the old and the new name of an option `OLD=NEW`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text has another form.
     """
     old, equals, new = text.partition("=")
     if not old or not equals or not new:
@@ -133,8 +140,8 @@ def read_hashes(path: Path) -> Entries:
     """Return the entries of a file that `--output` wrote.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file.
+        OSError: the file cannot be read.
+        ValueError: the file holds no such hashes.
     """
     plain = json.loads(path.read_bytes())
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
@@ -143,11 +150,11 @@ def read_hashes(path: Path) -> Entries:
 
 
 def hash_table(path: Path) -> dict[str, Any]:
-    """Return the rows of a Parquet or Arrow file, and type and hash of each column's values."""
+    """Return the number of rows of a Parquet or Arrow file, and the type and hash of each column's values."""
     table = pq.ParquetFile(path).read() if path.suffix == ".parquet" else _read_arrow(path)
     columns = {}
     for number, name in enumerate(table.column_names):
-        column = table.column(number).combine_chunks()  # one chunk, so that row groups and batches leave no trace
+        column = table.column(number).combine_chunks()  # one chunk: row groups and batches do not matter
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         hashed = hashlib.sha256()
         for chunk in chunks:
@@ -175,7 +182,7 @@ def _entries_of(root: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Give the leaves of nested objects under their paths; an object that holds nothing is a leaf."""
+    """Yield the leaves of nested objects under their paths; an empty object is a leaf."""
     if isinstance(value, dict) and value:
         for key in value:
             yield from _flatten(f"{name}/{key}", value[key])
@@ -190,7 +197,7 @@ def _read_arrow(path: Path) -> pa.Table:
 
 def _rename(name: str, renames: list[tuple[str, str]]) -> str:
     parts = name.split("/")
-    skipped = 2 if parts[0] == "generations" else 0  # a generation is laid out as a corpus
+    skipped = 2 if parts[0] == "generations" else 0  # a generation has the layout of a corpus
     for old, new in renames:
         stage = "/" not in old
         if stage and (len(parts) < skipped + 2 or parts[skipped] not in NAMED_BY_STAGE):
@@ -202,7 +209,7 @@ def _rename(name: str, renames: list[tuple[str, str]]) -> str:
 
 
 def _without_bytes(entry: Any) -> Any:
-    """Return what must be the same of an entry: all but the hash of the bytes, where columns are hashed."""
+    """Return the part of an entry that must be equal: everything but the file's hash, if columns are hashed."""
     if isinstance(entry, dict) and "columns" in entry:
         return {key: value for key, value in entry.items() if key != "file"}
     return entry

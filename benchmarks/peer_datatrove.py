@@ -1,8 +1,8 @@
-"""datatrove's side of `crawl`: a pipeline like FineWeb's, with the peer's own defaults. Runs in the environment that
-`make peers` makes, and imports nothing of this project.
+"""datatrove's side of `crawl`: a pipeline like FineWeb's, with the peer's own defaults.
 
-`peer_datatrove.py LANGUAGE_MODEL OUTPUT ARCHIVE...` prints one JSON list at the end: for each archive the CPU
-seconds of the run, children included, the documents kept, and the wall seconds of each step.
+It runs in the environment that `make peers` makes, and imports nothing of this project. `peer_datatrove.py
+LANGUAGE_MODEL OUTPUT ARCHIVE...` prints one JSON list at the end: for each archive the CPU seconds of the run, children
+included, the number of documents kept, and the wall seconds of each step.
 """
 
 import json
@@ -12,21 +12,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# datatrove's name for its download of fastText's model (datatrove.io.cached_asset_path_or_download).
 LANGUAGE_MODEL_NAME = "https:__dl.fbaipublicfiles.com_fasttext_supervised-models_lid.176.bin"
-"""what datatrove calls its download of fastText's model (datatrove.io.cached_asset_path_or_download)"""
+# Seconds of wall time per page. With datatrove's default of one second the load of a busy machine decides the result.
 EXTRACTION_SECONDS = 60
-"""datatrove gives a page one second of wall time: on a busy machine the load would decide what is extracted"""
 BANDS, ROWS, NGRAM = 14, 8, 5
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended: the extractor runs in one of its own."""
+    """Return the CPU seconds of this process and of its ended children: the extractor runs in a child."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def without_network(assets: Path, language_model: Path) -> None:
-    """Put the language model where datatrove looks for its download. Comes before datatrove is imported."""
+    """Put the language model where datatrove looks for its download; call it before datatrove is imported."""
     os.environ.update(HF_ASSETS_CACHE=str(assets), HF_HUB_OFFLINE="1")
     place = assets / "datatrove/lid/ft176" / LANGUAGE_MODEL_NAME
     place.parent.mkdir(parents=True)
@@ -35,7 +35,7 @@ def without_network(assets: Path, language_model: Path) -> None:
 
 
 def filter_pages(archive: Path, output: Path) -> list[Any]:
-    """WARC to filtered documents: FineWeb's steps (datatrove, examples/fineweb.py)."""
+    """Return FineWeb's steps from WARC to filtered documents (datatrove, examples/fineweb.py)."""
     from datatrove.pipeline.extractors import Trafilatura
     from datatrove.pipeline.filters import (
         C4QualityFilter,
@@ -62,7 +62,7 @@ def filter_pages(archive: Path, output: Path) -> list[Any]:
 
 
 def deduplicate(output: Path) -> list[list[Any]]:
-    """Filtered documents to deduplicated ones: FineWeb's four steps of MinHash, 14 bands of 8 rows."""
+    """Return FineWeb's four steps of MinHash over filtered documents, 14 bands of 8 rows."""
     from datatrove.pipeline.dedup import MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import (
         MinhashConfig,
@@ -91,12 +91,12 @@ def deduplicate(output: Path) -> list[list[Any]]:
 
 
 def step_name(name: str) -> str:
-    """A step's name without its kind and its symbol."""
+    """Return a step's name without its kind and its symbol."""
     return name.rpartition(": ")[2].partition(" ")[2]
 
 
 def run(archive: Path, output: Path) -> dict[str, Any]:
-    """One archive through all of it, one worker."""
+    """Run all steps over one archive, with one worker."""
     from datatrove.executor.local import LocalPipelineExecutor
 
     begun, steps = cpu_seconds(), {}

@@ -1,7 +1,7 @@
-"""The peer of `python -m benchmarks loader`, run by the Python of `make peers-trainer`: mosaicml-streaming on the same
-windows, (n, L + 1) uint16 in an .npy file, written as MDS into the folder given.
+"""mosaicml-streaming's side of `loader`, run by the Python of `make peers-trainer`.
 
-Prints a JSON list of rounds: CPU seconds and wall seconds a sample of iterating and of indexing, and anonymous memory.
+It reads the same windows, (n, L + 1) uint16 in an .npy file, and writes them as MDS into the given folder. It prints a
+JSON list of rounds: CPU and wall seconds per sample of iterating and of indexing, and anonymous memory.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ import torch
 
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
-# its package imports torchvision, which only its pictures need: so `streaming` itself is left empty here
+# The package imports torchvision, which only its image formats need, so `streaming` itself is left empty here.
 found = importlib.util.find_spec("streaming")
 package = types.ModuleType("streaming")
 package.__path__ = list(found.submodule_search_locations)
@@ -29,12 +29,12 @@ from streaming.base import MDSWriter, StreamingDataset  # noqa: E402
 
 
 def tensor(sample: dict[str, Any]) -> torch.Tensor:
-    """As llm-foundry reads its tokens, but not made int64 here: ours are not either."""
+    """Return the tokens of a sample as llm-foundry reads them, but not converted to int64, as ours are not."""
     return torch.from_numpy(np.frombuffer(sample["tokens"], np.uint16))
 
 
-def measured(samples: Iterator[torch.Tensor]) -> tuple[float, float]:
-    """CPU and wall seconds a sample, the first 500 left out."""
+def measure(samples: Iterator[torch.Tensor]) -> tuple[float, float]:
+    """Return CPU and wall seconds per sample, without the first 500."""
     count = 0
     for count, _ in enumerate(samples, start=1):
         if count == 500:
@@ -43,7 +43,7 @@ def measured(samples: Iterator[torch.Tensor]) -> tuple[float, float]:
 
 
 def main(windows: Path, folder: Path, rounds: int) -> None:
-    """Convert once, then measure."""
+    """Convert the windows once, then measure."""
     table = np.load(windows, mmap_mode="r")
     with MDSWriter(out=str(folder), columns={"tokens": "bytes"}, size_limit=1 << 26) as writer:
         for row in table:
@@ -52,15 +52,15 @@ def main(windows: Path, folder: Path, rounds: int) -> None:
     order = np.random.default_rng(0).permutation(len(table))
     dataset = StreamingDataset(local=str(folder), shuffle=True, batch_size=64)
     for _ in range(rounds):
-        iterating = measured(tensor(sample) for sample in dataset)
-        indexing = measured(tensor(dataset[int(number)]) for number in order)
+        iterating = measure(tensor(sample) for sample in dataset)
+        indexing = measure(tensor(dataset[int(number)]) for number in order)
         said.append({"iterating": iterating, "indexing": indexing, "anonymous": anonymous()})
     assert np.array_equal(tensor(dataset[7]).numpy(), table[7])
     print(json.dumps(said))
 
 
 def anonymous() -> int:
-    """Anonymous resident memory in kB."""
+    """Return the anonymous resident memory in kB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 

@@ -1,7 +1,7 @@
-"""The language model, one core: scoring pages as CCNet does and as we do, estimating beside lmplz, hashing lines.
+"""The language model on one core: scoring pages as CCNet does and as we do, estimating beside lmplz, hashing lines.
 
-Pieces and models are trained here, on the books; pages are the real ones. Every rate is of CPU time, lmplz's threads
-included; the ways of one table take turns.
+Pieces and models are trained here, on the real books; the pages are real, too. Every rate is per CPU second, lmplz's
+threads included; the ways of one table alternate.
 """
 
 import gzip
@@ -17,12 +17,17 @@ import sentencepiece
 
 from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
 from benchmarks.stages import recipe
-from filters.dedup.ccnet import LM_REPLACED, line_hashes, lm_lines
-from filters.models.arpa import write_arpa
-from filters.models.kneser_ney import estimate
-from filters.models.lmplz import build_binary, run_lmplz
-from filters.models.pieces import PieceEncoder, numbered, train_pieces
-from filters.quality.perplexity import PageScorer, load_kenlm
+from filters.dedup.paragraphs import line_hashes
+from filters.models.kneser_ney import build_binary, estimate, run_lmplz, write_arpa
+from filters.quality.perplexity import (
+    REPLACED_MARKS,
+    PageScorer,
+    PieceEncoder,
+    lm_lines,
+    load_kenlm,
+    number_pieces,
+    train_pieces,
+)
 from pipeline.sources import common_crawl
 from pipeline.stages.extract import open_stored
 
@@ -32,7 +37,7 @@ VOCABULARY, ORDER, ROUNDS = 16_000, 5, 3
 
 
 def book_lines() -> list[str]:
-    """The books' paragraphs, normalised, one line each."""
+    """Return the books' paragraphs, normalised, one line each."""
     lines = []
     for path in sorted(SHARED.glob(BOOKS)):
         text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").replace("\r\n", "\n")
@@ -41,7 +46,7 @@ def book_lines() -> list[str]:
 
 
 def page_texts() -> Iterator[str]:
-    """The main text of the real pages."""
+    """Yield the main text of the real pages."""
     source = recipe().sources["common_crawl"]
     for path in archives():
         with open_stored(path) as stored:
@@ -51,16 +56,16 @@ def page_texts() -> Iterator[str]:
 
 
 def ccnet_normalize(line: str) -> str:
-    """As cc_net writes it: accents character by character, marks by one substitution after the other."""
+    """Normalise a line with cc_net's own steps: accents character by character, one substitution per mark."""
     line = "".join([c for c in unicodedata.normalize("NFD", line.strip().lower()) if unicodedata.category(c) != "Mn"])
     line = "".join(["0" if c.isdecimal() else c for c in line])
-    for mark, plain in LM_REPLACED.items():
+    for mark, plain in REPLACED_MARKS.items():
         line = line.replace(mark, plain)
     return "".join([c for c in line if not unicodedata.category(c).startswith("Cc")])
 
 
 def medians(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
-    """Units a CPU second of each way, in turns."""
+    """Return the units per CPU second of each way, medians of alternating rounds."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
@@ -71,13 +76,13 @@ def medians(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
 
 
 def cpu() -> float:
-    """CPU seconds of this process and of programs it has waited for."""
+    """Return the CPU seconds of this process and of ended child programs."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def scoring(pages: list[str], pieces: str, model: str) -> str:
-    """Tokens and pages a second: CCNet's way, with its pieces in batches, and ours with a full and an empty cache."""
+    """Return a table: tokens and pages per second of CCNet's way, alone and with our normal form, and of ours."""
     peer, kenlm = sentencepiece.SentencePieceProcessor(model_file=pieces), load_kenlm(model)
     warm = PageScorer(pieces, model)
     tokens = sum(warm.score(page)[1] for page in pages)
@@ -115,13 +120,13 @@ def scoring(pages: list[str], pieces: str, model: str) -> str:
 
 
 def estimating(sentences: list[bytes], folder: Path) -> str:
-    """Tokens a second from sentences to ARPA: ours, and lmplz where it is built."""
+    """Return a table: tokens per second from sentences to ARPA, of ours and of lmplz if it is built."""
     tokens = sum(sentence.count(b" ") for sentence in sentences)
     (folder / "sentences").write_bytes(b"\n".join(sentences) + b"\n")
 
     def ours() -> int:
         with (folder / "ours.arpa").open("wb") as file:
-            write_arpa(estimate(*numbered(sentences), ORDER), file)
+            write_arpa(estimate(*number_pieces(sentences), ORDER), file)
         return tokens
 
     def lmplz() -> int:
@@ -135,7 +140,7 @@ def estimating(sentences: list[bytes], folder: Path) -> str:
 
 
 def hashing(pages: list[str]) -> str:
-    """MB of text a second through the normal forms."""
+    """Return a table: MB of text per second through the normal forms."""
     size = sum(len(page.encode()) for page in pages)
 
     def through(form: Callable[[str], object]) -> int:
@@ -148,7 +153,7 @@ def hashing(pages: list[str]) -> str:
 
 
 def run() -> str:
-    """Three tables."""
+    """Return the three tables."""
     pages = list(page_texts())
     lines = book_lines()
     if not pages or not lines:

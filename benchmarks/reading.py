@@ -1,10 +1,11 @@
-"""Responses a second from gzipped WARC: ours beside FastWARC and warcio, on the same files, in turns, one core.
+"""Responses per second from gzipped WARC: ours beside FastWARC and warcio, on the same files, in turns, on one core.
 
-Each reader frames every record, verifies gzip's checksums, parses the HTTP header of each response and takes its body
-(ours without its transfer and content codings besides, and it accounts for every byte).
+Each reader frames every record, verifies gzip's checksums, parses the HTTP header of each response and takes its body.
+Ours also removes transfer and content codings, and accounts for every byte.
 
-Whole files of Common Crawl are not at hand, so their layout is rebuilt: each saved page, of some 28 kB stored as there,
-between the request and the metadata record of a real page."""
+Whole files of Common Crawl are not available here, so their layout is rebuilt: each saved page (about 28 kB stored, as
+in Common Crawl) between the request and the metadata record of a real page.
+"""
 
 import itertools
 import statistics
@@ -29,7 +30,7 @@ LIMIT = 32 << 20
 
 
 def ours(path: Path) -> int:
-    """Frame a file, parse its responses."""
+    """Frame a file and parse its responses; return their number."""
     count = 0
     with open_stored(path) as stored:
         for frame in read_frames(stored, Limits(LIMIT)):
@@ -42,7 +43,7 @@ def ours(path: Path) -> int:
 
 
 def fastwarc(path: Path) -> int:
-    """Iterate over responses with FastWARC, bodies read."""
+    """Iterate over responses with FastWARC, bodies read; return their number."""
     count = 0
     with path.open("rb") as file:
         for record in FastIterator(file, record_types=WarcRecordType.response, parse_http=True):
@@ -52,7 +53,7 @@ def fastwarc(path: Path) -> int:
 
 
 def warcio(path: Path) -> int:
-    """Iterate with warcio, bodies read."""
+    """Iterate with warcio, bodies read; return the number of responses."""
     count = 0
     with path.open("rb") as file:
         for record in ArchiveIterator(file):
@@ -65,7 +66,7 @@ READERS: list[tuple[str, Callable[[Path], int]]] = [("ours", ours), ("FastWARC",
 
 
 def members(paths: list[Path], kind: str) -> list[bytes]:
-    """The gzip members of archives that hold a record of a type."""
+    """Return the gzip members that hold a record of a type."""
     found = []
     for path in paths:
         stored = path.read_bytes()
@@ -76,7 +77,7 @@ def members(paths: list[Path], kind: str) -> list[bytes]:
 
 
 def as_common_crawl(out: Path) -> Path:
-    """The saved pages, laid out as Common Crawl does."""
+    """Write the saved pages in the layout of Common Crawl."""
     real = [SHARED / COMMON_CRAWL]
     around = zip(itertools.cycle(members(real, "request")), itertools.cycle(members(real, "metadata")), strict=False)
     pages = zip(around, members(archives(), "response"), strict=False)
@@ -85,7 +86,7 @@ def as_common_crawl(out: Path) -> Path:
 
 
 def run() -> str:
-    """Median responses per CPU second of each, and CPU time over FastWARC's, round by round."""
+    """Return a table: median responses per CPU second of each reader, and CPU time over FastWARC's, round by round."""
     crawls = sorted(SHARED.glob(CRAWLS))
     if not (archives() and crawls):
         return ABSENT

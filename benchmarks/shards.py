@@ -1,8 +1,9 @@
 """Writing one full shard: blocks of made-up tokens sorted into an Arrow file, beside writing the same bytes again.
 
-Both go to the same disk in turns, each write with fsync, and the best of each counts: where the system has to find new
+Both go to the same disk in turns, each write with fsync, and the fastest of each counts: if the system has to find new
 pages for its cache, either takes several times as long. The memory is that of the process that holds the blocks, as a
-reducer does. Also what a mapper holds: documents in, blocks out, with the tokens made up in place of encoded.
+reducer does. A second part measures a mapper's memory: documents in, blocks out, with made-up tokens in place of
+encoded ones.
 """
 
 import contextlib
@@ -30,12 +31,11 @@ from pipeline.beam.task import Task
 from pipeline.stages import tokenize
 
 TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 5
-SPLIT_DOCUMENTS, WORDS = 100_000, 1_500
-"""a split of 900 MB of text"""
+SPLIT_DOCUMENTS, WORDS = 100_000, 1_500  # a split of 900 MB of text
 
 
-def made_up(block: int) -> bytes:
-    """One mapper's block for the shard: documents of about `DOCUMENT_TOKENS` tokens, as IPC bytes."""
+def make_block(block: int) -> bytes:
+    """Return one mapper's block for the shard as IPC bytes: documents of about `DOCUMENT_TOKENS` tokens."""
     chance = np.random.default_rng(block)
     count = TOKENS // BLOCKS // DOCUMENT_TOKENS
     lengths = chance.integers(DOCUMENT_TOKENS // 2, DOCUMENT_TOKENS * 3 // 2, count)
@@ -66,9 +66,9 @@ def made_up(block: int) -> bytes:
     return bytes(sink.getvalue())
 
 
-def reduced(folder: Path) -> dict[str, Any]:
-    """Seconds of sorting and writing one shard and of writing its bytes again, and the peak of anonymous memory."""
-    blocks = [made_up(number) for number in range(BLOCKS)]
+def measure_reducer(folder: Path) -> dict[str, Any]:
+    """Measure sorting and writing one shard and writing its bytes again, and the peak of anonymous memory."""
+    blocks = [make_block(number) for number in range(BLOCKS)]
     held = sum(map(len, blocks))
     walls: dict[str, list[float]] = {"join": [], "write": [], "floor": []}
     processors: dict[str, list[float]] = {name: [] for name in walls}
@@ -86,9 +86,7 @@ def reduced(folder: Path) -> dict[str, Any]:
             with timed("join"):
                 parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
                 batch = tokenize.joined(parts, VOCABULARY)
-            path.unlink(
-                missing_ok=True
-            )  # just before, as for the bare call: the pages it frees are the ones filled again
+            path.unlink(missing_ok=True)  # just before the write, as for the bare call: its pages are used again
             with timed("write"):
                 write_shard(path, batch, {})
                 _sync(path)
@@ -103,8 +101,8 @@ def reduced(folder: Path) -> dict[str, Any]:
     return {"bytes": size, "blocks": held, "peak": peak, "walls": walls, "processors": processors}
 
 
-def mapped(folder: Path) -> dict[str, Any]:
-    """The peak of anonymous memory of a mapper over a split of much text, beyond what the process had before."""
+def measure_mapper(folder: Path) -> dict[str, Any]:
+    """Measure the anonymous memory that a mapper over a large split adds to that of the process."""
     with table_writer(folder / "clean/web/split.parquet", CLEAN_SCHEMA) as writer:
         text = "harbour " * WORDS
         row = dict.fromkeys(CLEAN_SCHEMA.names) | dict.fromkeys(("file", "member", "url"), "x")
@@ -139,15 +137,15 @@ def _sync(path: Path) -> None:
 
 
 def run() -> str:
-    """Each in a process of its own, so that the memory is its own."""
+    """Run each part in a process of its own, so that its memory is measured alone, and return the tables."""
     if not Path("/proc/self/status").exists():
         return "skipped: this system does not say how much memory is anonymous"
     told = {}
-    for step in ("reduced", "mapped"):
+    for step in ("reducer", "mapper"):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "benchmarks.shards", step, folder]
             told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
-    shard, split = told["reduced"], told["mapped"]
+    shard, split = told["reducer"], told["mapper"]
     size = shard["bytes"]
 
     def rates(name: str) -> list[str]:
@@ -168,4 +166,4 @@ def run() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"reduced": reduced, "mapped": mapped}[sys.argv[1]](Path(sys.argv[2]))))
+    print(json.dumps({"reducer": measure_reducer, "mapper": measure_mapper}[sys.argv[1]](Path(sys.argv[2]))))

@@ -1,6 +1,6 @@
-"""Each source's reader beside a bare parse of the same bytes, in turns, one core: decoded MB, documents a CPU second.
+"""Each source's reader beside a bare parse of the same bytes, in turns, on one core, per CPU second.
 
-A source is one function in `CASES`, which gives a `Case`, or None where its data is not there.
+A source is one function in `CASES`. It returns a `Case`, or None if its data is not there.
 """
 
 import bz2
@@ -31,8 +31,10 @@ ROUNDS = 7
 
 
 class Case(NamedTuple):
-    """One source: what is read, how many decoded bytes, our reader (gives documents), and the bare parse (gives
-    records) with its name."""
+    """One source: a description, the number of decoded bytes, our reader, and a bare parse with its name.
+
+    `ours` returns the number of documents, `bare` the number of records.
+    """
 
     what: str
     size: int
@@ -42,7 +44,7 @@ class Case(NamedTuple):
 
 
 def stack_exchange() -> Case | None:
-    """Two sites' whole tables, uncompressed: counted, packed, joined and written out as text, without the disk."""
+    """Return the case of two sites' whole tables, uncompressed: counted, packed, joined, made into text in memory."""
     paths = sorted((SHARED / "stackexchange").glob("*.xml.gz"))
     stored = {path.name: gzip.decompress(path.read_bytes()) for path in paths}
     recipe = Source(weight=1.0, kind="stackexchange")
@@ -70,7 +72,7 @@ def stack_exchange() -> Case | None:
 
 
 def posts_text() -> Case | None:
-    """The HTML of the same tables' posts to text, beside resiliparse's plain text of it."""
+    """Return the case of the same posts' HTML made into text, beside resiliparse's plain text."""
     stored = [gzip.decompress(path.read_bytes()) for path in sorted((SHARED / "stackexchange").glob("*.xml.gz"))]
     found = [parse_post(raw.data) for data in stored for raw in scan_rows([data], len(data)) if raw.problem is None]
     bodies = [item.body for item in found if isinstance(item, Post)]
@@ -86,7 +88,7 @@ def posts_text() -> Case | None:
 
 
 def c4_rows() -> Case | None:
-    """A file of C4's rows, gzipped, through the column mapping, beside inflating it and loading each line."""
+    """Return the case of C4's gzipped rows read through the column mapping, beside inflating and loading each line."""
     paths = sorted((SHARED / "c4_redpajama").glob("*c4-rp1.jsonl.gz"))
     stored = [path.read_bytes() for path in paths]
     recipe = Source(weight=1.0, kind="c4", columns=Columns(url="meta.url", timestamp="meta.timestamp"))
@@ -102,7 +104,10 @@ def c4_rows() -> Case | None:
 
 
 def c4_rules() -> Case | None:
-    """The page rules on the text of the same rows, of which they leave all: the most work for them."""
+    """Return the case of C4's page rules on the text of the same rows.
+
+    All rows pass, which is the most work for the rules.
+    """
     paths = sorted((SHARED / "c4_redpajama").glob("*c4-rp1.jsonl.gz"))
     texts = [json.loads(line)["text"] for path in paths for line in gzip.decompress(path.read_bytes()).splitlines()]
 
@@ -117,7 +122,7 @@ def c4_rules() -> Case | None:
 
 
 def gutenberg_books() -> Case | None:
-    """Books of Project Gutenberg, gzipped, to the book alone, beside inflating and decoding them."""
+    """Return the case of Project Gutenberg's gzipped books without their wrapping, beside a plain decoding."""
     stored = [path.read_bytes() for path in sorted((SHARED / "gutenberg").glob("*.txt.gz"))]
     recipe = Source(weight=1.0, kind="books")
 
@@ -133,7 +138,7 @@ def gutenberg_books() -> Case | None:
 
 
 def wikipedia_dump() -> Case | None:
-    """A real English dump, uncompressed: pages found, parsed, and made into text."""
+    """Return the case of a real English dump, uncompressed: pages found, parsed, and made into text."""
     paths = sorted((SHARED / "wikipedia").glob("enwiki*.bz2"))
     stored = b"".join(bz2.decompress(path.read_bytes()) for path in paths)
     recipe = Source(weight=1.0, kind="wikipedia")
@@ -153,7 +158,7 @@ def wikipedia_dump() -> Case | None:
 
 
 def github() -> Case | None:
-    """This project's own code, as a tar of it: files judged, licences taken out, packed, and made documents."""
+    """Return the case of a tar of this project's code: files filtered, licences removed, packed, and made documents."""
     root = Path(__file__).parents[1]
     folders = ("benchmarks", "filters", "manifests", "pipeline", "samples", "tests", "trainer")
     paths = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
@@ -180,7 +185,10 @@ def github() -> Case | None:
 
 
 def papers() -> Case | None:
-    """Two months' tars and single submissions to papers; MB are of the TeX in them, not of the figures."""
+    """Return the case of monthly tars and single submissions made into papers.
+
+    MB are of the TeX in them, not of the figures.
+    """
     paths = sorted(path for path in (SHARED / "arxiv").rglob("*") if path.is_file())
     stored = {path.name: path.read_bytes() for path in paths}
     recipe = Source(weight=1.0, kind="arxiv")
@@ -221,15 +229,15 @@ CASES: dict[str, Callable[[], Case | None]] = {
 
 
 def run() -> str:
-    """Median rates of each source, and our CPU time over the bare parse's, round by round."""
+    """Return a table: median rates of each source, and our CPU time over the bare parse's, round by round."""
     cases = {name: case() for name, case in sorted(CASES.items())}
-    lines = [_measured(name, case) for name, case in cases.items() if case is not None]
+    lines = [_measure(name, case) for name, case in cases.items() if case is not None]
     absent = "".join(f"\n\n{name}: {ABSENT}" for name, case in cases.items() if case is None)
     headings = ["source", "read", "MB", "documents", "MB/s", "documents/s", "bare parse", "MB/s", "CPU time over it"]
     return table(headings, lines) + absent
 
 
-def _measured(name: str, case: Case) -> list[object]:
+def _measure(name: str, case: Case) -> list[object]:
     times: tuple[list[float], list[float]] = ([], [])
     documents = 0
     for _ in range(ROUNDS):

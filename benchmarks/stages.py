@@ -1,6 +1,6 @@
-"""Documents a second and core of each stage on real pages, Beam's share of the time, and peak memory.
+"""Documents per second and core of each stage on real pages, Beam's share of the time, and peak memory.
 
-The floor is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
+The lower bound is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
 receipts.
 """
 
@@ -21,7 +21,7 @@ from pipeline.stages.models import models_of
 
 
 def recipe() -> Recipe:
-    """The demo's recipe over the real pages: every language kept, so that every page reaches every stage."""
+    """Return the demo's recipe over the real pages, with every language kept: every page reaches every stage."""
     plain = load_recipe(ROOT / "recipes/demo.yaml")
     source = plain.sources["common_crawl"]
     assert source.c4 is not None
@@ -36,7 +36,7 @@ def recipe() -> Recipe:
 
 
 def bare(made: Recipe) -> dict[str, tuple[int, float]]:
-    """Records and CPU seconds of the bare functions: {stage: (records, seconds)}."""
+    """Return the records and CPU seconds of the bare functions: {stage: (records, seconds)}."""
     source, minhash = made.sources["common_crawl"], made.deduplication.minhash
     assert minhash is not None
     begun = time.process_time()
@@ -60,7 +60,7 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
 
 
 def run() -> str:
-    """Build a corpus in one process and lay its times beside the floor."""
+    """Build a corpus in one process and return its times beside the lower bound."""
     if not archives():
         return ABSENT
     made = recipe()

@@ -1,8 +1,8 @@
-"""How fast the trainer is: `python -m benchmarks train [--device cpu | cuda] [options of python -m trainer train]`.
+"""Speed of the trainer: `python -m benchmarks train [--device cpu | cuda] [options of python -m trainer train]`.
 
-On a CPU the trainer's own step and a bare PyTorch loop of the same model (no FSDP, no loader, no log) take turns in one
-process, by CPU time. On a GPU the trainer runs as a user would run it, on made-up tokens; tokens a second and both
-conventions of MFU are read from its metrics. Either writes its figures, the versions and the command to a JSON file.
+On a CPU the trainer's own step and a bare PyTorch loop of the same model (no FSDP, no loader, no log) alternate in one
+process, by CPU time. On a GPU the whole trainer runs on made-up tokens; tokens per second and both conventions of MFU
+are read from its metrics. Either writes its figures, the versions and the command to a JSON file.
 """
 
 import argparse
@@ -31,12 +31,11 @@ from trainer.data import BatchReader
 from trainer.model import Llama, count_parameters, get_preset
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
-WARM = 3
-"""steps that are left out of a median: kernels are chosen, memory is got and blocks are compiled in them"""
+WARM = 3  # steps left out of a median: kernels are chosen, memory is allocated and blocks are compiled in them
 
 
 def main(arguments: list[str]) -> int:
-    """Run, print a table and write the results file."""
+    """Run the benchmark, print a table and write the results file; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks train")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", help="default: demo on a CPU, 1b3 on a GPU")
@@ -81,13 +80,13 @@ def main(arguments: list[str]) -> int:
 
 
 def run() -> str:
-    """For `python -m benchmarks all`: the CPU's figures."""
+    """Print the CPU's figures, for `python -m benchmarks all`."""
     main([])
     return ""
 
 
 def _corpus(folder: Path, options: argparse.Namespace) -> Path:
-    """Made-up documents of some 55 tokens each, enough of them for all steps within the epochs they may be used."""
+    """Write made-up documents of about 55 tokens each, enough of them for all steps within the epoch caps."""
     sys.path.insert(0, str(ROOT / "tests"))
     from trainer_corpus import write_corpus
 
@@ -96,7 +95,7 @@ def _corpus(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[str, Any]:
-    """The trainer's own metrics, medians after the first steps."""
+    """Run the whole trainer and return the medians of its metrics after the first steps."""
     run = corpus.parent / "run"
     names = ("device", "model", "steps", "batch_tokens", "sequence_length", "micro_batch")
     given = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
@@ -114,7 +113,7 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
 
 
 def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """CPU seconds a step of ours (loader, FSDP2, guards, what it tells) and of the bare loop, in turns."""
+    """Measure a step of ours (loader, FSDP2, guards, metrics) and of the bare loop, in turns, in CPU seconds."""
     size, manifest = get_preset(options.model), load_manifest(corpus)
     sequences = options.batch_tokens // options.sequence_length
     plan = plan_for(manifest, 0, options.sequence_length, sequences, options.steps)
@@ -148,7 +147,7 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _bare_step(model: Llama, options: argparse.Namespace) -> Callable[[torch.Tensor], float]:
-    """One step of a plain PyTorch loop: its mean loss, from (G, L + 1) tokens."""
+    """Return one step of a plain PyTorch loop: a function from (G, L + 1) tokens to the mean loss."""
     optimizer = build_optimizer(model, 1e-4)
 
     def step(tokens: torch.Tensor) -> float:
@@ -166,7 +165,7 @@ def _bare_step(model: Llama, options: argparse.Namespace) -> Callable[[torch.Ten
 
 
 def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
-    """What it gives; the CPU seconds of this process that it took are added to the list."""
+    """Return the result of `work`; append the CPU seconds of this process that it took to the list."""
     begun = time.process_time()
     result = work()
     seconds.append(time.process_time() - begun)

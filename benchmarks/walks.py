@@ -1,10 +1,10 @@
-"""How much code one record passes: `python -m benchmarks walks [--verbose] [NAME…]`.
+"""Count the code that one record passes: `python -m benchmarks walks [--verbose] [NAME…]`.
 
-Each walk is a command on one tiny made-up record, traced in a process of its own. A file counts as entered when one of
-its functions is called between the two ends of the walk; what runs while a module is imported does not count. Calls are
-function entries: a generator's first step is one, its later steps are none.
+Each walk is a command on one tiny made-up record, traced in a process of its own. A file counts as entered if one of
+its functions is called between the two ends of the walk; code that runs while a module is imported does not count.
+Calls are function entries; of a generator only the first step counts.
 
-Whoever moves code adapts WALKS: a walk whose ends are never reached is an error, and never a smaller figure.
+If you move code, adapt WALKS: a walk whose ends are never reached is an error.
 """
 
 import argparse
@@ -27,21 +27,18 @@ import pyarrow as pa
 
 from benchmarks.data import ROOT, table
 
-PIPELINE, MANIFESTS = "pipeline.__main__", "manifests.__main__"
-"""modules whose `main` takes a command's arguments"""
-NOT_OURS = {".venv", "benchmarks", "build", "tests"}
-"""folders of the tree whose files are not counted"""
-TIMED = {"pipeline/progress.py"}
-"""files with a thread that works by the clock: they are entered, but their calls are not counted, which differ from run
-to run"""
+PIPELINE, MANIFESTS = "pipeline.__main__", "manifests.__main__"  # modules whose `main` takes a command's arguments
+NOT_OURS = {".venv", "benchmarks", "build", "tests"}  # folders whose files are not counted
+# Files with a thread that runs by the clock. They count as entered; their calls, which differ each run, do not count.
+TIMED = {"pipeline/beam/progress.py"}
 
 
 @dataclass(frozen=True)
 class Window:
-    """When calls are counted: from the entry of `start` to the return of `end`, both `FILE:FUNCTION`.
+    """The part of a run in which calls are counted: from the entry of `start` to the return of `end`.
 
-    `end` defaults to `start`: then every call of it counts, else the first only. `everywhere`: in all threads, and not
-    only in the one that entered it.
+    Both have the form `FILE:FUNCTION`. If `end` is left out it is `start`, and every call of it counts, else only the
+    first call. With `everywhere` calls in all threads count, else only those of the thread that entered the window.
     """
 
     start: str
@@ -51,7 +48,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Walk:
-    """A walk: the command to run, with `{folder}` and `{id}` to be filled in, and when to count."""
+    """A walk: a command with the placeholders `{folder}` and `{id}`, and the windows in which its calls are counted."""
 
     title: str
     module: str
@@ -104,8 +101,7 @@ WALKS = {
         "verify a corpus", MANIFESTS, ("verify", "{folder}/book", "--quiet"), (Window("manifests/__main__.py:main"),)
     ),
 }  # fmt: skip
-NEEDS_CORPUS = {"picture", "find", "verify"}
-"""walks over the corpus that the walk `shard` leaves"""
+NEEDS_CORPUS = {"picture", "find", "verify"}  # walks over the corpus that the walk `shard` writes
 
 HEAD = "{name: walk, seed: 1, goal_tokens: 1000, tokenizer: {vocabulary: 320}, deduplication: {canaries: 0}, sources: "
 RECIPES = {
@@ -131,7 +127,7 @@ Every \lamp\ of a harbour is seen $d = \sqrt{{2Rh}}$ metres away \cite{{keeper}}
 
 
 class Traced(NamedTuple):
-    """What one walk passed: calls by file in the order of entry, and how many files of ours its process had loaded."""
+    """The result of one walk: calls by file in the order of entry, and the number of our files that were loaded."""
 
     calls: dict[str, int]
     loaded: int
@@ -150,7 +146,7 @@ class Tracer:
         self._codes: dict[int, _Code] = {}  # by identity: equal code of two files compares equal
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """Take an event of the interpreter."""
+        """Count one event of the interpreter."""
         if event not in ("call", "return"):
             return
         code = self._codes.get(id(frame.f_code)) or self._learn(frame)
@@ -204,7 +200,7 @@ class Tracer:
 
 
 class _Code(NamedTuple):
-    """A code object, kept so that its identity is not given away; its file if it is ours; and where it is begun."""
+    """A code object, kept so that its id is not reused; its file if it is ours; its place and first instruction."""
 
     code: CodeType
     file: str
@@ -213,12 +209,16 @@ class _Code(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    """Print what the walks pass; gives the exit code: 0 well, 1 a walk whose ends are not where the table says."""
+    """Print the files and calls of the walks.
+
+    Returns:
+        The exit code: 0 on success, 1 if a walk failed or its ends were not reached.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks walks", description="Trace one record through the code."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(WALKS)}")
-    parser.add_argument("--verbose", action="store_true", help="the files in the order in which they are entered")
+    parser.add_argument("--verbose", action="store_true", help="list the files in the order of entry")
     options = parser.parse_args(arguments)
     names = options.names or list(WALKS)
     if unknown := set(names) - set(WALKS):
@@ -248,7 +248,7 @@ def trace_apart(name: str, folder: Path) -> Traced:
     """Trace a walk in a process of its own.
 
     Raises:
-        RuntimeError: its command failed, or its ends were not reached.
+        RuntimeError: the command failed, or the ends of the walk were not reached.
     """
     command = [sys.executable, "-m", "benchmarks.walks", name, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -259,10 +259,10 @@ def trace_apart(name: str, folder: Path) -> Traced:
 
 
 def trace(name: str, folder: Path) -> Traced:
-    """Trace a walk in this process, which must not have imported anything of the project yet.
+    """Trace a walk in this process, which must not have imported any module of the project yet.
 
     Raises:
-        RuntimeError: its command failed, or its ends were not reached.
+        RuntimeError: the command failed, or the ends of the walk were not reached.
     """
     walk, tracer = WALKS[name], Tracer(WALKS[name].windows)
     identity = document_in(folder / "book") if name in NEEDS_CORPUS else ""

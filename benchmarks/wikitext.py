@@ -1,9 +1,9 @@
-"""Wikitext to text beside mwparserfromhell's strip_code, which RedPajama's rows were made with: rate and token F1.
+"""Wikitext to text beside mwparserfromhell's strip_code, which made RedPajama's rows: rate and token F1.
 
-Two references. Golden pages: samples/wikipedia, text written by hand, in twenty languages. Real pages: an independent
-rendering of mwparserfromhell's parse tree by the rules of docs/sources/wikipedia.md, in this module: links become
-their text; pictures, categories, tables, notes and comments go; of templates a few show their argument. It shares no
-code with ours, and its parser with strip_code.
+There are two references. Golden pages: samples/wikipedia, text written by hand, in twenty languages. Real pages: an
+independent rendering of mwparserfromhell's parse tree by the rules of docs/sources/wikipedia.md, in this module: links
+become their text; pictures, categories, tables, notes and comments are removed; a few templates show their argument. It
+shares no code with ours, and its parser with strip_code.
 """
 
 import re
@@ -27,16 +27,15 @@ FILES = ("file:", "image:", "datei:", "bild:", "archivo:", "fichier:", "fitxer:"
          "plik:", "файл:", "изображение:", "датотека:", "слика:", "картинка:", "imagen:", "immagine:", "category:",
          "kategorie:", "categoría:", "catégorie:", "categoria:", "kategória:", "kategoria:", "категория:",
          "категорија:")  # fmt: skip
+# The place of the argument that a template shows.
 ARGUMENTS = {"lang": 2, "langue": 2, "langx": 2, "nowrap": 1, "nobr": 1, "formatnum": 1, "ta": 1, "esd": 1,
              "smaller": 1, "vanchor": 1, "abbr": 1, "szám": 1, "quote": 1, "zitat": 1, "senza fonte": 1}  # fmt: skip
-"""the place of the argument that a template shows"""
-PAIRS = ("convert", "unité", "nombre", "tmp")
-"""templates that show a quantity and a unit"""
+PAIRS = ("convert", "unité", "nombre", "tmp")  # templates that show a quantity and a unit
 _TOKEN = re.compile(r"\w+")
 
 
 class Article(NamedTuple):
-    """A page's language and title, its wikitext, and the text that it should become."""
+    """A page's language and title, its wikitext, and the reference text."""
 
     language: str
     title: str
@@ -45,7 +44,7 @@ class Article(NamedTuple):
 
 
 def golden() -> list[Article]:
-    """The hand-written pages."""
+    """Return the hand-written pages."""
     found = []
     for path in sorted(GOLDEN.glob("*.wiki")):
         title, _, text = path.with_suffix(".txt").read_text("utf-8").partition("\n\n")
@@ -54,9 +53,9 @@ def golden() -> list[Article]:
 
 
 def real() -> list[Article]:
-    """The articles of the real sample dumps, with the independent rendering."""
+    """Return the articles of the real sample dumps, with the independent rendering."""
     return [
-        Article(path.name[:2], page.title, page.wikitext, rendered(mwparserfromhell.parse(page.wikitext)))
+        Article(path.name[:2], page.title, page.wikitext, render_tree(mwparserfromhell.parse(page.wikitext)))
         for path in sorted((SHARED / "wikipedia").rglob("*.bz2"))
         for page in read_pages(read_dump(path))
         if isinstance(page, Page) and page.namespace == 0 and not page.redirect
@@ -64,8 +63,8 @@ def real() -> list[Article]:
     ]
 
 
-def rendered(code: Any) -> str:
-    """The text of parsed wikitext."""
+def render_tree(code: Any) -> str:
+    """Return the text of parsed wikitext."""
     return "".join(map(_node, code.nodes))
 
 
@@ -73,21 +72,21 @@ def _node(node: Any) -> str:
     if isinstance(node, nodes.Text | nodes.HTMLEntity):
         return str(node.normalize() if isinstance(node, nodes.HTMLEntity) else node)
     if isinstance(node, nodes.Heading):
-        return rendered(node.title)
+        return render_tree(node.title)
     if isinstance(node, nodes.ExternalLink):
-        return rendered(node.title) if node.title else "" if node.brackets else str(node.url)
+        return render_tree(node.title) if node.title else "" if node.brackets else str(node.url)
     if isinstance(node, nodes.Wikilink):
         target = str(node.title).strip()
         if target.lower().startswith(FILES) or re.match(r"[a-z]{2,3}:", target):
             return ""
-        return rendered(node.text) if node.text else target.removeprefix(":")
+        return render_tree(node.text) if node.text else target.removeprefix(":")
     if isinstance(node, nodes.Template):
         return _template(node)
     if isinstance(node, nodes.Tag):
         tag = str(node.tag).lower()
         if tag in HIDDEN or node.contents is None:
             return "" if tag not in ("br",) else "\n"
-        return str(node.contents) if tag in ("math", "nowiki", "syntaxhighlight") else rendered(node.contents)
+        return str(node.contents) if tag in ("math", "nowiki", "syntaxhighlight") else render_tree(node.contents)
     return ""
 
 
@@ -99,31 +98,31 @@ def _template(node: Any) -> str:
         name, place = "lang", 1
     else:
         place = ARGUMENTS.get(name, 0)
-    shown = [rendered(item.value).strip() for item in node.params if not item.showkey]
+    shown = [render_tree(item.value).strip() for item in node.params if not item.showkey]
     if name in PAIRS:
         return " ".join(shown[:2])
     return shown[place - 1] if 0 < place <= len(shown) else ""
 
 
 def f1(text: str, reference: str) -> float:
-    """Token F1: of the words (\\w+) of two texts as bags."""
+    """Return the token F1 of two texts as bags of words."""
     ours, theirs = (Counter(_TOKEN.findall(part.lower())) for part in (text, reference))
     common = (ours & theirs).total()
     return 2 * common / max(ours.total() + theirs.total(), 1)
 
 
 def ours(article: Article, apparatus: bool = True) -> str:
-    """Our text of an article."""
+    """Return our text of an article."""
     return render_text(article.wikitext, article.language, article.title, apparatus)
 
 
 def theirs(article: Article) -> str:
-    """mwparserfromhell's."""
+    """Return mwparserfromhell's text of an article."""
     return str(mwparserfromhell.parse(article.wikitext).strip_code())
 
 
 def seconds(work: Callable[[Article], str], articles: Iterable[Article]) -> float:
-    """CPU seconds for a text of each."""
+    """Return the CPU seconds of `work` on all articles."""
     begun = time.process_time()
     for article in articles:
         work(article)
@@ -131,12 +130,12 @@ def seconds(work: Callable[[Article], str], articles: Iterable[Article]) -> floa
 
 
 def run() -> str:
-    """Both sets of pages: rates, median of rounds in turns, and mean token F1."""
+    """Return a table of both sets of pages: rates, medians of alternating rounds, and mean token F1."""
     lines = []
     for name, articles, sections in (("golden, 20 languages", golden(), False), ("real dumps", real(), True)):
         if not articles:
             continue
-        some = articles * (1 if len(articles) > 20 else 20)  # short pages as often as a clock can tell them
+        some = articles * (1 if len(articles) > 20 else 20)  # few pages are repeated, so that the clock resolves them
         spent = [(seconds(ours, some), seconds(theirs, some)) for _ in range(ROUNDS)]
         quick, slow = (statistics.median(times) for times in zip(*spent, strict=True))
         ratios = [other / own for own, other in spent]

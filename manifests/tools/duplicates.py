@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from filters.errors import UserError
 from manifests.corpus import Mask, open_parquet, parquet_files, scan_parquet
-from manifests.display import MOST_SHOWN
+from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ COMPARED_LINES = 1_000  # of each text, from its start: difflib's time grows wit
 DIFF_LINES = 60  # of a diff, shown
 LINE_CHARACTERS = 300  # of a line, shown
 _BREAK = re.compile(r"\n|(?<=[.!?]) ")  # texts are compared by sentence: web text has whole paragraphs on a line
-# Control characters but the tab, and overrides of the text's direction: they must not reach a terminal.
-_CONTROL = dict.fromkeys(
-    [*range(9), *range(10, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
-)
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 _ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
@@ -186,10 +182,12 @@ def _find_ids(clean: list[Path], document: str) -> list[bytes]:
     """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
     prefix = document.lower()
     by_id = _ID.fullmatch(prefix) is not None
+    if by_id:
+        low, high = (pa.scalar(bytes.fromhex(prefix.ljust(2 * ID_BYTES, fill)), _IDENTITY) for fill in "0f")
 
     def matches(table: pa.Table) -> Mask:
         if by_id:
-            return _begins(table["id"], prefix)
+            return np.asarray(pc.and_(pc.greater_equal(table["id"], low), pc.less_equal(table["id"], high)).to_numpy())
         return np.asarray(pc.fill_null(pc.equal(table["url"], document), False).to_numpy())
 
     found = scan_parquet(clean, ["id"] if by_id else ["id", "url"], matches)
@@ -236,19 +234,6 @@ def _equals(column: pa.ChunkedArray, identity: bytes) -> Mask:
     return np.asarray(pc.equal(column, pa.scalar(identity, _IDENTITY)).to_numpy())
 
 
-def _begins(column: pa.ChunkedArray, prefix: str) -> Mask:
-    """Return a mask of the ids that begin with these hexadecimal digits."""
-    joined = column.combine_chunks()
-    raw = np.frombuffer(joined.buffers()[1], np.uint8, len(joined) * ID_BYTES, joined.offset * ID_BYTES)
-    ids = raw.reshape(-1, ID_BYTES)
-    whole = np.frombuffer(bytes.fromhex(prefix[: len(prefix) // 2 * 2]), np.uint8)
-    mask = (ids[:, : len(whole)] == whole).all(axis=1)
-    if len(prefix) % 2:
-        mask = mask & (ids[:, len(whole)] >> 4 == int(prefix[-1], 16))
-    return np.asarray(mask, np.bool_)
-
-
 def _printable(text: str) -> str:
     """Return the beginning of a line, fit for a terminal."""
-    line = text[:LINE_CHARACTERS] + ("…" if len(text) > LINE_CHARACTERS else "")
-    return line.translate(_CONTROL)
+    return safe_line(text[:LINE_CHARACTERS] + ("…" if len(text) > LINE_CHARACTERS else ""))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from filters.reasons import Reason
 from manifests import tokenizer
 from manifests.cores import usable_cores
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, document_id, locator_from
-from manifests.files import canonical_json, relative_files, sha256_bytes, sha256_file, sha256_json
+from manifests.files import canonical_json, relative_files, sha256_bytes, sha256_json
 from manifests.index import (
     FOLDER,
     KINDS,
@@ -66,6 +66,7 @@ ENTRIES_AT_ONCE = 1 << 20  # entries of an index file
 SAMPLED_ROWS = 64  # rows of a shard whose ids are derived again in a fast check, spread evenly
 PLACE = re.compile(r"([^/]+)/(train|validation)-(?:g[1-9][0-9]*-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 
+Opened = TypeVar("Opened")
 Sums = dict[tuple[str, str], npt.NDArray[np.uint64]]  # by (kind, shard), (2,): entries and the sum of their hashes
 
 
@@ -130,17 +131,21 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
         parts: number of processes.
     """
     entries = manifest.shards()
-    whole = _draw_shards(manifest, entries) if mode in ("auto", "sampled") else {entry.path for entry in entries}
+    whole = {entry.path for entry in entries} if mode == "full" else set()
+    whole = _draw_shards(manifest, entries) if mode in ("auto", "sampled") else whole
     remote = bool(Store(corpus).url)
     for entry in sorted(entries, key=lambda entry: entry.path not in whole)[part::parts]:
-        path = corpus / "shards" / entry.path
+        path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"
         if remote and not path.exists():
             continue
-        problem = _differs(path, entry, mode != "fast" and entry.path in whole, mode != "fast")
-        if problem and remote:
+        opened = _open_file(path, name, entry, entry.path not in whole, Path if mode == "fast" else open_shard)
+        problems = opened if isinstance(opened, list) else []
+        if isinstance(opened, Shard):
+            problems = [f"{name}: {problem}" for problem in _check_counts(opened, entry)]
+        if problems and remote:
             path.unlink(missing_ok=True)
-        elif problem:
-            return f"shards/{entry.path} is not the manifest's ({problem}): run `python -m manifests verify {corpus}`"
+        elif problems:
+            return f"{problems[0]}: run `python -m manifests verify {corpus}`"
     return ""
 
 
@@ -154,23 +159,6 @@ def _draw_shards(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
         drawn.add(entry.path)
         size += entry.bytes
     return drawn
-
-
-def _differs(path: Path, entry: ShardEntry, whole: bool, opened: bool) -> str:
-    try:
-        if path.stat().st_size != entry.bytes:
-            return "another size"
-        if whole:
-            return "another sha256" if sha256_file(path) != entry.sha256 else ""
-        if opened:
-            shard = open_shard(path)
-            if (len(shard.tokens), shard.batch.num_rows) != (entry.tokens, entry.documents):
-                return "other counts"
-        return ""
-    except OSError as error:
-        return str(error.strerror)
-    except pa.ArrowException as error:
-        return str(error)
 
 
 def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Callable[[int], None]) -> list[FileCheck]:
@@ -345,6 +333,18 @@ def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fas
         return [f"{name}: cannot be read ({error.strerror})"]
 
 
+def _open_file(
+    path: Path, name: str, entry: ShardEntry | IndexEntry, fast: bool, opener: Callable[[Path], Opened]
+) -> Opened | list[str]:
+    """Return an opened file, or the findings about one that differs from its entry or cannot be opened."""
+    if problems := _check_file(path, name, entry.sha256, entry.bytes, fast):
+        return problems
+    try:
+        return opener(path)
+    except (OSError, ValueError, IndexError, pa.ArrowException) as error:
+        return [f"{name}: not readable ({' '.join(str(error).split())})"]
+
+
 def _sha256_mapped(path: Path) -> str:
     """Return the SHA-256 of a memory-mapped file: a tenth faster than through a buffer."""
     digest = hashlib.sha256()
@@ -363,15 +363,16 @@ def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
 
 def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: ShardEntry, fast: bool) -> FileCheck:
     """Check one shard. `recipes`: hashes of the recipes that its corpus was built with."""
-    name, path = f"shards/{entry.path}", corpus / "shards" / entry.path
-    problems = _check_file(path, name, entry.sha256, entry.bytes, fast)
-    if problems:
-        return FileCheck(problems)
-    try:
+
+    def open_valid(path: Path) -> Shard:
         shard = open_shard(path)
         shard.batch.validate(full=not fast)
-    except (OSError, ValueError, IndexError, pa.ArrowException) as error:
-        return FileCheck([f"{name}: not a readable shard ({' '.join(str(error).split())})"])
+        return shard
+
+    name = f"shards/{entry.path}"
+    shard = _open_file(corpus / name, name, entry, fast, open_valid)
+    if isinstance(shard, list):
+        return FileCheck(shard)
     found = [*_check_counts(shard, entry)]
     found = found or [*_check_metadata(shard, manifest, recipes, entry), *_check_columns(shard, manifest)]
     found = found or _check_frames(shard, manifest) or _check_ids(shard, entry.path.partition("/")[0], fast)
@@ -493,13 +494,9 @@ def _checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
     """Check the bytes, the count and the order of one index file. `known`: the shards' paths."""
     name = f"{FOLDER}/{entry.path}"
-    problems = _check_file(corpus / FOLDER / entry.path, name, entry.sha256, entry.bytes, fast)
-    if problems:
-        return FileCheck(problems)
-    try:
-        part = open_part(corpus / FOLDER / entry.path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        return FileCheck([f"{name}: not a readable index file ({' '.join(str(error).split())})"])
+    part = _open_file(corpus / name, name, entry, fast, open_part)
+    if isinstance(part, list):
+        return FileCheck(part)
     if len(part.keys) != entry.rows:
         return FileCheck([f"{name}: {len(part.keys)} entries, the manifest says {entry.rows}"])
     if fast:

@@ -1,5 +1,5 @@
 """From edges to clusters, by whichever way the number of edges asks for: union-find on one worker, or rounds of
-large-star and small-star (filters/dedup/large_star.py), each one exchange. Both give the same bytes.
+large-star and small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes.
 
 A round's tasks are named by its number and rest on the edges alone, so a run goes on from the last round that was
 finished; the rounds before it are removed as soon as they are not needed.
@@ -12,8 +12,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filters.dedup.clusters import BLOCK, Rows, distinct, joined
-from filters.dedup.large_star import by_larger, by_node, contracted, large_star, small_star, spread, unsettled
+from filters.dedup.clusters import (
+    BLOCK,
+    Rows,
+    connected_components,
+    contract,
+    count_unsettled,
+    distinct_edges,
+    edges_by_larger,
+    edges_by_node,
+    large_star,
+    small_star,
+    spread_keys,
+)
 from filters.errors import UserError
 from manifests.files import atomic_path, sha256_json
 from pipeline.beam.engines import Engine
@@ -81,7 +92,7 @@ def read_labels(corpus: Path, receipt: Receipt) -> tuple[Rows, Rows]:
 def join_on_one(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     """Union-find over all edges: (node, smallest node) by the node's range."""
     paths = task.arguments["edges"]
-    nodes, labels = joined(lambda: (_edges(corpus / path) for path in paths))
+    nodes, labels = connected_components(lambda: (_edges(corpus / path) for path in paths))
     return _sent(nodes, labels, task)
 
 
@@ -89,27 +100,27 @@ def cut_large(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     """What large-star needs of one file of edges. Before the first round it is contracted: bands find the same pairs
     over and over."""
     edges = _edges(corpus / task.arguments["edges"])
-    sent = by_node(contracted(edges) if task.arguments["contract"] else edges)
+    sent = edges_by_node(contract(edges) if task.arguments["contract"] else edges)
     return _sent(sent[:, 0], sent[:, 1], task)
 
 
 def cut_small(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     """What small-star needs of one file of edges."""
-    sent = by_larger(_edges(corpus / task.arguments["edges"]))
+    sent = edges_by_larger(_edges(corpus / task.arguments["edges"]))
     return _sent(sent[:, 0], sent[:, 1], task)
 
 
 def cut_labels(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     """Of finished stars: (node, smallest node) of the rays and of the smallest themselves."""
     edges = _edges(corpus / task.arguments["edges"])
-    sent = np.concatenate([edges[:, ::-1], distinct(edges[:, [0, 0]])])
+    sent = np.concatenate([edges[:, ::-1], distinct_edges(edges[:, [0, 0]])])
     return _sent(sent[:, 0], sent[:, 1], task)
 
 
 def join_large(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
     """Large-star over one range; its facts say how many nodes were not yet of a star."""
-    edges = distinct(_joined(blocks))
-    return _kept(corpus, task, large_star(edges), {"unsettled": unsettled(edges)})
+    edges = distinct_edges(_joined(blocks))
+    return _kept(corpus, task, large_star(edges), {"unsettled": count_unsettled(edges)})
 
 
 def join_small(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
@@ -119,7 +130,7 @@ def join_small(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[
 
 def gather_labels(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
     """One range's nodes with their labels, sorted."""
-    pairs = distinct(_joined(blocks))
+    pairs = distinct_edges(_joined(blocks))
     path = f"blocks/{task.stage}/{task.name}.arrow"
     _write(corpus / path, pairs, LABEL_SCHEMA)
     return Result([path], {}, {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())})
@@ -173,7 +184,7 @@ def _sent(nodes: Rows, values: Rows, task: Task) -> Mapped:
     def blocks() -> Iterator[tuple[int, bytes]]:
         for start in range(0, len(nodes), BLOCK):
             pairs = np.stack([side[start : start + BLOCK] for side in (nodes, values)], axis=1)
-            yield from by_range(spread(pairs[:, 0]), pairs, task.arguments["ranges"])
+            yield from by_range(spread_keys(pairs[:, 0]), pairs, task.arguments["ranges"])
 
     return Mapped(blocks(), {}, {})
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.containment import contained, verified
+from filters.dedup.containment import find_candidates, verify_candidates
 from filters.dedup.containment import sketch as sketch_of
 from filters.dedup.minhash import wide_shingle_hashes
 from manifests.files import atomic_path, sha256_json
@@ -93,8 +93,8 @@ def compare(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         text = next(row["text"] for place, row in enumerate(rows) if place == wanted)
         return wide_shingle_hashes(text, rules.ngram)
 
-    inner, outer, _ = contained(sketches, rules.threshold)
-    found = verified(inner, outer, shingles, rules.threshold)
+    inner, outer, _ = find_candidates(sketches, rules.threshold)
+    found = verify_candidates(inner, outer, shingles, rules.threshold)
     rows = np.array(references, np.int64)
     columns = [pa.array(rows[found.inner]), pa.array(rows[found.outer]), pa.array(found.containment, pa.float64())]
     path = f"blocks/{COMPARE}/{task.name}.arrow"

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.lines import without
-from filters.models import language, reference_model
-from filters.quality import perplexity
-from filters.quality.c4 import Removed, clean, enough, has_bad_word, read_bad_words
+from filters.dedup.paragraphs import remove_lines
+from filters.quality import language, perplexity, references
+from filters.quality.c4 import Removed, clean, has_bad_word, has_enough_sentences, read_bad_words
 from filters.reasons import Reason
 from manifests.source import Source
 from pipeline.stages.line_hashes import page_rules
@@ -62,12 +61,12 @@ def judge(
         text = cleaned.text
         removed |= cleaned.removed
     if lines is not None and lines.any():
-        left = without(text, lines)
+        left = remove_lines(text, lines)
         removed[Reason.DUPLICATE_LINE] = Removed(int(lines.sum()), len(text) - len(left))
         text = left
         if not text:
             return Judged("", Reason.ONLY_DUPLICATE_LINES)
-        if pages_first is not None and not enough(text.split("\n"), pages_first):
+        if pages_first is not None and not has_enough_sentences(text.split("\n"), pages_first):
             return Judged("", Reason.C4_TOO_FEW_SENTENCES)
     if source.language is not None:
         name, probability = language.load(models.language).top(text, source.language.characters)
@@ -91,7 +90,7 @@ def judge(
         if models.cuts is not None and signals["bucket"] not in source.perplexity.keep:
             return Judged("", Reason.PERPLEXITY, signals)
     if source.references is not None:
-        signals["reference_score"] = reference_model.load(models.references).score(text)
+        signals["reference_score"] = references.load(models.references).score(text)
         if signals["reference_score"] < source.references.threshold:
             return Judged("", Reason.NOT_REFERENCE_LIKE, signals)
     return Judged(text, None, signals, removed)

@@ -17,11 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.dedup.lines import NO_PARAGRAPH, keys_in_group, keys_in_groups, not_first, repeats, shared
+from filters.dedup.paragraphs import NO_PARAGRAPH, Lines, later_copy_mask, repeat_mask
+from filters.hashing import duplicate_mask, group_keys
 from manifests.document import ID_BYTES, order_key
 from manifests.files import atomic_path, sha256_json
 from manifests.recipe import Recipe
-from manifests.source import Lines, Source
+from manifests.source import Source
 from pipeline.beam import verdicts
 from pipeline.beam.exchange import Mapped, by_range
 from pipeline.beam.fingerprint import code_version
@@ -95,12 +96,12 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     where = task.arguments
     ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(task.name))
     documents = _documents(offsets)
-    sending = (hashes != NO_PARAGRAPH) & ~repeats(hashes, documents)
+    sending = (hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents)
     if where["older"]:
         sending &= ~urls.read_older(corpus, task.name)[documents]
     sent = np.flatnonzero(sending)
     packed = np.empty(len(sent), ORDERED_KEY if where["ordered"] else KEY)
-    packed["key"] = keys_in_group(hashes[sent], where["group"])
+    packed["key"] = group_keys(hashes[sent], where["group"])
     packed["place"] = (np.int64(where["number"]) << LINE_BITS) + sent
     if where["ordered"] and len(sent):
         by_url = where["by_url"]
@@ -118,13 +119,13 @@ def find(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]
     kind = ORDERED_KEY if settings["ordered"] else KEY
     pairs = np.concatenate([np.empty(0, kind), *(np.frombuffer(block, kind) for block in blocks)])
     lines = len(pairs)
-    pairs = pairs[shared(pairs["key"])]
+    pairs = pairs[duplicate_mask(pairs["key"])]
     split = pairs["place"] >> LINE_BITS
-    narrow = shared(keys_in_groups(pairs["key"], np.array(settings["part"], np.uint64)[split]))
+    narrow = duplicate_mask(group_keys(pairs["key"], np.array(settings["part"], np.uint64)[split]))
     gone = np.ones(len(pairs), bool)
     if settings["ordered"]:
         gone = ~np.array(settings["first"], bool)[split]
-        gone |= not_first(pairs["key"], pairs["identity"], pairs["place"])
+        gone |= later_copy_mask(pairs["key"], pairs["identity"], pairs["place"])
     path = f"blocks/{FOUND}/{task.name}"
     with atomic_path(corpus / path) as temporary:
         temporary.write_bytes(np.sort(pairs["place"][gone]).tobytes())
@@ -146,7 +147,7 @@ def send_back(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
 def judge(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
     """One split's verdicts: for each document, which of its lines go."""
     ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(task.name))
-    removed = repeats(hashes, _documents(offsets))
+    removed = repeat_mask(hashes, _documents(offsets))
     for block in blocks:
         removed[np.frombuffer(block, np.int64)] = True
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(removed))

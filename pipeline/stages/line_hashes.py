@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.lines import NO_PARAGRAPH, paragraph_hashes
+from filters.dedup.paragraphs import NO_PARAGRAPH, paragraph_hashes
 from filters.quality.c4 import C4, clean, line_keys
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path

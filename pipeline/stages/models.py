@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from filters.models import language, reference_model
-from filters.quality import blocklist, perplexity
+from filters.quality import blocklist, language, perplexity, references
 from filters.quality.c4 import read_bad_words
+from filters.quality.perplexity import Perplexity
 from manifests.files import sha256_file
 from manifests.recipe import Recipe
-from manifests.source import PATHS, Perplexity, Source
+from manifests.source import PATHS, Source
 from pipeline.stages.judge import Cuts, Models
 
 LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"
@@ -37,7 +37,7 @@ def given(recipe: Recipe) -> dict[str, str]:
             if any(text.estimator == "lmplz" for text in source.perplexity.train.values()):
                 lmplz()
         if source.references is not None and source.references.model is not None:
-            reference_model.load(source.references.model)
+            references.load(source.references.model)
         found |= {f"{name}.{use}": _sha256(use, path) for use, path in _paths(name, source).items()}
     return found
 

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.clusters import verified_stars
+from filters.dedup.clusters import verify_stars
 from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.lines import keys_in_groups, shared
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
-from filters.hashing import mix
+from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.files import atomic_path, sha256_json
 from manifests.recipe import Deduplication, Recipe
 from pipeline.beam.exchange import Mapped, by_range, range_of
@@ -132,12 +131,12 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
         if rules.minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
             bands = band_hashes(signatures_of(batch)[present], rules.minhash)
-            keys = keys_in_groups(bands.ravel(), group)
+            keys = group_keys(bands.ravel(), group)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
             yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
         if rules.exact:
             high, low = halves(batch.column("content_hash"))
-            keys = keys_in_groups(high, group)
+            keys = group_keys(high, group)
             packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=references)
             yield from by_range(keys, packed, ranges, ranges)
 
@@ -150,7 +149,7 @@ def find_candidates(corpus: Path, settings: dict[str, Any], task: Task, blocks: 
     path, exact = f"blocks/{CANDIDATES}/{task.name}", task.name.startswith("exact")
     kind = TEXT_KEY if exact else KEY
     pairs = np.concatenate([np.empty(0, kind), *(np.frombuffer(block, kind) for block in blocks)])
-    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
+    pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
     if exact:
         pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
         same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
@@ -217,7 +216,7 @@ def verify(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[byte
     ranks = np.empty(len(pairs), np.int64)
     ranks[order] = np.cumsum(fresh) - 1
     similar = _Similarity(evidence, ranked)
-    edges, values, rejected, capped = verified_stars(pairs["key"], ranks, similar, rules.threshold, rules.rounds)
+    edges, values, rejected, capped = verify_stars(pairs["key"], ranks, similar, rules.threshold, rules.rounds)
     path = f"blocks/{EDGES}/{task.name}"
     write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
@@ -260,7 +259,7 @@ def in_parts(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int
     place = np.arange(len(pairs)) - np.repeat(starts, sizes)
     part = (place // limit).astype(np.uint64)
     divided = pairs.copy()
-    divided["key"] = keys_in_groups(pairs["key"], part) ^ keys_in_groups(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+    divided["key"] = group_keys(pairs["key"], part) ^ group_keys(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
     heads = pairs[np.repeat(starts, sizes)]
     heads["key"] = divided["key"]
     extra = heads[(place % limit == 0) & (part > 0)]

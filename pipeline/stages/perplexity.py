@@ -15,17 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filters.dedup.ccnet import lm_lines
 from filters.formats.stream import Damage
-from filters.models.arpa import write_arpa
-from filters.models.kneser_ney import estimate
-from filters.models.lmplz import run_lmplz
-from filters.models.pieces import PieceEncoder, numbered, train_pieces
+from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
+from filters.quality.perplexity import LanguageModelText, PieceEncoder, lm_lines, number_pieces, train_pieces
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import LanguageModelText, Source
+from manifests.source import Source
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Result, Task
@@ -206,7 +203,7 @@ def _estimate(path: Path, chosen: list[str], encoder: PieceEncoder, rules: Langu
     """Write the n-gram model as ARPA; gives how many tokens it is estimated from."""
     sentences = map(encoder.sentence, chosen)
     if rules.estimator == "own":
-        ids, offsets, pieces = numbered(sentences)
+        ids, offsets, pieces = number_pieces(sentences)
         model = estimate(ids, offsets, pieces, rules.order)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             write_arpa(model, file)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from filters.dedup.recall import recall
-from filters.dedup.s_curve import Level, check, half_point, interval
+from filters.dedup.recall import Level, check_levels, confidence_interval, half_point, measure_recall
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, sha256_json, write_atomic
 from manifests.recipe import Deduplication, Recipe
@@ -79,10 +78,10 @@ def measure(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     ]
     originals = [(identity, text) for _, identity, text in sorted(rows)]
     scheme, threshold = rules.minhash, rules.minhash.threshold
-    levels = recall(originals[: rules.canaries], scheme, seed=settings["seed"], threshold=threshold)
+    levels = measure_recall(originals[: rules.canaries], scheme, seed=settings["seed"], threshold=threshold)
     facts = {
         "levels": [asdict(one) for one in levels],
-        "findings": [{"severity": one.severity, "message": one.message} for one in check(levels)],
+        "findings": [{"severity": one.severity, "message": one.message} for one in check_levels(levels)],
     }
     write_atomic(corpus / FILE, canonical_json(facts))
     return Result([FILE], {}, facts)
@@ -104,7 +103,7 @@ def report(recipe: Recipe, measured: Receipt) -> str:
         "  Jaccard  promised  found of copies",
     ]
     for level in levels:
-        low, high = interval(level.found, level.planted)
+        low, high = confidence_interval(level.found, level.planted)
         found = f"{level.found:,} of {level.planted:,} ({low:.0%} to {high:.0%} at 99% confidence)"
         lines.append(f"     {level.level:.2f}  {level.expected:8.0%}  {found}")
     accepted, right = sum(level.accepted for level in levels), sum(level.right for level in levels)

@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 
 from filters.errors import UserError
 from filters.formats.stream import Damage
-from filters.models import evaluation, reference_model
-from filters.models.fasttext_training import train as train_fasttext
-from filters.quality import urls
+from filters.models import evaluation
+from filters.quality import references, urls
+from filters.quality.references import References
+from filters.quality.references import train as train_fasttext
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_json, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import References, Source
+from manifests.source import Source
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Result, Task
@@ -167,7 +168,7 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         )
     made = train_fasttext(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
     write_atomic(corpus / model_path, made)
-    model = reference_model.load(str(corpus / model_path))
+    model = references.load(str(corpus / model_path))
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
     crawl = _plain_sample(table, task.arguments["share"])

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.dedup.s_curve import Level, curve, interval
+from filters.dedup.recall import Level, candidate_probability, confidence_interval
 from filters.histograms import (
     COUNT_EDGES,
     LOG_EDGES,
@@ -288,8 +288,11 @@ def _bands(corpus: Path, bands: Plain | None, measured: bool) -> Plain | None:
     if bands is None:
         return None
     levels = [Level(**one) for one in json.loads((corpus / canaries.FILE).read_bytes())["levels"]] if measured else []
-    planted = [{**asdict(one), "interval": list(interval(one.found, one.planted))} for one in levels if one.planted]
-    return {**bands, "curve": [list(at) for at in curve(bands["bands"], bands["rows"], CURVE_AT)], "planted": planted}
+    planted = [
+        {**asdict(one), "interval": list(confidence_interval(one.found, one.planted))} for one in levels if one.planted
+    ]
+    curve = [[at, candidate_probability(at, bands["bands"], bands["rows"])] for at in CURVE_AT]
+    return {**bands, "curve": curve, "planted": planted}
 
 
 def _sites(urls: pa.Array) -> Counter[str]:

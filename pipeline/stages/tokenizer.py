@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 import sentencepiece
 
 from filters.errors import UserError
-from filters.models.sentencepiece import open_model
-from filters.models.tokenizer_metrics import byte_values, measure, round_trip, summary
+from filters.models.sentencepiece import byte_values, open_model, round_trip, summarize_metrics, tokenizer_metrics
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
 from manifests.recipe import Recipe, Tokenizer
@@ -138,7 +137,9 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         "vocabulary": model.get_piece_size(),
         "bos": model.bos_id(),
         "eos": model.eos_id(),
-        "bytes_per_token": {source: summary(counts)["bytes_per_token"] for source, counts in _by_source(measured)},
+        "bytes_per_token": {
+            source: summarize_metrics(counts)["bytes_per_token"] for source, counts in _by_source(measured)
+        },
     }
     whole = sum(measured.values(), Counter[str]())
     if whole["differing"]:
@@ -150,9 +151,9 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         **trained,
         "unk": model.unk_id(),
         "round_trip": round_trip(whole),
-        "sources": {source: summary(counts) for source, counts in _by_source(measured)},
+        "sources": {source: summarize_metrics(counts) for source, counts in _by_source(measured)},
         "languages": [
-            {"source": source, "language": language or None, **summary(counts)}
+            {"source": source, "language": language or None, **summarize_metrics(counts)}
             for (source, language), counts in sorted(measured.items())
         ],
     }
@@ -269,7 +270,7 @@ def _measured(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> 
     values = byte_values(model)
     found: dict[tuple[str, str], Counter[str]] = {}
     for source, language, text in documents:
-        found.setdefault((source, language or ""), Counter()).update(measure(text, model, values))
+        found.setdefault((source, language or ""), Counter()).update(tokenizer_metrics(text, model, values))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.lines import keys_in_group
+from filters.hashing import group_keys
 from manifests.files import atomic_path, sha256_json
 from manifests.recipe import Recipe
 from pipeline.beam import verdicts
@@ -71,7 +71,7 @@ def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
     packed = np.empty(len(sent), KEY)
     for name in ROW.names or ():
         packed[name] = rows[name][sent]
-    packed["url"] = keys_in_group(packed["url"], task.arguments["group"])
+    packed["url"] = group_keys(packed["url"], task.arguments["group"])
     packed["place"] = (np.int64(task.arguments["number"]) << DOCUMENT_BITS) + sent
     return Mapped(by_range(packed["url"], packed, task.arguments["ranges"]), {}, {})
 

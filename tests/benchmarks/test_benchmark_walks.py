@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import walks
 from benchmarks.data import ROOT
-from benchmarks.walks import WALKS, Tracer, Window
+from benchmarks.walks import TIMED, WALKS, Tracer, Window
 
 FIRST = """
 import threading
@@ -104,6 +104,10 @@ def calls_of(function: Callable[[], object], *windows: Window) -> dict[str, int]
         threading.setprofile(None)
     assert tracer.unreached() == []
     return tracer.calls
+
+
+def test_the_files_whose_calls_do_not_count_exist() -> None:
+    assert [name for name in TIMED if not (ROOT / name).is_file()] == []
 
 
 def test_calls_inside_a_window_are_counted_and_imports_are_not(traced: ModuleType) -> None:

@@ -242,5 +242,5 @@ def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents
                 assert list(find(columns[column])) == [Place(entry.path, row)]
                 assert index.probes - before <= most
     for question in benchmark.questions(tmp_path).values():
-        _, _, anonymous = benchmark.measured(tmp_path, *question)
+        _, _, anonymous = benchmark.measure_command(tmp_path, *question)
         assert anonymous < 200e6

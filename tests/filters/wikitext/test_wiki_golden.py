@@ -36,7 +36,7 @@ def test_the_independent_rendering_by_hand() -> None:
         "'''A''' [[b|c]]<ref>d</ref> [[File:e.jpg|f]] {{convert|5|km|mi}} {{lang|fr|g}} {{h|i}} [http://j k] "
         "<math>l</math>\n{| class=m\n| n\n|}\n[[de:O]]"
     )
-    assert wikitext.rendered(parsed).split() == ["A", "c", "5", "km", "g", "k", "l"]
+    assert wikitext.render_tree(parsed).split() == ["A", "c", "5", "km", "g", "k", "l"]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real sample data (../shared/data) is not here")
@@ -49,7 +49,7 @@ def test_real_pages_are_nearer_to_an_independent_rendering_than_strip_code() -> 
     ]
     ours, theirs = [], []
     for article in articles:
-        reference = wikitext.rendered(wikitext.mwparserfromhell.parse(article.wikitext))
+        reference = wikitext.render_tree(wikitext.mwparserfromhell.parse(article.wikitext))
         ours.append(wikitext.f1(wikitext.ours(article), reference))
         theirs.append(wikitext.f1(wikitext.theirs(article), reference))
     assert len(articles) > 6 and statistics.mean(ours) > max(0.97, statistics.mean(theirs))

@@ -183,7 +183,7 @@ def test_hostile_texts_reach_the_terminal_harmless_and_soon(tmp_path: Path, caps
     corpus = handmade(tmp_path / "corpus", texts)
     assert main(["duplicates", str(corpus), "00"]) == 0
     said = capsys.readouterr().out
-    assert not {"\x1b", "\r", "\u202e"} & set(said) and "\ufffd[2J\ufffddetrevni\ufffdxxx" in said
+    assert not {"\x1b", "\r", "\u202e"} & set(said) and "\\x1b[2J\\u202edetrevni\\rxxx" in said
     assert len(said) < 20_000 and "more lines of this diff" in said
 
 
