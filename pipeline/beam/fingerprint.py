@@ -37,6 +37,7 @@ PLUMBING = frozenset(
 _STRING = r"'''(?:\\.|(?!''').)*'''|\"\"\"(?:\\.|(?!\"\"\").)*\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
 _LAYOUT = re.compile(rf"({_STRING})|(?:[ \t]*(?:#[^\n]*)?\n)+|[ \t]*#[^\n]*|[ \t]+\Z", re.DOTALL)
 
+DATA_FILES = "DATA_FILES"  # a module's constant: files beside it that it reads
 Symbol = tuple[str, str]  # a module's dotted name, and a name that it defines at its top level
 
 
@@ -102,8 +103,8 @@ def _reach(functions: tuple[Callable[..., Any], ...]) -> tuple[dict[Symbol, list
                 f"{module} defines no {name!r}: the version of {functions[0].__module__} would not cover it"
             )
         found[symbol] = [statement.text for statement in statements.get(name, ())]
-        found[symbol] += [_data(module, statement) for statement in statements.get(name, ())]
-        waiting.append((module, ""))
+        found[symbol] += _data(module) if name == DATA_FILES else []
+        waiting += [(module, one) for one in ("", DATA_FILES) if one in statements]
         targets = [_module(module).imports[name]] if name in _module(module).imports else []
         for statement in statements.get(name, ()):
             for first, *rest in statement.uses:
@@ -118,7 +119,7 @@ def _reach(functions: tuple[Callable[..., Any], ...]) -> tuple[dict[Symbol, list
                 waiting += _symbols(target)
             else:
                 libraries.add(target[0])
-    return {symbol: [text for text in texts if text] for symbol, texts in found.items()}, libraries
+    return found, libraries
 
 
 def _symbols(target: tuple[str, ...]) -> Iterator[Symbol]:
@@ -211,12 +212,14 @@ def _defined(node: ast.AST) -> set[str]:
     return names
 
 
-def _data(module: str, statement: _Statement) -> str:
-    """Return the hashes of the files beside a module that a statement names, such as tables of phrases."""
-    folder = Path(_path(module)).parent
-    names = re.findall(r"[\"']([\w-]+\.(?:tsv|csv|txt|json))[\"']", statement.text)
-    files = [folder / name for name in names if (folder / name).is_file()]
-    return "".join(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in files)
+def _data(module: str) -> list[str]:
+    """Return the hashes of the files that a module lists in DATA_FILES, such as tables of phrases."""
+    files: list[str] = []
+    for statement in _module(module).statements[DATA_FILES]:
+        folder = Path(_path(module)).parent
+        paths = [folder / name for name in ast.literal_eval(statement.text.partition("=")[2].strip())]
+        files += [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
+    return files
 
 
 @lru_cache(maxsize=4096)

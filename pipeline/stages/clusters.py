@@ -39,9 +39,9 @@ from manifests.recipe import Deduplication, Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
-from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, is_finished, receipts, source_of, sweep
+from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, is_finished, receipts, source_of, sweep
 from pipeline.stages.containment import read_contained
-from pipeline.stages.neardup import RANGE_BYTES, ROW_BITS, Lookup, Split
+from pipeline.stages.neardup import RANGE_BYTES, ROW_BITS, Lookup, Split, verdict_path
 
 STAGE = "clusters"
 LABELS, CUT, ROUNDS, SURVIVORS = (f"{STAGE}/{step}" for step in ("labels", "cut", "rounds", "survivors"))
@@ -313,18 +313,23 @@ def choose_survivors(
     return Result([path, *verdicts], tallies, facts)
 
 
-def read_verdicts(corpus: Path, split: str) -> dict[int, tuple[bytes, str]]:
-    """Return a split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays)."""
-    try:
-        rows = read_ipc(corpus / verdict_path(split)).to_pylist()
-    except FileNotFoundError:  # no other error means that there are none
-        return {}
+def verdicts_of(clusters: Receipt) -> dict[str, str]:
+    """Return the path of the verdicts of each split that has any, from the receipt of the survivors.
+
+    A file that is missing must be an error: its documents would be kept.
+    """
+    prefix, suffix = verdict_path("\0").split("\0")
+    paths = [output.path for output in clusters.outputs if output.path.startswith(prefix)]
+    return {path.removeprefix(prefix).removesuffix(suffix): path for path in paths}
+
+
+def read_verdicts(corpus: Path, path: str) -> dict[int, tuple[bytes, str]]:
+    """Return a split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays).
+
+    `path`, below the corpus, is empty for a split that has none.
+    """
+    rows = read_ipc(corpus / path).to_pylist() if path else []
     return {row["row"]: (row["cluster"], row["reason"]) for row in rows}
-
-
-def verdict_path(split: str) -> str:
-    """Return the path of a split's verdicts, below the corpus."""
-    return f"verdicts/{STAGE}/{split}.arrow"
 
 
 def _survivors_first(
@@ -364,7 +369,7 @@ def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     gone = np.zeros(len(nodes), bool)
     for number in np.unique(nodes >> ROW_BITS).tolist():
         if splits[number].earlier:
-            verdicts = read_verdicts(Path(splits[number].corpus), splits[number].name)
+            verdicts = read_verdicts(Path(splits[number].corpus), splits[number].verdicts)
             rows = [row for row, (_, reason) in verdicts.items() if reason]
             gone |= np.isin(nodes, (np.int64(number) << ROW_BITS) + np.array(rows, np.int64))
     return gone

@@ -10,7 +10,7 @@ first, in the order of their names; those of earlier corpora follow.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
 
 Rows = npt.NDArray[np.int64]  # row references
+
+
+def verdict_path(split: str) -> str:
+    """Return the path of a split's verdicts, below the corpus."""
+    return f"verdicts/clusters/{split}.arrow"
 
 
 def signature_path(split: str) -> str:
@@ -152,6 +157,7 @@ class Split:
         dump: the crawl of its documents.
         documents: how many it has.
         fingerprint: the hash of the file.
+        verdicts: of an earlier corpus, the path of the verdicts on its documents, below it; empty for none.
     """
 
     name: str
@@ -161,6 +167,7 @@ class Split:
     dump: str
     documents: int
     fingerprint: str
+    verdicts: str = ""
 
     @property
     def path(self) -> Path:
@@ -195,6 +202,10 @@ def earlier_splits(recipe: Recipe) -> list[Split]:
 
 def _checked(corpus: Path) -> Iterator[Split]:
     """Yield the splits of one earlier corpus, in the order of their names."""
+    survivors = read_receipt(corpus, "clusters/survivors", "all")
+    if survivors is None:
+        raise UserError(f"deduplication.against: {corpus} is not finished: run it to its end")
+    verdicts = {output.path for output in survivors.outputs}
     for file in relative_files(corpus / RECEIPTS / "filter"):
         name = file.removesuffix(".json")
         receipt, extracted = (read_receipt(corpus, step, name) for step in ("filter", "extract"))
@@ -207,7 +218,8 @@ def _checked(corpus: Path) -> Iterator[Split]:
         path = corpus / output.path
         if not path.is_file() or sha256_file(path) != output.sha256:
             raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
-        yield _split(corpus, name, True, extracted, receipt, output.sha256)
+        split = _split(corpus, name, True, extracted, receipt, output.sha256)
+        yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
 
 
 def _split(corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt, fingerprint: str) -> Split:

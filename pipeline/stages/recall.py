@@ -17,7 +17,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit
-from pipeline.stages.clusters import read_verdicts
+from pipeline.stages.clusters import read_verdicts, verdicts_of
 
 STAGE = "recall"
 DRAW, MEASURE = f"{STAGE}/draw", f"{STAGE}/measure"
@@ -35,8 +35,10 @@ def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
     """Return the step with a unit per split."""
     documents = sum(tally.out["records"] for receipt in filtered.values() for tally in receipt.tallies.values())
     share = min(1.0, SPARE * recipe.deduplication.canaries / max(documents, 1))
+    verdicts = verdicts_of(clusters)
     units = [
-        Unit(split, {}, [receipt, clusters], receipt.outputs[0].bytes) for split, receipt in sorted(filtered.items())
+        Unit(split, {"verdicts": verdicts.get(split, "")}, [receipt, clusters], receipt.outputs[0].bytes)
+        for split, receipt in sorted(filtered.items())
     ]
     return Step(DRAW, draw_originals, units, {"seed": recipe.seed, "share": share})
 
@@ -49,13 +51,13 @@ def measure_step(recipe: Recipe, drawn: Receipts) -> Step:
     return Step(MEASURE, measure_recall, [Unit("all", {}, reads)], settings, owns=())
 
 
-def draw_originals(corpus: Path, split: str, *, seed: int, share: float) -> Result:
+def draw_originals(corpus: Path, split: str, *, seed: int, share: float, verdicts: str) -> Result:
     """Write a split's originals, drawn by keyed hash among its survivors."""
     limit, path = int(share * 2**64), f"blocks/{DRAW}/{split}.parquet"
-    verdicts = read_verdicts(corpus, split)
+    in_clusters = read_verdicts(corpus, verdicts)
     with table_writer(corpus / path, DRAWN_SCHEMA) as writer:
         for number, row in enumerate(read_rows(corpus / f"clean/{split}.parquet", ["id", "text"])):
-            if order_key(seed, "canaries/draw", row["id"]) < limit and not verdicts.get(number, (b"", ""))[1]:
+            if order_key(seed, "canaries/draw", row["id"]) < limit and not in_clusters.get(number, (b"", ""))[1]:
                 writer.append(row)
     return Result([path])
 

@@ -10,7 +10,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from manifests.shard import open_shard
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages import recall
-from pipeline.stages.clusters import read_verdicts
+from pipeline.stages.clusters import read_verdicts, verdicts_of
 
 STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))
@@ -57,10 +56,15 @@ Plain = dict[str, Any]
 
 def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters: Receipt) -> Step:
     """Return the step with a unit per split."""
-    units = [
-        Unit(split, {}, [extracted[split], receipt, clusters], receipt.outputs[0].bytes)
-        for split, receipt in sorted(filtered.items())
-    ]
+    verdicts, units = verdicts_of(clusters), []
+    for split, receipt in sorted(filtered.items()):
+        outputs = [output.path for one in (extracted[split], receipt) for output in one.outputs]
+        arguments = {
+            "letters": [path for path in outputs if path.startswith(("deadletters/", "skipped/"))],
+            "dropped": "".join(path for path in outputs if path.startswith("dropped/")),
+            "verdicts": verdicts.get(split, ""),
+        }
+        units.append(Unit(split, arguments, [extracted[split], receipt, clusters], receipt.outputs[0].bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
@@ -87,10 +91,20 @@ def merge_step(
     return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters, measured])], settings, owns=())
 
 
-def summarize_split(corpus: Path, split: str, *, seed: int) -> Result:
-    """Write the summary of one split's documents, as far as they are in the corpus."""
-    verdicts = read_verdicts(corpus, split)
-    went = {row: reason for row, (_, reason) in verdicts.items() if reason}
+def summarize_split(
+    corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str
+) -> Result:
+    """Write the summary of one split's documents, as far as they are in the corpus.
+
+    Args:
+        corpus: the corpus.
+        split: of `filter`.
+        seed: for the choice of examples.
+        letters: paths of its dead letters and of places of records that gave no document.
+        dropped: path of the documents that the filters dropped; empty if none was kept.
+        verdicts: path of the verdicts on duplicates; empty if there are none.
+    """
+    went = {row: reason for row, (_, reason) in read_verdicts(corpus, verdicts).items() if reason}
     characters, score = Counter[int](), Counter[int]()
     perplexity: dict[str, Counter[int]] = {}
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
@@ -115,7 +129,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int) -> Result:
         "score": encode_histogram(score),
         "perplexity": {bucket: encode_histogram(found) for bucket, found in sorted(perplexity.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
-        "examples": _examples(_dropped(corpus, split, went, seed)),
+        "examples": _examples(_dropped(corpus, split, letters, dropped, went, seed)),
     }
     return _written(corpus, f"blocks/{SPLITS}/{split}.json", plain)
 
@@ -204,20 +218,21 @@ def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
             start += batch.num_rows
 
 
-def _dropped(corpus: Path, split: str, went: dict[int, str], seed: int) -> Iterator[Plain]:
+def _dropped(
+    corpus: Path, split: str, letters: list[str], dropped: str, went: dict[int, str], seed: int
+) -> Iterator[Plain]:
     """Yield examples of a split's dropped records, each with the key that it is drawn by.
 
     They are dead letters, places of records and documents that the run kept for this, and duplicates.
     """
-    for folder in ("deadletters", "skipped"):
-        with suppress(FileNotFoundError), (corpus / f"{folder}/{split}.jsonl").open("rb") as lines:
+    for path in letters:
+        with (corpus / path).open("rb") as lines:
             for line in lines:
                 letter = json.loads(line)
                 place = {name: letter[name] for name in ("file", "offset", "length")}
                 yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
-    with suppress(FileNotFoundError):
-        for row in read_rows(corpus / f"dropped/{split}.parquet", ["reason", "id", "url", "text"]):
-            yield _of_document(row["reason"], row, seed)
+    for row in read_rows(corpus / dropped, ["reason", "id", "url", "text"]) if dropped else ():
+        yield _of_document(row["reason"], row, seed)
     yield from _duplicates(corpus / f"clean/{split}.parquet", went, seed)
 
 

@@ -24,7 +24,7 @@ from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import read_verdicts
+from pipeline.stages.clusters import read_verdicts, verdicts_of
 from pipeline.stages.tokenizer import MODEL, load
 
 STAGE = "tokenize"
@@ -52,8 +52,15 @@ def tokenize_steps(
         generation: above 0, a mark in the shards' names.
     """
     plan = buckets(recipe, clusters, trained)
+    verdicts = verdicts_of(clusters)
     maps = [
-        Unit(split, {}, [receipt, clusters], receipt.outputs[0].bytes, source_of(split))
+        Unit(
+            split,
+            {"verdicts": verdicts.get(split, "")},
+            [receipt, clusters],
+            receipt.outputs[0].bytes,
+            source_of(split),
+        )
         for split, receipt in sorted(filtered.items())
     ]
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
@@ -80,6 +87,7 @@ def encode_documents(
     sha256: str,
     vocabulary: int,
     seed: int,
+    verdicts: str = "",
 ) -> Mapped:
     """Send the tokens of one split, by shard, as Arrow IPC bytes.
 
@@ -93,7 +101,7 @@ def encode_documents(
         documents: list[npt.NDArray[Any]] = []
         numbers: list[int] = []
         size = 0
-        for batch, clusters in _survivors(corpus, split):
+        for batch, clusters in _survivors(corpus, split, verdicts):
             texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
             tokens = encode_texts(texts, model, vocabulary)
             characters, count = sum(map(len, texts)), sum(map(len, tokens))
@@ -201,14 +209,14 @@ def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
     return load(Path(path))
 
 
-def _survivors(corpus: Path, split: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
+def _survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
     """Yield the survivors of a split, in batches of bounded text, with their duplicate clusters (else their ids)."""
-    verdicts = read_verdicts(corpus, split)
+    in_clusters = read_verdicts(corpus, verdicts)
     columns = ["id", "text", "url", *(name for name, _ in LOCATOR_FIELDS)]
     first = 0
     with pq.ParquetFile(corpus / f"clean/{split}.parquet") as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            found = [verdicts.get(first + row) for row in range(batch.num_rows)]
+            found = [in_clusters.get(first + row) for row in range(batch.num_rows)]
             first += batch.num_rows
             stays = [verdict is None or not verdict[1] for verdict in found]
             batch = batch.filter(pa.array(stays, pa.bool_()))

@@ -23,7 +23,7 @@ from manifests.files import atomic_path, canonical_json, sha256_file, write_atom
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import read_verdicts
+from pipeline.stages.clusters import read_verdicts, verdicts_of
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
@@ -47,8 +47,15 @@ def sample_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
         name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
         for name, budget in _budgets(recipe, text_bytes).items()
     }
+    verdicts = verdicts_of(clusters)
     units = [
-        Unit(split, {}, [receipt, clusters], receipt.outputs[0].bytes, source_of(split))
+        Unit(
+            split,
+            {"verdicts": verdicts.get(split, "")},
+            [receipt, clusters],
+            receipt.outputs[0].bytes,
+            source_of(split),
+        )
         for split, receipt in sorted(filtered.items())
     ]
     return Step(SAMPLE, draw, units, {"seed": recipe.seed}, by_source)
@@ -67,17 +74,17 @@ def train_step(recipe: Recipe, samples: Receipts) -> Step:
     return Step(TRAIN, train, [Unit("all", {}, reads)], settings, owns=())
 
 
-def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int) -> Result:
+def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int, verdicts: str) -> Result:
     """Write the documents of one split with the smallest keys, up to the budget of its whole source.
 
     No split can need more of it.
     """
     limit, total = int(share * 2**64), 0
-    verdicts = read_verdicts(corpus, split)
+    in_clusters = read_verdicts(corpus, verdicts)
     held: list[tuple[int, int, int, dict[str, Any]]] = []  # the largest key first
     for number, row in enumerate(read_rows(corpus / f"clean/{split}.parquet", ["id", "language", "text"])):
         key = order_key(seed, "tokenizer/sample", row["id"])
-        if key >= limit or verdicts.get(number, (b"", ""))[1]:
+        if key >= limit or in_clusters.get(number, (b"", ""))[1]:
             continue
         text, size = _cut(row["text"], budget + 4)  # a character more than can be used: `drawn` must see it is too much
         heapq.heappush(held, (-key, number, size, {"language": row["language"], "text": text}))

@@ -134,7 +134,8 @@ def facts(seed: int = 1) -> dict:
 
 def encode(corpus: Path, split: str, held_out: float = 0.1, seed: int = 1) -> Mapped:
     sides = {"train": (0, SHARDS), "validation": (SHARDS, 1)}
-    return tokenize.encode_documents(corpus, split, sides=sides, held_out=held_out, **facts(seed))
+    verdicts = verdict_path(split) if (corpus / verdict_path(split)).exists() else ""
+    return tokenize.encode_documents(corpus, split, sides=sides, held_out=held_out, verdicts=verdicts, **facts(seed))
 
 
 def blocks_of(corpus: Path, splits: list[str], **chosen: float) -> tuple[dict[int, list[bytes]], Tally]:

@@ -17,7 +17,7 @@ from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 from manifests.statistics import Bins, Statistics, load_statistics
 from pipeline.sources import JOINED
-from pipeline.stages.clusters import read_verdicts
+from pipeline.stages.clusters import read_verdicts, verdict_path
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
 
 
@@ -37,7 +37,8 @@ def survivors(corpus: Path, source: str) -> list[dict]:
     rows = []
     for path in sorted((corpus / "clean" / source).rglob("*.parquet")):
         split = path.relative_to(corpus / "clean").as_posix().removesuffix(".parquet")
-        gone = {row for row, (_, reason) in read_verdicts(corpus, split).items() if reason}
+        verdicts = verdict_path(split) if (corpus / verdict_path(split)).exists() else ""
+        gone = {row for row, (_, reason) in read_verdicts(corpus, verdicts).items() if reason}
         rows += [row for number, row in enumerate(pq.read_table(path).to_pylist()) if number not in gone]
     return rows
 

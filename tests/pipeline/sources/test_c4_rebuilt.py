@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from executed import covered_by_versions
 
 from filters.errors import UserError
 from filters.quality.c4 import C4, clean, count_sentences, line_keys, normalise_url
@@ -193,7 +194,8 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[t
     for number, some in enumerate(files):
         (folder / f"{number}.warc.wet.gz").write_bytes(wet(some))
     (folder / "bad-words.txt").write_text(BAD, encoding="utf-8")
-    run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "filter")
+    with covered_by_versions():
+        run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "filter")
     return corpus, files
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpus import ROOT, build, build_in_two, digests, make_sample
+from executed import covered_by_versions
 
 from filters.dedup.paragraphs import Lines
 from filters.quality.urls import normalise
@@ -56,7 +57,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def corpus(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "corpus"
-    build(ccnet_recipe(sample), out, keep_dropped=1000)
+    with covered_by_versions():
+        build(ccnet_recipe(sample), out, keep_dropped=1000)
     return out
 
 

@@ -118,7 +118,7 @@ def draw_all(corpus: Path, splits: dict[str, list[Row]], budget: int, share: flo
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist([dict(zip(CLEAN.names, row, strict=True)) for row in rows], schema=CLEAN)
         pq.write_table(table, path)
-        result = draw(corpus, name, source=name.split("/")[0], budget=budget, share=share, seed=SEED)
+        result = draw(corpus, name, source=name.split("/")[0], budget=budget, share=share, seed=SEED, verdicts="")
         found[name] = Receipt("", [Output(path, 0, "") for path in result.paths], {}, result.facts)
     return found
 

@@ -1,0 +1,90 @@
+"""Check code versions against what runs: every function of ours that a step executes must be in its version."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from unittest import mock
+
+from corpus import ROOT
+
+from pipeline.beam import task
+from pipeline.beam.fingerprint import PLUMBING, ROOMS, reached_symbols
+
+BLOCKS_WRITER = ("pipeline.beam.exchange", "_write_blocks")  # plumbing in a module that also cuts blocks
+SAMPLES = 3  # tasks of each step and source that are traced
+Traced = dict[tuple[str, str], set[tuple[str, str]]]
+functions: dict[tuple[str, str], set[Callable[..., Any]]] = {}  # by step and function: it and those it looks up
+executed: Traced = {}
+counts: dict[tuple[str, str], int] = {}
+
+
+@contextlib.contextmanager
+def covered_by_versions() -> Iterator[None]:
+    """Trace tasks that run in this process while the block runs, and check them at its end."""
+    for found in (functions, executed, counts):
+        found.clear()
+    attempt, tasks = task._attempt, task.Step.tasks
+
+    def declared(step: task.Step, upstream: Any = ()) -> list[task.Task]:
+        known = functions.setdefault((step.name, step.function.__name__), {step.function})
+        known |= {call for unit in step.units for call in unit.calls}
+        return tasks(step, upstream)
+
+    with mock.patch.object(task.Step, "tasks", declared), mock.patch.object(task, "_attempt", partial(traced, attempt)):
+        yield
+    assert executed, "tasks ran in other processes, or none did"
+    missed = [
+        f"{step}: {module}.{name}"
+        for (step, function), symbols in sorted(executed.items())
+        for module, name in sorted(symbols - reached_symbols(*functions[step, function]))
+        if module not in PLUMBING and (module, name) != BLOCKS_WRITER
+    ]
+    assert not missed, "executed, but in no code version: " + ", ".join(missed)
+
+
+def traced(attempt: Callable[..., None], one: task.Task, blocks: Any, job: task.Job) -> None:
+    """Run a task; record the functions of ours that it calls, for the first tasks of each step and source."""
+    function = job.function.args[0] if isinstance(job.function, partial) else job.function
+    key = (one.step, task.source_of(one.name))
+    counts[key] = counts.get(key, 0) + 1
+    if counts[key] > SAMPLES:
+        return attempt(one, blocks, job)
+    found = executed.setdefault((one.step, function.__name__), set())
+    seen: set[int] = set()
+
+    def profile(frame: FrameType, event: str, _argument: Any) -> None:
+        code = frame.f_code
+        if event != "call" or id(code) in seen:
+            return
+        seen.add(id(code))
+        module, top = _module_of(code.co_filename), code.co_qualname.partition(".")[0]
+        if module and not top.startswith("<") and not _is_importing(frame):
+            found.add((module, top))
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        return attempt(one, blocks, job)
+    finally:
+        sys.setprofile(before)
+
+
+def _module_of(file: str) -> str:
+    """Return the dotted name of a module of ours; empty for others."""
+    path = Path(file)
+    if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in ROOMS:
+        return ""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return True if a frame runs because a module of ours is being imported."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and _module_of(frame.f_code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
