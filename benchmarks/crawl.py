@@ -24,9 +24,9 @@ from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.formats.http import HttpError, is_html, parse_response
 from filters.formats.warc import Limits, read_frames
-from filters.models.language import bundled_model_path
+from filters.quality.language import bundled_model_path
+from filters.quality.perplexity import Perplexity
 from manifests.recipe import Recipe
-from manifests.source import Perplexity
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build

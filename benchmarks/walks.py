@@ -74,7 +74,7 @@ WALKS = {
         (Window("pipeline/run.py:run", "manifests/shard.py:write_shard", everywhere=True),),
     ),
     "lines": Walk(
-        "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "annotate"),
+        "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "filter"),
         (
             Window("pipeline/stages/line_dedup.py:LineHashes.append"),
             Window("pipeline/stages/line_dedup.py:LineHashes.write"),
@@ -85,7 +85,7 @@ WALKS = {
     ),
     "tex": Walk("TeX to text", PIPELINE, _run("tex", "--stage", "extract"), (Window(EXTRACT),)),
     "rule": Walk(
-        "a recipe's rule to its decision", PIPELINE, _run("rule", "--stage", "annotate"),
+        "a recipe's rule to its decision", PIPELINE, _run("rule", "--stage", "filter"),
         (
             Window("manifests/recipe.py:load_recipe"),
             Window("pipeline/preflight.py:hash_models"),

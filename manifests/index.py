@@ -199,23 +199,21 @@ class Index:
 
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
         """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""
+        for part in self.parts(kind, low, high):
+            for entry in range(self._first(part.keys, low), len(part.keys)):
+                self.probes += 1
+                if part.keys[entry] > high:
+                    break
+                if part.shards[entry] >= len(part.paths):
+                    raise self._damaged(part.name, "it points to no shard")
+                yield part.place(entry)
+
+    def parts(self, kind: str, low: int = 0, high: int = _SPACE - 1) -> Iterator[Part]:
+        """Yield the files of a kind that may hold keys from `low` to `high`, by generation, in the order of keys."""
         for (of_kind, generation), parts in sorted(self.groups.items()):
             if of_kind == kind:
                 for number in range(part_of(low, parts), part_of(high, parts) + 1):
-                    part = self.part(PartName(kind, generation, parts, number))
-                    for entry in range(self._first(part.keys, low), len(part.keys)):
-                        self.probes += 1
-                        if part.keys[entry] > high:
-                            break
-                        if part.shards[entry] >= len(part.paths):
-                            raise self._damaged(part.name, "it points to no shard")
-                        yield part.place(entry)
-
-    def parts(self, kind: str) -> Iterator[Part]:
-        """Yield all files of a kind, generation by generation, each in the order of its keys."""
-        for (of_kind, generation), parts in sorted(self.groups.items()):
-            if of_kind == kind:
-                yield from (self.part(PartName(kind, generation, parts, number)) for number in range(parts))
+                    yield self.part(PartName(kind, generation, parts, number))
 
     def part(self, name: PartName) -> Part:
         """Return an open file. Raises UserError when it cannot be read."""

@@ -1,7 +1,7 @@
 """The steps of a run by name, in order: what each does and what its work grows with.
 
-A step's name is `STAGE` or `STAGE/PART`; a row of a stage holds for all its parts that have none of their own. The command
-line, progress, the planner and the report take names, units and labels from here.
+A step's name is `STAGE` or `STAGE/PART`; a row of a stage holds for all its parts that have none of their own. The
+command line, progress, the planner and the report take names, units and labels from here.
 """
 
 from dataclasses import dataclass

@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import string
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -199,8 +201,9 @@ def _abandoned(path: Path) -> bool:
 
 
 def _connect(url: str) -> tuple[fs.FileSystem, str]:
+    """Open the file system of a URL, in which blanks and letters beyond ASCII may stand as they are."""
     try:
-        filesystem, root = fs.FileSystem.from_uri(url)
+        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
     except (ValueError, OSError, pa.ArrowException) as error:
         raise UserError(
             f"{url} cannot be opened ({error}): give s3://, gs://, hdfs:// or file:// and a path"

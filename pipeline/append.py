@@ -87,8 +87,8 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
 def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
     """Return a recipe that trains nothing: all that the corpus has trained is given by path.
 
-    These are tokenizer, language models, classifiers and cut-offs (which are written into `folder`); the corpus with its
-    generations are earlier corpora.
+    These are tokenizer, language models, classifiers and cut-offs (which are written into `folder`); the corpus with
+    its generations are earlier corpora.
     """
     trained = {model.path for model in parent.models.values() if model.path}
     sources = {}
@@ -123,7 +123,7 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """Return the manifest of a corpus and its new generation: shards, index and ledger of both, the rest the parent's."""
+    """Return the manifest of a corpus and its new generation: shards, index and ledger of both."""
     sources = dict(parent.sources)
     for name, new in made.sources.items():
         old = sources.get(name)

@@ -16,7 +16,7 @@ from pipeline.beam.task import LOG, RECEIPTS
 
 
 def prepare(corpus: Path) -> None:
-    """Create the output folder, or refuse one that holds something else: the run removes what it does not know there."""
+    """Create the output folder, or refuse one that holds other files: a run removes those that it does not know."""
     try:
         if corpus.exists() and not corpus.is_dir():
             raise UserError(f"--output {corpus} is a file: give a folder")

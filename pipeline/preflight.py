@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filters.errors import UserError
-from filters.models import language, reference_model
-from filters.quality import blocklist, perplexity
+from filters.quality import blocklist, language, perplexity, references
 from filters.quality.c4 import read_bad_words
 from manifests.files import sha256_file
 from manifests.recipe import Recipe
@@ -69,8 +68,8 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
         if broken and not skip_unreadable:
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
             raise UserError(
-                f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount or "
-                "permissions and run again, or give --skip-unreadable to go without"
+                f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount "
+                "or permissions and run again, or give --skip-unreadable to go without"
             )
         unreadable.extend(f"{item.source}/{item.name}" for item in broken)
         return [item for item in found if not item.problem]
@@ -146,7 +145,7 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
             if any(text.estimator == "lmplz" for text in source.perplexity.train.values()):
                 lmplz()
         if source.references is not None and source.references.model is not None:
-            reference_model.load(source.references.model)
+            references.load(source.references.model)
         for use, path in _model_paths(name, source).items():
             try:
                 found[f"{name}.{use}"] = sha256_file(Path(path))

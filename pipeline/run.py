@@ -67,15 +67,16 @@ def run(
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
         graph, manifest = StageGraph(recipe, corpus, engine, inputs, keep_dropped, only, generation), None
         try:
-            remove_temporaries(corpus)
-            write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
-            manifest = graph.build()
-            write_report(corpus)
-        except StopAfterStage:
-            pass
+            try:
+                remove_temporaries(corpus)
+                write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
+                with contextlib.suppress(StopAfterStage):
+                    manifest = graph.build()
+            finally:
+                with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
+                    folder.fold_timings(corpus, started, engine)
+            if manifest is not None:
+                write_report(corpus)  # after the times, which it shows
         except OSError as error:
             raise storage_error(error, "the run") from error
-        finally:
-            with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
-                folder.fold_timings(corpus, started, engine)
         return Finished(manifest, graph.ran, graph.recall_report, tuple(inputs.unreadable))

@@ -28,10 +28,10 @@ def main(out: Path) -> int:
     for title, command in (
         ("Write the sample dumps", f"samples/make.py {SAMPLES}"),
         ("Build the corpus", f"-m pipeline run {RECIPE} --output {corpus}"),
-        ("Check every byte of it", f"-m manifests verify {corpus}"),
-        ("Walk one token back to the bytes it came from", f"-m pipeline trace {corpus} {{shard}} 1000"),
-        ("Train a small LLaMA on it", launch),
-        ("What the corpus holds", f"-m manifests show {corpus}"),
+        ("Verify every byte of the corpus", f"-m manifests verify {corpus}"),
+        ("Trace one token back to its bytes", f"-m pipeline trace {corpus} {{shard}} 1000"),
+        ("Train a small LLaMA on the corpus", launch),
+        ("Show the corpus", f"-m manifests show {corpus}"),
     ):
         if "{shard}" in command:
             command = command.format(shard=first_shard(corpus))
@@ -41,18 +41,18 @@ def main(out: Path) -> int:
         if code:
             return code
     print(f"\n{loss_line(model / 'metrics.csv')}")
-    print(f"the whole way took {time.monotonic() - started:.0f} s")
+    print(f"all commands took {time.monotonic() - started:.0f} s")
     print(
         f"""
 Where to look next
-  {corpus}/manifest.json    what the corpus is; {corpus}/ledger.json says where everything else went
+  {corpus}/manifest.json    the parts of the corpus by hash; {corpus}/ledger.json counts what was dropped
   {corpus}/deadletters/     every damaged record, with file, offset, length and reason
   {corpus}/duplicates/      every duplicate that was removed, and the document kept for it
   {model}/metrics.csv       the training run, step by step
-  python -m pipeline run {RECIPE} --output {corpus}    again: finds everything finished
-  docs/                     by task
+  python -m pipeline run {RECIPE} --output {corpus}    again: finds everything finished, in seconds
+  docs/                     documentation by task
 
-The report of what became of everything: {corpus}/report.html"""
+The report: {corpus}/report.html"""
     )
     return 0
 
@@ -65,11 +65,11 @@ def first_shard(corpus: Path) -> str:
 
 def loss_line(metrics: Path) -> str:
     """Return the training loss, from the first step to the last, as one line of text."""
-    with metrics.open(newline="") as file:
+    with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])
     return (
-        f"training  loss {first:.3f} at step 1, {last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats a token"
+        f"training  loss {first:.3f} at step 1, {last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats per token"
     )
 
 

@@ -14,6 +14,7 @@ ALLOWED = {
         "brotli",
         "datasketch",
         "fasttext",
+        "google",  # protobuf
         "isal",
         "kenlm",
         "py7zr",

@@ -1,6 +1,7 @@
 """Decompression in pieces of bounded size, and text in any declared encoding as UTF-8.
 
-Gzip members, bzip2 streams and any other codec with the interface of `bz2.BZ2Decompressor` are read by one loop. Only calls of a decoder are guarded: an OSError of the storage passes through, one of a codec becomes `Damage`.
+Gzip members, bzip2 streams and any other codec with the interface of `bz2.BZ2Decompressor` are read by one loop. Only
+calls of a decoder are guarded: an OSError of the storage passes through, an error of a codec becomes `Damage`.
 """
 
 import bz2

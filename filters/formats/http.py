@@ -1,7 +1,7 @@
 """HTTP responses as crawlers store them: status, header fields, and the body without its codings.
 
-See RFC 9110 and RFC 9112. Crawlers often keep the header of a body that they stored decoded. So a coding that a body does not have is ignored, as
-browsers do, when the body reads as text.
+See RFC 9110 and RFC 9112. Crawlers often keep the header of a body that they stored decoded. So a coding that a body
+does not have is ignored, as browsers do, when the body reads as text.
 """
 
 import re

@@ -86,7 +86,7 @@ class RawPage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A page's element, or the reason why there is none, with its place among the stored bytes.
+    """A page's element or the problem in its place, and where it lies among the stored bytes.
 
     Attributes:
         offset: Where the stored bytes begin.

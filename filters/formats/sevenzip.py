@@ -124,7 +124,7 @@ def decode_entry(stored: Stored, entry: SevenZipEntry) -> Iterator[bytes | Damag
 
 
 def _create_decoder(entry: SevenZipEntry) -> Decoder | Damage:
-    """Return a file's decompressor, or why there is none. Raises what the standard library does."""
+    """Return a file's decompressor, or damage. Raises what the standard library does."""
     method, properties = entry.method, entry.properties
     if method == b"\0":
         return _Copy()

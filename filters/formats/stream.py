@@ -89,10 +89,6 @@ class StoredFile(io.RawIOBase):
         self.position = max(offset + (0, self.position, len(self.stored))[whence], 0)
         return self.position
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self.position
-
     def readinto(self, buffer: Any) -> int:
         """Copy the bytes at the position into a buffer and return their number."""
         data = self.stored[self.position : self.position + len(buffer)]

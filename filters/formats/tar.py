@@ -6,7 +6,7 @@ a link that leads outside does no harm here; such members are reported so that t
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from filters.formats.stream import PATH_CHARACTERS, ChunkReader, Damage, Stored, StoredReader, is_safe_path
 from filters.reasons import Reason
@@ -16,6 +16,7 @@ EXTENSION_BYTES = 1 << 20  # of a header that only extends the next one, such as
 EXTENSIONS = 8  # of these, one after the other
 ZEROS = 1 << 20  # bytes examined at a time after the end of an archive
 
+Reader = StoredReader | ChunkReader  # bytes read forwards
 Kind = Literal["file", "directory", "link", "other", "extension", "end", "damage"]
 _KINDS: dict[int, Kind] = {
     **dict.fromkeys(b"\x000" + b"7", "file"),
@@ -86,18 +87,6 @@ class ArchiveMember(NamedTuple):
     detail: str = ""
     folder: bool = False
     commit: str = ""
-
-
-class Reader(Protocol):
-    """Bytes that are read forwards."""
-
-    position: int
-
-    def take(self, count: int) -> bytes:
-        """Return the next `count` bytes, fewer at the end."""
-
-    def skip_to(self, position: int) -> bool:
-        """Continue from a later position; return False if the bytes end before it."""
 
 
 def parse_header(block: bytes) -> Header | None:

@@ -167,7 +167,7 @@ class Head(NamedTuple):
 
 
 class Syntax(NamedTuple):
-    """How the records of one kind of archive begin and end.
+    """The marks of records of one kind of archive.
 
     Attributes:
         line: Matches a record's first line.

@@ -1,6 +1,7 @@
 """The body and the title of a paper's TeX, and its accented letters as Unicode.
 
-LLaMA "removed everything before the first section, as well as the bibliography" (section 2.1). `text` is always without comments, false branches and definitions, its macros expanded.
+LLaMA "removed everything before the first section, as well as the bibliography" (section 2.1). `text` is always
+without comments, false branches and definitions, its macros expanded.
 """
 
 import re

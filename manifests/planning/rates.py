@@ -119,7 +119,7 @@ class Rates:
 
 
 def find_run_records(corpus: Path) -> list[Path]:
-    """Return the run records of a corpus, those of killed runs included. Raise UserError if there is none."""
+    """Return the run records of a corpus, those of killed runs included. Raise UserError without any."""
     runs = corpus / "runs"
     found = sorted(path for path in runs.glob("*.json") if path.name != "checksums.json")
     found += sorted(runs.glob("*.parts/*.json"))

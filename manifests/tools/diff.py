@@ -1,9 +1,10 @@
 """`diff`: the differences of two corpora: documents, the ledger by source and reason, recipe, models, code.
 
-Documents are compared by id, by merging the two sorted indexes piece by piece, so that memory does not grow with the
-corpora; tokens are looked up in the shards only for documents that one side alone has.
+Documents are compared by id, range by range of the two sorted indexes, so that memory does not grow with the corpora;
+tokens are looked up in the shards only for documents that one side alone has.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from manifests.corpus import CorpusReader
 from manifests.display import number_table, safe_line
-from manifests.index import ENTRY, Entries, Index, pack_entries
+from manifests.index import Index, Part
 from manifests.ledger import STAGES, tally_from
 from manifests.manifest import Manifest
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 UNITS = ("documents", "tokens")
 SHOWN = 40  # differences of recipe, models and inputs that are shown
-ENTRIES_AT_ONCE = 1 << 18  # of each generation of each index, in memory
+ENTRIES_AT_ONCE = 1 << 18  # of each file of each index, in memory
 
 Count = dict[str, int]  # a number for each of `UNITS`
 
@@ -115,70 +117,41 @@ def diff(a: Path, b: Path) -> Difference:
 
 
 def compare_indexes(a: Index, b: Index) -> tuple[dict[str, Count], dict[str, Count]]:
-    """Return the documents that only `a` and only `b` has, and their tokens, by shard, in constant memory.
+    """Return the documents that only `a` and only `b` has, and their tokens, by shard.
 
-    Documents are the same if the first 64 bits of their ids are. Raises UserError for a file that cannot be read.
+    Documents are the same if the first 64 bits of their ids are. The two are compared by ranges of keys, each with at
+    most `ENTRIES_AT_ONCE` entries of a file, so memory does not grow with the corpora. Raises UserError for a file that
+    cannot be read.
     """
-    sides = _IdStream(a), _IdStream(b)
-    while any(len(piece) for side in sides for piece in side.held):
-        bound = min(side.bound() for side in sides)
-        pieces = [side.take(bound) for side in sides]
-        for side, mine, theirs in zip(sides, pieces, reversed(pieces), strict=True):
-            side.count(mine[~np.isin(mine["key"], theirs["key"], kind="sort")])
-    return sides[0].found, sides[1].found
+    indexes = (a, b)
+    found: tuple[dict[str, Count], dict[str, Count]] = ({}, {})
+    starts = [part.keys[::ENTRIES_AT_ONCE] for index in indexes for part in index.parts("ids")]
+    bounds = np.unique(np.concatenate([np.empty(0, np.uint64), *starts])).tolist()
+    for low, high in itertools.pairwise([*bounds, 1 << 64]):
+        pieces = [list(_slices(index, low, high - 1)) for index in indexes]
+        keys = [np.concatenate([np.empty(0, np.uint64), *(p.keys[place] for p, place in side)]) for side in pieces]
+        for index, side, theirs, counts in zip(indexes, pieces, reversed(keys), found, strict=True):
+            for part, place in side:
+                alone = np.flatnonzero(~np.isin(part.keys[place], theirs, kind="sort")) + place.start
+                _count_entries(index, part, alone, counts)
+    return found
 
 
-class _IdStream:
-    """The entries of one index's ids in the order of their keys, merged over its generations, a piece at a time."""
+def _slices(index: Index, low: int, high: int) -> Iterator[tuple[Part, slice]]:
+    """Yield the ids with keys from `low` to `high` inclusive, as (file, range of its entries)."""
+    for part in index.parts("ids", low, high):
+        start = int(np.searchsorted(part.keys, np.uint64(low)))
+        yield part, slice(start, int(np.searchsorted(part.keys, np.uint64(high), side="right")))
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self.paths: dict[str, int] = {}
-        generations = sorted(generation for kind, generation in index.groups if kind == "ids")
-        self.streams = [self._pieces(generation) for generation in generations]
-        self.held: list[Entries] = [np.empty(0, ENTRY) for _ in self.streams]
-        self.found: dict[str, Count] = {}
-        self._fill()
 
-    def bound(self) -> int:
-        """Return the key up to which all entries are in memory."""
-        return min((int(piece["key"][-1]) for piece in self.held if len(piece)), default=(1 << 64) - 1)
-
-    def take(self, bound: int) -> Entries:
-        """Remove and return all entries up to a key, inclusive."""
-        cuts = [int(np.searchsorted(piece["key"], np.uint64(bound), side="right")) for piece in self.held]
-        taken = [np.empty(0, ENTRY), *(piece[:cut] for piece, cut in zip(self.held, cuts, strict=True))]
-        self.held = [piece[cut:] for piece, cut in zip(self.held, cuts, strict=True)]
-        self._fill()
-        return np.concatenate(taken)
-
-    def count(self, entries: Entries) -> None:
-        """Add entries, and the tokens of their documents, to the counts of their shards."""
-        paths = list(self.paths)
-        for number in np.unique(entries["shard"]).tolist():
-            rows = entries["row"][entries["shard"] == number].astype(np.int64)
-            offsets = self.index.shard(paths[number]).offsets
-            count = self.found.setdefault(paths[number], dict.fromkeys(UNITS, 0))
-            count["documents"] += len(rows)
-            count["tokens"] += int((offsets[rows + 1] - offsets[rows]).sum())
-
-    def _fill(self) -> None:
-        for number, stream in enumerate(self.streams):
-            while not len(self.held[number]) and (piece := next(stream, None)) is not None:
-                self.held[number] = piece
-
-    def _pieces(self, generation: int) -> Iterator[Entries]:
-        for part in self.index.parts("ids"):
-            if part.name.generation != generation:
-                continue
-            places = np.array([self.paths.setdefault(path, len(self.paths)) for path in part.paths], np.uint32)
-            start = 0
-            while start < len(part.keys):
-                end = min(start + ENTRIES_AT_ONCE, len(part.keys))
-                # equal keys stay together, so that no piece ends between them
-                end = int(np.searchsorted(part.keys, part.keys[end - 1], side="right"))
-                yield pack_entries(part.keys[start:end], places[part.shards[start:end]], part.rows[start:end])
-                start = end
+def _count_entries(index: Index, part: Part, entries: npt.NDArray[np.int64], counts: dict[str, Count]) -> None:
+    """Add entries of a file, and the tokens of their documents, to the counts of their shards."""
+    for number in np.unique(part.shards[entries]).tolist():
+        rows = part.rows[entries[part.shards[entries] == number]].astype(np.int64)
+        offsets = index.shard(part.paths[number]).offsets
+        count = counts.setdefault(part.paths[number], dict.fromkeys(UNITS, 0))
+        count["documents"] += len(rows)
+        count["tokens"] += int((offsets[rows + 1] - offsets[rows]).sum())
 
 
 def _documents(

@@ -20,7 +20,7 @@ from filters.reasons import DEAD_LETTERS, Reason
 from manifests.corpus import CorpusReader
 from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
-from manifests.files import canonical_json, unreadable
+from manifests.files import unreadable
 from manifests.manifest import ShardEntry, generation_of
 from manifests.tools.duplicates import duplicates
 
@@ -240,16 +240,15 @@ def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample
     offered = []
     for source, path in reader.run_files("dropped", "*.parquet", query.source):
         table = pq.read_table(path, columns=["reason", "id"])
-        for row in np.flatnonzero(pc.equal(table["reason"], query.reason).to_numpy()).tolist():
-            offered.append((order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row))
+        rows = np.flatnonzero(pc.equal(table["reason"], query.reason).to_numpy()).tolist()
+        offered += [(order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row) for row in rows]
     if not offered:
         return Sample([], f"{note}, and the run kept none: give --keep-dropped N")
     drawn = []
     for _, source, path, row in heapq.nsmallest(query.number, offered):
         plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
-        facts = {"document": plain["id"].hex(), "source": source}
-        facts |= {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
-        drawn.append(SampledDocument(facts, plain["text"]))
+        facts = {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
+        drawn.append(SampledDocument({"document": plain["id"].hex(), "source": source, **facts}, plain["text"]))
     return Sample(drawn, f"{note}, of which the run kept {len(offered):,}")
 
 
@@ -277,14 +276,10 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
 
 def _draw_dead_letters(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
     """Draw from the records that could not be read: their places, and what is wrong with them."""
-
-    def offered() -> Iterator[tuple[int, str, dict[str, Any]]]:
-        for source, path in reader.run_files("deadletters", "*.jsonl", query.source):
-            with path.open("rb") as file:
-                for line in file:
-                    letter = json.loads(line)
-                    if letter["reason"] == query.reason:
-                        yield order_key(query.seed, "sample", source.encode() + line), source, letter
-
-    first = heapq.nsmallest(query.number, offered(), key=lambda one: (one[0], one[1], canonical_json(one[2])))
-    return Sample([SampledDocument({"source": source, **letter}, None) for _, source, letter in first], note)
+    offered: list[tuple[int, str, bytes]] = []
+    for source, path in reader.run_files("deadletters", "*.jsonl", query.source):
+        with path.open("rb") as file:
+            lines = (line for line in file if json.loads(line)["reason"] == query.reason)
+            keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for line in lines)
+            offered = heapq.nsmallest(query.number, itertools.chain(offered, keyed))
+    return Sample([SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in offered], note)

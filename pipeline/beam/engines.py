@@ -101,8 +101,8 @@ def ending_with_its_workers() -> Iterator[None]:
 
     Beam notices in a thread of its own and only prints it: that thread's exception is taken here, and the main thread,
     which waits inside Beam, is woken by a signal. Not by the keyboard's, which a process started in the background of a
-    script ignores. The other workers are killed first: Beam waits for each of them, and one that was still starting when
-    its connections were closed would never end.
+    script ignores. The other workers are killed first: Beam waits for each of them, and one that was still starting
+    when its connections were closed would never end.
     """
     from apache_beam.runners.portability import local_job_service
 

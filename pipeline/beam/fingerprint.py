@@ -1,8 +1,8 @@
 """Code versions: hashes over the source text of all code that a function reaches, docstrings and comments cut out.
 
 A function is followed definition by definition: through the names that it uses, into the modules that they are imported
-from, lazy imports included. So an edit redoes only the work of the steps that reach it, and an edited docstring or comment
-redoes nothing. Text is compared, not syntax trees, whose printed form differs between Python versions.
+from, lazy imports included. So an edit redoes only the work of the steps that reach it, and an edited docstring or
+comment redoes nothing. Text is compared, not syntax trees, whose printed form differs between Python versions.
 """
 
 import ast
@@ -42,7 +42,7 @@ Symbol = tuple[str, str]  # a module's dotted name, and a name that it defines a
 
 @lru_cache(maxsize=512)
 def code_version(*functions: Callable[..., Any]) -> str:
-    """Return the SHA-256, in hexadecimal, of the code behind module-level functions: a step's, and those it looks up."""
+    """Return the SHA-256, in hexadecimal, of the code behind module-level functions: a step's and those it looks up."""
     digest = hashlib.sha256(f"unicode {unicodedata.unidata_version}\n".encode())
     code, libraries = _reach(functions)
     for (module, _), text in sorted({(key, text) for key, texts in code.items() for text in texts}):

@@ -68,7 +68,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The record of a finished task: its fingerprint, outputs, tallies and facts. No times: it is the same in every run."""
+    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run."""
 
     fingerprint: str
     outputs: list[Output]
@@ -134,8 +134,9 @@ class Task:
 class Step:
     """A step: one function over units that do not depend on each other.
 
-    The function is called as `function(corpus, name, **settings, **by_source[unit.source], **unit.arguments)`; a reducer
-    of an exchange gets its blocks after the name. It must depend on nothing else, and write through `atomic_path`.
+    The function is called as `function(corpus, name, **settings, **by_source[unit.source], **unit.arguments)`; a
+    reducer of an exchange gets its blocks after the name. It must depend on nothing else, and write through
+    `atomic_path`.
 
     Attributes:
         name: gives the place of receipts, and the row of `manifests.stages`.
@@ -271,8 +272,8 @@ def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
     file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
     after = f" after {tries} tries" if tries > 1 else ""
     return StorageError(
-        f"{place}: {file} failed ({error.strerror or error}){after}: check the disk, mount or permissions, then run the "
-        "same command again, which continues from here"
+        f"{place}: {file} failed ({error.strerror or error}){after}: check the disk, mount or permissions, then run "
+        "the same command again, which continues from here"
     )
 
 
@@ -430,8 +431,8 @@ def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
         receipt = read_receipt(corpus, task.step, task.name)
         if receipt is None or receipt.fingerprint != task.fingerprint:
             raise StorageError(
-                f"stage {task.step}: {task.name} left no receipt in {corpus}: see to it that the engine's workers run and "
-                "write to that very folder, then run the same command again"
+                f"stage {task.step}: {task.name} left no receipt in {corpus}: see to it that the engine's workers run "
+                "and write to that very folder, then run the same command again"
             )
         found[task.name] = receipt
     return found

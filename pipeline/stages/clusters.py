@@ -1,7 +1,7 @@
 """clusters: from edges between duplicates to clusters, and from each cluster to the document that stays.
 
 Clusters are found by whichever way the number of edges asks for: union-find on one worker, or rounds of large-star and
-small-star (filters/dedup/large_star.py), each one exchange. Both give the same bytes. A round's tasks are named by its
+small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes. A round's tasks are named by its
 number and rest on the edges alone, so a run goes on from the last round that was finished; the rounds before it are
 removed as soon as they are not needed.
 
@@ -17,8 +17,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.dedup.clusters import BLOCK, Rows, distinct, joined
-from filters.dedup.large_star import by_larger, by_node, contracted, large_star, small_star, spread, unsettled
+from filters.dedup.clusters import (
+    BLOCK,
+    Rows,
+    connected_components,
+    contract,
+    count_unsettled,
+    distinct_edges,
+    edges_by_larger,
+    edges_by_node,
+    large_star,
+    small_star,
+    spread_keys,
+)
 from filters.errors import UserError
 from filters.reasons import Reason
 from manifests.document import ID_BYTES
@@ -73,8 +84,8 @@ def connect(
         max_rounds: after which it gives up.
 
     Returns:
-        Receipts, one per hash range of the nodes, whose files `read_labels` reads; and how many tasks were run. Nothing of
-        the steps `clusters/cut` and `clusters/rounds` is left.
+        Receipts, one per hash range of the nodes, whose files `read_labels` reads; and how many tasks were run. Nothing
+        of the steps `clusters/cut` and `clusters/rounds` is left.
 
     Raises:
         UserError: `max_rounds` rounds leave edges to join.
@@ -117,7 +128,7 @@ def _rounds(corpus: Path, edges: Receipts, engine: Engine, ranges: int, max_roun
     for number in range(done[-1] if done else 0, len(names)):
         mapping = Step(f"{names[number]}-cut", map_small, _edge_units(found), {"ranges": ranges})
         if large[number]:  # bands find the same pairs over and over, so edges are contracted before the first round
-            settings = {"ranges": ranges, "contract": number == 0}
+            settings = {"ranges": ranges, "first": number == 0}
             mapping = Step(mapping.name, map_large, mapping.units, settings)
         if number not in done:
             ran += run_exchange(corpus, mapping, reducing[number], engine)[2]
@@ -147,36 +158,36 @@ def _edge_units(found: Receipts) -> list[Unit]:
 
 def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) -> Mapped:
     """Send (node, smallest node of its component) by the node's range: union-find over all edges."""
-    nodes, labels = joined(lambda: (_edges(corpus / path) for path in edges))
+    nodes, labels = connected_components(lambda: (_edges(corpus / path) for path in edges))
     return _sent(nodes, labels, ranges)
 
 
-def map_large(corpus: Path, unit: str, *, edges: str, ranges: int, contract: bool) -> Mapped:
+def map_large(corpus: Path, unit: str, *, edges: str, ranges: int, first: bool) -> Mapped:
     """Send what large-star needs of one file of edges."""
     read = _edges(corpus / edges)
-    sent = by_node(contracted(read) if contract else read)
+    sent = edges_by_node(contract(read) if first else read)
     return _sent(sent[:, 0], sent[:, 1], ranges)
 
 
 def map_small(corpus: Path, unit: str, *, edges: str, ranges: int) -> Mapped:
     """Send what small-star needs of one file of edges."""
-    sent = by_larger(_edges(corpus / edges))
+    sent = edges_by_larger(_edges(corpus / edges))
     return _sent(sent[:, 0], sent[:, 1], ranges)
 
 
 def map_labels(corpus: Path, unit: str, *, edges: str, ranges: int) -> Mapped:
     """Send (node, smallest node) of finished stars: of the rays and of the smallest themselves."""
     read = _edges(corpus / edges)
-    sent = np.concatenate([read[:, ::-1], distinct(read[:, [0, 0]])])
+    sent = np.concatenate([read[:, ::-1], distinct_edges(read[:, [0, 0]])])
     return _sent(sent[:, 0], sent[:, 1], ranges)
 
 
 def reduce_large(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write large-star over one range; facts count the nodes that were not yet of a star."""
-    edges = distinct(_pairs(blocks))
+    edges = distinct_edges(_pairs(blocks))
     found, path = large_star(edges), f"{folder}/{part}.arrow"
     write_ipc(corpus / path, EDGE_SCHEMA, _columns(found))
-    return Result([path], {}, {"unsettled": unsettled(edges), "edges": len(found)})
+    return Result([path], {}, {"unsettled": count_unsettled(edges), "edges": len(found)})
 
 
 def reduce_small(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
@@ -188,7 +199,7 @@ def reduce_small(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -
 
 def reduce_labels(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write one range's nodes with their labels, sorted."""
-    pairs, path = distinct(_pairs(blocks)), f"{folder}/{part}.arrow"
+    pairs, path = distinct_edges(_pairs(blocks)), f"{folder}/{part}.arrow"
     write_ipc(corpus / path, LABEL_SCHEMA, _columns(pairs))
     return Result([path], {}, {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())})
 
@@ -205,7 +216,7 @@ def _sent(nodes: Rows, values: Rows, ranges: int) -> Mapped:
     def blocks() -> Iterator[tuple[int, bytes]]:
         for start in range(0, len(nodes), BLOCK):
             pairs = np.stack([side[start : start + BLOCK] for side in (nodes, values)], axis=1)
-            yield from by_range(spread(pairs[:, 0]), pairs, ranges)
+            yield from by_range(spread_keys(pairs[:, 0]), pairs, ranges)
 
     return Mapped(blocks())
 
@@ -321,8 +332,8 @@ def _survivors_first(
 ) -> npt.NDArray[np.int64]:
     """Return an order of the nodes: cluster by cluster, and in each the survivor first.
 
-    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the recipe's
-    `survivor` decides, and last the smallest id.
+    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the
+    recipe's `survivor` decides, and last the smallest id.
     """
     if not len(nodes):
         return np.empty(0, np.int64)
@@ -360,7 +371,7 @@ def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
 
 
 def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
-    """Return each node's reason: "" for the survivor, exact for a text that an earlier one of its cluster has, else near."""
+    """Return each node's reason: "" for the survivor, exact for the text of an earlier one of it, else near."""
     if not len(nodes):
         return np.empty(0, "U16")
     high, low = id_halves(lookup.column("content_hash", nodes))

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.containment import contained, sketch, verified
+from filters.dedup.containment import Containment, find_candidates, sketch, verify_candidates
 from filters.dedup.minhash import wide_shingle_hashes
 from manifests.recipe import Recipe
-from manifests.source import Containment
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
 from pipeline.beam.task import Receipts, Result, Step, Unit
 from pipeline.stages.neardup import ROW_BITS, Rows, Split
@@ -80,8 +79,8 @@ def compare_documents(corpus: Path, source: str, *, rules: Containment, splits: 
         text = next(row["text"] for place, row in enumerate(rows) if place == wanted)
         return wide_shingle_hashes(text, rules.ngram)
 
-    inner, outer, _ = contained(sketches, rules.threshold)
-    found = verified(inner, outer, shingles, rules.threshold)
+    inner, outer, _ = find_candidates(sketches, rules.threshold)
+    found = verify_candidates(inner, outer, shingles, rules.threshold)
     rows = np.array(references, np.int64)
     columns = [pa.array(rows[found.inner]), pa.array(rows[found.outer]), pa.array(found.containment, pa.float64())]
     path = f"blocks/{COMPARE}/{source}.arrow"

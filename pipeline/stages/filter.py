@@ -1,4 +1,4 @@
-"""filter: documents -> those that pass their source's filters, with signals, and the signatures that `neardup` compares.
+"""filter: documents -> those that pass their source's filters, with signals, and signatures for `neardup`.
 
 Duplicate lines go first, since boilerplate misleads every model after them (CCNet, section 3.1); then language, the
 page rules of C4, perplexity and likeness to Wikipedia's references, each on the text that would stay. Where a source
@@ -17,17 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.lines import without
 from filters.dedup.minhash import MinHash
+from filters.dedup.paragraphs import remove_lines
 from filters.errors import UserError
-from filters.models import language, reference_model
-from filters.quality import perplexity
-from filters.quality.c4 import Removed, clean, enough, has_bad_word, read_bad_words
+from filters.quality import language, perplexity, references
+from filters.quality.c4 import Removed, clean, has_bad_word, has_enough_sentences, read_bad_words
+from filters.quality.perplexity import Perplexity
 from filters.reasons import Reason
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from manifests.source import PATHS, Perplexity, Source
+from manifests.source import PATHS, Source
 from pipeline.beam.tables import read_ipc, read_rows, table_writer
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages.line_dedup import page_rules, read_masks
@@ -191,7 +191,7 @@ def filter_documents(
 def read_with_verdicts(
     corpus: Path, split: str, source: Source, columns: list[str] | None = None, scored: bool = True
 ) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.bool_] | None, float | None]]:
-    """Yield each document of a split with the mask of its removed lines and its perplexity, as `apply_filters` takes them.
+    """Yield each document of a split with the mask of its removed lines and its perplexity, for `apply_filters`.
 
     Args:
         corpus: the corpus.
@@ -236,12 +236,12 @@ def apply_filters(
         text = cleaned.text
         removed |= cleaned.removed
     if lines is not None and lines.any():
-        left = without(text, lines)
+        left = remove_lines(text, lines)
         removed[Reason.DUPLICATE_LINE] = Removed(int(lines.sum()), len(text) - len(left))
         text = left
         if not text:
             return FilterResult("", Reason.ONLY_DUPLICATE_LINES)
-        if pages_first is not None and not enough(text.split("\n"), pages_first):
+        if pages_first is not None and not has_enough_sentences(text.split("\n"), pages_first):
             return FilterResult("", Reason.C4_TOO_FEW_SENTENCES)
     if source.language is not None:
         name, probability = language.load(models.language).top(text, source.language.characters)
@@ -264,7 +264,7 @@ def apply_filters(
         if models.cuts is not None and signals["bucket"] not in source.perplexity.keep:
             return FilterResult("", Reason.PERPLEXITY, signals)
     if source.references is not None:
-        signals["reference_score"] = reference_model.load(models.references).score(text)
+        signals["reference_score"] = references.load(models.references).score(text)
         if signals["reference_score"] < source.references.threshold:
             return FilterResult("", Reason.NOT_REFERENCE_LIKE, signals)
     return FilterResult(text, None, signals, removed)

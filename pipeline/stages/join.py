@@ -13,7 +13,8 @@ This is the one place where text crosses a shuffle. A source declares itself as 
 
 Ranges follow from the surveys (`RANGE_BYTES`), so results do not depend on workers, runners or splits. A row that is
 dropped in a split is counted there, and damage goes on to a reducer as a row, so that all dead letters lie beside the
-documents: DOCUMENTS/SOURCE/joined-00000-of-00012. Each such file is a split of the stage `extract` for all later stages.
+documents: DOCUMENTS/SOURCE/joined-00000-of-00012. Each such file is a split of the stage `extract` for all later
+stages.
 """
 
 import hashlib

@@ -1,10 +1,11 @@
 """line_dedup: which lines occur elsewhere in the crawl, as one verdict file per split (CCNet, section 3.1).
 
 Two exchanges, and never a line in either: hashes go by hash range to where they are compared, and the places of
-duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own split.
+duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own
+split.
 
-`extract` writes a file of line hashes per split, in the order of the documents, so that no text is read again only to be
-hashed.
+`extract` writes a file of line hashes per split, in the order of the documents, so that no text is read again only to
+be hashed.
 """
 
 import glob
@@ -19,20 +20,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.dedup.lines import (
-    NO_PARAGRAPH,
-    keys_in_group,
-    keys_in_groups,
-    not_first,
-    paragraph_hashes,
-    repeats,
-    shared,
-)
+from filters.dedup.paragraphs import NO_PARAGRAPH, Lines, later_copy_mask, paragraph_hashes, repeat_mask
+from filters.hashing import duplicate_mask, group_keys
 from filters.quality.c4 import C4, clean, line_keys
 from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
-from manifests.source import Lines, Source
+from manifests.source import Source
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
@@ -131,12 +125,12 @@ def map_keys(
     """
     ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
     documents = _documents(offsets)
-    sending = (hashes != NO_PARAGRAPH) & ~repeats(hashes, documents)
+    sending = (hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents)
     if older:
         sending &= ~url_dedup.read_older(corpus, split)[documents]
     sent = np.flatnonzero(sending)
     packed = np.empty(len(sent), ORDERED_KEY if ordered else KEY)
-    packed["key"] = keys_in_group(hashes[sent], group)
+    packed["key"] = group_keys(hashes[sent], group)
     packed["place"] = (np.int64(number) << LINE_BITS) + sent
     if ordered and len(sent):
         identities = url_dedup.read_url_keys(corpus, split)["url"] if by_url else id_halves(ids)[0]
@@ -162,12 +156,12 @@ def reduce_duplicates(
     """
     pairs = join_blocks(blocks, ORDERED_KEY if ordered else KEY)
     lines = len(pairs)
-    pairs = pairs[shared(pairs["key"])]
+    pairs = pairs[duplicate_mask(pairs["key"])]
     split = pairs["place"] >> LINE_BITS
-    narrow = shared(keys_in_groups(pairs["key"], np.array(part, np.uint64)[split]))
+    narrow = duplicate_mask(group_keys(pairs["key"], np.array(part, np.uint64)[split]))
     gone = np.ones(len(pairs), bool)
     if ordered:
-        gone = ~np.array(first, bool)[split] | not_first(pairs["key"], pairs["identity"], pairs["place"])
+        gone = ~np.array(first, bool)[split] | later_copy_mask(pairs["key"], pairs["identity"], pairs["place"])
     path = f"blocks/{DUPLICATES}/{name}"
     write_atomic(corpus / path, np.sort(pairs["place"][gone]).tobytes())
     return Result([path], {}, {"lines": lines, "duplicates": len(pairs), "ccnet": int(narrow.sum())})
@@ -181,7 +175,7 @@ def map_verdicts(corpus: Path, part: str) -> Mapped:
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
     """Write one split's verdicts: for each document, which of its lines are removed."""
     ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
-    removed = repeats(hashes, _documents(offsets))
+    removed = repeat_mask(hashes, _documents(offsets))
     removed[join_blocks(blocks, np.dtype(np.int64))] = True
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(removed))
     write_ipc(corpus / verdict_path(split), VERDICT_SCHEMA, [ids, column])

@@ -5,8 +5,8 @@ one become candidates; `fetch` tells each split which of its documents' signatur
 hash range again, where stars are verified. With `verify: exact` the evidence is shingle hashes of texts read again.
 
 `filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
-reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come first, in
-the order of their names; those of earlier corpora follow.
+reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
+first, in the order of their names; those of earlier corpora follow.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.clusters import verified_stars
+from filters.dedup.clusters import verify_stars
 from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.lines import keys_in_groups, shared
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
 from filters.errors import UserError
-from filters.hashing import mix
+from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file, write_atomic
 from manifests.manifest import load_manifest
@@ -239,7 +238,7 @@ def find_candidates(recipe: Recipe, splits: list[Split]) -> tuple[Step, Step]:
 
 
 def fetch_evidence(recipe: Recipe, splits: list[Split], candidates: Receipts) -> tuple[Step, Step]:
-    """Return the steps that tell each split which evidence is wanted: a mapper per range of bands, a reducer per split."""
+    """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
     near = near_candidates(candidates)
     maps = [Unit(name, {}, [receipt]) for name, receipt in near.items()]
     reduces = [Unit(unit_name(split, number)) for number, split in enumerate(splits)]
@@ -282,7 +281,8 @@ def evidence_ranges(recipe: Recipe, near: Receipts) -> int:
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
     """Return the counts for the manifest.
 
-    They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in parts.
+    They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in
+    parts.
     """
     names = ("edges", "rejected", "capped")
     found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
@@ -304,12 +304,12 @@ def map_bands(
         if minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
             bands = band_hashes(signatures_of(batch)[present], minhash)
-            keys = keys_in_groups(bands.ravel(), groups)
+            keys = group_keys(bands.ravel(), groups)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
             yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
         if exact:
             high, low = id_halves(batch.column("content_hash"))
-            keys = keys_in_groups(high, groups)
+            keys = group_keys(high, groups)
             packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=references)
             yield from by_range(keys, packed, ranges, ranges)
 
@@ -324,7 +324,7 @@ def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: i
     """
     path, exact = f"blocks/{CANDIDATES}/{part}", part.startswith("exact")
     pairs = join_blocks(blocks, TEXT_KEY if exact else KEY)
-    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
+    pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
     if exact:
         pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
         same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
@@ -389,7 +389,7 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     ranked = pairs["row"][order][fresh]
     ranks = np.empty(len(pairs), np.int64)
     ranks[order] = np.cumsum(fresh) - 1
-    edges, values, rejected, capped = verified_stars(
+    edges, values, rejected, capped = verify_stars(
         pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
     )
     path = f"blocks/{EDGES}/{part}"
@@ -432,8 +432,8 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
         limit: members of a bucket.
 
     Returns:
-        The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets were
-        divided.
+        The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets
+        were divided.
     """
     if not len(pairs):
         return pairs, 0
@@ -444,7 +444,7 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
     place = np.arange(len(pairs)) - np.repeat(starts, sizes)
     part = (place // limit).astype(np.uint64)
     divided = pairs.copy()
-    divided["key"] = keys_in_groups(pairs["key"], part) ^ keys_in_groups(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+    divided["key"] = group_keys(pairs["key"], part) ^ group_keys(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
     heads = pairs[np.repeat(starts, sizes)]
     heads["key"] = divided["key"]
     extra = heads[(place % limit == 0) & (part > 0)]

@@ -1,8 +1,8 @@
 """perplexity: language models trained on chosen text, and the cut-offs between head, middle and tail (CCNet, 3.3).
 
-Three steps, each only where the recipe asks for it: `train` makes SentencePiece pieces and an n-gram model per language;
-`score` takes the perplexity of each document that the filters before it keep; `cuts` turns these into percentiles of
-this crawl, by an exact histogram.
+Three steps, each only where the recipe asks for it: `train` makes SentencePiece pieces and an n-gram model per
+language; `score` takes the perplexity of each document that the filters before it keep; `cuts` turns these into
+percentiles of this crawl, by an exact histogram.
 """
 
 import gzip
@@ -17,21 +17,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filters.dedup.ccnet import lm_lines
 from filters.errors import UserError
 from filters.formats.mediawiki import Page, read_dump, read_pages
 from filters.formats.stream import Damage
 from filters.html.extract import decode
-from filters.models.arpa import write_arpa
-from filters.models.kneser_ney import estimate
-from filters.models.lmplz import run_lmplz
-from filters.models.pieces import PieceEncoder, numbered, train_pieces
+from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
+from filters.quality.perplexity import LanguageModelText, PieceEncoder, lm_lines, number_pieces, train_pieces
 from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import LanguageModelText, Source
+from manifests.source import Source
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import Input
@@ -229,7 +226,7 @@ def _estimate(path: Path, chosen: list[str], encoder: PieceEncoder, rules: Langu
     """Write the n-gram model as ARPA and return the number of tokens that it is estimated from."""
     sentences = map(encoder.sentence, chosen)
     if rules.estimator == "own":
-        ids, offsets, pieces = numbered(sentences)
+        ids, offsets, pieces = number_pieces(sentences)
         model = estimate(ids, offsets, pieces, rules.order)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             write_arpa(model, file)

@@ -1,7 +1,7 @@
 """recall: copies of real documents, edited to known similarities, sent through the same signatures and bands.
 
-The share of them that meets its original in a band is set beside the share that the recipe's bands and rows promise. They
-are made beside the corpus, which is the same without them; the results are in `canaries.json`.
+The share of them that meets its original in a band is set beside the share that the recipe's bands and rows promise.
+They are made beside the corpus, which is the same without them; the results are in `canaries.json`.
 """
 
 from dataclasses import asdict
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from filters.dedup import recall
 from filters.dedup.minhash import MinHash
-from filters.dedup.recall import recall
-from filters.dedup.s_curve import Level, check, half_point, interval
+from filters.dedup.recall import Level, check_levels, confidence_interval, half_point
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
@@ -68,10 +68,10 @@ def measure_recall(corpus: Path, unit: str, *, seed: int, minhash: MinHash, cana
         for row in read_rows(corpus / f"blocks/{DRAW}/{split}.parquet")
     ]
     originals = [(identity, text) for _, identity, text in sorted(rows)]
-    levels = recall(originals[:canaries], minhash, seed=seed, threshold=minhash.threshold)
+    levels = recall.measure_recall(originals[:canaries], minhash, seed=seed, threshold=minhash.threshold)
     facts = {
         "levels": [asdict(one) for one in levels],
-        "findings": [{"severity": one.severity, "message": one.message} for one in check(levels)],
+        "findings": [{"severity": one.severity, "message": one.message} for one in check_levels(levels)],
     }
     write_atomic(corpus / FILE, canonical_json(facts))
     return Result([FILE], {}, facts)
@@ -96,7 +96,7 @@ def report(recipe: Recipe, measured: Receipt) -> str:
         "  Jaccard  promised  found of copies",
     ]
     for level in levels:
-        low, high = interval(level.found, level.planted)
+        low, high = confidence_interval(level.found, level.planted)
         found = f"{level.found:,} of {level.planted:,} ({low:.0%} to {high:.0%} at 99% confidence)"
         lines.append(f"     {level.level:.2f}  {level.expected:8.0%}  {found}")
     accepted, right = sum(level.accepted for level in levels), sum(level.right for level in levels)

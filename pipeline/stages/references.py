@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 
 from filters.errors import UserError
 from filters.formats.stream import Damage
-from filters.models import evaluation, reference_model
-from filters.models.fasttext_training import train as train_fasttext
-from filters.quality import urls
+from filters.models import evaluation
+from filters.quality import references, urls
+from filters.quality.references import References
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import References, Source
+from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import Input
@@ -161,9 +161,9 @@ def train_classifier(
             f"source {source}: too few pages to train on some and measure on others: "
             "change references.held_out or give more of the crawl"
         )
-    made = train_fasttext(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
+    made = references.train(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
     write_atomic(corpus / model_path, made)
-    model = reference_model.load(str(corpus / model_path))
+    model = references.load(str(corpus / model_path))
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
     crawl = _plain_sample(table, share)

@@ -1,8 +1,8 @@
 """statistics: a description of the corpus for its report, by source, and the sizes of clusters.
 
-It has lengths, languages, scores, domains, years, licences and examples of dropped records. A small summary per split and
-per shard is merged into `statistics.json`. Nothing hashes it and nothing depends on it; the same corpus gives the same
-bytes. Only columns are read, and text where its length or an example needs it.
+It has lengths, languages, scores, domains, years, licences and examples of dropped records. A small summary per split
+and per shard is merged into `statistics.json`. Nothing hashes it and nothing depends on it; the same corpus gives the
+same bytes. Only columns are read, and text where its length or an example needs it.
 """
 
 import heapq
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.dedup.s_curve import Level, curve, interval
+from filters.dedup.recall import Level, candidate_probability, confidence_interval
 from filters.histograms import (
     COUNT_EDGES,
     LOG_EDGES,
@@ -222,7 +222,7 @@ def _dropped(corpus: Path, split: str, went: dict[int, str], seed: int) -> Itera
 
 
 def _duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
-    """Yield the duplicates of a split with the smallest keys; only row groups that hold some are read with their text."""
+    """Yield the duplicates of a split with the smallest keys; only row groups with some are read with their text."""
     with pq.ParquetFile(path) as file:
         keyed: dict[str, list[tuple[int, int]]] = {}
         rows = itertools.chain.from_iterable(batch["id"].to_pylist() for batch in file.iter_batches(columns=["id"]))
@@ -282,8 +282,11 @@ def _bands(corpus: Path, bands: Plain | None, measured: bool) -> Plain | None:
     if bands is None:
         return None
     levels = [Level(**one) for one in json.loads((corpus / recall.FILE).read_bytes())["levels"]] if measured else []
-    planted = [{**asdict(one), "interval": list(interval(one.found, one.planted))} for one in levels if one.planted]
-    return {**bands, "curve": [list(at) for at in curve(bands["bands"], bands["rows"], CURVE_AT)], "planted": planted}
+    planted = [
+        {**asdict(one), "interval": list(confidence_interval(one.found, one.planted))} for one in levels if one.planted
+    ]
+    curve = [[at, candidate_probability(at, bands["bands"], bands["rows"])] for at in CURVE_AT]
+    return {**bands, "curve": curve, "planted": planted}
 
 
 def _sites(urls: pa.Array) -> Counter[str]:

@@ -83,8 +83,8 @@ def encode_documents(
 ) -> Mapped:
     """Send the tokens of one split, by shard, as Arrow IPC bytes.
 
-    A shard may get several blocks, as they are cut whenever `SPILL_BYTES` are together. The tally is whole when the blocks
-    are.
+    A shard may get several blocks, as they are cut whenever `SPILL_BYTES` are together. The tally is whole when the
+    blocks are.
     """
     tally, model = Tally(), tokenizer(str(corpus / MODEL), sha256)
 
@@ -238,7 +238,7 @@ def _other_columns(batch: pa.RecordBatch, keys: list[int], source: str, vocabula
 def _by_shard(
     others: list[pa.RecordBatch], documents: list[npt.NDArray[Any]], numbers: list[int], vocabulary: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield rows cut by the number of their shard. Arrow's `take` would need 8 bytes a token, so tokens are joined here."""
+    """Yield rows cut by the number of their shard. Tokens are joined here: Arrow's `take` would need 8 bytes each."""
     if not others:
         return
     held, schema = np.array(numbers), part_schema(vocabulary)

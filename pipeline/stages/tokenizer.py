@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 import sentencepiece
 
 from filters.errors import UserError
-from filters.models.sentencepiece import open_model
-from filters.models.tokenizer_metrics import byte_values, measure, round_trip, summary
+from filters.models.sentencepiece import byte_values, open_model, round_trip, summarize_metrics, tokenizer_metrics
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe, Tokenizer
@@ -111,7 +110,7 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
     by_source: dict[str, Counter[str]] = {}
     for (source, _), counts in sorted(measured.items()):
         by_source.setdefault(source, Counter()).update(counts)
-    summaries = {source: summary(counts) for source, counts in sorted(by_source.items())}
+    summaries = {source: summarize_metrics(counts) for source, counts in sorted(by_source.items())}
     facts = {
         "sha256": sha256_file(corpus / MODEL),
         "vocabulary": model.get_piece_size(),
@@ -131,7 +130,7 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
         "round_trip": round_trip(whole),
         "sources": summaries,
         "languages": [
-            {"source": source, "language": language or None, **summary(counts)}
+            {"source": source, "language": language or None, **summarize_metrics(counts)}
             for (source, language), counts in sorted(measured.items())
         ],
     }
@@ -177,8 +176,8 @@ def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
 def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
     """Return a SentencePiece BPE model as LLaMA's: byte fallback, digits split, no normalisation, white space kept.
 
-    Ids 0, 1 and 2 are unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces on
-    any number of threads, which the model records.
+    Ids 0, 1 and 2 are unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces
+    on any number of threads, which the model records.
 
     Raises:
         UserError: the text is too small for the vocabulary.
@@ -242,8 +241,8 @@ def sentences(text: str) -> Iterator[str]:
 def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
     """Return the UTF-8 bytes to draw of each source.
 
-    They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a given
-    tokenizer needs.
+    They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a
+    given tokenizer needs.
     """
     if recipe.tokenizer.path is not None:
         return dict.fromkeys(recipe.sources, CARD_BYTES)
@@ -276,5 +275,5 @@ def _measured(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> 
     values = byte_values(model)
     found: dict[tuple[str, str], Counter[str]] = {}
     for source, language, text in documents:
-        found.setdefault((source, language or ""), Counter()).update(measure(text, model, values))
+        found.setdefault((source, language or ""), Counter()).update(tokenizer_metrics(text, model, values))
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.lines import keys_in_group
+from filters.hashing import group_keys
 from filters.quality.c4 import normalise_url
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
@@ -34,7 +34,8 @@ _DIGITS = 18  # of a time
 class UrlKeys:
     """The keys of a split's documents.
 
-    They are the MD5 of the URL as C4's builder normalises it, in two halves, the time, and the document's id in two halves.
+    They are the MD5 of the URL as C4's builder normalises it, in two halves, the time, and the document's id in two
+    halves.
     """
 
     def __init__(self, source: Source) -> None:
@@ -89,7 +90,7 @@ def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int) 
     packed = np.empty(len(sent), KEY)
     for name in ROW.names or ():
         packed[name] = rows[name][sent]
-    packed["url"] = keys_in_group(packed["url"], group)
+    packed["url"] = group_keys(packed["url"], group)
     packed["place"] = (np.int64(number) << DOCUMENT_BITS) + sent
     return Mapped(by_range(packed["url"], packed, ranges))
 

@@ -10,13 +10,13 @@ from corpus import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filters.dedup.containment import Containment
 from filters.dedup.minhash import MinHash, shingle_hashes
 from filters.errors import UserError
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
-from manifests.source import Containment
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import read_rows
 from pipeline.run import run

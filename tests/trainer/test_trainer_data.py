@@ -289,7 +289,7 @@ def test_a_path_is_left_alone(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Path) -> None:
-    folder = local(f"file://{corpus}/", tmp_path, 1 << 30)
+    folder = local(f"{corpus.as_uri()}/", tmp_path, 1 << 30)
     assert shards_here(folder) == [] if (folder / "shards").exists() else True
     manifest = load_manifest(folder)
     assert check_shards(folder, manifest, "auto") == ""
@@ -307,7 +307,7 @@ def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Pa
 def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, tmp_path: Path) -> None:
     manifest = load_manifest(corpus)
     biggest = max(entry.bytes for entry in manifest.shards())
-    folder = local(f"file://{corpus}", tmp_path, int(2.5 * biggest))
+    folder = local(corpus.as_uri(), tmp_path, int(2.5 * biggest))
     near, far = BatchReader(corpus, plan(corpus)), BatchReader(folder, plan(folder))
     for step in range(12):
         assert same(near.batch(step, 0, 1), far.batch(step, 0, 1))
@@ -320,7 +320,7 @@ def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, 
         wait_past(opened.open(path).path)
     assert paths[0] in shards_here(folder) and paths[1] not in shards_here(folder)
     with pytest.raises(UserError, match="is less than the largest shard"):
-        local(f"file://{corpus}", tmp_path, biggest - 1)
+        local(corpus.as_uri(), tmp_path, biggest - 1)
 
 
 def wait_past(path: Path) -> None:
@@ -330,6 +330,14 @@ def wait_past(path: Path) -> None:
         time.sleep(0.001)
         probe.touch()
     probe.unlink()
+
+
+@pytest.mark.parametrize("name", ["a corpus", "Körper 日本", "50% [x]#?&+"])
+def test_a_folder_of_any_name_is_a_url(corpus: Path, tmp_path: Path, name: str) -> None:
+    """As `Path.as_uri` writes it, and, where no character of it means something in a URL, as it is."""
+    copy = Path(shutil.copytree(corpus, tmp_path / name))
+    for url in [copy.as_uri()] + [f"file://{copy}"] * ("%" not in name):
+        assert load_manifest(local(url, tmp_path / "cache", 1 << 30)) == load_manifest(corpus)
 
 
 class Flaky(fs.FileSystemHandler):  # type: ignore[misc]
@@ -382,7 +390,7 @@ def test_a_bad_download_is_tried_again_and_then_refused_by_name(
 
 
 def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp_path: Path) -> None:
-    folder = local(f"file://{corpus}", tmp_path, 1 << 30)
+    folder = local(corpus.as_uri(), tmp_path, 1 << 30)
     for name in ("train-0", "train-1"):
         left = folder / f"shards/web/.{name}.arrow.part"
         left.parent.mkdir(parents=True, exist_ok=True)
@@ -393,7 +401,7 @@ def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp
 
 
 def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Path, tmp_path: Path) -> None:
-    folder = local(f"file://{copy}", tmp_path / "cache", 1 << 30)
+    folder = local(copy.as_uri(), tmp_path / "cache", 1 << 30)
     Store(folder).open("web/train-0.arrow")
     damage(folder, "web/train-0.arrow", "byte")
     assert check_shards(folder, load_manifest(folder), "full") == ""
@@ -401,7 +409,7 @@ def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Pa
     assert path.read_bytes() == (copy / "shards/web/train-0.arrow").read_bytes()
     manifest = load_manifest(copy)
     write_manifest(copy, manifest.model_copy(update={"goal_tokens": 5}))
-    assert local(f"file://{copy}", tmp_path / "cache", 1 << 30) != folder
+    assert local(copy.as_uri(), tmp_path / "cache", 1 << 30) != folder
 
 
 @pytest.mark.parametrize(
@@ -420,7 +428,7 @@ def read_all(folder: Path, out: Path) -> None:
 
 def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path, tmp_path: Path) -> None:
     biggest = max(entry.bytes for entry in load_manifest(corpus).shards())
-    folder = local(f"file://{corpus}", tmp_path / "cache", int(1.5 * biggest))
+    folder = local(corpus.as_uri(), tmp_path / "cache", int(1.5 * biggest))
     children = [fork_server().Process(target=read_all, args=(folder, tmp_path / str(n))) for n in range(3)]
     for child in children:
         child.start()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.dedup.ccnet import line_hash
-from filters.dedup.lines import keys_in_group, not_first, paragraph_hashes, repeats, shared, without
+from filters.dedup.paragraphs import later_copy_mask, line_hash, paragraph_hashes, remove_lines, repeat_mask
+from filters.hashing import duplicate_mask, group_keys
 from manifests.document import Locator, document_id
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
@@ -52,12 +52,12 @@ def test_the_packed_rule_is_the_plain_one(texts: list[str], keep: str, random: A
     hashes = [paragraph_hashes(text) for text in texts]
     documents = np.repeat(np.arange(len(texts)), [len(h) for h in hashes])
     flat = np.concatenate(hashes)
-    again = repeats(flat, documents)
+    again = repeat_mask(flat, documents)
     sent = np.flatnonzero((flat != 0) & ~again)
     if keep == "none":
-        gone = shared(flat[sent])
+        gone = duplicate_mask(flat[sent])
     else:
-        gone = not_first(flat[sent], np.array([rank[d] for d in documents[sent]], np.uint64), sent)
+        gone = later_copy_mask(flat[sent], np.array([rank[d] for d in documents[sent]], np.uint64), sent)
     again[sent[gone]] = True
     expected = [flag for row in naive(texts, keep, order) for flag in row]
     assert again.tolist() == expected
@@ -66,9 +66,9 @@ def test_the_packed_rule_is_the_plain_one(texts: list[str], keep: str, random: A
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_shared_and_not_first_are_what_counting_says(values: list[int]) -> None:
     keys = np.array(values, np.uint64)
-    assert shared(keys).tolist() == [values.count(value) > 1 for value in values]
+    assert duplicate_mask(keys).tolist() == [values.count(value) > 1 for value in values]
     places = np.arange(len(values))
-    assert not_first(keys, np.zeros(len(values), np.uint64), places).tolist() == [
+    assert later_copy_mask(keys, np.zeros(len(values), np.uint64), places).tolist() == [
         value in values[:place] for place, value in enumerate(values)
     ]
 
@@ -76,7 +76,7 @@ def test_shared_and_not_first_are_what_counting_says(values: list[int]) -> None:
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 2**40))
 def test_equal_hashes_meet_within_a_group_and_not_across(value: int, a: int, b: int) -> None:
     hashes = np.array([value], np.uint64)
-    assert (keys_in_group(hashes, a) == keys_in_group(hashes, b)).all() == (a == b)
+    assert (group_keys(hashes, a) == group_keys(hashes, b)).all() == (a == b)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_equal_hashes_meet_within_a_group_and_not_across(value: int, a: int, b: 
     ],
 )
 def test_blank_lines_close_up_around_what_goes(text: str, removed: list[int], left: str) -> None:
-    assert without(text, np.array(removed, bool)) == left
+    assert remove_lines(text, np.array(removed, bool)) == left
 
 
 @given(TEXTS)
 def test_no_kept_line_is_lost_and_no_removed_one_stays(texts: list[str]) -> None:
     for text, flags in zip(texts, naive(texts, "none", list(range(len(texts)))), strict=True):
-        left = without(text, np.array(flags, bool))
+        left = remove_lines(text, np.array(flags, bool))
         kept = [line for line, gone in zip(text.split("\n"), flags, strict=True) if not gone and line.strip()]
         assert [line for line in left.split("\n") if line.strip()] == kept
 

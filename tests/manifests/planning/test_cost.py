@@ -225,8 +225,8 @@ def test_prices_are_printed_only_when_given(tmp_path: Path, capsys: pytest.Captu
         tmp_path / "run.json", [one | {"task": one["task"].replace("web", "common_crawl")} for one in web()], []
     )
     plain, priced = said("--workers=7"), said("--core-hour-price=0.04", "--gpu-hour-price=1.5")
-    assert "price" not in plain and "a core-hour" not in plain and "7 workers" in plain
-    assert "At 0.04 a core-hour: " in priced and "1.5 a GPU-hour" in priced
+    assert "price" not in plain and "core-hour" not in plain and "7 workers" in plain
+    assert "At 0.04 per core-hour: " in priced and "1.5 per GPU-hour" in priced
     assert main(["plan", LLAMA, "--json", "--gpu-hour-price=1.5", "--utilisation=0.5", "--peak-tflops=989"]) == 0
     training = json.loads(capsys.readouterr().out)["training"]
     largest = next(one for one in training["sizes"] if one["model"] == "65b" and one["tokens"] == 1.4e12)

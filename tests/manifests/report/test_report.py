@@ -84,7 +84,7 @@ def test_the_tables_hold_what_the_rivers_draw_and_both_balance(corpus: Path, pag
 def test_it_shows_what_the_issue_asks_for(page: Page) -> None:
     words = said(page)
     for title in ("Length in characters", "Length in tokens", "Top domains", "Languages", "Years", "Licences",
-                  "Documents a cluster", "Canaries", "tokenizer.card.json", "Mixture", "Cost", "peak memory",
+                  "Documents per cluster", "Canaries", "tokenizer.card.json", "Mixture", "Cost", "peak memory",
                   "goal_tokens: 2000000"):  # fmt: skip
         assert title in words, title
 

