@@ -20,12 +20,11 @@ from manifests.source import Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.append import inherited, recipe_of
+from pipeline.preflight import hash_models
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import Outcome, inputs, joined_for, reader_for
-from pipeline.stages import models
-from pipeline.stages.judge import Cuts, Models, judge, lined
-from pipeline.stages.line_dedup import STAGE as LINES
-from pipeline.stages.line_dedup import find_verdict
+from pipeline.stages import line_dedup
+from pipeline.stages.filter import Cuts, Models, apply_filters, lines_text, models_of
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenize import tokenizer
 from pipeline.stages.tokenizer import MODEL
@@ -67,10 +66,10 @@ class Rederiver:
         if generation:  # the corpus may have been moved since
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         given = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
-        if models.given(self.recipe) != given:
+        if hash_models(self.recipe) != given:
             raise UserError(f"a model that {self.folder / RECIPE_FILE} names is not the one the corpus was built with")
         self.models: dict[str, Models] = {
-            name: models.models_of(name, source, self.folder, _cuts(self.folder, name))
+            name: models_of(name, source, self.folder, _cuts(self.folder, name))
             for name, source in self.recipe.sources.items()
         }
         self.found: dict[str, dict[str, Path]] = {}
@@ -100,11 +99,11 @@ class Rederiver:
         lines = None
         if source.lines is not None:
             lines = self._line_verdict(lineage, joined_for(source) is not None)
-            if lines is None or len(lines) != lined(outcome.document.text, source).count("\n") + 1:
+            if lines is None or len(lines) != lines_text(outcome.document.text, source).count("\n") + 1:
                 return False, "the kept line verdicts are not of this text"
-        judged = judge(outcome.document.text, source, self.models[lineage.source], lines)
+        judged = apply_filters(outcome.document.text, source, self.models[lineage.source], lines)
         if judged.reason is not None:
-            return False, f"annotate drops the document now: {judged.reason}"
+            return False, f"filter drops the document now: {judged.reason}"
         model = tokenizer(str(self.corpus / MODEL), self.manifest.tokenizer.sha256)
         (again,) = encode_texts([judged.text], model, self.manifest.tokenizer.vocabulary)
         if not np.array_equal(again, held):
@@ -122,10 +121,10 @@ class Rederiver:
         """The kept verdict on a document's lines. A joined document's split has no input's name: all are tried."""
         files = [lineage.locator.file]
         if joined:
-            found = (self.folder / "verdicts" / LINES / lineage.source).glob("joined-*.arrow")
+            found = (self.folder / "verdicts" / line_dedup.STAGE / lineage.source).glob("joined-*.arrow")
             files = sorted(path.name.removesuffix(".arrow") for path in found)
         identity = bytes.fromhex(lineage.document)
-        verdicts = (find_verdict(self.folder, lineage.source, file, identity) for file in files)
+        verdicts = (line_dedup.find_verdict(self.folder, lineage.source, file, identity) for file in files)
         return next((verdict for verdict in verdicts if verdict is not None), None)
 
     def _path(self, name: str, file: str) -> Path:

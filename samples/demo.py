@@ -69,7 +69,7 @@ def loss_line(metrics: Path) -> str:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])
     return (
-        f"training  loss {first:.3f} at step 1, {last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats a token"
+        f"training  loss {first:.3f} at step 1, {last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats per token"
     )
 
 

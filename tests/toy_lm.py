@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from filters.dedup.ccnet import lm_lines
-from filters.models.pieces import train_pieces
+from filters.quality.perplexity import lm_lines, train_pieces
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 LICENSE = README.with_name("LICENSE")

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
+        print("stopped: the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -42,23 +42,23 @@ def _train(options: argparse.Namespace) -> int:
 
     options.device = parallel.resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
-    given = vars(options)
-    run_options = RunOptions(**_select_fields(RunOptions, given))
-    plan_options = {name: given[name] for name in ("steps", "sequence_length", "batch_tokens")}
+    values = vars(options)
+    run_options = RunOptions(**_select_fields(RunOptions, values))
+    plan_options = {name: values[name] for name in ("steps", "sequence_length", "batch_tokens")}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, given)}, world)
+    manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
     ranks = parallel.start(options.device, options.threads, options.replicas)
     try:
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
-        said = train(corpus, options.output, manifest, plan, config, run_options, ranks)
+        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks)
     finally:
         parallel.stop()
     if ranks.first:
-        print(said)
+        print(summary)
     return 0
 
 

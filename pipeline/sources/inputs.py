@@ -10,10 +10,12 @@ import os
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
+from pipeline.beam.task import StorageError, retry_storage
 from pipeline.download.download import download
 from pipeline.download.http import RemoteFile, RetryPolicy, State
 
@@ -24,14 +26,23 @@ _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One dump file: `name` as the corpus knows it, `path` where it lies now, `size` in bytes, `sha256` of its bytes
-    (empty when it cannot be read)."""
+    """One dump file.
+
+    Attributes:
+        source: its source.
+        name: its name in the corpus.
+        path: its absolute path now.
+        size: in bytes.
+        sha256: of its bytes.
+        problem: why it cannot be read; empty if it can.
+    """
 
     source: str
     name: str
     path: str
     size: int
     sha256: str
+    problem: str = ""
 
 
 def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
@@ -53,15 +64,17 @@ def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
-    """The files that a source's inputs stand for, with their checksums, sorted by name. Raises UserError as `match`
-    does; an unreadable file is kept, for the run to count."""
+    """Return the files that a source's inputs stand for, with their checksums, sorted by name.
+
+    An unreadable file has a `problem`, for the caller to refuse or to count. Raises UserError as `match` does.
+    """
     found = match(source, patterns, corpus)
     checksums = _Checksums(corpus / CHECKSUMS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         hashed = pool.map(checksums.of, found.values())
         inputs = [
-            Input(source, name, str(path), size, sha256)
-            for (name, path), (size, sha256) in zip(found.items(), hashed, strict=True)
+            Input(source, name, str(path.absolute()), size, sha256, problem)
+            for (name, path), (size, sha256, problem) in zip(found.items(), hashed, strict=True)
         ]
     checksums.save()
     return sorted(inputs, key=lambda item: item.name)
@@ -122,16 +135,22 @@ class _Checksums:
         except (OSError, ValueError):
             self.known = {}
 
-    def of(self, path: Path) -> tuple[int, str]:
-        """Size and SHA-256 of a file; (0, "") when it cannot be read."""
-        key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    def of(self, path: Path) -> tuple[int, str, str]:
+        """Return size and SHA-256 of a file, and why it cannot be read, empty if it can."""
         try:
-            state = path.stat()
-            stamp: list[int | str] = [state.st_size, state.st_mtime_ns]
-            if self.known.get(key, [])[:2] != stamp:
-                self.known[key] = [*stamp, sha256_file(path)]
-        except OSError:
-            return 0, ""
+            return *retry_storage(partial(self._read, path), str(path)), ""
+        except StorageError as error:
+            assert isinstance(error.__cause__, OSError)
+            return 0, "", error.__cause__.strerror or str(error.__cause__)
+
+    def _read(self, path: Path) -> tuple[int, str]:
+        key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+        state = path.stat()
+        stamp: list[int | str] = [state.st_size, state.st_mtime_ns]
+        if self.known.get(key, [])[:2] != stamp:
+            self.known[key] = [*stamp, sha256_file(path)]
+        with path.open("rb") as file:  # a checksum may be known of a file that can no longer be read
+            file.read(1)
         return state.st_size, str(self.known[key][2])
 
     def save(self) -> None:
