@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from manifests.display import format_bytes, format_hours, format_tokens, number_table
 from manifests.planning.plan import Plan
-from manifests.planning.rates import SERIAL, UNITS, Rate, Rates
+from manifests.planning.rates import Rate, Rates
 from manifests.planning.supply import Supply
+from manifests.stages import STAGES, STEPS, kind_of, stage_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -175,7 +176,7 @@ def _step_cost(
     once, amount = rate.unit == "run", amounts[rate.unit]
     growth = 1.0 if once else amount / rate.amount
     tasks = 1.0 if once else max(work.tasks, 1.0)
-    busy = 1.0 if once or rate.stage in SERIAL else min(float(workers), tasks)
+    busy = 1.0 if once or kind_of(rate.stage).serial else min(float(workers), tasks)
     growing, each = rate.per_unit * amount, rate.per_task * tasks
     return StepCost(
         rate.stage,
@@ -237,8 +238,8 @@ def cost_parts(cost: Cost, engine_seconds: float, core_hour_price: float | None)
 def _stage_table(cost: Cost) -> "Table":
     columns = ("CPU time", "core time", "fixed part", "wall", "shuffled", "written", "peak memory")
     table = number_table(f"Cost of the corpus at measured rates, {cost.workers:,} workers", "stage", *columns)
-    for stage in UNITS:
-        mine = [step for step in cost.steps if step.stage.partition("/")[0] == stage]
+    for stage in STAGES:
+        mine = [step for step in cost.steps if stage_of(step.stage) == stage]
         if mine:
             table.add_row(stage, _format_rate(mine, stage, cost.bytes_per_character), *_format_sums(mine))
     table.add_section()
@@ -248,7 +249,7 @@ def _stage_table(cost: Cost) -> "Table":
 
 def _format_rate(steps: list[StepCost], stage: str, bytes_per_character: float) -> str:
     """Return CPU seconds per MB or million tokens of a stage's work, without the fixed part."""
-    unit = UNITS[stage]
+    unit = STEPS[stage].unit
     growing = [step for step in steps if step.unit == unit]
     # a source's own rate applies to its part, a common one to all: the largest common amount, or the sum of the parts
     whole = max((step.amount for step in growing if not step.source), default=0.0)
