@@ -197,8 +197,9 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
 
 
 def _chosen_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tuple[list[str], int]:
-    """Return normalised lines of the texts with the smallest keyed hashes, up to the recipe's bytes, and the number of
-    damaged texts.
+    """Return normalised lines of the texts with the smallest keyed hashes, and the number of corrupt texts.
+
+    The lines have at most the recipe's `max_bytes`.
     """
     keyed: list[tuple[int, str]] = []
     damaged = 0

@@ -16,7 +16,7 @@ from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 from manifests.statistics import Bins, Statistics, load_statistics
-from pipeline.sources import JOINED
+from pipeline.sources.base import JOINED
 from pipeline.stages.clusters import read_verdicts
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
 
