@@ -83,14 +83,14 @@ def _name_table(title: str, column: str, names: Names, documents: int) -> Html:
     rows: list[tuple[str, int]] = [(join([foreign(name, 60), bar(number / most)]), number) for name, number in shown]
     rest = names.total - sum(number for _, number in shown)
     rows += [("others", rest)] if rest > 0 else []
-    error = f", each at most {format_count(names.error)} too few" if names.error else ""
+    error = f", counts at most {format_count(names.error)} too low" if names.error else ""
     cells = [[name, format_count(number), format_share(number, documents)] for name, number in rows]
     return table(f"{title}, by documents{error}", [column, "number", "share"], cells)
 
 
 def duplicate_charts(data: ReportData) -> Iterator[Html]:
     """Yield the sizes of clusters and the recall of near-duplicates."""
-    clusters, bands, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents a cluster"
+    clusters, bands, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents per cluster"
     figures = []
     if clusters.counts:
         sizes = describe_bins(clusters, " documents")

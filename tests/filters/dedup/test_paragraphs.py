@@ -17,9 +17,9 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
-from pipeline.beam.task import Receipt, receipts
+from pipeline.beam.task import Receipt
 from pipeline.stages import line_dedup as lines
-from pipeline.stages.line_hashes import LineHashes, line_hash_path
+from pipeline.stages.line_dedup import LineHashes, line_hash_path
 
 WORDS = st.sampled_from(["menu", "home", "Read more...", "1 of 7", "2 of 9", "", "  ", "—", "a line of its own", "x"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=6)
@@ -125,12 +125,8 @@ def run_stage(
     corpus: Path, made: Recipe, found: dict[str, Receipt]
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     engine = Engine(1, (), corpus / "runs/now", quiet=True)
-    maps = lines.map_tasks(made, found)
-    reduces, settings_ = lines.reduce_tasks(maps), lines.settings(maps)
-    run_exchange(corpus, settings_, maps, lines.cut, reduces, lines.find, engine)
-    ranges = receipts(corpus, reduces)
-    verdicts = lines.verdict_tasks(maps, ranges)
-    run_exchange(corpus, settings_, lines.place_tasks(ranges), lines.send_back, verdicts, lines.judge, engine)
+    keys, ranges, _ = run_exchange(corpus, *lines.find_duplicates(made, found, {}), engine)
+    run_exchange(corpus, *lines.send_verdicts(keys, ranges), engine)
     return (
         {split: [mask.tolist() for mask in lines.read_verdicts(corpus, split)] for split in found},
         lines.findings(ranges),
@@ -175,7 +171,8 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
     }
     found, _ = extracted(tmp_path, files)
     _, findings = run_stage(tmp_path, recipe(scope="all"), found)
-    parts = Counter(task.arguments["part"] for task in lines.map_tasks(recipe(scope="all"), found))
+    _, reducing = lines.find_duplicates(recipe(scope="all"), found, {})
+    parts = Counter(reducing.settings["part"])
     alone = sum(count for count in parts.values() if count == 1)
     assert findings == {"lines": 128, "duplicates": 64, "missed_by_ccnet_scope": alone}
     assert alone > 0
@@ -184,11 +181,10 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
 def test_files_are_grouped_by_keyed_hash_in_groups_of_the_size_asked_for(tmp_path: Path) -> None:
     files = {f"common_crawl/f{n:03d}": ["x"] for n in range(10)}
     found, _ = extracted(tmp_path, files)
-    tasks = lines.map_tasks(recipe(scope="files", files=4), found)
-    sizes = Counter(task.arguments["group"] for task in tasks)
-    assert sorted(sizes.values()) == [2, 4, 4]
-    names = sorted(files)
-    assert [task.arguments["group"] for task in tasks] != sorted(task.arguments["group"] for task in tasks), names
+    mapping, _ = lines.find_duplicates(recipe(scope="files", files=4), found, {})
+    groups = [unit.arguments["group"] for unit in mapping.units]
+    assert sorted(Counter(groups).values()) == [2, 4, 4]
+    assert groups != sorted(groups), sorted(files)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def ledger_flows(draw: st.DrawFn) -> LedgerFlow:
     """A river that balances."""
     entered = [Flow(f"s{n}", size, "source") for n, size in enumerate(draw(amounts))]
     left, stages = sum_flows(entered), []
-    for name in ("extract", "annotate", "neardup"):
+    for name in ("extract", "filter", "neardup"):
         flows: list[Flow] = []
         for number, wanted in enumerate(draw(st.lists(st.integers(1, 10**9), max_size=20))):
             taken = min(wanted, left)

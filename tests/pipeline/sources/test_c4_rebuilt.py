@@ -23,7 +23,7 @@ from pipeline.beam.task import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
 from pipeline.stages.extract import extraction_settings
-from pipeline.stages.url_keys import ROW, UrlKeys, read_url_keys, time_key
+from pipeline.stages.url_dedup import ROW, UrlKeys, read_url_keys, time_key, url_key_path
 
 SAMPLES = Path(__file__).parents[4] / "shared/data/c4_redpajama"
 NOUNS = ["river", "bridge", "garden", "window", "letter", "baker", "teacher", "harbour", "station", "village", "market"]
@@ -80,8 +80,8 @@ def test_times_are_in_order_and_unusable_pages_apart(tmp_path: Path) -> None:
     keys.append(b"i" * 16, "http://a.example", "2019-01-01T00:00:00Z", 100)
     keys.append(b"j" * 16, "http://a.example", "2019-01-01T00:00:00Z", 190_001)
     keys.append(b"k" * 16, "", "2019-01-01T00:00:00Z", 100)
-    assert keys.write(tmp_path / "keys") == 3
-    rows = read_url_keys(tmp_path / "keys")
+    assert keys.write(tmp_path / url_key_path("c4/a")) == 3
+    rows = read_url_keys(tmp_path, "c4/a")
     assert rows.dtype == ROW and (rows["time"] < 0).tolist() == [False, True, True] and rows["url"][0] == rows["url"][1]
 
 
@@ -193,7 +193,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[t
     for number, some in enumerate(files):
         (folder / f"{number}.warc.wet.gz").write_bytes(wet(some))
     (folder / "bad-words.txt").write_text(BAD, encoding="utf-8")
-    run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "annotate")
+    run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "filter")
     return corpus, files
 
 
@@ -215,8 +215,8 @@ def test_every_step_took_something_and_nothing_without_a_name(
     total: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     characters = 0
-    for path in sorted((corpus / "receipts/annotate").rglob("*.json")):
-        receipt = read_receipt(corpus, "annotate", path.relative_to(corpus / "receipts/annotate").as_posix()[:-5])
+    for path in sorted((corpus / "receipts/filter").rglob("*.json")):
+        receipt = read_receipt(corpus, "filter", path.relative_to(corpus / "receipts/filter").as_posix()[:-5])
         assert receipt is not None
         tally = receipt.tallies["c4"]
         total["in"] += tally.entered["records"]

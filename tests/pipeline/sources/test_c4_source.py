@@ -50,7 +50,7 @@ def parquet(rows: list[Any], **options: Any) -> bytes:
 def outcomes(stored: bytes, recipe: Source | None = None, split_bytes: int = 1 << 30) -> list[Outcome]:
     """Every outcome of a file, read piece by piece; what must hold for any file is checked."""
     recipe = recipe or source()
-    pieces = c4.pieces(stored, recipe, split_bytes)
+    pieces = c4.find_pieces(stored, recipe, split_bytes)
     assert [start for start, _, _ in pieces] == [0, *(end for _, end, _ in pieces[:-1])] and pieces[-1][1] == len(
         stored
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_job import PROCESSES, ShuffleEngine, digest, engine
+from toy import PROCESSES, ShuffleEngine, digest, engine
 
 from filters.dedup.clusters import (
     components,
@@ -24,9 +24,10 @@ from filters.dedup.clusters import (
 from filters.errors import UserError
 from manifests.files import sha256_file
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import Output, Receipt, receipts
+from pipeline.beam.tables import write_ipc
+from pipeline.beam.task import Output, Receipt, Step
 from pipeline.stages import clusters as module
-from pipeline.stages.clusters import EDGE_SCHEMA, connected, read_labels
+from pipeline.stages.clusters import EDGE_SCHEMA, connect, read_labels
 
 graphs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 chance = np.random.default_rng(0)
@@ -134,17 +135,17 @@ def given_edges(corpus: Path, parts: list[np.ndarray]) -> dict[str, Receipt]:
     found = {}
     for number, edges in enumerate(parts):
         path = f"given/{number}.arrow"
-        module._write(corpus / path, edges, EDGE_SCHEMA)
+        write_ipc(corpus / path, EDGE_SCHEMA, module._columns(edges))
         outputs = [Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))]
         found[f"near-{number:05d}"] = Receipt("f", outputs, {}, {"edges": len(edges)})
     return found
 
 
 def clusters(corpus: Path, parts: list[np.ndarray], running: Engine, **how: int) -> dict[int, int]:
-    tasks, _ = connected(corpus, given_edges(corpus, parts), 3, running, "t", **how)
+    made, _ = connect(corpus, given_edges(corpus, parts), running, 3, **how)
     found: dict[int, int] = {}
-    for receipt in receipts(corpus, tasks).values():
-        nodes, labels = read_labels(corpus, receipt)
+    for receipt in made.values():
+        nodes, labels = read_labels(corpus / receipt.outputs[0].path)
         assert (np.diff(nodes) > 0).all()
         found |= dict(zip(nodes.tolist(), labels.tolist(), strict=True))
     return found
@@ -194,29 +195,29 @@ def test_rounds_give_the_same_bytes_by_shuffle_and_by_processes(
 
 def test_rounds_leave_nothing_but_the_clusters(tmp_path: Path) -> None:
     given_ = given_edges(tmp_path, chain(16))
-    tasks, ran = connected(tmp_path, given_, 3, engine(tmp_path), "t", one_worker=10)
+    made, ran = connect(tmp_path, given_, engine(tmp_path), 3, one_worker=10)
     assert ran > 0 and {path.split("/")[2] for path in digest(tmp_path, "blocks", "receipts")} == {"labels"}
-    assert connected(tmp_path, given_, 3, engine(tmp_path), "t", one_worker=10) == (tasks, 0)
-    assert connected(tmp_path, given_, 3, engine(tmp_path), "t") == (tasks, 0), "the way does not matter"
+    assert connect(tmp_path, given_, engine(tmp_path), 3, one_worker=10) == (made, 0)
+    assert connect(tmp_path, given_, engine(tmp_path), 3) == (made, 0), "the way does not matter"
 
 
 def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = chain(16)
     expected = clusters(tmp_path / "whole", parts, engine(tmp_path), one_worker=10)
-    through: Callable[..., int] = module.run_exchange
+    through: Callable[..., tuple] = module.run_exchange
     begun: list[str] = []
 
-    def dying(corpus: Path, *rest: object) -> int:
-        begun.append(rest[1][0].stage)  # type: ignore[index]
+    def dying(corpus: Path, mapping: Step, *rest: object) -> tuple:
+        begun.append(mapping.name)
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return through(corpus, *rest)
+        return through(corpus, mapping, *rest)
 
     monkeypatch.setattr(module, "run_exchange", dying)
     with pytest.raises(KeyboardInterrupt):
         clusters(tmp_path / "killed", parts, engine(tmp_path), one_worker=10)
     assert clusters(tmp_path / "killed", parts, engine(tmp_path), one_worker=10) == expected
-    assert begun[2] == begun[3] == "t/rounds/01-large-cut", "the first round was not run again"
+    assert begun[2] == begun[3] == "clusters/rounds/01-large-cut", "the first round was not run again"
     assert digest(tmp_path / "whole", "blocks", "receipts") == digest(tmp_path / "killed", "blocks", "receipts")
 
 
