@@ -19,8 +19,19 @@ import numpy.typing as npt
 
 from benchmarks.data import table
 from benchmarks.lines import PeakAnonymous
-from filters.dedup.clusters import distinct, joined, star_edges
-from filters.dedup.large_star import Edges, by_larger, by_node, contracted, large_star, small_star, spread, unsettled
+from filters.dedup.clusters import (
+    Rows,
+    connected_components,
+    contract,
+    count_unsettled,
+    distinct_edges,
+    edges_by_larger,
+    edges_by_node,
+    large_star,
+    small_star,
+    spread_keys,
+    star_edges,
+)
 from filters.dedup.minhash import MinHash, band_hashes
 from filters.hashing import mix
 from pipeline.beam.exchange import by_range
@@ -75,7 +86,7 @@ def ours(documents: int) -> dict[str, float]:
             found["star"] += seconds
             del keys, rows, edges
         (nodes, labels), found["components"] = _timed(
-            lambda: joined(lambda: (np.load(path, mmap_mode="r") for path in paths))
+            lambda: connected_components(lambda: (np.load(path, mmap_mode="r") for path in paths))
         )
     found |= {"nodes": len(nodes), "clusters": int((nodes == labels).sum()), "peak": peak.bytes}
     return {**found, "wall": time.perf_counter() - begun, "cut": _cut_seconds(min(documents, PEER_DOCUMENTS), ranges)}
@@ -114,7 +125,7 @@ def on_one(edges: int) -> dict[str, float]:
         The number of nodes, the CPU seconds (making the edges twice is included), and the additional memory in bytes.
     """
 
-    def parts() -> Iterator[Edges]:
+    def parts() -> Iterator[Rows]:
         for start in range(0, edges, PART):
             random = np.random.default_rng(start)
             low = random.integers(0, edges, min(PART, edges - start))
@@ -122,7 +133,7 @@ def on_one(edges: int) -> dict[str, float]:
 
     before = _anonymous()
     with PeakAnonymous() as peak:
-        (nodes, _), seconds = _timed(lambda: joined(parts))
+        (nodes, _), seconds = _timed(lambda: connected_components(parts))
     return {"edges": edges, "nodes": len(nodes), "seconds": seconds, "memory": peak.bytes - before}
 
 
@@ -137,26 +148,26 @@ def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
     """
     parts = [star_edges(*keys_of_range(documents, ranges, number)) for number in range(ranges)]
     told = {"edges": sum(map(len, parts)), "rows": 0, "exchanges": 0, "ranges": ranges}
-    expected = joined(lambda: parts)
+    expected = connected_components(lambda: parts)
 
-    def exchanged(sent: list[Edges]) -> list[Edges]:
+    def exchanged(sent: list[Rows]) -> list[Rows]:
         told["rows"] += sum(map(len, sent))
         told["exchanges"] += 1
-        pieces = [dict(by_range(spread(rows[:, 0]), rows, ranges)) for rows in sent]
+        pieces = [dict(by_range(spread_keys(rows[:, 0]), rows, ranges)) for rows in sent]
         return [
-            distinct(np.frombuffer(b"".join(piece.get(r, b"") for piece in pieces), np.int64).reshape(-1, 2))
+            distinct_edges(np.frombuffer(b"".join(piece.get(r, b"") for piece in pieces), np.int64).reshape(-1, 2))
             for r in range(ranges)
         ]
 
     begun = time.process_time()
-    parts = [contracted(edges) for edges in parts]
-    while sum(map(unsettled, held := exchanged([by_node(edges) for edges in parts]))):
+    parts = [contract(edges) for edges in parts]
+    while sum(map(count_unsettled, held := exchanged([edges_by_node(edges) for edges in parts]))):
         parts = [large_star(edges) for edges in held]
-        parts = [small_star(edges) for edges in exchanged([by_larger(edges) for edges in parts])]
+        parts = [small_star(edges) for edges in exchanged([edges_by_larger(edges) for edges in parts])]
     told["seconds"] = time.process_time() - begun
-    stars = distinct(np.concatenate(parts))
+    stars = distinct_edges(np.concatenate(parts))
     rays = expected[0] != expected[1]
-    if not np.array_equal(stars, distinct(np.stack([expected[1][rays], expected[0][rays]], axis=1))):
+    if not np.array_equal(stars, distinct_edges(np.stack([expected[1][rays], expected[0][rays]], axis=1))):
         raise RuntimeError("rounds and union-find gave different clusters")
     return told
 

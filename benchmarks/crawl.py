@@ -23,15 +23,15 @@ from typing import Any
 from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.formats.http import HttpError, is_html, parse_response
+from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
-from filters.models.language import bundled_model_path
+from filters.quality.language import bundled_model_path
+from filters.quality.perplexity import Perplexity
 from manifests.recipe import Recipe
-from manifests.source import Perplexity
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
-from pipeline.stages import neardup, survivors
-from pipeline.stages.extract import open_stored
+from pipeline.stages import clusters
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"
@@ -107,20 +107,20 @@ def recipe(archive: Path, models: str | None) -> Recipe:
 
 
 def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
-    """Run our pipeline over one archive up to `neardup`, in this process.
+    """Run our pipeline over one archive up to `clusters`, in this process.
 
     Returns:
         CPU seconds, the number of documents kept, and CPU seconds by stage.
     """
     begun = time.process_time()
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs", quiet=True)
-    build(recipe(archive, models), corpus, engine, only=neardup.STAGE)
+    build(recipe(archive, models), corpus, engine, only=clusters.STAGE)
     seconds = time.process_time() - begun
     steps: dict[str, float] = {}
     for path in (corpus / "runs").glob("*.json"):
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
-    receipt = read_receipt(corpus, survivors.CLUSTERS, "all")
+    receipt = read_receipt(corpus, clusters.SURVIVORS, "all")
     assert receipt is not None, "the run ended well"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}

@@ -24,8 +24,8 @@ from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
-from pipeline.beam.task import Output, Receipt, receipts
-from pipeline.stages import corpus_index as lookup
+from pipeline.beam.task import Output, Receipt
+from pipeline.stages import corpus_index
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 DOCUMENTS, SHARD_DOCUMENTS, VOCABULARY, ROUNDS = 10_000_000, 1_000_000, 320, 5
@@ -70,9 +70,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
         output = Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))
         made[name] = Receipt("made up", [output], {}, facts)
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs/now", quiet=True)
-    maps = lookup.map_tasks(made)
-    reduces = lookup.reduce_tasks(maps)
-    run_exchange(corpus, lookup.settings(maps), maps, lookup.cut, reduces, lookup.merge, engine)
+    _, files, _ = run_exchange(corpus, *corpus_index.index_steps(made, 0), engine)
     entries = [
         ShardEntry(
             path=receipt.outputs[0].path.removeprefix("shards/"),
@@ -97,7 +95,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
         models={},
         signatures="",
         sources={SOURCE: source},
-        index=lookup.index_entries(receipts(corpus, reduces)),
+        index=corpus_index.index_entries(files),
         ledger={},
         code={},
     )

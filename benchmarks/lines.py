@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.data import table
-from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import parse_recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
-from pipeline.beam.task import Receipt, receipts
-from pipeline.stages import line_dedup as lines
-from pipeline.stages.line_hashes import SCHEMA, line_hash_path
+from pipeline.beam.tables import write_ipc
+from pipeline.beam.task import Receipt
+from pipeline.stages import line_dedup
 
 PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 
@@ -32,9 +31,8 @@ def write_split(corpus: Path, number: int) -> Receipt:
     values[shared] = random.integers(1, 100_000, int(shared.sum()), np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     column = pa.LargeListArray.from_arrays(pa.array(np.arange(pages + 1) * LINES_A_PAGE), pa.array(values))
     ids = pa.array([random.bytes(16) for _ in range(pages)], pa.binary(16))
-    path = corpus / line_hash_path(f"common_crawl/{number:03d}")
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays([ids, column], schema=SCHEMA))
+    path = corpus / line_dedup.line_hash_path(f"common_crawl/{number:03d}")
+    write_ipc(path, line_dedup.HASH_SCHEMA, [ids, column])
     return Receipt("made up", [], {"common_crawl": Tally()}, {"file": f"{number:03d}", "lines": count})
 
 
@@ -47,16 +45,12 @@ def measure_stage(folder: Path) -> dict[str, float]:
     recipe = parse_recipe({"name": "b", "seed": 1, "goal_tokens": 1, "sources": {"common_crawl": rules}}, "b")
     engine = Engine(1, ("--direct_running_mode=in_memory",), folder / "runs/now", quiet=True)
     before = resource.getrusage(resource.RUSAGE_SELF)
-    maps = lines.map_tasks(recipe, extracted)
-    reduces, settings = lines.reduce_tasks(maps), lines.settings(maps)
     with PeakAnonymous() as peak:
-        run_exchange(folder, settings, maps, lines.cut, reduces, lines.find, engine)
-        found = receipts(folder, reduces)
-        verdicts = lines.verdict_tasks(maps, found)
-        run_exchange(folder, settings, lines.place_tasks(found), lines.send_back, verdicts, lines.judge, engine)
+        keys, found, _ = run_exchange(folder, *line_dedup.find_duplicates(recipe, extracted, {}), engine)
+        run_exchange(folder, *line_dedup.send_verdicts(keys, found), engine)
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"peak": peak.bytes, "seconds": seconds, "ranges": len(reduces), **lines.findings(found)}
+    return {"peak": peak.bytes, "seconds": seconds, "ranges": len(found), **line_dedup.findings(found)}
 
 
 class PeakAnonymous:

@@ -17,14 +17,19 @@ import sentencepiece
 
 from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
 from benchmarks.stages import recipe
-from filters.dedup.ccnet import LM_REPLACED, line_hashes, lm_lines
-from filters.models.arpa import write_arpa
-from filters.models.kneser_ney import estimate
-from filters.models.lmplz import build_binary, run_lmplz
-from filters.models.pieces import PieceEncoder, numbered, train_pieces
-from filters.quality.perplexity import PageScorer, load_kenlm
+from filters.dedup.paragraphs import line_hashes
+from filters.formats.stream import open_stored
+from filters.models.kneser_ney import build_binary, estimate, run_lmplz, write_arpa
+from filters.quality.perplexity import (
+    REPLACED_MARKS,
+    PageScorer,
+    PieceEncoder,
+    lm_lines,
+    load_kenlm,
+    number_pieces,
+    train_pieces,
+)
 from pipeline.sources import common_crawl
-from pipeline.stages.extract import open_stored
 
 BOOKS = "gutenberg/*.txt.gz"
 PROGRAMS = ROOT / "build/lmplz/bin"
@@ -54,7 +59,7 @@ def ccnet_normalize(line: str) -> str:
     """Normalise a line with cc_net's own steps: accents character by character, one substitution per mark."""
     line = "".join([c for c in unicodedata.normalize("NFD", line.strip().lower()) if unicodedata.category(c) != "Mn"])
     line = "".join(["0" if c.isdecimal() else c for c in line])
-    for mark, plain in LM_REPLACED.items():
+    for mark, plain in REPLACED_MARKS.items():
         line = line.replace(mark, plain)
     return "".join([c for c in line if not unicodedata.category(c).startswith("Cc")])
 
@@ -121,7 +126,7 @@ def estimating(sentences: list[bytes], folder: Path) -> str:
 
     def ours() -> int:
         with (folder / "ours.arpa").open("wb") as file:
-            write_arpa(estimate(*numbered(sentences), ORDER), file)
+            write_arpa(estimate(*number_pieces(sentences), ORDER), file)
         return tokens
 
     def lmplz() -> int:

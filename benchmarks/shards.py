@@ -27,7 +27,6 @@ from benchmarks.lines import PeakAnonymous
 from manifests.document import CLEAN_SCHEMA
 from manifests.shard import write_shard
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Task
 from pipeline.stages import tokenize
 
 TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 5
@@ -85,7 +84,7 @@ def measure_reducer(folder: Path) -> dict[str, Any]:
         with PeakAnonymous() as memory:
             with timed("join"):
                 parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
-                batch = tokenize.joined(parts, VOCABULARY)
+                batch = tokenize.join_parts(parts, VOCABULARY)
             path.unlink(missing_ok=True)  # just before the write, as for the bare call: its pages are used again
             with timed("write"):
                 write_shard(path, batch, {})
@@ -110,10 +109,12 @@ def measure_mapper(folder: Path) -> dict[str, Any]:
         for number in range(SPLIT_DOCUMENTS):
             writer.append({**row, "id": number.to_bytes(16, "big")})
     settings = {
+        "source": "web",
+        "sides": {"train": (0, 1_000), "validation": (1_000, 1)},
+        "held_out": 0.001,
+        "sha256": "",
+        "vocabulary": VOCABULARY,
         "seed": 1,
-        "plan": {"web": {"train": (0, 1_000), "validation": (1_000, 1)}},
-        "shards": {"validation": 0.001},
-        "tokenizer": {"sha256": "", "vocabulary": VOCABULARY},
     }
     values = np.arange(2 * WORDS, dtype=np.uint16)
 
@@ -121,12 +122,11 @@ def measure_mapper(folder: Path) -> dict[str, Any]:
         return [values.copy() for _ in texts]
 
     patches = {"encode_texts": made_up_tokens, "tokenizer": lambda *_: None}
-    task = Task(tokenize.PARTS, "web/split", "", 0, {"source": "web"})
     with unittest.mock.patch.multiple(tokenize, **patches), PeakAnonymous() as before:
         time.sleep(0.1)
     begun = time.process_time()
     with unittest.mock.patch.multiple(tokenize, **patches), PeakAnonymous() as peak:
-        sent = sum(len(block) for _, block in tokenize.encode(folder, settings, task).blocks)
+        sent = sum(len(block) for _, block in tokenize.encode_documents(folder, "web/split", **settings).blocks)
     seconds = time.process_time() - begun
     return {"text": SPLIT_DOCUMENTS * len(text), "sent": sent, "peak": peak.bytes - before.bytes, "seconds": seconds}
 

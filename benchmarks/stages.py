@@ -16,8 +16,7 @@ from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine
 from pipeline.run import run as build
 from pipeline.sources import common_crawl
-from pipeline.stages.judge import judge
-from pipeline.stages.models import models_of
+from pipeline.stages.filter import apply_filters, models_of
 
 
 def recipe() -> Recipe:
@@ -50,12 +49,12 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
     extracted = time.process_time()
     models = models_of("common_crawl", source, Path(), None)
     for text in texts:
-        judged = judge(text, source, models)
-        if judged.reason is None:
-            signature(shingle_hashes(judged.text, minhash), minhash)
+        found = apply_filters(text, source, models)
+        if found.reason is None:
+            signature(shingle_hashes(found.text, minhash), minhash)
     return {
         "extract": (read, extracted - begun),
-        "annotate": (len(texts), time.process_time() - extracted),
+        "filter": (len(texts), time.process_time() - extracted),
     }
 
 

@@ -61,9 +61,9 @@ def _run(name: str, *more: str) -> tuple[str, ...]:
 
 
 EXTRACT, JUDGE, ANNOTATE = (
-    "pipeline/stages/extract.py:work",
-    "pipeline/stages/judge.py:judge",
-    "pipeline/stages/filter.py:work",
+    "pipeline/stages/extract.py:extract",
+    "pipeline/stages/filter.py:apply_filters",
+    "pipeline/stages/filter.py:filter_documents",
 )
 WALKS = {
     "warc": Walk(
@@ -74,21 +74,21 @@ WALKS = {
         (Window("pipeline/run.py:run", "manifests/shard.py:write_shard", everywhere=True),),
     ),
     "lines": Walk(
-        "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "annotate"),
+        "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "filter"),
         (
-            Window("pipeline/stages/line_hashes.py:LineHashes.append"),
-            Window("pipeline/stages/line_hashes.py:LineHashes.write"),
-            Window("pipeline/graph.py:Walk.compare_lines", everywhere=True),
-            Window("pipeline/stages/line_dedup.py:masks"),
+            Window("pipeline/stages/line_dedup.py:LineHashes.append"),
+            Window("pipeline/stages/line_dedup.py:LineHashes.write"),
+            Window("pipeline/graph.py:StageGraph.line_dedup", everywhere=True),
+            Window("pipeline/stages/line_dedup.py:read_masks"),
             Window(JUDGE),
         ),
     ),
     "tex": Walk("TeX to text", PIPELINE, _run("tex", "--stage", "extract"), (Window(EXTRACT),)),
     "rule": Walk(
-        "a recipe's rule to its decision", PIPELINE, _run("rule", "--stage", "annotate"),
+        "a recipe's rule to its decision", PIPELINE, _run("rule", "--stage", "filter"),
         (
             Window("manifests/recipe.py:load_recipe"),
-            Window("pipeline/stages/models.py:given"),
+            Window("pipeline/preflight.py:hash_models"),
             Window(ANNOTATE, "filters/quality/c4.py:has_bad_word"),
         ),
     ),

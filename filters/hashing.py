@@ -1,10 +1,14 @@
-"""The one mixing function for 64-bit hashes."""
+"""Arrays of 64-bit keys: mixing, keys by group, runs of equal values, duplicates."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Keys = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, an odd multiplier (Knuth, TAOCP 6.4)
 _MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 
 
@@ -22,3 +26,47 @@ def mix(values: Keys) -> Keys:
     values = values ^ (values >> np.uint64(33))
     values = values * _MIX_2
     return values ^ (values >> np.uint64(33))
+
+
+def group_keys(hashes: Keys, groups: int | Keys) -> Keys:
+    """Return keys that are equal where hash and group are equal, and otherwise differ like random numbers.
+
+    Args:
+        hashes: (n,) uint64.
+        groups: (n,) uint64, the group of each hash, or one group for all.
+    """
+    numbers = np.atleast_1d(np.asarray(groups, np.uint64)) + np.uint64(1)  # mix(0) is 0
+    return np.asarray(hashes ^ mix(numbers * GOLDEN))
+
+
+def run_starts(*columns: npt.NDArray[Any]) -> Mask:
+    """Return a mask of the rows that differ from the row before them, the first row among them.
+
+    Args:
+        columns: arrays of one length, of rows in sorted order.
+    """
+    starts = np.ones(len(columns[0]), np.bool_)
+    np.not_equal(columns[0][1:], columns[0][:-1], out=starts[1:])
+    for column in columns[1:]:
+        starts[1:] |= column[1:] != column[:-1]
+    return starts
+
+
+def drop_repeats(ordered: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the distinct values of a sorted array.
+
+    From numpy 2.3 on, `numpy.unique` hashes integers, which takes several times longer than to sort millions of them.
+    """
+    starts = run_starts(ordered)
+    return ordered if starts.all() else ordered[starts]
+
+
+def duplicate_mask(keys: Keys) -> Mask:
+    """Return a mask of the keys that occur more than once."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    found = np.zeros(len(keys), np.bool_)
+    found[order[1:][same]] = True
+    found[order[:-1][same]] = True
+    return found

@@ -16,7 +16,7 @@ from typing import Any
 
 from filters.reasons import DEAD_LETTERS, Reason
 
-STAGES = ("extract", "annotate", "neardup", "tokenize")
+STAGES = ("extract", "filter", "neardup", "tokenize")
 """The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""
 
 

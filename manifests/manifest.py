@@ -16,6 +16,7 @@ from manifests.files import canonical_json, sha256_json, write_atomic
 
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
+FORMAT: Literal["teratoken-manifest-3"] = "teratoken-manifest-3"
 HISTORY, GENERATIONS = "history", "generations"
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
@@ -93,7 +94,7 @@ class Generation(_Entry):
 class Manifest(_Entry):
     """The definition of a corpus. Sources, index and ledger include appended dumps; all else is of the first run."""
 
-    format: Literal["teratoken-manifest-2"] = "teratoken-manifest-2"
+    format: Literal["teratoken-manifest-3"] = FORMAT
     parent: str = ""  # manifest_sha of the corpus that this one was made from, by append or remove
     removal: Removal | None = None  # set by remove
     seed: int
@@ -170,7 +171,14 @@ def load_manifest(corpus: Path) -> Manifest:
     if not path.is_file():
         raise UserError(f"{corpus} has no {FILE}: finish the run by giving the same `python -m pipeline run` again")
     try:
-        return Manifest.model_validate(json.loads(path.read_bytes()))
+        plain = json.loads(path.read_bytes())
+        written = plain.get("format") if isinstance(plain, dict) else None
+        if isinstance(written, str) and written.startswith("teratoken-manifest-") and written != FORMAT:
+            raise UserError(
+                f"{corpus} was written by another version ({written}; this one reads {FORMAT}): rebuild it into a new "
+                "folder, or use the version that wrote it"
+            )
+        return Manifest.model_validate(plain)
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path} is not a manifest this version reads ({first}): rebuild the corpus") from error

@@ -8,8 +8,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from filters.code.rules import GitHub
+from filters.dedup.containment import Containment
+from filters.dedup.paragraphs import Lines
 from filters.quality.c4 import C4
-from filters.settings import Count, Positive, Share, Strict
+from filters.quality.language import Language
+from filters.quality.perplexity import Perplexity
+from filters.quality.references import References
+from filters.settings import Count, Positive, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 
@@ -21,100 +26,6 @@ class Limits(Strict):
     stored_bytes: Positive = 32 << 20  # stored bytes of a gzip member that holds one record
     html_depth: Positive = 2_000  # nested elements in a page
     text_characters: Positive = 20_000_000  # characters of one document
-
-
-class Language(Strict):
-    """fastText language identification (LLaMA section 2.1; CCNet keeps a top-1 score of 0.5)."""
-
-    keep: list[str] = Field(default=["en"], min_length=1)
-    threshold: Share = 0.5
-    characters: Count = 2_000  # of a document, from its start, that the model reads; 0: all
-    model: str | None = None  # path of a fastText model; without it, lid.176.ftz as packaged
-
-
-class Lines(Strict):
-    """Paragraph de-duplication (CCNet, Wenzek et al. 2020, section 3.1) of lines that repeat within the scope.
-
-    Attributes:
-        scope: `files`: groups of that many `files`, drawn by keyed hash of their names (CCNet: 50 of a dump's 1,600);
-            `dump`: one crawl; `all`: the whole source.
-        keep: `none` removes every copy, as CCNet does; `first` keeps the one in the document of the smallest id or,
-            with `normalise: c4`, in the page whose URL, as C4 normalises it, has the smallest MD5.
-        normalise: `ccnet` compares lines as extracted, by CCNet's normalisation; `c4` those that C4's page rules leave,
-            stripped and in lower case, as C4's builder does after its rules.
-    """
-
-    scope: Literal["files", "dump", "all"] = "dump"
-    files: Positive = 50
-    keep: Literal["none", "first"] = "none"
-    normalise: Literal["ccnet", "c4"] = "ccnet"
-
-
-class LanguageModelText(Strict):
-    """Training of a language model (CCNet: SentencePiece unigram of 65,536 pieces, 5-gram modified Kneser-Ney)."""
-
-    # paths and globs of Wikipedia dumps (.xml, .xml.bz2) or plain text, gzipped or not
-    text: list[str] = Field(min_length=1)
-    estimator: Literal["own", "lmplz"] = "own"  # `lmplz` is kenlm's program, built by `make lmplz`
-    order: Annotated[int, Field(ge=2, le=6)] = 5
-    vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
-    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    # UTF-8 bytes of normalised text, drawn by keyed hash of the article; `own` needs some 25 bytes of memory for each
-    max_bytes: Positive = 500_000_000
-
-
-class Perplexity(Strict):
-    """Similarity of a page to Wikipedia (CCNet, section 3.3): head, middle and tail by perplexity."""
-
-    models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
-    train: dict[str, LanguageModelText] = {}  # languages whose models this run trains
-    cutoffs: str | None = None  # path of CCNet's cutoff.csv; without it, the percentiles of this crawl, by language
-    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
-    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which a page is tail
-    # `all` stands for languages without a model
-    keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    unit: Literal["line", "document"] = "line"  # a sentence for the model; CCNet's cut-offs were made with `document`
-
-    @model_validator(mode="after")
-    def _check_consistency(self) -> Self:
-        if (self.models is None) == (not self.train):
-            raise ValueError("give either models (a folder) or train (texts by language), and not both")
-        if self.head > self.tail:
-            raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
-        return self
-
-
-class References(Strict):
-    """Similarity of a page to those that Wikipedia cites (LLaMA section 2.1: a linear model)."""
-
-    threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
-    model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
-    wiki: list[str] = []  # Wikipedia dumps whose references are the positives to train on
-    min_positives: Positive = 1_000  # fewer cited pages in the crawl are an error
-    min_characters: Count = 1_000  # of a positive (RedPajama's floor); negatives are drawn to the same lengths
-    max_pages: Positive = 300_000  # positives at most, chosen by keyed hash
-    dimension: Positive = 100
-    epochs: Positive = 5
-    # RedPajama left fastText's 0.1, with which all scores stay at one half after a few hundred pages
-    learning_rate: Annotated[float, Field(gt=0)] = 0.5
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the pages, by domain, that the card is measured on
-
-    @model_validator(mode="after")
-    def _check_one_model(self) -> Self:
-        if (self.model is None) == (not self.wiki):
-            raise ValueError("give either model (a fastText model) or wiki (dumps to train on), and not both")
-        return self
-
-
-class Containment(Strict):
-    """Removal of documents contained in another (LLaMA section 2.1: books with more than 90 % content overlap).
-
-    MinHash cannot find them where the lengths differ.
-    """
-
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
-    ngram: Positive = 5  # words per shingle
-    scale: Positive = 64  # one shingle hash in 64 is compared at first: 1,500 of a book of 100,000 words
 
 
 class StackExchange(Strict):

@@ -16,25 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import UserError
+from manifests import stages
 from manifests.display import escape_unencodable_output
 
 if TYPE_CHECKING:
     from pipeline.beam.engines import Engine
 
-STAGES = (
-    "index",
-    "extract",
-    "join",
-    "urls",
-    "lines",
-    "perplexity",
-    "references",
-    "annotate",
-    "neardup",
-    "tokenizer",
-    "tokenize",
-    "lookup",
-)
+STAGES = [name for name in stages.STAGES if name != "statistics"]
 EPILOG = "Arguments after `--` go to Apache Beam, as in `-- --runner=FlinkRunner --flink_master=host:8081`."
 Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
 
@@ -73,6 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
     from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
@@ -80,16 +69,19 @@ def _run(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe).with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()
     try:
-        done = run(recipe, options.output, engine, options.keep_dropped, options.stage)
-    except (LedgerError, WorkerDiedError, RecallError) as error:
+        done = run(
+            recipe, options.output, engine, options.keep_dropped, options.stage, skip_unreadable=options.skip_unreadable
+        )
+    except (LedgerError, StorageError, WorkerDiedError, RecallError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")
         return 0
     print(summary(done.manifest))
-    if done.canaries:
-        print(f"\n{done.canaries}")
+    if done.recall:
+        print(f"\n{done.recall}")
+    _print_unreadable(done.unreadable)
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
@@ -99,18 +91,27 @@ def _append(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
     from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
     engine, started = _engine(options, options.corpus), time.monotonic()
     try:
-        manifest = append(options.corpus, _parse_inputs(options.input), engine)
-    except (LedgerError, WorkerDiedError) as error:
+        done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
+    except (LedgerError, StorageError, WorkerDiedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    manifest = done.manifest
+    assert manifest is not None, "no stage was named to stop after"
     print(summary(manifest))
+    _print_unreadable(done.unreadable)
     number, seconds = len(manifest.generations), time.monotonic() - started
     print(f"\n{options.corpus}: generation {number} appended in {seconds:.0f} s, manifest {manifest.manifest_sha}")
     return 0
+
+
+def _print_unreadable(names: tuple[str, ...]) -> None:
+    if names:
+        print(f"\n{len(names)} inputs could not be read and were skipped: {', '.join(names)}; the next run tries again")
 
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
@@ -233,6 +234,7 @@ SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 an
 
 CORPUS = _argument("corpus", "folder of the corpus", type=Path)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
+SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
 FILES = _argument(
@@ -260,6 +262,7 @@ COMMANDS = {
         _argument("--stage", "stop after this stage", choices=STAGES),
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
                   type=COUNT, default=3, metavar="N"),
+        SKIP_UNREADABLE,
         QUIET,
     ), takes_beam_options=True),
     "plan": Command("estimate the tokens and the cost of a recipe, and what is missing to its goal", _plan, (
@@ -281,7 +284,7 @@ COMMANDS = {
         JSON,
     )),
     "append": Command("add new dumps to a finished corpus", _append, (
-        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, QUIET,
+        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, SKIP_UNREADABLE, QUIET,
     ), takes_beam_options=True),
     "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
         CORPUS,

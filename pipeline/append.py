@@ -1,4 +1,4 @@
-"""append: new dumps are read as a new generation of a corpus; what is there keeps its names and bytes.
+"""append: read new dumps as a new generation of a corpus; existing files keep their names and bytes.
 
 The generation is a run of its own in `generations/<number>`, with the parent as an earlier corpus and the parent's
 tokenizer, models and cut-offs. Only when it is finished do its shards and index files come up into the corpus, as hard
@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile, rmtree
 
@@ -33,27 +34,40 @@ from manifests.manifest import (
 from manifests.recipe import Recipe, parse_recipe
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.run import RECIPE_FILE, run
+from pipeline.beam.task import storage_error
+from pipeline.run import RECIPE_FILE, Finished, run
 from pipeline.sources import inputs as inputs_module
+from pipeline.stages.filter import trained_references
 from pipeline.stages.manifest import LEDGER
-from pipeline.stages.models import trained_references
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenizer import MODEL
 
-PUBLISHING = "publishing"
-"""a file in the generation's folder that holds the hash of the manifest that is about to take it in"""
-CUTOFFS = "inherited"
-"""a folder there: the parent's cut-offs as tables, a source a file"""
+PUBLISHING = "publishing"  # a file in the generation's folder: the hash of the manifest that is about to include it
+CUTOFFS = "inherited"  # a folder there: the parent's cut-offs as tables, one file per source
 
 
-def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine) -> Manifest:
-    """Read dumps into a new generation, or finish one that was broken off; gives the new manifest. `inputs`: paths and
-    globs by source. Raises UserError, also for an input whose name the corpus has already, and what `run` raises."""
+def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_unreadable: bool = False) -> Finished:
+    """Read dumps into a new generation, or finish one that was broken off.
+
+    Args:
+        corpus: a finished corpus.
+        inputs: paths and globs by source.
+        engine: where jobs run.
+        skip_unreadable: skip inputs that cannot be opened before work begins.
+
+    Returns:
+        The new manifest, and what `run` says of the generation.
+
+    Raises:
+        UserError: also for an input whose name the corpus has already.
+        Exception: what `run` raises.
+    """
+    corpus = corpus.absolute()
     load_manifest(corpus)
     with folders.locked(corpus):
         parent = load_manifest(corpus)
         if _finish(corpus, parent) and _has(parent, inputs, corpus):
-            return parent
+            return Finished(parent, 0)
         _check(corpus, parent)
         number = len(parent.generations) + 1
         folder = generation_folder(corpus, number)
@@ -61,14 +75,21 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine) -> Man
         recipe = recipe.with_inputs({name: [] for name in recipe.sources}).with_inputs(inputs)
         folders.prepare(folder)
         _refuse_known(corpus, parent, recipe, inputs, folder)
-        made = run(inherited(corpus, parent, folder, recipe), folder, engine, generation=number).manifest
-        assert made is not None, "no stage was named to end at"
-        return _publish(corpus, parent, made, number)
+        recipe = inherited(corpus, parent, folder, recipe)
+        done = run(recipe, folder, engine, generation=number, skip_unreadable=skip_unreadable)
+        assert done.manifest is not None, "no stage was named to end at"
+        try:
+            return replace(done, manifest=_publish(corpus, parent, done.manifest, number))
+        except OSError as error:
+            raise storage_error(error, "append") from error
 
 
 def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
-    """A recipe with what the corpus has trained given by path: tokenizer, language models, classifiers, cut-offs (which
-    are written into `folder`), and the corpus with its generations as earlier corpora. Nothing is trained any more."""
+    """Return a recipe that trains nothing: all that the corpus has trained is given by path.
+
+    These are tokenizer, language models, classifiers and cut-offs (which are written into `folder`); the corpus with
+    its generations are earlier corpora.
+    """
     trained = {model.path for model in parent.models.values() if model.path}
     sources = {}
     for name, source in recipe.sources.items():
@@ -93,7 +114,7 @@ def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> R
 
 
 def recipe_of(folder: Path) -> Recipe:
-    """The recipe as a run wrote it. Raises UserError."""
+    """Return the recipe as a run wrote it. Raises UserError."""
     path = folder / RECIPE_FILE
     try:
         return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
@@ -102,7 +123,7 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """The manifest of a corpus and its new generation: shards, index and ledger of both, all else the parent's."""
+    """Return the manifest of a corpus and its new generation: shards, index and ledger of both."""
     sources = dict(parent.sources)
     for name, new in made.sources.items():
         old = sources.get(name)
@@ -145,7 +166,7 @@ def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
 
 
 def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """Bring a finished generation up. Every step may be repeated; writing the manifest decides."""
+    """Publish a finished generation. Every step may be repeated; writing the manifest decides."""
     folder, manifest = generation_folder(corpus, number), merged(parent, made, number)
     write_atomic(folder / PUBLISHING, f"{manifest.manifest_sha}\n".encode())
     keep_manifest(corpus, parent)
@@ -163,8 +184,10 @@ def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Man
 
 
 def _finish(corpus: Path, manifest: Manifest) -> bool:
-    """What is left to do once the manifest names its last generation: the files that repeat the manifest, and the
-    generation's own names for its shards. Gives whether anything was."""
+    """Do the rest once the manifest names its last generation, and return True if there was anything to do.
+
+    The files that repeat the manifest are written, and the generation's own names for its shards removed.
+    """
     folder = generation_folder(corpus, len(manifest.generations))
     try:
         promised = (folder / PUBLISHING).read_text(encoding="ascii").strip()
@@ -182,7 +205,7 @@ def _finish(corpus: Path, manifest: Manifest) -> bool:
 
 
 def _check(corpus: Path, parent: Manifest) -> None:
-    """Whether the corpus is one to append to: its hash will stand in the new manifest."""
+    """Raise UserError unless the corpus is what its hash says, since that will stand in the new manifest."""
     beside = corpus / SHA_FILE
     said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
     if not parent.manifest_sha == parent.sha() == said:
@@ -207,20 +230,20 @@ def _refuse_known(
 
 
 def _has(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
-    """Whether the last generation was made of exactly these inputs."""
+    """Return True if the last generation was made of exactly these inputs."""
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
     asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}
     return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}
 
 
 def _names(manifest: Manifest, source: str) -> set[str]:
-    """The names of a source's inputs, of all generations."""
+    """Return the names of a source's inputs, of all generations."""
     recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
     return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
 
 
 def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:
-    """A source's cut-offs as CCNet's table: a row a percentile, a column a language."""
+    """Write a source's cut-offs as CCNet's table: a row per percentile, a column per language."""
     found = json.loads(cuts.read_bytes())
     codes = sorted(found)
     rows = {head: [found[code]["head"] for code in codes], tail: [found[code]["tail"] for code in codes]}
@@ -231,7 +254,7 @@ def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy of it where the file system has no hard links."""
+    """Give a file a second name, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:

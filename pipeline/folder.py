@@ -1,4 +1,4 @@
-"""The output folder of a run: made or refused, held against a second run, its times gathered."""
+"""The output folder of a run: create or refuse it, lock it against a second run, gather its times."""
 
 import contextlib
 import fcntl
@@ -16,12 +16,12 @@ from pipeline.beam.task import LOG, RECEIPTS
 
 
 def prepare(corpus: Path) -> None:
-    """Make the output folder, or refuse one that holds something else: the run removes what it does not know there."""
-    if corpus.exists() and not corpus.is_dir():
-        raise UserError(f"--output {corpus} is a file: give a folder")
-    if corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir():
-        raise UserError(f"--output {corpus} holds files that are no corpus: give a new or empty folder")
+    """Create the output folder, or refuse one that holds other files: a run removes those that it does not know."""
     try:
+        if corpus.exists() and not corpus.is_dir():
+            raise UserError(f"--output {corpus} is a file: give a folder")
+        if corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir():
+            raise UserError(f"--output {corpus} holds files that are not a corpus: give a new or empty folder")
         (corpus / "runs").mkdir(parents=True, exist_ok=True)
         (corpus / RECEIPTS).mkdir(exist_ok=True)
     except OSError as error:
@@ -32,7 +32,7 @@ def refuse_changed(corpus: Path) -> None:
     """Raise UserError for a corpus that was made from another by appending or removing: a run knows nothing of it."""
     try:
         parent = json.loads((corpus / FILE).read_bytes()).get("parent")
-    except (OSError, ValueError, AttributeError):
+    except (FileNotFoundError, ValueError, AttributeError):
         return
     if parent:
         raise UserError(

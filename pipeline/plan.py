@@ -15,7 +15,7 @@ from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
 from pipeline.sources.inputs import match
-from pipeline.stages.survivors import CLUSTERS
+from pipeline.stages.clusters import SURVIVORS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -162,7 +162,7 @@ def _measure(recipe: Recipe, corpus: Path) -> tuple[dict[str, MeasuredSource], l
     manifest = load_manifest(corpus)
     if not set(manifest.sources) & set(recipe.sources):
         raise UserError(f"--corpus {corpus} holds none of the recipe's sources: give a corpus of this recipe")
-    receipt = read_receipt(corpus, CLUSTERS, "all")
+    receipt = read_receipt(corpus, SURVIVORS, "all")
     vocabulary, wanted, notes = manifest.tokenizer.vocabulary, recipe.tokenizer.vocabulary, []
     if vocabulary != wanted:
         notes.append(

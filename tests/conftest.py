@@ -22,7 +22,7 @@ settings.load_profile("any machine")
 
 # Modules whose tests build corpora, run jobs on several workers, or train on several ranks: most of the suite's time.
 CORPUS_MODULES = {
-    "test_append", "test_benchmark_clusters", "test_benchmark_sources", "test_c4_books_built", "test_canaries",
+    "test_append", "test_benchmark_clusters", "test_benchmark_sources", "test_c4_books_built", "test_recall",
     "test_ccnet", "test_checkpoint", "test_cli", "test_connected", "test_containment", "test_diff", "test_duplicates",
     "test_duplicates_at_scale", "test_generations", "test_github_corpus", "test_job", "test_join", "test_launch",
     "test_llama_sample", "test_neardup", "test_pipeline", "test_plan_corpus", "test_real_archives", "test_remove",

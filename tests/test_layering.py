@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md): checked on the source text, so that a lazy import counts too."""
+"""The import rules of docs/architecture.md, checked on the source text, so that a lazy import counts too."""
 
 import ast
 from pathlib import Path
@@ -14,6 +14,7 @@ ALLOWED = {
         "brotli",
         "datasketch",
         "fasttext",
+        "google",  # protobuf
         "isal",
         "kenlm",
         "py7zr",

@@ -1,44 +1,79 @@
-"""Toy stage functions for tests of the engine, in a module of its own so that worker processes can import them."""
+"""Toy step functions and engines for tests of the plumbing; of their own so that worker processes can import them."""
 
+import errno
+import hashlib
 import os
 import signal
 import struct
+import time
 from pathlib import Path
-from typing import Any
 
 from filters.errors import UserError
-from manifests.files import write_atomic
+from manifests.files import relative_files, write_atomic
 from manifests.ledger import Tally
+from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped
-from pipeline.beam.task import Result, Task
+from pipeline.beam.task import Result
 
 RANGES = 4
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
-def square(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Write the square of a number."""
-    number = task.arguments["number"]
-    if number == settings.get("mistake"):
+class ShuffleEngine(Engine):
+    """Pretends that its runner has a real shuffle, so that blocks themselves are grouped."""
+
+    in_memory = False
+
+
+def engine(corpus: Path, *arguments: str, kind: type[Engine] = Engine) -> Engine:
+    return kind(1, arguments, corpus / "runs/now.parts", quiet=True)
+
+
+def digest(corpus: Path, *folders: str) -> dict[str, str]:
+    names = [f"{folder}/{name}" for folder in folders for name in relative_files(corpus / folder)]
+    return {name: hashlib.sha256((corpus / name).read_bytes()).hexdigest() for name in names}
+
+
+def square(
+    corpus: Path,
+    name: str,
+    *,
+    number: int,
+    add: int = 0,
+    mistake: int = -1,
+    die: int = -1,
+    fail: int = -1,
+    times: int = 0,
+) -> Result:
+    """Write the square of a number; on request for one number fail in one of several ways (`times`: then no more)."""
+    if number == mistake:
         raise UserError("this number is a mistake: give another")
-    if number == settings.get("die"):
+    if number == die:
         os.kill(os.getpid(), signal.SIGKILL)
+    with (corpus / "calls").open("a", encoding="utf-8") as file:
+        file.write(f"{name}\n")
+    if number == fail and (corpus / "calls").read_text("utf-8").split().count(name) <= times:
+        raise OSError(errno.EIO, "Input/output error", str(corpus / "the-disk"))
     tally = Tally()
     tally.enter(records=1)
     tally.keep(records=1)
-    write_atomic(corpus / f"squares/{task.name}", str(number * number + settings.get("add", 0)).encode())
-    with (corpus / "calls").open("a", encoding="utf-8") as file:
-        file.write(f"{task.name}\n")
-    return Result([f"squares/{task.name}"], {"toy": tally}, {"number": number})
+    write_atomic(corpus / f"squares/{name}", str(number * number + add).encode())
+    return Result([f"squares/{name}"], {"toy": tally}, {"number": number})
 
 
-def scatter(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """Send the numbers below a bound, partitioned by their remainder."""
-    bound = task.arguments["bound"]
+def wait(corpus: Path, name: str) -> Result:
+    """Take longer than any test waits."""
+    time.sleep(600)
+    return Result([])
+
+
+def scatter(corpus: Path, name: str, *, bound: int) -> Mapped:
+    """Send the numbers below a bound, cut by their remainder."""
     blocks = [(r, b"".join(struct.pack("<q", n) for n in range(bound) if n % RANGES == r)) for r in range(RANGES - 1)]
     return Mapped([(r, block) for r, block in blocks if block], {}, {"bound": bound})
 
 
-def gather(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
+def gather(corpus: Path, name: str, blocks: list[bytes]) -> Result:
     """Write all numbers of a range, block after block in the mappers' order."""
-    write_atomic(corpus / f"ranges/{task.name}", b"|".join(blocks))
-    return Result([f"ranges/{task.name}"], {}, {"blocks": len(blocks)})
+    write_atomic(corpus / f"ranges/{name}", b"|".join(blocks))
+    return Result([f"ranges/{name}"], {}, {"blocks": len(blocks)})

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from filters.dedup.ccnet import lm_lines
-from filters.models.pieces import train_pieces
+from filters.quality.perplexity import lm_lines, train_pieces
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-LICENSE = README.with_name("LICENSE")
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = (ROOT / "samples/books/marks-that-remember.txt", ROOT / "LICENSE")
 
 
 def lines() -> list[str]:
     """Return about 20 kB of real English lines, normalised."""
-    return [line for path in (README, LICENSE) for line in lm_lines(path.read_text(encoding="utf-8")) if line]
+    return [line for path in TEXTS for line in lm_lines(path.read_text(encoding="utf-8")) if line]
 
 
 def pieces(path: Path) -> str:

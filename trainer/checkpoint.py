@@ -103,7 +103,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / STATE).read_bytes()))
     except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {folder} cannot be read: remove it to go on from the one before") from error
+        raise UserError(f"checkpoint {folder} cannot be read: remove it to resume from the one before") from error
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -121,6 +121,6 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
             if before != after:
                 shown = "" if key == "sources" else f" ({before} before, {after} now)"
                 raise UserError(
-                    f"{run} holds a run with another {key.replace('_', ' ')}{shown}: "
-                    "give the same options to go on with it, or another --output"
+                    f"{run} holds a run with a different {key.replace('_', ' ')}{shown}: "
+                    "give the same options to resume it, or another --output"
                 )

@@ -101,15 +101,15 @@ class BatchReader:
     def trace(self, step: int) -> list[dict[str, Any]]:
         """Return the samples of a step, counted from 0, each with its place and documents."""
         begin, length, order = step * self.plan.global_batch, self.plan.sequence_length, self._order(step)
-        found = []
+        samples = []
         columns = (column.tolist() for column in (order.source, order.epoch, order.shard, order.window))
         for number, (source, epoch, index, window) in enumerate(zip(*columns, strict=True), start=begin):
             path, start = self._path(source, index), window * length
             shard = self.store.open(path)
             rows = range(shard.row_of(start), shard.row_of(start + length) + 1)
             place = {"source": self.plan.sources[source].name, "epoch": epoch, "shard": path, "token": start}
-            found.append({"sample": number, **place, "documents": [_describe_document(shard, row) for row in rows]})
-        return found
+            samples.append({"sample": number, **place, "documents": [_describe_document(shard, row) for row in rows]})
+        return samples
 
 
 def _describe_document(shard: Shard, row: int) -> dict[str, str]:
@@ -166,7 +166,7 @@ def hash_batch(digests: Sequence[int]) -> str:
 
 def read_validation_windows(corpus: Path, manifest: Manifest, sequence_length: int, limit: int) -> dict[str, Tensor]:
     """Return the first `limit` windows of each source's validation shards, (n, L + 1) int64, without empty sources."""
-    found: dict[str, Tensor] = {}
+    windows_by_source: dict[str, Tensor] = {}
     store = Store(corpus)
     for name, source in sorted(manifest.sources.items()):
         rows: list[Any] = []
@@ -176,5 +176,5 @@ def read_validation_windows(corpus: Path, manifest: Manifest, sequence_length: i
                 starts = range(0, windows * sequence_length, sequence_length)
                 rows += [tokens[start : start + sequence_length + 1] for start in starts]
         if rows:
-            found[name] = torch.from_numpy(np.stack(rows).astype(np.int64))
-    return found
+            windows_by_source[name] = torch.from_numpy(np.stack(rows).astype(np.int64))
+    return windows_by_source

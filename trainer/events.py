@@ -1,4 +1,4 @@
-"""The records of a run: its log, its spikes, the steps it was asked to skip, and the documents of a step.
+"""The records of a run: its log, its spikes, the steps it was requested to skip, and the documents of a step.
 
 `RUN/log.jsonl` holds one event a line and is only appended to. `RUN/spikes/step-K.json` describes the batch of a step
 whose loss or gradient norm was an outlier. `RUN/run.json` holds the plan, from which a step is traced to its documents.
@@ -33,13 +33,13 @@ def log(run: Path, event: str, **facts: Any) -> None:
 
 def read_events(run: Path, event: str) -> list[dict[str, Any]]:
     """Return the log's events of one kind; a truncated last line is ignored."""
-    found = []
+    events = []
     for line in (run / LOG).read_text(encoding="utf-8").splitlines() if (run / LOG).exists() else ():
         try:
-            found.append(json.loads(line))
+            events.append(json.loads(line))
         except ValueError:
             continue
-    return [one for one in found if isinstance(one, dict) and one.get("event") == event]
+    return [one for one in events if isinstance(one, dict) and one.get("event") == event]
 
 
 def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:
@@ -61,7 +61,7 @@ def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) 
         if begin <= trained:
             raise UserError(
                 f"--skip-steps {begin}:{end}: the checkpoint of step {trained} is already trained on step {begin}; "
-                f"remove the checkpoints after step {begin - 1} from {run} to go on without it"
+                f"remove the checkpoints after step {begin - 1} from {run} to resume without it"
             )
         if first:
             log(run, "skip", **{"from": begin, "to": end})

@@ -241,30 +241,30 @@ def load_hf_weights(model: nn.Module, folder: Path) -> None:
         try:
             whole = torch.cat([tensors[part](part) for part in names]).float()
         except (KeyError, SafetensorError, RuntimeError) as error:
-            raise UserError(f"{folder} lacks {names[0]} or holds it damaged: fetch the model anew") from error
+            raise UserError(f"{folder} has no readable {names[0]}: download the model again") from error
         if whole.shape != parameter.shape:
             raise UserError(
-                f"{folder} has {names[0]} for a weight of shape {tuple(whole.shape)}, the model wants "
-                f"{tuple(parameter.shape)}: give the --model and the corpus that it was made for"
+                f"{folder} has {names[0]} of shape {tuple(whole.shape)}, the model needs {tuple(parameter.shape)}: "
+                "give its --model and a corpus with its tokenizer"
             )
         copy_shard(parameter, whole)
 
 
 def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:
     """Return the reader of each tensor of a folder, by the tensor's name."""
-    found: dict[str, Callable[[str], Tensor]] = {}
+    readers: dict[str, Callable[[str], Tensor]] = {}
     try:
         for path in sorted(folder.glob("*.safetensors")):
             file: Any = safe_open(path, "pt")
-            found |= dict.fromkeys(file.offset_keys(), file.get_tensor)
+            readers |= dict.fromkeys(file.offset_keys(), file.get_tensor)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}): fetch the model anew") from error
-    if not found:
+        raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}): download the model again") from error
+    if not readers:
         raise UserError(f"{folder} holds no *.safetensors: give a model folder in Hugging Face's layout")
-    if "model.embed_tokens.weight" in found and "lm_head.weight" not in found:  # tied
-        embedding = found["model.embed_tokens.weight"]
-        found["lm_head.weight"] = lambda _: embedding("model.embed_tokens.weight")
-    return found
+    if "model.embed_tokens.weight" in readers and "lm_head.weight" not in readers:  # tied
+        embedding = readers["model.embed_tokens.weight"]
+        readers["lm_head.weight"] = lambda _: embedding("model.embed_tokens.weight")
+    return readers
 
 
 def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> float:
@@ -277,10 +277,10 @@ def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> 
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
         epsilon = float(config["rms_norm_eps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no readable config.json of a Llama: fetch the model anew") from error
+        raise UserError(f"{folder} has no readable config.json of a Llama: download the model again") from error
     path = folder / "tokenizer.model"
     if path.is_file() and sha256_file(path) != tokenizer.sha256:
-        raise UserError(f"{folder} has another tokenizer than the corpus: build the corpus with {path}")
+        raise UserError(f"{folder} has a different tokenizer than the corpus: build the corpus with {path}")
     rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     heads = config.get("num_attention_heads")
     expected = {
@@ -296,7 +296,6 @@ def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> 
     }
     for setting, (ours, published) in expected.items():
         if ours != published:
-            raise UserError(
-                f"{folder} has {setting} {published}, the model {ours}: give the --model and the corpus it was made for"
-            )
+            difference = f"{setting} {published}, the model {ours}"
+            raise UserError(f"{folder} has {difference}: give its --model and a corpus with its tokenizer")
     return epsilon

@@ -25,7 +25,7 @@ def find_run_folder(command: list[str]) -> Path:
             return Path(following)
         if word.startswith("--output="):
             return Path(word.partition("=")[2])
-    raise UserError("give the run's folder with --output, as `python -m trainer train` wants it")
+    raise UserError("give the run's folder with --output, which `python -m trainer train` requires")
 
 
 def launch(options: list[str], workers: int, program: list[str], run: Path) -> int:
@@ -57,6 +57,6 @@ def launch(options: list[str], workers: int, program: list[str], run: Path) -> i
         for number, handler in before.items():
             signal.signal(number, handler)
     if received and (run / STOPPED).is_file():
-        print(f"{run}: stopped and saved; the same command goes on", file=sys.stderr)
+        print(f"{run}: stopped and saved; the same command resumes it", file=sys.stderr)
         return 0
     return code if code >= 0 else 128 - code

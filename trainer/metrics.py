@@ -143,8 +143,8 @@ class MetricsWriter:
             return
         self.printed = now
         loss, gradient = (f"{numbers[key]:.4f}" if key in numbers else "-" for key in ("loss", "gradient_norm"))
-        said = f"loss {loss}  gradient {gradient}  {speed:,.0f} tokens/s  {left:,.0f} s left"
-        print(f"step {step}/{self.last}  {said}", file=sys.stderr, flush=True)
+        line = f"loss {loss}  gradient {gradient}  {speed:,.0f} tokens/s  {left:,.0f} s left"
+        print(f"step {step}/{self.last}  {line}", file=sys.stderr, flush=True)
 
 
 def _parse_finite(value: str | None) -> float | None:
@@ -196,8 +196,8 @@ def peak_flops(device_name: str, half: bool, tflops: float | None) -> float | No
     """
     if tflops is not None:
         return tflops * 1e12
-    found = [peak for name, peak in PEAKS.items() if name in device_name]
-    return found[0] if found and half else None
+    peaks = [peak for name, peak in PEAKS.items() if name in device_name]
+    return peaks[0] if peaks and half else None
 
 
 def plot(run: Path, output: Path | None, corpus: Path | None) -> str:
@@ -216,7 +216,7 @@ def plot(run: Path, output: Path | None, corpus: Path | None) -> str:
     """
     target = output or run / "curves.html"
     if target.suffix not in (".html", ".svg"):
-        raise UserError(f"--output {target} ends neither in .html nor in .svg: give one of them")
+        raise UserError(f"--output {target} does not end in .html or .svg: give a file name that does")
     charts = build_charts(run, unigram_losses(run, corpus))
     drawn = stack_charts(charts) if target.suffix == ".svg" else render_page(run.resolve().name, charts)
     write_atomic(target, drawn.encode())
@@ -260,14 +260,14 @@ def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
     """
     rows, held_out = _read_rows(run / FILE), _read_rows(run / "validation.csv")
     if not rows:
-        raise UserError(f"{run} has no metrics.csv with a step in it yet: train first")
+        raise UserError(f"{run} has no metrics yet: train first")
     sources = sorted(name[5:] for name in rows[0] if name.startswith("loss_"))
     colors = {name: number for number, name in enumerate(sources, start=1)}
     curves = {name: (colors[name], _curve(rows, f"loss_{name}")) for name in sources}
-    loss = Chart("Training loss, nats a token", curves)
+    loss = Chart("Training loss, nats per token", curves)
     loss.curves["all"] = (0, _curve(rows, "loss"))  # last, so that it is drawn above the others
     loss.levels = {f"{name}: unigrams": (colors[name], levels[name]) for name in sources if name in levels}
-    validation = Chart("Held-out loss, nats a token")
+    validation = Chart("Held-out loss, nats per token")
     for name in sorted({row["source"] for row in held_out}):
         mine = [row for row in held_out if row["source"] == name]
         validation.curves[name] = (colors.get(name, 0), _curve(mine, "loss"))

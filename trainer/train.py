@@ -242,7 +242,7 @@ class TrainingLoop:
         reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
         writer, stop = checkpoint.CheckpointWriter(self.run, options.keep), False
         attention = prefer_fast_attention(ranks.device)
-        with _catch_sigterm() as asked, attention, reading as batches, closing(writer):
+        with _catch_sigterm() as requested, attention, reading as batches, closing(writer):
             while step < last and not stop:
                 rate = learning_rate(step, plan.steps, config.learning_rate, config.warmup)
                 if is_skipped(step):
@@ -252,7 +252,7 @@ class TrainingLoop:
                         self.metrics.write_skipped(step, rate)
                 else:
                     step += 1
-                    self.pending.append((step, rate, self.stepper.step(next(batches), rate, asked.is_set())))
+                    self.pending.append((step, rate, self.stepper.step(next(batches), rate, requested.is_set())))
                     stop = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
                 saves = step == last or stop or _is_due(step, options.checkpoint_every)
                 validates = step == plan.steps or _is_due(step, options.validate_every)
@@ -313,12 +313,12 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
 @contextmanager
 def _catch_sigterm() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM sets: all ranks then end the step under way, save and stop."""
-    asked = threading.Event()
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    before = signal.signal(signal.SIGTERM, lambda *_: requested.set())
     try:
-        yield asked
+        yield requested
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,15 @@
-"""From shared keys to clusters: star edges, their verification, connected components; vectorised and deterministic.
+"""Clusters from shared keys: star edges, their verification, and connected components, on one worker or in rounds.
 
-Rows are int64 references of documents; nothing here knows what they stand for.
+Rows are int64 references of documents; nothing here depends on their meaning. Edges are (n, 2) arrays of rows. All
+functions are vectorised and deterministic.
+
+Components that do not fit on one worker take rounds of two alternating operations (Kiveris et al. 2014, "Connected
+Components in MapReduce and Beyond", SOCC). *Large-star* joins each node's larger neighbours to the smallest of its
+neighbours and itself. *Small-star* joins each node and its smaller neighbours to the smallest of these. Both keep every
+component connected, and once neither changes an edge, a component is a star around its smallest node. A worker sees all
+edges of the nodes of one hash range, and no others: `edges_by_node` and `edges_by_larger` return the edges to send to a
+node, `spread_keys` the keys that choose its range. So a range holds at least the neighbourhood of one node: a component
+of n nodes ends as n - 1 edges (16 bytes each) at its smallest node.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,40 +18,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from filters.hashing import GOLDEN, Keys, Mask, drop_repeats, run_starts
+
 Rows = npt.NDArray[np.int64]
-Keys = npt.NDArray[np.uint64]
-Similar = Callable[[Rows, Rows], npt.NDArray[np.float64]]
-"""similarity of pairs: (centres, members) -> one value a pair"""
+Shares = npt.NDArray[np.float64]
+Similar = Callable[[Rows, Rows], Shares]  # (centres, members) of pairs -> the similarity of each pair
 
-
-BLOCK = 1 << 20
-"""edges numbered and joined at once, which bounds what is held beside the nodes and their roots"""
-SLOTTED = 1 << 18
-"""keys put into slots at once: what is made of them stays in the cache"""
-_SLOTS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9))
-"""odd multipliers of two unrelated hash tables: 2^64 by the golden ratio (Knuth, TAOCP 6.4), and one of SplitMix64's"""
+BLOCK = 1 << 20  # edges numbered and joined at once, which bounds the memory beside the nodes and their roots
+SLOTTED = 1 << 18  # keys put into slots at once: their slots stay in the cache
+_SLOTS = (GOLDEN, np.uint64(0xBF58476D1CE4E5B9))  # multipliers of two unrelated hash tables; the second is SplitMix64's
 
 
 def components(edges: Rows) -> tuple[Rows, Rows]:
-    """Connected components of (n, 2) edges: the nodes, sorted, and for each the smallest node of its component."""
-    return joined(lambda: [edges])
+    """Return the connected components of (n, 2) edges, as `connected_components` does."""
+    return connected_components(lambda: [edges])
 
 
-def joined(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Rows]:
-    """As `components`, over (n, 2) edges that come in parts, for edges that do not fit in memory: `parts` is called
-    twice and must give the same both times.
+def connected_components(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Rows]:
+    """Return the connected components of edges that do not fit in memory.
 
     Union-find over the nodes' ranks. Every node points at a smaller one of its component; the roots of a whole block of
-    edges are joined at once, and paths among them halved, so that rounds grow with the logarithm of the longest chain.
-    Held throughout: 8 bytes a node, and 4 more for its root (8 from 2^31 nodes on); more while the nodes are gathered
-    (docs/scale.md has the peak, measured).
+    edges are joined at once, and paths between them halved, so that rounds grow with the logarithm of the longest
+    chain. The memory is 8 bytes a node and 4 more for its root (8 from 2^31 nodes on), and more while the nodes are
+    gathered (docs/scale.md has the measured peak).
+
+    Args:
+        parts: returns arrays of (n, 2) edges; called twice, with equal results.
+
+    Returns:
+        The nodes, sorted, and for each node the smallest node of its component.
     """
-    nodes = _nodes(parts)
+    nodes = _gather_nodes(parts)
     root = np.arange(len(nodes), dtype=np.int32 if len(nodes) <= np.iinfo(np.int32).max else np.int64)
     for block in _blocks(parts()):
         a, b = _ranks(nodes, block)
         while True:
-            a, b = _roots(root, a), _roots(root, b)
+            a, b = _find_roots(root, a), _find_roots(root, b)
             apart = a != b
             if not apart.any():
                 break
@@ -56,47 +67,44 @@ def joined(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Rows]:
     return nodes, nodes[root]
 
 
-def distinct(edges: Rows) -> Rows:
-    """The distinct rows of (n, 2) edges, sorted by their first node and then by their second."""
+def distinct_edges(edges: Rows) -> Rows:
+    """Return the distinct rows of (n, 2) edges, sorted by their first node and then by their second."""
     a, b = edges.T
     if ((a[1:] > a[:-1]) | ((a[1:] == a[:-1]) & (b[1:] > b[:-1]))).all():
         return edges
-    ordered = edges[np.lexsort([edges[:, 1], edges[:, 0]])]
-    fresh = np.ones(len(ordered), bool)
-    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    return ordered[fresh]
+    ordered = edges[np.lexsort([b, a])]
+    return np.asarray(ordered[run_starts(*ordered.T)])
 
 
 def star_edges(keys: Keys, rows: Rows) -> Rows:
-    """The edges (smallest row, other row) of every group of rows with equal keys: distinct, sorted, (m, 2).
+    """Return the distinct edges (smallest row, other row) of every group of rows with equal keys, sorted, (m, 2).
 
-    A group of k rows gives k - 1 edges, never its k² pairs.
+    A group of k rows has k - 1 such edges, and k² pairs.
     """
-    keys, rows = _grouped(keys, rows)
-    first = _firsts(keys)
-    centres = rows[first][np.cumsum(first) - 1]
-    return distinct(np.stack([centres[~first], rows[~first]], axis=1))
+    keys, rows = _shared_keys(keys, rows)
+    return distinct_edges(_stars(run_starts(keys), rows))
 
 
-def verified_stars(
+def verify_stars(
     keys: Keys, rows: Rows, similar: Similar, threshold: float, max_rounds: int
-) -> tuple[Rows, npt.NDArray[np.float64], int, int]:
-    """Star edges whose similarity reaches the threshold.
+) -> tuple[Rows, Shares, int, int]:
+    """Return the star edges whose similarity reaches the threshold.
 
-    Members that a round rejects star again among themselves, to their next smallest, at most `max_rounds` times: a
-    group of unlike documents that share a key by accident does not hide the alike ones among them. Gives the edges
-    (m, 2), their similarities, how many pairs were rejected, and how many rows were unjoined when the rounds ended.
+    The members that a round rejects form stars among themselves, around their smallest row, in at most `max_rounds`
+    rounds: a group of unlike documents that share a key by accident does not hide the similar ones among them.
+
+    Returns:
+        The edges, (m, 2); their similarities, (m,); the number of pairs rejected; the number of rows that were still
+        not joined after the last round.
     """
     accepted, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
     rejected = 0
     for _ in range(max_rounds):
-        keys, rows = _grouped(keys, rows)
-        first = _firsts(keys)
-        if first.all():
-            return (*_once(accepted, values), rejected, 0)
-        centres = rows[first][np.cumsum(first) - 1]
-        pairs = np.stack([centres[~first], rows[~first]], axis=1)
-        edges, which = _numbered(pairs)
+        keys, rows = _shared_keys(keys, rows)
+        if not len(rows):
+            break
+        first = run_starts(keys)
+        edges, which = _number_edges(_stars(first, rows))
         found = similar(edges[:, 0], edges[:, 1])
         alike = found >= threshold
         accepted.append(edges[alike])
@@ -104,42 +112,120 @@ def verified_stars(
         rejected += int((~alike).sum())
         left = ~alike[which]
         keys, rows = keys[~first][left], rows[~first][left]
-    return (*_once(accepted, values), rejected, len(_sorted_distinct(rows)))
-
-
-def _once(edges: list[Rows], values: list[npt.NDArray[np.float64]]) -> tuple[Rows, npt.NDArray[np.float64]]:
-    """The rounds' edges as one sorted list, each once."""
-    together, found = np.concatenate(edges), np.concatenate(values)
-    once, which = _numbered(together)
+    once, which = _number_edges(np.concatenate(accepted))
     value = np.empty(len(once))
-    value[which] = found  # an edge met twice was found equally alike both times
-    return once, value
+    value[which] = np.concatenate(values)  # an edge of several rounds has the same similarity in each
+    return once, value, rejected, len(drop_repeats(np.sort(rows, kind="stable")))
 
 
-def _grouped(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
-    """The distinct (key, row) of keys that more than one row has, sorted. Most keys are alone, and are set aside by two
-    hash tables of their slots before what is left is sorted."""
+def spread_keys(nodes: Rows) -> Keys:
+    """Return a key of each node whose high bits are spread evenly: multiplicative hashing, a bijection."""
+    return nodes.astype(np.uint64) * GOLDEN
+
+
+def edges_by_node(edges: Rows) -> Rows:
+    """Return the edges that large-star needs: each from both its ends, as (node, neighbour), (2n, 2)."""
+    return np.concatenate([edges, edges[:, ::-1]])
+
+
+def edges_by_larger(edges: Rows) -> Rows:
+    """Return the edges that small-star needs: each from its larger end, as (node, smaller neighbour), (n, 2)."""
+    return np.stack([edges.max(axis=1), edges.min(axis=1)], axis=1) if len(edges) else edges
+
+
+def large_star(edges: Rows) -> Rows:
+    """Join the larger neighbours of each node to the smallest of its neighbours and itself.
+
+    Args:
+        edges: (node, neighbour), with all neighbours of each node that occurs on the left.
+
+    Returns:
+        Distinct, sorted edges.
+    """
+    edges = distinct_edges(edges)
+    node, neighbour = edges.T
+    centre = np.minimum(node, _smallest_neighbours(edges))
+    larger = neighbour > node
+    return distinct_edges(np.stack([centre[larger], neighbour[larger]], axis=1))
+
+
+def small_star(edges: Rows) -> Rows:
+    """Join each node, and its smaller neighbours, to the smallest of these.
+
+    Args:
+        edges: (node, smaller neighbour), with all smaller neighbours of each node on the left.
+
+    Returns:
+        Distinct, sorted edges.
+    """
+    edges = distinct_edges(edges)
+    centre = _smallest_neighbours(edges)
+    others = edges[:, 1] != centre
+    joined = [np.stack([centre, edges[:, 0]], axis=1), np.stack([centre[others], edges[others, 1]], axis=1)]
+    return distinct_edges(np.concatenate(joined))
+
+
+def count_unsettled(edges: Rows) -> int:
+    """Return the number of nodes that are neither the smallest of a star nor one of its rays.
+
+    It is 0 over all nodes if, and only if, the graph is made of such stars, which no round changes any more: a node of
+    a star has only larger neighbours, or only one neighbour.
+
+    Args:
+        edges: as for `large_star`.
+    """
+    edges = distinct_edges(edges)
+    node, smallest = edges[:, 0], _smallest_neighbours(edges)
+    first = run_starts(node)
+    return int((first & (smallest < node) & ~_alone(first)).sum())
+
+
+def contract(edges: Rows) -> Rows:
+    """Return the fewest edges that join the same nodes: each node to the smallest of its component in these edges."""
+    nodes, labels = components(edges)
+    rays = nodes != labels
+    return distinct_edges(np.stack([labels[rays], nodes[rays]], axis=1))
+
+
+def _alone(first: Mask) -> Mask:
+    """Return a mask of the runs of one element, from the mask of each run's first element."""
+    return np.asarray(first & np.r_[first[1:], True][: len(first)])
+
+
+def _stars(first: Mask, rows: Rows) -> Rows:
+    """Return the edges from the first row of each run of equal keys to the others."""
+    return np.stack([rows[first][np.cumsum(first) - 1][~first], rows[~first]], axis=1)
+
+
+def _smallest_neighbours(edges: Rows) -> Rows:
+    """Return, for each of the sorted edges, the smallest neighbour of its node."""
+    first = run_starts(edges[:, 0])
+    return np.asarray(edges[first, 1][np.cumsum(first) - 1])
+
+
+def _shared_keys(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
+    """Return the distinct (key, row) of the keys that more than one row has, sorted.
+
+    Most keys have one row. They are set aside by two hash tables of their slots before the others are sorted.
+    """
     for multiplier in _SLOTS:
         together = _crowded(keys, multiplier)
         keys, rows = keys[together], rows[together]
     order = np.lexsort([rows, keys])
     keys, rows = keys[order], rows[order]
-    fresh = np.ones(len(keys), bool)
-    fresh[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1])
+    fresh = run_starts(keys, rows)
     keys, rows = keys[fresh], rows[fresh]
-    first = _firsts(keys)
-    alone = first & np.r_[first[1:], True][: len(first)]
-    return keys[~alone], rows[~alone]
+    several = ~_alone(run_starts(keys))
+    return keys[several], rows[several]
 
 
-def _crowded(keys: Keys, multiplier: np.uint64) -> npt.NDArray[np.bool_]:
-    """(n,) bool: keys whose slot another entry falls into as well, be its key the same or not. Two to four slots a
-    key."""
+def _crowded(keys: Keys, multiplier: np.uint64) -> Mask:
+    """Return a mask of the keys whose slot another entry shares, be its key equal or not; two to four slots a key."""
     bits = np.uint64((2 * len(keys)).bit_length())
     counts = np.zeros(1 << int(bits), np.uint32)
-    crowded = np.empty(len(keys), bool)
+    crowded = np.empty(len(keys), np.bool_)
 
-    def slots() -> Iterator[tuple[slice, npt.NDArray[np.int64]]]:
+    def slots() -> Iterator[tuple[slice, Rows]]:
         for start in range(0, len(keys), SLOTTED):
             part = slice(start, start + SLOTTED)
             yield part, (keys[part] * multiplier >> np.uint64(64) - bits).astype(np.int64)
@@ -151,19 +237,11 @@ def _crowded(keys: Keys, multiplier: np.uint64) -> npt.NDArray[np.bool_]:
     return crowded
 
 
-def _firsts(keys: Keys) -> npt.NDArray[np.bool_]:
-    """(n,) bool: the first of each run of equal keys."""
-    first = np.ones(len(keys), bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return first
-
-
-def _numbered(edges: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """The distinct edges, sorted, and for each given one its place among them."""
+def _number_edges(edges: Rows) -> tuple[Rows, Rows]:
+    """Return the distinct edges, sorted, and for each given edge its place among them."""
     order = np.lexsort([edges[:, 1], edges[:, 0]])
     ordered = edges[order]
-    fresh = np.ones(len(ordered), bool)
-    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    fresh = run_starts(*ordered.T)
     which = np.empty(len(edges), np.int64)
     which[order] = np.cumsum(fresh) - 1
     return ordered[fresh], which
@@ -175,13 +253,16 @@ def _blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
             yield edges[start : start + BLOCK]
 
 
-def _nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
-    """Every node once, sorted. What is new is taken in when there is as much of it as of what is known: each node is
-    sorted a logarithmic number of times, and the most that is held is little more than two copies of all."""
+def _gather_nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
+    """Return every node once, sorted.
+
+    New nodes are merged in once there are as many as known ones: each node is sorted a logarithmic number of times, and
+    the memory is little more than two copies of all nodes.
+    """
     held: list[Rows] = [np.empty(0, np.int64)]
     fresh = 0
     for block in _blocks(parts()):
-        held.append(_sorted_distinct(block.ravel()))
+        held.append(drop_repeats(np.sort(block.ravel(), kind="stable")))
         fresh += len(held[-1])
         if fresh >= len(held[0]):
             _merge(held)
@@ -191,27 +272,15 @@ def _nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
 
 
 def _merge(held: list[Rows]) -> None:
-    """Make one of sorted arrays, in place: they are let go before the sum of them is sorted."""
+    """Merge sorted arrays into one, in place: the arrays are freed before their sum is sorted."""
     together = np.concatenate(held)
     held.clear()
     together.sort(kind="stable")  # merges runs that are sorted already
-    held.append(_without_repeats(together))
-
-
-def _sorted_distinct(values: Rows) -> Rows:
-    """As numpy.unique, which from numpy 2.3 on hashes integers: several times slower than sorting on millions."""
-    return _without_repeats(np.sort(values, kind="stable"))
-
-
-def _without_repeats(ordered: Rows) -> Rows:
-    fresh = np.ones(len(ordered), bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    return ordered if fresh.all() else ordered[fresh]
+    held.append(drop_repeats(together))
 
 
 def _ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:
-    """The places of a block's two sides among the sorted nodes: looked up in ascending order, so that memory is walked
-    through and not jumped about in."""
+    """Return the places of a block's two sides among the sorted nodes, looked up in ascending order, for the cache."""
     ends = block.T.ravel()
     order = np.argsort(ends)
     ranks = np.empty(len(ends), np.int64)
@@ -219,8 +288,8 @@ def _ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:
     return ranks[: len(block)], ranks[len(block) :]
 
 
-def _roots(root: npt.NDArray[Any], nodes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The ends of the paths from the nodes. What is walked is halved in `root`, so that no path stays long."""
+def _find_roots(root: npt.NDArray[Any], nodes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the ends of the paths from the nodes, and halve these paths in `root`, so that none stays long."""
     while True:
         further = root[nodes]
         if np.array_equal(further, nodes):

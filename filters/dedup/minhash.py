@@ -1,34 +1,40 @@
 """MinHash signatures of word n-grams (Broder 1997), in datasketch's published `affine32` scheme, and their bands.
 
-Text is casefolded; words are runs of Unicode word characters; in scripts written without spaces every character is a
-word. Word hashes are rolled into n-gram hashes by arithmetic on whole arrays, never as strings. A text with fewer than
-n words has one shingle, all of them; a text without a word has no signature, and is compared by its content hash alone.
+Text is casefolded. Words are runs of Unicode word characters; in scripts that are written without spaces every
+character is a word. Word hashes are rolled into n-gram hashes by arithmetic on whole arrays, without a string for each
+word. A text with fewer than n words has one shingle, all of its words; a text without a word has no signature, and only
+its content hash is compared.
 """
 
 import re
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.word_hashes import word_hashes
-from filters.dedup.words import folded_words
-from filters.hashing import Keys, mix
+from filters.hashing import GOLDEN, Keys, drop_repeats, mix
 from filters.settings import Count, Positive, Share, Strict
 
 Hashes = npt.NDArray[np.uint32]
 
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+UNSPACED = (  # Unicode blocks of Thai and Lao, Myanmar, Khmer, Hiragana and Katakana, Han
+    *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF)),
+    *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
 )
-"""Thai, Lao, Myanmar, Khmer, Hiragana, Katakana, Han (Unicode blocks)"""
-_WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
+SHINGLE_BLOCK = (
+    1 << 10
+)  # shingles permuted at once: a block stays in the cache, a book takes no more memory than a page
+TEXT_BLOCK = 1 << 16  # code points hashed at once, which bounds the powers held; longer runs of letters are cut
 
-_ROLL = np.uint64(0x9E3779B97F4A7C15)
-"""odd multiplier of the rolling hash: 2^64 divided by the golden ratio (Knuth, TAOCP 6.4)"""
-BLOCK = 1 << 10
-"""shingles permuted at once, so that a whole block stays in the cache and a book costs no more memory than a page"""
+_UNSPACED_CLASS = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
+_WORD = re.compile(f"[{_UNSPACED_CLASS}]|[^\\W{_UNSPACED_CLASS}]+")
+_ASCII = bytes(code if chr(code).isalnum() or chr(code) == "_" else 0x20 for code in range(128))
+_FOLD = (
+    _ASCII.lower() + b" " * 128
+)  # folds the case of ASCII, and turns all other characters but word characters to " "
+_MARKS = re.compile("[\u00a0\u00ab\u00bb\u2010-\u2027\u2030-\u205e]")  # no-break space, guillemets, marks: no letters
+_BREAK, _LETTER, _ALONE = 0, 1, 2  # kinds of code points: between words, part of a word, a word by itself
 
 
 class MinHash(Strict):
@@ -57,55 +63,86 @@ class MinHash(Strict):
         return f"datasketch-affine32/polynomial-64/words-{self.ngram}/bands-{self.bands}x{self.rows}/seed-{self.seed}"
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, in order, casefolded."""
+def split_words(text: str) -> list[str]:
+    """Return the words of a text, in order, casefolded."""
     return [word.decode("utf-8", "surrogatepass") for word in folded_words(text, _WORD)]
 
 
+def folded_words(text: str, word: re.Pattern[str]) -> list[bytes]:
+    r"""Return `word.findall(text.casefold())`, each word in UTF-8 (lone surrogates pass), faster where lines are ASCII.
+
+    Most lines are ASCII, typographic marks aside. There one table folds case and turns all but word characters into
+    spaces. Other lines are left to the regular expression.
+
+    Args:
+        text: any text.
+        word: a pattern that finds runs of `\w` in ASCII, and whose matches hold neither line feeds nor marks.
+    """
+    if text.isascii():
+        return text.encode("ascii").translate(_FOLD).split()
+    found: list[bytes] = []
+    for line in text.split("\n"):
+        plain = line if line.isascii() else _MARKS.sub(" ", line)
+        if plain.isascii():
+            found += plain.encode("ascii").translate(_FOLD).split()
+        else:
+            found += [match.encode("utf-8", "surrogatepass") for match in word.findall(line.casefold())]
+    return found
+
+
+def word_hashes(text: str) -> Keys:
+    """Return a hash of each word of a text, in order, as uint64, before mixing.
+
+    A word's hash is a polynomial of its code points modulo 2^64. It follows from one running sum over the text (Karp &
+    Rabin 1987), since an odd base has an inverse.
+    """
+    points = np.frombuffer(text.casefold().encode("utf-32-le", "surrogatepass"), "<u4")
+    kinds = _kinds()[points]
+    if len(points) <= TEXT_BLOCK:
+        return _word_hashes(points, kinds)
+    parts, start = [], 0
+    while start < len(points):
+        end = min(start + TEXT_BLOCK, len(points))
+        if end < len(points) and kinds[end - 1] == _LETTER and kinds[end] == _LETTER:
+            breaks = np.flatnonzero(kinds[start:end] != _LETTER)
+            end = start + int(breaks[-1]) + 1 if len(breaks) else end
+        parts.append(_word_hashes(points[start:end], kinds[start:end]))
+        start = end
+    return np.concatenate(parts)
+
+
 def shingle_hashes(text: str, scheme: MinHash) -> Hashes:
-    """The distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
-    return _sorted_distinct((_shingles(text, scheme.ngram) >> np.uint64(32)).astype(np.uint32))
+    """Return the distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
+    hashes = (_shingles(text, scheme.ngram) >> np.uint64(32)).astype(np.uint32)
+    hashes.sort()
+    return drop_repeats(hashes)
 
 
 def wide_shingle_hashes(text: str, ngram: int) -> Keys:
-    """As `shingle_hashes`, in 64 bits: for long texts among many, where 32 bits would meet by chance."""
-    return _sorted_distinct(_shingles(text, ngram))
-
-
-def _shingles(text: str, ngram: int) -> Keys:
-    """The 64-bit hashes of a text's word n-grams, in order."""
-    hashes = mix(word_hashes(text))
-    if not len(hashes):
-        return hashes
-    width = min(ngram, len(hashes))
-    rolled = hashes[: len(hashes) - width + 1].copy()
-    for place in range(1, width):
-        rolled *= _ROLL
-        rolled += hashes[place : place + len(rolled)]
-    return mix(rolled)
-
-
-def _sorted_distinct(shingles: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if not len(shingles):
-        return shingles
-    shingles.sort()
-    first = np.empty(len(shingles), np.bool_)
-    first[0] = True
-    np.not_equal(shingles[1:], shingles[:-1], out=first[1:])
-    return shingles[first]
+    """Return `shingle_hashes` in 64 bits, for many long texts, among which 32-bit hashes would collide by chance."""
+    hashes = _shingles(text, ngram)
+    hashes.sort()
+    return drop_repeats(hashes)
 
 
 def signature(hashes: Hashes, scheme: MinHash) -> Hashes:
-    """The signature of a set of 32-bit shingle hashes, (permutations,) uint32, equal bit for bit to
-    `datasketch.MinHash(scheme="affine32")` over the same hashes; empty for an empty set."""
+    """Return the signature of a set of shingle hashes, bit for bit that of `datasketch.MinHash(scheme="affine32")`.
+
+    Args:
+        hashes: (n,) uint32, of `shingle_hashes`.
+        scheme: permutations and seed.
+
+    Returns:
+        (permutations,) uint32; empty for an empty set.
+    """
     if not len(hashes):
         return np.empty(0, np.uint32)
     a, b = _permutations(scheme.permutations, scheme.seed)
-    premixed = _fmix32(hashes.astype(np.uint32))
+    premixed = _mix_32(hashes.astype(np.uint32))
     least = np.full(scheme.permutations, np.iinfo(np.uint32).max, np.uint32)
-    permuted = np.empty((scheme.permutations, min(len(premixed), BLOCK)), np.uint32)
-    for start in range(0, len(premixed), BLOCK):
-        block = premixed[start : start + BLOCK]
+    permuted = np.empty((scheme.permutations, min(len(premixed), SHINGLE_BLOCK)), np.uint32)
+    for start in range(0, len(premixed), SHINGLE_BLOCK):
+        block = premixed[start : start + SHINGLE_BLOCK]
         room = permuted[:, : len(block)]
         np.multiply(a[:, None], block, out=room)
         np.add(room, b[:, None], out=room)
@@ -114,17 +151,67 @@ def signature(hashes: Hashes, scheme: MinHash) -> Hashes:
 
 
 def band_hashes(signatures: Hashes, scheme: MinHash) -> Keys:
-    """(n, bands) uint64 keys of (n, permutations) signatures: equal for equal rows of the same band, well mixed."""
+    """Return (n, bands) uint64 keys of (n, permutations) signatures: equal for equal rows of the same band."""
     rows = signatures.reshape(-1, scheme.bands, scheme.rows).astype(np.uint64)
-    keys = mix(np.arange(1, scheme.bands + 1, dtype=np.uint64) * _ROLL)[None, :].repeat(len(rows), axis=0)
+    keys = mix(np.arange(1, scheme.bands + 1, dtype=np.uint64) * GOLDEN)[None, :].repeat(len(rows), axis=0)
     for place in range(scheme.rows):
-        keys = mix(keys * _ROLL + rows[:, :, place])
+        keys = mix(keys * GOLDEN + rows[:, :, place])
     return keys
 
 
 def similarity(a: Hashes, b: Hashes) -> float:
-    """The estimated Jaccard similarity: the share of equal values."""
+    """Return the Jaccard similarity that two signatures estimate: the share of equal values."""
     return float((a == b).mean()) if len(a) and len(a) == len(b) else 0.0
+
+
+def _shingles(text: str, ngram: int) -> Keys:
+    """Return the 64-bit hashes of a text's word n-grams, in order, in an array of its own."""
+    hashes = mix(word_hashes(text))
+    if not len(hashes):
+        return hashes
+    width = min(ngram, len(hashes))
+    rolled = hashes[: len(hashes) - width + 1].copy()
+    for place in range(1, width):
+        rolled *= GOLDEN
+        rolled += hashes[place : place + len(rolled)]
+    return mix(rolled)
+
+
+def _word_hashes(points: npt.NDArray[np.uint32], kinds: npt.NDArray[np.uint8]) -> Keys:
+    """Return the sum of point * GOLDEN^i over each word of a block, with i from 0 at the word's start."""
+    letters = kinds == _LETTER
+    edge = np.empty(len(kinds) + 1, np.bool_)
+    edge[0], edge[-1] = (letters[0], letters[-1]) if len(kinds) else (False, False)
+    np.not_equal(letters[1:], letters[:-1], out=edge[1:-1])
+    places = np.flatnonzero(edge)
+    starts, ends = places[::2], places[1::2]
+    alone = np.flatnonzero(kinds == _ALONE)
+    if len(alone):
+        order = np.argsort(np.concatenate([starts, alone]), kind="stable")
+        starts, ends = (np.concatenate(pair)[order] for pair in ((starts, alone), (ends, alone + 1)))
+    powers, inverses = _powers()
+    sums = np.zeros(len(points) + 1, np.uint64)
+    np.cumsum(points * powers[: len(points)], out=sums[1:])
+    return np.asarray((sums[ends] - sums[starts]) * inverses[starts])
+
+
+@lru_cache(maxsize=1)
+def _powers() -> tuple[Keys, Keys]:
+    """Return GOLDEN^i and GOLDEN^-i modulo 2^64 for the places of a block."""
+    base = int(GOLDEN)
+    return tuple(  # type: ignore[return-value]
+        np.cumprod(np.r_[np.uint64(1), np.full(TEXT_BLOCK, one, np.uint64)]) for one in (base, pow(base, -1, 1 << 64))
+    )
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> npt.NDArray[np.uint8]:
+    r"""Return the kind of each code point; as in `re`, \w is alphanumeric or an underscore."""
+    kinds = np.fromiter((chr(code).isalnum() for code in range(0x110000)), np.uint8, 0x110000)
+    kinds[ord("_")] = _LETTER
+    for first, last in UNSPACED:
+        kinds[first : last + 1] = _ALONE
+    return kinds
 
 
 @lru_cache(maxsize=16)
@@ -136,8 +223,8 @@ def _permutations(count: int, seed: int) -> tuple[Hashes, Hashes]:
     return published[0].astype(np.uint32), published[1].astype(np.uint32)
 
 
-def _fmix32(values: Hashes) -> Hashes:
-    """The 32-bit finalizer of MurmurHash3, which the scheme applies once before it permutes."""
+def _mix_32(values: Hashes) -> Hashes:
+    """Mix by the 32-bit finalizer of MurmurHash3, which the scheme applies once before it permutes."""
     values = values ^ (values >> np.uint32(16))
     values = values * np.uint32(0x85EBCA6B)
     values = values ^ (values >> np.uint32(13))

@@ -1,110 +1,262 @@
-"""Canaries: copies of real documents, edited to a known similarity, to measure what near-duplicate detection finds.
+"""The recall of near-duplicate detection: canaries, the S-curve of MinHash banding, and whether the two agree.
 
-A copy goes through the same signatures and bands as the corpus; how many pairs share a band must then follow the
-S-curve of the recipe. A copy is a text of the document's words alone, since nothing else of a text is compared.
+A canary is a copy of a real document, edited to a known similarity, that goes through the same signatures and bands as
+the corpus. It is a text of the document's words alone, since nothing else of a text is compared.
+
+A pair of Jaccard similarity s agrees in each of b x r permutations with probability s. It is a candidate if all r rows
+of some band agree, 1 - (1 - s^r)^b (Leskovec et al., MMDS 3.4.2), and is accepted if the share of agreeing permutations
+also reaches a threshold. The counts found are tested by exact binomial tails. All probabilities are floats in [0, 1].
 """
 
 import hashlib
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
-from filters.dedup.jaccard import shared
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature, similarity, words
-from filters.dedup.s_curve import Level, candidate
+import numpy as np
+import numpy.typing as npt
 
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""from where a curve begins to rise to where it is flat again, for bands and rows in use (FineWeb's 14 x 8)"""
-SHORTEST = 50
-"""distinct shingles: of a shorter document no copy comes within a hundredth of every level"""
-LONGEST = 20_000
-"""words: a longer document's copies tell no more, and take longer to make"""
+from filters.dedup.jaccard import intersection_size
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature, similarity, split_words
+
+Floats = npt.NDArray[np.float64]
+
+LEVELS = (
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    0.95,
+)  # similarities of canaries: from the curve's rise to its end, for FineWeb's 14x8
+SHORTEST = 50  # distinct shingles: no copy of a shorter document comes within 0.01 of every level
+LONGEST = 20_000  # words: copies of a longer document tell no more, and take longer to make
+CONFIDENCE = 0.99  # of a level's interval; an expected share outside of it is a warning
+FAILURE = 1e-6  # combined p-value: by chance one run in a million; bands that are off by a row, with 500 pairs at 0.6
+HALVINGS = 60  # of an interval that holds a probability, to a float's last digit
 
 
-def plant(text: str, level: float, key: bytes, scheme: MinHash) -> tuple[str, float] | None:
-    """A copy of a text as near as possible to the wanted Jaccard similarity, in (0, 1], and its true similarity.
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Canaries of one similarity.
 
-    Words that stand n apart or more, in an order keyed by `key`, are replaced by made-up ones, of which each takes n
-    shingles away and brings n new ones, as long as the similarity stays at the level or above; made-up words at the
-    end, a new shingle each, make up the rest. None for a text with fewer than 50 distinct shingles or more than 20,000
-    words.
+    Attributes:
+        level: similarity wanted.
+        jaccard: mean true similarity of the pairs.
+        expected: mean probability of a pair to be found.
+        found: pairs that share a band.
+        planted: all pairs.
+        accepted: pairs found whose estimated similarity reaches the threshold.
+        right: pairs accepted whose true similarity reaches it, too.
     """
-    found = words(text)
-    original = shingle_hashes(text, scheme)
-    if len(original) < SHORTEST or len(found) > LONGEST:
-        return None
-    slots = _slots(len(found), scheme.ngram, key)
 
-    def edited(replaced: int, appended: int) -> tuple[str, int, int]:
-        """The copy, and how many shingles both and either have."""
-        made = found.copy()
-        for place in slots[:replaced]:
-            made[place] = _made_up(place, key)
-        made += [_made_up(len(found) + place, key) for place in range(appended)]
-        copy = " ".join(made)
-        hashes = shingle_hashes(copy, scheme)
-        both = shared(original, hashes)
-        return copy, both, len(original) + len(hashes) - both
-
-    def below(replaced: int) -> bool:
-        _, both, either = edited(replaced, 0)
-        return both / either < level
-
-    replaced = max(0, bisect_left(range(len(slots) + 1), True, key=below) - 1)
-    _, both, either = edited(replaced, 0)
-    fewest = max(0, math.floor(both / level) - either)
-    appended = min((fewest, fewest + 1), key=lambda more: abs(both / (either + more) - level))
-    copy, both, either = edited(replaced, appended)
-    return copy, both / either
+    level: float
+    jaccard: float
+    expected: float
+    found: int
+    planted: int
+    accepted: int = 0
+    right: int = 0
 
 
-def recall(
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A disagreement with the theory, in one sentence."""
+
+    severity: Literal["warning", "failure"]
+    message: str
+
+
+def measure_recall(
     texts: Iterable[tuple[bytes, str]],
     scheme: MinHash,
     levels: Sequence[float] = LEVELS,
     seed: int = 1,
     threshold: float = 0.7,
 ) -> list[Level]:
-    """How many of the planted copies share a band with their original, and how many the theory expects, by level.
+    """Count the canaries that share a band with their original, and the number that the theory expects, by level.
 
-    `texts`: (document id, text), in any order: nothing of the result depends on it. Documents should not be copies of
-    each other: pairs of like documents are found or missed together, and then the counts are no binomials. Of the
-    pairs that are found, those are counted apart whose estimated similarity reaches the `threshold`, and of these those
-    whose true one does.
+    Args:
+        texts: (document id, text), in any order, which does not change the result. The documents should not be copies
+            of each other: similar pairs are found or missed together, and then the counts are not binomial.
+        scheme: the recipe's.
+        levels: similarities.
+        seed: of the edits.
+        threshold: similarity from which a pair counts as accepted.
     """
-    true: list[list[float]] = [[] for _ in levels]
-    likely: list[list[float]] = [[] for _ in levels]
-    counts = [[0, 0, 0] for _ in levels]
+    found: list[list[tuple[float, float, bool, bool, bool]]] = [[] for _ in levels]
     for identity, text in texts:
         original = signature(shingle_hashes(text, scheme), scheme)
-        for place, level in enumerate(levels):
-            planted = plant(text, level, _key(seed, identity, level), scheme)
+        for rows, level in zip(found, levels, strict=True):
+            planted = make_canary(text, level, _key(seed, identity, level), scheme)
             if planted is None:
                 continue
             copy, jaccard = planted
             other = signature(shingle_hashes(copy, scheme), scheme)
             meet = bool((band_hashes(original[None], scheme) == band_hashes(other[None], scheme)).any())
             alike = meet and similarity(original, other) >= threshold
-            counts[place][0] += meet
-            counts[place][1] += alike
-            counts[place][2] += alike and jaccard >= threshold
-            true[place].append(jaccard)
-            likely[place].append(candidate(jaccard, scheme.bands, scheme.rows))
+            likely = candidate_probability(jaccard, scheme.bands, scheme.rows)
+            rows.append((jaccard, likely, meet, alike, alike and jaccard >= threshold))
+    columns = [tuple(zip(*rows, strict=True)) or ((),) * 5 for rows in found]
     return [
-        Level(level, _mean(true[place]), _mean(likely[place]), counts[place][0], len(true[place]), *counts[place][1:])
-        for place, level in enumerate(levels)
+        Level(level, _mean(true), _mean(likely), sum(meet), len(meet), sum(alike), sum(right))
+        for level, (true, likely, meet, alike, right) in zip(levels, columns, strict=True)
     ]
 
 
+def make_canary(text: str, level: float, key: bytes, scheme: MinHash) -> tuple[str, float] | None:
+    """Return a copy of a text as near as possible to a Jaccard similarity in (0, 1], and its true similarity.
+
+    Words that are n apart or more, in an order keyed by `key`, are replaced by made-up words, each of which removes n
+    shingles and adds n new ones, as long as the similarity stays at the level or above. Made-up words at the end, a new
+    shingle each, make up the rest.
+
+    Returns:
+        None for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
+    """
+    words = split_words(text)
+    original = shingle_hashes(text, scheme)
+    if len(original) < SHORTEST or len(words) > LONGEST:
+        return None
+    slots = _slots(len(words), scheme.ngram, key)
+
+    def edit(replaced: int, appended: int) -> tuple[str, int, int]:
+        """Return the copy, |A ∩ B| and |A ∪ B|."""
+        made = words.copy()
+        for place in slots[:replaced]:
+            made[place] = _made_up_word(place, key)
+        made += [_made_up_word(len(words) + place, key) for place in range(appended)]
+        copy = " ".join(made)
+        hashes = shingle_hashes(copy, scheme)
+        both = intersection_size(original, hashes)
+        return copy, both, len(original) + len(hashes) - both
+
+    def is_below(replaced: int) -> bool:
+        _, both, either = edit(replaced, 0)
+        return both / either < level
+
+    replaced = max(0, bisect_left(range(len(slots) + 1), True, key=is_below) - 1)
+    _, both, either = edit(replaced, 0)
+    fewest = max(0, math.floor(both / level) - either)
+    appended = min((fewest, fewest + 1), key=lambda more: abs(both / (either + more) - level))
+    copy, both, either = edit(replaced, appended)
+    return copy, both / either
+
+
+def candidate_probability(at: float, bands: int, rows: int) -> float:
+    """Return the probability that a pair of similarity `at` shares a band."""
+    return 1.0 if at >= 1 else 0.0 - math.expm1(bands * math.log1p(-math.pow(at, rows)))
+
+
+def half_point(bands: int, rows: int) -> float:
+    """Return the similarity at which half of the pairs share a band."""
+    return math.pow(-math.expm1(math.log(0.5) / bands), 1 / rows)
+
+
+def agreements_needed(bands: int, rows: int, threshold: float) -> int:
+    """Return the fewest agreeing permutations whose share reaches the threshold, as floats compare."""
+    permutations = bands * rows
+    needed = math.ceil(threshold * permutations) - 1  # the product may be rounded up over a whole number
+    return needed if needed >= 0 and needed / permutations >= threshold else needed + 1
+
+
+@lru_cache(maxsize=4096)
+def acceptance_probability(at: float, bands: int, rows: int, threshold: float) -> float:
+    """Return the probability that a pair of similarity `at` shares a band and is estimated at the threshold or above.
+
+    Exact: band by band, the distribution of agreeing permutations, kept apart by whether some whole band agreed.
+    """
+    band = binomial(rows, at)
+    part = band.copy()
+    part[rows] = 0.0
+    none, some = np.ones(1), np.zeros(1)
+    for _ in range(bands):
+        some = np.convolve(some, band)
+        some[rows:] += none * band[rows]
+        none = np.convolve(none, part)
+    return float(min(1.0, some[agreements_needed(bands, rows, threshold) :].sum()))
+
+
+def check_levels(levels: Sequence[Level]) -> list[Finding]:
+    """Return what does not agree with the theory.
+
+    A warning for each level whose expected share lies outside the 99 % interval of what was found; a failure if the
+    combined p-value is below 1e-6. The pairs of a level differ a little in their probability; the binomial of the mean
+    then has the wider tails (Hoeffding 1956), so the test errs towards silence.
+    """
+    levels = [one for one in levels if one.planted]
+    values = [p_value(one.found, one.planted, one.expected) for one in levels]
+    findings = []
+    for one, value in zip(levels, values, strict=True):
+        low, high = confidence_interval(one.found, one.planted)
+        if not low <= one.expected <= high:
+            message = (
+                f"at Jaccard {one.level:g}, {one.found:,} of {one.planted:,} planted pairs were found "
+                f"({low:.1%} to {high:.1%} at {CONFIDENCE:.0%} confidence), where {one.expected:.1%} are expected "
+                f"(p = {value:.1g})"
+            )
+            findings.append(Finding("warning", message))
+    if (together := combine_p_values(values)) < FAILURE:
+        message = (
+            f"near-duplicates are not found as often as the recipe's bands and rows say (p = {together:.1g} over "
+            f"{len(levels)} levels): signatures or bands are wrong"
+        )
+        findings.append(Finding("failure", message))
+    return findings
+
+
+def binomial(trials: int, share: float) -> Floats:
+    """Return P(X = 0), …, P(X = trials), (trials + 1,) float64."""
+    if share <= 0 or share >= 1:
+        certain = np.zeros(trials + 1)
+        certain[trials if share >= 1 else 0] = 1.0
+        return certain
+    k = np.arange(trials + 1)
+    logs = _log_choose(trials) + k * math.log(share) + (trials - k) * math.log1p(-share)
+    return np.asarray(np.exp(logs), np.float64)
+
+
+def tails(found: int, trials: int, share: float) -> tuple[float, float]:
+    """Return P(X <= found) and P(X >= found): the regularised incomplete beta function at whole numbers."""
+    likely = binomial(trials, share)
+    return min(1.0, math.fsum(likely[: found + 1])), min(1.0, math.fsum(likely[found:]))
+
+
+def p_value(found: int, trials: int, share: float) -> float:
+    """Return the two-sided p-value: twice the smaller tail, at most 1.
+
+    It is at least 1 - c exactly where the share lies in the interval of confidence c.
+    """
+    return min(1.0, 2 * min(tails(found, trials, share)))
+
+
+def confidence_interval(found: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of a share (Clopper and Pearson 1934), by bisection; (0, 1) for no trials."""
+    tail = (1 - confidence) / 2
+    low = _bisect(lambda share: tails(found, trials, share)[1] < tail) if found else 0.0
+    high = _bisect(lambda share: tails(found, trials, share)[0] >= tail) if found < trials else 1.0
+    return low, high
+
+
+def combine_p_values(p_values: Sequence[float]) -> float:
+    """Return one p-value for all levels: the smallest times their number (Bonferroni), at most 1.
+
+    It holds however the levels depend on each other, and they do: their pairs share originals and permutations.
+    """
+    return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
+
+
 def _slots(count: int, ngram: int, key: bytes) -> list[int]:
-    """Places n apart, none of which shares a shingle with another or is cut short by an end, in keyed order."""
+    """Return places n apart, none of which shares a shingle with another or is cut short by an end, in keyed order."""
     offset = int.from_bytes(_digest(key, b"offset"), "big") % ngram
     places = range(ngram - 1 + offset, count - ngram + 1, ngram)
     return sorted(places, key=lambda place: _digest(key, b"slot %d" % place))
 
 
-def _made_up(place: int, key: bytes) -> str:
-    """A word that stands nowhere else."""
+def _made_up_word(place: int, key: bytes) -> str:
     return "zq" + _digest(key, b"word %d" % place).hex()
 
 
@@ -116,6 +268,21 @@ def _digest(key: bytes, what: bytes) -> bytes:
     return hashlib.blake2b(what, digest_size=8, key=key[:64]).digest()
 
 
-def _mean(values: list[float]) -> float:
-    """The mean, whatever the order; 0 of none."""
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean, which no order changes; 0 for no values."""
     return math.fsum(values) / len(values) if values else 0.0
+
+
+def _bisect(is_below: Callable[[float], bool]) -> float:
+    """Return the place in [0, 1] where a monotone predicate turns false."""
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return (low + high) / 2
+
+
+@lru_cache(maxsize=64)
+def _log_choose(trials: int) -> Floats:
+    logs = np.array([math.lgamma(k + 1) for k in range(trials + 1)])
+    return np.asarray(logs[-1] - logs - logs[::-1], np.float64)

@@ -1,22 +1,29 @@
-"""Interpolated modified Kneser-Ney estimation (Chen & Goodman 1999, section 3) on whole arrays.
+"""N-gram language models: interpolated modified Kneser-Ney estimation on whole arrays, ARPA files, kenlm's programs.
 
-Definitions are those of Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation", and so of
-kenlm's lmplz without pruning: adjusted counts, one set of three discounts an order from its counts of counts, unigrams
-interpolated with the uniform distribution, `<unk>` in the vocabulary, `<s>` a context but never predicted.
+Definitions are those of Chen & Goodman 1999, section 3, and of Heafield et al. 2013, "Scalable Modified Kneser-Ney
+Language Model Estimation", and so of kenlm's lmplz without pruning: adjusted counts, three discounts per order from its
+counts of counts, unigrams interpolated with the uniform distribution, `<unk>` in the vocabulary, `<s>` a context but
+never predicted.
 
 An n-gram is a row: the row of its first n-1 words one order below, its last word, and the row of its last n-1 words one
 order below. Rows are numbered by sorting (context row, word) as one 64-bit key, so keys stay 64 bits wide at any order,
-and everything else is counting and indexing by row. Memory: about 100 bytes a token at order 5, everything included; a
-corpus that needs more than the machine has is for lmplz, which sorts on disk.
+and everything else is counting and indexing by row. The memory is about 100 bytes a token at order 5, everything
+included; for a corpus that needs more than the machine has, there is lmplz, which sorts on disk.
 """
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from filters.errors import UserError
+from filters.hashing import run_starts
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -26,20 +33,24 @@ Logs = npt.NDArray[np.float32]
 
 SPECIAL = ("<unk>", "<s>", "</s>")
 UNKNOWN, BEGIN, END = range(3)
-FALLBACK = (0.5, 1.0, 1.5)
-"""discounts of n-grams seen once, twice, more often, where the closed form fails (lmplz --discount_fallback)"""
-MAX_POSITIONS = 2**31 - 1
-"""tokens and sentence marks at most, so that positions and rows are 32-bit"""
-LOG_ZERO = -99.0
-"""ARPA's logarithm of 0, which a discount of 0 leaves to what was not seen"""
+FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2, more, where the closed form fails (lmplz --discount_fallback)
+MAX_POSITIONS = 2**31 - 1  # tokens and sentence marks, so that positions and rows are 32-bit
+LOG_ZERO = -99.0  # ARPA's logarithm of 0, the probability of unseen words after a discount of 0
+BLOCK = 1 << 18  # n-grams turned into text at once: about 100 MB
+
+_TAB, _BLANK, _NOTHING, _LINE_FEED = (pa.scalar(mark, pa.large_string()) for mark in ("\t", " ", "", "\n"))
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """The n-grams of one order, sorted by (context, word).
 
-    `context`: row one order below (for unigrams 0); `word`: index into the model's words; log10 of probability and of
-    back-off weight (0 for what is no context), float32; `discounts` of adjusted counts 1, 2 and 3 or more.
+    Attributes:
+        context: (n,) row one order below; 0 for unigrams.
+        word: (n,) index into the model's words.
+        log_probability: (n,) float32, log10.
+        log_backoff: (n,) float32, log10 of the back-off weight; 0 for an n-gram that is no context.
+        discounts: of adjusted counts 1, 2 and 3 or more.
     """
 
     context: Ids
@@ -51,7 +62,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Words (the special ones first, then those that occur, by id) and one table an order, unigrams first."""
+    """Words (the special ones first, then those that occur, by id) and one table per order, unigrams first."""
 
     words: tuple[str, ...]
     orders: tuple[Order, ...]
@@ -59,7 +70,16 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Distinct n-grams of one order. `at`: the row of the n-gram that ends at each position; `begins`: with `<s>`."""
+    """Distinct n-grams of one order.
+
+    Attributes:
+        context: row of the first n-1 words, one order below.
+        word: the last word.
+        suffix: row of the last n-1 words, one order below.
+        count: raw.
+        begins: True for an n-gram that begins with `<s>`.
+        at: for each position, the row of the n-gram that ends there.
+    """
 
     context: Ids
     word: Ids
@@ -72,9 +92,14 @@ class _Rows:
 def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -> Model:
     """Estimate a model from sentences.
 
-    tokens: ids into `pieces`, int32, all sentences one after the other, without marks; offsets: int64, sentence i is
-    tokens[offsets[i]:offsets[i + 1]]. Pieces that never occur are no words of the model. UserError where there is
-    nothing to learn from, or more than 2^31 - 1 tokens and marks.
+    Args:
+        tokens: int32 ids into `pieces`, all sentences one after the other, without marks.
+        offsets: int64; sentence i is tokens[offsets[i]:offsets[i + 1]].
+        pieces: by id; pieces that never occur are no words of the model.
+        order: of the longest n-grams, at least 2.
+
+    Raises:
+        UserError: there is no token, or there are more than 2^31 - 1 tokens and marks.
     """
     if order < 2:
         raise ValueError(f"order {order}: adjusted counts need at least bigrams")
@@ -90,7 +115,7 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
     number = np.zeros(len(seen), np.int32)
     number[kept] = np.arange(len(kept))
     stream = number[stream]
-    last = _last(stream, depth, len(kept), order)
+    last = _last_ngram(stream, depth, len(kept), order)
 
     rows = _Rows(
         np.zeros(len(kept), np.int32),
@@ -124,8 +149,10 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
 
 
 def discounts_of(counts: Counts) -> tuple[float, float, float]:
-    """The discounts of one order from its adjusted counts (Chen & Goodman 1999, equation 26), or the fallback where
-    one of the counts of counts it divides by is 0 or a discount lies outside of [0, count]."""
+    """Return the discounts of one order from its adjusted counts (Chen & Goodman 1999, equation 26).
+
+    `FALLBACK` if one of the counts of counts that it divides by is 0, or a discount lies outside of [0, count].
+    """
     n = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
     if not n[1:4].all():
         return FALLBACK
@@ -136,6 +163,50 @@ def discounts_of(counts: Counts) -> tuple[float, float, float]:
     return one, two, three
 
 
+def write_arpa(model: Model, file: BinaryIO) -> None:
+    """Write a model as an ARPA file, the text format that kenlm, SRILM and others read.
+
+    Logarithms are base 10, with the digits that tell 32-bit floats apart; n-grams are sorted by context. The highest
+    order has no back-off. The same model gives the same bytes.
+    """
+    words = pa.array(model.words, pa.large_string())
+    counts = [f"ngram {n}={len(table.word)}\n" for n, table in enumerate(model.orders, 1)]
+    file.write("".join(["\\data\\\n", *counts, "\n"]).encode())
+    for n, table in enumerate(model.orders, 1):
+        file.write(f"\\{n}-grams:\n".encode())
+        for begin in range(0, len(table.word), BLOCK):
+            rows = slice(begin, begin + BLOCK)
+            columns = [_text(table.log_probability[rows]), _TAB, _ngrams(model, words, n, rows)]
+            if n < len(model.orders):
+                columns += [_TAB, _text(table.log_backoff[rows])]
+            file.write(pc.binary_join_element_wise(*columns, _LINE_FEED, _NOTHING).buffers()[2])
+        file.write(b"\n")
+    file.write(b"\\end\\\n")
+
+
+def run_lmplz(program: Path, sentences: Path, arpa: Path, order: int, memory: str = "1G") -> None:
+    """Estimate a model by kenlm's lmplz, which sorts on disk: without pruning, with fallback discounts, as in CCNet.
+
+    Args:
+        program: path of lmplz.
+        sentences: file of a sentence per line, words between blanks.
+        arpa: file to write; temporary files are put beside it.
+        order: of the longest n-grams.
+        memory: as lmplz takes it.
+
+    Raises:
+        UserError: the program does not run, or fails.
+    """
+    scratch = f"{arpa.parent}/"
+    command = [str(program), "--order", str(order), "--memory", memory, "--temp_prefix", scratch, "--skip_symbols"]
+    _run([*command, "--text", str(sentences), "--arpa", str(arpa), "--discount_fallback"])  # last: it takes values
+
+
+def build_binary(program: Path, arpa: Path, binary: Path) -> None:
+    """Convert an ARPA file into kenlm's memory-mapped hash tables, shared by all processes that load them."""
+    _run([str(program), "probing", str(arpa), str(binary)])
+
+
 def _log10(values: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         logs: Floats = np.maximum(np.log10(values), LOG_ZERO)
@@ -143,8 +214,10 @@ def _log10(values: Floats) -> Floats:
 
 
 def _with_marks(tokens: Ids, offsets: Offsets) -> tuple[Ids, npt.NDArray[np.int8]]:
-    """The sentences with their marks, ids moved up behind the special words; and each position's distance from its
-    `<s>`, at most 127."""
+    """Return the sentences with their marks, ids after the special words, and each position's distance from its `<s>`.
+
+    The distance is at most 127.
+    """
     lengths = np.diff(offsets) + 2
     starts = np.cumsum(lengths) - lengths
     stream = np.empty(int(lengths.sum()), np.int32)
@@ -159,7 +232,7 @@ def _with_marks(tokens: Ids, offsets: Offsets) -> tuple[Ids, npt.NDArray[np.int8
 
 
 def _extend(shorter: _Rows, stream: Ids, depth: npt.NDArray[np.int8], n: int, words: int, highest: bool) -> _Rows:
-    """The n-grams, from those one word shorter: none crosses a sentence's border, all may begin with `<s>`."""
+    """Return n-grams from those one word shorter; an n-gram crosses no border of a sentence, and may hold its `<s>`."""
     ends = np.flatnonzero(depth >= n - 1).astype(np.int32)
     keys = shorter.at[ends - 1].astype(np.int64)
     keys *= words
@@ -168,9 +241,7 @@ def _extend(shorter: _Rows, stream: Ids, depth: npt.NDArray[np.int8], n: int, wo
     keys = keys[by_key]
     ends = ends[by_key]
     del by_key
-    new = np.empty(len(keys), np.bool_)
-    new[:1] = True
-    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    new = run_starts(keys)
     first = np.flatnonzero(new)
     context, word = np.divmod(keys[first], words)
     del keys
@@ -183,14 +254,13 @@ def _extend(shorter: _Rows, stream: Ids, depth: npt.NDArray[np.int8], n: int, wo
 
 
 def _adjusted(rows: _Rows, longer: _Rows) -> Counts:
-    """How many words an n-gram follows, `<s>` being one; for what begins with `<s>`, how often it occurs."""
+    """Return the number of words that an n-gram follows, `<s>` among them; its count if it begins with `<s>` itself."""
     follows = np.bincount(longer.suffix, minlength=len(rows.word))
     return np.where(rows.begins, rows.count, follows)
 
 
-def _last(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> int:
-    """Where the last n-gram ends in the order in which lmplz walks them: words by first appearance, compared from the
-    last word back.
+def _last_ngram(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> int:
+    """Return the end of the n-gram that lmplz visits last: by its words' first appearance, from the last word back.
 
     For that n-gram and its suffixes lmplz's counts of counts take the raw count in place of the adjusted one
     (kenlm 0.3.0, AdjustCounts::Run), and for a small text that alone moves a probability by more than 0.001.
@@ -206,7 +276,33 @@ def _last(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> i
 
 
 def _recounted(counts: Counts, rows: _Rows, last: int) -> Counts:
-    """Adjusted counts with the raw one for the n-gram that ends at `last`."""
+    """Return adjusted counts with the raw count of the n-gram that ends at `last`."""
     counts = counts.copy()
     counts[rows.at[last]] = rows.count[rows.at[last]]
     return counts
+
+
+def _ngrams(model: Model, words: pa.Array, n: int, rows: slice) -> pa.Array:
+    """Return the words of n-grams, joined by blanks, from the last word back along the contexts."""
+    columns = []
+    row: Ids | slice = rows
+    for table in reversed(model.orders[:n]):
+        columns.append(words.take(pa.array(table.word[row])))
+        row = table.context[row]
+    return pc.binary_join_element_wise(*reversed(columns), _BLANK)
+
+
+def _text(logs: Logs) -> pa.Array:
+    return pc.cast(pa.array(logs + np.float32(0)), pa.large_string())  # + 0: no "-0"
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise UserError(
+            f"{command[0]} does not run ({error.strerror}): build kenlm's programs with `make lmplz`."
+        ) from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise UserError(f"{command[0]} failed with code {done.returncode}: {said or 'it did not say why'}")

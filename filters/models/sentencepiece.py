@@ -1,92 +1,110 @@
-"""Texts to ids and back with a SentencePiece BPE model as LLaMA's (section 2.1): any text comes back as it was.
+"""Texts to ids and back with a SentencePiece BPE model as LLaMA's (section 2.1): encoding, decoding, metrics.
 
-But for two rules, which `given_back` states: a lone surrogate, which UTF-8 cannot hold, is U+FFFD, and U+2581, which
-SentencePiece writes for a space, comes back as a space. Words that look like pieces with a meaning of their own
-(`<s>`, `<0x0A>`) are text like any other.
+Any text comes back as it was, except for two rules, which `decoded_form` states: a lone surrogate, which UTF-8 cannot
+hold, becomes U+FFFD, and U+2581, which SentencePiece writes for a space, comes back as a space. Words that look like
+special pieces (`<s>`, `<0x0A>`) are text like any other.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import sentencepiece
 
 from filters.errors import UserError
-from filters.models.protobuf import fields, message, number
 
-CHUNK = 1 << 20
-"""characters that are encoded at once: SentencePiece takes some 50 bytes for each byte of a text"""
-LONGEST_STRETCH = 1 << 23
-"""characters; a stretch without a place to cut that is longer than this is cut all the same"""
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
-BLOCK = 1 << 12
-"""characters among which a place to cut is looked for at once"""
-PAIR_BITS = 20
-"""a vocabulary of 32,000 has some 4,000 pairs"""
-
+CHUNK = 1 << 20  # characters encoded at once: SentencePiece takes some 50 bytes of memory for each byte of a text
+LONGEST_STRETCH = 1 << 23  # characters; a longer stretch without a place to cut is cut all the same
+BLOCK = 1 << 12  # characters searched for a place to cut at once
+PAIR_BITS = 20  # of a hash of two characters; a vocabulary of 32,000 has some 4,000 pairs
 SPACE = "\u2581"
-BPE = 2
-"""TrainerSpec.model_type in sentencepiece_model.proto"""
-SEPARATOR = "\0"
-"""SentencePiece takes no piece with it into its dictionary, so that nothing is joined with it"""
+SEPARATOR = "\0"  # no piece in SentencePiece's dictionary holds it, so nothing is joined with it
+NO_BYTE = -1
 
+_BPE = 2  # TrainerSpec.model_type
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_SETTINGS = """
+    name: "tokenizer_settings.proto"
+    message_type {
+        name: "Trainer"
+        field { name: "model_type" number: 3 label: LABEL_OPTIONAL type: TYPE_INT32 default_value: "1" }
+        field { name: "treat_whitespace_as_suffix" number: 24 label: LABEL_OPTIONAL type: TYPE_BOOL }
+        field { name: "byte_fallback" number: 35 label: LABEL_OPTIONAL type: TYPE_BOOL }
+    }
+    message_type {
+        name: "Normalizer"
+        field { name: "precompiled_charsmap" number: 2 label: LABEL_OPTIONAL type: TYPE_BYTES }
+        field { name: "remove_extra_whitespaces" number: 4 label: LABEL_OPTIONAL type: TYPE_BOOL default_value: "true" }
+        field { name: "escape_whitespaces" number: 5 label: LABEL_OPTIONAL type: TYPE_BOOL default_value: "true" }
+    }
+    message_type {
+        name: "Model"
+        field { name: "trainer" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: "Trainer" }
+        field { name: "normalizer" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: "Normalizer" }
+        field { name: "denormalizer" number: 5 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: "Normalizer" }
+    }
+"""  # the fields of sentencepiece_model.proto that are checked here; sentencepiece's own classes need a newer protobuf
 
 Ids = npt.NDArray[Any]
 Codes = npt.NDArray[np.uint32]
-Pairs = npt.NDArray[np.bool_]
-"""pairs of characters, by hash"""
+Pairs = npt.NDArray[np.bool_]  # pairs of characters, by hash
 
 
-def open_model(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
-    """A SentencePieceProcessor from the bytes of a model; `name` stands in the messages.
+def open_model(proto: bytes, name: str) -> "SentencePieceProcessor":
+    """Return a SentencePieceProcessor from the bytes of a model; `name` stands in the messages.
 
-    Raises UserError for bytes that are none, and for a model that has no BOS or EOS, is not BPE, or does not give
-    every text back: one that normalises, drops spaces, or has no byte pieces.
+    Raises:
+        UserError: the bytes are no model, or the model has no BOS or EOS, is not BPE, or changes texts: it normalises,
+            drops spaces, or has no byte pieces.
     """
+    import sentencepiece
+
     try:
         model = sentencepiece.SentencePieceProcessor(model_proto=proto)
     except (OSError, RuntimeError) as error:
         raise UserError(f"tokenizer {name} cannot be read: give the path of a SentencePiece model") from error
     if model.bos_id() < 0 or model.eos_id() < 0:
         raise UserError(f"tokenizer {name} has no BOS or EOS piece: give a model trained with both")
-    why = _unfit(proto, model)
-    if why:
+    defect = _find_defect(proto, model)
+    if defect:
         raise UserError(
-            f"tokenizer {name} {why}: give a BPE model with byte fallback, identity normalisation and all spaces kept, "
-            "as LLaMA's"
+            f"tokenizer {name} {defect}: give a BPE model with byte fallback, identity normalisation and all spaces "
+            "kept, as LLaMA's"
         )
     return model
 
 
-def encode_texts(texts: list[str], model: sentencepiece.SentencePieceProcessor, vocabulary: int) -> list[Ids]:
-    """Each text as BOS, its pieces, EOS: (ids + 2,) uint16, or uint32 for a vocabulary of more than 65,536.
+def encode_texts(texts: list[str], model: "SentencePieceProcessor", vocabulary: int) -> list[Ids]:
+    """Return each text as BOS, its pieces, EOS: (ids + 2,) uint16, or uint32 for a vocabulary of more than 65,536.
 
     The ids are those of SentencePiece on the whole text. A text of more than `CHUNK` characters is encoded in parts,
-    each of which ends where no piece of the vocabulary could join the characters on both sides; a stretch of
-    `LONGEST_STRETCH` characters without such a place is cut where it is, and may differ there by a few ids.
+    each of which ends where no piece of the vocabulary could join the characters on both sides. A stretch of
+    `LONGEST_STRETCH` characters without such a place is cut at its end, and a few ids there may differ.
     """
-    kind = np.result_type(np.uint16, np.min_scalar_type(vocabulary - 1))
+    dtype = np.result_type(np.uint16, np.min_scalar_type(vocabulary - 1))
     short = [utf8(text) for text in texts if len(text) <= CHUNK]
     found = iter(model.encode(short, return_type="numpy", num_threads=1, add_bos=True, add_eos=True))
-    return [next(found).astype(kind) if len(text) <= CHUNK else _encode_long(text, model, kind) for text in texts]
+    return [next(found).astype(dtype) if len(text) <= CHUNK else _encode_long(text, model, dtype) for text in texts]
 
 
-def decode_ids(ids: Ids, model: sentencepiece.SentencePieceProcessor) -> str:
-    """The text of a document's ids; BOS and EOS are no text. Raises IndexError for an id outside the vocabulary."""
+def decode_ids(ids: Ids, model: "SentencePieceProcessor") -> str:
+    """Return the text of a document's ids; BOS and EOS are no text. Raises IndexError for an unknown id."""
     return str(model.decode(ids.tolist()))
 
 
-def given_back(text: str) -> str:
-    """What a text is once it was encoded and decoded."""
+def decoded_form(text: str) -> str:
+    """Return the form in which a text comes back from encoding and decoding."""
     return _SURROGATES.sub("\ufffd", text).replace(SPACE, " ")
 
 
 def utf8(text: str) -> bytes:
-    """UTF-8, with U+FFFD for each lone surrogate."""
+    """Return UTF-8, with U+FFFD for each lone surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -94,8 +112,10 @@ def utf8(text: str) -> bytes:
 
 
 def chunks(text: str, inner: Pairs) -> Iterator[str]:
-    """A text in parts of about `CHUNK` characters, cut between two characters that are no pair of `inner`, or after
-    `LONGEST_STRETCH`. Each character is looked at once at the most."""
+    """Yield a text in parts of about `CHUNK` characters, cut between characters that are no pair of `inner`.
+
+    A part of `LONGEST_STRETCH` characters is cut at its end. Each character is looked at once at most.
+    """
     start, end = 0, CHUNK
     while end < len(text):
         last = min(len(text), start + LONGEST_STRETCH)
@@ -112,61 +132,131 @@ def chunks(text: str, inner: Pairs) -> Iterator[str]:
 
 
 @lru_cache(maxsize=2)
-def inner_pairs(model: sentencepiece.SentencePieceProcessor) -> Pairs:
-    """The pairs of neighbours within the pieces of a model. BPE joins two symbols only to a piece, so between two
-    characters that are no such pair it joins nothing, and what it does on one side does not depend on the other."""
+def inner_pairs(model: "SentencePieceProcessor") -> Pairs:
+    """Return the pairs of neighbouring characters within the pieces of a model.
+
+    BPE joins two symbols only to a piece. So it joins nothing between two characters that are no such pair, and its
+    result on one side does not depend on the other.
+    """
     pieces = map(model.id_to_piece, range(model.get_piece_size()))
     pairs = {piece[at : at + 2] for piece in pieces for at in range(len(piece) - 1)}
-    return pair_table(left + right for pair in pairs for left in _forms(pair[0]) for right in _forms(pair[1]))
+    forms = {SPACE: SPACE + " "}  # characters of a text that a piece's character stands for
+    return pair_table(a + b for pair in pairs for a in forms.get(pair[0], pair[0]) for b in forms.get(pair[1], pair[1]))
 
 
 def pair_table(pairs: Iterable[str]) -> Pairs:
-    """(2**`PAIR_BITS`,) bool: true for the hashes of those pairs of characters. Another pair may share one: then a
-    place to cut is passed over, and no harm done."""
+    """Return (2**`PAIR_BITS`,) bool, True at the hashes of pairs of characters.
+
+    Another pair may have the same hash: then a place to cut is passed over, which does no harm.
+    """
     codes = _codes("".join(pairs))
     table = np.zeros(1 << PAIR_BITS, np.bool_)
     table[_hashes(codes[::2], codes[1::2])] = True
     return table
 
 
+def byte_values(model: "SentencePieceProcessor") -> npt.NDArray[np.int16]:
+    """Return (pieces,) int16: the byte that a byte piece (`<0x0A>`) stands for, `NO_BYTE` for any other piece."""
+    size = model.get_piece_size()
+    values = [int(model.id_to_piece(at)[3:5], 16) if model.is_byte(at) else NO_BYTE for at in range(size)]
+    return np.array(values, np.int16)
+
+
+def tokenizer_metrics(text: str, model: "SentencePieceProcessor", values: npt.NDArray[np.int16]) -> Counter[str]:
+    """Return counts of one document, to be added up.
+
+    Newlines, which training never sees, are in neither `byte_tokens` nor `byte_characters`.
+
+    Args:
+        text: of the document.
+        model: the tokenizer.
+        values: of `byte_values`.
+
+    Returns:
+        `documents`, `characters`, `newlines`, `bytes` (UTF-8); `tokens` (without BOS and EOS), `byte_tokens`,
+        `byte_characters` (characters that became byte pieces), `unknown`; documents that hold U+2581 (`space_marks`)
+        or `lone_surrogates`; documents that come back in another form than `decoded_form` (`differing`).
+    """
+    (ids,) = encode_texts([text], model, len(values))
+    stored = utf8(text)
+    found = values[ids[1:-1]]
+    newlines = int((found == ord("\n")).sum())
+    return Counter(
+        documents=1,
+        characters=len(text),
+        newlines=text.count("\n"),
+        bytes=len(stored),
+        tokens=len(found),
+        byte_tokens=int((found != NO_BYTE).sum()) - newlines,
+        byte_characters=int(((found != NO_BYTE) & (found & 0xC0 != 0x80)).sum()) - newlines,
+        unknown=int((ids == model.unk_id()).sum()),
+        space_marks=int(SPACE in text),
+        lone_surrogates=int(stored.decode() != text),
+        differing=int(decode_ids(ids, model) != decoded_form(text)),
+    )
+
+
+def summarize_metrics(counts: Counter[str]) -> dict[str, int | float]:
+    """Return the counts that a card shows, with their ratios.
+
+    These are `bytes_per_token`, `covered` (share of the characters other than newlines that did not become byte
+    pieces) and `byte_token_share` (of the tokens).
+    """
+    shown = ("documents", "characters", "bytes", "tokens", "unknown")
+    plain = max(counts["characters"] - counts["newlines"], 1)
+    tokens = max(counts["tokens"], 1)
+    return {
+        **{name: counts[name] for name in shown},
+        "bytes_per_token": round(counts["bytes"] / tokens, 4),
+        "covered": round(1 - counts["byte_characters"] / plain, 6),
+        "byte_token_share": round(counts["byte_tokens"] / tokens, 6),
+    }
+
+
+def round_trip(counts: Counter[str]) -> dict[str, int]:
+    """Return the numbers of documents encoded and decoded, changed by a stated rule, and changed otherwise."""
+    return {name: counts[name] for name in ("documents", "characters", "space_marks", "lone_surrogates", "differing")}
+
+
 def _codes(text: str) -> Codes:
-    """(characters,) uint32: code points."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def _hashes(left: Codes, right: Codes) -> Codes:
-    """(n,) uint32 below 2**`PAIR_BITS`: a multiplicative hash of each pair (Knuth, volume 3, section 6.4)."""
+    """Return (n,) uint32 below 2**`PAIR_BITS`: a multiplicative hash of each pair (Knuth, volume 3, section 6.4)."""
     return ((left * np.uint32(0x9E3779B1) + right) * np.uint32(0x85EBCA77)) >> np.uint32(32 - PAIR_BITS)
 
 
-def _forms(character: str) -> str:
-    """What a text has where a piece has that character."""
-    return SPACE + " " if character == SPACE else character
-
-
-def _encode_long(text: str, model: sentencepiece.SentencePieceProcessor, kind: np.dtype[Any]) -> Ids:
-    """As SentencePiece on the whole, from parts. All but the first are encoded behind a separator, since SentencePiece
-    puts a space before a text."""
+def _encode_long(text: str, model: "SentencePieceProcessor", dtype: np.dtype[Any]) -> Ids:
+    """Encode a text in parts; SentencePiece puts a space before a text, so all but the first follow a separator."""
     before = len(model.encode(SEPARATOR))
-    found = [np.array([model.bos_id()], kind)]
-    for part in chunks(text, inner_pairs(model)):
-        first = len(found) == 1
-        ids = model.encode(utf8(part if first else SEPARATOR + part), return_type="numpy")
-        found.append(ids[0 if first else before :].astype(kind))
-    return np.concatenate([*found, np.array([model.eos_id()], kind)])
+    first, *others = chunks(text, inner_pairs(model))
+    parts = [model.encode(utf8(first), return_type="numpy")]
+    parts += [model.encode(utf8(SEPARATOR + part), return_type="numpy")[before:] for part in others]
+    ends = ([model.bos_id()], [model.eos_id()])
+    return np.concatenate([np.array(ids, dtype) for ids in (ends[0], *parts, ends[1])])
 
 
-def _unfit(proto: bytes, model: sentencepiece.SentencePieceProcessor) -> str:
-    """What keeps a model from giving every text back, or "". The numbers are of sentencepiece_model.proto."""
-    trainer, normalizer, denormalizer = (fields(message(fields(proto), place)) for place in (2, 3, 5))
-    space = model.piece_to_id(SPACE)
-    unfit = {
-        "is not a BPE model": number(trainer, 3, 1) != BPE,
-        "has no byte pieces": not number(trainer, 35, 0),
-        "puts spaces behind words": bool(number(trainer, 24, 0)),
-        "normalises text": bool(message(normalizer, 2) or message(denormalizer, 2)),
-        "drops spaces": bool(number(normalizer, 4, 1)) or not number(normalizer, 5, 1),
-        "has no piece for a space": space == model.unk_id(),
+def _find_defect(proto: bytes, model: "SentencePieceProcessor") -> str:
+    """Return what keeps a model from returning every text, or ""."""
+    settings = _settings_class().FromString(proto)
+    defects = {
+        "is not a BPE model": settings.trainer.model_type != _BPE,
+        "has no byte pieces": not settings.trainer.byte_fallback,
+        "puts spaces behind words": settings.trainer.treat_whitespace_as_suffix,
+        "normalises text": settings.normalizer.precompiled_charsmap or settings.denormalizer.precompiled_charsmap,
+        "drops spaces": settings.normalizer.remove_extra_whitespaces or not settings.normalizer.escape_whitespaces,
+        "has no piece for a space": model.piece_to_id(SPACE) == model.unk_id(),
         "has unused pieces": any(map(model.is_unused, range(model.get_piece_size()))),
     }
-    return next((why for why, found in unfit.items() if found), "")
+    return next((defect for defect, is_found in defects.items() if is_found), "")
+
+
+@lru_cache(maxsize=1)
+def _settings_class() -> Any:
+    """Return a class that parses the fields of `_SETTINGS` and skips all others."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(_SETTINGS, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Model"))

@@ -1,9 +1,8 @@
-"""The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the reference implementation (the C4 builder
-of TensorFlow Datasets).
+"""The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow Datasets.
 
-The reference counts sentences with NLTK's punkt model. Here a sentence ends at . ? or !, with closing quotes or
-brackets, before white space and a capital, a digit or an opening mark, or at the end of a line, unless what ends there
-is an initial or one of a few abbreviations: linear, and without a model.
+The builder counts sentences with NLTK's punkt model. Here a sentence ends at . ? or !, with closing quotes or brackets,
+before white space and a capital, a digit or an opening mark, or at the end of a line, unless an initial or one of a few
+abbreviations ends there: in linear time, and without a model.
 """
 
 import hashlib
@@ -16,53 +15,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.words import folded_words
+from filters.dedup.minhash import folded_words
 from filters.errors import UserError
 from filters.reasons import Reason
 from filters.settings import Count, Positive, Strict
 
 TERMINAL_MARKS = (".", "?", "!", '"')
 ELLIPSIS = "..."
-POLICY = (
-    "terms of use",
-    "privacy policy",
-    "cookie policy",
-    "uses cookies",
-    "use of cookies",
-    "use cookies",
-)
+POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 LOREM_IPSUM, JAVASCRIPT = "lorem ipsum", "javascript"
 CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
 ABBREVIATIONS = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "rev",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "etc",
-        "e.g",
-        "i.e",
-        "cf",
-        "al",
-        "fig",
-        "no",
-        "vol",
-        "pp",
-        "ed",
-        "approx",
-        "dept",
-        "est",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-    ]
+    "mr mrs ms dr prof rev st jr sr vs etc e.g i.e cf al fig no vol pp ed approx dept est inc ltd co corp".split()
 )
 _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
 _WORD = re.compile(r"\w+")
@@ -82,7 +46,7 @@ class C4(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Lines touched, and the characters taken out with them (a dropped line takes one newline along)."""
+    """The number of lines changed or dropped, and of the characters removed (a dropped line has one line feed)."""
 
     lines: int
     characters: int
@@ -90,7 +54,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A page after the rules: its text, or the reason why it is dropped whole; and what was taken out of kept text."""
+    """A page after the rules: its text, or the reason to drop it; and what was removed from a kept page."""
 
     text: str
     reason: Reason | None
@@ -106,33 +70,36 @@ def clean(text: str, rules: C4, bad_words: frozenset[str] = frozenset()) -> Clea
         bad_words: casefolded, as `read_bad_words` returns them; empty for no such rule.
     """
     if len(text) > rules.max_page_characters:
-        return _dropped(Reason.C4_PAGE_TOO_LONG)
+        return Cleaned("", Reason.C4_PAGE_TOO_LONG, {})
     folded = text.lower()
     marked = "{" in folded or any(phrase in folded for phrase in (LOREM_IPSUM, JAVASCRIPT, *POLICY))
     kept: list[str] = []
     removed: dict[Reason, list[int]] = {}
     for line in text.split("\n"):
-        verdict = _line(line, rules, marked)
-        if isinstance(verdict, Reason):  # asked first: a reason is a string, too
-            if verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
-                return _dropped(verdict)
-            _count(removed, verdict, len(line) + 1)
-            continue
-        kept.append(verdict)
-        if len(verdict) != len(line):
-            _count(removed, Reason.C4_EDITED, len(line) - len(verdict))
-    if not enough(kept, rules):
-        return _dropped(Reason.C4_TOO_FEW_SENTENCES)
+        verdict = _apply_to_line(line, rules, marked)
+        if not isinstance(verdict, Reason):  # asked first: a reason is a string, too
+            kept.append(verdict)
+            reason, characters = Reason.C4_EDITED, len(line) - len(verdict)
+        elif verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
+            return Cleaned("", verdict, {})
+        else:
+            reason, characters = verdict, len(line) + 1
+        if characters:
+            counts = removed.setdefault(reason, [0, 0])
+            counts[0] += 1
+            counts[1] += characters
+    if not has_enough_sentences(kept, rules):
+        return Cleaned("", Reason.C4_TOO_FEW_SENTENCES, {})
     page = "\n".join(kept)
     if has_bad_word(page, bad_words):
-        return _dropped(Reason.C4_BAD_WORD)
+        return Cleaned("", Reason.C4_BAD_WORD, {})
     return Cleaned(page, None, {reason: Removed(*counts) for reason, counts in removed.items()})
 
 
-def enough(lines: list[str], rules: C4) -> bool:
-    """Whether lines that stay hold enough sentences."""
+def has_enough_sentences(lines: list[str], rules: C4) -> bool:
+    """Return True if the lines that stay of a page hold the minimum of sentences."""
     least = max(rules.min_sentences, 1)
-    return len(lines) >= least or sum(map(sentences, lines)) >= least  # a line that stays holds at least one
+    return len(lines) >= least or sum(map(count_sentences, lines)) >= least  # a line that stays holds at least one
 
 
 @lru_cache(maxsize=8)
@@ -157,20 +124,24 @@ def has_bad_word(page: str, bad_words: frozenset[str]) -> bool:
 
 
 def normalise_url(url: str) -> str:
-    """A URL as pages are grouped by it: without scheme and `www.`, wherever they stand, tracking parameters that come
-    first, and slashes at the end (the reference's `normalize_url`)."""
+    """Return the form of a URL by which pages are grouped (the builder's `normalize_url`).
+
+    It has no scheme and no `www.`, wherever they occur, no tracking parameters if they come first, and no final slash.
+    """
     return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
 
 
 def line_keys(lines: Iterable[str]) -> npt.NDArray[np.uint64]:
-    """(lines,) uint64: the first 64 bits of MD5 of each line, stripped and in lower case, as the reference compares
-    lines; 0, which stands for no line, becomes 1."""
+    """Return (lines,) uint64: the first 64 bits of the MD5 of each line, stripped and in lower case, as in the builder.
+
+    0, which stands for no line, becomes 1.
+    """
     digests = (hashlib.md5(line.strip().lower().encode(), usedforsecurity=False).digest() for line in lines)
     return np.fromiter((int.from_bytes(digest[:8], "big") or 1 for digest in digests), np.uint64)
 
 
-def sentences(line: str) -> int:
-    """How many sentences a line holds: the ends that are no abbreviation's, and at least one where there is text."""
+def count_sentences(line: str) -> int:
+    """Return the number of ends of sentences in a line that are no abbreviation's; at least 1 for a line with text."""
     line = line.rstrip()
     ends = 0
     for end in _END.finditer(line):
@@ -181,9 +152,15 @@ def sentences(line: str) -> int:
     return max(ends, 1) if line else 0
 
 
-def _line(line: str, rules: C4, marked: bool) -> str | Reason:
-    """A line as it stays, or why it goes; a page's reason takes the page along. `marked`: whether the page holds any of
-    the phrases and brackets that lines go for; taking out citation marks may still make one up."""
+def _apply_to_line(line: str, rules: C4, marked: bool) -> str | Reason:
+    """Return a line as it stays, or the reason to drop it, or its page.
+
+    Args:
+        line: of the page.
+        rules: the thresholds.
+        marked: True if the page holds a phrase or bracket for which lines are dropped; the removal of citation marks
+            may make up such a phrase, too.
+    """
     stripped = line.strip()
     if not stripped:
         return Reason.C4_TOO_FEW_WORDS
@@ -195,11 +172,10 @@ def _line(line: str, rules: C4, marked: bool) -> str | Reason:
         return Reason.C4_NO_TERMINAL_MARK
     if len(stripped.split(None, max(rules.min_words_per_line - 1, 0))) < rules.min_words_per_line:
         return Reason.C4_TOO_FEW_WORDS
-    return _phrase(stripped) or stripped if marked else stripped
+    return _find_phrase(stripped) or stripped if marked else stripped
 
 
-def _phrase(line: str) -> Reason | None:
-    """What a line goes for, if it holds such a phrase."""
+def _find_phrase(line: str) -> Reason | None:
     folded = line.lower()
     if LOREM_IPSUM in folded:
         return Reason.C4_LOREM_IPSUM
@@ -213,13 +189,3 @@ def _phrase(line: str) -> Reason | None:
 @lru_cache(maxsize=8)
 def _encoded(words: frozenset[str]) -> frozenset[bytes]:
     return frozenset(word.encode("utf-8", "surrogatepass") for word in words)
-
-
-def _dropped(reason: Reason) -> Cleaned:
-    return Cleaned("", reason, {})
-
-
-def _count(removed: dict[Reason, list[int]], reason: Reason, characters: int) -> None:
-    counts = removed.setdefault(reason, [0, 0])
-    counts[0] += 1
-    counts[1] += characters

@@ -1,49 +1,118 @@
-"""How like a language model's text a page reads (CCNet: Wenzek et al. 2020, section 3.3): head, middle or tail.
+"""The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
 
-A page without text has infinite perplexity. What is infinite or not a number is tail, and takes no part in percentiles.
+A page's lines are brought to a normal form, cut into SentencePiece pieces and scored by an n-gram model of kenlm. A
+page without text has infinite perplexity. Perplexities that are infinite or not a number are tail, and take no part in
+percentiles.
 """
 
 import csv
+import io
 import math
+import re
+import unicodedata
+from array import array
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-import kenlm
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
-from filters.dedup.ccnet import lm_lines, normalize_for_lm
+from filters.dedup.paragraphs import OTHER_DIGIT, encode_plain, strip_lines
 from filters.errors import UserError
-from filters.models.pieces import PieceEncoder
+from filters.settings import Positive, Strict
 
 Unit: TypeAlias = Literal["line", "document"]
 Bucket: TypeAlias = Literal["head", "middle", "tail"]
 Perplexities: TypeAlias = npt.NDArray[np.floating[Any]]
-Histogram: TypeAlias = dict[int, int]
-"""tenths of perplexity → pages"""
+Histogram: TypeAlias = dict[int, int]  # tenths of perplexity -> pages
 
-HIGHEST_EXPONENT = 14
-"""a perplexity of 10^14 or more counts as infinite: beyond it floats do not hold tenths"""
+REPLACED_MARKS = {  # of the 34 marks that `paragraphs.REMOVED_MARKS` lists, the form in which the model reads each
+    **dict.fromkeys("，、", ","),
+    **dict.fromkeys("„”“«»１」「《》", '"'),
+    **dict.fromkeys("´’", "'"),
+    **dict.fromkeys("–━►", "-"),
+    **dict(zip("。．∶：；？！％（）【】〈〉～", "..::;?!%()[]<>~", strict=True)),
+    "—": " - ",
+    "…": "...",
+}
+HIGHEST_EXPONENT = 14  # a perplexity of 10^14 or more counts as infinite: floats above it hold no tenths
+RESERVED = frozenset([b"<unk>", b"<s>", b"</s>"])  # words with a meaning of their own in an ARPA model
+LONGEST_PIECE = 256  # bytes; a longer run of characters that the model does not know is damage, not a word to learn
+LONGEST_LINE = (
+    1 << 16
+)  # bytes of a line that pieces are trained on; SentencePiece by default leaves out lines from 4,192
+CACHED_WORDS = 1 << 17  # some 30 MB, and under 100 MB whatever the words are
+LONGEST_CACHED = 256  # characters of a word and bytes of its pieces
+
+_REPLACED = re.compile(f"[{''.join(REPLACED_MARKS)}]")
+_C1 = re.compile("[\x80-\x9f]")
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]+")
+_TOO_HIGH = re.compile(r"value <= (\d+)")  # in SentencePiece's message, the largest vocabulary that the text allows
+
+
+class LanguageModelText(Strict):
+    """Settings of a language model's training (CCNet: 65,536 unigram pieces, 5-grams by modified Kneser-Ney)."""
+
+    text: list[str] = Field(
+        min_length=1
+    )  # paths and globs: Wikipedia dumps (.xml, .xml.bz2), plain text, gzipped or not
+    estimator: Literal["own", "lmplz"] = "own"  # `lmplz` is kenlm's program, built by `make lmplz`
+    order: Annotated[int, Field(ge=2, le=6)] = 5
+    vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
+    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
+    max_bytes: Positive = (
+        500_000_000  # UTF-8 of normalised text, drawn by keyed hash; `own` takes 25 times that in memory
+    )
+
+
+class Perplexity(Strict):
+    """Settings of the rule: models, given or trained; cut-offs, given or this crawl's percentiles; buckets to keep."""
+
+    models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
+    train: dict[str, LanguageModelText] = {}  # by language, the models that the run trains
+    cutoffs: str | None = None  # CCNet's cutoff.csv; without it the percentiles of this crawl, by language
+    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
+    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which on a page is tail
+    keep: list[Literal["head", "middle", "tail", "all"]] = Field(
+        default=["head", "middle"], min_length=1
+    )  # `all`: pages in languages without a model
+    unit: Unit = "line"  # one sentence of the model; CCNet's cut-offs were made with `document`
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.models is None) == (not self.train):
+            raise ValueError("give either models (a folder) or train (texts by language), and not both")
+        if self.head > self.tail:
+            raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
+        return self
 
 
 class PageScorer:
     """A SentencePiece model and a kenlm model of one language.
 
-    `unit`: what the model takes for one sentence, with `<s>` before and `</s>` behind it. `line`: every line with text.
-    `document`: the whole text with its line breaks taken out, as cc_net's mine.py does it and as its published
-    cut-offs were made. Raises UserError for a file that is missing or no such model.
+    Args:
+        pieces: path of the SentencePiece model.
+        model: path of the kenlm model.
+        unit: text that the model takes for one sentence, between `<s>` and `</s>`. `line`: every line with text.
+            `document`: the whole text without its line breaks, as cc_net's mine.py scores it and as its published
+            cut-offs were made.
+
+    Raises:
+        UserError: a file is missing, or is no such model.
     """
 
     def __init__(self, pieces: str, model: str, unit: Unit = "line") -> None:
         self._encoder = PieceEncoder(pieces)
         self._score = load_kenlm(model).score
-        self._lines = lm_lines if unit == "line" else _one_line
+        self._unit = unit
 
     def score(self, text: str) -> tuple[float, int]:
-        """(sum of log10 probabilities, number of pieces and sentence ends); (0.0, 0) for a text without words."""
+        """Return (sum of log10 probabilities, number of pieces and sentence ends); (0.0, 0) for no words."""
         log10, tokens = 0.0, 0
-        for line in self._lines(text):
+        for line in lm_lines(text) if self._unit == "line" else [normalize_for_lm(text)]:
             sentence = self._encoder.sentence(line)
             if sentence:
                 log10 += self._score(sentence)
@@ -51,38 +120,48 @@ class PageScorer:
         return log10, tokens
 
     def perplexity(self, text: str) -> float:
-        """10 to the mean negative log10 probability of a token, rounded to 0.1 as CCNet does; infinite without text."""
+        """Return 10 to the mean negative log10 probability of a token, rounded to 0.1 as in CCNet; inf without text."""
         return perplexity_of(*self.score(text))
 
 
 @lru_cache(maxsize=64)
 def load_scorer(pieces: str, model: str, unit: Unit = "line") -> PageScorer:
-    """The scorer of these files, loaded once a process. Raises UserError."""
+    """Return the scorer of these files, loaded once per process.
+
+    Raises:
+        UserError: as `PageScorer`.
+    """
     return PageScorer(pieces, model, unit)
 
 
 def load_kenlm(path: str) -> Any:
-    """A kenlm model, ARPA or binary, without a word on the terminal. Raises UserError."""
+    """Return a kenlm model, ARPA or binary, without progress on the terminal.
+
+    Raises:
+        UserError: the file cannot be read, or is no such model.
+    """
+    import kenlm
+
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
     try:
         return kenlm.Model(path, config)
-    except (OSError, RuntimeError, ValueError) as error:  # ValueError: garbage in kenlm's own message
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: undecodable bytes in kenlm's own message
         raise UserError(
             f"{path} is not a language model that kenlm can read: it is missing, cut short, or something else."
         ) from error
 
 
 def perplexity_of(log10: float, tokens: int) -> float:
-    """Perplexity of a sum of log10 probabilities over so many tokens, rounded to 0.1."""
+    """Return the perplexity of a sum of log10 probabilities of tokens, rounded to 0.1."""
     if tokens == 0 or -log10 / tokens >= HIGHEST_EXPONENT:
         return math.inf
     return round(float(10.0 ** (-log10 / tokens)), 1)
 
 
 def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
-    """`head` below the one cut, `middle` below the other, else `tail`; in tenths, so that 32-bit floats will do."""
+    """Return `head` below the first cut, `middle` below the second, else `tail`; compared in tenths."""
     perplexity = round(float(perplexity), 1)
     if perplexity < head_cut:
         return "head"
@@ -90,8 +169,16 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 
 def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, tuple[float, float]]:
-    """The perplexities at two percentiles by language, from CCNet's cutoff.csv: a row a percentile, a column a
-    language. Raises UserError."""
+    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
+
+    Args:
+        path: a table with a row for each percentile and a column for each language.
+        head: percentile.
+        tail: percentile.
+
+    Raises:
+        UserError: the file cannot be read, is no such table, or lacks a percentile.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             languages, *rows = csv.reader(file)
@@ -113,9 +200,9 @@ def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, tuple[
 
 
 def histogram(perplexities: Perplexities) -> Histogram:
-    """How many pages have each perplexity, in tenths; infinite ones and NaN are left out.
+    """Return the number of pages by perplexity in tenths, infinite ones and NaN left out.
 
-    Histograms of parts of a crawl add up key by key, in any order, to that of the whole.
+    The histograms of the parts of a crawl, added up in any order, are that of the whole.
     """
     finite = perplexities[perplexities < 10.0**HIGHEST_EXPONENT].astype(np.float64)
     tenths = np.rint(finite * 10).astype(np.int64)
@@ -124,8 +211,10 @@ def histogram(perplexities: Perplexities) -> Histogram:
 
 
 def cuts_from(pages: Histogram, head: int, tail: int) -> tuple[float, float]:
-    """The perplexities at two percentiles by nearest rank: the lowest that at least so many percent of the pages do not
-    exceed. (inf, inf) for no pages."""
+    """Return the perplexities at two percentiles by nearest rank; (inf, inf) for no pages.
+
+    The nearest rank of a percentile is the lowest perplexity that at least that share of the pages does not exceed.
+    """
     if not pages:
         return math.inf, math.inf
     values = sorted(pages)
@@ -135,10 +224,153 @@ def cuts_from(pages: Histogram, head: int, tail: int) -> tuple[float, float]:
     return at_head, at_tail
 
 
-def percentile_cuts(perplexities: Perplexities, head: int, tail: int) -> tuple[float, float]:
-    """`cuts_from` of one array."""
-    return cuts_from(histogram(perplexities), head, tail)
+def normalize_for_lm(line: str) -> str:
+    """Return a line as the model reads it: stripped, lower case, without accents, digits as 0, punctuation as ASCII.
+
+    Line breaks are control characters and are removed, so a whole text becomes one line, its words joined there.
+    """
+    return _normalize(line.strip()).replace("\n", "")
 
 
-def _one_line(text: str) -> list[str]:
-    return [normalize_for_lm(text)]
+def lm_lines(text: str) -> list[str]:
+    """Return `normalize_for_lm` of each line of a text, in order; blank lines stay, empty."""
+    return _normalize(strip_lines(text)).split("\n")
+
+
+class PieceEncoder(dict[str, bytes]):
+    """A SentencePiece model, as the map from a word to its pieces in UTF-8, each with a blank before it.
+
+    No piece crosses a blank, so the best pieces of a line are those of its words, and a word is segmented once.
+    SentencePiece on the whole line adds up its scores from the line's beginning, in 32 bits: the results differ only
+    where two segmentations score the same ("0000" as 000 0 or 0 000), and SentencePiece's rounding chooses. Pieces that
+    cannot be words of a language model are `<unk>`.
+
+    Raises:
+        UserError: the file cannot be read, or its pieces cross blanks.
+    """
+
+    def __init__(self, path: str) -> None:
+        import sentencepiece
+
+        super().__init__()
+        try:
+            self._model: Any = sentencepiece.SentencePieceProcessor(model_file=path)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{path} is not a SentencePiece model that can be read: it is missing, cut short, or something else."
+            ) from error
+        if not _segments_words(self._model):
+            raise UserError(
+                f"{path} has pieces that reach over blanks, or no blank before the first word: use a model trained "
+                "with SentencePiece's defaults, as CCNet's are."
+            )
+
+    def __missing__(self, word: str) -> bytes:
+        pieces = self._model.encode(word, out_type=bytes)
+        joined = b" " + b" ".join(pieces) if pieces else b""
+        if len(joined) > LONGEST_PIECE or not RESERVED.isdisjoint(pieces):
+            joined = b"".join([b" <unk>" if len(p) > LONGEST_PIECE or p in RESERVED else b" " + p for p in pieces])
+        if len(word) + len(joined) <= LONGEST_CACHED:
+            if len(self) >= CACHED_WORDS:
+                self.clear()  # cheaper than to choose what to drop, and common words are back at once
+            self[word] = joined
+        return joined
+
+    def sentence(self, line: str) -> bytes:
+        """Return the pieces of a normalised line, each with a blank before it; empty for a blank line."""
+        return b"".join(map(self.__getitem__, line.split()))
+
+
+def number_pieces(sentences: Iterable[bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], list[str]]:
+    """Return sentences of `PieceEncoder.sentence` as (ids int32, offsets int64, the pieces by id).
+
+    Pieces are numbered in the order of their first occurrence. `<unk>`, and sentences without pieces, are left out, as
+    lmplz --skip_symbols does.
+    """
+    number: dict[bytes, int] = {}
+    ids, offsets = array("i"), array("q", [0])
+    for sentence in sentences:
+        ids.extend([number.setdefault(piece, len(number)) for piece in sentence.split() if piece != b"<unk>"])
+        if len(ids) > offsets[-1]:
+            offsets.append(len(ids))
+    return np.array(ids, np.int32), np.array(offsets, np.int64), [piece.decode() for piece in number]
+
+
+def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: float, threads: int = 1) -> bytes:
+    """Return a unigram model trained on normalised lines with SentencePiece's defaults, as CCNet's `spm_train`.
+
+    The same lines, in order, and the same number of threads give the same bytes. All of the text is held in memory, at
+    20 bytes a character and more; a few hundred MB of text are enough.
+
+    Raises:
+        UserError: there is too little text.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_require_lines(lines),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary,
+            character_coverage=character_coverage,
+            max_sentence_length=LONGEST_LINE,
+            num_threads=threads,
+            minloglevel=2,
+        )
+    except (OSError, RuntimeError) as error:
+        largest = _TOO_HIGH.search(str(error))
+        if largest:
+            raise UserError(
+                f"The text is too small for a vocabulary of {vocabulary:,} pieces: give more text, or set vocabulary "
+                f"to {int(largest[1]):,} or less."
+            ) from error
+        raise UserError(f"No pieces could be trained from this text (vocabulary {vocabulary:,}): {error}.") from error
+    return model.getvalue()
+
+
+def _require_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines. Raises UserError if there is no line."""
+    empty = True
+    for line in lines:
+        empty = False
+        yield line
+    if empty:
+        raise UserError("There is no text to train pieces on: give texts with at least one line.")
+
+
+def _segments_words(model: Any) -> bool:
+    """Return True if the pieces of a line are those of its words: a blank begins a piece, and precedes every word."""
+    blank = "\u2581"
+    pieces = map(model.id_to_piece, range(model.get_piece_size()))
+    return (
+        not any(blank in piece[1:] and piece.strip(blank) for piece in pieces)
+        and model.piece_to_id(blank) != model.unk_id()
+        and model.encode(" a  b ", out_type=str) == model.encode("a", out_type=str) + model.encode("b", out_type=str)
+        and model.encode("a", out_type=str)[0].startswith(blank)
+    )
+
+
+def _normalize(stripped: str) -> str:
+    """Return stripped text in normal form, with its line feeds: no step looks across them."""
+    text = stripped.lower()
+    if not text.isascii():
+        text = OTHER_DIGIT.sub("0", _remove_accents(text))
+        text = _C1.sub("", _REPLACED.sub(lambda mark: REPLACED_MARKS[mark[0]], text))
+    return encode_plain(text).decode()
+
+
+def _remove_accents(text: str) -> str:
+    """Return NFD without category Mn, by this Python's Unicode tables."""
+    text = _basic_marks().sub("", unicodedata.normalize("NFD", text))
+    if len(text.encode("utf-16-le")) == 2 * len(text):
+        return text
+    return _ASTRAL.sub(lambda run: "".join(c for c in run[0] if unicodedata.category(c) != "Mn"), text)
+
+
+@lru_cache(maxsize=1)
+def _basic_marks() -> re.Pattern[str]:
+    """Return a pattern of category Mn in the basic plane; beyond it, `re` would try its ranges one by one."""
+    basic = map(chr, range(0x10000))
+    return re.compile(f"[{''.join(c for c in basic if unicodedata.category(c) == 'Mn')}]")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from manifests.display import format_bytes, format_hours, format_tokens, number_table
 from manifests.planning.plan import Plan
-from manifests.planning.rates import SERIAL, UNITS, Rate, Rates
+from manifests.planning.rates import Rate, Rates
 from manifests.planning.supply import Supply
+from manifests.stages import STAGES, STEPS, kind_of, stage_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -175,7 +176,7 @@ def _step_cost(
     once, amount = rate.unit == "run", amounts[rate.unit]
     growth = 1.0 if once else amount / rate.amount
     tasks = 1.0 if once else max(work.tasks, 1.0)
-    busy = 1.0 if once or rate.stage in SERIAL else min(float(workers), tasks)
+    busy = 1.0 if once or kind_of(rate.stage).serial else min(float(workers), tasks)
     growing, each = rate.per_unit * amount, rate.per_task * tasks
     return StepCost(
         rate.stage,
@@ -222,23 +223,23 @@ def cost_parts(cost: Cost, engine_seconds: float, core_hour_price: float | None)
     """Return the pipeline's cost by stage, its extrapolation, uncounted sources and its price, if one is given."""
     parts: list[RenderableType] = []
     if cost.steps:
-        said = "Rates of runs that read " + (f"1/{cost.scale:,.0f} of these dumps" if cost.scale >= 1.5 else "as much")
+        said = "Measured on " + (f"1/{cost.scale:,.0f} of these dumps" if cost.scale >= 1.5 else "as many bytes")
         rough = ": an order of magnitude, no more" if cost.scale >= ROUGH_SCALE else ""
-        engine = f"The engine took {engine_seconds:.1f} s around the tasks of a job there, not counted."
+        engine = f"The engine's own {engine_seconds:.1f} s per job are not counted."
         parts += [_stage_table(cost), f"{said}{rough}. {engine}"]
     if cost.uncounted:
-        parts.append(f"Cost of the corpus without {', '.join(cost.uncounted)}: no rate was measured for them.")
+        parts.append(f"Cost of the corpus without {', '.join(cost.uncounted)}: they have no measured rate.")
     if core_hour_price is not None and cost.steps:
         price = cost.cpu_seconds / 3600 * core_hour_price
-        parts.append(f"At {core_hour_price:g} a core-hour: {price:,.2f}.")
+        parts.append(f"At {core_hour_price:g} per core-hour: {price:,.2f}.")
     return parts
 
 
 def _stage_table(cost: Cost) -> "Table":
-    columns = ("CPU time", "core time", "of it fixed", "wall", "shuffled", "written", "peak memory")
+    columns = ("CPU time", "core time", "fixed part", "wall", "shuffled", "written", "peak memory")
     table = number_table(f"Cost of the corpus at measured rates, {cost.workers:,} workers", "stage", *columns)
-    for stage in UNITS:
-        mine = [step for step in cost.steps if step.stage.partition("/")[0] == stage]
+    for stage in STAGES:
+        mine = [step for step in cost.steps if stage_of(step.stage) == stage]
         if mine:
             table.add_row(stage, _format_rate(mine, stage, cost.bytes_per_character), *_format_sums(mine))
     table.add_section()
@@ -248,7 +249,7 @@ def _stage_table(cost: Cost) -> "Table":
 
 def _format_rate(steps: list[StepCost], stage: str, bytes_per_character: float) -> str:
     """Return CPU seconds per MB or million tokens of a stage's work, without the fixed part."""
-    unit = UNITS[stage]
+    unit = STEPS[stage].unit
     growing = [step for step in steps if step.unit == unit]
     # a source's own rate applies to its part, a common one to all: the largest common amount, or the sum of the parts
     whole = max((step.amount for step in growing if not step.source), default=0.0)
@@ -257,8 +258,8 @@ def _format_rate(steps: list[StepCost], stage: str, bytes_per_character: float) 
         return "once"
     per = sum(step.growing for step in growing) / whole * 1e6
     if unit.endswith("characters"):
-        return f"{per / bytes_per_character:.2g} s a MB {unit.partition(' ')[0]}"
-    return f"{per:.2g} s a " + ("M tokens" if unit == "tokens" else "MB stored")
+        return f"{per / bytes_per_character:.2g} s per MB {unit.partition(' ')[0]}"
+    return f"{per:.2g} s per " + ("M tokens" if unit == "tokens" else "MB stored")
 
 
 def _format_sums(steps: list[StepCost]) -> list[str]:
@@ -274,7 +275,7 @@ def training_parts(
 ) -> "list[RenderableType]":
     """Return steps to the goal, and GPU-days by model size and tokens, with prices if one is given."""
     priced = gpu_hour_price is not None
-    columns = ["parameters", "tokens a step", f"steps to {format_tokens(goal)}"]
+    columns = ["parameters", "tokens per step", f"steps to {format_tokens(goal)}"]
     for tokens in sorted({one.tokens for one in costs}):
         columns += [f"GPU-days, {format_tokens(tokens)}", *(["price"] if priced else [])]
     table = number_table("Training", "model", *columns)
@@ -286,5 +287,5 @@ def training_parts(
             row.append(f"{one.gpu_days:,.0f}" if one.gpu_days >= 10 else f"{one.gpu_days:.2g}")
             row += [f"{one.gpu_days * 24 * gpu_hour_price:,.0f}"] if gpu_hour_price is not None else []
         table.add_row(*row)
-    said = f"At {utilisation:.1%} of {peak_tflops:g} TFLOP/s a GPU and 6 FLOPs a parameter and token"
-    return [table, said + (f", {gpu_hour_price:g} a GPU-hour." if priced else ".")]
+    said = f"At {utilisation:.1%} of {peak_tflops:g} TFLOP/s per GPU and 6 FLOPs per parameter and token"
+    return [table, said + (f", {gpu_hour_price:g} per GPU-hour." if priced else ".")]

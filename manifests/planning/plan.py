@@ -201,17 +201,19 @@ def plan_parts(plan: Plan) -> "list[RenderableType]":
         parts += [f"{line.source}: {GAPS[line.kind]}" for line in gaps]
         gained = [line for line in plan.lines if line.given > line.asked * (1 + 1e-9)]
         moved = ", ".join(f"{line.source} {line.asked:.1%} → {line.given:.1%}" for line in gained)
-        parts += [f"What they cannot give goes to the others by weight: {moved}."] if gained else []
+        parts += [f"Their shortfall goes to the other sources by weight: {moved}."] if gained else []
     if plan.short:
-        short = f"SHORT: {format_tokens(plan.short)} of {format_tokens(plan.goal)} tokens cannot be had within the caps"
+        short = (
+            f"SHORT: {format_tokens(plan.short)} of {format_tokens(plan.goal)} tokens are out of reach within the caps"
+        )
         lower = f"lower goal_tokens to {int(plan.reached):,}" if plan.reached else "give --input, --unique or --corpus"
-        parts.append(f"{short}: bring more, raise max_epochs, or {lower}.")
+        parts.append(f"{short}: add dumps, raise max_epochs, or {lower}.")
     estimated = [line for line in plan.lines if line.supply.origin == "estimated"]
     return [*parts, "", _factors_table(estimated)] if estimated else parts
 
 
 def _mixture_table(plan: Plan) -> "Table":
-    columns = ("unique", "from", "text", "asked", "given", "epochs", "cap", "tokens seen", "sequences")
+    columns = ("unique", "from", "text", "weight", "share", "epochs", "cap", "tokens seen", "sequences")
     table = number_table(f"{plan.recipe}: {format_tokens(plan.goal)} tokens, {plan.model}", "source", *columns)
     for line in plan.lines:
         supply = line.supply
@@ -245,8 +247,8 @@ def _mixture_table(plan: Plan) -> "Table":
 
 
 def _missing_table(wanting: list[tuple[PlannedSource, Missing]]) -> "Table":
-    columns = ("asked", "given", "more unique tokens", "text", "dumps, about", "that is, about")
-    table = number_table("Missing, to give what is asked within the cap", "source", *columns)
+    columns = ("weight", "share", "more unique tokens", "text", "dumps, about", "that is, about")
+    table = number_table("Missing to reach each weight within the cap on epochs", "source", *columns)
     for line, missing in wanting:
         number = f"{missing.pieces:,.0f}" if missing.pieces >= 9.95 else f"{missing.pieces:.1f}"
         like = "those here" if line.supply.files else "LLaMA's"
@@ -275,9 +277,9 @@ def _factors_table(lines: list[PlannedSource]) -> "Table":
         factors = line.supply.factors
         head = [line.source, format_bytes(line.supply.stored_bytes), f"{line.supply.files:,}"]
         named = {
-            "text a stored byte": factors.text,
-            "kept of it": factors.kept,
-            "bytes a token": factors.bytes_per_token,
+            "text per stored byte": factors.text,
+            "kept share": factors.kept,
+            "bytes per token": factors.bytes_per_token,
         }
         for name, figure in named.items():
             table.add_row(*head, name, f"{figure.value:.3g}", figure.origin)
@@ -340,7 +342,7 @@ def read_training_run(run: Path) -> TrainingRun:
 
 def run_table(run: TrainingRun) -> "Table":
     """Return a table of the mixture of a training run."""
-    columns = ("asked", "given", "tokens planned", "tokens seen", "epochs seen")
+    columns = ("weight", "share", "tokens planned", "tokens seen", "epochs seen")
     table = number_table(f"Training run, step {run.step:,} of {run.steps:,}", "source", *columns)
     whole = sum(source.planned_tokens for source in run.sources)
     for source in run.sources:

@@ -14,40 +14,9 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from filters.errors import UserError
+from manifests.stages import SAMPLER, STAGES, STEPS, kind_of, stage_of
 
-# Names of steps, as `pipeline/` records them; a step belongs to the stage before its slash.
-UNITS = {  # what the work of a stage grows with, in the order of a run; kept characters are those tokenized
-    "index": "stored bytes",
-    "extract": "stored bytes",
-    "join": "stored bytes",
-    "urls": "extracted characters",
-    "lines": "extracted characters",
-    "perplexity": "extracted characters",
-    "references": "extracted characters",
-    "annotate": "extracted characters",
-    "neardup": "kept characters",
-    "canaries": "kept characters",
-    "containment": "kept characters",
-    "tokenizer": "kept characters",
-    "tokenize": "tokens",
-    "lookup": "tokens",
-    "statistics": "kept characters",
-}
-PER_SOURCE = (  # steps whose work per byte differs between sources; the others have one rate
-    "index",
-    "extract",
-    "perplexity/score",
-    "references/sample",
-    "annotate",
-    "containment/sketches",
-    "containment/compare",
-)
-# Steps whose work the recipe bounds, for dumps of any size.
-ONCE = ("perplexity/train", "perplexity/cuts", "references/urls", "references/train", "canaries/measure")
-# Steps that run on one worker.
-SERIAL = ("neardup/clusters", "neardup/connected/cut", "tokenizer/train", "canaries/measure", "containment/compare")
-SAMPLER, SAMPLE_READER = "tokenizer/sample", "tokenizer/train"  # the second reads what the first writes
-TEXT_COUNTER = "neardup/clusters"  # counts the bytes of kept text
+TEXT_COUNTER = "clusters/survivors"  # counts the bytes of kept text
 JOIN = "join/"  # steps that join the rows of the source after the slash
 COUNTERS = {  # the step, the side of its tally and the unit there that count an amount
     "stored bytes": ("extract", "entered", "bytes"),
@@ -150,7 +119,7 @@ class Rates:
 
 
 def find_run_records(corpus: Path) -> list[Path]:
-    """Return the run records of a corpus, those of killed runs included. Raise UserError if there is none."""
+    """Return the run records of a corpus, those of killed runs included. Raise UserError without any."""
     runs = corpus / "runs"
     found = sorted(path for path in runs.glob("*.json") if path.name != "checksums.json")
     found += sorted(runs.glob("*.parts/*.json"))
@@ -165,7 +134,7 @@ def read_rates(paths: Iterable[Path]) -> Rates:
     engine: list[float] = []
     for path in paths:
         record = read_record(path)
-        if any(task.stage.partition("/")[0] not in UNITS for task in record.tasks):
+        if any(stage_of(task.stage) not in STEPS for task in record.tasks):
             raise UserError(NO_RECORD.format(path))
         tasks |= {(task.stage, task.task): task for task in record.tasks}
         if record.jobs:
@@ -190,11 +159,11 @@ def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     """Return the rates of finished tasks."""
     tasks = sorted(tasks, key=lambda task: (task.stage, task.task))  # sums must not depend on the order of files
     sources = sorted({task.source for task in tasks if task.stage == "extract"})
-    order = {stage: place for place, stage in enumerate(UNITS)}
+    order = {stage: place for place, stage in enumerate(STAGES)}
     steps: list[Rate] = []
-    for stage in sorted({task.stage for task in tasks}, key=lambda name: (order[name.partition("/")[0]], name)):
+    for stage in sorted({task.stage for task in tasks}, key=lambda name: (order[stage_of(name)], name)):
         joined = stage.split("/")[1] if stage.startswith(JOIN) else ""
-        for source in sources if stage in PER_SOURCE else [joined]:
+        for source in sources if kind_of(stage).per_source else [joined]:
             mine = [task for task in tasks if task.stage == stage and source in ("", task.source)]
             amount = _measured_amount(stage, source, tasks)
             if mine and amount:
@@ -206,15 +175,8 @@ def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     return Rates(tuple(steps), tuple(sources), stored, ratio, engine_seconds)
 
 
-def unit_of(stage: str) -> str:
-    """Return the unit that a step's work grows with; `run` if it does not grow."""
-    if stage in ONCE:
-        return "run"
-    return "sample bytes" if stage == SAMPLE_READER else UNITS[stage.partition("/")[0]]
-
-
 def _measured_amount(stage: str, source: str, tasks: list[Task]) -> float:
-    unit = unit_of(stage)
+    unit = kind_of(stage).unit
     if unit == "run":
         return 1.0
     if unit == "sample bytes":
@@ -236,7 +198,7 @@ def _fit_rate(stage: str, source: str, tasks: list[Task], amount: float) -> Rate
     )
     peak = int(max(task.peak_rss_bytes for task in tasks))
     costs = (amount, len(tasks), spent, per_unit, per_task, start_up)
-    return Rate(stage, source, unit_of(stage), *costs, shuffled, written, peak)
+    return Rate(stage, source, kind_of(stage).unit, *costs, shuffled, written, peak)
 
 
 def _fit(tasks: list[Task]) -> tuple[float, float, float]:

@@ -225,7 +225,7 @@ def _measure(manifest: Manifest, name: str, text_bytes: int) -> MeasuredSource:
 
 def measured_table(sources: Mapping[str, MeasuredSource]) -> "Table":
     """Return a table of estimates beside actual figures."""
-    columns = ("stored", "documents", "estimated", "tokens", "ratio", "text a stored byte", "kept", "bytes a token")
+    columns = ("stored", "documents", "estimated", "tokens", "ratio", "text per stored byte", "kept", "bytes per token")
     table = display.number_table("The corpus: estimated from bytes → actual", "source", *columns)
     for one in sources.values():
         pairs = one.as_dict()["factors"].values()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from manifests.display import format_count, format_edge, format_quantity, format_share
 from manifests.report.data import ReportData
 from manifests.report.html import Html, bar, details, element, foreign, join, note, table, visible
+from manifests.report.statistics import Bands, Bins, Names, SourceStatistics
 from manifests.report.svg import describe_bins, histogram, merge_bins, recall_curve, ridges
-from manifests.statistics import Bands, Bins, Names, SourceStatistics
 
 SOURCES = 10  # shown one by one: those with most documents
 NAMES = 12  # of domains, languages, years, licences of one source
@@ -83,14 +83,14 @@ def _name_table(title: str, column: str, names: Names, documents: int) -> Html:
     rows: list[tuple[str, int]] = [(join([foreign(name, 60), bar(number / most)]), number) for name, number in shown]
     rest = names.total - sum(number for _, number in shown)
     rows += [("others", rest)] if rest > 0 else []
-    error = f", each at most {format_count(names.error)} too few" if names.error else ""
+    error = f", counts at most {format_count(names.error)} too low" if names.error else ""
     cells = [[name, format_count(number), format_share(number, documents)] for name, number in rows]
     return table(f"{title}, by documents{error}", [column, "number", "share"], cells)
 
 
 def duplicate_charts(data: ReportData) -> Iterator[Html]:
     """Yield the sizes of clusters and the recall of near-duplicates."""
-    clusters, bands, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents a cluster"
+    clusters, bands, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents per cluster"
     figures = []
     if clusters.counts:
         sizes = describe_bins(clusters, " documents")

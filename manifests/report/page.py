@@ -12,8 +12,9 @@ from manifests.manifest import Manifest, SourceEntry
 from manifests.report import documents, provenance
 from manifests.report.data import Flow, LedgerFlow, ReportData, Unit, read_flow, sum_flows
 from manifests.report.html import Html, bar, details, element, foreign, join, note, read_style, section, table, visible
+from manifests.report.statistics import Example
 from manifests.report.svg import flow_chart
-from manifests.statistics import Example
+from manifests.stages import STEPS
 
 FILE = "report.html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script and no network, whatever the text
@@ -21,12 +22,6 @@ SOURCES = 60  # rows of a table of sources; the rest is one row
 REASONS = 60  # shown of one stage, more than the catalogue has
 EXAMPLES = 3  # of one reason and stage, over all sources
 EXAMPLE_CHARACTERS = 200
-STAGE_NOTES = {
-    "extract": "Dumps are read record by record, and documents are extracted from them.",
-    "annotate": "Filters by language, page rules and models; lines that occur elsewhere are removed.",
-    "neardup": "Near-duplicates of documents that are kept are dropped.",
-    "tokenize": "Text becomes tokens in shards.",
-}
 UNIT_NOTES = {
     "records": "From dumps to shards.",
     "characters": "From extraction to the tokenizer.",
@@ -166,7 +161,7 @@ def _dropped(data: ReportData) -> list[Html]:
         passed = format_count(tally.out["records"])
         parts += [
             element("h3", stage),
-            note(f"{STAGE_NOTES[stage]} {format_quantity(entered, 'records')} entered, {passed} passed."),
+            note(f"{STEPS[stage].label} {format_quantity(entered, 'records')} entered, {passed} passed."),
             element("div", *(_reason(data, tallies, name, entered, most) for name, _ in reasons[:REASONS])),
         ]
         if len(reasons) > REASONS:

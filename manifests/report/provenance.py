@@ -25,7 +25,7 @@ def cost_tables(data: ReportData) -> Iterator[Html]:
     for step, cost in costs.items():
         stages.setdefault(step.partition("/")[0], StepCost()).add(cost)
         whole.add(cost)
-    columns = ["processor time", "wall time", "tasks", "records a core-second", "peak memory", ""]
+    columns = ["processor time", "wall time", "tasks", "records per core-second", "peak memory", ""]
     said = f"{runs:,} runs" if runs != 1 else "one run"
     foot = [*_cost_cells("all", whole), ""]
     yield table(f"Over {said}; no hash depends on these", ["stage", *columns], _cost_rows(stages), foot)

@@ -115,7 +115,7 @@ def _reason_table(ledger: Mapping[str, Mapping[str, Any]]) -> "Table":
 
 def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each result that a stage left in the manifest."""
-    if lines := findings.get("lines"):
+    if lines := findings.get("line_dedup"):
         missed, found = lines["missed_by_ccnet_scope"], lines["duplicates"]
         yield (
             f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
@@ -126,6 +126,8 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
             f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected, "
             f"{pairs['capped']:,} unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
         )
+    if unreadable := findings.get("unreadable"):
+        yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"
     for source, held in findings.get("blocklists", {}).items():
         malformed = f"; {held['malformed']:,} lines are malformed" if held["malformed"] else ""
         yield f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{malformed}"

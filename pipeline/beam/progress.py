@@ -1,8 +1,6 @@
-"""How far a stage is, counted from the receipts its tasks leave: works the same on every engine.
+"""Progress of a job, counted from the receipts that its tasks leave: works the same on every engine."""
 
-In a terminal a live bar with documents a second and the time left; elsewhere a line now and then.
-"""
-
+import contextlib
 import json
 import threading
 import time
@@ -10,39 +8,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 POLL_SECONDS = 0.5
-LINE_SECONDS = 15.0
-"""how often a log without a terminal gets a line"""
+LINE_SECONDS = 15.0  # between the lines of progress in a log, where there is no terminal
 
 
 class Progress:
-    """Shows progress while a `with` block runs. `done`: tasks taken over from earlier; `waiting`: receipts to come."""
+    """Progress while a `with` block runs.
 
-    def __init__(self, stage: str, done: int, waiting: list[Path], terminal: TextIO, quiet: bool) -> None:
-        self.stage, self.done, self.waiting = stage, done, set(waiting)
+    In a terminal it is a live bar with documents per second and the time left; elsewhere a line now and then.
+    """
+
+    def __init__(self, step: str, done: int, waiting: list[Path], terminal: TextIO, quiet: bool) -> None:
+        """Take the tasks taken over from earlier runs (`done`) and the receipts to come (`waiting`)."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.step, self.done, self.waiting = step, done, set(waiting)
         self.total = done + len(waiting)
         self.terminal, self.quiet = terminal, quiet
         self.records = 0
         self.started = self.said = time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.bar = Bar(
-            TextColumn("{task.description:10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(file=terminal),
-            transient=True,
-            disable=quiet or not terminal.isatty(),
-        )
+        rate = TextColumn("{task.fields[rate]}")
+        columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        hidden = quiet or not terminal.isatty()
+        self.bar = Bar(*columns, console=Console(file=terminal), transient=True, disable=hidden)
 
     def __enter__(self) -> "Progress":
-        self.task = self.bar.add_task(self.stage, total=self.total, completed=self.done, rate="")
+        self.task = self.bar.add_task(self.step, total=self.total, completed=self.done, rate="")
         self.bar.start()
         self.thread.start()
         return self
@@ -52,22 +47,24 @@ class Progress:
     ) -> None:
         self.stop.set()
         self.thread.join()
-        self._count()
         self.bar.stop()
         if not self.quiet and kind is None:
+            self._count()
             seconds = time.monotonic() - self.started
-            print(
-                f"{self.stage:10} {self.total} parts, {seconds:.1f} s{self._rate(', ')}", file=self.terminal, flush=True
-            )
+            self._say(f"{self.total} parts, {seconds:.1f} s{self._rate(', ')}")
+
+    def _say(self, text: str) -> None:
+        print(f"{self.step:10} {text}", file=self.terminal, flush=True)
 
     def _watch(self) -> None:
         while not self.stop.wait(POLL_SECONDS):
-            self._count()
-            self.bar.update(self.task, completed=self.total - len(self.waiting), rate=self._rate())
+            with contextlib.suppress(OSError, ValueError):  # progress may fail where storage does
+                self._count()
+            done = self.total - len(self.waiting)
+            self.bar.update(self.task, completed=done, rate=self._rate())
             if self.bar.disable and not self.quiet and time.monotonic() - self.said >= LINE_SECONDS:
                 self.said = time.monotonic()
-                parts = f"{self.total - len(self.waiting)}/{self.total} parts"
-                print(f"{self.stage:10} {parts}{self._rate(', ')}{self._left()}", file=self.terminal, flush=True)
+                self._say(f"{done}/{self.total} parts{self._rate(', ')}{self._left()}")
 
     def _count(self) -> None:
         for path in [path for path in self.waiting if path.exists()]:
@@ -83,5 +80,4 @@ class Progress:
         ran = self.total - self.done - len(self.waiting)
         if not ran:
             return ""
-        seconds = (time.monotonic() - self.started) / ran * len(self.waiting)
-        return f", about {seconds:,.0f} s left"
+        return f", about {(time.monotonic() - self.started) / ran * len(self.waiting):,.0f} s left"

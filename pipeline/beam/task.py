@@ -1,39 +1,43 @@
-"""One stage = one Beam job over tasks; a task = one split or bucket, with its files and its receipt.
+"""Steps, declared: their units, settings and functions; and how one is run, as a Beam job with a receipt for each unit.
 
-A task's outputs are taken over from an earlier run only if its receipt records the same fingerprint: the stage's code,
-the part of the recipe it depends on, and the checksums of what it reads. So a run killed at any moment and started
-again redoes at most the tasks in flight, and gives the same bytes.
+A unit's outputs are taken over from an earlier run only if its receipt records the same fingerprint: the code that its
+function reaches, the settings, the unit's arguments and the hashes of what it reads. So a run killed at any moment and
+started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
+import re
 import resource
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
-
-import apache_beam as beam
+from typing import Any, TypeVar
 
 from filters.errors import UserError
-from manifests.files import canonical_json, is_temporary, relative_files, sha256_file, sha256_json, write_atomic
+from manifests.files import canonical_json, is_temporary, relative_files, sha256_bytes, sha256_file, write_atomic
 from manifests.ledger import Tally, tally_from, total
 from pipeline.beam.engines import Engine, WorkerDiedError, ending_with_its_workers, workers_apart
+from pipeline.beam.fingerprint import code_version
 from pipeline.beam.progress import Progress
 
 RECEIPTS = "receipts"
-MISTAKE = "mistake.txt"
-"""where a worker leaves a user's mistake for the command line, since engines wrap exceptions each in their own way"""
+BLOCKS = "blocks"
+MISTAKE, FAILURE = "mistake.txt", "failure.txt"  # a worker's sentence for the user: engines wrap exceptions differently
+LOG = "workers.log"  # what worker processes write to their standard error
+BEGUN = ".begun"  # ending of a file that lasts as long as its task, so that a death can be blamed on the right one
+WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
+
+Value = TypeVar("Value")
 
 
-LOG = "workers.log"
-"""where worker processes write what they have to say"""
-BEGUN = ".begun"
-"""the ending of a file that lasts as long as its task, so that a death can be blamed on the right one"""
+class StorageError(Exception):
+    """A read or write kept failing. It says nothing about the data: the same command goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage's function hands back: the paths it wrote (below the corpus), what it counted, by source, and facts
-    for later stages (plain values, part of the result). `shuffled`: bytes on their way to reducers, for the record."""
+    """A step function's result.
 
-    paths: list[str]
+    Attributes:
+        paths: files that it wrote, below the corpus.
+        tallies: counts by source.
+        facts: plain values for later steps; part of the result.
+        shuffled: bytes sent to reducers, for the record only.
+    """
+
+    paths: Iterable[str]
     tallies: dict[str, Tally] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     shuffled: int = 0
@@ -58,165 +68,390 @@ class Result:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished task leaves: the fingerprint it ran under, its outputs, tallies and facts. No times: a receipt is
-    the same in every run."""
+    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run."""
 
     fingerprint: str
     outputs: list[Output]
     tallies: dict[str, Tally]
     facts: dict[str, Any]
 
+    @cached_property
     def sha(self) -> str:
-        """Stands for the task's outputs in the fingerprint of a task that reads them."""
-        return sha256_json([[[o.path, o.sha256] for o in self.outputs], self.facts])
+        """The hash of the outputs and facts, for fingerprints of tasks that read them."""
+        return hash_key([[[o.path, o.sha256] for o in self.outputs], self.facts])
+
+    @property
+    def bytes(self) -> int:
+        """The size of all outputs."""
+        return sum(output.bytes for output in self.outputs)
+
+
+Receipts = dict[str, Receipt]
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all."""
+
+    value: Any
+    key: Any = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of a step's work, done and repeated as a whole.
+
+    Attributes:
+        name: unique in the step; gives the receipt's path.
+        arguments: keyword arguments for the step's function.
+        reads: receipts or hashes of what the function reads.
+        size: bytes to read, by which work is shared out.
+        source: the source whose entry of `Step.by_source` the function gets as well.
+        calls: functions that the step's function looks up at run time, part of its code.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    reads: Sequence[Any] = ()
+    size: int = 0
+    source: str = ""
+    calls: tuple[Callable[..., Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Task:
-    """One element of a Beam job. `name` is unique in its stage and gives its receipt's path; `size` is the bytes it
-    reads, by which work is shared out; `arguments` are plain values."""
+    """A unit as it is handed to an engine."""
 
-    stage: str
+    step: str
     name: str
     fingerprint: str
     size: int = 0
-    arguments: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-Work = Callable[[Path, dict[str, Any], Task], Result]
-"""A stage's function: corpus folder, the stage's settings (plain values), the task -> result. It must depend on nothing
-else, and write through `atomic_path`."""
+@dataclass(frozen=True)
+class Step:
+    """A step: one function over units that do not depend on each other.
+
+    The function is called as `function(corpus, name, **settings, **by_source[unit.source], **unit.arguments)`; a
+    reducer of an exchange gets its blocks after the name. It must depend on nothing else, and write through
+    `atomic_path`.
+
+    Attributes:
+        name: gives the place of receipts, and the row of `manifests.stages`.
+        function: a module-level function.
+        units: what is to be done.
+        settings: keyword arguments for all units: the part of the recipe that the step depends on.
+        by_source: further keyword arguments for the units of a source.
+        owns: folders below the corpus that hold this step's outputs alone; by default `blocks/NAME`.
+        shared: another step of the same name owns the same folders, so that only both together can be swept.
+        any_way: of a reducing step: its outputs do not depend on the way that its blocks were made, so mappers do not
+            count in its fingerprints, and the units name what they depend on.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    units: Sequence[Unit]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    by_source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    owns: tuple[str, ...] | None = None
+    shared: bool = False
+    any_way: bool = False
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that the step owns."""
+        return (f"{BLOCKS}/{self.name}",) if self.owns is None else self.owns
+
+    def tasks(self, upstream: Sequence[Task] = ()) -> list[Task]:
+        """Return a task for each unit, with its fingerprint. `upstream`: mappers, whose blocks every unit may get."""
+        mappers = [] if self.any_way else [[task.name, task.fingerprint] for task in upstream]
+        common = hash_key([self.settings, mappers])
+        of_source = {name: hash_key(values) for name, values in self.by_source.items()}
+        made = []
+        for unit in self.units:
+            code = code_version(self.function, *unit.calls)
+            parts = [code, common, of_source.get(unit.source, ""), unit.name, unit.arguments, unit.reads]
+            made.append(Task(self.name, unit.name, hash_key(parts), unit.size, unit.source, unit.arguments))
+        return made
+
+    def code(self) -> str:
+        """Return the version of the step's code over all units."""
+        versions = sorted({code_version(self.function, *unit.calls) for unit in self.units})
+        return versions[0] if len(versions) == 1 else hash_key(versions)
 
 
-def receipt_path(corpus: Path, stage: str, name: str) -> Path:
-    """Where a task's receipt lies."""
-    return corpus / RECEIPTS / stage / f"{name}.json"
+@dataclass(frozen=True)
+class Job:
+    """The part of a Beam job that all its tasks share."""
+
+    corpus: str
+    timings: str
+    function: Callable[..., Any]
+    settings: Mapping[str, Any]
+    by_source: Mapping[str, Mapping[str, Any]]
+
+    def call(self, task: Task, *blocks: Any) -> Any:
+        """Call the step's function for one task."""
+        arguments = {**self.settings, **self.by_source.get(task.source, {}), **task.arguments}
+        plain = {key: value.value if isinstance(value, Keyed) else value for key, value in arguments.items()}
+        return self.function(Path(self.corpus), task.name, *blocks, **plain)
 
 
-def read_receipt(corpus: Path, stage: str, name: str) -> Receipt | None:
-    """A task's receipt; None when there is none, or what is there is none."""
+def source_of(split: str) -> str:
+    """Return the source that a split, or another name that begins with one, belongs to."""
+    return split.partition("/")[0]
+
+
+def hash_key(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON, with settings as plain values and `Keyed` as its key."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Keyed):
+        return value.key
+    if isinstance(value, Receipt):
+        return value.sha
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return value.model_dump()
+
+
+def receipt_path(corpus: Path, step: str, name: str) -> Path:
+    """Return the path of a task's receipt."""
+    return corpus / RECEIPTS / step / f"{name}.json"
+
+
+def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
+    """Return a task's receipt; None if it is missing or not one. Raises OSError if it cannot be read."""
     try:
-        plain = json.loads(receipt_path(corpus, stage, name).read_bytes())
+        plain = json.loads(receipt_path(corpus, step, name).read_bytes())
         tallies = {source: tally_from(tally) for source, tally in plain["tallies"].items()}
         return Receipt(plain["fingerprint"], [Output(**o) for o in plain["outputs"]], tallies, plain["facts"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 
-def finished(corpus: Path, task: Task) -> bool:
-    """Whether a task's outputs are there, made under its fingerprint."""
-    receipt = read_receipt(corpus, task.stage, task.name)
+def is_finished(corpus: Path, task: Task) -> bool:
+    """Return True if a task's outputs exist in full, made under its fingerprint."""
+    receipt = read_receipt(corpus, task.step, task.name)
     if receipt is None or receipt.fingerprint != task.fingerprint:
         return False
     try:
         return all((corpus / output.path).stat().st_size == output.bytes for output in receipt.outputs)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def perform(task: Task, corpus: str, settings: dict[str, Any], work: Work, timings: str) -> None:
-    """Run one task and leave its receipt, last of all; its times go apart, into the run's own folder."""
-    root = Path(corpus)
-    begun = Path(timings) / f"{uuid.uuid4().hex}{BEGUN}"
-    write_atomic(begun, f"{task.stage} {task.name}".encode())
-    at, wall, processor = time.time(), time.perf_counter(), time.process_time()
+def retry_storage(call: Callable[[], Value], place: str) -> Value:
+    """Return what a call returns, which may be repeated from its start, after retries if storage fails.
+
+    Args:
+        call: reads or writes; an OSError of it is a failure of storage, since readers name every fault of the data.
+        place: the step and task, or whatever else the message is to name.
+
+    Raises:
+        StorageError: all tries failed.
+    """
+    for wait in WAITS:
+        try:
+            return call()
+        except OSError:
+            time.sleep(wait)
     try:
-        result = work(root, settings, task)
-    except UserError as error:
-        write_atomic(Path(timings) / MISTAKE, str(error).encode())
+        return call()
+    except OSError as error:
+        raise storage_error(error, place, len(WAITS) + 1) from error
+
+
+def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
+    """Return an OSError as one sentence that names the place and the file, and says what to do."""
+    file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
+    after = f" after {tries} tries" if tries > 1 else ""
+    return StorageError(
+        f"{place}: {file} failed ({error.strerror or error}){after}: check the disk, mount or permissions, then run "
+        "the same command again, which continues from here"
+    )
+
+
+def perform(task: Task, *blocks: Any, job: Job) -> None:
+    """Run one task and write its receipt, last of all; its times go into the run's own folder.
+
+    Raises:
+        UserError: the function found a mistake of the user.
+        StorageError: a read or write kept failing.
+    """
+    try:
+        retry_storage(partial(_attempt, task, blocks, job), f"stage {task.step}, {task.name}")
+    except (UserError, StorageError) as error:
+        with contextlib.suppress(OSError):  # the disk may be full: the exception's own text says it, too
+            write_atomic(
+                Path(job.timings) / (MISTAKE if isinstance(error, UserError) else FAILURE), str(error).encode()
+            )
         raise
-    outputs = [Output(path, (root / path).stat().st_size, sha256_file(root / path)) for path in sorted(result.paths)]
-    plain = {
-        "fingerprint": task.fingerprint,
-        "outputs": [asdict(output) for output in outputs],
-        "tallies": {source: tally.as_dict() for source, tally in result.tallies.items()},
-        "facts": result.facts,
-    }
-    write_atomic(receipt_path(root, task.stage, task.name), canonical_json(plain))
-    record = {
-        "stage": task.stage,
-        "task": task.name,
-        "at": at,
-        "bytes": task.size,
-        "seconds": time.perf_counter() - wall,
-        "cpu_seconds": time.process_time() - processor,
-        "records": sum(tally.entered["records"] for tally in result.tallies.values()),
-        "entered": dict(total(result.tallies.values()).entered),
-        "out": dict(total(result.tallies.values()).out),
-        "text_bytes": result.facts.get("text_bytes", {}),
-        "written_bytes": sum(output.bytes for output in outputs),
-        "shuffled_bytes": result.shuffled,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "process": os.getpid(),
-    }
-    write_atomic(Path(timings) / f"{uuid.uuid4().hex}.json", canonical_json(record))
-    begun.unlink()
 
 
-def run_tasks(corpus: Path, settings: dict[str, Any], tasks: list[Task], work: Work, engine: Engine) -> int:
-    """Run the tasks of one stage that are not finished, as one Beam job with one leaf. Gives how many ran."""
+def _attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> None:
+    root, timings = Path(job.corpus), Path(job.timings)
+    begun = timings / f"{uuid.uuid4().hex}{BEGUN}"
+    write_atomic(begun, f"{task.step} {task.name}".encode())
+    try:
+        at, wall, processor = time.time(), time.perf_counter(), time.process_time()
+        try:
+            result: Result = job.call(task, *blocks)
+        except UserError as error:  # a model that the driver could read, say: no mistake of the user
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno:
+                raise error.__cause__ from None
+            raise
+        outputs = [
+            Output(path, (root / path).stat().st_size, sha256_file(root / path)) for path in sorted(result.paths)
+        ]
+        plain = {
+            "fingerprint": task.fingerprint,
+            "outputs": [asdict(output) for output in outputs],
+            "tallies": {source: tally.as_dict() for source, tally in result.tallies.items()},
+            "facts": result.facts,
+        }
+        write_atomic(receipt_path(root, task.step, task.name), canonical_json(plain))
+        whole = total(result.tallies.values())
+        record = {
+            "stage": task.step,
+            "task": task.name,
+            "at": at,
+            "bytes": task.size,
+            "seconds": time.perf_counter() - wall,
+            "cpu_seconds": time.process_time() - processor,
+            "records": whole.entered["records"],
+            "entered": dict(whole.entered),
+            "out": dict(whole.out),
+            "text_bytes": result.facts.get("text_bytes", {}),
+            "written_bytes": sum(output.bytes for output in outputs),
+            "shuffled_bytes": result.shuffled,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "process": os.getpid(),
+        }
+        write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
+    finally:
+        begun.unlink(missing_ok=True)
+
+
+def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
+    """Run the units of a step that are not finished, as one Beam job with one leaf.
+
+    Returns:
+        The receipts of all units by name, and how many units ran.
+
+    Raises:
+        UserError, StorageError, WorkerDiedError: with a sentence for the user.
+    """
+    tasks = step.tasks()
     waiting = unfinished(corpus, tasks)
     if waiting:
-        step = partial(perform, corpus=str(corpus), settings=settings, work=work, timings=str(engine.timings))
+        import apache_beam as beam  # here, so that reading a receipt does not load it
+
+        work = partial(perform, job=job_of(corpus, step, engine))
         with watched(corpus, tasks, waiting, engine), engine.pipeline(waiting) as pipeline:
-            _ = pipeline | beam.Create(waiting).with_output_types(Task) | beam.Map(step).with_output_types(type(None))
-    return len(waiting)
+            _ = (
+                pipeline
+                | beam.Create(waiting).with_output_types(Task)
+                | step.name >> beam.Map(work).with_output_types(type(None))
+            )
+    found = receipts(corpus, tasks)
+    if not step.shared:
+        sweep(corpus, step, found)
+    return found, len(waiting)
+
+
+def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
+    """Return what all tasks of a step share."""
+    return Job(str(corpus), str(engine.timings), step.function, dict(step.settings), dict(step.by_source))
 
 
 def unfinished(corpus: Path, tasks: Iterable[Task]) -> list[Task]:
-    """The tasks still to run, largest first so that workers end together; receipts of older fingerprints are removed,
-    so that no reader takes them for new."""
-    waiting = [task for task in tasks if not finished(corpus, task)]
+    """Return the tasks still to run, largest first so that workers end together.
+
+    Receipts of older fingerprints are removed, so that no reader takes them for new.
+    """
+    waiting = [task for task in tasks if not is_finished(corpus, task)]
     for task in waiting:
-        receipt_path(corpus, task.stage, task.name).unlink(missing_ok=True)
+        receipt_path(corpus, task.step, task.name).unlink(missing_ok=True)
     return sorted(waiting, key=lambda task: (-task.size, task.name))
 
 
 @contextlib.contextmanager
-def watched(corpus: Path, tasks: list[Task], waiting: list[Task], engine: Engine) -> Iterator[None]:
-    """A progress bar over the waiting tasks for as long as the block runs, counted from their receipts. Raises
-    WorkerDiedError, naming the tasks in flight, when a worker process dies."""
-    paths = [receipt_path(corpus, task.stage, task.name) for task in waiting]
+def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine: Engine) -> Iterator[None]:
+    """Show progress over the waiting tasks while the block runs, and turn what ends it into a sentence for the user.
+
+    Raises:
+        UserError, StorageError: a worker said so, whatever the engine wrapped it in.
+        WorkerDiedError: a worker process died; it names the tasks in flight.
+    """
+    for notice in (MISTAKE, FAILURE):
+        (engine.timings / notice).unlink(missing_ok=True)
+    paths = [receipt_path(corpus, task.step, task.name) for task in waiting]
     begun = time.perf_counter()
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,
-            Progress(waiting[0].stage, len(tasks) - len(waiting), paths, terminal, engine.quiet),
+            Progress(waiting[0].step, len(tasks) - len(waiting), paths, terminal, engine.quiet),
             ending_with_its_workers(),
         ):
             yield
-        job = {"job": waiting[0].stage, "tasks": len(waiting), "seconds": time.perf_counter() - begun}
+        job = {"job": waiting[0].step, "tasks": len(waiting), "seconds": time.perf_counter() - begun}
         write_atomic(engine.timings / f"{uuid.uuid4().hex}.json", canonical_json(job))
     except WorkerDiedError as error:
         left = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
         raise WorkerDiedError(
-            f"{error} while at work on {' and '.join(sorted(left)) or waiting[0].stage}: give the same command again, "
+            f"{error} while at work on {' and '.join(sorted(left)) or waiting[0].step}: give the same command again, "
             "with fewer --workers if memory was short; what is finished is kept"
         ) from None
+    except Exception as error:
+        _raise_from_worker(error, engine.timings)
+        raise
 
 
-def receipts(corpus: Path, tasks: Iterable[Task]) -> dict[str, Receipt]:
-    """The receipts of finished tasks, by name. Raises RuntimeError if one is missing after its job ended well."""
+def _raise_from_worker(error: Exception, timings: Path) -> None:
+    """Raise what a worker left as a sentence for the user, if it did."""
+    kinds: list[tuple[str, type[Exception]]] = [(MISTAKE, UserError), (FAILURE, StorageError)]
+    for notice, kind in kinds:
+        if (timings / notice).exists():
+            raise kind((timings / notice).read_text(encoding="utf-8")) from None
+    said = re.search(r"(?:StorageError: |^)(stage [^\n]+? which continues from here)", str(error), re.MULTILINE)
+    if said:  # on a full disk a worker cannot leave a file
+        raise StorageError(said[1]) from None
+
+
+def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
+    """Return the receipts of finished tasks by name. Raises StorageError if one is missing after its job ended well."""
     found = {}
     for task in tasks:
-        receipt = read_receipt(corpus, task.stage, task.name)
+        receipt = read_receipt(corpus, task.step, task.name)
         if receipt is None or receipt.fingerprint != task.fingerprint:
-            raise RuntimeError(f"stage {task.stage}: {task.name} left no receipt: run the same command again")
+            raise StorageError(
+                f"stage {task.step}: {task.name} left no receipt in {corpus}: see to it that the engine's workers run "
+                "and write to that very folder, then run the same command again"
+            )
         found[task.name] = receipt
     return found
 
 
-def sweep(corpus: Path, stage: str, tasks: Iterable[Task], owned: Iterable[str]) -> None:
-    """Remove what the stage's folders hold beyond its finished tasks: outputs of inputs that are gone, of an older
-    recipe, or half-written by a killed run."""
-    done = receipts(corpus, tasks)
-    claimed = {output.path for receipt in done.values() for output in receipt.outputs}
-    expected = {receipt_path(corpus, stage, name).relative_to(corpus).as_posix() for name in done}
-    for folder, keep in [(f"{RECEIPTS}/{stage}", expected), *((name, claimed) for name in owned)]:
+def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
+    """Remove what a step's folders hold beyond the receipts and outputs of its finished units, by name.
+
+    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run.
+    """
+    claimed = {output.path for receipt in kept.values() for output in receipt.outputs}
+    claimed |= {receipt_path(corpus, step.name, name).relative_to(corpus).as_posix() for name in kept}
+    for folder in (f"{RECEIPTS}/{step.name}", *step.folders):
         for relative in relative_files(corpus / folder):
-            if f"{folder}/{relative}" not in keep:
+            if f"{folder}/{relative}" not in claimed:
                 (corpus / folder / relative).unlink()
-        _remove_empty_folders(corpus / folder)
+        for empty, _, _ in sorted(os.walk(corpus / folder), reverse=True):
+            with contextlib.suppress(OSError):
+                Path(empty).rmdir()
 
 
 def remove_temporaries(corpus: Path) -> None:
@@ -224,9 +459,3 @@ def remove_temporaries(corpus: Path) -> None:
     for relative in relative_files(corpus):
         if is_temporary(Path(relative)):
             (corpus / relative).unlink()
-
-
-def _remove_empty_folders(root: Path) -> None:
-    for folder, _, _ in sorted(os.walk(root), reverse=True):
-        with contextlib.suppress(OSError):
-            Path(folder).rmdir()

@@ -1,6 +1,6 @@
-"""From the recipe's paths, globs and URLs to named, checksummed files.
+"""Named, checksummed input files from the recipe's paths, globs and URLs.
 
-An input's name is its path below its glob's fixed prefix, so that a corpus does not depend on where its dumps lay.
+An input's name is its path below its glob's fixed prefix, so a corpus does not depend on the folder of its dumps.
 """
 
 import concurrent.futures
@@ -10,10 +10,12 @@ import os
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
+from pipeline.beam.task import StorageError, retry_storage
 from pipeline.download.download import download
 from pipeline.download.http import RemoteFile, RetryPolicy, State
 
@@ -24,19 +26,31 @@ _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One dump file: `name` as the corpus knows it, `path` where it lies now, `size` in bytes, `sha256` of its bytes
-    (empty when it cannot be read)."""
+    """One dump file.
+
+    Attributes:
+        source: its source.
+        name: its name in the corpus.
+        path: its absolute path now.
+        size: in bytes.
+        sha256: of its bytes.
+        problem: why it cannot be read; empty if it can.
+    """
 
     source: str
     name: str
     path: str
     size: int
     sha256: str
+    problem: str = ""
 
 
 def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
-    """The files that a source's inputs stand for, by name. Raises UserError for a pattern that matches nothing and for
-    two files of one name."""
+    """Return the files that a source's patterns match, by name; URLs are downloaded into the corpus.
+
+    Raises:
+        UserError: A pattern matches nothing, two files have one name, or a download fails.
+    """
     found: dict[str, Path] = {}
     for pattern in patterns:
         for name, path in _matches(source, pattern, corpus):
@@ -53,22 +67,24 @@ def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
-    """The files that a source's inputs stand for, with their checksums, sorted by name. Raises UserError as `match`
-    does; an unreadable file is kept, for the run to count."""
+    """Return the files that a source's patterns match, with their checksums, sorted by name.
+
+    An unreadable file has a `problem`, which the caller refuses or counts. Raises UserError as `match` does.
+    """
     found = match(source, patterns, corpus)
     checksums = _Checksums(corpus / CHECKSUMS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         hashed = pool.map(checksums.of, found.values())
         inputs = [
-            Input(source, name, str(path), size, sha256)
-            for (name, path), (size, sha256) in zip(found.items(), hashed, strict=True)
+            Input(source, name, str(path.absolute()), size, sha256, problem)
+            for (name, path), (size, sha256, problem) in zip(found.items(), hashed, strict=True)
         ]
     checksums.save()
     return sorted(inputs, key=lambda item: item.name)
 
 
 def fixed_prefix(pattern: str) -> Path:
-    """The folder above a pattern's first wildcard: what is left out of names."""
+    """Return the folder above a pattern's first wildcard, which is left out of names."""
     fixed: list[str] = []
     for part in Path(pattern).parent.parts:
         if glob.has_magic(part):
@@ -92,15 +108,15 @@ def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
 
 
 def _name(path: Path) -> str:
-    """A file's name as text: bytes that are no UTF-8 are spelled out, so that every name can be written anywhere."""
+    """Return a file's name as text, with escapes for bytes that are not UTF-8."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
-    """Fetch one URL into the corpus, once. Raises UserError when it cannot be had."""
+    """Download one URL into the corpus, once. Raises UserError if that fails."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise UserError(f"source {source}: {url}: only http and https can be fetched; mount it and give a path")
+        raise UserError(f"source {source}: {url}: only http and https can be downloaded; mount it and give a path")
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
     if not name:
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
@@ -112,8 +128,10 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
 
 
 class _Checksums:
-    """SHA-256 of files, remembered by path, size and modification time, as version control systems do: a finished
-    corpus is recognised without reading its dumps again. Nothing hashes this file."""
+    """Cache of files' SHA-256 by path, size and modification time.
+
+    A finished corpus is recognised without reading its dumps again. The cache is part of no fingerprint.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,18 +140,24 @@ class _Checksums:
         except (OSError, ValueError):
             self.known = {}
 
-    def of(self, path: Path) -> tuple[int, str]:
-        """Size and SHA-256 of a file; (0, "") when it cannot be read."""
-        key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    def of(self, path: Path) -> tuple[int, str, str]:
+        """Return size and SHA-256 of a file, and why it cannot be read, empty if it can."""
         try:
-            state = path.stat()
-            stamp: list[int | str] = [state.st_size, state.st_mtime_ns]
-            if self.known.get(key, [])[:2] != stamp:
-                self.known[key] = [*stamp, sha256_file(path)]
-        except OSError:
-            return 0, ""
+            return *retry_storage(partial(self._read, path), str(path)), ""
+        except StorageError as error:
+            assert isinstance(error.__cause__, OSError)
+            return 0, "", error.__cause__.strerror or str(error.__cause__)
+
+    def _read(self, path: Path) -> tuple[int, str]:
+        key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+        state = path.stat()
+        stamp: list[int | str] = [state.st_size, state.st_mtime_ns]
+        if self.known.get(key, [])[:2] != stamp:
+            self.known[key] = [*stamp, sha256_file(path)]
+        with path.open("rb") as file:  # a checksum may be known of a file that can no longer be read
+            file.read(1)
         return state.st_size, str(self.known[key][2])
 
     def save(self) -> None:
-        """Keep what is known for the next run."""
+        """Write the cache for the next run."""
         write_atomic(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode())

@@ -1,8 +1,11 @@
-"""From edges to clusters, by whichever way the number of edges asks for: union-find on one worker, or rounds of
-large-star and small-star (filters/dedup/large_star.py), each one exchange. Both give the same bytes.
+"""clusters: from edges between duplicates to clusters, and from each cluster to the document that stays.
 
-A round's tasks are named by its number and rest on the edges alone, so a run goes on from the last round that was
-finished; the rounds before it are removed as soon as they are not needed.
+Clusters are found by whichever way the number of edges asks for: union-find on one worker, or rounds of large-star and
+small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes. A round's tasks are named by its
+number and rest on the edges alone, so a run goes on from the last round that was finished; the rounds before it are
+removed as soon as they are not needed.
+
+One worker then chooses the survivors, and verdicts go back by split.
 """
 
 from collections.abc import Iterator
@@ -10,197 +13,469 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from filters.dedup.clusters import BLOCK, Rows, distinct, joined
-from filters.dedup.large_star import by_larger, by_node, contracted, large_star, small_star, spread, unsettled
+from filters.dedup.clusters import (
+    BLOCK,
+    Rows,
+    connected_components,
+    contract,
+    count_unsettled,
+    distinct_edges,
+    edges_by_larger,
+    edges_by_node,
+    large_star,
+    small_star,
+    spread_keys,
+)
 from filters.errors import UserError
-from manifests.files import atomic_path, sha256_json
+from filters.reasons import Reason
+from manifests.document import ID_BYTES
+from manifests.files import atomic_path
+from manifests.ledger import Tally
+from manifests.recipe import Deduplication, Recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import Mapped, by_range, run_exchange
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.task import Receipt, Result, Task, finished, receipts, sweep
+from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
+from pipeline.beam.tables import id_halves, read_ipc, write_ipc
+from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, is_finished, receipts, source_of, sweep
+from pipeline.stages.containment import read_contained
+from pipeline.stages.neardup import RANGE_BYTES, ROW_BITS, Lookup, Split
 
-ONE_WORKER_EDGES = 200_000_000
-"""edges that one worker joins: some six minutes, and 2.7 GB where they have a hundred million nodes (docs/scale.md)"""
-MAX_ROUNDS = 32
-"""large-star and small-star, each once, make a round. Rounds grow with the logarithm of the longest chain (Kiveris et
-al. 2014, section 3), and chains among 2^32 nodes are joined in fewer than this"""
+STAGE = "clusters"
+LABELS, CUT, ROUNDS, SURVIVORS = (f"{STAGE}/{step}" for step in ("labels", "cut", "rounds", "survivors"))
+
+ONE_WORKER_EDGES = 200_000_000  # joined in some six minutes, and 2.7 GB with a hundred million nodes (docs/scale.md)
+MAX_ROUNDS = 32  # rounds grow with the logarithm of the longest chain (Kiveris et al. 2014, section 3): for 2^32 nodes
 
 LABEL_SCHEMA = pa.schema([("node", pa.int64()), ("label", pa.int64())])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64())])
+DUPLICATE_SCHEMA = pa.schema(
+    [
+        ("removed", pa.binary(ID_BYTES)),
+        ("kept", pa.binary(ID_BYTES)),
+        ("cluster", pa.binary(ID_BYTES)),
+        ("similarity", pa.float32()),
+        ("reason", pa.string()),
+    ]
+)
+VERDICT_SCHEMA = pa.schema([("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)), ("reason", pa.string())])
+# a row of a split for each document in a cluster; the reason is empty for the one that stays
 
 
-def connected(
+def connect(
     corpus: Path,
-    edges: dict[str, Receipt],
-    ranges: int,
+    edges: Receipts,
     engine: Engine,
-    stage: str,
+    ranges: int = 0,
     one_worker: int = ONE_WORKER_EDGES,
     max_rounds: int = MAX_ROUNDS,
-) -> tuple[list[Task], int]:
-    """Connected components of edges between row references.
+) -> tuple[Receipts, int]:
+    """Find the connected components of edges between row references.
 
-    `edges`: by name, receipts whose one output is an Arrow IPC file of two int64 columns and whose facts count its rows
-    as `edges`; an edge from a node to itself says nothing. Up to `one_worker` edges are joined on one worker, more in
-    rounds. Gives the finished tasks, one a hash range of the nodes (`read_labels` reads their files), and how many
-    tasks were run. Stages used: `STAGE/labels`, and `STAGE/cut` and `STAGE/rounds/…`, which are empty when it ends.
-    Raises UserError if `max_rounds` rounds leave edges to join.
+    Args:
+        corpus: the corpus.
+        edges: by name, receipts whose one output is an Arrow file that begins with two int64 columns and whose facts
+            count its rows as `edges`; an edge from a node to itself says nothing.
+        engine: runs the exchanges.
+        ranges: hash ranges of the nodes; by default as many as the edges ask for.
+        one_worker: edges up to which one worker joins them; more are joined in rounds.
+        max_rounds: after which it gives up.
+
+    Returns:
+        Receipts, one per hash range of the nodes, whose files `read_labels` reads; and how many tasks were run. Nothing
+        of the steps `clusters/cut` and `clusters/rounds` is left.
+
+    Raises:
+        UserError: `max_rounds` rounds leave edges to join.
     """
-    tasks = label_tasks(edges, ranges, stage)
-    ran = 0
-    if not all(finished(corpus, task) for task in tasks):
-        total = sum(receipt.facts["edges"] for receipt in edges.values())
+    total = sum(receipt.facts["edges"] for receipt in edges.values())
+    ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
+    labels, ran = label_step(edges, ranges), 0
+    if not all(is_finished(corpus, task) for task in labels.tasks()):
+        settings = {"ranges": ranges}
         if total <= one_worker:
             paths = [receipt.outputs[0].path for _, receipt in sorted(edges.items())]
-            maps = [Task(f"{stage}/cut", "all", tasks[0].fingerprint, 16 * total, {"edges": paths, "ranges": ranges})]
-            mapper = join_on_one
+            unit = Unit("all", {"edges": paths}, list(edges.values()), 16 * total)
+            cut = Step(CUT, map_components, [unit], settings)
         else:
-            stars, ran = _rounds(corpus, edges, ranges, engine, stage, max_rounds)
-            maps = _mappers(f"{stage}/cut", stars, tasks[0].fingerprint, ranges)
-            mapper = cut_labels
-        ran += run_exchange(corpus, {}, maps, mapper, tasks, gather_labels, engine)
-    for folder, kept in ((f"{stage}/cut", []), (f"{stage}/rounds", []), (f"{stage}/labels", tasks)):
-        sweep(corpus, folder, kept, (f"blocks/{folder}",))
-    return tasks, ran
+            stars, ran = _rounds(corpus, edges, engine, ranges, max_rounds)
+            cut = Step(CUT, map_labels, _edge_units(stars), settings)
+        ran += run_exchange(corpus, cut, labels, engine)[2]
+    for past in (CUT, ROUNDS):
+        sweep(corpus, Step(past, map_labels, []), {})
+    return receipts(corpus, labels.tasks()), ran
 
 
-def label_tasks(edges: dict[str, Receipt], ranges: int, stage: str) -> list[Task]:
-    """The tasks that hold the clusters in the end, one a range, whichever way they are found."""
-    fingerprint = _fingerprint(edges, ranges)
-    return [Task(f"{stage}/labels", f"{r:05d}", fingerprint) for r in range(ranges)]
+def label_step(edges: Receipts, ranges: int) -> Step:
+    """Return the step that holds the clusters in the end, a reducer per range, whichever way they are found."""
+    ways = (map_components, map_large, reduce_large, map_small, reduce_small, map_labels)
+    return Step(LABELS, reduce_labels, _range_units(edges, ranges, ways), {"folder": f"blocks/{LABELS}"}, any_way=True)
 
 
-def read_labels(corpus: Path, receipt: Receipt) -> tuple[Rows, Rows]:
-    """Of one range: the nodes that some edge joins to another, sorted, and the smallest node of each one's cluster."""
-    node, label = _read(corpus / receipt.outputs[0].path).T
-    return node, label
-
-
-def join_on_one(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """Union-find over all edges: (node, smallest node) by the node's range."""
-    paths = task.arguments["edges"]
-    nodes, labels = joined(lambda: (_edges(corpus / path) for path in paths))
-    return _sent(nodes, labels, task)
-
-
-def cut_large(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """What large-star needs of one file of edges. Before the first round it is contracted: bands find the same pairs
-    over and over."""
-    edges = _edges(corpus / task.arguments["edges"])
-    sent = by_node(contracted(edges) if task.arguments["contract"] else edges)
-    return _sent(sent[:, 0], sent[:, 1], task)
-
-
-def cut_small(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """What small-star needs of one file of edges."""
-    sent = by_larger(_edges(corpus / task.arguments["edges"]))
-    return _sent(sent[:, 0], sent[:, 1], task)
-
-
-def cut_labels(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """Of finished stars: (node, smallest node) of the rays and of the smallest themselves."""
-    edges = _edges(corpus / task.arguments["edges"])
-    sent = np.concatenate([edges[:, ::-1], distinct(edges[:, [0, 0]])])
-    return _sent(sent[:, 0], sent[:, 1], task)
-
-
-def join_large(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """Large-star over one range; its facts say how many nodes were not yet of a star."""
-    edges = distinct(_joined(blocks))
-    return _kept(corpus, task, large_star(edges), {"unsettled": unsettled(edges)})
-
-
-def join_small(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """Small-star over one range."""
-    return _kept(corpus, task, small_star(_joined(blocks)), {})
-
-
-def gather_labels(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """One range's nodes with their labels, sorted."""
-    pairs = distinct(_joined(blocks))
-    path = f"blocks/{task.stage}/{task.name}.arrow"
-    _write(corpus / path, pairs, LABEL_SCHEMA)
-    return Result([path], {}, {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())})
-
-
-def _rounds(
-    corpus: Path, edges: dict[str, Receipt], ranges: int, engine: Engine, stage: str, max_rounds: int
-) -> tuple[dict[str, Receipt], int]:
-    """Edges that are stars, after as many rounds as it takes, and how many tasks ran."""
-    fingerprint = _fingerprint(edges, ranges)
-    steps = [(f"{stage}/rounds/{number // 2:02d}-{('large', 'small')[number % 2]}") for number in range(2 * max_rounds)]
-    tasks = [[Task(step, f"{r:05d}", fingerprint) for r in range(ranges)] for step in steps]
-    done = [number for number in range(len(steps)) if all(finished(corpus, task) for task in tasks[number])]
+def _rounds(corpus: Path, edges: Receipts, engine: Engine, ranges: int, max_rounds: int) -> tuple[Receipts, int]:
+    """Return edges that are stars, after as many rounds as it takes, and how many tasks ran."""
+    large = [number % 2 == 0 for number in range(2 * max_rounds)]
+    names = [f"{ROUNDS}/{number // 2:02d}-{'large' if large[number] else 'small'}" for number in range(2 * max_rounds)]
+    reducing = []
+    for number, name in enumerate(names):
+        mapper, reducer = (map_large, reduce_large) if large[number] else (map_small, reduce_small)
+        units = _range_units(edges, ranges, (mapper,))
+        reducing.append(Step(name, reducer, units, {"folder": f"blocks/{name}"}, any_way=True))
+    done = [n for n, step in enumerate(reducing) if all(is_finished(corpus, task) for task in step.tasks())]
     found, ran = edges, 0
-    for number in range(done[-1] if done else 0, len(steps)):
-        large = number % 2 == 0
+    for number in range(done[-1] if done else 0, len(names)):
+        mapping = Step(f"{names[number]}-cut", map_small, _edge_units(found), {"ranges": ranges})
+        if large[number]:  # bands find the same pairs over and over, so edges are contracted before the first round
+            settings = {"ranges": ranges, "first": number == 0}
+            mapping = Step(mapping.name, map_large, mapping.units, settings)
         if number not in done:
-            maps = _mappers(f"{steps[number]}-cut", found, fingerprint, ranges, contract=number == 0)
-            mapper, reducer = (cut_large, join_large) if large else (cut_small, join_small)
-            ran += run_exchange(corpus, {}, maps, mapper, tasks[number], reducer, engine)
-        found = receipts(corpus, tasks[number])
-        for past in [f"{steps[number]}-cut", *steps[max(0, number - 1) : number]]:
-            sweep(corpus, past, [], (f"blocks/{past}",))
-        if large and not sum(receipt.facts["unsettled"] for receipt in found.values()):
+            ran += run_exchange(corpus, mapping, reducing[number], engine)[2]
+        found = receipts(corpus, reducing[number].tasks())
+        for past in [mapping, *reducing[max(0, number - 1) : number]]:
+            sweep(corpus, past, {})
+        if large[number] and not sum(receipt.facts["unsettled"] for receipt in found.values()):
             return found, ran
     left = sum(receipt.facts["edges"] for receipt in found.values())
     raise UserError(
-        f"{stage}: {left:,} edges were still changing after {max_rounds} rounds: allow more rounds, or more edges on "
+        f"{STAGE}: {left:,} edges were still changing after {max_rounds} rounds: allow more rounds, or more edges on "
         "one worker"
     )
 
 
-def _mappers(
-    stage: str, found: dict[str, Receipt], fingerprint: str, ranges: int, contract: bool = False
-) -> list[Task]:
-    made = []
-    for name, receipt in sorted(found.items()):
-        arguments = {"edges": receipt.outputs[0].path, "ranges": ranges, "contract": contract}
-        made.append(Task(stage, name, fingerprint, receipt.outputs[0].bytes, arguments))
-    return made
+def _range_units(edges: Receipts, ranges: int, calls: tuple[Any, ...]) -> list[Unit]:
+    reads = [[name, edges[name]] for name in sorted(edges)]
+    return [Unit(f"{r:05d}", {}, [ranges, reads], calls=calls) for r in range(ranges)]
 
 
-def _fingerprint(edges: dict[str, Receipt], ranges: int) -> str:
-    """Of every task here: the way to the clusters is not in it, since each gives the same."""
-    return sha256_json([code_version(__name__), ranges, [(name, edges[name].sha()) for name in sorted(edges)]])
+def _edge_units(found: Receipts) -> list[Unit]:
+    return [
+        Unit(name, {"edges": receipt.outputs[0].path}, [receipt], receipt.bytes)
+        for name, receipt in sorted(found.items())
+    ]
 
 
-def _sent(nodes: Rows, values: Rows, task: Task) -> Mapped:
-    """(node, value) by the node's range, some at a time, so that cutting costs no memory that grows."""
+def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) -> Mapped:
+    """Send (node, smallest node of its component) by the node's range: union-find over all edges."""
+    nodes, labels = connected_components(lambda: (_edges(corpus / path) for path in edges))
+    return _sent(nodes, labels, ranges)
+
+
+def map_large(corpus: Path, unit: str, *, edges: str, ranges: int, first: bool) -> Mapped:
+    """Send what large-star needs of one file of edges."""
+    read = _edges(corpus / edges)
+    sent = edges_by_node(contract(read) if first else read)
+    return _sent(sent[:, 0], sent[:, 1], ranges)
+
+
+def map_small(corpus: Path, unit: str, *, edges: str, ranges: int) -> Mapped:
+    """Send what small-star needs of one file of edges."""
+    sent = edges_by_larger(_edges(corpus / edges))
+    return _sent(sent[:, 0], sent[:, 1], ranges)
+
+
+def map_labels(corpus: Path, unit: str, *, edges: str, ranges: int) -> Mapped:
+    """Send (node, smallest node) of finished stars: of the rays and of the smallest themselves."""
+    read = _edges(corpus / edges)
+    sent = np.concatenate([read[:, ::-1], distinct_edges(read[:, [0, 0]])])
+    return _sent(sent[:, 0], sent[:, 1], ranges)
+
+
+def reduce_large(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
+    """Write large-star over one range; facts count the nodes that were not yet of a star."""
+    edges = distinct_edges(_pairs(blocks))
+    found, path = large_star(edges), f"{folder}/{part}.arrow"
+    write_ipc(corpus / path, EDGE_SCHEMA, _columns(found))
+    return Result([path], {}, {"unsettled": count_unsettled(edges), "edges": len(found)})
+
+
+def reduce_small(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
+    """Write small-star over one range."""
+    found, path = small_star(_pairs(blocks)), f"{folder}/{part}.arrow"
+    write_ipc(corpus / path, EDGE_SCHEMA, _columns(found))
+    return Result([path], {}, {"edges": len(found)})
+
+
+def reduce_labels(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
+    """Write one range's nodes with their labels, sorted."""
+    pairs, path = distinct_edges(_pairs(blocks)), f"{folder}/{part}.arrow"
+    write_ipc(corpus / path, LABEL_SCHEMA, _columns(pairs))
+    return Result([path], {}, {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())})
+
+
+def read_labels(path: Path) -> tuple[Rows, Rows]:
+    """Return, of one range, the nodes with an edge to another, sorted, and the smallest node of each one's cluster."""
+    batch = read_ipc(path)
+    return batch.column(0).to_numpy(), batch.column(1).to_numpy()
+
+
+def _sent(nodes: Rows, values: Rows, ranges: int) -> Mapped:
+    """Return (node, value) by the node's range, a block at a time, so that cutting costs no memory that grows."""
 
     def blocks() -> Iterator[tuple[int, bytes]]:
         for start in range(0, len(nodes), BLOCK):
             pairs = np.stack([side[start : start + BLOCK] for side in (nodes, values)], axis=1)
-            yield from by_range(spread(pairs[:, 0]), pairs, task.arguments["ranges"])
+            yield from by_range(spread_keys(pairs[:, 0]), pairs, ranges)
 
-    return Mapped(blocks(), {}, {})
+    return Mapped(blocks())
 
 
-def _joined(blocks: list[bytes]) -> Rows:
+def _pairs(blocks: list[bytes]) -> Rows:
     return np.frombuffer(b"".join(blocks), np.int64).reshape(-1, 2)
 
 
-def _kept(corpus: Path, task: Task, edges: Rows, facts: dict[str, Any]) -> Result:
-    path = f"blocks/{task.stage}/{task.name}.arrow"
-    _write(corpus / path, edges, EDGE_SCHEMA)
-    return Result([path], {}, {**facts, "edges": len(edges)})
+def _columns(pairs: Rows) -> list[pa.Array]:
+    return [pa.array(np.ascontiguousarray(pairs[:, side])) for side in (0, 1)]
 
 
 def _edges(path: Path) -> Rows:
-    """The edges of a file that join two nodes."""
-    edges = _read(path)
+    """Return the edges of a file that join two nodes."""
+    edges = np.stack(read_labels(path), axis=1)
     return np.asarray(edges[edges[:, 0] != edges[:, 1]], np.int64)
 
 
-def _read(path: Path) -> Rows:
-    with pa.memory_map(str(path)) as mapped:
-        batch = pa.ipc.open_file(mapped).get_batch(0)
-    return np.stack([batch.column(side).to_numpy() for side in (0, 1)], axis=1)
+def survivor_step(
+    recipe: Recipe, splits: list[Split], filtered: Receipts, labels: Receipts, contained: Receipts
+) -> Step:
+    """Return the step with the one unit that chooses.
+
+    Args:
+        recipe: the run's.
+        splits: of this run and of earlier corpora.
+        filtered: receipts of clean documents by split.
+        labels: the clusters.
+        contained: by source, the documents that are almost whole in others.
+    """
+    rules = recipe.deduplication
+    units: dict[str, dict[str, int]] = {}
+    for name, receipt in filtered.items():
+        tally = units.setdefault(source_of(name), {"records": 0, "characters": 0})
+        for unit in tally:
+            tally[unit] += receipt.tallies[source_of(name)].out[unit]
+    settings = {
+        "rules": Keyed(rules, rules.model_dump(exclude={"against", "canaries", "one_worker"})),
+        "splits": Keyed(splits, [[split.name, split.fingerprint] for split in splits]),
+        "units": units,
+        "labels": [receipt.outputs[0].path for receipt in labels.values()],
+        "contained": [receipt.outputs[0].path for _, receipt in sorted(contained.items())],
+    }
+    reads = [list(labels.values()), sorted(receipt.sha for receipt in contained.values())]
+    return Step(
+        SURVIVORS, choose_survivors, [Unit("all", {}, reads)], settings, owns=("duplicates", f"verdicts/{STAGE}")
+    )
 
 
-def _write(path: Path, pairs: Rows, schema: pa.Schema) -> None:
-    columns = [pa.array(np.ascontiguousarray(pairs[:, side])) for side in (0, 1)]
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+def choose_survivors(
+    corpus: Path,
+    unit: str,
+    *,
+    rules: Deduplication,
+    splits: list[Split],
+    units: dict[str, dict[str, int]],
+    labels: list[str],
+    contained: list[str],
+) -> Result:
+    """Write the survivor of each cluster, the others with their reasons, and verdicts per split; count what is removed.
+
+    A survivor that is almost whole in another document is removed as well, unless that one is of its own cluster: then
+    the policy has chosen between them.
+    """
+    lookup = Lookup([split.path for split in splits])
+    parts = [(np.empty(0, np.int64), np.empty(0, np.int64)), *(read_labels(corpus / path) for path in labels)]
+    nodes, smallest = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    inside = read_contained(corpus, contained)
+    alone = np.setdiff1d(np.concatenate(inside[:2]), nodes)
+    nodes, smallest = np.concatenate([nodes, alone]), np.concatenate([smallest, alone])
+
+    tallies = {source: Tally() for source in units}
+    for source, counts in units.items():
+        tallies[source].enter(**counts)
+        tallies[source].keep(**counts)
+    text_bytes = _text_bytes(lookup, splits)
+    order = _survivors_first(lookup, splits, nodes, smallest, rules, _removed_before(splits, nodes))
+    nodes, smallest = nodes[order], smallest[order]
+    first = np.r_[True, smallest[1:] != smallest[:-1]][: len(nodes)]
+    kept = nodes[first][np.cumsum(first) - 1]
+    here = ~np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]
+    reasons = np.where(here, _reasons(lookup, nodes, smallest, first), "")
+    similarity = _similarity(lookup, rules, nodes, kept, reasons)
+    for place, other, share in _inside(nodes, smallest, kept, first & here, inside):
+        kept[place], reasons[place], similarity[place] = other, Reason.CONTAINED.value, share
+    _count_removed(lookup, splits, nodes, reasons, tallies, text_bytes)
+    clusters = lookup.column("id", kept) if len(kept) else pa.array([], pa.binary(ID_BYTES))
+    table = _duplicates(lookup, nodes, clusters, similarity, reasons)
+    path = "duplicates/clusters-00000-of-00001.parquet"
+    with atomic_path(corpus / path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    verdicts = _write_verdicts(corpus, splits, nodes[here], clusters.filter(pa.array(here)), reasons[here])
+    facts = {"clusters": int(first.sum()), "text_bytes": text_bytes}
+    return Result([path, *verdicts], tallies, facts)
+
+
+def read_verdicts(corpus: Path, split: str) -> dict[int, tuple[bytes, str]]:
+    """Return a split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays)."""
+    try:
+        rows = read_ipc(corpus / verdict_path(split)).to_pylist()
+    except FileNotFoundError:  # any other error is one of the storage
+        return {}
+    return {row["row"]: (row["cluster"], row["reason"]) for row in rows}
+
+
+def verdict_path(split: str) -> str:
+    """Return the path of a split's verdicts, below the corpus."""
+    return f"verdicts/{STAGE}/{split}.arrow"
+
+
+def _survivors_first(
+    lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, rules: Deduplication, gone: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Return an order of the nodes: cluster by cluster, and in each the survivor first.
+
+    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the
+    recipe's `survivor` decides, and last the smallest id.
+    """
+    if not len(nodes):
+        return np.empty(0, np.int64)
+    high, low = id_halves(lookup.column("id", nodes))
+    of_split = nodes >> ROW_BITS
+    earlier = np.array([split.earlier for split in splits], bool)[of_split]
+    keys: list[npt.NDArray[Any]] = [np.where(gone, 2, np.where(earlier, 0, 1))]
+    for rule in rules.survivor:
+        if rule == "longest":
+            keys.append(-lookup.column("characters", nodes).to_numpy(zero_copy_only=False))
+        elif rule in ("newest", "oldest"):
+            stamps = lookup.column("timestamp", nodes).to_numpy(zero_copy_only=False).astype(str)
+            rank = np.unique(stamps, return_inverse=True)[1]
+            keys.append(-rank if rule == "newest" else np.where(stamps == "", len(stamps), rank))
+        elif rule == "score":
+            scores = lookup.column("score", nodes).to_numpy(zero_copy_only=False).astype(np.float64)
+            keys.append(-np.nan_to_num(scores, nan=-1.0))
+        elif rule == "dump":
+            keys.append(np.unique([split.dump for split in splits], return_inverse=True)[1][of_split])
+        else:
+            ranks = {source: rank for rank, source in enumerate(rules.source_priority)}
+            keys.append(np.array([ranks.get(split.source, len(ranks)) for split in splits])[of_split])
+    return np.lexsort([low, high, *reversed(keys), labels])
+
+
+def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
+    """Return True for each node that an earlier corpus has removed already."""
+    gone = np.zeros(len(nodes), bool)
+    for number in np.unique(nodes >> ROW_BITS).tolist():
+        if splits[number].earlier:
+            verdicts = read_verdicts(Path(splits[number].corpus), splits[number].name)
+            rows = [row for row, (_, reason) in verdicts.items() if reason]
+            gone |= np.isin(nodes, (np.int64(number) << ROW_BITS) + np.array(rows, np.int64))
+    return gone
+
+
+def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
+    """Return each node's reason: "" for the survivor, exact for the text of an earlier one of it, else near."""
+    if not len(nodes):
+        return np.empty(0, "U16")
+    high, low = id_halves(lookup.column("content_hash", nodes))
+    order = np.lexsort([np.arange(len(nodes)), low, high, labels])
+    same = np.zeros(len(nodes), bool)
+    a, b = order[:-1], order[1:]
+    same[b] = (labels[a] == labels[b]) & (high[a] == high[b]) & (low[a] == low[b])
+    duplicate = np.where(same, Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value)
+    return np.where(first, "", duplicate)
+
+
+def _count_removed(
+    lookup: Lookup,
+    splits: list[Split],
+    nodes: Rows,
+    reasons: npt.NDArray[np.str_],
+    tallies: dict[str, Tally],
+    text_bytes: dict[str, int],
+) -> None:
+    removed = nodes[reasons != ""]
+    if not len(removed):
+        return
+    why = reasons[reasons != ""]
+    sources = np.array([split.source for split in splits])[removed >> ROW_BITS]
+    characters = lookup.column("characters", removed).to_numpy(zero_copy_only=False)
+    sizes = lookup.column("bytes", removed).to_numpy(zero_copy_only=False)
+    for source in np.unique(sources).tolist():
+        for reason in (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED):
+            chosen = (sources == source) & (why == reason.value)
+            if chosen.any():
+                units = {"records": int(chosen.sum()), "characters": int(characters[chosen].sum())}
+                tallies[source].drop(reason, **units)
+                tallies[source].out.subtract(units)
+                text_bytes[source] -= int(sizes[chosen].sum())
+
+
+def _similarity(
+    lookup: Lookup, rules: Deduplication, nodes: Rows, kept: Rows, reasons: npt.NDArray[np.str_]
+) -> npt.NDArray[np.float32]:
+    """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies."""
+    similarity = np.ones(len(nodes), np.float32)
+    near = reasons == Reason.NEAR_DUPLICATE.value
+    if rules.minhash is not None and near.any():
+        similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
+    return similarity
+
+
+def _inside(
+    nodes: Rows,
+    labels: Rows,
+    kept: Rows,
+    survivors: npt.NDArray[np.bool_],
+    contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
+) -> Iterator[tuple[int, int, float]]:
+    """Yield survivors that lie within another cluster's document: (place, the survivor of that cluster, share).
+
+    Of two survivors within each other, the one of the larger share is removed, then the one of the larger reference.
+    """
+    places = {node: place for place, node in enumerate(nodes.tolist())}
+    going: set[int] = set()
+    order = np.lexsort([contained[0], -contained[2]])
+    for inner, outer, share in zip(*(column[order].tolist() for column in contained), strict=True):
+        place, other = places[inner], int(kept[places[outer]])
+        if not survivors[place] or labels[place] == labels[places[outer]] or inner in going or other in going:
+            continue
+        going.add(inner)
+        yield place, other, share
+
+
+def _duplicates(
+    lookup: Lookup,
+    nodes: Rows,
+    clusters: pa.Array,
+    similarity: npt.NDArray[np.float32],
+    reasons: npt.NDArray[np.str_],
+) -> pa.Table:
+    gone = reasons != ""
+    if not gone.any():
+        return DUPLICATE_SCHEMA.empty_table()
+    ids = lookup.column("id", nodes[gone])
+    kept = clusters.filter(pa.array(gone))
+    columns = [ids, kept, kept, pa.array(similarity[gone]), pa.array(reasons[gone].tolist(), pa.string())]
+    table = pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA)
+    return table.sort_by([("cluster", "ascending"), ("removed", "ascending")])
+
+
+def _write_verdicts(
+    corpus: Path, splits: list[Split], nodes: Rows, clusters: pa.Array, reasons: npt.NDArray[np.str_]
+) -> Iterator[str]:
+    for number in np.unique(nodes >> ROW_BITS).tolist():
+        chosen = np.flatnonzero(nodes >> ROW_BITS == number)
+        chosen = chosen[np.argsort(nodes[chosen])]
+        rows = pa.array(nodes[chosen] & ((1 << ROW_BITS) - 1))
+        columns = [rows, clusters.take(pa.array(chosen)), pa.array(reasons[chosen].tolist(), pa.string())]
+        path = verdict_path(splits[number].name)
+        write_ipc(corpus / path, VERDICT_SCHEMA, columns)
+        yield path
+
+
+def _text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:
+    """Return the UTF-8 bytes of this run's clean text, by source."""
+    found: dict[str, int] = {}
+    for number, split in enumerate(splits):
+        if not split.earlier:
+            size = int(lookup.batch(number).column("bytes").to_numpy().sum())
+            found[split.source] = found.get(split.source, 0) + size
+    return found

@@ -1,4 +1,4 @@
-"""lookup: shards -> `index/`, where each document and URL lies, sorted by hash and cut by key range.
+"""corpus_index: shards -> `index/`, the place of each document and URL, sorted by hash and cut by key range.
 
 A mapper reads two columns of a shard and sends fixed-width entries by range; a reducer sorts one range and writes one
 file. No text and no URL crosses, and nothing grows with the corpus but the number of files.
@@ -6,11 +6,9 @@ file. No text and no URL crosses, and nothing grows with the corpus but the numb
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from manifests.files import sha256_json
 from manifests.index import (
     ENTRY,
     FOLDER,
@@ -25,75 +23,62 @@ from manifests.index import (
 )
 from manifests.manifest import IndexEntry
 from manifests.shard import open_shard
-from pipeline.beam.exchange import Mapped, by_range
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.task import Receipt, Result, Task
+from pipeline.beam.exchange import Mapped, by_range, join_blocks
+from pipeline.beam.task import Receipts, Result, Step, Unit
 
-STAGE = "lookup"
+STAGE = "corpus_index"
 KEYS, FILES = f"{STAGE}/keys", f"{STAGE}/files"
-OWNED = {KEYS: (f"blocks/{KEYS}",), FILES: (FOLDER,)}
-
-BATCH_ROWS = 1 << 16
-"""URLs that are Python strings at a time"""
+BATCH_ROWS = 1 << 16  # URLs that are Python strings at a time
 
 
-def map_tasks(shards: dict[str, Receipt], generation: int = 0) -> list[Task]:
-    """One mapper a shard. How many files each kind has follows from the shards' documents and URLs."""
+def index_steps(shards: Receipts, generation: int) -> tuple[Step, Step]:
+    """Return the steps that write the index: a mapper per shard, a reducer per file.
+
+    The number of files of each kind follows from the shards' documents and URLs.
+    """
     rows = {"ids": "documents", "urls": "urls"}
     parts = {kind: count_parts(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
-    made = []
-    for number, (name, receipt) in enumerate(sorted(shards.items())):
-        (output,) = receipt.outputs
-        arguments = {"path": output.path, "number": number, "parts": parts, "generation": generation}
-        fingerprint = sha256_json([code_version(__name__), arguments, output.sha256])
-        made.append(Task(KEYS, name, fingerprint, output.bytes, arguments))
-    return made
-
-
-def reduce_tasks(maps: list[Task]) -> list[Task]:
-    """One reducer a file of the index."""
-    fingerprint = sha256_json([(task.name, task.fingerprint) for task in maps])
-    parts, generation = maps[0].arguments["parts"], maps[0].arguments["generation"]
+    found = {name: receipt.outputs[0] for name, receipt in sorted(shards.items())}
+    maps = [
+        Unit(name, {"path": output.path, "number": number}, [output.sha256], output.bytes)
+        for number, (name, output) in enumerate(found.items())
+    ]
     names = [PartName(kind, generation, parts[kind], number) for kind in KINDS for number in range(parts[kind])]
-    return [Task(FILES, str(name), fingerprint) for name in names]
+    paths = [output.path.removeprefix("shards/") for output in found.values()]
+    reducing = Step(FILES, write_entries, [Unit(str(name)) for name in names], {"paths": paths}, owns=(FOLDER,))
+    return Step(KEYS, send_entries, maps, {"parts": parts}), reducing
 
 
-def settings(maps: list[Task]) -> dict[str, Any]:
-    """What the workers need to know."""
-    return {"paths": [task.arguments["path"].removeprefix("shards/") for task in maps]}
+def send_entries(corpus: Path, shard: str, *, path: str, number: int, parts: dict[str, int]) -> Mapped:
+    """Send the entries of one shard, by file of the index."""
+
+    def blocks() -> Iterator[tuple[int, bytes]]:
+        batch = open_shard(corpus / path).batch
+        ids = id_keys(batch.column("document"))
+        yield from by_range(ids, pack_entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
+        column, found = batch.column("url"), [np.empty(0, ENTRY)]
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            keys, rows = url_keys(column.slice(start, BATCH_ROWS))
+            found.append(pack_entries(keys, number, rows + np.uint32(start)))
+        packed = np.concatenate(found)
+        yield from by_range(packed["key"], packed, parts["urls"], parts["ids"])
+
+    return Mapped(blocks())
 
 
-def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """The entries of one shard, by file of the index."""
-    return Mapped(_blocks(corpus, task), {}, {})
+def write_entries(corpus: Path, file: str, blocks: list[bytes], *, paths: list[str]) -> Result:
+    """Write one file of the index: all entries of its range."""
+    name = parse_name(file)
+    assert name is not None, "units are named after their files"
+    packed = join_blocks(blocks, ENTRY)
+    write_part(corpus / FOLDER, name, packed, paths)
+    return Result([f"{FOLDER}/{file}"], {}, {"rows": len(packed)})
 
 
-def merge(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """One file of the index: all entries of its range."""
-    name = parse_name(task.name)
-    assert name is not None, "tasks are named after their files"
-    packed = np.concatenate([np.empty(0, ENTRY), *(np.frombuffer(block, ENTRY) for block in blocks)])
-    write_part(corpus / FOLDER, name, packed, settings["paths"])
-    return Result([f"{FOLDER}/{task.name}"], {}, {"rows": len(packed)})
-
-
-def index_entries(files: dict[str, Receipt]) -> list[IndexEntry]:
-    """The files of the index, for the manifest."""
-    found = []
-    for name, receipt in sorted(files.items()):
-        (output,) = receipt.outputs
-        found.append(IndexEntry(path=name, sha256=output.sha256, bytes=output.bytes, rows=receipt.facts["rows"]))
-    return found
-
-
-def _blocks(corpus: Path, task: Task) -> Iterator[tuple[int, bytes]]:
-    batch = open_shard(corpus / task.arguments["path"]).batch
-    number, parts = task.arguments["number"], task.arguments["parts"]
-    ids = id_keys(batch.column("document"))
-    yield from by_range(ids, pack_entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
-    column, found = batch.column("url"), [np.empty(0, ENTRY)]
-    for start in range(0, batch.num_rows, BATCH_ROWS):
-        keys, rows = url_keys(column.slice(start, BATCH_ROWS))
-        found.append(pack_entries(keys, number, rows + np.uint32(start)))
-    packed = np.concatenate(found)
-    yield from by_range(packed["key"], packed, parts["urls"], parts["ids"])
+def index_entries(files: Receipts) -> list[IndexEntry]:
+    """Return the files of the index, for the manifest."""
+    outputs = {name: receipt.outputs[0] for name, receipt in sorted(files.items())}
+    return [
+        IndexEntry(path=name, sha256=output.sha256, bytes=output.bytes, rows=files[name].facts["rows"])
+        for name, output in outputs.items()
+    ]

@@ -11,9 +11,8 @@ from manifests.ledger import Tally, imbalances, total
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
-from pipeline.beam.task import Receipt
+from pipeline.beam.task import Receipt, Receipts, source_of
 
-STAGE = "manifest"
 LEDGER = "ledger.json"
 
 
@@ -22,7 +21,7 @@ class LedgerError(Exception):
 
 
 def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, object]]:
-    """The ledger {stage: {source: tally}} from the receipts of each stage."""
+    """Return the ledger {stage: {source: tally}} from the receipts of each stage."""
     ledger: dict[str, dict[str, object]] = {}
     for stage, found in stages.items():
         sources = sorted({source for receipt in found for source in receipt.tallies})
@@ -32,7 +31,7 @@ def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, object]]:
     return ledger
 
 
-def write(
+def write_manifest_of(
     corpus: Path,
     recipe: Recipe,
     input_names: dict[str, list[str]],
@@ -40,7 +39,7 @@ def write(
     code: dict[str, str],
     stages: dict[str, list[Receipt]],
     trained: Receipt,
-    shards: dict[str, Receipt],
+    shards: Receipts,
     index: list[IndexEntry],
     findings: dict[str, Any],
 ) -> Manifest:
@@ -87,14 +86,13 @@ def write(
     return write_manifest(corpus, manifest)
 
 
-def _source(recipe: Recipe, name: str, shards: dict[str, Receipt]) -> SourceEntry:
+def _source(recipe: Recipe, name: str, shards: Receipts) -> SourceEntry:
     sides: dict[str, list[ShardEntry]] = {"train": [], "validation": []}
     for task, receipt in sorted(shards.items()):
-        source, _, file = task.partition("/")
-        if source != name:
+        if source_of(task) != name:
             continue
         (output,) = receipt.outputs
-        sides[file.partition("-")[0]].append(
+        sides[task.removeprefix(f"{name}/").partition("-")[0]].append(
             ShardEntry(
                 path=output.path.removeprefix("shards/"),
                 sha256=output.sha256,

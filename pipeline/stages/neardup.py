@@ -3,9 +3,15 @@
 Three exchanges, and never a text in them. `bands` sends each document's keys by hash range, where documents that share
 one become candidates; `fetch` tells each split which of its documents' signatures are wanted; `evidence` sends these by
 hash range again, where stars are verified. With `verify: exact` the evidence is shingle hashes of texts read again.
+
+`filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
+reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
+first, in the order of their names; those of earlier corpora follow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,201 +19,368 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.clusters import verified_stars
+from filters.dedup.clusters import verify_stars
 from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.lines import keys_in_groups, shared
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
-from filters.hashing import mix
-from manifests.files import atomic_path, sha256_json
-from manifests.recipe import Deduplication, Recipe
-from pipeline.beam.exchange import Mapped, by_range, range_of
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.tables import read_rows
-from pipeline.beam.task import Receipt, Result, Task
-from pipeline.stages.corpora import Split
-from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, halves, signatures_of
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
+from filters.errors import UserError
+from filters.hashing import duplicate_mask, group_keys, mix
+from manifests.document import ID_BYTES
+from manifests.files import relative_files, sha256_file, write_atomic
+from manifests.manifest import load_manifest
+from manifests.recipe import Recipe
+from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
+from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
+from pipeline.beam.task import RECEIPTS, Keyed, Receipt, Receipts, Result, Step, Unit, read_receipt, source_of
+from pipeline.stages.line_dedup import dump_of
 
 STAGE = "neardup"
 BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = (
     f"{STAGE}/{step}" for step in ("bands", "candidates", "wanted", "fetch", "evidence", "edges")
 )
-OWNED = {step: (f"blocks/{step}",) for step in (BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES)}
-
-RANGE_BYTES = 256 << 20
-"""packed keys, or evidence, that one reducer holds"""
-KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])
-"""`key`: a band's hash; `identity`: the first half of the document's id, by which stars have their centres"""
-TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])
-"""the two halves of a content hash"""
+RANGE_BYTES = 256 << 20  # packed keys, or evidence, that one reducer holds
+ROW_BITS = 32  # of a row reference that number the row
+KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band's hash; half an id, which orders stars
+TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
-PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"
-"""what a block of evidence begins with"""
+PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
+
+Rows = npt.NDArray[np.int64]  # row references
 
 
-def band_tasks(recipe: Recipe, splits: list[Split]) -> list[Task]:
-    """One mapper a split. The number of hash ranges follows from the documents of all."""
-    documents = sum(split.documents for split in splits)
+def signature_path(split: str) -> str:
+    """Return the path of a split's signatures, below the corpus."""
+    return f"blocks/signatures/{split}.arrow"
+
+
+class SignatureRows:
+    """The rows of a signature file, in the order of the clean file.
+
+    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
+    reference, null where it was not taken), `signature` (uint32 x permutations), `has_signature` (False for a document
+    without a word).
+    """
+
+    def __init__(self, minhash: MinHash | None) -> None:
+        """Take the settings of the signatures; None for files without them."""
+        self.scheme = minhash
+        self.rows: list[tuple[bytes, bytes, int, int, str, float | None]] = []
+        self.signatures: list[npt.NDArray[np.uint32]] = []
+
+    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
+        """Add one document."""
+        self.rows.append((identity, digest, len(text), len(text.encode("utf-8")), timestamp, score))
+        if self.scheme is not None:
+            self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
+
+    def write(self, path: Path) -> None:
+        """Write the rows as an uncompressed Arrow file, so that single signatures can be memory-mapped."""
+        fields = [
+            ("id", pa.binary(ID_BYTES)),
+            ("content_hash", pa.binary(ID_BYTES)),
+            ("characters", pa.int64()),
+            ("bytes", pa.int64()),
+            ("timestamp", pa.string()),
+            ("score", pa.float32()),
+        ]
+        columns = [pa.array([row[at] for row in self.rows], kind) for at, (_, kind) in enumerate(fields)]
+        if self.scheme is not None:
+            width = self.scheme.permutations
+            filled = (values if len(values) else np.zeros(width, np.uint32) for values in self.signatures)
+            values = pa.array(np.concatenate([np.empty(0, np.uint32), *filled]))
+            columns += [
+                pa.array(np.array([len(values) == width for values in self.signatures], bool)),
+                pa.FixedSizeListArray.from_arrays(values, width),
+            ]
+            fields += [("has_signature", pa.bool_()), ("signature", pa.list_(pa.uint32(), width))]
+        write_ipc(path, pa.schema(fields), columns)
+
+
+@lru_cache(maxsize=256)
+def open_signatures(path: Path, size: int) -> pa.RecordBatch:
+    """Return a signature file, memory-mapped. `size`, its bytes, tells a rewritten file from the one opened before."""
+    return read_ipc(path)
+
+
+def signatures_of(batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
+    """Return the signatures of a file, (rows, permutations) uint32, as a view of it; rows without one are zeros."""
+    column = batch.column("signature")
+    return np.asarray(column.values.to_numpy(zero_copy_only=True)).reshape(-1, column.type.list_size)
+
+
+class Lookup:
+    """Columns of documents by row reference, over all splits."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Take every split's signature file, in order."""
+        self.paths = paths
+
+    def batch(self, split: int) -> pa.RecordBatch:
+        """Return the signature file of a split."""
+        return open_signatures(self.paths[split], self.paths[split].stat().st_size)
+
+    def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
+        """Return the documents' signatures, (n, permutations) uint32."""
+        parts = [signatures_of(self.batch(split))[inner] for split, inner in self._by_split(rows)]
+        return np.asarray(np.concatenate(parts)[_places(rows)])
+
+    def column(self, name: str, rows: Rows) -> pa.Array:
+        """Return one column of the documents, in the order of `rows`."""
+        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in self._by_split(rows)]
+        return pa.concat_arrays(parts).take(pa.array(_places(rows)))
+
+    def _by_split(self, rows: Rows) -> Iterable[tuple[int, Rows]]:
+        splits = rows >> ROW_BITS
+        for split in np.unique(splits):
+            yield int(split), rows[splits == split] & ((1 << ROW_BITS) - 1)
+
+
+def _places(rows: Rows) -> Rows:
+    """Return where rows lie once they are grouped by split."""
+    return np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A file of signatures.
+
+    Attributes:
+        name: of the split.
+        corpus: the folder of its corpus.
+        earlier: True if that is an earlier one.
+        source: the source of its documents.
+        dump: the crawl of its documents.
+        documents: how many it has.
+        fingerprint: the hash of the file.
+    """
+
+    name: str
+    corpus: str
+    earlier: bool
+    source: str
+    dump: str
+    documents: int
+    fingerprint: str
+
+    @property
+    def path(self) -> Path:
+        """The signature file."""
+        return Path(self.corpus) / signature_path(self.name)
+
+
+def splits_of(corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
+    """Return the splits of this run."""
+    return [
+        _split(corpus, name, False, extracted[name], receipt, receipt.sha) for name, receipt in sorted(filtered.items())
+    ]
+
+
+def earlier_splits(recipe: Recipe) -> list[Split]:
+    """Return the splits of the corpora that the recipe compares with, each file checked against its receipt.
+
+    Raises:
+        UserError: a corpus is of another scheme, or a file is not what its run wrote.
+    """
+    minhash = recipe.deduplication.minhash
+    wanted = minhash.scheme if minhash else ""
+    for path in map(Path, recipe.deduplication.against):
+        scheme = load_manifest(path).signatures
+        if scheme != wanted:
+            raise UserError(
+                f"deduplication.against: {path} has signatures of the scheme {scheme or 'none'!r}, this recipe's is "
+                f"{wanted or 'none'!r}: give minhash the same settings"
+            )
+    return [split for path in recipe.deduplication.against for split in _checked(Path(path))]
+
+
+def _checked(corpus: Path) -> Iterator[Split]:
+    """Yield the splits of one earlier corpus, in the order of their names."""
+    for file in relative_files(corpus / RECEIPTS / "filter"):
+        name = file.removesuffix(".json")
+        receipt, extracted = (read_receipt(corpus, step, name) for step in ("filter", "extract"))
+        outputs = {output.path: output for output in receipt.outputs} if receipt else {}
+        output = outputs.get(signature_path(name))
+        if receipt is None or extracted is None or output is None:
+            raise UserError(
+                f"deduplication.against: {corpus}/{RECEIPTS}/filter/{file} cannot be read: rebuild {corpus}"
+            )
+        path = corpus / output.path
+        if not path.is_file() or sha256_file(path) != output.sha256:
+            raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
+        yield _split(corpus, name, True, extracted, receipt, output.sha256)
+
+
+def _split(corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt, fingerprint: str) -> Split:
+    source = source_of(name)
+    documents = filtered.tallies[source].out["records"]
+    return Split(name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, fingerprint)
+
+
+def find_candidates(recipe: Recipe, splits: list[Split]) -> tuple[Step, Step]:
+    """Return the steps that find documents sharing a key: a mapper per split, a reducer per hash range.
+
+    The first half of the ranges is for bands, the second for content hashes. Their number follows from the documents.
+    """
     minhash, scope = recipe.deduplication.minhash, recipe.deduplication.scope
-    ranges = max(1, -(-documents * (minhash.bands if minhash else 1) * KEY.itemsize // RANGE_BYTES))
+    documents = sum(split.documents for split in splits)
+    ranges = ranges_for(documents * (minhash.bands if minhash else 1) * KEY.itemsize, RANGE_BYTES)
     names = [{"dump": f"{s.source} {s.dump}", "source": s.source, "all": ""}[scope] for s in splits]
     groups = {name: number for number, name in enumerate(sorted(set(names)))}
-    made = []
+    units = []
     for number, (split, name) in enumerate(zip(splits, names, strict=True)):
-        arguments = {"number": number, "ranges": ranges, "group": groups[name]}
-        fingerprint = sha256_json([code_version(__name__), _settings(recipe), arguments, split.fingerprint])
-        made.append(Task(BANDS, task_name(split, number), fingerprint, split.path.stat().st_size, arguments))
-    return made
+        arguments = {"number": number, "group": groups[name], "path": Keyed(str(split.path), split.fingerprint)}
+        units.append(Unit(unit_name(split, number), arguments, (), split.path.stat().st_size))
+    kinds = [f"{kind}-{r:05d}" for kind in ("near", "exact") for r in range(ranges)]
+    settings = {"exact": recipe.deduplication.exact, "minhash": minhash, "ranges": ranges}
+    bucket = minhash.bucket if minhash else 1
+    reducing = Step(CANDIDATES, reduce_candidates, [Unit(kind) for kind in kinds], {"bucket": bucket})
+    return Step(BANDS, map_bands, units, settings), reducing
 
 
-def candidate_tasks(maps: list[Task]) -> list[Task]:
-    """One reducer a hash range: the first half for bands, the second for content hashes."""
-    fingerprint, ranges = _joint(maps), maps[0].arguments["ranges"]
-    return [
-        Task(CANDIDATES, f"{'near' if r < ranges else 'exact'}-{r % ranges:05d}", fingerprint)
-        for r in range(2 * ranges)
-    ]
+def fetch_evidence(recipe: Recipe, splits: list[Split], candidates: Receipts) -> tuple[Step, Step]:
+    """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
+    near = near_candidates(candidates)
+    maps = [Unit(name, {}, [receipt]) for name, receipt in near.items()]
+    reduces = [Unit(unit_name(split, number)) for number, split in enumerate(splits)]
+    mapping = Step(WANTED, map_wanted, maps, {"ranges": evidence_ranges(recipe, near)})
+    return mapping, Step(FETCH, reduce_wanted, reduces)
 
 
-def wanted_tasks(recipe: Recipe, found: dict[str, Receipt]) -> list[Task]:
-    """One mapper a range of bands: says by split which documents' evidence it needs."""
-    near = {name: receipt for name, receipt in sorted(found.items()) if name.startswith("near")}
+def verify_candidates(
+    recipe: Recipe, splits: list[Split], candidates: Receipts, fetched: Receipts
+) -> tuple[Step, Step]:
+    """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
+    near, minhash = near_candidates(candidates), recipe.deduplication.minhash
+    assert minhash is not None, "there are pairs only where there are bands"
+    ranges = evidence_ranges(recipe, near)
+    units = []
+    for number, split in enumerate(splits):
+        name = unit_name(split, number)
+        clean = Keyed(str(Path(split.corpus) / f"clean/{split.name}.parquet"))
+        paths = {"fetch": name, "clean": clean, "path": Keyed(str(split.path), split.fingerprint)}
+        units.append(Unit(f"split/{name}", paths, [fetched[name]], split.path.stat().st_size))
+    units += [Unit(f"range/{name}", {"pairs": name}, [receipt]) for name, receipt in near.items()]
+    reduces = [Unit(f"{r:05d}") for r in range(ranges)]
+    rules = {"threshold": minhash.threshold, "rounds": minhash.rounds}
+    mapping = Step(EVIDENCE, map_evidence, units, {"minhash": minhash, "ranges": ranges})
+    return mapping, Step(EDGES, reduce_edges, reduces, rules)
+
+
+def near_candidates(candidates: Receipts) -> Receipts:
+    """Return the receipts of the ranges of bands."""
+    return {name: receipt for name, receipt in sorted(candidates.items()) if name.startswith("near")}
+
+
+def evidence_ranges(recipe: Recipe, near: Receipts) -> int:
+    """Return the number of ranges that evidence is cut into."""
     minhash = recipe.deduplication.minhash
-    width = 4 * minhash.bands * minhash.rows if minhash else 0
-    pairs = sum(receipt.facts["pairs"] for receipt in near.values())
-    ranges = max(1, -(-pairs * (KEY.itemsize + width) // RANGE_BYTES))
-    return [
-        Task(WANTED, name, sha256_json([code_version(__name__), ranges, receipt.sha()]), 0, {"ranges": ranges})
-        for name, receipt in near.items()
-    ]
+    width = KEY.itemsize + (4 * minhash.bands * minhash.rows if minhash else 0)
+    return ranges_for(sum(receipt.facts["pairs"] for receipt in near.values()) * width, RANGE_BYTES)
 
 
-def fetch_tasks(maps: list[Task], wanted: list[Task]) -> list[Task]:
-    """One reducer a split."""
-    fingerprint = _joint(wanted)
-    return [Task(FETCH, task.name, sha256_json([task.fingerprint, fingerprint]), 0, task.arguments) for task in maps]
+def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
+    """Return the counts for the manifest.
 
-
-def evidence_tasks(fetches: dict[str, Receipt], maps: list[Task], wanted: list[Task]) -> list[Task]:
-    """One mapper a split, which sends evidence, and one a range of bands, which sends the pairs to judge by it."""
-    made = [
-        Task(EVIDENCE, f"split/{task.name}", sha256_json([task.fingerprint, fetches[task.name].sha()]), task.size,
-             {"number": task.arguments["number"], "fetch": task.name})
-        for task in maps
-    ]  # fmt: skip
-    return made + [Task(EVIDENCE, f"range/{task.name}", task.fingerprint, 0, task.arguments) for task in wanted]
-
-
-def edge_tasks(evidence: list[Task], wanted: list[Task]) -> list[Task]:
-    """One reducer a range of evidence."""
-    fingerprint = _joint(evidence)
-    return [Task(EDGES, f"{r:05d}", fingerprint) for r in range(wanted[0].arguments["ranges"])]
-
-
-def settings(recipe: Recipe, splits: list[Split]) -> dict[str, Any]:
-    """What the workers need to know."""
-    return {"deduplication": recipe.deduplication.model_dump(), "splits": splits}
-
-
-def findings(candidates: dict[str, Receipt], verified: dict[str, Receipt]) -> dict[str, int]:
-    """What the comparison found, for the manifest: pairs joined and rejected, documents unjoined when the rounds ended,
-    and buckets that were compared in parts."""
+    They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in
+    parts.
+    """
     names = ("edges", "rejected", "capped")
     found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
     return found | {"divided_buckets": sum(r.facts.get("divided_buckets", 0) for r in candidates.values())}
 
 
-def cut(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """The keys of one split, by range, packed."""
-    rules = Deduplication.model_validate(settings["deduplication"])
-    number, ranges = task.arguments["number"], task.arguments["ranges"]
-    batch = _lookup(settings).batch(number)
-    group = np.array([task.arguments["group"]], np.uint64)
+def map_bands(
+    corpus: Path, unit: str, *, number: int, group: int, path: str, exact: bool, minhash: MinHash | None, ranges: int
+) -> Mapped:
+    """Send the keys of one split, by range, packed."""
+    batch = Lookup([Path(path)]).batch(0)
+    groups = np.array([group], np.uint64)
     references = (np.int64(number) << ROW_BITS) + np.arange(batch.num_rows, dtype=np.int64)
 
     def blocks() -> Iterator[tuple[int, bytes]]:
         if not batch.num_rows:
             return
-        identities = halves(batch.column("id"))[0]
-        if rules.minhash is not None:
+        identities = id_halves(batch.column("id"))[0]
+        if minhash is not None:
             present = batch.column("has_signature").to_numpy(zero_copy_only=False)
-            bands = band_hashes(signatures_of(batch)[present], rules.minhash)
-            keys = keys_in_groups(bands.ravel(), group)
+            bands = band_hashes(signatures_of(batch)[present], minhash)
+            keys = group_keys(bands.ravel(), groups)
             rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
             yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
-        if rules.exact:
-            high, low = halves(batch.column("content_hash"))
-            keys = keys_in_groups(high, group)
+        if exact:
+            high, low = id_halves(batch.column("content_hash"))
+            keys = group_keys(high, groups)
             packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=references)
             yield from by_range(keys, packed, ranges, ranges)
 
-    return Mapped(blocks(), {}, {})
+    return Mapped(blocks())
 
 
-def find_candidates(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """What shares a key within one range: pairs of key and document, in the order of keys and ids, for bands; edges for
-    content hashes, which need no evidence."""
-    path, exact = f"blocks/{CANDIDATES}/{task.name}", task.name.startswith("exact")
-    kind = TEXT_KEY if exact else KEY
-    pairs = np.concatenate([np.empty(0, kind), *(np.frombuffer(block, kind) for block in blocks)])
-    pairs = pairs[shared(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
+def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: int) -> Result:
+    """Write what shares a key within one range.
+
+    For bands these are pairs of key and document, in the order of keys and ids; for content hashes, which need no
+    evidence, edges.
+    """
+    path, exact = f"blocks/{CANDIDATES}/{part}", part.startswith("exact")
+    pairs = join_blocks(blocks, TEXT_KEY if exact else KEY)
+    pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
     if exact:
         pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
         same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
         first = np.r_[True, ~same][: len(pairs)]
         centres = pairs["row"][first][np.cumsum(first) - 1]
         members = np.ascontiguousarray(pairs["row"][~first])
-        write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
+        _write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
         return Result([path], {}, {"edges": int((~first).sum())})
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["key"]])]
-    rules = Deduplication.model_validate(settings["deduplication"]).minhash
-    pairs, divided = in_parts(pairs, rules.bucket if rules else 1)
-    _write(corpus / path, pairs)
+    pairs, divided = divide_buckets(pairs, bucket)
+    write_atomic(corpus / path, pairs.tobytes())
     return Result([path], {}, {"pairs": len(pairs), "divided_buckets": divided})
 
 
-def ask(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """The documents of one range whose evidence is needed, by split, each with the range that needs it."""
-    pairs = np.fromfile(corpus / f"blocks/{CANDIDATES}/{task.name}", KEY)
+def map_wanted(corpus: Path, part: str, *, ranges: int) -> Mapped:
+    """Send the documents of one range whose evidence is needed, by split, each with the range that needs it."""
+    pairs = np.fromfile(corpus / f"blocks/{CANDIDATES}/{part}", KEY)
     wants = np.empty(len(pairs), WANT)
-    wants["row"], wants["range"] = pairs["row"], range_of(pairs["key"], task.arguments["ranges"])
+    wants["row"], wants["range"] = pairs["row"], range_of(pairs["key"], ranges)
     wants = np.unique(wants)
-    numbers = wants["row"] >> ROW_BITS
-    edges = np.searchsorted(numbers, np.arange(len(settings["splits"]) + 1))
-    blocks = ((number, wants[edges[number] : edges[number + 1]].tobytes()) for number in np.unique(numbers).tolist())
-    return Mapped(blocks, {}, {})
+    return Mapped(by_split(wants["row"], ROW_BITS, wants))
 
 
-def collect(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """What is wanted of one split, each once, in the order of ranges."""
-    wants = np.unique(np.concatenate([np.empty(0, WANT), *(np.frombuffer(block, WANT) for block in blocks)]))
-    path = f"blocks/{FETCH}/{task.name}"
-    _write(corpus / path, wants[np.lexsort([wants["row"], wants["range"]])])
+def reduce_wanted(corpus: Path, unit: str, blocks: list[bytes]) -> Result:
+    """Write what is wanted of one split, each once, in the order of ranges."""
+    wants, path = np.unique(join_blocks(blocks, WANT)), f"blocks/{FETCH}/{unit}"
+    write_atomic(corpus / path, wants[np.lexsort([wants["row"], wants["range"]])].tobytes())
     return Result([path], {}, {"wanted": len(wants)})
 
 
-def send(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """Evidence of a split's documents, or pairs to judge by it, by range."""
-    if "fetch" not in task.arguments:
-        pairs = np.fromfile(corpus / f"blocks/{CANDIDATES}/{task.name.removeprefix('range/')}", KEY)
-        cuts = by_range(pairs["key"], pairs, task.arguments["ranges"])
-        return Mapped(((number, PAIRS + block) for number, block in cuts), {}, {})
-    rules = Deduplication.model_validate(settings["deduplication"]).minhash
-    wants = np.fromfile(corpus / f"blocks/{FETCH}/{task.arguments['fetch']}", WANT)
-    if rules is None or not len(wants):
-        return Mapped((), {}, {})
+def map_evidence(
+    corpus: Path,
+    unit: str,
+    *,
+    minhash: MinHash,
+    ranges: int,
+    pairs: str = "",
+    fetch: str = "",
+    clean: str = "",
+    path: str = "",
+) -> Mapped:
+    """Send the wanted evidence of a split (`fetch`), or the pairs to judge by it (`pairs`), by range."""
+    if pairs:
+        rows = np.fromfile(corpus / f"blocks/{CANDIDATES}/{pairs}", KEY)
+        return Mapped((number, PAIRS + block) for number, block in by_range(rows["key"], rows, ranges))
+    wants = np.fromfile(corpus / f"blocks/{FETCH}/{fetch}", WANT)
+    if not len(wants):
+        return Mapped(())
     inner = wants["row"] & ((1 << ROW_BITS) - 1)
-    split: Split = settings["splits"][task.arguments["number"]]
-    if rules.verify == "exact":
-        return Mapped(_shingle_blocks(split, wants, inner, rules), {}, {})
-    signatures = signatures_of(_lookup(settings).batch(task.arguments["number"]))
-    return Mapped(_signature_blocks(signatures, wants, inner), {}, {})
+    if minhash.verify == "exact":
+        return Mapped(_shingle_blocks(Path(clean), wants, inner, minhash))
+    return Mapped(_signature_blocks(signatures_of(Lookup([Path(path)]).batch(0)), wants, inner))
 
 
-def verify(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """The verified edges of one range, with their similarities."""
-    rules = Deduplication.model_validate(settings["deduplication"]).minhash
-    assert rules is not None, "there are pairs only where there are bands"
+def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: float, rounds: int) -> Result:
+    """Write the verified edges of one range, with their similarities."""
     parts = [np.frombuffer(block, KEY, offset=1) for block in blocks if block[:1] == PAIRS]
     pairs = np.concatenate([np.empty(0, KEY), *parts])
     evidence = [block for block in blocks if block[:1] != PAIRS]
@@ -216,16 +389,19 @@ def verify(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[byte
     ranked = pairs["row"][order][fresh]
     ranks = np.empty(len(pairs), np.int64)
     ranks[order] = np.cumsum(fresh) - 1
-    similar = _Similarity(evidence, ranked)
-    edges, values, rejected, capped = verified_stars(pairs["key"], ranks, similar, rules.threshold, rules.rounds)
-    path = f"blocks/{EDGES}/{task.name}"
-    write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
+    edges, values, rejected, capped = verify_stars(
+        pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
+    )
+    path = f"blocks/{EDGES}/{part}"
+    _write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 
 
 class _Similarity:
-    """Similarity of pairs of documents by the evidence that came: estimated, or exact where shingles came. `ranked`:
-    the documents' row references, in the order of their ids; pairs are places in it."""
+    """Similarity of pairs of documents by the evidence: estimated from signatures, exact from shingles.
+
+    `ranked` holds the documents' row references, in the order of their ids; pairs are places in it.
+    """
 
     def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
         self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
@@ -248,9 +424,17 @@ class _Similarity:
         return np.asarray((self.signatures[a] == self.signatures[b]).mean(axis=1))
 
 
-def in_parts(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int]:
-    """Pairs sorted by key, with the members of buckets over `limit` dealt out to parts of so many, each a bucket of its
-    own with the large one's first member at its head; and how many buckets these were."""
+def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int]:
+    """Divide buckets of more than `limit` members into parts of that size.
+
+    Args:
+        pairs: sorted by key.
+        limit: members of a bucket.
+
+    Returns:
+        The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets
+        were divided.
+    """
     if not len(pairs):
         return pairs, 0
     starts = np.flatnonzero(np.r_[True, pairs["key"][1:] != pairs["key"][:-1]])
@@ -260,7 +444,7 @@ def in_parts(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int
     place = np.arange(len(pairs)) - np.repeat(starts, sizes)
     part = (place // limit).astype(np.uint64)
     divided = pairs.copy()
-    divided["key"] = keys_in_groups(pairs["key"], part) ^ keys_in_groups(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+    divided["key"] = group_keys(pairs["key"], part) ^ group_keys(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
     heads = pairs[np.repeat(starts, sizes)]
     heads["key"] = divided["key"]
     extra = heads[(place % limit == 0) & (part > 0)]
@@ -269,23 +453,21 @@ def in_parts(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int
     return joined[order], int((sizes > limit).sum())
 
 
-def write_edges(path: Path, a: Rows, b: Rows, similarity: npt.NDArray[np.float64]) -> None:
-    """Edges of row references as an Arrow IPC file of `EDGE_SCHEMA`."""
-    columns = [pa.array(a, pa.int64()), pa.array(b, pa.int64()), pa.array(similarity, pa.float32())]
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), EDGE_SCHEMA) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=EDGE_SCHEMA))
-
-
-def task_name(split: Split, number: int) -> str:
-    """The name of a split's task: an earlier corpus's splits may have names of this run's."""
+def unit_name(split: Split, number: int) -> str:
+    """Return the name of a split's unit: an earlier corpus's splits may have names of this run's."""
     return f"earlier/{number:05d}/{split.name}" if split.earlier else f"here/{split.name}"
+
+
+def _write_edges(path: Path, a: Rows, b: Rows, similarity: npt.NDArray[np.float64]) -> None:
+    columns = [pa.array(a, pa.int64()), pa.array(b, pa.int64()), pa.array(similarity, pa.float32())]
+    write_ipc(path, EDGE_SCHEMA, columns)
 
 
 def _signature_blocks(
     signatures: npt.NDArray[np.uint32], wants: npt.NDArray[Any], inner: Rows
 ) -> Iterator[tuple[int, bytes]]:
     width = signatures.shape[1]
-    for number, start, end in _runs(wants["range"]):
+    for number, start, end in runs(wants["range"]):
         block = np.empty(end - start, [("row", "<i8"), ("signature", "<u4", (width,))])
         block["row"], block["signature"] = wants["row"][start:end], signatures[inner[start:end]]
         yield number, SIGNATURES + width.to_bytes(4, "little") + block.tobytes()
@@ -297,13 +479,13 @@ def _read_signatures(block: bytes) -> tuple[Rows, npt.NDArray[np.uint32]]:
     return rows["row"], rows["signature"]
 
 
-def _shingle_blocks(split: Split, wants: npt.NDArray[Any], inner: Rows, rules: MinHash) -> Iterator[tuple[int, bytes]]:
-    """Shingle hashes of the wanted documents, their texts read once."""
+def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: MinHash) -> Iterator[tuple[int, bytes]]:
+    """Yield shingle hashes of the wanted documents, their texts read once."""
     needed = set(inner.tolist())
-    texts = read_rows(Path(split.corpus) / f"clean/{split.name}.parquet", ["text"])
-    hashes = {row: shingle_hashes(text["text"], rules) for row, text in enumerate(texts) if row in needed}
+    texts = (row["text"] for row in read_rows(clean, ["text"]))
+    hashes = {row: shingle_hashes(text, minhash) for row, text in enumerate(texts) if row in needed}
     kind = pa.large_list(pa.uint32())
-    for number, start, end in _runs(wants["range"]):
+    for number, start, end in runs(wants["range"]):
         columns = [
             pa.array(wants["row"][start:end]),
             pa.array([hashes[row] for row in inner[start:end].tolist()], kind),
@@ -315,32 +497,8 @@ def _shingle_blocks(split: Split, wants: npt.NDArray[Any], inner: Rows, rules: M
         yield number, SHINGLES + sink.getvalue().to_pybytes()
 
 
-def _runs(values: npt.NDArray[Any]) -> Iterator[tuple[int, int, int]]:
-    """(value, start, end) of each run of equal values of a sorted array."""
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.empty(0, np.int64)
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True):
-        yield int(values[start]), start, end
-
-
 def _packed(kind: np.dtype[Any], **columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
     packed = np.empty(len(columns["key"]), kind)
     for name, values in columns.items():
         packed[name] = values
     return packed
-
-
-def _write(path: Path, values: npt.NDArray[Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(values.tobytes())
-
-
-def _lookup(settings: dict[str, Any]) -> Lookup:
-    return Lookup([split.path for split in settings["splits"]])
-
-
-def _joint(tasks: list[Task]) -> str:
-    return sha256_json([code_version(__name__), [(task.name, task.fingerprint) for task in tasks]])
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    return recipe.deduplication.model_dump(include={"exact", "minhash", "scope"})

@@ -1,10 +1,11 @@
 """references: a linear model of pages that Wikipedia cites (LLaMA section 2.1), trained on this very crawl.
 
-Three steps: `urls` collects what the dumps cite as hashes of normalised URLs; `sample` takes the cited pages of each
-split and candidates for the others, drawn by keyed hash; `train` matches lengths, trains, and measures on domains held
-out.
+Three steps: `urls` collects the URLs that the dumps cite, as hashes; `sample` takes the cited pages of each split and
+candidates for the others, drawn by keyed hash; `train` matches lengths, trains, and measures on domains held out.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +16,96 @@ import pyarrow.parquet as pq
 
 from filters.errors import UserError
 from filters.formats.stream import Damage
-from filters.models import evaluation, reference_model
-from filters.models.fasttext_training import train as train_fasttext
-from filters.quality import urls
+from filters.models import evaluation
+from filters.quality import references, urls
+from filters.quality.references import References
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
-from manifests.files import atomic_path, canonical_json, sha256_json, write_atomic
+from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import References, Source
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.tables import read_rows, table_writer
-from pipeline.beam.task import Receipt, Result, Task
+from manifests.source import Source
+from pipeline.beam.tables import table_writer
+from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import Input
-from pipeline.stages import line_dedup as lines
-from pipeline.stages import perplexity
-from pipeline.stages.judge import Models, judge
-from pipeline.stages.models import trained_references
-from pipeline.stages.texts import articles
+from pipeline.stages.filter import Models, Verdicts, apply_filters, read_with_verdicts, trained_references
+from pipeline.stages.perplexity import articles
 
 STAGE = "references"
 URLS, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "sample", "train"))
-OWNED = {URLS: (f"blocks/{URLS}",), SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ("models/references",)}
 
-CANDIDATES = 4
-"""candidate negatives a positive that is wanted at most, so that every length finds its match"""
-MIN_DOMAINS = 20
-"""of each class, to hold out whole domains; where there are fewer, pages are held out singly, and the card says so"""
-CARD_PAGES = 20_000
-"""drawn from the crawl, to measure how much a threshold keeps"""
-THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""of the card's sweep"""
+CANDIDATES = 4  # candidate negatives per positive that is wanted, at most, so that every length finds its match
+MIN_DOMAINS = (
+    20  # of each class, to hold out whole domains; with fewer, pages are held out singly, and the card says so
+)
+CARD_PAGES = 20_000  # drawn from the crawl, to measure how much a threshold keeps
+THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the card's sweep
 SAMPLE_SCHEMA = pa.schema(
     [("cited", pa.bool_()), ("key", pa.uint64()), ("domain", pa.string()), ("text", pa.large_string())]
 )
 
 
-def url_tasks(recipe: Recipe, dumps: dict[str, list[Input]]) -> list[Task]:
-    """One task a dump. `dumps`: by source."""
-    code = code_version(__name__)
-    return [
-        Task(URLS, f"{source}/{dump.name}", sha256_json([code, dump.sha256]), dump.size, {"path": dump.path})
+def url_step(dumps: Mapping[str, list[Input]]) -> Step:
+    """Return the step with a unit per dump. `dumps`: by source."""
+    units = [
+        Unit(f"{source}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
         for source, found in sorted(dumps.items())
         for dump in found
     ]
+    return Step(URLS, collect_urls, units)
 
 
-def collect(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """The hashes of all URLs that a dump's articles cite, sorted, each once."""
+def sample_step(
+    recipe: Recipe,
+    extracted: Receipts,
+    cited: Receipts,
+    by_source: Mapping[str, Mapping[str, Any]],
+    verdicts: Verdicts,
+) -> Step:
+    """Return the step with a unit per split of the sources that train."""
+    arguments = dict(by_source)
+    for source, share in shares(recipe, extracted).items():
+        dumps = [name for name in sorted(cited) if source_of(name) == source]
+        urls_key = Keyed(dumps, [[name, cited[name]] for name in dumps])
+        arguments[source] = {**by_source[source], "dumps": urls_key, "share": share}
+    units = [
+        Unit(split, {}, [receipt, *verdicts.of(split)], receipt.bytes, source_of(split))
+        for split, receipt in sorted(extracted.items())
+        if "share" in arguments[source_of(split)]
+    ]
+    return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
+
+
+def train_step(recipe: Recipe, extracted: Receipts, sampled: Receipts) -> Step:
+    """Return the step with a unit per source."""
+    units = []
+    for source, share in shares(recipe, extracted).items():
+        rules = recipe.sources[source].references
+        splits = [split for split in sorted(sampled) if source_of(split) == source]
+        if rules is not None and splits:
+            key = Keyed(rules, rules.model_dump(exclude={"wiki", "model"}))
+            arguments = {"rules": key, "splits": splits, "share": share}
+            units.append(Unit(source, arguments, [sampled[split] for split in splits]))
+    return Step(TRAIN, train_classifier, units, {"seed": recipe.seed}, owns=("models/references",))
+
+
+def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
+    """Return, by source that trains, the share of its pages that are drawn as candidates."""
+    records = Counter[str]()
+    for split, receipt in extracted.items():
+        records[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
+    rules = {name: source.references for name, source in recipe.sources.items()}
+    return {
+        name: min(1.0, CANDIDATES * rule.max_pages / max(records[name], 1))
+        for name, rule in sorted(rules.items())
+        if rule is not None and rule.wiki
+    }
+
+
+def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
+    """Write the hashes of all URLs that a dump's articles cite, sorted, each once."""
     cited: set[int] = set()
     facts = {"articles": 0, "references": 0, "damaged": 0}
-    for page in articles(Path(task.arguments["path"])):
+    for page in articles(Path(path)):
         if isinstance(page, Damage):
             facts["damaged"] += 1
             continue
@@ -72,88 +113,43 @@ def collect(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         facts["articles"] += 1
         facts["references"] += len(found)
         cited.update(found)
-    path = f"blocks/{URLS}/{task.name}"
-    with atomic_path(corpus / path) as temporary:
-        temporary.write_bytes(np.sort(np.fromiter(cited, np.uint64, len(cited))).tobytes())
-    return Result([path], {}, facts)
+    output = f"blocks/{URLS}/{unit}"
+    write_atomic(corpus / output, np.sort(np.fromiter(cited, np.uint64, len(cited))).tobytes())
+    return Result([output], {}, facts)
 
 
-def sample_tasks(
-    recipe: Recipe, extracted: dict[str, Receipt], cited: dict[str, Receipt], judged: dict[str, str]
-) -> list[Task]:
-    """One task a split of the sources that train. `judged`: by split, what its documents' texts depend on."""
-    code, made = code_version(__name__), []
-    records: dict[str, int] = {}
-    for split, receipt in extracted.items():
-        source = split.partition("/")[0]
-        records[source] = records.get(source, 0) + receipt.tallies[source].out["records"]
-    for split, receipt in sorted(extracted.items()):
-        source = split.partition("/")[0]
-        rules = recipe.sources[source].references
-        if rules is None or not rules.wiki:
-            continue
-        share = min(1.0, CANDIDATES * rules.max_pages / max(records[source], 1))
-        dumps = [name for name in sorted(cited) if name.startswith(f"{source}/")]
-        arguments = {"source": source, "share": share, "dumps": dumps}
-        shas = [cited[name].sha() for name in dumps]
-        fingerprint = sha256_json([code, recipe.seed, arguments, shas, judged[split], receipt.sha()])
-        size = sum(output.bytes for output in receipt.outputs)
-        made.append(Task(SAMPLE, split, fingerprint, size, arguments))
-    return made
-
-
-def sample(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """A split's cited pages and candidate negatives, as the filters before this one leave them. `settings`: `seed`,
-    `sources`, and `models` by source."""
-    name, limit = task.arguments["source"], int(task.arguments["share"] * 2**64)
-    source = Source.model_validate(settings["sources"][name])
+def sample_pages(
+    corpus: Path, split: str, *, name: str, source: Source, models: Models, seed: int, dumps: list[str], share: float
+) -> Result:
+    """Write a split's cited pages and candidate negatives, as the filters before this one leave them."""
     assert source.references is not None
-    before: Models = settings["models"][name]
-    cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in task.arguments["dumps"]]
-    path, counts = f"blocks/{SAMPLE}/{task.name}.parquet", {"cited": 0, "others": 0}
-    unjudged = source.model_copy(update={"references": None})
-    rows = read_rows(corpus / f"documents/{task.name}.parquet", ["id", "url", "text"])
-    masks, scores = lines.masks(corpus, task.name, source), perplexity.scores(corpus, task.name, source)
+    limit, counts = int(share * 2**64), {"cited": 0, "others": 0}
+    cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in dumps]
+    path = f"blocks/{SAMPLE}/{split}.parquet"
+    before = source.model_copy(update={"references": None})
     with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
-        for row, mask, score in zip(rows, masks, scores, strict=False):
-            key = order_key(settings["seed"], SAMPLE, row["id"])
-            is_cited = bool(urls.normalise(row["url"])) and _among(urls.url_hash(row["url"]), cited)
+        for row, lines, score in read_with_verdicts(corpus, split, source, ["id", "url", "text"]):
+            key = order_key(seed, "references/sample", row["id"])
+            is_cited = bool(urls.normalise(row["url"])) and _is_among(urls.url_hash(row["url"]), cited)
             if not is_cited and key >= limit:
                 continue
-            judged = judge(row["text"], unjudged, before, mask, score)
-            if judged.reason is not None or (is_cited and len(judged.text) < source.references.min_characters):
+            found = apply_filters(row["text"], before, models, lines, score)
+            if found.reason is not None or (is_cited and len(found.text) < source.references.min_characters):
                 continue
             counts["cited" if is_cited else "others"] += 1
-            writer.append({"cited": is_cited, "key": key, "domain": urls.domain(row["url"]), "text": judged.text})
+            writer.append({"cited": is_cited, "key": key, "domain": urls.domain(row["url"]), "text": found.text})
     return Result([path], {}, counts)
 
 
-def train_tasks(recipe: Recipe, samples: list[Task], sampled: dict[str, Receipt]) -> list[Task]:
-    """One task a source."""
-    made = []
-    shares = {task.arguments["source"]: task.arguments["share"] for task in samples}
-    for source in sorted({split.partition("/")[0] for split in sampled}):
-        splits = [split for split in sorted(sampled) if split.startswith(f"{source}/")]
-        rules = recipe.sources[source].references
-        assert rules is not None
-        settings = rules.model_dump(exclude={"wiki", "model"})
-        shas = [(split, sampled[split].sha()) for split in splits]
-        fingerprint = sha256_json([code_version(__name__), recipe.seed, settings, shas])
-        made.append(Task(TRAIN, source, fingerprint, 0, {"splits": splits, "share": shares[source]}))
-    return made
-
-
-def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
+def train_classifier(
+    corpus: Path, source: str, *, rules: References, splits: list[str], share: float, seed: int
+) -> Result:
     """Train a source's classifier and write its card. Raises UserError where too few pages of the crawl are cited."""
-    rules = Source.model_validate(settings["sources"][task.name]).references
-    assert rules is not None
     table = pa.concat_tables(
-        [SAMPLE_SCHEMA.empty_table()]
-        + [pq.read_table(corpus / f"blocks/{SAMPLE}/{split}.parquet") for split in task.arguments["splits"]]
+        [SAMPLE_SCHEMA.empty_table(), *(pq.read_table(corpus / f"blocks/{SAMPLE}/{split}.parquet") for split in splits)]
     ).sort_by([("key", "ascending"), ("text", "ascending")])
-    positives, negatives, matched = _chosen(table, rules, task.name)
-    model_path, card_path = trained_references(task.name), f"models/references/{task.name}.card.json"
-    seed = settings["seed"]
+    positives, negatives, matched = _chosen(table, rules, source)
+    model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
     fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
     unit = "domain" if fewest >= MIN_DOMAINS else "page"
     held = [_held_out(part, unit, seed, rules.held_out) for part in (positives, negatives)]
@@ -162,15 +158,15 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     tested = [[text for text, out in zip(t, h, strict=True) if out] for t, h in zip(texts, held, strict=True)]
     if not trained[0] or not trained[1] or not tested[0] or not tested[1]:
         raise UserError(
-            f"source {task.name}: too few pages to train on some and measure on others: "
+            f"source {source}: too few pages to train on some and measure on others: "
             "change references.held_out or give more of the crawl"
         )
-    made = train_fasttext(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
+    made = references.train(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
     write_atomic(corpus / model_path, made)
-    model = reference_model.load(str(corpus / model_path))
+    model = references.load(str(corpus / model_path))
     scores = np.array([model.score(text) for part in tested for text in part])
     labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
-    crawl = _plain_sample(table, task.arguments["share"])
+    crawl = _plain_sample(table, share)
     crawl_scores = np.array([model.score(text) for text in crawl])
     crawl_sizes = np.array([len(text) for text in crawl], np.int64)
     thresholds = sorted({*THRESHOLDS, rules.threshold})
@@ -186,7 +182,7 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
 
 
 def _plain_sample(table: pa.Table, share: float) -> list[str]:
-    """Texts drawn from the crawl by their keys alone, cited or not: what the classifier will meet."""
+    """Return texts drawn from the crawl by their keys alone, cited or not, as the classifier will meet them."""
     keys = table.column("key").to_numpy()
     drawn = table.filter(pa.array(keys < np.uint64(min(int(share * 2**64), 2**64 - 1))))
     texts: list[str] = drawn.slice(0, CARD_PAGES).column("text").to_pylist()
@@ -194,7 +190,7 @@ def _plain_sample(table: pa.Table, share: float) -> list[str]:
 
 
 def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
-    """The positives, as many negatives of the same lengths as there are, and how many were wanted."""
+    """Return the positives, as many negatives of the same lengths as there are, and the counts of both by length."""
     cited = table.column("cited").to_numpy()
     positives, others = table.filter(pa.array(cited)), table.filter(pa.array(~cited))
     if len(positives) < rules.min_positives:
@@ -209,8 +205,7 @@ def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, 
     return positives, others.take(pa.array(matched.places)), matched
 
 
-def _among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
-    """Whether a hash is in one of the sorted arrays."""
+def _is_among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
     wanted = np.uint64(value)
     for hashes in cited:
         place = int(np.searchsorted(hashes, wanted))
@@ -220,8 +215,14 @@ def _among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
 
 
 def _held_out(part: pa.Table, unit: str, seed: int, share: float) -> list[bool]:
-    """Which pages are for measuring: by domain, so that a site lies wholly on one side, or page by page."""
+    """Return True for pages to measure on: by domain, so that a site lies wholly on one side, or page by page."""
     limit = int(share * 2**64)
     if unit == "page":
-        return [order_key(seed, TRAIN, key.to_bytes(8, "big")) < limit for key in part.column("key").to_pylist()]
-    return [order_key(seed, TRAIN, domain.encode("utf-8")) < limit for domain in part.column("domain").to_pylist()]
+        return [
+            order_key(seed, "references/train", key.to_bytes(8, "big")) < limit
+            for key in part.column("key").to_pylist()
+        ]
+    return [
+        order_key(seed, "references/train", domain.encode("utf-8")) < limit
+        for domain in part.column("domain").to_pylist()
+    ]

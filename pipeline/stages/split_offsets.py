@@ -1,59 +1,67 @@
-"""index: where a large dump can be cut, by one pass that only frames its records.
+"""split_offsets: where a large dump can be cut, by one pass that only frames its records.
 
 A file that is larger than the recipe's `split_bytes` is read in pieces that begin and end where records do, so that one
-large file uses all cores and documents do not depend on the number of workers. What cannot be cut is one piece.
+large file uses all cores and documents do not depend on the number of workers. A file that cannot be cut is one piece.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filters.formats.stream import open_stored
-from manifests.files import sha256_json
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.task import Receipt, Result, Task
-from pipeline.sources import joined_for, reader_for
+from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
+from pipeline.sources.base import joined_for, reader_for
 from pipeline.sources.inputs import Input
 
-STAGE = "index"
-OWNED: tuple[str, ...] = ()
+STEP = "split_offsets"
 
 
-def tasks(recipe: Recipe, inputs: list[Input]) -> list[Task]:
-    """One task a file that is larger than a split, or of a source whose rows are joined: these are counted."""
-    code, made = code_version(__name__), []
+class Piece(NamedTuple):
+    """A piece of an input: stored bytes from `start` to `end`, and the reader's state at the start."""
+
+    start: int
+    end: int
+    state: int
+
+
+def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
+    """Return the step with a unit per file that is larger than a split, or of a source whose rows are joined."""
+    units = []
     for item in inputs:
         source = recipe.sources[item.source]
-        if item.size > recipe.split_bytes or joined_for(source) is not None:
-            settings = [source.model_dump(include={"limits", "github"}), recipe.split_bytes]
-            fingerprint = sha256_json([code, settings, item.size, item.sha256])
-            arguments: dict[str, Any] = {"source": item.source, "file": item.name, "path": item.path}
-            arguments |= {"split_bytes": recipe.split_bytes}
-            made.append(Task(STAGE, f"{item.source}/{item.name}", fingerprint, item.size, arguments))
-    return made
+        joined = joined_for(source)
+        if item.size > recipe.split_bytes or joined is not None:
+            call = joined.survey if joined is not None else reader_for(item.source, source).find_pieces
+            units.append(Unit(f"{item.source}/{item.name}", file_of(item), (), item.size, item.source, (call,)))
+    by_source = {
+        name: {"name": name, "source": Keyed(source, source.model_dump(include={"kind", "limits", "github"}))}
+        for name, source in recipe.sources.items()
+    }
+    return Step(STEP, find_offsets, units, {"split_bytes": recipe.split_bytes}, by_source, owns=())
 
 
-def work(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """The pieces of one file as facts: [start, end, state] each, with the reader's state at its start; of a joined
-    source, the file's survey besides. A file that cannot be read is one piece, for `extract` to report."""
-    name, split_bytes = task.arguments["source"], task.arguments["split_bytes"]
-    source = Source.model_validate(settings["sources"][name])
+def find_offsets(
+    corpus: Path, unit: str, *, name: str, source: Source, split_bytes: int, file: str, path: str
+) -> Result:
+    """Return the pieces of one file as facts; of a joined source, the file's survey as well."""
     joined = joined_for(source)
-    try:
-        with open_stored(Path(task.arguments["path"])) as stored:
-            if joined is not None:
-                return Result([], {}, asdict(joined.survey(stored, task.arguments["file"], source, split_bytes)))
-            pieces = [list(piece) for piece in reader_for(name, source).pieces(stored, source, split_bytes)]
-    except OSError:
-        pieces = [[0, task.size, 0]]
-    return Result([], {}, {"pieces": pieces, "decoded": 0, "rows": 0, "counts": {}} if joined else {"pieces": pieces})
+    with open_stored(Path(path)) as stored:
+        if joined is not None:
+            return Result([], {}, asdict(joined.survey(stored, file, source, split_bytes)))
+        pieces = reader_for(name, source).find_pieces(stored, source, split_bytes)
+        return Result([], {}, {"pieces": [list(piece) for piece in pieces]})
 
 
-def pieces_of(indexed: dict[str, Receipt], item: Input) -> list[tuple[int, int, int]]:
-    """Where to cut an input: one piece where it was not indexed."""
-    receipt = indexed.get(f"{item.source}/{item.name}")
-    if receipt is None:
-        return [(0, item.size, 0)]
-    return [(start, end, state) for start, end, state in receipt.facts["pieces"]]
+def file_of(item: Input) -> dict[str, Any]:
+    """Return the arguments that name an input: its path counts by size and hash."""
+    return {"file": item.name, "path": Keyed(item.path, [item.size, item.sha256])}
+
+
+def pieces_of(offsets: Receipts, item: Input) -> Iterator[Piece]:
+    """Yield the pieces of an input: all of it where no offsets were looked for."""
+    receipt = offsets.get(f"{item.source}/{item.name}")
+    for piece in receipt.facts["pieces"] if receipt else [(0, item.size, 0)]:
+        yield Piece(*piece)

@@ -1,8 +1,8 @@
-"""statistics: what the corpus looks like, for its report: lengths, languages, scores, domains, years, licences,
-examples of what was dropped, by source, and the sizes of clusters.
+"""statistics: a description of the corpus for its report, by source, and the sizes of clusters.
 
-One small summary a split and a shard, merged into `statistics.json`. Nothing hashes it and nothing depends on it; the
-same corpus gives the same bytes. Only columns are read, and text where its length or an example needs it.
+It has lengths, languages, scores, domains, years, licences and examples of dropped records. A small summary per split
+and per shard is merged into `statistics.json`. Nothing hashes it and nothing depends on it; the same corpus gives the
+same bytes. Only columns are read, and text where its length or an example needs it.
 """
 
 import heapq
@@ -10,6 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.dedup.s_curve import Level, curve, interval
+from filters.dedup.recall import Level, candidate_probability, confidence_interval
 from filters.histograms import (
     COUNT_EDGES,
     LOG_EDGES,
@@ -32,83 +33,69 @@ from filters.histograms import (
 )
 from filters.quality.urls import domain
 from manifests.document import order_key
-from manifests.files import canonical_json, sha256_file, sha256_json, write_atomic
+from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.shard import open_shard
-from pipeline.beam.fingerprint import code_version
 from pipeline.beam.tables import read_rows
-from pipeline.beam.task import Receipt, Result, Task
-from pipeline.stages import recall as canaries
-from pipeline.stages.survivors import read_verdicts
+from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.stages import recall
+from pipeline.stages.clusters import read_verdicts
 
 STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))
-OWNED = {SPLITS: (f"blocks/{SPLITS}",), SHARDS: (f"blocks/{SHARDS}",), MERGE: ()}
 FILE = "statistics.json"
 
-NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}
-"""how many names of each kind a summary holds; up to twice as many are counted exactly"""
+NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}  # in a summary; up to twice as many are exact
 SHOWN_NAMES = 50
-EXAMPLES = 3
-"""of what was dropped, by source and reason"""
+EXAMPLES = 3  # of dropped records, by source and reason
 EXAMPLE_CHARACTERS = 300
 BATCH_ROWS = 1_024
-CURVE_AT = tuple(step / 100 for step in range(30, 101, 2))
-"""similarities at which the curve of the recipe's bands is drawn"""
+CURVE_AT = tuple(step / 100 for step in range(30, 101, 2))  # similarities at which the curve of the bands is drawn
 
 Plain = dict[str, Any]
 
 
-def split_tasks(
-    recipe: Recipe, extracted: dict[str, Receipt], annotated: dict[str, Receipt], clusters: Receipt
-) -> list[Task]:
-    """One task a split."""
-    code, made = code_version(__name__), []
-    for split, receipt in sorted(annotated.items()):
-        parts = [code, recipe.seed, extracted[split].sha(), receipt.sha(), clusters.sha()]
-        made.append(Task(SPLITS, split, sha256_json(parts), receipt.outputs[0].bytes))
-    return made
-
-
-def shard_tasks(shards: dict[str, Receipt]) -> list[Task]:
-    """One task a shard."""
-    code = code_version(__name__)
-    return [
-        Task(SHARDS, name, sha256_json([code, receipt.sha()]), receipt.outputs[0].bytes)
-        for name, receipt in sorted(shards.items())
+def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters: Receipt) -> Step:
+    """Return the step with a unit per split."""
+    units = [
+        Unit(split, {}, [extracted[split], receipt, clusters], receipt.outputs[0].bytes)
+        for split, receipt in sorted(filtered.items())
     ]
+    return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
-def merge_tasks(
-    recipe: Recipe,
-    corpus: Path,
-    manifest_sha: str,
-    splits: dict[str, Receipt],
-    shards: dict[str, Receipt],
-    clusters: Receipt,
-) -> list[Task]:
-    """The one task that adds all up."""
+def shard_step(shards: Receipts) -> Step:
+    """Return the step with a unit per shard."""
+    units = [Unit(name, {}, [receipt], receipt.outputs[0].bytes) for name, receipt in sorted(shards.items())]
+    return Step(SHARDS, summarize_shard, units)
+
+
+def merge_step(
+    recipe: Recipe, manifest_sha: str, splits: Receipts, shards: Receipts, clusters: Receipt, measured: Receipt | None
+) -> Step:
+    """Return the step with the one unit that adds all up. `measured`: the receipt of the planted copies."""
     minhash = recipe.deduplication.minhash
-    bands = minhash.model_dump(include={"bands", "rows", "threshold"}) if minhash else None
-    measured = bool(bands and recipe.deduplication.canaries and (corpus / canaries.FILE).is_file())
-    found = sha256_file(corpus / canaries.FILE) if measured else ""
-    shas = [[name, receipt.sha()] for part in (splits, shards) for name, receipt in sorted(part.items())]
-    fingerprint = sha256_json([code_version(__name__), manifest_sha, bands, found, clusters.sha(), shas])
-    arguments: Plain = {"splits": sorted(splits), "shards": sorted(shards), "bands": bands, "measured": measured}
-    arguments["manifest_sha"] = manifest_sha
-    arguments["clusters"] = [output.path for output in clusters.outputs if output.path.startswith("duplicates/")]
-    return [Task(MERGE, "all", fingerprint, 0, arguments)]
+    settings: Plain = {
+        "manifest_sha": manifest_sha,
+        "bands": minhash.model_dump(include={"bands", "rows", "threshold"}) if minhash else None,
+        "measured": measured is not None,
+        "splits": sorted(splits),
+        "shards": sorted(shards),
+        "clusters": [output.path for output in clusters.outputs if output.path.startswith("duplicates/")],
+    }
+    reads = [[[name, receipt] for name, receipt in sorted(part.items())] for part in (splits, shards)]
+    return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters, measured])], settings, owns=())
 
 
-def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
-    """The summary of one split's documents, as far as they are in the corpus. `settings`: `seed`."""
-    verdicts = read_verdicts(corpus, task.name)
+def summarize_split(corpus: Path, split: str, *, seed: int) -> Result:
+    """Write the summary of one split's documents, as far as they are in the corpus."""
+    verdicts = read_verdicts(corpus, split)
     went = {row: reason for row, (_, reason) in verdicts.items() if reason}
     characters, score = Counter[int](), Counter[int]()
     perplexity: dict[str, Counter[int]] = {}
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
-    for start, batch in _batches(corpus / f"clean/{task.name}.parquet"):
+    for start, batch in _batches(corpus / f"clean/{split}.parquet"):
         stays = np.ones(batch.num_rows, bool)
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
@@ -128,31 +115,40 @@ def sum_up(corpus: Path, settings: Plain, task: Task) -> Result:
         "score": encode_histogram(score),
         "perplexity": {bucket: encode_histogram(found) for bucket, found in sorted(perplexity.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
-        "examples": _examples(_dropped(corpus, task.name, went, settings["seed"])),
+        "examples": _examples(_dropped(corpus, split, went, seed)),
     }
-    return _written(corpus, f"blocks/{SPLITS}/{task.name}.json", plain)
+    return _written(corpus, f"blocks/{SPLITS}/{split}.json", plain)
 
 
-def measure(corpus: Path, settings: Plain, task: Task) -> Result:
-    """How many tokens the documents of one shard have."""
-    lengths = np.diff(open_shard(corpus / f"shards/{task.name}.arrow").offsets)
-    return _written(
-        corpus, f"blocks/{SHARDS}/{task.name}.json", {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}
-    )
+def summarize_shard(corpus: Path, shard: str) -> Result:
+    """Write the histogram of tokens per document of one shard."""
+    lengths = np.diff(open_shard(corpus / f"shards/{shard}.arrow").offsets)
+    plain = {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}
+    return _written(corpus, f"blocks/{SHARDS}/{shard}.json", plain)
 
 
-def merge(corpus: Path, settings: Plain, task: Task) -> Result:
+def merge(
+    corpus: Path,
+    unit: str,
+    *,
+    manifest_sha: str,
+    bands: Plain | None,
+    measured: bool,
+    splits: list[str],
+    shards: list[str],
+    clusters: list[str],
+) -> Result:
     """Add up all summaries, in the order of their names, and write `statistics.json`."""
     sources: dict[str, _Merged] = {}
-    for step, names in ((SPLITS, task.arguments["splits"]), (SHARDS, task.arguments["shards"])):
+    for step, names in ((SPLITS, splits), (SHARDS, shards)):
         for name in names:
             part = json.loads((corpus / f"blocks/{step}/{name}.json").read_bytes())
-            sources.setdefault(name.partition("/")[0], _Merged()).add(part)
+            sources.setdefault(source_of(name), _Merged()).add(part)
     plain = {
-        "manifest_sha": task.arguments["manifest_sha"],
+        "manifest_sha": manifest_sha,
         "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
-        "clusters": describe_bins(_cluster_sizes(corpus, task.arguments["clusters"]), COUNT_EDGES),
-        "bands": _bands(corpus, task.arguments["bands"], task.arguments["measured"]),
+        "clusters": describe_bins(_cluster_sizes(corpus, clusters), COUNT_EDGES),
+        "bands": _bands(corpus, bands, measured),
     }
     return _written(corpus, FILE, plain)
 
@@ -181,7 +177,7 @@ class _Merged:
             self.examples[reason] = sorted(both, key=lambda one: one["key"])[:EXAMPLES]
 
     def as_dict(self) -> Plain:
-        """Plain values, as `statistics.json` holds them."""
+        """Return plain values, as `statistics.json` holds them."""
         scored = sum(self.perplexity.values(), Counter[int]())
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         return {
@@ -199,7 +195,7 @@ class _Merged:
 
 
 def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of its first row, batch) over the columns that are summed up."""
+    """Yield (number of its first row, batch) over the columns that are summed up."""
     columns = ["text", "url", "timestamp", "licence", "language", "perplexity", "bucket", "reference_score"]
     start = 0
     with pq.ParquetFile(path) as file:
@@ -209,31 +205,30 @@ def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def _dropped(corpus: Path, split: str, went: dict[int, str], seed: int) -> Iterator[Plain]:
-    """What can be shown of a split's dropped records: dead letters, places of records and documents that the run
-    kept for this, and duplicates, each with the key that it is drawn by."""
+    """Yield examples of a split's dropped records, each with the key that it is drawn by.
+
+    They are dead letters, places of records and documents that the run kept for this, and duplicates.
+    """
     for folder in ("deadletters", "skipped"):
-        letters = corpus / f"{folder}/{split}.jsonl"
-        if letters.is_file():
-            with letters.open("rb") as lines:
-                for line in lines:
-                    letter = json.loads(line)
-                    place = {name: letter[name] for name in ("file", "offset", "length")}
-                    yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
-    dropped = corpus / f"dropped/{split}.parquet"
-    if dropped.is_file():
-        for row in read_rows(dropped, ["reason", "id", "url", "text"]):
+        with suppress(FileNotFoundError), (corpus / f"{folder}/{split}.jsonl").open("rb") as lines:
+            for line in lines:
+                letter = json.loads(line)
+                place = {name: letter[name] for name in ("file", "offset", "length")}
+                yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
+    with suppress(FileNotFoundError):
+        for row in read_rows(corpus / f"dropped/{split}.parquet", ["reason", "id", "url", "text"]):
             yield _of_document(row["reason"], row, seed)
     yield from _duplicates(corpus / f"clean/{split}.parquet", went, seed)
 
 
 def _duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
-    """The duplicates of a split with the smallest keys; only row groups that hold some are read with their text."""
+    """Yield the duplicates of a split with the smallest keys; only row groups with some are read with their text."""
     with pq.ParquetFile(path) as file:
         keyed: dict[str, list[tuple[int, int]]] = {}
         rows = itertools.chain.from_iterable(batch["id"].to_pylist() for batch in file.iter_batches(columns=["id"]))
         for row, identity in enumerate(rows if went else ()):
             if row in went:
-                keyed.setdefault(went[row], []).append((order_key(seed, STAGE, identity), row))
+                keyed.setdefault(went[row], []).append((order_key(seed, "statistics", identity), row))
         chosen = {row for found in keyed.values() for _, row in heapq.nsmallest(EXAMPLES, found)}
         start = 0
         for group in range(file.num_row_groups):
@@ -250,13 +245,12 @@ def _of_document(reason: str, row: Plain, seed: int) -> Plain:
 
 
 def _example(reason: str, identity: bytes, seed: int, text: str, **place: Any) -> Plain:
-    """One example, its text cut."""
     cut = {name: value[:EXAMPLE_CHARACTERS] if isinstance(value, str) else value for name, value in place.items()}
-    return {"reason": reason, "key": order_key(seed, STAGE, identity), "text": text[:EXAMPLE_CHARACTERS], **cut}
+    return {"reason": reason, "key": order_key(seed, "statistics", identity), "text": text[:EXAMPLE_CHARACTERS], **cut}
 
 
 def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
-    """Those with the smallest keys of each reason, so that which ones are shown depends on no order."""
+    """Return the examples with the smallest keys of each reason, so that the choice depends on no order."""
     held: dict[str, list[tuple[int, int, Plain]]] = {}
     for number, example in enumerate(offered):
         heap = held.setdefault(example.pop("reason"), [])
@@ -267,7 +261,7 @@ def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
 
 
 def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
-    """How many documents each cluster has, the one that stayed included; rows come cluster by cluster."""
+    """Return a histogram of documents per cluster, the one that stayed included; rows come cluster by cluster."""
     sizes: Counter[int] = Counter()
     last, count = b"", 0
     for path in paths:
@@ -284,12 +278,15 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
 
 
 def _bands(corpus: Path, bands: Plain | None, measured: bool) -> Plain | None:
-    """The curve of the recipe's bands, and what was found of planted copies with the interval of each share."""
+    """Return the curve of the recipe's bands, and the share of planted copies found, with its interval."""
     if bands is None:
         return None
-    levels = [Level(**one) for one in json.loads((corpus / canaries.FILE).read_bytes())["levels"]] if measured else []
-    planted = [{**asdict(one), "interval": list(interval(one.found, one.planted))} for one in levels if one.planted]
-    return {**bands, "curve": [list(at) for at in curve(bands["bands"], bands["rows"], CURVE_AT)], "planted": planted}
+    levels = [Level(**one) for one in json.loads((corpus / recall.FILE).read_bytes())["levels"]] if measured else []
+    planted = [
+        {**asdict(one), "interval": list(confidence_interval(one.found, one.planted))} for one in levels if one.planted
+    ]
+    curve = [[at, candidate_probability(at, bands["bands"], bands["rows"])] for at in CURVE_AT]
+    return {**bands, "curve": curve, "planted": planted}
 
 
 def _sites(urls: pa.Array) -> Counter[str]:

@@ -19,35 +19,133 @@ import sentencepiece
 
 from filters.models.sentencepiece import encode_texts
 from manifests.document import LOCATOR_FIELDS, order_key
-from manifests.files import sha256_json
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
-from pipeline.beam.exchange import Mapped
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.task import Receipt, Result, Task
-from pipeline.stages.survivors import read_verdicts
+from pipeline.beam.exchange import Mapped, runs
+from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.stages.clusters import read_verdicts
 from pipeline.stages.tokenizer import MODEL, load
 
 STAGE = "tokenize"
 PARTS, SHARDS = f"{STAGE}/parts", f"{STAGE}/shards"
-OWNED = {PARTS: (f"blocks/{PARTS}",), SHARDS: ("shards",)}
 
-BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024
-"""text that is encoded at once: whichever comes first, and always a whole document"""
-SPILL_BYTES = 64 << 20
-"""a mapper writes its blocks when so much is together, whatever the split's size"""
-SHARD_DOCUMENTS = 1 << 21
-"""a shard's columns have 32-bit offsets: more documents than about this are cut into more shards"""
-UNMEASURED_BYTES_PER_TOKEN = 4.0
-"""where the tokenizer's card measured none (LLaMA's English web text: about 3.9)"""
+BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024  # of text encoded at once: whichever comes first, always a whole document
+SPILL_BYTES = 64 << 20  # of a mapper's blocks that are held before they are written, whatever the split's size
+SHARD_DOCUMENTS = 1 << 21  # a shard's columns have 32-bit offsets: more documents than this are cut into more shards
+UNMEASURED_BYTES_PER_TOKEN = 4.0  # where the tokenizer's card measured none (LLaMA's English web text: about 3.9)
 
-Buckets = dict[str, dict[str, tuple[int, int]]]
-"""source -> side -> (number of its first shard among all, how many it has)"""
+Buckets = dict[str, dict[str, tuple[int, int]]]  # source -> side -> (number of its first shard among all, how many)
+
+
+def tokenize_steps(
+    recipe: Recipe, recipe_sha: str, filtered: Receipts, clusters: Receipt, trained: Receipt, generation: int
+) -> tuple[Step, Step]:
+    """Return the steps that write shards: a mapper per split, a reducer per shard.
+
+    Args:
+        recipe: the run's.
+        recipe_sha: its hash, for the shards' metadata.
+        filtered: receipts of clean documents by split.
+        clusters: the receipt of the survivors.
+        trained: the receipt of the tokenizer.
+        generation: above 0, a mark in the shards' names.
+    """
+    plan = buckets(recipe, clusters, trained)
+    maps = [
+        Unit(split, {}, [receipt, clusters], receipt.outputs[0].bytes, source_of(split))
+        for split, receipt in sorted(filtered.items())
+    ]
+    facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
+    by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
+    settings = {**facts, "held_out": recipe.shards.validation}
+    mark = f"g{generation}-" if generation else ""
+    reduces = [
+        Unit(f"{source}/{side}-{mark}{index:05d}-of-{count:05d}", {"source": source, "side": side, "index": index})
+        for source, sides in plan.items()
+        for side, (_, count) in sides.items()
+        for index in range(count)
+    ]  # in the order of the shards' numbers
+    reducing = Step(SHARDS, write_documents, reduces, {**facts, "recipe_sha": recipe_sha}, owns=("shards",))
+    return Step(PARTS, encode_documents, maps, settings, by_source), reducing
+
+
+def encode_documents(
+    corpus: Path,
+    split: str,
+    *,
+    source: str,
+    sides: dict[str, tuple[int, int]],
+    held_out: float,
+    sha256: str,
+    vocabulary: int,
+    seed: int,
+) -> Mapped:
+    """Send the tokens of one split, by shard, as Arrow IPC bytes.
+
+    A shard may get several blocks, as they are cut whenever `SPILL_BYTES` are together. The tally is whole when the
+    blocks are.
+    """
+    tally, model = Tally(), tokenizer(str(corpus / MODEL), sha256)
+
+    def blocks() -> Iterator[tuple[int, bytes]]:
+        others: list[pa.RecordBatch] = []
+        documents: list[npt.NDArray[Any]] = []
+        numbers: list[int] = []
+        size = 0
+        for batch, clusters in _survivors(corpus, split):
+            texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
+            tokens = encode_texts(texts, model, vocabulary)
+            characters, count = sum(map(len, texts)), sum(map(len, tokens))
+            tally.enter(records=len(ids), characters=characters)
+            tally.keep(records=len(ids), characters=characters, tokens=count)
+            keys = [order_key(seed, "shuffle", identity) for identity in ids]
+            for key, cluster in zip(keys, clusters, strict=True):
+                first, shards = sides[side_of(cluster, seed, held_out)]
+                numbers.append(first + (key * shards >> 64))
+            others.append(_other_columns(batch, keys, source, vocabulary))
+            documents += tokens
+            size += others[-1].nbytes + sum(values.nbytes for values in tokens)
+            if size >= SPILL_BYTES:
+                yield from _by_shard(others, documents, numbers, vocabulary)
+                others, documents, numbers, size = [], [], [], 0
+        yield from _by_shard(others, documents, numbers, vocabulary)
+
+    return Mapped(blocks(), {source: tally})
+
+
+def write_documents(
+    corpus: Path,
+    shard: str,
+    blocks: list[bytes],
+    *,
+    source: str,
+    side: str,
+    index: int,
+    sha256: str,
+    vocabulary: int,
+    seed: int,
+    recipe_sha: str,
+) -> Result:
+    """Write one shard: all documents of its range, in the order of their keys. Blocks and shard are in memory."""
+    batch = join_parts([pa.ipc.open_stream(block).read_next_batch() for block in blocks], vocabulary)
+    path = f"shards/{shard}.arrow"
+    metadata = {
+        "tokenizer_sha256": sha256,
+        "recipe_sha256": recipe_sha,
+        "source": source,
+        "side": side,
+        "index": str(index),
+        "seed": str(seed),
+    }
+    write_shard(corpus / path, batch, metadata)
+    urls = pc.sum(pc.greater(pc.binary_length(batch.column("url")), 0)).as_py() or 0
+    facts = {"documents": batch.num_rows, "tokens": len(batch.column("tokens").values), "urls": urls}
+    return Result([path], {}, facts)
 
 
 def buckets(recipe: Recipe, clusters: Receipt, trained: Receipt) -> Buckets:
-    """How many shards each source gets: follows from its text and the tokenizer's card, never from the workers."""
+    """Return the shards of each source: as many as its text and the tokenizer's card ask for, whatever the workers."""
     found: Buckets = {}
     number = 0
     for source in sorted(clusters.facts["text_bytes"]):
@@ -64,67 +162,11 @@ def buckets(recipe: Recipe, clusters: Receipt, trained: Receipt) -> Buckets:
     return found
 
 
-def map_tasks(recipe: Recipe, annotated: dict[str, Receipt], clusters: Receipt, trained: Receipt) -> list[Task]:
-    """One mapper a split."""
-    code, plan = code_version(__name__), buckets(recipe, clusters, trained)
-    made = []
-    for split, receipt in sorted(annotated.items()):
-        parts = [code, recipe.seed, recipe.shards.validation, plan, receipt.sha(), clusters.sha(), trained.sha()]
-        source = split.partition("/")[0]
-        made.append(Task(PARTS, split, sha256_json(parts), receipt.outputs[0].bytes, {"source": source}))
-    return made
+def join_parts(parts: list[pa.RecordBatch], vocabulary: int) -> pa.RecordBatch:
+    """Return rows of `part_schema`, in any order and batches, as one batch of `shard_schema`, sorted by key, then id.
 
-
-def reduce_tasks(recipe_sha: str, plan: Buckets, maps: list[Task], generation: int = 0) -> list[Task]:
-    """One reducer a shard, in the order of their numbers. `generation`: above 0, a mark in the shards' names."""
-    mark = f"g{generation}-" if generation else ""
-    fingerprint = sha256_json([recipe_sha, [(task.name, task.fingerprint) for task in maps]])
-    made = []
-    for source, sides in plan.items():
-        for side, (_, count) in sides.items():
-            for index in range(count):
-                name = f"{source}/{side}-{mark}{index:05d}-of-{count:05d}"
-                arguments = {"source": source, "side": side, "index": index}
-                made.append(Task(SHARDS, name, fingerprint, arguments=arguments))
-    return made
-
-
-def settings(recipe: Recipe, recipe_sha: str, plan: Buckets, trained: Receipt) -> dict[str, Any]:
-    """What the workers need to know."""
-    facts = {key: trained.facts[key] for key in ("sha256", "vocabulary", "bos", "eos")}
-    shards = recipe.shards.model_dump()
-    return {"seed": recipe.seed, "recipe_sha": recipe_sha, "plan": plan, "tokenizer": facts, "shards": shards}
-
-
-def encode(corpus: Path, settings: dict[str, Any], task: Task) -> Mapped:
-    """The tokens of one split, by shard, as Arrow IPC bytes: a shard may get several blocks, as they are cut whenever
-    `SPILL_BYTES` are together. The tally is whole when the blocks are."""
-    tally = Tally()
-    return Mapped(_blocks(corpus, settings, task, tally), {task.arguments["source"]: tally}, {})
-
-
-def write(corpus: Path, settings: dict[str, Any], task: Task, blocks: list[bytes]) -> Result:
-    """One shard: all documents of its range, in the order of their keys. The blocks and the shard are in memory."""
-    parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
-    batch = joined(parts, settings["tokenizer"]["vocabulary"])
-    path = f"shards/{task.name}.arrow"
-    metadata = {
-        "tokenizer_sha256": settings["tokenizer"]["sha256"],
-        "recipe_sha256": settings["recipe_sha"],
-        "source": task.arguments["source"],
-        "side": task.arguments["side"],
-        "index": str(task.arguments["index"]),
-        "seed": str(settings["seed"]),
-    }
-    write_shard(corpus / path, batch, metadata)
-    urls = pc.sum(pc.greater(pc.binary_length(batch.column("url")), 0)).as_py() or 0
-    facts = {"documents": batch.num_rows, "tokens": len(batch.column("tokens").values), "urls": urls}
-    return Result([path], {}, facts)
-
-
-def joined(parts: list[pa.RecordBatch], vocabulary: int) -> pa.RecordBatch:
-    """Rows of `part_schema`, in whatever order and batches they come, as one batch of `shard_schema`: sorted by key,
-    then id. Tokens are copied once, straight to their places, and are by far the most of it."""
+    Tokens are copied once, straight to their places, and are by far the most of it.
+    """
     schema = shard_schema(vocabulary)
     if not parts:
         return pa.RecordBatch.from_pylist([], schema=schema)
@@ -149,46 +191,18 @@ def joined(parts: list[pa.RecordBatch], vocabulary: int) -> pa.RecordBatch:
 
 
 def side_of(cluster: bytes, seed: int, held_out: float) -> str:
-    """`validation` for a share of the clusters chosen by keyed hash, `train` for the rest."""
+    """Return `validation` for a share of the clusters chosen by keyed hash, `train` for the rest."""
     return "validation" if order_key(seed, "validation", cluster) < int(held_out * 2**64) else "train"
 
 
 @lru_cache(maxsize=2)
 def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
-    """The model, loaded once a process; `sha256` tells a retrained one from the one before."""
+    """Return the model, loaded once per process; `sha256` tells a retrained one from the one before."""
     return load(Path(path))
 
 
-def _blocks(corpus: Path, settings: dict[str, Any], task: Task, tally: Tally) -> Iterator[tuple[int, bytes]]:
-    """A split's rows of `part_schema` as IPC bytes, with the number of the shard each block belongs to."""
-    source, vocabulary = task.arguments["source"], settings["tokenizer"]["vocabulary"]
-    plan, seed, held_out = settings["plan"][source], settings["seed"], settings["shards"]["validation"]
-    model = tokenizer(str(corpus / MODEL), settings["tokenizer"]["sha256"])
-    others: list[pa.RecordBatch] = []
-    documents: list[npt.NDArray[Any]] = []
-    numbers: list[int] = []
-    size = 0
-    for batch, clusters in _survivors(corpus, task.name):
-        texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
-        tokens = encode_texts(texts, model, vocabulary)
-        characters, count = sum(map(len, texts)), sum(map(len, tokens))
-        tally.enter(records=len(ids), characters=characters)
-        tally.keep(records=len(ids), characters=characters, tokens=count)
-        keys = [order_key(seed, "shuffle", identity) for identity in ids]
-        for key, cluster in zip(keys, clusters, strict=True):
-            first, shards = plan[side_of(cluster, seed, held_out)]
-            numbers.append(first + (key * shards >> 64))
-        others.append(_other_columns(batch, keys, source, vocabulary))
-        documents += tokens
-        size += others[-1].nbytes + sum(values.nbytes for values in tokens)
-        if size >= SPILL_BYTES:
-            yield from _by_shard(others, documents, numbers, vocabulary)
-            others, documents, numbers, size = [], [], [], 0
-    yield from _by_shard(others, documents, numbers, vocabulary)
-
-
 def _survivors(corpus: Path, split: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
-    """The survivors of a split, in batches of bounded text, each with its rows' duplicate clusters (else their ids)."""
+    """Yield the survivors of a split, in batches of bounded text, with their duplicate clusters (else their ids)."""
     verdicts = read_verdicts(corpus, split)
     columns = ["id", "text", "url", *(name for name, _ in LOCATOR_FIELDS)]
     first = 0
@@ -210,7 +224,7 @@ def _survivors(corpus: Path, split: str) -> Iterator[tuple[pa.RecordBatch, list[
 
 
 def _other_columns(batch: pa.RecordBatch, keys: list[int], source: str, vocabulary: int) -> pa.RecordBatch:
-    """A batch of documents as rows of `part_schema`, tokens left out."""
+    """Return a batch of documents as rows of `part_schema`, tokens left out."""
     columns = {name: batch.column(name) for name in ("url", *(name for name, _ in LOCATOR_FIELDS))}
     columns |= {
         "key": pa.array(keys, pa.uint64()),
@@ -224,14 +238,13 @@ def _other_columns(batch: pa.RecordBatch, keys: list[int], source: str, vocabula
 def _by_shard(
     others: list[pa.RecordBatch], documents: list[npt.NDArray[Any]], numbers: list[int], vocabulary: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Rows cut by the number of their shard. Arrow's `take` would need 8 bytes a token: these are joined here."""
+    """Yield rows cut by the number of their shard. Tokens are joined here: Arrow's `take` would need 8 bytes each."""
     if not others:
         return
     held, schema = np.array(numbers), part_schema(vocabulary)
     order = np.argsort(held, kind="stable")
     table = pa.Table.from_batches(others).combine_chunks().take(pa.array(order))
-    shards, starts = np.unique(held[order], return_index=True)
-    for shard, start, stop in zip(shards.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+    for shard, start, stop in runs(held[order]):
         rows = [documents[row] for row in order[start:stop].tolist()]
         offsets = np.concatenate([[0], np.cumsum([len(values) for values in rows])])
         (batch,) = table.slice(start, stop - start).to_batches()
@@ -241,7 +254,7 @@ def _by_shard(
 
 
 def part_schema(vocabulary: int) -> pa.Schema:
-    """What travels: a shard's columns, and the key that a shard is sorted by."""
+    """Return the schema of blocks: a shard's columns, and the key that a shard is sorted by."""
     return pa.schema([("key", pa.uint64()), *shard_schema(vocabulary)])
 
 

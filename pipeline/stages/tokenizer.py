@@ -17,91 +17,66 @@ import pyarrow.compute as pc
 import sentencepiece
 
 from filters.errors import UserError
-from filters.models.sentencepiece import open_model
-from filters.models.tokenizer_metrics import byte_values, measure, round_trip, summary
+from filters.models.sentencepiece import byte_values, open_model, round_trip, summarize_metrics, tokenizer_metrics
 from manifests.document import order_key
-from manifests.files import atomic_path, canonical_json, sha256_file, sha256_json, write_atomic
+from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe, Tokenizer
-from pipeline.beam.fingerprint import code_version
-from pipeline.beam.tables import read_rows
-from pipeline.beam.task import Receipt, Result, Task
-from pipeline.stages.survivors import read_verdicts
+from pipeline.beam.tables import read_ipc, read_rows, write_ipc
+from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.stages.clusters import read_verdicts
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
-OWNED: dict[str, tuple[str, ...]] = {SAMPLE: (f"blocks/{SAMPLE}",), TRAIN: ()}
 MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 
-LINE_CHARACTERS = 1_024
-"""longer lines are cut here: SentencePiece leaves out lines over its limit without a word"""
-LINE_BYTES = 4 * LINE_CHARACTERS
-"""that limit; a character has at most four bytes"""
-RESERVED = "\u2585"
-"""SentencePiece's own mark for rare characters in training: it leaves out, without a word, every line that has it"""
-CARD_BYTES = 4 << 20
-"""text of each source that the card is measured on: a second a source"""
+LINE_CHARACTERS = 1_024  # longer lines are cut: SentencePiece silently leaves out lines over its limit, which is
+LINE_BYTES = 4 * LINE_CHARACTERS  # this; a character has at most four bytes
+RESERVED = "\u2585"  # SentencePiece's own mark for rare characters: it silently leaves out every line that has it
+CARD_BYTES = 4 << 20  # of text of each source that the card is measured on: a second a source
 SAMPLE_SCHEMA = pa.schema(
     [("key", pa.uint64()), ("source", pa.string()), ("language", pa.string()), ("text", pa.large_string())]
 )
 
-Drawn = Iterator[tuple[str, str | None, str]]
-"""source, language, text"""
+Drawn = Iterator[tuple[str, str | None, str]]  # source, language, text
 
 
-def sample_tasks(recipe: Recipe, annotated: dict[str, Receipt], clusters: Receipt) -> list[Task]:
-    """One task a split."""
-    code, text_bytes = code_version(__name__), clusters.facts["text_bytes"]
-    budgets = _budgets(recipe, text_bytes)
-    made = []
-    for split, receipt in sorted(annotated.items()):
-        source = split.partition("/")[0]
-        arguments = {
-            "source": source,
-            "budget": budgets[source],
-            "share": min(1.0, budgets[source] / max(text_bytes.get(source, 0), 1)),
-        }
-        fingerprint = sha256_json([code, recipe.seed, arguments, receipt.sha(), clusters.sha()])
-        made.append(Task(SAMPLE, split, fingerprint, receipt.outputs[0].bytes, arguments))
-    return made
+def sample_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
+    """Return the step with a unit per split."""
+    text_bytes = clusters.facts["text_bytes"]
+    by_source = {
+        name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
+        for name, budget in _budgets(recipe, text_bytes).items()
+    }
+    units = [
+        Unit(split, {}, [receipt, clusters], receipt.outputs[0].bytes, source_of(split))
+        for split, receipt in sorted(filtered.items())
+    ]
+    return Step(SAMPLE, draw, units, {"seed": recipe.seed}, by_source)
 
 
-def train_tasks(recipe: Recipe, samples: dict[str, Receipt]) -> list[Task]:
-    """The one task that trains, or takes over the given model."""
-    given = sha256_file(Path(recipe.tokenizer.path)) if recipe.tokenizer.path else None
-    rules = None if given else recipe.tokenizer.model_dump(exclude={"path"})
-    shas = [(name, receipt.sha()) for name, receipt in sorted(samples.items())]
-    arguments = {
+def train_step(recipe: Recipe, samples: Receipts) -> Step:
+    """Return the step with the one unit that trains, or takes over the given model."""
+    rules = recipe.tokenizer
+    key = sha256_file(Path(rules.path)) if rules.path else rules.model_dump(exclude={"path"})
+    settings = {
+        "rules": Keyed(rules, key),
         "splits": sorted(samples),
         "budgets": {receipt.facts["source"]: receipt.facts["budget"] for receipt in samples.values()},
     }
-    return [Task(TRAIN, "all", sha256_json([code_version(__name__), rules, given, shas]), arguments=arguments)]
+    reads = [[name, receipt] for name, receipt in sorted(samples.items())]
+    return Step(TRAIN, train, [Unit("all", {}, reads)], settings, owns=())
 
 
-def check(recipe: Recipe) -> None:
-    """Raise UserError for a given tokenizer that cannot be used."""
-    if recipe.tokenizer.path is not None:
-        load(Path(recipe.tokenizer.path))
+def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int) -> Result:
+    """Write the documents of one split with the smallest keys, up to the budget of its whole source.
 
-
-def load(path: Path) -> sentencepiece.SentencePieceProcessor:
-    """A SentencePiece model. Raises UserError for a file that is none, or one that `open_model` refuses."""
-    try:
-        proto = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"tokenizer {path} cannot be read: give the path of a SentencePiece model") from error
-    return open_model(proto, str(path))
-
-
-def draw(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Draw one split's documents: those with the smallest keys, up to the budget of the whole source, which no split
-    can need more of. `settings`: `seed`."""
-    source, budget = task.arguments["source"], task.arguments["budget"]
-    limit = int(task.arguments["share"] * 2**64)
-    verdicts = read_verdicts(corpus, task.name)
+    No split can need more of it.
+    """
+    limit, total = int(share * 2**64), 0
+    verdicts = read_verdicts(corpus, split)
     held: list[tuple[int, int, int, dict[str, Any]]] = []  # the largest key first
-    total = 0
-    for number, row in enumerate(read_rows(corpus / f"clean/{task.name}.parquet", ["id", "language", "text"])):
-        key = order_key(settings["seed"], SAMPLE, row["id"])
+    for number, row in enumerate(read_rows(corpus / f"clean/{split}.parquet", ["id", "language", "text"])):
+        key = order_key(seed, "tokenizer/sample", row["id"])
         if key >= limit or verdicts.get(number, (b"", ""))[1]:
             continue
         text, size = _cut(row["text"], budget + 4)  # a character more than can be used: `drawn` must see it is too much
@@ -109,19 +84,18 @@ def draw(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         total += size
         while held and total - held[0][2] >= budget:
             total -= heapq.heappop(held)[2]
-    drawn = [{**row, "key": -key, "source": source} for key, _, _, row in sorted(held, key=lambda one: -one[0])]
-    path = f"blocks/{SAMPLE}/{task.name}.arrow"
-    batch = pa.RecordBatch.from_pylist(drawn, schema=SAMPLE_SCHEMA)
-    with atomic_path(corpus / path) as temporary, pa.ipc.new_file(str(temporary), SAMPLE_SCHEMA) as writer:
-        writer.write_batch(batch)
+    found = [{**row, "key": -key, "source": source} for key, _, _, row in sorted(held, key=lambda one: -one[0])]
+    path = f"blocks/{SAMPLE}/{split}.arrow"
+    write_ipc(corpus / path, SAMPLE_SCHEMA, pa.RecordBatch.from_pylist(found, schema=SAMPLE_SCHEMA).columns)
     return Result([path], {}, {"source": source, "budget": budget})
 
 
-def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
-    """Train on the drawn documents, or copy the given model; measure it; write the model and its card. Raises UserError
-    for too little text, and for a model that does not give a document back."""
-    rules = Tokenizer.model_validate(settings["tokenizer"])
-    splits, budgets = task.arguments["splits"], task.arguments["budgets"]
+def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budgets: dict[str, int]) -> Result:
+    """Train on the drawn documents, or copy the given model; measure it; write the model and its card.
+
+    Raises:
+        UserError: there is too little text, or the model does not give a document back.
+    """
     trained: dict[str, Any] = {"settings": None, "trained_on": None}
     if rules.path is not None:
         with atomic_path(corpus / MODEL) as temporary:
@@ -133,12 +107,16 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     model = load(corpus / MODEL)
     first = drawn(corpus, splits, {source: min(size, CARD_BYTES) for source, size in budgets.items()})
     measured = _measured(model, first)
+    by_source: dict[str, Counter[str]] = {}
+    for (source, _), counts in sorted(measured.items()):
+        by_source.setdefault(source, Counter()).update(counts)
+    summaries = {source: summarize_metrics(counts) for source, counts in sorted(by_source.items())}
     facts = {
         "sha256": sha256_file(corpus / MODEL),
         "vocabulary": model.get_piece_size(),
         "bos": model.bos_id(),
         "eos": model.eos_id(),
-        "bytes_per_token": {source: summary(counts)["bytes_per_token"] for source, counts in _by_source(measured)},
+        "bytes_per_token": {source: counts["bytes_per_token"] for source, counts in summaries.items()},
     }
     whole = sum(measured.values(), Counter[str]())
     if whole["differing"]:
@@ -150,9 +128,9 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
         **trained,
         "unk": model.unk_id(),
         "round_trip": round_trip(whole),
-        "sources": {source: summary(counts) for source, counts in _by_source(measured)},
+        "sources": summaries,
         "languages": [
-            {"source": source, "language": language or None, **summary(counts)}
+            {"source": source, "language": language or None, **summarize_metrics(counts)}
             for (source, language), counts in sorted(measured.items())
         ],
     }
@@ -160,13 +138,29 @@ def train(corpus: Path, settings: dict[str, Any], task: Task) -> Result:
     return Result([MODEL, CARD], {}, facts)
 
 
+def check(recipe: Recipe) -> None:
+    """Raise UserError for a given tokenizer that cannot be used."""
+    if recipe.tokenizer.path is not None:
+        load(Path(recipe.tokenizer.path))
+
+
+def load(path: Path) -> sentencepiece.SentencePieceProcessor:
+    """Return a SentencePiece model. Raises UserError for a file that is not one, or one that `open_model` refuses."""
+    try:
+        proto = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"tokenizer {path} cannot be read: give the path of a SentencePiece model") from error
+    return open_model(proto, str(path))
+
+
 def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
-    """The drawn documents in the order of their keys, no more bytes of a source than its budget: the document that
-    crosses it is cut. The files are mapped, so that only one document is held at a time."""
+    """Yield the drawn documents in the order of their keys, no more bytes of a source than its budget.
+
+    The document that crosses the budget is cut. The files are mapped, so that only one document is held at a time.
+    """
     parts = [SAMPLE_SCHEMA.empty_table()]
     for split in splits:
-        with pa.memory_map(str(corpus / f"blocks/{SAMPLE}/{split}.arrow")) as mapped:
-            parts.append(pa.ipc.open_file(mapped).read_all())
+        parts.append(pa.Table.from_batches([read_ipc(corpus / f"blocks/{SAMPLE}/{split}.arrow")]))
     table = pa.concat_tables(parts)
     left = dict(budgets)
     sources, languages, texts = (table.column(name) for name in ("source", "language", "text"))
@@ -180,9 +174,14 @@ def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
 
 
 def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
-    """A SentencePiece BPE model as LLaMA's: byte fallback, digits split, no normalisation, white space kept; ids 0, 1
-    and 2 for unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces on any
-    number of threads, which the model records. Raises UserError when the text is too small for the vocabulary."""
+    """Return a SentencePiece BPE model as LLaMA's: byte fallback, digits split, no normalisation, white space kept.
+
+    Ids 0, 1 and 2 are unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces
+    on any number of threads, which the model records.
+
+    Raises:
+        UserError: the text is too small for the vocabulary.
+    """
     seen = Counter[str]()
 
     def lines() -> Iterator[str]:
@@ -223,9 +222,11 @@ def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """A text as lines that the trainer takes, none of them empty or over `LINE_BYTES` of UTF-8, and none with
-    `RESERVED`. A longer line is cut before a space, which is left out, since SentencePiece puts one before a line; only
-    a word over the limit is cut within."""
+    """Yield a text as lines that the trainer takes: not empty, at most `LINE_BYTES` of UTF-8, and without `RESERVED`.
+
+    A longer line is cut before a space, which is left out, since SentencePiece puts one before a line; only a word over
+    the limit is cut within.
+    """
     for line in text.replace(RESERVED, "\n").split("\n"):
         start = 0
         while len(line) - start > LINE_CHARACTERS:
@@ -238,8 +239,11 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
-    """UTF-8 bytes to draw of each source: `sample_bytes` in proportion to the weights of the sources that have text, or
-    as many as the card needs for a given tokenizer."""
+    """Return the UTF-8 bytes to draw of each source.
+
+    They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a
+    given tokenizer needs.
+    """
     if recipe.tokenizer.path is not None:
         return dict.fromkeys(recipe.sources, CARD_BYTES)
     present = {name: source.weight for name, source in recipe.sources.items() if text_bytes.get(name)}
@@ -251,31 +255,25 @@ def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
 
 
 def _cut(text: str, size: int) -> tuple[str, int]:
-    """The beginning of a text that is within so many bytes of UTF-8, and what it takes of them: a text that had to be
-    cut takes all, so that nothing follows it even where half a character would have fit."""
+    """Return the beginning of a text within `size` bytes of UTF-8, and how many of them it takes.
+
+    A text that had to be cut takes all, so that nothing follows it even where half a character would have fit.
+    """
     stored = text.encode()
     return (text, len(stored)) if len(stored) <= size else (stored[:size].decode(errors="ignore"), size)
 
 
 def _counted(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
-    """The texts, with documents and bytes a source counted in `seen`."""
+    """Yield the texts, and count documents and bytes per source in `seen`."""
     for source, _, text in documents:
         seen.setdefault(source, Counter()).update(documents=1, bytes=len(text.encode()))
         yield text
 
 
 def _measured(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
-    """What the model makes of the documents, by source and language ("" where it was not asked for)."""
+    """Return the model's counts over the documents, by source and language ("" where it was not asked for)."""
     values = byte_values(model)
     found: dict[tuple[str, str], Counter[str]] = {}
     for source, language, text in documents:
-        found.setdefault((source, language or ""), Counter()).update(measure(text, model, values))
+        found.setdefault((source, language or ""), Counter()).update(tokenizer_metrics(text, model, values))
     return found
-
-
-def _by_source(measured: dict[tuple[str, str], Counter[str]]) -> list[tuple[str, Counter[str]]]:
-    """The languages of each source added up."""
-    found: dict[str, Counter[str]] = {}
-    for (source, _), counts in sorted(measured.items()):
-        found.setdefault(source, Counter()).update(counts)
-    return sorted(found.items())

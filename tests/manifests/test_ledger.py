@@ -69,13 +69,13 @@ def test_a_whole_ledger_balances_and_a_gap_between_stages_does_not() -> None:
 
 def test_a_stage_without_one_of_its_sources_is_found() -> None:
     broken = ledger()
-    broken["annotate"] = {}
-    assert any("annotate took in 0" in problem for problem in imbalances(broken))
+    broken["filter"] = {}
+    assert any("filter took in 0" in problem for problem in imbalances(broken))
 
 
 def test_a_count_below_zero_is_found_although_the_sum_is_right() -> None:
     broken = ledger()
-    broken["annotate"]["books"]["removed"] = {"c4-edited": {"characters": -5}, "c4-policy": {"characters": 5}}
+    broken["filter"]["books"]["removed"] = {"c4-edited": {"characters": -5}, "c4-policy": {"characters": 5}}
     assert any("a count below zero" in problem for problem in imbalances(broken))
 
 

@@ -17,10 +17,11 @@ from manifests.document import CLEAN_SCHEMA, Document, Locator, Part, content_ha
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, Tokenizer, parse_recipe
 from manifests.shard import open_shard, shard_schema, write_shard
+from pipeline.beam.exchange import Mapped
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Receipt, Task
+from pipeline.beam.task import Receipt
 from pipeline.stages import tokenize
-from pipeline.stages.survivors import VERDICT_SCHEMA, verdict_path
+from pipeline.stages.clusters import VERDICT_SCHEMA, verdict_path
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 VOCABULARY, DOMAINS, SHARDS = 300, 8, 4
@@ -127,35 +128,33 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus
 
 
-def settings(seed: int = 1, held_out: float = 0.1) -> dict:
-    return {
-        "seed": seed,
-        "recipe_sha": "r",
-        "plan": {"web": {"train": (0, SHARDS), "validation": (SHARDS, 1)}},
-        "tokenizer": {"sha256": str(seed), "vocabulary": VOCABULARY, "bos": 1, "eos": 2},
-        "shards": {"validation": held_out},
-    }
+def facts(seed: int = 1) -> dict:
+    return {"source": "web", "seed": seed, "sha256": str(seed), "vocabulary": VOCABULARY}
+
+
+def encode(corpus: Path, split: str, held_out: float = 0.1, seed: int = 1) -> Mapped:
+    sides = {"train": (0, SHARDS), "validation": (SHARDS, 1)}
+    return tokenize.encode_documents(corpus, split, sides=sides, held_out=held_out, **facts(seed))
 
 
 def blocks_of(corpus: Path, splits: list[str], **chosen: float) -> tuple[dict[int, list[bytes]], Tally]:
     """The blocks that mappers send, by shard, and what they counted."""
     found, whole = defaultdict(list), Tally()
     for split in splits:
-        task = Task(tokenize.PARTS, split, "", 0, {"source": split.partition("/")[0]})
-        mapped = tokenize.encode(corpus, settings(**chosen), task)
+        mapped = encode(corpus, split, **chosen)
         for number, block in mapped.blocks:
             found[number].append(block)
         whole.add(mapped.tallies["web"])
     return found, whole
 
 
-def write_shards(corpus: Path, blocks: dict[int, list[bytes]], **chosen: float) -> list[Path]:
+def write_shards(corpus: Path, blocks: dict[int, list[bytes]], seed: int = 1) -> list[Path]:
     """All shards, as reducers write them."""
     written = []
     for number in range(SHARDS + 1):
         side, index = ("train", number) if number < SHARDS else ("validation", 0)
-        task = Task(tokenize.SHARDS, f"web/{side}-{index}", "", 0, {"source": "web", "side": side, "index": index})
-        result = tokenize.write(corpus, settings(**chosen), task, blocks.get(number, []))
+        place = {"side": side, "index": index, "recipe_sha": "r"}
+        result = tokenize.write_documents(corpus, f"web/{side}-{index}", blocks.get(number, []), **place, **facts(seed))
         assert result.facts["urls"] == result.facts["documents"]
         written.append(corpus / result.paths[0])
     return written
@@ -246,8 +245,8 @@ def test_shards_do_not_depend_on_how_blocks_were_cut_or_in_what_order_they_came(
 
 
 def test_a_shard_without_documents_is_one_of_no_rows(tmp_path: Path) -> None:
-    task = Task(tokenize.SHARDS, "web/train-0", "", 0, {"source": "web", "side": "train", "index": 0})
-    result = tokenize.write(tmp_path, settings(), task, [])
+    place = {"side": "train", "index": 0, "recipe_sha": "r"}
+    result = tokenize.write_documents(tmp_path, "web/train-0", [], **place, **facts())
     assert result.facts == {"documents": 0, "tokens": 0, "urls": 0}
     opened = open_shard(tmp_path / result.paths[0])
     assert opened.batch.schema.equals(shard_schema(VOCABULARY)) and len(opened.tokens) == 0
@@ -264,7 +263,7 @@ def test_documents_of_one_cluster_are_on_one_side(clean: Path, tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         with pa.ipc.new_file(str(path), VERDICT_SCHEMA) as writer:
             writer.write_batch(pa.RecordBatch.from_pydict(rows, schema=VERDICT_SCHEMA))
-    paths = write_shards(tmp_path, blocks_of(tmp_path, SPLITS[:2], held_out=0.5)[0], held_out=0.5)
+    paths = write_shards(tmp_path, blocks_of(tmp_path, SPLITS[:2], held_out=0.5)[0])
     sides = [set(flat(map(rows_of, paths[:-1]))), set(rows_of(paths[-1]))]
     assert [sorted(number % 5_000 for number in side) for side in sides] == [
         sorted(2 * list({number % 5_000 for number in side})) for side in sides
@@ -283,11 +282,10 @@ def test_a_mapper_holds_no_more_of_a_larger_split(tmp_path: Path) -> None:
         write_clean(tmp_path, f"web/{count}.gz", 0, count, words=300)
         size = sum(pq.ParquetFile(tmp_path / f"clean/web/{count}.gz.parquet").metadata.row_group(g).total_byte_size
                    for g in range(count // 4_096 + 1))  # fmt: skip
-        task = Task(tokenize.PARTS, f"web/{count}.gz", "", 0, {"source": "web"})
         patches = {"SPILL_BYTES": spill, "encode_texts": fake, "tokenizer": lambda *_: None}
         with unittest.mock.patch.multiple(tokenize, **patches):
             before, most, sent = pa.total_allocated_bytes(), 0, 0
-            for _, block in tokenize.encode(tmp_path, settings(), task).blocks:
+            for _, block in encode(tmp_path, f"web/{count}.gz").blocks:
                 most, sent = max(most, pa.total_allocated_bytes() - before), sent + len(block)
         assert sent > count * 500 and size > sent / 2
         peaks.append(most)

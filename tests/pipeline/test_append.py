@@ -63,7 +63,9 @@ def both(first: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def appended(corpus: Path, sample: Path, inputs: dict[str, list[str]], workers: int = 1) -> Manifest:
     given = {name: [str(sample / pattern) for pattern in patterns] for name, patterns in inputs.items()}
-    return append(corpus, given, Engine(workers, (), corpus / "runs", quiet=True))
+    made = append(corpus, given, Engine(workers, (), corpus / "runs", quiet=True)).manifest
+    assert made is not None
+    return made
 
 
 def kept(corpus: Path) -> dict[str, str]:
@@ -248,7 +250,7 @@ def test_an_append_killed_at_work_is_finished_by_the_same_command(
     inputs = [f"{name}={sample / pattern}" for name, patterns in SECOND.items() for pattern in patterns]
     command = [sys.executable, "-m", "pipeline", "append", str(corpus), "--workers", "1", "--quiet"]
     command += [part for given in inputs for part in ("--input", given)]
-    for stage in ("annotate", "lookup/files"):
+    for stage in ("filter", "corpus_index/files"):
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
         while process.poll() is None and not any((corpus / f"generations/1/receipts/{stage}").rglob("*.json")):
             time.sleep(0.01)
@@ -273,7 +275,9 @@ def test_files_of_an_unfinished_generation_alone_are_no_finding(first: Path, tmp
 def test_the_same_text_under_another_name_adds_no_document(first: Path, sample: Path, tmp_path: Path) -> None:
     corpus = Path(shutil.copytree(first, tmp_path / "corpus"))
     shutil.copyfile(sample / FIRST[0], tmp_path / "again.warc.gz")
-    made = append(corpus, {"common_crawl": [str(tmp_path / "again.warc.gz")]}, Engine(1, (), corpus / "runs", True))
+    engine = Engine(1, (), corpus / "runs", True)
+    made = append(corpus, {"common_crawl": [str(tmp_path / "again.warc.gz")]}, engine).manifest
+    assert made is not None
     before = load_manifest(first).sources["common_crawl"].documents
     assert made.sources["common_crawl"].documents == before and len(made.generations) == 1
     assert verify(corpus) == []

@@ -89,7 +89,7 @@ def test_an_output_that_is_no_corpus_is_left_alone(
     tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
-    mistake(capsys, ["run", recipe, "--output", str(books)], "holds files that are no corpus")
+    mistake(capsys, ["run", recipe, "--output", str(books)], "holds files that are not a corpus")
     mistake(capsys, ["run", recipe, "--output", recipe], "is a file")
     assert len(list(books.iterdir())) == 3
 

@@ -10,13 +10,13 @@ from corpus import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filters.dedup.containment import Containment
 from filters.dedup.minhash import MinHash, shingle_hashes
 from filters.errors import UserError
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
-from manifests.source import Containment
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import read_rows
 from pipeline.run import run
@@ -128,7 +128,7 @@ def test_duplicates_are_looked_for_within_the_scope(tmp_path: Path, scope: str, 
 def test_a_large_bucket_is_divided_and_keeps_its_head(keys: list[int], limit: int) -> None:
     pairs = np.zeros(len(keys), neardup.KEY)
     pairs["key"], pairs["row"] = np.sort(np.array(keys, np.uint64)), np.arange(len(keys))
-    divided, buckets = neardup.in_parts(pairs, limit)
+    divided, buckets = neardup.divide_buckets(pairs, limit)
     sizes = Counter(keys)
     assert buckets == sum(size > limit for size in sizes.values())
     found: dict[int, list[int]] = {}

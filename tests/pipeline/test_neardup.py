@@ -14,16 +14,11 @@ from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import parse_recipe
 from manifests.shard import open_shard
-from manifests.source import Source
-from pipeline.beam import fingerprint
 from pipeline.beam.engines import Engine
 from pipeline.beam.progress import Progress
 from pipeline.beam.tables import GROUP_ROWS, read_rows, table_writer
-from pipeline.beam.task import Task
 from pipeline.run import run
-from pipeline.stages import extract
-from pipeline.stages import filter as annotate
-from pipeline.stages.signatures import ROW_BITS, Lookup, SignatureRows, signature_path
+from pipeline.stages.neardup import ROW_BITS, Lookup, SignatureRows, signature_path
 
 WORDS = [
     "the",
@@ -160,21 +155,6 @@ def test_rows_are_looked_up_in_the_order_asked_for(tmp_path: Path) -> None:
     assert np.array_equal(lookup.signatures(references), np.stack(single))
 
 
-def test_a_file_that_cannot_be_opened_is_a_dead_letter(tmp_path: Path) -> None:
-    arguments = {
-        "source": "books",
-        "file": "gone.txt",
-        "path": str(tmp_path / "gone.txt"),
-        "start": 0,
-        "end": 0,
-        "state": 0,
-    }
-    settings = {"sources": {"books": Source(weight=1.0, kind="books").model_dump()}}
-    result = extract.work(tmp_path, settings, Task("extract", "books/gone.txt", "", 0, arguments))
-    assert result.tallies["books"].dropped == {"unreadable-file": {"records": 1, "bytes": 0}}
-    assert "unreadable-file" in (tmp_path / "deadletters/books/gone.txt.jsonl").read_text(encoding="utf-8")
-
-
 def test_tables_are_cut_into_groups_and_keep_their_order(tmp_path: Path) -> None:
     from manifests.document import DOCUMENT_SCHEMA as SCHEMA
     from manifests.document import Document, Locator
@@ -187,15 +167,6 @@ def test_tables_are_cut_into_groups_and_keep_their_order(tmp_path: Path) -> None
     assert pq.ParquetFile(tmp_path / "one").num_row_groups == 2
     assert [row["text"] for row in read_rows(tmp_path / "one")] == [row["text"] for row in rows]
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-def test_the_code_version_covers_what_shapes_the_bytes_and_not_the_plumbing() -> None:
-    reached = set(fingerprint._reached("pipeline.stages.extract"))
-    assert {"pipeline.stages.extract", "pipeline.sources.books", "filters.formats.warc"} <= reached
-    assert not {name for name in reached if name.startswith(("pipeline.beam.task", "pipeline.beam.progress"))}
-    versions = {fingerprint.code_version(f"pipeline.stages.{name}") for name in ("extract", "annotate", "tokenize")}
-    assert len(versions) == 3 and fingerprint.code_version("pipeline.stages.extract") in versions
-    assert "filters.dedup.minhash" in fingerprint._reached(annotate.__name__)
 
 
 class Terminal(io.StringIO):

@@ -55,7 +55,7 @@ def test_every_byte_of_every_input_is_accounted_for(corpus: Path, sample: Path) 
 
 def test_every_stage_keeps_something_and_drops_something(corpus: Path) -> None:
     ledger = load_manifest(corpus).ledger
-    for stage in ("extract", "annotate", "neardup"):
+    for stage in ("extract", "filter", "neardup"):
         tally = tally_from(ledger[stage]["common_crawl"])
         assert tally.out["records"] > 0 and tally.dropped
 

@@ -215,7 +215,7 @@ def test_wrong_shapes_missing_tensors_and_damage_are_refused(out: Path, tmp_path
     norm = tensors.pop("model.norm.weight")
     for changed, words in (
         ({"model.norm.weight": norm[:64].clone()}, r"shape \(64,\)"),
-        ({}, "lacks model.norm.weight"),
+        ({}, "no readable model.norm.weight"),
     ):
         save_file({**tensors, **changed}, folder / "model.safetensors")
         with pytest.raises(UserError, match=words):
@@ -233,7 +233,7 @@ def test_another_tokenizer_and_no_configuration_are_refused(run: Path, out: Path
     assert read_norm_epsilon(out, SIZE, entry) == 1e-6
     folder = copied(out, tmp_path / "x")
     (folder / "tokenizer.model").write_bytes(b"another")
-    with pytest.raises(UserError, match="another tokenizer"):
+    with pytest.raises(UserError, match="a different tokenizer"):
         read_norm_epsilon(folder, SIZE, entry)
     for config in ("{", "[]", "{}"):
         (folder / "config.json").write_text(config, encoding="utf-8")
@@ -265,7 +265,7 @@ def test_training_goes_on_from_what_was_exported(
     drawn = float((run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
     assert first < drawn - 0.3, "trained already"
     assert main(words) == 2
-    assert "another initial" in capsys.readouterr().err
+    assert "different initial" in capsys.readouterr().err
     assert main([*words, "--init-from", str(out)]) == 0
 
 

@@ -51,7 +51,7 @@ def test_a_run_told_to_stop_saves_and_ends_well(corpus: Path, tmp_path: Path, nu
     os.kill(child.pid, number)
     _, said = child.communicate(timeout=600)
     assert child.returncode == 0, said
-    assert "stopped and saved; the same command goes on" in said and (run / STOPPED).is_file()
+    assert "stopped and saved; the same command resumes it" in said and (run / STOPPED).is_file()
     step = list_checkpoints(run)[-1][0]
     assert 3 <= step < 2000 and (run / "metrics.csv").read_bytes().count(b"\n") == step + 1
 

@@ -90,8 +90,8 @@ def test_the_page_is_whole_and_escapes_names(run: Path, capsys: pytest.CaptureFi
     tree = ElementTree.fromstring((run / "x.svg").read_text(encoding="utf-8"))
     titles = [element.text for element in tree.iter() if element.get("class") == "name"]
     assert titles == [
-        "Training loss, nats a token",
-        "Held-out loss, nats a token",
+        "Training loss, nats per token",
+        "Held-out loss, nats per token",
         "Learning rate",
         "Gradient norm before clipping",
     ]
@@ -113,7 +113,7 @@ def test_labels_do_not_cover_each_other() -> None:
 def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["plot", str(tmp_path)], "holds no run"),
-        (["plot", str(run), "--output", "x.gif"], "neither in .html nor in .svg"),
+        (["plot", str(run), "--output", "x.gif"], "does not end in .html or .svg"),
         (["plot", str(run), "--corpus", str(tmp_path)], "has no manifest.json"),
     ):
         assert main(arguments) == 2

@@ -204,10 +204,10 @@ def refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--steps", "80"], "another steps (40 before, 80 now)"),
-        (["--seed", "9"], "another seed"),
-        (["--batch-tokens", "512"], "another global batch"),
-        (["--learning-rate", "0.5"], "another learning rate"),
+        (["--steps", "80"], "different steps (40 before, 80 now)"),
+        (["--seed", "9"], "different seed"),
+        (["--batch-tokens", "512"], "different global batch"),
+        (["--learning-rate", "0.5"], "different learning rate"),
     ],
 )
 def test_another_plan_is_refused(

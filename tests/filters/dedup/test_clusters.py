@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.dedup.clusters import components, star_edges, verified_stars
+from filters.dedup.clusters import components, star_edges, verify_stars
 
 graphs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 keyed = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 30)), max_size=60)
@@ -60,7 +60,7 @@ def test_verified_stars_join_what_is_alike_and_nothing_else(pairs: list[tuple[in
         asked.extend(zip(a.tolist(), b.tolist(), strict=True))
         return (a % kinds == b % kinds).astype(np.float64)
 
-    edges, values, rejected, capped = verified_stars(*packed(pairs), similar, 0.5, 10)
+    edges, values, rejected, capped = verify_stars(*packed(pairs), similar, 0.5, 10)
     assert all(a < b and a % kinds == b % kinds for a, b in edges.tolist()) and (values == 1).all()
     assert capped == 0 and rejected == sum(a % kinds != b % kinds for a, b in asked)
     joined = networkx.Graph([tuple(edge) for edge in edges.tolist()])
@@ -70,18 +70,18 @@ def test_verified_stars_join_what_is_alike_and_nothing_else(pairs: list[tuple[in
     for rows in groups.values():
         assert len(rows) < 2 or networkx.has_path(joined, min(rows), max(rows))
     shuffled = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
-    again = verified_stars(*packed(shuffled), similar, 0.5, 10)
+    again = verify_stars(*packed(shuffled), similar, 0.5, 10)
     assert np.array_equal(edges, again[0])
 
 
 def test_rounds_are_capped_and_the_rest_is_counted() -> None:
     rows = np.arange(50, dtype=np.int64)
     keys = np.zeros(50, np.uint64)
-    edges, _, rejected, capped = verified_stars(keys, rows, lambda a, b: np.zeros(len(a)), 0.5, 3)
+    edges, _, rejected, capped = verify_stars(keys, rows, lambda a, b: np.zeros(len(a)), 0.5, 3)
     assert len(edges) == 0 and rejected == 49 + 48 + 47 and capped == 47
 
 
 def test_a_great_bucket_gives_a_star_and_not_its_pairs() -> None:
     rows = np.arange(500_000, dtype=np.int64)
-    edges, _, _, _ = verified_stars(np.zeros(len(rows), np.uint64), rows, lambda a, b: np.ones(len(a)), 0.5, 3)
+    edges, _, _, _ = verify_stars(np.zeros(len(rows), np.uint64), rows, lambda a, b: np.ones(len(a)), 0.5, 3)
     assert len(edges) == len(rows) - 1

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.dedup import containment as module
-from filters.dedup.containment import contained, needed, sketch, verified
-from filters.dedup.jaccard import containment, jaccard, shared
+from filters.dedup.containment import find_candidates, hashes_needed, sketch, verify_candidates
+from filters.dedup.jaccard import containment, intersection_size, jaccard
 from filters.dedup.minhash import MinHash, shingle_hashes
-from filters.dedup.s_curve import binomial
+from filters.dedup.recall import binomial
 
 WIDE = 10**9
 
@@ -42,18 +42,18 @@ def test_no_pair_of_sketches_is_lost(sets: list[set[int]], threshold: float, mis
         (a, b, len(first & second) / len(first))
         for a, first in enumerate(sets)
         for b, second in enumerate(sets)
-        if a != b and first and len(first & second) >= needed(len(first), threshold, miss)
+        if a != b and first and len(first & second) >= hashes_needed(len(first), threshold, miss)
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        found = contained([np.array(sorted(one), np.uint32) for one in sets], threshold, miss, WIDE)
+        found = find_candidates([np.array(sorted(one), np.uint32) for one in sets], threshold, miss, WIDE)
     assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 
 
 @given(st.integers(1, 500), st.floats(0.3, 0.99), st.sampled_from([1e-3, 0.01]))
 @settings(deadline=None)
 def test_needed_is_the_quantile(size: int, threshold: float, miss: float) -> None:
-    least = needed(size, threshold, miss)
+    least = hashes_needed(size, threshold, miss)
     likely = binomial(size, threshold)
     assert 1 <= least <= size and (least == 1 or likely[:least].sum() <= miss + 1e-12)
     assert likely[: least + 1].sum() > miss
@@ -61,8 +61,8 @@ def test_needed_is_the_quantile(size: int, threshold: float, miss: float) -> Non
 
 def test_needed_by_hand() -> None:
     """Of ten at 0.9, at most four are shared with a probability of 0.00015, at most five with one of 0.0016."""
-    assert [needed(size, 0.9) for size in (1, 2, 3, 4)] == [1, 1, 1, 1]
-    assert needed(10, 0.9) == 5
+    assert [hashes_needed(size, 0.9) for size in (1, 2, 3, 4)] == [1, 1, 1, 1]
+    assert hashes_needed(10, 0.9) == 5
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
@@ -70,7 +70,7 @@ def test_a_sketch_is_a_sample_below_a_bound(dtype: type) -> None:
     found = hashes(np.random.default_rng(1), 50_000, dtype)
     part = sketch(found, 100)
     assert 400 < len(part) < 600 and int(part[-1]) * 100 < int(np.iinfo(dtype).max) < int(found[len(part)]) * 100
-    assert np.array_equal(sketch(found, 1), found) and len(sketch(found[:0])) == 0
+    assert np.array_equal(sketch(found, 1), found) and len(sketch(found[:0], 100)) == 0
 
 
 @pytest.mark.parametrize("times", [1, 10])
@@ -89,8 +89,8 @@ def test_a_pair_at_the_threshold_is_a_candidate() -> None:
     chance, sets = np.random.default_rng(3), []
     for _ in range(400):
         sets += in_another(chance, 2000, 3, 0.9)
-    inner, outer, _ = contained([sketch(one, 32) for one in sets])
-    found = verified(inner, outer, sets.__getitem__)
+    inner, outer, _ = find_candidates([sketch(one, 32) for one in sets], 0.9)
+    found = verify_candidates(inner, outer, sets.__getitem__, 0.9)
     assert (found.outer == found.inner + 1).all() and (found.inner % 2 == 0).all()
     assert len(found.inner) >= 398
     assert (found.containment == 0.9).all() and len(inner) < 2 * len(found.inner)
@@ -102,9 +102,9 @@ def test_what_every_book_carries_makes_no_candidates() -> None:
     licence = hashes(chance, 1000)
     sets = [np.union1d(licence, hashes(chance, 2000)) for _ in range(300)]
     sets.append(np.union1d(sets[7], hashes(chance, 500)))
-    inner, outer, _ = contained([sketch(one, 16) for one in sets])
+    inner, outer, _ = find_candidates([sketch(one, 16) for one in sets], 0.9)
     assert list(zip(inner.tolist(), outer.tolist(), strict=True)) == [(7, 300), (300, 7)]
-    found = verified(inner, outer, sets.__getitem__)
+    found = verify_candidates(inner, outer, sets.__getitem__, 0.9)
     assert found.inner.tolist() == [7] and found.outer.tolist() == [300] and found.containment.tolist() == [1.0]
 
 
@@ -113,7 +113,7 @@ def test_many_copies_each_meet_the_largest() -> None:
     chance = np.random.default_rng(5)
     book = hashes(chance, 6400)
     sets = [np.union1d(book, hashes(chance, 2 * size + 1)) for size in range(200)]
-    inner, outer, _ = contained([sketch(one, 16) for one in sets], hot=3)
+    inner, outer, _ = find_candidates([sketch(one, 16) for one in sets], 0.9, hot=3)
     assert len(inner) <= 3 * 200 and set(inner.tolist()) == set(range(200))
     largest = sorted(range(200), key=lambda i: -len(sketch(sets[i], 16)))[:3]
     assert set(outer.tolist()) == set(largest)
@@ -123,7 +123,7 @@ def test_both_directions_are_given_with_their_exact_values() -> None:
     a, b = np.arange(100, dtype=np.uint32), np.arange(5, 105, dtype=np.uint32)
     small = np.arange(20, dtype=np.uint32)
     sets = [a, b, small, np.empty(0, np.uint32)]
-    found = verified(np.array([1, 2, 2, 3]), np.array([0, 0, 1, 0]), sets.__getitem__)
+    found = verify_candidates(np.array([1, 2, 2, 3]), np.array([0, 0, 1, 0]), sets.__getitem__, 0.9)
     assert list(zip(found.inner, found.outer, found.containment, strict=True)) == [
         (0, 1, 0.95),
         (1, 0, 0.95),
@@ -131,9 +131,9 @@ def test_both_directions_are_given_with_their_exact_values() -> None:
     ]
     assert found.jaccard.tolist() == [95 / 105, 95 / 105, 0.2]
     none = np.empty(0, np.int64)
-    assert len(verified(none, none, sets.__getitem__).inner) == 0
-    assert [len(column) for column in contained([])] == [0, 0, 0]
-    assert [len(column) for column in contained([sets[3], sets[3]])] == [0, 0, 0]
+    assert len(verify_candidates(none, none, sets.__getitem__, 0.9).inner) == 0
+    assert [len(column) for column in find_candidates([], 0.9)] == [0, 0, 0]
+    assert [len(column) for column in find_candidates([sets[3], sets[3]], 0.9)] == [0, 0, 0]
 
 
 EDITIONS = [
@@ -166,15 +166,15 @@ def test_the_editions_of_real_books_and_nothing_else() -> None:
     sets = [shingle_hashes(text, MinHash(ngram=5)) for text in texts]
     assert len(sets) == 34
     true = {
-        (a, b): shared(sets[a], sets[b])
+        (a, b): intersection_size(sets[a], sets[b])
         for a in range(34)
         for b in range(34)
         if a != b and containment(sets[a], sets[b]) >= 0.9
     }
     pairs = {frozenset((names[a], names[b])) for a, b in true}
     assert pairs == {frozenset((a, b)) for books in EDITIONS for a in books for b in books if a != b}
-    inner, outer, estimates = contained([sketch(one, 64) for one in sets])
-    found = verified(inner, outer, sets.__getitem__)
+    inner, outer, estimates = find_candidates([sketch(one, 64) for one in sets], 0.9)
+    found = verify_candidates(inner, outer, sets.__getitem__, 0.9)
     assert list(zip(found.inner.tolist(), found.outer.tolist(), strict=True)) == list(true)
     for a, b, inside, alike in zip(found.inner, found.outer, found.containment, found.jaccard, strict=True):
         assert inside == true[a, b] / len(sets[a]) and alike == jaccard(sets[a], sets[b])

@@ -4,7 +4,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.dedup.jaccard import containment, jaccard, pack, pairs_containment, pairs_jaccard, pairs_shared, shared
+from filters.dedup.jaccard import (
+    containment,
+    intersection_size,
+    jaccard,
+    pack,
+    pairs_intersection,
+    pairs_jaccard,
+)
 
 SETS = st.lists(st.sets(st.integers(0, 40) | st.integers(2**32 - 3, 2**32 - 1), max_size=30), min_size=1, max_size=8)
 
@@ -21,13 +28,12 @@ def test_all_ways_agree_with_pythons_sets(sets: list[set[int]], dtype: type) -> 
     expected = [len(sets[i] & sets[j]) for i, j in pairs]
     alike = [len(sets[i] & sets[j]) / max(1, len(sets[i] | sets[j])) for i, j in pairs]
     inside = [len(sets[i] & sets[j]) / max(1, len(sets[i])) for i, j in pairs]
-    assert [shared(arrays[i], arrays[j]) for i, j in pairs] == expected
+    assert [intersection_size(arrays[i], arrays[j]) for i, j in pairs] == expected
     assert [jaccard(arrays[i], arrays[j]) for i, j in pairs] == alike
     assert [containment(arrays[i], arrays[j]) for i, j in pairs] == inside
     a, b = np.array(pairs).T
-    assert pairs_shared(*pack(arrays), a, b).tolist() == expected
+    assert pairs_intersection(*pack(arrays), a, b).tolist() == expected
     assert pairs_jaccard(*pack(arrays), a, b).tolist() == alike
-    assert pairs_containment(*pack(arrays), a, b).tolist() == inside
 
 
 def test_no_sets_and_no_pairs() -> None:

@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from filters.dedup.minhash import (
     _WORD,
-    BLOCK,
+    SHINGLE_BLOCK,
     MinHash,
     band_hashes,
     shingle_hashes,
     signature,
     similarity,
-    words,
+    split_words,
+    word_hashes,
 )
-from filters.dedup.s_curve import candidate
-from filters.dedup.word_hashes import BASE, word_hashes
-from filters.dedup.word_hashes import BLOCK as TEXT_BLOCK
+from filters.dedup.minhash import TEXT_BLOCK as TEXT_BLOCK
+from filters.dedup.recall import candidate_probability
+from filters.hashing import GOLDEN
 
 SCHEME = MinHash()
 VOCABULARY = [f"word{number}" for number in range(5000)]
@@ -59,7 +60,7 @@ def test_estimates_follow_the_true_similarity_and_candidates_the_curve(level: fl
         candidates += bool((band_hashes(a[None], SCHEME) == band_hashes(b[None], SCHEME)).any())
     spread = (true * (1 - true) / SCHEME.permutations / pairs) ** 0.5
     assert abs(np.mean(estimates) - true) < 5 * spread
-    likely = candidate(true, SCHEME.bands, SCHEME.rows)
+    likely = candidate_probability(true, SCHEME.bands, SCHEME.rows)
     assert abs(candidates / pairs - likely) < 5 * (likely * (1 - likely) / pairs) ** 0.5 + 0.01
 
 
@@ -75,10 +76,10 @@ def test_bands_are_equal_for_equal_rows_of_the_same_band_alone() -> None:
 
 
 def test_words_are_casefolded_and_unspaced_scripts_go_by_character() -> None:
-    assert words("Straße, STRASSE! a-b 3.5") == ["strasse", "strasse", "a", "b", "3", "5"]
-    assert words("我们 mixed 村庄") == ["我", "们", "mixed", "村", "庄"]
-    assert words("ภาษา") and len(words("ひらがな")) == 4
-    assert words("...!?") == []
+    assert split_words("Straße, STRASSE! a-b 3.5") == ["strasse", "strasse", "a", "b", "3", "5"]
+    assert split_words("我们 mixed 村庄") == ["我", "们", "mixed", "村", "庄"]
+    assert split_words("ภาษา") and len(split_words("ひらがな")) == 4
+    assert split_words("...!?") == []
 
 
 def test_short_and_empty_texts_have_their_rules() -> None:
@@ -94,7 +95,7 @@ def test_short_and_empty_texts_have_their_rules() -> None:
 def test_any_text_has_shingles_sorted_and_distinct(text: str) -> None:
     found = shingle_hashes(text, SCHEME)
     assert found.dtype == np.uint32 and (np.diff(found.astype(np.int64)) > 0).all()
-    assert len(found) <= max(len(words(text)) - 4, bool(words(text)))
+    assert len(found) <= max(len(split_words(text)) - 4, bool(split_words(text)))
 
 
 def test_shingles_are_sets_of_ngrams() -> None:
@@ -141,7 +142,7 @@ def plain_shingles(text: str, scheme: MinHash) -> list[int]:
     """One n-gram after the other, in Python's whole numbers."""
     whole = 2**64
     hashes = [
-        plain_mix(sum(ord(letter) * pow(BASE, place, whole) for place, letter in enumerate(word)) % whole)
+        plain_mix(sum(ord(letter) * pow(int(GOLDEN), place, whole) for place, letter in enumerate(word)) % whole)
         for word in plain_words(text)
     ]
     width = min(scheme.ngram, len(hashes))
@@ -189,7 +190,7 @@ TEXTS = st.lists(PIECES | st.text(max_size=8), max_size=40).flatmap(
 @settings(max_examples=600, deadline=None)
 def test_the_fast_way_gives_what_the_plain_way_gives(text: str, ngram: int) -> None:
     scheme = MinHash(ngram=ngram)
-    assert words(text) == plain_words(text)
+    assert split_words(text) == plain_words(text)
     found = shingle_hashes(text, scheme)
     assert found.dtype == np.uint32 and found.tolist() == plain_shingles(text, scheme)
 
@@ -197,10 +198,10 @@ def test_the_fast_way_gives_what_the_plain_way_gives(text: str, ngram: int) -> N
 def test_every_character_makes_the_words_that_the_expression_finds() -> None:
     """Alone on a line, between ASCII words: whichever way the line goes."""
     text = "\n".join(f"a{chr(code)}b {chr(code)}" for code in range(0x3000))
-    assert words(text) == plain_words(text)
+    assert split_words(text) == plain_words(text)
 
 
-@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+@pytest.mark.parametrize("size", [1, SHINGLE_BLOCK - 1, SHINGLE_BLOCK, SHINGLE_BLOCK + 1, 3 * SHINGLE_BLOCK + 7])
 def test_blocks_of_every_size_give_datasketchs_signature(size: int) -> None:
     hashes = np.random.default_rng(size).integers(0, 2**32, size, np.uint32)
     theirs = datasketch.MinHash(num_perm=SCHEME.permutations, seed=SCHEME.seed, scheme="affine32", hashfunc=int)

@@ -8,20 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.dedup.s_curve import (
-    LEVELS,
+from filters.dedup.recall import (
     Level,
-    accepted,
+    acceptance_probability,
     agreements_needed,
     binomial,
-    candidate,
-    check,
-    combined,
-    curve,
+    candidate_probability,
+    check_levels,
+    combine_p_values,
+    confidence_interval,
     half_point,
-    interval,
     p_value,
-    table,
     tails,
 )
 
@@ -36,22 +33,22 @@ PUBLISHED = {
 @pytest.mark.parametrize(("bands", "rows"), PUBLISHED)
 def test_the_curve_is_the_published_one(bands: int, rows: int) -> None:
     for at, likely in PUBLISHED[bands, rows].items():
-        assert candidate(at, bands, rows) == pytest.approx(likely, abs=0.006)
+        assert candidate_probability(at, bands, rows) == pytest.approx(likely, abs=0.006)
 
 
 @given(st.floats(0, 1), st.integers(1, 50), st.integers(1, 20))
 def test_the_curve_is_the_plain_formula(at: float, bands: int, rows: int) -> None:
-    assert candidate(at, bands, rows) == pytest.approx(1 - (1 - at**rows) ** bands, abs=1e-12)
+    assert candidate_probability(at, bands, rows) == pytest.approx(1 - (1 - at**rows) ** bands, abs=1e-12)
 
 
 def test_the_curve_keeps_its_digits_where_it_is_tiny() -> None:
-    assert candidate(0.01, 14, 10) == pytest.approx(14e-20, rel=1e-9)
-    assert candidate(0.0, 14, 8) == 0.0 and candidate(1.0, 14, 8) == 1.0
+    assert candidate_probability(0.01, 14, 10) == pytest.approx(14e-20, rel=1e-9)
+    assert candidate_probability(0.0, 14, 8) == 0.0 and candidate_probability(1.0, 14, 8) == 1.0
 
 
 @given(st.integers(1, 100), st.integers(1, 30))
 def test_half_of_the_pairs_at_the_half_point(bands: int, rows: int) -> None:
-    assert candidate(half_point(bands, rows), bands, rows) == pytest.approx(0.5)
+    assert candidate_probability(half_point(bands, rows), bands, rows) == pytest.approx(0.5)
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1))
@@ -62,14 +59,14 @@ def test_accepted_is_what_enumeration_gives(bands: int, rows: int, at: float, th
         shares_a_band = any(all(agree[start : start + rows]) for start in range(0, bands * rows, rows))
         if shares_a_band and np.mean(agree) >= threshold:
             expected += math.prod(at if one else 1 - at for one in agree)
-    assert accepted(at, bands, rows, threshold) == pytest.approx(expected, abs=1e-12)
+    assert acceptance_probability(at, bands, rows, threshold) == pytest.approx(expected, abs=1e-12)
 
 
 def test_accepted_is_what_simulation_gives() -> None:
     agree = np.random.default_rng(1).random((20_000, 14, 8)) < 0.72
     found = (agree.all(axis=2).any(axis=1) & (agree.mean(axis=(1, 2)) >= 0.7)).mean()
-    assert accepted(0.72, 14, 8, 0.7) == pytest.approx(found, abs=4 * (0.25 / 20_000) ** 0.5)
-    assert accepted(0.72, 14, 8, 0.0) == pytest.approx(candidate(0.72, 14, 8))
+    assert acceptance_probability(0.72, 14, 8, 0.7) == pytest.approx(found, abs=4 * (0.25 / 20_000) ** 0.5)
+    assert acceptance_probability(0.72, 14, 8, 0.0) == pytest.approx(candidate_probability(0.72, 14, 8))
 
 
 @given(st.integers(1, 30), st.integers(1, 15), st.floats(0, 1))
@@ -79,11 +76,10 @@ def test_as_many_agreements_are_needed_as_floats_say(bands: int, rows: int, thre
         assert agreements_needed(bands, rows, at) == next(k for k in range(whole + 1) if k / whole >= at)
 
 
-def test_the_table_shows_every_level() -> None:
-    lines = table(14, 8, 0.7).splitlines()
-    assert len(lines) == len(LEVELS) + 2 and lines[5].split() == ["0.70", "56.5%", "35.7%"]
-    assert "0.685" in lines[-1] and "accepted" not in table(14, 8)
-    assert curve(14, 8, (0.5,)) == [(0.5, candidate(0.5, 14, 8))]
+def test_the_default_bands_at_their_threshold() -> None:
+    assert candidate_probability(0.7, 14, 8) == pytest.approx(0.565, abs=5e-4)
+    assert acceptance_probability(0.7, 14, 8, 0.7) == pytest.approx(0.357, abs=5e-4)
+    assert half_point(14, 8) == pytest.approx(0.685, abs=5e-4)
 
 
 @given(st.integers(0, 40), st.floats(0, 1))
@@ -104,25 +100,29 @@ def test_tails_are_known_values() -> None:
 
 def test_intervals_are_known_values() -> None:
     """Closed forms at the ends (1 - (alpha/2)^(1/n)); 7 of 10 and 3 of 1,000 from R's binom.test."""
-    assert interval(0, 20, 0.95) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
-    assert interval(20, 20, 0.95) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
-    assert interval(7, 10, 0.95) == (pytest.approx(0.3475471, abs=1e-7), pytest.approx(0.9332605, abs=1e-7))
-    assert interval(3, 1000, 0.95) == (pytest.approx(0.0006190999), pytest.approx(0.0087420232))
-    assert interval(0, 0) == (0.0, 1.0)
+    assert confidence_interval(0, 20, 0.95) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    assert confidence_interval(20, 20, 0.95) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
+    assert confidence_interval(7, 10, 0.95) == (pytest.approx(0.3475471, abs=1e-7), pytest.approx(0.9332605, abs=1e-7))
+    assert confidence_interval(3, 1000, 0.95) == (pytest.approx(0.0006190999), pytest.approx(0.0087420232))
+    assert confidence_interval(0, 0) == (0.0, 1.0)
 
 
 @given(st.integers(1, 60), st.data())
 @settings(deadline=None)
 def test_a_share_is_in_the_interval_just_where_its_p_value_says(trials: int, data: st.DataObject) -> None:
     found, share = data.draw(st.integers(0, trials)), data.draw(st.floats(0.001, 0.999))
-    low, high = interval(found, trials)
+    low, high = confidence_interval(found, trials)
     value = p_value(found, trials, share)
     if abs(value - 0.01) > 1e-9:
         assert (low <= share <= high) == (value >= 0.01)
 
 
 def test_combined_is_bonferroni() -> None:
-    assert combined([0.5, 0.01, 0.9]) == pytest.approx(0.03) and combined([0.5, 0.9]) == 1.0 and combined([]) == 1.0
+    assert (
+        combine_p_values([0.5, 0.01, 0.9]) == pytest.approx(0.03)
+        and combine_p_values([0.5, 0.9]) == 1.0
+        and combine_p_values([]) == 1.0
+    )
 
 
 def level(found: int, expected: float = 0.5, planted: int = 200) -> Level:
@@ -130,16 +130,16 @@ def level(found: int, expected: float = 0.5, planted: int = 200) -> Level:
 
 
 def test_check_is_silent_warns_and_fails() -> None:
-    assert check([]) == [] and check([level(0, planted=0)]) == []
-    assert check([level(100), level(110), level(200, 0.999)]) == []
-    (warning,) = check([level(100), level(125)])
+    assert check_levels([]) == [] and check_levels([level(0, planted=0)]) == []
+    assert check_levels([level(100), level(110), level(200, 0.999)]) == []
+    (warning,) = check_levels([level(100), level(125)])
     assert warning.severity == "warning" and "125 of 200" in warning.message and "50.0%" in warning.message
-    assert [one.severity for one in check([level(100), level(50)])] == ["warning", "failure"]
+    assert [one.severity for one in check_levels([level(100), level(50)])] == ["warning", "failure"]
 
 
 def test_false_alarms_are_as_rare_as_the_interval_says() -> None:
     """Over every possible count, by its probability: at most 1 % warn, at most one in a million fails."""
     likely = binomial(200, 0.3)
-    said = [check([level(found, 0.3)]) for found in range(201)]
+    said = [check_levels([level(found, 0.3)]) for found in range(201)]
     assert 0.001 < sum(likely[k] for k in range(201) if said[k]) <= 0.01
     assert sum(likely[k] for k in range(201) if len(said[k]) == 2) <= 1e-6

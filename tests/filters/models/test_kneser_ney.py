@@ -13,11 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from filters.errors import UserError
-from filters.models.arpa import write_arpa
-from filters.models.kneser_ney import FALLBACK, LOG_ZERO, Model, discounts_of, estimate
-from filters.models.lmplz import build_binary, run_lmplz
-from filters.models.pieces import PieceEncoder, numbered
-from filters.quality.perplexity import load_kenlm
+from filters.models.kneser_ney import (
+    FALLBACK,
+    LOG_ZERO,
+    Model,
+    build_binary,
+    discounts_of,
+    estimate,
+    run_lmplz,
+    write_arpa,
+)
+from filters.quality.perplexity import PieceEncoder, load_kenlm, number_pieces
 
 ROOT = Path(__file__).resolve().parents[1]
 LMPLZ = ROOT / "build/lmplz/bin/lmplz"
@@ -182,7 +188,7 @@ def test_every_number_is_lmplzs(tmp_path: Path, order: int) -> None:
     text = [encoder.sentence(line) for line in toy_lm.lines()]
     (tmp_path / "text").write_bytes(b"\n".join(text) + b"\n")
     run_lmplz(LMPLZ, tmp_path / "text", tmp_path / "theirs.arpa", order, "64M")
-    ours = written(estimate(*numbered(text), order), tmp_path / "ours.arpa")
+    ours = written(estimate(*number_pieces(text), order), tmp_path / "ours.arpa")
     theirs = load_kenlm(str(tmp_path / "theirs.arpa"))
     files = [entries((tmp_path / name).read_bytes()) for name in ("ours.arpa", "theirs.arpa")]
     assert farthest(*files) < 1e-5

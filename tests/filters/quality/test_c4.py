@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.quality.c4 import C4, CITATION, POLICY, Cleaned, Removed, clean, sentences
+from filters.quality.c4 import C4, CITATION, POLICY, Cleaned, Removed, clean, count_sentences
 from filters.reasons import Reason
 
 RULES = C4()
@@ -138,7 +138,7 @@ def test_bad_words_count_between_other_characters_alone(word: str, line: str, go
     ],
 )
 def test_sentences_are_counted(line: str, count: int) -> None:
-    assert sentences(line) == count
+    assert count_sentences(line) == count
 
 
 WORDS = st.lists(
@@ -197,7 +197,7 @@ def plainly(text: str, rules: C4, bad_words: frozenset[str]) -> Cleaned:
             gone += [(Reason.C4_EDITED, len(line) - len(bare))] if bare != line else []
         else:
             gone.append((reason, len(line) + 1))
-    if sum(sentences(line) for line in kept) < max(rules.min_sentences, 1):
+    if sum(count_sentences(line) for line in kept) < max(rules.min_sentences, 1):
         return Cleaned("", Reason.C4_TOO_FEW_SENTENCES, {})
     page = "\n".join(kept)
     if set(re.findall(r"\w+", page.casefold())) & bad_words:

@@ -12,21 +12,23 @@ import toy_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.dedup.ccnet import normalize_for_lm
 from filters.errors import UserError
-from filters.models.arpa import write_arpa
-from filters.models.kneser_ney import estimate
-from filters.models.pieces import CACHED_WORDS, LONGEST_PIECE, PieceEncoder, numbered, train_pieces
+from filters.models.kneser_ney import estimate, write_arpa
 from filters.quality.perplexity import (
+    CACHED_WORDS,
+    LONGEST_PIECE,
     PageScorer,
+    PieceEncoder,
     bucket,
     cuts_from,
     histogram,
     load_cutoffs,
     load_kenlm,
     load_scorer,
-    percentile_cuts,
+    normalize_for_lm,
+    number_pieces,
     perplexity_of,
+    train_pieces,
 )
 
 CCNET = Path(__file__).parents[3] / "../shared/data/common_crawl/ccnet/cutoff.csv"
@@ -43,7 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     pieces = toy_lm.pieces(folder / "en.sp.model")
     encoder = PieceEncoder(pieces)
     with (folder / "en.arpa").open("wb") as file:
-        write_arpa(estimate(*numbered(map(encoder.sentence, toy_lm.lines())), 3), file)
+        write_arpa(estimate(*number_pieces(map(encoder.sentence, toy_lm.lines())), 3), file)
     return pieces, str(folder / "en.arpa")
 
 
@@ -117,7 +119,7 @@ def test_the_state_of_the_cache_changes_nothing(files: Files, monkeypatch: pytes
     encoder = PieceEncoder(files[0])
     once = [encoder.sentence(line) for line in lines]
     assert 0 < len(encoder) < CACHED_WORDS
-    monkeypatch.setattr("filters.models.pieces.CACHED_WORDS", 7)
+    monkeypatch.setattr("filters.quality.perplexity.CACHED_WORDS", 7)
     small = PieceEncoder(files[0])
     assert [small.sentence(line) for line in lines] == once
     assert len(small) <= 7
@@ -129,7 +131,7 @@ def test_what_cannot_be_a_word_is_unknown(files: Files) -> None:
     encoder = PieceEncoder(files[0])
     assert encoder.sentence("喜" * 20) == " ▁ ".encode() + ("喜" * 20).encode()
     assert encoder.sentence("喜" * LONGEST_PIECE) == " ▁ <unk>".encode()
-    ids, offsets, pieces = numbered([b" a <unk> b", b"", b" <unk>", b" b"])
+    ids, offsets, pieces = number_pieces([b" a <unk> b", b"", b" <unk>", b" b"])
     assert (ids.tolist(), offsets.tolist(), pieces) == ([0, 1, 1], [0, 2, 3], ["a", "b"])
 
 
@@ -211,10 +213,10 @@ def test_a_table_of_cut_offs_that_is_none_is_the_users_mistake(tmp_path: Path) -
 
 def test_percentiles_by_nearest_rank() -> None:
     values = np.array([15.0, 20.0, 35.0, 40.0, 50.0])  # the textbook's example of nearest rank
-    assert percentile_cuts(values, 5, 30) == (15.0, 20.0)
-    assert percentile_cuts(values, 40, 99) == (20.0, 50.0)
-    assert percentile_cuts(np.array([340.3, 340.3, 1e300, math.inf, math.nan], np.float64), 30, 60) == (340.3, 340.3)
-    assert percentile_cuts(np.array([math.inf]), 30, 60) == (math.inf, math.inf)
+    assert cuts_from(histogram(values), 5, 30) == (15.0, 20.0)
+    assert cuts_from(histogram(values), 40, 99) == (20.0, 50.0)
+    assert cuts_from(histogram(np.array([340.3, 340.3, 1e300, math.inf, math.nan])), 30, 60) == (340.3, 340.3)
+    assert cuts_from(histogram(np.array([math.inf])), 30, 60) == (math.inf, math.inf)
 
 
 @given(st.lists(st.floats(1, 1e6, width=32), min_size=1), st.integers(0, 99), st.integers(1, 99))

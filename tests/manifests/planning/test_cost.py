@@ -38,11 +38,11 @@ def web(slope: float = 0.1, fixed: float = 0.02, start_up: float = 3.0, processe
         cpu = slope * (n + 1) + fixed + (start_up if first else 0.0)
         counts = {"entered": {"bytes": size}, "out": {"characters": size // 2}, "written_bytes": size // 4}
         made.append(task("extract", f"web/{n}", size, cpu, float(n), n % processes, **counts))
-        made.append(task("annotate", f"web/{n}", size // 5, 0.04 * (n + 1), float(n), 9))
+        made.append(task("filter", f"web/{n}", size // 5, 0.04 * (n + 1), float(n), 9))
         counts = {"entered": {"characters": size // 4}, "out": {"tokens": size // 16}, "shuffled_bytes": size // 8}
         made.append(task("tokenize/parts", f"web/{n}", size // 9, 0.03 * (n + 1), float(n), 9, **counts))
-    made.append(task("neardup/clusters", "all", 0, 0.9, text_bytes={"web": 18 * MB}))
-    made.append(task("canaries/measure", "all", 0, 4.0))
+    made.append(task("clusters/survivors", "all", 0, 0.9, text_bytes={"web": 18 * MB}))
+    made.append(task("recall/measure", "all", 0, 4.0))
     return made
 
 
@@ -57,9 +57,9 @@ def test_slope_fixed_part_and_start_up_are_told_apart() -> None:
     assert extract.per_unit * MB == pytest.approx(0.1)
     assert extract.per_task == pytest.approx(0.02)
     assert extract.start_up == pytest.approx(3.0)
-    annotate = next(rate for rate in rates.steps if rate.stage == "annotate")
-    assert (annotate.unit, annotate.amount) == ("extracted characters", 18 * MB)
-    assert annotate.per_unit * MB == pytest.approx(0.04 * 36 / 18) and annotate.start_up == pytest.approx(0)
+    filtered = next(rate for rate in rates.steps if rate.stage == "filter")
+    assert (filtered.unit, filtered.amount) == ("extracted characters", 18 * MB)
+    assert filtered.per_unit * MB == pytest.approx(0.04 * 36 / 18) and filtered.start_up == pytest.approx(0)
     assert rates.bytes_per_character == 2.0  # 18 MB of text, 9 M characters of it
 
 
@@ -74,10 +74,10 @@ def test_a_tiny_demo_does_not_scale_into_nonsense() -> None:
     assert extract.wall_seconds == pytest.approx((0.1 * 36e6 + 20) / 100 + 3)
     assert extract.written == pytest.approx(9e12)
     # twice as many bytes as characters: 36e12 bytes of text are 18e12 characters, a million times the measured
-    assert steps["annotate"].growing == pytest.approx(0.04 * 36 * 1e6)
+    assert steps["filter"].growing == pytest.approx(0.04 * 36 * 1e6)
     assert steps["tokenize/parts"].shuffled == pytest.approx(36e12 / 8)
-    assert steps["canaries/measure"].cpu_seconds == pytest.approx(4.0), "the recipe bounds it, the dumps do not"
-    clusters = steps["neardup/clusters"]
+    assert steps["recall/measure"].cpu_seconds == pytest.approx(4.0), "the recipe bounds it, the dumps do not"
+    clusters = steps["clusters/survivors"]
     assert clusters.wall_seconds == pytest.approx(clusters.cpu_seconds) == pytest.approx(0.9e6), "one worker does it"
     assert planned.cpu_seconds == pytest.approx(sum(step.cpu_seconds for step in planned.steps))
 
@@ -144,7 +144,7 @@ def test_records_without_what_older_versions_did_not_write(tmp_path: Path, capsy
             one["entered"] = {"bytes": one["bytes"]}
     rates = read_rates([write_run(path, old, [])])
     found = {rate.stage: (rate.shuffled, rate.written) for rate in rates.steps}
-    assert found == {"extract": (None, None), "canaries/measure": (None, None)}
+    assert found == {"extract": (None, None), "recall/measure": (None, None)}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ values = st.recursive(
     max_leaves=5,
 )
 records = st.fixed_dictionaries(
-    {"stage": st.sampled_from(["extract", "annotate", "neardup/bands"]), "task": st.text(max_size=4)},
+    {"stage": st.sampled_from(["extract", "filter", "neardup/bands"]), "task": st.text(max_size=4)},
     optional=dict.fromkeys(("bytes", "cpu_seconds", "at", "process", "entered", "out", "written_bytes"), values),
 )
 
@@ -225,8 +225,8 @@ def test_prices_are_printed_only_when_given(tmp_path: Path, capsys: pytest.Captu
         tmp_path / "run.json", [one | {"task": one["task"].replace("web", "common_crawl")} for one in web()], []
     )
     plain, priced = said("--workers=7"), said("--core-hour-price=0.04", "--gpu-hour-price=1.5")
-    assert "price" not in plain and "a core-hour" not in plain and "7 workers" in plain
-    assert "At 0.04 a core-hour: " in priced and "1.5 a GPU-hour" in priced
+    assert "price" not in plain and "core-hour" not in plain and "7 workers" in plain
+    assert "At 0.04 per core-hour: " in priced and "1.5 per GPU-hour" in priced
     assert main(["plan", LLAMA, "--json", "--gpu-hour-price=1.5", "--utilisation=0.5", "--peak-tflops=989"]) == 0
     training = json.loads(capsys.readouterr().out)["training"]
     largest = next(one for one in training["sizes"] if one["model"] == "65b" and one["tokens"] == 1.4e12)

@@ -53,7 +53,7 @@ def test_the_papers_unique_tokens_give_the_papers_epochs(capsys: pytest.CaptureF
 TABLE = """\
 llama: 1.40 T tokens, 65b
 
-  source          unique    from      text    asked    given   epochs   cap   tokens seen     sequences
+  source          unique    from      text   weight    share   epochs   cap   tokens seen     sequences
  ───────────────────────────────────────────────────────────────────────────────────────────────────────
   common_crawl     853 B   given   3.30 TB    67.0%    67.0%     1.10     2         938 B   458,007,812
   c4               198 B   given    783 GB    15.0%    15.0%     1.06     2         210 B   102,539,062
@@ -101,7 +101,7 @@ def test_a_table_with_every_finding_fits_and_says_what_is_missing(capsys: pytest
     assert "Books3, most of LLaMA's books, was withdrawn" in said
     assert "no input" in said and "2 binds" in said
     flat = " ".join(said.split())
-    assert "SHORT: 901 B of 1.40 T tokens cannot be had within the caps" in flat
+    assert "SHORT: 901 B of 1.40 T tokens are out of reach within the caps" in flat
     assert "lower goal_tokens to 498,800,000,002." in flat
     crawl = next(line for line in said.splitlines() if "dumps like LLaMA's" in line)
     # 0.67 of 1.4 T in two epochs is 469 B unique tokens; a dump gave LLaMA 853 / 5 B

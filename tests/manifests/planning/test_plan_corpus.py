@@ -102,7 +102,7 @@ def test_a_corpus_has_rates(built: tuple[Path, Path, Path], capsys: pytest.Captu
     assert cost["price"] == pytest.approx(cost["core_hours"] * 2)
     assert cost["times_the_measured"] == pytest.approx(1) and cost["uncounted_sources"] == []
     steps = {step["stage"]: step for step in cost["steps"]}
-    assert {"extract", "annotate", "neardup/bands", "tokenizer/train", "tokenize/parts"} <= set(steps)
+    assert {"extract", "filter", "neardup/bands", "tokenizer/train", "tokenize/parts"} <= set(steps)
     shuffled = (corpus / "blocks/neardup/bands").rglob("*")
     assert steps["neardup/bands"]["shuffled"] == pytest.approx(
         sum(path.stat().st_size for path in shuffled if path.is_file()), rel=0.05

@@ -19,6 +19,7 @@ from manifests.display import (
 from manifests.report import svg
 from manifests.report.data import Flow, LedgerFlow, fold_flows, sum_flows
 from manifests.report.html import Html, visible
+from manifests.report.statistics import Bands, Bins, Planted
 from manifests.report.svg import (
     MOST_BARS,
     TRUNK,
@@ -29,7 +30,6 @@ from manifests.report.svg import (
     recall_curve,
     ridges,
 )
-from manifests.statistics import Bands, Bins, Planted
 
 amounts = st.lists(st.integers(1, 10**9), min_size=1, max_size=20)
 
@@ -39,7 +39,7 @@ def ledger_flows(draw: st.DrawFn) -> LedgerFlow:
     """A river that balances."""
     entered = [Flow(f"s{n}", size, "source") for n, size in enumerate(draw(amounts))]
     left, stages = sum_flows(entered), []
-    for name in ("extract", "annotate", "neardup"):
+    for name in ("extract", "filter", "neardup"):
         flows: list[Flow] = []
         for number, wanted in enumerate(draw(st.lists(st.integers(1, 10**9), max_size=20))):
             taken = min(wanted, left)

@@ -84,7 +84,7 @@ def test_the_tables_hold_what_the_rivers_draw_and_both_balance(corpus: Path, pag
 def test_it_shows_what_the_issue_asks_for(page: Page) -> None:
     words = said(page)
     for title in ("Length in characters", "Length in tokens", "Top domains", "Languages", "Years", "Licences",
-                  "Documents a cluster", "Canaries", "tokenizer.card.json", "Mixture", "Cost", "peak memory",
+                  "Documents per cluster", "Canaries", "tokenizer.card.json", "Mixture", "Cost", "peak memory",
                   "goal_tokens: 2000000"):  # fmt: skip
         assert title in words, title
 
@@ -114,10 +114,10 @@ def test_a_corpus_without_statistics_runs_or_cards_has_a_report(corpus: Path, tm
 
 def test_an_imbalance_is_said(corpus: Path, tmp_path: Path) -> None:
     plain = load_manifest(corpus).model_dump()
-    plain["ledger"]["annotate"]["books"]["out"]["records"] -= 1
+    plain["ledger"]["filter"]["books"]["out"]["records"] -= 1
     write_manifest(tmp_path, type(load_manifest(corpus)).model_validate(plain))
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert "The ledger does NOT balance: stage annotate, source books" in said(page)
+    assert "The ledger does NOT balance: stage filter, source books" in said(page)
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_another_recipe_shows_in_recipe_ledger_and_documents(
     for side, alone in (("only_a", ids[0] - ids[1]), ("only_b", ids[1] - ids[0]), ("both", ids[0] & ids[1])):
         assert sum(source[side]["documents"] for source in counted.values()) == len(alone)
     rows = {(stage, source, reason): (a, b) for stage, source, reason, a, b in found.ledger}
-    before, after = rows["annotate", "common_crawl", "c4-too-few-sentences"]
+    before, after = rows["filter", "common_crawl", "c4-too-few-sentences"]
     assert 0 < before < after
     assert "tokenizer.sha256" in found.models and found.parent == ""
     assert main(["diff", str(corpus), str(other)]) == 1

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.errors import UserError
-from filters.quality.c4 import C4, clean, line_keys, normalise_url, sentences
+from filters.quality.c4 import C4, clean, count_sentences, line_keys, normalise_url
 from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source
@@ -23,7 +23,7 @@ from pipeline.beam.task import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
 from pipeline.stages.extract import extraction_settings
-from pipeline.stages.url_keys import ROW, UrlKeys, read_url_keys, time_key
+from pipeline.stages.url_dedup import ROW, UrlKeys, read_url_keys, time_key, url_key_path
 
 SAMPLES = Path(__file__).parents[4] / "shared/data/c4_redpajama"
 NOUNS = ["river", "bridge", "garden", "window", "letter", "baker", "teacher", "harbour", "station", "village", "market"]
@@ -80,8 +80,8 @@ def test_times_are_in_order_and_unusable_pages_apart(tmp_path: Path) -> None:
     keys.append(b"i" * 16, "http://a.example", "2019-01-01T00:00:00Z", 100)
     keys.append(b"j" * 16, "http://a.example", "2019-01-01T00:00:00Z", 190_001)
     keys.append(b"k" * 16, "", "2019-01-01T00:00:00Z", 100)
-    assert keys.write(tmp_path / "keys") == 3
-    rows = read_url_keys(tmp_path / "keys")
+    assert keys.write(tmp_path / url_key_path("c4/a")) == 3
+    rows = read_url_keys(tmp_path, "c4/a")
     assert rows.dtype == ROW and (rows["time"] < 0).tolist() == [False, True, True] and rows["url"][0] == rows["url"][1]
 
 
@@ -149,7 +149,7 @@ def pages() -> list[list[tuple[str, str, str]]]:
 
 
 def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
-    """The builder's steps, one after the other: URL -> text. Sentences are counted as filters.quality.c4 counts them."""
+    """The builder's steps, one after the other: URL -> text. Sentences are counted as in filters.quality.c4."""
     newest: dict[str, tuple[str, str, str]] = {}
     for page in (page for pages in files for page in pages):
         text = "\n".join(line.strip() for line in page[2].split("\n") if line.strip())
@@ -179,7 +179,7 @@ def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
             if selected[folded] == key and folded not in seen:
                 left.append(line)
                 seen.add(folded)
-        if sum(map(sentences, left)) >= 3 and BAD not in " ".join(left):
+        if sum(map(count_sentences, left)) >= 3 and BAD not in " ".join(left):
             kept[newest[key][0]] = "\n".join(left)
     return kept
 
@@ -193,7 +193,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[t
     for number, some in enumerate(files):
         (folder / f"{number}.warc.wet.gz").write_bytes(wet(some))
     (folder / "bad-words.txt").write_text(BAD, encoding="utf-8")
-    run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "annotate")
+    run(parse_recipe(recipe(folder), "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), 99, "filter")
     return corpus, files
 
 
@@ -215,8 +215,8 @@ def test_every_step_took_something_and_nothing_without_a_name(
     total: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     characters = 0
-    for path in sorted((corpus / "receipts/annotate").rglob("*.json")):
-        receipt = read_receipt(corpus, "annotate", path.relative_to(corpus / "receipts/annotate").as_posix()[:-5])
+    for path in sorted((corpus / "receipts/filter").rglob("*.json")):
+        receipt = read_receipt(corpus, "filter", path.relative_to(corpus / "receipts/filter").as_posix()[:-5])
         assert receipt is not None
         tally = receipt.tallies["c4"]
         total["in"] += tally.entered["records"]

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import ROOT, build, build_in_two, digests, make_sample
 
+from filters.dedup.paragraphs import Lines
 from filters.quality.urls import normalise
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, load_recipe
 from manifests.shard import open_shard
-from manifests.source import Lines, Source
+from manifests.source import Source
 from manifests.tools.show import summary
 from manifests.tools.trace import trace as lineage_of
 from manifests.tools.verify import verify
@@ -75,7 +76,7 @@ def test_the_corpus_verifies_and_says_what_it_found(corpus: Path) -> None:
 
 
 def test_every_filter_keeps_something_and_drops_something(corpus: Path) -> None:
-    tally = tally_from(load_manifest(corpus).ledger["annotate"]["common_crawl"])
+    tally = tally_from(load_manifest(corpus).ledger["filter"]["common_crawl"])
     assert {"language", "perplexity", "not-reference-like", "only-duplicate-lines"} <= set(tally.dropped)
     assert tally.removed["duplicate-line"]["lines"] > 100 and tally.out["records"] > 20
 
@@ -89,7 +90,7 @@ def test_planted_lines_stay_and_go_as_the_sample_says(
     rules = Lines.model_validate({"scope": scope, "keep": keep})
     source = source_of(recipe).model_copy(update={"lines": rules})
     recipe = recipe.model_copy(update={"sources": {"common_crawl": source}})
-    run(recipe, tmp_path, Engine(1, (), tmp_path / "runs", quiet=True), only="lines")
+    run(recipe, tmp_path, Engine(1, (), tmp_path / "runs", quiet=True), only="line_dedup")
     left: dict[tuple[str, str], str] = {}
     for path in sorted((tmp_path / "documents").rglob("*.parquet")):
         split = path.relative_to(tmp_path / "documents").as_posix().removesuffix(".parquet")
@@ -141,7 +142,7 @@ def test_buckets_follow_the_percentiles_of_this_crawl(corpus: Path) -> None:
     assert kept and all(round(row["perplexity"], 1) < cuts["tail"] for row in kept)
     assert {row["bucket"] for row in kept} == {"head", "middle"}
     assert all((round(row["perplexity"], 1) < cuts["head"]) == (row["bucket"] == "head") for row in kept)
-    dropped = tally_from(load_manifest(corpus).ledger["annotate"]["common_crawl"]).dropped
+    dropped = tally_from(load_manifest(corpus).ledger["filter"]["common_crawl"]).dropped
     assert abs(dropped["perplexity"]["records"] / cuts["documents"] - 0.4) < 0.02
 
 
@@ -162,18 +163,18 @@ def test_two_processes_and_small_splits_leave_no_trace(corpus: Path, sample: Pat
     build_in_two(ccnet_recipe(sample), tmp_path / "two", keep_dropped=1000)
     assert digests(tmp_path / "two") == digests(corpus)
     small = ccnet_recipe(sample).model_copy(update={"split_bytes": 10_000})
-    run(small, tmp_path / "small", Engine(1, (), tmp_path / "small/runs", quiet=True), only="lines")
+    run(small, tmp_path / "small", Engine(1, (), tmp_path / "small/runs", quiet=True), only="line_dedup")
     names = ("id", "text", "url", "file", "offset", "length", "inner_offset", "inner_length")
     found = [[{name: row[name] for name in names} for _, row in rows(out / "documents")]
              for out in (corpus, tmp_path / "small")]  # fmt: skip
     assert len(list((tmp_path / "small/documents").rglob("*@*.parquet"))) > 10
     key = lambda row: (row["file"], row["offset"], row["inner_offset"])  # noqa: E731
     assert sorted(found[0], key=key) == sorted(found[1], key=key)
-    verdicts = [Counter(str(mask.tolist()) for path in sorted((out / "verdicts/lines").rglob("*.arrow"))
+    verdicts = [Counter(str(mask.tolist()) for path in sorted((out / "verdicts/line_dedup").rglob("*.arrow"))
                         for mask in lines.read_verdicts(out, split_of(out, path)))
                 for out in (corpus, tmp_path / "small")]  # fmt: skip
     assert verdicts[0] == verdicts[1]
 
 
 def split_of(out: Path, path: Path) -> str:
-    return path.relative_to(out / "verdicts/lines").as_posix().removesuffix(".arrow")
+    return path.relative_to(out / "verdicts/line_dedup").as_posix().removesuffix(".arrow")

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,23 +12,19 @@ from unittest import mock
 import pytest
 from corpus import ROOT, SHARED, build, digests
 
-from filters.formats.stream import Stored
-from filters.reasons import Reason
-from manifests.document import Document, Locator, Part
 from manifests.ledger import imbalances, tally_from, total
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
-from manifests.source import Source
 from manifests.tools.trace import trace
-from pipeline import sources
 from pipeline.beam.engines import Engine
+from pipeline.beam.exchange import run_exchange
 from pipeline.beam.tables import read_rows
-from pipeline.beam.task import Receipt, receipts, run_tasks
-from pipeline.sources.base import Outcome, Row, Survey
+from pipeline.beam.task import Receipt, StorageError, run_step
+from pipeline.sources.base import JOINED
 from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join
-from pipeline.stages import split_offsets as index
+from pipeline.stages.split_offsets import offset_step
 from pipeline.trace import Rederiver
 
 REAL = sorted((SHARED / "stackexchange").glob("*.xml.gz"))
@@ -124,7 +120,8 @@ def test_splits_blocks_and_workers_leave_no_trace(sample: Path, built: Path, tmp
     if change == "splits":
         given = given.model_copy(update={"split_bytes": 3_000})
     size, small = (2_000, 1 << 30) if change == "blocks" else (1 << 30, 1)
-    with mock.patch("pipeline.stages.join.PACK_BYTES", size), mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", small):
+    small_job = mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", small)
+    with mock.patch("pipeline.stages.join.PACK_BYTES", size), small_job:
         made, ended = joined(tmp_path, given, workers=2 if change == "workers" else 1)
     assert outputs(tmp_path) == outputs(built)
     assert (len(ended) > 5) == (change == "splits")
@@ -163,16 +160,16 @@ def test_nothing_is_done_twice(sample: Path, built: Path) -> None:
     }
 
 
-def test_a_file_that_cannot_be_read_is_a_dead_letter(sample: Path, tmp_path: Path) -> None:
+def test_a_file_that_can_no_longer_be_read_ends_the_run_by_name(sample: Path, tmp_path: Path) -> None:
     inputs = resolve(
         "stackexchange", [str(sample / "stackexchange/code*"), str(sample / "stackexchange/p*/**")], tmp_path
     )
     gone = [inputs[0], dataclasses.replace(inputs[1], path=str(tmp_path / "gone"), size=99, sha256="")]
     given = recipe(str(sample / "stackexchange/**"))
-    made, ended = joined(tmp_path, given, gone)
-    assert [(letter["reason"], letter["length"]) for letter in dead_letters(tmp_path)] == [("unreadable-file", 99)]
-    tally = total(receipt.tallies["stackexchange"] for receipt in [*made.values(), *ended.values()])
-    assert tally.imbalance() == [] and tally.entered["bytes"] == 99 + inputs[0].size
+    said = rf"{gone[1].name}: .*No such file"
+    with mock.patch("pipeline.beam.task.WAITS", []), pytest.raises(StorageError, match=said):
+        joined(tmp_path, given, gone)
+    assert dead_letters(tmp_path) == []
 
 
 @pytest.mark.skipif(not REAL, reason="the real sample data (../shared/data) is not here")
@@ -193,69 +190,12 @@ def test_real_dumps_the_whole_way(tmp_path: Path) -> None:
 def joined(
     corpus: Path, given: Recipe, inputs: list[Input] | None = None, workers: int = 1
 ) -> tuple[dict[str, Receipt], dict[str, Receipt]]:
-    """The receipts of documents and of rows, by the stages `index` and `join` alone."""
+    """The receipts of documents and of rows, by the stages `split_offsets` and `join` alone."""
     if inputs is None:
         inputs = resolve("stackexchange", given.sources["stackexchange"].inputs, corpus)
     engine = Engine(workers, (), corpus / "runs", quiet=True)
-    tasks = index.tasks(given, inputs)
-    run_tasks(corpus, {"sources": given.model_dump()["sources"]}, tasks, index.work, engine)
-    made, rows, _ = join.join(corpus, given, inputs, receipts(corpus, tasks), engine)
-    return receipts(corpus, made), receipts(corpus, rows)
-
-
-class Library:
-    """A source of two rounds, as GitHub's tables are: works meet their house's rules by house, and what may be printed
-    meets its text by the text's name. Lines: `house H yes|no`, `work H T`, `text T words`."""
-
-    ROUNDS = 2
-
-    def survey(self, stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-        return Survey([(0, len(stored), 0)], len(stored), bytes(stored).count(b"\n"), {})
-
-    def round_of(self, name: str, recipe: Source) -> int:
-        return int(name.startswith("text"))
-
-    def shared(self, source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        return {"files": len(counts)}
-
-    def keyed(
-        self, stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
-    ) -> Iterator[Row | Outcome]:
-        assert shared == {"files": 3}
-        for line in bytes(stored).splitlines(keepends=True):
-            place = Locator(name, start, len(line), "", 0, len(line))
-            start += len(line)
-            words = line.split()
-            if len(words) < 3:
-                yield Outcome(place, len(line), reason=Reason.CORRUPT_RECORD, detail="too few words")
-            elif words[0] == b"other":
-                yield Outcome(place, len(line), reason=Reason.OTHER_POST)
-            else:
-                yield Row(words[1], place, len(line), line)
-
-    def combine(self, rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
-        kinds = {kind: [row for row in rows if row.data.startswith(kind)] for kind in (b"house", b"work", b"text")}
-        first, second = (kinds[b"house"], kinds[b"work"]) if number == 0 else (kinds[b"text"], kinds[b"work"])
-        if number == 0:
-            allowed = bool(first) and first[0].data.split()[2] == b"yes"
-            yield from (Outcome(row.locator, row.stored, reason=Reason.UNUSED_ROW) for row in first)
-            for row in second:
-                text = row.data.split()[2]
-                gone = Outcome(row.locator, row.stored, reason=Reason.NO_LICENCE)
-                yield Row(text, row.locator, row.stored, row.data) if allowed else gone
-        elif not first or not second:
-            reason = Reason.ORPHAN if second else Reason.UNUSED_ROW
-            yield from (Outcome(row.locator, row.stored, reason=reason) for row in (*first, *second))
-        else:
-            text, named = first[0], second[0]
-            part = Part(named.locator.file, named.locator.offset, named.locator.length)
-            place = Locator(text.locator.file, text.locator.offset, text.locator.length, parts=(part,))
-            stored = sum(row.stored for row in (*first, *second))
-            yield Outcome(place, stored, Document(source, place, text.data.decode().split(maxsplit=2)[2]))
-            yield from (Outcome(row.locator, 0, reason=Reason.JOINED) for row in second)
-
-    def reread(self, stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-        raise LookupError
+    offsets, _ = run_step(corpus, offset_step(given, inputs), engine)
+    return join.join_sources(given, inputs, offsets, lambda *steps: run_exchange(corpus, *steps, engine)[:2])
 
 
 @contextlib.contextmanager
@@ -265,7 +205,7 @@ def library(folder: Path) -> Iterator[None]:
         "".join(f"work {'ABC'[n % 3]} T{n % 7}\n" for n in range(60)) + "work Z T1\nwork A T9\n", encoding="utf-8"
     )
     (folder / "texts").write_text("".join(f"text T{n} words of {n}\n" for n in range(9)), encoding="utf-8")
-    with mock.patch.dict(sources.JOINED, {"github": Library()}):
+    with mock.patch.dict(JOINED, {"github": "library_source"}):
         yield
 
 

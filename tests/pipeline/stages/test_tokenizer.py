@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from small_tokenizers import CODE, opened, sample_texts, small_model, texts, trained
 
 from filters.errors import UserError
-from filters.models.sentencepiece import given_back
-from filters.models.tokenizer_metrics import byte_values, measure, summary
+from filters.models.sentencepiece import byte_values, decoded_form, summarize_metrics, tokenizer_metrics
 from manifests.document import order_key
 from manifests.recipe import Recipe, Tokenizer
-from pipeline.beam.fingerprint import FOLLOWED, _reached
-from pipeline.beam.task import Output, Receipt, Result, Task
-from pipeline.stages import tokenizer
-from pipeline.stages.tokenizer import LINE_BYTES, RESERVED, draw, drawn, sentences, train, train_bpe, train_tasks
+from pipeline.beam.fingerprint import reached_symbols
+from pipeline.beam.task import Job, Output, Receipt, Result
+from pipeline.stages import tokenize, tokenizer
+from pipeline.stages.tokenizer import LINE_BYTES, RESERVED, draw, drawn, sentences, train, train_bpe, train_step
 
 RULES = Tokenizer(vocabulary=3_000, character_coverage=0.999)
 
@@ -119,8 +118,7 @@ def draw_all(corpus: Path, splits: dict[str, list[Row]], budget: int, share: flo
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist([dict(zip(CLEAN.names, row, strict=True)) for row in rows], schema=CLEAN)
         pq.write_table(table, path)
-        arguments = {"source": name.split("/")[0], "budget": budget, "share": share}
-        result = draw(corpus, {"seed": SEED}, Task(tokenizer.SAMPLE, name, "", arguments=arguments))
+        result = draw(corpus, name, source=name.split("/")[0], budget=budget, share=share, seed=SEED)
         found[name] = Receipt("", [Output(path, 0, "") for path in result.paths], {}, result.facts)
     return found
 
@@ -138,7 +136,7 @@ def test_the_sample_is_the_documents_of_the_smallest_keys_up_to_the_budget(
     apart = tmp_path_factory.mktemp("apart")
     receipts = draw_all(apart, {f"web/{at}": rows[at::count] for at in range(count)}, budget)
     found = [text for _, _, text in drawn(apart, sorted(receipts), {"web": budget})]
-    ordered = sorted(rows, key=lambda row: order_key(SEED, tokenizer.SAMPLE, row[0]))
+    ordered = sorted(rows, key=lambda row: order_key(SEED, "tokenizer/sample", row[0]))
     whole = "".join(text for _, _, text in ordered).encode()
     assert len("".join(found).encode()) <= budget
     assert "".join(found) == whole[:budget].decode(errors="ignore")
@@ -164,28 +162,27 @@ def recipe(**rules: Any) -> Recipe:
 
 
 def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Path) -> None:
-    annotated = {
+    filtered = {
         name: Receipt("f", [Output(name, 9, "")], {}, {}) for name in ("web/a", "web/b", "books/a", "wikipedia/a")
     }
     clusters = Receipt("f", [], {}, {"text_bytes": {"web": 1_500, "books": 100, "wikipedia": 0}})
-    arguments = {
-        task.name: task.arguments for task in tokenizer.sample_tasks(recipe(sample_bytes=1_000), annotated, clusters)
-    }
-    assert arguments["web/a"] == {"source": "web", "budget": 750, "share": 0.5} == arguments["web/b"]
-    assert arguments["books/a"] == {"source": "books", "budget": 250, "share": 1.0}
-    assert arguments["wikipedia/a"]["budget"] == 0
+    step = tokenizer.sample_step(recipe(sample_bytes=1_000), filtered, clusters)
+    assert {unit.name: unit.source for unit in step.units} == {name: name.split("/")[0] for name in filtered}
+    assert step.by_source["web"] == {"source": "web", "budget": 750, "share": 0.5}
+    assert step.by_source["books"] == {"source": "books", "budget": 250, "share": 1.0}
+    assert step.by_source["wikipedia"]["budget"] == 0
     path = tmp_path / "given.model"
     path.write_bytes(small_model())
-    measured = tokenizer.sample_tasks(recipe(path=str(path)), annotated, clusters)
-    assert {task.arguments["budget"] for task in measured} == {tokenizer.CARD_BYTES}
+    measured = tokenizer.sample_step(recipe(path=str(path)), filtered, clusters)
+    assert {arguments["budget"] for arguments in measured.by_source.values()} == {tokenizer.CARD_BYTES}
 
 
 # the card
 
 
 def run_train(corpus: Path, receipts: dict[str, Receipt], made: Recipe) -> tuple[dict[str, Any], Result]:
-    (task,) = train_tasks(made, receipts)
-    result = train(corpus, {"tokenizer": made.tokenizer.model_dump()}, task)
+    step = train_step(made, receipts)
+    result = Job(str(corpus), "", train, step.settings, {}).call(step.tasks()[0])
     return json.loads((corpus / tokenizer.CARD).read_bytes()), result
 
 
@@ -231,14 +228,14 @@ def test_a_card_of_a_trained_tokenizer_says_what_it_was_trained_on(tmp_path: Pat
 @settings(max_examples=200, deadline=None)
 @given(texts)
 def test_counts_of_any_text(text: str) -> None:
-    counts = measure(text, opened(), byte_values(opened()))
-    unknown = [c for c in given_back(text) if c not in "\n " and opened().piece_to_id(c) == opened().unk_id()]
+    counts = tokenizer_metrics(text, opened(), byte_values(opened()))
+    unknown = [c for c in decoded_form(text) if c not in "\n " and opened().piece_to_id(c) == opened().unk_id()]
     assert counts["byte_characters"] == len(unknown)
     assert counts["byte_tokens"] == len("".join(unknown).encode())
     assert counts["differing"] == 0 and counts["newlines"] == text.count("\n") and counts["unknown"] == 0
     assert counts["bytes"] == len(text.encode("utf-8", "surrogatepass"))
     assert counts["lone_surrogates"] == any("\ud800" <= c <= "\udfff" for c in text)
-    assert 0 <= summary(counts)["covered"] <= 1
+    assert 0 <= summarize_metrics(counts)["covered"] <= 1
 
 
 def test_a_model_that_does_not_give_a_document_back_is_a_mistake(tmp_path: Path) -> None:
@@ -246,7 +243,7 @@ def test_a_model_that_does_not_give_a_document_back_is_a_mistake(tmp_path: Path)
     path.write_bytes(small_model())
     receipts = draw_all(tmp_path, {"web/a": numbered([("en", "the")], 0)}, 1_000)
     with (
-        unittest.mock.patch("filters.models.tokenizer_metrics.decode_ids", return_value="another"),
+        unittest.mock.patch("filters.models.sentencepiece.decode_ids", return_value="another"),
         pytest.raises(UserError, match="does not give back 1 of 1 documents"),
     ):
         run_train(tmp_path, receipts, recipe(path=str(path)))
@@ -262,9 +259,9 @@ def test_a_given_tokenizer_that_cannot_be_used_is_found_before_any_work(tmp_path
 
 
 def test_the_stages_versions_cover_what_shapes_tokens() -> None:
-    for stage in ("tokenizer", "tokenize"):
-        assert {"filters.models.sentencepiece", "filters.models.protobuf"} <= set(_reached(f"pipeline.stages.{stage}"))
-    assert "filters.models.tokenizer_metrics" in _reached("pipeline.stages.tokenizer") and "filters." in FOLLOWED
+    for function in (train, tokenize.encode_documents):
+        assert "filters.models.sentencepiece" in {module for module, _ in reached_symbols(function)}
+    assert ("filters.models.sentencepiece", "tokenizer_metrics") in reached_symbols(train)
 
 
 # transformers
@@ -295,14 +292,14 @@ def ids_of(llama: Any, text: str) -> list[int]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(texts.map(given_back))
+@given(texts.map(decoded_form))
 def test_transformers_gives_the_same_ids(llama: Any, text: str) -> None:
     assume(not SPECIAL.search(text) and not text.startswith(LED_BY_SPACE))
     assert ids_of(llama, text) == opened().encode(text)
 
 
 @settings(max_examples=200, deadline=None)
-@given(texts.map(given_back))
+@given(texts.map(decoded_form))
 def test_transformers_takes_a_leading_space_for_the_one_before_a_text(llama: Any, text: str) -> None:
     assume(not SPECIAL.search(text) and not text.startswith("\u2581"))
     assert ids_of(llama, " " + text) == opened().encode(text) if text else True

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.errors import UserError
-from filters.models.language import bundled_model_path, load
+from filters.quality.language import bundled_model_path, load
 
 SENTENCES = {
     "en": "The fishing boats came back to the harbour before the storm reached the coast.",

@@ -8,24 +8,26 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_job import PROCESSES, ShuffleEngine, digest, engine
+from toy import PROCESSES, ShuffleEngine, digest, engine
 
-from filters.dedup.clusters import components, distinct
-from filters.dedup.large_star import (
-    by_larger,
-    by_node,
-    contracted,
+from filters.dedup.clusters import (
+    components,
+    contract,
+    count_unsettled,
+    distinct_edges,
+    edges_by_larger,
+    edges_by_node,
     large_star,
     small_star,
-    spread,
-    unsettled,
+    spread_keys,
 )
 from filters.errors import UserError
 from manifests.files import sha256_file
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import Output, Receipt, receipts
+from pipeline.beam.tables import write_ipc
+from pipeline.beam.task import Output, Receipt, Step
 from pipeline.stages import clusters as module
-from pipeline.stages.clusters import EDGE_SCHEMA, connected, read_labels
+from pipeline.stages.clusters import EDGE_SCHEMA, connect, read_labels
 
 graphs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 chance = np.random.default_rng(0)
@@ -38,7 +40,7 @@ def as_edges(pairs: list[tuple[int, int]]) -> np.ndarray:
 def proper(pairs: list[tuple[int, int]]) -> np.ndarray:
     """Distinct edges between two nodes, the smaller one first."""
     edges = np.sort(as_edges(pairs), axis=1)
-    return distinct(edges[edges[:, 0] != edges[:, 1]])
+    return distinct_edges(edges[edges[:, 0] != edges[:, 1]])
 
 
 def labels_of(edges: np.ndarray) -> dict[int, int]:
@@ -48,9 +50,9 @@ def labels_of(edges: np.ndarray) -> dict[int, int]:
 def settled(edges: np.ndarray) -> tuple[np.ndarray, int]:
     """Alternate until nothing changes: the edges, and how many rounds it took."""
     for rounds in range(64):
-        if not unsettled(by_node(edges)):
+        if not count_unsettled(edges_by_node(edges)):
             return edges, rounds
-        edges = small_star(by_larger(large_star(by_node(edges))))
+        edges = small_star(edges_by_larger(large_star(edges_by_node(edges))))
     raise AssertionError("64 rounds")
 
 
@@ -68,19 +70,19 @@ def test_small_star_joins_a_node_and_its_smaller_neighbours_to_the_smallest() ->
 
 
 def test_a_chain_is_unsettled_and_a_star_is_not() -> None:
-    assert unsettled(by_node(as_edges([(1, 2), (2, 3)]))) == 1, "the node in the middle"
-    assert unsettled(by_node(as_edges([(1, 3), (2, 3)]))) == 1, "two smaller neighbours"
-    assert unsettled(by_node(as_edges([(1, 2), (1, 3), (4, 9)]))) == 0
-    assert unsettled(np.empty((0, 2), np.int64)) == 0
+    assert count_unsettled(edges_by_node(as_edges([(1, 2), (2, 3)]))) == 1, "the node in the middle"
+    assert count_unsettled(edges_by_node(as_edges([(1, 3), (2, 3)]))) == 1, "two smaller neighbours"
+    assert count_unsettled(edges_by_node(as_edges([(1, 2), (1, 3), (4, 9)]))) == 0
+    assert count_unsettled(np.empty((0, 2), np.int64)) == 0
 
 
 @given(graphs)
 @settings(max_examples=300, deadline=None)
 def test_each_operation_keeps_components_together_and_apart(pairs: list[tuple[int, int]]) -> None:
     edges = proper(pairs)
-    for changed in (large_star(by_node(edges)), small_star(by_larger(edges)), contracted(edges)):
+    for changed in (large_star(edges_by_node(edges)), small_star(edges_by_larger(edges)), contract(edges)):
         assert labels_of(changed) == labels_of(edges)
-        assert (changed[:, 0] < changed[:, 1]).all() and np.array_equal(distinct(changed), changed)
+        assert (changed[:, 0] < changed[:, 1]).all() and np.array_equal(distinct_edges(changed), changed)
 
 
 @given(graphs)
@@ -92,24 +94,26 @@ def test_alternating_ends_in_stars_that_nothing_changes(pairs: list[tuple[int, i
         (min(part), node) for part in networkx.connected_components(networkx.Graph(edges.tolist())) for node in part
     }
     assert {tuple(edge) for edge in stars.tolist()} == {(a, b) for a, b in expected if a != b}
-    assert np.array_equal(large_star(by_node(stars)), stars) and np.array_equal(small_star(by_larger(stars)), stars)
+    assert np.array_equal(large_star(edges_by_node(stars)), stars) and np.array_equal(
+        small_star(edges_by_larger(stars)), stars
+    )
 
 
 @given(graphs)
 @settings(max_examples=200, deadline=None)
 def test_unsettled_is_none_exactly_where_nothing_changes(pairs: list[tuple[int, int]]) -> None:
     edges = proper(pairs)
-    after = small_star(by_larger(large_star(by_node(edges))))
-    assert np.array_equal(after, edges) == (unsettled(by_node(edges)) == 0)
+    after = small_star(edges_by_larger(large_star(edges_by_node(edges))))
+    assert np.array_equal(after, edges) == (count_unsettled(edges_by_node(edges)) == 0)
 
 
 @given(graphs, st.integers(1, 5))
 @settings(max_examples=200, deadline=None)
 def test_nodes_by_range_give_what_all_together_give(pairs: list[tuple[int, int]], ranges: int) -> None:
     edges = proper(pairs)
-    for sent, operation in ((by_node(edges), large_star), (by_larger(edges), small_star)):
-        parts = [operation(sent[spread(sent[:, 0]) % np.uint64(ranges) == r]) for r in range(ranges)]
-        assert np.array_equal(distinct(np.concatenate(parts)), operation(sent))
+    for sent, operation in ((edges_by_node(edges), large_star), (edges_by_larger(edges), small_star)):
+        parts = [operation(sent[spread_keys(sent[:, 0]) % np.uint64(ranges) == r]) for r in range(ranges)]
+        assert np.array_equal(distinct_edges(np.concatenate(parts)), operation(sent))
 
 
 @pytest.mark.parametrize("order", ["ascending", "shuffled"])
@@ -131,17 +135,17 @@ def given_edges(corpus: Path, parts: list[np.ndarray]) -> dict[str, Receipt]:
     found = {}
     for number, edges in enumerate(parts):
         path = f"given/{number}.arrow"
-        module._write(corpus / path, edges, EDGE_SCHEMA)
+        write_ipc(corpus / path, EDGE_SCHEMA, module._columns(edges))
         outputs = [Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))]
         found[f"near-{number:05d}"] = Receipt("f", outputs, {}, {"edges": len(edges)})
     return found
 
 
 def clusters(corpus: Path, parts: list[np.ndarray], running: Engine, **how: int) -> dict[int, int]:
-    tasks, _ = connected(corpus, given_edges(corpus, parts), 3, running, "t", **how)
+    made, _ = connect(corpus, given_edges(corpus, parts), running, 3, **how)
     found: dict[int, int] = {}
-    for receipt in receipts(corpus, tasks).values():
-        nodes, labels = read_labels(corpus, receipt)
+    for receipt in made.values():
+        nodes, labels = read_labels(corpus / receipt.outputs[0].path)
         assert (np.diff(nodes) > 0).all()
         found |= dict(zip(nodes.tolist(), labels.tolist(), strict=True))
     return found
@@ -191,29 +195,29 @@ def test_rounds_give_the_same_bytes_by_shuffle_and_by_processes(
 
 def test_rounds_leave_nothing_but_the_clusters(tmp_path: Path) -> None:
     given_ = given_edges(tmp_path, chain(16))
-    tasks, ran = connected(tmp_path, given_, 3, engine(tmp_path), "t", one_worker=10)
+    made, ran = connect(tmp_path, given_, engine(tmp_path), 3, one_worker=10)
     assert ran > 0 and {path.split("/")[2] for path in digest(tmp_path, "blocks", "receipts")} == {"labels"}
-    assert connected(tmp_path, given_, 3, engine(tmp_path), "t", one_worker=10) == (tasks, 0)
-    assert connected(tmp_path, given_, 3, engine(tmp_path), "t") == (tasks, 0), "the way does not matter"
+    assert connect(tmp_path, given_, engine(tmp_path), 3, one_worker=10) == (made, 0)
+    assert connect(tmp_path, given_, engine(tmp_path), 3) == (made, 0), "the way does not matter"
 
 
 def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = chain(16)
     expected = clusters(tmp_path / "whole", parts, engine(tmp_path), one_worker=10)
-    through: Callable[..., int] = module.run_exchange
+    through: Callable[..., tuple] = module.run_exchange
     begun: list[str] = []
 
-    def dying(corpus: Path, *rest: object) -> int:
-        begun.append(rest[1][0].stage)  # type: ignore[index]
+    def dying(corpus: Path, mapping: Step, *rest: object) -> tuple:
+        begun.append(mapping.name)
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return through(corpus, *rest)
+        return through(corpus, mapping, *rest)
 
     monkeypatch.setattr(module, "run_exchange", dying)
     with pytest.raises(KeyboardInterrupt):
         clusters(tmp_path / "killed", parts, engine(tmp_path), one_worker=10)
     assert clusters(tmp_path / "killed", parts, engine(tmp_path), one_worker=10) == expected
-    assert begun[2] == begun[3] == "t/rounds/01-large-cut", "the first round was not run again"
+    assert begun[2] == begun[3] == "clusters/rounds/01-large-cut", "the first round was not run again"
     assert digest(tmp_path / "whole", "blocks", "receipts") == digest(tmp_path / "killed", "blocks", "receipts")
 
 

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from small_tokenizers import AWKWARD, opened, small_model, texts, trained
 
 from filters.errors import UserError
-from filters.models import protobuf
 from filters.models import sentencepiece as tokens
 from filters.models.sentencepiece import (
     chunks,
     decode_ids,
+    decoded_form,
     encode_texts,
-    given_back,
     inner_pairs,
     open_model,
     pair_table,
@@ -38,7 +37,7 @@ def test_any_text_comes_back_but_for_the_two_stated_rules(text: str) -> None:
     (ids,) = encode_texts([text], opened(), VOCABULARY)
     assert ids.dtype == np.uint16 and ids.tolist() == bare(text)
     expected = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else " " if c == "\u2581" else c for c in text)
-    assert decode_ids(ids, opened()) == given_back(text) == expected
+    assert decode_ids(ids, opened()) == decoded_form(text) == expected
 
 
 @settings(max_examples=500, deadline=None)
@@ -61,7 +60,7 @@ def test_parts_of_a_model_without_a_space_before_the_text() -> None:
         with unittest.mock.patch.object(tokens, "CHUNK", size):
             (ids,) = encode_texts([text], model, 400)
         assert ids.tolist() == [1, *model.encode(text), 2]
-        assert decode_ids(ids, model) == given_back(text)
+        assert decode_ids(ids, model) == decoded_form(text)
 
 
 @settings(max_examples=200, deadline=None)
@@ -72,7 +71,7 @@ def test_a_stretch_without_a_place_to_cut_is_cut_all_the_same_and_comes_back(tex
         (ids,) = encode_texts([text], opened(), VOCABULARY)
     assert "".join(parts) == text and all(parts)
     assert max(map(len, parts), default=0) <= max(size, most)
-    assert decode_ids(ids, opened()) == given_back(text)
+    assert decode_ids(ids, opened()) == decoded_form(text)
 
 
 @pytest.mark.parametrize("stretch", [1 << 23, 3_000])
@@ -179,19 +178,3 @@ def test_a_model_with_unused_pieces_is_refused() -> None:
 def test_what_is_no_model_is_refused(stored: bytes) -> None:
     with pytest.raises(UserError, match=r"tokenizer x.* give a|tokenizer x .* give the path"):
         open_model(stored, "x")
-
-
-def test_fields_by_hand() -> None:
-    """The examples of protobuf.dev, Encoding: 150 in field 1, "testing" in field 2; and both fixed widths."""
-    encoded = b"\x08\x96\x01" + b"\x12\x07testing" + b"\x1d\x01\x02\x03\x04" + b"\x21" + b"12345678"
-    assert protobuf.fields(encoded) == [(1, 150), (2, b"testing"), (3, b"\x01\x02\x03\x04"), (4, b"12345678")]
-    twice = protobuf.fields(encoded + b"\x08\x07" + b"\x12\x01!")
-    assert protobuf.number(twice, 1, 9) == 7 and protobuf.message(twice, 2) == b"testing!"
-    assert protobuf.number(twice, 8, 9) == 9 and protobuf.message(twice, 8) == b""
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=60), st.integers(0, 60))
-def test_any_bytes_have_fields_and_cut_ones_the_first_of_them(encoded: bytes, length: int) -> None:
-    whole, cut = protobuf.fields(encoded), protobuf.fields(encoded[:length])
-    assert cut == whole[: len(cut)]

@@ -14,11 +14,11 @@ from filters.quality.urls import domain
 from filters.reasons import DEAD_LETTERS
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
+from manifests.report.statistics import Bins, Statistics, load_statistics
 from manifests.shard import open_shard
-from manifests.statistics import Bins, Statistics, load_statistics
-from pipeline.sources import JOINED
+from pipeline.sources.base import JOINED
+from pipeline.stages.clusters import read_verdicts
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
-from pipeline.stages.survivors import read_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_clusters_have_the_sizes_that_their_members_say(corpus: Path, found: Sta
 def test_every_reason_for_which_something_was_dropped_has_examples(corpus: Path, found: Statistics) -> None:
     ledger, shown = load_manifest(corpus).ledger, 0
     for source, known in found.sources.items():
-        for stage in ("extract", "annotate", "neardup"):
+        for stage in ("extract", "filter", "neardup"):
             for reason, units in tally_from(ledger[stage][source]).dropped.items():
                 if source in JOINED and reason not in DEAD_LETTERS:
                     continue  # rows that are not joined are only counted

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from filters.errors import UserError
-from pipeline.stages.texts import read_texts
+from pipeline.stages.perplexity import read_texts
 
 
 def test_a_plain_text_is_read_whole_gzipped_or_not(tmp_path: Path) -> None:

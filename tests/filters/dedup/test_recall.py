@@ -12,8 +12,18 @@ from hypothesis import strategies as st
 
 from filters.dedup import recall as canaries
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
-from filters.dedup.recall import LEVELS, LONGEST, SHORTEST, plant, recall
-from filters.dedup.s_curve import Level, accepted, check, interval, p_value
+from filters.dedup.recall import (
+    LEVELS,
+    LONGEST,
+    SHORTEST,
+    Level,
+    acceptance_probability,
+    check_levels,
+    confidence_interval,
+    make_canary,
+    measure_recall,
+    p_value,
+)
 from filters.hashing import Keys
 
 SCHEME = MinHash()
@@ -43,18 +53,18 @@ def true_jaccard(a: str, b: str, scheme: MinHash = SCHEME) -> float:
 @settings(deadline=None, max_examples=60)
 def test_copies_are_as_alike_as_wanted(length: int, seed: int, level: float, ngram: int, key: bytes) -> None:
     scheme, text = MinHash(ngram=ngram), text_of(length, seed)
-    planted = plant(text, level, key, scheme)
+    planted = make_canary(text, level, key, scheme)
     assert planted is not None
     copy, jaccard = planted
     assert jaccard == true_jaccard(text, copy, scheme)
     assert abs(jaccard - level) <= 0.6 / len(shingle_hashes(text, scheme))
-    assert plant(text, level, key, scheme) == planted
+    assert make_canary(text, level, key, scheme) == planted
 
 
 @given(st.text(max_size=400), st.floats(0.05, 1), st.binary(max_size=80))
 @settings(deadline=None, max_examples=100)
 def test_any_text_gives_a_copy_measured_truly_or_none(text: str, level: float, key: bytes) -> None:
-    planted = plant(text, level, key, SCHEME)
+    planted = make_canary(text, level, key, SCHEME)
     assert (planted is None) == (len(shingle_hashes(text, SCHEME)) < SHORTEST)
     if planted is not None:
         assert planted[1] == true_jaccard(text, planted[0])
@@ -65,24 +75,24 @@ def test_repetitive_and_unspaced_texts() -> None:
     chinese = "".join(chr(0x4E00 + n) for n in np.random.default_rng(1).integers(0, 5000, 400))
     for text in (refrain, chinese):
         for level in LEVELS:
-            planted = plant(text, level, b"key", SCHEME)
+            planted = make_canary(text, level, b"key", SCHEME)
             assert planted is not None and abs(planted[1] - level) < 0.01
 
 
 def test_too_short_and_too_long_are_left_out() -> None:
-    assert plant(text_of(SHORTEST + 3, 1), 0.7, b"", SCHEME) is None
-    assert plant(text_of(SHORTEST + 4, 1), 0.7, b"", SCHEME) is not None
-    assert plant("a " * (LONGEST + 1), 0.7, b"", SCHEME) is None
-    assert plant(text_of(LONGEST + 1, 1), 0.7, b"", SCHEME) is None
+    assert make_canary(text_of(SHORTEST + 3, 1), 0.7, b"", SCHEME) is None
+    assert make_canary(text_of(SHORTEST + 4, 1), 0.7, b"", SCHEME) is not None
+    assert make_canary("a " * (LONGEST + 1), 0.7, b"", SCHEME) is None
+    assert make_canary(text_of(LONGEST + 1, 1), 0.7, b"", SCHEME) is None
     short = [(b"short", "one two three"), (b"empty", "")]
-    assert recall(short, SCHEME, (0.7,)) == [Level(0.7, 0.0, 0.0, 0, 0)]
-    assert recall([*short, *documents(3)], SCHEME, (0.7,)) == recall(documents(3), SCHEME, (0.7,))
+    assert measure_recall(short, SCHEME, (0.7,)) == [Level(0.7, 0.0, 0.0, 0, 0)]
+    assert measure_recall([*short, *documents(3)], SCHEME, (0.7,)) == measure_recall(documents(3), SCHEME, (0.7,))
 
 
 def test_the_order_of_documents_is_of_no_account_and_the_seed_is() -> None:
     texts = documents(25)
-    found = recall(texts, SCHEME, (0.6, 0.7))
-    assert recall(reversed(texts), SCHEME, (0.6, 0.7)) == found
+    found = measure_recall(texts, SCHEME, (0.6, 0.7))
+    assert measure_recall(reversed(texts), SCHEME, (0.6, 0.7)) == found
     assert [one.planted for one in found] == [25, 25]
     key = canaries._key
     assert len({key(seed, identity, level) for seed in (1, 2) for identity in (b"a", b"b") for level in LEVELS}) == 24
@@ -94,19 +104,19 @@ def texts() -> list[tuple[bytes, str]]:
 
 
 def test_sound_bands_are_within_the_band_of_the_theory(texts: list[tuple[bytes, str]]) -> None:
-    found = recall(texts, SCHEME)
+    found = measure_recall(texts, SCHEME)
     assert [one.level for one in found] == list(LEVELS)
     for one in found:
         assert one.planted == 300 and abs(one.jaccard - one.level) < 0.003
         assert p_value(one.found, one.planted, one.expected) >= 0.01
-    assert check(found) == []
+    assert check_levels(found) == []
 
 
 def test_what_the_estimate_accepts_is_counted_apart(texts: list[tuple[bytes, str]]) -> None:
-    for level in recall(texts[:200], SCHEME, (0.6, 0.7, 0.8), threshold=0.7):
+    for level in measure_recall(texts[:200], SCHEME, (0.6, 0.7, 0.8), threshold=0.7):
         assert 0 <= level.right <= level.accepted <= level.found <= level.planted
-        low, high = interval(level.accepted, level.planted)
-        assert low <= accepted(level.jaccard, SCHEME.bands, SCHEME.rows, 0.7) <= high, level
+        low, high = confidence_interval(level.accepted, level.planted)
+        assert low <= acceptance_probability(level.jaccard, SCHEME.bands, SCHEME.rows, 0.7) <= high, level
         assert (level.right > 0) == (level.level >= 0.7)
 
 
@@ -130,7 +140,7 @@ def first_half_of_the_bands(signatures: np.ndarray, scheme: MinHash) -> Keys:
 def test_broken_bands_fail(monkeypatch: pytest.MonkeyPatch, broken: object) -> None:
     """500 pairs a level are enough for each; with 300, one row too few is a warning only."""
     monkeypatch.setattr(canaries, "band_hashes", broken)
-    said = check(recall(documents(800), SCHEME, (0.6, 0.7, 0.8)))
+    said = check_levels(measure_recall(documents(800), SCHEME, (0.6, 0.7, 0.8)))
     assert said[-1].severity == "failure" and len(said) > 1
 
 
@@ -140,6 +150,6 @@ def test_real_documents_follow_the_curve() -> None:
         pytest.skip("no shared sample of C4")
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line, _ in zip(lines, range(200), strict=False)]
-    found = recall([(b"%d" % number, row["text"]) for number, row in enumerate(rows)], SCHEME, (0.6, 0.7, 0.8))
-    assert check(found) == [] and all(one.planted > 150 for one in found)
+    found = measure_recall([(b"%d" % number, row["text"]) for number, row in enumerate(rows)], SCHEME, (0.6, 0.7, 0.8))
+    assert check_levels(found) == [] and all(one.planted > 150 for one in found)
     assert all(abs(one.jaccard - one.level) < 0.002 for one in found)

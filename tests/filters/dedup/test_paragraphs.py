@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.dedup.ccnet import line_hash
-from filters.dedup.lines import keys_in_group, not_first, paragraph_hashes, repeats, shared, without
+from filters.dedup.paragraphs import later_copy_mask, line_hash, paragraph_hashes, remove_lines, repeat_mask
+from filters.hashing import duplicate_mask, group_keys
 from manifests.document import Locator, document_id
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
-from pipeline.beam.task import Receipt, receipts
+from pipeline.beam.task import Receipt
 from pipeline.stages import line_dedup as lines
-from pipeline.stages.line_hashes import LineHashes, line_hash_path
+from pipeline.stages.line_dedup import LineHashes, line_hash_path
 
 WORDS = st.sampled_from(["menu", "home", "Read more...", "1 of 7", "2 of 9", "", "  ", "—", "a line of its own", "x"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=6)
@@ -52,12 +52,12 @@ def test_the_packed_rule_is_the_plain_one(texts: list[str], keep: str, random: A
     hashes = [paragraph_hashes(text) for text in texts]
     documents = np.repeat(np.arange(len(texts)), [len(h) for h in hashes])
     flat = np.concatenate(hashes)
-    again = repeats(flat, documents)
+    again = repeat_mask(flat, documents)
     sent = np.flatnonzero((flat != 0) & ~again)
     if keep == "none":
-        gone = shared(flat[sent])
+        gone = duplicate_mask(flat[sent])
     else:
-        gone = not_first(flat[sent], np.array([rank[d] for d in documents[sent]], np.uint64), sent)
+        gone = later_copy_mask(flat[sent], np.array([rank[d] for d in documents[sent]], np.uint64), sent)
     again[sent[gone]] = True
     expected = [flag for row in naive(texts, keep, order) for flag in row]
     assert again.tolist() == expected
@@ -66,9 +66,9 @@ def test_the_packed_rule_is_the_plain_one(texts: list[str], keep: str, random: A
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_shared_and_not_first_are_what_counting_says(values: list[int]) -> None:
     keys = np.array(values, np.uint64)
-    assert shared(keys).tolist() == [values.count(value) > 1 for value in values]
+    assert duplicate_mask(keys).tolist() == [values.count(value) > 1 for value in values]
     places = np.arange(len(values))
-    assert not_first(keys, np.zeros(len(values), np.uint64), places).tolist() == [
+    assert later_copy_mask(keys, np.zeros(len(values), np.uint64), places).tolist() == [
         value in values[:place] for place, value in enumerate(values)
     ]
 
@@ -76,7 +76,7 @@ def test_shared_and_not_first_are_what_counting_says(values: list[int]) -> None:
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 2**40))
 def test_equal_hashes_meet_within_a_group_and_not_across(value: int, a: int, b: int) -> None:
     hashes = np.array([value], np.uint64)
-    assert (keys_in_group(hashes, a) == keys_in_group(hashes, b)).all() == (a == b)
+    assert (group_keys(hashes, a) == group_keys(hashes, b)).all() == (a == b)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_equal_hashes_meet_within_a_group_and_not_across(value: int, a: int, b: 
     ],
 )
 def test_blank_lines_close_up_around_what_goes(text: str, removed: list[int], left: str) -> None:
-    assert without(text, np.array(removed, bool)) == left
+    assert remove_lines(text, np.array(removed, bool)) == left
 
 
 @given(TEXTS)
 def test_no_kept_line_is_lost_and_no_removed_one_stays(texts: list[str]) -> None:
     for text, flags in zip(texts, naive(texts, "none", list(range(len(texts)))), strict=True):
-        left = without(text, np.array(flags, bool))
+        left = remove_lines(text, np.array(flags, bool))
         kept = [line for line, gone in zip(text.split("\n"), flags, strict=True) if not gone and line.strip()]
         assert [line for line in left.split("\n") if line.strip()] == kept
 
@@ -125,12 +125,8 @@ def run_stage(
     corpus: Path, made: Recipe, found: dict[str, Receipt]
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     engine = Engine(1, (), corpus / "runs/now", quiet=True)
-    maps = lines.map_tasks(made, found)
-    reduces, settings_ = lines.reduce_tasks(maps), lines.settings(maps)
-    run_exchange(corpus, settings_, maps, lines.cut, reduces, lines.find, engine)
-    ranges = receipts(corpus, reduces)
-    verdicts = lines.verdict_tasks(maps, ranges)
-    run_exchange(corpus, settings_, lines.place_tasks(ranges), lines.send_back, verdicts, lines.judge, engine)
+    keys, ranges, _ = run_exchange(corpus, *lines.find_duplicates(made, found, {}), engine)
+    run_exchange(corpus, *lines.send_verdicts(keys, ranges), engine)
     return (
         {split: [mask.tolist() for mask in lines.read_verdicts(corpus, split)] for split in found},
         lines.findings(ranges),
@@ -175,7 +171,8 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
     }
     found, _ = extracted(tmp_path, files)
     _, findings = run_stage(tmp_path, recipe(scope="all"), found)
-    parts = Counter(task.arguments["part"] for task in lines.map_tasks(recipe(scope="all"), found))
+    _, reducing = lines.find_duplicates(recipe(scope="all"), found, {})
+    parts = Counter(reducing.settings["part"])
     alone = sum(count for count in parts.values() if count == 1)
     assert findings == {"lines": 128, "duplicates": 64, "missed_by_ccnet_scope": alone}
     assert alone > 0
@@ -184,11 +181,10 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
 def test_files_are_grouped_by_keyed_hash_in_groups_of_the_size_asked_for(tmp_path: Path) -> None:
     files = {f"common_crawl/f{n:03d}": ["x"] for n in range(10)}
     found, _ = extracted(tmp_path, files)
-    tasks = lines.map_tasks(recipe(scope="files", files=4), found)
-    sizes = Counter(task.arguments["group"] for task in tasks)
-    assert sorted(sizes.values()) == [2, 4, 4]
-    names = sorted(files)
-    assert [task.arguments["group"] for task in tasks] != sorted(task.arguments["group"] for task in tasks), names
+    mapping, _ = lines.find_duplicates(recipe(scope="files", files=4), found, {})
+    groups = [unit.arguments["group"] for unit in mapping.units]
+    assert sorted(Counter(groups).values()) == [2, 4, 4]
+    assert groups != sorted(groups), sorted(files)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.errors import UserError
-from filters.models.fasttext_training import fewest_occurrences, train
-from filters.models.reference_model import load, prepare
+from filters.models.fasttext import minimum_count
+from filters.quality.references import load, prepare, train
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,10 +49,11 @@ def test_the_same_texts_give_the_same_bytes(model: str) -> None:
 def test_another_process_gives_the_same_bytes(model: str, filling: str) -> None:
     """Whatever its memory held before: glibc fills what it allocates with the complement of MALLOC_PERTURB_."""
     code = (
-        "import hashlib, test_fasttext_training as t\n"
+        "import hashlib, test_references as t\n"
         "print(hashlib.sha256(t.train(t.POSITIVES, t.NEGATIVES, **t.SETTINGS)).hexdigest())"
     )
-    environment = {**os.environ, "MALLOC_PERTURB_": filling}
+    modules = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    environment = {**os.environ, "PYTHONPATH": modules, "MALLOC_PERTURB_": filling}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=600, env=environment)
     assert (run.stderr, run.stdout.decode().strip()) == (b"", hashlib.sha256(Path(model).read_bytes()).hexdigest())
 
@@ -126,7 +127,7 @@ def test_odd_texts_have_a_score(model: str) -> None:
 
 @given(st.lists(st.integers(1, 9)), st.integers(0, 20))
 def test_the_vocabulary_is_limited_by_rareness(counts: list[int], most: int) -> None:
-    fewest = fewest_occurrences(counts, most)
+    fewest = minimum_count(counts, most)
     assert sum(count >= fewest for count in counts) <= most
     assert fewest == 1 or sum(count >= fewest - 1 for count in counts) > most
 

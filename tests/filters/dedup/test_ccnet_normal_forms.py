@@ -9,20 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from filters.dedup.ccnet import (
-    DEDUP_REMOVED,
-    LM_REPLACED,
-    line_hash,
-    line_hashes,
-    lm_lines,
-    normalize_for_dedup,
-    normalize_for_lm,
-)
+from filters.dedup.paragraphs import REMOVED_MARKS, line_hash, line_hashes, normalize_for_dedup
+from filters.quality.perplexity import REPLACED_MARKS, lm_lines, normalize_for_lm
 
 HARD = "aZ 09٣３１\n\t\r\x00\x1c\x7f\x85\x9f\xa0\u2028\u3000’“—…。«éÉẞİΣς'\u0301\u0345\u200b가😀\U000101fd\U0001d7ceⅣ²"
 """letters that lower to several, digits of other scripts, blanks and controls of every kind, marks beyond the BMP"""
 text = st.text(
-    st.one_of(st.sampled_from(HARD + DEDUP_REMOVED), st.characters(exclude_categories=["Cs"])),
+    st.one_of(st.sampled_from(HARD + REMOVED_MARKS), st.characters(exclude_categories=["Cs"])),
     max_size=60,
 )
 
@@ -30,14 +23,14 @@ text = st.text(
 def by_the_book_dedup(line: str) -> str:
     """The rules, one after the other."""
     line = re.sub(r"\d", "0", line.strip().lower())
-    return "".join(c for c in line if c not in DEDUP_REMOVED and unicodedata.category(c) != "Cc")
+    return "".join(c for c in line if c not in REMOVED_MARKS and unicodedata.category(c) != "Cc")
 
 
 def by_the_book_lm(line: str) -> str:
     """The rules, one after the other."""
     line = unicodedata.normalize("NFD", line.strip().lower())
     line = re.sub(r"\d", "0", "".join(c for c in line if unicodedata.category(c) != "Mn"))
-    for mark, ascii_form in LM_REPLACED.items():
+    for mark, ascii_form in REPLACED_MARKS.items():
         line = line.replace(mark, ascii_form)
     return "".join(c for c in line if unicodedata.category(c) != "Cc")
 
@@ -81,8 +74,8 @@ def test_the_model_reads_lines_without_accents_and_with_ascii_marks(line: str, n
 
 
 def test_there_are_34_marks_for_both() -> None:
-    assert len(set(DEDUP_REMOVED)) == 34
-    assert set(LM_REPLACED) == set(DEDUP_REMOVED)
+    assert len(set(REMOVED_MARKS)) == 34
+    assert set(REPLACED_MARKS) == set(REMOVED_MARKS)
 
 
 def test_a_hash_is_the_head_of_sha1() -> None:
