@@ -57,7 +57,7 @@ def stack_exchange() -> Case | None:
         for name, data in stored.items():
             keyed = stackexchange.read_rows(data, name, recipe, shared, 0, len(data), 0)
             blocks += [block for _, block in blocks_of(keyed, Tally(), 1)]
-        found = combined(blocks, "stackexchange", recipe, stackexchange, 0)
+        found = combined(blocks, "stackexchange", recipe, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
     def bare() -> int:
@@ -174,7 +174,7 @@ def github() -> Case | None:
         shared = repositories.collect_shared("github", recipe, {"own.tar": survey.counts})
         keyed = repositories.read_rows(stored, "own.tar", recipe, shared, *survey.pieces[0])
         blocks = [block for _, block in blocks_of(keyed, Tally(), 1)]
-        found = combined(blocks, "github", recipe, repositories, 0)
+        found = combined(blocks, "github", recipe, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
     def bare() -> int:

@@ -64,7 +64,7 @@ def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the paper at a locator again. Raises LookupError if there is none."""
+    """Read the paper at a locator again. Raises LookupError if it is not there."""
     changed = LookupError(f"{locator.file} has changed since it was read: no submission lies at {locator.offset}")
     member, name = "", locator.file
     if locator.offset or locator.length != len(stored) or _is_monthly(stored):

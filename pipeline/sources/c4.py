@@ -59,7 +59,7 @@ def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the row or record at a locator again. Raises LookupError if there is none."""
+    """Read the row or record at a locator again. Raises LookupError if it is not there."""
     if is_archive(stored):
         return _strip_lines(common_crawl.reread(stored, locator, source, _with_wet(recipe)))
     outcome = None

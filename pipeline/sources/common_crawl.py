@@ -38,7 +38,7 @@ def read(
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the record at a locator again. Raises LookupError if there is none."""
+    """Read the record at a locator again. Raises LookupError if it is not there."""
     place = (locator.offset, locator.length, locator.inner_offset, locator.inner_length)
     return _outcome(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
 

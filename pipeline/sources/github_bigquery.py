@@ -181,7 +181,7 @@ def _join_content(contents: list[Row], files: list[Row], source: str, recipe: So
 
 
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the document at a locator again, with only one of its files. Raises LookupError if there is none."""
+    """Read the document at a locator again, with only one of its files. Raises LookupError if it is not there."""
     places = [replace(locator, parts=()), *(Locator(*byte_range(part)) for part in locator.parts)]
     rows = list[Row]()
     for place in places:

@@ -63,7 +63,7 @@ def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the page at a locator again. Raises LookupError if there is none."""
+    """Read the page at a locator again. Raises LookupError if it is not there."""
     file, offset, length, _, inner_offset, inner_length = byte_range(locator)
     element = read_element(stored, offset, length, inner_offset, inner_length)
     if len(element) != inner_length or not (element.startswith(b"<page") and element.rstrip().endswith(b">")):

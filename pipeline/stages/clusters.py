@@ -317,7 +317,7 @@ def read_verdicts(corpus: Path, split: str) -> dict[int, tuple[bytes, str]]:
     """Return a split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays)."""
     try:
         rows = read_ipc(corpus / verdict_path(split)).to_pylist()
-    except FileNotFoundError:  # no other error means that there are none
+    except FileNotFoundError:  # any other error is one of the storage
         return {}
     return {row["row"]: (row["cluster"], row["reason"]) for row in rows}
 

@@ -161,7 +161,7 @@ def cuts_path(source: str) -> str:
 
 
 def lmplz() -> Path:
-    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if there is none."""
+    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
     if found is None:
         raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
