@@ -92,6 +92,12 @@ def test_a_folder_imports_only_folders_named_before_it(package: str) -> None:
             assert order.index(theirs) <= order.index(mine), f"{path.relative_to(ROOT)} imports {module}"
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """Two of one name cannot be collected together, wherever they lie."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
+
+
 def test_no_committed_file_names_the_machine_it_was_made_on() -> None:
     for pattern in ("*.py", "*.md", "*.yaml", "*.toml", "Makefile"):
         for path in ROOT.rglob(pattern):

@@ -192,6 +192,8 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             if resume and stream.damage.problem is Reason.CORRUPT_RECORD:
                 found = BZIP2_STREAM.search(stored, max(begin + 1, begin + stream.fed - 2 * SLICE), end)
                 position = found.start() if found else end
+            else:
+                fresh = False  # bytes that end early belong to what is before them
             yield Chunk(b"", position, begin + stream.fed, fresh, stream.damage)
         elif position < end and not bytes(stored[position : min(position + OPENING, end)]).strip(b"\0"):
             yield Chunk(b"", end, end)
