@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ["apache_beam", "datasketch", "fasttext", "kenlm", "pandas", "pyarrow.compute", "rich", "sentencepiece", "torch"]
+HEAVY = "apache_beam datasketch fasttext kenlm pandas pyarrow.compute rich sentencepiece torch".split()
 
 
 @pytest.mark.parametrize(
