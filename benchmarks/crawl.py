@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from filters.formats.http import HttpError, is_html, parse_response
+from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
 from filters.quality.language import bundled_model_path
 from filters.quality.perplexity import Perplexity
@@ -31,7 +32,6 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
 from pipeline.stages import clusters
-from pipeline.stages.extract import open_stored
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.http import parse_response
+from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
 from filters.html.extract import ExtractionError, decode, extract_text
-from pipeline.stages.extract import open_stored
 
 FOLDER = SHARED / "html_extraction"
 TEXT_SETS = ("cleaneval-dev", "page-signal-a", "readability-a")

@@ -18,6 +18,7 @@ import sentencepiece
 from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
 from benchmarks.stages import recipe
 from filters.dedup.paragraphs import line_hashes
+from filters.formats.stream import open_stored
 from filters.models.kneser_ney import build_binary, estimate, run_lmplz, write_arpa
 from filters.quality.perplexity import (
     REPLACED_MARKS,
@@ -29,7 +30,6 @@ from filters.quality.perplexity import (
     train_pieces,
 )
 from pipeline.sources import common_crawl
-from pipeline.stages.extract import open_stored
 
 BOOKS = "gutenberg/*.txt.gz"
 PROGRAMS = ROOT / "build/lmplz/bin"

@@ -20,8 +20,8 @@ from warcio.archiveiterator import ArchiveIterator
 
 from benchmarks.data import ABSENT, SHARED, archives, table
 from filters.formats.http import HttpError, parse_response
+from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
-from pipeline.stages.extract import open_stored
 
 ROUNDS = 7
 CRAWLS = "common_crawl/warc/crawl/*.warc.gz"

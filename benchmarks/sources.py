@@ -51,12 +51,13 @@ def stack_exchange() -> Case | None:
 
     def ours() -> int:
         surveys = {name: stackexchange.survey(data, name, recipe, 1 << 30) for name, data in stored.items()}
-        shared = stackexchange.shared("stackexchange", recipe, {name: found.counts for name, found in surveys.items()})
+        counts = {name: found.counts for name, found in surveys.items()}
+        shared = stackexchange.collect_shared("stackexchange", recipe, counts)
         blocks = []
         for name, data in stored.items():
-            keyed = stackexchange.keyed(data, name, recipe, shared, 0, len(data), 0)
+            keyed = stackexchange.read_rows(data, name, recipe, shared, 0, len(data), 0)
             blocks += [block for _, block in blocks_of(keyed, Tally(), 1)]
-        found = combined(blocks, "stackexchange", recipe, stackexchange, 0)
+        found = combined(blocks, "stackexchange", recipe, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
     def bare() -> int:
@@ -170,10 +171,10 @@ def github() -> Case | None:
 
     def ours() -> int:
         survey = repositories.survey(stored, "own.tar", recipe, 1 << 30)
-        shared = repositories.shared("github", recipe, {"own.tar": survey.counts})
-        keyed = repositories.keyed(stored, "own.tar", recipe, shared, *survey.pieces[0])
+        shared = repositories.collect_shared("github", recipe, {"own.tar": survey.counts})
+        keyed = repositories.read_rows(stored, "own.tar", recipe, shared, *survey.pieces[0])
         blocks = [block for _, block in blocks_of(keyed, Tally(), 1)]
-        found = combined(blocks, "github", recipe, repositories, 0)
+        found = combined(blocks, "github", recipe, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
     def bare() -> int:

@@ -117,7 +117,7 @@ def parquet_files(folder: Path, kind: str) -> list[Path]:
     """Return the Parquet files below `kind` (`clean`, `duplicates`) of one run's folder, by name.
 
     Raises:
-        UserError: there are none.
+        UserError: The corpus has no such file.
     """
     found = sorted((folder / kind).rglob("*.parquet"))
     if not found:

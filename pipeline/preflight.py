@@ -10,8 +10,8 @@ from manifests.files import sha256_file
 from manifests.recipe import Recipe
 from manifests.source import PATHS, Source
 from pipeline import folder
-from pipeline.sources import check_readable
 from pipeline.sources import inputs as inputs_module
+from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
 from pipeline.stages.filter import given_cuts, given_language_models, language_path
 from pipeline.stages.neardup import Split, earlier_splits

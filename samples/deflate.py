@@ -10,9 +10,8 @@ import struct
 import zlib
 
 SHORTEST, LONGEST, WINDOW = 3, 258, 32_768
-COMPARED, ENTERED = 16, 4
-"""bytes that are compared at once, and places of a match that are entered: more of them cost more time than they save
-bytes"""
+COMPARED = 16  # bytes compared at once
+ENTERED = 4  # places of a match that are entered: more of them cost more time than they save bytes
 LENGTHS = (*range(3, 11), 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227)
 LENGTH_BITS = (0,) * 8 + (1,) * 4 + (2,) * 4 + (3,) * 4 + (4,) * 4 + (5,) * 4
 DISTANCES = tuple(1 + sum(1 << max(0, n // 2 - 1) for n in range(code)) for code in range(30))

@@ -68,9 +68,8 @@ def loss_line(metrics: Path) -> str:
     with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])
-    return (
-        f"training  loss {first:.3f} at step 1, {last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats per token"
-    )
+    end = f"{last:.3f} at step {rows[-1]['step']}: {last - first:+.3f} nats per token"
+    return f"training  loss {first:.3f} at step 1, {end}"
 
 
 if __name__ == "__main__":

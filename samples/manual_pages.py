@@ -16,8 +16,7 @@ from prose import Block
 from pydoc_pages import SITE, Section, paged
 
 MANUAL = Path(__file__).parent / "manual"
-ROW = re.compile(r"\brow(s?)\b")
-"""what a function works on, in the patterns: each module has a name of its own for it"""
+ROW = re.compile(r"\brow(s?)\b")  # the object of a function in the patterns; each module has its own name for it
 CHAPTERS, MODULES, BUILTIN, FUNCTIONS = 84, 44, 14, 6
 
 

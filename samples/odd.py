@@ -10,6 +10,7 @@ from warc import Record, http_block, other, response, write
 from web_pages import Article, Planted, notebook, weekly
 
 SITE = "https://odd.example/more"
+# Pages for blocklist.txt: (URL, description, expected result).
 BLOCKED = (
     ("https://casino.example/welcome.html", "a domain on the list", "blocked-url"),
     ("http://tables.casino.example:8080/rules?lang=en", "below a domain on the list", "blocked-url"),
@@ -22,7 +23,6 @@ BLOCKED = (
     ("http://forum.example/gardening/42", "another path of a site on the list", "kept"),
     ("https://library.example/search?url=casino.example/", "a domain on the list, in a query", "kept"),
 )  # fmt: skip
-"""Pages for blocklist.txt: (URL, what, what becomes of it)."""
 
 
 def article(entry: Entry) -> Article:

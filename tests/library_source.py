@@ -20,15 +20,15 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
     return Survey([(0, len(stored), 0)], len(stored), bytes(stored).count(b"\n"), {})
 
 
-def round_of(name: str, recipe: Source) -> int:
+def select_round(name: str, recipe: Source) -> int:
     return int(name.startswith("text"))
 
 
-def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     return {"files": len(counts)}
 
 
-def keyed(
+def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
     assert shared == {"files": 3}

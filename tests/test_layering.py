@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md): checked on the source text, so that a lazy import counts too."""
+"""The import rules of docs/architecture.md, checked on the source text, so that a lazy import counts too."""
 
 import ast
 from pathlib import Path
@@ -90,6 +90,12 @@ def test_a_folder_imports_only_folders_named_before_it(package: str) -> None:
                 continue
             theirs = parts[1] if len(parts) > 1 and parts[1] in held else "."
             assert order.index(theirs) <= order.index(mine), f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Two of one name cannot be collected together, wherever they lie."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
 
 
 def test_no_committed_file_names_the_machine_it_was_made_on() -> None:

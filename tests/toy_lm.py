@@ -4,13 +4,13 @@ from pathlib import Path
 
 from filters.quality.perplexity import lm_lines, train_pieces
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-LICENSE = README.with_name("LICENSE")
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = (ROOT / "samples/books/marks-that-remember.txt", ROOT / "LICENSE")
 
 
 def lines() -> list[str]:
     """Return about 20 kB of real English lines, normalised."""
-    return [line for path in (README, LICENSE) for line in lm_lines(path.read_text(encoding="utf-8")) if line]
+    return [line for path in TEXTS for line in lm_lines(path.read_text(encoding="utf-8")) if line]
 
 
 def pieces(path: Path) -> str:

@@ -23,7 +23,12 @@ def main(arguments: list[str]) -> int:
         options, program = _parser().parse_args(arguments), []
     commands = {"trace": _trace, "export": _export, "generate": _generate, "plot": _plot, "train": _train}
     try:
-        return _launch(options, program) if options.command == "launch" else commands[options.command](options)
+        if options.command == "launch":
+            return _launch(options, program)
+        text = commands[options.command](options)
+        if text:
+            print(text)
+        return 0
     except UserError as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(ERROR_DELAY_SECONDS)
@@ -34,7 +39,7 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> str:
     from manifests.store import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
@@ -57,28 +62,25 @@ def _train(options: argparse.Namespace) -> int:
         summary = train(corpus, options.output, manifest, plan, config, run_options, ranks)
     finally:
         parallel.stop()
-    if ranks.first:
-        print(summary)
-    return 0
+    return summary if ranks.first else ""
 
 
 def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
     return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
 
 
-def _trace(options: argparse.Namespace) -> int:
+def _trace(options: argparse.Namespace) -> str:
     from trainer.events import trace_step
 
     samples = trace_step(options.run, options.step, options.corpus)
     if options.json:
-        print(json.dumps(samples, indent=2, ensure_ascii=False))
-        return 0
+        return json.dumps(samples, indent=2, ensure_ascii=False)
+    lines = []
     for sample in samples:
         place = f"{sample['shard']} from token {sample['token']}"
-        print(f"sample {sample['sample']}  {sample['source']}  epoch {sample['epoch']}  {place}")
-        for document in sample["documents"]:
-            print(f"    {document['document']}  {document['url'] or document['file']}")
-    return 0
+        lines.append(f"sample {sample['sample']}  {sample['source']}  epoch {sample['epoch']}  {place}")
+        lines += [f"    {one['document']}  {one['url'] or one['file']}" for one in sample["documents"]]
+    return "\n".join(lines)
 
 
 def _parse_launch(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -97,26 +99,24 @@ def _launch(options: argparse.Namespace, program: list[str]) -> int:
     return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], find_run_folder(program))
 
 
-def _export(options: argparse.Namespace) -> int:
+def _export(options: argparse.Namespace) -> str:
     from trainer.hf import export
 
-    print(export(options.checkpoint, options.output, options.corpus, options.dtype, options.file_bytes))
-    return 0
+    return export(options.checkpoint, options.output, options.corpus, options.dtype, options.file_bytes)
 
 
-def _generate(options: argparse.Namespace) -> int:
+def _generate(options: argparse.Namespace) -> str:
     from trainer.generate import generate, print_pieces
 
     sampling = (options.tokens, options.temperature, options.top_p, options.seed)
     print_pieces(generate(options.checkpoint, options.corpus, options.prompt, *sampling))
-    return 0
+    return ""
 
 
-def _plot(options: argparse.Namespace) -> int:
+def _plot(options: argparse.Namespace) -> str:
     from trainer.metrics import plot
 
-    print(plot(options.run, options.output, options.corpus))
-    return 0
+    return plot(options.run, options.output, options.corpus)
 
 
 def _count(text: str) -> int:

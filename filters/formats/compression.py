@@ -192,6 +192,8 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             if resume and stream.damage.problem is Reason.CORRUPT_RECORD:
                 found = BZIP2_STREAM.search(stored, max(begin + 1, begin + stream.fed - 2 * SLICE), end)
                 position = found.start() if found else end
+            else:
+                fresh = False  # bytes that end early belong to what is before them
             yield Chunk(b"", position, begin + stream.fed, fresh, stream.damage)
         elif position < end and not bytes(stored[position : min(position + OPENING, end)]).strip(b"\0"):
             yield Chunk(b"", end, end)
@@ -203,6 +205,56 @@ def decode_stored(stored: StoredView, start: int = 0, end: int | None = None) ->
     for chunk in decode_chunks(stored, start, len(stored) if end is None else end):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
+
+
+class ChunkReader:
+    """Decoded bytes that arrive in chunks, read forwards, at most `limit` of them.
+
+    `damage` is set where the chunks end in damage or exceed the limit.
+    """
+
+    def __init__(self, chunks: Iterable[bytes | Damage], limit: int | None = None) -> None:
+        self.chunks, self.limit = iter(chunks), limit
+        self.held, self.used, self.position, self.received = b"", 0, 0, 0
+        self.damage: Damage | None = None
+
+    def _receive(self) -> bool:
+        chunk = next(self.chunks, None)
+        if isinstance(chunk, bytes):
+            self.received += len(chunk)
+            if self.limit is None or self.received <= self.limit:
+                self.held, self.used = chunk, 0
+                return True
+            chunk = Damage(Reason.TOO_LARGE, f"over {self.limit} bytes after decompression")
+        self.damage, self.chunks = chunk or self.damage, iter(())
+        return False
+
+    def peek(self, count: int) -> bytes:
+        """Return the first `count` bytes without moving. Call it before anything else is read."""
+        first = self.take(count)
+        self.held, self.used, self.position = first + self.held[self.used :], 0, 0
+        return first
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        parts: list[bytes] = []
+        wanted = count
+        while wanted and (self.used < len(self.held) or self._receive()):
+            parts.append(self.held[self.used : self.used + wanted])
+            self.used += len(parts[-1])
+            wanted -= len(parts[-1])
+        self.position += count - wanted
+        return b"".join(parts)
+
+    def skip_to(self, position: int) -> bool:
+        """Continue from a later position; return False if the bytes end before it."""
+        while self.position < position:
+            if self.used == len(self.held) and not self._receive():
+                return False
+            step = min(len(self.held) - self.used, position - self.position)
+            self.used += step
+            self.position += step
+        return True
 
 
 def read_decoded(stored: StoredView, limit: int) -> bytes | Damage:

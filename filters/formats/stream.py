@@ -1,10 +1,9 @@
-"""Stored bytes of a dump and the bytes decoded from them: as a memory map, a file, a forward reader, or a window."""
+"""Stored bytes of a dump: a memory map, a file, a forward reader; and a window on decoded bytes."""
 
 import io
 import mmap
-import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,8 @@ StoredView = Stored | memoryview  # the same, or a range of them
 PIECE = 1 << 20  # bytes, decoded or copied at a time
 NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WARC standard has two CRLF after it
 REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
-PATH_CHARACTERS = 4096  # of a path inside an archive (PATH_MAX of Linux)
 
 _NEWLINES = re.compile(rb"[\r\n]*+")
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +48,6 @@ def slice_stored(stored: StoredView, start: int, end: int) -> Iterator[bytes]:
     """Yield the stored bytes [start, end) in slices of at most `PIECE` bytes."""
     for position in range(start, end, PIECE):
         yield bytes(stored[position : min(position + PIECE, end)])
-
-
-def resolve_path(name: str) -> str | None:
-    """Return a member's path inside its archive, "" for the top itself; None if it is absolute or leads outside."""
-    if name.startswith(("/", "\\")) or _DRIVE.match(name) or "\0" in name:
-        return None
-    path = posixpath.normpath(name.replace("\\", "/")) if name else ""
-    if path == ".." or path.startswith("../"):
-        return None
-    return "" if path == "." else path
-
-
-def is_safe_path(name: str) -> bool:
-    """Return True for a path that stays below its archive's top without `..`, and is not longer than a path can be."""
-    inside = name != "" and resolve_path(name) is not None
-    return inside and ".." not in re.split(r"[/\\]", name) and len(name) <= PATH_CHARACTERS
 
 
 class StoredFile(io.RawIOBase):
@@ -113,56 +94,6 @@ class StoredReader:
         """Continue from a later position; return False if the bytes end before it."""
         self.position = min(position, len(self.stored))
         return position <= len(self.stored)
-
-
-class ChunkReader:
-    """Decoded bytes that arrive in chunks, read forwards, at most `limit` of them.
-
-    `damage` is set where the chunks end in damage or exceed the limit.
-    """
-
-    def __init__(self, chunks: Iterable[bytes | Damage], limit: int | None = None) -> None:
-        self.chunks, self.limit = iter(chunks), limit
-        self.held, self.used, self.position, self.received = b"", 0, 0, 0
-        self.damage: Damage | None = None
-
-    def _receive(self) -> bool:
-        chunk = next(self.chunks, None)
-        if isinstance(chunk, bytes):
-            self.received += len(chunk)
-            if self.limit is None or self.received <= self.limit:
-                self.held, self.used = chunk, 0
-                return True
-            chunk = Damage(Reason.TOO_LARGE, f"over {self.limit} bytes after decompression")
-        self.damage, self.chunks = chunk or self.damage, iter(())
-        return False
-
-    def peek(self, count: int) -> bytes:
-        """Return the first `count` bytes without moving. Call it before anything else is read."""
-        first = self.take(count)
-        self.held, self.used, self.position = first + self.held[self.used :], 0, 0
-        return first
-
-    def take(self, count: int) -> bytes:
-        """Return the next `count` bytes, fewer at the end."""
-        parts: list[bytes] = []
-        wanted = count
-        while wanted and (self.used < len(self.held) or self._receive()):
-            parts.append(self.held[self.used : self.used + wanted])
-            self.used += len(parts[-1])
-            wanted -= len(parts[-1])
-        self.position += count - wanted
-        return b"".join(parts)
-
-    def skip_to(self, position: int) -> bool:
-        """Continue from a later position; return False if the bytes end before it."""
-        while self.position < position:
-            if self.used == len(self.held) and not self._receive():
-                return False
-            step = min(len(self.held) - self.used, position - self.position)
-            self.used += step
-            self.position += step
-        return True
 
 
 class Window:

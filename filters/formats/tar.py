@@ -4,16 +4,19 @@ Members are found by their headers; data is read only where it is wanted. Nothin
 a link that leads outside does no harm here; such members are reported so that they do none elsewhere.
 """
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from filters.formats.stream import PATH_CHARACTERS, ChunkReader, Damage, Stored, StoredReader, is_safe_path
+from filters.formats.compression import ChunkReader
+from filters.formats.stream import Damage, Stored, StoredReader
 from filters.reasons import Reason
 
 BLOCK = 512
 EXTENSION_BYTES = 1 << 20  # of a header that only extends the next one, such as a long name
 EXTENSIONS = 8  # of these, one after the other
+PATH_CHARACTERS = 4096  # of a member's path (PATH_MAX of Linux)
 ZEROS = 1 << 20  # bytes examined at a time after the end of an archive
 
 Reader = StoredReader | ChunkReader  # bytes read forwards
@@ -26,6 +29,7 @@ _KINDS: dict[int, Kind] = {
 }
 _LINKS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -87,6 +91,22 @@ class ArchiveMember(NamedTuple):
     detail: str = ""
     folder: bool = False
     commit: str = ""
+
+
+def resolve_path(name: str) -> str | None:
+    """Return a member's path inside its archive, "" for the top itself; None if it is absolute or leads outside."""
+    if name.startswith(("/", "\\")) or _DRIVE.match(name) or "\0" in name:
+        return None
+    path = posixpath.normpath(name.replace("\\", "/")) if name else ""
+    if path == ".." or path.startswith("../"):
+        return None
+    return "" if path == "." else path
+
+
+def is_safe_path(name: str) -> bool:
+    """Return True for a path that stays below its archive's top without `..`, and is not longer than a path can be."""
+    inside = name != "" and resolve_path(name) is not None
+    return inside and ".." not in re.split(r"[/\\]", name) and len(name) <= PATH_CHARACTERS
 
 
 def parse_header(block: bytes) -> Header | None:

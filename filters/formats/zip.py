@@ -6,8 +6,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from filters.formats.stream import Stored, StoredFile, is_safe_path
-from filters.formats.tar import ArchiveMember
+from filters.formats.stream import Stored, StoredFile
+from filters.formats.tar import ArchiveMember, is_safe_path
 from filters.reasons import Reason
 
 MAGIC = b"PK"

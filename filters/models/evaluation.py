@@ -1,7 +1,7 @@
-"""How well a classifier's scores tell two classes apart, and what a threshold would keep: the figures of a card.
+"""Evaluation of a classifier of two classes: the figures of its card.
 
-Labels are booleans, scores floats; a score at a threshold counts as above it. Figures are rounded, so that a card is
-text that can be compared; a figure that does not exist (of an empty class, say) is None.
+Labels are booleans, scores floats; a score at a threshold counts as above it. Figures are rounded, so that cards can be
+compared as text; an undefined figure (of an empty class, say) is None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DIGITS = 4
-"""decimals of the figures on a card"""
-BINS = 10
-"""of the calibration table"""
-BINS_PER_DOUBLING = 4
-"""of lengths, when texts of two classes are matched by length: lengths in one bin differ by a quarter at most"""
+DIGITS = 4  # decimals of the figures on a card
+BINS = 10  # of the calibration table
+BINS_PER_DOUBLING = 4  # of lengths, by which classes are matched: lengths in one bin differ by a quarter at most
 
 Labels = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
@@ -25,8 +22,14 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Which candidates were taken (their places, ascending), out of how many wanted; and of the `bins` of lengths with
-    something wanted, how many had too few candidates."""
+    """A choice of candidates by length.
+
+    Attributes:
+        places: of the candidates chosen, ascending.
+        wanted: number of candidates to choose.
+        bins: number of bins of lengths in which candidates are wanted.
+        short_bins: number of bins with too few candidates.
+    """
 
     places: Numbers
     wanted: int
@@ -35,7 +38,7 @@ class Matched:
 
 
 def auc(labels: Labels, scores: Scores) -> float | None:
-    """The area under the ROC curve: how likely a positive scores above a negative, where ties count half."""
+    """Return the area under the ROC curve: the probability of a positive above a negative, where ties count half."""
     labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
@@ -48,20 +51,24 @@ def auc(labels: Labels, scores: Scores) -> float | None:
 
 
 def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
-    """At each threshold: of those kept, the share of positives; of the positives, the share kept."""
+    """Return, by threshold, the share of positives among those kept, and the share kept of the positives."""
     labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
-    rows: list[dict[str, float | None]] = []
-    for threshold in thresholds:
-        kept = scores >= threshold
-        right = int((kept & labels).sum())
-        precision, recall = _share(right, int(kept.sum())), _share(right, int(labels.sum()))
-        rows.append({"threshold": threshold, "precision": precision, "recall": recall})
-    return rows
+    return [
+        {
+            "threshold": threshold,
+            "precision": _share((kept & labels).sum(), kept.sum()),
+            "recall": _share((kept & labels).sum(), labels.sum()),
+        }
+        for threshold in thresholds
+        for kept in [scores >= threshold]
+    ]
 
 
 def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | None]]:
-    """By tenths of the scores' range [0, 1]: how many scores, their mean, and the share of positives among them, which
-    are equal if the scores are probabilities."""
+    """Return, by tenths of [0, 1], the number of scores, their mean, and the share of positives among them.
+
+    Mean and share are equal if the scores are probabilities.
+    """
     labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     places = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     counts = np.bincount(places, minlength=BINS)
@@ -79,22 +86,25 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
 
 
 def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
-    """At each threshold: the share of documents kept, and of the text, in the unit of `sizes` (tokens, characters)."""
+    """Return, by threshold, the share of documents kept, and of text, in the unit of `sizes` (tokens, characters)."""
     scores, sizes = np.asarray(scores, np.float64), np.asarray(sizes, np.int64)
-    rows: list[dict[str, float | None]] = []
-    for threshold in thresholds:
-        kept = scores >= threshold
-        documents, text = _share(int(kept.sum()), len(scores)), _share(int(sizes[kept].sum()), int(sizes.sum()))
-        rows.append({"threshold": threshold, "documents": documents, "text": text})
-    return rows
+    return [
+        {
+            "threshold": threshold,
+            "documents": _share(kept.sum(), len(scores)),
+            "text": _share(sizes[kept].sum(), sizes.sum()),
+        }
+        for threshold in thresholds
+        for kept in [scores >= threshold]
+    ]
 
 
 def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArray[Any], ratio: float = 1.0) -> Matched:
-    """Candidates whose lengths are distributed as `lengths` are, `ratio` of them for each.
+    """Choose candidates whose lengths are distributed as `lengths` are, `ratio` of them for each.
 
     Lengths fall into four bins of equal width between one power of two and the next; in each bin the candidates with
-    the smallest keys are taken, all of them if there are too few. Deterministic, and free of the candidates' order if
-    the keys are distinct (of equal keys, the first).
+    the smallest keys are chosen, all of them if there are too few. The choice is deterministic, and independent of the
+    candidates' order if the keys are distinct (of equal keys, the first).
     """
     bins, candidate_bins = length_bins(lengths), length_bins(candidate_lengths)
     size = max(bins.max(initial=0), candidate_bins.max(initial=0)) + 1
@@ -107,7 +117,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
 
 
 def length_bins(lengths: Numbers) -> Numbers:
-    """The number of the bin of each length; 0 is for the length 0. Exact, without a logarithm."""
+    """Return the number of each length's bin, which is 0 for the length 0; exact, since it takes no logarithm."""
     fractions, exponents = np.frexp(np.maximum(np.asarray(lengths, np.float64), 0))
     within = np.floor((fractions - 0.5) * 2 * BINS_PER_DOUBLING).astype(np.int64)
     return np.where(fractions > 0, exponents * BINS_PER_DOUBLING + within, 0).astype(np.int64)
@@ -122,9 +132,17 @@ def card(
     trained_on: Mapping[str, int],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A classifier's card, ready for JSON. `labels` and `scores`: of held-out texts; `crawl_scores` and `crawl_sizes`:
-    of a plain sample of the crawl, not matched by length, which tells what a threshold would keep. `trained_on`: texts
-    by class; `settings`: how the classifier was made."""
+    """Return a classifier's card, ready for JSON.
+
+    Args:
+        labels: of held-out texts.
+        scores: likewise.
+        crawl_scores: of a plain sample of the crawl, not matched by length: it gives the share that a threshold keeps.
+        crawl_sizes: likewise.
+        thresholds: of the tables.
+        trained_on: number of texts by class.
+        settings: of the training.
+    """
     labels = np.asarray(labels, np.bool_)
     return {
         "settings": dict(settings),

@@ -1,13 +1,13 @@
-"""Lists of blocked domains and URLs, such as the UT1 lists of the University of Toulouse, and their look-up.
+"""The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
 
-A pattern is a domain (`example.com`: it and all below it; `*.example.com` and `.example.com` mean the same) or a host
-with a path (`example.com/forum`: that host alone, with or without "www.", the path and what lies below it, segment by
-segment) and maybe a query (that very path and query). Hosts and paths are compared as the URL standard
+A pattern is a domain (`example.com`: it and its subdomains; `*.example.com` and `.example.com` mean the same) or a host
+with a path (`example.com/forum`: that host, with or without "www.", the path and all paths below it, segment by
+segment), optionally with a query (exactly that path and query). Hosts and paths are compared as the URL standard
 (https://url.spec.whatwg.org) normalises them: case, IDN to punycode (IDNA 2003), percent-encoding, dot segments;
 scheme, user, port and fragment do not count.
 
-A list is held as sorted 64-bit hashes: eight bytes a pattern and one look-up for each parent domain, however long it
-is. Of ten billion pages and five million patterns, some 0.01 pages are blocked by a hash that only looks the same.
+A list is held as sorted 64-bit hashes: eight bytes a pattern, and one look-up for each parent domain, whatever the
+length of the list. With ten billion pages and five million patterns, some 0.01 pages are blocked by a hash collision.
 """
 
 import gzip
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from encodings import idna
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
@@ -30,30 +31,33 @@ import xxhash
 from filters.errors import UserError
 
 MAX_LINE_BYTES = 4096
-MAX_HOST_CHARACTERS = 4096
-"""as written: 253 octets (RFC 1035, section 2.3.4), each percent-encoded, and some patience"""
+MAX_HOST_CHARACTERS = 4096  # as written; 253 octets (RFC 1035, section 2.3.4) take 759, all percent-encoded
 MAX_DOMAIN_CHARACTERS = 253
-MAX_SEGMENTS = 32
-"""of a pattern's path: what bounds the look-ups of one URL"""
+MAX_SEGMENTS = 32  # of a pattern's path, which bounds the look-ups of one URL
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}")
 _END_OF_HOST = re.compile(r"[/?\\]")
-_DOTS = re.compile("[.\u3002\uff0e\uff61]")
-"""full stops of IDNA (RFC 3490, section 3.1)"""
-_FORBIDDEN = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")
-"""forbidden in a host (URL standard, section 3.2)"""
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")  # full stops of IDNA (RFC 3490, section 3.1)
+_FORBIDDEN = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")  # in a host (URL standard, section 3.2)
 _IPV6 = re.compile(r"\[[0-9a-f:.]{2,45}\]")
 _DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){0,126}")
 _KEPT = "".join(map(chr, range(128))).translate({ord(character): None for character in "%/?#\\"})
 _SPACES = "".join(map(chr, range(33)))
-_BUCKET = 3
-"""bits of mean bucket size: buckets of eight keys cost half a byte a key"""
+_BUCKET = 3  # bits of the mean bucket size: buckets of eight keys cost half a byte a key
 
 
 @dataclass(frozen=True, slots=True)
 class Blocklist:
-    """Patterns by hash. `keys`: sorted, uint64; `starts`: where each bucket of equal leading bits begins, uint32;
-    `malformed`: how many lines were no pattern."""
+    """Patterns by hash.
+
+    Attributes:
+        keys: hashes, sorted, uint64.
+        starts: the start of each bucket of equal leading bits, uint32.
+        shift: of a key, to give its bucket.
+        labels: of the longest domain.
+        segments: of the longest path.
+        malformed: number of lines that were no pattern.
+    """
 
     keys: "array[int]"
     starts: "array[int]"
@@ -64,9 +68,10 @@ class Blocklist:
 
     @classmethod
     def load(cls, paths: Iterable[Path]) -> "Blocklist":
-        """Read lists, plain or gzipped, one pattern or hosts-file entry a line, # for comments.
+        """Read lists, plain or gzipped, with one pattern or hosts-file entry per line and # before comments.
 
-        Raises UserError for a list that cannot be read, is binary, or holds lines but no pattern.
+        Raises:
+            UserError: a list cannot be read, is binary, or has lines but no pattern.
         """
         keys = array("Q")
         labels = segments = malformed = 0
@@ -93,13 +98,12 @@ class Blocklist:
         return len(self.keys)
 
     def blocks(self, url: str) -> bool:
-        """Whether a URL is on the list. Any text is taken; one without a host is not on it."""
+        """Return True if a URL is on the list; any text is valid, and a text without a host is not on it."""
         host, path, query = _split(url)
         if not host:
             return False
-        for domain in _domains(host, self.labels):
-            if self._holds(domain):
-                return True
+        if any(map(self._holds, _parent_domains(host, self.labels))):
+            return True
         if not self.segments or not (path or query):
             return False
         parts = _segments(path)
@@ -119,43 +123,36 @@ class Blocklist:
 
 
 def url_host(url: str) -> str:
-    """The host of a URL: lower case, punycode, without port and trailing dots, IPv6 in brackets; "" where there is
-    none. Any text is taken; without a scheme it begins with the host."""
+    """Return the host of a URL in lower case and punycode, without port and trailing dots, IPv6 in brackets; or "".
+
+    Any text is valid; a text without a scheme begins with the host.
+    """
     return _split(url)[0]
 
 
 def parse_line(line: str) -> list[str] | None:
-    """The patterns that a line stands for, normalised: HOST or HOST/PATH[?QUERY]; none for a comment or a blank line.
-    None for a line that is no pattern."""
+    """Return the patterns of a line, normalised: HOST or HOST/PATH[?QUERY].
+
+    Returns:
+        An empty list for a comment or a blank line; None for a line that is no pattern.
+    """
     if _DOMAIN.fullmatch(line) and len(line) <= MAX_DOMAIN_CHARACTERS:
         return [line]
-    words = line.split()
-    for place, word in enumerate(words):
-        if word.startswith("#"):
-            del words[place:]
-            break
-    if len(words) > 1:
-        if not _is_address(words[0]):
+    words = list(takewhile(lambda word: not word.startswith("#"), line.split()))
+    hosts = words[1:]  # of an entry of a hosts file, which begins with an address
+    if hosts:
+        try:
+            ipaddress.ip_address(words[0])
+        except ValueError:
             return None
-        patterns = [_pattern(word) for word in words[1:]]
-        return [pattern for pattern in patterns if pattern is not None] if _all_hosts(patterns) else None
-    pattern = _pattern(words[0]) if words else ""
-    return None if pattern is None else [pattern] if pattern else []
+    patterns = [pattern for word in hosts or words if (pattern := _normalise_pattern(word))]
+    if len(patterns) < len(hosts or words) or (hosts and any("/" in pattern for pattern in patterns)):
+        return None
+    return patterns
 
 
-def _all_hosts(patterns: list[str | None]) -> bool:
-    return all(pattern is not None and "/" not in pattern for pattern in patterns)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _pattern(word: str) -> str | None:
+def _normalise_pattern(word: str) -> str | None:
+    """Return a pattern in normal form; None for a word that is no pattern."""
     below = word.removeprefix("*").removeprefix(".") if word.startswith(("*.", ".")) else word
     host, path, query = _split(below)
     if "#" in word or not (_IPV6.fullmatch(host) or _DOMAIN.fullmatch(host)) or len(host) > MAX_DOMAIN_CHARACTERS:
@@ -169,7 +166,7 @@ def _pattern(word: str) -> str | None:
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    """Host (normalised), path and query (as written) of a URL."""
+    """Return the host (normalised), the path and the query (as written) of a URL."""
     url = url.strip(_SPACES)
     if "\n" in url or "\t" in url or "\r" in url:
         url = url.translate({9: None, 10: None, 13: None})
@@ -179,10 +176,11 @@ def _split(url: str) -> tuple[str, str, str]:
     end = _END_OF_HOST.search(rest)
     authority = rest[: end.start()] if end else rest
     path, _, query = rest[end.start() :].partition("?") if end else ("", "", "")
-    return _host(authority.rpartition("@")[2]), path, query
+    return _normalise_host(authority.rpartition("@")[2]), path, query
 
 
-def _host(text: str) -> str:
+def _normalise_host(text: str) -> str:
+    """Return a host without its port; "" for an invalid one."""
     if text.startswith("["):
         text, bracket, port = text.lower().partition("]")
         text += bracket
@@ -196,7 +194,7 @@ def _host(text: str) -> str:
     if text.isascii():
         text = text.lower()
     else:
-        text = ".".join(_label(label) for label in _DOTS.split(text))
+        text = ".".join(_encode_label(label) for label in _DOTS.split(text))
     return "" if _FORBIDDEN.search(text) else text.rstrip(".")
 
 
@@ -204,8 +202,8 @@ def _is_port(text: str) -> bool:
     return not text or (text.isascii() and text.isdigit())
 
 
-def _label(label: str) -> str:
-    """A label in punycode; one that is none stays, so that its parent domains can still be looked up."""
+def _encode_label(label: str) -> str:
+    """Return a label in punycode; an invalid one stays, so that its parent domains can still be looked up."""
     if label.isascii() or len(label) > 63:  # punycode takes quadratic time
         return label.lower()
     try:
@@ -214,8 +212,8 @@ def _label(label: str) -> str:
         return label.lower()
 
 
-def _domains(host: str, most: int) -> Iterator[str]:
-    """A host and the domains above it, shortest first, of at most that many labels; an IP address is its own."""
+def _parent_domains(host: str, most: int) -> Iterator[str]:
+    """Yield the domains above a host and itself, shortest first, of at most `most` labels; an IP address as it is."""
     start = len(host)
     if host[-1] == "]" or host.rpartition(".")[2].isdigit():
         yield host
@@ -230,7 +228,7 @@ def _domains(host: str, most: int) -> Iterator[str]:
 
 
 def _segments(path: str) -> list[str]:
-    """The segments of a path, in one spelling each; empty ones and dots left out, `..` taken with the one before."""
+    """Return the segments of a path, percent-encoding normalised, without empty ones and dots, `..` resolved."""
     if "\\" in path:
         path = path.replace("\\", "/")
     plain = path.isascii() and "%" not in path
@@ -249,7 +247,7 @@ def _key(pattern: str) -> int:
 
 
 def _index(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
-    """Keys sorted, each once; the starts of their buckets; how far a key is shifted to give its bucket."""
+    """Return the distinct keys, sorted; the starts of their buckets; the shift from a key to its bucket."""
     unique = np.unique(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
     bits = max(len(unique).bit_length() - _BUCKET, 1)
     edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
@@ -258,7 +256,7 @@ def _index(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
 
 
 def _lines(path: Path) -> Iterator[str | None]:
-    """The lines of a list without their ends; None for one that is too long or not UTF-8."""
+    """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
     try:
         with path.open("rb") as stored:
             packed = stored.read(2) == b"\x1f\x8b"
@@ -286,5 +284,9 @@ def _text(line: bytes) -> str | None:
 
 @lru_cache(maxsize=2)
 def load(paths: tuple[str, ...]) -> Blocklist:
-    """The lists at some paths, loaded once a process. Raises UserError as `Blocklist.load` does."""
+    """Return the lists of some files, loaded once per process.
+
+    Raises:
+        UserError: as `Blocklist.load`.
+    """
     return Blocklist.load(map(Path, paths))

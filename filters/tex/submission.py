@@ -7,9 +7,9 @@ consists of bytes of that submission.
 import posixpath
 from typing import NamedTuple
 
-from filters.formats.compression import decode_stored
-from filters.formats.stream import ChunkReader, StoredView, resolve_path
-from filters.formats.tar import BLOCK, TarEntry, parse_header, stream_entries
+from filters.formats.compression import ChunkReader, decode_stored
+from filters.formats.stream import StoredView
+from filters.formats.tar import BLOCK, TarEntry, parse_header, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.source import split_names
 

@@ -13,7 +13,7 @@ from filters.reasons import DEAD_LETTERS
 from manifests.ledger import STAGES
 from manifests.manifest import Manifest, load_manifest
 from manifests.planning.rates import read_record
-from manifests.statistics import Statistics, load_statistics
+from manifests.report.statistics import Statistics, load_statistics
 
 CARDS = 24
 CARD_BYTES = 256 << 10  # larger cards are named, not shown

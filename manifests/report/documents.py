@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from manifests.display import format_count, format_edge, format_quantity, format_share
 from manifests.report.data import ReportData
 from manifests.report.html import Html, bar, details, element, foreign, join, note, table, visible
+from manifests.report.statistics import Bands, Bins, Names, SourceStatistics
 from manifests.report.svg import describe_bins, histogram, merge_bins, recall_curve, ridges
-from manifests.statistics import Bands, Bins, Names, SourceStatistics
 
 SOURCES = 10  # shown one by one: those with most documents
 NAMES = 12  # of domains, languages, years, licences of one source

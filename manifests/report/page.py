@@ -12,9 +12,9 @@ from manifests.manifest import Manifest, SourceEntry
 from manifests.report import documents, provenance
 from manifests.report.data import Flow, LedgerFlow, ReportData, Unit, read_flow, sum_flows
 from manifests.report.html import Html, bar, details, element, foreign, join, note, read_style, section, table, visible
+from manifests.report.statistics import Example
 from manifests.report.svg import flow_chart
 from manifests.stages import STEPS
-from manifests.statistics import Example
 
 FILE = "report.html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script and no network, whatever the text

@@ -18,7 +18,7 @@ _ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """The documents that match a query, and those that matched and were removed as duplicates; True if any is held."""
+    """The documents that match a query, and those that were removed as duplicates; True if there are any."""
 
     query: str
     held: list[StoredDocument]
@@ -26,7 +26,7 @@ class FoundDocuments:
     removed: "list[Removed]"
 
     def __bool__(self) -> bool:
-        return bool(self.held)
+        return bool(self.held or self.removed)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""

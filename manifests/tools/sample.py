@@ -61,7 +61,7 @@ class SampledDocument:
     text: str | None
 
     def as_dict(self, characters: int) -> dict[str, Any]:
-        """Return plain values; the text is unchanged but cut after so many characters."""
+        """Return plain values; the text is unchanged but cut after `characters`."""
         text = self.text
         return self.facts | ({} if text is None else {"text": text[:characters], "characters": len(text)})
 

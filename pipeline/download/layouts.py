@@ -250,7 +250,7 @@ def download_arxiv(mirror: Mirror, manifest: Path, months: str) -> list[Download
 
 
 def select_months(files: list[ArxivFile], months: str) -> list[ArxivFile]:
-    """Return the files of a month, or of a range of months. Raises UserError if there are none."""
+    """Return the files of a month, or of a range of months. Raises UserError if the manifest lists no such file."""
     match = _MONTHS.fullmatch(months)
     if match is None:
         raise UserError(f"--months {months!r} is neither YYMM nor YYMM:YYMM: give such as 0303 or 9107:9912")

@@ -35,7 +35,7 @@ _OLD_ID = re.compile(r"([a-z-]{2,12})(?:\.[A-Z]{2})?_?([0-9]{2}(?:0[1-9]|1[0-2])
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every submission and other member of a file, or of one of its `pieces`.
+    """Yield the outcome of every submission and other member of a file, or of one of its pieces.
 
     A member's headers and padding count as its own; a directory and the zeros at the end are records.
     """
@@ -57,14 +57,14 @@ def read(
             yield from _read_submission(stored, place, entry.name, size, source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces of a monthly tar, cut at headers; the data between them are not read."""
     starts = (entry.offset for entry in read_entries(stored)) if _is_monthly(stored) else ()
     return cut_pieces(starts, len(stored), split_bytes)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the paper at a locator again. Raises LookupError if there is none."""
+    """Read the paper at a locator again. Raises LookupError if it is not there."""
     changed = LookupError(f"{locator.file} has changed since it was read: no submission lies at {locator.offset}")
     member, name = "", locator.file
     if locator.offset or locator.length != len(stored) or _is_monthly(stored):

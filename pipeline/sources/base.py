@@ -1,15 +1,30 @@
-"""The contract of every source's reader: one outcome per record, and no exception for a damaged one."""
+"""The contract of the sources' readers, what they have in common, and their registry.
+
+A reader returns one outcome per record, and raises no exception for a damaged one.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
+from filters.errors import UserError
 from filters.formats.stream import Damage, Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 
+# Modules of readers by a source's kind, loaded on demand: a reader's code is no part of another source's code version.
+READERS = {
+    "arxiv": "pipeline.sources.arxiv",
+    "books": "pipeline.sources.books",
+    "c4": "pipeline.sources.c4",
+    "common_crawl": "pipeline.sources.common_crawl",
+    "wikipedia": "pipeline.sources.wikipedia",
+}
+JOINED = {"github": "pipeline.sources.github", "stackexchange": "pipeline.sources.stackexchange"}
+GITHUB_TABLES = "pipeline.sources.github_bigquery"
 Piece = tuple[int, int, int]  # start and end in stored bytes, and the reader's state at the start
 
 
@@ -57,7 +72,7 @@ class Reader(Protocol):
     def read(
         self, stored: Stored, name: str, source: str, recipe: Source, start: int, end: int | None, state: int
     ) -> Iterator[Outcome]:
-        """Yield the outcome of every record of a file, or of one of its `pieces`, in order.
+        """Yield the outcome of every record of a file, or of one of its pieces, in order.
 
         Args:
             stored: The whole file.
@@ -69,7 +84,7 @@ class Reader(Protocol):
             state: A piece's state.
         """
 
-    def pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+    def find_pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
         """Return pieces of about `split_bytes` that, read one by one, give the outcomes of the whole file."""
 
     def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
@@ -98,10 +113,10 @@ class Survey:
     """Measurements of a file of a joined source.
 
     Attributes:
-        pieces: As `Reader.pieces` returns them.
+        pieces: As `Reader.find_pieces` returns them.
         decoded: Its bytes without compression.
         rows: About how many rows it has.
-        counts: Plain numbers for `Joined.shared`.
+        counts: Plain numbers for `JoinedReader.collect_shared`.
     """
 
     pieces: list[Piece]
@@ -110,7 +125,7 @@ class Survey:
     counts: dict[str, int]
 
 
-class Joined(Protocol):
+class JoinedReader(Protocol):
     """A source whose documents are joined from rows, which may lie in any of its files (see `pipeline.stages.join`)."""
 
     @property
@@ -120,13 +135,13 @@ class Joined(Protocol):
     def survey(self, stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
         """Count a file's rows and find where it can be cut, without parsing it."""
 
-    def round_of(self, name: str, recipe: Source) -> int:
+    def select_round(self, name: str, recipe: Source) -> int:
         """Return the round, from 0, in which the rows of a file are grouped."""
 
-    def shared(self, source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    def collect_shared(self, source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         """Return plain values that every split needs, from the counts of each file's survey. Raises UserError."""
 
-    def keyed(
+    def read_rows(
         self, stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
     ) -> Iterator[Row | Outcome]:
         """Yield the rows of a piece of a file, and the outcomes of those that are not joined, in order."""
@@ -192,3 +207,29 @@ def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:
 def byte_range(place: Locator | Part) -> tuple[str, int, int, str, int, int]:
     """Return the fields that locators and their parts have in common, in the order in which both take them."""
     return place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length
+
+
+def joined_for(source: Source) -> JoinedReader | None:
+    """Return the reader of a source whose documents are joined from rows; None for other sources."""
+    tables = source.kind == "github" and source.github.form == "tables"
+    module = GITHUB_TABLES if tables else JOINED.get(source.kind or "")
+    reader: JoinedReader | None = import_module(module) if module else None
+    return reader
+
+
+def reader_for(name: str, source: Source) -> Reader:
+    """Return the reader of a source. Raises UserError for a kind that this version cannot read."""
+    module = READERS.get(source.kind or "")
+    if module is None:
+        raise UserError(
+            f"source {name}: this version reads no {source.kind} yet, only {', '.join(sorted([*READERS, *JOINED]))}: "
+            "leave its inputs empty"
+        )
+    reader: Reader = import_module(module)
+    return reader
+
+
+def check_readable(name: str, source: Source) -> None:
+    """Raise UserError for a kind that this version cannot read."""
+    if joined_for(source) is None:
+        reader_for(name, source)

@@ -34,7 +34,7 @@ def read(
     yield _book(stored, name, source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return the whole file as the only piece."""
     return [(0, len(stored), 0)]
 

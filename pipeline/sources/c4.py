@@ -30,7 +30,7 @@ GROUP = "row-group-"
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every row or record of a file, or of one of its `pieces`."""
+    """Yield the outcome of every row or record of a file, or of one of its pieces."""
     end = len(stored) if end is None else end
     if is_archive(stored):
         for outcome in common_crawl.read(stored, name, source, _with_wet(recipe), start, end, state):
@@ -47,10 +47,10 @@ def read(
             yield _line(line, inside if packed else Locator(name, line.start, length, "", 0, length), source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces cut between lines, row groups or records; compressed lines cannot be cut."""
     if is_archive(stored):
-        return common_crawl.pieces(stored, recipe, split_bytes)
+        return common_crawl.find_pieces(stored, recipe, split_bytes)
     if tables.is_parquet(stored):
         groups = tables.read_groups(stored)
         starts = [] if isinstance(groups, Damage) else [group.start for group in groups[1:]]
@@ -59,7 +59,7 @@ def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the row or record at a locator again. Raises LookupError if there is none."""
+    """Read the row or record at a locator again. Raises LookupError if it is not there."""
     if is_archive(stored):
         return _strip_lines(common_crawl.reread(stored, locator, source, _with_wet(recipe)))
     outcome = None

@@ -32,18 +32,18 @@ _W3C_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, wasted: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every record of an archive, or of one of its `pieces`."""
+    """Yield the outcome of every record of an archive, or of one of its pieces."""
     for frame in read_frames(stored, _limits(recipe), start, end, wasted):
         yield _outcome(frame, name, source, recipe)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the record at a locator again. Raises LookupError if there is none."""
+    """Read the record at a locator again. Raises LookupError if it is not there."""
     place = (locator.offset, locator.length, locator.inner_offset, locator.inner_length)
     return _outcome(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces of about `split_bytes` stored bytes; the state is `Boundary.wasted`."""
     return [(cut.start, cut.end, cut.wasted) for cut in find_boundaries(stored, _limits(recipe), split_bytes)]
 

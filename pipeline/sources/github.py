@@ -141,12 +141,12 @@ def _survey_archive(stored: Stored, recipe: Source) -> tuple[int, int, bool]:
     return rows, decoded, len(folders) == 1 and folders.pop().endswith("/")
 
 
-def round_of(name: str, recipe: Source) -> int:
+def select_round(name: str, recipe: Source) -> int:
     """Return the only round."""
     return 0
 
 
-def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Return the folders of checked-out repositories: the outermost that hold `.git` or a licence."""
     folders = set[str]()
     for name in counts:
@@ -160,7 +160,7 @@ def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]])
     return {"roots": dict.fromkeys(sorted(outermost), True)}
 
 
-def keyed(
+def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
     """Yield files of code and licences by repository."""

@@ -14,8 +14,10 @@ from typing import Any
 from filters.code.licences import UNKNOWN, is_allowed, join_licences
 from filters.errors import UserError
 from filters.formats.compression import is_compressed
-from filters.formats.stream import Damage, Stored, is_safe_path
-from filters.formats.tables import TableRow, read_rows, survey_table
+from filters.formats.stream import Damage, Stored
+from filters.formats.tables import TableRow, survey_table
+from filters.formats.tables import read_rows as read_table_rows
+from filters.formats.tar import is_safe_path
 from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
@@ -45,12 +47,12 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
     return Survey(*survey_table(stored, split_bytes), {})
 
 
-def round_of(name: str, recipe: Source) -> int:
+def select_round(name: str, recipe: Source) -> int:
     """Return 1 for contents, else 0."""
     return int(table_of(name) == "contents")
 
 
-def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Return nothing. Raises UserError for a file that names no table, and for a missing table."""
     tables = {table_of(name): name for name in counts}
     if "" in tables:
@@ -64,20 +66,20 @@ def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]])
     return {}
 
 
-def keyed(
+def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
     """Yield licences and files by repository, contents by id. The state is the largest `TableRow.end`."""
     table, limit = table_of(name), recipe.limits.record_bytes
-    rows = read_rows(stored, start, end, limit, COLUMNS[table])
-    items = ((item.end, _keyed(_place(name, item), item.row, table, recipe)) for item in rows)
+    rows = read_table_rows(stored, start, end, limit, COLUMNS[table])
+    items = ((item.end, _row_of(_place(name, item), item.row, table, recipe)) for item in rows)
     reason = Reason.UNUSED_ROW if end - start < len(stored) else Reason.UNSUPPORTED_FORMAT
     nothing = Outcome(Locator(name, start, end - start), 0, reason=reason, detail="no rows")
     if start < end:
         yield from apportion(items, end - start, state, nothing)
 
 
-def _keyed(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
+def _row_of(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
     if isinstance(row, Damage):
         return Outcome.drop(place, 0, row)
     if table == "licenses":
@@ -179,13 +181,13 @@ def _join_content(contents: list[Row], files: list[Row], source: str, recipe: So
 
 
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the document at a locator again, with only one of its files. Raises LookupError if there is none."""
+    """Read the document at a locator again, with only one of its files. Raises LookupError if it is not there."""
     places = [replace(locator, parts=()), *(Locator(*byte_range(part)) for part in locator.parts)]
     rows = list[Row]()
     for place in places:
         table = table_of(place.file)
         found = _reread_row(stored[place.file], place, recipe.limits.record_bytes, COLUMNS[table])
-        row = _keyed(place, found, table, recipe)
+        row = _row_of(place, found, table, recipe)
         if isinstance(row, Row):
             rows.append(row)
     content = [row for row in rows if row.data[:1] == _CONTENT]
@@ -202,7 +204,7 @@ def _place(name: str, row: TableRow) -> Locator:
 
 def _reread_row(stored: Stored, place: Locator, limit: int, columns: list[str]) -> dict[str, Any]:
     start, end = (0, len(stored)) if is_compressed(stored) else (place.offset, place.offset + place.length)
-    for item in read_rows(stored, start, end, limit, columns):
+    for item in read_table_rows(stored, start, end, limit, columns):
         if _place(place.file, item) == place and isinstance(item.row, dict):
             return item.row
     raise LookupError(f"{place.file} holds no row at {place.inner_offset or place.offset}")

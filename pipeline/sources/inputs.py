@@ -1,6 +1,6 @@
-"""From the recipe's paths, globs and URLs to named, checksummed files.
+"""Named, checksummed input files from the recipe's paths, globs and URLs.
 
-An input's name is its path below its glob's fixed prefix, so that a corpus does not depend on where its dumps lay.
+An input's name is its path below its glob's fixed prefix, so a corpus does not depend on the folder of its dumps.
 """
 
 import concurrent.futures
@@ -46,8 +46,11 @@ class Input:
 
 
 def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
-    """The files that a source's inputs stand for, by name. Raises UserError for a pattern that matches nothing and for
-    two files of one name."""
+    """Return the files that a source's patterns match, by name; URLs are downloaded into the corpus.
+
+    Raises:
+        UserError: A pattern matches nothing, two files have one name, or a download fails.
+    """
     found: dict[str, Path] = {}
     for pattern in patterns:
         for name, path in _matches(source, pattern, corpus):
@@ -64,9 +67,9 @@ def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
-    """Return the files that a source's inputs stand for, with their checksums, sorted by name.
+    """Return the files that a source's patterns match, with their checksums, sorted by name.
 
-    An unreadable file has a `problem`, for the caller to refuse or to count. Raises UserError as `match` does.
+    An unreadable file has a `problem`, which the caller refuses or counts. Raises UserError as `match` does.
     """
     found = match(source, patterns, corpus)
     checksums = _Checksums(corpus / CHECKSUMS)
@@ -81,7 +84,7 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
 
 
 def fixed_prefix(pattern: str) -> Path:
-    """The folder above a pattern's first wildcard: what is left out of names."""
+    """Return the folder above a pattern's first wildcard, which is left out of names."""
     fixed: list[str] = []
     for part in Path(pattern).parent.parts:
         if glob.has_magic(part):
@@ -105,15 +108,15 @@ def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
 
 
 def _name(path: Path) -> str:
-    """A file's name as text: bytes that are no UTF-8 are spelled out, so that every name can be written anywhere."""
+    """Return a file's name as text, with escapes for bytes that are not UTF-8."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
-    """Fetch one URL into the corpus, once. Raises UserError when it cannot be had."""
+    """Download one URL into the corpus, once. Raises UserError if that fails."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise UserError(f"source {source}: {url}: only http and https can be fetched; mount it and give a path")
+        raise UserError(f"source {source}: {url}: only http and https can be downloaded; mount it and give a path")
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
     if not name:
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
@@ -125,8 +128,10 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
 
 
 class _Checksums:
-    """SHA-256 of files, remembered by path, size and modification time, as version control systems do: a finished
-    corpus is recognised without reading its dumps again. Nothing hashes this file."""
+    """Cache of files' SHA-256 by path, size and modification time.
+
+    A finished corpus is recognised without reading its dumps again. The cache is part of no fingerprint.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -154,5 +159,5 @@ class _Checksums:
         return state.st_size, str(self.known[key][2])
 
     def save(self) -> None:
-        """Keep what is known for the next run."""
+        """Write the cache for the next run."""
         write_atomic(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode())

@@ -81,12 +81,12 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
     return Survey(pieces, decoded, marks, {"posts": posts})
 
 
-def round_of(name: str, recipe: Source) -> int:
+def select_round(name: str, recipe: Source) -> int:
     """Return the only round."""
     return 0
 
 
-def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Return the sites that are kept: the `largest` by questions and answers, then by name.
 
     Raises:
@@ -106,7 +106,7 @@ def shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]])
     return {"sites": sorted(ordered[: recipe.stackexchange.largest or None])}
 
 
-def keyed(
+def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
     """Yield questions and answers by (site, question). The state of a compressed file is its decoded bytes."""
@@ -116,7 +116,7 @@ def keyed(
         ends = end == len(stored) and b"<posts" in bytes(stored[:OPENING])
         for raw in scan_rows(slice_stored(stored, start, end), limit, start, ends):
             length = len(raw.data) or raw.stop - raw.start
-            yield _keyed(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
+            yield _row_of(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
     elif end:
         size = len(stored)
         empty = Outcome(Locator(name, 0, size), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="holds no table")
@@ -136,10 +136,10 @@ def _read_compressed(
             if table.chunks is None:
                 yield position, Outcome(place, 0, reason=Reason.UNUSED_ROW)
             else:
-                yield position, _keyed(raw, place, 0, site, kept)
+                yield position, _row_of(raw, place, 0, site, kept)
 
 
-def _keyed(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> Row | Outcome:
+def _row_of(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> Row | Outcome:
     if raw.problem is not None:
         return Outcome.drop(place, stored, raw)
     if not kept:

@@ -38,7 +38,7 @@ def detect_language(name: str, recipe: Source) -> str:
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every page of a dump, or of one of its `pieces`."""
+    """Yield the outcome of every page of a dump, or of one of its pieces."""
     language = detect_language(name, recipe)
     if language not in recipe.wikipedia.languages:
         stop = len(stored) if end is None else end
@@ -54,7 +54,7 @@ def read(
             yield _outcome(frame.data, place, frame.stored, language, source, recipe)
 
 
-def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
+def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces of a plain dump, cut after pages, or of a multistream dump, cut before streams with pages.
 
     Other dumps are one piece.
@@ -63,7 +63,7 @@ def pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the page at a locator again. Raises LookupError if there is none."""
+    """Read the page at a locator again. Raises LookupError if it is not there."""
     file, offset, length, _, inner_offset, inner_length = byte_range(locator)
     element = read_element(stored, offset, length, inner_offset, inner_length)
     if len(element) != inner_length or not (element.startswith(b"<page") and element.rstrip().endswith(b">")):

@@ -14,7 +14,7 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources import Outcome, joined_for, reader_for
+from pipeline.sources.base import Outcome, joined_for, reader_for
 from pipeline.sources.inputs import Input
 from pipeline.stages.line_dedup import LineHashes, line_hash_path, page_rules
 from pipeline.stages.split_offsets import file_of, pieces_of

@@ -1,14 +1,13 @@
 """join: documents made of several rows that lie anywhere in a source's dumps, by a shuffle of packed blocks.
 
-This is the one place where text crosses a shuffle. A source declares itself as `pipeline.sources.base.Joined`:
+This is the one place where text crosses a shuffle. A source declares itself as `pipeline.sources.base.JoinedReader`:
 
-- `survey` looks at each file once, in the stage `split_offsets`, and counts: how large the shuffle will be, and what
-  decides about the whole source (`shared`: its largest sites, for example).
-- `keyed` returns a split's rows, each with the name of its group: a question's number, a content's or a repository's
-id.
-  Rows go by a hash of that name to the range that the group is in.
+- `survey` reads each file once, in the stage `split_offsets`, and counts: the size of the shuffle, and facts about the
+  whole source (`collect_shared`: its largest sites, for example).
+- `read_rows` returns a split's rows, each with the name of its group: the id of a question, a content or a repository.
+  A hash of that name sends the rows to the range of the group.
 - `combine` gets all rows of one group and returns what becomes of each: a document, or a row of the next round under
-  another name, or a reason. A source has `ROUNDS` rounds, and `round_of` names the one that takes a file's rows.
+  another name, or a reason. A source has `ROUNDS` rounds, and `select_round` names the one that takes a file's rows.
   GitHub's tables need two: files and licences meet by repository, and what is left of these meets contents by id.
   `combine` sees a group whole, so a content that a thousand files share is one row and becomes one document.
 
@@ -34,7 +33,7 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources import Joined, Outcome, Row, joined_for
+from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
 from pipeline.stages.split_offsets import file_of, pieces_of
@@ -74,16 +73,16 @@ def join_sources(
         if joined is None or not items:
             continue
         surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
-        shared = joined.shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
+        shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
         settings = {"name": name, "source": Keyed(source, extract.extraction_settings(source))}
         forwarded: Receipts = {}
         for number in range(joined.ROUNDS):
-            mine = [item for item in items if joined.round_of(item.name, source) == number]
+            mine = [item for item in items if joined.select_round(item.name, source) == number]
             sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
             ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
             units = [
                 Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
-                     piece.end - piece.start, calls=(joined.keyed,))
+                     piece.end - piece.start, calls=(joined.read_rows,))
                 for item in mine
                 for piece in pieces_of(offsets, item)
             ]  # fmt: skip
@@ -166,7 +165,7 @@ def reduce_rows(
     return Result([path], {name: tally})
 
 
-def _joined(source: Source) -> Joined:
+def _joined(source: Source) -> JoinedReader:
     joined = joined_for(source)
     assert joined is not None, "only such sources have units here"
     return joined
@@ -177,7 +176,7 @@ def _keyed(
 ) -> Iterator[Row | Outcome]:
     left = end - start
     with open_stored(Path(path)) as stored:
-        for item in _joined(source).keyed(stored, file, source, shared, start, end, state):
+        for item in _joined(source).read_rows(stored, file, source, shared, start, end, state):
             left -= item.stored
             yield item
     if left:

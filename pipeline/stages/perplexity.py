@@ -161,7 +161,7 @@ def cuts_path(source: str) -> str:
 
 
 def lmplz() -> Path:
-    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if there is none."""
+    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
     if found is None:
         raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
@@ -197,8 +197,9 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
 
 
 def _chosen_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tuple[list[str], int]:
-    """Return normalised lines of the texts with the smallest keyed hashes, up to the recipe's bytes, and the number of
-    damaged texts.
+    """Return normalised lines of the texts with the smallest keyed hashes, and the number of corrupt texts.
+
+    The lines have at most the recipe's `max_bytes`.
     """
     keyed: list[tuple[int, str]] = []
     damaged = 0

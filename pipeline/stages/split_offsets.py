@@ -13,7 +13,7 @@ from filters.formats.stream import open_stored
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources import joined_for, reader_for
+from pipeline.sources.base import joined_for, reader_for
 from pipeline.sources.inputs import Input
 
 STEP = "split_offsets"
@@ -34,7 +34,7 @@ def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
         source = recipe.sources[item.source]
         joined = joined_for(source)
         if item.size > recipe.split_bytes or joined is not None:
-            call = joined.survey if joined is not None else reader_for(item.source, source).pieces
+            call = joined.survey if joined is not None else reader_for(item.source, source).find_pieces
             units.append(Unit(f"{item.source}/{item.name}", file_of(item), (), item.size, item.source, (call,)))
     by_source = {
         name: {"name": name, "source": Keyed(source, source.model_dump(include={"kind", "limits", "github"}))}
@@ -51,7 +51,7 @@ def find_offsets(
     with open_stored(Path(path)) as stored:
         if joined is not None:
             return Result([], {}, asdict(joined.survey(stored, file, source, split_bytes)))
-        pieces = reader_for(name, source).pieces(stored, source, split_bytes)
+        pieces = reader_for(name, source).find_pieces(stored, source, split_bytes)
         return Result([], {}, {"pieces": [list(piece) for piece in pieces]})
 
 

@@ -28,7 +28,7 @@ from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
 from pipeline.beam.engines import Engine
-from pipeline.stages.models import given_cuts
+from pipeline.stages.filter import given_cuts
 from pipeline.trace import Rederiver, trace
 
 FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]

@@ -70,7 +70,7 @@ def test_real_archives_in_pieces() -> None:
         stored = path.read_bytes()
         assert in_pieces(stored, find_boundaries(stored, LIMITS, 1 << 16)) == list(read_frames(stored, LIMITS))
         if len(stored) < 100_000:
-            cuts = common_crawl.pieces(stored, source, 5_000)
+            cuts = common_crawl.find_pieces(stored, source, 5_000)
             assert len(cuts) > 5
             apart = [o for cut in cuts for o in common_crawl.read(stored, "a", "web", source, *cut)]
             assert apart == list(common_crawl.read(stored, "a", "web", source))

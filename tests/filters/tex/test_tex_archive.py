@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import tar, zipped
 
-from filters.formats.stream import StoredReader, resolve_path
-from filters.formats.tar import TarEntry, parse_header, read_entries, stream_entries
+from filters.formats.stream import StoredReader
+from filters.formats.tar import TarEntry, parse_header, read_entries, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.project import MAX_INCLUSIONS, assemble
 from filters.tex.source import restore_literals

@@ -19,6 +19,7 @@ from manifests.display import (
 from manifests.report import svg
 from manifests.report.data import Flow, LedgerFlow, fold_flows, sum_flows
 from manifests.report.html import Html, visible
+from manifests.report.statistics import Bands, Bins, Planted
 from manifests.report.svg import (
     MOST_BARS,
     TRUNK,
@@ -29,7 +30,6 @@ from manifests.report.svg import (
     recall_curve,
     ridges,
 )
-from manifests.statistics import Bands, Bins, Planted
 
 amounts = st.lists(st.integers(1, 10**9), min_size=1, max_size=20)
 

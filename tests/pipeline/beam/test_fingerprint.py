@@ -14,11 +14,11 @@ import pytest
 from corpus import ROOT
 
 from manifests.recipe import parse_recipe
-from pipeline import sources
 from pipeline.beam import fingerprint
 from pipeline.beam.engines import Engine
 from pipeline.beam.fingerprint import code_version, reached_symbols, strip_comments
 from pipeline.run import run
+from pipeline.sources import base as sources
 from pipeline.stages import (
     clusters,
     containment,
@@ -41,7 +41,7 @@ from pipeline.stages import tokenize as tokenize_stage
 READERS = {kind: sources.import_module(module) for kind, module in sources.READERS.items()}
 STEPS = {
     **{f"extract {kind}": (extract.extract, reader.read) for kind, reader in READERS.items()},
-    **{f"split_offsets {kind}": (split_offsets.find_offsets, reader.pieces) for kind, reader in READERS.items()},
+    **{f"split_offsets {kind}": (split_offsets.find_offsets, reader.find_pieces) for kind, reader in READERS.items()},
     "join": (join.map_rows,),
     "url_dedup": (url_dedup.reduce_duplicates,),
     "line_dedup": (line_dedup.reduce_duplicates,),
@@ -132,7 +132,7 @@ def test_an_edit_changes_the_versions_of_the_steps_that_reach_it_and_of_no_other
 
     assert changed_by("filters/tex/body.py", "\nimport ", "\nEDITED = 1\nimport ") == set(), "nothing uses the name"
     assert changed_by("filters/books/gutenberg.py", "def ", "def  ") == {"extract books"}
-    assert changed_by("pipeline/sources/arxiv.py", "def pieces", "def  pieces") == {"split_offsets arxiv"}
+    assert changed_by("pipeline/sources/arxiv.py", "def find_pieces", "def  find_pieces") == {"split_offsets arxiv"}
     steps = "pipeline/stages"
     assert changed_by(f"{steps}/line_dedup.py", "def reduce_duplicates", "def  reduce_duplicates") == {"line_dedup"}
     of_filters = {"filter", "perplexity"}

@@ -37,7 +37,7 @@ def outcomes(
 ) -> list[Outcome]:
     """What becomes of a file, read in pieces; every byte of it is accounted for, and every document found again."""
     recipe = source(**options)
-    cuts = arxiv.pieces(stored, recipe, split_bytes)
+    cuts = arxiv.find_pieces(stored, recipe, split_bytes)
     assert cuts[0][0] == 0 and cuts[-1][1] == len(stored)
     assert all(before[1] == after[0] for before, after in itertools.pairwise(cuts))
     found: list[Outcome] = []
@@ -99,7 +99,7 @@ def test_a_month() -> None:
 @pytest.mark.parametrize("split_bytes", [1, 600, 3_000, 20_000])
 def test_pieces_leave_no_trace(split_bytes: int) -> None:
     assert outcomes(MONTH, split_bytes=split_bytes) == outcomes(MONTH)
-    assert len(arxiv.pieces(MONTH, source(), 1)) == len(list(read_entries(MONTH)))
+    assert len(arxiv.find_pieces(MONTH, source(), 1)) == len(list(read_entries(MONTH)))
 
 
 def test_pieces_read_no_data() -> None:
@@ -112,7 +112,7 @@ def test_pieces_read_no_data() -> None:
             return found
 
     stored = tar({f"2003/2003.0000{n}.gz": bytes(4 << 20) for n in range(5)})
-    assert len(arxiv.pieces(Watched(stored), source(), 1 << 20)) == 6
+    assert len(arxiv.find_pieces(Watched(stored), source(), 1 << 20)) == 6
     assert Watched.seen < 3 << 20, "headers, and the zeros at the end"
 
 

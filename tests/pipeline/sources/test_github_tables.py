@@ -21,8 +21,7 @@ from filters.errors import UserError
 from manifests.document import Document
 from manifests.source import Limits, Source
 from pipeline.sources import github_bigquery as github_tables
-from pipeline.sources import joined_for
-from pipeline.sources.base import Outcome, Row
+from pipeline.sources.base import Outcome, Row, joined_for
 
 CODE = "def area(width, height):\n    return width * height\n"
 Tables = dict[str, list[dict[str, Any]]]
@@ -98,13 +97,13 @@ def outcomes(given: dict[str, bytes], split_bytes: int = 1 << 30, **rules: Any) 
     for number in range(2):
         rows = waiting
         for name, stored in given.items():
-            if github_tables.round_of(name, recipe) != number:
+            if github_tables.select_round(name, recipe) != number:
                 continue
             survey = github_tables.survey(stored, name, recipe, split_bytes)
             assert [piece[0] for piece in survey.pieces[1:]] == [piece[1] for piece in survey.pieces[:-1]]
             items = list[Row | Outcome]()
             for start, end, state in survey.pieces:
-                items += github_tables.keyed(stored, name, recipe, {}, start, end, state)
+                items += github_tables.read_rows(stored, name, recipe, {}, start, end, state)
             assert sum(item.stored for item in items) == len(stored) and all(item.stored >= 0 for item in items)
             done += [item for item in items if isinstance(item, Outcome)]
             rows = rows + [item for item in items if isinstance(item, Row)]
@@ -181,11 +180,11 @@ def test_rows_that_are_none_are_dead_letters_and_the_next_is_read_on() -> None:
 def test_tables_must_be_named_and_whole() -> None:
     recipe = Source(weight=1.0, kind="github", github=GitHub(form="tables"))
     names = {f"{table}-0001.json.gz": dict[str, int]() for table in TABLES}
-    assert github_tables.shared("github", recipe, names) == {}
+    assert github_tables.collect_shared("github", recipe, names) == {}
     with pytest.raises(UserError, match="does not name its table"):
-        github_tables.shared("github", recipe, {**names, "x.json": {}})
+        github_tables.collect_shared("github", recipe, {**names, "x.json": {}})
     with pytest.raises(UserError, match="no file of the table files"):
-        github_tables.shared("github", recipe, {name: {} for name in names if "files" not in name})
+        github_tables.collect_shared("github", recipe, {name: {} for name in names if "files" not in name})
     assert github_tables.table_of("github_repos.sample_contents/00.parquet") == "contents"
     assert github_tables.table_of("profiles/x.json") == ""
 

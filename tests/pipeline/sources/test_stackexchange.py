@@ -54,11 +54,11 @@ def outcomes(stored: bytes, name: str = NAME, split_bytes: int = 1 << 30, **opti
     """What becomes of every row of a file, joined."""
     recipe = source(**options)
     survey = stackexchange.survey(stored, name, recipe, split_bytes)
-    shared = stackexchange.shared("stackexchange", recipe, {name: survey.counts})
+    shared = stackexchange.collect_shared("stackexchange", recipe, {name: survey.counts})
     items = [
         item
         for start, end, state in survey.pieces
-        for item in stackexchange.keyed(stored, name, recipe, shared, start, end, state)
+        for item in stackexchange.read_rows(stored, name, recipe, shared, start, end, state)
     ]
     assert sum(item.stored for item in items) == len(stored)
     done = [item for item in items if isinstance(item, Outcome)]
@@ -189,11 +189,11 @@ def test_the_largest_sites_are_kept_and_meta_sites_never() -> None:
         "meta.b.com.7z": {"posts": 99}, "b.meta.stackexchange.com/Posts.xml": {"posts": 99},
         "b.com-Users.7z": {"posts": 0},
     }  # fmt: skip
-    assert stackexchange.shared("s", source(largest=2), counts) == {"sites": ["a.com", "b.com"]}
-    assert stackexchange.shared("s", source(largest=0), counts) == {"sites": ["a.com", "b.com", "c.com"]}
+    assert stackexchange.collect_shared("s", source(largest=2), counts) == {"sites": ["a.com", "b.com"]}
+    assert stackexchange.collect_shared("s", source(largest=0), counts) == {"sites": ["a.com", "b.com", "c.com"]}
     assert source().stackexchange.largest == 28
     with pytest.raises(UserError, match="glob above the site's folder"):
-        stackexchange.shared("s", source(), {"Posts.xml": {"posts": 1}})
+        stackexchange.collect_shared("s", source(), {"Posts.xml": {"posts": 1}})
 
 
 def test_rows_of_other_sites_are_counted() -> None:

@@ -47,7 +47,7 @@ def source(limits: Limits | None = None, least: int = 1, **options: Any) -> Sour
 def outcomes(stored: bytes, name: str = NAME, split_bytes: int = 0, recipe: Source | None = None) -> list[Outcome]:
     """Every page's outcome, some sixty documents read again at their places; all stored bytes are accounted for."""
     recipe = recipe or source()
-    pieces = wikipedia.pieces(stored, recipe, split_bytes) if split_bytes else [(0, len(stored), 0)]
+    pieces = wikipedia.find_pieces(stored, recipe, split_bytes) if split_bytes else [(0, len(stored), 0)]
     found = []
     for start, end, state in pieces:
         part = list(wikipedia.read(stored, name, "w", recipe, start, end, state))
@@ -167,7 +167,7 @@ def test_every_form_in_any_pieces_gives_the_same_documents(form: str, split_byte
     assert reasons(found) == {}
     assert [item.text for item in documents(found)] == [item.text for item in documents(outcomes(WHOLE))]
     assert [item.locator for item in found] == [item.locator for item in outcomes(stored)], "pieces leave no trace"
-    count = len(wikipedia.pieces(stored, source(), split_bytes)) if split_bytes else 1
+    count = len(wikipedia.find_pieces(stored, source(), split_bytes)) if split_bytes else 1
     assert count > 1 or split_bytes == 0 or form not in ("plain", "multistream") or split_bytes > len(stored) // 2
 
 

@@ -17,11 +17,11 @@ from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
 from manifests.tools.trace import trace
-from pipeline import sources
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, StorageError, run_step
+from pipeline.sources.base import JOINED
 from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join
 from pipeline.stages.split_offsets import offset_step
@@ -205,7 +205,7 @@ def library(folder: Path) -> Iterator[None]:
         "".join(f"work {'ABC'[n % 3]} T{n % 7}\n" for n in range(60)) + "work Z T1\nwork A T9\n", encoding="utf-8"
     )
     (folder / "texts").write_text("".join(f"text T{n} words of {n}\n" for n in range(9)), encoding="utf-8")
-    with mock.patch.dict(sources.JOINED, {"github": "library_source"}):
+    with mock.patch.dict(JOINED, {"github": "library_source"}):
         yield
 
 

@@ -14,9 +14,9 @@ from filters.quality.urls import domain
 from filters.reasons import DEAD_LETTERS
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
+from manifests.report.statistics import Bins, Statistics, load_statistics
 from manifests.shard import open_shard
-from manifests.statistics import Bins, Statistics, load_statistics
-from pipeline.sources import JOINED
+from pipeline.sources.base import JOINED
 from pipeline.stages.clusters import read_verdicts, verdict_path
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
 

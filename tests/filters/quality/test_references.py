@@ -49,7 +49,7 @@ def test_the_same_texts_give_the_same_bytes(model: str) -> None:
 def test_another_process_gives_the_same_bytes(model: str, filling: str) -> None:
     """Whatever its memory held before: glibc fills what it allocates with the complement of MALLOC_PERTURB_."""
     code = (
-        "import hashlib, test_fasttext_training as t\n"
+        "import hashlib, test_references as t\n"
         "print(hashlib.sha256(t.train(t.POSITIVES, t.NEGATIVES, **t.SETTINGS)).hexdigest())"
     )
     modules = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])

@@ -70,7 +70,7 @@ class SourceStatistics(_Part):
 
 
 class Planted(_Part):
-    """Recall of copies planted at one similarity: `filters.dedup.s_curve.Level`, with its 99 % interval."""
+    """Recall of copies planted at one similarity: `filters.dedup.recall.Level`, with its 99 % interval."""
 
     level: float
     jaccard: float
