@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-ROOMS = ("filters", "manifests", "pipeline", "teratoken")
+ROOMS = ("filters", "manifests", "pipeline")
 PLUMBING = frozenset(
     {
         "filters.errors",
