@@ -49,7 +49,7 @@ from manifests.shard import write_shard
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
 CARRIED = (
     *("recipe.yaml", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited", "canaries.json"),
-    *("receipts/extract", "receipts/filter", "blocks/signatures"),
+    *("receipts/extract", "receipts/filter", "receipts/clusters/survivors", "blocks/signatures"),
 )
 DECODED_AT_ONCE = 1_000  # documents
 ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
