@@ -121,6 +121,6 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
             if before != after:
                 shown = "" if key == "sources" else f" ({before} before, {after} now)"
                 raise UserError(
-                    f"{run} holds a run with another value of {key.replace('_', ' ')}{shown}: "
+                    f"{run} holds a run with a different {key.replace('_', ' ')}{shown}: "
                     "give the same options to resume it, or another --output"
                 )

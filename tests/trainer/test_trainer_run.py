@@ -321,4 +321,4 @@ def test_document_masks_and_bf16_train_and_must_stay(
         assert one["loss"] != other["loss"] and float(one["loss"]) == pytest.approx(float(other["loss"]), abs=0.1)
     capsys.readouterr()
     assert alone(corpus, run, "--precision", "bf16") == 2
-    assert "another value of document masks (True before, False now)" in capsys.readouterr().err
+    assert "different document masks (True before, False now)" in capsys.readouterr().err
