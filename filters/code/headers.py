@@ -95,7 +95,8 @@ class StrippedFile(NamedTuple):
 
 
 _C_BLOCK = ("/*", "*/")
-_MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*+", re.IGNORECASE)
+# Not possessive: before 3.11.5 Python matches possessive groups that hold backtracking wrongly (CPython issue 106052).
+_MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*", re.IGNORECASE)
 _SLASHES = Syntax(re.compile(r"//"), (_C_BLOCK,))
 _HASH = Syntax(re.compile(r"#"))
 _ANGLES = Syntax(None, (("<!--", "-->"),), _MARKUP)
@@ -104,12 +105,12 @@ _SYNTAX = {
     **dict.fromkeys("Dockerfile Makefile Perl Python R Ruby Shell Smali TOML YAML".split(), _HASH),
     **dict.fromkeys("HTML Markdown XML".split(), _ANGLES),
     "Assembly": Syntax(re.compile(r";|//|@(?= )"), (_C_BLOCK,)),
-    "Batchfile": Syntax(re.compile(r"(?i:@?rem(?=[ \t\n]))|::"), (), re.compile(r"(?i:@echo off[ \t]*\n)?+")),
+    "Batchfile": Syntax(re.compile(r"(?i:@?rem(?=[ \t\n]))|::"), (), re.compile(r"(?i:@echo off[ \t]*\n)?")),
     "CMake": Syntax(re.compile(r"#(?!\[)"), (("#[[", "]]"),)),
     "CSS": Syntax(None, (_C_BLOCK,)),
     "Erlang": Syntax(re.compile(r"%")),
     "Fortran": Syntax(re.compile(r"!|[cC*](?=[ \t*=\n-])")),
-    "Haskell": Syntax(re.compile(r"--"), (("{-", "-}"),), re.compile(r"(?:\{-#[^#]{0,400}#-\}\s*+)*+")),
+    "Haskell": Syntax(re.compile(r"--"), (("{-", "-}"),), re.compile(r"(?:\{-#[^#]{0,400}#-\}\s*+)*")),
     "Julia": Syntax(re.compile(r"#(?!=)"), (("#=", "=#"),)),
     "Lua": Syntax(re.compile(r"--(?!\[\[)"), (("--[[", "]]"),)),
     "OCaml": Syntax(None, (("(*", "*)"),)),

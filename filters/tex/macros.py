@@ -37,7 +37,7 @@ _AT_END = re.compile(r"\s*+\Z")
 ARGUMENT_CHARACTERS = 20_000  # of an optional or delimited argument
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?+")
+_BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?")
 _TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", re.DOTALL)
 # Control words that begin a definition.
 DEFINERS = split_names(

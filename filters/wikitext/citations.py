@@ -16,7 +16,7 @@ ENTITIES = {"&amp;": "&", "&#38;": "&", "&#61;": "=", "&#91;": "[", "&#93;": "]"
 _ENTITY = re.compile("|".join(ENTITIES))
 _URL = re.compile(  # up to the end of an external link (MediaWiki, Parser::EXT_LINK_URL_CLASS) or of an argument
     r"(?<![\w/])(?:https?:|(?<=(?<!\[)\[)|(?<==))//"
-    r"(?:(?!''|&lt;|&gt;|&nbsp;)[^\s\[\]<>\"{}|\x00-\x20\x7f\ufffd])++",
+    r"(?:(?!''|&lt;|&gt;|&nbsp;)[^\s\[\]<>\"{}|\x00-\x20\x7f\ufffd])+",
     re.IGNORECASE,
 )
 
