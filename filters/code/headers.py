@@ -95,7 +95,7 @@ class StrippedFile(NamedTuple):
 
 
 _C_BLOCK = ("/*", "*/")
-# Not possessive: before 3.11.5 Python matches possessive groups that hold backtracking wrongly (CPython issue 106052).
+# Not possessive: Python 3.11.2 matches possessive groups that hold backtracking otherwise (seen on 3.11.2).
 _MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*", re.IGNORECASE)
 _SLASHES = Syntax(re.compile(r"//"), (_C_BLOCK,))
 _HASH = Syntax(re.compile(r"#"))
