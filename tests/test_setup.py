@@ -86,6 +86,7 @@ def test_an_interrupted_installation_is_made_anew(
     monkeypatch.setattr(setup_venv, "run_reporting", record)
     monkeypatch.setattr(setup_venv, "check_room", lambda venv, torch_installed: None)
     monkeypatch.setattr(setup_venv, "runs", lambda python, code: True)
+    monkeypatch.setattr(setup_venv, "uv_options", lambda python: [])
     venv.mkdir()
     (venv / ".unfinished").touch()
     setup_venv.main(venv)
@@ -93,7 +94,31 @@ def test_an_interrupted_installation_is_made_anew(
     ran.clear()
     setup_venv.main(venv)
     assert not any("--clear" in command for command in ran), "a whole environment is only brought up to date"
-    assert all("--only-binary=:all:" in command for command in ran) and len(ran) == 2
+    assert all("--only-binary=:all:" in command for command in ran) and len(ran) == 3
+
+
+def test_pip_installs_where_uv_fails(setup_venv: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    venv, ran = tmp_path / "venv", list[list[str]]()
+
+    def fail_uv(command: list[str], title: str) -> None:
+        ran.append(command)
+        if "uv" in command[:4]:
+            raise setup_venv.SetupError("no route")
+
+    monkeypatch.setattr(setup_venv, "run_reporting", fail_uv)
+    monkeypatch.setattr(setup_venv, "check_room", lambda venv, torch_installed: None)
+    monkeypatch.setattr(setup_venv, "runs", lambda python, code: True)
+    monkeypatch.setattr(setup_venv, "uv_options", lambda python: [])
+    venv.mkdir()
+    setup_venv.main(venv)
+    assert [command[2] for command in ran] == ["pip", "uv", "pip", "uv", "pip"]
+
+
+def test_uv_reads_the_indexes_of_pip(setup_venv: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://one.example/simple https://two.example/simple")
+    options = setup_venv.uv_options(Path(sys.executable))
+    assert options[options.index("https://one.example/simple") - 1] == "--extra-index-url"
+    assert options[options.index("https://two.example/simple") - 1] == "--extra-index-url"
 
 
 def test_a_failed_installation_says_what_pip_said(setup_venv: ModuleType) -> None:
