@@ -1,6 +1,8 @@
 """The catalogue of reasons: a record, a document or a line leaves the corpus only under one of these names."""
 
+import re
 from enum import StrEnum
+from typing import TypeAlias
 
 
 class Reason(StrEnum):
@@ -104,6 +106,29 @@ class Reason(StrEnum):
     # tokenize, dropped documents
     ON_REMOVAL_LIST = "on-removal-list", "on the list given to `python -m manifests remove`"
 
+
+class CustomReason(str):
+    """The reason of a user's own rule.
+
+    Attributes:
+        value: begins with `custom-`, then lower case letters, digits and hyphens.
+        description: for people.
+    """
+
+    value: str
+    description: str
+
+    def __new__(cls, value: str, description: str) -> "CustomReason":
+        """Create a reason. Raises ValueError for another form."""
+        if not CUSTOM.fullmatch(value):
+            raise ValueError(f"{value!r} must be custom- and then lower case letters, digits and hyphens")
+        member = str.__new__(cls, value)
+        member.value, member.description = value, description
+        return member
+
+
+AnyReason: TypeAlias = Reason | CustomReason
+CUSTOM = re.compile(r"custom-[a-z0-9]+(?:-[a-z0-9]+)*")
 
 DEAD_LETTERS: frozenset[Reason] = frozenset(reason for reason in Reason if reason.is_damage)
 DESCRIPTIONS: dict[Reason, str] = {reason: reason.description for reason in Reason}

@@ -128,9 +128,8 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
         )
     if unreadable := findings.get("unreadable"):
         yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"
-    for source, held in findings.get("blocklists", {}).items():
-        malformed = f"; {held['malformed']:,} lines are malformed" if held["malformed"] else ""
-        yield f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{malformed}"
+    for rule, held in findings.get("lists", {}).items():
+        yield f"lists     {rule}: {', '.join(f'{count:,} {what}' for what, count in held.items())}"
     for source, card in findings.get("cuts", {}).items():
         for language, cuts in card["cuts"].items():
             yield (

@@ -19,15 +19,15 @@ from filters.formats.stream import Damage
 from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
+from filters.rule import Rule
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import Models, Verdicts, apply_filters, read_with_verdicts, trained_references
+from pipeline.stages.pages import Verdicts, calls_of, filter_pages, trained_references
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -45,19 +45,20 @@ SAMPLE_SCHEMA = pa.schema(
 
 
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
-    """Return the step with a unit per dump. `dumps`: by source."""
+    """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
     units = [
-        Unit(f"{source}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
-        for source, found in sorted(dumps.items())
+        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
+        for use, found in sorted(dumps.items())
+        if use.endswith("/wiki")
         for dump in found
     ]
     return Step(URLS, collect_urls, units)
 
 
 def sample_step(
+    cited: Receipts,
     recipe: Recipe,
     extracted: Receipts,
-    cited: Receipts,
     by_source: Mapping[str, Mapping[str, Any]],
     verdicts: Verdicts,
 ) -> Step:
@@ -66,12 +67,14 @@ def sample_step(
     for source, share in shares(recipe, extracted).items():
         dumps = [name for name in sorted(cited) if source_of(name) == source]
         urls_key = Keyed(dumps, [[name, cited[name]] for name in dumps])
-        arguments[source] = {**by_source[source], "dumps": urls_key, "share": share}
-    units = [
-        Unit(split, {}, [receipt, *verdicts.of(split)], receipt.bytes, source_of(split))
-        for split, receipt in sorted(extracted.items())
-        if "share" in arguments[source_of(split)]
-    ]
+        least = rule_of(recipe, source).min_characters
+        arguments[source] = {**by_source[source], "dumps": urls_key, "share": share, "least": least}
+    units = []
+    for split, receipt in sorted(extracted.items()):
+        if "share" in arguments[source_of(split)]:
+            rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
+            reads = [receipt, *verdicts.of(split, rules)]
+            units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
 
@@ -79,11 +82,10 @@ def train_step(recipe: Recipe, extracted: Receipts, sampled: Receipts) -> Step:
     """Return the step with a unit per source."""
     units = []
     for source, share in shares(recipe, extracted).items():
-        rules = recipe.sources[source].references
+        rules = rule_of(recipe, source)
         splits = [split for split in sorted(sampled) if source_of(split) == source]
-        if rules is not None and splits:
-            key = Keyed(rules, rules.model_dump(exclude={"wiki", "model"}))
-            arguments = {"rules": key, "splits": splits, "share": share}
+        if splits:
+            arguments = {"rules": Keyed(rules, rules.key()), "splits": splits, "share": share}
             units.append(Unit(source, arguments, [sampled[split] for split in splits]))
     return Step(TRAIN, train_classifier, units, {"seed": recipe.seed}, owns=("models/references",))
 
@@ -93,12 +95,18 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     records = Counter[str]()
     for split, receipt in extracted.items():
         records[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
-    rules = {name: source.references for name, source in recipe.sources.items()}
     return {
-        name: min(1.0, CANDIDATES * rule.max_pages / max(records[name], 1))
-        for name, rule in sorted(rules.items())
-        if rule is not None and rule.wiki
+        name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
+        for name, source in sorted(recipe.sources.items())
+        if source.rule_for(STAGE)[1] is not None
     }
+
+
+def rule_of(recipe: Recipe, source: str) -> References:
+    """Return the rule of a source that needs this stage."""
+    _, rule = recipe.sources[source].rule_for(STAGE)
+    assert isinstance(rule, References), "only such sources have units here"
+    return rule
 
 
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
@@ -119,22 +127,29 @@ def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
 
 
 def sample_pages(
-    corpus: Path, split: str, *, name: str, source: Source, models: Models, seed: int, dumps: list[str], share: float
+    corpus: Path,
+    split: str,
+    *,
+    name: str,
+    rules: list[Rule],
+    models: Mapping[str, Any],
+    language_known: bool,
+    seed: int,
+    dumps: list[str],
+    share: float,
+    least: int,
 ) -> Result:
-    """Write a split's cited pages and candidate negatives, as the filters before this one leave them."""
-    assert source.references is not None
+    """Write a split's cited pages of at least `least` characters and candidate negatives, as the rules leave them."""
     limit, counts = int(share * 2**64), {"cited": 0, "others": 0}
     cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in dumps]
     path = f"blocks/{SAMPLE}/{split}.parquet"
-    before = source.model_copy(update={"references": None})
     with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
-        for row, lines, score in read_with_verdicts(corpus, split, source, ["id", "url", "text"]):
+        for row, found in filter_pages(corpus, split, rules, models, language_known):
+            if found.reason is not None:
+                continue
             key = order_key(seed, "references/sample", row["id"])
             is_cited = bool(urls.normalise(row["url"])) and _is_among(urls.url_hash(row["url"]), cited)
-            if not is_cited and key >= limit:
-                continue
-            found = apply_filters(row["text"], before, models, lines, score)
-            if found.reason is not None or (is_cited and len(found.text) < source.references.min_characters):
+            if (not is_cited and key >= limit) or (is_cited and len(found.text) < least):
                 continue
             counts["cited" if is_cited else "others"] += 1
             writer.append({"cited": is_cited, "key": key, "domain": urls.domain(row["url"]), "text": found.text})
@@ -171,7 +186,7 @@ def train_classifier(
     crawl_sizes = np.array([len(text) for text in crawl], np.int64)
     thresholds = sorted({*THRESHOLDS, rules.threshold})
     counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
-    plain = rules.model_dump(exclude={"wiki", "model"})
+    plain = rules.key()
     facts = {
         **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, plain),
         "held_out_by": unit,
