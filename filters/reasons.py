@@ -1,8 +1,9 @@
 """The catalogue of reasons: a record, a document or a line leaves the corpus only under one of these names."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 
 class Reason(StrEnum):
@@ -131,4 +132,10 @@ AnyReason: TypeAlias = Reason | CustomReason
 CUSTOM = re.compile(r"custom-[a-z0-9]+(?:-[a-z0-9]+)*")
 
 DEAD_LETTERS: frozenset[Reason] = frozenset(reason for reason in Reason if reason.is_damage)
-DESCRIPTIONS: dict[Reason, str] = {reason: reason.description for reason in Reason}
+DESCRIPTIONS: dict[str, str] = {reason.value: reason.description for reason in Reason}
+
+
+def describe_reason(reason: str, findings: Mapping[str, Any]) -> str:
+    """Return the meaning of a reason in a ledger. `findings`: the manifest's, which describe a user's own reasons."""
+    meaning = DESCRIPTIONS.get(reason) or findings.get("reasons", {}).get(reason)
+    return meaning or "a reason that this version does not know"

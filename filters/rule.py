@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import ValidationError
-
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
-from filters.settings import Strict, explain
+from filters.settings import Strict, parse_settings
 
 # Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
 RULES = {
@@ -146,9 +144,9 @@ class Rule(Strict):
             if wrong := sorted(fixed & set(changed)):
                 raise ValueError(f"by_language.{code}: {wrong[0]} is the same for all languages: set it once")
             try:
-                type(self).model_validate({**self.model_dump(exclude={"by_language"}), **changed})
-            except ValidationError as error:
-                raise ValueError(f"by_language.{code}: {explain(error, type(self))}") from error
+                parse_settings(type(self), {**self.model_dump(exclude={"by_language"}), **changed})
+            except ValueError as error:
+                raise ValueError(f"by_language.{code}: {error}") from error
 
     @classmethod
     def expand(cls, settings: Any) -> Any:
@@ -385,9 +383,9 @@ def parse_rules(plain: Any) -> list[Rule]:
         rule = load_rule(name)
         try:
             if settings is not False:  # `off`
-                rules.append(rule.model_validate({} if settings is None else rule.expand(settings)))
-        except ValidationError as error:
-            raise ValueError(f"entry {number}, {name}: {explain(error, rule)}") from error
+                rules.append(parse_settings(rule, {} if settings is None else rule.expand(settings)))
+        except ValueError as error:
+            raise ValueError(f"entry {number}, {name}: {error}") from error
     return rules
 
 

@@ -1,7 +1,7 @@
 """Base class and value types of the settings that a recipe holds. The settings of a rule stand beside the rule."""
 
 import difflib
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,17 @@ class Strict(BaseModel):
     """A part of the recipe: unknown keys and wrong types are errors, values are never coerced and never change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Part = TypeVar("Part", bound=Strict)
+
+
+def parse_settings(root: type[Part], plain: Any) -> Part:
+    """Return settings from plain values. Raises ValueError with the first mistake as a sentence."""
+    try:
+        return root.model_validate(plain)
+    except ValidationError as error:
+        raise ValueError(explain(error, root)) from error
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:

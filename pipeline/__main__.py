@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | filters | download`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -144,6 +144,13 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _filters(options: argparse.Namespace) -> int:
+    from pipeline.rules import list_rules, write_markdown
+
+    print(write_markdown() if options.markdown else list_rules(), end="" if options.markdown else "\n")
+    return 0
 
 
 def _download(options: argparse.Namespace) -> int:
@@ -292,6 +299,9 @@ COMMANDS = {
         _argument("token", "index of the token in the shard", type=int),
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
+    )),
+    "filters": Command("list the rules that a recipe can filter documents by", _filters, (
+        _argument("--markdown", "print docs/filters.md", action="store_true"),
     )),
     "download": Command("download dumps from their publishers", _download, ()),
 }  # fmt: skip

@@ -36,7 +36,7 @@ from manifests.manifest import (
 from manifests.recipe import Recipe, parse_recipe
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import storage_error
+from pipeline.beam.task import find_user_code, storage_error
 from pipeline.run import RECIPE_FILE, Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages import references
@@ -126,6 +126,7 @@ def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: s
 def recipe_of(folder: Path) -> Recipe:
     """Return the recipe as a run wrote it. Raises UserError."""
     path = folder / RECIPE_FILE
+    find_user_code(folder)
     try:
         return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
     except (OSError, yaml.YAMLError) as error:

@@ -62,6 +62,8 @@ class StageGraph:
         self.findings: dict[str, Any] = {}
         if lists := pages.count_lists(recipe):
             self.findings["lists"] = lists
+        if reasons := pages.custom_reasons(recipe):
+            self.findings["reasons"] = reasons
         if inputs.unreadable:
             self.findings["unreadable"] = {"files": len(inputs.unreadable), "names": sorted(inputs.unreadable)}
 

@@ -1,13 +1,15 @@
 """The inputs of a run, and everything that can be wrong before it begins."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from filters.errors import UserError
-from filters.rule import name_of
-from manifests.files import sha256_file
+from filters.rule import load_class, name_of
+from manifests.files import sha256_file, write_atomic
 from manifests.recipe import Recipe
 from pipeline import folder
+from pipeline.beam.task import CODE
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
@@ -123,3 +125,29 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
             except OSError as error:
                 raise UserError(f"{use}: {path} cannot be read ({error.strerror}): check the path") from error
     return found
+
+
+def custom_classes(recipe: Recipe) -> list[type]:
+    """Return the classes of a user's own that a recipe names: rules and readers."""
+    found: list[type] = []
+    for source in recipe.sources.values():
+        found += [type(rule) for rule in source.filters if ":" in name_of(rule)]
+        found += [load_class(source.kind, "kind")] if source.kind is not None and ":" in source.kind else []
+    return list(dict.fromkeys(found))
+
+
+def keep_user_code(recipe: Recipe, corpus: Path) -> None:
+    """Copy the modules of a user's own classes into the corpus, for workers elsewhere and for later commands.
+
+    Of a class in a package, all Python files of the package are copied.
+    """
+    for name in sorted({one.__module__.partition(".")[0] for one in custom_classes(recipe)}):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None, "the recipe was checked"
+        place = Path(spec.origin)
+        package = place.name == "__init__.py"
+        root = place.parent.parent if package else place.parent
+        for path in sorted(place.parent.rglob("*.py")) if package else [place]:
+            target, data = corpus / CODE / path.relative_to(root), path.read_bytes()
+            if target.resolve() != path.resolve() and not (target.is_file() and target.read_bytes() == data):
+                write_atomic(target, data)

@@ -3,10 +3,11 @@
 A reader returns one outcome per record, and raises no exception for a damaged one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
+from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from filters.errors import UserError
@@ -234,6 +235,10 @@ def joined_for(source: Source) -> JoinedReader | None:
 
 def reader_for(name: str, source: Source) -> Reader:
     """Return the reader of a source. Raises UserError for a kind that this version cannot read."""
+    if ":" in (source.kind or ""):
+        from pipeline.sources.custom import custom_reader  # here, since it builds on this module
+
+        return custom_reader(name, source)
     module = READERS.get(source.kind or "")
     if module is None:
         raise UserError(
@@ -242,6 +247,16 @@ def reader_for(name: str, source: Source) -> Reader:
         )
     reader: Reader = import_module(module)
     return reader
+
+
+def code_of(reader: Reader) -> Callable[..., Any]:
+    """Return what stands for a reader's code when it reads: its function, or the class of a user's own."""
+    return reader.read if isinstance(reader, ModuleType) else type(reader)
+
+
+def cutter_of(reader: Reader) -> Callable[..., Any]:
+    """Return what stands for a reader's code when it cuts files."""
+    return reader.find_pieces if isinstance(reader, ModuleType) else type(reader)
 
 
 def check_readable(name: str, source: Source) -> None:

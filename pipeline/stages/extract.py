@@ -14,7 +14,7 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources.base import Outcome, joined_for, reader_for
+from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
@@ -47,7 +47,7 @@ def extract_step(recipe: Recipe, inputs: list[Input], offsets: Receipts, models:
             if split in units:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
             arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
-            calls = (reader_for(item.source, source).read, *calls_of(source.rules_at("extract")))
+            calls = (code_of(reader_for(item.source, source)), *calls_of(source.rules_at("extract")))
             units[split] = Unit(split, arguments, (), size, item.source, calls)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
     return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=True)

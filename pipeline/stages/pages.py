@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from filters.errors import UserError
 from filters.quality.perplexity import Cuts, LanguageModels
+from filters.reasons import Reason
 from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, rule_labels
 from manifests.document import ID_BYTES
 from manifests.recipe import Recipe
@@ -205,6 +206,12 @@ def given_files(name: str, source: Source) -> dict[str, str]:
         languages = kept_languages(source.filters[:number])
         found |= {f"{name}.{label}.{use}": path for use, path in rule.find_files(languages).items()}
     return found
+
+
+def custom_reasons(recipe: Recipe) -> dict[str, str]:
+    """Return the descriptions of the reasons of a user's own rules, for the manifest."""
+    rules = [rule for source in recipe.sources.values() for rule in source.filters]
+    return {reason.value: reason.description for rule in rules for reason in rule.REASONS if reason not in set(Reason)}
 
 
 def count_lists(recipe: Recipe) -> dict[str, dict[str, int]]:
