@@ -102,4 +102,3 @@ def decode_book(raw: bytes) -> str:
         named = _NAMES.get(named, named)
         named = "" if named in ("utf-8", "us-ascii", "ascii") else named
     return decode(raw, f"text/plain; charset={named}" if named else None)
-

@@ -80,7 +80,7 @@ def _outcome(element: bytes, place: Locator, stored: int, language: str, source:
     if _is_redirect(page):
         return Outcome(place, stored, reason=Reason.REDIRECT)
     rules = recipe.wikipedia
-    body = render_text(page.wikitext, language, page.title, rules.apparatus)
+    body = render_text(page.wikitext, language, page.title, rules.apparatus, tables=rules.tables == "rows")
     text = f"{page.title}\n\n{body}" if rules.title and body else body
     if damage := check_length(text, recipe) if body else Damage(Reason.NO_TEXT, ""):
         return Outcome.drop(place, stored, damage)
@@ -99,4 +99,3 @@ def _is_redirect(page: Page) -> bool:
     """Return True by the dump's own mark, which old dumps lack, or by the first word of the page."""
     found = None if page.redirect else _REDIRECT.match(page.wikitext)
     return page.redirect or (found is not None and found[1].lower() in REDIRECTS)
-
