@@ -12,11 +12,12 @@ import zipfile
 from typing import NamedTuple
 from xml.parsers import expat
 
+from filters.formats.charset import decode
 from filters.formats.compression import OPENING, detect_encoding
 from filters.formats.stream import Damage, Stored
 from filters.formats.tar import resolve_path
 from filters.formats.zip import ZIP_ERRORS
-from filters.html.extract import ExtractionError, decode, extract_text
+from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"

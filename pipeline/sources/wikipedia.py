@@ -99,4 +99,3 @@ def _is_redirect(page: Page) -> bool:
     """Return True by the dump's own mark, which old dumps lack, or by the first word of the page."""
     found = None if page.redirect else _REDIRECT.match(page.wikitext)
     return page.redirect or (found is not None and found[1].lower() in REDIRECTS)
-
