@@ -120,5 +120,5 @@ PATHS = {
     "language": ("model",),
     "c4": ("bad_words",),
     "perplexity": ("models", "cutoffs"),
-    "references": ("model", "wiki"),
+    "references": ("model", "wiki", "positives"),
 }
