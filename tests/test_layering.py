@@ -11,7 +11,9 @@ ALLOWED = {
     "filters": {
         "numpy",
         "pyarrow",
+        "backports",  # zstd, which Python has from 3.14 on
         "brotli",
+        "chardetng_py",
         "datasketch",
         "fasttext",
         "google",  # protobuf
