@@ -11,6 +11,7 @@ BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
     "crawl": "crawl",
+    "encodings": "encodings",
     "extraction": "extraction",
     "find": "find",
     "lines": "lines",

@@ -121,5 +121,5 @@ PATHS = {
     "language": ("model",),
     "c4": ("bad_words",),
     "perplexity": ("models", "cutoffs"),
-    "references": ("model", "wiki"),
+    "references": ("model", "wiki", "positives"),
 }

@@ -101,7 +101,8 @@ def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> R
             _write_cutoffs(corpus / cuts_path(name), table, perplexity.head, perplexity.tail)
             perplexity = perplexity.model_copy(update={"cutoffs": str(table)})
         if references is not None and trained_references(name) in trained:
-            references = references.model_copy(update={"model": str(corpus / trained_references(name)), "wiki": []})
+            given = {"model": str(corpus / trained_references(name)), "wiki": [], "positives": []}
+            references = references.model_copy(update=given)
         sources[name] = source.model_copy(update={"perplexity": perplexity, "references": references})
     earlier = [str(generation_folder(corpus, number)) for number in range(len(parent.generations) + 1)]
     known = [path for path in recipe.deduplication.against if path not in earlier]

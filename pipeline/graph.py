@@ -154,8 +154,10 @@ class StageGraph:
         """Train classifiers on the pages that Wikipedia cites, of the sources that ask for it."""
         if any(source.references for source in self.recipe.sources.values()):
             cited = self.map(references.url_step(self.inputs.wiki))
-            sample = references.sample_step(self.recipe, self.extracted, cited, self.rules(), self.verdicts())
-            self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample)))
+            reading = self.extract_step.by_source
+            given = self.map(references.positives_step(self.recipe, self.inputs.positives, reading))
+            sample = references.sample_step(self.recipe, self.extracted, cited, given, self.rules(), self.verdicts())
+            self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample), given))
 
     def filter(self) -> None:
         """Filter the documents."""

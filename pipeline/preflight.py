@@ -28,6 +28,7 @@ class RunInputs:
         models: hashes of the models and lists that the recipe gives by path, by source and use.
         texts: files to train language models on, by `SOURCE/LANGUAGE`.
         wiki: dumps whose references are the classifier's positives, by source.
+        positives: archives of cited pages, which are positives as well, by source.
         earlier: the splits of earlier corpora to compare with.
         unreadable: inputs that could not be opened and were skipped, as `SOURCE/NAME`.
     """
@@ -36,6 +37,7 @@ class RunInputs:
     models: dict[str, str]
     texts: dict[str, list[Input]]
     wiki: dict[str, list[Input]]
+    positives: dict[str, list[Input]]
     earlier: list[Split]
     unreadable: list[str]
 
@@ -75,13 +77,15 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
         return [item for item in found if not item.problem]
 
     dumps = [item for name, source in used.items() for item in resolve(name, source.inputs)]
-    texts, wiki = {}, {}
+    texts, wiki, positives = {}, {}, {}
     for name, source in used.items():
         for code, rules in source.perplexity.train.items() if source.perplexity else ():
             texts[f"{name}/{code}"] = resolve(f"{name}.perplexity.{code}", rules.text)
         if source.references is not None and source.references.wiki:
             wiki[name] = resolve(f"{name}.references", source.references.wiki)
-    return RunInputs(dumps, hashes, texts, wiki, earlier_splits(recipe), unreadable)
+        if source.references is not None and source.references.positives:
+            positives[name] = resolve(f"{name}.references.positives", source.references.positives)
+    return RunInputs(dumps, hashes, texts, wiki, positives, earlier_splits(recipe), unreadable)
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

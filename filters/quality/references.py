@@ -18,12 +18,16 @@ CITED, OTHER = "__label__wiki", "__label__cc"
 
 
 class References(Strict):
-    """Settings of the rule: the classifier, given or trained on the pages of the crawl that dumps of Wikipedia cite."""
+    """Settings of the rule: the classifier, given or trained on pages that Wikipedia cites.
+
+    Such pages are found in the crawl by the references of `wiki`, or given as `positives`, as in the paper.
+    """
 
     threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
-    wiki: list[str] = []  # Wikipedia dumps whose references are the positives to train on
-    min_positives: Positive = 1_000  # fewer cited pages in the crawl are an error
+    wiki: list[str] = []  # Wikipedia dumps; pages of the crawl that they cite are positives to train on
+    positives: list[str] = []  # web archives of cited pages, all of which are positives
+    min_positives: Positive = 1_000  # fewer cited pages are an error
     min_characters: Count = 1_000  # of a positive (RedPajama's floor); negatives are drawn to the same lengths
     max_pages: Positive = 300_000  # positives, chosen by keyed hash
     dimension: Positive = 100
@@ -35,8 +39,11 @@ class References(Strict):
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
-        if (self.model is None) == (not self.wiki):
-            raise ValueError("give either model (a fastText model) or wiki (dumps to train on), and not both")
+        if (self.model is None) == (not self.wiki and not self.positives):
+            raise ValueError(
+                "give either model (a fastText model), or what to train one on: wiki (dumps), positives (archives of "
+                "cited pages) or both"
+            )
         return self
 
 
