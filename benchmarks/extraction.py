@@ -21,10 +21,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
+from filters.formats.charset import decode
 from filters.formats.http import parse_response
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
-from filters.html.extract import ExtractionError, decode, extract_text
+from filters.html.extract import ExtractionError, extract_text
 
 FOLDER = SHARED / "html_extraction"
 TEXT_SETS = ("cleaneval-dev", "page-signal-a", "readability-a")

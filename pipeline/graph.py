@@ -155,9 +155,12 @@ class StageGraph:
 
     def references(self) -> None:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
-        cited = self.map(references.url_step(self.inputs.training[references.STAGE]))
-        sample = references.sample_step(cited, *self.before(references.STAGE))
-        self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample)))
+        training = self.inputs.training[references.STAGE]
+        cited = self.map(references.url_step(training))
+        recipe, extracted, by_source, verdicts = self.before(references.STAGE)
+        given = self.map(references.positives_step(recipe, training, self.extract_step.by_source, by_source))
+        sample = references.sample_step(cited, given, recipe, extracted, by_source, verdicts)
+        self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample), given))
 
     def filter(self) -> None:
         """Filter the documents."""

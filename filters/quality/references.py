@@ -16,6 +16,7 @@ from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Count, Positive, Share
 
+TRAINED_ON = ("wiki", "positives")  # settings with paths of what the run trains on
 CITED, OTHER = "__label__wiki", "__label__cc"
 
 
@@ -27,6 +28,7 @@ class References(Rule):
     FILES = ("model",)
     FIXED = (
         "wiki",
+        "positives",
         "min_positives",
         "min_characters",
         "max_pages",
@@ -38,8 +40,9 @@ class References(Rule):
 
     threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
-    wiki: list[str] = []  # Wikipedia dumps whose references are the positives to train on
-    min_positives: Positive = 1_000  # fewer cited pages in the crawl are an error
+    wiki: list[str] = []  # Wikipedia dumps; pages of the crawl that they cite are positives to train on
+    positives: list[str] = []  # web archives of cited pages, all of which are positives
+    min_positives: Positive = 1_000  # fewer cited pages are an error
     min_characters: Count = 1_000  # of a positive (RedPajama's floor); negatives are drawn to the same lengths
     max_pages: Positive = 300_000  # positives, chosen by keyed hash
     dimension: Positive = 100
@@ -74,25 +77,29 @@ class References(Rule):
             load(self.model)
 
     def training_inputs(self) -> dict[str, list[str]]:
-        """Return the dumps whose references are the positives."""
-        return {"wiki": self.wiki} if self.wiki else {}
+        """Return the dumps whose references are the positives, and archives of cited pages."""
+        return {use: paths for use in TRAINED_ON if (paths := getattr(self, use))}
 
     def map_paths(self, change: Callable[[str], str]) -> Self:
         """Return the rule with each path changed."""
-        return super().map_paths(change).model_copy(update={"wiki": [change(path) for path in self.wiki]})
+        inputs = {use: [change(path) for path in getattr(self, use)] for use in TRAINED_ON}
+        return super().map_paths(change).model_copy(update=inputs)
 
     def with_trained(self, files: Mapping[str, str]) -> Self:
         """Return the rule with a trained classifier given by path."""
-        return self.model_copy(update={**files, "wiki": []}) if files else self
+        return self.model_copy(update={**files, **{use: [] for use in TRAINED_ON}}) if files else self
 
     def key(self) -> dict[str, Any]:
         """Return the settings without paths."""
-        return {**super().key(), "wiki": None}
+        return {**super().key(), **dict.fromkeys(TRAINED_ON)}
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
-        if (self.model is None) == (not self.wiki):
-            raise ValueError("give either model (a fastText model) or wiki (dumps to train on), and not both")
+        if (self.model is None) == (not self.wiki and not self.positives):
+            raise ValueError(
+                "give either model (a fastText model), or what to train one on: wiki (dumps), positives (archives of "
+                "cited pages) or both"
+            )
         return self
 
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
+from filters.formats.charset import decode
 from filters.formats.compression import GZIP, read_decoded
 from filters.formats.stream import Damage, Stored
-from filters.html.extract import decode
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source

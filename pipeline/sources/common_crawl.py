@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from filters.formats.charset import decode
+from filters.formats.encodings import replace_c1
 from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.stream import Stored
 from filters.formats.warc import Frame, Limits, check_block_digest, find_boundaries, read_frame, read_frames
-from filters.html.extract import ExtractionError, decode, extract_text
+from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
@@ -123,8 +125,8 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
         raise _DroppedError(Reason.EMPTY_BODY)
     if not is_html(response):
         raise _DroppedError(Reason.CONTENT_TYPE)
-    html = decode(response.body, response.headers.get("Content-Type"))
-    return extract_text(html, recipe.limits.html_depth, recipe.extractor)
+    html = decode(response.body, response.headers.get("Content-Type"), frame.target_uri)
+    return replace_c1(extract_text(html, recipe.limits.html_depth, recipe.extractor))  # numeric references made some
 
 
 def _metadata(frame: Frame) -> dict[str, Any]:

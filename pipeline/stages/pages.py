@@ -28,6 +28,8 @@ from pipeline.beam.task import Keyed, Receipt, Receipts
 SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
 PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order
 
+COMPARING = ("url_dedup", "line_dedup")  # those of them that compare documents with each other
+
 
 @dataclass(frozen=True)
 class Verdicts:

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from filters.errors import UserError
+from filters.formats.charset import decode
 from filters.formats.mediawiki import Page, read_dump, read_pages
 from filters.formats.stream import Damage
-from filters.html.extract import decode
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
 from filters.quality.perplexity import (
