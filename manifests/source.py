@@ -61,6 +61,7 @@ class Wikipedia(Strict):
     language: str | None = None  # of all dumps; without it, by name, as xxwiki-20220801-pages-articles.xml.bz2
     title: bool = True  # begin a document with the article's title and an empty line; the paper does not say
     apparatus: bool = False  # keep sections of notes, links and lists of literature
+    tables: Literal["drop", "rows"] = "drop"  # `rows`: a row is a line; the paper does not say, RedPajama has none
 
 
 class ArXiv(Strict):

@@ -80,7 +80,7 @@ def _outcome(element: bytes, place: Locator, stored: int, language: str, source:
     if _is_redirect(page):
         return Outcome(place, stored, reason=Reason.REDIRECT)
     rules = recipe.wikipedia
-    body = render_text(page.wikitext, language, page.title, rules.apparatus)
+    body = render_text(page.wikitext, language, page.title, rules.apparatus, tables=rules.tables == "rows")
     text = f"{page.title}\n\n{body}" if rules.title and body else body
     if damage := check_length(text, recipe) if body else Damage(Reason.NO_TEXT, ""):
         return Outcome.drop(place, stored, damage)

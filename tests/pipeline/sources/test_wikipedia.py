@@ -76,6 +76,12 @@ def test_a_page_becomes_a_document() -> None:
     assert document.metadata == {"page": 5, "revision": 75, "language": "en", "title": "Ä? (a & b)"}
 
 
+def test_tables_by_recipe() -> None:
+    stored = HEAD + page(1, "A.\n{|\n! Year !! Name\n|-\n| 1900 || [[London]]\n|}\nB.", "T") + TAIL
+    for tables, text in (("drop", "T\n\nA.\n\nB."), ("rows", "T\n\nA.\n\nYear | Name\n1900 | London\n\nB.")):
+        assert [item.text for item in documents(outcomes(stored, recipe=source(tables=tables)))] == [text]
+
+
 def test_title_and_apparatus_by_recipe() -> None:
     stored = HEAD + page(5, "A.\n\n== See also ==\n* [[B]]", "T") + TAIL
     for options, text in (({"title": False}, "A."), ({"apparatus": True}, "T\n\nA.\n\nSee also\n\nB")):
