@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`extraction`, `oracle`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
+`extraction`, `oracle`, `templates`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
 """
 
 import importlib
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
     "crawl": "crawl",
+    "encodings": "encodings",
     "extraction": "extraction",
     "find": "find",
     "lines": "lines",
@@ -28,6 +29,7 @@ BENCHMARKS = {
 WITH_OPTIONS = {  # modules whose `main` takes options
     "extraction": "extraction",
     "oracle": "oracle",
+    "templates": "templates",
     "train": "training",
     "walks": "walks",
 }

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
+from filters.formats.charset import decode
 from filters.formats.http import parse_response
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
-from filters.html.extract import ExtractionError, decode, extract_text
+from filters.html.extract import ExtractionError, extract_text
 
 FOLDERS = (SHARED / "html_extraction", SHARED / "html_extraction_more")
 OURS = "ours"

@@ -4,7 +4,7 @@ import codecs
 import re
 from contextlib import suppress
 
-from filters.html.extract import decode
+from filters.formats.charset import decode
 from filters.reasons import Reason
 
 OPENING = 400  # bytes in which a file declares its encoding

@@ -250,4 +250,3 @@ def _find_legal_lines(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
         for number, line in words.items():
             if (whole or _NOTICE.search(line)) and not _DIRECTIVE.match(line):
                 yield number
-

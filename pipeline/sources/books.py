@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
+from filters.formats.charset import decode
 from filters.formats.compression import GZIP, read_decoded
 from filters.formats.stream import Damage, Stored
-from filters.html.extract import decode
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
@@ -102,4 +102,3 @@ def decode_book(raw: bytes) -> str:
         named = _NAMES.get(named, named)
         named = "" if named in ("utf-8", "us-ascii", "ascii") else named
     return decode(raw, f"text/plain; charset={named}" if named else None)
-

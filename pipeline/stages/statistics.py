@@ -91,9 +91,7 @@ def merge_step(
     return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters, measured])], settings, owns=())
 
 
-def summarize_split(
-    corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str
-) -> Result:
+def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str) -> Result:
     """Write the summary of one split's documents, as far as they are in the corpus.
 
     Args:

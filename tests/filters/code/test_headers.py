@@ -87,9 +87,7 @@ def test_licences_go_and_what_else_a_comment_says_stays(language: str, text: str
 def test_files_that_differ_in_their_licence_alone_are_equal_without_it() -> None:
     """RedPajama hashes before it strips, so that these stay both."""
     code = "#include <a.h>\nint x;\n"
-    assert {strip_licence(header + code, "C").text for header in ("", BLOCK, commented(BSD_3, "//") + "\n\n")} == {
-        code
-    }
+    assert {strip_licence(header + code, "C").text for header in ("", BLOCK, commented(BSD_3, "//") + "\n\n")} == {code}
 
 
 def test_a_docstring_with_a_licence_stays_but_is_told() -> None:

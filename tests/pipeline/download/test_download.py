@@ -369,9 +369,7 @@ def test_a_file_that_cannot_be_had_is_named_at_the_end(
     server.plan(f"/{paths[1]}", status(503))
     assert main(command(server, tmp_path, files=":")) == 1
     out, err = capsys.readouterr()
-    assert out == (
-        f"3 files: 1 fetched, 2 failed\n  {paths[0]}: {said(404)}\n  {paths[1]}: {said(503)}; 3 attempts\n"
-    )
+    assert out == (f"3 files: 1 fetched, 2 failed\n  {paths[0]}: {said(404)}\n  {paths[1]}: {said(503)}; 3 attempts\n")
     assert err.count(f"{paths[1]}: {said(503)}; next attempt in 0 s\n") == 2
     server.plan(LIST, status(503))
     assert main(command(server, tmp_path / "new")) == 1
