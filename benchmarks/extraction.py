@@ -192,14 +192,18 @@ def report(sets: dict[str, list[Page]], all_extractors: dict[str, Extractor]) ->
     count = sum(map(len, sets.values()))
     rows = []
     for name, of_sets in scores.items():
-        means = {of_set: [statistics.mean(column) for column in zip(*found, strict=True)] for of_set, found in of_sets.items()}
-        macro = [statistics.mean(column) for column in zip(*means.values(), strict=True)]
-        cells = [f"{f1:.4f} ({precision:.3f}, {recall:.3f})" for precision, recall, f1 in [*means.values(), macro]]
+        means = [_mean_scores(found) for found in of_sets.values()]
+        cells = [f"{f1:.4f} ({precision:.3f}, {recall:.3f})" for precision, recall, f1 in [*means, _mean_scores(means)]]
         speed = f"{count / seconds[name]:.0f}", f"{seconds[name] / seconds[OURS]:.1f}"
         rows.append([name, *cells, *speed])
     headings = [f"{of_set}, {len(pages)} pages" for of_set, pages in sets.items()]
     head = ["F1 (precision, recall)", *headings, "mean of the sets", "pages/s", "ours is faster by"]
     return f"{table(head, rows)}\n\n{compare(scores)}"
+
+
+def _mean_scores(scores: Sequence[Scores]) -> Scores:
+    precision, recall, f1 = (statistics.fmean(column) for column in zip(*scores, strict=True))
+    return precision, recall, f1
 
 
 def compare(scores: dict[str, dict[str, list[Scores]]]) -> str:
