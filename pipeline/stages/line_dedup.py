@@ -220,9 +220,12 @@ def _groups(recipe: Recipe, collected: Receipts) -> dict[str, _Group]:
         files.setdefault(source_of(split), {})[file] = key
     scopes: dict[tuple[str, str], str] = {}
     for source, keys in files.items():
-        for place, file in enumerate(sorted(keys, key=lambda name: (keys[name], name))):
-            named = {"files": str(place // rules[source].files), "dump": dump_of(file), "all": ""}[rules[source].scope]
+        places: Counter[str] = Counter()  # files so far, by dump: CCNet never compares two dumps
+        for file in sorted(keys, key=lambda name: (keys[name], name)):
+            dump, group = dump_of(file), places[dump_of(file)] // rules[source].files
+            named = {"files": f"{dump} {group}", "dump": dump, "all": ""}[rules[source].scope]
             scopes[source, file] = f"{source} {named}"
+            places[dump] += 1
     numbers = {scope: number for number, scope in enumerate(sorted(set(scopes.values())))}
     found = {}
     for split, file in splits.items():
