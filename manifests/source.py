@@ -15,6 +15,7 @@ from filters.quality.language import Language
 from filters.quality.perplexity import Perplexity
 from filters.quality.references import References
 from filters.settings import Count, Positive, Strict
+from manifests.deduplication import Comparison
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 
@@ -99,6 +100,7 @@ class Source(Strict):
     references: References | None = None
     c4: C4 | None = None
     containment: Containment | None = None
+    deduplication: Comparison | None = None  # of its documents, where other than the recipe's block
     stackexchange: StackExchange = StackExchange()
     arxiv: ArXiv = ArXiv()
     github: GitHub = GitHub()

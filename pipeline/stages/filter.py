@@ -31,7 +31,7 @@ from manifests.source import PATHS, Source
 from pipeline.beam.tables import read_ipc, read_rows, table_writer
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages.line_dedup import page_rules, read_masks
-from pipeline.stages.neardup import SignatureRows, signature_path
+from pipeline.stages.neardup import SignatureRows, signature_path, signed_by
 
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")
@@ -96,8 +96,8 @@ def filter_step(
         Unit(split, {}, [receipt, *verdicts.of(split)], receipt.bytes, source_of(split))
         for split, receipt in extracted.items()
     ]
-    settings = {"minhash": recipe.deduplication.minhash, "keep_dropped": keep_dropped}
-    return Step(STEP, filter_documents, units, settings, by_source, OWNED)
+    arguments = {name: {**rules, "minhash": signed_by(recipe, name)} for name, rules in by_source.items()}
+    return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 
 @dataclass(frozen=True)
