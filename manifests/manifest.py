@@ -92,7 +92,10 @@ class Generation(_Entry):
 
 
 class Manifest(_Entry):
-    """The definition of a corpus. Sources, index and ledger include appended dumps; all else is of the first run."""
+    """The definition of a corpus.
+
+    Sources, signatures, index and ledger include appended dumps; all else is of the first run.
+    """
 
     format: Literal["teratoken-manifest-4"] = FORMAT
     parent: str = ""  # manifest_sha of the corpus that this one was made from, by append or remove
