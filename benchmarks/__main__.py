@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`oracle`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
+`oracle`, `templates`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
 """
 
 import importlib
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
     "crawl": "crawl",
+    "encodings": "encodings",
     "extraction": "extraction",
     "find": "find",
     "lines": "lines",
@@ -25,7 +26,12 @@ BENCHMARKS = {
     "train": "training",
     "wikitext": "wikitext",
 }
-WITH_OPTIONS = {"oracle": "oracle", "train": "training", "walks": "walks"}  # modules whose `main` takes options
+WITH_OPTIONS = {  # modules whose `main` takes options
+    "oracle": "oracle",
+    "templates": "templates",
+    "train": "training",
+    "walks": "walks",
+}
 
 
 def main(arguments: list[str]) -> int:

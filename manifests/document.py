@@ -103,6 +103,8 @@ CLEAN_SCHEMA = pa.schema(
         ("perplexity", pa.float32()),
         ("bucket", pa.string()),
         ("reference_score", pa.float32()),
+        ("signals", pa.map_(pa.string(), pa.float64())),  # of rules without a column of their own
+        ("flags", pa.list_(pa.string())),  # reasons that rules with `mode: annotate` would have had
     ]
 )
 

@@ -4,18 +4,18 @@ Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each so
 range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
 """
 
-import difflib
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from filters.errors import UserError
-from filters.settings import Count, Positive, Share, Strict
+from filters.rule import name_of
+from filters.settings import Count, Positive, Share, Strict, explain
 from manifests.deduplication import Comparison, Deduplication
 from manifests.files import sha256_json
-from manifests.source import PATHS, Source, SourceKind
+from manifests.source import Source
 
 if TYPE_CHECKING:
     import yaml
@@ -62,14 +62,7 @@ class Recipe(Strict):
     @field_validator("sources")
     @classmethod
     def _kinds(cls, sources: dict[str, Source]) -> dict[str, Source]:
-        kinds = get_args(SourceKind)
-        for name, source in sources.items():
-            if source.kind is None and name not in kinds:
-                raise ValueError(f"source {name!r} needs a kind: one of {', '.join(kinds)}")
-        return {
-            name: source if source.kind else source.model_copy(update={"kind": name})
-            for name, source in sorted(sources.items())
-        }
+        return {name: source.with_kind(name) for name, source in sorted(sources.items())}
 
     @model_validator(mode="after")
     def _known_priority(self) -> Self:
@@ -128,12 +121,7 @@ class Recipe(Strict):
         plain = self.filled_in()
         for name, source in plain["sources"].items():
             source["inputs"] = sorted(input_names.get(name, []))
-            source["blocklists"] = []
-            for part, keys in PATHS.items():
-                for key in keys if source[part] is not None else ():
-                    source[part][key] = None
-            for rules in (source["perplexity"] or {"train": {}})["train"].values():
-                rules["text"] = None
+            source["filters"] = [{name_of(rule): rule.key()} for rule in self.sources[name].filters]
         plain["tokenizer"]["path"] = None
         plain["deduplication"] |= {"against": [], "canaries": 0}
         return plain
@@ -177,9 +165,7 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        # a mistyped key comes first: it explains the key that is missing
-        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise UserError(f"recipe {name}: {_explain(found[0])}") from error
+        raise UserError(f"recipe {name}: {explain(error, Recipe)}") from error
 
 
 def _loader() -> type["yaml.SafeLoader"]:
@@ -195,33 +181,3 @@ def _loader() -> type["yaml.SafeLoader"]:
             return super().construct_mapping(node, deep)
 
     return UniqueKeys
-
-
-def _explain(error: Any) -> str:
-    """Return a pydantic error as a sentence: key, value, allowed values."""
-    path = [str(part) for part in error["loc"] if part != "[key]"]
-    key = ".".join(path) or "recipe"
-    if error["type"] == "extra_forbidden":
-        allowed = list(_model_at(path[:-1]).model_fields)
-        close = difflib.get_close_matches(path[-1], allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"key {key} (value {error['input']!r}) is not known: {hint}allowed here: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        field = _model_at(path[:-1]).model_fields.get(path[-1])
-        kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
-        return f"key {key} is missing: give a value ({kind})"
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-    value = repr(error["input"])
-    return f"key {key} = {value if len(value) <= 60 else value[:57] + '...'}: {message}"
-
-
-def _model_at(path: list[str]) -> type[BaseModel]:
-    """Return the part of the recipe's schema at a key path."""
-    model: type[BaseModel] = Recipe
-    for number, part in enumerate(path):
-        if path[0] == "sources" and number == 1:
-            continue  # a source's name, which may be a key's as well
-        field = model.model_fields.get(part)
-        candidates = [field.annotation, *get_args(field.annotation)] if field else []
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return model

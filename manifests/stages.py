@@ -41,6 +41,7 @@ STEPS = {
     "perplexity/cuts": StepKind("run", "Percentiles of the perplexities are taken."),
     "references": StepKind("extracted characters", "A classifier learns what pages Wikipedia cites."),
     "references/urls": StepKind("run", "URLs that Wikipedia cites are collected."),
+    "references/positives": StepKind("run", "Given pages that Wikipedia cites are read."),
     "references/sample": StepKind("extracted characters", "Cited and other pages are drawn.", per_source=True),
     "references/train": StepKind("run", "The classifier is trained."),
     "filter": StepKind(

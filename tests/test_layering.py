@@ -11,7 +11,9 @@ ALLOWED = {
     "filters": {
         "numpy",
         "pyarrow",
+        "backports",  # zstd, which Python has from 3.14 on
         "brotli",
+        "chardetng_py",
         "datasketch",
         "fasttext",
         "google",  # protobuf
@@ -24,7 +26,7 @@ ALLOWED = {
         "xxhash",
     },
     "manifests": {"filters", "numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
-    "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "yaml", "filters", "manifests"},
+    "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "warcio", "yaml", "filters", "manifests"},
     "trainer": {
         "numpy",
         "pyarrow",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from filters.formats.charset import decode
-from filters.formats.compression import OPENING, detect_encoding
+from filters.formats.encodings import replace_c1
 from filters.formats.stream import Damage, Stored
 from filters.formats.tar import resolve_path
 from filters.formats.zip import ZIP_ERRORS
@@ -100,9 +100,9 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
             raise _BadError(Reason.ENCRYPTED, f"{chapter[:80]!r} is encrypted")
         body = _read_member(archive, chapter, max_bytes - size)
         size += len(body)
-        page = decode(body, f"application/xhtml+xml; charset={detect_encoding(body[:OPENING])}")
+        page = decode(body, None)
         if not _CONTENTS.search(page):
-            text = extract_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all")
+            text = replace_c1(extract_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all"))
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
 

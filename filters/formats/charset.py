@@ -2,74 +2,132 @@
 
 import codecs
 import re
+from collections import Counter
+from collections.abc import Iterator
 
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
+from filters.formats.encodings import UNDEFINED, decode_bytes, find_encoding, replace_c1
 
 # Byte order marks come before every declaration (WHATWG Encoding, section 6).
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-META_BYTES = 1024  # from the start of a page, in which it declares its encoding (WHATWG HTML, section 13.2.3.2)
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
+META_BYTES = 1 << 15  # of a page in which it may declare its encoding: beyond a parser's first 1,024, it starts again
 CHARACTERS_PER_ERROR = 1_000  # a declared encoding may leave one in as many unexplained, since pages are cut
+SEQUENCES_PER_ERROR = 10  # of UTF-8, whatever is declared; in text of East Asian encodings a sixth of an error's number
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_META = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_CONTENT = re.compile(rb"charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;\"']+))", re.IGNORECASE)
+_XML = re.compile(rb"\s{0,64}<\?xml[^>]{0,512}?encoding\s*=\s*[\"']([^\"'>]{1,40})[\"']")
+# Comments and elements of text are skipped; meta elements are matched up to their attributes.
+_META = re.compile(rb"<!--.*?(?:-->|\Z)|<(script|style|title)[\s>].*?(?:</\1|\Z)|<meta(?=[\s/])", re.I | re.S)
+_ATTRIBUTE = re.compile(rb"[\s/]*([^\s/>=]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]*)))?")
+_UTF_16 = re.compile(rb"(<\0[!?a-zA-Z]\0)|\0<\0[!?a-zA-Z]")  # the first two characters of markup
+_OTHER_NAMES = {"cp874": "windows-874", "mac_cyrillic": "x-mac-cyrillic"}  # where the detector names a codec of Python
+_TOP_LEVEL = re.compile(r"[a-z]+://(?:[^/?#@]*@)?[^/?#:]*\.([a-z]{2,20}|xn--[a-z0-9-]{1,40})(?:[:/?#]|\Z)", re.I)
 
 
-def decode(body: bytes, content_type: str | None) -> str:
-    """Return the text of a page's bytes. Never raises.
+def decode(body: bytes, content_type: str | None, url: str = "") -> str:
+    """Return the text of a page's bytes, without NULs, C1 controls and surrogates. Never raises.
 
-    The byte order mark decides first, then the declared encodings (HTTP header, then meta element) if the bytes agree
-    with them, then detection. Bytes that no encoding explains become U+FFFD, as do NULs and lone surrogates, which text
-    files cannot hold.
+    The byte order mark decides first. Then bytes that are UTF-8 beyond ASCII are UTF-8: chance does not produce them.
+    Then the declarations count in the order of WHATWG HTML, section 13.2.3: HTTP header, meta element, XML declaration,
+    each if the bytes agree with it. What declares nothing is detected. Bytes that no encoding explains become U+FFFD.
+
+    Args:
+        body: The page.
+        content_type: The value of the HTTP field, None without one.
+        url: The page's address: detection takes its top-level domain for a hint.
     """
-    labels = _declared_encodings(body, content_type)
-    text = _decode_plain_utf8(body, labels)
-    if text is None:
-        text = _decode_by_labels(body, labels)
-        try:
-            text.encode()  # much faster than a search for surrogates, which are very rare
-        except UnicodeEncodeError:
-            text = _SURROGATES.sub("\ufffd", text)
-    return text.replace("\0", "\ufffd")
-
-
-def _decode_plain_utf8(body: bytes, labels: list[str]) -> str | None:
-    """Return the text if the bytes are valid UTF-8 that declare UTF-8 or nothing, else None.
-
-    Most pages are, and detection takes longer than to try. Bytes with escapes and NULs can be stateful encodings and
-    UTF-16, so they are left to detection, as are byte order marks.
-    """
-    if labels[:1] not in ([], ["utf-8"]) or body.startswith(tuple(MARKS)):
-        return None
-    if not labels and (b"\x1b" in body or b"\0" in body):
-        return None
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _decode_by_labels(body: bytes, labels: list[str]) -> str:
     for mark, encoding in MARKS.items():
         if body.startswith(mark):
-            return body[len(mark) :].decode(encoding, "replace")
-    for label in labels:
-        text = body.decode(label, "replace")
-        if text.count("\ufffd") * CHARACTERS_PER_ERROR <= len(text) + CHARACTERS_PER_ERROR:
+            return decode_bytes(body[len(mark) :], encoding)
+    utf8 = _decode_utf8(body)
+    escaped = b"\x1b" in body
+    if utf8 is not None and not (utf8.isascii() and (escaped or b"\0" in body or b"~{" in body)):
+        return replace_c1(utf8.replace("\0", UNDEFINED))
+    for encoding in _declared_encodings(body, content_type):
+        text = decode_bytes(body, encoding)
+        if text.count(UNDEFINED) * CHARACTERS_PER_ERROR <= len(text) + CHARACTERS_PER_ERROR:
             return text
-    encoding = detect_encoding(body, from_html_meta=False) or "utf-8"
+    if utf8 is not None and not escaped:
+        return utf8.replace("\0", UNDEFINED)
+    return decode_bytes(body, _detect_encoding(body, url))
+
+
+def _decode_utf8(body: bytes) -> str | None:
+    """Return the text if the bytes are UTF-8, but for a character cut at the end and very few others, else None."""
     try:
-        return bytes_to_str(body, encoding, errors="replace")
-    except (LookupError, UnicodeError):
-        return body.decode("utf-8", "replace")
+        text, used = codecs.utf_8_decode(body, "strict", False)
+        if used == len(body):
+            return text
+    except UnicodeDecodeError:
+        pass
+    text = body.decode("utf-8", "replace")
+    errors = text.count(UNDEFINED)
+    sequences = len(text) - len(text.encode("ascii", "ignore")) - errors
+    enough = sequences >= SEQUENCES_PER_ERROR * errors or (errors == 1 and sequences and text.endswith(UNDEFINED))
+    return text if enough else None
 
 
-def _declared_encodings(body: bytes, content_type: str | None) -> list[str]:
-    """Return the encodings that header and page declare, as the web maps their labels (latin1 is windows-1252)."""
+def _declared_encodings(body: bytes, content_type: str | None) -> Iterator[str]:
+    """Yield the encodings of the standard that header, form and page declare, in its order."""
     header = _CHARSET.search(content_type or "")
-    meta = _META.search(body[:META_BYTES])
-    in_header = map_encoding_to_html5(header[1], fallback_utf8=False) if header else None
-    in_page = map_encoding_to_html5(meta[1].decode("ascii"), fallback_utf8=False) if meta else None
-    if in_page and in_page.lower().startswith("utf-16"):
-        in_page = "utf-8"  # the declaration itself was not UTF-16 (WHATWG HTML, section 13.2.3.2)
-    return [name for name in (in_header, in_page) if name]
+    if header and (encoding := find_encoding(header[1])):
+        yield encoding
+    if form := _UTF_16.match(body):
+        yield "utf-16le" if form[1] else "utf-16be"
+    for label in (_find_meta(body[:META_BYTES]), _find_xml_declaration(body)):
+        encoding = find_encoding(label) if label else None
+        if encoding:
+            # The declaration itself was in ASCII (WHATWG HTML, section 13.2.3.2).
+            yield {"utf-16le": "utf-8", "utf-16be": "utf-8", "x-user-defined": "windows-1252"}.get(encoding, encoding)
+
+
+def _find_meta(opening: bytes) -> str:
+    """Return the label of the first meta element that has one, or ""."""
+    position = 0
+    while found := _META.search(opening, position):
+        position = found.end()
+        if found[0][:5].lower() != b"<meta":
+            continue
+        attributes, position = _read_attributes(opening, position)
+        label = attributes.get("charset", "")
+        if not label and attributes.get("http-equiv", "").lower() == "content-type":
+            content = _CONTENT.search(attributes.get("content", "").encode("latin-1"))
+            label = next(filter(None, content.groups()), b"").decode("latin-1") if content else ""
+        if find_encoding(label):
+            return label
+    return ""
+
+
+def _read_attributes(markup: bytes, position: int) -> tuple[dict[str, str], int]:
+    """Return the attributes of a tag, of each name the first, in lower case, and where they end."""
+    attributes: dict[str, str] = {}
+    while found := _ATTRIBUTE.match(markup, position):
+        name, *values = found.groups(b"")
+        attributes.setdefault(name.decode("latin-1").lower(), b"".join(values).decode("latin-1"))
+        position = found.end()
+    return attributes, position
+
+
+def _find_xml_declaration(body: bytes) -> str:
+    declared = _XML.match(body)
+    return declared[1].decode("latin-1") if declared else ""
+
+
+def _detect_encoding(body: bytes, url: str) -> str:
+    """Return the encoding that Firefox's detector takes the bytes for: its guess is never UTF-8, which was tried."""
+    from chardetng_py import EncodingDetector
+
+    domain = _TOP_LEVEL.match(url)
+    detector = EncodingDetector()
+    detector.feed(body, last=True)
+    guess = detector.guess(tld=domain[1].lower().encode() if domain else None, allow_utf8=False)
+    encoding = find_encoding(_OTHER_NAMES.get(guess.lower(), guess)) or "windows-1252"
+    return "windows-1250" if encoding == "windows-1252" and _is_hungarian(body) else encoding
+
+
+def _is_hungarian(body: bytes) -> bool:
+    """Return True if letters that only Hungarian has beside its others stand for õ and û: the detector misses them."""
+    counts = Counter(body)
+    doubled = sum(counts[letter] for letter in "őű".encode("cp1250"))
+    common = sum(counts[letter] for letter in "áéíóöúü".encode("cp1250"))
+    return 0 < doubled < common and sum(counts[letter] for letter in "ãäâàçèêôñå".encode("cp1252")) < doubled

@@ -1,7 +1,8 @@
-"""references: a linear model of pages that Wikipedia cites (LLaMA section 2.1), trained on this very crawl.
+"""references: a linear model of pages that Wikipedia cites (LLaMA section 2.1), against other pages of this crawl.
 
-Three steps: `urls` collects the URLs that the dumps cite, as hashes; `sample` takes the cited pages of each split and
-candidates for the others, drawn by keyed hash; `train` matches lengths, trains, and measures on domains held out.
+Four steps: `urls` collects the URLs that the dumps cite, as hashes; `positives` reads archives of cited pages; `sample`
+takes the cited pages of each split and candidates for the others, drawn by keyed hash; `train` matches lengths, trains,
+and measures on domains held out.
 """
 
 from collections import Counter
@@ -12,13 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.errors import UserError
-from filters.formats.stream import Damage
+from filters.formats.stream import Damage, open_stored
 from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
+from filters.reasons import Reason
+from filters.rule import Found, Rule, apply_rules
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -26,12 +30,13 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import Models, Verdicts, apply_filters, read_with_verdicts, trained_references
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of, trained_references
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
-URLS, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "sample", "train"))
+URLS, POSITIVES, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "positives", "sample", "train"))
 
 CANDIDATES = 4  # candidate negatives per positive that is wanted, at most, so that every length finds its match
 MIN_DOMAINS = (
@@ -40,51 +45,96 @@ MIN_DOMAINS = (
 CARD_PAGES = 20_000  # drawn from the crawl, to measure how much a threshold keeps
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the card's sweep
 SAMPLE_SCHEMA = pa.schema(
-    [("cited", pa.bool_()), ("key", pa.uint64()), ("domain", pa.string()), ("text", pa.large_string())]
+    [
+        ("cited", pa.bool_()),
+        ("key", pa.uint64()),  # the order in which pages are drawn
+        ("page", pa.uint64()),  # hash of the normalised URL; 0: it has none
+        ("domain", pa.string()),
+        ("text", pa.large_string()),
+    ]
 )
 
 
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
-    """Return the step with a unit per dump. `dumps`: by source."""
+    """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
     units = [
-        Unit(f"{source}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
-        for source, found in sorted(dumps.items())
+        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
+        for use, found in sorted(dumps.items())
+        if use.endswith("/wiki")
         for dump in found
     ]
     return Step(URLS, collect_urls, units)
 
 
+def positives_step(
+    recipe: Recipe,
+    archives: Mapping[str, list[Input]],
+    reading: Mapping[str, Mapping[str, Any]],
+    by_source: Mapping[str, Mapping[str, Any]],
+) -> Step:
+    """Return the step with a unit per archive of cited pages.
+
+    Args:
+        recipe: the run's.
+        archives: by `SOURCE/USE`, of which `positives` are archives.
+        reading: `by_source` of `extract`.
+        by_source: from `arguments_of`, of the rules before this stage's.
+    """
+    units, arguments_by_source = [], dict(reading)
+    for use, found in sorted(archives.items()):
+        source = source_of(use)
+        for archive in found if use.endswith("/positives") else ():
+            least = rule_of(recipe, source).min_characters
+            before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
+            arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
+            calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
+            arguments = {"path": Keyed(archive.path, archive.sha256), "min_characters": least}
+            units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
+    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
+
+
 def sample_step(
+    cited: Receipts,
+    given: Receipts,
     recipe: Recipe,
     extracted: Receipts,
-    cited: Receipts,
     by_source: Mapping[str, Mapping[str, Any]],
     verdicts: Verdicts,
 ) -> Step:
     """Return the step with a unit per split of the sources that train."""
     arguments = dict(by_source)
     for source, share in shares(recipe, extracted).items():
-        dumps = [name for name in sorted(cited) if source_of(name) == source]
-        urls_key = Keyed(dumps, [[name, cited[name]] for name in dumps])
-        arguments[source] = {**by_source[source], "dumps": urls_key, "share": share}
-    units = [
-        Unit(split, {}, [receipt, *verdicts.of(split)], receipt.bytes, source_of(split))
-        for split, receipt in sorted(extracted.items())
-        if "share" in arguments[source_of(split)]
-    ]
+        lists = {
+            argument: Keyed(sorted(found), sorted(found.items()))
+            for argument, receipts in (("dumps", cited), ("archives", given))
+            for found in [_of_source(receipts, source)]
+        }
+        least = rule_of(recipe, source).min_characters
+        arguments[source] = {**by_source[source], **lists, "share": share, "least": least}
+    units = []
+    for split, receipt in sorted(extracted.items()):
+        if "share" in arguments[source_of(split)]:
+            rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
+            reads = [receipt, *verdicts.of(split, rules)]
+            units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
 
-def train_step(recipe: Recipe, extracted: Receipts, sampled: Receipts) -> Step:
+def train_step(recipe: Recipe, extracted: Receipts, sampled: Receipts, given: Receipts) -> Step:
     """Return the step with a unit per source."""
     units = []
     for source, share in shares(recipe, extracted).items():
-        rules = recipe.sources[source].references
-        splits = [split for split in sorted(sampled) if source_of(split) == source]
-        if rules is not None and splits:
-            key = Keyed(rules, rules.model_dump(exclude={"wiki", "model"}))
-            arguments = {"rules": key, "splits": splits, "share": share}
-            units.append(Unit(source, arguments, [sampled[split] for split in splits]))
+        rules = rule_of(recipe, source)
+        splits, archives = _of_source(sampled, source), _of_source(given, source)
+        if splits:
+            arguments = {
+                "rules": Keyed(rules, rules.key()),
+                "splits": list(splits),
+                "archives": list(archives),
+                "unread": sum((Counter(receipt.facts["dropped"]) for receipt in archives.values()), Counter[str]()),
+                "share": share,
+            }
+            units.append(Unit(source, arguments, [*splits.values(), *archives.values()]))
     return Step(TRAIN, train_classifier, units, {"seed": recipe.seed}, owns=("models/references",))
 
 
@@ -93,12 +143,22 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     records = Counter[str]()
     for split, receipt in extracted.items():
         records[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
-    rules = {name: source.references for name, source in recipe.sources.items()}
     return {
-        name: min(1.0, CANDIDATES * rule.max_pages / max(records[name], 1))
-        for name, rule in sorted(rules.items())
-        if rule is not None and rule.wiki
+        name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
+        for name, source in sorted(recipe.sources.items())
+        if source.rule_for(STAGE)[1] is not None
     }
+
+
+def rule_of(recipe: Recipe, source: str) -> References:
+    """Return the rule of a source that needs this stage."""
+    _, rule = recipe.sources[source].rule_for(STAGE)
+    assert isinstance(rule, References), "only such sources have units here"
+    return rule
+
+
+def _of_source(receipts: Receipts, source: str) -> Receipts:
+    return {name: receipt for name, receipt in sorted(receipts.items()) if source_of(name) == source}
 
 
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
@@ -118,37 +178,114 @@ def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
     return Result([output], {}, facts)
 
 
-def sample_pages(
-    corpus: Path, split: str, *, name: str, source: Source, models: Models, seed: int, dumps: list[str], share: float
+def read_positives(
+    corpus: Path,
+    unit: str,
+    *,
+    name: str,
+    source: Source,
+    rules: list[Rule],
+    before: list[Rule],
+    models: Mapping[str, Any],
+    language_known: bool,
+    path: str,
+    min_characters: int,
+    seed: int,
 ) -> Result:
-    """Write a split's cited pages and candidate negatives, as the filters before this one leave them."""
-    assert source.references is not None
+    """Write the pages of an archive as cited ones, read and filtered as the pages of the crawl are; count the others.
+
+    Rules that compare the documents of the crawl are left out: `before` are the other ones of `rules`.
+    """
+    found = [Found(None, models.get(rule.needs)) for rule in before]
+    if source.extractor == "wet":  # the text records of a crawl hold all visible text
+        source = source.model_copy(update={"extractor": "all"})
+    dropped, pages = Counter[str](), 0
+    output = f"blocks/{POSITIVES}/{unit}.parquet"
+    with open_stored(Path(path)) as stored, table_writer(corpus / output, SAMPLE_SCHEMA) as writer:
+        for outcome in common_crawl.read(stored, unit, name, source):
+            document = outcome.document
+            page = urls.url_hash(document.url) if document else 0
+            if document is None or not page:
+                dropped[str(outcome.reason or Reason.NOT_HTTP)] += 1
+                continue
+            filtered = apply_rules(page_of(document.as_row(), language_known), before, found)
+            if filtered.reason is not None or len(filtered.text) < min_characters:
+                dropped[str(filtered.reason or Reason.TOO_SHORT)] += 1
+                continue
+            key = order_key(seed, "references/positives", page.to_bytes(8, "big") + filtered.text.encode("utf-8"))
+            domain = urls.domain(document.url)
+            writer.append({"cited": True, "key": key, "page": page, "domain": domain, "text": filtered.text})
+            pages += 1
+    return Result([output], {}, {"pages": pages, "dropped": dict(sorted(dropped.items()))})
+
+
+def sample_pages(
+    corpus: Path,
+    split: str,
+    *,
+    name: str,
+    rules: list[Rule],
+    models: Mapping[str, Any],
+    language_known: bool,
+    seed: int,
+    dumps: list[str],
+    archives: list[str],
+    share: float,
+    least: int,
+) -> Result:
+    """Write a split's cited pages of at least `least` characters and candidate negatives, as the rules leave them."""
     limit, counts = int(share * 2**64), {"cited": 0, "others": 0}
     cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in dumps]
+    cited.append(np.sort(_read_pages(corpus, POSITIVES, archives, ["page"]).column("page").to_numpy()))
     path = f"blocks/{SAMPLE}/{split}.parquet"
-    before = source.model_copy(update={"references": None})
     with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
-        for row, lines, score in read_with_verdicts(corpus, split, source, ["id", "url", "text"]):
-            key = order_key(seed, "references/sample", row["id"])
-            is_cited = bool(urls.normalise(row["url"])) and _is_among(urls.url_hash(row["url"]), cited)
-            if not is_cited and key >= limit:
+        for row, found in filter_pages(corpus, split, rules, models, language_known):
+            if found.reason is not None:
                 continue
-            found = apply_filters(row["text"], before, models, lines, score)
-            if found.reason is not None or (is_cited and len(found.text) < source.references.min_characters):
+            key = order_key(seed, "references/sample", row["id"])
+            page = urls.url_hash(row["url"])
+            is_cited = bool(page) and _is_among(page, cited)
+            if (not is_cited and key >= limit) or (is_cited and len(found.text) < least):
                 continue
             counts["cited" if is_cited else "others"] += 1
-            writer.append({"cited": is_cited, "key": key, "domain": urls.domain(row["url"]), "text": found.text})
+            domain = urls.domain(row["url"])
+            writer.append({"cited": is_cited, "key": key, "page": page, "domain": domain, "text": found.text})
     return Result([path], {}, counts)
 
 
 def train_classifier(
-    corpus: Path, source: str, *, rules: References, splits: list[str], share: float, seed: int
+    corpus: Path,
+    source: str,
+    *,
+    rules: References,
+    splits: list[str],
+    archives: list[str],
+    unread: Mapping[str, int],
+    share: float,
+    seed: int,
 ) -> Result:
-    """Train a source's classifier and write its card. Raises UserError where too few pages of the crawl are cited."""
-    table = pa.concat_tables(
-        [SAMPLE_SCHEMA.empty_table(), *(pq.read_table(corpus / f"blocks/{SAMPLE}/{split}.parquet") for split in splits)]
-    ).sort_by([("key", "ascending"), ("text", "ascending")])
-    positives, negatives, matched = _chosen(table, rules, source)
+    """Train a source's classifier and write its card. Raises UserError where too few pages are cited.
+
+    Args:
+        corpus: the corpus.
+        source: its name.
+        rules: its settings.
+        splits: of the source, whose pages were sampled.
+        archives: of cited pages.
+        unread: records of the archives that are no positives, by reason.
+        share: of the crawl's pages that were drawn as candidates.
+        seed: of all drawing.
+    """
+    table, archived = _read_pages(corpus, SAMPLE, splits), _read_pages(corpus, POSITIVES, archives)
+    given, in_both = _not_in_crawl(archived, table)
+    found = {
+        "found_in_crawl": pc.sum(table.column("cited"), min_count=0).as_py(),
+        "given": len(given) + in_both,
+        "in_both": in_both,
+        "repeated": len(archived) - len(given) - in_both,
+        "unread": dict(unread),
+    }
+    positives, negatives, matched = _chosen(_sorted(pa.concat_tables([table, given])), rules, source, found)
     model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
     fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
     unit = "domain" if fewest >= MIN_DOMAINS else "page"
@@ -171,14 +308,33 @@ def train_classifier(
     crawl_sizes = np.array([len(text) for text in crawl], np.int64)
     thresholds = sorted({*THRESHOLDS, rules.threshold})
     counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
-    plain = rules.model_dump(exclude={"wiki", "model"})
     facts = {
-        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, plain),
+        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, rules.key()),
+        "positives": found,
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
     }
     write_atomic(corpus / card_path, canonical_json(facts))
     return Result([model_path, card_path], {}, facts)
+
+
+def _read_pages(corpus: Path, step: str, units: list[str], columns: list[str] | None = None) -> pa.Table:
+    """Return the pages that a step wrote for these units, in the order in which they are drawn."""
+    tables = [pq.read_table(corpus / f"blocks/{step}/{unit}.parquet", columns=columns) for unit in units]
+    empty = SAMPLE_SCHEMA.empty_table()
+    table = pa.concat_tables([empty if columns is None else empty.select(columns), *tables])
+    return _sorted(table) if columns is None else table
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    return table.sort_by([("key", "ascending"), ("text", "ascending")])
+
+
+def _not_in_crawl(given: pa.Table, crawl: pa.Table) -> tuple[pa.Table, int]:
+    """Return the given pages, each once, without those among the crawl's cited ones, and the number of the latter."""
+    pages, first = np.unique(given.column("page").to_numpy(), return_index=True)
+    known = np.isin(pages, crawl.filter(crawl.column("cited")).column("page").to_numpy())
+    return given.take(pa.array(np.sort(first[~known]))), int(known.sum())
 
 
 def _plain_sample(table: pa.Table, share: float) -> list[str]:
@@ -189,14 +345,17 @@ def _plain_sample(table: pa.Table, share: float) -> list[str]:
     return texts
 
 
-def _chosen(table: pa.Table, rules: References, source: str) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
+def _chosen(
+    table: pa.Table, rules: References, source: str, found: Mapping[str, Any]
+) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
     """Return the positives, as many negatives of the same lengths as there are, and the counts of both by length."""
     cited = table.column("cited").to_numpy()
     positives, others = table.filter(pa.array(cited)), table.filter(pa.array(~cited))
     if len(positives) < rules.min_positives:
         raise UserError(
-            f"source {source}: {len(positives)} pages of the crawl are cited by the given dumps, "
-            f"references.min_positives asks for {rules.min_positives}: give more of the crawl, more dumps, or lower it"
+            f"source {source}: {len(positives)} cited pages ({found['found_in_crawl']} found in the crawl, "
+            f"{found['given']} given), references.min_positives asks for {rules.min_positives}: give more of the "
+            "crawl, more dumps under wiki or more archives under positives, or lower it"
         )
     positives = positives.slice(0, rules.max_pages)
     lengths = [np.array([len(text) for text in part.column("text").to_pylist()], np.int64)
