@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from filters.errors import UserError
 from filters.quality.perplexity import Cuts, LanguageModels
 from filters.reasons import Reason
-from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, rule_labels
+from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, name_of, rule_labels
 from manifests.document import ID_BYTES
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
@@ -109,7 +109,17 @@ def filter_pages(
     made = [models.get(rule.needs) for rule in rules]
     for row in read_rows(corpus / f"documents/{split}.parquet", list(columns) if columns is not None else None):
         given = [Found(next(verdicts), model) for verdicts, model in zip(found, made, strict=True)]
-        yield row, apply_rules(page_of(row, language_known), rules, given)
+        try:
+            filtered = apply_rules(page_of(row, language_known), rules, given)
+        except Exception as error:
+            own = [name_of(rule) for rule in rules if ":" in name_of(rule)]
+            if not own or isinstance(error, UserError | OSError):
+                raise
+            raise UserError(
+                f"{' or '.join(own)} fails on document {row['id'].hex()} of {split} ({type(error).__name__}: {error}): "
+                "mend the rule and run again, which continues from here"
+            ) from error
+        yield row, filtered
 
 
 def page_of(row: Mapping[str, Any], language_known: bool) -> Page:

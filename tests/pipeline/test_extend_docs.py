@@ -110,3 +110,13 @@ def test_a_mistake_is_refused_in_one_sentence(folder: Path, old: str, new: str, 
     done = run(folder, "run", "wrong.yaml", "--output", "wrong", "--quiet")
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not (folder / "wrong/manifest.json").exists()
+
+
+def test_a_rule_that_fails_ends_the_run_with_a_sentence(folder: Path, corpus: Path) -> None:
+    rule = (folder / "my_rules.py").read_text(encoding="utf-8")
+    (folder / "bad_rules.py").write_text(rule.replace("letters = [", "letters = 1 / 0 or ["), encoding="utf-8")
+    recipe = (folder / "forum.yaml").read_text(encoding="utf-8").replace("my_rules:", "bad_rules:")
+    (folder / "bad.yaml").write_text(recipe, encoding="utf-8")
+    done = run(folder, "run", "bad.yaml", "--output", "bad", "--quiet", "--workers", "1")
+    assert done.returncode == 2 and "bad_rules:CompanyPolicy fails on document" in done.stderr, done.stderr
+    assert "ZeroDivisionError" in done.stderr and "Traceback" not in done.stderr

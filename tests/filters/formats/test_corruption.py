@@ -21,8 +21,8 @@ from manifests.source import Source
 from pipeline.sources import common_crawl
 
 LIMITS = Limits(4 << 20)
-LIMITS = SourceLimits(record_bytes=4 << 20)
-RECIPE = Source(weight=1.0, kind="common_crawl", limits=LIMITS, filters=parse_rules(["http_status"]))
+SOURCE_LIMITS = SourceLimits(record_bytes=4 << 20)
+RECIPE = Source(weight=1.0, kind="common_crawl", limits=SOURCE_LIMITS, filters=parse_rules(["http_status"]))
 REAL_BYTES = 60_000
 
 

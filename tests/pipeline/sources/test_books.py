@@ -115,10 +115,8 @@ def test_what_is_no_book_has_a_reason(stored: bytes, reason: Reason) -> None:
 
 
 def test_short_books_go_when_the_recipe_says_so() -> None:
-    assert (
-        one(b"short", RECIPE.model_copy(update={"filters": parse_rules([{"min_characters": 6}])})).reason
-        is Reason.TOO_SHORT
-    )
+    recipe = RECIPE.model_copy(update={"filters": parse_rules([{"min_characters": 6}])})
+    assert one(b"short", recipe).reason is Reason.TOO_SHORT
 
 
 @given(st.binary(max_size=300), st.booleans())
