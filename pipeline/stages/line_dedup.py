@@ -39,7 +39,7 @@ RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some fou
 LINE_BITS = 36  # a place is split number << 36 | line of the split
 KEY = np.dtype([("key", "<u8"), ("place", "<i8")])
 ORDERED_KEY = np.dtype([*KEY.descr, ("identity", "<u8")])  # the identity decides which copy stays
-CCNET_PARTS = 32  # CCNet compares 50 of a dump's 1,600 files at a time: one part in 32 (cc_net, mine.py, hash_in_mem)
+CCNET_PARTS = 32  # CCNet compares 50 of a dump's 1,600 parts at a time: one part in 32 (cc_net, mine.py, hash_in_mem)
 HASH_SCHEMA = pa.schema(
     [("id", pa.binary(ID_BYTES)), ("identity", pa.uint64()), ("hashes", pa.large_list(pa.uint64()))]
 )
