@@ -166,6 +166,8 @@ def join_contained(
     """
     into = np.arange(int(number[-1]) + 1 if len(number) else 0)
     removed: list[tuple[int, float]] = []
+    if not len(contained[0]):
+        return into, removed
     order = np.argsort(nodes)
     inner, outer = (order[np.searchsorted(nodes[order], column)] for column in contained[:2])
     ranked = np.lexsort([contained[0], -contained[2]])
