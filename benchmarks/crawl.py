@@ -102,8 +102,9 @@ def recipe(archive: Path, models: str | None) -> Recipe:
     made = stages.recipe().with_inputs({"common_crawl": [str(archive)]})
     if models is None:
         return made
-    source = made.sources["common_crawl"].model_copy(update={"perplexity": Perplexity(models=models)})
-    return made.model_copy(update={"sources": {"common_crawl": source}})
+    source = made.sources["common_crawl"]
+    rules = [*source.filters, Perplexity(models=models)]
+    return made.model_copy(update={"sources": {"common_crawl": source.model_copy(update={"filters": rules})}})
 
 
 def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:

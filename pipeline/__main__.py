@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | filters | download`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -66,7 +66,8 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
-    recipe = load_recipe(options.recipe).with_inputs(_parse_inputs(options.input))
+    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
+    recipe = recipe.with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
@@ -133,7 +134,7 @@ def _plan(options: argparse.Namespace) -> int:
         rates=tuple(options.rates),
         **{name: value for name in names if (value := getattr(options, name)) is not None},
     )
-    planned = plan(load_recipe(options.recipe), request)
+    planned = plan(load_recipe(options.recipe).with_sources(options.only, options.without), request)
     print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
     return 0
 
@@ -144,6 +145,13 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _filters(options: argparse.Namespace) -> int:
+    from pipeline.rules import list_rules, write_markdown
+
+    print(write_markdown() if options.markdown else list_rules(), end="" if options.markdown else "\n")
+    return 0
 
 
 def _download(options: argparse.Namespace) -> int:
@@ -256,6 +264,13 @@ WORKERS = _argument("--workers", "number of local processes (default: one per co
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
+SOURCES = tuple(
+    _argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
+    for name, help in (
+        ("--only", "take the recipe's named sources alone"),
+        ("--without", "take all sources of the recipe but the named ones"),
+    )
+)
 FILES = _argument(
     "--files", "slice of the publisher's list of files, as in Python: 0:8, :8, 0:1000:100, or one number",
     required=True, metavar="SLICE",
@@ -277,6 +292,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
         _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
+        *SOURCES,
         WORKERS,
         _argument("--stage", "stop after this stage", choices=STAGES),
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
@@ -288,6 +304,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
         _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
         _inputs("dumps of a source to estimate from"),
+        *SOURCES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
         _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
@@ -311,6 +328,9 @@ COMMANDS = {
         _argument("token", "index of the token in the shard", type=int),
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
+    )),
+    "filters": Command("list the rules that a recipe can filter documents by", _filters, (
+        _argument("--markdown", "print docs/filters.md", action="store_true"),
     )),
     "download": Command("download dumps from their publishers", _download, ()),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from pipeline import folder
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import remove_temporaries, storage_error
 from pipeline.graph import StageGraph, StopAfterStage
-from pipeline.preflight import preflight, with_absolute_paths
+from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
 
 RECIPE_FILE = "recipe.yaml"
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
@@ -70,6 +70,7 @@ def run(
             try:
                 remove_temporaries(corpus)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
+                keep_user_code(recipe, corpus)
                 with contextlib.suppress(StopAfterStage):
                     manifest = graph.build()
             finally:

@@ -9,8 +9,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import pickle
 import re
 import resource
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ from pipeline.beam.progress import Progress
 
 RECEIPTS = "receipts"
 BLOCKS = "blocks"
+CODE = "code"  # copies of the modules that hold a user's own rules and readers
 MISTAKE, FAILURE = "mistake.txt", "failure.txt"  # a worker's sentence for the user: engines wrap exceptions differently
 LOG = "workers.log"  # what worker processes write to their standard error
 BEGUN = ".begun"  # ending of a file that lasts as long as its task, so that a death can be blamed on the right one
@@ -192,11 +195,29 @@ class Job:
     settings: Mapping[str, Any]
     by_source: Mapping[str, Mapping[str, Any]]
 
+    def __getstate__(self) -> tuple[str, bytes]:
+        """Pack everything behind the corpus, so that a worker finds the user's modules before it reads on."""
+        return self.corpus, pickle.dumps((self.timings, self.function, self.settings, self.by_source))
+
+    def __setstate__(self, state: tuple[str, bytes]) -> None:
+        """Read what `__getstate__` packed."""
+        find_user_code(Path(state[0]))
+        values = (state[0], *pickle.loads(state[1]))
+        for one, value in zip(dataclasses.fields(self), values, strict=True):
+            object.__setattr__(self, one.name, value)
+
     def call(self, task: Task, *blocks: Any) -> Any:
         """Call the step's function for one task."""
         arguments = {**self.settings, **self.by_source.get(task.source, {}), **task.arguments}
         plain = {key: value.value if isinstance(value, Keyed) else value for key, value in arguments.items()}
         return self.function(Path(self.corpus), task.name, *blocks, **plain)
+
+
+def find_user_code(corpus: Path) -> None:
+    """Let imports find the modules of a user's own rules and readers that a corpus keeps, after all others."""
+    folder = str(corpus / CODE)
+    if folder not in sys.path and Path(folder).is_dir():
+        sys.path.append(folder)
 
 
 def source_of(split: str) -> str:

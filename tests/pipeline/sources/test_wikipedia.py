@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from filters.wikitext.names import APPARATUS, LANGUAGES
 from manifests.document import Document
 from manifests.source import Limits, Source, Wikipedia
@@ -40,8 +41,8 @@ def page(number: int, text: str = "Text.", title: str = "", namespace: int = 0, 
 
 def source(limits: Limits | None = None, least: int = 1, **options: Any) -> Source:
     rules = Wikipedia(**options)
-    given = {"limits": limits} if limits else {}
-    return Source(weight=1.0, kind="wikipedia", min_characters=least, licence="CC-BY-SA-4.0", wikipedia=rules, **given)
+    given = {"limits": limits or Limits(), "filters": parse_rules([{"min_characters": least}])}
+    return Source(weight=1.0, kind="wikipedia", licence="CC-BY-SA-4.0", wikipedia=rules, **given)
 
 
 def outcomes(stored: bytes, name: str = NAME, split_bytes: int = 0, recipe: Source | None = None) -> list[Outcome]:
