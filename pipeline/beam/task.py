@@ -434,6 +434,8 @@ def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine
                 f"{died} while at work on {' and '.join(sorted(left)) or waiting[0].step}: give the same command "
                 "again, with fewer --workers if memory was short; what is finished is kept"
             ) from None
+        if "KeyboardInterrupt" in str(error):  # Beam wraps even that
+            raise KeyboardInterrupt from None
         if isinstance(error, Exception):
             _raise_from_worker(error, engine.timings)
         raise
