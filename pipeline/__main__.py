@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
@@ -98,7 +98,7 @@ def _load_recipe(options: argparse.Namespace) -> "Recipe":
 def _append(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
