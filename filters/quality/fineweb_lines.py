@@ -1,4 +1,4 @@
-"""The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6 and its code in datatrove)."""
+"""The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6)."""
 
 from filters.quality.gopher_repetition import count_duplicates
 from filters.reasons import Reason

@@ -60,14 +60,12 @@ def find_reason(text: str, rules: GopherRepetition) -> Reason | None:
             return reason
     words = text.split()
     lengths = np.fromiter(map(len, words), np.int64, len(words))
-    longest = max(FIRST_TOP + len(rules.top), FIRST_DUPLICATE + len(rules.duplicates)) - 1
-    for size, places, numbers in repeated_ngrams(words, longest):
-        if size < FIRST_TOP + len(rules.top):
-            if top_share(places, numbers, size, lengths) > rules.top[size - FIRST_TOP]:
-                return Reason.GOPHER_TOP_NGRAM
-        elif FIRST_DUPLICATE <= size < FIRST_DUPLICATE + len(rules.duplicates):
-            if duplicate_share(places, numbers, size, lengths) > rules.duplicates[size - FIRST_DUPLICATE]:
-                return Reason.GOPHER_DUPLICATE_NGRAMS
+    top, duplicates = dict(enumerate(rules.top, FIRST_TOP)), dict(enumerate(rules.duplicates, FIRST_DUPLICATE))
+    for size, places, numbers in repeated_ngrams(words, max([1, *top, *duplicates])):
+        if size in top and top_share(places, numbers, size, lengths) > top[size]:
+            return Reason.GOPHER_TOP_NGRAM
+        if size in duplicates and duplicate_share(places, numbers, size, lengths) > duplicates[size]:
+            return Reason.GOPHER_DUPLICATE_NGRAMS
     return None
 
 

@@ -68,7 +68,9 @@ def test_a_missing_input(tmp_path: Path, books: Path, capsys: pytest.CaptureFixt
 
 def test_a_recipe_without_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write(tmp_path, RECIPE.format(books="").replace('[""]', "[]"))
-    mistake(capsys, ["run", recipe, "--output", str(tmp_path / "out")], "the recipe has no inputs", "--input books=GLOB")
+    mistake(
+        capsys, ["run", recipe, "--output", str(tmp_path / "out")], "the recipe has no inputs", "--input books=GLOB"
+    )
 
 
 def test_a_recipe_whose_dumps_are_not_here(

@@ -1,4 +1,4 @@
-"""LLaMA's recipes agree: llama-sample and ccnet have llama's rules, and llama itself runs whole on the bundled samples."""
+"""LLaMA's recipes agree: llama-sample and ccnet have llama's rules, and llama runs whole on the bundled samples."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,11 @@ SMALL = {
     "perplexity": {"train.en.text", "train.en.vocabulary"},
     "references": {"wiki", "positives", "min_positives", "min_characters", "dimension", "epochs"},
 }
-PLACES = {"inputs", "columns.url", "columns.timestamp"}  # of a source: where its dumps are, and the columns of another publisher's rows
+PLACES = {
+    "inputs",
+    "columns.url",
+    "columns.timestamp",
+}  # of a source: where its dumps are, and the columns of another publisher's rows
 LIST = ["http_status", "min_characters", "duplicate_lines", "language", "perplexity", "references"]
 
 
@@ -34,7 +38,9 @@ def differences(one: Any, other: Any, path: str = "") -> set[str]:
     """The paths of the settings that are not equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = {*one, *other}
-        return {found for key in keys for found in differences(one.get(key), other.get(key), f"{path}.{key}".strip("."))}
+        return {
+            found for key in keys for found in differences(one.get(key), other.get(key), f"{path}.{key}".strip("."))
+        }
     return set() if one == other else {path}
 
 
