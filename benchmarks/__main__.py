@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`oracle`, `templates`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
+`extraction`, `oracle`, `templates`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
 """
 
 import importlib
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "wikitext": "wikitext",
 }
 WITH_OPTIONS = {  # modules whose `main` takes options
+    "extraction": "extraction",
     "oracle": "oracle",
     "templates": "templates",
     "train": "training",

@@ -1,7 +1,7 @@
 """Base class and value types of the settings that a recipe holds. The settings of a rule stand beside the rule."""
 
 import difflib
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -56,8 +56,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
 
 def _model_at(path: list[str], root: type[BaseModel]) -> type[BaseModel]:
     """Return the part of a schema at a key path."""
-    model = root
+    model, named = root, False
     for part in path:
+        if named:  # a key of a mapping, such as a source's name, which may be a field's name as well
+            named = False
+            continue
         field = model.model_fields.get(part)
         annotations = [field.annotation] if field else []
         while annotations:  # through lists, mappings by name and alternatives
@@ -65,5 +68,6 @@ def _model_at(path: list[str], root: type[BaseModel]) -> type[BaseModel]:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation
                 break
+            named = named or get_origin(annotation) is dict
             annotations += get_args(annotation)
     return model

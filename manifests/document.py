@@ -108,6 +108,16 @@ CLEAN_SCHEMA = pa.schema(
     ]
 )
 
+# `clusters/`: a row for each row of `clean/`, in its order.
+CLUSTER_SCHEMA = pa.schema(
+    [
+        ("id", pa.binary(ID_BYTES)),
+        ("cluster", pa.binary(ID_BYTES)),  # id of the document that stays, which is this one if it has no duplicate
+        ("cluster_size", pa.uint32()),  # documents of the run that the one that stays stands for, itself among them
+        ("reason", pa.string()),  # why this one was removed, empty if it stays
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Document:

@@ -4,16 +4,16 @@ Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each so
 range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from filters.dedup.minhash import MinHash
 from filters.errors import UserError
 from filters.rule import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
+from manifests.deduplication import Comparison, Deduplication
 from manifests.files import sha256_json
 from manifests.source import Source
 
@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     import yaml
 
 TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
-
-
-class Deduplication(Strict):
-    """De-duplication of documents. `survivor` is a total order of the copies, ended by the smallest id."""
-
-    exact: bool = True
-    minhash: MinHash | None = MinHash()
-    scope: Literal["dump", "source", "all"] = "all"  # duplicates are removed within one crawl, a source, or everything
-    against: list[str] = []  # earlier corpora, whose documents stay: their duplicates are removed here
-    canaries: Count = 500  # documents copied with edits to measure recall; the corpus does not depend on them
-    one_worker: Positive = 200_000_000  # edges up to which one worker joins clusters; more are joined in rounds of jobs
-    # `dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references
-    survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = ["source", "longest", "newest"]
-    source_priority: list[str] = []  # for `source`: earlier ones win, unnamed ones come last
 
 
 class Tokenizer(Strict):
@@ -85,6 +71,35 @@ class Recipe(Strict):
             raise ValueError(f"deduplication.source_priority names {unknown[0]!r}, which is not one of the sources")
         return self
 
+    def comparison_of(self, source: str) -> Comparison:
+        """Return the settings under which a source's documents are compared; the recipe's for one that it has not."""
+        own = self.sources[source].deduplication if source in self.sources else None
+        return (own or Comparison()).complete(self.deduplication)
+
+    def with_sources(self, only: Collection[str] = (), without: Collection[str] = ()) -> "Recipe":
+        """Return the recipe of some of its sources.
+
+        Args:
+            only: names of the sources that stay; all if there are none.
+            without: names of sources to leave out.
+
+        Raises:
+            UserError: both are given, a name is not a source's, or no source is left.
+        """
+        if only and without:
+            raise UserError("--only and --without are both given: give one of them")
+        option, named = ("--only", only) if only else ("--without", without)
+        unknown = sorted(set(named) - set(self.sources))
+        if unknown:
+            known = ", ".join(self.sources)
+            raise UserError(f"{option} {unknown[0]}: the recipe has no source {unknown[0]!r}, only {known}")
+        left = {name: source for name, source in self.sources.items() if (name in named if only else name not in named)}
+        if not left:
+            raise UserError("--without leaves no source: leave out fewer")
+        priority = [name for name in self.deduplication.source_priority if name in left]
+        rules = self.deduplication.model_copy(update={"source_priority": priority})
+        return self.model_copy(update={"sources": left, "deduplication": rules})
+
     def with_inputs(self, inputs: Mapping[str, list[str]]) -> "Recipe":
         """Return the recipe with the inputs of the named sources replaced. Raises UserError for an unknown source."""
         for name in inputs:
@@ -103,7 +118,7 @@ class Recipe(Strict):
 
         Defaults are filled in, inputs are sorted names, and models, which are named by hash, have no paths.
         """
-        plain = self.model_dump()
+        plain = self.filled_in()
         for name, source in plain["sources"].items():
             source["inputs"] = sorted(input_names.get(name, []))
             source["filters"] = [{name_of(rule): rule.key()} for rule in self.sources[name].filters]
@@ -111,11 +126,19 @@ class Recipe(Strict):
         plain["deduplication"] |= {"against": [], "canaries": 0}
         return plain
 
+    def filled_in(self) -> dict[str, Any]:
+        """Return plain values, defaults filled in; a source's `deduplication` is None where it is the recipe's."""
+        plain, default = self.model_dump(), Comparison().complete(self.deduplication).model_dump()
+        for name, source in plain["sources"].items():
+            own = self.comparison_of(name).model_dump()
+            source["deduplication"] = own if own != default else None
+        return plain
+
     def as_yaml(self) -> bytes:
         """Return `recipe.yaml` as a run writes it: defaults filled in, paths included."""
         import yaml
 
-        return yaml.safe_dump(self.model_dump(), sort_keys=False).encode()
+        return yaml.safe_dump(self.filled_in(), sort_keys=False).encode()
 
     def sha(self, input_names: Mapping[str, list[str]]) -> str:
         """Return the SHA-256 of the canonical recipe."""

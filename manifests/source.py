@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_serializer, model_validator
 from filters.dedup.containment import Containment
 from filters.rule import Rule, check_order, dump_rules, load_class, name_of, parse_rules
 from filters.settings import Count, Positive, Strict
+from manifests.deduplication import Comparison
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 KINDS: tuple[str, ...] = get_args(SourceKind)
@@ -99,6 +100,7 @@ class Source(Strict):
     limits: Limits = Limits()
     filters: Annotated[list[Rule], BeforeValidator(parse_rules)] = []  # a document passes them in this order
     containment: Containment | None = None
+    deduplication: Comparison | None = None  # of its documents, where other than the recipe's block
     stackexchange: StackExchange = StackExchange()
     arxiv: ArXiv = ArXiv()
     github: GitHub = GitHub()

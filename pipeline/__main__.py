@@ -60,13 +60,14 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
-    recipe = load_recipe(options.recipe).with_inputs(_parse_inputs(options.input))
+    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
+    recipe = recipe.with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 def _append(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
@@ -133,7 +134,7 @@ def _plan(options: argparse.Namespace) -> int:
         rates=tuple(options.rates),
         **{name: value for name in names if (value := getattr(options, name)) is not None},
     )
-    planned = plan(load_recipe(options.recipe), request)
+    planned = plan(load_recipe(options.recipe).with_sources(options.only, options.without), request)
     print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
     return 0
 
@@ -263,6 +264,13 @@ WORKERS = _argument("--workers", "number of local processes (default: one per co
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
+SOURCES = tuple(
+    _argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
+    for name, help in (
+        ("--only", "take the recipe's named sources alone"),
+        ("--without", "take all sources of the recipe but the named ones"),
+    )
+)
 FILES = _argument(
     "--files", "slice of the publisher's list of files, as in Python: 0:8, :8, 0:1000:100, or one number",
     required=True, metavar="SLICE",
@@ -284,6 +292,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
         _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
+        *SOURCES,
         WORKERS,
         _argument("--stage", "stop after this stage", choices=STAGES),
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
@@ -295,6 +304,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
         _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
         _inputs("dumps of a source to estimate from"),
+        *SOURCES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
         _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",

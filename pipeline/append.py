@@ -134,7 +134,7 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """Return the manifest of a corpus and its new generation: shards, index and ledger of both."""
+    """Return the manifest of a corpus and its new generation: shards, schemes, index and ledger of both."""
     sources = dict(parent.sources)
     for name, new in made.sources.items():
         old = sources.get(name)
@@ -166,6 +166,7 @@ def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
     changed = {
         "parent": parent.manifest_sha,
         "removal": None,
+        "signatures": {**parent.signatures, **made.signatures},
         "sources": dict(sorted(sources.items())),
         "index": [*parent.index, *made.index],
         "generations": [*parent.generations, generation],

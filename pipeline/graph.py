@@ -168,15 +168,22 @@ class StageGraph:
 
     def neardup(self) -> None:
         """Find pairs of duplicates, in this corpus and with earlier ones."""
-        self.splits = [*neardup.splits_of(self.corpus, self.extracted, self.filtered), *self.inputs.earlier]
-        _, candidates = self.exchange(*neardup.find_candidates(self.recipe, self.splits))
-        exact = {name: receipt for name, receipt in candidates.items() if name.startswith("exact")}
-        self.edges = {f"blocks/{neardup.CANDIDATES}/{name}": receipt for name, receipt in exact.items()}
-        if self.recipe.deduplication.minhash is not None:
-            _, fetched = self.exchange(*neardup.fetch_evidence(self.recipe, self.splits, candidates))
-            _, near = self.exchange(*neardup.verify_candidates(self.recipe, self.splits, candidates, fetched))
-            self.findings[neardup.STAGE] = neardup.findings(candidates, near)
-            self.edges |= {f"blocks/{neardup.EDGES}/{name}": receipt for name, receipt in near.items()}
+        here = neardup.splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
+        self.splits = [*here, *self.inputs.earlier]
+        candidates: list[Receipt] = []
+        verified: list[Receipt] = []
+        _, exact = self.exchange(*neardup.find_exact(self.splits))
+        passes = neardup.near_passes(self.splits)
+        for search in passes:
+            _, found = self.exchange(*search.find_candidates())
+            _, fetched = self.exchange(*search.fetch_evidence(found))
+            _, near = self.exchange(*search.verify_candidates(found, fetched))
+            candidates += found.values()
+            verified += near.values()
+        neardup.remove_stale(self.corpus, passes)
+        if passes:
+            self.findings[neardup.STAGE] = neardup.findings(candidates, verified)
+        self.edges = {receipt.outputs[0].path: receipt for receipt in (*exact.values(), *verified)}
 
     def containment(self) -> None:
         """Find documents that are almost whole in others, of the sources that ask for it."""
@@ -192,13 +199,16 @@ class StageGraph:
         self.survivors = self.map(
             clusters.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
         )["all"]
+        self.findings[clusters.STAGE] = clusters.findings(self.survivors)
+        self.map(clusters.table_step(self.filtered, self.survivors))
 
     def recall(self) -> None:
         """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""
-        if self.recipe.deduplication.minhash is not None and self.recipe.deduplication.canaries:
+        sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
+        if sources and self.recipe.deduplication.canaries:
             drawn = self.map(recall.draw_step(self.recipe, self.filtered, self.survivors))
             self.measured = self.map(recall.measure_step(self.recipe, drawn))["all"]
-            self.recall_report = recall.report(self.recipe, self.measured)
+            self.recall_report = recall.report(self.measured)
 
     def tokenizer(self) -> None:
         """Train the tokenizer on a sample, or take the given one."""

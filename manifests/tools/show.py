@@ -126,6 +126,11 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
             f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected, "
             f"{pairs['capped']:,} unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
         )
+    if clusters := findings.get("clusters"):
+        yield (
+            f"clusters  {clusters['clusters']:,} of several documents, the largest of {clusters['largest']:,}; "
+            f"{clusters['of_earlier']:,} documents are duplicates of an earlier corpus's"
+        )
     if unreadable := findings.get("unreadable"):
         yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"
     for rule, held in findings.get("lists", {}).items():

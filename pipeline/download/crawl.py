@@ -93,7 +93,7 @@ class Crawl:
     """
 
     def __init__(self, archive: PageArchive, options: CrawlOptions, wanted: Sequence[str]) -> None:
-        """Queue the pages, each at its host. Raises OSError if the archive cannot be written."""
+        """Queue the pages, each at its host."""
         self.archive, self.options = archive, options
         self.unsettled: dict[str, str] = {}
         self.hosts: dict[str, Host] = {}
@@ -103,11 +103,7 @@ class Crawl:
         self.error: Exception | None = None
         self.left = self.total = len(wanted)
         for url in wanted:
-            try:
-                self._queue(Item(url, url), last=True)
-            except FetchError as error:
-                self._end(Item(url, url), error)
-                self.left -= 1
+            self._queue(Item(url, url), last=True)
 
     def run(self, terminal: TextIO | None) -> None:
         """Fetch all pages. `terminal`: receives progress. Raises UserError if the archive cannot be written."""
@@ -171,8 +167,11 @@ class Crawl:
         return None
 
     def _queue(self, item: Item, last: bool = False) -> None:
-        """Put a page before the others of its host, or after them. Raises FetchError for a URL without a host."""
-        name = parse_url(item.url).host
+        """Put a page before the others of its host, or after them; what is no URL has the host ""."""
+        try:
+            name = parse_url(item.url).host
+        except FetchError:
+            name = ""
         items = self._host(name).items
         (items.append if last else items.appendleft)(item)
         self._enter(name)
@@ -241,7 +240,7 @@ class Crawl:
             host.robots[origin] = self._read_robots(host, address)
         found = host.robots[origin]
         if isinstance(found, FetchError):
-            raise found
+            raise FetchError(found.reason, found.settled)  # a new one: each raising adds to an exception's traceback
         host.delay = max(host.delay, found.delay)
         return found
 
@@ -255,7 +254,7 @@ class Crawl:
             answer = self._ask_for_robots(address._replace(target="/robots.txt"))
         except FetchError as error:
             if error.reason in HOPELESS:
-                return error
+                return FetchError(error.reason)
         else:
             if answer.status == 200:
                 found = parse_robots(answer.body, PRODUCT)

@@ -108,7 +108,7 @@ def download_references(
     """
     with PageArchive(output, options.request.agent) as archive:
         before = archive.counts[PAGE]
-        crawl = Crawl(archive, options, [url for url in wanted if url not in archive.done])
+        crawl = Crawl(archive, options, [url for url in dict.fromkeys(wanted) if url not in archive.done])
         crawl.run(terminal)
         outcomes = {**archive.done, **crawl.unsettled}
         counts = Counter(outcomes[url] for url in wanted)

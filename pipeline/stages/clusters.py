@@ -5,12 +5,13 @@ small-star (filters/dedup/clusters.py), each one exchange. Both give the same by
 number and rest on the edges alone, so a run goes on from the last round that was finished; the rounds before it are
 removed as soon as they are not needed.
 
-One worker then chooses the survivors, and verdicts go back by split.
+One worker then chooses the survivors, and verdicts go back by split. From these, `clusters/` is written beside
+`clean/`, row by row, so that no text is written again.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,19 +33,23 @@ from filters.dedup.clusters import (
 )
 from filters.errors import UserError
 from filters.reasons import Reason
-from manifests.document import ID_BYTES
+from manifests.deduplication import Deduplication
+from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
-from manifests.recipe import Deduplication, Recipe
+from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, is_finished, receipts, source_of, sweep
 from pipeline.stages.containment import read_contained
-from pipeline.stages.neardup import RANGE_BYTES, ROW_BITS, Lookup, Split, verdict_path
+from pipeline.stages.neardup import RANGE_BYTES, ROW_BITS, Lookup, Split, signature_path, verdict_path
 
 STAGE = "clusters"
-LABELS, CUT, ROUNDS, SURVIVORS = (f"{STAGE}/{step}" for step in ("labels", "cut", "rounds", "survivors"))
+LABELS, CUT, ROUNDS, SURVIVORS, TABLES = (
+    f"{STAGE}/{step}" for step in ("labels", "cut", "rounds", "survivors", "tables")
+)
+FOLDER = "clusters"
 
 ONE_WORKER_EDGES = 200_000_000  # joined in some six minutes, and 2.7 GB with a hundred million nodes (docs/scale.md)
 MAX_ROUNDS = 32  # rounds grow with the logarithm of the longest chain (Kiveris et al. 2014, section 3): for 2^32 nodes
@@ -60,8 +65,24 @@ DUPLICATE_SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-VERDICT_SCHEMA = pa.schema([("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)), ("reason", pa.string())])
 # a row of a split for each document in a cluster; the reason is empty for the one that stays
+VERDICT_SCHEMA = pa.schema(
+    [("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)), ("reason", pa.string()), ("cluster_size", pa.uint32())]
+)
+
+
+class Verdict(NamedTuple):
+    """The decision about a document in a cluster.
+
+    Attributes:
+        cluster: the id of the document that stays.
+        reason: why this one does not stay, empty for the one that does.
+        size: documents of this run that the one that stays stands for.
+    """
+
+    cluster: bytes
+    reason: str
+    size: int
 
 
 def connect(
@@ -254,7 +275,7 @@ def survivor_step(
         for unit in tally:
             tally[unit] += receipt.tallies[source_of(name)].out[unit]
     settings = {
-        "rules": Keyed(rules, rules.model_dump(exclude={"against", "canaries", "one_worker"})),
+        "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
         "splits": Keyed(splits, [[split.name, split.fingerprint] for split in splits]),
         "units": units,
         "labels": [receipt.outputs[0].path for receipt in labels.values()],
@@ -279,7 +300,7 @@ def choose_survivors(
     """Write the survivor of each cluster, the others with their reasons, and verdicts per split; count what is removed.
 
     A survivor that is almost whole in another document is removed as well, unless that one is of its own cluster: then
-    the policy has chosen between them.
+    the policy has chosen between them. Its cluster becomes part of the other's.
     """
     lookup = Lookup([split.path for split in splits])
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64)), *(read_labels(corpus / path) for path in labels)]
@@ -296,21 +317,103 @@ def choose_survivors(
     order = _survivors_first(lookup, splits, nodes, smallest, rules, _removed_before(splits, nodes))
     nodes, smallest = nodes[order], smallest[order]
     first = np.r_[True, smallest[1:] != smallest[:-1]][: len(nodes)]
-    kept = nodes[first][np.cumsum(first) - 1]
-    here = ~np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]
+    number = np.cumsum(first) - 1  # of each node's cluster
+    earlier = np.array([split.earlier for split in splits], bool)
+    here = ~earlier[nodes >> ROW_BITS]
     reasons = np.where(here, _reasons(lookup, nodes, smallest, first), "")
-    similarity = _similarity(lookup, rules, nodes, kept, reasons)
-    for place, other, share in _inside(nodes, smallest, kept, first & here, inside):
-        kept[place], reasons[place], similarity[place] = other, Reason.CONTAINED.value, share
+    similarity = _similarity(lookup, splits, nodes, nodes[first][number], reasons)
+    into, found = join_contained(nodes, number, first & here, inside)
+    for place, share in found:
+        reasons[place], similarity[place] = Reason.CONTAINED.value, share
+    number = into[number]
+    kept, sizes = nodes[first][number], np.bincount(number, here).astype(np.uint32)[number]
     _count_removed(lookup, splits, nodes, reasons, tallies, text_bytes)
     clusters = lookup.column("id", kept) if len(kept) else pa.array([], pa.binary(ID_BYTES))
     table = _duplicates(lookup, nodes, clusters, similarity, reasons)
     path = "duplicates/clusters-00000-of-00001.parquet"
     with atomic_path(corpus / path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    verdicts = _write_verdicts(corpus, splits, nodes[here], clusters.filter(pa.array(here)), reasons[here])
-    facts = {"clusters": int(first.sum()), "text_bytes": text_bytes}
+    verdicts = _write_verdicts(corpus, splits, nodes[here], clusters.filter(pa.array(here)), reasons[here], sizes[here])
+    facts = {
+        "clusters": len(np.unique(number[sizes > 1])),
+        "largest": int(sizes.max(initial=1)),
+        "of_earlier": int((here & earlier[kept >> ROW_BITS]).sum()),
+        "text_bytes": text_bytes,
+    }
     return Result([path, *verdicts], tallies, facts)
+
+
+def join_contained(
+    nodes: Rows,
+    number: npt.NDArray[np.int64],
+    removable: npt.NDArray[np.bool_],
+    contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
+) -> tuple[npt.NDArray[np.int64], list[tuple[int, float]]]:
+    """Find the survivors that lie within a document of another cluster, and join their clusters to the other one.
+
+    Of two survivors within each other, the one of the larger share is removed, then the one of the larger reference.
+
+    Args:
+        nodes: (n,) row references, each cluster's survivor first.
+        number: (n,) of each node's cluster, ascending from 0.
+        removable: (n,) True for survivors that may be removed.
+        contained: (inner, outer, share) of pairs of nodes.
+
+    Returns:
+        (clusters,) the number of the cluster that each one became part of, its own for those that stay; and the places
+        of the survivors that are removed, each with its share.
+    """
+    into = np.arange(int(number[-1]) + 1 if len(number) else 0)
+    removed: list[tuple[int, float]] = []
+    order = np.argsort(nodes)
+    inner, outer = (order[np.searchsorted(nodes[order], column)] for column in contained[:2])
+    ranked = np.lexsort([contained[0], -contained[2]])
+    columns = (column[ranked].tolist() for column in (inner, outer, contained[2]))
+    for place, other, share in zip(*columns, strict=True):
+        own, target = int(number[place]), _follow(into, int(number[other]))
+        if removable[place] and into[own] == own and own != target:
+            into[own] = target
+            removed.append((place, share))
+    while (into[into] != into).any():
+        into = into[into]
+    return into, removed
+
+
+def _follow(into: npt.NDArray[np.int64], cluster: int) -> int:
+    while into[cluster] != cluster:
+        cluster = int(into[cluster])
+    return cluster
+
+
+def findings(survivors: Receipt) -> dict[str, int]:
+    """Return the counts for the manifest.
+
+    They are clusters of several documents of this run, the documents of the largest, and documents of this run that
+    were removed as duplicates of an earlier corpus's.
+    """
+    return {name: survivors.facts[name] for name in ("clusters", "largest", "of_earlier")}
+
+
+def table_step(filtered: Receipts, survivors: Receipt) -> Step:
+    """Return the step that writes `clusters/`, with a unit per split."""
+    found = verdicts_of(survivors)
+    units = [
+        Unit(split, {"verdicts": found.get(split, "")}, [receipt, survivors], receipt.outputs[0].bytes)
+        for split, receipt in sorted(filtered.items())
+    ]
+    return Step(TABLES, write_clusters, units, owns=(FOLDER,))
+
+
+def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
+    """Write the clusters of one split's clean documents, in their order."""
+    ids = read_ipc(corpus / signature_path(split)).column("id")
+    clusters, sizes, reasons = ids.to_pylist(), [1] * len(ids), [""] * len(ids)
+    for row, verdict in read_verdicts(corpus, verdicts).items():
+        clusters[row], sizes[row], reasons[row] = verdict.cluster, verdict.size, verdict.reason
+    table, path = pa.table([ids, clusters, sizes, reasons], schema=CLUSTER_SCHEMA), f"{FOLDER}/{split}.parquet"
+    with atomic_path(corpus / path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return Result([path])
 
 
 def verdicts_of(clusters: Receipt) -> dict[str, str]:
@@ -323,13 +426,13 @@ def verdicts_of(clusters: Receipt) -> dict[str, str]:
     return {path.removeprefix(prefix).removesuffix(suffix): path for path in paths}
 
 
-def read_verdicts(corpus: Path, path: str) -> dict[int, tuple[bytes, str]]:
-    """Return a split's rows that are in a cluster: row -> (cluster, reason or "" for the one that stays).
+def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
+    """Return the verdicts on a split's documents that are in a cluster, by row.
 
     `path`, below the corpus, is empty for a split that has none.
     """
     rows = read_ipc(corpus / path).to_pylist() if path else []
-    return {row["row"]: (row["cluster"], row["reason"]) for row in rows}
+    return {row["row"]: Verdict(row["cluster"], row["reason"], row["cluster_size"]) for row in rows}
 
 
 def _survivors_first(
@@ -370,7 +473,7 @@ def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     for number in np.unique(nodes >> ROW_BITS).tolist():
         if splits[number].earlier:
             verdicts = read_verdicts(Path(splits[number].corpus), splits[number].verdicts)
-            rows = [row for row, (_, reason) in verdicts.items() if reason]
+            rows = [row for row, verdict in verdicts.items() if verdict.reason]
             gone |= np.isin(nodes, (np.int64(number) << ROW_BITS) + np.array(rows, np.int64))
     return gone
 
@@ -414,36 +517,21 @@ def _count_removed(
 
 
 def _similarity(
-    lookup: Lookup, rules: Deduplication, nodes: Rows, kept: Rows, reasons: npt.NDArray[np.str_]
+    lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, reasons: npt.NDArray[np.str_]
 ) -> npt.NDArray[np.float32]:
-    """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies."""
-    similarity = np.ones(len(nodes), np.float32)
-    near = reasons == Reason.NEAR_DUPLICATE.value
-    if rules.minhash is not None and near.any():
-        similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
-    return similarity
+    """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies.
 
-
-def _inside(
-    nodes: Rows,
-    labels: Rows,
-    kept: Rows,
-    survivors: npt.NDArray[np.bool_],
-    contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
-) -> Iterator[tuple[int, int, float]]:
-    """Yield survivors that lie within another cluster's document: (place, the survivor of that cluster, share).
-
-    Of two survivors within each other, the one of the larger share is removed, then the one of the larger reference.
+    It is NaN where the two have signatures of different schemes: a chain of duplicates joined them.
     """
-    places = {node: place for place, node in enumerate(nodes.tolist())}
-    going: set[int] = set()
-    order = np.lexsort([contained[0], -contained[2]])
-    for inner, outer, share in zip(*(column[order].tolist() for column in contained), strict=True):
-        place, other = places[inner], int(kept[places[outer]])
-        if not survivors[place] or labels[place] == labels[places[outer]] or inner in going or other in going:
-            continue
-        going.add(inner)
-        yield place, other, share
+    similarity = np.ones(len(nodes), np.float32)
+    similarity[reasons == Reason.NEAR_DUPLICATE.value] = np.nan
+    schemes = np.array([split.compared.scheme for split in splits])
+    for scheme in {split.compared.scheme for split in splits} - {""}:
+        alike = (schemes[nodes >> ROW_BITS] == scheme) & (schemes[kept >> ROW_BITS] == scheme)
+        near = np.flatnonzero(alike & (reasons == Reason.NEAR_DUPLICATE.value))
+        if len(near):
+            similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
+    return similarity
 
 
 def _duplicates(
@@ -458,19 +546,26 @@ def _duplicates(
         return DUPLICATE_SCHEMA.empty_table()
     ids = lookup.column("id", nodes[gone])
     kept = clusters.filter(pa.array(gone))
-    columns = [ids, kept, kept, pa.array(similarity[gone]), pa.array(reasons[gone].tolist(), pa.string())]
+    shares = pa.array(similarity[gone], from_pandas=True)  # NaN is null
+    columns = [ids, kept, kept, shares, pa.array(reasons[gone].tolist(), pa.string())]
     table = pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA)
     return table.sort_by([("cluster", "ascending"), ("removed", "ascending")])
 
 
 def _write_verdicts(
-    corpus: Path, splits: list[Split], nodes: Rows, clusters: pa.Array, reasons: npt.NDArray[np.str_]
+    corpus: Path,
+    splits: list[Split],
+    nodes: Rows,
+    clusters: pa.Array,
+    reasons: npt.NDArray[np.str_],
+    sizes: npt.NDArray[np.uint32],
 ) -> Iterator[str]:
     for number in np.unique(nodes >> ROW_BITS).tolist():
         chosen = np.flatnonzero(nodes >> ROW_BITS == number)
         chosen = chosen[np.argsort(nodes[chosen])]
         rows = pa.array(nodes[chosen] & ((1 << ROW_BITS) - 1))
-        columns = [rows, clusters.take(pa.array(chosen)), pa.array(reasons[chosen].tolist(), pa.string())]
+        texts = pa.array(reasons[chosen].tolist(), pa.string())
+        columns = [rows, clusters.take(pa.array(chosen)), texts, pa.array(sizes[chosen])]
         path = verdict_path(splits[number].name)
         write_ipc(corpus / path, VERDICT_SCHEMA, columns)
         yield path

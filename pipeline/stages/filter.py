@@ -15,7 +15,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
-from pipeline.stages.neardup import SignatureRows, signature_path
+from pipeline.stages.neardup import SignatureRows, signature_path, signed_by
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages
 
 STEP = "filter"
@@ -44,8 +44,8 @@ def filter_step(
         rules = recipe.sources[source_of(split)].rules_at("filter")
         reads = [receipt, *verdicts.of(split, rules)]
         units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
-    settings = {"minhash": recipe.deduplication.minhash, "keep_dropped": keep_dropped}
-    return Step(STEP, filter_documents, units, settings, by_source, OWNED)
+    arguments = {name: {**rules, "minhash": signed_by(recipe, name)} for name, rules in by_source.items()}
+    return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 
 def filter_documents(

@@ -33,6 +33,27 @@ MISTAKES = {
     "source with an odd name": (("sources", "My Books"), {"weight": 1.0}, ["sources", "My Books"]),
     "missing weight": (("sources", "arxiv"), {}, ["sources.arxiv.weight", "missing"]),
     "unknown source in priority": (("deduplication", "source_priority"), ["zz"], ["source_priority", "'zz'"]),
+    "unknown key of a source's deduplication": (
+        ("sources", "github"),
+        {"weight": 1.0, "deduplication": {"minhash": {"band": 20}}},
+        ["key sources.github.deduplication.minhash.band ", "did you mean 'bands'"],
+    ),
+    "a key of the recipe's deduplication alone": (
+        ("sources", "github"),
+        {"weight": 1.0, "deduplication": {"survivor": ["longest"]}},
+        ["sources.github.deduplication.survivor", "allowed here: exact, minhash, scope"],
+    ),
+    "minhash that is neither on nor off": (
+        ("deduplication", "minhash"),
+        True,
+        ["key deduplication.minhash = True: give settings such as {threshold: 0.8}, or off"],
+    ),
+    "deduplication that is neither on nor off": (
+        ("sources", "books", "deduplication"),
+        "no",
+        ["key sources.books.deduplication = 'no': give settings such as {minhash: off}, or off"],
+    ),
+    "unknown scope": (("sources", "books", "deduplication"), {"scope": "dumps"}, ["'dump', 'source' or 'all'"]),
     "no sources": (("sources",), {}, ["key sources", "{}"]),
 }
 

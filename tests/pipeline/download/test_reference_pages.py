@@ -1,6 +1,7 @@
 """Cited pages fetched from a local server: what robots.txt and good manners ask for, each outcome named, resumed."""
 
 import bz2
+import errno
 import gzip
 import shutil
 import signal
@@ -224,7 +225,7 @@ def test_a_host_is_asked_for_one_page_at_a_time_with_a_delay_and_others_meanwhil
         with lock:
             asked_now += 1
             most = max(most, asked_now)
-        time.sleep(0.05)
+        time.sleep(0.15)
         with lock:
             asked_now -= 1
         times.append((str(handler.headers["Host"]), started, time.monotonic()))
@@ -285,11 +286,11 @@ def test_a_server_without_an_end_is_left(server: Server, tmp_path: Path, answer:
             time.sleep(0.02)
 
     plan = drip if isinstance(answer, str) else answer
-    options = CrawlOptions(RequestRules(RULES.agent, 120, 0.5, True), 0.001, policy=QUICK)
+    options = CrawlOptions(RequestRules(RULES.agent, 120, 2, True), 0.001, policy=QUICK)
     url = at(server, "a", "/a", plan)
     summary = fetch([url], tmp_path / "cited.warc.gz", options)
     assert set(summary.counts) == {"too-slow"}
-    brief = CrawlOptions(RequestRules(RULES.agent, 0.2, 120, True), 0.001, policy=QUICK)
+    brief = CrawlOptions(RequestRules(RULES.agent, 1, 120, True), 0.001, policy=RetryPolicy(attempts=1))
     if plan is not drip:
         assert fetch([url], tmp_path / "again.warc.gz", brief).counts == {"unreachable": 1}
 
@@ -300,8 +301,8 @@ def test_urls_that_are_none(server: Server, tmp_path: Path) -> None:
             parse_url(url)
     assert parse_url("HTTPS://Bücher.example:444/ä b?q=%20ö|#x").target == "/%C3%A4%20b?q=%20%C3%B6%7C"
     assert parse_url("http://bücher.example").origin == "http://xn--bcher-kva.example:80"
-    summary = fetch(["http://a..example/x", at(server, "a", "/ü|{}", page())], tmp_path / "cited.warc.gz")
-    assert summary.counts == {"not-http": 1, "http-404": 1}
+    urls = ["http://a..example/x", at(server, "a", "/ü|{}", page()), "http://a..example/x"]
+    assert fetch(urls, tmp_path / "cited.warc.gz").counts == {"not-http": 2, "http-404": 1}
     assert server.requests[-1][0] == "/%C3%BC%7C%7B%7D"
 
 
@@ -353,6 +354,23 @@ def test_files_that_cannot_be_continued(written: Path, tmp_path: Path) -> None:
         PageArchive(written, "")
     with pytest.raises(UserError, match="cannot be written"):
         PageArchive(other / "deeper", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [(OSError(errno.ENOSPC, "No space left on device"), UserError, "No space left on device.*run again"),
+     (RuntimeError("a bug"), RuntimeError, "a bug")],
+)  # fmt: skip
+def test_an_error_of_a_worker_ends_the_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], words: str
+) -> None:
+    def fail(archive: PageArchive, record: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(PageArchive, "_append", fail)
+    urls = [at(server, host, "/page", page()) for host in "abcdefgh"]
+    with pytest.raises(kind, match=words):
+        fetch(urls, tmp_path / "cited.warc.gz")
 
 
 def dump(path: Path, *articles: str) -> Path:
@@ -420,7 +438,7 @@ def test_a_stop_from_the_keyboard_leaves_a_file_to_continue(tmp_path: Path) -> N
         dump(tmp_path / "w.xml.bz2", *(server.plan(f"/{number}", page()) for number in range(200)))
         options = [*command(server, tmp_path, "--delay=0.05")]
         process = subprocess.Popen([sys.executable, "-m", "pipeline", *options], cwd=ROOT, stderr=subprocess.PIPE)
-        while len(server.requests) < 5:
+        while len(server.requests) < 5 and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
