@@ -28,6 +28,7 @@ from pipeline.stages.pages import PASSES, order_of_passes, read_masks, read_scor
 from pipeline.trace import Rederiver
 
 ENGLISH = "The fishing boats came back to the harbour before the storm number {} reached the coast."
+BAKER = "The old baker of the village carried bread and cakes number {} up the hill to the market."
 GERMAN = "Die Fischerboote kehrten in den Hafen zurück, bevor der Sturm Nummer {} die Küste erreichte."
 MENU, FOOTER = "Home, news, and the weather of the week.", "Impressum, Datenschutz und Nutzungsbedingungen der Seite."
 NUMBERS = (
@@ -130,7 +131,7 @@ def texts() -> dict[str, str]:
     """Pages in two languages; some short, some with lines of others, some that read like nothing in the training."""
     found = {}
     for number in range(60):
-        lines = [MENU] * (number % 3 == 0) + page(number, lines=8).split("\n")
+        lines = [MENU] * (number % 3 == 0) + page(number, (ENGLISH, BAKER)[number % 2], lines=8).split("\n")
         found[f"http://en.example/{number}"] = "\n".join(lines)
     for number in range(60, 80):
         found[f"http://de.example/{number}"] = f"{page(number, GERMAN)}\n{FOOTER}"
@@ -145,7 +146,10 @@ def texts() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("text") / "like.txt"
-    path.write_text("\n".join(page(number, lines=6) for number in range(100, 400, 3)), encoding="utf-8")
+    path.write_text(
+        "\n".join(page(number, (ENGLISH, BAKER)[number % 2], lines=6) for number in range(100, 400, 3)),
+        encoding="utf-8",
+    )
     text = {"text": [str(path), *map(str, toy_lm.TEXTS)], "order": 3, "vocabulary": 400}
     return {"train": {"en": text}, "head": 30, "tail": 60, "keep": ["head", "middle"]}
 
@@ -238,8 +242,11 @@ def test_newest_page_is_of_the_pages_that_rules_before_leave(tmp_path: Path) -> 
     """An overlong page is no newer copy, but a page that only later rules drop is one."""
     folder = tmp_path / "in"
     folder.mkdir()
-    rows = [(f"{page(1)}\n{page(2)}", "2024"), (page(3), "2023"), (page(4), "2022")]
-    lines = [json.dumps({"text": text, "url": "http://a.example/", "timestamp": year}) for text, year in rows]
+    rows = [(f"{page(1)}\n{page(2)}", 2024), (page(3), 2023), (page(4), 2022)]
+    lines = [
+        json.dumps({"text": text, "url": "http://a.example/", "timestamp": f"{year}-01-01T00:00:00Z"})
+        for text, year in rows
+    ]
     (folder / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     most, inputs = {"max_characters": 600}, str(folder / "*.jsonl")
     kept, _ = filtered(recipe(inputs, [most, "newest_url"]), tmp_path / "length first")
@@ -256,7 +263,7 @@ def test_the_papers_list_step_by_step(texts: dict[str, str], training: dict[str,
     cited = [url for number, url in enumerate(texts) if "en.example" in url and number % 2]
     (tmp_path / "w.xml").write_text(WIKI.format("".join(f"[{url} x] " for url in cited)), encoding="utf-8")
     trained = {"wiki": [str(tmp_path / "w.xml")], "min_positives": 5, "min_characters": 100, "dimension": 8,
-               "epochs": 5, "threshold": 0.5}  # fmt: skip
+               "epochs": 50, "threshold": 0.5}  # fmt: skip
     ranked = {**training, "head": 50, "tail": 90}
     filters = [LINES, LANGUAGE, {"perplexity": ranked}, {"references": trained}]
     inputs, corpus = write_rows(tmp_path / "in", texts), tmp_path / "c"
