@@ -12,15 +12,15 @@ import brotli
 from isal import igzip_lib
 
 from filters.formats.compression import CompressedStream, Decoder
-from filters.formats.warc import Headers
+from filters.formats.records import Headers
 from filters.reasons import Reason
 
 MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
 FIRST_STEP = 1 << 10  # coded bytes fed to a decoder at first: a body may hold millions of streams
 CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 
-_BLANK_LINE = re.compile(rb"\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{3})(?![0-9])")
+_BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
+_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{1,3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _NO_CODINGS = ("chunked", "identity", "none")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"

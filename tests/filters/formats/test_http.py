@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from filters.formats.http import HttpError, is_html, parse_response
-from filters.formats.warc import Headers
+from filters.formats.records import Headers
 from filters.reasons import Reason
 
 PAGE = b"<html><body>" + b"words of a page " * 50 + b"</body></html>"
