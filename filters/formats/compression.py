@@ -175,14 +175,14 @@ class ZstdMember(CompressedStream):
         step: int = FIRST_SLICE,
     ) -> None:
         self.dictionary, self.continues = dictionary, continues
-        decoder = zstd.ZstdDecompressor(dictionary)
+        decoder = open_zstd(dictionary)
         super().__init__(stored, offset, len(stored), decoder, "zstd frame", Reason.CORRUPT_RECORD, step)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the decoded bytes, at most `PIECE` at a time."""
         opening, position = b"", self.offset
         while True:
-            decoder = zstd.ZstdDecompressor(self.dictionary)
+            decoder = open_zstd(self.dictionary)
             frame = CompressedStream(self.stored, position, self.end, decoder, self.kind, self.corrupt, self.step)
             frame.grows = self.grows
             fed, size = self.fed, self.size
@@ -199,6 +199,11 @@ class ZstdMember(CompressedStream):
             if not (magic == ZSTD or SKIPPABLE.match(magic)) or not self.continues(opening, self.size, position):
                 break
         self.length = position - self.offset
+
+
+def open_zstd(dictionary: zstd.ZstdDict | None = None) -> Decoder:
+    """Return a decompressor of one zstd frame."""
+    return zstd.ZstdDecompressor(dictionary)
 
 
 def read_dictionary(stored: StoredView) -> zstd.ZstdDict | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import brotli
 from isal import igzip_lib
 
-from filters.formats.compression import CompressedStream, Decoder
+from filters.formats.compression import SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
 from filters.formats.records import Headers
 from filters.reasons import Reason
 
@@ -191,6 +191,19 @@ def _decode_deflate(body: bytes, limit: int) -> bytes:
     return _decompress(body, 0, igzip_lib.IgzipDecompressor(flag=flag), limit)[0]
 
 
+def _decode_zstd(body: bytes, limit: int) -> bytes:
+    """Decode one or more frames of RFC 8878."""
+    if not body.startswith(ZSTD):
+        raise _EncodingMismatchError
+    parts: list[bytes] = []
+    size = position = 0
+    while body.startswith(ZSTD, position) or SKIPPABLE.match(body, position):
+        part, position = _decompress(body, position, open_zstd(), limit - size)
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
 class _BrotliDecoder:
     """A brotli decompressor with the interface of bz2's."""
 
@@ -239,5 +252,5 @@ def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tup
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli,
+    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli, "zstd": _decode_zstd,
 }  # fmt: skip

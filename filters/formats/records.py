@@ -19,6 +19,7 @@ HEADER_LIMIT = 1 << 16  # bytes of a record's header; a longer one is damage
 PADDING = 1 << 12  # bytes examined to tell padding from other damage
 FIRST_STEP = 1 << 14  # bytes searched at first for records of both kinds, then four times as many
 NESTED = 1 << 10  # records within one block that are followed
+OWN_BYTES = 48  # of a line that tell it from all others
 
 WARC_LINE = re.compile(rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r{0,2}\n")
 WARC_NEWLINES, ARC_NEWLINES = 2, 1  # that end a block
@@ -80,9 +81,8 @@ class Record(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A record's header, which begins at `first`; its block lies at [block, stop)."""
+    """A record's header; its block lies at [block, stop)."""
 
-    first: int
     headers: Headers
     version: str
     block: int
@@ -187,7 +187,7 @@ def _parse_head(window: Window, position: int) -> Head | tuple[Reason, str]:
     if found := arc.read_line(window.part(first, first + arc.LINE_BYTES)):
         block = first + found.end
         version = f"ARC/{found.version}"
-        return Head(first, Headers(found.header), version, block, block + (found.length or 0))
+        return Head(Headers(found.header), version, block, block + (found.length or 0))
     padding = not window.part(first, first + PADDING).strip(b"\0")
     return Reason.CORRUPT_RECORD, "NUL bytes" if padding else "no record begins here"
 
@@ -209,7 +209,7 @@ def _parse_warc_head(window: Window, first: int, line: re.Match[bytes]) -> Head 
     length = _content_length(headers.block)
     if length is None:
         return Reason.CORRUPT_RECORD, "no usable Content-Length"
-    return Head(first, headers, version, block, block + length)
+    return Head(headers, version, block, block + length)
 
 
 def _content_length(header: bytes) -> int | None:
@@ -265,15 +265,14 @@ def _length_holds(window: Window, head: Head, stop: int, members: Members | None
         or (members is not None and members.begins(stop))
     )
     closed = newlines.startswith(b"\r\n\r\n") if not head.is_arc else newlines.count(b"\n") >= ARC_NEWLINES
-    begins_line = head.first == window.base or window.part(head.first - 1, head.first) == b"\n"
-    if not (follows or ((closed or newlines.count(b"\n") >= head.newlines) and begins_line)):
+    if not (follows or closed or newlines.count(b"\n") >= head.newlines):
         return False
     if window.base > head.block:
         return follows or closed
     http = _http_states_length(window, head)
     if not follows and http is False:
         return False
-    if http is True or not _spans_record(window, head):
+    if not _spans_record(window, head, http is True):
         return True
     return agrees_with_digest(head.headers.get("WARC-Block-Digest"), window.part(head.block, head.stop)) is True
 
@@ -287,11 +286,12 @@ def _parse_line(window: Window, position: int) -> int | None:
     return position if arc.find_line(line[0] + line[1], 0, 1, arc.LINE_BYTES) == 0 else None
 
 
-def _spans_record(window: Window, head: Head) -> bool:
+def _spans_record(window: Window, head: Head, proved: bool) -> bool:
     """Return True if a record that begins within the block is not whole within it.
 
     A block may hold an archive: then its last record and the newlines that end it are followed by those of the block.
-    Otherwise the next record's block ends where this one's does, or beyond.
+    Otherwise the next record's block ends where this one's does, or beyond. If HTTP `proved` the length, only a block
+    that ends within the next header is too long: bytes were lost from it.
     """
     position = head.block
     for _ in range(NESTED):
@@ -301,8 +301,10 @@ def _spans_record(window: Window, head: Head) -> bool:
         inner = _parse_head(window, position)
         if not isinstance(inner, Head):
             return False
-        if inner.block > head.stop or inner.stop > head.stop:
+        if inner.block > head.stop:
             return True
+        if proved or inner.stop > head.stop:
+            return not proved
         after = window.skip_newlines(inner.stop)
         if after >= head.stop:
             return window.part(inner.stop, after).count(b"\n") < inner.newlines + head.newlines
@@ -365,7 +367,7 @@ def _recover(
     return Record(start, stop, problem=problem, detail=detail)
 
 
-def find_start(window: Window, position: int, members: Members | None, lines: int = 0) -> int:
+def find_start(window: Window, position: int, members: Members | None, own: bytes = b"") -> int:
     """Return where the next record begins at or after `position`; the end of all bytes without one.
 
     Records of all kinds are searched in growing steps, since one of a kind may be far where another is near.
@@ -374,20 +376,45 @@ def find_start(window: Window, position: int, members: Members | None, lines: in
         window: The bytes.
         position: Where the search begins.
         members: Compressed members between the records.
-        lines: From where uncompressed records are searched: a damaged member's bytes may hold the first line of its own
-            record, for which nothing vouches.
+        own: What a damaged member before `position` decoded to. A line that stands in it is the member's own, stored
+            without compression, and no record, since nothing vouches for it.
     """
     searched, step = position, FIRST_STEP
     while True:
         more = window.reach(searched + step + arc.LINE_BYTES)
         stop = min(searched + step, window.end)
-        first = members.find(searched, stop) if members else stop
-        if (begin := max(searched, lines)) < first:
-            found = window.search(_WARC_START, begin, min(first + 96, window.end))
-            first = min(found.start() + window.base, first) if found else first
-            line = arc.find_line(window.data, begin - window.base, first - window.base, window.end - window.base)
-            first = line + window.base if line >= 0 else first
+        first = _find_line(window, searched, members.find(searched, stop) if members else stop, own)
         if first < stop or (stop == window.end and not more):
             return first
         searched, step = stop, min(4 * step, 1 << 24)
         window.forget(max(searched - arc.URL_BYTES, position))
+
+
+def _find_line(window: Window, start: int, stop: int, own: bytes) -> int:
+    """Return the start of the first line in [start, stop) that begins a record; `stop` without one."""
+    first, position = stop, start
+    while found := window.search(_WARC_START, position, min(first + 96, window.end)):
+        position = found.start() + window.base
+        if position >= first or not _is_own(window, position, own):
+            first = min(position, first)
+            break
+        position += 1
+    base, position = window.base, start
+    while (line := arc.find_line(window.data, position - base, first - base, window.end - base)) >= 0:
+        position = line + base
+        if not _is_own(window, position, own):
+            return position
+        position += 1
+    return first
+
+
+def _is_own(window: Window, position: int, own: bytes) -> bool:
+    """Return True for a line stored in a damaged member: decoded from it, or behind the header of a stored block.
+
+    Such a header is a length and its complement, and ends where the first record begins (RFC 1951, section 3.2.4).
+    """
+    before = window.part(max(position - 4, window.base), position)
+    length, complement = int.from_bytes(before[:2], "little"), int.from_bytes(before[2:], "little")
+    if len(before) == 4 and length ^ complement == 0xFFFF:
+        return True
+    return bool(own) and window.part(position, position + OWN_BYTES) in own

@@ -38,6 +38,7 @@ from filters.reasons import Reason
 TRIAL = 1 << 12  # stored bytes decompressed to tell if a member begins with a record
 OPENING = 1 << 11  # bytes of a file that tell its kind
 REPLAY = 1 << 6  # stored bytes fed at a time to learn how far a damaged member was read
+REPLAYED = 1 << 22  # decoded bytes of a damaged member that are kept to tell its own records from others
 # After damage the next member is searched within bytes that failed to decompress, until such bytes add up to this many
 # times the archive's size; then after them. It keeps hostile archives linear.
 RETRIES = 16
@@ -224,10 +225,9 @@ def _read_parts(
             stop = start + member.length
             yield _Part(start, stop, wasted, None, member, data)
         else:
-            before, read = wasted, members.count_read(member)
+            before, (read, own) = wasted, members.replay(member)
             wasted += read
-            resume = start + (1 if wasted <= RETRIES * len(stored) else read)
-            stop = find_start(window, resume, members, max(start + read - REPLAY, resume))
+            stop = find_start(window, start + (1 if wasted <= RETRIES * len(stored) else read), members, own)
             yield _Part(start, stop, before, None, member)
         start = stop
 
@@ -259,15 +259,15 @@ class _Members:
             return GzipMember(self.stored, offset, step=step)
         return ZstdMember(self.stored, offset, self.dictionary, self._continues, step)
 
-    def count_read(self, member: CompressedStream) -> int:
-        """Return how many stored bytes of a damaged member its decoder read until it failed, within `REPLAY`."""
-        replay = self.open(member.offset, REPLAY)
-        if replay is None:
-            return 1
-        replay.grows = False
-        for _ in replay.pieces():
-            pass
-        return max(replay.fed, 1)
+    def replay(self, member: CompressedStream) -> tuple[int, bytes]:
+        """Return how many stored bytes of a damaged member its decoder read until it failed, and what they gave."""
+        again, decoded = self.open(member.offset, REPLAY), bytearray()
+        if again is None:
+            return 1, b""
+        again.grows = False
+        for piece in again.pieces():
+            decoded += piece[: max(REPLAYED - len(decoded), 0)]
+        return max(again.fed, 1), bytes(decoded)
 
     def _continues(self, opening: bytes, size: int, position: int) -> bool:
         """Return True if a record that begins with `opening` and has `size` bytes so far goes on in the next member."""
