@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`oracle`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
+`extraction`, `oracle`, `templates`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
 """
 
 import importlib
@@ -26,7 +26,13 @@ BENCHMARKS = {
     "train": "training",
     "wikitext": "wikitext",
 }
-WITH_OPTIONS = {"oracle": "oracle", "train": "training", "walks": "walks"}  # modules whose `main` takes options
+WITH_OPTIONS = {  # modules whose `main` takes options
+    "extraction": "extraction",
+    "oracle": "oracle",
+    "templates": "templates",
+    "train": "training",
+    "walks": "walks",
+}
 
 
 def main(arguments: list[str]) -> int:

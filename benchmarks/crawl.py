@@ -31,7 +31,7 @@ from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
-from pipeline.stages import clusters
+from pipeline.stages import clusters, survivors
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"
@@ -102,8 +102,9 @@ def recipe(archive: Path, models: str | None) -> Recipe:
     made = stages.recipe().with_inputs({"common_crawl": [str(archive)]})
     if models is None:
         return made
-    source = made.sources["common_crawl"].model_copy(update={"perplexity": Perplexity(models=models)})
-    return made.model_copy(update={"sources": {"common_crawl": source}})
+    source = made.sources["common_crawl"]
+    rules = [*source.filters, Perplexity(models=models)]
+    return made.model_copy(update={"sources": {"common_crawl": source.model_copy(update={"filters": rules})}})
 
 
 def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
     for path in (corpus / "runs").glob("*.json"):
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
-    receipt = read_receipt(corpus, clusters.SURVIVORS, "all")
+    receipt = read_receipt(corpus, survivors.SURVIVORS, "all")
     assert receipt is not None, "the run ended well"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}

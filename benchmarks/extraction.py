@@ -1,23 +1,29 @@
 """HTML to main text: ours beside resiliparse's main content and trafilatura's modes, one run, one core, same bytes.
 
-Quality is measured on hand-made gold texts: bag-of-words precision, recall and F1 per page, the mean of a set, then of
-the sets; and snippets that a page's text must or must not hold. Words and phrases were taken only from the half of the
-pages whose file name hashes to an even number. The other half is shown apart, but a few thresholds
-(filters.html.boilerplate: ARTICLE_SHARE, the stems; filters.html.blocks: TAIL_LENGTH) were chosen with both halves in
-view, so it is not a clean test set.
+A gold set is a pair of files, NAME.warc.gz and NAME.gold.jsonl.gz. A line of the second describes one page of the
+first: `source_file` is the page's WARC header X-Source-File, and one of these says what its main text is:
 
-Speed is CPU time from bytes to text, decoding included for all.
+- `gold_text`: the text. Precision, recall and F1 are those of the bags of words. Readers' comments, which some sets
+  add after a line of marks, are cut off: an extractor should not return them.
+- `with`, `without`: snippets that the text must and must not hold, as in trafilatura's own evaluation.
+- `ingredients`, `instructions`: parts of the text of a recipe. Only the recall says something, since the introduction
+  and the title are main text too.
+
+The figures of a set are the means over its pages. Intervals are of paired bootstrap resamples of the pages. Speed is
+CPU time from bytes to text, decoding included for all.
 """
 
+import argparse
 import gzip
-import hashlib
 import json
 import logging
+import random
 import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
@@ -27,20 +33,22 @@ from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
 from filters.html.extract import ExtractionError, extract_text
 
-FOLDER = SHARED / "html_extraction"
-TEXT_SETS = ("cleaneval-dev", "page-signal-a", "readability-a")
-SNIPPET_SET = "trafilatura-a"
-RECIPE_SET = "recipes-a"
-# Comments are left out, as in its own evaluation: mean F1 and snippets are higher, CleanEval is lower.
-MODES: dict[str, dict[str, bool]] = {
-    "trafilatura, favor_recall": {"favor_recall": True},
+FOLDERS = (SHARED / "html_extraction", SHARED / "html_extraction_more")
+OURS = "ours"
+MODES: dict[str, dict[str, bool]] = {  # trafilatura's, all without readers' comments
     "trafilatura, default": {},
     "trafilatura, favor_precision": {"favor_precision": True},
+    "trafilatura, favor_recall": {"favor_recall": True},
     "trafilatura, fast": {"fast": True},
 }
-MAX_BODY = 32 << 20
+MAX_BODY = 32 << 20  # bytes
 TURN = 25  # pages per turn of an extractor
+RESAMPLES = 2_000
+COMMENTS_MARK = re.compile(r"^!@#\$%\^&\*\(\).*COMMENTS\s*$", re.MULTILINE)  # of the set dragnet
 WORD = re.compile(r"\w+")
+
+Extractor = Callable[[str], str]
+Scores = tuple[float, float, float]  # precision, recall, F1
 
 
 class Page(NamedTuple):
@@ -51,48 +59,40 @@ class Page(NamedTuple):
     gold: dict[str, Any]
 
 
-Extractor = Callable[[str], str]
+def main(arguments: list[str]) -> int:
+    """Measure the extractors on the gold sets of some folders.
+
+    Returns:
+        The exit code: 1 if no folder holds a gold set.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks extraction", description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", default=list(FOLDERS), metavar="DIR", help="of gold sets")
+    options = parser.parse_args(arguments)
+    sets = load_sets(options.data)
+    if not sets:
+        print(f"no NAME.gold.jsonl.gz in {', '.join(map(str, options.data))}")
+        return 1
+    print(f"## extraction\n\n{report(sets, extractors())}")
+    return 0
 
 
 def run() -> str:
-    """Return the table, the quality columns of the held-out half, and our speed over each mode."""
-    if not FOLDER.is_dir():
-        return ABSENT
-    pages = {name: load(name) for name in (*TEXT_SETS, SNIPPET_SET, RECIPE_SET)}
-    size = sum(len(page.body) for of_set in pages.values() for page in of_set)
-    rows, held_out = [], []
-    texts, seconds = extract_all([page for of_set in pages.values() for page in of_set], extractors())
-    for name, found in texts.items():
-        rate = [f"{size / seconds[name] / 1e6:.1f}", f"{len(found) / seconds[name]:.0f}"]
-        faster = f"{seconds[name] / seconds['ours']:.1f}"
-        rows.append([name, *quality(pages, found, None), *rate, faster])
-        held_out.append([name, *quality(pages, found, 1)])
-    head = [
-        "extractor",
-        *(f"{name} F1 (P, R)" for name in TEXT_SETS),
-        "mean F1",
-        "wanted",
-        "unwanted kept out",
-        "snippets",
-    ]
-    speed = ["MB/s", "pages/s", "ours is faster by"]
-    return (
-        f"{table([*head, 'recipes recall', *speed], rows)}\n\nThe half that no phrase was drawn from:\n\n"
-        f"{table([*head, 'recipes recall'], held_out)}"
-    )
+    """Return the tables for the shared gold sets, or say that they are missing."""
+    sets = load_sets(FOLDERS)
+    return report(sets, extractors()) if sets else ABSENT
 
 
 def extractors() -> dict[str, Extractor]:
     """Return ours, resiliparse's, and trafilatura's if it is installed (with lxml_html_clean, which it imports)."""
     found: dict[str, Extractor] = {
-        "ours": ours,
-        "resiliparse main_content": lambda html: extract_text(html, extractor="resiliparse"),
-        "resiliparse, all text": lambda html: extract_text(html, extractor="all"),
+        OURS: extract_or_nothing,
+        "resiliparse": lambda html: extract_text(html, extractor="resiliparse"),
     }
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
     try:
         from trafilatura import extract
-    except ImportError:
+    except ImportError as error:
+        logging.warning("trafilatura is left out: %s", error)
         return found
 
     def mode(options: dict[str, bool]) -> Extractor:
@@ -101,7 +101,7 @@ def extractors() -> dict[str, Extractor]:
     return found | {name: mode(options) for name, options in MODES.items()}
 
 
-def ours(html: str) -> str:
+def extract_or_nothing(html: str) -> str:
     """Return our main text, or an empty string for a page that we refuse."""
     try:
         return extract_text(html)
@@ -109,75 +109,122 @@ def ours(html: str) -> str:
         return ""
 
 
-def load(name: str) -> list[Page]:
-    """Return the pages of a set with their gold, in file order."""
-    with gzip.open(FOLDER / f"{name}.gold.jsonl.gz") as lines:
+def load_sets(folders: Sequence[Path]) -> dict[str, list[Page]]:
+    """Return the gold sets of some folders by name, in the folders' order, then by name."""
+    paths = [path for folder in folders for path in sorted(folder.glob("*.gold.jsonl.gz"))]
+    return {path.name.removesuffix(".gold.jsonl.gz"): load(path) for path in paths}
+
+
+def load(path: Path) -> list[Page]:
+    """Return the pages of a set with their gold, in file order, without those that have none."""
+    with gzip.open(path) as lines:
         gold = {record["source_file"]: record for record in map(json.loads, lines)}
     pages = []
-    with open_stored(FOLDER / f"{name}.warc.gz") as stored:
+    with open_stored(path.with_name(path.name.replace(".gold.jsonl.gz", ".warc.gz"))) as stored:
         for frame in read_frames(stored, Limits(MAX_BODY)):
             source = frame.headers.get("X-Source-File")
-            if source in gold:
+            if source in gold and has_gold(gold[source]):
                 pages.append(Page(source, parse_response(frame.block, MAX_BODY).body, gold[source]))
     return pages
 
 
+def has_gold(gold: dict[str, Any]) -> bool:
+    """Return True if a record says anything about the main text of its page."""
+    return bool(gold_text(gold).strip() or gold.get("with"))
+
+
+def gold_text(gold: dict[str, Any]) -> str:
+    """Return the main text that a record gives, without readers' comments; empty if it only has snippets."""
+    if "gold_text" in gold:
+        return COMMENTS_MARK.split(gold["gold_text"], maxsplit=1)[0]
+    parts = [gold.get("ingredients") or [], gold.get("instructions") or []]
+    return "\n".join(line for part in parts for line in ([part] if isinstance(part, str) else part))
+
+
+def score(text: str, gold: dict[str, Any]) -> Scores:
+    """Return precision, recall and F1 of a text, from words or snippets."""
+    if "with" not in gold:
+        return overlap(text, gold_text(gold))
+    joined = " ".join(text.split())
+    wanted, unwanted = (
+        sum(" ".join(snippet.split()) in joined for snippet in gold[key] or []) for key in ("with", "without")
+    )
+    return _scores(wanted, wanted + unwanted, len(gold["with"]))
+
+
+def overlap(text: str, gold: str) -> Scores:
+    """Return bag-of-words precision, recall and F1 of a text."""
+    ours, theirs = Counter(WORD.findall(text.lower())), Counter(WORD.findall(gold.lower()))
+    return _scores((ours & theirs).total(), ours.total(), theirs.total())
+
+
+def _scores(both: int, found: int, wanted: int) -> Scores:
+    return both / max(1, found), both / max(1, wanted), 2 * both / max(1, found + wanted)
+
+
 def extract_all(
     pages: list[Page], all_extractors: dict[str, Extractor]
-) -> tuple[dict[str, dict[str, str]], dict[str, float]]:
+) -> tuple[dict[str, list[str]], dict[str, float]]:
     """Run all extractors in turns of a few pages, so that other load on the machine affects all equally.
 
     Returns:
-        {extractor: {page: text}} and {extractor: CPU seconds}, decoding included.
+        {extractor: texts, one per page} and {extractor: CPU seconds}, decoding included.
     """
-    texts: dict[str, dict[str, str]] = {name: {} for name in all_extractors}
+    texts: dict[str, list[str]] = {name: [] for name in all_extractors}
     seconds = dict.fromkeys(all_extractors, 0.0)
     for start in range(0, len(pages), TURN):
         for name, extract in all_extractors.items():
             begun = time.process_time()
-            for page in pages[start : start + TURN]:
-                texts[name][page.name] = extract(decode(page.body, None))
+            texts[name] += [extract(decode(page.body, None)) for page in pages[start : start + TURN]]
             seconds[name] += time.process_time() - begun
     return texts, seconds
 
 
-def quality(pages: dict[str, list[Page]], texts: dict[str, str], half: int | None) -> list[str]:
-    """Return the quality columns, over all pages or over one half of them."""
-    chosen = {name: [p for p in of_set if half in (None, half_of(p.name))] for name, of_set in pages.items()}
-    cells, f1s = [], []
-    for name in TEXT_SETS:
-        scores = [overlap(texts[page.name], page.gold["gold_text"]) for page in chosen[name]]
-        precision, recall, f1 = (statistics.mean(column) for column in zip(*scores, strict=True))
-        f1s.append(f1)
-        cells.append(f"{f1:.4f} ({precision:.3f}, {recall:.3f})")
-    wanted, unwanted = [], []
-    for page in chosen[SNIPPET_SET]:
-        text = " ".join(texts[page.name].split())
-        wanted += [" ".join(snippet.split()) in text for snippet in page.gold["with"]]
-        unwanted += [" ".join(snippet.split()) not in text for snippet in page.gold["without"]]
-    recipes = []
-    for page in chosen[RECIPE_SET]:
-        parts = [page.gold[key] or [] for key in ("ingredients", "instructions")]
-        gold = " ".join(line for part in parts for line in ([part] if isinstance(part, str) else part))
-        if gold:
-            recipes.append(overlap(texts[page.name], gold)[1])
-    shares = (statistics.mean(wanted), statistics.mean(unwanted), statistics.mean(wanted + unwanted))
-    return [
-        *cells,
-        f"{statistics.mean(f1s):.4f}",
-        *(f"{share:.4f}" for share in shares),
-        f"{statistics.mean(recipes):.3f}",
-    ]
+def report(sets: dict[str, list[Page]], all_extractors: dict[str, Extractor]) -> str:
+    """Return the table of all extractors and sets, and that of ours minus the best peer."""
+    scores: dict[str, dict[str, list[Scores]]] = {name: {} for name in all_extractors}
+    seconds = dict.fromkeys(all_extractors, 0.0)
+    for of_set, pages in sets.items():
+        texts, spent = extract_all(pages, all_extractors)
+        for name, found in texts.items():
+            seconds[name] += spent[name]
+            scores[name][of_set] = [score(text, page.gold) for text, page in zip(found, pages, strict=True)]
+    count = sum(map(len, sets.values()))
+    rows = []
+    for name, of_sets in scores.items():
+        means = [_mean_scores(found) for found in of_sets.values()]
+        cells = [f"{f1:.4f} ({precision:.3f}, {recall:.3f})" for precision, recall, f1 in [*means, _mean_scores(means)]]
+        speed = f"{count / seconds[name]:.0f}", f"{seconds[name] / seconds[OURS]:.1f}"
+        rows.append([name, *cells, *speed])
+    headings = [f"{of_set}, {len(pages)} pages" for of_set, pages in sets.items()]
+    head = ["F1 (precision, recall)", *headings, "mean of the sets", "pages/s", "ours is faster by"]
+    return f"{table(head, rows)}\n\n{compare(scores)}"
 
 
-def half_of(name: str) -> int:
-    """Return 0 for the pages from which words and phrases were taken, 1 for the others."""
-    return hashlib.sha256(name.encode()).digest()[0] & 1
+def _mean_scores(scores: Sequence[Scores]) -> Scores:
+    precision, recall, f1 = (statistics.fmean(column) for column in zip(*scores, strict=True))
+    return precision, recall, f1
 
 
-def overlap(text: str, gold: str) -> tuple[float, float, float]:
-    """Return bag-of-words precision, recall and F1 of a text."""
-    ours, theirs = Counter(WORD.findall(text.lower())), Counter(WORD.findall(gold.lower()))
-    both = (ours & theirs).total()
-    precision, recall = both / max(1, ours.total()), both / max(1, theirs.total())
-    return precision, recall, 2 * both / max(1, ours.total() + theirs.total())
+def compare(scores: dict[str, dict[str, list[Scores]]]) -> str:
+    """Return the table of the F1 of ours minus that of the peer that is best in the mean of the sets, by set."""
+    f1s = {name: {of_set: [f1 for *_, f1 in found] for of_set, found in of.items()} for name, of in scores.items()}
+    means = {name: statistics.mean(map(statistics.mean, of_sets.values())) for name, of_sets in f1s.items()}
+    peer = max((name for name in means if name != OURS), key=means.__getitem__)
+    differences = {
+        of_set: [a - b for a, b in zip(found, f1s[peer][of_set], strict=True)] for of_set, found in f1s[OURS].items()
+    }
+    rows = [[of_set, *interval([found])] for of_set, found in differences.items()]
+    rows.append(["mean of the sets", *interval(list(differences.values()))])
+    return table([f"F1 of ours minus {peer}", "difference", "95 % interval"], rows)
+
+
+def interval(differences: list[list[float]]) -> tuple[str, str]:
+    """Return the mean over sets of mean differences, and its bootstrap interval, pages drawn within their set."""
+    chance = random.Random(1)
+    means = sorted(
+        statistics.mean(statistics.fmean(chance.choices(of_set, k=len(of_set))) for of_set in differences)
+        for _ in range(RESAMPLES)
+    )
+    low, high = means[RESAMPLES * 25 // 1000], means[RESAMPLES * 975 // 1000]
+    return f"{statistics.mean(map(statistics.fmean, differences)):+.4f}", f"{low:+.4f} to {high:+.4f}"

@@ -1,4 +1,4 @@
-"""Memory and time of line de-duplication over a million made-up pages: hashes as `extract` writes them, no text."""
+"""Memory and time of line de-duplication over a million made-up pages: hashes as `collect` writes them, no text."""
 
 import json
 import subprocess
@@ -30,9 +30,11 @@ def write_split(corpus: Path, number: int) -> Receipt:
     shared = random.random(count) < BOILERPLATE
     values[shared] = random.integers(1, 100_000, int(shared.sum()), np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     column = pa.LargeListArray.from_arrays(pa.array(np.arange(pages + 1) * LINES_A_PAGE), pa.array(values))
-    ids = pa.array([random.bytes(16) for _ in range(pages)], pa.binary(16))
+    names = [random.bytes(16) for _ in range(pages)]
+    ids = pa.array(names, pa.binary(16))
+    identities = pa.array([int.from_bytes(name[:8], "big") for name in names], pa.uint64())
     path = corpus / line_dedup.line_hash_path(f"common_crawl/{number:03d}")
-    write_ipc(path, line_dedup.HASH_SCHEMA, [ids, column])
+    write_ipc(path, line_dedup.HASH_SCHEMA, [ids, identities, column])
     return Receipt("made up", [], {"common_crawl": Tally()}, {"file": f"{number:03d}", "lines": count})
 
 
@@ -40,13 +42,13 @@ def measure_stage(folder: Path) -> dict[str, float]:
     """Run the stage in this process; return its peak of anonymous memory in bytes, CPU seconds and findings."""
     import resource
 
-    extracted = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
-    rules = {"weight": 1.0, "lines": {"scope": "all", "keep": "first"}}
+    collected = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
+    rules = {"weight": 1.0, "filters": [{"duplicate_lines": {"scope": "all", "keep": "first"}}]}
     recipe = parse_recipe({"name": "b", "seed": 1, "goal_tokens": 1, "sources": {"common_crawl": rules}}, "b")
     engine = Engine(1, ("--direct_running_mode=in_memory",), folder / "runs/now", quiet=True)
     before = resource.getrusage(resource.RUSAGE_SELF)
     with PeakAnonymous() as peak:
-        keys, found, _ = run_exchange(folder, *line_dedup.find_duplicates(recipe, extracted, {}), engine)
+        keys, found, _ = run_exchange(folder, *line_dedup.find_duplicates(recipe, collected), engine)
         run_exchange(folder, *line_dedup.send_verdicts(keys, found), engine)
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

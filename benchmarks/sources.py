@@ -21,6 +21,7 @@ from benchmarks.data import ABSENT, SHARED, table
 from filters.formats.posts_xml import Post, parse_post, scan_rows
 from filters.posts.html import render_post
 from filters.quality.c4 import C4, clean
+from filters.rule import parse_rules
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
 from pipeline.sources import arxiv, books, c4, stackexchange, wikipedia
@@ -167,7 +168,7 @@ def github() -> Case | None:
     with tarfile.open(fileobj=out, mode="w") as archive:
         for path in [root / "LICENSE", *paths]:
             archive.add(path, str(path.relative_to(root)))
-    stored, recipe = out.getvalue(), Source(weight=1.0, kind="github")
+    stored, recipe = out.getvalue(), Source(weight=1.0, kind="github", filters=parse_rules(["code"]))
 
     def ours() -> int:
         survey = repositories.survey(stored, "own.tar", recipe, 1 << 30)

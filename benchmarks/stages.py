@@ -12,20 +12,19 @@ from pathlib import Path
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
 from filters.dedup.minhash import shingle_hashes, signature
 from filters.formats.stream import open_stored
+from filters.rule import Found, Page, apply_rules
 from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine
 from pipeline.run import run as build
 from pipeline.sources import common_crawl
-from pipeline.stages.filter import apply_filters, models_of
 
 
 def recipe() -> Recipe:
     """Return the demo's recipe over the real pages, with every language kept: every page reaches every stage."""
     plain = load_recipe(ROOT / "recipes/demo.yaml")
     source = plain.sources["common_crawl"]
-    assert source.c4 is not None
-    rules = source.c4.model_copy(update={"bad_words": str(ROOT / "samples/bad-words.txt")})
-    source = source.model_copy(update={"inputs": [str(SHARED / PAGES)], "c4": rules})
+    rules = [rule.map_paths(lambda path: str(ROOT / path)) for rule in source.filters]
+    source = source.model_copy(update={"inputs": [str(SHARED / PAGES)], "filters": rules})
     return plain.model_copy(
         update={
             "sources": {"common_crawl": source},
@@ -47,9 +46,10 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
                 if outcome.document:
                     texts.append(outcome.document.text)
     extracted = time.process_time()
-    models = models_of("common_crawl", source, Path(), None)
+    rules = source.rules_at("filter")
+    given = [Found() for _ in rules]
     for text in texts:
-        found = apply_filters(text, source, models)
+        found = apply_rules(Page(text), rules, given)
         if found.reason is None:
             signature(shingle_hashes(found.text, minhash), minhash)
     return {

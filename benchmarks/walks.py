@@ -62,7 +62,7 @@ def _run(name: str, *more: str) -> tuple[str, ...]:
 
 EXTRACT, JUDGE, ANNOTATE = (
     "pipeline/stages/extract.py:extract",
-    "pipeline/stages/filter.py:apply_filters",
+    "filters/rule.py:apply_rules",
     "pipeline/stages/filter.py:filter_documents",
 )
 WALKS = {
@@ -76,10 +76,8 @@ WALKS = {
     "lines": Walk(
         "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "filter"),
         (
-            Window("pipeline/stages/line_dedup.py:LineHashes.append"),
-            Window("pipeline/stages/line_dedup.py:LineHashes.write"),
             Window("pipeline/graph.py:StageGraph.line_dedup", everywhere=True),
-            Window("pipeline/stages/line_dedup.py:read_masks"),
+            Window("pipeline/stages/pages.py:read_masks"),
             Window(JUDGE),
         ),
     ),
@@ -89,7 +87,7 @@ WALKS = {
         (
             Window("manifests/recipe.py:load_recipe"),
             Window("pipeline/preflight.py:hash_models"),
-            Window(ANNOTATE, "filters/quality/c4.py:has_bad_word"),
+            Window(ANNOTATE, "filters/quality/bad_words.py:has_bad_word"),
         ),
     ),
     "picture": Walk(
@@ -105,12 +103,12 @@ NEEDS_CORPUS = {"picture", "find", "verify"}  # walks over the corpus that the w
 
 HEAD = "{name: walk, seed: 1, goal_tokens: 1000, tokenizer: {vocabulary: 320}, deduplication: {canaries: 0}, sources: "
 RECIPES = {
-    "warc": "{common_crawl: {weight: 1, inputs: [FOLDER/page.warc.gz], min_characters: 1}}",
+    "warc": "{common_crawl: {weight: 1, inputs: [FOLDER/page.warc.gz]}}",
     "book": "{books: {weight: 1, inputs: [FOLDER/book.txt]}}",
-    "lines": "{common_crawl: {weight: 1, inputs: [FOLDER/pages.warc.wet.gz], min_characters: 1, lines: {}}}",
+    "lines": "{common_crawl: {weight: 1, inputs: [FOLDER/pages.warc.wet.gz], filters: [duplicate_lines]}}",
     "tex": "{arxiv: {weight: 1, inputs: [FOLDER/2401.00001.gz]}}",
-    "rule": "{common_crawl: {weight: 1, inputs: [FOLDER/page.warc.gz], min_characters: 1, "
-    "c4: {min_words_per_line: 3, min_sentences: 1, bad_words: FOLDER/words.txt}}}",
+    "rule": "{common_crawl: {weight: 1, inputs: [FOLDER/page.warc.gz], "
+    "filters: [c4: {min_words_per_line: 3, min_sentences: 1}, bad_words: FOLDER/words.txt]}}",
 }
 BAD = "scoundrel"
 SENTENCE = f"The keeper of the lower light called him a {BAD}, and lit the seven lamps of the harbour one by one."

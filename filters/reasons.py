@@ -1,6 +1,9 @@
 """The catalogue of reasons: a record, a document or a line leaves the corpus only under one of these names."""
 
+import re
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 
 class Reason(StrEnum):
@@ -105,5 +108,34 @@ class Reason(StrEnum):
     ON_REMOVAL_LIST = "on-removal-list", "on the list given to `python -m manifests remove`"
 
 
+class CustomReason(str):
+    """The reason of a user's own rule.
+
+    Attributes:
+        value: begins with `custom-`, then lower case letters, digits and hyphens.
+        description: for people.
+    """
+
+    value: str
+    description: str
+
+    def __new__(cls, value: str, description: str) -> "CustomReason":
+        """Create a reason. Raises ValueError for another form."""
+        if not CUSTOM.fullmatch(value):
+            raise ValueError(f"{value!r} must be custom- and then lower case letters, digits and hyphens")
+        member = str.__new__(cls, value)
+        member.value, member.description = value, description
+        return member
+
+
+AnyReason: TypeAlias = Reason | CustomReason
+CUSTOM = re.compile(r"custom-[a-z0-9]+(?:-[a-z0-9]+)*")
+
 DEAD_LETTERS: frozenset[Reason] = frozenset(reason for reason in Reason if reason.is_damage)
-DESCRIPTIONS: dict[Reason, str] = {reason: reason.description for reason in Reason}
+DESCRIPTIONS: dict[str, str] = {reason.value: reason.description for reason in Reason}
+
+
+def describe_reason(reason: str, findings: Mapping[str, Any]) -> str:
+    """Return the meaning of a reason in a ledger. `findings`: the manifest's, which describe a user's own reasons."""
+    meaning = DESCRIPTIONS.get(reason) or findings.get("reasons", {}).get(reason)
+    return meaning or "a reason that this version does not know"

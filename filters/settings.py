@@ -1,8 +1,9 @@
 """Base class and value types of the settings that a recipe holds. The settings of a rule stand beside the rule."""
 
-from typing import Annotated
+import difflib
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -13,3 +14,60 @@ class Strict(BaseModel):
     """A part of the recipe: unknown keys and wrong types are errors, values are never coerced and never change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Part = TypeVar("Part", bound=Strict)
+
+
+def parse_settings(root: type[Part], plain: Any) -> Part:
+    """Return settings from plain values. Raises ValueError with the first mistake as a sentence."""
+    try:
+        return root.model_validate(plain)
+    except ValidationError as error:
+        raise ValueError(explain(error, root)) from error
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """Return the first mistake in a part of the recipe as a sentence: key, value, allowed values.
+
+    Args:
+        error: of pydantic.
+        root: the class that was to be made.
+    """
+    # a mistyped key comes first: it explains the key that is missing
+    first: Any = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"] if part != "[key]"]
+    key = ".".join(path) or "recipe"
+    if first["type"] == "extra_forbidden":
+        allowed = list(_model_at(path[:-1], root).model_fields)
+        close = difflib.get_close_matches(path[-1], allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"key {key} (value {first['input']!r}) is not known: {hint}allowed here: {', '.join(allowed)}"
+    if first["type"] == "missing":
+        field = _model_at(path[:-1], root).model_fields.get(path[-1])
+        kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
+        return f"key {key} is missing: give a value ({kind})"
+    message = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    value = repr(first["input"])
+    if len(value) > 60 and first["type"] == "value_error":
+        return f"key {key}: {message}"
+    return f"key {key} = {value if len(value) <= 60 else value[:57] + '...'}: {message}"
+
+
+def _model_at(path: list[str], root: type[BaseModel]) -> type[BaseModel]:
+    """Return the part of a schema at a key path."""
+    model, named = root, False
+    for part in path:
+        if named:  # a key of a mapping, such as a source's name, which may be a field's name as well
+            named = False
+            continue
+        field = model.model_fields.get(part)
+        annotations = [field.annotation] if field else []
+        while annotations:  # through lists, mappings by name and alternatives
+            annotation = annotations.pop(0)
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+                break
+            named = named or get_origin(annotation) is dict
+            annotations += get_args(annotation)
+    return model

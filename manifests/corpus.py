@@ -37,6 +37,7 @@ class StoredDocument:
     row: int
     start: int
     stop: int
+    cluster_size: int  # documents of its run that it stands for, itself among them
     locator: Locator
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,7 +101,8 @@ class CorpusReader:
         columns = shard.row(row)
         start, stop = shard.offsets[row : row + 2].tolist()
         identity, url = columns["document"].hex(), columns["url"] or ""
-        return StoredDocument(identity, columns["source"], url, path, row, start, stop, locator_from(columns))
+        size, locator = columns["cluster_size"], locator_from(columns)
+        return StoredDocument(identity, columns["source"], url, path, row, start, stop, size, locator)
 
     def decode(self, found: StoredDocument) -> str:
         """Return the text of a document, decoded from its tokens."""

@@ -103,6 +103,18 @@ CLEAN_SCHEMA = pa.schema(
         ("perplexity", pa.float32()),
         ("bucket", pa.string()),
         ("reference_score", pa.float32()),
+        ("signals", pa.map_(pa.string(), pa.float64())),  # of rules without a column of their own
+        ("flags", pa.list_(pa.string())),  # reasons that rules with `mode: annotate` would have had
+    ]
+)
+
+# `clusters/`: a row for each row of `clean/`, in its order.
+CLUSTER_SCHEMA = pa.schema(
+    [
+        ("id", pa.binary(ID_BYTES)),
+        ("cluster", pa.binary(ID_BYTES)),  # id of the document that stays, which is this one if it has no duplicate
+        ("cluster_size", pa.uint32()),  # documents of the run that the one that stays stands for, itself among them
+        ("reason", pa.string()),  # why this one was removed, empty if it stays
     ]
 )
 

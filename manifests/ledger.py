@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from filters.reasons import DEAD_LETTERS, Reason
+from filters.reasons import CUSTOM, DEAD_LETTERS, AnyReason, Reason
 
 STAGES = ("extract", "filter", "neardup", "tokenize")
 """The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""
@@ -37,11 +37,11 @@ class Tally:
         """Count something that left the stage for the next."""
         self.out.update(units)
 
-    def drop(self, reason: Reason, **units: int) -> None:
+    def drop(self, reason: AnyReason, **units: int) -> None:
         """Count a whole record that ends here."""
         self.dropped.setdefault(reason.value, Counter()).update(units)
 
-    def remove(self, reason: Reason, **units: int) -> None:
+    def remove(self, reason: AnyReason, **units: int) -> None:
         """Count a part of a record that stays."""
         self.removed.setdefault(reason.value, Counter()).update(units)
 
@@ -73,7 +73,8 @@ class Tally:
         negative = any(count < 0 for units in [self.entered, *left] for count in units.values())
         problems += ["a count below zero"] if negative else []
         known = {reason.value for reason in Reason}
-        problems += [f"{name!r} is no known reason" for name in sorted({*self.dropped, *self.removed} - known)]
+        strange = sorted(name for name in {*self.dropped, *self.removed} - known if not CUSTOM.fullmatch(name))
+        problems += [f"{name!r} is no known reason" for name in strange]
         return problems
 
 

@@ -16,7 +16,7 @@ from manifests.files import canonical_json, sha256_json, write_atomic
 
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
-FORMAT: Literal["teratoken-manifest-3"] = "teratoken-manifest-3"
+FORMAT: Literal["teratoken-manifest-4"] = "teratoken-manifest-4"
 HISTORY, GENERATIONS = "history", "generations"
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
@@ -92,9 +92,12 @@ class Generation(_Entry):
 
 
 class Manifest(_Entry):
-    """The definition of a corpus. Sources, index and ledger include appended dumps; all else is of the first run."""
+    """The definition of a corpus.
 
-    format: Literal["teratoken-manifest-3"] = FORMAT
+    Sources, signatures, index and ledger include appended dumps; all else is of the first run.
+    """
+
+    format: Literal["teratoken-manifest-4"] = FORMAT
     parent: str = ""  # manifest_sha of the corpus that this one was made from, by append or remove
     removal: Removal | None = None  # set by remove
     seed: int
@@ -103,7 +106,7 @@ class Manifest(_Entry):
     recipe_sha: str
     tokenizer: TokenizerEntry
     models: dict[str, ModelEntry]
-    signatures: str  # name of the MinHash scheme
+    signatures: dict[str, str]  # name of the MinHash scheme of each source, empty for one without
     sources: dict[str, SourceEntry]
     index: list[IndexEntry] = []
     generations: list[Generation] = []  # dumps that were appended

@@ -4,37 +4,23 @@ Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each so
 range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
 """
 
-import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from filters.dedup.minhash import MinHash
 from filters.errors import UserError
-from filters.settings import Count, Positive, Share, Strict
+from filters.rule import name_of
+from filters.settings import Count, Positive, Share, Strict, explain
+from manifests.deduplication import Comparison, Deduplication
 from manifests.files import sha256_json
-from manifests.source import PATHS, Source, SourceKind
+from manifests.source import Source
 
 if TYPE_CHECKING:
     import yaml
 
 TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
-
-
-class Deduplication(Strict):
-    """De-duplication of documents. `survivor` is a total order of the copies, ended by the smallest id."""
-
-    exact: bool = True
-    minhash: MinHash | None = MinHash()
-    scope: Literal["dump", "source", "all"] = "all"  # duplicates are removed within one crawl, a source, or everything
-    against: list[str] = []  # earlier corpora, whose documents stay: their duplicates are removed here
-    canaries: Count = 500  # documents copied with edits to measure recall; the corpus does not depend on them
-    one_worker: Positive = 200_000_000  # edges up to which one worker joins clusters; more are joined in rounds of jobs
-    # `dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references
-    survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = ["source", "longest", "newest"]
-    source_priority: list[str] = []  # for `source`: earlier ones win, unnamed ones come last
 
 
 class Tokenizer(Strict):
@@ -76,14 +62,7 @@ class Recipe(Strict):
     @field_validator("sources")
     @classmethod
     def _kinds(cls, sources: dict[str, Source]) -> dict[str, Source]:
-        kinds = get_args(SourceKind)
-        for name, source in sources.items():
-            if source.kind is None and name not in kinds:
-                raise ValueError(f"source {name!r} needs a kind: one of {', '.join(kinds)}")
-        return {
-            name: source if source.kind else source.model_copy(update={"kind": name})
-            for name, source in sorted(sources.items())
-        }
+        return {name: source.with_kind(name) for name, source in sorted(sources.items())}
 
     @model_validator(mode="after")
     def _known_priority(self) -> Self:
@@ -91,6 +70,35 @@ class Recipe(Strict):
         if unknown:
             raise ValueError(f"deduplication.source_priority names {unknown[0]!r}, which is not one of the sources")
         return self
+
+    def comparison_of(self, source: str) -> Comparison:
+        """Return the settings under which a source's documents are compared; the recipe's for one that it has not."""
+        own = self.sources[source].deduplication if source in self.sources else None
+        return (own or Comparison()).complete(self.deduplication)
+
+    def with_sources(self, only: Collection[str] = (), without: Collection[str] = ()) -> "Recipe":
+        """Return the recipe of some of its sources.
+
+        Args:
+            only: names of the sources that stay; all if there are none.
+            without: names of sources to leave out.
+
+        Raises:
+            UserError: both are given, a name is not a source's, or no source is left.
+        """
+        if only and without:
+            raise UserError("--only and --without are both given: give one of them")
+        option, named = ("--only", only) if only else ("--without", without)
+        unknown = sorted(set(named) - set(self.sources))
+        if unknown:
+            known = ", ".join(self.sources)
+            raise UserError(f"{option} {unknown[0]}: the recipe has no source {unknown[0]!r}, only {known}")
+        left = {name: source for name, source in self.sources.items() if (name in named if only else name not in named)}
+        if not left:
+            raise UserError("--without leaves no source: leave out fewer")
+        priority = [name for name in self.deduplication.source_priority if name in left]
+        rules = self.deduplication.model_copy(update={"source_priority": priority})
+        return self.model_copy(update={"sources": left, "deduplication": rules})
 
     def with_inputs(self, inputs: Mapping[str, list[str]]) -> "Recipe":
         """Return the recipe with the inputs of the named sources replaced. Raises UserError for an unknown source."""
@@ -110,24 +118,27 @@ class Recipe(Strict):
 
         Defaults are filled in, inputs are sorted names, and models, which are named by hash, have no paths.
         """
-        plain = self.model_dump()
+        plain = self.filled_in()
         for name, source in plain["sources"].items():
             source["inputs"] = sorted(input_names.get(name, []))
-            source["blocklists"] = []
-            for part, keys in PATHS.items():
-                for key in keys if source[part] is not None else ():
-                    source[part][key] = None
-            for rules in (source["perplexity"] or {"train": {}})["train"].values():
-                rules["text"] = None
+            source["filters"] = [{name_of(rule): rule.key()} for rule in self.sources[name].filters]
         plain["tokenizer"]["path"] = None
         plain["deduplication"] |= {"against": [], "canaries": 0}
+        return plain
+
+    def filled_in(self) -> dict[str, Any]:
+        """Return plain values, defaults filled in; a source's `deduplication` is None where it is the recipe's."""
+        plain, default = self.model_dump(), Comparison().complete(self.deduplication).model_dump()
+        for name, source in plain["sources"].items():
+            own = self.comparison_of(name).model_dump()
+            source["deduplication"] = own if own != default else None
         return plain
 
     def as_yaml(self) -> bytes:
         """Return `recipe.yaml` as a run writes it: defaults filled in, paths included."""
         import yaml
 
-        return yaml.safe_dump(self.model_dump(), sort_keys=False).encode()
+        return yaml.safe_dump(self.filled_in(), sort_keys=False).encode()
 
     def sha(self, input_names: Mapping[str, list[str]]) -> str:
         """Return the SHA-256 of the canonical recipe."""
@@ -154,9 +165,7 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        # a mistyped key comes first: it explains the key that is missing
-        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise UserError(f"recipe {name}: {_explain(found[0])}") from error
+        raise UserError(f"recipe {name}: {explain(error, Recipe)}") from error
 
 
 def _loader() -> type["yaml.SafeLoader"]:
@@ -172,31 +181,3 @@ def _loader() -> type["yaml.SafeLoader"]:
             return super().construct_mapping(node, deep)
 
     return UniqueKeys
-
-
-def _explain(error: Any) -> str:
-    """Return a pydantic error as a sentence: key, value, allowed values."""
-    path = [str(part) for part in error["loc"] if part != "[key]"]
-    key = ".".join(path) or "recipe"
-    if error["type"] == "extra_forbidden":
-        allowed = list(_model_at(path[:-1]).model_fields)
-        close = difflib.get_close_matches(path[-1], allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"key {key} (value {error['input']!r}) is not known: {hint}allowed here: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        field = _model_at(path[:-1]).model_fields.get(path[-1])
-        kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
-        return f"key {key} is missing: give a value ({kind})"
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-    value = repr(error["input"])
-    return f"key {key} = {value if len(value) <= 60 else value[:57] + '...'}: {message}"
-
-
-def _model_at(path: list[str]) -> type[BaseModel]:
-    """Return the part of the recipe's schema at a key path."""
-    model: type[BaseModel] = Recipe
-    for part in path:
-        field = model.model_fields.get(part)
-        candidates = [field.annotation, *get_args(field.annotation)] if field else [Source]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return model

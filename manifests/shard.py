@@ -15,7 +15,7 @@ import pyarrow as pa
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
 from manifests.files import atomic_path, unreadable
 
-FORMAT = "teratoken-shard-1"
+FORMAT = "teratoken-shard-2"
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -34,6 +34,7 @@ def shard_schema(vocabulary: int) -> pa.Schema:
             ("document", pa.binary(ID_BYTES)),
             ("source", pa.string()),
             ("url", pa.string()),
+            ("cluster_size", pa.uint32()),  # documents that this one stands for, itself among them
             *LOCATOR_FIELDS,
         ]
     )

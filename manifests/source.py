@@ -1,22 +1,20 @@
-"""Settings of one source in a recipe: how it is read, and the rules that its documents must pass.
+"""The part of a recipe that describes one source. The rules of its filters, with their settings: `filters.quality`."""
 
-Thresholds stand beside their origin, here or in the file of their rule.
-"""
+import json
+from typing import Annotated, Any, Literal, Self, get_args
 
-from typing import Annotated, Literal, Self
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
-from pydantic import Field, model_validator
-
-from filters.code.rules import GitHub
 from filters.dedup.containment import Containment
-from filters.dedup.paragraphs import Lines
-from filters.quality.c4 import C4
-from filters.quality.language import Language
-from filters.quality.perplexity import Perplexity
-from filters.quality.references import References
+from filters.rule import Rule, check_order, dump_rules, load_class, name_of, parse_rules
 from filters.settings import Count, Positive, Strict
+from manifests.deduplication import Comparison
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
+KINDS: tuple[str, ...] = get_args(SourceKind)
+IMPLIED = {"common_crawl": "http_status", "github": "code"}  # rules that a kind has unless its list names them
+LANGUAGE_KNOWN = frozenset({"wikipedia"})  # kinds whose reader tells each document's language
+CODE_KEYS = ("longest_line", "mean_line", "alphanumerics", "letters_a_token", "minified_mean")  # once of `github`
 
 
 class Limits(Strict):
@@ -26,6 +24,15 @@ class Limits(Strict):
     stored_bytes: Positive = 32 << 20  # stored bytes of a gzip member that holds one record
     html_depth: Positive = 2_000  # nested elements in a page
     text_characters: Positive = 20_000_000  # characters of one document
+
+
+class GitHub(Strict):
+    """Repositories of code (LLaMA section 2.1: Apache, BSD and MIT licences). The rule `code` judges single files."""
+
+    form: Literal["repositories", "tables"] = "repositories"  # checked out or archived; or BigQuery's `github_repos`
+    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)  # SPDX
+    extensions: list[str] = []  # `.py`, or a whole name such as `Makefile`; empty: RedPajama's 66, and notebooks
+    archive_bytes: Positive = 4 << 30  # decoded bytes of one archive; what lies behind them is not read
 
 
 class StackExchange(Strict):
@@ -61,6 +68,7 @@ class Wikipedia(Strict):
     language: str | None = None  # of all dumps; without it, by name, as xxwiki-20220801-pages-articles.xml.bz2
     title: bool = True  # begin a document with the article's title and an empty line; the paper does not say
     apparatus: bool = False  # keep sections of notes, links and lists of literature
+    tables: Literal["drop", "rows"] = "drop"  # `rows`: a row is a line; the paper does not say, RedPajama has none
 
 
 class ArXiv(Strict):
@@ -83,42 +91,92 @@ class Source(Strict):
 
     weight: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
-    kind: SourceKind | None = None
+    kind: str | None = None  # one of `SourceKind`, or MODULE:CLASS of a reader of your own
     inputs: list[str] = []  # paths, globs (`**`: any depth) and http(s) URLs
     licence: str = ""
-    min_characters: Count = 1  # of a document (CCNet: 300)
-    http_status: list[int] = [200]
     # how HTML becomes text: `main` our main content, `resiliparse` its own, `all` every visible text; `wet` reads the
     # text records of WET files alone, which the others read as well
     extractor: Literal["main", "resiliparse", "all", "wet"] = "main"
-    blocklists: list[str] = []  # paths of lists of domains and URLs, one a line, gzipped or not
     limits: Limits = Limits()
-    lines: Lines | None = None
-    language: Language | None = None
-    perplexity: Perplexity | None = None
-    references: References | None = None
-    c4: C4 | None = None
+    filters: Annotated[list[Rule], BeforeValidator(parse_rules)] = []  # a document passes them in this order
     containment: Containment | None = None
+    deduplication: Comparison | None = None  # of its documents, where other than the recipe's block
     stackexchange: StackExchange = StackExchange()
     arxiv: ArXiv = ArXiv()
     github: GitHub = GitHub()
     wikipedia: Wikipedia = Wikipedia()
     columns: Columns = Columns()
-    # of documents under one URL, as C4's builder normalises it, keep only the newest, before all other rules; of equal
-    # times, the one of the smaller id
-    newest_per_url: bool = False
+    settings: dict[str, Any] = {}  # of a reader of your own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_old_keys(cls, plain: Any) -> Any:
+        """Refuse the keys of rules that were no list, with the list that means the same."""
+        old = _as_list(plain) if isinstance(plain, dict) else None
+        if old is not None:
+            raise ValueError(f"rules are a list now: write {json.dumps({'filters': old}, ensure_ascii=False)[1:-1]}")
+        return plain
 
     @model_validator(mode="after")
-    def _check_page_rules(self) -> Self:
-        if self.lines is not None and self.lines.normalise == "c4" and (self.c4 is None or not self.newest_per_url):
-            raise ValueError("lines.normalise: c4 needs the page rules (c4) and newest_per_url: true of this source")
+    def _check_filters(self) -> Self:
+        check_order(self.filters, self.kind in LANGUAGE_KNOWN)
         return self
 
+    @field_serializer("filters")
+    def _dump_filters(self, rules: list[Rule]) -> list[dict[str, Any]]:
+        return dump_rules(rules)
 
-# Keys of a source that hold paths: the recipe's hash depends on the files' content, never on their place.
-PATHS = {
-    "language": ("model",),
-    "c4": ("bad_words",),
-    "perplexity": ("models", "cutoffs"),
-    "references": ("model", "wiki", "positives"),
-}
+    def with_kind(self, name: str) -> Self:
+        """Return the source with its kind, by default its name, and the rules that its kind implies.
+
+        Raises:
+            ValueError: the kind is not known, in words for the recipe's author.
+        """
+        kind = self.kind or name
+        if ":" in kind:
+            load_class(kind, "kind")
+        elif kind not in KINDS:
+            raise ValueError(f"source {name!r} needs a kind: one of {', '.join(KINDS)}, or MODULE:CLASS of your own")
+        implied = IMPLIED.get(kind)
+        named = [name_of(rule) for rule in self.filters]
+        first = parse_rules([implied]) if implied and implied not in named else []
+        changed = self.model_copy(update={"kind": kind, "filters": [*first, *self.filters]})
+        check_order(changed.filters, kind in LANGUAGE_KNOWN)
+        return changed
+
+    def rules_at(self, step: Literal["extract", "filter"]) -> list[Rule]:
+        """Return the rules that a step applies, in order."""
+        return [rule for rule in self.filters if rule.at == step]
+
+    def rule_for(self, stage: str) -> tuple[list[Rule], Rule | None]:
+        """Return the rule that needs a stage, and those before it that `filter` applies; all and None if none does."""
+        rules = self.rules_at("filter")
+        for number, rule in enumerate(rules):
+            if stage and rule.needs == stage:
+                return rules[:number], rule
+        return rules, None
+
+
+def _as_list(plain: dict[str, Any]) -> list[Any] | None:
+    """Return the list of rules that the keys of earlier recipes mean, in the order in which they were applied."""
+    names = ("http_status", "min_characters", "newest_per_url", "lines", "language", "c4", "perplexity", "references")
+    code = {key: plain["github"][key] for key in CODE_KEYS if key in (plain.get("github") or {})}
+    if not code and not {"blocklists", *names} & set(plain):
+        return None
+    rules: list[Any] = [{name: plain[name]} for name in names[:2] if name in plain]
+    rules += [{"code": code}] if code else []
+    rules += [{"blocklist": plain["blocklists"]}] if plain.get("blocklists") else []
+    c4 = dict(plain.get("c4") or {})
+    words = c4.pop("bad_words", None)
+    longest = [{"max_characters": c4["max_page_characters"]}] if "max_page_characters" in c4 else ["max_characters"]
+    pages = [{"c4": c4}] if plain.get("c4") is not None else []
+    bad = [{"bad_words": words}] if words else []
+    lines = [{"duplicate_lines": plain["lines"]}] if plain.get("lines") is not None else []
+    language = [{"language": plain["language"]}] if plain.get("language") is not None else []
+    if plain.get("newest_per_url"):
+        rules += [*(longest if pages else []), "newest_url"]
+    if lines and plain["lines"].get("normalise") == "c4":
+        rules += [*pages, *lines, {"min_sentences": c4.get("min_sentences", 3)}, *language, *bad]
+    else:
+        rules += [*lines, *language, *pages, *bad]
+    return rules + [{name: plain[name]} for name in names[-2:] if plain.get(name) is not None]

@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | filters | download`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -60,13 +60,14 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
-    recipe = load_recipe(options.recipe).with_inputs(_parse_inputs(options.input))
+    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
+    recipe = recipe.with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 def _append(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
@@ -133,7 +134,7 @@ def _plan(options: argparse.Namespace) -> int:
         rates=tuple(options.rates),
         **{name: value for name in names if (value := getattr(options, name)) is not None},
     )
-    planned = plan(load_recipe(options.recipe), request)
+    planned = plan(load_recipe(options.recipe).with_sources(options.only, options.without), request)
     print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
     return 0
 
@@ -146,7 +147,16 @@ def _trace(options: argparse.Namespace) -> int:
     return 0 if found.same else 1
 
 
+def _filters(options: argparse.Namespace) -> int:
+    from pipeline.rules import list_rules, write_markdown
+
+    print(write_markdown() if options.markdown else list_rules(), end="" if options.markdown else "\n")
+    return 0
+
+
 def _download(options: argparse.Namespace) -> int:
+    if options.source == "references":
+        return _download_references(options)
     from pipeline.download.download import format_results
     from pipeline.download.http import RetryPolicy, State
     from pipeline.download.layouts import DOWNLOADS, Mirror
@@ -158,6 +168,21 @@ def _download(options: argparse.Namespace) -> int:
     results = DOWNLOADS[options.source](mirror, **{name: getattr(options, name) for name in names})
     print(format_results(results))
     return 1 if any(result.state is State.FAILED for result in results) else 0
+
+
+def _download_references(options: argparse.Namespace) -> int:
+    from pipeline.download.crawl import CrawlOptions
+    from pipeline.download.http import RetryPolicy
+    from pipeline.download.page_request import RequestRules
+    from pipeline.download.references import download_references, draw_cited_urls, user_agent
+
+    rules = RequestRules(user_agent(options.contact), options.timeout, allow_private=options.allow_private)
+    policy = RetryPolicy(options.attempts, options.backoff)
+    crawl = CrawlOptions(rules, options.delay, options.parallel, options.max_bytes, policy)
+    wanted = draw_cited_urls(options.wiki, options.most, options.seed)
+    summary = download_references(wanted, options.output, crawl, None if options.quiet else sys.stderr)
+    print(summary.text())
+    return 1 if summary.unsettled else 0
 
 
 def _parse_inputs(options: list[str]) -> dict[str, list[str]]:
@@ -184,6 +209,8 @@ def _parser() -> argparse.ArgumentParser:
             sources = own.add_subparsers(dest="source", required=True)
             for source, (text, arguments) in DUMP_SOURCES.items():
                 _add_arguments(sources.add_parser(source, help=text), (*arguments, *TRANSFER))
+            _add_arguments(sources.add_parser("references", help="pages that Wikipedia cites, from their own servers"),
+                           REFERENCES)  # fmt: skip
     return parser
 
 
@@ -237,6 +264,13 @@ WORKERS = _argument("--workers", "number of local processes (default: one per co
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
+SOURCES = tuple(
+    _argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
+    for name, help in (
+        ("--only", "take the recipe's named sources alone"),
+        ("--without", "take all sources of the recipe but the named ones"),
+    )
+)
 FILES = _argument(
     "--files", "slice of the publisher's list of files, as in Python: 0:8, :8, 0:1000:100, or one number",
     required=True, metavar="SLICE",
@@ -258,6 +292,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
         _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
+        *SOURCES,
         WORKERS,
         _argument("--stage", "stop after this stage", choices=STAGES),
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
@@ -269,6 +304,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
         _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
         _inputs("dumps of a source to estimate from"),
+        *SOURCES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
         _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
@@ -292,6 +328,9 @@ COMMANDS = {
         _argument("token", "index of the token in the shard", type=int),
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
+    )),
+    "filters": Command("list the rules that a recipe can filter documents by", _filters, (
+        _argument("--markdown", "print docs/filters.md", action="store_true"),
     )),
     "download": Command("download dumps from their publishers", _download, ()),
 }  # fmt: skip
@@ -339,6 +378,28 @@ TRANSFER = (
               type=SECONDS, default=2.0, metavar="S"),
     _argument("--timeout", "seconds without data before a new attempt (default: 60)",
               type=SECONDS, default=60.0, metavar="S"),
+    QUIET,
+)  # fmt: skip
+REFERENCES = (
+    _argument("wiki", "Wikipedia dumps, whose articles cite the pages", type=Path, nargs="+", metavar="WIKI_DUMP"),
+    _argument("--output", "web archive to write or to continue, such as cited.warc.gz",
+              type=Path, required=True, metavar="FILE"),
+    _argument("--contact", "URL or e-mail address for the owners of the servers, sent with each request",
+              required=True, metavar="TEXT"),
+    _argument("--most", "pages to draw by keyed hash (default: 300000, as RedPajama)",
+              type=POSITIVE, default=300_000, metavar="N"),
+    _argument("--seed", "of the drawing (default: 0)", type=COUNT, default=0, metavar="N"),
+    _argument("--delay", "seconds between two requests to a host, more if its robots.txt asks for it (default: 5)",
+              type=SECONDS, default=5.0, metavar="S"),
+    _argument("--parallel", "hosts asked at a time (default: 8)", type=POSITIVE, default=8, metavar="N"),
+    _argument("--max-bytes", "size of a page as sent; a larger one is skipped (default: 4194304)",
+              type=POSITIVE, default=4 << 20, metavar="N"),
+    _argument("--attempts", "attempts per page (default: 3)", type=POSITIVE, default=3, metavar="N"),
+    _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
+              type=SECONDS, default=2.0, metavar="S"),
+    _argument("--timeout", "seconds without data after which a connection is broken (default: 30)",
+              type=SECONDS, default=30.0, metavar="S"),
+    _argument("--allow-private", "send requests to private and loopback addresses, too", action="store_true"),
     QUIET,
 )  # fmt: skip
 

@@ -16,6 +16,8 @@ from shutil import copyfile, rmtree
 import yaml
 
 from filters.errors import UserError
+from filters.quality.perplexity import Perplexity
+from filters.rule import Rule
 from manifests.files import atomic_path, canonical_json, relative_files, sha256_file, write_atomic
 from manifests.index import FOLDER
 from manifests.ledger import Tally, tally_from, total
@@ -34,11 +36,12 @@ from manifests.manifest import (
 from manifests.recipe import Recipe, parse_recipe
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import storage_error
+from pipeline.beam.task import find_user_code, storage_error
 from pipeline.run import RECIPE_FILE, Finished, run
 from pipeline.sources import inputs as inputs_module
-from pipeline.stages.filter import trained_references
+from pipeline.stages import references
 from pipeline.stages.manifest import LEDGER
+from pipeline.stages.pages import trained_references
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenizer import MODEL
 
@@ -93,17 +96,8 @@ def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> R
     trained = {model.path for model in parent.models.values() if model.path}
     sources = {}
     for name, source in recipe.sources.items():
-        perplexity, references, models = source.perplexity, source.references, f"models/perplexity/{name}"
-        if perplexity is not None and any(path.startswith(f"{models}/") for path in trained):
-            perplexity = perplexity.model_copy(update={"models": str(corpus / models), "train": {}})
-        if perplexity is not None and cuts_path(name) in trained:
-            table = folder / CUTOFFS / f"{name}.csv"
-            _write_cutoffs(corpus / cuts_path(name), table, perplexity.head, perplexity.tail)
-            perplexity = perplexity.model_copy(update={"cutoffs": str(table)})
-        if references is not None and trained_references(name) in trained:
-            given = {"model": str(corpus / trained_references(name)), "wiki": [], "positives": []}
-            references = references.model_copy(update=given)
-        sources[name] = source.model_copy(update={"perplexity": perplexity, "references": references})
+        rules = [rule.with_trained(_trained_files(corpus, folder, name, rule, trained)) for rule in source.filters]
+        sources[name] = source.model_copy(update={"filters": rules})
     earlier = [str(generation_folder(corpus, number)) for number in range(len(parent.generations) + 1)]
     known = [path for path in recipe.deduplication.against if path not in earlier]
     changed = {
@@ -114,9 +108,25 @@ def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> R
     return recipe.model_copy(update=changed)
 
 
+def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: set[str]) -> dict[str, str]:
+    """Return what the corpus has trained for a rule, by the setting that gives it by path."""
+    files, models = {}, f"models/perplexity/{name}"
+    if rule.needs == references.STAGE and trained_references(name) in trained:
+        files["model"] = str(corpus / trained_references(name))
+    if isinstance(rule, Perplexity) and rule.needs:
+        if any(path.startswith(f"{models}/") for path in trained):
+            files["models"] = str(corpus / models)
+        if cuts_path(name) in trained:
+            table = folder / CUTOFFS / f"{name}.csv"
+            _write_cutoffs(corpus / cuts_path(name), table, rule.head, rule.tail)
+            files["cutoffs"] = str(table)
+    return files
+
+
 def recipe_of(folder: Path) -> Recipe:
     """Return the recipe as a run wrote it. Raises UserError."""
     path = folder / RECIPE_FILE
+    find_user_code(folder)
     try:
         return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
     except (OSError, yaml.YAMLError) as error:
@@ -124,7 +134,7 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """Return the manifest of a corpus and its new generation: shards, index and ledger of both."""
+    """Return the manifest of a corpus and its new generation: shards, schemes, index and ledger of both."""
     sources = dict(parent.sources)
     for name, new in made.sources.items():
         old = sources.get(name)
@@ -156,6 +166,7 @@ def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
     changed = {
         "parent": parent.manifest_sha,
         "removal": None,
+        "signatures": {**parent.signatures, **made.signatures},
         "sources": dict(sorted(sources.items())),
         "index": [*parent.index, *made.index],
         "generations": [*parent.generations, generation],

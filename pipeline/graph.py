@@ -11,7 +11,7 @@ from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
 from pipeline.beam.task import Receipt, Receipts, Step, hash_key, run_step, source_of, sweep
-from pipeline.preflight import RunInputs, count_blocklists
+from pipeline.preflight import RunInputs
 from pipeline.stages import (
     clusters,
     containment,
@@ -21,17 +21,19 @@ from pipeline.stages import (
     line_dedup,
     manifest,
     neardup,
+    pages,
     perplexity,
     recall,
     references,
     split_offsets,
     statistics,
+    survivors,
     tokenize,
     tokenizer,
     url_dedup,
 )
 from pipeline.stages import filter as filters
-from pipeline.stages.neardup import Split
+from pipeline.stages.signatures import Split, splits_of
 
 
 class StopAfterStage(Exception):  # noqa: N818  # not an error: `--stage` asked for no more
@@ -59,18 +61,18 @@ class StageGraph:
         self.recall_report = ""
         self.code: dict[str, set[str]] = {}
         self.findings: dict[str, Any] = {}
-        if blocklists := count_blocklists(recipe):
-            self.findings["blocklists"] = blocklists
+        if lists := pages.count_lists(recipe):
+            self.findings["lists"] = lists
+        if reasons := pages.custom_reasons(recipe):
+            self.findings["reasons"] = reasons
         if inputs.unreadable:
             self.findings["unreadable"] = {"files": len(inputs.unreadable), "names": sorted(inputs.unreadable)}
 
         self.offsets: Receipts = {}  # by input
         self.extracted: Receipts = {}  # by split, as all that name no other key
         self.dropped_rows: Receipts = {}  # of joined sources, by task
-        self.older: Receipts = {}
-        self.lines: Receipts = {}
+        self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
         self.language_models: Receipts = {}  # by `SOURCE/LANGUAGE`
-        self.scores: Receipts = {}
         self.cuts: Receipts = {}  # by source
         self.classifiers: Receipts = {}  # by source
         self.filtered: Receipts = {}
@@ -93,10 +95,7 @@ class StageGraph:
             self.split_offsets,
             self.extract,
             self.join,
-            self.url_dedup,
-            self.line_dedup,
-            self.perplexity,
-            self.references,
+            *(getattr(self, stage) for stage in pages.order_of_passes(self.recipe)),
             self.filter,
             self.neardup,
             self.containment,
@@ -125,57 +124,68 @@ class StageGraph:
 
     def join(self) -> None:
         """Join the documents of the other sources from rows, into files of the same kind and place."""
-        joined, self.dropped_rows = join.join_sources(self.recipe, self.inputs.dumps, self.offsets, self.exchange)
+        joined, self.dropped_rows = join.join_sources(
+            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.exchange
+        )
         self.extracted |= joined
         sweep(self.corpus, self.extract_step, self.extracted)
 
     def url_dedup(self) -> None:
-        """Find older copies under one URL, of the sources that ask for it."""
-        if any(source.newest_per_url for source in self.recipe.sources.values()):
-            keys, duplicates = self.exchange(*url_dedup.find_duplicates(self.recipe, self.extracted))
+        """Find older copies under one URL, of the sources whose rules ask for it."""
+        collected = self.map(url_dedup.collect_step(*self.before(url_dedup.STAGE)))
+        if collected:
+            keys, duplicates = self.exchange(*url_dedup.find_duplicates(collected))
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
-            _, self.older = self.exchange(*url_dedup.send_verdicts(keys, duplicates))
+            _, self.verdicts[url_dedup.STAGE] = self.exchange(*url_dedup.send_verdicts(keys, duplicates))
 
     def line_dedup(self) -> None:
-        """Find lines that occur elsewhere, of the sources that ask for it."""
-        if any(source.lines for source in self.recipe.sources.values()):
-            keys, duplicates = self.exchange(*line_dedup.find_duplicates(self.recipe, self.extracted, self.older))
+        """Find lines that occur elsewhere, of the sources whose rules ask for it."""
+        collected = self.map(line_dedup.collect_step(*self.before(line_dedup.STAGE)))
+        if collected:
+            keys, duplicates = self.exchange(*line_dedup.find_duplicates(self.recipe, collected))
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
-            _, self.lines = self.exchange(*line_dedup.send_verdicts(keys, duplicates))
+            _, self.verdicts[line_dedup.STAGE] = self.exchange(*line_dedup.send_verdicts(keys, duplicates))
 
     def perplexity(self) -> None:
-        """Train language models, score documents and find cut-offs, of the sources that ask for it."""
-        if any(source.perplexity for source in self.recipe.sources.values()):
-            self.language_models = self.map(perplexity.train_step(self.recipe, self.inputs.texts))
-            self.scores = self.map(perplexity.score_step(self.recipe, self.extracted, self.rules(), self.verdicts()))
-            self.cuts = self.map(perplexity.cut_step(self.recipe, self.scores))
+        """Train language models, score documents and find cut-offs, of the sources whose rules ask for it."""
+        training = self.inputs.training[perplexity.STAGE]
+        self.language_models = self.map(perplexity.train_step(self.recipe, training))
+        scores = self.map(perplexity.score_step(*self.before(perplexity.STAGE)))
+        self.cuts = self.map(perplexity.cut_step(self.recipe, scores))
+        self.verdicts[perplexity.STAGE] = scores
 
     def references(self) -> None:
-        """Train classifiers on the pages that Wikipedia cites, of the sources that ask for it."""
-        if any(source.references for source in self.recipe.sources.values()):
-            cited = self.map(references.url_step(self.inputs.wiki))
-            reading = self.extract_step.by_source
-            given = self.map(references.positives_step(self.recipe, self.inputs.positives, reading))
-            sample = references.sample_step(self.recipe, self.extracted, cited, given, self.rules(), self.verdicts())
-            self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample), given))
+        """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
+        training = self.inputs.training[references.STAGE]
+        cited = self.map(references.url_step(training))
+        recipe, extracted, by_source, verdicts = self.before(references.STAGE)
+        given = self.map(references.positives_step(recipe, training, self.extract_step.by_source, by_source))
+        sample = references.sample_step(cited, given, recipe, extracted, by_source, verdicts)
+        self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample), given))
 
     def filter(self) -> None:
         """Filter the documents."""
-        self.filtered = self.map(
-            filters.filter_step(self.recipe, self.extracted, self.rules(), self.verdicts(), self.keep_dropped)
-        )
+        self.filtered = self.map(filters.filter_step(*self.before(""), self.keep_dropped))
 
     def neardup(self) -> None:
         """Find pairs of duplicates, in this corpus and with earlier ones."""
-        self.splits = [*neardup.splits_of(self.corpus, self.extracted, self.filtered), *self.inputs.earlier]
-        _, candidates = self.exchange(*neardup.find_candidates(self.recipe, self.splits))
-        exact = {name: receipt for name, receipt in candidates.items() if name.startswith("exact")}
-        self.edges = {f"blocks/{neardup.CANDIDATES}/{name}": receipt for name, receipt in exact.items()}
-        if self.recipe.deduplication.minhash is not None:
-            _, fetched = self.exchange(*neardup.fetch_evidence(self.recipe, self.splits, candidates))
-            _, near = self.exchange(*neardup.verify_candidates(self.recipe, self.splits, candidates, fetched))
-            self.findings[neardup.STAGE] = neardup.findings(candidates, near)
-            self.edges |= {f"blocks/{neardup.EDGES}/{name}": receipt for name, receipt in near.items()}
+        here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
+        self.splits = [*here, *self.inputs.earlier]
+        _, exact = self.exchange(*neardup.find_exact(self.splits))
+        done: dict[str, Receipts] = {name: {} for name in neardup.SEARCH}
+        searches = neardup.near_searches(self.splits)
+        for search in searches:
+            bands, candidates = self.exchange(*search.find_candidates())
+            wanted, fetched = self.exchange(*search.fetch_evidence(candidates))
+            evidence, edges = self.exchange(*search.verify_candidates(candidates, fetched))
+            found = (bands, candidates, wanted, fetched, evidence, edges)
+            for name, receipts in zip(neardup.SEARCH, found, strict=True):
+                done[name] |= receipts
+        neardup.sweep_searches(self.corpus, done)
+        if searches:
+            self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
+        near = done[neardup.EDGES].values()
+        self.edges = {receipt.outputs[0].path: receipt for receipt in (*exact.values(), *near)}
 
     def containment(self) -> None:
         """Find documents that are almost whole in others, of the sources that ask for it."""
@@ -189,15 +199,18 @@ class StageGraph:
         labels, ran = clusters.connect(self.corpus, self.edges, self.engine, one_worker=most)
         self.ran += ran
         self.survivors = self.map(
-            clusters.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
+            survivors.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
         )["all"]
+        self.findings[clusters.STAGE] = survivors.findings(self.survivors)
+        self.map(survivors.table_step(self.filtered, self.survivors))
 
     def recall(self) -> None:
         """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""
-        if self.recipe.deduplication.minhash is not None and self.recipe.deduplication.canaries:
+        sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
+        if sources and self.recipe.deduplication.canaries:
             drawn = self.map(recall.draw_step(self.recipe, self.filtered, self.survivors))
             self.measured = self.map(recall.measure_step(self.recipe, drawn))["all"]
-            self.recall_report = recall.report(self.recipe, self.measured)
+            self.recall_report = recall.report(self.measured)
 
     def tokenizer(self) -> None:
         """Train the tokenizer on a sample, or take the given one."""
@@ -238,22 +251,19 @@ class StageGraph:
         shards = self.map(statistics.shard_step(self.shards))
         self.map(statistics.merge_step(self.recipe, manifest_sha, splits, shards, self.survivors, self.measured))
 
-    def rules(self) -> dict[str, dict[str, Any]]:
-        """Return the filters' rules and models by source, as far as models are trained yet."""
+    def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
+        """Return what a stage needs that applies the rules before its own; all rules for an empty name."""
         trained: dict[str, list[Receipt]] = {}
         for found in (self.language_models, self.cuts, self.classifiers):
             for name, receipt in sorted(found.items()):
                 trained.setdefault(source_of(name), []).append(receipt)
         cuts = {source: perplexity.cuts_of(receipt) for source, receipt in self.cuts.items()}
         models = {
-            name: filters.models_of(name, source, self.corpus, cuts.get(name))
+            name: pages.models_of(name, source, self.corpus, cuts.get(name))
             for name, source in self.recipe.sources.items()
         }
-        return filters.rules_by_source(self.recipe, models, self.inputs.models, trained)
-
-    def verdicts(self) -> filters.Verdicts:
-        """Return the verdicts on lines and documents, as far as they are made yet."""
-        return filters.Verdicts(self.older, self.lines, self.scores)
+        by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
+        return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)
 
     def model_entries(self) -> dict[str, ModelEntry]:
         """Return every model that the corpus depends on, for the manifest."""

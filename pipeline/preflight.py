@@ -1,21 +1,20 @@
 """The inputs of a run, and everything that can be wrong before it begins."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from filters.errors import UserError
-from filters.quality import blocklist, language, perplexity, references
-from filters.quality.c4 import read_bad_words
-from manifests.files import sha256_file
+from filters.rule import load_class, name_of
+from manifests.files import sha256_file, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import PATHS, Source
 from pipeline import folder
+from pipeline.beam.task import CODE
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import given_cuts, given_language_models, language_path
-from pipeline.stages.neardup import Split, earlier_splits
-from pipeline.stages.perplexity import lmplz
+from pipeline.stages.pages import PASSES, given_files, order_of_passes
+from pipeline.stages.signatures import Split, earlier_splits
 from pipeline.stages.tokenizer import check as check_tokenizer
 
 
@@ -26,18 +25,14 @@ class RunInputs:
     Attributes:
         dumps: of all sources.
         models: hashes of the models and lists that the recipe gives by path, by source and use.
-        texts: files to train language models on, by `SOURCE/LANGUAGE`.
-        wiki: dumps whose references are the classifier's positives, by source.
-        positives: archives of cited pages, which are positives as well, by source.
+        training: files that a stage trains on for a source's rule, by stage and then by `SOURCE/USE`.
         earlier: the splits of earlier corpora to compare with.
         unreadable: inputs that could not be opened and were skipped, as `SOURCE/NAME`.
     """
 
     dumps: list[Input]
     models: dict[str, str]
-    texts: dict[str, list[Input]]
-    wiki: dict[str, list[Input]]
-    positives: dict[str, list[Input]]
+    training: dict[str, dict[str, list[Input]]]
     earlier: list[Split]
     unreadable: list[str]
 
@@ -59,6 +54,7 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
     if not used:
         names = " or ".join(f"--input {name}=GLOB" for name in recipe.sources)
         raise UserError(f"the recipe has no inputs: give them under sources, or as {names}")
+    order_of_passes(recipe)
     hashes = hash_models(recipe)
     check_tokenizer(recipe)
     folder.prepare(corpus)
@@ -77,39 +73,25 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
         return [item for item in found if not item.problem]
 
     dumps = [item for name, source in used.items() for item in resolve(name, source.inputs)]
-    texts, wiki, positives = {}, {}, {}
+    training: dict[str, dict[str, list[Input]]] = {stage: {} for stage in PASSES}
     for name, source in used.items():
-        for code, rules in source.perplexity.train.items() if source.perplexity else ():
-            texts[f"{name}/{code}"] = resolve(f"{name}.perplexity.{code}", rules.text)
-        if source.references is not None and source.references.wiki:
-            wiki[name] = resolve(f"{name}.references", source.references.wiki)
-        if source.references is not None and source.references.positives:
-            positives[name] = resolve(f"{name}.references.positives", source.references.positives)
-    return RunInputs(dumps, hashes, texts, wiki, positives, earlier_splits(recipe), unreadable)
+        for rule in source.filters:
+            for use, patterns in rule.training_inputs().items():
+                training[rule.needs][f"{name}/{use}"] = resolve(f"{name}.{name_of(rule)}.{use}", patterns)
+    return RunInputs(dumps, hashes, training, earlier_splits(recipe), unreadable)
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Return the recipe with all paths absolute, so that workers may run in any folder."""
-    sources = {}
-    for name, source in recipe.sources.items():
-        changed = {key: [_absolute(path) for path in getattr(source, key)] for key in ("inputs", "blocklists")}
-        for part, keys in PATHS.items():
-            rules = getattr(source, part)
-            if rules is not None:
-                paths = {key: getattr(rules, key) for key in keys}
-                found = {
-                    key: [_absolute(path) for path in value] if isinstance(value, list) else _absolute(value)
-                    for key, value in paths.items()
-                    if value
-                }
-                changed[part] = rules.model_copy(update=found)
-        if source.perplexity is not None:
-            trained = {
-                code: rules.model_copy(update={"text": [_absolute(path) for path in rules.text]})
-                for code, rules in source.perplexity.train.items()
+    sources = {
+        name: source.model_copy(
+            update={
+                "inputs": [_absolute(path) for path in source.inputs],
+                "filters": [rule.map_paths(_absolute) for rule in source.filters],
             }
-            changed["perplexity"] = changed["perplexity"].model_copy(update={"train": trained})  # type: ignore[attr-defined]
-        sources[name] = source.model_copy(update=changed)
+        )
+        for name, source in recipe.sources.items()
+    }
     against = [_absolute(path) for path in recipe.deduplication.against]
     path = recipe.tokenizer.path
     return recipe.model_copy(
@@ -135,47 +117,37 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, source in recipe.sources.items():
-        if source.language is not None:
-            language.load(language_path(source))
-        if source.c4 is not None:
-            read_bad_words(source.c4.bad_words)
-        if source.blocklists:
-            blocklist.load(tuple(source.blocklists))
-        if source.perplexity is not None:
-            for pieces, ngrams in given_language_models(name, source).values():
-                perplexity.load_scorer(pieces, ngrams, source.perplexity.unit)
-            if source.perplexity.cutoffs is not None:
-                given_cuts(source.perplexity)
-            if any(text.estimator == "lmplz" for text in source.perplexity.train.values()):
-                lmplz()
-        if source.references is not None and source.references.model is not None:
-            references.load(source.references.model)
-        for use, path in _model_paths(name, source).items():
+        for rule in source.filters:
+            rule.check()
+        for use, path in given_files(name, source).items():
             try:
-                found[f"{name}.{use}"] = sha256_file(Path(path))
+                found[use] = sha256_file(Path(path))
             except OSError as error:
                 raise UserError(f"{use}: {path} cannot be read ({error.strerror}): check the path") from error
     return found
 
 
-def _model_paths(name: str, source: Source) -> dict[str, str]:
-    """Return every file that a source gives by path, by use."""
-    found: dict[str, str | None] = {f"blocklists.{number}": path for number, path in enumerate(source.blocklists)}
-    if source.language is not None:
-        found["language"] = language_path(source)
-    if source.c4 is not None:
-        found["c4.bad_words"] = source.c4.bad_words
-    for code, (pieces, ngrams) in given_language_models(name, source).items():
-        found |= {f"perplexity.{code}.pieces": pieces, f"perplexity.{code}.ngrams": ngrams}
-    if source.perplexity is not None:
-        found["perplexity.cutoffs"] = source.perplexity.cutoffs
-    if source.references is not None:
-        found["references"] = source.references.model
-    return {use: path for use, path in found.items() if path is not None}
+def custom_classes(recipe: Recipe) -> list[type]:
+    """Return the classes of a user's own that a recipe names: rules and readers."""
+    found: list[type] = []
+    for source in recipe.sources.values():
+        found += [type(rule) for rule in source.filters if ":" in name_of(rule)]
+        found += [load_class(source.kind, "kind")] if source.kind is not None and ":" in source.kind else []
+    return list(dict.fromkeys(found))
 
 
-def count_blocklists(recipe: Recipe) -> dict[str, dict[str, int]]:
-    """Return the sizes of the sources' blocklists, for the manifest: patterns, and malformed lines."""
-    listed = {name: source.blocklists for name, source in recipe.sources.items() if source.blocklists}
-    loaded = {name: blocklist.load(tuple(paths)) for name, paths in listed.items()}
-    return {name: {"patterns": len(held), "malformed": held.malformed} for name, held in loaded.items()}
+def keep_user_code(recipe: Recipe, corpus: Path) -> None:
+    """Copy the modules of a user's own classes into the corpus, for workers elsewhere and for later commands.
+
+    Of a class in a package, all Python files of the package are copied.
+    """
+    for name in sorted({one.__module__.partition(".")[0] for one in custom_classes(recipe)}):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None, "the recipe was checked"
+        place = Path(spec.origin)
+        package = place.name == "__init__.py"
+        root = place.parent.parent if package else place.parent
+        for path in sorted(place.parent.rglob("*.py")) if package else [place]:
+            target, data = corpus / CODE / path.relative_to(root), path.read_bytes()
+            if target.resolve() != path.resolve() and not (target.is_file() and target.read_bytes() == data):
+                write_atomic(target, data)

@@ -13,7 +13,7 @@ from pipeline import folder
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import remove_temporaries, storage_error
 from pipeline.graph import StageGraph, StopAfterStage
-from pipeline.preflight import preflight, with_absolute_paths
+from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
 
 RECIPE_FILE = "recipe.yaml"
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
@@ -70,9 +70,11 @@ def run(
             try:
                 remove_temporaries(corpus)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
+                keep_user_code(recipe, corpus)
                 with contextlib.suppress(StopAfterStage):
                     manifest = graph.build()
             finally:
+                engine.pool.stop()
                 with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
                     folder.fold_timings(corpus, started, engine)
             if manifest is not None:

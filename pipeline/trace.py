@@ -1,22 +1,24 @@
 """The command `trace`: read the bytes behind a token again, repeat the steps, and compare the tokens."""
 
 import contextlib
+import glob
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.models.sentencepiece import encode_texts
+from filters.quality.perplexity import Cuts
+from filters.rule import Filtered, Found, Rule, apply_rules
 from manifests.corpus import CorpusReader
-from manifests.document import Locator, Part
+from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.recipe import Recipe
-from manifests.source import Source
+from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.append import inherited, recipe_of
@@ -25,7 +27,7 @@ from pipeline.run import RECIPE_FILE
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages import line_dedup
-from pipeline.stages.filter import Cuts, Models, apply_filters, lines_text, models_of
+from pipeline.stages.pages import find_mask, models_of, page_of, verdict_path
 from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenize import tokenizer
 from pipeline.stages.tokenizer import MODEL
@@ -84,7 +86,7 @@ class Rederiver:
         expected = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
         if hash_models(self.recipe) != expected:
             raise UserError(f"a model that {self.folder / RECIPE_FILE} names has changed since the corpus was built")
-        self.models: dict[str, Models] = {
+        self.models: dict[str, dict[str, Any]] = {
             name: models_of(name, source, self.folder, _read_cutoffs(self.folder, name))
             for name, source in self.recipe.sources.items()
         }
@@ -114,12 +116,11 @@ class Rederiver:
                 return False, str(error)
         if outcome.document is None:
             return False, f"extract drops the record now: {outcome.reason}"
-        lines = None
-        if source.lines is not None:
-            lines = self._line_verdict(lineage, joined is not None)
-            if lines is None or len(lines) != lines_text(outcome.document.text, source).count("\n") + 1:
-                return False, "the kept line verdicts belong to another text"
-        filtered = apply_filters(outcome.document.text, source, self.models[lineage.source], lines)
+        rules = source.rules_at("filter")
+        try:
+            filtered = self._filter(outcome.document, rules, lineage, joined is not None)
+        except LookupError as error:
+            return False, str(error)
         if filtered.reason is not None:
             return False, f"filter drops the document now: {filtered.reason}"
         model = tokenizer(str(self.corpus / MODEL), self.manifest.tokenizer.sha256)
@@ -128,15 +129,33 @@ class Rederiver:
             return False, f"{len(tokens)} tokens now, {len(expected)} in the shard, and they differ"
         return True, f"the same {len(tokens)} tokens, from {paths[place.file]}"
 
-    def _line_verdict(self, lineage: Lineage, joined: bool) -> npt.NDArray[np.bool_] | None:
-        """Return the kept verdict on a document's lines. Of a joined document all splits are searched."""
-        files = [lineage.locator.file]
-        if joined:
-            found = (self.folder / "verdicts" / line_dedup.STAGE / lineage.source).glob("joined-*.arrow")
-            files = sorted(path.name.removesuffix(".arrow") for path in found)
-        identity = bytes.fromhex(lineage.document)
-        verdicts = (line_dedup.find_verdict(self.folder, lineage.source, file, identity) for file in files)
-        return next((verdict for verdict in verdicts if verdict is not None), None)
+    def _filter(self, document: Document, rules: list[Rule], lineage: Lineage, joined: bool) -> Filtered:
+        """Pass a document through its source's rules again. Raises LookupError if a verdict is not kept."""
+        models, known = self.models[lineage.source], self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
+        found = []
+        for rule in rules:
+            verdict = None
+            if rule.needs == line_dedup.STAGE:
+                verdict = self._line_verdict(lineage, joined)
+            found.append(Found(verdict, models.get(rule.needs)))
+        return apply_rules(page_of(document.as_row(), known), rules, found)
+
+    def _line_verdict(self, lineage: Lineage, joined: bool) -> Any:
+        """Return the kept verdict on a document's lines. Of a joined document, or a piece's, all splits are searched.
+
+        Raises:
+            LookupError: no file of verdicts holds it.
+        """
+        folder = self.folder / verdict_path(line_dedup.STAGE, lineage.source)
+        begins = "joined-" if joined else lineage.locator.file
+        root = folder.with_suffix("")
+        whole = root / begins
+        names = sorted(whole.parent.glob(f"{glob.escape(whole.name)}*.arrow"))
+        splits = (f"{lineage.source}/{path.relative_to(root).as_posix().removesuffix('.arrow')}" for path in names)
+        verdict = find_mask(self.folder, splits, bytes.fromhex(lineage.document))
+        if verdict is None:
+            raise LookupError("the kept line verdicts belong to another text")
+        return verdict
 
     def _path(self, name: str, file: str) -> Path:
         """Return the present path of a source's file."""

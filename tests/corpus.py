@@ -4,7 +4,9 @@ import hashlib
 import sys
 import unittest.mock
 from pathlib import Path
+from typing import Any
 
+from filters.rule import Rule, name_of
 from manifests.files import relative_files
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe, load_recipe
@@ -40,15 +42,26 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
         "wikipedia": [str(sample / "wikipedia/**")],
     }
     recipe = recipe.with_inputs(inputs)
-    page_rules = recipe.sources["common_crawl"].c4
-    assert page_rules is not None
-    rules = page_rules.model_copy(update={"bad_words": str(ROOT / "samples/bad-words.txt")})
-    sources = {**recipe.sources, "common_crawl": recipe.sources["common_crawl"].model_copy(update={"c4": rules})}
+    recipe = with_rule(recipe, "common_crawl", "bad_words", words=str(ROOT / "samples/bad-words.txt"))
     tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 512})
     shards = recipe.shards.model_copy(update={"tokens": 30_000})
     deduplication = recipe.deduplication.model_copy(update={"canaries": 20})
-    changed = {"sources": sources, "tokenizer": tokenizer, "shards": shards, "deduplication": deduplication}
+    changed = {"tokenizer": tokenizer, "shards": shards, "deduplication": deduplication}
     return recipe.model_copy(update=changed)
+
+
+def rule_named(recipe: Recipe, source: str, name: str) -> Rule:
+    """Return a source's first rule of this name."""
+    return next(rule for rule in recipe.sources[source].filters if name_of(rule) == name)
+
+
+def with_rule(recipe: Recipe, source: str, name: str, **settings: Any) -> Recipe:
+    """Return the recipe with other settings of a source's rules of this name."""
+    filters = [
+        rule.model_copy(update=settings) if name_of(rule) == name else rule for rule in recipe.sources[source].filters
+    ]
+    changed = recipe.sources[source].model_copy(update={"filters": filters})
+    return recipe.model_copy(update={"sources": {**recipe.sources, source: changed}})
 
 
 def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_dropped: int = 0) -> Manifest:

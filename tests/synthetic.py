@@ -60,7 +60,7 @@ def write_hostile(corpus: Path, sources: int = 200, reasons: int = 60, long: int
         recipe_sha="0" * 64,
         tokenizer=TokenizerEntry(sha256="1" * 64, vocabulary=32_000, bos=1, eos=2, dtype="uint16"),
         models={f"{name}.{number}": ModelEntry(sha256="2" * 64, path=name) for name in names for number in range(5)},
-        signatures=HOSTILE[0],
+        signatures={HOSTILE[1]: HOSTILE[0]},
         sources=entries,
         ledger=balanced,
         findings={"cuts": {name: {"cuts": {"<en>": {"head": 100.0, "tail": 200.0}}} for name in names}},
@@ -93,9 +93,9 @@ def statistics(names: list[str], reasons: list[str], long: int) -> dict[str, obj
     first = {reason: [example, short, short, short] for reason in reasons}
     many = {name: {**source, "examples": first if place < 2 else {}} for place, name in enumerate(names)}
     level = {"level": 0.7, "jaccard": 0.7, "expected": 0.5, "found": 5, "planted": 10, "accepted": 3, "right": 2}
-    bands = {"bands": 14, "rows": 8, "threshold": 0.7, "curve": [[0.3, 0.0], [1.0, 1.0]],
+    bands = {"sources": [HOSTILE[0]], "bands": 14, "rows": 8, "threshold": 0.7, "curve": [[0.3, 0.0], [1.0, 1.0]],
              "planted": [{**level, "interval": [0.2, 0.8]}] * 20}  # fmt: skip
-    return {"manifest_sha": "5" * 64, "sources": many, "clusters": bins, "bands": bands}
+    return {"manifest_sha": "5" * 64, "sources": many, "clusters": bins, "bands": [bands, bands]}
 
 
 def shard(source: str, side: str, documents: int, tokens: int) -> ShardEntry:

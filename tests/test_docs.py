@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS, WITH_OPTIONS
+from pipeline.rules import write_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "samples/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,6 +31,10 @@ def code_of(text: str) -> Iterator[str]:
     for block in FENCE.findall(text):
         yield block.replace("\\\n", " ")
     yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def test_the_page_of_filters_is_what_the_command_prints() -> None:
+    assert (ROOT / "docs/filters.md").read_text("utf-8") == write_markdown(), "python -m pipeline filters --markdown"
 
 
 @every_document

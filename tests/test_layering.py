@@ -26,7 +26,7 @@ ALLOWED = {
         "xxhash",
     },
     "manifests": {"filters", "numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
-    "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "yaml", "filters", "manifests"},
+    "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "warcio", "yaml", "filters", "manifests"},
     "trainer": {
         "numpy",
         "pyarrow",

@@ -42,7 +42,7 @@ def _write_manifest(corpus: Path, vocabulary: int, sources: dict[str, SourceEntr
             recipe_sha="",
             tokenizer=TokenizerEntry(sha256=tokenizer, vocabulary=vocabulary, bos=1, eos=2, dtype="uint16"),
             models={},
-            signatures="",
+            signatures={},
             sources=sources,
             ledger={},
             code={},
@@ -63,6 +63,7 @@ def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, voca
                 "document": document_id(source, locator),
                 "source": source,
                 "url": f"http://{source}.example/{seed}/{number}",
+                "cluster_size": 1,
                 **locator.as_dict(),
             }
         )
@@ -114,6 +115,7 @@ def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
             "document": document_id("docs", locator),
             "source": "docs",
             "url": f"http://docs.example/{locator.offset}",
+            "cluster_size": 1,
             **locator.as_dict(),
         }
         for number, part in enumerate(parts)
@@ -150,6 +152,7 @@ def write_long_corpus(corpus: Path, documents: int, shards: int = 8, vocabulary:
             "document": [document_id("web", place) for place in places],
             "source": ["web"] * len(places),
             "url": [""] * len(places),
+            "cluster_size": [1] * len(places),
             **columns,
         }
         batch = pa.RecordBatch.from_arrays(

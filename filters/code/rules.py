@@ -9,7 +9,7 @@ byte-pair encodings of code, linear, and without a model. docs/sources/github.md
 """
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,18 +47,14 @@ class Shape(NamedTuple):
     letters_a_token: float
 
 
-class GitHub(Strict):
-    """Settings of files of code (LLaMA section 2.1: Apache, BSD and MIT licences), with RedPajama's numbers."""
+class CodeLimits(Strict):
+    """Limits of a file of code, with RedPajama's numbers."""
 
-    form: Literal["repositories", "tables"] = "repositories"  # checked out or archived; or BigQuery's `github_repos`
-    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)  # SPDX
-    extensions: list[str] = []  # `.py`, or a whole name such as `Makefile`; empty: RedPajama's 66, and notebooks
     longest_line: Positive = 1_000  # characters
     mean_line: Annotated[float, Field(gt=0)] = 100.0  # characters a line, over the whole file
     alphanumerics: Share = 0.25
     letters_a_token: Annotated[float, Field(ge=0)] = 1.5
     minified_mean: Annotated[float, Field(gt=0)] = 110.0  # characters a line of minified JavaScript or CSS (linguist)
-    archive_bytes: Positive = 4 << 30  # decoded bytes of one archive; what lies behind them is not read
 
 
 def measure_shape(text: str) -> Shape:
@@ -111,7 +107,7 @@ def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
     return int(counts.sum())
 
 
-def find_drop_reason(text: str, language: str, rules: GitHub) -> Reason | None:
+def find_drop_reason(text: str, language: str, rules: CodeLimits) -> Reason | None:
     """Return the reason to drop a file, by its text alone, or None to keep it."""
     if not text.strip():
         return Reason.NO_TEXT

@@ -10,13 +10,11 @@ letter (so that the Greek final sigma is safe), composes with nothing in NFD, an
 
 import hashlib
 import re
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.hashing import Keys, Mask, run_starts
-from filters.settings import Positive, Strict
 
 REMOVED_MARKS = (
     "，。、„”“«»１」「《》´∶：？！（）；–—．～’…━〈〉【】％►"  # cc_net's 34; １ never occurs: digits are 0 by then
@@ -27,25 +25,6 @@ NO_PARAGRAPH = np.uint64(0)
 _REMOVED = re.compile(f"[{REMOVED_MARKS}\x80-\x9f]")
 _TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 _CONTROLS = bytes([*range(10), *range(11, 32), 127])  # ASCII's control characters except the line feed
-
-
-class Lines(Strict):
-    """Settings of paragraph de-duplication.
-
-    Attributes:
-        scope: documents that are compared with one another: `files`, groups of that many `files` drawn by keyed hash of
-            their names (CCNet's 50 of a dump's 1,600); `dump`, one crawl; `all`, the whole source.
-        files: see `scope`.
-        keep: `none` removes every copy, as CCNet does; `first` leaves the copy in the document of the smallest id.
-        normalise: `ccnet` compares lines as extracted, in CCNet's normal form; `c4` compares the lines that C4's page
-            rules leave, stripped and in lower case, as C4's builder does after its rules. With `first` the copy stays
-            that is in the page whose URL, as C4 normalises it, has the smallest MD5.
-    """
-
-    scope: Literal["files", "dump", "all"] = "dump"
-    files: Positive = 50
-    keep: Literal["none", "first"] = "none"
-    normalise: Literal["ccnet", "c4"] = "ccnet"
 
 
 def normalize_for_dedup(line: str) -> str:

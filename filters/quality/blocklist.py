@@ -27,8 +27,11 @@ from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
 
 import numpy as np
 import xxhash
+from pydantic import Field
 
 from filters.errors import UserError
+from filters.reasons import AnyReason, Reason
+from filters.rule import ExtractRule, Record
 
 MAX_LINE_BYTES = 4096
 MAX_HOST_CHARACTERS = 4096  # as written; 253 octets (RFC 1035, section 2.3.4) take 759, all percent-encoded
@@ -290,3 +293,26 @@ def load(paths: tuple[str, ...]) -> Blocklist:
         UserError: as `Blocklist.load`.
     """
     return Blocklist.load(map(Path, paths))
+
+
+class Blocked(ExtractRule):
+    """Drop pages whose URL or domain is on a list, before they are decoded."""
+
+    REASONS = (Reason.BLOCKED_URL,)
+    FILES = ("paths",)
+    SHORT = "paths"
+
+    paths: list[str] = Field(min_length=1)  # of lists of domains and URLs, one a line, gzipped or not
+
+    def check_record(self, record: Record) -> AnyReason | None:
+        """Return the reason to drop a record, or None."""
+        return Reason.BLOCKED_URL if load(tuple(self.paths)).blocks(record.url) else None
+
+    def check(self) -> None:
+        """Load the lists. Raises UserError."""
+        load(tuple(self.paths))
+
+    def findings(self) -> dict[str, int]:
+        """Return the number of patterns and of malformed lines."""
+        held = load(tuple(self.paths))
+        return {"patterns": len(held), "malformed": held.malformed}

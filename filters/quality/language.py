@@ -9,19 +9,51 @@ from pydantic import Field
 
 from filters.errors import UserError
 from filters.models.fasttext import LABEL_PREFIX, Classifier
-from filters.settings import Count, Share, Strict
+from filters.reasons import Reason
+from filters.rule import Found, Page, Rule, Verdict, drop, keep
+from filters.settings import Count, Share
 
 UNKNOWN = "und"  # code of a text without words (ISO 639-2)
 _BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
-class Language(Strict):
-    """Settings of the rule: languages to keep from a probability on (CCNet: 0.5)."""
+class Language(Rule):
+    """Drop documents in other languages, and those whose language is unsure."""
+
+    REASONS = (Reason.LANGUAGE, Reason.LANGUAGE_UNSURE)
+    SIGNALS = ("language", "language_score")
+    FILES = ("model",)
+    FIXED = ("keep", "characters")
 
     keep: list[str] = Field(default=["en"], min_length=1)  # codes
-    threshold: Share = 0.5
+    threshold: Share = 0.5  # CCNet: least probability of the likeliest language
     characters: Count = 2_000  # of a document that the model sees, from its start; 0 = all
     model: str | None = None  # path of a fastText model; without it lid.176.ftz as packaged
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the document stays, with its language and the probability."""
+        code, probability = load(self.model_path()).top(page.text, self.characters)
+        signals = {"language": code, "language_score": probability}
+        if code not in self.keep:
+            return drop(Reason.LANGUAGE, **signals)
+        unsure = probability < self.for_language(code).threshold
+        return drop(Reason.LANGUAGE_UNSURE, **signals) if unsure else keep(**signals)
+
+    def check(self) -> None:
+        """Load the model. Raises UserError."""
+        load(self.model_path())
+
+    def languages(self) -> list[str] | None:
+        """Return the languages that it keeps."""
+        return None if self.mode == "annotate" else self.keep
+
+    def find_files(self, languages: list[str] | None) -> dict[str, str]:
+        """Return the model's file, given or packaged. Raises UserError."""
+        return {"model": self.model_path()}
+
+    def model_path(self) -> str:
+        """Return the path of the model. Raises UserError if none is given and the packaged one is not installed."""
+        return self.model or str(bundled_model_path())
 
 
 class LanguageModel(Classifier):

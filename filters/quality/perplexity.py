@@ -9,12 +9,13 @@ import csv
 import io
 import math
 import re
+import shutil
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from pydantic import Field, model_validator
 
 from filters.dedup.paragraphs import OTHER_DIGIT, encode_plain, strip_lines
 from filters.errors import UserError
+from filters.reasons import Reason
+from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Positive, Strict
 
 Unit: TypeAlias = Literal["line", "document"]
@@ -45,6 +48,8 @@ LONGEST_LINE = (
     1 << 16
 )  # bytes of a line that pieces are trained on; SentencePiece by default leaves out lines from 4,192
 CACHED_WORDS = 1 << 17  # some 30 MB, and under 100 MB whatever the words are
+PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")  # endings of a language model's two files, as CCNet names them
+LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # where `make lmplz` builds it
 LONGEST_CACHED = 256  # characters of a word and bytes of its pieces
 
 _REPLACED = re.compile(f"[{''.join(REPLACED_MARKS)}]")
@@ -68,8 +73,28 @@ class LanguageModelText(Strict):
     )
 
 
-class Perplexity(Strict):
-    """Settings of the rule: models, given or trained; cut-offs, given or this crawl's percentiles; buckets to keep."""
+Cuts: TypeAlias = tuple[float, float]  # perplexities below which head ends and from which tail begins
+
+
+class LanguageModels(NamedTuple):
+    """Models and cut-offs that a run has made.
+
+    Attributes:
+        files: by language, the paths of pieces and n-grams; None where the recipe gives them.
+        cuts: by language; None while they are not known, or where the recipe gives them.
+    """
+
+    files: Mapping[str, tuple[str, str]] | None = None
+    cuts: Mapping[str, Cuts] | None = None
+
+
+class Perplexity(Rule):
+    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl."""
+
+    REASONS = (Reason.PERPLEXITY,)
+    SIGNALS = ("perplexity", "bucket")
+    FILES = ("models", "cutoffs")
+    FIXED = ("train", "head", "tail", "unit")
 
     models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
     train: dict[str, LanguageModelText] = {}  # by language, the models that the run trains
@@ -88,6 +113,114 @@ class Perplexity(Strict):
         if self.head > self.tail:
             raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
         return self
+
+    @property
+    def needs(self) -> str:
+        """The stage that trains models, scores documents and finds cut-offs."""
+        return "perplexity" if self.train or self.cutoffs is None else ""
+
+    @property
+    def needs_verdicts(self) -> bool:
+        """True where documents are scored for this crawl's percentiles."""
+        return self.cutoffs is None
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the page stays, with its perplexity and bucket: "all" in a language without a model.
+
+        Args:
+            page: with its language.
+            found: the verdict is a perplexity that is known already, or None; the run's models are `LanguageModels`.
+        """
+        made = found.models or LanguageModels()
+        files = find_models(self.models, page.language) if made.files is None else made.files.get(page.language)
+        if files is None:
+            return self._judge(None, "all")
+        score = found.verdict
+        if score is None:
+            score = load_scorer(*files, self.unit).perplexity(page.text)
+        cuts = load_cutoffs(Path(self.cutoffs), self.head, self.tail) if self.cutoffs else made.cuts
+        if cuts is None:
+            return keep(perplexity=score, bucket=None)
+        return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
+
+    def _judge(self, score: float | None, place: Bucket | Literal["all"]) -> Verdict:
+        signals = {"perplexity": score, "bucket": place}
+        return keep(**signals) if place in self.keep else drop(Reason.PERPLEXITY, **signals)
+
+    def check(self) -> None:
+        """Load the cut-offs and the estimator. Raises UserError."""
+        if self.cutoffs:
+            load_cutoffs(Path(self.cutoffs), self.head, self.tail)
+        if any(text.estimator == "lmplz" for text in self.train.values()):
+            find_lmplz()
+
+    def find_files(self, languages: list[str] | None) -> dict[str, str]:
+        """Return the cut-offs and the models' files, all of which are loaded once. Raises UserError."""
+        found = {"cutoffs": self.cutoffs} if self.cutoffs else {}
+        if self.models is None:
+            return found
+        for code in model_languages(self.models) if languages is None else languages:
+            if files := find_models(self.models, code):
+                load_scorer(*files, self.unit)
+                found |= {f"{code}.pieces": files[0], f"{code}.ngrams": files[1]}
+        if len(found) < 2:
+            raise UserError(
+                f"{self.models} holds no language model for {' or '.join(languages or ()) or 'any language'}: give a "
+                "folder with LANGUAGE.sp.model and LANGUAGE.arpa.bin or LANGUAGE.arpa"
+            )
+        return found
+
+    def training_inputs(self) -> dict[str, list[str]]:
+        """Return the texts to train on, by language."""
+        return {code: text.text for code, text in self.train.items()}
+
+    def map_paths(self, change: Callable[[str], str]) -> Self:
+        """Return the rule with each path changed."""
+        train = {
+            code: text.model_copy(update={"text": [change(path) for path in text.text]})
+            for code, text in self.train.items()
+        }
+        return super().map_paths(change).model_copy(update={"train": train})
+
+    def with_trained(self, files: Mapping[str, str]) -> Self:
+        """Return the rule with trained models and cut-offs given by path."""
+        return self.model_copy(update={**files, **({"train": {}} if "models" in files else {})})
+
+    def key(self) -> dict[str, Any]:
+        """Return the settings without paths."""
+        plain = super().key()
+        for text in plain["train"].values():
+            text["text"] = None
+        return plain
+
+    def step_key(self) -> dict[str, Any]:
+        """Return the settings without the training's, whose results count by their hashes."""
+        return {**self.key(), "train": None}
+
+
+@lru_cache(maxsize=256)
+def find_models(folder: str | None, code: str) -> tuple[str, str] | None:
+    """Return the files of pieces and n-grams of a language in a folder, or None if one is missing."""
+    if folder is None or not code:
+        return None
+    files = [
+        next((str(path) for end in ends if (path := Path(folder) / f"{code}.{end}").is_file()), "")
+        for ends in (PIECES, NGRAMS)
+    ]
+    return (files[0], files[1]) if all(files) else None
+
+
+def model_languages(folder: str) -> list[str]:
+    """Return the languages that a folder has pieces for."""
+    return sorted(path.name.removesuffix(f".{end}") for end in PIECES for path in Path(folder).glob(f"*.{end}"))
+
+
+def find_lmplz() -> Path:
+    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
+    found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
+    if found is None:
+        raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
+    return Path(found)
 
 
 class PageScorer:
@@ -168,6 +301,7 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
     return "middle" if perplexity < tail_cut else "tail"
 
 
+@lru_cache(maxsize=16)
 def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, tuple[float, float]]:
     """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
 

@@ -4,24 +4,39 @@ The classifier is a fastText model over words. Its labels are those of RedPajama
 so that its models work here, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from filters.errors import UserError
 from filters.models import fasttext
-from filters.settings import Count, Positive, Share, Strict
+from filters.reasons import Reason
+from filters.rule import Found, Page, Rule, Verdict, drop, keep
+from filters.settings import Count, Positive, Share
 
+TRAINED_ON = ("wiki", "positives")  # settings with paths of what the run trains on
 CITED, OTHER = "__label__wiki", "__label__cc"
 
 
-class References(Strict):
-    """Settings of the rule: the classifier, given or trained on pages that Wikipedia cites.
+class References(Rule):
+    """Drop pages unlike those that Wikipedia cites, by a classifier that is given, or trained on cited pages."""
 
-    Such pages are found in the crawl by the references of `wiki`, or given as `positives`, as in the paper.
-    """
+    REASONS = (Reason.NOT_REFERENCE_LIKE,)
+    SIGNALS = ("reference_score",)
+    FILES = ("model",)
+    FIXED = (
+        "wiki",
+        "positives",
+        "min_positives",
+        "min_characters",
+        "max_pages",
+        "dimension",
+        "epochs",
+        "learning_rate",
+        "held_out",
+    )
 
     threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
@@ -36,6 +51,47 @@ class References(Strict):
         0.5  # with RedPajama's 0.1, a few hundred pages leave all scores at 0.5
     )
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the pages, by domain, that the card is measured on
+
+    @property
+    def needs(self) -> str:
+        """The stage that trains the classifier, where none is given."""
+        return "" if self.model else "references"
+
+    @property
+    def needs_verdicts(self) -> bool:
+        """False: the classifier is all that is needed."""
+        return False
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the page stays, with its score. The run's model is the path of the classifier."""
+        score = load(self.model or found.models).score(page.text)
+        return (
+            keep(reference_score=score)
+            if score >= self.threshold
+            else drop(Reason.NOT_REFERENCE_LIKE, reference_score=score)
+        )
+
+    def check(self) -> None:
+        """Load the classifier that is given. Raises UserError."""
+        if self.model:
+            load(self.model)
+
+    def training_inputs(self) -> dict[str, list[str]]:
+        """Return the dumps whose references are the positives, and archives of cited pages."""
+        return {use: paths for use in TRAINED_ON if (paths := getattr(self, use))}
+
+    def map_paths(self, change: Callable[[str], str]) -> Self:
+        """Return the rule with each path changed."""
+        inputs = {use: [change(path) for path in getattr(self, use)] for use in TRAINED_ON}
+        return super().map_paths(change).model_copy(update=inputs)
+
+    def with_trained(self, files: Mapping[str, str]) -> Self:
+        """Return the rule with a trained classifier given by path."""
+        return self.model_copy(update={**files, **{use: [] for use in TRAINED_ON}}) if files else self
+
+    def key(self) -> dict[str, Any]:
+        """Return the settings without paths."""
+        return {**super().key(), **dict.fromkeys(TRAINED_ON)}
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:

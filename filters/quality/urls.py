@@ -67,6 +67,13 @@ def url_hash(url: str) -> int:
     return xxhash.xxh3_64_intdigest(normal.encode()) if normal else 0
 
 
+def is_archived_copy(url: str) -> bool:
+    """Return True for the URL of a web archive's copy of another page."""
+    parts = PARTS.match(url)
+    host = _host(parts.group(1)) if parts else ""
+    return any(hosts.fullmatch(host) for hosts in WRAPPERS)
+
+
 def domain(url: str) -> str:
     """Return the site of a URL, roughly its registered name; empty for a text that is no http(s) URL.
 

@@ -9,6 +9,7 @@ import unicodedata
 from itertools import islice
 from typing import Literal
 
+from filters.tex.plain import find_title_page, harvmac_title, skip_preamble, strip_references
 from filters.tex.source import compile_control, find_all, find_group_end
 
 STUB_CHARACTERS = 1_000  # a shorter paper that says it was withdrawn is a notice
@@ -16,8 +17,10 @@ STUB_CHARACTERS = 1_000  # a shorter paper that says it was withdrawn is a notic
 _BLANKS = r"[ \t\n]{0,9}"
 _OPTION = rf"(?:\[[^\]]{{0,500}}\]{_BLANKS})?"
 _SECTION = compile_control(
-    r"(?:(?:chapter|part|section|subsection|subsubsection|paragraph|subparagraph)(?![a-zA-Z@])\*?"
-    rf"{_BLANKS}{_OPTION}\{{|beginsection(?![a-zA-Z@])){_BLANKS}([^{{}}\n]{{0,40}})"
+    r"(?:(?:chapter|part|section|subsection|subsubsection|paragraph|subparagraph|newsec|subsec|subsubsec|sectionhead"
+    rf"|subheading)(?![a-zA-Z@])\*?{_BLANKS}{_OPTION}\{{|beginsection(?![a-zA-Z@])"
+    rf"|(?:head|heading|subhead|subsubhead|specialhead)(?![a-zA-Z@])(?=[^{{}}]{{0,300}}?\\end\w{{0,10}}head)"
+    rf"){_BLANKS}([^{{}}\n]{{0,40}})"
 )
 # Titles of sections that end a paper: letters have these and no others.
 _CLOSES = re.compile(
@@ -31,8 +34,8 @@ _FRONT = compile_control(
     r"(?:maketitle|endtopmatter|endabstract)(?![a-zA-Z@])|end[ \t]{0,9}\{(?:abstract|frontmatter)\}"
 )
 _LIST = compile_control(
-    r"begin[ \t]{0,9}\{(thebibliography|references|REFERENCES|bibliography|chapthebibliography|bibdiv|biblist)\}"
-    r"|Refs(?![a-zA-Z@])"
+    r"begin[ \t]{0,9}\{((?:the|num|chapthe)?bibliography|(?:the)?references|REFERENCES|reflist|bibdiv|biblist)\}"
+    r"|(Refs|thebibliography|numbibliography|references)(?![a-zA-Z@])"
 )
 _CALL = compile_control(
     r"(?:bibliography|bibliographystyle|printbibliography|nobibliography|addbibresource)(?![a-zA-Z@])\*?"
@@ -56,7 +59,7 @@ _NOTE = re.compile(
 )
 _LAYOUT = re.compile(
     r"\\(?:\\(?:\[[^\]]{0,20}\])?|(?:large|Large|LARGE|huge|Huge|bf|bfseries|boldmath|rm|sc|sf|tt|it|centering|newline"
-    r"|break|linebreak)(?![a-zA-Z@]))|~"
+    r"|break|linebreak|centerline|vbox|hbox)(?![a-zA-Z@]))|~"
 )
 
 # Letters that TeX spells with commands: \'e, \"{o}, \c c, \ss (The TeXbook, chapter 9; others of LaTeX's encoding T1).
@@ -83,10 +86,11 @@ _SPELLED = re.compile(
 def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
     r"""Return the body of a paper, "" without one.
 
-    It begins with the first section (\chapter to \subparagraph with a title in braces, or plain TeX's \beginsection)
-    of the document, the headings of acknowledgements and references aside. A paper without one, such as a letter,
-    begins after its abstract or \maketitle, whichever comes later, else with the document. It ends with the document;
-    bibliographies are removed wherever they are, and the text after one stays. `appendix` tells if it stays.
+    It begins with the first section of the document (\chapter to \subparagraph with a title in braces, plain TeX's
+    \beginsection, AMS-TeX's \head, harvmac's \newsec), the headings of acknowledgements and references aside. A paper
+    without one, such as a letter, begins after its abstract, \maketitle or title page, whichever comes last, else with
+    the document, which in plain TeX is behind its settings. It ends with the document; bibliographies are removed
+    wherever they are, and the text after one stays. `appendix` tells if it stays.
     """
     begin, stop = _find_document(text)
     if appendix == "drop":
@@ -95,10 +99,24 @@ def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
     first = next((mark.start() for mark in sections if not _CLOSES.match(mark[1])), None)
     if first is None:
         first = max((mark.end() for mark in find_all(_FRONT, text, begin, stop)), default=begin)
-    inner = _strip_bibliographies(text[first:stop])
+        first = max(first, find_title_page(text, begin, stop))
+        if not _is_latex(text):
+            first = min(skip_preamble(text, first), stop)
+    inner = strip_references(_strip_bibliographies(text[first:stop]))
     lines = "\n".join(line.rstrip() for line in inner.split("\n"))
     kept = _EMPTY_LINES.sub("\n\n", lines).strip()
     return kept if any(character.isalpha() for character in _NO_WORDS.sub(" ", kept)) else ""
+
+
+def is_document(text: str) -> bool:
+    """Return True if a text has a mark of a document: its start, end, title page or a section."""
+    marks = (_BEGIN, _END, _PLAIN_END, _FRONT, _SECTION)
+    return any(next(find_all(mark, text), None) is not None for mark in marks)
+
+
+def _is_latex(text: str) -> bool:
+    begin = next(find_all(_BEGIN, text), None)
+    return begin is not None and begin[0].startswith("\\begin")
 
 
 def is_notice(paper: str) -> bool:
@@ -123,7 +141,7 @@ def _strip_bibliographies(text: str) -> str:
     for mark in find_all(_LIST, text):
         if mark.start() < start:
             continue
-        ending = f"\\end{{{mark[1]}}}" if mark[1] else "\\endRefs"
+        ending = f"\\end{{{mark[1]}}}" if mark[1] else f"\\end{mark[2]}"
         close = text.find(ending, mark.end())
         out.append(text[start : mark.start()])
         start = len(text) if close < 0 else close + len(ending)
@@ -136,6 +154,8 @@ def extract_title(text: str) -> str:
 
     `text` is as `extract_body` takes it.
     """
+    if title := _clean_title(harvmac_title(text)):
+        return title
     for mark in islice(find_all(_TITLE, text), TITLES):
         stop = find_group_end(text, mark.end(), GROUP_CHARACTERS)
         found = _clean_title(text[mark.end() + 1 : stop - 1]) if stop > 0 else ""

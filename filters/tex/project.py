@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from filters.reasons import Reason
+from filters.tex.plain import is_macro_file
 from filters.tex.source import (
     compile_control,
     declared_encoding,
@@ -214,10 +215,12 @@ def _find_reachable(library: _Library, root: str) -> set[str]:
 
 
 def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
-    """Return a sort key that is smallest for the best root."""
-    stated = next(find_all(_CLASS, library.file(root).text), None)
+    """Return a sort key that is smallest for the best root: parts of others and files of macros come last."""
+    text = library.file(root).text
+    stated = next(find_all(_CLASS, text), None)
+    last = is_macro_file(text, text) if stated is None else stated[1] in _PARTS
     reach = sum(len(library.file(path).text) for path in _find_reachable(library, root))
-    return stated is not None and stated[1] in _PARTS, -reach, root.count("/"), root
+    return last, -reach, root.count("/"), root
 
 
 def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:

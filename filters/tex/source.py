@@ -39,6 +39,13 @@ ENCODINGS = {
     "sjis": "cp932",    "jis": "iso2022_jp", "euc-jp": "euc_jp", "ks": "euc_kr", "hangul": "euc_kr",
 }  # fmt: skip
 
+CYRILLIC = ("cp1251", "koi8-u", "cp866", "iso8859-5", "mac-cyrillic")  # encodings that are detected
+CYRILLIC_WORDS = 20  # with fewer words, no encoding is detected
+CYRILLIC_SHARE = 0.6  # of the words that must be Cyrillic; the others are names, or broken by commands
+DETECTED_BYTES = 1 << 18  # of a file, that are looked at
+_HIGH_WORD = re.compile(rb"(?<![\\a-zA-Z\x80-\xff])[\x80-\xff]{3,40}(?![a-zA-Z\x80-\xff])")
+_CYRILLIC = re.compile(r"[а-яёіїєґђѓјљњћќџў]+\Z", re.IGNORECASE)
+_FREQUENT = frozenset("оеаинтсрвлкмдупі")  # nine tenths of Russian letters, and as many of its neighbours'
 _DECLARATION = re.compile(
     rb"^[^%\n]{0,200}?(?:\\usepackage[ \t]{0,9}\[([\w-]{1,20})\][ \t]{0,9}\{inputenc\}|\\inputencoding\{([\w-]{1,20})\}"
     rb"|\\begin\{CJK\*?\}(?:\[[^\]\n]{0,40}\])?\{([\w-]{1,20})\})",
@@ -67,8 +74,8 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 def decode(data: bytes, declared: str = "") -> str:
     """Decode a TeX file, with LF between lines. Never raises.
 
-    UTF-8 if its bytes are, else the encoding declared (by the file, or `declared`, Python's name of one), else
-    windows-1252, whose letters are those of latin-1.
+    UTF-8 if its bytes are, else the encoding declared (by the file, or `declared`, Python's name of one), else one that
+    is detected by its Cyrillic words, else windows-1252, whose letters are those of latin-1.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16", "replace")
@@ -88,6 +95,27 @@ def declared_encoding(data: bytes) -> str:
         if name:
             return name
     return ""
+
+
+def detect_cyrillic(data: bytes) -> str:
+    """Return Python's name for the encoding in which the bytes beyond ASCII are Cyrillic words, "" without one.
+
+    Words are in lower case but for their first letter, and lower-case letters are the most frequent ones of Russian,
+    Ukrainian, Bulgarian and Serbian more often than not; in the wrong encoding neither holds.
+    """
+    words = [word for word in _HIGH_WORD.findall(data[:DETECTED_BYTES]) if not word.isascii()]
+    if len(words) < CYRILLIC_WORDS:
+        return ""
+    scores = {name: sum(_is_cyrillic(word.decode(name, "replace")) for word in words) for name in CYRILLIC}
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] >= CYRILLIC_SHARE * len(words) else ""
+
+
+def _is_cyrillic(word: str) -> bool:
+    """Return True for a word that is spelled like one of a language in Cyrillic letters."""
+    rest = word[1:]
+    common = sum(letter in _FREQUENT for letter in word.lower())
+    return bool(_CYRILLIC.match(word)) and (rest.islower() or not rest) and 2 * common >= len(word)
 
 
 def strip_comments(text: str, literals: list[str]) -> str:
@@ -175,7 +203,7 @@ def _decode(data: bytes, declared: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         pass
-    for name in (declared_encoding(data) or declared, "cp1252"):
+    for name in (declared_encoding(data) or declared or detect_cyrillic(data), "cp1252"):
         if name and name != "utf-8":
             try:
                 return data.decode(name)

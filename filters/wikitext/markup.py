@@ -2,8 +2,10 @@
 
 import re
 
+from filters.wikitext.gaps import GONE
 from filters.wikitext.names import CATEGORIES, FILES, LANGUAGES, OTHER_LANGUAGES
-from filters.wikitext.templates import BAR, EQUALS, GONE, render_template
+from filters.wikitext.tables import render_html_table, render_table
+from filters.wikitext.templates import BAR, EQUALS, render_template
 
 MAX_DEPTH = 64  # nested constructs; MediaWiki allows 100 ($wgMaxTemplateDepth). Deeper brackets are ignored
 MAX_BRACES = 6  # opening braces of one run that count: two parameters, or three templates, that begin at one place
@@ -30,10 +32,16 @@ class _Construct:
         self.parts: list[str] = []
 
 
-def resolve_markup(text: str, language: str = "", title: str = "") -> str:
+def resolve_markup(text: str, language: str = "", title: str = "", tables: bool = False) -> str:
     """Return the text with every template, table and link replaced by the text that it shows.
 
     A bracket without its partner vanishes and the text behind it stays. Takes linear time.
+
+    Args:
+        text: Wikitext without elements that are not parsed.
+        language: The code of the wiki, for the names of its templates.
+        title: The page's title, for {{PAGENAME}}.
+        tables: True renders the rows of tables; else tables vanish.
     """
     stack = [_Construct("")]
     position = 0
@@ -51,12 +59,15 @@ def resolve_markup(text: str, language: str = "", title: str = "") -> str:
             _close(stack, _EXTERNAL)
             position = mark.start() + 1
         elif first == "</":
-            _close(stack, _ELEMENT)
+            _close(stack, _ELEMENT, tables)
         elif first == "|}" and text[position : position + 1] == "}" and any(item.kind == _BRACES for item in stack):
             stack[-1].parts.append("|")  # {{a|b|}}: an empty argument
             position -= 1
         elif first in ("{|", "|}") and _begins_line(text, mark.start()):
-            (_open if first == "{|" else _close)(stack, _TABLE)
+            if first == "{|":
+                _open(stack, _TABLE)
+            else:
+                _close(stack, _TABLE, tables)
         else:
             stack[-1].parts.append(brackets[0])
             position = mark.start() + 1
@@ -80,6 +91,8 @@ def _open(stack: list[_Construct], kind: str, braces: int = 0) -> None:
 def _dissolve(stack: list[_Construct]) -> None:
     """Keep the text of a construct without an end, except rows of tables and template arguments on their own lines."""
     item = stack.pop()
+    if item.kind != _TABLE:
+        stack[-1].parts.append(GONE)
     if item.kind in (_BRACES, _TABLE):
         stack[-1].parts.append(_CELLS.sub(GONE, "".join(item.parts)))
     else:
@@ -95,14 +108,17 @@ def _dissolve_down_to(stack: list[_Construct], kind: str) -> bool:
     return True
 
 
-def _close(stack: list[_Construct], kind: str) -> None:
+def _close(stack: list[_Construct], kind: str, tables: bool = False) -> None:
     if not _dissolve_down_to(stack, kind):
+        stack[-1].parts.append(GONE)
         return
     content = "".join(stack.pop().parts)
     if kind == _LINK:
         text = _render_link(content)
     elif kind == _EXTERNAL:
         text = "".join(content.split(None, 1)[1:]) or GONE
+    elif tables and all(item.kind != _BRACES for item in stack):
+        text = render_table(content) if kind == _TABLE else render_html_table(content)
     else:
         text = GONE
     stack[-1].parts.append(text)
@@ -114,15 +130,15 @@ def _close_braces(stack: list[_Construct], count: int, language: str, title: str
         item = stack[-1]
         used = 3 if min(item.braces, count) > 2 else 2
         content = "".join(item.parts)
-        text = render_template(content, language, title) if used == 2 else content.partition("|")[2]
+        text = render_template(content, language, title) if used == 2 else content.partition("|")[2] or GONE
         item.braces, count = item.braces - used, count - used
         if item.braces > 1:
             item.parts = [text]
         else:
             stack.pop()
             stack[-1].parts.append("{" * item.braces + text)
-    if count == 1:
-        stack[-1].parts.append("}")
+    if count:
+        stack[-1].parts.append("}" if count == 1 else GONE)
 
 
 def _render_link(content: str) -> str:

@@ -1,7 +1,8 @@
 """Render wikitext as plain text, as MediaWiki would show it, without the parts that are not running text.
 
-Links become their text. Pictures, tables, footnotes, categories and links to other languages vanish, as do templates
-except those that represent text (`filters.wikitext.templates`). Formulas stay as TeX; listings keep every blank.
+Links become their text. Pictures, footnotes, categories and links to other languages vanish, as do tables unless their
+rows are asked for, and templates except those that represent text (`filters.wikitext.templates`). Where a template is
+unknown and stood for text, its sentence goes (`filters.wikitext.gaps`). Formulas stay TeX; listings keep every blank.
 Brackets are matched by a stack of limited depth, and the text of each construct is joined once per level, so the time
 is linear; a construct without an end is text.
 """
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from filters.wikitext.gaps import GONE, SPOKEN, UNKNOWN, close_gaps, drop_marks, is_hollow, resolve_marks
 from filters.wikitext.markup import resolve_markup
 from filters.wikitext.names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
-from filters.wikitext.templates import GONE
 
 KEPT = "\x00"  # encloses the number of a text that no later step may change
 VARIANT, VARIANT_END = "\x01", "\x02"  # represent the braces around text in several scripts, -{ and }-
@@ -23,7 +24,7 @@ TEXT, ITEM, VERBATIM = 0, -1, -2  # kinds of blocks; the kind of a heading is it
 APPARATUS_LEVEL = 2  # the lowest heading of a section of notes or links, see filters.wikitext.names.APPARATUS
 
 _UNPARSED = LITERAL | CODE | ASIDE
-_RESERVED = re.compile(r"[\x00-\x06]")
+_RESERVED = re.compile(r"[\x00-\x08\x0e-\x11]")
 _OPENING = re.compile(rf"<!--|<({'|'.join(sorted(_UNPARSED))})(?![\w-])([^<>]*+)>", re.IGNORECASE | re.ASCII)
 _CLOSING = {tag: re.compile(rf"</{tag}\s{{0,16}}>", re.IGNORECASE) for tag in _UNPARSED}
 _KEPT = re.compile(r"\x00(\d{1,9})\x00")
@@ -37,9 +38,7 @@ _FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
 _ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises from 4,300 digits on
 _QUOTES = re.compile(r"''++")
 _SWITCH = re.compile(r"__([^\W\d]{3,40})__")
-_HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
 _RULE = re.compile(r"-{4,}+")
-_AFTER_GAP = frozenset(" ,.;:!?\u00a0")
 
 
 class Block(NamedTuple):
@@ -49,7 +48,9 @@ class Block(NamedTuple):
     text: str
 
 
-def render_text(wikitext: str, language: str = "", title: str = "", apparatus: bool = True) -> str:
+def render_text(
+    wikitext: str, language: str = "", title: str = "", apparatus: bool = True, tables: bool = False
+) -> str:
     """Return the text of a page, one paragraph, heading or list item per line.
 
     Empty lines separate paragraphs and headings. Markup, surrounding space and headings of empty sections are left out.
@@ -60,6 +61,7 @@ def render_text(wikitext: str, language: str = "", title: str = "", apparatus: b
         language: The code of the wiki, for the names of its templates.
         title: The page's title, for {{PAGENAME}}.
         apparatus: False leaves out the sections of notes, links and literature.
+        tables: True renders the rows of tables as lines (`filters.wikitext.tables`); else tables vanish.
     """
     kept: list[str] = []
 
@@ -71,10 +73,10 @@ def render_text(wikitext: str, language: str = "", title: str = "", apparatus: b
     text = _replace_elements(text, _UNPARSED, lambda tag, attributes, content: _render(tag, attributes, content, keep))
     if language in ("sr", "") and "-{" in text:
         marked = _VARIANT_START.sub(VARIANT, text).replace("}-", VARIANT_END)  # not mixed up with templates' braces
-        text = _select_script(resolve_markup(marked, language, title))
+        text = _select_script(resolve_markup(marked, language, title, tables))
     else:
-        text = resolve_markup(text, language, title)
-    text = _LEFT_OVER.sub("", _TAG.sub(_break_line, _RAISED.sub(r"^\1", text)))
+        text = resolve_markup(text, language, title, tables)
+    text = _LEFT_OVER.sub(GONE, _TAG.sub(_break_line, _RAISED.sub(r"^\1", text)))
     text = _join_blocks(_split_blocks(text), frozenset() if apparatus else APPARATUS.get(language, frozenset()))
     return _KEPT.sub(lambda mark: kept[int(mark[1])] if int(mark[1]) < len(kept) else "", text).strip("\n")
 
@@ -157,7 +159,7 @@ def _split_blocks(text: str) -> Iterator[Block]:
     """Yield the blocks in order. Consecutive lines are one paragraph."""
     paragraph: list[str] = []
     for line in [*text.split("\n"), ""]:
-        bare = line.strip(" \t\r\u00a0" + GONE)
+        bare = "" if is_hollow(line) else line.strip(" \t\r\u00a0" + GONE)
         mark = bare[:1]
         heading = _parse_heading(bare) if mark == "=" else None
         is_rule = mark == "-" and _RULE.match(bare)
@@ -194,29 +196,16 @@ def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
     if "__" in text:
         text = _SWITCH.sub(lambda word: "" if word[1].isupper() else word[0], text)
     text = _unescape(text)
+    if UNKNOWN in text or SPOKEN in text:
+        text = drop_marks(text) if kind > 0 else resolve_marks(text, whole_line=kind == TEXT)
     if GONE in text:
-        text = _close_gaps(_HOLLOW.sub(GONE, text))
+        text = close_gaps(text)
     if BREAK in text:
         text = "\n".join(filter(None, (" ".join(part.split()) for part in text.split(BREAK))))
     else:
         text = " ".join(text.split())
     if text and text != "-":
         yield Block(kind, text)
-
-
-def _close_gaps(text: str) -> str:
-    """Return text without the blanks, commas and semicolons that removed markup leaves."""
-    kept = [""]
-    for number, part in enumerate(text.split(GONE)):
-        if number and kept[-1].endswith(("(", "（")):
-            part = part.lstrip(" ,;:")
-        if number and part.startswith((")", "）")):
-            kept[-1] = kept[-1].rstrip(" ,;:")
-        elif number and part[:1] in _AFTER_GAP:
-            kept[-1] = kept[-1].rstrip(" \t\u00a0")
-        if part:
-            kept.append(part)
-    return "".join(kept)
 
 
 def _strip_quotes(line: str) -> str:

@@ -1,10 +1,14 @@
-r"""Render the templates that represent text in an article; all others vanish.
+r"""Render the templates that represent text in an article.
 
 The table templates.tsv has, by language (`*`: all), the names of templates in lower case and the text that they show.
 In a text, `{1}` is an argument by position, `{text}` by name, `{text|1}` the first of several that is given, `{2|=e}`
 the argument or else "e", `{*, }` all arguments by position with ", " between them. `[...]` is left out if an argument
 in it is missing; if one outside is missing, the template shows nothing. `\n` breaks a line, `\_` is a blank, `\|` and
-`\=` are characters that do not separate arguments. `@name` is a function of this module.
+`\=` are characters that do not separate arguments, `\[` and `\]` are brackets. `@name` is a function of
+`filters.wikitext.functions`.
+
+The table silent_templates.tsv has the names of templates that show nothing in running text: notes, boxes, marks for
+editors; `*` stands for any characters. Templates in neither table are unknown, see `filters.wikitext.gaps`.
 """
 
 import re
@@ -13,10 +17,12 @@ from functools import cache
 from typing import NamedTuple
 
 from filters.data_files import read_rows
+from filters.wikitext.functions import FUNCTIONS, Call
+from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 
-DATA_FILES = ("templates.tsv",)  # part of the code version of a step
-GONE = "\x04"  # marks the place of removed markup, which may leave a gap
+DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
+ANY = r"\*"  # stands for any characters in a name, once escaped
 MAX_ARGUMENTS = 64  # of a template; those behind are read as part of the last
 
 
@@ -34,23 +40,22 @@ class OptionalPart(NamedTuple):
 
 
 Part = str | Slot | OptionalPart
-Rule = list[Part] | Callable[[Mapping[str, str]], str]
+Rule = list[Part] | Callable[[Call], str]
 
 _ROWS = read_rows("filters.wikitext", "templates.tsv")
-_ESCAPES = {r"\n": "\n", r"\|": BAR, r"\=": EQUALS, r"\u0301": "\u0301"}
-_MONTHS = {
-    "en": "January February March April May June July August September October November December".split(),
-    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split(),
-}
-_RANGES = {"to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " × ", "×": " × ", "-": "–", "–": "–",
-           "+/-": " ± ", "±": " ± "}  # fmt: skip
-# {{convert}} spells these otherwise when it shows them.
-_UNITS = {"C": "°C", "F": "°F", "km2": "km²", "m2": "m²", "cm2": "cm²", "sqmi": "sq mi", "sqkm": "km²", "sqft": "sq ft",
-          "m3": "m³", "cm3": "cm³", "km3": "km³", "impgal": "imp gal", "USgal": "US gal", "kg/m3": "kg/m³",
-          "PD/sqmi": "per sq mi", "PD/km2": "per km²"}  # fmt: skip
-_NUMBER = re.compile(r"[-−+]?[\d.,/+⁄ ]{0,40}\d[\d.,/+⁄]{0,40}\Z")
+_SILENT_ROWS = read_rows("filters.wikitext", "silent_templates.tsv")
+_OPENING, _CLOSING = "\x10", "\x11"  # represent brackets of the text in a rule
+_ESCAPES = {r"\n": "\n", r"\|": BAR, r"\=": EQUALS, r"\u0301": "\u0301", r"\[": _OPENING, r"\]": _CLOSING}
 _TOKEN = re.compile(r"\[|\]|\{(?:\*([^{}]*)|([^{}]+))\}")
 _LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|јез|мова)-\w{2,4}(?:-\w{2,8})?\Z")
+_FRENCH_NUMERAL = re.compile(r"-?(?:\d{1,4}|[ivxlcdm]{1,9})(?:er|re|e|es|ème|nd|nde)(?: siècle)?\Z")
+_PAGE_VARIABLE = re.compile(r"\s*+[^\W\d_a-z]{4,40}:")
+_BOX = re.compile(r"\n\s*+\|.*\n\s*+\|", re.DOTALL)
+_EDITORS = re.compile(
+    r"\s*+(?:date|datum|dato|fecha|data|dátum|дата|датум|année|year|month|reason|razón|motivo|motif|grund|причина|bot"
+    r"|comment|talk|discuss|section|cat|small|sure)\s*+=",
+    re.IGNORECASE,
+)
 _PARSER_FUNCTIONS: dict[str, Callable[[str], str]] = {  # those that show their argument
     "formatnum": str.strip,
     "lc": str.lower,
@@ -63,26 +68,52 @@ _TRIMMED = " \n\t" + GONE
 
 
 def render_template(content: str, language: str = "", title: str = "") -> str:
-    """Return the text that a template shows, or `GONE` if it does not represent text.
+    """Return the text that a template shows, `GONE` if it shows none, or the mark of an unknown one.
 
     Args:
         content: Everything between the template's braces.
         language: The code of the wiki, whose names of templates apply.
         title: The page's title, for {{PAGENAME}}.
     """
-    name, bar, rest = content.partition("|")
-    name = name.strip(_TRIMMED).lower().replace("_", " ")
+    raw, bar, rest = content.partition("|")
+    name = raw.strip(_TRIMMED).lower().replace("_", " ")
     rule = load_rules(language).get(name)
     if rule is None:
         if _LANGUAGE_TEMPLATE.match(name):
             rule = [Slot(("1",))]
-        else:
-            function, colon, _ = name.partition(":")
-            if colon and function in _PARSER_FUNCTIONS:
-                return _PARSER_FUNCTIONS[function](content.partition(":")[2].partition("|")[0])
-            return title if name in _TITLES and title else GONE
-    arguments = _parse_arguments(rest) if bar else {}
-    return (rule(arguments) if callable(rule) else _fill(rule, arguments)) or GONE
+        elif language == "fr" and _FRENCH_NUMERAL.match(name):
+            rule = [Slot(("=" + raw.strip(_TRIMMED),)), OptionalPart([" ", Slot(("1",))])]
+    if rule is not None:
+        arguments = _parse_arguments(rest) if bar else {}
+        shown = rule(Call(name, language, arguments)) if callable(rule) else _fill(rule, arguments)
+        return shown or GONE
+    function, colon, _ = name.partition(":")
+    if colon and function in _PARSER_FUNCTIONS:
+        return _PARSER_FUNCTIONS[function](content.partition(":")[2].partition("|")[0])
+    if name in _TITLES:
+        return title or GONE
+    if name.startswith("ipa"):
+        return mark_spoken("" if name.startswith("ipac") else rest.partition("|")[0].strip(_TRIMMED))
+    if _is_silent(name, raw, content, language):
+        return GONE
+    return _mark_unknown(rest)
+
+
+def _is_silent(name: str, raw: str, content: str, language: str) -> bool:
+    """Return True for a template that shows nothing in running text, by its name or form.
+
+    By form: a variable that describes the page ({{DEFAULTSORT:…}}), a box with an argument on each line, and a mark
+    for editors, all arguments of which are dates and reasons.
+    """
+    if not name or load_silent(language).match(name) or _PAGE_VARIABLE.match(raw) or _BOX.search(content):
+        return True
+    arguments = content.split("|")[1:]
+    return bool(arguments) and all(_EDITORS.match(argument) for argument in arguments)
+
+
+def _mark_unknown(arguments: str) -> str:
+    """Return the mark of an unknown template, which may show its argument if that is the only one."""
+    return mark_unknown("" if "|" in arguments else arguments.strip(_TRIMMED))
 
 
 @cache
@@ -93,9 +124,16 @@ def load_rules(language: str) -> dict[str, Rule]:
         if of_language in ("*", language):
             for escape, character in _ESCAPES.items():
                 text = text.replace(escape, character)
-            rule = _FUNCTIONS[text[1:]] if text.startswith("@") else _parse_rule(text)
+            rule = FUNCTIONS[text[1:]] if text.startswith("@") else _parse_rule(text)
             rules.update(dict.fromkeys(names.split(", "), rule))
     return rules
+
+
+@cache
+def load_silent(language: str) -> re.Pattern[str]:
+    """Return the pattern of the names of templates that show nothing in running text in a language."""
+    names = [name for code, listed in _SILENT_ROWS if code in ("*", language) for name in listed.split(", ")]
+    return re.compile(f"(?:{'|'.join(re.escape(name).replace(ANY, '.*') for name in names)})\\Z", re.DOTALL)
 
 
 def _parse_arguments(listed: str) -> dict[str, str]:
@@ -143,56 +181,4 @@ def _fill(parts: list[Part], arguments: Mapping[str, str]) -> str | None:
             if not values:
                 return None
             out.append(values[0] if part.between is None else part.between.join(values))
-    return "".join(out)
-
-
-def _render_convert(arguments: Mapping[str, str]) -> str:
-    """Return the quantity of {{convert|5|km|mi}} before its conversion."""
-    values = [arguments[number] for number in "12345678" if number in arguments]
-    text, place = "", 0
-    while place < len(values) and _NUMBER.match(values[place]):
-        text += values[place]
-        following = values[place + 1] if place + 1 < len(values) else ""
-        if following in _RANGES and place + 2 < len(values):
-            text, place = text + _RANGES[following], place + 2
-            continue
-        text += f" {_UNITS.get(following, following)}"
-        further = values[place + 2 : place + 4]
-        if not (len(further) == 2 and _NUMBER.match(further[0]) and not _NUMBER.match(further[1])):
-            break
-        text, place = text + " ", place + 2  # 6 ft 2 in
-    return text.strip()
-
-
-def _render_as_of(arguments: Mapping[str, str]) -> str:
-    """Return the date of {{as of|2015|3}} behind "As of"."""
-    date = _format_date("en", [arguments.get(number, "") for number in "321"])
-    return arguments.get("alt") or f"{'as' if arguments.get('lc') else 'As'} of {date}"
-
-
-def _render_french_date(arguments: Mapping[str, str]) -> str:
-    """Return the date of {{date|3|mai|1990}} or {{date|29 9 2019}}."""
-    parts = [arguments.get(number, "") for number in "123"]
-    return _format_date("fr", parts if any(parts[1:]) else parts[0].split())
-
-
-def _format_date(language: str, parts: list[str]) -> str:
-    """Return day, month and year with the month by its name."""
-    if len(parts) > 1 and parts[1].isdecimal() and len(parts[1]) <= 2 and 1 <= int(parts[1]) <= 12:
-        parts = [parts[0], _MONTHS[language][int(parts[1]) - 1], *parts[2:]]
-    return " ".join(part for part in parts if part)
-
-
-def _render_fraction(arguments: Mapping[str, str]) -> str:
-    """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2."""
-    parts = [arguments[number] for number in "123" if number in arguments]
-    whole = f"{parts[0]} " if len(parts) == 3 else ""
-    return f"{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
-
-
-_FUNCTIONS = {
-    "fraction": _render_fraction,
-    "convert": _render_convert,
-    "as_of": _render_as_of,
-    "french_date": _render_french_date,
-}
+    return "".join(out).replace(_OPENING, "[").replace(_CLOSING, "]")

@@ -90,25 +90,33 @@ def _name_table(title: str, column: str, names: Names, documents: int) -> Html:
 
 def duplicate_charts(data: ReportData) -> Iterator[Html]:
     """Yield the sizes of clusters and the recall of near-duplicates."""
-    clusters, bands, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents per cluster"
+    clusters, searched, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents per cluster"
     figures = []
     if clusters.counts:
         sizes = describe_bins(clusters, " documents")
         caption = f"{format_quantity(clusters.total(), 'clusters')}; {sizes}"
         figures.append(_figure(title, caption, histogram(title, clusters, ""), clusters))
-    if bands is not None:
+    for bands in searched:
         said = (
-            f"{bands.bands} bands of {bands.rows} rows. The line is the expected recall; dots are planted copies with "
-            f"99% intervals; dashes mark the threshold {bands.threshold:g}."
+            f"{_sources_of(bands, searched)}{bands.bands} bands of {bands.rows} rows. The line is the expected recall; "
+            f"dots are planted copies with 99% intervals; dashes mark the threshold {bands.threshold:g}."
         )
         caption = element("figcaption", element("b", "Pairs found, by Jaccard similarity"), said)
         figures.append(element("figure", caption, recall_curve(bands)))
     yield element("div", *figures, class_="multiples") if figures else note("Near-duplicates were not looked for.")
-    if bands is not None:
-        yield _recall_table(bands) if bands.planted else note("No copies were planted to measure recall.")
+    for bands in searched:
+        title = (
+            f"{_sources_of(bands, searched)}Canaries: copies planted at known similarities, and how many share a band"
+        )
+        yield _recall_table(title, bands) if bands.planted else note("No copies were planted to measure recall.")
 
 
-def _recall_table(bands: Bands) -> Html:
+def _sources_of(bands: Bands, searched: list[Bands]) -> str:
+    """Return the beginning of a sentence that names the sources of bands, where sources differ in them."""
+    return f"{visible(', '.join(bands.sources))}: " if len(searched) > 1 else ""
+
+
+def _recall_table(title: str, bands: Bands) -> Html:
     rows = [
         [
             f"{one.level:.2f}",
@@ -121,4 +129,4 @@ def _recall_table(bands: Bands) -> Html:
         if one.planted
     ]
     columns = ["Jaccard", "expected", "found", "99% interval", "copies"]
-    return table("Canaries: copies planted at known similarities, and how many share a band", columns, rows)
+    return table(title, columns, rows)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
-from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
+from filters.reasons import DEAD_LETTERS, describe_reason
 from manifests.display import format_bytes, format_count, format_quantity, format_share, format_short
 from manifests.files import write_atomic
 from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
@@ -187,7 +187,7 @@ def _reason(data: ReportData, tallies: Mapping[str, Tally], name: str, entered: 
     by_source = sorted(((-counts[unit], source) for source, counts in lost.items() if counts))
     listed = join((join([foreign(source, 60), f" {format_count(-count)}"]) for count, source in by_source[:8]), ", ")
     more = f", and {len(by_source) - 8:,} more" if len(by_source) > 8 else ""
-    meaning = DESCRIPTIONS[Reason(name)] if name in set(Reason) else "a reason that this version does not know"
+    meaning = describe_reason(name, data.manifest.findings)
     parts = [element("p", f"{meaning[:1].upper()}{meaning[1:]}. {amounts}.")]
     parts += [element("p", "By source: ", listed, more, class_="quiet")] if len(tallies) > 1 else []
     heading = join([element("span", foreign(name), mark), proportion, *columns])

@@ -93,7 +93,7 @@ def hashes(data: ReportData) -> Iterator[Html]:
         "manifest": manifest.manifest_sha,
         "recipe": manifest.recipe_sha,
         "tokenizer": manifest.tokenizer.sha256,
-        "signatures": manifest.signatures or "none",
+        "signatures": ", ".join(sorted(set(manifest.signatures.values()) - {""})) or "none",
         "derived from": manifest.parent or "no other corpus",
         "format": manifest.format,
         "seed": str(manifest.seed),

@@ -83,8 +83,9 @@ class Planted(_Part):
 
 
 class Bands(_Part):
-    """The recipe's MinHash bands: the curve (similarity, share of pairs that are candidates), and measured recall."""
+    """MinHash bands of sources: the curve (similarity, share of pairs that are candidates), and measured recall."""
 
+    sources: list[str]
     bands: int
     rows: int
     threshold: float
@@ -98,7 +99,7 @@ class Statistics(_Part):
     manifest_sha: str = ""
     sources: dict[str, SourceStatistics] = {}
     clusters: Bins = Bins()
-    bands: Bands | None = None
+    bands: list[Bands] = []
 
 
 def load_statistics(corpus: Path) -> Statistics:

@@ -36,13 +36,13 @@ _ORDER = [("similarity", "ascending"), ("removed", "ascending")]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A document of a cluster. The kept one has no `reason`, and its similarity is 1."""
+    """A document of a cluster. The kept one has no `reason`, and its similarity is 1; None where it is not known."""
 
     id: str
     source: str
     url: str
     characters: int
-    similarity: float
+    similarity: float | None
     reason: str
     text: str
 
@@ -100,7 +100,8 @@ class Cluster:
         yield Text.assemble("kept      ", (str(self.kept), "green"))
         for one in self.removed:
             yield Text.assemble("removed   ", (str(one), "red"))
-            yield Text(f"          {one.reason}, similarity {one.similarity:.3f}")
+            known = "unknown" if one.similarity is None else f"{one.similarity:.3f}"
+            yield Text(f"          {one.reason}, similarity {known}")
         if len(self.removed) < self.removed_count:
             yield Text(f"          and {self.removed_count - len(self.removed):,} more")
         for one in self.compared() if diffs else ():

@@ -48,6 +48,7 @@ class FoundDocuments:
                 f"url       {one.url or 'none'}",
                 f"shard     {one.shard}, row {one.row:,}",
                 f"tokens    {one.start:,} to {one.stop - 1:,} ({one.stop - one.start:,})",
+                *([f"cluster   stands for {one.cluster_size:,} documents"] if one.cluster_size > 1 else []),
                 *one.origin(),
             ]
         if self.more:

@@ -198,6 +198,7 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
         if query.matches(found):
             facts = {name: getattr(one, name) for name in ("document", "source", "url")}
             facts |= {"side": side, "shard": one.shard, "row": row, "token": one.start, "tokens": one.stop - one.start}
+            facts |= {"cluster_size": one.cluster_size}
             drawn.append(SampledDocument(facts | found, reader.decode(one)))
         if len(drawn) == query.number:
             break

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
+from filters.reasons import DEAD_LETTERS, describe_reason
 from manifests.display import WIDTH, number_table
 from manifests.ledger import STAGES, Tally, imbalances, tally_from
 from manifests.manifest import Manifest
@@ -30,7 +30,7 @@ def print_summary(manifest: Manifest, console: "Console") -> None:
     from rich.markup import escape
 
     console.print(_source_table(manifest))
-    console.print(_reason_table(manifest.ledger))
+    console.print(_reason_table(manifest.ledger, manifest.findings))
     for line in _findings(manifest.findings):
         console.print(line, markup=False)
     problems = imbalances(manifest.ledger)
@@ -98,7 +98,7 @@ def _source_table(manifest: Manifest) -> "Table":
     return table
 
 
-def _reason_table(ledger: Mapping[str, Mapping[str, Any]]) -> "Table":
+def _reason_table(ledger: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Any]) -> "Table":
     table = number_table("Dropped records by reason", "stage")
     table.add_column("reason")
     table.add_column("records", justify="right")
@@ -109,7 +109,7 @@ def _reason_table(ledger: Mapping[str, Mapping[str, Any]]) -> "Table":
         for reason in sorted({reason for found in dropped.values() for reason in found}):
             counts = {source: found[reason]["records"] for source, found in dropped.items() if reason in found}
             of = next(iter(counts)) if len(counts) == 1 else ", ".join(f"{name} {n:,}" for name, n in counts.items())
-            table.add_row(stage, reason, f"{sum(counts.values()):,}", of, DESCRIPTIONS[Reason(reason)])
+            table.add_row(stage, reason, f"{sum(counts.values()):,}", of, describe_reason(reason, findings))
     return table
 
 
@@ -126,11 +126,15 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
             f"pairs     {pairs['edges']:,} near-duplicates joined, {pairs['rejected']:,} candidates rejected, "
             f"{pairs['capped']:,} unjoined when the rounds ended, {pairs['divided_buckets']:,} large buckets"
         )
+    if clusters := findings.get("clusters"):
+        yield (
+            f"clusters  {clusters['clusters']:,} of several documents, the largest of {clusters['largest']:,}; "
+            f"{clusters['of_earlier']:,} documents are duplicates of an earlier corpus's"
+        )
     if unreadable := findings.get("unreadable"):
         yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"
-    for source, held in findings.get("blocklists", {}).items():
-        malformed = f"; {held['malformed']:,} lines are malformed" if held["malformed"] else ""
-        yield f"blocked   {source}: lists of {held['patterns']:,} domains and addresses{malformed}"
+    for rule, held in findings.get("lists", {}).items():
+        yield f"lists     {rule}: {', '.join(f'{count:,} {what}' for what, count in held.items())}"
     for source, card in findings.get("cuts", {}).items():
         for language, cuts in card["cuts"].items():
             yield (
@@ -146,4 +150,4 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
 
 def _count_dropped(tallies: list[Tally], damaged: bool) -> int:
     dropped = [item for tally in tallies for item in tally.dropped.items()]
-    return sum(units["records"] for reason, units in dropped if (Reason(reason) in DEAD_LETTERS) == damaged)
+    return sum(units["records"] for reason, units in dropped if (reason in DEAD_LETTERS) == damaged)

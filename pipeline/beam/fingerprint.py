@@ -23,10 +23,11 @@ PLUMBING = frozenset(
     {
         "filters.errors",
         "filters.reasons",  # the values of Reason are a contract and never change
+        "manifests.deduplication",  # settings: their values are hashed
         "manifests.files",
         "manifests.ledger",
         "manifests.mixture",
-        "manifests.recipe",  # settings: their values are hashed
+        "manifests.recipe",  # as above
         "manifests.source",
         "manifests.stages",
         "pipeline.beam.engines",

@@ -163,7 +163,7 @@ def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
             return _present(transfer.file, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as file:
-            if not _lock(file):
+            if not lock(file):
                 return DownloadResult(transfer.file, State.FAILED, "another process is fetching it")
             if target.exists():  # the other process ended between the first check and the lock
                 part.unlink(missing_ok=True)
@@ -189,7 +189,7 @@ def _present(file: RemoteFile, target: Path) -> DownloadResult:
     return DownloadResult(file, State.FAILED, "its name is taken by something that is not a file")
 
 
-def _lock(file: BinaryIO) -> bool:
+def lock(file: IO[bytes]) -> bool:
     """Return False if another process writes the file. A file system without locks counts as unlocked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,7 +265,7 @@ def _open_url(session: Session, url: str, headers: dict[str, str]) -> http.clien
         error.close()
         reason = _describe_status(error.code)
         if error.code in RETRIED:
-            raise RetryableError(reason, error.code, _retry_after(error.headers.get("Retry-After"))) from error
+            raise RetryableError(reason, error.code, parse_retry_after(error.headers.get("Retry-After"))) from error
         if error.code == 416 and "Range" in headers:
             raise RetryableError("the partial file does not fit the server's", error.code, restart=True) from error
         raise DownloadFailedError(reason, error.code) from error
@@ -350,7 +350,7 @@ def _describe_error(error: BaseException, policy: RetryPolicy) -> str:
     return f"connection broken ({type(cause).__name__})"
 
 
-def _retry_after(value: str | None) -> float:
+def parse_retry_after(value: str | None) -> float:
     """Return the seconds that a Retry-After header asks for: a number or a date (RFC 9110, section 10.2.3)."""
     if value is None:
         return 0.0

@@ -15,8 +15,9 @@ from filters.formats.compression import is_compressed
 from filters.formats.stream import Stored
 from filters.formats.tar import BLOCK, parse_header, read_entries
 from filters.reasons import Reason
-from filters.tex.body import extract_body, extract_title, is_notice, replace_accents
+from filters.tex.body import extract_body, extract_title, is_document, is_notice, replace_accents
 from filters.tex.macros import expand_macros
+from filters.tex.plain import is_macro_file
 from filters.tex.project import Project, assemble
 from filters.tex.source import restore_literals, strip_false_branches
 from filters.tex.submission import Submission, read_submission
@@ -120,6 +121,8 @@ def _document(submission: Submission, place: Locator, name: str, size: int, sour
     expanded = expand_macros(strip_false_branches(project.text), rules.macro_depth, rules.macro_characters)
     if expanded.problem is not None:
         return Outcome.drop(place, size, expanded)
+    if not is_document(expanded.text) and is_macro_file(project.text, expanded.text):
+        return Outcome(place, size, reason=Reason.NO_BODY_TEXT, detail="definitions alone")
     body = extract_body(expanded.text, rules.appendix)
     if rules.accents == "unicode":
         body = replace_accents(body)

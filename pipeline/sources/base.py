@@ -3,15 +3,17 @@
 A reader returns one outcome per record, and raises no exception for a damaged one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
+from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from filters.errors import UserError
-from filters.formats.stream import Damage, Stored
-from filters.reasons import Reason
+from filters.formats.stream import Stored
+from filters.reasons import AnyReason, Reason
+from filters.rule import Page, Record, first_reason, first_record_reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 
@@ -32,7 +34,7 @@ class Problem(Protocol):
     """The part of a format's records that says why one cannot be read; `Damage` is nothing else."""
 
     @property
-    def problem(self) -> Reason | None:
+    def problem(self) -> AnyReason | None:
         """Return the reason, None for a sound record."""
 
     @property
@@ -57,7 +59,7 @@ class Outcome:
     locator: Locator
     stored: int
     document: Document | None = None
-    reason: Reason | None = None
+    reason: AnyReason | None = None
     detail: str = ""
 
     @classmethod
@@ -183,16 +185,30 @@ def apportion(items: Iterable[tuple[int, _Item]], size: int, total: int, empty: 
     yield replace(last, stored=share + size - accounted)
 
 
-def check_length(text: str, recipe: Source) -> Damage | None:
-    """Return why a text is dropped: more characters than the recipe's limit, or fewer than its minimum."""
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The reason why a record is no document, and a sentence for the dead letters."""
+
+    problem: AnyReason
+    detail: str = ""
+
+
+def check_record(url: str, status: int | None, recipe: Source) -> AnyReason | None:
+    """Return why a record is dropped before its body is decoded, or None. `status`: of HTTP; None without one."""
+    return first_record_reason(recipe.filters, Record(url, status))
+
+
+def check_length(text: str, recipe: Source, url: str = "", language: str = "") -> Dropped | None:
+    """Return why a text is dropped: over the recipe's limit, or by a rule that acts at `extract`. None to keep it."""
     if len(text) > recipe.limits.text_characters:
-        return Damage(Reason.TOO_LARGE, f"{len(text)} characters")
-    return Damage(Reason.TOO_SHORT, "") if len(text) < recipe.min_characters else None
+        return Dropped(Reason.TOO_LARGE, f"{len(text)} characters")
+    reason = first_reason(recipe.filters, Page(text, url, "", language))
+    return Dropped(reason) if reason is not None else None
 
 
-def check_text(text: str, recipe: Source) -> Damage | None:
-    """Return why a text is dropped: it is blank, or of the wrong length."""
-    return Damage(Reason.NO_TEXT, "") if not text or text.isspace() else check_length(text, recipe)
+def check_text(text: str, recipe: Source, url: str = "") -> Dropped | None:
+    """Return why a text is dropped: it is blank, too long, or dropped by a rule."""
+    return Dropped(Reason.NO_TEXT) if not text or text.isspace() else check_length(text, recipe, url)
 
 
 def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:
@@ -219,6 +235,10 @@ def joined_for(source: Source) -> JoinedReader | None:
 
 def reader_for(name: str, source: Source) -> Reader:
     """Return the reader of a source. Raises UserError for a kind that this version cannot read."""
+    if ":" in (source.kind or ""):
+        from pipeline.sources.custom import custom_reader  # here, since it builds on this module
+
+        return custom_reader(name, source)
     module = READERS.get(source.kind or "")
     if module is None:
         raise UserError(
@@ -227,6 +247,16 @@ def reader_for(name: str, source: Source) -> Reader:
         )
     reader: Reader = import_module(module)
     return reader
+
+
+def code_of(reader: Reader) -> Callable[..., Any]:
+    """Return what stands for a reader's code when it reads: its function, or the class of a user's own."""
+    return reader.read if isinstance(reader, ModuleType) else type(reader)
+
+
+def cutter_of(reader: Reader) -> Callable[..., Any]:
+    """Return what stands for a reader's code when it cuts files."""
+    return reader.find_pieces if isinstance(reader, ModuleType) else type(reader)
 
 
 def check_readable(name: str, source: Source) -> None:

@@ -15,11 +15,10 @@ from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.stream import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
-from filters.quality import blocklist
-from filters.reasons import Reason
+from filters.reasons import AnyReason, Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Piece, check_length
+from pipeline.sources.base import Outcome, Piece, check_length, check_record
 
 NO_PAGE = {  # WARC record types that never hold a page (ISO 28500, section 6)
     "warcinfo": Reason.ARCHIVE_METADATA,
@@ -58,7 +57,7 @@ def _limits(recipe: Source) -> Limits:
 class _DroppedError(Exception):
     """A record that does not become a document."""
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(self, reason: AnyReason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
@@ -88,8 +87,8 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         raise _DroppedError(Reason.OTHER_FORM)
     if not frame.target_uri.lower().startswith(("http:", "https:")):
         raise _DroppedError(Reason.NOT_HTTP)
-    if recipe.blocklists and blocklist.load(tuple(recipe.blocklists)).blocks(frame.target_uri):
-        raise _DroppedError(Reason.BLOCKED_URL)
+    if reason := check_record(frame.target_uri, None, recipe):
+        raise _DroppedError(reason)
     if not frame.headers.has_rewritten_lines():
         mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
         if mismatch:
@@ -97,7 +96,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
     text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)
     if not text:
         raise _DroppedError(Reason.NO_TEXT)
-    if damage := check_length(text, recipe):
+    if damage := check_length(text, recipe, frame.target_uri):
         raise _DroppedError(damage.problem, damage.detail)
     return text
 
@@ -121,8 +120,8 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
         response = Response(200, frame.headers, frame.block)  # its Content-Type is that of the block
     else:
         response = parse_response(frame.block, recipe.limits.record_bytes)
-        if response.status not in recipe.http_status:
-            raise _DroppedError(Reason.REDIRECT if 300 <= response.status < 400 else Reason.HTTP_STATUS)
+        if reason := check_record(frame.target_uri, response.status, recipe):
+            raise _DroppedError(reason)
     if not response.body or response.body.isspace():
         raise _DroppedError(Reason.EMPTY_BODY)
     if not is_html(response):

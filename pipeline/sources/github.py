@@ -41,7 +41,6 @@ from filters.code.licences import (
     join_licences,
 )
 from filters.code.notebooks import render_notebook
-from filters.code.rules import find_drop_reason
 from filters.formats import tar, zip
 from filters.formats.compression import decode_stored
 from filters.formats.stream import Damage, Stored
@@ -50,7 +49,7 @@ from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Survey, apportion, byte_range, check_length
+from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range, check_length
 
 ROUNDS = 1
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
@@ -83,23 +82,20 @@ def check_path(path: str, recipe: Source) -> Reason | None:
     return Reason.MINIFIED_FILE if is_named_minified(path) else None
 
 
-def read_code(raw: bytes, path: str, recipe: Source) -> Code | Damage:
+def read_code(raw: bytes, path: str, recipe: Source) -> Code | Dropped:
     """Return a file's text without a licence at its top, or why it is dropped."""
     text = decode_source(raw)
     if isinstance(text, Reason):
-        return Damage(text, path)
+        return Dropped(text, path)
     language = detect_language(path)
     if get_extension(path) == NOTEBOOK:
         found = render_notebook(text)
         if isinstance(found, Damage):
-            return found
+            return Dropped(found.problem, found.detail)
         text = found.text
     headed = strip_licence(text, language)
-    reason = find_drop_reason(headed.text, language, recipe.github)
-    if reason is None and (damage := check_length(headed.text, recipe)):
-        reason = damage.problem
-    if reason is not None:
-        return Damage(reason, path)
+    if damage := check_length(headed.text, recipe, language=language):
+        return Dropped(damage.problem, path)
     return Code(headed.text, language, identify_header_licence(headed.legal) if headed.legal else "")
 
 
@@ -242,7 +238,7 @@ def _row(group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: st
     if reason is not None:
         return Outcome(place, size, reason=reason)
     code = read_code(raw, path, recipe)
-    if isinstance(code, Damage):
+    if isinstance(code, Dropped):
         return Outcome.drop(place, size, code)
     about = {"path": path, "ref": ref, "language": code.language, "licence": code.licence}
     return Row(group, place, size, _CODE + canonical_json(about) + code.text.encode())

@@ -22,7 +22,7 @@ from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Survey, apportion, byte_range
+from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range
 from pipeline.sources.github import check_path, make_document, read_code
 
 ROUNDS = 2
@@ -164,11 +164,11 @@ def _join_content(contents: list[Row], files: list[Row], source: str, recipe: So
     content, places = contents[0], [(json.loads(row.data[1:]), row) for row in files]
     about, named = min(places, key=lambda place: (place[0]["repository"], place[0]["path"], place[0]["ref"]))
     code = read_code(content.data[1:], about["path"], recipe)
-    reason = code.problem if isinstance(code, Damage) else None
-    licence = about["licence"] if isinstance(code, Damage) else code.licence or about["licence"]
+    reason = code.problem if isinstance(code, Dropped) else None
+    licence = about["licence"] if isinstance(code, Dropped) else code.licence or about["licence"]
     if reason is None and not is_allowed(licence, recipe.github.licences):
         reason = Reason.NO_LICENCE
-    if reason is not None or isinstance(code, Damage):
+    if reason is not None or isinstance(code, Dropped):
         yield Outcome(content.locator, content.stored, reason=reason, detail=about["path"])
         yield from (Outcome(row.locator, row.stored, reason=Reason.UNUSED_ROW) for row in files)
         return

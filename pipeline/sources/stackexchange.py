@@ -34,7 +34,7 @@ from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Row, Survey, apportion, byte_range, check_length, cut_pieces
+from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range, check_length, cut_pieces
 
 ROUNDS = 1
 # Licences of posts by the date from which they apply, newest first (https://stackoverflow.com/help/licensing).
@@ -188,9 +188,9 @@ def _document(
     text = join_thread(title, body, [text for _, _, text in kept], recipe.stackexchange.layout)
     others = [other for other, _, _ in kept]
     if not (title or body):
-        damage: Damage | None = Damage(Reason.NO_TEXT, "")
+        damage: Dropped | None = Dropped(Reason.NO_TEXT)
     elif not kept and not recipe.stackexchange.unanswered:
-        damage = Damage(Reason.NO_ANSWERS, "")
+        damage = Dropped(Reason.NO_ANSWERS)
     else:
         damage = check_length(text, recipe)
     if damage is not None:

@@ -16,7 +16,7 @@ from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import render_text
 from manifests.document import Document, Locator
 from manifests.source import Source
-from pipeline.sources.base import Outcome, Piece, byte_range, check_length, cut_pieces
+from pipeline.sources.base import Dropped, Outcome, Piece, byte_range, check_length, cut_pieces
 
 _NAMED = re.compile(r"(?:^|/)([a-z]{2,12}(?:[-_][a-z]{2,12}){0,2})\.?wiki(?=[-_./]|\Z)")
 _REDIRECT = re.compile(r"\s{0,64}#\s{0,4}([^\W\d_]{2,20})\s{0,16}:?\s{0,16}\[\[")
@@ -80,9 +80,9 @@ def _outcome(element: bytes, place: Locator, stored: int, language: str, source:
     if _is_redirect(page):
         return Outcome(place, stored, reason=Reason.REDIRECT)
     rules = recipe.wikipedia
-    body = render_text(page.wikitext, language, page.title, rules.apparatus)
+    body = render_text(page.wikitext, language, page.title, rules.apparatus, tables=rules.tables == "rows")
     text = f"{page.title}\n\n{body}" if rules.title and body else body
-    if damage := check_length(text, recipe) if body else Damage(Reason.NO_TEXT, ""):
+    if damage := check_length(text, recipe) if body else Dropped(Reason.NO_TEXT):
         return Outcome.drop(place, stored, damage)
     date = page.timestamp if _DATE.match(page.timestamp) else ""
     metadata = {"page": page.identifier, "revision": page.revision, "language": language, "title": page.title}

@@ -1,6 +1,6 @@
-"""extract: a split of a dump -> documents, dead letters, line hashes, and a tally of every record and byte."""
+"""extract: a split of a dump -> documents, dead letters, and a tally of every record and byte."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources.base import Outcome, joined_for, reader_for
+from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.line_dedup import LineHashes, line_hash_path, page_rules
+from pipeline.stages.pages import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
-from pipeline.stages.url_dedup import UrlKeys, url_key_path
 
 STEP = "extract"
-OWNED = ("documents", "deadletters", "skipped", "blocks/line-hashes", "blocks/url-keys")
+OWNED = ("documents", "deadletters", "skipped")
 SKIPPED = 3  # records per reason and split whose place is kept, for the report: whole records that gave no document
 
 
@@ -48,23 +47,24 @@ def extract_step(recipe: Recipe, inputs: list[Input], offsets: Receipts, models:
             if split in units:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
             arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
-            read = reader_for(item.source, source).read
-            units[split] = Unit(split, arguments, (), size, item.source, (read,))
-    by_source = {}
-    for name, source in recipe.sources.items():
-        lists = {use: sha for use, sha in models.items() if use.startswith(f"{name}.blocklists")}
-        by_source[name] = {"name": name, "source": Keyed(source, [extraction_settings(source), lists])}
+            calls = (code_of(reader_for(item.source, source)), *calls_of(source.rules_at("extract")))
+            units[split] = Unit(split, arguments, (), size, item.source, calls)
+    by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
     return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=True)
 
 
-def extraction_settings(source: Source) -> dict[str, Any]:
-    """Return the part of a source's recipe that its documents depend on."""
-    used = {"kind", "licence", "min_characters", "http_status", "extractor", "limits", "columns", "newest_per_url"}
+def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments by source of functions that read dumps. `models`: hashes of given files, by source and use.
+
+    Only the part of the recipe counts that the source's documents depend on.
+    """
+    used = {"kind", "licence", "extractor", "limits", "columns", "settings"}
     used |= {"arxiv", "wikipedia", "stackexchange", "github"} & {source.kind}
-    plain = {**source.model_dump(include=used), "lines": source.lines is not None}
-    if source.c4 is not None and (page_rules(source) is not None or source.newest_per_url):
-        plain["page_rules"] = [page_rules(source) is not None, source.c4.model_dump(exclude={"bad_words"})]
-    return plain
+    rules = source.rules_at("extract")
+    uses = tuple(uses_of(name, source, rules))
+    files = {use: sha for use, sha in models.items() if uses and use.startswith(uses)}
+    key = [source.model_dump(include=used), [[type(rule).__module__, rule.step_key()] for rule in rules], files]
+    return {"name": name, "source": Keyed(source, key)}
 
 
 def extract(
@@ -83,12 +83,10 @@ def extract(
 def write_outcomes(
     corpus: Path, split: str, name: str, source: Source, outcomes: Iterable[Outcome], facts: dict[str, Any]
 ) -> Result:
-    """Write the documents, dead letters, line hashes and URL keys of a split's records, and count them."""
+    """Write the documents and dead letters of a split's records, and count them."""
     documents, tally = f"documents/{split}.parquet", Tally()
     letters: list[dict[str, Any]] = []
     skipped: dict[str, list[dict[str, Any]]] = {}
-    hashes = LineHashes(source) if source.lines is not None else None
-    keys = UrlKeys(source) if source.newest_per_url else None
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
             tally.enter(records=1, bytes=outcome.stored)
@@ -96,10 +94,6 @@ def write_outcomes(
                 row = outcome.document.as_row()
                 tally.keep(records=1, bytes=outcome.stored, characters=len(row["text"]))
                 writer.append(row)
-                if hashes is not None:
-                    hashes.append(row["id"], row["text"])
-                if keys is not None:
-                    keys.append(row["id"], row["url"], row["timestamp"], len(row["text"]))
                 continue
             assert outcome.reason is not None, "an outcome is a document or a reason"
             if outcome.reason is Reason.JOINED:
@@ -113,10 +107,6 @@ def write_outcomes(
             elif len(some := skipped.setdefault(place["reason"], [])) < SKIPPED:
                 some.append(place)
     paths = [documents]
-    for fact, collected, path in (("lines", hashes, line_hash_path(split)), ("urls", keys, url_key_path(split))):
-        if collected is not None:
-            facts = {**facts, fact: collected.write(corpus / path)}
-            paths.append(path)
     for folder, places in (
         ("deadletters", letters),
         ("skipped", [place for some in skipped.values() for place in some]),

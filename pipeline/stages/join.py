@@ -19,7 +19,7 @@ stages.
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,11 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
-from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
+from pipeline.beam.task import Receipts, Result, Step, Unit
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
+from pipeline.stages.pages import calls_of
 from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "join"
@@ -52,7 +53,7 @@ Exchange = Callable[[Step, Step], tuple[Receipts, Receipts]]
 
 
 def join_sources(
-    recipe: Recipe, inputs: list[Input], offsets: Receipts, exchange: Exchange
+    recipe: Recipe, inputs: list[Input], offsets: Receipts, models: Mapping[str, str], exchange: Exchange
 ) -> tuple[Receipts, Receipts]:
     """Join every source whose documents are joined from rows.
 
@@ -60,6 +61,7 @@ def join_sources(
         recipe: the run's.
         inputs: of all sources.
         offsets: receipts of `split_offsets`.
+        models: hashes of the models and lists that the recipe gives by path.
         exchange: runs a mapping and a reducing step.
 
     Returns:
@@ -74,7 +76,8 @@ def join_sources(
             continue
         surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
         shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
-        settings = {"name": name, "source": Keyed(source, extract.extraction_settings(source))}
+        settings = extract.source_arguments(name, source, models)
+        rules = calls_of(source.rules_at("extract"))
         forwarded: Receipts = {}
         for number in range(joined.ROUNDS):
             mine = [item for item in items if joined.select_round(item.name, source) == number]
@@ -82,7 +85,7 @@ def join_sources(
             ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
             units = [
                 Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
-                     piece.end - piece.start, calls=(joined.read_rows,))
+                     piece.end - piece.start, calls=(joined.read_rows, *rules))
                 for item in mine
                 for piece in pieces_of(offsets, item)
             ]  # fmt: skip
@@ -94,7 +97,7 @@ def join_sources(
             last = number == joined.ROUNDS - 1
             of_step = f"{STEP}/{name}/groups-{number}"
             parts = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
-            groups = [Unit(f"{name}/{part}" if last else part, calls=(joined.combine,)) for part in parts]
+            groups = [Unit(f"{name}/{part}" if last else part, calls=(joined.combine, *rules)) for part in parts]
             done, reduced = exchange(
                 Step(f"{STEP}/{name}/rows-{number}", map_rows, units, {**settings, "shared": shared, "ranges": ranges}),
                 Step(

@@ -4,104 +4,101 @@ Two exchanges, and never a line in either: hashes go by hash range to where they
 duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own
 split.
 
-`extract` writes a file of line hashes per split, in the order of the documents, so that no text is read again only to
-be hashed.
+Before them, `collect` writes a file of line hashes per split, in the order of the documents, of what the rules before
+this one leave.
 """
 
-import glob
-import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from filters.dedup.paragraphs import NO_PARAGRAPH, Lines, later_copy_mask, paragraph_hashes, repeat_mask
+from filters.dedup.paragraphs import NO_PARAGRAPH, later_copy_mask, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
-from filters.quality.c4 import C4, clean, line_keys
+from filters.quality.duplicate_lines import DuplicateLines
+from filters.rule import Rule
 from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
-from manifests.source import Source
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.tables import id_halves, read_ipc, write_ipc
-from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
-from pipeline.stages import url_dedup
+from pipeline.beam.tables import read_ipc, write_ipc
+from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
 
 STAGE = "line_dedup"
-KEYS, DUPLICATES, PLACES, VERDICTS = (f"{STAGE}/{step}" for step in ("keys", "duplicates", "places", "verdicts"))
+COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
+    f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates", "places", "verdicts")
+)
 
 RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some four times as much while it sorts
 LINE_BITS = 36  # a place is split number << 36 | line of the split
 KEY = np.dtype([("key", "<u8"), ("place", "<i8")])
 ORDERED_KEY = np.dtype([*KEY.descr, ("identity", "<u8")])  # the identity decides which copy stays
 CCNET_PARTS = 32  # CCNet compares 50 of a dump's 1,600 files at a time: one part in 32 (cc_net, mine.py, hash_in_mem)
-HASH_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("hashes", pa.large_list(pa.uint64()))])
+HASH_SCHEMA = pa.schema(
+    [("id", pa.binary(ID_BYTES)), ("identity", pa.uint64()), ("hashes", pa.large_list(pa.uint64()))]
+)
 VERDICT_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("removed", pa.large_list(pa.bool_()))])
-OLDER = np.empty(0, bool)  # the mask of a document that is an older copy
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 
-Mask = npt.NDArray[np.bool_]
+
+def collect_step(
+    recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
+) -> Step:
+    """Return the step with a unit per split of the sources whose rules need this stage."""
+    units, arguments = [], dict(by_source)
+    for split, receipt in sorted(extracted.items()):
+        source = source_of(split)
+        rules, rule = recipe.sources[source].rule_for(STAGE)
+        if isinstance(rule, DuplicateLines):
+            arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.normalise)}
+            reads, facts = [receipt, *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
+            units.append(Unit(split, facts, reads, receipt.bytes, source, calls_of([*rules, rule])))
+    return Step(COLLECT, collect_hashes, units, {}, arguments)
 
 
-class LineHashes:
-    """The line hashes of a split's documents, by the rules of their source."""
-
-    def __init__(self, source: Source | None = None) -> None:
-        """Take the rules of a source; none means those of CCNet's paragraphs."""
-        self.rules = page_rules(source) if source is not None else None
-        self.ids: list[bytes] = []
-        self.hashes: list[npt.NDArray[np.uint64]] = []
-
-    def append(self, identity: bytes, text: str) -> None:
-        """Add one document."""
-        self.ids.append(identity)
-        self.hashes.append(paragraph_hashes(text) if self.rules is None else _page_hashes(text, self.rules))
-
-    def write(self, path: Path) -> int:
-        """Write the file and return the number of lines that it holds."""
-        offsets = np.cumsum([0, *(len(hashes) for hashes in self.hashes)], dtype=np.int64)
-        values = np.concatenate([np.empty(0, np.uint64), *self.hashes])
-        column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
-        write_ipc(path, HASH_SCHEMA, [pa.array(self.ids, pa.binary(ID_BYTES)), column])
-        return len(values)
-
-
-def page_rules(source: Source) -> C4 | None:
-    """Return C4's page rules without bad words where a source compares the lines that these leave; None elsewhere."""
-    if source.lines is None or source.lines.normalise != "c4":
-        return None
-    assert source.c4 is not None, "the recipe was checked"
-    return source.c4
+def collect_hashes(
+    corpus: Path,
+    split: str,
+    *,
+    file: str,
+    name: str,
+    rules: list[Rule],
+    rule: DuplicateLines,
+    models: Mapping[str, Any],
+    language_known: bool,
+) -> Result:
+    """Write the line hashes of a split's documents; none for a document that a rule before has dropped."""
+    ids: list[bytes] = []
+    identities: list[int] = []
+    hashes = [np.empty(0, np.uint64)]
+    offsets = [0]
+    for row, found in filter_pages(corpus, split, rules, models, language_known):
+        ids.append(row["id"])
+        identities.append(rule.identity(row["id"], row["url"]))
+        if found.reason is None:
+            hashes.append(rule.hashes(found.text))
+        offsets.append(offsets[-1] + (len(hashes[-1]) if found.reason is None else 0))
+    column = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(np.concatenate(hashes)))
+    columns = [pa.array(ids, pa.binary(ID_BYTES)), pa.array(identities, pa.uint64()), column]
+    write_ipc(corpus / line_hash_path(split), HASH_SCHEMA, columns)
+    return Result([line_hash_path(split)], {}, {"lines": offsets[-1], "file": file})
 
 
-def _page_hashes(text: str, rules: C4) -> npt.NDArray[np.uint64]:
-    """Return the keys of the lines that the page rules leave; NO_PARAGRAPH for a page that they drop."""
-    cleaned = clean(text, rules)
-    return line_keys(cleaned.text.split("\n")) if cleaned.reason is None else np.array([NO_PARAGRAPH])
-
-
-def find_duplicates(recipe: Recipe, extracted: Receipts, older: Receipts) -> tuple[Step, Step]:
-    """Return the steps that find duplicate lines: a mapper per split of the sources that ask for it.
-
-    Args:
-        recipe: the run's.
-        extracted: receipts of documents by split.
-        older: verdicts of `url_dedup` by split: older copies take no part.
-    """
-    groups = _groups(recipe, extracted)
+def find_duplicates(recipe: Recipe, collected: Receipts) -> tuple[Step, Step]:
+    """Return the steps that find duplicate lines: a mapper per split. `collected`: receipts of `collect` by split."""
+    groups = _groups(recipe, collected)
     ordered = any(group.rules.keep == "first" for group in groups.values())
-    lines = {split: extracted[split].facts["lines"] for split in groups}
+    lines = {split: collected[split].facts["lines"] for split in groups}
     ranges = ranges_for(sum(lines.values()) * (ORDERED_KEY if ordered else KEY).itemsize, RANGE_BYTES)
     units = []
     for number, (split, group) in enumerate(groups.items()):
-        arguments = {"number": number, "group": group.number, "by_url": group.rules.normalise == "c4"}
-        reads = [extracted[split], *([older[split]] if split in older else [])]
-        units.append(Unit(split, {**arguments, "older": split in older}, reads, lines[split] * 8))
+        arguments = {"number": number, "group": group.number}
+        units.append(Unit(split, arguments, [collected[split]], lines[split] * 8))
     first = [group.rules.keep == "first" for group in groups.values()]
     settings = {"ordered": ordered, "first": first, "part": [group.part for group in groups.values()]}
     reducing = Step(DUPLICATES, reduce_duplicates, [Unit(f"{r:05d}") for r in range(ranges)], settings)
@@ -116,25 +113,16 @@ def send_verdicts(keys: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
     return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 
 
-def map_keys(
-    corpus: Path, split: str, *, number: int, group: int, by_url: bool, older: bool, ranges: int, ordered: bool
-) -> Mapped:
-    """Send each document's distinct lines, by range, as packed (key, place) or (key, place, identity).
-
-    The identity is the first half of the document's id, or with `by_url` of its URL's hash.
-    """
-    ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
+def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int, ordered: bool) -> Mapped:
+    """Send each document's distinct lines, by range, as packed (key, place) or (key, place, identity)."""
+    batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
     documents = _documents(offsets)
-    sending = (hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents)
-    if older:
-        sending &= ~url_dedup.read_older(corpus, split)[documents]
-    sent = np.flatnonzero(sending)
+    sent = np.flatnonzero((hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents))
     packed = np.empty(len(sent), ORDERED_KEY if ordered else KEY)
     packed["key"] = group_keys(hashes[sent], group)
     packed["place"] = (np.int64(number) << LINE_BITS) + sent
     if ordered and len(sent):
-        identities = url_dedup.read_url_keys(corpus, split)["url"] if by_url else id_halves(ids)[0]
-        packed["identity"] = identities[documents[sent]]
+        packed["identity"] = batch.column("identity").to_numpy()[documents[sent]]
     return Mapped(by_range(packed["key"], packed, ranges))
 
 
@@ -174,61 +162,25 @@ def map_verdicts(corpus: Path, part: str) -> Mapped:
 
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
     """Write one split's verdicts: for each document, which of its lines are removed."""
-    ids, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
+    batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
     removed = repeat_mask(hashes, _documents(offsets))
     removed[join_blocks(blocks, np.dtype(np.int64))] = True
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(removed))
-    write_ipc(corpus / verdict_path(split), VERDICT_SCHEMA, [ids, column])
-    return Result([verdict_path(split)], {}, {"removed": int(removed.sum())})
+    path = verdict_path(STAGE, split)
+    write_ipc(corpus / path, VERDICT_SCHEMA, [batch.column("id"), column])
+    return Result([path], {}, {"removed": int(removed.sum())})
 
 
 def line_hash_path(split: str) -> str:
     """Return the path of a split's line hashes, below the corpus."""
-    return f"blocks/line-hashes/{split}.arrow"
+    return f"blocks/{COLLECT}/{split}.arrow"
 
 
-def read_line_hashes(path: Path) -> tuple[pa.Array, npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Return a split's document ids, (lines,) hashes and (documents + 1,) offsets, memory-mapped."""
+def read_line_hashes(path: Path) -> tuple[pa.RecordBatch, npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return the rows of a split's documents, (lines,) hashes and (documents + 1,) offsets, memory-mapped."""
     batch = read_ipc(path)
     column = batch.column("hashes")
-    return batch.column("id"), np.asarray(column.values.to_numpy()), np.asarray(column.offsets.to_numpy())
-
-
-def verdict_path(split: str) -> str:
-    """Return the path of a split's line verdicts, below the corpus."""
-    return f"verdicts/{STAGE}/{split}.arrow"
-
-
-def read_verdicts(corpus: Path, split: str) -> Iterator[Mask]:
-    """Yield for each document of a split, in order, which of its lines are removed."""
-    column = read_ipc(corpus / verdict_path(split)).column("removed")
-    offsets, values = column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
-    for start, end in itertools.pairwise(offsets.tolist()):
-        yield values[start:end]
-
-
-def find_verdict(corpus: Path, source: str, file: str, document: bytes) -> Mask | None:
-    """Return which lines of one document are removed, by its id; None if no verdict file of that input holds it."""
-    whole = corpus / verdict_path(f"{source}/{file}")
-    for path in [whole, *sorted(whole.parent.glob(f"{glob.escape(whole.name.removesuffix('.arrow'))}@*.arrow"))]:
-        if path.exists():
-            batch = read_ipc(path)
-            row = pc.index(batch.column("id"), pa.scalar(document, pa.binary(ID_BYTES))).as_py()
-            if row >= 0:
-                return np.array(batch.column("removed")[row].as_py(), bool)
-    return None
-
-
-def read_masks(corpus: Path, split: str, source: Source) -> Iterator[Mask | None]:
-    """Yield for each document of a split, in order, which of its lines are removed.
-
-    It is None for every document of a source that compares no lines, and OLDER for a copy that `url_dedup` removes.
-    """
-    found = read_verdicts(corpus, split) if source.lines is not None else itertools.repeat(None)
-    if not source.newest_per_url:
-        return found
-    older = url_dedup.read_older(corpus, split).tolist()
-    return (OLDER if gone else mask for mask, gone in zip(found, older, strict=False))
+    return batch, np.asarray(column.values.to_numpy()), np.asarray(column.offsets.to_numpy())
 
 
 def findings(duplicates: Receipts) -> dict[str, int]:
@@ -254,13 +206,14 @@ class _Group(NamedTuple):
 
     number: int
     part: int
-    rules: Lines
+    rules: DuplicateLines
 
 
-def _groups(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
-    """Return the group of each split whose source compares lines, in the order of the splits."""
-    rules = {name: source.lines for name, source in recipe.sources.items() if source.lines is not None}
-    splits = {split: extracted[split].facts["file"] for split in sorted(extracted) if source_of(split) in rules}
+def _groups(recipe: Recipe, collected: Receipts) -> dict[str, _Group]:
+    """Return the group of each split, in the order of the splits."""
+    needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
+    rules = {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
+    splits = {split: receipt.facts["file"] for split, receipt in sorted(collected.items())}
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():
         key = order_key(recipe.seed, "lines", f"{source_of(split)}/{file}".encode())

@@ -62,7 +62,6 @@ def write_manifest_of(
         raise LedgerError("the ledger does not balance: " + "; ".join(problems))
     write_atomic(corpus / LEDGER, canonical_json(ledger))
     facts = trained.facts
-    minhash = recipe.deduplication.minhash
     manifest = Manifest(
         seed=recipe.seed,
         goal_tokens=recipe.goal_tokens,
@@ -76,7 +75,7 @@ def write_manifest_of(
             dtype="uint16" if token_dtype(facts["vocabulary"]).__name__ == "uint16" else "uint32",
         ),
         models=dict(sorted(models.items())),
-        signatures=minhash.scheme if minhash else "",
+        signatures={name: recipe.comparison_of(name).scheme for name in sources},
         sources=sources,
         index=index,
         ledger=ledger,

@@ -1,17 +1,14 @@
 """neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
 
-Three exchanges, and never a text in them. `bands` sends each document's keys by hash range, where documents that share
-one become candidates; `fetch` tells each split which of its documents' signatures are wanted; `evidence` sends these by
-hash range again, where stars are verified. With `verify: exact` the evidence is shingle hashes of texts read again.
-
-`filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
-reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
-first, in the order of their names; those of earlier corpora follow.
+One exchange finds exact duplicates. Three find near ones, once for each MinHash settings that the sources have, among
+the documents of these settings alone, and never a text in them. `bands` sends each document's keys by hash range, where
+documents that share one become candidates; `fetch` tells each split which of its documents' signatures are wanted;
+`evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is shingle
+hashes of texts read again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,273 +18,130 @@ import pyarrow as pa
 
 from filters.dedup.clusters import verify_stars
 from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
-from filters.errors import UserError
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix
-from manifests.document import ID_BYTES
-from manifests.files import relative_files, sha256_file, write_atomic
-from manifests.manifest import load_manifest
-from manifests.recipe import Recipe
+from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
-from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
-from pipeline.beam.task import RECEIPTS, Keyed, Receipt, Receipts, Result, Step, Unit, read_receipt, source_of
-from pipeline.stages.line_dedup import dump_of
+from pipeline.beam.tables import id_halves, read_rows, write_ipc
+from pipeline.beam.task import (
+    BLOCKS,
+    Keyed,
+    Receipts,
+    Result,
+    Step,
+    Unit,
+    sweep,
+)
+from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, Split, signatures_of
 
 STAGE = "neardup"
-BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = (
+TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
+SEARCH = BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = tuple(
     f"{STAGE}/{step}" for step in ("bands", "candidates", "wanted", "fetch", "evidence", "edges")
 )
 RANGE_BYTES = 256 << 20  # packed keys, or evidence, that one reducer holds
-ROW_BITS = 32  # of a row reference that number the row
 KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band's hash; half an id, which orders stars
 TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
 
-Rows = npt.NDArray[np.int64]  # row references
 
-
-def verdict_path(split: str) -> str:
-    """Return the path of a split's verdicts, below the corpus."""
-    return f"verdicts/clusters/{split}.arrow"
-
-
-def signature_path(split: str) -> str:
-    """Return the path of a split's signatures, below the corpus."""
-    return f"blocks/signatures/{split}.arrow"
-
-
-class SignatureRows:
-    """The rows of a signature file, in the order of the clean file.
-
-    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
-    reference, null where it was not taken), `signature` (uint32 x permutations), `has_signature` (False for a document
-    without a word).
-    """
-
-    def __init__(self, minhash: MinHash | None) -> None:
-        """Take the settings of the signatures; None for files without them."""
-        self.scheme = minhash
-        self.rows: list[tuple[bytes, bytes, int, int, str, float | None]] = []
-        self.signatures: list[npt.NDArray[np.uint32]] = []
-
-    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
-        """Add one document."""
-        self.rows.append((identity, digest, len(text), len(text.encode("utf-8")), timestamp, score))
-        if self.scheme is not None:
-            self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
-
-    def write(self, path: Path) -> None:
-        """Write the rows as an uncompressed Arrow file, so that single signatures can be memory-mapped."""
-        fields = [
-            ("id", pa.binary(ID_BYTES)),
-            ("content_hash", pa.binary(ID_BYTES)),
-            ("characters", pa.int64()),
-            ("bytes", pa.int64()),
-            ("timestamp", pa.string()),
-            ("score", pa.float32()),
-        ]
-        columns = [pa.array([row[at] for row in self.rows], kind) for at, (_, kind) in enumerate(fields)]
-        if self.scheme is not None:
-            width = self.scheme.permutations
-            filled = (values if len(values) else np.zeros(width, np.uint32) for values in self.signatures)
-            values = pa.array(np.concatenate([np.empty(0, np.uint32), *filled]))
-            columns += [
-                pa.array(np.array([len(values) == width for values in self.signatures], bool)),
-                pa.FixedSizeListArray.from_arrays(values, width),
-            ]
-            fields += [("has_signature", pa.bool_()), ("signature", pa.list_(pa.uint32(), width))]
-        write_ipc(path, pa.schema(fields), columns)
-
-
-@lru_cache(maxsize=256)
-def open_signatures(path: Path, size: int) -> pa.RecordBatch:
-    """Return a signature file, memory-mapped. `size`, its bytes, tells a rewritten file from the one opened before."""
-    return read_ipc(path)
-
-
-def signatures_of(batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
-    """Return the signatures of a file, (rows, permutations) uint32, as a view of it; rows without one are zeros."""
-    column = batch.column("signature")
-    return np.asarray(column.values.to_numpy(zero_copy_only=True)).reshape(-1, column.type.list_size)
-
-
-class Lookup:
-    """Columns of documents by row reference, over all splits."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Take every split's signature file, in order."""
-        self.paths = paths
-
-    def batch(self, split: int) -> pa.RecordBatch:
-        """Return the signature file of a split."""
-        return open_signatures(self.paths[split], self.paths[split].stat().st_size)
-
-    def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
-        """Return the documents' signatures, (n, permutations) uint32."""
-        parts = [signatures_of(self.batch(split))[inner] for split, inner in self._by_split(rows)]
-        return np.asarray(np.concatenate(parts)[_places(rows)])
-
-    def column(self, name: str, rows: Rows) -> pa.Array:
-        """Return one column of the documents, in the order of `rows`."""
-        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in self._by_split(rows)]
-        return pa.concat_arrays(parts).take(pa.array(_places(rows)))
-
-    def _by_split(self, rows: Rows) -> Iterable[tuple[int, Rows]]:
-        splits = rows >> ROW_BITS
-        for split in np.unique(splits):
-            yield int(split), rows[splits == split] & ((1 << ROW_BITS) - 1)
-
-
-def _places(rows: Rows) -> Rows:
-    """Return where rows lie once they are grouped by split."""
-    return np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")
+def find_exact(splits: list[Split]) -> tuple[Step, Step]:
+    """Return the steps that find documents of one text: a mapper per split, a reducer per range of content hashes."""
+    units = [
+        Unit(unit_name(split, number), _keys_of(split, number), (), split.path.stat().st_size)
+        for number, split in enumerate(splits)
+        if split.compared.exact
+    ]
+    documents = sum(split.documents for split in splits if split.compared.exact)
+    ranges = ranges_for(documents * TEXT_KEY.itemsize, RANGE_BYTES) if units else 0
+    reducing = Step(EXACT, reduce_texts, [Unit(f"{r:05d}") for r in range(ranges)])
+    return Step(TEXTS, map_texts, units, {"ranges": ranges}), reducing
 
 
 @dataclass(frozen=True)
-class Split:
-    """A file of signatures.
+class NearSearch:
+    """The search for near-duplicates among the splits of one MinHash settings.
 
     Attributes:
-        name: of the split.
-        corpus: the folder of its corpus.
-        earlier: True if that is an earlier one.
-        source: the source of its documents.
-        dump: the crawl of its documents.
-        documents: how many it has.
-        fingerprint: the hash of the file.
-        verdicts: of an earlier corpus, the path of the verdicts on its documents, below it; empty for none.
+        minhash: the settings.
+        splits: by their number among all splits.
     """
 
-    name: str
-    corpus: str
-    earlier: bool
-    source: str
-    dump: str
-    documents: int
-    fingerprint: str
-    verdicts: str = ""
+    minhash: MinHash
+    splits: dict[int, Split]
 
-    @property
-    def path(self) -> Path:
-        """The signature file."""
-        return Path(self.corpus) / signature_path(self.name)
+    def unit(self, name: str) -> str:
+        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
+        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
 
+    def of_ranges(self, ranges: int) -> list[Unit]:
+        """Return a unit per hash range."""
+        return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
 
-def splits_of(corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
-    """Return the splits of this run."""
-    return [
-        _split(corpus, name, False, extracted[name], receipt, receipt.sha) for name, receipt in sorted(filtered.items())
-    ]
+    def find_candidates(self) -> tuple[Step, Step]:
+        """Return the steps that find documents sharing a band: a mapper per split, a reducer per hash range."""
+        documents = sum(split.documents for split in self.splits.values())
+        ranges = ranges_for(documents * self.minhash.bands * KEY.itemsize, RANGE_BYTES)
+        units = [
+            Unit(self.unit(unit_name(split, number)), _keys_of(split, number), (), split.path.stat().st_size)
+            for number, split in self.splits.items()
+        ]
+        mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
+        bucket = {"bucket": self.minhash.bucket}
+        return mapping, Step(CANDIDATES, reduce_candidates, self.of_ranges(ranges), bucket, shared=True)
 
+    def fetch_evidence(self, candidates: Receipts) -> tuple[Step, Step]:
+        """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
+        maps = [Unit(name, {"pairs": receipt.outputs[0].path}, [receipt]) for name, receipt in candidates.items()]
+        reduces = [Unit(self.unit(unit_name(split, number))) for number, split in self.splits.items()]
+        settings = {"ranges": self.evidence_ranges(candidates), "splits": list(self.splits)}
+        mapping = Step(WANTED, map_wanted, maps, settings, shared=True)
+        return mapping, Step(FETCH, reduce_wanted, reduces, shared=True)
 
-def earlier_splits(recipe: Recipe) -> list[Split]:
-    """Return the splits of the corpora that the recipe compares with, each file checked against its receipt.
+    def verify_candidates(self, candidates: Receipts, fetched: Receipts) -> tuple[Step, Step]:
+        """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
+        units = []
+        for number, split in self.splits.items():
+            wanted = fetched[self.unit(unit_name(split, number))]
+            clean = Keyed(str(Path(split.corpus) / f"clean/{split.name}.parquet"))
+            signatures = Keyed(str(split.path), split.fingerprint)
+            paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": signatures}
+            name = self.unit(f"split/{unit_name(split, number)}")
+            units.append(Unit(name, paths, [wanted], split.path.stat().st_size))
+        for number, receipt in enumerate(candidates.values()):
+            units.append(Unit(self.unit(f"range/{number:05d}"), {"pairs": receipt.outputs[0].path}, [receipt]))
+        ranges = self.evidence_ranges(candidates)
+        mapping = Step(EVIDENCE, map_evidence, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
+        rules = {"threshold": self.minhash.threshold, "rounds": self.minhash.rounds}
+        return mapping, Step(EDGES, reduce_edges, self.of_ranges(ranges), rules, shared=True)
 
-    Raises:
-        UserError: a corpus is of another scheme, or a file is not what its run wrote.
-    """
-    minhash = recipe.deduplication.minhash
-    wanted = minhash.scheme if minhash else ""
-    for path in map(Path, recipe.deduplication.against):
-        scheme = load_manifest(path).signatures
-        if scheme != wanted:
-            raise UserError(
-                f"deduplication.against: {path} has signatures of the scheme {scheme or 'none'!r}, this recipe's is "
-                f"{wanted or 'none'!r}: give minhash the same settings"
-            )
-    return [split for path in recipe.deduplication.against for split in _checked(Path(path))]
-
-
-def _checked(corpus: Path) -> Iterator[Split]:
-    """Yield the splits of one earlier corpus, in the order of their names."""
-    survivors = read_receipt(corpus, "clusters/survivors", "all")
-    if survivors is None:
-        raise UserError(f"deduplication.against: {corpus} is not finished: run it to its end")
-    verdicts = {output.path for output in survivors.outputs}
-    for file in relative_files(corpus / RECEIPTS / "filter"):
-        name = file.removesuffix(".json")
-        receipt, extracted = (read_receipt(corpus, step, name) for step in ("filter", "extract"))
-        outputs = {output.path: output for output in receipt.outputs} if receipt else {}
-        output = outputs.get(signature_path(name))
-        if receipt is None or extracted is None or output is None:
-            raise UserError(
-                f"deduplication.against: {corpus}/{RECEIPTS}/filter/{file} cannot be read: rebuild {corpus}"
-            )
-        path = corpus / output.path
-        if not path.is_file() or sha256_file(path) != output.sha256:
-            raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
-        split = _split(corpus, name, True, extracted, receipt, output.sha256)
-        yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
+    def evidence_ranges(self, candidates: Receipts) -> int:
+        """Return the number of ranges that evidence is cut into."""
+        width = KEY.itemsize + 4 * self.minhash.permutations
+        return ranges_for(sum(receipt.facts["pairs"] for receipt in candidates.values()) * width, RANGE_BYTES)
 
 
-def _split(corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt, fingerprint: str) -> Split:
-    source = source_of(name)
-    documents = filtered.tallies[source].out["records"]
-    return Split(name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, fingerprint)
-
-
-def find_candidates(recipe: Recipe, splits: list[Split]) -> tuple[Step, Step]:
-    """Return the steps that find documents sharing a key: a mapper per split, a reducer per hash range.
-
-    The first half of the ranges is for bands, the second for content hashes. Their number follows from the documents.
-    """
-    minhash, scope = recipe.deduplication.minhash, recipe.deduplication.scope
-    documents = sum(split.documents for split in splits)
-    ranges = ranges_for(documents * (minhash.bands if minhash else 1) * KEY.itemsize, RANGE_BYTES)
-    names = [{"dump": f"{s.source} {s.dump}", "source": s.source, "all": ""}[scope] for s in splits]
-    groups = {name: number for number, name in enumerate(sorted(set(names)))}
-    units = []
-    for number, (split, name) in enumerate(zip(splits, names, strict=True)):
-        arguments = {"number": number, "group": groups[name], "path": Keyed(str(split.path), split.fingerprint)}
-        units.append(Unit(unit_name(split, number), arguments, (), split.path.stat().st_size))
-    kinds = [f"{kind}-{r:05d}" for kind in ("near", "exact") for r in range(ranges)]
-    settings = {"exact": recipe.deduplication.exact, "minhash": minhash, "ranges": ranges}
-    bucket = minhash.bucket if minhash else 1
-    reducing = Step(CANDIDATES, reduce_candidates, [Unit(kind) for kind in kinds], {"bucket": bucket})
-    return Step(BANDS, map_bands, units, settings), reducing
-
-
-def fetch_evidence(recipe: Recipe, splits: list[Split], candidates: Receipts) -> tuple[Step, Step]:
-    """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
-    near = near_candidates(candidates)
-    maps = [Unit(name, {}, [receipt]) for name, receipt in near.items()]
-    reduces = [Unit(unit_name(split, number)) for number, split in enumerate(splits)]
-    mapping = Step(WANTED, map_wanted, maps, {"ranges": evidence_ranges(recipe, near)})
-    return mapping, Step(FETCH, reduce_wanted, reduces)
-
-
-def verify_candidates(
-    recipe: Recipe, splits: list[Split], candidates: Receipts, fetched: Receipts
-) -> tuple[Step, Step]:
-    """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
-    near, minhash = near_candidates(candidates), recipe.deduplication.minhash
-    assert minhash is not None, "there are pairs only where there are bands"
-    ranges = evidence_ranges(recipe, near)
-    units = []
+def near_searches(splits: list[Split]) -> list[NearSearch]:
+    """Return a search for near-duplicates for each MinHash settings, in the order of the first split of each."""
+    found: dict[MinHash, dict[int, Split]] = {}
     for number, split in enumerate(splits):
-        name = unit_name(split, number)
-        clean = Keyed(str(Path(split.corpus) / f"clean/{split.name}.parquet"))
-        paths = {"fetch": name, "clean": clean, "path": Keyed(str(split.path), split.fingerprint)}
-        units.append(Unit(f"split/{name}", paths, [fetched[name]], split.path.stat().st_size))
-    units += [Unit(f"range/{name}", {"pairs": name}, [receipt]) for name, receipt in near.items()]
-    reduces = [Unit(f"{r:05d}") for r in range(ranges)]
-    rules = {"threshold": minhash.threshold, "rounds": minhash.rounds}
-    mapping = Step(EVIDENCE, map_evidence, units, {"minhash": minhash, "ranges": ranges})
-    return mapping, Step(EDGES, reduce_edges, reduces, rules)
+        if split.compared.minhash is not None:
+            found.setdefault(split.compared.minhash, {})[number] = split
+    return [NearSearch(minhash, members) for minhash, members in found.items()]
 
 
-def near_candidates(candidates: Receipts) -> Receipts:
-    """Return the receipts of the ranges of bands."""
-    return {name: receipt for name, receipt in sorted(candidates.items()) if name.startswith("near")}
+def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:
+    """Remove what earlier runs left of the steps of searches, beside the receipts of this run's, by step and unit."""
+    for name in SEARCH:
+        sweep(corpus, Step(name, map_bands, []), done.get(name, {}))
 
 
-def evidence_ranges(recipe: Recipe, near: Receipts) -> int:
-    """Return the number of ranges that evidence is cut into."""
-    minhash = recipe.deduplication.minhash
-    width = KEY.itemsize + (4 * minhash.bands * minhash.rows if minhash else 0)
-    return ranges_for(sum(receipt.facts["pairs"] for receipt in near.values()) * width, RANGE_BYTES)
+def _keys_of(split: Split, number: int) -> dict[str, Any]:
+    """Return the arguments of a split's mapper; documents are compared if their `group` is the same."""
+    group = int(sha256_json(split.scope)[:16], 16)
+    return {"number": number, "group": group, "path": Keyed(str(split.path), split.fingerprint)}
 
 
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
@@ -298,71 +152,70 @@ def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
     """
     names = ("edges", "rejected", "capped")
     found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
-    return found | {"divided_buckets": sum(r.facts.get("divided_buckets", 0) for r in candidates.values())}
+    return found | {"divided_buckets": sum(receipt.facts["divided_buckets"] for receipt in candidates.values())}
 
 
-def map_bands(
-    corpus: Path, unit: str, *, number: int, group: int, path: str, exact: bool, minhash: MinHash | None, ranges: int
-) -> Mapped:
-    """Send the keys of one split, by range, packed."""
+def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ranges: int) -> Mapped:
+    """Send the content hashes of one split, by range, packed."""
     batch = Lookup([Path(path)]).batch(0)
-    groups = np.array([group], np.uint64)
-    references = (np.int64(number) << ROW_BITS) + np.arange(batch.num_rows, dtype=np.int64)
+    identities, (high, low) = id_halves(batch.column("id"))[0], id_halves(batch.column("content_hash"))
+    keys = group_keys(high, np.array([group], np.uint64))
+    packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=_references(number, batch.num_rows))
+    return Mapped(by_range(keys, packed, ranges) if batch.num_rows else ())
 
-    def blocks() -> Iterator[tuple[int, bytes]]:
-        if not batch.num_rows:
-            return
-        identities = id_halves(batch.column("id"))[0]
-        if minhash is not None:
-            present = batch.column("has_signature").to_numpy(zero_copy_only=False)
-            bands = band_hashes(signatures_of(batch)[present], minhash)
-            keys = group_keys(bands.ravel(), groups)
-            rows, owners = (np.repeat(column[present], bands.shape[1]) for column in (references, identities))
-            yield from by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges)
-        if exact:
-            high, low = id_halves(batch.column("content_hash"))
-            keys = group_keys(high, groups)
-            packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=references)
-            yield from by_range(keys, packed, ranges, ranges)
 
-    return Mapped(blocks())
+def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
+    """Write the edges between documents of one text within one range: they need no evidence."""
+    path, pairs = f"{BLOCKS}/{EXACT}/{part}", join_blocks(blocks, TEXT_KEY)
+    pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]))]
+    pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
+    same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
+    first = np.r_[True, ~same][: len(pairs)]
+    centres = pairs["row"][first][np.cumsum(first) - 1]
+    members = np.ascontiguousarray(pairs["row"][~first])
+    _write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
+    return Result([path], {}, {"edges": int((~first).sum())})
+
+
+def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, minhash: MinHash, ranges: int) -> Mapped:
+    """Send the bands of one split, by range, packed."""
+    batch = Lookup([Path(path)]).batch(0)
+    present = batch.column("has_signature").to_numpy(zero_copy_only=False)
+    if not present.any():
+        return Mapped(())
+    bands = band_hashes(signatures_of(batch)[present], minhash)
+    keys = group_keys(bands.ravel(), np.array([group], np.uint64))
+    columns = (_references(number, batch.num_rows), id_halves(batch.column("id"))[0])
+    rows, owners = (np.repeat(column[present], bands.shape[1]) for column in columns)
+    return Mapped(by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges))
 
 
 def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: int) -> Result:
-    """Write what shares a key within one range.
-
-    For bands these are pairs of key and document, in the order of keys and ids; for content hashes, which need no
-    evidence, edges.
-    """
-    path, exact = f"blocks/{CANDIDATES}/{part}", part.startswith("exact")
-    pairs = join_blocks(blocks, TEXT_KEY if exact else KEY)
-    pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]) if exact else pairs["key"])]
-    if exact:
-        pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
-        same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
-        first = np.r_[True, ~same][: len(pairs)]
-        centres = pairs["row"][first][np.cumsum(first) - 1]
-        members = np.ascontiguousarray(pairs["row"][~first])
-        _write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
-        return Result([path], {}, {"edges": int((~first).sum())})
+    """Write what shares a band within one range: pairs of key and document, in the order of keys and ids."""
+    path, pairs = f"{BLOCKS}/{CANDIDATES}/{part}", join_blocks(blocks, KEY)
+    pairs = pairs[duplicate_mask(pairs["key"])]
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["key"]])]
     pairs, divided = divide_buckets(pairs, bucket)
     write_atomic(corpus / path, pairs.tobytes())
     return Result([path], {}, {"pairs": len(pairs), "divided_buckets": divided})
 
 
-def map_wanted(corpus: Path, part: str, *, ranges: int) -> Mapped:
-    """Send the documents of one range whose evidence is needed, by split, each with the range that needs it."""
-    pairs = np.fromfile(corpus / f"blocks/{CANDIDATES}/{part}", KEY)
-    wants = np.empty(len(pairs), WANT)
-    wants["row"], wants["range"] = pairs["row"], range_of(pairs["key"], ranges)
+def map_wanted(corpus: Path, part: str, *, pairs: str, ranges: int, splits: list[int]) -> Mapped:
+    """Send the documents of one range whose evidence is needed, by split, each with the range that needs it.
+
+    `splits`: the numbers of the splits that take part, in the order of the reducers.
+    """
+    found = np.fromfile(corpus / pairs, KEY)
+    wants = np.empty(len(found), WANT)
+    wants["row"], wants["range"] = found["row"], range_of(found["key"], ranges)
     wants = np.unique(wants)
-    return Mapped(by_split(wants["row"], ROW_BITS, wants))
+    reducers = {number: reducer for reducer, number in enumerate(splits)}
+    return Mapped((reducers[number], block) for number, block in by_split(wants["row"], ROW_BITS, wants))
 
 
 def reduce_wanted(corpus: Path, unit: str, blocks: list[bytes]) -> Result:
     """Write what is wanted of one split, each once, in the order of ranges."""
-    wants, path = np.unique(join_blocks(blocks, WANT)), f"blocks/{FETCH}/{unit}"
+    wants, path = np.unique(join_blocks(blocks, WANT)), f"{BLOCKS}/{FETCH}/{unit}"
     write_atomic(corpus / path, wants[np.lexsort([wants["row"], wants["range"]])].tobytes())
     return Result([path], {}, {"wanted": len(wants)})
 
@@ -380,9 +233,9 @@ def map_evidence(
 ) -> Mapped:
     """Send the wanted evidence of a split (`fetch`), or the pairs to judge by it (`pairs`), by range."""
     if pairs:
-        rows = np.fromfile(corpus / f"blocks/{CANDIDATES}/{pairs}", KEY)
+        rows = np.fromfile(corpus / pairs, KEY)
         return Mapped((number, PAIRS + block) for number, block in by_range(rows["key"], rows, ranges))
-    wants = np.fromfile(corpus / f"blocks/{FETCH}/{fetch}", WANT)
+    wants = np.fromfile(corpus / fetch, WANT)
     if not len(wants):
         return Mapped(())
     inner = wants["row"] & ((1 << ROW_BITS) - 1)
@@ -404,7 +257,7 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     edges, values, rejected, capped = verify_stars(
         pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
     )
-    path = f"blocks/{EDGES}/{part}"
+    path = f"{BLOCKS}/{EDGES}/{part}"
     _write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 
@@ -507,6 +360,11 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         yield number, SHINGLES + sink.getvalue().to_pybytes()
+
+
+def _references(number: int, rows: int) -> Rows:
+    """Return the row references of a split's documents."""
+    return (np.int64(number) << ROW_BITS) + np.arange(rows, dtype=np.int64)
 
 
 def _packed(kind: np.dtype[Any], **columns: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -6,11 +6,11 @@ percentiles of this crawl, by an exact histogram.
 """
 
 import gzip
-import shutil
 import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +23,29 @@ from filters.formats.mediawiki import Page, read_dump, read_pages
 from filters.formats.stream import Damage
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
-from filters.quality.perplexity import LanguageModelText, PieceEncoder, lm_lines, number_pieces, train_pieces
+from filters.quality.perplexity import (
+    Cuts,
+    LanguageModelText,
+    Perplexity,
+    PieceEncoder,
+    find_lmplz,
+    lm_lines,
+    number_pieces,
+    train_pieces,
+)
+from filters.rule import Found, Rule
 from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import Source
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import (
-    Cuts,
-    Models,
-    Verdicts,
-    apply_filters,
-    read_with_verdicts,
-    score_path,
-    trained_language_model,
-)
+from pipeline.stages.pages import Verdicts, calls_of, filter_pages, page_of, trained_language_model, verdict_path
 
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
 
-LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # where `make lmplz` builds it
 PIECES_BYTES = (
     200_000_000  # of text to train pieces on: more takes memory and hardly changes them (CCNet: 400,000 articles)
 )
@@ -58,9 +58,7 @@ def train_step(recipe: Recipe, texts: Mapping[str, list[Input]]) -> Step:
     units = []
     for name, files in sorted(texts.items()):
         source, _, code = name.partition("/")
-        trained = recipe.sources[source].perplexity
-        assert trained is not None
-        rules = trained.train[code]
+        rules = rule_of(recipe, source).train[code]
         arguments = {
             "source": source,
             "code": code,
@@ -75,24 +73,33 @@ def score_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose cut-offs are this crawl's own."""
-    units = []
+    units, arguments = [], dict(by_source)
     for split, receipt in sorted(extracted.items()):
-        rules = recipe.sources[source_of(split)].perplexity
-        if rules is not None and rules.cutoffs is None:
-            units.append(Unit(split, {}, [receipt, *verdicts.of(split)], receipt.bytes, source_of(split)))
-    return Step(SCORE, score_documents, units, {}, by_source)
+        source = source_of(split)
+        rules, rule = recipe.sources[source].rule_for(STAGE)
+        if rule is not None and rule.needs_verdicts:
+            arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.step_key())}
+            reads = [receipt, *verdicts.of(split, rules)]
+            units.append(Unit(split, {}, reads, receipt.bytes, source, calls_of([*rules, rule])))
+    return Step(SCORE, score_documents, units, {}, arguments)
 
 
 def cut_step(recipe: Recipe, scored: Receipts) -> Step:
     """Return the step with a unit per source."""
     units = []
     for source in sorted({source_of(split) for split in scored}):
-        rules = recipe.sources[source].perplexity
-        assert rules is not None
+        rule = rule_of(recipe, source)
         splits = [split for split in sorted(scored) if source_of(split) == source]
-        arguments = {"head": rules.head, "tail": rules.tail, "splits": splits}
+        arguments = {"head": rule.head, "tail": rule.tail, "splits": splits}
         units.append(Unit(source, arguments, [scored[split] for split in splits]))
     return Step(CUTS, find_cuts, units, owns=("models/cuts",))
+
+
+def rule_of(recipe: Recipe, source: str) -> Perplexity:
+    """Return the rule of a source that needs this stage."""
+    _, rule = recipe.sources[source].rule_for(STAGE)
+    assert isinstance(rule, Perplexity), "only such sources have units here"
+    return rule
 
 
 def train_language_model(
@@ -119,24 +126,39 @@ def train_language_model(
     return Result([path.relative_to(corpus).as_posix() for path in (pieces, ngrams, card)], {}, facts)
 
 
-def score_documents(corpus: Path, split: str, *, name: str, source: Source, models: Models) -> Result:
-    """Write language and perplexity of a split's documents."""
-    unscored = source.model_copy(update={"references": None})
-    signals = [
-        apply_filters(row["text"], unscored, models, lines).signals
-        for row, lines, _ in read_with_verdicts(corpus, split, source, ["text"], scored=False)
-    ]
-    languages, values = ([found.get(column) for found in signals] for column in ("language", "perplexity"))
+def score_documents(
+    corpus: Path,
+    split: str,
+    *,
+    name: str,
+    rules: list[Rule],
+    rule: Rule,
+    models: Mapping[str, Any],
+    language_known: bool,
+) -> Result:
+    """Write language and perplexity of a split's documents; null for those that a rule before has dropped."""
+    given = Found(None, models[STAGE])
+    languages: list[str | None] = []
+    values: list[float | None] = []
+    for row, found in filter_pages(corpus, split, rules, models, language_known):
+        if found.reason is None:
+            page = replace(page_of(row, language_known), text=found.text, signals=found.signals)
+            page = replace(page, language=found.language or page.language)
+            languages.append(page.language)
+            values.append(rule.apply(page, given).signals["perplexity"])
+        else:
+            languages.append(None)
+            values.append(None)
     columns = [pa.array(languages, pa.string()), pa.array(values, pa.float32())]
-    write_ipc(corpus / score_path(split), SCORE_SCHEMA, columns)
-    return Result([score_path(split)])
+    write_ipc(corpus / verdict_path(STAGE, split), SCORE_SCHEMA, columns)
+    return Result([verdict_path(STAGE, split)])
 
 
 def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[str]) -> Result:
     """Write the percentiles of a source's documents, by language, over all its splits."""
     histograms: dict[str, Counter[int]] = {}
     for split in splits:
-        batch = read_ipc(corpus / score_path(split))
+        batch = read_ipc(corpus / verdict_path(STAGE, split))
         languages, values = batch.column("language").to_pylist(), batch.column("perplexity").to_numpy(False)
         scored = ~np.isnan(values)
         for code in sorted({name for name, is_scored in zip(languages, scored, strict=True) if is_scored}):
@@ -158,14 +180,6 @@ def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
 def cuts_path(source: str) -> str:
     """Return the path of a source's cut-offs, below the corpus."""
     return f"models/cuts/{source}.json"
-
-
-def lmplz() -> Path:
-    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
-    found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
-    if found is None:
-        raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
-    return Path(found)
 
 
 def articles(path: Path) -> Iterator[Page | Damage]:
@@ -239,5 +253,5 @@ def _estimate(path: Path, chosen: list[str], encoder: PieceEncoder, rules: Langu
             for sentence in sentences:
                 file.write(sentence.strip() + b"\n")
                 tokens += sentence.count(b" ")
-        run_lmplz(lmplz(), lines_path, temporary, rules.order)
+        run_lmplz(find_lmplz(), lines_path, temporary, rules.order)
     return tokens

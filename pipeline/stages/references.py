@@ -22,16 +22,17 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
+from filters.rule import Found, Rule, apply_rules
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
-from manifests.source import PATHS, Source
+from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import Models, Verdicts, apply_filters, read_with_verdicts, trained_references
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of, trained_references
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -55,34 +56,48 @@ SAMPLE_SCHEMA = pa.schema(
 
 
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
-    """Return the step with a unit per dump. `dumps`: by source."""
+    """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
     units = [
-        Unit(f"{source}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
-        for source, found in sorted(dumps.items())
+        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
+        for use, found in sorted(dumps.items())
+        if use.endswith("/wiki")
         for dump in found
     ]
     return Step(URLS, collect_urls, units)
 
 
 def positives_step(
-    recipe: Recipe, archives: Mapping[str, list[Input]], reading: Mapping[str, Mapping[str, Any]]
+    recipe: Recipe,
+    archives: Mapping[str, list[Input]],
+    reading: Mapping[str, Mapping[str, Any]],
+    by_source: Mapping[str, Mapping[str, Any]],
 ) -> Step:
-    """Return the step with a unit per archive of cited pages, by source. `reading`: `by_source` of `extract`."""
-    units = []
-    for source, found in sorted(archives.items()):
-        rules = recipe.sources[source].references
-        assert rules is not None
-        for archive in found:
-            arguments = {"path": Keyed(archive.path, archive.sha256), "min_characters": rules.min_characters}
-            units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source))
-    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, reading)
+    """Return the step with a unit per archive of cited pages.
+
+    Args:
+        recipe: the run's.
+        archives: by `SOURCE/USE`, of which `positives` are archives.
+        reading: `by_source` of `extract`.
+        by_source: from `arguments_of`, of the rules before this stage's.
+    """
+    units, arguments_by_source = [], dict(reading)
+    for use, found in sorted(archives.items()):
+        source = source_of(use)
+        for archive in found if use.endswith("/positives") else ():
+            least = rule_of(recipe, source).min_characters
+            before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
+            arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
+            calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
+            arguments = {"path": Keyed(archive.path, archive.sha256), "min_characters": least}
+            units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
+    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
 
 
 def sample_step(
-    recipe: Recipe,
-    extracted: Receipts,
     cited: Receipts,
     given: Receipts,
+    recipe: Recipe,
+    extracted: Receipts,
     by_source: Mapping[str, Mapping[str, Any]],
     verdicts: Verdicts,
 ) -> Step:
@@ -94,12 +109,14 @@ def sample_step(
             for argument, receipts in (("dumps", cited), ("archives", given))
             for found in [_of_source(receipts, source)]
         }
-        arguments[source] = {**by_source[source], **lists, "share": share}
-    units = [
-        Unit(split, {}, [receipt, *verdicts.of(split)], receipt.bytes, source_of(split))
-        for split, receipt in sorted(extracted.items())
-        if "share" in arguments[source_of(split)]
-    ]
+        least = rule_of(recipe, source).min_characters
+        arguments[source] = {**by_source[source], **lists, "share": share, "least": least}
+    units = []
+    for split, receipt in sorted(extracted.items()):
+        if "share" in arguments[source_of(split)]:
+            rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
+            reads = [receipt, *verdicts.of(split, rules)]
+            units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
 
@@ -107,11 +124,11 @@ def train_step(recipe: Recipe, extracted: Receipts, sampled: Receipts, given: Re
     """Return the step with a unit per source."""
     units = []
     for source, share in shares(recipe, extracted).items():
-        rules = recipe.sources[source].references
+        rules = rule_of(recipe, source)
         splits, archives = _of_source(sampled, source), _of_source(given, source)
-        if rules is not None and splits:
+        if splits:
             arguments = {
-                "rules": Keyed(rules, _without_paths(rules)),
+                "rules": Keyed(rules, rules.key()),
                 "splits": list(splits),
                 "archives": list(archives),
                 "unread": sum((Counter(receipt.facts["dropped"]) for receipt in archives.values()), Counter[str]()),
@@ -126,20 +143,22 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     records = Counter[str]()
     for split, receipt in extracted.items():
         records[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
-    rules = {name: source.references for name, source in recipe.sources.items()}
     return {
-        name: min(1.0, CANDIDATES * rule.max_pages / max(records[name], 1))
-        for name, rule in sorted(rules.items())
-        if rule is not None and rule.model is None
+        name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
+        for name, source in sorted(recipe.sources.items())
+        if source.rule_for(STAGE)[1] is not None
     }
+
+
+def rule_of(recipe: Recipe, source: str) -> References:
+    """Return the rule of a source that needs this stage."""
+    _, rule = recipe.sources[source].rule_for(STAGE)
+    assert isinstance(rule, References), "only such sources have units here"
+    return rule
 
 
 def _of_source(receipts: Receipts, source: str) -> Receipts:
     return {name: receipt for name, receipt in sorted(receipts.items()) if source_of(name) == source}
-
-
-def _without_paths(rules: References) -> dict[str, Any]:
-    return rules.model_dump(exclude=set(PATHS["references"]))
 
 
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
@@ -160,9 +179,24 @@ def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
 
 
 def read_positives(
-    corpus: Path, unit: str, *, name: str, source: Source, path: str, min_characters: int, seed: int
+    corpus: Path,
+    unit: str,
+    *,
+    name: str,
+    source: Source,
+    rules: list[Rule],
+    before: list[Rule],
+    models: Mapping[str, Any],
+    language_known: bool,
+    path: str,
+    min_characters: int,
+    seed: int,
 ) -> Result:
-    """Write the pages of an archive as cited ones, read as the pages of the crawl are, and count the others."""
+    """Write the pages of an archive as cited ones, read and filtered as the pages of the crawl are; count the others.
+
+    Rules that compare the documents of the crawl are left out: `before` are the other ones of `rules`.
+    """
+    found = [Found(None, models.get(rule.needs)) for rule in before]
     if source.extractor == "wet":  # the text records of a crawl hold all visible text
         source = source.model_copy(update={"extractor": "all"})
     dropped, pages = Counter[str](), 0
@@ -171,12 +205,16 @@ def read_positives(
         for outcome in common_crawl.read(stored, unit, name, source):
             document = outcome.document
             page = urls.url_hash(document.url) if document else 0
-            if document is None or not page or len(document.text) < min_characters:
-                dropped[str(outcome.reason or (Reason.TOO_SHORT if page else Reason.NOT_HTTP))] += 1
+            if document is None or not page:
+                dropped[str(outcome.reason or Reason.NOT_HTTP)] += 1
                 continue
-            key = order_key(seed, "references/positives", page.to_bytes(8, "big") + document.text.encode("utf-8"))
+            filtered = apply_rules(page_of(document.as_row(), language_known), before, found)
+            if filtered.reason is not None or len(filtered.text) < min_characters:
+                dropped[str(filtered.reason or Reason.TOO_SHORT)] += 1
+                continue
+            key = order_key(seed, "references/positives", page.to_bytes(8, "big") + filtered.text.encode("utf-8"))
             domain = urls.domain(document.url)
-            writer.append({"cited": True, "key": key, "page": page, "domain": domain, "text": document.text})
+            writer.append({"cited": True, "key": key, "page": page, "domain": domain, "text": filtered.text})
             pages += 1
     return Result([output], {}, {"pages": pages, "dropped": dict(sorted(dropped.items()))})
 
@@ -186,29 +224,28 @@ def sample_pages(
     split: str,
     *,
     name: str,
-    source: Source,
-    models: Models,
+    rules: list[Rule],
+    models: Mapping[str, Any],
+    language_known: bool,
     seed: int,
     dumps: list[str],
     archives: list[str],
     share: float,
+    least: int,
 ) -> Result:
-    """Write a split's cited pages and candidate negatives, as the filters before this one leave them."""
-    assert source.references is not None
+    """Write a split's cited pages of at least `least` characters and candidate negatives, as the rules leave them."""
     limit, counts = int(share * 2**64), {"cited": 0, "others": 0}
     cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in dumps]
     cited.append(np.sort(_read_pages(corpus, POSITIVES, archives, ["page"]).column("page").to_numpy()))
     path = f"blocks/{SAMPLE}/{split}.parquet"
-    before = source.model_copy(update={"references": None})
     with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
-        for row, lines, score in read_with_verdicts(corpus, split, source, ["id", "url", "text"]):
+        for row, found in filter_pages(corpus, split, rules, models, language_known):
+            if found.reason is not None:
+                continue
             key = order_key(seed, "references/sample", row["id"])
             page = urls.url_hash(row["url"])
             is_cited = bool(page) and _is_among(page, cited)
-            if not is_cited and key >= limit:
-                continue
-            found = apply_filters(row["text"], before, models, lines, score)
-            if found.reason is not None or (is_cited and len(found.text) < source.references.min_characters):
+            if (not is_cited and key >= limit) or (is_cited and len(found.text) < least):
                 continue
             counts["cited" if is_cited else "others"] += 1
             domain = urls.domain(row["url"])
@@ -272,7 +309,7 @@ def train_classifier(
     thresholds = sorted({*THRESHOLDS, rules.threshold})
     counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
     facts = {
-        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, _without_paths(rules)),
+        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, rules.key()),
         "positives": found,
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},

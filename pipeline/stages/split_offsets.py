@@ -13,7 +13,7 @@ from filters.formats.stream import open_stored
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources.base import joined_for, reader_for
+from pipeline.sources.base import cutter_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 
 STEP = "split_offsets"
@@ -34,10 +34,13 @@ def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
         source = recipe.sources[item.source]
         joined = joined_for(source)
         if item.size > recipe.split_bytes or joined is not None:
-            call = joined.survey if joined is not None else reader_for(item.source, source).find_pieces
+            call = joined.survey if joined is not None else cutter_of(reader_for(item.source, source))
             units.append(Unit(f"{item.source}/{item.name}", file_of(item), (), item.size, item.source, (call,)))
     by_source = {
-        name: {"name": name, "source": Keyed(source, source.model_dump(include={"kind", "limits", "github"}))}
+        name: {
+            "name": name,
+            "source": Keyed(source, source.model_dump(include={"kind", "limits", "github", "settings"})),
+        }
         for name, source in recipe.sources.items()
     }
     return Step(STEP, find_offsets, units, {"split_bytes": recipe.split_bytes}, by_source, owns=())

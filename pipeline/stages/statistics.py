@@ -38,7 +38,7 @@ from manifests.shard import open_shard
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages import recall
-from pipeline.stages.clusters import read_verdicts, verdicts_of
+from pipeline.stages.survivors import read_verdicts, verdicts_of
 
 STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))
@@ -78,10 +78,13 @@ def merge_step(
     recipe: Recipe, manifest_sha: str, splits: Receipts, shards: Receipts, clusters: Receipt, measured: Receipt | None
 ) -> Step:
     """Return the step with the one unit that adds all up. `measured`: the receipt of the planted copies."""
-    minhash = recipe.deduplication.minhash
+    searched = recall.sources_by_minhash(recipe, {source_of(split) for split in splits})
     settings: Plain = {
         "manifest_sha": manifest_sha,
-        "bands": minhash.model_dump(include={"bands", "rows", "threshold"}) if minhash else None,
+        "bands": [
+            {"sources": sources, **minhash.model_dump(include={"bands", "rows", "threshold"})}
+            for minhash, sources in searched.items()
+        ],
         "measured": measured is not None,
         "splits": sorted(splits),
         "shards": sorted(shards),
@@ -102,7 +105,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         dropped: path of the documents that the filters dropped; empty if none was kept.
         verdicts: path of the verdicts on duplicates; empty if there are none.
     """
-    went = {row: reason for row, (_, reason) in read_verdicts(corpus, verdicts).items() if reason}
+    went = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
     characters, score = Counter[int](), Counter[int]()
     perplexity: dict[str, Counter[int]] = {}
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
@@ -144,7 +147,7 @@ def merge(
     unit: str,
     *,
     manifest_sha: str,
-    bands: Plain | None,
+    bands: list[Plain],
     measured: bool,
     splits: list[str],
     shards: list[str],
@@ -290,16 +293,20 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     return binned
 
 
-def _bands(corpus: Path, bands: Plain | None, measured: bool) -> Plain | None:
-    """Return the curve of the recipe's bands, and the share of planted copies found, with its interval."""
-    if bands is None:
-        return None
-    levels = [Level(**one) for one in json.loads((corpus / recall.FILE).read_bytes())["levels"]] if measured else []
-    planted = [
-        {**asdict(one), "interval": list(confidence_interval(one.found, one.planted))} for one in levels if one.planted
-    ]
-    curve = [[at, candidate_probability(at, bands["bands"], bands["rows"])] for at in CURVE_AT]
-    return {**bands, "curve": curve, "planted": planted}
+def _bands(corpus: Path, searched: list[Plain], measured: bool) -> list[Plain]:
+    """Return the curve of the bands of each MinHash settings, and the share of planted copies found, with intervals."""
+    results = json.loads((corpus / recall.FILE).read_bytes())["settings"] if measured else []
+    found = []
+    for number, bands in enumerate(searched):
+        levels = [Level(**one) for one in results[number]["levels"]] if measured else []
+        planted = [
+            {**asdict(one), "interval": list(confidence_interval(one.found, one.planted))}
+            for one in levels
+            if one.planted
+        ]
+        curve = [[at, candidate_probability(at, bands["bands"], bands["rows"])] for at in CURVE_AT]
+        found.append({**bands, "curve": curve, "planted": planted})
+    return found
 
 
 def _sites(urls: pa.Array) -> Counter[str]:

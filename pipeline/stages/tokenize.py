@@ -24,7 +24,7 @@ from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import read_verdicts, verdicts_of
+from pipeline.stages.survivors import Verdict, read_verdicts, verdicts_of
 from pipeline.stages.tokenizer import MODEL, load
 
 STAGE = "tokenize"
@@ -101,17 +101,18 @@ def encode_documents(
         documents: list[npt.NDArray[Any]] = []
         numbers: list[int] = []
         size = 0
-        for batch, clusters in _survivors(corpus, split, verdicts):
+        for batch, verdicts_on in _survivors(corpus, split, verdicts):
             texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
             tokens = encode_texts(texts, model, vocabulary)
             characters, count = sum(map(len, texts)), sum(map(len, tokens))
             tally.enter(records=len(ids), characters=characters)
             tally.keep(records=len(ids), characters=characters, tokens=count)
             keys = [order_key(seed, "shuffle", identity) for identity in ids]
-            for key, cluster in zip(keys, clusters, strict=True):
-                first, shards = sides[side_of(cluster, seed, held_out)]
+            for key, verdict in zip(keys, verdicts_on, strict=True):
+                first, shards = sides[side_of(verdict.cluster, seed, held_out)]
                 numbers.append(first + (key * shards >> 64))
-            others.append(_other_columns(batch, keys, source, vocabulary))
+            sizes = [verdict.size for verdict in verdicts_on]
+            others.append(_other_columns(batch, keys, sizes, source, vocabulary))
             documents += tokens
             size += others[-1].nbytes + sum(values.nbytes for values in tokens)
             if size >= SPILL_BYTES:
@@ -209,8 +210,11 @@ def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
     return load(Path(path))
 
 
-def _survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
-    """Yield the survivors of a split, in batches of bounded text, with their duplicate clusters (else their ids)."""
+def _survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.RecordBatch, list[Verdict]]]:
+    """Yield the survivors of a split, in batches of bounded text, with the verdicts on them.
+
+    A document without duplicates is a cluster by itself.
+    """
     in_clusters = read_verdicts(corpus, verdicts)
     columns = ["id", "text", "url", *(name for name, _ in LOCATOR_FIELDS)]
     first = 0
@@ -218,26 +222,30 @@ def _survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.Rec
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
             found = [in_clusters.get(first + row) for row in range(batch.num_rows)]
             first += batch.num_rows
-            stays = [verdict is None or not verdict[1] for verdict in found]
+            stays = [verdict is None or not verdict.reason for verdict in found]
             batch = batch.filter(pa.array(stays, pa.bool_()))
             kept = [verdict for verdict, stay in zip(found, stays, strict=True) if stay]
             ids = batch.column("id").to_pylist()
-            clusters = [verdict[0] if verdict else identity for verdict, identity in zip(kept, ids, strict=True)]
+            alone = (Verdict(identity, "", 1) for identity in ids)
+            known = [verdict or single for verdict, single in zip(kept, alone, strict=True)]
             edges = np.concatenate([[0], np.cumsum(pc.binary_length(batch.column("text")).to_numpy())])
             start = 0
             while start < batch.num_rows:
                 stop = max(start + 1, int(np.searchsorted(edges, edges[start] + BATCH_BYTES, side="right")) - 1)
-                yield batch.slice(start, stop - start), clusters[start:stop]
+                yield batch.slice(start, stop - start), known[start:stop]
                 start = stop
 
 
-def _other_columns(batch: pa.RecordBatch, keys: list[int], source: str, vocabulary: int) -> pa.RecordBatch:
+def _other_columns(
+    batch: pa.RecordBatch, keys: list[int], sizes: list[int], source: str, vocabulary: int
+) -> pa.RecordBatch:
     """Return a batch of documents as rows of `part_schema`, tokens left out."""
     columns = {name: batch.column(name) for name in ("url", *(name for name, _ in LOCATOR_FIELDS))}
     columns |= {
         "key": pa.array(keys, pa.uint64()),
         "document": batch.column("id"),
         "source": pa.repeat(source, batch.num_rows),
+        "cluster_size": pa.array(sizes, pa.uint32()),
     }
     schema = part_schema(vocabulary)
     return pa.RecordBatch.from_pydict(columns, schema=schema.remove(schema.get_field_index("tokens")))

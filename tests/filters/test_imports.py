@@ -11,5 +11,26 @@ print(*sorted({"datasketch", "fasttext", "google.protobuf", "kenlm", "sentencepi
 """
 
 
+RULES = """
+import sys
+from filters.rule import RULES, load_rule
+print(*map(load_rule, RULES), file=sys.stderr)
+print(*sorted({"datasketch", "fasttext", "google.protobuf", "kenlm", "sentencepiece"} & set(sys.modules)))
+"""
+READING = """
+import sys
+import manifests.corpus, manifests.tools.show, manifests.tools.sample, manifests.tools.verify, manifests.store
+print(*sorted(name for name in sys.modules if name.startswith("filters.quality.")))
+"""
+
+
+def test_the_rules_load_no_library_before_they_are_applied() -> None:
+    assert subprocess.check_output([sys.executable, "-c", RULES], text=True, stderr=subprocess.DEVNULL).strip() == ""
+
+
+def test_reading_a_corpus_imports_no_rule() -> None:
+    assert subprocess.check_output([sys.executable, "-c", READING], text=True).strip() == ""
+
+
 def test_reading_a_recipe_loads_no_library_of_a_rule() -> None:
     assert subprocess.check_output([sys.executable, "-c", CODE], text=True).strip() == ""

@@ -40,7 +40,7 @@ def shard(corpus: Path, name: str, urls: list[str], seed: int = 0) -> list[bytes
     locators = [Locator(f"{name}.warc.gz", seed + number, 1) for number in range(len(urls))]
     ids = [document_id("web", locator) for locator in locators]
     rows = [
-        {"tokens": [1, 5, 2], "document": identity, "source": "web", "url": url, **locator.as_dict()}
+        {"tokens": [1, 5, 2], "document": identity, "source": "web", "url": url, "cluster_size": 1, **locator.as_dict()}
         for identity, url, locator in zip(ids, urls, locators, strict=True)
     ]
     write_shard(corpus / "shards" / name, pa.RecordBatch.from_pylist(rows, schema=shard_schema(300)), {})

@@ -36,6 +36,7 @@ def shard_batch(documents: int, first: int) -> pa.RecordBatch:
                 "document": document_id("books", locator),
                 "source": "books",
                 "url": f"http://a.example/{number}",
+                "cluster_size": 1 + number % 3,
                 **locator.as_dict(),
             }
         )
@@ -87,7 +88,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recipe_sha=recipe.sha(names),
             tokenizer=tokenizer,
             models={},
-            signatures="",
+            signatures={},
             sources={"books": source},
             ledger=ledger,
             code={},

@@ -21,7 +21,8 @@ from pipeline.beam.exchange import Mapped
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipt
 from pipeline.stages import tokenize
-from pipeline.stages.clusters import VERDICT_SCHEMA, verdict_path
+from pipeline.stages.signatures import verdict_path
+from pipeline.stages.survivors import VERDICT_SCHEMA
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 VOCABULARY, DOMAINS, SHARDS = 300, 8, 4
@@ -46,6 +47,7 @@ ROWS = [
         "document": document_id("web", locator),
         "source": "web",
         "url": f"http://x.example/{number}" if number else "",
+        "cluster_size": 1 + number,
         **locator.as_dict(),
     }
     for number in range(5)
@@ -260,6 +262,7 @@ def test_documents_of_one_cluster_are_on_one_side(clean: Path, tmp_path: Path) -
     for split in SPLITS[:2]:
         write_clean(tmp_path, split, 0 if split == SPLITS[0] else 5_000, 40)
         rows = {"row": list(range(40)), "cluster": clusters, "reason": [""] * 39 + ["near-duplicate"]}
+        rows["cluster_size"] = [2] * 40
         path = tmp_path / verdict_path(split)
         path.parent.mkdir(parents=True, exist_ok=True)
         with pa.ipc.new_file(str(path), VERDICT_SCHEMA) as writer:

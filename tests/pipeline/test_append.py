@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, build, demo_recipe, digests, make_sample
+from corpus import ROOT, build, demo_recipe, digests, make_sample, rule_named
 from test_ccnet import ccnet_recipe
 
+from filters.quality.perplexity import Perplexity, load_cutoffs
 from manifests.__main__ import main as inspect
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, generation_folder, generation_of, is_unfinished, load_manifest
@@ -28,7 +29,6 @@ from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
 from pipeline.beam.engines import Engine
-from pipeline.stages.filter import given_cuts
 from pipeline.trace import Rederiver, trace
 
 FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
@@ -294,11 +294,11 @@ def test_models_and_cut_offs_are_the_parents(sample: Path, tmp_path: Path) -> No
     trained = {Path(model.path).name: model.sha256 for model in old.models.values() if model.path}
     for use, name in (("perplexity.en.pieces", "en.sp.model"), ("perplexity.en.ngrams", "en.arpa")):
         assert used[f"common_crawl.{use}"].sha256 == trained[name]
-    assert used["common_crawl.references"].sha256 == trained["common_crawl.bin"]
-    rules = load_recipe(generation_folder(corpus, 1) / "recipe.yaml").sources["common_crawl"].perplexity
-    assert rules is not None
+    assert used["common_crawl.references.model"].sha256 == trained["common_crawl.bin"]
+    rule = rule_named(load_recipe(generation_folder(corpus, 1) / "recipe.yaml"), "common_crawl", "perplexity")
+    assert isinstance(rule, Perplexity) and rule.cutoffs is not None
     cuts = json.loads((corpus / "models/cuts/common_crawl.json").read_bytes())["en"]
-    assert given_cuts(rules) == {"en": (cuts["head"], cuts["tail"])}
+    assert load_cutoffs(Path(rule.cutoffs), rule.head, rule.tail) == {"en": (cuts["head"], cuts["tail"])}
     rederiver, rows = Rederiver(corpus, {}, 1), 0
     for entry in new.sources["common_crawl"].train:
         shard = open_shard(corpus / "shards" / entry.path)

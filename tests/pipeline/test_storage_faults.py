@@ -25,8 +25,8 @@ name: x
 seed: 1
 goal_tokens: 1000
 sources:
-  books: {{weight: 1.0, inputs: ["{folder}/books/*.txt"], min_characters: 1, containment: {{}}}}
-  c4: {{weight: 1.0, inputs: ["{folder}/c4/*.jsonl"], lines: {{}}}}
+  books: {{weight: 1.0, inputs: ["{folder}/books/*.txt"], containment: {{}}}}
+  c4: {{weight: 1.0, inputs: ["{folder}/c4/*.jsonl"], filters: [duplicate_lines]}}
 deduplication: {{canaries: 4}}
 tokenizer: {{vocabulary: 320}}
 """
@@ -170,7 +170,8 @@ def test_a_disk_that_is_full_from_the_start_is_a_sentence(
 def test_tasks_may_run_in_any_folder(dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths are those of the command, whatever folder a worker was started in."""
     (dumps / "words.txt").write_text("zyzzyva\n", "utf-8")
-    source = {"weight": 1.0, "inputs": ["books/*.txt"], "c4": {"bad_words": "words.txt", "min_sentences": 1}}
+    filters = [{"c4": {"min_sentences": 1}}, {"bad_words": "words.txt"}]
+    source = {"weight": 1.0, "inputs": ["books/*.txt"], "filters": filters}
     plain = {"name": "x", "seed": 1, "goal_tokens": 9, "sources": {"books": source}, "tokenizer": {"vocabulary": 300}}
     monkeypatch.chdir(dumps)
     monkeypatch.setenv("TASKS_RUN_IN", str(tmp_path))

@@ -19,12 +19,12 @@ from filters.code.languages import (
     is_named_minified,
     is_vendored,
 )
-from filters.code.rules import GitHub, find_drop_reason, is_data_table, is_marked_generated, measure_shape
+from filters.code.rules import CodeLimits, find_drop_reason, is_data_table, is_marked_generated, measure_shape
 from filters.reasons import Reason
 
 REDPAJAMA = Path(__file__).parents[4] / "shared/data/c4_redpajama/redpajama-sample_github1.jsonl.gz"
 GOOD = "def area(width, height):\n    return width * height\n"
-RULES = GitHub()
+RULES = CodeLimits()
 
 
 def reason(text: str, language: str = "Python") -> str:

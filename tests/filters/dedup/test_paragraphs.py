@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from filters.dedup.paragraphs import later_copy_mask, line_hash, paragraph_hashes, remove_lines, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
-from manifests.document import Locator, document_id
+from filters.quality.duplicate_lines import DuplicateLines
+from manifests.document import DOCUMENT_SCHEMA, Document, Locator
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
+from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipt
 from pipeline.stages import line_dedup as lines
-from pipeline.stages.line_dedup import LineHashes, line_hash_path
+from pipeline.stages.pages import find_mask, read_masks
 
 WORDS = st.sampled_from(["menu", "home", "Read more...", "1 of 7", "2 of 9", "", "  ", "—", "a line of its own", "x"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=6)
@@ -103,21 +105,25 @@ def test_no_kept_line_is_lost_and_no_removed_one_stays(texts: list[str]) -> None
 
 
 def recipe(**rules: Any) -> Recipe:
-    sources = {"common_crawl": {"weight": 1.0, "lines": rules}, "books": {"weight": 1.0}}
+    sources = {"common_crawl": {"weight": 1.0, "filters": [{"duplicate_lines": rules}]}, "books": {"weight": 1.0}}
     return parse_recipe({"name": "t", "seed": 1, "goal_tokens": 10, "sources": sources}, "t")
 
 
 def extracted(corpus: Path, files: dict[str, list[str]]) -> tuple[dict[str, Receipt], dict[str, list[bytes]]]:
-    """Line hashes of documents by file, as `extract` leaves them; two pieces of a file where its name has an @."""
+    """Collect the line hashes of documents by file; two pieces of a file where its name has an @."""
     found, ids = {}, {}
     for split, texts in files.items():
         name = split.removeprefix("common_crawl/").partition("@")[0]
-        hashes = LineHashes()
-        ids[split] = [document_id("common_crawl", Locator(split, row, 1)) for row in range(len(texts))]
-        for identity, text in zip(ids[split], texts, strict=True):
-            hashes.append(identity, text)
-        count = hashes.write(corpus / line_hash_path(split))
-        found[split] = Receipt("f", [], {"common_crawl": Tally()}, {"file": name, "lines": count})
+        rows = [Document("common_crawl", Locator(split, row, 1), text).as_row() for row, text in enumerate(texts)]
+        ids[split] = [row["id"] for row in rows]
+        with table_writer(corpus / f"documents/{split}.parquet", DOCUMENT_SCHEMA) as writer:
+            for row in rows:
+                writer.append(row)
+        rule = DuplicateLines()
+        done = lines.collect_hashes(
+            corpus, split, file=name, name="common_crawl", rules=[], rule=rule, models={}, language_known=False
+        )
+        found[split] = Receipt("f", [], {"common_crawl": Tally()}, done.facts)
     return found, ids
 
 
@@ -125,10 +131,10 @@ def run_stage(
     corpus: Path, made: Recipe, found: dict[str, Receipt]
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     engine = Engine(1, (), corpus / "runs/now", quiet=True)
-    keys, ranges, _ = run_exchange(corpus, *lines.find_duplicates(made, found, {}), engine)
+    keys, ranges, _ = run_exchange(corpus, *lines.find_duplicates(made, found), engine)
     run_exchange(corpus, *lines.send_verdicts(keys, ranges), engine)
     return (
-        {split: [mask.tolist() for mask in lines.read_verdicts(corpus, split)] for split in found},
+        {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),
     )
 
@@ -171,7 +177,7 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
     }
     found, _ = extracted(tmp_path, files)
     _, findings = run_stage(tmp_path, recipe(scope="all"), found)
-    _, reducing = lines.find_duplicates(recipe(scope="all"), found, {})
+    _, reducing = lines.find_duplicates(recipe(scope="all"), found)
     parts = Counter(reducing.settings["part"])
     alone = sum(count for count in parts.values() if count == 1)
     assert findings == {"lines": 128, "duplicates": 64, "missed_by_ccnet_scope": alone}
@@ -181,7 +187,7 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
 def test_files_are_grouped_by_keyed_hash_in_groups_of_the_size_asked_for(tmp_path: Path) -> None:
     files = {f"common_crawl/f{n:03d}": ["x"] for n in range(10)}
     found, _ = extracted(tmp_path, files)
-    mapping, _ = lines.find_duplicates(recipe(scope="files", files=4), found, {})
+    mapping, _ = lines.find_duplicates(recipe(scope="files", files=4), found)
     groups = [unit.arguments["group"] for unit in mapping.units]
     assert sorted(Counter(groups).values()) == [2, 4, 4]
     assert groups != sorted(groups), sorted(files)
@@ -210,8 +216,7 @@ def test_verdicts_are_found_by_document_whatever_the_piece(tmp_path: Path) -> No
     found, ids = extracted(tmp_path, FILES)
     run_stage(tmp_path, recipe(scope="all"), found)
     for split, identities in ids.items():
-        masks = list(lines.read_verdicts(tmp_path, split))
-        for identity, mask in zip(identities, masks, strict=True):
-            again = lines.find_verdict(tmp_path, "common_crawl", found[split].facts["file"], identity)
+        for identity, mask in zip(identities, read_masks(tmp_path, split), strict=True):
+            again = find_mask(tmp_path, FILES, identity)
             assert again is not None and again.tolist() == mask.tolist()
-    assert lines.find_verdict(tmp_path, "common_crawl", "CC-MAIN-2019-30/a.gz", b"\0" * 16) is None
+    assert find_mask(tmp_path, FILES, b"\0" * 16) is None

@@ -10,6 +10,7 @@ from warcio.archiveiterator import ArchiveIterator
 
 from filters.formats.warc import Frame, Limits, read_frame, read_frames
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 
@@ -120,7 +121,8 @@ CRAWL = SHARED / "common_crawl/warc/crawl"
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")
 def test_the_arc_of_a_crawl_holds_what_its_warc_holds() -> None:
-    source, texts, blocks = Source(weight=1.0, kind="common_crawl", extractor="resiliparse"), [], []
+    rules, texts, blocks = parse_rules(["http_status"]), [], []
+    source = Source(weight=1.0, kind="common_crawl", extractor="resiliparse", filters=rules)
     for name in ("IAH-20080430204825-blackbook.arc.gz", "IAH-20080430204825-blackbook.warc.gz"):
         stored = (CRAWL / name).read_bytes()
         found = good(stored, Limits(8 << 20))

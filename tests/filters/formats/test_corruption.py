@@ -15,12 +15,14 @@ from damage import Archive, damaged, made_archives, of_bytes
 
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.source import Limits as SourceLimits
 from manifests.source import Source
 from pipeline.sources import common_crawl
 
 LIMITS = Limits(4 << 20)
-RECIPE = Source(weight=1.0, kind="common_crawl", limits=SourceLimits(record_bytes=4 << 20))
+SOURCE_LIMITS = SourceLimits(record_bytes=4 << 20)
+RECIPE = Source(weight=1.0, kind="common_crawl", limits=SOURCE_LIMITS, filters=parse_rules(["http_status"]))
 REAL_BYTES = 60_000
 
 

@@ -50,7 +50,7 @@ def test_appendices_stay_or_go_by_recipe() -> None:
 
 
 def test_plain_and_ams_tex() -> None:
-    assert extract_body("\\magnification=1200 Some text.\\bye more", "keep") == "\\magnification=1200 Some text."
+    assert extract_body("\\magnification=1200 Some text.\\bye more", "keep") == "Some text."
     assert extract_body("x \\beginsection 1. A\n\nText. \\end\nmore", "keep") == "\\beginsection 1. A\n\nText."
     ams = "\\input amstex\n\\document\\topmatter\\title A \\endtitle\\endtopmatter "
     ams += "Text. \\Refs x \\endRefs\\enddocument y"

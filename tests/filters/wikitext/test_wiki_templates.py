@@ -7,6 +7,7 @@ from linear import assert_linear, repeated
 
 from filters.data_files import read_rows
 from filters.wikitext import names as wikitext_names
+from filters.wikitext.gaps import GONE, mark_unknown
 from filters.wikitext.names import LANGUAGES
 from filters.wikitext.render import render_text
 from filters.wikitext.templates import load_rules, render_template
@@ -20,6 +21,28 @@ SHOWN = {
         "{{convert|6|ft|2|in|cm}}": "6 ft 2 in",
         "{{convert|3|x|4|m}}": "3 × 4 m",
         "{{convert|x|km}}": "",
+        "{{convert|1.5e6|km}} {{cvt|2+1/2|in|mm}} {{convert|1//2|in}} {{convert|-5|C}}": (
+            "1.5×10^6 km 2 1/2 in 1/2 in -5 °C"
+        ),
+        "{{convert|2|x|3|x|4|m}} {{convert|5|±|0.2|kg}} {{convert|1|and|2|mi}} {{convert|5|or|6|ft}}": (
+            "2 × 3 × 4 m 5 ± 0.2 kg 1 and 2 mi 5 or 6 ft"
+        ),
+        "{{convert|2|in|0|abbr=on}} {{convert|13|st|4|lb|kg}} {{convert|5|narrow|mi|km|adj=pre}}": (
+            "2 in 13 st 4 lb 5 narrow mi"
+        ),
+        "2009{{endash}}2014 2009{{spaced ndash}}14 a{{emdash}}b 1{{dash year|2009|14}} 2009{{dash year|14}}": (
+            "2009–2014 2009 – 14 a—b 12009–14 2009–14"
+        ),
+        "{{ISBN|978-0-1|978-0-2}} {{Nihongo4|Edo|江戸}} {{currency|1,000|JPY}} {{currency|5|code=PLN}}": (
+            "ISBN 978-0-1, 978-0-2 Edo (江戸) ¥1,000 PLN 5"
+        ),
+        "{{OldStyleDate|February 2|1905|January 20}} 5.98{{e|24}} {{USS|Nimitz}}{{'s}} A{{music|flat}}": (
+            "February 2 [O.S. January 20] 1905 5.98×10^24 USS Nimitz’s A♭"
+        ),
+        "{{coord|13|19|N|169|9|W|type:event}} {{coord|1.5|-2}} {{coord|1|N|2|E|display=title}} {{height|ft=6|in=2}}": (
+            "13°19′N 169°9′W 1.5, -2 6 ft 2 in"
+        ),
+        "{{start date|1990|5|3}} {{harvtxt|A|B|1974}} {{Bibleverse|Mark|3|9}}": "3 May 1990 A & B (1974) Mark 3:9",
         "{{val|1.5|0.2|e=3|ul=kg}}": "1.5±0.2×10^3 kg",
         "{{val|7}}": "7",
         "{{frac|1|2}} {{frac|3|1|2}} {{frac|4}}": "1/2 3 1/2 1/4",
@@ -44,6 +67,7 @@ SHOWN = {
         "{{date|3|mai|1990}} {{date-|29 9 2019}} {{date|1|2|1990}}": "3 mai 1990 29 septembre 2019 1 février 1990",
         "{{s-|XXI}} {{s|I|er}} {{-s|V}}": "XXIe siècle Ier siècle Ve siècle av. J.-C.",
         "{{citation|bonjour}} {{incise|ici}} {{heure|4|30}} {{euro|77.80}}": "« bonjour » – ici – 4 h 30 77.80 €",
+        "{{XXe siècle}}, la {{84e|édition}} {{unité|2|e=3|kg}}": "XXe siècle, la 84e édition 2×10^3 kg",
         "Otton {{Ier}} l{{'}}an": "Otton Ier l’an",
     },
     "de": {'{{"|Ja}} {{enS|yes}} {{Höhe|115|DE-NHN}}': "„Ja“ yes 115 m", "{{Zitat |Text=A |Autor=B}}": "A"},
@@ -51,11 +75,16 @@ SHOWN = {
     "it": {"{{TA|3 743 km²}} {{M|5|u=km}} {{Senza fonte|x}}": "3 743 km² 5 km x"},
     "pt": {"{{fmtn|1234|km}} {{dtlink|3|maio|1990}}": "1234 km 3 de maio de 1990"},
     "ru": {"{{нп5|Квартал|квартал|de|V}} {{нп5|A}} {{s|б}} Берли{{'}}н": "квартал A б Берли\u0301н"},
+    "ro": {"{{conversie|5|la|10|km|mi}} {{Convert|3|by|4|m}} {{conversie|2|and|3|ft}}": "5 la 10 km 3 × 4 m 2 și 3 ft"},
+    "uk": {"{{convert|5|or|6|km}} з 1990{{тире}}1995": "5 або 6 km з 1990–1995"},
+    "sv": {"{{cvt|5|to|10|km}} 2009{{tankstreck}}2014": "5 till 10 km 2009–2014"},
+    "nl": {"{{convert|5|±|1|km}} {{omrekenen|2|x|3|x|4|m}}": "5 ± 1 km 2 × 3 × 4 m"},
     "sr": {"{{јез-нем|Berlin}} {{jez-en|x}}": "Berlin x"},
 }
 
-COUNTS = {"*": 69, "bg": 2, "ca": 8, "cs": 4, "da": 2, "de": 22, "en": 44, "es": 8, "fr": 62, "hr": 1, "hu": 3, "it": 8,
-          "nl": 1, "pl": 4, "pt": 9, "ro": 2, "ru": 26, "sl": 2, "sr": 2, "sv": 1, "uk": 8}  # fmt: skip
+COUNTS = {"*": 273, "bg": 9, "ca": 23, "cs": 13, "da": 8, "de": 55, "en": 155, "es": 30, "fr": 128, "hr": 8,
+          "hu": 17, "it": 22, "nl": 17, "pl": 18, "pt": 29, "ro": 29, "ru": 72, "sl": 8, "sr": 19, "sv": 11,
+          "uk": 38}  # fmt: skip
 NAMES = {"LANGUAGES": 20, "OTHER_LANGUAGES": 343, "FILES": 46, "CATEGORIES": 13, "REDIRECTS": 28, "LITERAL": 1,
          "FORMULAS": 3, "LISTINGS": 3, "CODE": 14, "ASIDE": 6, "LINES": 21, "TAGS": 82}  # fmt: skip
 
@@ -80,6 +109,14 @@ def test_the_table_of_templates_has_each_name_once_in_lower_case() -> None:
     assert set(load_rules("")) == set(load_rules("ja")) == set(listed["*"])
 
 
+def test_the_silent_templates_are_in_lower_case_and_show_nothing_else() -> None:
+    for language, names in read_rows("filters.wikitext", "silent_templates.tsv"):
+        for name in names.split(", "):
+            assert name == name.lower().strip() and "_" not in name and language in {"*", *LANGUAGES}
+            assert name not in load_rules("" if language == "*" else language), name
+            assert render_template(name.replace("*", "x") + "|a", language) == GONE, name
+
+
 def test_the_names_of_wikitext_are_complete_and_in_lower_case() -> None:
     tables = {name: value for name, value in vars(wikitext_names).items() if name in {*NAMES, "APPARATUS"}}
     apparatus = tables.pop("APPARATUS")
@@ -90,8 +127,8 @@ def test_the_names_of_wikitext_are_complete_and_in_lower_case() -> None:
 
 
 def test_a_name_of_one_language_means_nothing_in_another() -> None:
-    assert render_text("a {{citation|b}} {{unité|1|m}}", "en") == "a"
-    assert render_text("a {{convert|5|km}}", "de") == "a"
+    assert render_text("a {{citation|b}}", "en") == "a" and render_text("a {{citation|b}}", "fr") == "a « b »"
+    assert render_template("unité|1|m", "en") == mark_unknown()
 
 
 @given(st.text(), st.sampled_from([*LANGUAGES, "", "ja"]), st.sampled_from(["convert|", "val|", "date|", "as of|", ""]))

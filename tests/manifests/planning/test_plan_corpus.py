@@ -121,17 +121,19 @@ def test_another_tokenizer_is_pointed_out(built: tuple[Path, Path, Path], capsys
 def test_default_factors_are_those_of_real_dumps() -> None:
     from filters.formats import mediawiki as wiki_dump
     from filters.formats.stream import open_stored
+    from filters.rule import parse_rules
     from filters.wikitext.render import render_text
     from manifests.source import Source
     from pipeline.sources import books, common_crawl
 
     if not SHARED.is_dir():
         pytest.skip("no ../shared/data here")
+    source = Source(weight=1.0, kind="common_crawl", filters=parse_rules(["http_status"]))
     stored = text = 0
     for path in sorted((SHARED / "html_extraction").glob("*.warc.gz")):
         stored += path.stat().st_size
         with open_stored(path) as file:
-            for outcome in common_crawl.read(file, path.name, "common_crawl", Source(weight=1.0, kind="common_crawl")):
+            for outcome in common_crawl.read(file, path.name, "common_crawl", source):
                 text += len(outcome.document.text.encode()) if outcome.document else 0
     assert text / stored == pytest.approx(0.23, abs=0.02)
     stored = text = 0

@@ -146,7 +146,7 @@ def test_the_curve_passes_through_its_points_and_shows_what_was_planted() -> Non
         level=0.8, jaccard=0.8, expected=0.9, found=9, planted=10, accepted=8, right=8, interval=(0.6, 1.0)
     )
     curve = [(0.3, 0.0), (0.65, 0.5), (1.0, 1.0)]
-    root = drawn(recall_curve(Bands(bands=14, rows=8, threshold=0.7, curve=curve, planted=[planted])))
+    root = drawn(recall_curve(Bands(sources=["web"], bands=14, rows=8, threshold=0.7, curve=curve, planted=[planted])))
     (line,) = [path.get("d", "") for path in root.iter("path") if path.get("class") == "line"]
     points = [tuple(map(float, pair.split())) for pair in line.lstrip("M").split("L")]
     assert points[0][1] - points[1][1] == pytest.approx(points[1][1] - points[2][1], abs=0.02)

@@ -17,8 +17,9 @@ from manifests.manifest import load_manifest
 from manifests.report.statistics import Bins, Statistics, load_statistics
 from manifests.shard import open_shard
 from pipeline.sources.base import JOINED
-from pipeline.stages.clusters import read_verdicts, verdict_path
+from pipeline.stages.signatures import verdict_path
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
+from pipeline.stages.survivors import read_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def survivors(corpus: Path, source: str) -> list[dict]:
     for path in sorted((corpus / "clean" / source).rglob("*.parquet")):
         split = path.relative_to(corpus / "clean").as_posix().removesuffix(".parquet")
         verdicts = verdict_path(split) if (corpus / verdict_path(split)).exists() else ""
-        gone = {row for row, (_, reason) in read_verdicts(corpus, verdicts).items() if reason}
+        gone = {row for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
         rows += [row for number, row in enumerate(pq.read_table(path).to_pylist()) if number not in gone]
     return rows
 
@@ -125,10 +126,12 @@ def test_without_kept_documents_there_are_fewer_examples_and_the_same_corpus(
 
 
 def test_the_bands_and_planted_copies_are_in_it(corpus: Path, found: Statistics) -> None:
-    levels = {one["level"]: one for one in json.loads((corpus / "canaries.json").read_bytes())["levels"]}
-    assert found.bands is not None and found.bands.bands == 14
-    assert found.bands.curve[-1] == (1.0, 1.0) and found.bands.planted
-    for one in found.bands.planted:
+    (measured,) = json.loads((corpus / "canaries.json").read_bytes())["settings"]
+    levels = {one["level"]: one for one in measured["levels"]}
+    (bands,) = found.bands
+    assert bands.bands == 14 and bands.sources == sorted(found.sources)
+    assert bands.curve[-1] == (1.0, 1.0) and bands.planted
+    for one in bands.planted:
         assert one.found == levels[one.level]["found"]
         assert one.interval[0] <= one.found / one.planted <= one.interval[1]
 

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpus import build, demo_recipe
+from corpus import build, demo_recipe, with_rule
 from indexed import shared_corpus, vouched_copy, with_index
 
 from filters.errors import UserError
@@ -98,18 +98,14 @@ def test_a_corpus_is_equal_to_itself_wherever_it_lies(
 def test_another_recipe_shows_in_recipe_ledger_and_documents(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = demo_recipe(corpus.parent / "sample")
+    recipe = with_rule(demo_recipe(corpus.parent / "sample"), "common_crawl", "c4", min_sentences=8)
     crawl = recipe.sources["common_crawl"]
-    assert crawl.c4 is not None
     inputs = [path for path in crawl.inputs if not path.endswith("/manual-00001.warc.gz")]
-    stricter = crawl.c4.model_copy(update={"min_sentences": 8})
-    fewer = crawl.model_copy(update={"c4": stricter, "inputs": inputs})
-    changed = recipe.model_copy(update={"sources": {**recipe.sources, "common_crawl": fewer}})
     other = tmp_path / "other"
-    build(changed, other)
+    build(recipe.with_inputs({"common_crawl": inputs}), other)
     with_index(other)
     found = diff(corpus, other)
-    assert found.recipe == {"sources.common_crawl.c4.min_sentences": [3, 8]}
+    assert found.recipe == {"sources.common_crawl.filters.c4.min_sentences": [3, 8]}
     assert found.inputs == {"common_crawl": {"gone": ["manual-00001.warc.gz"]}}
     ids = [
         {one.facts["document"] for one in sample(folder, SampleQuery(number=999)).drawn} for folder in (corpus, other)

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from corpus import ROOT
 
+from filters.quality.duplicate_lines import DuplicateLines
+from filters.quality.newest_url import NewestUrl
+from filters.quality.perplexity import Perplexity
 from manifests.recipe import parse_recipe
 from pipeline.beam import fingerprint
 from pipeline.beam.engines import Engine
@@ -20,7 +23,6 @@ from pipeline.beam.fingerprint import code_version, reached_symbols, strip_comme
 from pipeline.run import run
 from pipeline.sources import base as sources
 from pipeline.stages import (
-    clusters,
     containment,
     corpus_index,
     extract,
@@ -32,6 +34,7 @@ from pipeline.stages import (
     references,
     split_offsets,
     statistics,
+    survivors,
     tokenizer,
     url_dedup,
 )
@@ -45,12 +48,13 @@ STEPS = {
     "join": (join.map_rows,),
     "url_dedup": (url_dedup.reduce_duplicates,),
     "line_dedup": (line_dedup.reduce_duplicates,),
-    "perplexity": (perplexity.score_documents,),
+    "perplexity": (perplexity.score_documents, Perplexity),
+    "references sample": (references.sample_pages,),
     "references": (references.train_classifier,),
-    "filter": (filters.filter_documents,),
+    "filter": (filters.filter_documents, DuplicateLines, NewestUrl),
     "neardup": (neardup.map_bands,),
     "containment": (containment.compare_documents,),
-    "clusters": (clusters.choose_survivors,),
+    "clusters": (survivors.choose_survivors,),
     "recall": (recall.measure_recall,),
     "tokenizer": (tokenizer.train,),
     "tokenize": (tokenize_stage.encode_documents,),
@@ -135,10 +139,12 @@ def test_an_edit_changes_the_versions_of_the_steps_that_reach_it_and_of_no_other
     assert changed_by("pipeline/sources/arxiv.py", "def find_pieces", "def  find_pieces") == {"split_offsets arxiv"}
     steps = "pipeline/stages"
     assert changed_by(f"{steps}/line_dedup.py", "def reduce_duplicates", "def  reduce_duplicates") == {"line_dedup"}
-    of_filters = {"filter", "perplexity"}
-    assert changed_by(f"{steps}/line_dedup.py", "def read_masks", "def  read_masks") == of_filters
-    assert changed_by(f"{steps}/url_dedup.py", "def read_older", "def  read_older") == of_filters
-    assert changed_by(f"{steps}/filter.py", "def read_with_verdicts", "def  read_with_verdicts") == of_filters
+    of_pages = {"filter", "perplexity", "references sample"}
+    assert changed_by(f"{steps}/pages.py", "def read_masks", "def  read_masks") == of_pages
+    assert changed_by(f"{steps}/pages.py", "def filter_pages", "def  filter_pages") == of_pages
+    assert changed_by("filters/quality/duplicate_lines.py", "def apply", "def  apply") == {"filter"}
+    assert changed_by("filters/quality/newest_url.py", "def apply", "def  apply") == {"filter"}
+    assert changed_by("filters/quality/perplexity.py", "def apply", "def  apply") >= {"perplexity"}
     assert changed_by("manifests/files.py", "def atomic_path", "def  atomic_path") == set(), "plumbing"
 
 

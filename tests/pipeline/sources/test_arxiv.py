@@ -13,6 +13,7 @@ from tars import tar, zipped
 
 from filters.formats.tar import read_entries
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.document import Document, Locator
 from manifests.source import ArXiv, Limits, Source
 from pipeline.sources import arxiv
@@ -28,8 +29,8 @@ def paper(body: str, title: str = "T") -> bytes:
 
 
 def source(**options: Any) -> Source:
-    limits, least = options.pop("limits", Limits()), options.pop("min_characters", 1)
-    return Source(weight=1.0, kind="arxiv", limits=limits, min_characters=least, licence="L", arxiv=ArXiv(**options))
+    limits, filters = options.pop("limits", Limits()), parse_rules([{"min_characters": options.pop("least", 1)}])
+    return Source(weight=1.0, kind="arxiv", limits=limits, filters=filters, licence="L", arxiv=ArXiv(**options))
 
 
 def outcomes(
@@ -157,7 +158,7 @@ def test_options_and_limits() -> None:
     (other,) = documents(outcomes(stored, appendix="drop", accents="unicode", macro_depth=1))
     assert other.text == "\\section{A} Erdős \\b\\b"
     assert reasons(outcomes(stored, macro_characters=20)) == {"too-large": 1}
-    assert reasons(outcomes(stored, min_characters=1_000)) == {"too-short": 1}
+    assert reasons(outcomes(stored, least=1_000)) == {"too-short": 1}
     assert reasons(outcomes(stored, limits=Limits(text_characters=50))) == {"too-large": 1}
     assert reasons(outcomes(stored, limits=Limits(record_bytes=50))) == {"too-large": 1}
     assert reasons(outcomes(stored, archive_bytes=50)) == {"too-large": 1}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.source import Limits, Source
 from pipeline.sources.books import read, reread
 
@@ -114,7 +115,8 @@ def test_what_is_no_book_has_a_reason(stored: bytes, reason: Reason) -> None:
 
 
 def test_short_books_go_when_the_recipe_says_so() -> None:
-    assert one(b"short", RECIPE.model_copy(update={"min_characters": 6})).reason is Reason.TOO_SHORT
+    recipe = RECIPE.model_copy(update={"filters": parse_rules([{"min_characters": 6}])})
+    assert one(b"short", recipe).reason is Reason.TOO_SHORT
 
 
 @given(st.binary(max_size=300), st.booleans())

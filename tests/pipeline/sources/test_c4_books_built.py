@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from corpus import build, make_sample
-from test_c4_rebuilt import BAD, pages, wet
+from test_c4_rebuilt import BAD, BUILDER, pages, wet
 
 from manifests.ledger import imbalances
 from manifests.manifest import Manifest
@@ -47,16 +47,12 @@ def test_samples_and_a_rebuilt_c4(tmp_path: Path) -> None:
     for number, some in enumerate(pages()):
         (tmp_path / f"{number}.warc.wet.gz").write_bytes(wet(some))
     (tmp_path / "bad-words.txt").write_text(BAD, encoding="utf-8")
-    lines = {"scope": "all", "keep": "first", "normalise": "c4"}
-    rules = {"bad_words": str(tmp_path / "bad-words.txt")}
+    filters = [*BUILDER, {"language": {"keep": ["en"]}}, {"bad_words": str(tmp_path / "bad-words.txt")}]
     sources = {
         "c4": {"weight": 0.4, "inputs": [str(sample / "c4/*")]},
         "books": {"weight": 0.3, "inputs": [str(sample / "books/*")], "containment": {"threshold": 0.9}},
-        "rebuilt": {
-            "weight": 0.3, "kind": "c4", "inputs": [str(tmp_path / "*.wet.gz")], "newest_per_url": True, "lines": lines,
-            "c4": rules, "language": {"keep": ["en"]},
-        },
-    }  # fmt: skip
+        "rebuilt": {"weight": 0.3, "kind": "c4", "inputs": [str(tmp_path / "*.wet.gz")], "filters": filters},
+    }
     manifest = build(recipe(sources), tmp_path / "corpus")
     assert check(manifest, tmp_path / "corpus") > 60
     assert min(source.unique_tokens for source in manifest.sources.values()) > 1_000

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from executed import covered_by_versions
 
-from filters.errors import UserError
-from filters.quality.c4 import C4, clean, count_sentences, line_keys, normalise_url
+from filters.quality.c4 import C4, clean, count_sentences
+from filters.quality.duplicate_lines import line_keys
+from filters.quality.newest_url import normalise_url, time_key
 from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source
@@ -23,13 +24,20 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
-from pipeline.stages.extract import extraction_settings
-from pipeline.stages.url_dedup import ROW, UrlKeys, read_url_keys, time_key, url_key_path
+from pipeline.stages.pages import read_older
+from pipeline.stages.url_dedup import KEY, ROW, not_newest, read_url_keys
 
 SAMPLES = Path(__file__).parents[4] / "shared/data/c4_redpajama"
 NOUNS = ["river", "bridge", "garden", "window", "letter", "baker", "teacher", "harbour", "station", "village", "market"]
 VERBS = ["crosses", "watches", "paints", "remembers", "describes", "repairs", "follows", "visits", "measures"]
 BAD = "scoundrel"
+BUILDER: list[Any] = [  # the steps of the builder, but for its list of bad words
+    "max_characters",
+    "newest_url",
+    "c4",
+    {"duplicate_lines": {"scope": "all", "keep": "first", "normalise": "c4"}},
+    "min_sentences",
+]
 
 
 def record(url: str, date: str, text: str) -> bytes:
@@ -67,7 +75,7 @@ def test_lines_are_compared_stripped_and_in_lower_case() -> None:
     assert int(keys[1]) == int(hashlib.md5(b"a line.").hexdigest()[:16], 16)
 
 
-def test_times_are_in_order_and_unusable_pages_apart(tmp_path: Path) -> None:
+def test_times_are_in_order() -> None:
     times = [
         "",
         "2019",
@@ -77,13 +85,19 @@ def test_times_are_in_order_and_unusable_pages_apart(tmp_path: Path) -> None:
         "2020-01-01T00:00:00Z",
     ]
     assert [time_key(text) for text in times] == sorted(map(time_key, times))
-    keys = UrlKeys(source())
-    keys.append(b"i" * 16, "http://a.example", "2019-01-01T00:00:00Z", 100)
-    keys.append(b"j" * 16, "http://a.example", "2019-01-01T00:00:00Z", 190_001)
-    keys.append(b"k" * 16, "", "2019-01-01T00:00:00Z", 100)
-    assert keys.write(tmp_path / url_key_path("c4/a")) == 3
-    rows = read_url_keys(tmp_path, "c4/a")
+
+
+def test_pages_without_a_url_and_overlong_pages_are_compared_with_none(tmp_path: Path) -> None:
+    text = "\n".join(f"This is line {number} of a page that is kept." for number in range(6))
+    pages = [("http://a.example", "2019", text), ("http://a.example", "2020", text * 900), ("", "2019", text)]
+    lines = [json.dumps({"url": url, "timestamp": time, "text": text}) for url, time, text in pages]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (tmp_path / "bad-words.txt").write_text(BAD, encoding="utf-8")
+    plain = {**recipe(tmp_path), "split_bytes": 1 << 20}
+    run(parse_recipe(plain, "r"), tmp_path / "c", Engine(1, (), tmp_path / "runs", quiet=True), only="url_dedup")
+    rows = read_url_keys(tmp_path / "c", "c4/a.jsonl.gz")
     assert rows.dtype == ROW and (rows["time"] < 0).tolist() == [False, True, True] and rows["url"][0] == rows["url"][1]
+    assert read_older(tmp_path / "c", "c4/a.jsonl.gz") == [False, False, False]
 
 
 def test_a_wet_record_is_read_as_the_builder_reads_it() -> None:
@@ -94,32 +108,45 @@ def test_a_wet_record_is_read_as_the_builder_reads_it() -> None:
     assert outcome.reason is Reason.NO_TEXT
 
 
-def test_a_recipe_that_mixes_the_orders_is_refused() -> None:
-    plain = recipe(Path("x"))
-    del plain["sources"]["c4"]["newest_per_url"]
-    with pytest.raises(UserError, match="needs the page rules"):
-        parse_recipe(plain, "r")
-
-
-def test_what_is_hashed_depends_on_the_page_rules_and_not_on_bad_words() -> None:
-    plain = extraction_settings(source())
-    assert extraction_settings(source(c4={"min_words_per_line": 6})) != plain
-    assert extraction_settings(source(lines={"keep": "first"})) != plain
-    assert extraction_settings(source(newest_per_url=False, lines=None)) != plain
-    assert extraction_settings(source(c4={"bad_words": "words.txt"})) == plain
-
-
 def source(**options: Any) -> Source:
-    plain = {"weight": 1.0, "kind": "c4", "newest_per_url": True, "c4": {"min_words_per_line": 5, "min_sentences": 3}}
-    lines = {"scope": "all", "keep": "first", "normalise": "c4"}
-    return Source.model_validate({**plain, "lines": lines, **options})
+    return Source.model_validate({"weight": 1.0, "kind": "c4", "filters": BUILDER, **options})
 
 
 def recipe(folder: Path) -> dict[str, Any]:
-    plain = source().model_dump()
-    plain["inputs"] = [str(folder / "*.gz")]
-    plain["c4"]["bad_words"] = str(folder / "bad-words.txt")
+    filters = [*BUILDER, {"bad_words": str(folder / "bad-words.txt")}]
+    plain = {"weight": 1.0, "inputs": [str(folder / "*.gz")], "filters": filters}
     return {"name": "x", "seed": 1, "goal_tokens": 10, "split_bytes": 4_000, "sources": {"c4": plain}}
+
+
+def steps_rerun(corpus: Path, plain: dict[str, Any]) -> set[str]:
+    """Run up to `filter`, and return the steps whose tasks have run."""
+    before = receipts(corpus)
+    run(parse_recipe(plain, "r"), corpus, Engine(1, (), corpus / "runs", quiet=True), only="filter")
+    return {name for name, time in receipts(corpus) - before}
+
+
+def receipts(corpus: Path) -> set[tuple[str, int]]:
+    """The step and the time of every receipt."""
+    paths = [(path, path.relative_to(corpus / "receipts").parts) for path in (corpus / "receipts").rglob("*.json")]
+    return {("/".join(parts[: 1 + parts[0].endswith("_dedup")]), path.stat().st_mtime_ns) for path, parts in paths}
+
+
+def test_what_is_hashed_depends_on_the_rules_before_and_not_on_those_after(tmp_path: Path) -> None:
+    for number, some in enumerate(pages()):
+        (tmp_path / f"{number}.warc.wet.gz").write_bytes(wet(some[:30]))
+    (tmp_path / "bad-words.txt").write_text(BAD, encoding="utf-8")
+    plain = {**recipe(tmp_path), "split_bytes": 1 << 20}
+    of_urls = {f"url_dedup/{step}" for step in ("collect", "keys", "duplicates", "places", "verdicts")}
+    of_lines = {f"line_dedup/{step}" for step in ("collect", "keys", "duplicates", "places", "verdicts")}
+    assert {"extract", "filter"} | of_urls | of_lines <= steps_rerun(tmp_path / "c", plain)
+    (tmp_path / "bad-words.txt").write_text("nothing", encoding="utf-8")
+    assert steps_rerun(tmp_path / "c", plain) == {"filter"}
+    plain["sources"]["c4"]["filters"][2] = {"c4": {"min_words_per_line": 6}}
+    changed = steps_rerun(tmp_path / "c", plain)
+    assert "line_dedup/collect" in changed and not changed & {"extract", *of_urls}
+    plain["sources"]["c4"]["filters"][0] = {"max_characters": 100}
+    changed = steps_rerun(tmp_path / "c", plain)
+    assert {"url_dedup/collect", "line_dedup/collect", "filter"} <= changed and "extract" not in changed
 
 
 def pages() -> list[list[tuple[str, str, str]]]:
@@ -160,7 +187,7 @@ def builder(files: list[list[tuple[str, str, str]]]) -> dict[str, str]:
     cleaned = {}
     for key, (_, _, text) in newest.items():
         done = clean(text, C4())
-        if done.reason is None:
+        if done.text is not None:
             cleaned[key] = done.text.split("\n")
 
     def hashed(text: str) -> str:
@@ -234,8 +261,6 @@ def test_every_step_took_something_and_nothing_without_a_name(
 
 
 def test_an_older_copy_takes_no_part_in_lines() -> None:
-    from pipeline.stages.url_dedup import KEY, not_newest
-
     rows = np.array(
         [
             (1, 1, 5, 9, 9, 0),

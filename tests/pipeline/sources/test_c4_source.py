@@ -19,6 +19,7 @@ from linear import assert_linear
 from filters.formats.stream import Damage
 from filters.formats.tables import clean_text, format_time, get_column, parse_row, read_compressed_lines, read_lines
 from filters.reasons import DEAD_LETTERS, Reason
+from filters.rule import parse_rules
 from manifests.document import Locator
 from manifests.source import Columns, Limits, Source
 from pipeline.sources import c4
@@ -205,7 +206,7 @@ def test_odd_rows_are_read(line: bytes, text: str) -> None:
 def test_limits_and_minimum() -> None:
     rows = jsonl([{"text": "x" * 100}, {"text": "y" * 10}])
     assert reasons(outcomes(rows, source(text_characters=50))) == {"too-large": 1}
-    assert reasons(outcomes(rows, source(min_characters=50))) == {"too-short": 1}
+    assert reasons(outcomes(rows, source(filters=parse_rules([{"min_characters": 50}])))) == {"too-short": 1}
 
 
 @pytest.mark.parametrize("cut", [1, 10, 300, -9, -1])

@@ -7,46 +7,37 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, build, build_in_two, digests, make_sample
+from corpus import ROOT, build, build_in_two, digests, make_sample, rule_named, with_rule
 from executed import covered_by_versions
 
-from filters.dedup.paragraphs import Lines
+from filters.quality.perplexity import Perplexity
 from filters.quality.urls import normalise
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, load_recipe
 from manifests.shard import open_shard
-from manifests.source import Source
 from manifests.tools.show import summary
 from manifests.tools.trace import trace as lineage_of
 from manifests.tools.verify import verify
 from pipeline.beam.engines import Engine
 from pipeline.run import run
-from pipeline.stages import line_dedup as lines
+from pipeline.stages.pages import read_masks
 from pipeline.trace import Rederiver
 
 
 def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
     """recipes/ccnet.yaml over a small sample, with models that so little text can train."""
     recipe = load_recipe(ROOT / "recipes/ccnet.yaml").with_inputs({"common_crawl": [str(sample / inputs)]})
-    source = recipe.sources["common_crawl"]
-    assert source.perplexity is not None and source.references is not None
-    text = source.perplexity.train["en"].model_copy(
-        update={"text": [str(sample / "wiki/*.bz2")], "vocabulary": 600, "order": 4}
-    )
-    changed = {
-        "blocklists": [str(sample / "blocklist.txt.gz")],
-        "perplexity": source.perplexity.model_copy(update={"train": {"en": text}}),
-        "references": source.references.model_copy(update={"wiki": [str(sample / "wiki/*.bz2")], "min_positives": 20}),
-    }
+    rule = rule_named(recipe, "common_crawl", "perplexity")
+    assert isinstance(rule, Perplexity)
+    dumps = [str(sample / "wiki/*.bz2")]
+    text = rule.train["en"].model_copy(update={"text": dumps, "vocabulary": 600, "order": 4})
+    recipe = with_rule(recipe, "common_crawl", "perplexity", train={"en": text})
+    recipe = with_rule(recipe, "common_crawl", "references", wiki=dumps, min_positives=20)
+    recipe = with_rule(recipe, "common_crawl", "blocklist", paths=[str(sample / "blocklist.txt.gz")])
     tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 400})
-    sources = {"common_crawl": source.model_copy(update=changed)}
     deduplication = recipe.deduplication.model_copy(update={"canaries": 20})
-    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer, "deduplication": deduplication})
-
-
-def source_of(recipe: Recipe) -> Source:
-    return recipe.sources["common_crawl"]
+    return recipe.model_copy(update={"tokenizer": tokenizer, "deduplication": deduplication})
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +64,7 @@ def rows(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
 def test_the_corpus_verifies_and_says_what_it_found(corpus: Path) -> None:
     assert verify(corpus) == []
     said = summary(load_manifest(corpus))
-    for word in ("lines ", "pairs ", "blocked ", "buckets ", "cited ", "balanced"):
+    for word in ("lines ", "pairs ", "lists ", "buckets ", "cited ", "balanced"):
         assert word in said
 
 
@@ -88,16 +79,13 @@ def test_every_filter_keeps_something_and_drops_something(corpus: Path) -> None:
 def test_planted_lines_stay_and_go_as_the_sample_says(
     sample: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, scope: str, keep: str
 ) -> None:
-    recipe = ccnet_recipe(sample)
-    rules = Lines.model_validate({"scope": scope, "keep": keep})
-    source = source_of(recipe).model_copy(update={"lines": rules})
-    recipe = recipe.model_copy(update={"sources": {"common_crawl": source}})
+    recipe = with_rule(ccnet_recipe(sample), "common_crawl", "duplicate_lines", scope=scope, keep=keep)
     run(recipe, tmp_path, Engine(1, (), tmp_path / "runs", quiet=True), only="line_dedup")
     left: dict[tuple[str, str], str] = {}
     for path in sorted((tmp_path / "documents").rglob("*.parquet")):
         split = path.relative_to(tmp_path / "documents").as_posix().removesuffix(".parquet")
         table = pq.read_table(path).to_pylist()
-        for row, mask in zip(table, lines.read_verdicts(tmp_path, split), strict=True):
+        for row, mask in zip(table, read_masks(tmp_path, split), strict=True):
             kept = [line for line, gone in zip(row["text"].split("\n"), mask.tolist(), strict=True) if not gone]
             left[row["file"].rpartition("/")[2], row["url"]] = "\n".join(kept)
     planted = json.loads((sample / "planted-lines.json").read_text("utf-8"))
@@ -173,7 +161,7 @@ def test_two_processes_and_small_splits_leave_no_trace(corpus: Path, sample: Pat
     key = lambda row: (row["file"], row["offset"], row["inner_offset"])  # noqa: E731
     assert sorted(found[0], key=key) == sorted(found[1], key=key)
     verdicts = [Counter(str(mask.tolist()) for path in sorted((out / "verdicts/line_dedup").rglob("*.arrow"))
-                        for mask in lines.read_verdicts(out, split_of(out, path)))
+                        for mask in read_masks(out, split_of(out, path)))
                 for out in (corpus, tmp_path / "small")]  # fmt: skip
     assert verdicts[0] == verdicts[1]
 

@@ -8,10 +8,12 @@ import pytest
 from corpus import make_sample
 
 from filters.reasons import DEAD_LETTERS, Reason
+from filters.rule import parse_rules
 from manifests.source import Limits, Source
 from pipeline.sources import common_crawl
 
-RECIPE = Source(weight=1.0, kind="common_crawl", limits=Limits(record_bytes=4 << 20))
+LIMITS = Limits(record_bytes=4 << 20)
+RECIPE = Source(weight=1.0, kind="common_crawl", limits=LIMITS, filters=parse_rules(["http_status"]))
 PAGE = b"<html><body><article><p>" + b"Words of a page that says something. " * 9 + b"</p></article></body></html>"
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + PAGE
 
@@ -61,7 +63,7 @@ def test_each_type_of_record() -> None:
 def test_redirects_and_other_statuses() -> None:
     assert [reason(status(code)) for code in (301, 302, 304, 399)] == [Reason.REDIRECT] * 4
     assert [reason(status(code)) for code in (204, 404, 403, 500)] == [Reason.HTTP_STATUS] * 4
-    kept = RECIPE.model_copy(update={"http_status": [302, 404]})
+    kept = RECIPE.model_copy(update={"filters": parse_rules([{"http_status": [302, 404]}])})
     assert [reason(status(code), kept) for code in (302, 404, 301, 200)] == [
         None,
         None,

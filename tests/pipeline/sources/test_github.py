@@ -19,14 +19,13 @@ from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
 from filters.code.languages import detect_language
 from filters.code.licences import is_allowed
-from filters.code.rules import GitHub
-from filters.formats.stream import Damage
 from filters.formats.tar import read_members
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.document import Document
-from manifests.source import Limits, Source
+from manifests.source import GitHub, Limits, Source
 from pipeline.sources import github
-from pipeline.sources.base import Outcome, Row
+from pipeline.sources.base import Dropped, Outcome, Row
 from pipeline.sources.github import check_path, read_code
 
 REDPAJAMA = Path(__file__).parents[4] / "shared/data/c4_redpajama/redpajama-sample_github1.jsonl.gz"
@@ -48,10 +47,9 @@ ENDED = {
 }  # fmt: skip
 
 
-def source(limits: Limits | None = None, min_characters: int = 1, **rules: Any) -> Source:
-    return Source(
-        weight=1.0, kind="github", limits=limits or Limits(), min_characters=min_characters, github=GitHub(**rules)
-    )
+def source(limits: Limits | None = None, least: int = 1, code: dict[str, Any] | None = None, **rules: Any) -> Source:
+    filters = parse_rules([{"code": code}, {"min_characters": least}])
+    return Source(weight=1.0, kind="github", limits=limits or Limits(), filters=filters, github=GitHub(**rules))
 
 
 def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Outcome]:
@@ -201,8 +199,8 @@ def test_the_recipes_licences_extensions_and_thresholds() -> None:
     archive = {"a.tar": tar({"LICENSE": GPL_HEADER, "a.py": CODE, "b.toml": "name = 'area'\n"})}
     assert set(documents(outcomes(archive, source(licences=["GPL"])))) == {"a.py"}
     assert set(documents(outcomes(archive, source(licences=["GPL"], extensions=[".toml"])))) == {"b.toml"}
-    assert reasons(outcomes(archive, source(licences=["GPL"], longest_line=20)))["code-long-line"] == 1
-    assert reasons(outcomes(archive, source(min_characters=1000)))["too-short"] == 1
+    assert reasons(outcomes(archive, source(licences=["GPL"], code={"longest_line": 20})))["code-long-line"] == 1
+    assert reasons(outcomes(archive, source(least=1000)))["too-short"] == 1
 
 
 def test_notebooks_become_text_and_broken_ones_dead_letters() -> None:
@@ -348,7 +346,7 @@ def test_redpajamas_rows_under_our_rules() -> None:
             classes["Markdown"] += 1
             classes["Markdown, bytes gone"] += len(text.encode()) < size
             classes["Markdown, begins with a title"] += text.lstrip().startswith("#")
-        if reason is not None or isinstance(code, Damage):
+        if reason is not None or isinstance(code, Dropped):
             classes[str(reason)] += 1
             continue
         assert not code.licence or is_allowed(code.licence, recipe.github.licences), path

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import GPL_HEADER, MIT, commented
 
-from filters.code.rules import GitHub
 from filters.errors import UserError
+from filters.rule import parse_rules
 from manifests.document import Document
-from manifests.source import Limits, Source
+from manifests.source import GitHub, Limits, Source
 from pipeline.sources import github_bigquery as github_tables
 from pipeline.sources.base import Outcome, Row, joined_for
 
@@ -91,7 +91,8 @@ def inputs(form: str, tables: Tables = TABLES) -> dict[str, bytes]:
 def outcomes(given: dict[str, bytes], split_bytes: int = 1 << 30, **rules: Any) -> list[Outcome]:
     """What becomes of every row, through both rounds; bytes must be accounted for and documents found again."""
     limits = rules.pop("limits", Limits())
-    recipe = Source(weight=1.0, kind="github", limits=limits, github=GitHub(form="tables", **rules))
+    github = GitHub(form="tables", **rules)
+    recipe = Source(weight=1.0, kind="github", limits=limits, filters=parse_rules(["code"]), github=github)
     assert joined_for(recipe) is github_tables
     done, waiting = list[Outcome](), list[Row]()
     for number in range(2):

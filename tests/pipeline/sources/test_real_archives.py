@@ -9,11 +9,12 @@ import pytest
 from corpus import SHARED
 
 from filters.reasons import DEAD_LETTERS, Reason
+from filters.rule import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")
-RECIPE = Source(weight=1.0, kind="common_crawl")
+RECIPE = Source(weight=1.0, kind="common_crawl", filters=parse_rules(["http_status"]))
 
 ARCHIVES: dict[str, dict[str, int]] = {
     "cc_net-sample.warc.wet.txt": {"corrupt-record": 1, "page": 3},

@@ -17,6 +17,7 @@ import pytest
 from filters.errors import UserError
 from filters.formats.posts_xml import Post
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.document import Document, Locator
 from manifests.source import Limits, Source, StackExchange
 from pipeline.sources import stackexchange
@@ -45,9 +46,9 @@ def row(identifier: int, kind: int = 1, **attributes: object) -> bytes:
 
 def source(**options: Any) -> Source:
     limits = options.pop("limits", Limits())
-    least = options.pop("min_characters", 1)
+    filters = parse_rules([{"min_characters": options.pop("least", 1)}])
     rules = StackExchange(**options)
-    return Source(weight=1.0, kind="stackexchange", limits=limits, min_characters=least, stackexchange=rules)
+    return Source(weight=1.0, kind="stackexchange", limits=limits, filters=filters, stackexchange=rules)
 
 
 def outcomes(stored: bytes, name: str = NAME, split_bytes: int = 1 << 30, **options: Any) -> list[Outcome]:
@@ -163,7 +164,7 @@ def test_questions_without_answers_by_recipe() -> None:
 def test_limits_and_minimum_take_a_question_with_its_answers() -> None:
     table = HEAD + row(1, Title="T") + row(2, 2, ParentId=1, Body="<p>" + "y" * 100 + "</p>") + TAIL
     assert reasons(outcomes(table, limits=Limits(text_characters=50))) == {"too-large": 2}
-    assert reasons(outcomes(table, min_characters=1000)) == {"too-short": 2}
+    assert reasons(outcomes(table, least=1000)) == {"too-short": 2}
     assert reasons(outcomes(table, limits=Limits(record_bytes=200))) == {"too-large": 1}
 
 

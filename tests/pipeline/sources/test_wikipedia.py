@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from filters.wikitext.names import APPARATUS, LANGUAGES
 from manifests.document import Document
 from manifests.source import Limits, Source, Wikipedia
@@ -40,8 +41,8 @@ def page(number: int, text: str = "Text.", title: str = "", namespace: int = 0, 
 
 def source(limits: Limits | None = None, least: int = 1, **options: Any) -> Source:
     rules = Wikipedia(**options)
-    given = {"limits": limits} if limits else {}
-    return Source(weight=1.0, kind="wikipedia", min_characters=least, licence="CC-BY-SA-4.0", wikipedia=rules, **given)
+    given = {"limits": limits or Limits(), "filters": parse_rules([{"min_characters": least}])}
+    return Source(weight=1.0, kind="wikipedia", licence="CC-BY-SA-4.0", wikipedia=rules, **given)
 
 
 def outcomes(stored: bytes, name: str = NAME, split_bytes: int = 0, recipe: Source | None = None) -> list[Outcome]:
@@ -74,6 +75,12 @@ def test_a_page_becomes_a_document() -> None:
     assert document.url == "https://en.wikipedia.org/wiki/%C3%84%3F_(a_%26_b)"
     assert document.timestamp == "2023-12-01T08:00:00Z" and document.licence == "CC-BY-SA-4.0"
     assert document.metadata == {"page": 5, "revision": 75, "language": "en", "title": "Ä? (a & b)"}
+
+
+def test_tables_by_recipe() -> None:
+    stored = HEAD + page(1, "A.\n{|\n! Year !! Name\n|-\n| 1900 || [[London]]\n|}\nB.", "T") + TAIL
+    for tables, text in (("drop", "T\n\nA.\n\nB."), ("rows", "T\n\nA.\n\nYear | Name\n1900 | London\n\nB.")):
+        assert [item.text for item in documents(outcomes(stored, recipe=source(tables=tables)))] == [text]
 
 
 def test_title_and_apparatus_by_recipe() -> None:

@@ -107,7 +107,7 @@ def test_every_token_is_traced_to_its_rows(sample: Path, built: Path) -> None:
 
 def test_line_verdicts_of_joined_documents_are_found_again(sample: Path, tmp_path: Path) -> None:
     pattern = str(sample / "stackexchange/code*")
-    build(recipe(pattern, lines={"scope": "all"}, min_characters=10), tmp_path / "corpus")
+    build(recipe(pattern, filters=[{"min_characters": 10}, {"duplicate_lines": {"scope": "all"}}]), tmp_path / "corpus")
     (entry,) = [shard for shard in load_manifest(tmp_path / "corpus").shards() if "train" in shard.path]
     lineage = trace(tmp_path / "corpus", entry.path, 0)
     same, finding = Rederiver(tmp_path / "corpus", {}).check(entry.path, lineage)

@@ -1,0 +1,217 @@
+"""Compute the text of templates that show more than their arguments: quantities, dates, money, coordinates.
+
+Each function is named, behind an `@`, in the table templates.tsv. Sources: the documentation of each template in the
+wikis that have it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
+
+
+class Call(NamedTuple):
+    """A template in a page: its name in lower case, the wiki's language, and the arguments that are not empty."""
+
+    name: str
+    language: str
+    arguments: Mapping[str, str]
+
+
+_MONTHS = {
+    "en": "January February March April May June July August September October November December".split(),
+    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split(),
+}
+# The words for "to", "and", "or" between two quantities; MediaWiki's {{convert}} translates the English ones.
+_WORDS = {"bg": "до и или", "ca": "a i o", "cs": "až a nebo", "da": "til og eller", "de": "bis und oder",
+          "en": "to and or", "es": "a y o", "fr": "à et ou", "hr": "do i ili", "hu": "– és vagy", "it": "a e o",
+          "nl": "tot en of", "pl": "do i lub", "pt": "a e ou", "ro": "la și sau", "ru": "до и или", "sl": "do in ali",
+          "sr": "до и или", "sv": "till och eller", "uk": "до і або"}  # fmt: skip
+_TO, _AND, _OR = ("to", "to(-)", "to about"), ("and", "&", "and(-)", ", and"), ("or", ", or")
+_SIGNS = {"by": " × ", "x": " × ", "×": " × ", "*": " × ", "xx": " × ", "х": " × ", "-": "–", "–": "–", "—": "–",
+          "to-": "–", "+/-": " ± ", "+-": " ± ", "±": " ± ", "+/−": " ± ", ",": ", ", "/": "/", "+": " + "}  # fmt: skip
+# {{convert}} spells these otherwise when it shows them.
+_UNITS = {"C": "°C", "F": "°F", "K": "K", "km2": "km²", "m2": "m²", "cm2": "cm²", "mm2": "mm²", "sqmi": "sq mi",
+          "sqkm": "km²", "sqm": "m²", "sqft": "sq ft", "sqin": "sq in", "sqyd": "sq yd", "m3": "m³", "cm3": "cm³",
+          "km3": "km³", "cuft": "cu ft", "cuin": "cu in", "cuyd": "cu yd", "cumi": "cu mi", "cc": "cm³", "foot": "ft",
+          "feet": "ft", "mile": "mi", "miles": "mi", "impgal": "imp gal", "USgal": "US gal", "usgal": "US gal",
+          "kg/m3": "kg/m³", "g/cm3": "g/cm³", "kg/m2": "kg/m²", "kph": "km/h", "kmh": "km/h", "m/s2": "m/s²",
+          "PD/sqmi": "per sq mi", "PD/km2": "per km²", "/sqmi": "per sq mi", "/km2": "per km²", "Nm": "N⋅m",
+          "m3/s": "m³/s", "cuft/s": "cu ft/s", "lbft": "lb⋅ft", "lb-ft": "lb⋅ft"}  # fmt: skip
+# Units that a second quantity in a smaller one may follow: 6 ft 2 in.
+_COMPOUND = frozenset("mi yd ft foot feet st lb lbs chain furlong LT ST t h min".split())
+_DIGITS = r"\d½⅓⅔¼¾⅛"
+_EXPONENT = r"(?:[eE][-−+]?\d{1,3}|[×·]10<sup>[-−+]?\d{1,3}</sup>)?"
+_NUMBER = re.compile(rf"[-−+±~]?[{_DIGITS}.,/+⁄ \u00a0\u2009]{{0,40}}[{_DIGITS}][{_DIGITS}.,/+⁄-]{{0,40}}{_EXPONENT}\Z")
+_POWER = re.compile(r"[eE]([-−+]?\d{1,3})\Z")
+_MIXED = re.compile(r"(?<=\d)[-+](?=\d{1,9}[/⁄])")
+_CURRENCIES = {"USD": "US$", "US": "US$", "EUR": "€", "GBP": "£", "UK": "£", "JPY": "¥", "INR": "₹", "AUD": "A$",
+               "CAD": "C$", "NZD": "NZ$", "BRL": "R$", "CNY": "CN¥", "KRW": "₩", "RUB": "₽", "UAH": "₴"}  # fmt: skip
+_ACCIDENTALS = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮", "n": "♮"}
+_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,8})?\Z")
+_DEGREES = ("°", "′", "″")
+
+
+def _positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
+    return [arguments[key] for key in map(str, range(1, most + 1)) if key in arguments]
+
+
+def _render_convert(call: Call) -> str:
+    """Return the quantity of {{convert|5|km|mi}} before its conversion; a number that is not understood is a gap."""
+    values = _positional(call.arguments)
+    text, place = "", 0
+    while place < len(values) and _NUMBER.match(values[place]):
+        text += _format_number(values[place])
+        following = values[place + 1] if place + 1 < len(values) else ""
+        second = place + 2 < len(values) and bool(_NUMBER.match(values[place + 2]))
+        if second and (between := _format_range(following, call.language)):
+            text, place = text + between, place + 2
+            continue
+        if call.arguments.get("adj") == "pre" and place + 2 < len(values):  # 5 narrow miles
+            text, following = f"{text} {following}", values[place + 2]
+            second = False
+        text += f" {_UNITS.get(following, following)}"
+        third = values[place + 3] if place + 3 < len(values) else ""
+        if not (second and following in _COMPOUND and third and not _NUMBER.match(third)):
+            break
+        text, place = text + " ", place + 2
+    return text.strip() or mark_unknown()
+
+
+def _format_number(value: str) -> str:
+    """Return a number with its exponent as a power, and with a blank before its fraction."""
+    value = _MIXED.sub(" ", value.replace("//", "/"))
+    return _POWER.sub(r"×10<sup>\1</sup>", value)
+
+
+def _format_range(word: str, language: str) -> str:
+    """Return what stands between the two quantities of a range, or "" for what is not a word of ranges."""
+    word = word.strip().lower()
+    local = _WORDS.get(language, _WORDS["en"]).split()
+    for english, shown in zip((_TO, _AND, _OR), local, strict=True):
+        if word in english or word == shown:
+            return "–" if shown == "–" else f" {shown} "
+    return _SIGNS.get(word, "")
+
+
+def _render_as_of(call: Call) -> str:
+    """Return the date of {{as of|2015|3}} behind "As of"."""
+    date = _format_date("en", [call.arguments.get(number, "") for number in "321"])
+    return call.arguments.get("alt") or f"{'as' if call.arguments.get('lc') else 'As'} of {date}"
+
+
+def _render_iso_date(call: Call) -> str:
+    """Return the date of {{start date|1990|5|3}}; another first argument is shown as it is."""
+    parts = [call.arguments.get(number, "") for number in "321"]
+    if not parts[2].isdecimal():
+        return parts[2]
+    return _format_date("en", parts)
+
+
+def _render_french_date(call: Call) -> str:
+    """Return the date of {{date|3|mai|1990}} or {{date|29 9 2019}}."""
+    parts = [call.arguments.get(number, "") for number in "123"]
+    return _format_date("fr", parts if any(parts[1:]) else parts[0].split())
+
+
+def _format_date(language: str, parts: list[str]) -> str:
+    """Return day, month and year with the month by its name."""
+    if len(parts) > 1 and parts[1].isdecimal() and len(parts[1]) <= 2 and 1 <= int(parts[1]) <= 12:
+        parts = [parts[0], _MONTHS[language][int(parts[1]) - 1], *parts[2:]]
+    return " ".join(part for part in parts if part)
+
+
+def _render_fraction(call: Call) -> str:
+    """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2."""
+    parts = _positional(call.arguments, 3)
+    whole = f"{parts[0]} " if len(parts) == 3 else ""
+    return f"{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
+
+
+def _render_dash_year(call: Call) -> str:
+    """Return {{dash year|2009|14}} as 2009–14, and 2009{{dash year|14}} likewise."""
+    years = _positional(call.arguments)
+    return "–".join(years) if len(years) > 1 else "–" + "".join(years)
+
+
+def _render_currency(call: Call) -> str:
+    """Return {{currency|1,000|JPY}} as ¥1,000, and a code without a sign before its amount."""
+    arguments = call.arguments
+    amount = arguments.get("1") or arguments.get("amount") or arguments.get("value")
+    if not amount:
+        return mark_unknown()
+    code = arguments.get("2") or arguments.get("code") or arguments.get("type") or ""
+    sign = _CURRENCIES.get(code.upper(), f"{code} " if code else "")
+    return f"{sign}{amount}"
+
+
+def _render_coordinates(call: Call) -> str:
+    """Return {{coord|13|19|N|169|9|W}} as 13°19′N 169°9′W; coordinates above the page only are not in the text."""
+    display = call.arguments.get("display", "inline").split(",")
+    if not {"inline", "i", "it"} & {word.strip() for word in display}:
+        return GONE
+    parts = []
+    for value in _positional(call.arguments):
+        if not (_NUMBER.match(value) or value.upper() in ("N", "S", "E", "W", "O")):
+            break
+        parts.append(value)
+    if not any(part.isalpha() for part in parts):
+        return ", ".join(parts) or GONE
+    text, degree = "", 0
+    for part in parts:
+        text += f"{part} " if part.isalpha() else part + _DEGREES[min(degree, 2)]
+        degree = 0 if part.isalpha() else degree + 1
+    return text.strip()
+
+
+def _render_music(call: Call) -> str:
+    return _ACCIDENTALS.get(call.arguments.get("1", ""), call.arguments.get("1", ""))
+
+
+def _render_height(call: Call) -> str:
+    """Return {{height|ft=6|in=2}} as 6 ft 2 in."""
+    values = [f"{call.arguments[unit]} {unit}" for unit in ("m", "cm", "ft", "in") if unit in call.arguments]
+    return " ".join(values) or call.arguments.get("1") or mark_unknown()
+
+
+def _render_harvard(call: Call) -> str:
+    """Return {{harvtxt|Boolos|Jeffrey|1974}} as Boolos & Jeffrey (1974)."""
+    parts = _positional(call.arguments)
+    return f"{' & '.join(parts[:-1])} ({parts[-1]})" if len(parts) > 1 else "".join(parts)
+
+
+def _render_ship(call: Call) -> str:
+    """Return {{USS|Nimitz}} as USS Nimitz, the prefix of which is the template's name."""
+    return f"{call.name.upper()} {call.arguments['1']}" if "1" in call.arguments else GONE
+
+
+def _render_spoken(call: Call) -> str:
+    """Return {{IPA|/a/}} or {{IPA|fr|bɔ̃}} marked as a pronunciation."""
+    values = _positional(call.arguments)
+    if len(values) > 1 and _CODE.match(values[0]):
+        values = values[1:]
+    return mark_spoken(values[0] if values else "")
+
+
+def _render_unspoken(call: Call) -> str:
+    """Return the mark of a pronunciation whose text is not shown, such as {{respell|ASS|kee}}."""
+    return mark_spoken("")
+
+
+FUNCTIONS: dict[str, Callable[[Call], str]] = {
+    "as_of": _render_as_of,
+    "convert": _render_convert,
+    "coordinates": _render_coordinates,
+    "currency": _render_currency,
+    "dash_year": _render_dash_year,
+    "fraction": _render_fraction,
+    "french_date": _render_french_date,
+    "harvard": _render_harvard,
+    "height": _render_height,
+    "iso_date": _render_iso_date,
+    "music": _render_music,
+    "ship": _render_ship,
+    "spoken": _render_spoken,
+    "unspoken": _render_unspoken,
+}

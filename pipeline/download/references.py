@@ -1,0 +1,115 @@
+"""Fetch pages that Wikipedia cites into a WARC file: positives of the reference classifier.
+
+The paper's classifier tells pages "used as references in Wikipedia" from others (LLaMA, section 2.1). Few of them are
+in any one part of a crawl, so they are fetched; RedPajama took 300,000.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urldefrag
+
+from filters.errors import UserError
+from filters.formats.mediawiki import read_dump, read_pages
+from filters.formats.stream import Damage
+from filters.quality import urls
+from filters.wikitext.citations import find_cited_urls
+from manifests.document import order_key
+from pipeline.download.crawl import PRODUCT, Crawl, CrawlOptions
+from pipeline.download.page_archive import PAGE, PageArchive
+
+
+@dataclass(frozen=True)
+class CrawlSummary:
+    """The outcome of a crawl.
+
+    Attributes:
+        urls: number of URLs that were wanted.
+        counts: of them by outcome: `PAGE`, or the reason for having no page.
+        fetched: pages that this call added.
+        unsettled: URLs that the next call tries again.
+    """
+
+    urls: int
+    counts: Counter[str]
+    fetched: int
+    unsettled: int
+
+    def text(self) -> str:
+        """Return a line with the number of pages, and one for each reason, the most frequent first."""
+        lines = [f"{self.urls:,} URLs: {self.counts[PAGE]:,} pages, {self.fetched:,} of them fetched now"]
+        reasons = sorted((-count, reason) for reason, count in self.counts.items() if reason != PAGE)
+        lines += [f"  {reason}: {-count:,}" for count, reason in reasons]
+        if self.unsettled:
+            lines.append(f"{self.unsettled:,} URLs failed for now: the same command tries them again")
+        return "\n".join(lines)
+
+
+def draw_cited_urls(dumps: Sequence[Path], most: int, seed: int) -> list[str]:
+    """Return URLs that Wikipedia dumps cite, of `most` pages drawn by keyed hash, in the order of the hash.
+
+    A page that is cited under several URLs is drawn once, under the smallest that is not of a web archive's copy.
+
+    Raises:
+        UserError: a dump cannot be read, or they cite nothing.
+    """
+    chosen: dict[int, str] = {}
+    limit = 1 << 64
+    for url in _cited_urls(dumps):
+        page = urls.url_hash(url)
+        key = order_key(seed, "references/download", page.to_bytes(8, "big"))
+        if not page or key >= limit:
+            continue
+        chosen[key] = min(url, chosen.get(key, url), key=lambda one: (urls.is_archived_copy(one), one))
+        if len(chosen) > 2 * most:
+            chosen = dict(sorted(chosen.items())[:most])
+            limit = max(chosen) + 1
+    if not chosen:
+        raise UserError(
+            f"no article of {', '.join(map(str, dumps))} cites a URL: give dumps of articles (pages-articles)"
+        )
+    return [url for _, url in sorted(chosen.items())[:most]]
+
+
+def _cited_urls(dumps: Sequence[Path]) -> Iterator[str]:
+    """Yield the URLs that articles cite, without fragments."""
+    for dump in dumps:
+        try:
+            for page in read_pages(read_dump(dump)):
+                if not isinstance(page, Damage) and page.namespace == 0 and not page.redirect:
+                    for url in find_cited_urls(page.wikitext):
+                        yield urldefrag(f"https:{url}" if url.startswith("//") else url).url
+        except OSError as error:
+            raise UserError(f"{dump} cannot be read ({error.strerror}): give paths of Wikipedia dumps") from error
+
+
+def user_agent(contact: str) -> str:
+    """Return the User-Agent with a contact. Raises UserError for a contact that no header may hold."""
+    if not contact.isascii() or not contact.isprintable() or not contact.strip():
+        raise UserError(f"--contact {contact!r} is not a URL or an e-mail address: give one where you can be reached")
+    return f"{PRODUCT} (+{contact})"
+
+
+def download_references(
+    wanted: Sequence[str], output: Path, options: CrawlOptions, terminal: TextIO | None = None
+) -> CrawlSummary:
+    """Fetch pages into a WARC file; those that it has already are not asked for again.
+
+    Args:
+        wanted: their URLs.
+        output: the file.
+        options: how to ask.
+        terminal: receives progress; None for no output.
+
+    Raises:
+        UserError: the file cannot be written, or another process writes it.
+    """
+    with PageArchive(output, options.request.agent) as archive:
+        before = archive.counts[PAGE]
+        crawl = Crawl(archive, options, [url for url in dict.fromkeys(wanted) if url not in archive.done])
+        crawl.run(terminal)
+        outcomes = {**archive.done, **crawl.unsettled}
+        counts = Counter(outcomes[url] for url in wanted)
+        return CrawlSummary(len(wanted), counts, archive.counts[PAGE] - before, len(crawl.unsettled))

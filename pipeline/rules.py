@@ -1,0 +1,142 @@
+"""The command `filters`: the rules that a recipe can list, for people and as docs/filters.md."""
+
+import importlib
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from filters.rule import RULES, Rule, load_rule
+
+HEAD = """# Filters
+
+This page is made by `python -m pipeline filters --markdown > docs/filters.md`.
+
+A source of a recipe lists its filters under `filters`. A document passes them in that order. Each rule keeps the
+document, edits it, or drops it under a named reason; the ledger counts every reason. An entry is the name of a rule,
+which takes the defaults, or `NAME: {SETTING: VALUE}`. Where a rule has one main setting, `NAME: VALUE` sets it.
+
+Every rule also takes:
+
+- `mode: annotate`: the document stays as it is. The rule's signals are kept, and the reason that it would have had
+  stands in the column `flags` of `clean/`. Rules that act at `extract` have no such mode.
+- `by_language: {de: {threshold: 0.6}}`: other settings for documents in a language. A rule that finds the language
+  stands before it in the list. Wikipedia's reader knows the language by itself.
+
+A rule with "acts at extract" works while the dump is read. It stands before all others. A rule with "needs a pass" sees
+what the rules before it leave of all documents. Two kinds imply a rule that their list does not name: `common_crawl`
+implies `http_status`, `github` implies `code`. `http_status: off` switches it off.
+
+Write your own rules: [extend.md](extend.md).
+"""
+BASE = ("at", "mode", "by_language")
+_COMMENT = re.compile(r"^    (\w+): .*?(?:  # (.*))?$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a rule: name, type and default in words, and its meaning with its source."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+def list_rules() -> str:
+    """Return a line for each rule, for people."""
+    lines = [(name, *_facts(load_rule(name))) for name in RULES]
+    width = max(len(name) for name in RULES)
+    return "\n".join(f"{name:{width}}  {summary} {facts}".rstrip() for name, summary, facts in lines)
+
+
+def write_markdown() -> str:
+    """Return docs/filters.md."""
+    parts = [HEAD]
+    for name in RULES:
+        rule = load_rule(name)
+        summary, facts = _facts(rule)
+        module = importlib.import_module(rule.__module__)
+        parts += [f"## {name}", f"{summary} {facts}".rstrip(), _first_sentences(module.__doc__ or "")]
+        settings = settings_of(rule)
+        if settings:
+            rows = [f"| `{one.name}` | {one.type} | {one.default} | {one.meaning} |" for one in settings]
+            parts.append("\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows]))
+        reasons = [f"`{reason.value}` ({reason.description})" for reason in rule.REASONS]
+        parts.append(f"Reasons: {'; '.join(reasons)}.")
+        if rule.SIGNALS:
+            parts.append(f"Signals: {', '.join(f'`{signal}`' for signal in rule.SIGNALS)}.")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def settings_of(rule: type[Rule]) -> list[Setting]:
+    """Return a rule's own settings, with the comments beside them in its source."""
+    comments: dict[str, str] = {}
+    for one in rule.__mro__:
+        if issubclass(one, Rule) or "filters" in one.__module__:
+            comments = {**_comments(one), **comments}
+    found = []
+    for name, field in rule.model_fields.items():
+        if name not in BASE:
+            default = "" if field.is_required() else f"`{_plain(field.default)}`"
+            found.append(Setting(name, _type_name(field.annotation), default, comments.get(name, "")))
+    return found
+
+
+def _facts(rule: type[Rule]) -> tuple[str, str]:
+    """Return a rule's first sentence, and what is special about it in brackets."""
+    summary = (rule.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
+    special = ["acts at extract"] if rule.model_fields["at"].default == "extract" else []
+    special += ["needs a pass"] if rule.needs is not Rule.needs else []
+    return summary, f"({', '.join(special)})" if special else ""
+
+
+def _comments(rule: type) -> dict[str, str]:
+    """Return the comments beside or above the fields of a class, and what its docstring says of attributes."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    source = textwrap.dedent(inspect.getsource(rule))
+    for line in source.split("\n"):
+        if line.startswith("    # "):
+            above.append(line[6:])
+            continue
+        if (field := _COMMENT.match(line)) and (field[2] or above):
+            found[field[1]] = " ".join([*above, field[2] or ""]).strip()
+        above = []
+    closing = re.search(r"^    (\w+): .*\(\n(?:        .*\n)+    \)  # (.*)$", source, re.MULTILINE)
+    if closing:
+        found[closing[1]] = closing[2]
+    attributes = re.search(r"Attributes:\n((?:        .*\n)+)", source)
+    for item in re.split(r"\n(?=        \S)", attributes[1].rstrip()) if attributes else ():
+        name, _, text = item.strip().partition(": ")
+        found.setdefault(name, " ".join(text.split()))
+    return found
+
+
+def _first_sentences(text: str) -> str:
+    return text.split("\n\n")[0].replace("\n", " ").strip()
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
+
+
+def _type_name(annotation: Any) -> str:
+    """Return a type as a recipe's author says it."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(one) for one in inner if one is not NoneType)
+    if origin is list:
+        return f"list of {_type_name(inner[0])}"
+    if origin is dict:
+        return f"mapping of {_type_name(inner[0])} to {_type_name(inner[1])}"
+    if origin is not None:
+        return _type_name(inner[0])
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
