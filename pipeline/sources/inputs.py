@@ -107,10 +107,15 @@ def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True, include_hidden=True)]
     prefix = fixed_prefix(str(path))
-    matches = [(_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file()]
+    matches = [(_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file() or _dangles(p)]
     if not matches:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
     return matches
+
+
+def _dangles(path: Path) -> bool:
+    """Return True for a link to nothing: an input that cannot be read, so that no run leaves it out in silence."""
+    return path.is_symlink() and not path.exists()
 
 
 def _name(path: Path) -> str:
