@@ -89,7 +89,7 @@ def test_rows_and_bytes_balance(sample: Path, built: Path) -> None:
     assert tally.entered["bytes"] == sum(path.stat().st_size for path in files)
     answers = sum(len(row["parts"]) for row in documents(built))
     assert tally.removed == {"joined": {"records": answers, "bytes": 0}}
-    assert tally.dropped["small-site"]["records"] == 2 and tally.dropped["archive-metadata"]["records"] == 3
+    assert tally.dropped["meta-site"]["records"] == 2 and tally.dropped["archive-metadata"]["records"] == 3
     assert tally.out["records"] == len(documents(built))
 
 
