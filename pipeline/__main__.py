@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from manifests.recipe import load_recipe
     from manifests.tools.show import summary
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 def _append(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.append import append
-    from pipeline.beam.engines import WorkerDiedError
+    from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 

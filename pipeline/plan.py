@@ -15,7 +15,7 @@ from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
 from pipeline.sources.inputs import match
-from pipeline.stages.clusters import SURVIVORS
+from pipeline.stages.survivors import SURVIVORS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

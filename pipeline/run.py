@@ -74,6 +74,7 @@ def run(
                 with contextlib.suppress(StopAfterStage):
                     manifest = graph.build()
             finally:
+                engine.pool.stop()
                 with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
                     folder.fold_timings(corpus, started, engine)
             if manifest is not None:

@@ -6,23 +6,33 @@ import os
 import signal
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filters.errors import UserError
 from manifests.files import relative_files, write_atomic
 from manifests.ledger import Tally
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped
+from pipeline.beam.pool import Pool
 from pipeline.beam.task import Result
 
 RANGES = 4
-PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
 class ShuffleEngine(Engine):
     """Pretends that its runner has a real shuffle, so that blocks themselves are grouped."""
 
     in_memory = False
+
+
+class PoolEngine(Engine):
+    """Two worker processes for every job, however small."""
+
+    def pool_for(self, tasks: Sequence[Any]) -> Pool:
+        self.pool.start(2)
+        return self.pool
 
 
 def engine(corpus: Path, *arguments: str, kind: type[Engine] = Engine) -> Engine:
@@ -65,6 +75,11 @@ def wait(corpus: Path, name: str) -> Result:
     """Take longer than any test waits."""
     time.sleep(600)
     return Result([])
+
+
+def hold(seconds: float) -> None:
+    """Keep a worker busy."""
+    time.sleep(seconds)
 
 
 def scatter(corpus: Path, name: str, *, bound: int) -> Mapped:

@@ -131,19 +131,23 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
     if waiting or left:
         import apache_beam as beam  # here, so that reading a receipt does not load it
 
+        from pipeline.beam.spread import spread
+
         map_job = replace(
             job_of(corpus, mapping, engine), function=partial(_write_blocks, mapping.function, mapping.name)
         )
         first = min(task.name for task in maps)
         produce = partial(_produce, job=map_job, ranges=ranges, in_memory=engine.in_memory, first=first)
         consume = partial(_consume, job=job_of(corpus, reducing, engine), reduces=reduces)
-        with watched(corpus, [*maps, *reduces], [*waiting, *left], engine), engine.pipeline(maps) as pipeline:
+        with watched(corpus, [*maps, *reduces], [*waiting, *left], engine), engine.pipeline() as pipeline:
+            pool = engine.pool_for(maps)
             _ = (
                 pipeline
                 | beam.Create(maps).with_output_types(Task)
-                | mapping.name >> beam.FlatMap(produce).with_output_types(tuple[int, Place | Piece])
+                | mapping.name >> spread(produce, pool).with_output_types(tuple[int, Place | Piece])
                 | beam.GroupByKey()
-                | reducing.name >> beam.Map(consume).with_output_types(type(None))
+                | beam.MapTuple(lambda bucket, pieces: (bucket, list(pieces)))
+                | reducing.name >> spread(consume, pool).with_output_types(type(None))
             )
     found = receipts(corpus, maps), receipts(corpus, reduces)
     for step, done in zip((mapping, reducing), found, strict=True):

@@ -24,8 +24,9 @@ from typing import Any, TypeVar
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_bytes, sha256_file, write_atomic
 from manifests.ledger import Tally, tally_from, total
-from pipeline.beam.engines import Engine, WorkerDiedError, ending_with_its_workers, workers_apart
+from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.fingerprint import code_version
+from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.progress import Progress
 
 RECEIPTS = "receipts"
@@ -373,12 +374,14 @@ def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
     if waiting:
         import apache_beam as beam  # here, so that reading a receipt does not load it
 
+        from pipeline.beam.spread import spread
+
         work = partial(perform, job=job_of(corpus, step, engine))
-        with watched(corpus, tasks, waiting, engine), engine.pipeline(waiting) as pipeline:
+        with watched(corpus, tasks, waiting, engine), engine.pipeline() as pipeline:
             _ = (
                 pipeline
                 | beam.Create(waiting).with_output_types(Task)
-                | step.name >> beam.Map(work).with_output_types(type(None))
+                | step.name >> spread(work, engine.pool_for(waiting)).with_output_types(type(None))
             )
     found = receipts(corpus, tasks)
     if not step.shared:
@@ -418,19 +421,23 @@ def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine
         with (
             workers_apart(engine.timings / LOG) as terminal,
             Progress(waiting[0].step, len(tasks) - len(waiting), paths, terminal, engine.quiet),
-            ending_with_its_workers(),
         ):
             yield
         job = {"job": waiting[0].step, "tasks": len(waiting), "seconds": time.perf_counter() - begun}
         write_atomic(engine.timings / f"{uuid.uuid4().hex}.json", canonical_json(job))
-    except WorkerDiedError as error:
-        left = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
-        raise WorkerDiedError(
-            f"{error} while at work on {' and '.join(sorted(left)) or waiting[0].step}: give the same command again, "
-            "with fewer --workers if memory was short; what is finished is kept"
-        ) from None
-    except Exception as error:
-        _raise_from_worker(error, engine.timings)
+    except BaseException as error:
+        died = engine.pool.died() if "BrokenProcessPool" in repr(error) else None
+        engine.pool.stop()
+        if died is not None:
+            left = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
+            raise WorkerDiedError(
+                f"{died} while at work on {' and '.join(sorted(left)) or waiting[0].step}: give the same command "
+                "again, with fewer --workers if memory was short; what is finished is kept"
+            ) from None
+        if "KeyboardInterrupt" in str(error):  # Beam wraps even that
+            raise KeyboardInterrupt from None
+        if isinstance(error, Exception):
+            _raise_from_worker(error, engine.timings)
         raise
 
 

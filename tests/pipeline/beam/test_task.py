@@ -1,5 +1,7 @@
 """Steps and the exchange: receipts, resuming, the same bytes however they run, and failures that end a run."""
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +9,14 @@ from typing import Any
 
 import pytest
 import toy
-from apache_beam.runners.portability import local_job_service
-from toy import PROCESSES, ShuffleEngine, digest, engine
+from toy import PoolEngine, ShuffleEngine, digest, engine
 
 from filters.errors import UserError
 from manifests.files import relative_files
 from pipeline.beam import task
-from pipeline.beam.engines import Engine, WorkerDiedError, check_options
+from pipeline.beam.engines import Engine, check_options
 from pipeline.beam.exchange import run_exchange
+from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.task import (
     Keyed,
     Receipts,
@@ -29,15 +31,21 @@ from pipeline.beam.task import (
     sweep,
 )
 
+ROOT = Path(__file__).parents[3]
+
 
 def squares(count: int, version: str = "1", **settings: int) -> Step:
     units = [Unit(f"{n:02d}", {"number": n}, [version], n) for n in range(count)]
     return Step("toy", toy.square, units, settings, owns=("squares",))
 
 
-def run(corpus: Path, step: Step, *arguments: str) -> int:
+def run(corpus: Path, step: Step, kind: type[Engine] = Engine) -> int:
     """Run a step and return how many units ran."""
-    return run_step(corpus, step, engine(corpus, *arguments))[1]
+    running = engine(corpus, kind=kind)
+    try:
+        return run_step(corpus, step, running)[1]
+    finally:
+        running.pool.stop()
 
 
 def test_finished_units_are_not_run_again_and_changed_ones_are(tmp_path: Path) -> None:
@@ -157,13 +165,13 @@ def test_a_failure_in_another_process_is_told_even_where_no_file_can_be_written(
 ) -> None:
     monkeypatch.setattr(task, "FAILURE", "no-such-folder/failure.txt")
     with pytest.raises(StorageError, match=r"^stage toy, 02: access to .* continues from here$"):
-        run(tmp_path, squares(4, fail=2, times=99), *PROCESSES)
+        run(tmp_path, squares(4, fail=2, times=99), PoolEngine)
 
 
 def test_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     run(one, squares(9))
-    run(two, replace(squares(9), units=squares(9).units[::-1]), *PROCESSES)
+    run(two, replace(squares(9), units=squares(9).units[::-1]), PoolEngine)
     assert digest(one, "squares", "receipts") == digest(two, "squares", "receipts")
 
 
@@ -174,20 +182,22 @@ def exchange(corpus: Path, running: Engine) -> int:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kind"),
-    [((), Engine), ((), ShuffleEngine), (PROCESSES, Engine)],
+    "kind",
+    [Engine, ShuffleEngine, PoolEngine],
     ids=["files", "shuffle", "processes"],
 )
 def test_the_exchange_gives_the_same_bytes_by_files_by_shuffle_and_by_processes(
-    tmp_path: Path, arguments: tuple[str, ...], kind: type[Engine]
+    tmp_path: Path, kind: type[Engine]
 ) -> None:
-    assert exchange(tmp_path, engine(tmp_path, *arguments, kind=kind)) == 3 + toy.RANGES
+    running = engine(tmp_path, kind=kind)
+    assert exchange(tmp_path, running) == 3 + toy.RANGES
     first = (
         b"".join(n.to_bytes(8, "little") for n in (0, 4)) + b"|" + b"".join(n.to_bytes(8, "little") for n in (0, 4, 8))
     )
     assert (tmp_path / "ranges/0").read_bytes() == first, "blocks come in the order of the mappers' names"
     assert (tmp_path / "ranges/3").read_bytes() == b"", "a range without a block is reduced to an empty result"
-    assert exchange(tmp_path, engine(tmp_path, *arguments, kind=kind)) == 0
+    assert exchange(tmp_path, running) == 0
+    running.pool.stop()
 
 
 def test_an_exchange_resumes_by_ranges_and_by_mappers(tmp_path: Path) -> None:
@@ -215,28 +225,28 @@ def test_a_beam_option_that_does_not_exist_is_refused() -> None:
         check_options(["--flinkmaster=x"])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_dies_ends_the_run_by_name_instead_of_hanging_it(tmp_path: Path) -> None:
     with pytest.raises(WorkerDiedError, match=r"code 137 .* while at work on .*toy 02"):
-        run(tmp_path, squares(6, die=2), *PROCESSES)
+        run(tmp_path, squares(6, die=2), PoolEngine)
     done = [one.name for one in squares(6, die=2).tasks() if is_finished(tmp_path, one)]
     assert "02" not in done
     assert run(tmp_path, squares(6)) == 6
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_dies_while_the_other_starts_does_not_hang_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first worker is killed as soon as it runs; the second stays in its start-up longer than any test waits."""
-    commands = iter(["sh -c 'kill -9 $$'", "sleep 600"])
-    start = local_job_service.SubprocessSdkWorker.__init__
-
-    def start_other(self: Any, command: bytes, *arguments: Any, **options: Any) -> None:
-        start(self, next(commands).encode(), *arguments, **options)
-
-    monkeypatch.setattr(local_job_service.SubprocessSdkWorker, "__init__", start_other)
-    begun = time.monotonic()
-    with pytest.raises(WorkerDiedError, match=r"code 137 .* while at work on toy"):
-        run(tmp_path, squares(6), *PROCESSES)
-    assert time.monotonic() - begun < 30
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """The driver is killed where nothing can be tidied up; its two workers, one of them at work, end by themselves."""
+    code = (
+        "import os, sys; sys.path.insert(0, 'tests'); import toy; from pipeline.beam.pool import Pool\n"
+        "pool = Pool(); pool.start(2)\n"
+        "print(*[process.pid for process in pool._workers], flush=True)\n"
+        "pool.submit(toy.hold, 600); os.kill(os.getpid(), 9)\n"
+    )
+    said = tmp_path / "said"
+    with said.open("wb") as file:  # a pipe would stay open as long as the workers do
+        started = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=file, timeout=120, check=False)
+    pids = [int(pid) for pid in said.read_text("utf-8").split()]
+    assert started.returncode == -9 and len(pids) == 2
+    until = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

@@ -1,0 +1,95 @@
+"""Worker processes of the local engine: one pool for a whole run.
+
+Beam's own local processes take seconds to start for every job, and one that dies can hang it. Here Beam runs in the
+driver, and `pipeline.beam.spread` hands each element to a pool of processes that live as long as the run. A worker that
+dies raises an error within a second.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.process import BaseProcess, parent_process
+from typing import Any
+
+PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
+TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has died
+
+# The pools of this process by key: Beam pickles a function before it calls it, and a pool cannot be pickled.
+POOLS: "weakref.WeakValueDictionary[int, Pool]" = weakref.WeakValueDictionary()
+
+
+class WorkerDiedError(Exception):
+    """A local worker process was killed from outside or crashed."""
+
+
+class Pool:
+    """Worker processes that start with the first work, and are started anew after `stop`."""
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+        self._workers: list[BaseProcess] = []
+        POOLS[id(self)] = self
+
+    @property
+    def is_running(self) -> bool:
+        """True between `start` and `stop`."""
+        return self._executor is not None
+
+    def start(self, workers: int) -> None:
+        """Start that many processes, unless they run already."""
+        if self._executor is None:
+            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            context = multiprocessing.get_context(method)
+            context.set_forkserver_preload(PRELOADED)
+            before = set(multiprocessing.active_children())
+            self._executor = ProcessPoolExecutor(workers, context, initializer=_follow_driver)
+            for waiting in [self._executor.submit(os.getpid) for _ in range(workers)]:
+                waiting.result()
+            self._workers = [process for process in multiprocessing.active_children() if process not in before]
+
+    def submit(self, function: Callable[[Any], Iterable[Any] | None], element: Any) -> "Future[list[Any]]":
+        """Call a function on an element in a worker. The future holds a list of what it returns."""
+        assert self._executor is not None, "started by the engine"
+        return self._executor.submit(_call, function, element)
+
+    def stop(self) -> None:
+        """Kill the workers, whatever they do."""
+        if self._executor is not None:
+            for process in self._workers:
+                process.kill()
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor, self._workers = None, []
+
+    def died(self) -> WorkerDiedError | None:
+        """Return the error that names a worker's exit code if one has died, else None."""
+        for process in self._workers:
+            process.join(0.2)
+        codes = [process.exitcode for process in self._workers if process.exitcode not in (None, 0)]
+        if not codes:
+            return None
+        code = next((code for code in codes if code != TERMINATED), codes[0]) or 0
+        return WorkerDiedError(
+            f"a worker process ended with code {code if code >= 0 else 128 - code} (137: killed, most often for want "
+            "of memory; 139: crashed)"
+        )
+
+
+def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> list[Any]:
+    return list(function(element) or ())
+
+
+def _follow_driver() -> None:
+    """Ignore the keyboard, which the driver answers, and end when the driver has ended, however it did."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    driver = parent_process()
+
+    def wait() -> None:
+        if driver is not None:
+            driver.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
