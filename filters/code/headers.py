@@ -51,8 +51,8 @@ _LINE = re.compile(r"[^\n]*+\n|[^\n]++")
 _BLANKS = re.compile(r"\s*+")
 _INDENT = re.compile(r"[ \t]*+")
 _INDENTED = re.compile(r"(?:[ \t]+[^\n]*+|[ \t]*+)(?:\n|\Z)")
-_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*+(?:\s*+\Z)?+")
-_BEFORE_DOCSTRING = re.compile(r"(?:#[^\n]*+|\s++)*+")
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*(?:\s*+\Z)?")
+_BEFORE_DOCSTRING = re.compile(r"(?:#[^\n]*+|\s++)*")
 _DOCSTRING = re.compile(r"[rRuU]?+(?:\"\"\"|''')")
 
 
@@ -61,7 +61,7 @@ class Syntax(NamedTuple):
 
     line: re.Pattern[str] | None
     blocks: tuple[tuple[str, str], ...] = ()
-    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?+")  # may come before all comments
+    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?")  # may come before all comments
 
 
 class Line(NamedTuple):
@@ -96,7 +96,6 @@ class StrippedFile(NamedTuple):
 
 
 _C_BLOCK = ("/*", "*/")
-# Not possessive: Python 3.11.2 matches possessive groups that hold backtracking otherwise (seen on 3.11.2).
 _MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*", re.IGNORECASE)
 _SLASHES = Syntax(re.compile(r"//"), (_C_BLOCK,))
 _HASH = Syntax(re.compile(r"#"))
@@ -120,7 +119,7 @@ _SYNTAX = {
     "Lua": Syntax(re.compile(r"--(?!\[\[)"), (("--[[", "]]"),)),
     "OCaml": Syntax(None, (("(*", "*)"),)),
     "Objective-C or MATLAB": Syntax(re.compile(r"//|%(?!\{)"), (_C_BLOCK, ("%{", "%}"))),
-    "PHP": Syntax(re.compile(r"//|#(?!\[)"), (_C_BLOCK,), re.compile(r"(?i:(?:#![^\n]*+\n)?+\s*+<\?(?:php)?)")),
+    "PHP": Syntax(re.compile(r"//|#(?!\[)"), (_C_BLOCK,), re.compile(r"(?i:(?:#![^\n]*+\n)?\s*+<\?(?:php)?)")),
     "PowerShell": Syntax(re.compile(r"#(?!>)"), (("<#", "#>"),)),
     "SQL": Syntax(re.compile(r"--"), (_C_BLOCK,)),
     "TeX": Syntax(re.compile(r"%")),

@@ -44,7 +44,7 @@ GENERATED = re.compile(  # what programs write into the files that they make
 )
 DATA_LINES, DATA_SHARE = 100, 0.8  # a table of data is as long, with as large a share of lines that hold only numbers
 _COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
-_WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?+[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
+_WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
 _DATA = re.compile(r"[\s0-9xXA-Fa-fuUlLeE,.{}\[\]()+\-;:\"']*+")
 _BLANK, _LETTER, _DIGIT, _MARK = range(4)
 _NEWLINE = 10
@@ -150,8 +150,8 @@ def is_marked_generated(text: str, language: str) -> bool:
             if line.begin < top and GENERATED.search(text[line.start : min(line.stop, line.start + MARK_CHARACTERS)]):
                 return True
     starts = ("<!--",) if language in ("Markdown", "HTML", "XML") else _COMMENT
-    for line in opening_lines:
-        opening = line[:MARK_CHARACTERS].lstrip()
+    for text_line in opening_lines:
+        opening = text_line[:MARK_CHARACTERS].lstrip()
         if opening.lower().startswith(starts) and GENERATED.search(_WORDS.sub("", opening, count=1)):
             return True
     return False

@@ -193,12 +193,12 @@ def blocks_of(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
     Of each reason the first few go on as rows, so that the places of examples are kept beside the documents.
     """
     held: dict[int, bytearray] = {}
-    size, examples = 0, Counter[Reason]()
+    size, examples = 0, Counter[str]()
     for item in items:
         if isinstance(item, Outcome):
             assert item.document is None and item.reason is not None, "documents are made in the last round"
-            examples[item.reason] += 1
-            is_example = item.reason is not Reason.JOINED and examples[item.reason] <= extract.SKIPPED
+            examples[item.reason.value] += 1
+            is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.SKIPPED
             if item.reason not in DEAD_LETTERS and not is_example:
                 _count(item, tally)
                 continue
