@@ -20,6 +20,7 @@ from manifests import stages
 from manifests.display import escape_unencodable_output
 
 if TYPE_CHECKING:
+    from manifests.recipe import Recipe
     from pipeline.beam.engines import Engine
 
 ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
@@ -59,7 +60,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from manifests.recipe import load_recipe
     from manifests.tools.show import summary
     from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
@@ -67,8 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
-    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
-    recipe = recipe.with_inputs(_parse_inputs(options.input))
+    recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
@@ -87,6 +86,14 @@ def _run(options: argparse.Namespace) -> int:
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
+
+
+def _load_recipe(options: argparse.Namespace) -> "Recipe":
+    """Return the recipe with the sources and the goal that the command line names."""
+    from manifests.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
+    return recipe.model_copy(update={"goal_tokens": options.goal_tokens or recipe.goal_tokens})
 
 
 def _append(options: argparse.Namespace) -> int:
@@ -129,7 +136,6 @@ def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from manifests.recipe import load_recipe
     from pipeline.plan import PlanRequest, parse_unique_tokens, plan
 
     names = ("corpus", "run", "workers", "utilisation", "peak_tflops", "core_hour_price", "gpu_hour_price")
@@ -139,7 +145,7 @@ def _plan(options: argparse.Namespace) -> int:
         rates=tuple(options.rates),
         **{name: value for name in names if (value := getattr(options, name)) is not None},
     )
-    planned = plan(load_recipe(options.recipe).with_sources(options.only, options.without), request)
+    planned = plan(_load_recipe(options), request)
     print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
     return 0
 
@@ -252,6 +258,14 @@ def _number(
     return convert
 
 
+def _tokens(text: str) -> int:
+    """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
+    number = float(ABOVE_ZERO(text))
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"must be a whole number such as 1e12, not {text!r}")
+    return int(number)
+
+
 def exit_now(code: int) -> NoReturn:
     """End this process, without waiting for threads.
 
@@ -278,13 +292,12 @@ ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipe
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
-SOURCES = tuple(
-    _argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
-    for name, help in (
-        ("--only", "take the recipe's named sources alone"),
-        ("--without", "take all sources of the recipe but the named ones"),
-    )
-)
+CHANGES = (  # of a recipe
+    *(_argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
+      for name, help in (("--only", "take the recipe's named sources alone"),
+                         ("--without", "take all sources of the recipe but the named ones"))),
+    _argument("--goal-tokens", "tokens to train on, such as 1e12, instead of the recipe's", type=_tokens, metavar="N"),
+)  # fmt: skip
 FILES = _argument(
     "--files", "slice of the publisher's list of files, as in Python: 0:8, :8, 0:1000:100, or one number",
     required=True, metavar="SLICE",
@@ -306,7 +319,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
         _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
-        *SOURCES,
+        *CHANGES,
         WORKERS,
         ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
@@ -319,7 +332,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
         _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
         _inputs("dumps of a source to estimate from"),
-        *SOURCES,
+        *CHANGES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
         _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",

@@ -11,7 +11,8 @@ ALLOWED = {
     "filters": {
         "numpy",
         "pyarrow",
-        "backports",  # zstd, which Python has from 3.14 on
+        "backports",  # zstd before Python 3.14
+        "compression",  # zstd from then on
         "brotli",
         "chardetng_py",
         "datasketch",

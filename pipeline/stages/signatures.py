@@ -190,7 +190,8 @@ def earlier_splits(recipe: Recipe) -> list[Split]:
     for path in map(Path, recipe.deduplication.against):
         for source, scheme in load_manifest(path).signatures.items():
             wanted = recipe.comparison_of(source).scheme
-            if scheme != wanted and (source in recipe.sources or scheme):
+            compared = recipe.deduplication.scope == "all" and scheme != ""
+            if scheme != wanted and (source in recipe.sources or compared):
                 raise UserError(
                     f"deduplication.against: {path} has signatures of the scheme {scheme or 'none'!r} for {source}, "
                     f"this recipe's is {wanted or 'none'!r}: give minhash the same settings"
@@ -217,7 +218,7 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
         if not path.is_file() or sha256_file(path) != output.sha256:
             raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
         split = _split(recipe, corpus, name, True, extracted, receipt, output.sha256)
-        if not schemes.get(split.source):
+        if schemes.get(split.source, "") != split.compared.scheme:
             split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
         yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
 

@@ -67,8 +67,18 @@ def test_a_missing_input(tmp_path: Path, books: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_recipe_without_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", str(tmp_path / "out")]
-    mistake(capsys, arguments, "the recipe has no inputs", "--input common_crawl=GLOB")
+    recipe = write(tmp_path, RECIPE.format(books="").replace('[""]', "[]"))
+    mistake(
+        capsys, ["run", recipe, "--output", str(tmp_path / "out")], "the recipe has no inputs", "--input books=GLOB"
+    )
+
+
+def test_a_recipe_whose_dumps_are_not_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", "out", "--only", "c4"]
+    mistake(capsys, arguments, "source c4: no file matches", "dumps/en/*.json.gz")
 
 
 @pytest.mark.parametrize("model", ["none.bin", "recipe.yaml"])

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import run_exchange, run_map
 
+from filters.reasons import Reason
 from manifests.deduplication import Comparison
 from manifests.document import CLUSTER_SCHEMA, content_hash
 from manifests.files import sha256_file
@@ -71,6 +72,7 @@ class Found:
     sizes: dict[bytes, int] = field(default_factory=dict)
     reasons: dict[bytes, str] = field(default_factory=dict)
     clusters: dict[bytes, bytes] = field(default_factory=dict)
+    similarities: dict[bytes, float | None] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -119,6 +121,8 @@ def survivors_of(
     chosen = run_map(corpus, step)["all"]
     tables = run_map(corpus, survivors.table_step(filtered, chosen))
     found = Found(facts=chosen.facts)
+    for row in pq.read_table(corpus / "duplicates/clusters-00000-of-00001.parquet").to_pylist():
+        found.similarities[row["removed"]] = row["similarity"]
     for receipt in tables.values():
         table = pq.read_table(corpus / receipt.outputs[0].path)
         assert table.schema.equals(CLUSTER_SCHEMA)
@@ -175,6 +179,18 @@ def test_documents_are_compared_as_their_sources_say(
     for members in expected:
         assert {found.sizes[one] for one in members} == {len(members)}
         assert sum(not found.reasons[one] for one in members) == 1
+    schemes = {
+        identity_of(source, place): recipe.comparison_of(source).scheme
+        for source, held in texts.items()
+        for place in range(len(held))
+    }
+    for one, similarity in found.similarities.items():
+        near, comparable = (
+            found.reasons[one] == Reason.NEAR_DUPLICATE,
+            schemes[one] == schemes[found.clusters[one]] != "",
+        )
+        assert (similarity is None) == (near and not comparable), "known where there are signatures to compare"
+        assert similarity is None or similarity > 0.5
     stayed = sum(found.sizes[one] for one, reason in found.reasons.items() if not reason)
     assert stayed == sum(map(len, texts.values())), "each document that entered is counted once"
 
