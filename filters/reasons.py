@@ -57,6 +57,7 @@ class Reason(StrEnum):
     NO_BODY_TEXT = "no-body-text", "a paper without body text"
     OTHER_POST = "other-post", "a post that is neither question nor answer (a tag wiki, say)"
     NO_ANSWERS = "no-answers", "a question without answers, which the recipe does not keep"
+    META_SITE = "meta-site", "a site about another site, which is neither kept nor counted among the largest"
     SMALL_SITE = "small-site", "a site that is not among the largest sites that the recipe keeps"
 
     # extract, records joined into another record's document

@@ -18,6 +18,7 @@ from filters.data_files import read_lists
 DATA_FILES = ("licences.tsv",)  # part of the code version of a step
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
 MAX_CHARACTERS = 1 << 20  # of a licence; longer texts are unknown ones
+OPENING_CHARACTERS = 600  # of a long file, in which an offer of a choice counts, if it names all that follows
 SPARE_WORDS = 150  # of a licence file besides the licences found in it: a title, names, a sentence on its scope
 MAX_DEPTH = 16  # nested parentheses of an expression
 
@@ -59,6 +60,11 @@ _LICENCES = (
 _PHRASES = read_lists("filters.code", "licences.tsv")
 _KNOWN, _OTHERS = _PHRASES["known"], _PHRASES["other"]
 _HARMLESS, _CHOICES, _REFERENCES = (_PHRASES[kind]["*"] for kind in ("harmless", "choice", "reference"))
+# "the MIT license or the GNU General Public License": two names with "or" between them.
+_NAME = r"(?:mit|expat|isc|zlib|bsd|apache|gpl|lgpl|agpl|gnu|mpl|mozilla|epl|eclipse|artistic|boost|unlicense|cc0)"
+_OR_NAME = re.compile(
+    rf" {_NAME}(?: \w+){{0,6}}? or (?:(?:under|the|a|at|new|modified|simplified|2 clause|3 clause) ){{0,3}}{_NAME} "
+)
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}([A-Za-z0-9.+()\- \t]{1,200})")
 _COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
@@ -82,7 +88,9 @@ def identify_licence(text: str) -> str:
         return UNKNOWN
     if not named and not stated and _contains_any(words, _REFERENCES):
         return ""
-    return join_licences(one for one in (stated, _spell(named, words, not is_bundle)) if one) or UNKNOWN
+    may_choose = not is_bundle or named <= _find_families(words[:OPENING_CHARACTERS], named)
+    offer = words[:OPENING_CHARACTERS] if is_bundle else words
+    return join_licences(one for one in (stated, _spell(named, offer, may_choose)) if one) or UNKNOWN
 
 
 def identify_header_licence(comment: str) -> str:
@@ -171,5 +179,12 @@ def _find_named(words: str, table: dict[str, list[str]]) -> set[str]:
     return {name for name, phrases in table.items() if _contains_any(words, phrases)}
 
 
+def _find_families(words: str, names: set[str]) -> set[str]:
+    """Return those of some licences that words mention, in any version: "BSD" for BSD-3-Clause."""
+    found = _find_named(words, _KNOWN) | _find_named(words, _OTHERS)
+    return {name for name in names if name in found or f" {name.partition('-')[0].lower()} " in words}
+
+
 def _spell(names: set[str], words: str, may_choose: bool) -> str:
-    return (" OR " if may_choose and _contains_any(words, _CHOICES) else " AND ").join(sorted(names))
+    is_offer = may_choose and (_contains_any(words, _CHOICES) or _OR_NAME.search(words) is not None)
+    return (" OR " if is_offer else " AND ").join(sorted(names))
