@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | filters | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | engines | filters | download`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from manifests.recipe import Recipe
     from pipeline.beam.engines import Engine
 
+ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
 STAGES = [name for name in stages.STAGES if name != "statistics"]
 EPILOG = "Arguments after `--` go to Apache Beam, as in `-- --runner=FlinkRunner --flink_master=host:8081`."
 Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
@@ -124,10 +125,14 @@ def _print_unreadable(names: tuple[str, ...]) -> None:
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
     from manifests.cores import usable_cores
+    from pipeline.beam.choices import choose
     from pipeline.beam.engines import Engine, check_options
 
-    check_options(options.beam)
-    return Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
+    engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
+    if options.engine:
+        engine = choose(options.engine, engine)
+    check_options(engine.arguments)
+    return engine
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -151,6 +156,13 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _engines(options: argparse.Namespace) -> int:
+    from pipeline.beam.choices import list_engines
+
+    print(list_engines())
+    return 0
 
 
 def _filters(options: argparse.Namespace) -> int:
@@ -275,6 +287,8 @@ SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 an
 
 CORPUS = _argument("corpus", "folder of the corpus", type=Path)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
+ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
+                   choices=ENGINES, metavar="NAME")  # fmt: skip
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
@@ -307,6 +321,7 @@ COMMANDS = {
         _inputs("dumps of a source, instead of those in the recipe"),
         *CHANGES,
         WORKERS,
+        ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
                   type=COUNT, default=3, metavar="N"),
@@ -333,7 +348,7 @@ COMMANDS = {
         JSON,
     )),
     "append": Command("add new dumps to a finished corpus", _append, (
-        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, SKIP_UNREADABLE, QUIET,
+        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, ENGINE, SKIP_UNREADABLE, QUIET,
     ), takes_beam_options=True),
     "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
         CORPUS,
@@ -342,6 +357,7 @@ COMMANDS = {
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
     )),
+    "engines": Command("list the engines that can run the jobs, and what is missing to use them here", _engines, ()),
     "filters": Command("list the rules that a recipe can filter documents by", _filters, (
         _argument("--markdown", "print docs/filters.md", action="store_true"),
     )),
