@@ -35,7 +35,7 @@ from filters.dedup.clusters import (
 from filters.dedup.minhash import MinHash, band_hashes
 from filters.hashing import mix
 from pipeline.beam.exchange import by_range
-from pipeline.stages.neardup import KEY, RANGE_BYTES
+from pipeline.dedup.neardup import KEY, RANGE_BYTES
 
 DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
 EDGES, PART = 30_000_000, 1_000_000
@@ -138,7 +138,7 @@ def on_one(edges: int) -> dict[str, float]:
 
 
 def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
-    """Measure rounds of large-star and small-star, as in `pipeline/stages/clusters.py` but without files.
+    """Measure rounds of large-star and small-star, as in `pipeline/dedup/clusters.py` but without files.
 
     Returns:
         The numbers of edges, of rows (16 bytes each) that crossed and of exchanges, and the CPU seconds.

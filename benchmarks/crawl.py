@@ -30,8 +30,8 @@ from filters.quality.perplexity import Perplexity
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
+from pipeline.dedup import clusters, survivors
 from pipeline.run import run as build
-from pipeline.stages import clusters, survivors
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"

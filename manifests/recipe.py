@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from filters.dedup.settings import Comparison, Deduplication
 from filters.errors import UserError
 from filters.rule import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
-from manifests.deduplication import Comparison, Deduplication
 from manifests.files import sha256_json
 from manifests.source import Source
 

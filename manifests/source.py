@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from filters.dedup.containment import Containment
+from filters.dedup.settings import Comparison
 from filters.rule import Rule, check_order, dump_rules, load_class, name_of, parse_rules
 from filters.settings import Count, Positive, Strict
-from manifests.deduplication import Comparison
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 KINDS: tuple[str, ...] = get_args(SourceKind)

@@ -63,9 +63,9 @@ def _run(options: argparse.Namespace) -> int:
     from manifests.tools.show import summary
     from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
+    from pipeline.dedup.recall import RecallError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
-    from pipeline.stages.recall import RecallError
 
     recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()

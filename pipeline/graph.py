@@ -11,29 +11,25 @@ from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
 from pipeline.beam.task import Receipt, Receipts, Step, hash_key, run_step, source_of, sweep
+from pipeline.dedup import clusters, containment, neardup, recall, survivors
+from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
 from pipeline.stages import (
-    clusters,
-    containment,
     corpus_index,
     extract,
     join,
     line_dedup,
     manifest,
-    neardup,
     pages,
     perplexity,
-    recall,
     references,
     split_offsets,
     statistics,
-    survivors,
     tokenize,
     tokenizer,
     url_dedup,
 )
 from pipeline.stages import filter as filters
-from pipeline.stages.signatures import Split, splits_of
 
 
 class StopAfterStage(Exception):  # noqa: N818  # not an error: `--stage` asked for no more

@@ -14,8 +14,8 @@ from manifests.planning import rates, supply
 from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
+from pipeline.dedup.survivors import SURVIVORS
 from pipeline.sources.inputs import is_matched, match
-from pipeline.stages.survivors import SURVIVORS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,11 +10,11 @@ from manifests.files import sha256_file, write_atomic
 from manifests.recipe import Recipe
 from pipeline import folder
 from pipeline.beam.task import CODE
+from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import PASSES, given_files, order_of_passes
-from pipeline.stages.signatures import Split, earlier_splits
 from pipeline.stages.tokenizer import check as check_tokenizer
 
 

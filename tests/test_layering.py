@@ -55,7 +55,7 @@ ALLOWED = {
 FOLDERS = {
     "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
     "manifests": [".", "tools", "planning", "report"],
-    "pipeline": ["beam", "download", "sources", "stages", "."],
+    "pipeline": ["beam", "download", "sources", "dedup", "stages", "."],
     "trainer": ["."],
 }
 

@@ -23,7 +23,7 @@ PLUMBING = frozenset(
     {
         "filters.errors",
         "filters.reasons",  # the values of Reason are a contract and never change
-        "manifests.deduplication",  # settings: their values are hashed
+        "filters.dedup.settings",  # settings: their values are hashed
         "manifests.files",
         "manifests.ledger",
         "manifests.mixture",

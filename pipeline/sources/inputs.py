@@ -7,6 +7,7 @@ import concurrent.futures
 import glob
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pipeline.download.http import RemoteFile, RetryPolicy, State
 
 CHECKSUMS = "runs/checksums.json"
 RETRY_POLICY = RetryPolicy()  # of downloads of inputs
+_CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 
@@ -172,3 +174,9 @@ class _Checksums:
     def save(self) -> None:
         """Write the cache for the next run."""
         write_atomic(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode())
+
+
+def dump_of(name: str) -> str:
+    """Return the crawl that an input belongs to: the CC-MAIN-YYYY-WW in its name, else its first folder."""
+    crawl = _CRAWL.search(name)
+    return crawl.group() if crawl else name.rpartition("/")[0].partition("/")[0]

@@ -8,7 +8,6 @@ Before them, `collect` writes a file of line hashes per split, in the order of t
 this one leave.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.sources.inputs import dump_of
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
 
 STAGE = "line_dedup"
@@ -44,7 +44,6 @@ HASH_SCHEMA = pa.schema(
     [("id", pa.binary(ID_BYTES)), ("identity", pa.uint64()), ("hashes", pa.large_list(pa.uint64()))]
 )
 VERDICT_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("removed", pa.large_list(pa.bool_()))])
-_CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 
 
 def collect_step(
@@ -189,12 +188,6 @@ def findings(duplicates: Receipts) -> dict[str, int]:
     names = ("lines", "duplicates", "ccnet")
     lines, found, ccnet = (sum(receipt.facts[name] for receipt in duplicates.values()) for name in names)
     return {"lines": lines, "duplicates": found, "missed_by_ccnet_scope": found - ccnet}
-
-
-def dump_of(name: str) -> str:
-    """Return the crawl that an input belongs to: the CC-MAIN-YYYY-WW in its name, else its first folder."""
-    crawl = _CRAWL.search(name)
-    return crawl.group() if crawl else name.rpartition("/")[0].partition("/")[0]
 
 
 def _documents(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

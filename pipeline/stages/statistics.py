@@ -37,8 +37,8 @@ from manifests.recipe import Recipe
 from manifests.shard import open_shard
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages import recall
-from pipeline.stages.survivors import read_verdicts, verdicts_of
+from pipeline.dedup import recall
+from pipeline.dedup.survivors import read_verdicts, verdicts_of
 
 STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))

@@ -20,9 +20,9 @@ from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.exchange import Mapped
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipt
+from pipeline.dedup.signatures import verdict_path
+from pipeline.dedup.survivors import VERDICT_SCHEMA
 from pipeline.stages import tokenize
-from pipeline.stages.signatures import verdict_path
-from pipeline.stages.survivors import VERDICT_SCHEMA
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 VOCABULARY, DOMAINS, SHARDS = 300, 8, 4

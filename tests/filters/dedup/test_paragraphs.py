@@ -20,6 +20,7 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipt
+from pipeline.sources.inputs import dump_of
 from pipeline.stages import line_dedup as lines
 from pipeline.stages.pages import find_mask, read_masks
 
@@ -159,7 +160,7 @@ def test_the_stage_says_what_the_plain_rule_says(
     groups: dict[str, list[str]] = {}
     for split in FILES:
         file = found[split].facts["file"]
-        groups.setdefault({"dump": lines.dump_of(file), "all": "", "files": file}[scope], []).append(split)
+        groups.setdefault({"dump": dump_of(file), "all": "", "files": file}[scope], []).append(split)
     for splits in groups.values():
         texts = [text for split in splits for text in FILES[split]]
         identities = [identity for split in splits for identity in ids[split]]
@@ -214,7 +215,7 @@ def test_no_group_of_files_reaches_over_dumps(tmp_path: Path) -> None:
     ],
 )
 def test_a_dump_is_known_by_its_name(name: str, dump: str) -> None:
-    assert lines.dump_of(name) == dump
+    assert dump_of(name) == dump
 
 
 def test_hashes_are_ccnets(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from manifests.shard import open_shard
 from pipeline.beam.engines import Engine
 from pipeline.beam.progress import Progress
 from pipeline.beam.tables import GROUP_ROWS, read_rows, table_writer
+from pipeline.dedup.signatures import ROW_BITS, Lookup, SignatureRows, signature_path
 from pipeline.run import run
-from pipeline.stages.signatures import ROW_BITS, Lookup, SignatureRows, signature_path
 
 WORDS = [
     "the",

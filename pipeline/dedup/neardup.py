@@ -32,7 +32,7 @@ from pipeline.beam.task import (
     Unit,
     sweep,
 )
-from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, Split, signatures_of
+from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, signatures_of
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"

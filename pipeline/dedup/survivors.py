@@ -13,17 +13,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from filters.dedup.settings import Deduplication
 from filters.reasons import Reason
-from manifests.deduplication import Deduplication
 from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import STAGE, read_labels
-from pipeline.stages.containment import read_contained
-from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, Split, signature_path, verdict_path
+from pipeline.dedup.clusters import STAGE, read_labels
+from pipeline.dedup.containment import read_contained
+from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, signature_path, verdict_path
 
 SURVIVORS, TABLES = f"{STAGE}/survivors", f"{STAGE}/tables"
 FOLDER = "clusters"

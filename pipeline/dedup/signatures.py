@@ -15,15 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.dedup.minhash import MinHash, shingle_hashes, signature
+from filters.dedup.settings import Comparison
 from filters.errors import UserError
-from manifests.deduplication import Comparison
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.task import RECEIPTS, Keyed, Receipt, Receipts, read_receipt, source_of
-from pipeline.stages.line_dedup import dump_of
+from pipeline.sources.inputs import dump_of
 
 ROW_BITS = 32  # of a row reference that number the row
 

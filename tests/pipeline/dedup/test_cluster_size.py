@@ -90,7 +90,7 @@ def test_shards_say_what_each_document_stands_for(corpus: Path) -> None:
 
 
 def test_the_query_of_the_documentation_joins_clean_documents_with_their_clusters(corpus: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs/duplicates.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/duplicates.md").read_text(encoding="utf-8")
     query = next(line for line in text.splitlines() if line.startswith("SELECT text, url, cluster_size"))
     rows = duckdb.sql(query.replace("'corpus/", f"'{corpus}/")).fetchall()
     assert Counter(size for _, _, size in rows) == Counter(size for sizes in SIZES.values() for size in sizes)

@@ -26,8 +26,8 @@ from manifests.files import sha256_file
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import write_ipc
 from pipeline.beam.task import Output, Receipt, Step
-from pipeline.stages import clusters as module
-from pipeline.stages.clusters import EDGE_SCHEMA, connect, read_labels
+from pipeline.dedup import clusters as module
+from pipeline.dedup.clusters import EDGE_SCHEMA, connect, read_labels
 
 graphs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 chance = np.random.default_rng(0)

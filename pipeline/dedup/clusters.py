@@ -1,4 +1,4 @@
-"""clusters: from edges between duplicates to clusters; pipeline/stages/survivors.py chooses the document that stays.
+"""clusters: from edges between duplicates to clusters; pipeline/dedup/survivors.py chooses the document that stays.
 
 Clusters are found by whichever way the number of edges asks for: union-find on one worker, or rounds of large-star and
 small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes. A round's tasks are named by its
@@ -31,7 +31,7 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.task import Receipts, Result, Step, Unit, is_finished, receipts, sweep
-from pipeline.stages.neardup import RANGE_BYTES
+from pipeline.dedup.neardup import RANGE_BYTES
 
 STAGE = "clusters"
 LABELS, CUT, ROUNDS = (f"{STAGE}/{step}" for step in ("labels", "cut", "rounds"))

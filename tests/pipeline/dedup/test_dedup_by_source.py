@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import run_exchange, run_map
 
+from filters.dedup.settings import Comparison
 from filters.reasons import Reason
-from manifests.deduplication import Comparison
 from manifests.document import CLUSTER_SCHEMA, content_hash
 from manifests.files import sha256_file
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.tables import write_ipc
 from pipeline.beam.task import Output, Receipt, Receipts, Step, Unit
-from pipeline.stages import clusters, neardup, survivors
-from pipeline.stages.containment import CONTAINED_SCHEMA
-from pipeline.stages.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of
+from pipeline.dedup import clusters, neardup, survivors
+from pipeline.dedup.containment import CONTAINED_SCHEMA
+from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of
 
 SOURCES = ("code", "pages", "wiki")
 WORDS = np.array("the keeper walked down to harbour and counted boats that had come home bells".split())

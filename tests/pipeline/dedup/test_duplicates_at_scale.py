@@ -20,8 +20,8 @@ from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import read_rows
+from pipeline.dedup import neardup
 from pipeline.run import run
-from pipeline.stages import neardup
 
 WORDS = np.array(
     [

@@ -1,0 +1,1 @@
+"""De-duplication of documents: signatures, pairs, clusters, survivors, and the measured recall."""
