@@ -84,15 +84,15 @@ def test_a_recipe_whose_dumps_are_not_here(
 @pytest.mark.parametrize("model", ["none.bin", "recipe.yaml"])
 def test_an_unreadable_model(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
     text = RECIPE.format(books=books / "*.txt").replace(
-        "weight: 1.0", f"weight: 1.0\n    language: {{model: {tmp_path / model}}}"
+        "weight: 1.0", f"weight: 1.0\n    filters: [language: {{model: {tmp_path / model}}}]"
     )
     mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "language model", model)
     text = RECIPE.format(books=books / "*.txt").replace("vocabulary: 400", f"path: {tmp_path / model}")
     mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "tokenizer", model)
     text = RECIPE.format(books=books / "*.txt").replace(
-        "weight: 1.0", f"weight: 1.0\n    c4: {{bad_words: {tmp_path / 'no-list'}}}"
+        "weight: 1.0", f"weight: 1.0\n    filters: [c4, bad_words: {tmp_path / 'no-list'}]"
     )
-    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "c4.bad_words", "no-list")
+    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "bad_words: ", "no-list")
 
 
 def test_an_output_that_is_no_corpus_is_left_alone(

@@ -71,10 +71,10 @@ def test_every_setting_that_differs_is_said_in_the_recipe() -> None:
         assert any(line.strip().startswith(f"{name}:") and "# small" in line for line in lines), name
 
 
-def llama_on(sample: Path) -> Recipe:
-    """recipes/llama.yaml over the small form of the bundled samples, with models that so little text can train."""
-    folders = {"common_crawl": "wet", "github": "github-tables"}
-    recipe = recipe_named("llama")
+def llama_on(sample: Path, name: str = "llama", crawl: str = "wet") -> Recipe:
+    """A recipe over the small form of the bundled samples, with models that so little text can train."""
+    folders = {"common_crawl": crawl, "github": "github-tables"}
+    recipe = recipe_named(name)
     recipe = recipe.with_inputs({name: [str(sample / folders.get(name, name) / "**")] for name in recipe.sources})
     wiki, cited = [str(sample / "wiki/*.bz2")], [str(sample / "cited/*.warc.gz")]
     rule = rule_named(recipe, "common_crawl", "perplexity")
@@ -135,3 +135,27 @@ def test_a_token_of_every_source_is_traced(corpus: Path, manifest: Manifest) -> 
             assert same, finding
             seen.add(entry.path.partition("/")[0])
     assert seen == set(manifest.sources)
+
+
+@pytest.mark.slow
+def test_llama_plus_builds_a_balanced_corpus(tmp_path: Path) -> None:
+    sample = make_sample(tmp_path / "sample")
+    recipe = with_rule(
+        llama_on(sample, "llama-plus", "web"), "common_crawl", "blocklist", paths=[str(sample / "blocklist.txt")]
+    )
+    manifest = build(recipe, tmp_path / "corpus")
+    assert imbalances(manifest.ledger) == [] and verify(tmp_path / "corpus") == []
+    filtered = tally_from(manifest.ledger["filter"]["common_crawl"]).dropped
+    assert {"gopher-word-count", "not-reference-like"} <= set(filtered) and "perplexity" not in filtered
+    assert "near-duplicate" in tally_from(manifest.ledger["neardup"]["books"]).dropped
+
+
+def test_llama_plus_has_the_proportions_and_sources_of_llama() -> None:
+    one, other = (
+        {
+            name: (source.weight, source.max_epochs, source.licence)
+            for name, source in recipe_named(recipe).sources.items()
+        }
+        for recipe in ("llama", "llama-plus")
+    )
+    assert one == other
