@@ -20,8 +20,9 @@ PADDING = 1 << 12  # bytes examined to tell padding from other damage
 FIRST_STEP = 1 << 14  # bytes searched at first for records of both kinds, then four times as many
 NESTED = 1 << 10  # records within one block that are followed
 EXAMINED = 1 << 12  # first and last bytes of the one block of a member that are searched for another record
+AHEAD = 1 << 24  # bytes of a record behind garbage that are read to see what follows it
 CROSSING = 1 << 12  # last bytes of a block in which a header begins that it ends in
-OWN_BYTES = 48  # of a line that tell it from all others
+OWN_BYTES = 1 << 10  # of a header that tell it from all others
 
 WARC_LINE = re.compile(rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r{0,2}\n")
 WARC_NEWLINES, ARC_NEWLINES = 2, 1  # that end a block
@@ -393,38 +394,46 @@ def find_start(window: Window, position: int, members: Members | None, own: byte
     while True:
         more = window.reach(searched + step + arc.LINE_BYTES)
         stop = min(searched + step, window.end)
-        first = _find_line(window, searched, members.find(searched, stop) if members else stop, own)
+        first = _find_line(window, searched, members.find(searched, stop) if members else stop, members, own)
         if first < stop or (stop == window.end and not more):
             return first
         searched, step = stop, min(4 * step, 1 << 24)
         window.forget(max(searched - arc.URL_BYTES, position))
 
 
-def _find_line(window: Window, start: int, stop: int, own: bytes) -> int:
+def _find_line(window: Window, start: int, stop: int, members: Members | None, own: bytes) -> int:
     """Return the start of the first line in [start, stop) that begins a record; `stop` without one."""
     first, position = stop, start
     while found := window.search(_WARC_START, position, min(first + 96, window.end)):
         position = found.start() + window.base
-        if position >= first or not _is_own(window, position, own):
+        if position >= first or _is_record(window, position, members, own):
             first = min(position, first)
             break
         position += 1
     base, position = window.base, start
     while (line := arc.find_line(window.data, position - base, first - base, window.end - base)) >= 0:
         position = line + base
-        if not _is_own(window, position, own):
+        if _is_record(window, position, members, own):
             return position
         position += 1
     return first
 
 
-def _is_own(window: Window, position: int, own: bytes) -> bool:
-    """Return True for a line stored in a damaged member: decoded from it, or behind the header of a stored block.
+def _is_record(window: Window, position: int, members: Members | None, own: bytes) -> bool:
+    """Return True if a first line that was found after damage begins a record of its own.
 
-    Such a header is a length and its complement, and ends where the first record begins (RFC 1951, section 3.2.4).
+    A damaged member may hold its record without compression. Such a line was decoded from it too, or no newline stands
+    before it, and the member's checksum behind the record.
     """
-    before = window.part(max(position - 4, window.base), position)
-    length, complement = int.from_bytes(before[:2], "little"), int.from_bytes(before[2:], "little")
-    if len(before) == 4 and length ^ complement == 0xFFFF:
+    if own:
+        end = window.search(_BLANK_LINE, position, position + OWN_BYTES)
+        if window.part(position, end.end() + window.base if end else position + OWN_BYTES) in own:
+            return False
+    if position == window.base or window.part(position - 1, position) == b"\n":
         return True
-    return bool(own) and window.part(position, position + OWN_BYTES) in own
+    head = _parse_head(window, position)
+    if not isinstance(head, Head) or head.stop - position > AHEAD or not window.reach(head.stop):
+        return False
+    stop = window.skip_newlines(head.stop)
+    ends = not window.reach(stop + 1) or _parse_line(window, stop) is not None
+    return ends or (members is not None and members.begins(stop))

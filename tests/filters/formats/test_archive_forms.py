@@ -16,6 +16,7 @@ from warcio.archiveiterator import ArchiveIterator
 from filters.formats.http import parse_response
 from filters.formats.warc import Limits, find_boundaries, read_frames
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 
@@ -222,7 +223,9 @@ def test_headers_with_any_line_ends(newline: bytes) -> None:
 @pytest.mark.parametrize("status", [b"HTTP/1.1 0", b"HTTP/1.1 0 \r", b"HTTP/1.0 000 Unknown", b"HTTP/1.1 99 x"])
 def test_a_status_that_no_server_sends_is_a_status(status: bytes) -> None:
     stored = record(status + b"\r\nContent-Type: text/html\r\n\r\n<p>text", "http://a.example/")
-    (outcome,) = common_crawl.read(stored, "a", "web", Source(weight=1.0, kind="common_crawl"))
+    (outcome,) = common_crawl.read(
+        stored, "a", "web", Source(weight=1.0, kind="common_crawl", filters=parse_rules(["http_status"]))
+    )
     assert outcome.reason is Reason.HTTP_STATUS
 
 
@@ -263,7 +266,7 @@ def test_any_mixture_gives_its_whole_records_and_the_same_in_pieces(parts: list[
         made = (
             gzip.compress(made, mtime=0) if form in ("gzip", "cut") else zstd.compress(made) if form == "zstd" else made
         )
-        stored += made[: len(made) // 2] if form == "cut" else made
+        stored += made[: len(made) // 2] + b"\n" if form == "cut" else made
         expected += [f"http://{form}.example/{number}"] * (form != "cut")
     found = uris(stored)
     assert found == expected
