@@ -19,6 +19,7 @@ BENCHMARKS = {
     "minhash": "minhash",
     "perplexity": "perplexity",
     "reading": "reading",
+    "rules": "rules",
     "shards": "shards",
     "sources": "sources",
     "stages": "stages",

@@ -66,6 +66,12 @@ def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]
     return found
 
 
+def is_matched(pattern: str) -> bool:
+    """Return True if a path or glob matches a file or folder."""
+    found = glob.iglob(str(Path(pattern).expanduser()), recursive=True, include_hidden=True)
+    return any(map(os.path.exists, found))  # `missing/**` matches `missing/`
+
+
 def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
     """Return the files that a source's patterns match, with their checksums, sorted by name.
 

@@ -74,7 +74,7 @@ def by_url(folder: Path) -> dict[str, dict[str, Any]]:
 
 def verdicts(corpus: Path, read: Any) -> dict[str, Any]:
     """A stage's verdicts by URL."""
-    found = {}
+    found: dict[str, Any] = {}
     for path in sorted((corpus / "documents").rglob("*.parquet")):
         split = path.relative_to(corpus / "documents").as_posix().removesuffix(".parquet")
         found |= dict(zip(pq.read_table(path)["url"].to_pylist(), read(corpus, split), strict=True))
@@ -146,10 +146,8 @@ def texts() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("text") / "like.txt"
-    path.write_text(
-        "\n".join(page(number, (ENGLISH, BAKER)[number % 2], lines=6) for number in range(100, 400, 3)),
-        encoding="utf-8",
-    )
+    pages = [page(number, (ENGLISH, BAKER)[number % 2], lines=6) for number in range(100, 400, 3)]
+    path.write_text("\n".join(pages), encoding="utf-8")
     text = {"text": [str(path), *map(str, toy_lm.TEXTS)], "order": 3, "vocabulary": 400}
     return {"train": {"en": text}, "head": 30, "tail": 60, "keep": ["head", "middle"]}
 
@@ -242,12 +240,9 @@ def test_newest_page_is_of_the_pages_that_rules_before_leave(tmp_path: Path) -> 
     """An overlong page is no newer copy, but a page that only later rules drop is one."""
     folder = tmp_path / "in"
     folder.mkdir()
-    rows = [(f"{page(1)}\n{page(2)}", 2024), (page(3), 2023), (page(4), 2022)]
-    lines = [
-        json.dumps({"text": text, "url": "http://a.example/", "timestamp": f"{year}-01-01T00:00:00Z"})
-        for text, year in rows
-    ]
-    (folder / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    versions = {2024: f"{page(1)}\n{page(2)}", 2023: page(3), 2022: page(4)}
+    rows = [{"text": text, "url": "http://a.example/", "timestamp": f"{year}-01-01"} for year, text in versions.items()]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     most, inputs = {"max_characters": 600}, str(folder / "*.jsonl")
     kept, _ = filtered(recipe(inputs, [most, "newest_url"]), tmp_path / "length first")
     assert [row["text"] for row in kept.values()] == [page(3)]

@@ -27,6 +27,7 @@ SHOWN = {
         "{{convert|2|x|3|x|4|m}} {{convert|5|±|0.2|kg}} {{convert|1|and|2|mi}} {{convert|5|or|6|ft}}": (
             "2 × 3 × 4 m 5 ± 0.2 kg 1 and 2 mi 5 or 6 ft"
         ),
+        "{{convert|1|to|2|e6acre|e6ha}}, {{cvt|5|e3km2}}": "1 to 2×10^6 acre, 5×10^3 km²",
         "{{convert|2|in|0|abbr=on}} {{convert|13|st|4|lb|kg}} {{convert|5|narrow|mi|km|adj=pre}}": (
             "2 in 13 st 4 lb 5 narrow mi"
         ),
