@@ -11,7 +11,7 @@ BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
     "crawl": "crawl",
-    "encodings": "encodings",
+    "encodings": "detection",
     "extraction": "extraction",
     "find": "find",
     "lines": "lines",
