@@ -7,13 +7,12 @@ text, by evidence from the text and its place in the tree (filters.html.features
 import re
 from collections import Counter
 
-import numpy as np
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, Model, score_blocks
+from filters.html.model import MODEL, Model, score_blocks, select_blocks
 from filters.reasons import Reason
 
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
@@ -37,8 +36,6 @@ _MANY = re.compile(rf"{_TAG_START}(?:{_ATTRIBUTE}){{{MANY_ATTRIBUTES}}}")
 _UNCROWDED = re.compile(  # all of a page before its first tag with more attributes; a search would restart at each "<"
     rf"(?:[^<]++|<(?![a-zA-Z])|{_TAG_START}(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+(?!{_ATTRIBUTE}))*+"
 )
-LEAST = 1e-6  # log-odds: the likeliest block stays, even if it is boilerplate rather than not
-
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -79,7 +76,7 @@ def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main", mod
 
 
 def _extract_main_text(html: str, model: Model) -> str:
-    """Return the blocks that are rather main text than not, or the likeliest if there are none."""
+    """Return the text of the blocks that the model takes for main text."""
     tree = HTMLTree.parse(html)
     page = parse_blocks(tree.body.html) if tree.body is not None else None
     if page is None or not page.texts:
@@ -87,7 +84,7 @@ def _extract_main_text(html: str, model: Model) -> str:
     scores = score_blocks(describe_blocks(page, tree.title or ""), model)
     parts: list[str] = []
     last = -1
-    for index in np.flatnonzero(scores > min(0.0, scores.max() - LEAST)).tolist():
+    for index in select_blocks(scores, model):
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])

@@ -17,6 +17,8 @@ from filters.html.names import BITS
 
 DATA_FILES = ("weights.tsv",)  # part of the code version of a step
 INTERCEPT, INSIDE, NEAREST = "intercept", "inside ", "nearest "
+CUT, CUT_SHARE = "cut", "cut share"
+NO_CURVES = (INTERCEPT, CUT, CUT_SHARE)
 
 
 class Model(NamedTuple):
@@ -26,6 +28,8 @@ class Model(NamedTuple):
     curves: dict[str, tuple[Column, Column]]  # by feature: knots and weights at these
     inside: Callable[[int], float]  # the sum of the weights of names, from their bits
     nearest: Callable[[int], float]
+    cut: float  # blocks are main text above this, plus a share of the highest log-odds of the page
+    cut_share: float
 
 
 def read_model(rows: list[list[str]]) -> Model:
@@ -42,9 +46,10 @@ def read_model(rows: list[list[str]]) -> Model:
     curves = {
         name: (np.array([knot for knot, _ in of]), np.array([weight for _, weight in of]))
         for name, of in points.items()
-        if name != INTERCEPT and not name.startswith((INSIDE, NEAREST))
+        if name not in NO_CURVES and not name.startswith((INSIDE, NEAREST))
     }
-    return Model(points[INTERCEPT][0][1], curves, names[INSIDE], names[NEAREST])
+    intercept, cut, cut_share = (points[name][0][1] for name in NO_CURVES)
+    return Model(intercept, curves, names[INSIDE], names[NEAREST], cut, cut_share)
 
 
 def score_blocks(features: Features, model: Model) -> Column:
@@ -55,6 +60,12 @@ def score_blocks(features: Features, model: Model) -> Column:
     for name, (knots, weights) in model.curves.items():
         scores += np.interp(features.columns[name], knots, weights)
     return scores
+
+
+def select_blocks(scores: Column, model: Model) -> list[int]:
+    """Return the indexes of the blocks that are main text: at least the likeliest one."""
+    highest = float(scores.max())
+    return np.flatnonzero(scores >= min(model.cut + model.cut_share * highest, highest)).tolist()
 
 
 def _name_scorer(weights: list[tuple[int, float]]) -> Callable[[int], float]:
