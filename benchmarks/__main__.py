@@ -20,6 +20,7 @@ BENCHMARKS = {
     "minhash": "minhash",
     "perplexity": "perplexity",
     "reading": "reading",
+    "rules": "rules",
     "shards": "shards",
     "sources": "sources",
     "stages": "stages",

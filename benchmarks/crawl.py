@@ -31,7 +31,7 @@ from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import read_receipt
 from pipeline.run import run as build
-from pipeline.stages import clusters
+from pipeline.stages import clusters, survivors
 
 PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"
@@ -121,7 +121,7 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
     for path in (corpus / "runs").glob("*.json"):
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
-    receipt = read_receipt(corpus, clusters.SURVIVORS, "all")
+    receipt = read_receipt(corpus, survivors.SURVIVORS, "all")
     assert receipt is not None, "the run ended well"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 FORMAT = "teratoken-oracle-1"
 # The hashed folders of a run; blocks, receipts and times are not part of its result.
 FOLDERS = (
-    "clean", "deadletters", "documents", "dropped", "duplicates", "index", "models", "shards", "skipped", "verdicts",
+    "clean", "clusters", "deadletters", "documents", "dropped", "duplicates", "index", "models", "shards", "skipped",
+    "verdicts",
 )  # fmt: skip
 JSON_FILES = ("canaries.json", "statistics.json")
 NAMED_BY_STAGE = ("findings", "ledger", "verdicts")  # below these, the first part of a name is a stage

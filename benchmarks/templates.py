@@ -75,7 +75,7 @@ def classify(use: Use, language: str) -> str:
     left = use.left.lstrip("*#:;").replace("'''", "").replace("''", "").replace("[[", "")
     right = use.right.replace("'''", "").replace("''", "").replace("[[", "")
     line = resolve_marks(f"{left}{shown}{right}", whole_line=whole)
-    if line == f"{left}{GONE}{right}":
+    if line == f"{left}{GONE}{right}" or (GONE in line and UNKNOWN not in shown):
         return ASIDE_MARK
     phrase = shown.strip("\x07\x08\x0e")
     return SHOWN if phrase and phrase in line else LOST

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     NO_BODY_TEXT = "no-body-text", "a paper without body text"
     OTHER_POST = "other-post", "a post that is neither question nor answer (a tag wiki, say)"
     NO_ANSWERS = "no-answers", "a question without answers, which the recipe does not keep"
+    META_SITE = "meta-site", "a site about another site, which is neither kept nor counted among the largest"
     SMALL_SITE = "small-site", "a site that is not among the largest sites that the recipe keeps"
 
     # extract, records joined into another record's document
@@ -89,6 +90,21 @@ class Reason(StrEnum):
     C4_CURLY_BRACKET = "c4-curly-bracket", "C4: a page with a curly bracket"
     C4_TOO_FEW_SENTENCES = "c4-too-few-sentences", "C4: too few sentences left on the page"
     C4_BAD_WORD = "c4-bad-word", "C4: a page with a word of the bad-words list"
+    GOPHER_WORD_COUNT = "gopher-word-count", "Gopher: too few or too many words"
+    GOPHER_WORD_LENGTH = "gopher-word-length", "Gopher: words too short or too long on average"
+    GOPHER_SYMBOLS = "gopher-symbols", "Gopher: too many '#' or ellipses for its words"
+    GOPHER_BULLETS = "gopher-bullets", "Gopher: too many lines that begin with a bullet"
+    GOPHER_ELLIPSES = "gopher-ellipses", "Gopher: too many lines that end with an ellipsis"
+    GOPHER_FEW_LETTERS = "gopher-few-letters", "Gopher: too few words with a letter"
+    GOPHER_STOP_WORDS = "gopher-stop-words", "Gopher: too few of the commonest words"
+    GOPHER_DUPLICATE_LINES = "gopher-duplicate-lines", "Gopher: too many lines that are copies of earlier ones"
+    GOPHER_DUPLICATE_PARAGRAPHS = "gopher-duplicate-paragraphs", "Gopher: too many paragraphs that are copies"
+    GOPHER_TOP_NGRAM = "gopher-top-ngram", "Gopher: a few words repeated over and over"
+    GOPHER_DUPLICATE_NGRAMS = "gopher-duplicate-ngrams", "Gopher: too much text in repeated runs of words"
+    FINEWEB_LINE_ENDS = "fineweb-line-ends", "FineWeb: too few lines that end in a mark of punctuation"
+    FINEWEB_SHORT_LINES = "fineweb-short-lines", "FineWeb: too many short lines"
+    FINEWEB_DUPLICATE_LINES = "fineweb-duplicate-lines", "FineWeb: too much text in repeated lines"
+    FINEWEB_FEW_WORDS = "fineweb-few-words", "FineWeb: too many lines for its words"
 
     # filter, lines and characters removed from documents that are kept
     DUPLICATE_LINE = "duplicate-line", "a line that also occurs elsewhere in the crawl"

@@ -56,6 +56,7 @@ STEPS = {
     "clusters": StepKind("kept characters", "Duplicates are joined to clusters, of which one document is kept."),
     "clusters/cut": StepKind("kept characters", "Duplicates are joined to clusters.", serial=True),
     "clusters/survivors": StepKind("kept characters", "The survivors of clusters are chosen.", serial=True),
+    "clusters/tables": StepKind("kept characters", "Clusters are written beside the clean documents."),
     "recall": StepKind("kept characters", "Planted copies measure the recall of near-duplicate detection."),
     "recall/measure": StepKind("run", "Planted copies are looked for.", serial=True),
     "tokenizer": StepKind("kept characters", "A sample of the text is drawn."),

@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | filters | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | engines | filters | download`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -20,8 +20,10 @@ from manifests import stages
 from manifests.display import escape_unencodable_output
 
 if TYPE_CHECKING:
+    from manifests.recipe import Recipe
     from pipeline.beam.engines import Engine
 
+ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
 STAGES = [name for name in stages.STAGES if name != "statistics"]
 EPILOG = "Arguments after `--` go to Apache Beam, as in `-- --runner=FlinkRunner --flink_master=host:8081`."
 Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
@@ -58,7 +60,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from manifests.recipe import load_recipe
     from manifests.tools.show import summary
     from pipeline.beam.pool import WorkerDiedError
     from pipeline.beam.task import StorageError
@@ -66,8 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.stages.manifest import LedgerError
     from pipeline.stages.recall import RecallError
 
-    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
-    recipe = recipe.with_inputs(_parse_inputs(options.input))
+    recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
     engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
@@ -86,6 +86,14 @@ def _run(options: argparse.Namespace) -> int:
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
+
+
+def _load_recipe(options: argparse.Namespace) -> "Recipe":
+    """Return the recipe with the sources and the goal that the command line names."""
+    from manifests.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
+    return recipe.model_copy(update={"goal_tokens": options.goal_tokens or recipe.goal_tokens})
 
 
 def _append(options: argparse.Namespace) -> int:
@@ -117,14 +125,17 @@ def _print_unreadable(names: tuple[str, ...]) -> None:
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
     from manifests.cores import usable_cores
+    from pipeline.beam.choices import choose
     from pipeline.beam.engines import Engine, check_options
 
-    check_options(options.beam)
-    return Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
+    engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
+    if options.engine:
+        engine = choose(options.engine, engine)
+    check_options(engine.arguments)
+    return engine
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from manifests.recipe import load_recipe
     from pipeline.plan import PlanRequest, parse_unique_tokens, plan
 
     names = ("corpus", "run", "workers", "utilisation", "peak_tflops", "core_hour_price", "gpu_hour_price")
@@ -134,7 +145,7 @@ def _plan(options: argparse.Namespace) -> int:
         rates=tuple(options.rates),
         **{name: value for name in names if (value := getattr(options, name)) is not None},
     )
-    planned = plan(load_recipe(options.recipe).with_sources(options.only, options.without), request)
+    planned = plan(_load_recipe(options), request)
     print(json.dumps(planned.as_dict(), indent=2) if options.json else planned.text())
     return 0
 
@@ -145,6 +156,13 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _engines(options: argparse.Namespace) -> int:
+    from pipeline.beam.choices import list_engines
+
+    print(list_engines())
+    return 0
 
 
 def _filters(options: argparse.Namespace) -> int:
@@ -240,6 +258,14 @@ def _number(
     return convert
 
 
+def _tokens(text: str) -> int:
+    """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
+    number = float(ABOVE_ZERO(text))
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"must be a whole number such as 1e12, not {text!r}")
+    return int(number)
+
+
 def exit_now(code: int) -> NoReturn:
     """End this process, without waiting for threads.
 
@@ -261,16 +287,17 @@ SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 an
 
 CORPUS = _argument("corpus", "folder of the corpus", type=Path)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
+ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
+                   choices=ENGINES, metavar="NAME")  # fmt: skip
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
-SOURCES = tuple(
-    _argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
-    for name, help in (
-        ("--only", "take the recipe's named sources alone"),
-        ("--without", "take all sources of the recipe but the named ones"),
-    )
-)
+CHANGES = (  # of a recipe
+    *(_argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
+      for name, help in (("--only", "take the recipe's named sources alone"),
+                         ("--without", "take all sources of the recipe but the named ones"))),
+    _argument("--goal-tokens", "tokens to train on, such as 1e12, instead of the recipe's", type=_tokens, metavar="N"),
+)  # fmt: skip
 FILES = _argument(
     "--files", "slice of the publisher's list of files, as in Python: 0:8, :8, 0:1000:100, or one number",
     required=True, metavar="SLICE",
@@ -292,8 +319,9 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
         _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
-        *SOURCES,
+        *CHANGES,
         WORKERS,
+        ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
                   type=COUNT, default=3, metavar="N"),
@@ -304,7 +332,7 @@ COMMANDS = {
         _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
         _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
         _inputs("dumps of a source to estimate from"),
-        *SOURCES,
+        *CHANGES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
         _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
@@ -320,7 +348,7 @@ COMMANDS = {
         JSON,
     )),
     "append": Command("add new dumps to a finished corpus", _append, (
-        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, SKIP_UNREADABLE, QUIET,
+        CORPUS, _inputs("new dumps of a source", required=True), WORKERS, ENGINE, SKIP_UNREADABLE, QUIET,
     ), takes_beam_options=True),
     "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
         CORPUS,
@@ -329,6 +357,7 @@ COMMANDS = {
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
     )),
+    "engines": Command("list the engines that can run the jobs, and what is missing to use them here", _engines, ()),
     "filters": Command("list the rules that a recipe can filter documents by", _filters, (
         _argument("--markdown", "print docs/filters.md", action="store_true"),
     )),

@@ -27,12 +27,13 @@ from pipeline.stages import (
     references,
     split_offsets,
     statistics,
+    survivors,
     tokenize,
     tokenizer,
     url_dedup,
 )
 from pipeline.stages import filter as filters
-from pipeline.stages.neardup import Split
+from pipeline.stages.signatures import Split, splits_of
 
 
 class StopAfterStage(Exception):  # noqa: N818  # not an error: `--stage` asked for no more
@@ -168,22 +169,23 @@ class StageGraph:
 
     def neardup(self) -> None:
         """Find pairs of duplicates, in this corpus and with earlier ones."""
-        here = neardup.splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
+        here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
-        candidates: list[Receipt] = []
-        verified: list[Receipt] = []
         _, exact = self.exchange(*neardup.find_exact(self.splits))
-        passes = neardup.near_passes(self.splits)
-        for search in passes:
-            _, found = self.exchange(*search.find_candidates())
-            _, fetched = self.exchange(*search.fetch_evidence(found))
-            _, near = self.exchange(*search.verify_candidates(found, fetched))
-            candidates += found.values()
-            verified += near.values()
-        neardup.remove_stale(self.corpus, passes)
-        if passes:
-            self.findings[neardup.STAGE] = neardup.findings(candidates, verified)
-        self.edges = {receipt.outputs[0].path: receipt for receipt in (*exact.values(), *verified)}
+        done: dict[str, Receipts] = {name: {} for name in neardup.SEARCH}
+        searches = neardup.near_searches(self.splits)
+        for search in searches:
+            bands, candidates = self.exchange(*search.find_candidates())
+            wanted, fetched = self.exchange(*search.fetch_evidence(candidates))
+            evidence, edges = self.exchange(*search.verify_candidates(candidates, fetched))
+            found = (bands, candidates, wanted, fetched, evidence, edges)
+            for name, receipts in zip(neardup.SEARCH, found, strict=True):
+                done[name] |= receipts
+        neardup.sweep_searches(self.corpus, done)
+        if searches:
+            self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
+        near = done[neardup.EDGES].values()
+        self.edges = {receipt.outputs[0].path: receipt for receipt in (*exact.values(), *near)}
 
     def containment(self) -> None:
         """Find documents that are almost whole in others, of the sources that ask for it."""
@@ -197,10 +199,10 @@ class StageGraph:
         labels, ran = clusters.connect(self.corpus, self.edges, self.engine, one_worker=most)
         self.ran += ran
         self.survivors = self.map(
-            clusters.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
+            survivors.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
         )["all"]
-        self.findings[clusters.STAGE] = clusters.findings(self.survivors)
-        self.map(clusters.table_step(self.filtered, self.survivors))
+        self.findings[clusters.STAGE] = survivors.findings(self.survivors)
+        self.map(survivors.table_step(self.filtered, self.survivors))
 
     def recall(self) -> None:
         """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""

@@ -14,8 +14,8 @@ from manifests.planning import rates, supply
 from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
 from pipeline.beam.task import read_receipt
-from pipeline.sources.inputs import match
-from pipeline.stages.clusters import SURVIVORS
+from pipeline.sources.inputs import is_matched, match
+from pipeline.stages.survivors import SURVIVORS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -179,7 +179,8 @@ def _supply(name: str, recipe: Recipe, request: PlanRequest, measured: Mapping[s
     known = measured[name].supply if name in measured else None
     if name in request.unique:
         return supply.stated_supply(request.unique[name], known.factors if known else supply.default_factors(kind))
-    if patterns := request.inputs.get(name, [] if known else source.inputs):
+    own = [pattern for pattern in source.inputs if "://" in pattern or is_matched(pattern)]  # others are not here yet
+    if patterns := request.inputs.get(name, [] if known else own):
         sizes, factors = _stored_sizes(name, patterns), known.factors if known else None
         return supply.estimate_supply(kind, sizes, factors, recipe.shards.validation)
     return known or supply.empty_supply(supply.default_factors(kind))

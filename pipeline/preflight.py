@@ -13,8 +13,8 @@ from pipeline.beam.task import CODE
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
-from pipeline.stages.neardup import Split, earlier_splits
 from pipeline.stages.pages import PASSES, given_files, order_of_passes
+from pipeline.stages.signatures import Split, earlier_splits
 from pipeline.stages.tokenizer import check as check_tokenizer
 
 

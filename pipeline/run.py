@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manifests.files import write_atomic
+from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe
 from manifests.report import write_report
 from pipeline import folder
+from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import remove_temporaries, storage_error
 from pipeline.graph import StageGraph, StopAfterStage
@@ -60,7 +62,7 @@ def run(
         UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
     """
     corpus, recipe = corpus.absolute(), with_absolute_paths(recipe)
-    with folder.locked(corpus):
+    with folder.locked(corpus), running(engine) as engine:
         folder.refuse_changed(corpus)
         inputs = preflight(recipe, corpus, skip_unreadable)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -71,6 +73,8 @@ def run(
                 remove_temporaries(corpus)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
+                if not (corpus / MANIFEST).exists():
+                    check_engine(engine)
                 with contextlib.suppress(StopAfterStage):
                     manifest = graph.build()
             finally:

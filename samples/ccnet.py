@@ -1,4 +1,4 @@
-"""Small inputs for CCNet's and LLaMA's filters: WET files, a Wikipedia that cites our pages, a blocklist."""
+"""Small inputs for CCNet's and LLaMA's filters: WET files, a Wikipedia that cites our pages, the pages, a blocklist."""
 
 import zlib
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import wet
 import wiki
 from deflate import gzipped
 from gazetteer import Entry
+from warc import response, write
 from web_pages import LAYOUTS, NOTEBOOK, PAGES, notebook, read
 
 HERE = Path(__file__).parent
@@ -24,7 +25,7 @@ Pages = list[tuple[str, str]]
 
 
 def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str], small: bool) -> dict[str, object]:
-    """Write wet/, wiki/ and the blocklist below `out`, and return the lists of what is planted, by file name.
+    """Write wet/, wiki/, cited/ and the blocklist below `out`, and return the lists of what is planted, by file name.
 
     Half of the library's modules go into the WET files, the other half become articles of the wiki. So no language
     model is trained on the pages that it scores.
@@ -52,6 +53,8 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
     beside = wiki.beside(uncited, entries[30].title)
     every = sorted([*wiki.articles(encyclopaedia, cited), *beside], key=lambda page: zlib.crc32(page.title.encode()))
     wiki.write(out / "wiki" / wiki.NAME, every)
+    known = {url: page for url, page, _ in articles()} | dict(documentation)
+    write(out / "cited" / "pages.warc.gz", (response(item.url, known[item.url]) for item in cited if item.url in known))
     domains = (HERE / "blocklist.txt").read_bytes()
     (out / "blocklist.txt").write_bytes(domains)
     (out / "blocklist.txt.gz").write_bytes(gzipped(domains))

@@ -148,6 +148,6 @@ def places(entries: list[Entry]) -> Table:
 def meta() -> Table:
     """Return the meta site of another site."""
     table = Table("meta.places.example")
-    question = table.add(1, "small-site", "a meta site", Title="May we ask about bridges?", Body="<p>May we?</p>")
-    table.add(2, "small-site", "a meta site", ParentId=question, Body="<p>You may.</p>", Score=3)
+    question = table.add(1, "meta-site", "a meta site", Title="May we ask about bridges?", Body="<p>May we?</p>")
+    table.add(2, "meta-site", "a meta site", ParentId=question, Body="<p>You may.</p>", Score=3)
     return table

@@ -11,7 +11,8 @@ ALLOWED = {
     "filters": {
         "numpy",
         "pyarrow",
-        "backports",  # zstd, which Python has from 3.14 on
+        "backports",  # zstd before Python 3.14
+        "compression",  # zstd from then on
         "brotli",
         "chardetng_py",
         "datasketch",
@@ -26,7 +27,18 @@ ALLOWED = {
         "xxhash",
     },
     "manifests": {"filters", "numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
-    "pipeline": {"apache_beam", "numpy", "pyarrow", "rich", "sentencepiece", "warcio", "yaml", "filters", "manifests"},
+    "pipeline": {
+        "apache_beam",
+        "distributed",
+        "numpy",
+        "pyarrow",
+        "rich",
+        "sentencepiece",
+        "warcio",
+        "yaml",
+        "filters",
+        "manifests",
+    },
     "trainer": {
         "numpy",
         "pyarrow",

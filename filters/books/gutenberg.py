@@ -6,8 +6,10 @@ A text is cut only at explicit marks, and no mark is trusted that would remove m
 - 1993 to 2003: the small print ends in "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*". It
   precedes the book in older files and follows it in younger ones: the larger side is the book;
 - ends without asterisks: "End of Project Gutenberg's …", "Ende dieses Project Gutenberg …", "Fin de Project …";
-- before the book, paragraphs that begin as credits do ("Produced by"), an older header inside the new one, and
-  transcribers' notes: boxed, in brackets, or under a heading; after it, notes and lists of corrections.
+- before the book, paragraphs that begin as credits do ("Produced by") or name those who made the file (Distributed
+  Proofreaders, an address of an e-text), and an older header inside the new one; such paragraphs behind the book, too;
+- notes of transcribers, redactors, preparers: boxed, in brackets, as a paragraph or under a heading, wherever they are;
+  after the book, lists of corrections.
 """
 
 import re
@@ -16,6 +18,7 @@ from typing import NamedTuple
 HEADER_LINES = 700  # the longest header, with the small print of the 1990s, has some 350
 TAIL_CHARACTERS = 60_000  # a licence has 19,000; with small print and lists of corrections up to some 40,000
 CREDIT_LINES = 14  # of a paragraph of credits
+FRONT_LINES = 120  # of a book's title and first pages, between which credits may be
 NOTE_LINES = 60  # of a note before the book under a heading of its own
 TAIL_NOTE_LINES = 400  # of a note after the book
 BRACKET_CHARACTERS = 40_000  # of a note in brackets
@@ -29,9 +32,14 @@ _SMALL_PRINT_END = re.compile(
     r"\W*END\W{0,3}\s*(?:OF )?(?:THE )?SMALL PRINT|.{0,80}SMALL PRINT.{0,90}\*END\*|\s*\[\"Small Print\" V\.", _I
 )
 _SMALL_PRINT = re.compile(r"\W*(?:START\W{0,6}(?:OF )?)?(?:THE )?(?:LEGAL )?SMALL PRINT", _I)
+# "End" in the languages of the books; some say "Projekt", "projet", "progetto", "proyecto", "проект".
+_END_WORD = (
+    r"(?:end|ende|fin|fine|final|fim|einde|slut|slutt|loppu|koniec|konec|kraj|vége|sfârșitul|конец|край|крај|кінець"
+    r"|katapusan|wakas|finis|fino|τέλος)"
+)
 _PLAIN_END = re.compile(
-    r"[\s*]*(?:end of (?:(?:the|this) )?project gutenberg|ende dies(?:es|er) pro[jk]e[ck]t gutenberg|"
-    r"fin d[eu] pro(?:jet|ject) gutenberg|start: full licen[cs]e|the full project gutenberg licen[cs]e)",
+    rf"[\s*_=]*(?:{_END_WORD}\b.{{0,40}}?\b(?:pro[jgy]\w{{2,6}}|проект\w?) gutenberg"
+    r"|start: full licen[cs]e|the full project gutenberg licen[cs]e)",
     _I,
 )
 # Headers have these lines too: an end only if it leaves the larger part.
@@ -62,16 +70,41 @@ _CREDIT = re.compile(
     r"thanks to .{0,80}(?:proofread|scann)|we are releasing two versions of this etext|\(?this file was produced from)",
     _I | re.DOTALL,
 )
-_NOTE_NAME = (
-    r"(?:transcri(?:ber|ption|ptor)['’]?s?['’]?\s{1,4}(?:end)?(?:note|remark|comment)s?|"
-    r"notes? (?:of|from|by) (?:the )?transcribers?|(?:transcriber['’]?s?['’]? )?typographical errors? corrected|"
-    r"anmerkung(?:en)? (?:zur|der|des) (?:transkri|bearbeit)\w{0,8}|"
-    r"im folgenden werden alle geänderten|liste des modifications|"
-    r"(?:note|remarque)s? (?:du|de la|de|sur la|au) transcri\w{2,8}|notas? (?:del|de la|do|da) transcri\w{2,8})"
+# Those who make an e-text, and what they call their notes. Editors and publishers are the book's.
+_MAKER = (
+    r"(?:e-?(?:text|book) )?(?:tran?scri(?:ber|bing|ption|ptor)|redactor|preparer|producer|digiti[sz]er|typist"
+    r"|proof-?reader|post-?processor|e-?(?:text|book) (?:editor|maker|producer|creator))"
 )
-_NOTE = re.compile(rf"[\s\[(|_=*+~-]{{0,24}}{_NOTE_NAME}", _I)
+_NOTE_NAME = (
+    rf"(?:{_MAKER}['’]?s?['’]?\s{{1,4}}(?:\w{{1,12}}\s)?(?:end)?(?:note|remark|comment|amendment|correction|change"
+    r"|foreword|preface|errata|endnote|disclaimer)s?"
+    rf"|(?:a )?(?:notes?|remarks|comments) (?:of|from|by|on|about|to) (?:the )?(?:{_MAKER}|transcri|e-?text|e-?book)\w*"
+    rf"|(?:{_MAKER}['’]?s?['’]? )?typographical errors? (?:have been )?corrected"
+    r"|(?:list of )?(?:corrections|changes|errata) (?:made|to) (?:(?:to|in|by) )?(?:the |this )?"
+    r"(?:transcri|e-?text|e-?book)\w*"
+    r"|\W?t\. ?n\.(?=[:\s])|\W?tn:|tr\. note"
+    r"|(?:anmerkung|hinweis|bemerkung)e?n? (?:zur|der|des|zum) (?:transkri|bearbeit|e-?text|e-?book)\w{0,12}"
+    r"|im folgenden werden alle geänderten|liste des modifications"
+    r"|liste der (?:vorgenommenen )?(?:änderungen|korrekturen)"
+    r"|(?:note|remarque|notice)s? (?:du|de la|de|des|sur la|au) tran?scri\w{2,12}"
+    r"|not[ae]s? (?:del|de la|de|do|da|della|di|dos|de los) (?:la )?tran?scri\w{2,12}"
+    r"|opmerking(?:en)? (?:van|bij) (?:de )?(?:bewerk|transcri)\w{2,12}"
+    r"|uwag[ai] (?:do |od )?transkry\w{2,12}"
+    r"|(?:anmärkning|anmerkning|bemærkning|huomautu)\w{0,6} .{0,12}transkri\w{2,12}"
+    r"|noto de la trans\w{2,12}|примечани[ея] (?:к )?транскри\w{2,12}"
+    r"|paalala ng (?:nagsalin|tagapag\w{2,12}))"
+)
+_NOTE = re.compile(rf"[\s\[({{<|_=*+~#-]{{0,24}}{_NOTE_NAME}", _I)
+_NOTE_START = re.compile(rf"[\s_=*+~#-]{{0,24}}{_NOTE_NAME}['’]?[\s_=*+~#)-]*(?:[:.—]|\Z)", _I)
+_BRACKETS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 _READER = re.compile(r"\s*au lecteur\W*\Z", _I)
 _VERSION = re.compile(r"version électronique|fichier électronique|texte électronique", _I)
+# Words of those who make e-texts, which no book of Project Gutenberg's begins or ends with.
+_MADE = re.compile(
+    r"project gutenberg|distributed proof|online distributed|pgdp|gutenberg\.(?:org|net|ca|de)|\be-?(?:text|book)s?\b"
+    r"|internet archive|archive\.org|hathi ?trust|google (?:books|print)|html (?:version|file|edition)|pglaf|\.html?\b",
+    _I,
+)
 _RULE = re.compile(r"[\s*=_~.+#-]{3,}")
 _BOX = re.compile(r"\s*\+[-=]{4,}\+?\s*\Z")
 
@@ -177,10 +210,15 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
             at = note
         elif _RULE.fullmatch(lines[at]):
             at += 1
-        elif end - at <= CREDIT_LINES and (header or _CREDIT.match("\n".join(lines[at : at + 3]))):
+        elif end - at <= CREDIT_LINES and (header or _is_credit(lines[at:end])):
             at = end
         else:
             return at
+
+
+def _is_credit(paragraph: list[str]) -> bool:
+    """Return True for a paragraph on those who made the e-text."""
+    return bool(_CREDIT.match("\n".join(paragraph[:3])) or any(map(_MADE.search, paragraph)))
 
 
 def _find_note_end(lines: list[str], at: int, stop: int) -> int:
@@ -217,26 +255,34 @@ def _find_marked_note_end(lines: list[str], at: int, stop: int) -> int:
             last = next((i for i in range(at + 1, min(at + 200, stop)) if _BOX.match(lines[i])), -1)
             return last + 1 if last > 0 else at
         return at
-    if not line.lstrip().startswith("[") or not _NOTE.match(line):
+    opening = line.lstrip("* _=~\t")[:1]
+    if opening not in _BRACKETS or not _NOTE.match(line):
         return at
-    depth, left = 0, BRACKET_CHARACTERS
+    depth, left, closing = 0, BRACKET_CHARACTERS, _BRACKETS[opening]
     for number in range(at, stop):
         left -= len(lines[number]) + 1
         if left < 0:
             return at
-        depth += lines[number].count("[") - lines[number].count("]")
+        depth += lines[number].count(opening) - lines[number].count(closing)
         if depth <= 0:
-            return number + 1 if lines[number].rstrip().endswith("]") else at
+            return number + 1 if lines[number].rstrip(" *_=~.").endswith(closing) else at
     return at
 
 
 def _remove_notes(lines: list[str]) -> list[str]:
-    """Return the lines without boxed and bracketed notes, which name themselves wherever they are."""
+    """Return the lines without notes, which name themselves wherever they are, and credits on the first pages."""
     kept: list[str] = []
     at, tries = 0, UNENDED_NOTES
     while at < len(lines):
         end = _find_marked_note_end(lines, at, len(lines)) if tries else at
-        tries -= end == at and lines[at].lstrip()[:1] == "[" and bool(_NOTE.match(lines[at]))
+        tries -= end == at and lines[at].lstrip()[:1] in _BRACKETS and bool(_NOTE.match(lines[at]))
+        if end == at and lines[at].strip() and not (at and lines[at - 1].strip()):
+            if _NOTE_START.match(lines[at]):
+                end = _find_note_end(lines, at, len(lines))
+            elif at < FRONT_LINES:
+                paragraph = lines[at : _find_paragraph_end(lines, at, min(at + CREDIT_LINES + 1, len(lines)))]
+                if len(paragraph) <= CREDIT_LINES and _CREDIT.match(paragraph[0]) and any(map(_MADE.search, paragraph)):
+                    end = at + len(paragraph)
         if end == at:
             kept.append(lines[at])
             at += 1
@@ -252,9 +298,16 @@ def _find_closing(lines: list[str]) -> int:
         if _NOTE.match(lines[number]) and (not number or not lines[number - 1].strip()):
             stop = number
             break
-    while stop and (not lines[stop - 1].strip() or _RULE.fullmatch(lines[stop - 1])):
-        stop -= 1
-    return stop
+    while True:
+        while stop and (not lines[stop - 1].strip() or _RULE.fullmatch(lines[stop - 1])):
+            stop -= 1
+        begin = stop
+        while begin and stop - begin <= CREDIT_LINES and lines[begin - 1].strip():
+            begin -= 1
+        paragraph = lines[begin:stop]
+        if not (0 < len(paragraph) <= CREDIT_LINES and begin and any(map(_MADE.search, paragraph))):
+            return stop
+        stop = begin
 
 
 def _parse_header(lines: list[str], titled: int) -> tuple[dict[str, str], int]:

@@ -13,6 +13,7 @@ from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
 MAX_LINE = 1000  # characters of a line that are searched
+LEADING_LINES = 8  # lines of code before a licence: a package, a guard of inclusion
 LEGAL_WORDS = 2  # different words of the law that make a paragraph part of a licence, in a comment that names one
 
 _NOTICE = re.compile(  # a line that is a notice
@@ -50,8 +51,8 @@ _LINE = re.compile(r"[^\n]*+\n|[^\n]++")
 _BLANKS = re.compile(r"\s*+")
 _INDENT = re.compile(r"[ \t]*+")
 _INDENTED = re.compile(r"(?:[ \t]+[^\n]*+|[ \t]*+)(?:\n|\Z)")
-_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*+(?:\s*+\Z)?+")
-_BEFORE_DOCSTRING = re.compile(r"(?:#[^\n]*+|\s++)*+")
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*(?:\s*+\Z)?")
+_BEFORE_DOCSTRING = re.compile(r"(?:#[^\n]*+|\s++)*")
 _DOCSTRING = re.compile(r"[rRuU]?+(?:\"\"\"|''')")
 
 
@@ -60,7 +61,7 @@ class Syntax(NamedTuple):
 
     line: re.Pattern[str] | None
     blocks: tuple[tuple[str, str], ...] = ()
-    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?+")  # may come before all comments
+    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?")  # may come before all comments
 
 
 class Line(NamedTuple):
@@ -95,7 +96,6 @@ class StrippedFile(NamedTuple):
 
 
 _C_BLOCK = ("/*", "*/")
-# Not possessive: Python 3.11.2 matches possessive groups that hold backtracking otherwise (seen on 3.11.2).
 _MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*", re.IGNORECASE)
 _SLASHES = Syntax(re.compile(r"//"), (_C_BLOCK,))
 _HASH = Syntax(re.compile(r"#"))
@@ -110,17 +110,45 @@ _SYNTAX = {
     "CSS": Syntax(None, (_C_BLOCK,)),
     "Erlang": Syntax(re.compile(r"%")),
     "Fortran": Syntax(re.compile(r"!|[cC*](?=[ \t*=\n-])")),
-    "Haskell": Syntax(re.compile(r"--"), (("{-", "-}"),), re.compile(r"(?:\{-#[^#]{0,400}#-\}\s*+)*")),
+    "Haskell": Syntax(
+        re.compile(r"--"), (("{-", "-}"),), re.compile(r"(?:#![^\n]*\n)?\s*(?:\{-#[^#]{0,400}#-\}\s*+)*")
+    ),
     "Julia": Syntax(re.compile(r"#(?!=)"), (("#=", "=#"),)),
+    "Nim": Syntax(re.compile(r"#(?![\[?])"), (("#[", "]#"),)),
+    "Zig": Syntax(re.compile(r"//(?!!)")),
     "Lua": Syntax(re.compile(r"--(?!\[\[)"), (("--[[", "]]"),)),
     "OCaml": Syntax(None, (("(*", "*)"),)),
     "Objective-C or MATLAB": Syntax(re.compile(r"//|%(?!\{)"), (_C_BLOCK, ("%{", "%}"))),
-    "PHP": Syntax(re.compile(r"//|#(?!\[)"), (_C_BLOCK,), re.compile(r"(?i:(?:#![^\n]*+\n)?+\s*+<\?(?:php)?)")),
+    "PHP": Syntax(re.compile(r"//|#(?!\[)"), (_C_BLOCK,), re.compile(r"(?i:(?:#![^\n]*+\n)?\s*+<\?(?:php)?)")),
     "PowerShell": Syntax(re.compile(r"#(?!>)"), (("<#", "#>"),)),
     "SQL": Syntax(re.compile(r"--"), (_C_BLOCK,)),
     "TeX": Syntax(re.compile(r"%")),
     "Visual Basic": Syntax(re.compile(r"'")),
     "reStructuredText": Syntax(re.compile(r"\.\.(?=\n|[ \t]++(?![_\[|])(?![^\n]{0,200}::))")),
+}
+
+
+_PACKAGE = re.compile(r"package[ \t]+[\w.`]+[ \t]*;?[ \t]*(?=\n|//|/\*|\Z)")
+_GUARD = re.compile(
+    r"#[ \t]*(?:pragma[ \t]+once|ifndef[ \t]+\w+|define[ \t]+\w+|if[ \t]+!?[ \t]*defined[^\n]{0,80})[ \t]*(?=\n|\Z)"
+)
+_STRICT = re.compile(r"['\"]use (?:strict|client|server)['\"][ \t]*;?[ \t]*(?=\n|\Z)")
+# Lines of code that may stand before a licence. Behind any other code a comment is not the file's header.
+_LEADING = {
+    **dict.fromkeys("Go Groovy Java Kotlin Scala".split(), _PACKAGE),
+    **dict.fromkeys(("C", "C++", "Objective-C or MATLAB"), _GUARD),
+    **dict.fromkeys("JavaScript TypeScript".split(), _STRICT),
+    "C#": re.compile(r"#nullable[ \t]+\w+[ \t]*(?=\n|\Z)"),
+    "CSS": re.compile(r"@charset[ \t]+[\"'][\w-]{1,40}[\"'];[ \t]*(?=\n|\Z)"),
+    "Dart": re.compile(r"(?:library|part of)[ \t]+[\w.'\"/]+;[ \t]*(?=\n|\Z)"),
+    "Erlang": re.compile(r"-module\([\w']+\)\.[ \t]*(?=\n|\Z)"),
+    "HTML": re.compile(r"<(?:html|head)\b[^<>\n]{0,200}>[ \t]*(?=\n|<|\Z)", re.IGNORECASE),
+    "PHP": re.compile(r"(?:namespace[ \t]+[\w\\]+|declare\([^()\n]{0,40}\));[ \t]*(?=\n|\Z)"),
+    "Perl": re.compile(r"(?:package[ \t]+[\w:]+|use[ \t]+(?:strict|warnings|utf8|v?5[\d.]*));[ \t]*(?=\n|\Z)"),
+    "Python": re.compile(r"from[ \t]+__future__[ \t]+import[ \t]+[^\n()]{1,200}(?=\n|\Z)"),
+    "Rust": re.compile(r"#!\[[^\]\n]{1,200}\][ \t]*(?=\n|\Z)"),
+    "Shell": re.compile(r"set[ \t]+[-+][\w \t-]{1,40}(?=\n|\Z)"),
+    "YAML": re.compile(r"---[ \t]*(?=\n|\Z)"),
 }
 
 
@@ -141,18 +169,27 @@ def strip_licence(text: str, language: str) -> StrippedFile:
 
 
 def find_top_comments(text: str, language: str) -> Iterator[Comment]:
-    """Yield the comments before the first line of code or text, in order; nothing if the language is unknown."""
+    """Yield the comments before the first line of code or text, in order; nothing if the language is unknown.
+
+    A line that names the file's package or guards its inclusion is not counted as code.
+    """
     syntax = _SYNTAX.get(language)
     if syntax is None:
         return
     opening = syntax.opening.match(text)
     position = opening.end() if opening else len(text)  # a file of PHP without `<?php`
+    leading, lines = _LEADING.get(language), 0
     while position < len(text):
-        comment = _find_comment(text, _skip(_BLANKS, text, position), syntax, language)
-        if comment is None:
+        begin = _skip(_BLANKS, text, position)
+        comment = _find_comment(text, begin, syntax, language)
+        if comment is not None:
+            yield comment
+            position = comment.stop
+            continue
+        line = leading.match(text, begin) if leading is not None and lines < LEADING_LINES else None
+        if line is None:
             return
-        yield comment
-        position = comment.stop
+        position, lines = line.end(), lines + 1
 
 
 def _find_comment(text: str, position: int, syntax: Syntax, language: str) -> Comment | None:

@@ -1,8 +1,9 @@
 """Classify source files by their names: language, licence, vendored, generated, minified.
 
 The table languages.tsv lists extensions and whole names by language. Its whitelist has the 66 entries of RedPajama's
-filter (`github_run_filter.py`); notebooks, which this project turns into text, are accepted too. The other tables are
-this project's own: folders of other projects' code, and file names that are vendored only with a version behind them.
+filter (`github_run_filter.py`); notebooks, which this project turns into text, are accepted too, and further languages
+that the list leaves out. The other tables are this project's own: folders of other projects' code and of generated
+files, and file names that are vendored only with a version behind them.
 """
 
 import re
@@ -16,7 +17,10 @@ NOTEBOOK = ".ipynb"
 
 _TABLES = read_lists("filters.code", "languages.tsv")
 WHITELIST = frozenset(_TABLES["whitelist"]["*"])
+FURTHER = frozenset(_TABLES["further"]["*"])
+_LISTED = WHITELIST | FURTHER | {NOTEBOOK}
 _BY_NAME = {name: language for language, names in _TABLES["language"].items() for name in names}
+_GENERATED_FOLDERS = frozenset(_TABLES["generated folder"]["*"])
 _VENDORED_FOLDERS = frozenset(_TABLES["vendored folder"]["*"])
 _OWN_OR_VENDORED_FILES = frozenset(_TABLES["own or vendored file"]["*"])
 _VENDORED_FILE = re.compile(
@@ -26,9 +30,14 @@ _VENDORED_FILE = re.compile(
     r"(?:[-.](?:\d[\w.]{0,15}|min|core|slim|bundle|ui[\w.-]{0,30}))*\.(?:js|css|cc|hpp|c|h)|"
     r"(?:mvnw|gradlew)(?:\.bat|\.cmd)?|config\.(?:guess|sub)|ltmain\.sh|install-sh|libtool\.m4",
 )
-_GENERATED_FILE = re.compile(
-    r".*(?:_pb2(?:_grpc)?\.py|\.pb\.(?:go|cc|h)|\.pb-c\.[ch]|_pb\.(?:js|rb)|\.g\.cs|\.g\.i\.cs|\.designer\.(?:cs|vb)|"
-    r"\.generated\.\w{1,8}|[._]gen\.go|_generated\.\w{1,4}|\.xcworkspacedata|-lock\.\w{1,5}|\.lock)|"
+_GENERATED_FILE = re.compile(  # names by protobuf, gRPC, flatbuffers, Cap'n Proto, parser generators, Qt, SWIG, IDEs
+    r".*(?:_pb2(?:_grpc)?\.pyi?|\.pb(?:\.gw)?\.(?:go|cc|h|swift|dart|rs)|\.pb\.validate\.go|\.pb(?:enum|json|server|grpc)\.dart|"
+    r"\.grpc\.(?:swift|pb\.(?:cc|h|go|dart))|\.pb-c\.[ch]|\.pb(?:objc|rpc)\.[hm]|"
+    r"_(?:grpc_|grpc_web_)?pb(?:_service)?\.(?:js|rb|ts|d\.ts)|\.capnp\.(?:h|c\+\+|go)|_capnp\.(?:rs|py)|"
+    r"\.(?:g|freezed|gr|mocks|chopper|reflectable)\.dart|\.(?:tab|yy)\.(?:c|h|cc|cpp|hh|hpp)|_wrap\.(?:c|cc|cxx|cpp)|_rc\.py|"
+    r"\.g\.cs|\.g\.i\.cs|\.designer\.(?:cs|vb)|[._]generated(?:\.\w{1,12}){1,2}|[._]gen\.(?:go|rs|ts|js)|"
+    r"\.xcworkspacedata|-lock\.\w{1,5}|\.lock)|"
+    r"(?:moc|qrc)_.{1,80}\.(?:cpp|cc|cxx)|ui_.{1,80}\.(?:h|py)|lex\.yy\.\w{1,3}|y\.tab\.\w{1,3}|"
     r"(?:r\.java|buildconfig\.java|bindata\.go|parsetab\.py|lextab\.py|aclocal\.m4)"
 )
 _MINIFIED_FILE = re.compile(r".*[.-]min\.(?:js|css|html)")
@@ -51,10 +60,10 @@ def detect_language(path: str) -> str:
 
 
 def is_listed(path: str, extensions: Collection[str] = ()) -> bool:
-    """Return True if a file's extension is one of these; by default the whitelist's and the notebooks'."""
+    """Return True if a file's extension is one of these; by default the whitelist's, further ones and notebooks'."""
     extension = get_extension(path)
-    listed = extensions or WHITELIST
-    return extension in listed or extension.lower() in listed or (not extensions and extension == NOTEBOOK)
+    listed = extensions or _LISTED
+    return extension in listed or extension.lower() in listed
 
 
 def is_licence_file(path: str) -> bool:
@@ -75,8 +84,9 @@ def is_vendored(path: str) -> bool:
 
 
 def is_named_generated(path: str) -> bool:
-    """Return True if a file's name is one that programs give to their output."""
-    return bool(_GENERATED_FILE.fullmatch(path.rpartition("/")[2].lower()))
+    """Return True if a file's name, or that of a folder above it, is one that programs give to their output."""
+    *folders, name = path.lower().split("/")
+    return bool(_GENERATED_FILE.fullmatch(name)) or not _GENERATED_FOLDERS.isdisjoint(folders)
 
 
 def is_named_minified(path: str) -> bool:

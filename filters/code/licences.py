@@ -18,6 +18,7 @@ from filters.data_files import read_lists
 DATA_FILES = ("licences.tsv",)  # part of the code version of a step
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
 MAX_CHARACTERS = 1 << 20  # of a licence; longer texts are unknown ones
+OPENING_CHARACTERS = 600  # of a long file, in which an offer of a choice counts, if it names all that follows
 SPARE_WORDS = 150  # of a licence file besides the licences found in it: a title, names, a sentence on its scope
 MAX_DEPTH = 16  # nested parentheses of an expression
 
@@ -29,6 +30,8 @@ class _Licence(NamedTuple):
     words: int  # approximate length
 
 
+# Of the table's `other` names, those of terms that come on top of a licence, so that no choice of licences lifts them.
+_TERMS = frozenset({"Commons-Clause", "Field-of-use", "NC", "Proprietary"})
 _GRANT = "permission is hereby granted free of charge to any person obtaining a copy"
 _NOTICE = "the above copyright notice and this permission notice"
 _BSD = "redistribution and use in source and binary forms with or without modification are permitted provided"
@@ -59,6 +62,11 @@ _LICENCES = (
 _PHRASES = read_lists("filters.code", "licences.tsv")
 _KNOWN, _OTHERS = _PHRASES["known"], _PHRASES["other"]
 _HARMLESS, _CHOICES, _REFERENCES = (_PHRASES[kind]["*"] for kind in ("harmless", "choice", "reference"))
+# "the MIT license or the GNU General Public License": two names with "or" between them.
+_NAME = r"(?:mit|expat|isc|zlib|bsd|apache|gpl|lgpl|agpl|gnu|mpl|mozilla|epl|eclipse|artistic|boost|unlicense|cc0)"
+_OR_NAME = re.compile(
+    rf" {_NAME}(?: \w+){{0,6}}? or (?:(?:under|the|a|at|new|modified|simplified|2 clause|3 clause) ){{0,3}}{_NAME} "
+)
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}([A-Za-z0-9.+()\- \t]{1,200})")
 _COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
@@ -76,13 +84,17 @@ def identify_licence(text: str) -> str:
     words = _normalize(text)
     lengths = {item.name: words.count(item.required[0]) * item.words for item in _LICENCES if _matches(words, item)}
     others, stated = _find_named(words, _OTHERS), _find_stated(text)
-    named = {*(lengths or (set() if stated else _find_named(words, _KNOWN))), *others}
+    known = _find_named(words, _KNOWN)
+    named = {*(lengths or (set() if stated else known)), *others}
     is_bundle = words.count(" ") - sum(lengths.values()) > SPARE_WORDS
     if is_bundle and not others:
         return UNKNOWN
     if not named and not stated and _contains_any(words, _REFERENCES):
         return ""
-    return join_licences(one for one in (stated, _spell(named, words, not is_bundle)) if one) or UNKNOWN
+    may_choose = not is_bundle or named <= _find_families(words[:OPENING_CHARACTERS], named)
+    is_offer = may_choose and _offers_choice(words[:OPENING_CHARACTERS] if is_bundle else words)
+    named |= known if is_offer and lengths and not is_bundle else set()
+    return join_licences(one for one in (stated, _spell(named, is_offer)) if one) or UNKNOWN
 
 
 def identify_header_licence(comment: str) -> str:
@@ -93,8 +105,9 @@ def identify_header_licence(comment: str) -> str:
     if stated := _find_stated(comment):
         return stated
     words = _normalize(comment[:MAX_CHARACTERS])
-    names = {item.name for item in _LICENCES if _matches(words, item)} or _find_named(words, _KNOWN)
-    return _spell(names | _find_named(words, _OTHERS), words, True)
+    is_offer, known = _offers_choice(words), _find_named(words, _KNOWN)
+    names = {item.name for item in _LICENCES if _matches(words, item)} or known
+    return _spell(names | _find_named(words, _OTHERS) | (known if is_offer else set()), is_offer)
 
 
 def join_licences(expressions: Iterable[str]) -> str:
@@ -171,5 +184,18 @@ def _find_named(words: str, table: dict[str, list[str]]) -> set[str]:
     return {name for name, phrases in table.items() if _contains_any(words, phrases)}
 
 
-def _spell(names: set[str], words: str, may_choose: bool) -> str:
-    return (" OR " if may_choose and _contains_any(words, _CHOICES) else " AND ").join(sorted(names))
+def _find_families(words: str, names: set[str]) -> set[str]:
+    """Return those of some licences that words mention, in any version: "BSD" for BSD-3-Clause."""
+    found = _find_named(words, _KNOWN) | _find_named(words, _OTHERS)
+    return {name for name in names if name in found or f" {name.partition('-')[0].lower()} " in words}
+
+
+def _offers_choice(words: str) -> bool:
+    return _contains_any(words, _CHOICES) or _OR_NAME.search(words) is not None
+
+
+def _spell(names: set[str], is_offer: bool) -> str:
+    """Return the expression of all these licences and terms, or of a choice of the licences under all terms."""
+    if not is_offer:
+        return " AND ".join(sorted(names))
+    return join_licences(one for one in (" OR ".join(sorted(names - _TERMS)), *(names & _TERMS)) if one)

@@ -8,25 +8,35 @@ import bz2
 import codecs
 import lzma
 import re
+import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from isal import igzip_lib
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 from filters.formats.stream import PIECE, Damage, StoredView, slice_stored
 from filters.reasons import Reason
 
-GZIP, BZIP2 = b"\x1f\x8b", b"BZh"
+GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 FIRST_SLICE = (
     1 << 14
 )  # stored bytes of an archive's member fed at first: most are short, and the rest is copied in vain
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
 OPENING = 1 << 12  # bytes in which a file declares its encoding
 
+SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd frame without content (RFC 8878, section 3.1.2)
+DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"  # the first of a web archive that has a dictionary (WARC-ZSTD 1.0)
+DICTIONARY_BYTES = 1 << 24  # of a dictionary, twice what the format asks readers to support
+RECORD_OPENING = 1 << 16  # decoded bytes of a zstd member that are kept to tell if its record is whole
 BZIP2_STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")  # the start of a bzip2 stream with at least one block
 GZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # isal's stub gives an instance
-DECODER_ERRORS = (GZIP_ERROR, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
+DECODER_ERRORS = (GZIP_ERROR, lzma.LZMAError, zlib.error, zstd.ZstdError, EOFError, OSError, ValueError)
 _MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
 
 # Byte order marks, then the encodings of "<" without one (XML 1.0, appendix F).
@@ -72,7 +82,9 @@ class CompressedStream:
         damage: None if the stream ended as its codec has it.
     """
 
-    __slots__ = ("corrupt", "damage", "decoder", "end", "fed", "kind", "length", "offset", "size", "step", "stored")
+    __slots__ = (
+        "corrupt", "damage", "decoder", "end", "fed", "grows", "kind", "length", "offset", "size", "step", "stored",
+    )  # fmt: skip
 
     def __init__(
         self, stored: StoredView, offset: int, end: int, decoder: Decoder, kind: str, corrupt: Reason, step: int = SLICE
@@ -80,6 +92,7 @@ class CompressedStream:
         self.stored, self.offset, self.end, self.decoder = stored, offset, end, decoder
         self.kind, self.corrupt, self.step = kind, corrupt, step
         self.length = self.size = self.fed = 0
+        self.grows = True  # the slices, with what was read
         self.damage: Damage | None = None
 
     def pieces(self) -> Iterator[bytes]:
@@ -94,7 +107,7 @@ class CompressedStream:
                     return
                 position += len(data)
                 self.fed += len(data)
-                step = min(4 * step, SLICE)  # grows with what was read, since the decoder copies what it leaves
+                step = min(4 * step, SLICE) if self.grows else step  # the decoder copies what it leaves
             try:
                 piece = decoder.decompress(data, PIECE)
             except DECODER_ERRORS as error:
@@ -104,6 +117,25 @@ class CompressedStream:
             if piece or decoder.eof:
                 yield piece
         self.length = self.fed - len(decoder.unused_data)
+
+    def read(self, limit: int) -> bytes | None:
+        """Return all decoded bytes, None if there are more than `limit`. The stream is decompressed to its end."""
+        kept: list[bytes] = []
+        for piece in self.pieces():
+            if self.size > limit:
+                kept.clear()
+            elif piece:
+                kept.append(piece)
+        if self.size > limit:
+            return None
+        return kept[0] if len(kept) == 1 else b"".join(kept)
+
+    def read_opening(self, size: int) -> bytes:
+        """Return the first decoded bytes of the first stored bytes fed; none if they do not decompress."""
+        try:
+            return self.decoder.decompress(bytes(self.stored[self.offset : self.offset + self.step]), size)
+        except DECODER_ERRORS:
+            return b""
 
 
 class GzipMember(CompressedStream):
@@ -124,17 +156,72 @@ class GzipMember(CompressedStream):
         self.damage = Damage(Reason.CORRUPT_GZIP, "no gzip member begins here")
         return iter(())
 
-    def read(self, limit: int) -> bytes | None:
-        """Return all decoded bytes, None if there are more than `limit`. The member is decompressed to its end."""
-        kept: list[bytes] = []
-        for piece in self.pieces():
-            if self.size > limit:
-                kept.clear()
-            elif piece:
-                kept.append(piece)
-        if self.size > limit:
-            return None
-        return kept[0] if len(kept) == 1 else b"".join(kept)
+
+class ZstdMember(CompressedStream):
+    """A zstd frame (RFC 8878), and the frames after it that its record goes on in.
+
+    `continues` tells from a record's first bytes, the number of its bytes so far and the position of the next frame
+    whether that frame belongs to it.
+    """
+
+    __slots__ = ("continues", "dictionary")
+
+    def __init__(
+        self,
+        stored: StoredView,
+        offset: int,
+        dictionary: zstd.ZstdDict | None,
+        continues: Callable[[bytes, int, int], bool],
+        step: int = FIRST_SLICE,
+    ) -> None:
+        self.dictionary, self.continues = dictionary, continues
+        decoder = open_zstd(dictionary)
+        super().__init__(stored, offset, len(stored), decoder, "zstd frame", Reason.CORRUPT_RECORD, step)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the decoded bytes, at most `PIECE` at a time."""
+        opening, position = b"", self.offset
+        while True:
+            decoder = open_zstd(self.dictionary)
+            frame = CompressedStream(self.stored, position, self.end, decoder, self.kind, self.corrupt, self.step)
+            frame.grows = self.grows
+            fed, size = self.fed, self.size
+            for piece in frame.pieces():
+                self.fed, self.size = fed + frame.fed, size + frame.size
+                opening += piece[: RECORD_OPENING - len(opening)]
+                yield piece
+            self.fed = fed + frame.fed
+            if frame.damage is not None:
+                self.damage = frame.damage
+                return
+            position += frame.length
+            magic = bytes(self.stored[position : min(position + 4, self.end)])
+            if not (magic == ZSTD or SKIPPABLE.match(magic)) or not self.continues(opening, self.size, position):
+                break
+        self.length = position - self.offset
+
+
+def open_zstd(dictionary: zstd.ZstdDict | None = None) -> Decoder:
+    """Return a decompressor of one zstd frame."""
+    return zstd.ZstdDecompressor(dictionary)
+
+
+def read_dictionary(stored: StoredView) -> zstd.ZstdDict | None:
+    """Return the dictionary of a WARC-ZSTD file, None without a usable one.
+
+    It is the content of a skippable frame at the start, plain or compressed
+    (https://iipc.github.io/warc-specifications/specifications/warc-zstd/).
+    """
+    if bytes(stored[:4]) != DICTIONARY_FRAME:
+        return None
+    size = int.from_bytes(stored[4:8], "little")
+    content = bytes(stored[8 : 8 + min(size, DICTIONARY_BYTES)])
+    try:
+        if content.startswith(ZSTD):
+            content = zstd.ZstdDecompressor().decompress(content, DICTIONARY_BYTES)
+        return zstd.ZstdDict(content)
+    except DECODER_ERRORS:
+        return None
 
 
 class Chunk(NamedTuple):

@@ -11,16 +11,16 @@ from typing import NamedTuple
 import brotli
 from isal import igzip_lib
 
-from filters.formats.compression import CompressedStream, Decoder
-from filters.formats.warc import Headers
+from filters.formats.compression import SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
+from filters.formats.records import Headers
 from filters.reasons import Reason
 
 MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
 FIRST_STEP = 1 << 10  # coded bytes fed to a decoder at first: a body may hold millions of streams
 CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 
-_BLANK_LINE = re.compile(rb"\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{3})(?![0-9])")
+_BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
+_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{1,3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _NO_CODINGS = ("chunked", "identity", "none")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
@@ -191,6 +191,19 @@ def _decode_deflate(body: bytes, limit: int) -> bytes:
     return _decompress(body, 0, igzip_lib.IgzipDecompressor(flag=flag), limit)[0]
 
 
+def _decode_zstd(body: bytes, limit: int) -> bytes:
+    """Decode one or more frames of RFC 8878."""
+    if not body.startswith(ZSTD):
+        raise _EncodingMismatchError
+    parts: list[bytes] = []
+    size = position = 0
+    while body.startswith(ZSTD, position) or SKIPPABLE.match(body, position):
+        part, position = _decompress(body, position, open_zstd(), limit - size)
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
 class _BrotliDecoder:
     """A brotli decompressor with the interface of bz2's."""
 
@@ -239,5 +252,5 @@ def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tup
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli,
+    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli, "zstd": _decode_zstd,
 }  # fmt: skip

@@ -24,11 +24,11 @@ _MARK = b"<row"
 _AFTER_MARK = frozenset(b" \t\r\n/>")
 _NAME = rb"[A-Za-z_][A-Za-z0-9_.:-]*+"
 _ROW = re.compile(
-    rb"(<row((?:[ \t\r\n]++" + _NAME + rb"=(?:\"[^\"<]*+\"|'[^'<]*+'))*+)[ \t\r\n]*+(?:/>|></row[ \t\r\n]*+>))"
-    rb"[ \t\r\n]*+(</posts[ \t\r\n]*+>)?+[ \t\r\n]*+"
+    rb"(<row((?:[ \t\r\n]++" + _NAME + rb"=(?:\"[^\"<]*+\"|'[^'<]*+'))*)[ \t\r\n]*+(?:/>|></row[ \t\r\n]*+>))"
+    rb"[ \t\r\n]*+(</posts[ \t\r\n]*+>)?[ \t\r\n]*+"
 )
 _ATTRIBUTE = re.compile(rb"(" + _NAME + rb")=(?:\"([^\"<]*+)\"|'([^'<]*+)')")
-_HEAD = re.compile(rb"(?:\xef\xbb\xbf)?+\s*+(?:<\?xml[^<>]*+>\s*+)?+(?:(<posts[^<>]*+>)\s*+(</posts\s*+>\s*+)?+)?+")
+_HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^<>]*+>\s*+)?(?:(<posts[^<>]*+>)\s*+(</posts\s*+>\s*+)?)?")
 _DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 _REFERENCE = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|(lt|gt|quot|apos|amp)|([^;&\s]{1,64}));")
 _FORBIDDEN = bytes(set(range(32)) - set(b"\t\n\r"))  # control characters that XML excludes

@@ -27,15 +27,14 @@ _NOT_NESTING = frozenset(  # void elements, and those with an optional end tag: 
     ).split()
 )
 _ATTRIBUTE = (
-    r"(?> [a-zA-Z-]++=\"[^\"]*+\"|"  # the usual form; the rest is any form that the tokenizer's rules allow
+    r" [a-zA-Z-]++=\"[^\"]*+\"|"  # the usual form; the rest is any form that the tokenizer's rules allow
     r"(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
-    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?+)?+)"
+    r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?)?"
 )
 _TAG_START = r"<[a-zA-Z][^ \t\n\f\r/>]*+"
-_MANY = re.compile(rf"{_TAG_START}(?:{_ATTRIBUTE}){{{MANY_ATTRIBUTES}}}")
-_UNCROWDED = re.compile(  # all of a page before its first tag with more attributes; a search would restart at each "<"
-    rf"(?:[^<]++|<(?![a-zA-Z])|{_TAG_START}(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+(?!{_ATTRIBUTE}))*+"
-)
+_OPENING, _NEXT_ATTRIBUTE = re.compile(_TAG_START), re.compile(_ATTRIBUTE)
+# A lookahead is matched in one way only, as atomic groups are from Python 3.11.5 on.
+_MANY = re.compile(rf"{_TAG_START}(?:(?=({_ATTRIBUTE}))\1){{{MANY_ATTRIBUTES}}}")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -93,8 +92,14 @@ def _extract_main_text(html: str, model: Model) -> str:
 def _has_crowded_tag(html: str) -> bool:
     if not _MANY.search(html):
         return False
-    ordinary = _UNCROWDED.match(html)
-    return ordinary is None or ordinary.end() < len(html)
+    position = 0
+    while tag := _OPENING.search(html, position):
+        position, attributes = tag.end(), 0
+        while attribute := _NEXT_ATTRIBUTE.match(html, position):
+            position, attributes = attribute.end(), attributes + 1
+            if attributes > MAX_ATTRIBUTES:
+                return True
+    return False
 
 
 def _nests_deeper(html: str, limit: int) -> bool:

@@ -12,8 +12,10 @@ from typing import Literal
 QUOTE_DEPTH = 8  # levels of quotations that are marked; deeper ones look like this one
 LIST_DEPTH = 8  # levels of lists that are indented
 
+# A quote is alone where no other follows before "<", so that each text can be read in one way only.
 _TAG = re.compile(
-    r"<(?:!--|(/?)([a-zA-Z][a-zA-Z0-9]*+)((?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+'|[\"'])*+)>)",
+    r"<(?:!--|(/?)([a-zA-Z][a-zA-Z0-9]*+)"
+    r"((?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+'|\"(?![^\"<]*+\")|'(?![^'<]*+'))*)>)"
 )
 _BLANKS = re.compile(r"[ \t\n\r\f]+")
 _FEW_BLANKS = re.compile(r"[\t\n\r\f]|  ")  # finds text that `_BLANKS` would change, in a quarter of its time

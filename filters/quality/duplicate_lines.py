@@ -18,9 +18,10 @@ class DuplicateLines(Rule):
     """Remove lines that occur elsewhere, among the documents that the rules before leave.
 
     Attributes:
-        scope: documents that are compared with one another: `files`, groups of that many `files` drawn by keyed hash of
-            their names (CCNet's 50 of a dump's 1,600); `dump`, one crawl; `all`, the whole source.
-        files: see `scope`.
+        scope: documents that are compared with one another: `files`, groups of that many `files` of one crawl, drawn by
+            keyed hash of their names; `dump`, one crawl; `all`, the whole source.
+        files: see `scope`. CCNet cuts a crawl into 1,600 parts and compares 50 of them: one in 32, which is 2,000 of
+            the 64,000 files of a crawl of 2019.
         keep: `none` removes every copy, as CCNet does; `first` leaves the copy in the document of the smallest id.
         normalise: `ccnet` compares lines in CCNet's normal form; `c4` stripped and in lower case, as C4's builder does
             after its page rules. With `c4` and `first` the copy stays that is in the page whose URL, as C4 normalises
@@ -31,7 +32,7 @@ class DuplicateLines(Rule):
     FIXED = ("scope", "files", "keep", "normalise")
 
     scope: Literal["files", "dump", "all"] = "dump"
-    files: Positive = 50
+    files: Positive = 2_000
     keep: Literal["none", "first"] = "none"
     normalise: Literal["ccnet", "c4"] = "ccnet"
 

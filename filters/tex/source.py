@@ -56,7 +56,7 @@ _MARK = re.compile(
     r"|[a-zA-Z@]+|.)",
     re.DOTALL,
 )
-_COMMENT_LINES = re.compile(r"(?:[ \t]*+%[^\n]*+\n)*+[ \t]*+")
+_COMMENT_LINES = re.compile(r"(?:[ \t]*+%[^\n]*+\n)*[ \t]*+")
 _HIDDEN = re.compile(f"{OPEN}([0-9]{{1,9}}){CLOSE}")
 _CONDITION = re.compile(
     r"\\(?:\\|let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"

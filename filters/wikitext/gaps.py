@@ -144,15 +144,17 @@ def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
 
 
 def _shown(marks: str, *, in_brackets: bool, tail: str) -> str | None:
-    """Return the text of consecutive marks, `GONE` for pronunciations in brackets, or None if one has no text.
+    """Return the text of consecutive marks, `GONE` for pronunciations that are not shown, None if text is missing.
 
     Text that would stick to a word or number is not shown.
     """
     found = _MARK.findall(marks)
-    if in_brackets and all(kind == SPOKEN for kind, _ in found) and not tail[-1:].isdigit():
+    sticks = tail[-1:].isalnum()
+    if all(kind == SPOKEN for kind, _ in found) and (in_brackets or sticks) and not tail[-1:].isdigit():
         return GONE
-    texts = [text.strip() for _, text in found]
-    return " ".join(texts) if all(texts) and not tail[-1:].isalnum() else None
+    if sticks or any(kind == UNKNOWN and not text.strip() for kind, text in found):
+        return None
+    return " ".join(text.strip() for _, text in found if text.strip()) or GONE
 
 
 def close_gaps(text: str) -> str:

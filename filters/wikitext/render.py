@@ -159,7 +159,9 @@ def _split_blocks(text: str) -> Iterator[Block]:
     """Yield the blocks in order. Consecutive lines are one paragraph."""
     paragraph: list[str] = []
     for line in [*text.split("\n"), ""]:
-        bare = "" if is_hollow(line) else line.strip(" \t\r\u00a0" + GONE)
+        bare = line.strip(" \t\r\u00a0" + GONE)
+        if bare[:1] in (UNKNOWN, SPOKEN) and is_hollow(line):
+            bare = ""
         mark = bare[:1]
         heading = _parse_heading(bare) if mark == "=" else None
         is_rule = mark == "-" and _RULE.match(bare)

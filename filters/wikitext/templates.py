@@ -13,7 +13,7 @@ editors; `*` stands for any characters. Templates in neither table are unknown, 
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from filters.data_files import read_rows
@@ -23,6 +23,7 @@ from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
 ANY = r"\*"  # stands for any characters in a name, once escaped
+NAME_CHARACTERS = 120  # of the longest name of a template that is looked up among beginnings and ends of names
 MAX_ARGUMENTS = 64  # of a template; those behind are read as part of the last
 
 
@@ -50,7 +51,7 @@ _TOKEN = re.compile(r"\[|\]|\{(?:\*([^{}]*)|([^{}]+))\}")
 _LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|јез|мова)-\w{2,4}(?:-\w{2,8})?\Z")
 _FRENCH_NUMERAL = re.compile(r"-?(?:\d{1,4}|[ivxlcdm]{1,9})(?:er|re|e|es|ème|nd|nde)(?: siècle)?\Z")
 _PAGE_VARIABLE = re.compile(r"\s*+[^\W\d_a-z]{4,40}:")
-_BOX = re.compile(r"\n\s*+\|.*\n\s*+\|", re.DOTALL)
+_BOX = re.compile(r"\n[ \t]*+\|.*\n[ \t]*+\|", re.DOTALL)
 _EDITORS = re.compile(
     r"\s*+(?:date|datum|dato|fecha|data|dátum|дата|датум|année|year|month|reason|razón|motivo|motif|grund|причина|bot"
     r"|comment|talk|discuss|section|cat|small|sure)\s*+=",
@@ -105,10 +106,15 @@ def _is_silent(name: str, raw: str, content: str, language: str) -> bool:
     By form: a variable that describes the page ({{DEFAULTSORT:…}}), a box with an argument on each line, and a mark
     for editors, all arguments of which are dates and reasons.
     """
-    if not name or load_silent(language).match(name) or _PAGE_VARIABLE.match(raw) or _BOX.search(content):
+    if _is_listed_silent(name, language) or _PAGE_VARIABLE.match(raw) or _BOX.search(content):
         return True
     arguments = content.split("|")[1:]
     return bool(arguments) and all(_EDITORS.match(argument) for argument in arguments)
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_listed_silent(name: str, language: str) -> bool:
+    return not name or (len(name) <= NAME_CHARACTERS and load_silent(language).match(name) is not None)
 
 
 def _mark_unknown(arguments: str) -> str:

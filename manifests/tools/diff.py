@@ -206,8 +206,17 @@ def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _without_inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    sources = recipe["sources"].items()
-    return {**recipe, "sources": {name: {k: v for k, v in plain.items() if k != "inputs"} for name, plain in sources}}
+    """Return a recipe without its inputs, and each source's filters by rule, beside their order."""
+    sources = {}
+    for name, plain in recipe["sources"].items():
+        filters: dict[str, Any] = {"order": []}
+        for entry in plain.get("filters", ()):
+            for rule, settings in entry.items():
+                label = f"{rule}{filters['order'].count(rule) + 1}" if rule in filters else rule
+                filters["order"].append(rule)
+                filters[label] = settings
+        sources[name] = {**{key: value for key, value in plain.items() if key != "inputs"}, "filters": filters}
+    return {**recipe, "sources": sources}
 
 
 def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]]:

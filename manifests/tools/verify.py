@@ -407,11 +407,15 @@ def _check_metadata(shard: Shard, manifest: Manifest, recipes: set[str], entry: 
 
 
 def _check_columns(shard: Shard, manifest: Manifest) -> Iterator[str]:
+    import pyarrow.compute as pc
+
     batch = shard.batch
     if not batch.schema.equals(shard_schema(manifest.tokenizer.vocabulary)):
         yield "its columns are not a shard's, or of other types"
         return
     yield from (f"column {name} has nulls" for name in batch.schema.names if name != "parts" and batch[name].null_count)
+    if pc.min(batch["cluster_size"]).as_py() == 0:
+        yield "a document that stands for none, not even itself: its cluster_size is 0"
 
 
 def _check_frames(shard: Shard, manifest: Manifest) -> list[str]:

@@ -6,6 +6,7 @@ It runs in this process, and hands tasks to the processes of `pipeline.beam.pool
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,7 +103,12 @@ def check_options(arguments: Iterable[str]) -> None:
     """Refuse Beam options that Beam would silently ignore. Raises UserError naming the first."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    options = PipelineOptions(list(arguments))
+    arguments = list(arguments)
+    for argument in arguments:  # a runner of its own module has options of its own
+        if argument.startswith("--runner=") and "." in argument:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(argument.partition("=")[2].rpartition(".")[0])
+    options = PipelineOptions(arguments)
     with_values = options.get_all_options(drop_default=True, retain_unknown_options=True)
     known = set(PipelineOptions([]).get_all_options())
     if with_values.get("direct_running_mode") == "multi_processing":

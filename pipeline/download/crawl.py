@@ -17,7 +17,7 @@ from urllib.parse import urldefrag, urljoin
 
 from filters.errors import UserError
 from filters.formats.http import HttpError, Response, is_html, parse_response
-from filters.formats.warc import Headers
+from filters.formats.records import Headers
 from pipeline.download import robots
 from pipeline.download.http import RETRIED, RetryPolicy, parse_retry_after
 from pipeline.download.page_archive import PageArchive

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from filters.formats.charset import decode
+from filters.formats.digest import check_block_digest
 from filters.formats.encodings import replace_c1
 from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.stream import Stored
-from filters.formats.warc import Frame, Limits, check_block_digest, find_boundaries, read_frame, read_frames
+from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
 from manifests.document import Document, Locator

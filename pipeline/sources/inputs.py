@@ -66,6 +66,12 @@ def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]
     return found
 
 
+def is_matched(pattern: str) -> bool:
+    """Return True if a path or glob matches a file or folder."""
+    found = glob.iglob(str(Path(pattern).expanduser()), recursive=True, include_hidden=True)
+    return any(map(os.path.exists, found))  # `missing/**` matches `missing/`
+
+
 def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
     """Return the files that a source's patterns match, with their checksums, sorted by name.
 
@@ -101,10 +107,15 @@ def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True, include_hidden=True)]
     prefix = fixed_prefix(str(path))
-    matches = [(_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file()]
+    matches = [(_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file() or _dangles(p)]
     if not matches:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
     return matches
+
+
+def _dangles(path: Path) -> bool:
+    """Return True for a link to nothing: an input that cannot be read, so that no run leaves it out in silence."""
+    return path.is_symlink() and not path.exists()
 
 
 def _name(path: Path) -> str:

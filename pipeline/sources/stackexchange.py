@@ -55,6 +55,11 @@ def site_of(name: str) -> str:
     return (_ENDINGS.sub("", path.name) or path.parent.name).lower()
 
 
+def is_meta(site: str) -> bool:
+    """Return True for a site about another one: meta.stackexchange.com, meta.cooking.stackexchange.com."""
+    return "meta" in site.split(".")
+
+
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
     """Count a file's decoded bytes, rows, and questions with answers (`posts`), by their marks.
 
@@ -100,7 +105,7 @@ def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str
                 f"source {source}: {name} does not name its site: give a glob above the site's folder, such as "
                 f"'dumps/*/{TABLE}', or call the file SITE-{TABLE}"
             )
-        if "meta" not in site.split("."):
+        if not is_meta(site):
             posts[site] = posts.get(site, 0) + counted.get("posts", 0)
     ordered = sorted(posts, key=lambda site: (-posts[site], site))
     return {"sites": sorted(ordered[: recipe.stackexchange.largest or None])}
@@ -143,7 +148,7 @@ def _row_of(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> 
     if raw.problem is not None:
         return Outcome.drop(place, stored, raw)
     if not kept:
-        return Outcome(place, stored, reason=Reason.SMALL_SITE)
+        return Outcome(place, stored, reason=Reason.META_SITE if is_meta(site) else Reason.SMALL_SITE)
     keys = parse_keys(raw.data)
     if isinstance(keys, Damage):
         return Outcome.drop(place, stored, keys)

@@ -16,7 +16,7 @@ from filters.dedup.minhash import wide_shingle_hashes
 from manifests.recipe import Recipe
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
 from pipeline.beam.task import Receipts, Result, Step, Unit
-from pipeline.stages.neardup import ROW_BITS, Rows, Split
+from pipeline.stages.signatures import ROW_BITS, Rows, Split
 
 STAGE = "containment"
 SKETCHES, COMPARE = f"{STAGE}/sketches", f"{STAGE}/compare"

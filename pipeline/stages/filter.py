@@ -15,8 +15,8 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
-from pipeline.stages.neardup import SignatureRows, signature_path, signed_by
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages
+from pipeline.stages.signatures import SignatureRows, signature_path, signed_by
 
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")

@@ -19,6 +19,7 @@ stages.
 
 import hashlib
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -47,7 +48,7 @@ _HEAD = struct.Struct(
     "<5QHHHI"
 )  # offset, length, inner offset, inner length, stored bytes; lengths of the four strings
 _LONGEST_NAME = (1 << 16) - 1
-_DEAD = b""  # the group of rows that are dead letters: their data is reason, NUL, detail
+_DEAD = b""  # the group of rows that are dead letters or examples of drops: their data is reason, NUL, detail
 
 Exchange = Callable[[Step, Step], tuple[Receipts, Receipts]]
 
@@ -187,13 +188,18 @@ def _keyed(
 
 
 def blocks_of(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
-    """Yield rows packed by range, whenever `PACK_BYTES` are together; count in `tally` what is dropped here."""
+    """Yield rows packed by range, whenever `PACK_BYTES` are together; count in `tally` what is dropped here.
+
+    Of each reason the first few go on as rows, so that the places of examples are kept beside the documents.
+    """
     held: dict[int, bytearray] = {}
-    size = 0
+    size, examples = 0, Counter[str]()
     for item in items:
         if isinstance(item, Outcome):
             assert item.document is None and item.reason is not None, "documents are made in the last round"
-            if item.reason not in DEAD_LETTERS:
+            examples[item.reason.value] += 1
+            is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.SKIPPED
+            if item.reason not in DEAD_LETTERS and not is_example:
                 _count(item, tally)
                 continue
             item = Row(_DEAD, item.locator, item.stored, f"{item.reason.value}\0{item.detail}".encode())

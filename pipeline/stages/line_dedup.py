@@ -9,6 +9,7 @@ this one leave.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some fou
 LINE_BITS = 36  # a place is split number << 36 | line of the split
 KEY = np.dtype([("key", "<u8"), ("place", "<i8")])
 ORDERED_KEY = np.dtype([*KEY.descr, ("identity", "<u8")])  # the identity decides which copy stays
-CCNET_PARTS = 32  # CCNet compares 50 of a dump's 1,600 files at a time: one part in 32 (cc_net, mine.py, hash_in_mem)
+CCNET_PARTS = 32  # CCNet compares 50 of a dump's 1,600 parts at a time: one part in 32 (cc_net, mine.py, hash_in_mem)
 HASH_SCHEMA = pa.schema(
     [("id", pa.binary(ID_BYTES)), ("identity", pa.uint64()), ("hashes", pa.large_list(pa.uint64()))]
 )
@@ -220,9 +221,12 @@ def _groups(recipe: Recipe, collected: Receipts) -> dict[str, _Group]:
         files.setdefault(source_of(split), {})[file] = key
     scopes: dict[tuple[str, str], str] = {}
     for source, keys in files.items():
-        for place, file in enumerate(sorted(keys, key=lambda name: (keys[name], name))):
-            named = {"files": str(place // rules[source].files), "dump": dump_of(file), "all": ""}[rules[source].scope]
+        places: Counter[str] = Counter()  # files so far, by dump: CCNet never compares two dumps
+        for file in sorted(keys, key=lambda name: (keys[name], name)):
+            dump, group = dump_of(file), places[dump_of(file)] // rules[source].files
+            named = {"files": f"{dump} {group}", "dump": dump, "all": ""}[rules[source].scope]
             scopes[source, file] = f"{source} {named}"
+            places[dump] += 1
     numbers = {scope: number for number, scope in enumerate(sorted(set(scopes.values())))}
     found = {}
     for split, file in splits.items():

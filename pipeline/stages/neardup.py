@@ -5,17 +5,11 @@ the documents of these settings alone, and never a text in them. `bands` sends e
 documents that share one become candidates; `fetch` tells each split which of its documents' signatures are wanted;
 `evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is shingle
 hashes of texts read again.
-
-`filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
-reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
-first, in the order of their names; those of earlier corpora follow.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -24,231 +18,33 @@ import pyarrow as pa
 
 from filters.dedup.clusters import verify_stars
 from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
-from filters.errors import UserError
+from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix
-from manifests.deduplication import Comparison
-from manifests.document import ID_BYTES
-from manifests.files import relative_files, sha256_file, sha256_json, write_atomic
-from manifests.manifest import load_manifest
-from manifests.recipe import Recipe
+from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
-from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
-from pipeline.beam.task import BLOCKS, RECEIPTS, Keyed, Receipt, Receipts, Result, Step, Unit, read_receipt, source_of
-from pipeline.stages.line_dedup import dump_of
+from pipeline.beam.tables import id_halves, read_rows, write_ipc
+from pipeline.beam.task import (
+    BLOCKS,
+    Keyed,
+    Receipts,
+    Result,
+    Step,
+    Unit,
+    sweep,
+)
+from pipeline.stages.signatures import ROW_BITS, Lookup, Rows, Split, signatures_of
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
-PASS = ("bands", "candidates", "wanted", "fetch", "evidence", "edges")  # the steps of one MinHash settings
+SEARCH = BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = tuple(
+    f"{STAGE}/{step}" for step in ("bands", "candidates", "wanted", "fetch", "evidence", "edges")
+)
 RANGE_BYTES = 256 << 20  # packed keys, or evidence, that one reducer holds
-ROW_BITS = 32  # of a row reference that number the row
 KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band's hash; half an id, which orders stars
 TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
-
-Rows = npt.NDArray[np.int64]  # row references
-
-
-def verdict_path(split: str) -> str:
-    """Return the path of a split's verdicts, below the corpus."""
-    return f"verdicts/clusters/{split}.arrow"
-
-
-def signature_path(split: str) -> str:
-    """Return the path of a split's signatures, below the corpus."""
-    return f"blocks/signatures/{split}.arrow"
-
-
-def signed_by(recipe: Recipe, source: str) -> Keyed:
-    """Return the MinHash settings that a source's documents are signed by; the scheme alone decides the signatures."""
-    compared = recipe.comparison_of(source)
-    return Keyed(compared.minhash, compared.scheme)
-
-
-class SignatureRows:
-    """The rows of a signature file, in the order of the clean file.
-
-    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
-    reference, null where it was not taken), `signature` (uint32 x permutations), `has_signature` (False for a document
-    without a word).
-    """
-
-    def __init__(self, minhash: MinHash | None) -> None:
-        """Take the settings of the signatures; None for files without them."""
-        self.scheme = minhash
-        self.rows: list[tuple[bytes, bytes, int, int, str, float | None]] = []
-        self.signatures: list[npt.NDArray[np.uint32]] = []
-
-    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
-        """Add one document."""
-        self.rows.append((identity, digest, len(text), len(text.encode("utf-8")), timestamp, score))
-        if self.scheme is not None:
-            self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
-
-    def write(self, path: Path) -> None:
-        """Write the rows as an uncompressed Arrow file, so that single signatures can be memory-mapped."""
-        fields = [
-            ("id", pa.binary(ID_BYTES)),
-            ("content_hash", pa.binary(ID_BYTES)),
-            ("characters", pa.int64()),
-            ("bytes", pa.int64()),
-            ("timestamp", pa.string()),
-            ("score", pa.float32()),
-        ]
-        columns = [pa.array([row[at] for row in self.rows], kind) for at, (_, kind) in enumerate(fields)]
-        if self.scheme is not None:
-            width = self.scheme.permutations
-            filled = (values if len(values) else np.zeros(width, np.uint32) for values in self.signatures)
-            values = pa.array(np.concatenate([np.empty(0, np.uint32), *filled]))
-            columns += [
-                pa.array(np.array([len(values) == width for values in self.signatures], bool)),
-                pa.FixedSizeListArray.from_arrays(values, width),
-            ]
-            fields += [("has_signature", pa.bool_()), ("signature", pa.list_(pa.uint32(), width))]
-        write_ipc(path, pa.schema(fields), columns)
-
-
-@lru_cache(maxsize=256)
-def open_signatures(path: Path, size: int) -> pa.RecordBatch:
-    """Return a signature file, memory-mapped. `size`, its bytes, tells a rewritten file from the one opened before."""
-    return read_ipc(path)
-
-
-def signatures_of(batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
-    """Return the signatures of a file, (rows, permutations) uint32, as a view of it; rows without one are zeros."""
-    column = batch.column("signature")
-    return np.asarray(column.values.to_numpy(zero_copy_only=True)).reshape(-1, column.type.list_size)
-
-
-class Lookup:
-    """Columns of documents by row reference, over all splits."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Take every split's signature file, in order."""
-        self.paths = paths
-
-    def batch(self, split: int) -> pa.RecordBatch:
-        """Return the signature file of a split."""
-        return open_signatures(self.paths[split], self.paths[split].stat().st_size)
-
-    def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
-        """Return the documents' signatures, (n, permutations) uint32."""
-        parts = [signatures_of(self.batch(split))[inner] for split, inner in self._by_split(rows)]
-        return np.asarray(np.concatenate(parts)[_places(rows)])
-
-    def column(self, name: str, rows: Rows) -> pa.Array:
-        """Return one column of the documents, in the order of `rows`."""
-        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in self._by_split(rows)]
-        return pa.concat_arrays(parts).take(pa.array(_places(rows)))
-
-    def _by_split(self, rows: Rows) -> Iterable[tuple[int, Rows]]:
-        splits = rows >> ROW_BITS
-        for split in np.unique(splits):
-            yield int(split), rows[splits == split] & ((1 << ROW_BITS) - 1)
-
-
-def _places(rows: Rows) -> Rows:
-    """Return where rows lie once they are grouped by split."""
-    return np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")
-
-
-@dataclass(frozen=True)
-class Split:
-    """A file of signatures.
-
-    Attributes:
-        name: of the split.
-        corpus: the folder of its corpus.
-        earlier: True if that is an earlier one.
-        source: the source of its documents.
-        dump: the crawl of its documents.
-        documents: how many it has.
-        compared: the settings under which they are compared.
-        fingerprint: the hash of the file.
-        verdicts: of an earlier corpus, the path of the verdicts on its documents, below it; empty for none.
-    """
-
-    name: str
-    corpus: str
-    earlier: bool
-    source: str
-    dump: str
-    documents: int
-    compared: Comparison
-    fingerprint: str
-    verdicts: str = ""
-
-    @property
-    def path(self) -> Path:
-        """The signature file."""
-        return Path(self.corpus) / signature_path(self.name)
-
-    @property
-    def scope(self) -> str:
-        """The name that all documents share which these are compared with."""
-        return {"dump": f"{self.source} {self.dump}", "source": self.source, "all": ""}[self.compared.scope]
-
-
-def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
-    """Return the splits of this run."""
-    return [
-        _split(recipe, corpus, name, False, extracted[name], receipt, receipt.sha)
-        for name, receipt in sorted(filtered.items())
-    ]
-
-
-def earlier_splits(recipe: Recipe) -> list[Split]:
-    """Return the splits of the corpora that the recipe compares with, each file checked against its receipt.
-
-    Documents of a source that the recipe has not are compared under the recipe's own settings; those without signatures
-    by their content hashes alone.
-
-    Raises:
-        UserError: a source is of another scheme there, or a file is not what its run wrote.
-    """
-    for path in map(Path, recipe.deduplication.against):
-        for source, scheme in load_manifest(path).signatures.items():
-            wanted = recipe.comparison_of(source).scheme
-            if scheme != wanted and (source in recipe.sources or scheme):
-                raise UserError(
-                    f"deduplication.against: {path} has signatures of the scheme {scheme or 'none'!r} for {source}, "
-                    f"this recipe's is {wanted or 'none'!r}: give minhash the same settings"
-                )
-    return [split for path in recipe.deduplication.against for split in _checked(recipe, Path(path))]
-
-
-def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
-    """Yield the splits of one earlier corpus, in the order of their names."""
-    survivors, schemes = read_receipt(corpus, "clusters/survivors", "all"), load_manifest(corpus).signatures
-    if survivors is None:
-        raise UserError(f"deduplication.against: {corpus} is not finished: run it to its end")
-    verdicts = {output.path for output in survivors.outputs}
-    for file in relative_files(corpus / RECEIPTS / "filter"):
-        name = file.removesuffix(".json")
-        receipt, extracted = (read_receipt(corpus, step, name) for step in ("filter", "extract"))
-        outputs = {output.path: output for output in receipt.outputs} if receipt else {}
-        output = outputs.get(signature_path(name))
-        if receipt is None or extracted is None or output is None:
-            raise UserError(
-                f"deduplication.against: {corpus}/{RECEIPTS}/filter/{file} cannot be read: rebuild {corpus}"
-            )
-        path = corpus / output.path
-        if not path.is_file() or sha256_file(path) != output.sha256:
-            raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
-        split = _split(recipe, corpus, name, True, extracted, receipt, output.sha256)
-        if not schemes.get(split.source):
-            split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
-        yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
-
-
-def _split(
-    recipe: Recipe, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt, fingerprint: str
-) -> Split:
-    source = source_of(name)
-    documents, compared = filtered.tallies[source].out["records"], recipe.comparison_of(source)
-    return Split(name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, fingerprint)
 
 
 def find_exact(splits: list[Split]) -> tuple[Step, Step]:
@@ -265,7 +61,7 @@ def find_exact(splits: list[Split]) -> tuple[Step, Step]:
 
 
 @dataclass(frozen=True)
-class NearPass:
+class NearSearch:
     """The search for near-duplicates among the splits of one MinHash settings.
 
     Attributes:
@@ -276,52 +72,50 @@ class NearPass:
     minhash: MinHash
     splits: dict[int, Split]
 
-    @property
-    def tag(self) -> str:
-        """The end of its steps' names: a change of other settings does not change it."""
-        return sha256_json(self.minhash.model_dump())[:8]
+    def unit(self, name: str) -> str:
+        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
+        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
 
-    def step(self, name: str) -> str:
-        """Return the full name of a step."""
-        return f"{STAGE}/{name}/{self.tag}"
+    def of_ranges(self, ranges: int) -> list[Unit]:
+        """Return a unit per hash range."""
+        return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
 
     def find_candidates(self) -> tuple[Step, Step]:
         """Return the steps that find documents sharing a band: a mapper per split, a reducer per hash range."""
         documents = sum(split.documents for split in self.splits.values())
         ranges = ranges_for(documents * self.minhash.bands * KEY.itemsize, RANGE_BYTES)
         units = [
-            Unit(unit_name(split, number), _keys_of(split, number), (), split.path.stat().st_size)
+            Unit(self.unit(unit_name(split, number)), _keys_of(split, number), (), split.path.stat().st_size)
             for number, split in self.splits.items()
         ]
-        name = self.step("candidates")
-        settings = {"bucket": self.minhash.bucket, "folder": f"{BLOCKS}/{name}"}
-        reducing = Step(name, reduce_candidates, [Unit(f"{r:05d}") for r in range(ranges)], settings)
-        return Step(self.step("bands"), map_bands, units, {"minhash": self.minhash, "ranges": ranges}), reducing
+        mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
+        bucket = {"bucket": self.minhash.bucket}
+        return mapping, Step(CANDIDATES, reduce_candidates, self.of_ranges(ranges), bucket, shared=True)
 
     def fetch_evidence(self, candidates: Receipts) -> tuple[Step, Step]:
         """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
         maps = [Unit(name, {"pairs": receipt.outputs[0].path}, [receipt]) for name, receipt in candidates.items()]
-        reduces = [Unit(unit_name(split, number)) for number, split in self.splits.items()]
-        name, settings = self.step("fetch"), {"ranges": self.evidence_ranges(candidates), "splits": list(self.splits)}
-        reducing = Step(name, reduce_wanted, reduces, {"folder": f"{BLOCKS}/{name}"})
-        return Step(self.step("wanted"), map_wanted, maps, settings), reducing
+        reduces = [Unit(self.unit(unit_name(split, number))) for number, split in self.splits.items()]
+        settings = {"ranges": self.evidence_ranges(candidates), "splits": list(self.splits)}
+        mapping = Step(WANTED, map_wanted, maps, settings, shared=True)
+        return mapping, Step(FETCH, reduce_wanted, reduces, shared=True)
 
     def verify_candidates(self, candidates: Receipts, fetched: Receipts) -> tuple[Step, Step]:
         """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
         units = []
         for number, split in self.splits.items():
-            name = unit_name(split, number)
+            wanted = fetched[self.unit(unit_name(split, number))]
             clean = Keyed(str(Path(split.corpus) / f"clean/{split.name}.parquet"))
             signatures = Keyed(str(split.path), split.fingerprint)
-            paths = {"fetch": fetched[name].outputs[0].path, "clean": clean, "path": signatures}
-            units.append(Unit(f"split/{name}", paths, [fetched[name]], split.path.stat().st_size))
-        units += [
-            Unit(f"range/{name}", {"pairs": receipt.outputs[0].path}, [receipt]) for name, receipt in candidates.items()
-        ]
-        ranges, name = self.evidence_ranges(candidates), self.step("edges")
-        rules = {"threshold": self.minhash.threshold, "rounds": self.minhash.rounds, "folder": f"{BLOCKS}/{name}"}
-        reducing = Step(name, reduce_edges, [Unit(f"{r:05d}") for r in range(ranges)], rules)
-        return Step(self.step("evidence"), map_evidence, units, {"minhash": self.minhash, "ranges": ranges}), reducing
+            paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": signatures}
+            name = self.unit(f"split/{unit_name(split, number)}")
+            units.append(Unit(name, paths, [wanted], split.path.stat().st_size))
+        for number, receipt in enumerate(candidates.values()):
+            units.append(Unit(self.unit(f"range/{number:05d}"), {"pairs": receipt.outputs[0].path}, [receipt]))
+        ranges = self.evidence_ranges(candidates)
+        mapping = Step(EVIDENCE, map_evidence, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
+        rules = {"threshold": self.minhash.threshold, "rounds": self.minhash.rounds}
+        return mapping, Step(EDGES, reduce_edges, self.of_ranges(ranges), rules, shared=True)
 
     def evidence_ranges(self, candidates: Receipts) -> int:
         """Return the number of ranges that evidence is cut into."""
@@ -329,22 +123,19 @@ class NearPass:
         return ranges_for(sum(receipt.facts["pairs"] for receipt in candidates.values()) * width, RANGE_BYTES)
 
 
-def near_passes(splits: list[Split]) -> list[NearPass]:
+def near_searches(splits: list[Split]) -> list[NearSearch]:
     """Return a search for near-duplicates for each MinHash settings, in the order of the first split of each."""
     found: dict[MinHash, dict[int, Split]] = {}
     for number, split in enumerate(splits):
         if split.compared.minhash is not None:
             found.setdefault(split.compared.minhash, {})[number] = split
-    return [NearPass(minhash, members) for minhash, members in found.items()]
+    return [NearSearch(minhash, members) for minhash, members in found.items()]
 
 
-def remove_stale(corpus: Path, passes: list[NearPass]) -> None:
-    """Remove what earlier runs left of searches under settings that the recipe has no more."""
-    tags = {search.tag for search in passes}
-    for folder in (corpus / root / STAGE / step for root in (RECEIPTS, BLOCKS) for step in PASS):
-        for left in folder.iterdir() if folder.is_dir() else ():
-            if left.name not in tags:
-                rmtree(left)
+def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:
+    """Remove what earlier runs left of the steps of searches, beside the receipts of this run's, by step and unit."""
+    for name in SEARCH:
+        sweep(corpus, Step(name, map_bands, []), done.get(name, {}))
 
 
 def _keys_of(split: Split, number: int) -> dict[str, Any]:
@@ -353,15 +144,15 @@ def _keys_of(split: Split, number: int) -> dict[str, Any]:
     return {"number": number, "group": group, "path": Keyed(str(split.path), split.fingerprint)}
 
 
-def findings(candidates: list[Receipt], verified: list[Receipt]) -> dict[str, int]:
+def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
     """Return the counts for the manifest.
 
     They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in
     parts.
     """
     names = ("edges", "rejected", "capped")
-    found = {name: sum(receipt.facts[name] for receipt in verified) for name in names}
-    return found | {"divided_buckets": sum(receipt.facts["divided_buckets"] for receipt in candidates)}
+    found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
+    return found | {"divided_buckets": sum(receipt.facts["divided_buckets"] for receipt in candidates.values())}
 
 
 def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ranges: int) -> Mapped:
@@ -399,9 +190,9 @@ def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, mi
     return Mapped(by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges))
 
 
-def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: int, folder: str) -> Result:
+def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: int) -> Result:
     """Write what shares a band within one range: pairs of key and document, in the order of keys and ids."""
-    path, pairs = f"{folder}/{part}", join_blocks(blocks, KEY)
+    path, pairs = f"{BLOCKS}/{CANDIDATES}/{part}", join_blocks(blocks, KEY)
     pairs = pairs[duplicate_mask(pairs["key"])]
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["key"]])]
     pairs, divided = divide_buckets(pairs, bucket)
@@ -422,9 +213,9 @@ def map_wanted(corpus: Path, part: str, *, pairs: str, ranges: int, splits: list
     return Mapped((reducers[number], block) for number, block in by_split(wants["row"], ROW_BITS, wants))
 
 
-def reduce_wanted(corpus: Path, unit: str, blocks: list[bytes], *, folder: str) -> Result:
+def reduce_wanted(corpus: Path, unit: str, blocks: list[bytes]) -> Result:
     """Write what is wanted of one split, each once, in the order of ranges."""
-    wants, path = np.unique(join_blocks(blocks, WANT)), f"{folder}/{unit}"
+    wants, path = np.unique(join_blocks(blocks, WANT)), f"{BLOCKS}/{FETCH}/{unit}"
     write_atomic(corpus / path, wants[np.lexsort([wants["row"], wants["range"]])].tobytes())
     return Result([path], {}, {"wanted": len(wants)})
 
@@ -453,7 +244,7 @@ def map_evidence(
     return Mapped(_signature_blocks(signatures_of(Lookup([Path(path)]).batch(0)), wants, inner))
 
 
-def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: float, rounds: int, folder: str) -> Result:
+def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: float, rounds: int) -> Result:
     """Write the verified edges of one range, with their similarities."""
     parts = [np.frombuffer(block, KEY, offset=1) for block in blocks if block[:1] == PAIRS]
     pairs = np.concatenate([np.empty(0, KEY), *parts])
@@ -466,7 +257,7 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     edges, values, rejected, capped = verify_stars(
         pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
     )
-    path = f"{folder}/{part}"
+    path = f"{BLOCKS}/{EDGES}/{part}"
     _write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 

@@ -21,7 +21,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import read_verdicts, verdicts_of
+from pipeline.stages.survivors import read_verdicts, verdicts_of
 
 STAGE = "recall"
 DRAW, MEASURE = f"{STAGE}/draw", f"{STAGE}/measure"

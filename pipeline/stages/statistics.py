@@ -38,7 +38,7 @@ from manifests.shard import open_shard
 from pipeline.beam.tables import read_rows
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.stages import recall
-from pipeline.stages.clusters import read_verdicts, verdicts_of
+from pipeline.stages.survivors import read_verdicts, verdicts_of
 
 STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))

@@ -24,7 +24,7 @@ from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import Verdict, read_verdicts, verdicts_of
+from pipeline.stages.survivors import Verdict, read_verdicts, verdicts_of
 from pipeline.stages.tokenizer import MODEL, load
 
 STAGE = "tokenize"

@@ -23,7 +23,7 @@ from manifests.files import atomic_path, canonical_json, sha256_file, write_atom
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
 from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.clusters import read_verdicts, verdicts_of
+from pipeline.stages.survivors import read_verdicts, verdicts_of
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"

@@ -21,7 +21,8 @@ from pipeline.beam.exchange import Mapped
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipt
 from pipeline.stages import tokenize
-from pipeline.stages.clusters import VERDICT_SCHEMA, verdict_path
+from pipeline.stages.signatures import verdict_path
+from pipeline.stages.survivors import VERDICT_SCHEMA
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 VOCABULARY, DOMAINS, SHARDS = 300, 8, 4

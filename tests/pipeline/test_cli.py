@@ -67,22 +67,32 @@ def test_a_missing_input(tmp_path: Path, books: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_recipe_without_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", str(tmp_path / "out")]
-    mistake(capsys, arguments, "the recipe has no inputs", "--input common_crawl=GLOB")
+    recipe = write(tmp_path, RECIPE.format(books="").replace('[""]', "[]"))
+    mistake(
+        capsys, ["run", recipe, "--output", str(tmp_path / "out")], "the recipe has no inputs", "--input books=GLOB"
+    )
+
+
+def test_a_recipe_whose_dumps_are_not_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", "out", "--only", "c4"]
+    mistake(capsys, arguments, "source c4: no file matches", "dumps/en/*.json.gz")
 
 
 @pytest.mark.parametrize("model", ["none.bin", "recipe.yaml"])
 def test_an_unreadable_model(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
     text = RECIPE.format(books=books / "*.txt").replace(
-        "weight: 1.0", f"weight: 1.0\n    language: {{model: {tmp_path / model}}}"
+        "weight: 1.0", f"weight: 1.0\n    filters: [language: {{model: {tmp_path / model}}}]"
     )
     mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "language model", model)
     text = RECIPE.format(books=books / "*.txt").replace("vocabulary: 400", f"path: {tmp_path / model}")
     mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "tokenizer", model)
     text = RECIPE.format(books=books / "*.txt").replace(
-        "weight: 1.0", f"weight: 1.0\n    c4: {{bad_words: {tmp_path / 'no-list'}}}"
+        "weight: 1.0", f"weight: 1.0\n    filters: [c4, bad_words: {tmp_path / 'no-list'}]"
     )
-    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "c4.bad_words", "no-list")
+    mistake(capsys, ["run", write(tmp_path, text), "--output", str(tmp_path / "out")], "bad_words: ", "no-list")
 
 
 def test_an_output_that_is_no_corpus_is_left_alone(

@@ -134,6 +134,25 @@ def test_an_appended_generation_counts_its_own_documents(corpus: Path, tmp_path:
     assert sum(map(sum, after.values())) + found["of_earlier"] == entered
 
 
+def test_an_earlier_corpus_may_have_other_settings_for_sources_that_are_not_compared(
+    corpus: Path, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/near.txt").write_text(TALE + " once more", encoding="utf-8")
+    (tmp_path / "new/own.txt").write_text(prose(11), encoding="utf-8")
+    path, block = tmp_path / "recipe.yaml", f"deduplication: {{against: [{corpus}], "
+    text = RECIPE.format(dumps=dumps).replace("deduplication: {scope", f"{block}scope")
+    command = ["run", str(path), f"--input=pages={tmp_path}/new/*", "--workers=1", "--quiet", "--only", "pages"]
+    path.write_text(text.replace("scope: source", "scope: all"), encoding="utf-8")
+    assert main([*command, "--output", str(tmp_path / "all")]) == 2
+    said = capsys.readouterr().err
+    assert "for wiki, this recipe's is" in said and said.count("\n") == 1, "wiki would be compared, and cannot be"
+    path.write_text(text, encoding="utf-8")
+    assert main([*command, "--output", str(tmp_path / "source")]) == 0
+    assert sizes_in_shards(tmp_path / "source") == {"pages": [1]}
+    assert load_manifest(tmp_path / "source").findings["clusters"]["of_earlier"] == 1
+
+
 def test_only_and_without_build_the_recipe_of_fewer_sources(recipe: Path, tmp_path: Path) -> None:
     command = ["run", str(recipe), "--workers", "1", "--quiet", "--output"]
     assert main([*command, str(tmp_path / "only"), "--only", "wiki", "code"]) == 0

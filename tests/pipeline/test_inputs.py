@@ -8,6 +8,7 @@ from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
 from manifests.files import sha256_bytes
+from pipeline.beam import task
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
@@ -104,3 +105,14 @@ def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: s
 def test_other_schemes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="only http and https"):
         match("books", ["ftp://example.org/a.txt"], tmp_path)
+
+
+def test_a_link_to_nothing_is_an_input_that_cannot_be_read(
+    dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "WAITS", [])
+    whole = len(names(dumps, tmp_path / "corpus", "**"))
+    (dumps / "gone.gz").symlink_to(tmp_path / "nowhere.gz")
+    found = resolve("web", [str(dumps / "**")], tmp_path / "corpus")
+    assert len(found) == whole + 1
+    assert [(item.name, item.problem) for item in found if item.problem] == [("gone.gz", "No such file or directory")]

@@ -18,7 +18,7 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.progress import Progress
 from pipeline.beam.tables import GROUP_ROWS, read_rows, table_writer
 from pipeline.run import run
-from pipeline.stages.neardup import ROW_BITS, Lookup, SignatureRows, signature_path
+from pipeline.stages.signatures import ROW_BITS, Lookup, SignatureRows, signature_path
 
 WORDS = [
     "the",

@@ -168,6 +168,13 @@ def test_cited_pages_are_in_the_crawls_and_differ_in_kind_from_the_others(sample
     assert len(uncited) > 60 and sum("/reference/" in url for url in uncited) < 12
 
 
+def test_the_cited_pages_are_in_an_archive_under_the_addresses_of_the_crawl(sample: Path) -> None:
+    with (sample / "cited/pages.warc.gz").open("rb") as stream:
+        urls = [record.rec_headers.get_header("WARC-Target-URI") for record in ArchiveIterator(stream)][1:]
+    cited = {row["url"] for row in listed(sample, "planted-references.json")["cited"] if row["url"]}
+    assert len(set(urls)) == len(urls) > 60 and set(urls) <= cited
+
+
 def test_no_article_of_the_wiki_is_made_of_pages_of_the_wet_files(wiki: ElementTree.Element, documents) -> None:
     crawled = {line for _, _, lines in documents for line in lines if len(line) > 80}
     paragraphs = [line for text in texts(wiki).values() for line in text.split("\n") if len(line) > 80]

@@ -144,10 +144,74 @@ def test_other_texts_are_left_as_they_are(text: str) -> None:
     assert strip_boilerplate(text).text == text and strip_boilerplate(text).whole
 
 
+NAMES = [
+    *("Transcriber's Note", "TRANSCRIBER’S NOTES", "Transcribers' notes", "Transcriber Note", "Redactor's Note"),
+    *(
+        "Transcriber's Endnote",
+        "PREPARER'S NOTE",
+        "Etext preparer's notes",
+        "Transcription note",
+        "E-text editor's note",
+    ),
+    *("Transcriber's Amendments", "Digitizer's note", "Note on the e-text", "Notes from the transcriber", "Tr. Note"),
+    *("Anmerkungen zur Transkription", "Hinweise zur Transkription", "Note du transcripteur", "Nota del trascrittore"),
+    *("Notas de Transcrição", "Nota del Transcriptor", "Opmerkingen van de bewerker", "Paalala ng nagsalin"),
+]
+NOTES = [
+    "[{name}: The spelling\nwas kept [sic] as it is.]", "({name}: The spelling was kept.)", "{{{name}: It was kept.}}",
+    "_{name}: The spelling was kept._", "{name}: The spelling\nwas kept as it is.", "    {name}:\n    It was kept.",
+    "{name}\n\nThe spelling was kept.\n\nPage 7 too.\n\n", "+-----+\n| {name} |\n| It was kept. |\n+-----+",
+    "[{name}--It was kept.]",
+]  # fmt: skip
+CREDITS = [
+    "Transcribed from the 1894 Macmillan edition by David P., email a@pglaf.org",
+    "E-text prepared by A B\nand the Project Gutenberg Online Distributed Proofreading Team",
+    "Note: Project Gutenberg also has an HTML version of this\n      file. See 123-h.htm",
+    "      (http://www.gutenberg.org/files/1/1-h.htm)\n      or\n      (http://www.gutenberg.org/files/1.zip)",
+    "Images of the original pages are available through\n      Internet Archive. See https://archive.org/details/a",
+    "Scanned and proofread by C.  HTML version by D.",
+    "This ebook was created by E with the help of\nDistributed Proofreaders Europe",
+    "Digitized by F for the Internet Archive; proofed by G",
+]
+ENDS = [
+    "Fine del progetto Gutenberg", "Fin del Proyecto Gutenberg EBook de La Lampe", "Einde van Project Gutenberg Etext",
+    "Slut på Project Gutenberg", "Koniec Projektu Gutenberg", "End of this Project Gutenberg Etext",
+    "Final do Projecto Gutenberg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", NOTES)
+@pytest.mark.parametrize("name", NAMES)
+def test_notes_of_every_name_and_form_go_wherever_they_are(name: str, note: str) -> None:
+    typed = note.replace("{name}", name).replace("{{", "{").replace("}}", "}")
+    title, _, rest = BOOK.partition("\n\nCHAPTER I\n")
+    for text in (f"{typed}\n\n\n{BOOK}", f"{BOOK}\n\n\n{typed}", f"{title}\n\n{typed}\n\n\nCHAPTER I\n{rest}"):
+        book = strip_boilerplate(f"{NEW}{START}\n{text}\n\n{END}{LICENCE}").text
+        assert [line for line in book.split("\n") if line] == [line for line in BOOK.split("\n") if line]
+
+
+@pytest.mark.parametrize("credit", CREDITS)
+def test_credits_go_before_and_behind_the_book_and_on_its_title_pages(credit: str) -> None:
+    title, _, rest = BOOK.partition("\n\nCHAPTER I\n")
+    texts = [f"{credit}\n\n{BOOK}", f"{BOOK}\n\n{credit}", f"{CREDITS[0]}\n\n{credit}\n\n\n{BOOK}"]
+    if credit in CREDITS[:2]:
+        texts.append(f"{title}\n\n{credit}\n\nCHAPTER I\n{rest}")
+    for text in texts:
+        book = strip_boilerplate(f"{NEW}{START}\n{text}\n\n{END}{LICENCE}").text
+        assert [line for line in book.split("\n") if line] == [line for line in BOOK.split("\n") if line]
+
+
+@pytest.mark.parametrize("line", ENDS)
+def test_ends_in_other_languages(line: str) -> None:
+    assert strip_boilerplate(f"{NEW}{START}\n{BOOK}\n\n{line}\n{END}{LICENCE}").text == BOOK
+
+
 @pytest.mark.parametrize(
     "inside",
     [
         "[Transcriber's note: a bracket that never closes\n\nMore book.",
+        "The transcriber's notes were lost, and the redactor's, too.",
+        "Producer's notes lay about. A note from the editor: all is well.",
         "EDITION DE LUXE\n\nLanguage is a river.\n\nTitle and deed.",
         "The letter ended so:\n\nEND OF VOLUME I.\n\nThe second volume began.",
         'He said: "End of it."\n\nThe small print was hard to read.\n\nThey were produced by hand.',
@@ -213,7 +277,7 @@ EDGES = {
     "a-doctrina": ("DOCTRINA CHRISTIANA", "1930--34, IX, p. 22, and VII, p. 181 respectively."),
     "a-dorian": ("The Picture of Dorian Gray", "THE END"),
     "b-pg174": ("The Picture of Dorian Gray", "that they recognized who it was."),
-    "a-florante": ('[Paalala ng nagsalin: May kilay ang mga salitang "ng, mga," at iba pa', "rop"),
+    "a-florante": ("FLORANTE", "rop"),
     "a-hamlet": ("SHAKESPEARE'S TRAGEDY", "victorious cock.]"),
     "a-importance": ("The Importance of Being Earnest", "TABLEAU"),
     "b-pg844": ("The Importance of Being Earnest", "TABLEAU"),

@@ -27,7 +27,7 @@ BLOCK = "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in MIT.split("\n"
         ("PHP", "no opening // Copyright 2010 A\n"),
         ("reStructuredText", "Title\n=====\n\n.. note:: Copyright 2010\n"),
         ("reStructuredText", ".. copyright:: 2010 A\n"),
-        ("Rust", "#![allow(unused)]\n// Copyright 2010 A\n"), ("Go", "// +build linux\n\npackage a\n"),
+        ("Rust", "use a;\n// Copyright 2010 A\n"), ("Go", "// +build linux\n\npackage a\n"),
         ("XML", '<?xml version="1.0"?>\n<a copyright="2010"/>\n'), ("Haskell", "{-# LANGUAGE GADTs #-}\nmodule A\n"),
         ("Python", "# Checks that every licence plate is one.\nx = 1\n"),
         ("Dockerfile", "# syntax=docker/dockerfile:1\nFROM a\n"),
@@ -158,3 +158,54 @@ def test_hostile_headers_take_linear_time() -> None:
     ):
         for language in ("C", "Python", "Haskell", "Lua", "HTML", "reStructuredText", "PHP"):
             assert_linear(lambda text, language=language: strip_licence(text, language), repeated(unit), 120_000)
+
+
+LEADING = [
+    ("Shell", "#!/bin/sh\nset -eu\n\n", "#"),
+    ("Python", "#!/usr/bin/env python\nfrom __future__ import division\n", "#"),
+    ("JavaScript", "#!/usr/bin/env node\n'use strict';\n\n", "//"),
+    ("TypeScript", '"use strict"\n', "//"),
+    ("Java", "package a.b.c;\n\n", "//"),
+    ("Kotlin", "package a.b\n\n", "//"),
+    ("Scala", "package a\npackage b\n", "//"),
+    ("Go", "package a\n\n", "//"),
+    ("Groovy", "package a.b\n", "//"),
+    ("Dart", "library a.b;\n", "//"),
+    ("C", "#pragma once\n", "//"),
+    ("C++", "#ifndef A_H\n#define A_H\n\n", "//"),
+    ("Rust", "#![allow(unused)]\n", "//"),
+    ("PHP", "<?php\nnamespace A\\B;\n\n", "//"),
+    ("PHP", "#!/usr/bin/php\n<?php\ndeclare(strict_types=1);\n", "//"),
+    ("Perl", "#!/usr/bin/perl\npackage A::B;\nuse strict;\nuse warnings;\n", "#"),
+    ("Erlang", "-module(a).\n", "%"),
+    ("CSS", '@charset "utf-8";\n', "/*"),
+    ("YAML", "---\n", "#"),
+    ("Haskell", "#!/usr/bin/env runhaskell\n", "--"),
+    ("C#", "#nullable enable\n", "//"),
+    ("HTML", "<!DOCTYPE html>\n<html lang=en>\n<head>\n", "<!--"),
+    ("Nim", "#!/usr/bin/nim\n", "#"),
+    ("Zig", "", "//"),
+    ("Swift", "#!/usr/bin/swift\n", "//"),
+    ("Julia", "#!/usr/bin/julia\n", "#"),
+]
+
+
+@pytest.mark.parametrize(("language", "before", "mark"), LEADING)
+def test_licences_behind_a_shebang_or_package_line_go(language: str, before: str, mark: str) -> None:
+    after = "x = 1\n"
+    end = {"/*": " */", "<!--": " -->"}.get(mark, "")
+    notice = f"{mark} Copyright 2010 The Authors. All rights reserved.{end}\n\n"
+    stripped = strip_licence(before + notice + after, language)
+    assert stripped.text == before + after and "Copyright" in stripped.legal
+    kept = f"{before}{mark} What this file does.{end}\n{after}"
+    assert strip_licence(kept, language).text == kept
+
+
+def test_licences_behind_code_stay() -> None:
+    for language, code in (
+        ("Java", "package a;\nimport b;\n"),
+        ("C", "#define A 1\n"),
+        ("Perl", "package A;\nuse B;\n"),
+    ):
+        text = f"{code}{'#' if language == 'Perl' else '//'} Copyright 2010 A\n"
+        assert strip_licence(text, language).text == text

@@ -53,13 +53,76 @@ def test_licence_files(text: str, licence: str) -> None:
         (commented(MIT, " *"), "MIT"), (commented(BSD_3, ";;"), "BSD-3-Clause"),
         ("Copyright 2010 The Authors. Use of this source code is governed by a BSD-style license", ""),
         ("Copyright 2010 A. All rights reserved.", ""), ("Licensed under the MIT license.", "MIT"),
-        ("Licensed under MIT or GPL licenses", ""), ("GNU LGPL v2.1", "LGPL"),
+        ("Licensed under MIT or GPL licenses", "GPL OR MIT"), ("GNU LGPL v2.1", "LGPL"),
         ("This Source Code Form is subject to the terms of the Mozilla Public License, v. 2.0", "MPL"),
         ("Dual licensed under the MIT license and the GPL license", "GPL OR MIT"),
     ],
 )  # fmt: skip
 def test_headers(comment: str, licence: str) -> None:
     assert identify_header_licence(comment) == licence
+
+
+NAMES = {
+    "MIT": "the MIT License",
+    "Apache-2.0": "Apache License, Version 2.0",
+    "GPL": "the GNU General Public License v2",
+}
+OFFERS = [
+    "You may select, at your option, one of the above-listed licenses: {0} or {1}.",
+    "This is dual-licensed: {0} and {1}.",
+    "Dual licensing: {0}; {1}.",
+    "This file is tri-licensed: {0}, {1}, a third.",
+    "You can choose between {0} and {1}.",
+    "You may choose: {0} / {1}.",
+    "Use it under {0}, or, at your option, under {1}.",
+    "You are free to choose {0} or {1}.",
+    "Distributed under the terms of {0}. Alternatively, this file may be used under {1}.",
+    "You may use it under either {0} or {1}.",
+    "{0} or {1}, whichever you prefer.",
+    "Licensed under {0} or {1}.",
+    "Available under one of the following licenses: {0}, {1}.",
+    "{0}, {1}: you can freely decide which license applies.",
+    "At the user's option, {0} or {1} applies.",
+    "This is multi-licensed under {0} and {1}.",
+]
+NO_OFFERS = [
+    "Parts are under {0}, others under {1}.",
+    "{0} and {1} apply.",
+    "It is under {0}; a.c is under {1}.",
+    "Under {1} either version 2 of the License, or (at your option) any later version; the rest under {0}.",
+    "You must comply with both {0} and {1}.",
+    "Code: {0}. Tests: {1}. You may choose to offer, and charge a fee for, support.",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("pair", [("MIT", "GPL"), ("GPL", "Apache-2.0"), ("MIT", "Apache-2.0")])
+def test_prose_that_offers_a_choice_is_or(offer: str, pair: tuple[str, str]) -> None:
+    text = offer.format(*(NAMES[name] for name in pair))
+    assert identify_header_licence(text) == " OR ".join(sorted(pair)) == identify_licence(text)
+
+
+def test_terms_stay_whatever_is_chosen() -> None:
+    found = identify_header_licence("You may choose the MIT License or the Apache License 2.0, for non-commercial use.")
+    assert found == "(Apache-2.0 OR MIT) AND NC" and not is_allowed(found, KEPT)
+    rust = "Licensed under the Apache License, Version 2.0 or the MIT license, at your option. This file may not be"
+    rust += " copied, modified, or distributed except according to those terms."
+    assert identify_header_licence(rust) == "Apache-2.0 OR MIT"
+
+
+@pytest.mark.parametrize("text", NO_OFFERS)
+def test_prose_without_an_offer_is_and(text: str) -> None:
+    text = text.format(NAMES["MIT"], NAMES["GPL"])
+    assert identify_header_licence(text) == "GPL AND MIT" == identify_licence(text)
+
+
+def test_an_offer_before_the_texts_of_all_its_licences() -> None:
+    offer = "You may use this project under either the MIT License or the GNU General Public License.\n\n"
+    assert (
+        identify_licence(offer + MIT + "GNU GENERAL PUBLIC LICENSE\n" + "The long terms of it. " * 300) == "GPL OR MIT"
+    )
+    others = offer + MIT + "Mozilla Public License\n" + "The long terms of it. " * 300
+    assert identify_licence(others) == "GPL AND MIT AND MPL"
 
 
 @pytest.mark.parametrize(

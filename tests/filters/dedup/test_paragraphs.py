@@ -1,7 +1,7 @@
 """Line de-duplication: CCNet's rule on plain lists, the packed form equal to it, and the stage over the exchange."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,17 @@ def test_files_are_grouped_by_keyed_hash_in_groups_of_the_size_asked_for(tmp_pat
     groups = [unit.arguments["group"] for unit in mapping.units]
     assert sorted(Counter(groups).values()) == [2, 4, 4]
     assert groups != sorted(groups), sorted(files)
+
+
+def test_no_group_of_files_reaches_over_dumps(tmp_path: Path) -> None:
+    dumps = ("CC-MAIN-2019-30", "CC-MAIN-2020-05")
+    files = {f"common_crawl/{dump}/f{n}": ["x"] for dump in dumps for n in range(5)}
+    found, _ = extracted(tmp_path, files)
+    mapping, _ = lines.find_duplicates(recipe(scope="files", files=3), found)
+    groups = defaultdict(set)
+    for unit in mapping.units:
+        groups[unit.arguments["group"]].add(unit.name.split("/")[1])
+    assert len(groups) == 4 and all(len(of) == 1 for of in groups.values())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from filters.formats.http import HttpError, is_html, parse_response
-from filters.formats.warc import Headers
+from filters.formats.records import Headers
 from filters.reasons import Reason
 
 PAGE = b"<html><body>" + b"words of a page " * 50 + b"</body></html>"
@@ -88,7 +88,8 @@ def test_broken_half_way_and_bombs(name: str) -> None:
 def test_refusals() -> None:
     assert reason(b"") is Reason.CORRUPT_HTTP
     assert reason(b"<html>") is Reason.CORRUPT_HTTP
-    assert reason(response(b"\x28\xb5\x2f\xfd\0\1", "Content-Encoding: zstd")) is Reason.UNSUPPORTED_FORMAT
+    assert reason(response(b"\x1f\x9d\x90\0\1", "Content-Encoding: compress")) is Reason.UNSUPPORTED_FORMAT
+    assert reason(response(b"\x28\xb5\x2f\xfd\0\1", "Content-Encoding: zstd")) is Reason.CORRUPT_BODY
     assert reason(response(bytes(CAP + 1))) is Reason.TOO_LARGE
     reason(response(PAGE, "Content-Encoding: " + "gzip," * 20))
 

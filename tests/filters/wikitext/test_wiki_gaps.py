@@ -40,7 +40,8 @@ SPOKEN = {
     "'''Aruba''' ({{IPAc-en|ə}}; {{IPA-nl|aː}}) is it.": "Aruba is it.",
     "The vowel {{IPA|/a/}} is open. Next.": "The vowel /a/ is open. Next.",
     "The word {{IPA|fr|bɔ̃}} is nice.": "The word bɔ̃ is nice.",
-    "Pronounced {{respell|ASS|kee}} it is. Next.": "Next.",
+    "Angola {{IPAc-en|æ}}, officially the '''Republic''', is it.": "Angola, officially the Republic, is it.",
+    "Berlin {{IPA|/b/}} {{respell|ber}} is it.": "Berlin /b/ is it.",
 }
 
 

@@ -74,6 +74,20 @@ def test_the_printed_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith(TABLE)
 
 
+def test_the_goal_of_the_smaller_models(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, LLAMA, "--goal-tokens=1e12", *UNIQUE)["plan"]  # Table 2: 7B and 13B
+    assert plan["reached_tokens"] == 1e12 and plan["steps"] == 10**12 // 4_194_304
+    for source in plan["sources"]:
+        assert source["epochs"] == pytest.approx(PAPER[source["source"]] / 1.4, abs=0.01)
+
+
+@pytest.mark.parametrize("tokens", ["0", "-1", "0.5", "nan", "inf", "many"])
+def test_a_goal_that_is_no_number_of_tokens_is_refused(capsys: pytest.CaptureFixture[str], tokens: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", LLAMA, f"--goal-tokens={tokens}"])
+    assert "argument --goal-tokens: must be a" in capsys.readouterr().err
+
+
 def with_books(tokens: str) -> list[str]:
     return [f"--unique=books={tokens}" if "books" in option else option for option in UNIQUE]
 

@@ -17,8 +17,9 @@ from manifests.manifest import load_manifest
 from manifests.report.statistics import Bins, Statistics, load_statistics
 from manifests.shard import open_shard
 from pipeline.sources.base import JOINED
-from pipeline.stages.clusters import read_verdicts, verdict_path
+from pipeline.stages.signatures import verdict_path
 from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
+from pipeline.stages.survivors import read_verdicts
 
 
 @pytest.fixture(scope="module")

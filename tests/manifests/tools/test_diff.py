@@ -105,7 +105,7 @@ def test_another_recipe_shows_in_recipe_ledger_and_documents(
     build(recipe.with_inputs({"common_crawl": inputs}), other)
     with_index(other)
     found = diff(corpus, other)
-    assert found.recipe == {"sources.common_crawl.c4.min_sentences": [3, 8]}
+    assert found.recipe == {"sources.common_crawl.filters.c4.min_sentences": [3, 8]}
     assert found.inputs == {"common_crawl": {"gone": ["manual-00001.warc.gz"]}}
     ids = [
         {one.facts["document"] for one in sample(folder, SampleQuery(number=999)).drawn} for folder in (corpus, other)

@@ -17,7 +17,7 @@ from manifests.manifest import load_manifest
 from manifests.tools import duplicates as module
 from manifests.tools.duplicates import Member, diff, duplicates
 from pipeline.beam.tables import table_writer
-from pipeline.stages.clusters import DUPLICATE_SCHEMA
+from pipeline.stages.survivors import DUPLICATE_SCHEMA
 
 
 @pytest.fixture(scope="module")

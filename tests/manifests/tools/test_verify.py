@@ -249,6 +249,7 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another locator": (lambda c: forge(c, set_all(offset=1)), "shards/{shard}: document 3: its id"),
     "another source": (lambda c: forge(c, set_all(source="books")), "shards/{shard}: a document of another source"),
     "a null": (lambda c: forge(c, set_all(file=None)), "shards/{shard}: column file has nulls"),
+    "a size of none": (lambda c: forge(c, set_all(cluster_size=0)), "shards/{shard}: a document that stands for none"),
     "another URL": (lambda c: forge(c, set_all(url="http://x")), "index/urls-"),
     "rows changed places": (lambda c: forge(c, swap_documents), "index/ids-"),
     "another tokenizer named": (

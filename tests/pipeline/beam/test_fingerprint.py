@@ -23,7 +23,6 @@ from pipeline.beam.fingerprint import code_version, reached_symbols, strip_comme
 from pipeline.run import run
 from pipeline.sources import base as sources
 from pipeline.stages import (
-    clusters,
     containment,
     corpus_index,
     extract,
@@ -35,6 +34,7 @@ from pipeline.stages import (
     references,
     split_offsets,
     statistics,
+    survivors,
     tokenizer,
     url_dedup,
 )
@@ -54,7 +54,7 @@ STEPS = {
     "filter": (filters.filter_documents, DuplicateLines, NewestUrl),
     "neardup": (neardup.map_bands,),
     "containment": (containment.compare_documents,),
-    "clusters": (clusters.choose_survivors,),
+    "clusters": (survivors.choose_survivors,),
     "recall": (recall.measure_recall,),
     "tokenizer": (tokenizer.train,),
     "tokenize": (tokenize_stage.encode_documents,),

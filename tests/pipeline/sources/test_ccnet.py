@@ -64,7 +64,7 @@ def rows(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
 def test_the_corpus_verifies_and_says_what_it_found(corpus: Path) -> None:
     assert verify(corpus) == []
     said = summary(load_manifest(corpus))
-    for word in ("lines ", "pairs ", "blocked ", "buckets ", "cited ", "balanced"):
+    for word in ("lines ", "pairs ", "lists ", "buckets ", "cited ", "balanced"):
         assert word in said
 
 

@@ -199,7 +199,9 @@ def test_the_largest_sites_are_kept_and_meta_sites_never() -> None:
 
 def test_rows_of_other_sites_are_counted() -> None:
     table = HEAD + row(1) + row(2, 2, ParentId=1) + TAIL
-    assert reasons(outcomes(table, "meta.a.example/Posts.xml")) == {"small-site": 2}
+    assert reasons(outcomes(table, "meta.a.example/Posts.xml")) == {"meta-site": 2}
+    assert reasons(outcomes(table, "cooking.meta.stackexchange.com-Posts.xml")) == {"meta-site": 2}
+    assert not stackexchange.is_meta("metaphysics.example") and stackexchange.is_meta("es.meta.stackoverflow.com")
 
 
 @pytest.mark.parametrize(

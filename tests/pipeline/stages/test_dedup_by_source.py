@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import run_exchange, run_map
 
+from filters.reasons import Reason
 from manifests.deduplication import Comparison
 from manifests.document import CLUSTER_SCHEMA, content_hash
 from manifests.files import sha256_file
@@ -23,9 +24,9 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.tables import write_ipc
 from pipeline.beam.task import Output, Receipt, Receipts, Step, Unit
-from pipeline.stages import clusters, neardup
+from pipeline.stages import clusters, neardup, survivors
 from pipeline.stages.containment import CONTAINED_SCHEMA
-from pipeline.stages.neardup import ROW_BITS, SignatureRows, Split, signature_path
+from pipeline.stages.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of
 
 SOURCES = ("code", "pages", "wiki")
 WORDS = np.array("the keeper walked down to harbour and counted boats that had come home bells".split())
@@ -71,6 +72,7 @@ class Found:
     sizes: dict[bytes, int] = field(default_factory=dict)
     reasons: dict[bytes, str] = field(default_factory=dict)
     clusters: dict[bytes, bytes] = field(default_factory=dict)
+    similarities: dict[bytes, float | None] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,7 +91,7 @@ def write_splits(corpus: Path, recipe: Recipe, texts: Mapping[str, list[Document
     extracted, filtered = {}, {}
     for source, held in texts.items():
         for half in (0, 1):
-            rows = SignatureRows(neardup.signed_by(recipe, source).value)
+            rows = SignatureRows(signed_by(recipe, source).value)
             tally = Tally()
             for place, document in enumerate(held):
                 if place % 2 == half:
@@ -115,10 +117,12 @@ def labels_of(corpus: Path, edges: Receipts) -> Receipts:
 def survivors_of(
     corpus: Path, recipe: Recipe, splits: list[Split], filtered: Receipts, contained: Receipts, edges: Receipts
 ) -> Found:
-    step = clusters.survivor_step(recipe, splits, filtered, labels_of(corpus, edges), contained)
-    survivors = run_map(corpus, step)["all"]
-    tables = run_map(corpus, clusters.table_step(filtered, survivors))
-    found = Found(facts=survivors.facts)
+    step = survivors.survivor_step(recipe, splits, filtered, labels_of(corpus, edges), contained)
+    chosen = run_map(corpus, step)["all"]
+    tables = run_map(corpus, survivors.table_step(filtered, chosen))
+    found = Found(facts=chosen.facts)
+    for row in pq.read_table(corpus / "duplicates/clusters-00000-of-00001.parquet").to_pylist():
+        found.similarities[row["removed"]] = row["similarity"]
     for receipt in tables.values():
         table = pq.read_table(corpus / receipt.outputs[0].path)
         assert table.schema.equals(CLUSTER_SCHEMA)
@@ -133,9 +137,9 @@ def deduplicate(recipe: Recipe, texts: Mapping[str, list[Document]]) -> Found:
     """Run the steps from signatures to clusters as the graph does."""
     with folder() as corpus:
         extracted, filtered = write_splits(corpus, recipe, texts)
-        splits = neardup.splits_of(recipe, corpus, extracted, filtered)
+        splits = splits_of(recipe, corpus, extracted, filtered)
         edges = [*run_exchange(corpus, *neardup.find_exact(splits)).values()]
-        for search in neardup.near_passes(splits):
+        for search in neardup.near_searches(splits):
             candidates = run_exchange(corpus, *search.find_candidates())
             fetched = run_exchange(corpus, *search.fetch_evidence(candidates))
             edges += run_exchange(corpus, *search.verify_candidates(candidates, fetched)).values()
@@ -175,6 +179,18 @@ def test_documents_are_compared_as_their_sources_say(
     for members in expected:
         assert {found.sizes[one] for one in members} == {len(members)}
         assert sum(not found.reasons[one] for one in members) == 1
+    schemes = {
+        identity_of(source, place): recipe.comparison_of(source).scheme
+        for source, held in texts.items()
+        for place in range(len(held))
+    }
+    for one, similarity in found.similarities.items():
+        near, comparable = (
+            found.reasons[one] == Reason.NEAR_DUPLICATE,
+            schemes[one] == schemes[found.clusters[one]] != "",
+        )
+        assert (similarity is None) == (near and not comparable), "known where there are signatures to compare"
+        assert similarity is None or similarity > 0.5
     stayed = sum(found.sizes[one] for one, reason in found.reasons.items() if not reason)
     assert stayed == sum(map(len, texts.values())), "each document that entered is counted once"
 
@@ -213,7 +229,7 @@ def test_survivors_stand_for_every_document_that_entered(
     with folder() as corpus:
         texts = {"code": [(0, 0)] * 6, "pages": [(0, 0)] * 6}  # the texts do not matter here: splits of three rows
         extracted, filtered = write_splits(corpus, recipe, texts)
-        splits = neardup.splits_of(recipe, corpus, extracted, filtered)
+        splits = splits_of(recipe, corpus, extracted, filtered)
         if against:
             past = [replace(split, earlier=True) for split in splits[2:]]
             splits, filtered = [*splits[:2], *past], {name: filtered[name] for name in list(filtered)[:2]}
@@ -247,7 +263,7 @@ def test_of_two_documents_within_each_other_one_stays() -> None:
     """Both were removed when the second was compared with what the first one had become."""
     nodes = np.arange(2, dtype=np.int64)
     pairs = (np.array([1, 0]), np.array([0, 1]), np.array([0.99, 0.95]))
-    into, removed = clusters.join_contained(nodes, nodes, np.ones(2, bool), pairs)
+    into, removed = survivors.join_contained(nodes, nodes, np.ones(2, bool), pairs)
     assert into.tolist() == [0, 0] and removed == [(1, 0.99)]
 
 
@@ -257,11 +273,11 @@ def test_a_change_for_one_source_redoes_only_its_search() -> None:
         recipe = recipe_of({"code": {"minhash": {"bands": bands}}, "pages": None}, {})
         with folder() as corpus:
             extracted, filtered = write_splits(corpus, recipe, {"code": [(0, 0)], "pages": [(1, 0)]})
-            splits = neardup.splits_of(recipe, corpus, extracted, filtered)
-            steps = [search.find_candidates() for search in neardup.near_passes(splits)]
-        keys.append([{task.name: (task.step, task.fingerprint) for task in mapping.tasks()} for mapping, _ in steps])
+            splits = splits_of(recipe, corpus, extracted, filtered)
+            steps = [search.find_candidates() for search in neardup.near_searches(splits)]
+        keys.append([{task.name: task.fingerprint for task in mapping.tasks()} for mapping, _ in steps])
     (code, pages), (code_after, pages_after) = keys
-    assert pages == pages_after and not {*code.values()} & {*code_after.values()}
+    assert pages == pages_after and not code.keys() & code_after.keys()
 
 
 def test_settings_of_a_source_change_only_what_they_name() -> None:

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 from corpus import ROOT, SHARED, build, digests
 
+from filters.reasons import DEAD_LETTERS, Reason
 from manifests.ledger import imbalances, tally_from, total
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
@@ -89,8 +90,20 @@ def test_rows_and_bytes_balance(sample: Path, built: Path) -> None:
     assert tally.entered["bytes"] == sum(path.stat().st_size for path in files)
     answers = sum(len(row["parts"]) for row in documents(built))
     assert tally.removed == {"joined": {"records": answers, "bytes": 0}}
-    assert tally.dropped["small-site"]["records"] == 2 and tally.dropped["archive-metadata"]["records"] == 3
+    assert tally.dropped["meta-site"]["records"] == 2 and tally.dropped["archive-metadata"]["records"] == 3
     assert tally.out["records"] == len(documents(built))
+
+
+def test_rows_that_are_dropped_leave_examples(built: Path) -> None:
+    """As the records of other sources do: a few places of each reason, which the ledger counts once."""
+    lines = [
+        line for path in (built / "skipped/stackexchange").iterdir() for line in path.read_text("utf-8").split("\n")
+    ]
+    places = [json.loads(line) for line in lines if line]
+    dropped = load_manifest(built).ledger["extract"]["stackexchange"]["dropped"]
+    expected = {reason for reason in dropped if Reason(reason) not in DEAD_LETTERS}
+    assert {place["reason"] for place in places} == expected >= {"meta-site", "other-post", "archive-metadata"}
+    assert all(place["file"] for place in places)
 
 
 def test_every_token_is_traced_to_its_rows(sample: Path, built: Path) -> None:
@@ -195,7 +208,7 @@ def joined(
         inputs = resolve("stackexchange", given.sources["stackexchange"].inputs, corpus)
     engine = Engine(workers, (), corpus / "runs", quiet=True)
     offsets, _ = run_step(corpus, offset_step(given, inputs), engine)
-    return join.join_sources(given, inputs, offsets, lambda *steps: run_exchange(corpus, *steps, engine)[:2])
+    return join.join_sources(given, inputs, offsets, {}, lambda *steps: run_exchange(corpus, *steps, engine)[:2])
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from warcio.warcwriter import WARCWriter
 from filters.errors import UserError
 from filters.quality.references import References
 from filters.quality.urls import url_hash
+from filters.rule import name_of
 from manifests.recipe import Recipe, load_recipe
 from manifests.source import Source
 from pipeline.beam.engines import Engine
@@ -49,12 +50,13 @@ def settings(**changes: object) -> dict[str, object]:
 
 
 def recipe_over(sample: Path, **changes: object) -> Recipe:
-    """recipes/ccnet.yaml with nothing but its language and reference rules, over a small sample."""
+    """recipes/ccnet.yaml with nothing but its rules of length, language and references, over a small sample."""
     recipe = load_recipe(ROOT / "recipes/ccnet.yaml").with_inputs({"common_crawl": [str(sample / "wet/**")]})
-    plain = {"blocklists": [], "lines": None, "perplexity": None}
-    rules = References.model_validate(settings(**changes))
-    source = recipe.sources["common_crawl"].model_copy(update={**plain, "references": rules})
-    return recipe.model_copy(update={"sources": {"common_crawl": source}})
+    source = recipe.sources["common_crawl"]
+    kept = [rule for rule in source.filters if name_of(rule) in ("http_status", "min_characters", "language")]
+    rules = [*kept, References.model_validate(settings(**changes))]
+    changed = source.model_copy(update={"filters": rules})
+    return recipe.model_copy(update={"sources": {"common_crawl": changed}})
 
 
 def train(recipe: Recipe, corpus: Path) -> tuple[dict[str, object], int]:
@@ -81,8 +83,10 @@ def test_an_archive_is_read_as_the_crawl_is_and_what_is_no_page_is_counted(tmp_p
         ],
     )
     for extractor in ("main", "wet"):
-        source = Source.model_validate({"weight": 1.0, "kind": "common_crawl", "extractor": extractor})
+        plain = {"weight": 1.0, "kind": "common_crawl", "extractor": extractor, "filters": ["http_status"]}
+        source = Source.model_validate(plain)
         arguments = {"name": "web", "source": source, "path": str(path), "min_characters": 300, "seed": 1}
+        arguments |= {"rules": [], "before": [], "models": {}, "language_known": False}
         result = references.read_positives(tmp_path, "web/cited.warc.gz", **arguments)
         (output,) = result.paths
         (row,) = pq.read_table(tmp_path / output).to_pylist()

@@ -1,0 +1,110 @@
+"""ARC records: their first line, as the format has it and as crawls have written it.
+
+Version 1 is `URL IP-address Archive-date Content-type Archive-length`; version 2 has five more fields before the length
+(https://archive.org/web/researcher/ArcFileFormat.php). Real lines also have blanks and carriage returns within the URL
+or the content type, dates of more or fewer digits, and fields that are missing or in another order. So a line is read
+by what its words look like. Where a record is searched, only a line with an address and a date in their places is one.
+"""
+
+import re
+from typing import NamedTuple
+
+from filters.formats.stream import Stored
+
+URL_BYTES = 1 << 13  # no server takes longer ones
+LINE_BYTES = 2 * URL_BYTES + 2_048  # of a first line; longer ones are text
+
+_SCHEME = rb"[A-Za-z][A-Za-z0-9+.-]{0,30}+:"
+_LENGTH = rb" ([0-9]{1,18}+)[ \t]{0,8}+\r?+\n"
+# Bounded, so that a line takes linear time. A line about the archive may have no usable length.
+_LINE = re.compile(rb"(%b[^\n]{0,%d})%b|filedesc:[^\n]{0,1024}+\n" % (_SCHEME, 2 * URL_BYTES, _LENGTH))
+_DATE = rb"(?:(?:19|20)[0-9]{8,16}[^ \r\n]{0,16}+|null)"
+# The end of a line that is searched: address, date and content type, in version 2 more fields. The URL is before it.
+_TAIL = re.compile(rb" [^ \r\n]{1,64}+ %b [^\n]{1,%d}%b" % (_DATE, URL_BYTES + 2_048, _LENGTH))
+_KNOWN = re.compile(rb"(?:https?|ftp|dns|filedesc|whois|gopher|nntp|news|rtsp|mms):")
+_UNKNOWN = re.compile(rb"[A-Za-z]{3}[A-Za-z0-9+.-]{0,28}+:")  # the whole of a line's beginning
+_ADDRESS = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{2,40}(?:[0-9.]{7,15})?|-|0|null")
+_FULL_DATE = re.compile(_DATE)
+_ANY_DATE = re.compile(rb"[0-9]{14,18}|[0-9a-f]{8}|-")
+_DIGITS = re.compile(
+    rb"((?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]))([0-9]{2})?([0-9]{2})?([0-9]{2})?"
+)
+
+
+class ArcLine(NamedTuple):
+    """A record's first line.
+
+    Attributes:
+        header: The fields as a WARC header has them.
+        version: 1 or 2.
+        length: Bytes of the block, None if the line does not say.
+        end: Where the line ends in the bytes that were read.
+    """
+
+    header: bytes
+    version: int
+    length: int | None
+    end: int
+
+
+def read_line(data: bytes) -> ArcLine | None:
+    """Read the line at the start of bytes at which a record is expected, None if it is no record's."""
+    line = _LINE.match(data)
+    if line is None or not (_KNOWN.match(data) or find_line(data, 0, 1, line.end()) == 0):
+        return None
+    words, length = (line[1] or line[0].rstrip()).split(b" "), int(line[2]) if line[2] else None
+    stop, date, version = _find_fields(words)
+    uri = b" ".join(words[:stop]).replace(b"\r", b"%0D")
+    kind = b"warcinfo" if uri[:9].lower() == b"filedesc:" else b"response"
+    if len(words) < 3 and kind == b"response":
+        return None
+    fields = [b"ARC", b"WARC-Type: " + kind, b"WARC-Target-URI: " + uri]
+    fields += [b"WARC-IP-Address: " + word for word in words[stop : stop + 2] if _ADDRESS.fullmatch(word)][:1]
+    fields += [b"Content-Length: %d" % length] if length is not None else []
+    fields += [b"WARC-Date: " + date] if date else []
+    return ArcLine(b"\r\n".join(fields), version, length, line.end())
+
+
+def find_line(data: Stored | bytearray, start: int, stop: int, reach: int) -> int:
+    """Return the start of the first line that begins in [start, stop) with every field in its place; -1 without one.
+
+    The line may go on to `reach`.
+    """
+    position = start
+    while tail := _TAIL.search(data, position, min(reach, stop + LINE_BYTES)):
+        newline = data.rfind(b"\n", max(start, tail.start() - URL_BYTES), tail.start())
+        begin = max(newline + 1, start, tail.start() - URL_BYTES)
+        line = bytes(data[begin : tail.start()])
+        url = _KNOWN.search(line) or _UNKNOWN.match(line)
+        if url and begin + url.start() < stop:
+            return begin + url.start()
+        position = tail.start() + 1
+    return -1
+
+
+def _find_fields(words: list[bytes]) -> tuple[int, bytes, int]:
+    """Return the number of words of the URL, the date in W3C form or nothing, and the version.
+
+    The date is the first word that looks like one and follows an address, else the last that looks like one. The URL
+    ends before the date, or before an address that stands before it.
+    """
+    after_url = range(1, len(words))
+    addresses = [place for place in after_url if _ADDRESS.fullmatch(words[place])]
+    dates = [place for place in after_url if _FULL_DATE.fullmatch(words[place])]
+    dates = dates or [place for place in after_url if _ANY_DATE.fullmatch(words[place])][:1]
+    in_place = [place for place in dates if place == 2 or place - 1 in addresses]
+    date = in_place[0] if in_place else dates[-1] if dates else len(words)
+    stop = date - 1 if in_place else min([date, *addresses, max(len(words) - 1, 1)])
+    return stop, _format_date(words[date]) if dates else b"", 2 if len(words) - date > 5 else 1
+
+
+def _format_date(word: bytes) -> bytes:
+    """Return a date of 8 to 18 digits as precisely as they tell it, nothing for other forms."""
+    digits = _DIGITS.match(word)
+    if digits is None:
+        return b""
+    day, hour, minute, second = digits.groups()
+    date = b"%b-%b-%b" % (day[:4], day[4:6], day[6:])
+    if minute is None or second is None:
+        return date + (b"T%b:%bZ" % (hour, minute) if minute else b"")
+    return date + b"T%b:%b:%bZ" % (hour, minute, second)

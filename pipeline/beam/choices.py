@@ -1,0 +1,199 @@
+"""Engines by name: the runner behind each, the options that it takes from us, and what is missing to use it here."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from filters.errors import UserError
+from manifests.files import write_atomic
+from pipeline.beam.engines import LOCAL, Engine
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam does not know it by a short name
+TESTED = 64  # elements of the self-test, enough for every worker to get some
+SELF_TEST = "selftest"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine that `--engine` names.
+
+    Attributes:
+        runner: Beam's runner.
+        about: where it runs, for people.
+        missing: returns what is missing to use it here with these Beam options and how to get it; empty for nothing.
+    """
+
+    runner: str
+    about: str
+    missing: Callable[[Sequence[str]], str]
+
+
+def _nothing(arguments: Sequence[str]) -> str:
+    return ""
+
+
+def _dask(arguments: Sequence[str]) -> str:
+    if importlib.util.find_spec("distributed") is None:
+        return "the package distributed: pip install 'teratoken[dask]'"
+    return ""
+
+
+def _portable(arguments: Sequence[str]) -> str:
+    endpoint = option(arguments, "job_endpoint")
+    if not endpoint:
+        return "the address of a job service: -- --job_endpoint=HOST:PORT"
+    return "" if _answers(endpoint) else f"an answer from the job service at {endpoint}: start it, or mend the address"
+
+
+def _flink(arguments: Sequence[str]) -> str:
+    return _java() or _server(arguments, "flink_master", "-- --flink_master=HOST:PORT, or [local]")
+
+
+def _spark(arguments: Sequence[str]) -> str:
+    return _java() or _server(arguments, "spark_master_url", "-- --spark_master_url=spark://HOST:PORT")
+
+
+def _dataflow(arguments: Sequence[str]) -> str:
+    if importlib.util.find_spec("apitools") is None:
+        return "Beam's client for Google Cloud: pip install 'teratoken[gcp]'"
+    for name in ("project", "region", "temp_location"):
+        if not option(arguments, name):
+            return f"the option -- --{name}=…"
+    return "a corpus that its workers can write: corpora in buckets are not supported yet"
+
+
+CHOICES = {
+    "local": Choice(LOCAL, "worker processes on this machine", _nothing),
+    "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _dask),
+    "portable": Choice("PortableRunner", "any job service of Beam, such as Prism", _portable),
+    "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _flink),
+    "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _spark),
+    "dataflow": Choice("DataflowRunner", "Google Cloud Dataflow", _dataflow),
+}
+
+
+def list_engines() -> str:
+    """Return a line for each engine: whether it can be used here, or what is missing."""
+    width = max(map(len, CHOICES))
+    lines = []
+    for name, choice in CHOICES.items():
+        missing = choice.missing(())
+        lines.append(f"{name:{width}}  {f'needs {missing}' if missing else 'ready'}  ({choice.about})")
+    return "\n".join(lines)
+
+
+def choose(name: str, engine: Engine) -> Engine:
+    """Return the engine with the runner that a name stands for.
+
+    Raises:
+        UserError: something is missing to use it, or the options name another runner.
+    """
+    choice = CHOICES[name]
+    given = option(engine.arguments, "runner")
+    if given:
+        raise UserError(f"--engine {name} and --runner={given} are both given: give one of them")
+    if missing := choice.missing(engine.arguments):
+        raise UserError(f"engine {name} needs {missing}")
+    return engine if name == "local" else replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}"))
+
+
+@contextlib.contextmanager
+def running(engine: Engine) -> Iterator[Engine]:
+    """Yield the engine with what it needs for a whole run: Dask without an address gets one cluster of processes."""
+    with contextlib.ExitStack() as stack:
+        if engine.runner == DASK and not option(engine.arguments, "dask_client_address"):
+            from distributed import LocalCluster
+
+            made: Any = LocalCluster  # untyped
+            cluster = stack.enter_context(
+                made(n_workers=engine.workers, threads_per_worker=1, dashboard_address=None, processes=True)
+            )
+            address = f"--dask_client_address={cluster.scheduler_address}"
+            engine = replace(engine, arguments=(*engine.arguments, address))
+        yield engine
+
+
+def check_engine(engine: Engine) -> None:
+    """Run a small job that has to deliver every element, on any engine but the local one.
+
+    Raises:
+        UserError: an element got lost, or the workers write into another folder.
+    """
+    if engine.runner == LOCAL:
+        return
+    folder = engine.timings / SELF_TEST
+    try:
+        with engine.pipeline() as pipeline:
+            _self_test(pipeline, folder)
+    except Exception as error:  # engines fail in ways of their own: a jar or a credential is missing, no one answers
+        lines = str(error).strip().splitlines()
+        raise UserError(
+            f"{engine.runner} does not run a test job ({type(error).__name__}: {lines[-1] if lines else ''}): see "
+            "docs/build.md for what it needs"
+        ) from error
+    found = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
+    shutil.rmtree(folder, ignore_errors=True)
+    if len(found) < TESTED:
+        raise UserError(
+            f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {folder.parent}: its workers "
+            "must run this very version and write to this very folder"
+        )
+
+
+def _self_test(pipeline: "beam.Pipeline", folder: Path) -> None:
+    import apache_beam as beam
+
+    _ = (
+        pipeline
+        | beam.Create([(number % 7, number) for number in range(TESTED)])
+        | beam.GroupByKey()
+        | "selftest" >> beam.Map(partial(_leave, str(folder)))
+    )
+
+
+def _leave(folder: str, group: tuple[int, Iterable[int]]) -> None:
+    for number in group[1]:
+        write_atomic(Path(folder) / str(number), b"")
+
+
+def option(arguments: Sequence[str], name: str) -> str:
+    """Return the value of a Beam option as given, `--NAME=VALUE` or `--NAME VALUE`; empty if it is not there."""
+    for number, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == f"--{name}":
+            return value if equals else next(iter(arguments[number + 1 : number + 2]), "")
+    return ""
+
+
+def _answers(address: str) -> bool:
+    place = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        with socket.create_connection((place.hostname or "", place.port or 0), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java") or (home and (Path(home) / "bin/java").is_file())
+    return "" if found else "Java 11 or newer on the PATH or under JAVA_HOME"
+
+
+def _server(arguments: Sequence[str], name: str, example: str) -> str:
+    address = option(arguments, name)
+    if not address:
+        return f"the address of the cluster: {example}"
+    local = address.startswith(("[", "local[")) or address == "local"
+    return "" if local or _answers(address) else f"an answer from {address}: start the cluster, or mend the address"

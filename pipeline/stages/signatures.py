@@ -1,0 +1,231 @@
+"""The splits that are de-duplicated: files of signatures, of this run and of earlier corpora, and how each is compared.
+
+`filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
+reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
+first, in the order of their names; those of earlier corpora follow.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from filters.dedup.minhash import MinHash, shingle_hashes, signature
+from filters.errors import UserError
+from manifests.deduplication import Comparison
+from manifests.document import ID_BYTES
+from manifests.files import relative_files, sha256_file
+from manifests.manifest import load_manifest
+from manifests.recipe import Recipe
+from pipeline.beam.tables import read_ipc, write_ipc
+from pipeline.beam.task import RECEIPTS, Keyed, Receipt, Receipts, read_receipt, source_of
+from pipeline.stages.line_dedup import dump_of
+
+ROW_BITS = 32  # of a row reference that number the row
+
+Rows = npt.NDArray[np.int64]  # row references
+
+
+def verdict_path(split: str) -> str:
+    """Return the path of a split's verdicts, below the corpus."""
+    return f"verdicts/clusters/{split}.arrow"
+
+
+def signature_path(split: str) -> str:
+    """Return the path of a split's signatures, below the corpus."""
+    return f"blocks/signatures/{split}.arrow"
+
+
+def signed_by(recipe: Recipe, source: str) -> Keyed:
+    """Return the MinHash settings that a source's documents are signed by; the scheme alone decides the signatures."""
+    compared = recipe.comparison_of(source)
+    return Keyed(compared.minhash, compared.scheme)
+
+
+class SignatureRows:
+    """The rows of a signature file, in the order of the clean file.
+
+    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
+    reference, null where it was not taken), `signature` (uint32 x permutations), `has_signature` (False for a document
+    without a word).
+    """
+
+    def __init__(self, minhash: MinHash | None) -> None:
+        """Take the settings of the signatures; None for files without them."""
+        self.scheme = minhash
+        self.rows: list[tuple[bytes, bytes, int, int, str, float | None]] = []
+        self.signatures: list[npt.NDArray[np.uint32]] = []
+
+    def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
+        """Add one document."""
+        self.rows.append((identity, digest, len(text), len(text.encode("utf-8")), timestamp, score))
+        if self.scheme is not None:
+            self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
+
+    def write(self, path: Path) -> None:
+        """Write the rows as an uncompressed Arrow file, so that single signatures can be memory-mapped."""
+        fields = [
+            ("id", pa.binary(ID_BYTES)),
+            ("content_hash", pa.binary(ID_BYTES)),
+            ("characters", pa.int64()),
+            ("bytes", pa.int64()),
+            ("timestamp", pa.string()),
+            ("score", pa.float32()),
+        ]
+        columns = [pa.array([row[at] for row in self.rows], kind) for at, (_, kind) in enumerate(fields)]
+        if self.scheme is not None:
+            width = self.scheme.permutations
+            filled = (values if len(values) else np.zeros(width, np.uint32) for values in self.signatures)
+            values = pa.array(np.concatenate([np.empty(0, np.uint32), *filled]))
+            columns += [
+                pa.array(np.array([len(values) == width for values in self.signatures], bool)),
+                pa.FixedSizeListArray.from_arrays(values, width),
+            ]
+            fields += [("has_signature", pa.bool_()), ("signature", pa.list_(pa.uint32(), width))]
+        write_ipc(path, pa.schema(fields), columns)
+
+
+@lru_cache(maxsize=256)
+def open_signatures(path: Path, size: int) -> pa.RecordBatch:
+    """Return a signature file, memory-mapped. `size`, its bytes, tells a rewritten file from the one opened before."""
+    return read_ipc(path)
+
+
+def signatures_of(batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
+    """Return the signatures of a file, (rows, permutations) uint32, as a view of it; rows without one are zeros."""
+    column = batch.column("signature")
+    return np.asarray(column.values.to_numpy(zero_copy_only=True)).reshape(-1, column.type.list_size)
+
+
+class Lookup:
+    """Columns of documents by row reference, over all splits."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Take every split's signature file, in order."""
+        self.paths = paths
+
+    def batch(self, split: int) -> pa.RecordBatch:
+        """Return the signature file of a split."""
+        return open_signatures(self.paths[split], self.paths[split].stat().st_size)
+
+    def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
+        """Return the documents' signatures, (n, permutations) uint32."""
+        parts = [signatures_of(self.batch(split))[inner] for split, inner in self._by_split(rows)]
+        return np.asarray(np.concatenate(parts)[_places(rows)])
+
+    def column(self, name: str, rows: Rows) -> pa.Array:
+        """Return one column of the documents, in the order of `rows`."""
+        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in self._by_split(rows)]
+        return pa.concat_arrays(parts).take(pa.array(_places(rows)))
+
+    def _by_split(self, rows: Rows) -> Iterable[tuple[int, Rows]]:
+        splits = rows >> ROW_BITS
+        for split in np.unique(splits):
+            yield int(split), rows[splits == split] & ((1 << ROW_BITS) - 1)
+
+
+def _places(rows: Rows) -> Rows:
+    """Return where rows lie once they are grouped by split."""
+    return np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A file of signatures.
+
+    Attributes:
+        name: of the split.
+        corpus: the folder of its corpus.
+        earlier: True if that is an earlier one.
+        source: the source of its documents.
+        dump: the crawl of its documents.
+        documents: how many it has.
+        compared: the settings under which they are compared.
+        fingerprint: the hash of the file.
+        verdicts: of an earlier corpus, the path of the verdicts on its documents, below it; empty for none.
+    """
+
+    name: str
+    corpus: str
+    earlier: bool
+    source: str
+    dump: str
+    documents: int
+    compared: Comparison
+    fingerprint: str
+    verdicts: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The signature file."""
+        return Path(self.corpus) / signature_path(self.name)
+
+    @property
+    def scope(self) -> str:
+        """The name that all documents share which these are compared with."""
+        return {"dump": f"{self.source} {self.dump}", "source": self.source, "all": ""}[self.compared.scope]
+
+
+def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
+    """Return the splits of this run."""
+    return [
+        _split(recipe, corpus, name, False, extracted[name], receipt, receipt.sha)
+        for name, receipt in sorted(filtered.items())
+    ]
+
+
+def earlier_splits(recipe: Recipe) -> list[Split]:
+    """Return the splits of the corpora that the recipe compares with, each file checked against its receipt.
+
+    Documents of a source that the recipe has not are compared under the recipe's own settings; those without signatures
+    by their content hashes alone.
+
+    Raises:
+        UserError: a source is of another scheme there, or a file is not what its run wrote.
+    """
+    for path in map(Path, recipe.deduplication.against):
+        for source, scheme in load_manifest(path).signatures.items():
+            wanted = recipe.comparison_of(source).scheme
+            compared = recipe.deduplication.scope == "all" and scheme != ""
+            if scheme != wanted and (source in recipe.sources or compared):
+                raise UserError(
+                    f"deduplication.against: {path} has signatures of the scheme {scheme or 'none'!r} for {source}, "
+                    f"this recipe's is {wanted or 'none'!r}: give minhash the same settings"
+                )
+    return [split for path in recipe.deduplication.against for split in _checked(recipe, Path(path))]
+
+
+def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
+    """Yield the splits of one earlier corpus, in the order of their names."""
+    survivors, schemes = read_receipt(corpus, "clusters/survivors", "all"), load_manifest(corpus).signatures
+    if survivors is None:
+        raise UserError(f"deduplication.against: {corpus} is not finished: run it to its end")
+    verdicts = {output.path for output in survivors.outputs}
+    for file in relative_files(corpus / RECEIPTS / "filter"):
+        name = file.removesuffix(".json")
+        receipt, extracted = (read_receipt(corpus, step, name) for step in ("filter", "extract"))
+        outputs = {output.path: output for output in receipt.outputs} if receipt else {}
+        output = outputs.get(signature_path(name))
+        if receipt is None or extracted is None or output is None:
+            raise UserError(
+                f"deduplication.against: {corpus}/{RECEIPTS}/filter/{file} cannot be read: rebuild {corpus}"
+            )
+        path = corpus / output.path
+        if not path.is_file() or sha256_file(path) != output.sha256:
+            raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
+        split = _split(recipe, corpus, name, True, extracted, receipt, output.sha256)
+        if schemes.get(split.source, "") != split.compared.scheme:
+            split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
+        yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
+
+
+def _split(
+    recipe: Recipe, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt, fingerprint: str
+) -> Split:
+    source = source_of(name)
+    documents, compared = filtered.tallies[source].out["records"], recipe.comparison_of(source)
+    return Split(name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, fingerprint)

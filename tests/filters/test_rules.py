@@ -1,0 +1,349 @@
+"""Rules: their order, modes and settings by language; what of a list is refused; and that no character vanishes."""
+
+import random
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filters.errors import UserError
+from filters.quality.c4 import C4
+from filters.quality.language import Language
+from filters.quality.length import MaxCharacters, MinCharacters
+from filters.reasons import CustomReason, Reason
+from filters.rule import (
+    RULES,
+    Found,
+    Page,
+    Record,
+    Removed,
+    Rule,
+    Verdict,
+    apply_rules,
+    check_order,
+    drop,
+    dump_rules,
+    edit,
+    first_reason,
+    first_record_reason,
+    keep,
+    kept_languages,
+    load_rule,
+    name_of,
+    parse_rules,
+    rule_labels,
+)
+
+CUT, GONE = (
+    CustomReason("custom-cut", "a text's last character"),
+    CustomReason("custom-gone", "a text of one character"),
+)
+ENGLISH = "The fishing boats came back to the harbour before the storm reached the coast."
+GERMAN = "Die Fischerboote kehrten in den Hafen zurück, bevor der Sturm die Küste erreichte."
+
+
+class Cut(Rule):
+    """Take the last character, and say how long the text was."""
+
+    REASONS = (CUT, GONE)
+    SIGNALS: ClassVar[tuple[str, ...]] = ("length",)
+
+    told: int = 1  # characters accounted for
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return the text without its last character."""
+        if len(page.text) == 1:
+            return drop(GONE, length=1)
+        return edit(page.text[:-1], {CUT: Removed(1, self.told)}, length=len(page.text))
+
+
+class NotARule:
+    """Not derived from Rule."""
+
+
+class WithoutApply(Rule):
+    """A rule that does nothing."""
+
+    REASONS = (CUT,)
+
+
+class BadReasons(Rule):
+    """A rule with a reason of ours."""
+
+    REASONS = (Reason.TOO_SHORT,)
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Keep every text."""
+        return keep()
+
+
+def passed(text: str, rules: list[Rule], language: str = "") -> Any:
+    return apply_rules(Page(text, language=language), rules, [Found()] * len(rules))
+
+
+def test_every_rule_that_a_recipe_can_name_says_what_it_gives() -> None:
+    for name in RULES:
+        rule = load_rule(name)
+        assert rule.REASONS and rule.__doc__ and rule.__doc__ != Rule.__doc__, name
+        assert set(rule.AT) <= {"extract", "filter"}
+
+
+# Order
+
+
+def test_each_rule_sees_what_those_before_it_leave() -> None:
+    cut, least = Cut(), MinCharacters(least=3, at="filter")
+    done = passed("abc", [least, cut])
+    assert (done.text, done.reason, done.removed) == ("ab", None, {CUT: Removed(1, 1)})
+    done = passed("abc", [cut, least])
+    assert (done.text, done.reason, done.removed) == ("", Reason.TOO_SHORT, {})
+    done = passed("abcd", [cut, cut, MinCharacters(least=2, at="filter")])
+    assert (done.text, done.removed, done.signals) == ("ab", {CUT: Removed(2, 2)}, {"length": 3})
+
+
+def test_a_document_that_is_dropped_meets_no_further_rule() -> None:
+    done = passed("a", [Cut(), MinCharacters(least=9, at="filter", mode="annotate")])
+    assert (done.reason, done.signals, done.flags) == (GONE, {"length": 1}, [])
+
+
+def test_the_language_that_a_rule_finds_is_the_pages_for_those_after_it() -> None:
+    language = Language(keep=["en", "de"], threshold=0.0)
+    least = MinCharacters(least=10_000, at="filter", by_language={"de": {"least": 1}})
+    assert passed(GERMAN, [language, least]).text == GERMAN
+    assert passed(ENGLISH, [language, least]).reason is Reason.TOO_SHORT
+    assert passed(ENGLISH, [least], language="de").text == ENGLISH, "a reader's language counts where no rule tells it"
+
+
+# Modes and settings
+
+
+def test_annotate_drops_and_edits_nothing_and_keeps_reasons_and_signals() -> None:
+    long, cut = MaxCharacters(most=2, mode="annotate"), Cut(mode="annotate")
+    done = passed("abc", [long, cut, MinCharacters(least=3, at="filter")])
+    assert (done.text, done.reason, done.removed) == ("abc", None, {})
+    assert done.flags == ["c4-page-too-long", "custom-cut"] and done.signals == {"length": 3}
+    done = passed("a", [cut, MaxCharacters(most=1)])
+    assert (done.text, done.flags, done.signals) == ("a", ["custom-gone"], {"length": 1})
+
+
+def test_annotated_language_is_told_and_every_language_stays() -> None:
+    rules: list[Rule] = [Language(keep=["en"], mode="annotate")]
+    done = passed(GERMAN, rules)
+    assert done.text == GERMAN and done.language == "de" and done.flags == ["language"]
+    assert kept_languages(rules) is None and kept_languages([Language(keep=["en"])]) == ["en"]
+
+
+def test_settings_by_language_are_those_of_documents_in_it() -> None:
+    rule = Language(keep=["en", "de"], threshold=0.0, by_language={"de": {"threshold": 1.0}})
+    assert passed(ENGLISH, [rule]).reason is None
+    assert passed(GERMAN, [rule]).reason is Reason.LANGUAGE_UNSURE
+    c4 = C4(min_sentences=1, by_language={"de": {"min_words_per_line": 99}})
+    assert c4.for_language("en") is c4 and c4.for_language("de").min_words_per_line == 99
+    assert c4.for_language("de").min_sentences == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("min_characters", MinCharacters()),
+        ({"min_characters": None}, MinCharacters()),
+        ({"min_characters": 9}, MinCharacters(least=9)),
+        ({"min_characters": {"least": 9, "at": "filter"}}, MinCharacters(least=9, at="filter")),
+        ({"max_characters": 9}, MaxCharacters(most=9)),
+        ({"language": {}}, Language()),
+        ({"test_rules:Cut": {"told": 2}}, Cut(told=2)),
+    ],
+)
+def test_an_entry_is_a_name_a_setting_or_settings(entry: Any, expected: Rule) -> None:
+    (rule,) = parse_rules([entry])
+    assert rule.model_dump() == expected.model_dump() and name_of(rule) == name_of(expected)
+    assert [again.model_dump() for again in parse_rules(dump_rules([rule]))] == [rule.model_dump()]
+
+
+def test_a_rule_that_is_off_is_not_there() -> None:
+    assert parse_rules([{"language": False}, {"bad_words": False}]) == []
+
+
+def test_rules_of_one_name_have_labels_of_their_own() -> None:
+    rules = parse_rules(["c4", {"max_characters": 9}, "c4", "c4"])
+    assert rule_labels(rules) == ["c4", "max_characters", "c42", "c43"]
+
+
+def test_rules_at_extract_look_at_records_and_texts_in_order(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("b.example\n", encoding="utf-8")
+    rules = parse_rules(["http_status", {"blocklist": [str(tmp_path / "list")]}, {"min_characters": 3}, "c4"])
+    assert first_record_reason(rules, Record("http://b.example/", 404)) is Reason.HTTP_STATUS
+    assert first_record_reason(rules, Record("http://b.example/", 301)) is Reason.REDIRECT
+    assert first_record_reason(rules, Record("http://b.example/", 200)) is Reason.BLOCKED_URL
+    assert first_record_reason(rules, Record("http://a.example/", 200)) is None
+    assert first_reason(rules, Page("ab", "http://b.example/")) is Reason.BLOCKED_URL
+    assert first_reason(rules, Page("ab")) is Reason.TOO_SHORT and first_reason(rules, Page("{ }")) is None
+
+
+# What is refused, and that the sentence says what to do
+
+NOT_FIRST = {"language": {"keep": ["en"]}}
+REFUSED = {
+    "no list": ({"c4": {}}, "give a list of rules"),
+    "no name": ([3], r"entry 1 \(3\) is not the name of a rule"),
+    "unknown": ([{"langauge": {}}], "there is no rule 'langauge': did you mean 'language'\\? known are bad_words"),
+    "unlike any": (["zzzzzz"], "there is no rule 'zzzzzz': known are bad_words, .*, and MODULE:CLASS of your own"),
+    "two keys": ([{"c4": {}, "language": {}}], "entry 1 has 2 keys: give each rule an entry of its own"),
+    "unknown setting": ([{"c4": {"min_sentence": 1}}], "entry 1, c4: .*did you mean 'min_sentences'"),
+    "wrong value": (["c4", {"language": {"threshold": 2}}], "entry 2, language: key threshold = 2"),
+    "missing setting": (["bad_words"], "entry 1, bad_words: key words is missing"),
+    "wrong place": ([{"c4": {"at": "extract"}}], "at: extract is not possible here, only filter"),
+    "annotated at extract": ([{"http_status": {"mode": "annotate"}}], "mode: annotate and by_language are for rules"),
+    "fixed by language": (
+        [{"duplicate_lines": {"by_language": {"de": {"keep": "first"}}}}],
+        "by_language.de: keep is the same for all languages: set it once",
+    ),
+    "file by language": ([{"language": {"by_language": {"de": {"model": "m"}}}}], "by_language.de: model is the same"),
+    "mode by language": ([{"c4": {"by_language": {"de": {"mode": "annotate"}}}}], "by_language.de: mode is the same"),
+    "wrong by language": (
+        [{"c4": {"by_language": {"de": {"min_sentences": -1}}}}],
+        "by_language.de: key min_sentences = -1",
+    ),
+    "no module": (["no_such_module:Rule"], "run where no_such_module can be imported"),
+    "no class": (["test_rules:Missing"], "module test_rules has no Missing"),
+    "no rule": (["test_rules:NotARule"], "test_rules:NotARule is no rule: derive it from filters.rule.Rule"),
+    "not a class": (["test_rules:passed"], "is no class"),
+    "no apply": (["test_rules:WithoutApply"], "has no function apply"),
+    "our reasons": (["test_rules:BadReasons"], "REASONS must name its reasons"),
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(REFUSED))
+def test_a_mistake_is_one_sentence(mistake: str) -> None:
+    plain, expected = REFUSED[mistake]
+    with pytest.raises(ValueError, match=expected) as caught:
+        parse_rules(plain)
+    assert "\n" not in str(caught.value)
+
+
+BY_LANGUAGE = {"c4": {"by_language": {"de": {"min_sentences": 1}}}}
+
+
+@pytest.mark.parametrize(
+    ("plain", "expected"),
+    [
+        ([NOT_FIRST, "http_status"], "http_status acts at extract, before language: put it before language"),
+        (["c4", {"min_characters": 9}], "min_characters acts at extract, before c4: put it before c4"),
+        ([BY_LANGUAGE, NOT_FIRST], "c4 has settings by_language before the language is known: put language before it"),
+        (["newest_url", "c4", "newest_url"], "newest_url looks at all documents and can be there only once"),
+        (["duplicate_lines", "duplicate_lines"], "duplicate_lines looks at all documents and can be there only once"),
+    ],
+)
+def test_a_list_that_cannot_be_applied_in_its_order_is_refused(plain: list[Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        check_order(parse_rules(plain), language_is_known=False)
+
+
+def test_what_may_stand_twice_and_where_the_reader_knows_the_language() -> None:
+    check_order(parse_rules(["c4", {"min_characters": {"least": 9, "at": "filter"}}, "c4"]), language_is_known=False)
+    check_order(parse_rules([BY_LANGUAGE]), language_is_known=True)
+    check_order(parse_rules([NOT_FIRST, BY_LANGUAGE]), language_is_known=False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "expected"),
+    [
+        (Cut(told=2), "abc", "rule test_rules:Cut takes 1 characters and accounts for 2"),
+        (Cut(told=0), "abc", "rule test_rules:Cut takes 1 characters and accounts for 0"),
+    ],
+)
+def test_an_edit_that_does_not_account_for_its_characters_ends_the_run(rule: Rule, text: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        passed(text, [rule])
+
+
+def test_an_edit_that_leaves_no_text_ends_the_run() -> None:
+    class Empty(Rule):
+        def apply(self, page: Page, found: Found) -> Verdict:
+            return edit("", {CUT: Removed(1, len(page.text))})
+
+    with pytest.raises(UserError, match="leaves no text: let it drop the document"):
+        passed("abc", [Empty()])
+
+
+# Properties
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text("scoundrel\n", encoding="utf-8")
+    return str(path)
+
+
+LINES = st.sampled_from(
+    [
+        ENGLISH, GERMAN, f"{ENGLISH} {ENGLISH}", "Menu", "", "  He saw the old harbour[1] again that day.  ",
+        "Please turn on javascript to read this.", "He was called a scoundrel by everyone there.",
+        "It holds lorem ipsum for all to read.", "A line without a mark at its end",
+    ]
+) | st.text(max_size=30)  # fmt: skip
+TEXTS = st.lists(LINES, min_size=1, max_size=12).map("\n".join)
+
+
+def pure_rules(words: str, order: list[int], modes: list[bool]) -> list[Rule]:
+    """The rules that need nothing but the text, in an order; some of them only annotate."""
+    entries: list[tuple[str, dict[str, Any]]] = [
+        ("language", {"keep": ["en"], "threshold": 0.2}),
+        ("c4", {"min_sentences": 2}),
+        ("bad_words", {"words": words}),
+        ("min_sentences", {"least": 2}),
+        ("min_characters", {"least": 60, "at": "filter"}),
+        ("max_characters", {"most": 400}),
+    ]
+    return parse_rules([{entries[n][0]: {**entries[n][1], "mode": "annotate" if modes[n] else "drop"}} for n in order])
+
+
+MODES = st.lists(st.booleans(), min_size=6, max_size=6)
+
+
+@given(TEXTS, st.permutations(range(6)), MODES)
+@settings(max_examples=300, deadline=None)
+def test_characters_balance_in_any_order(words: str, text: str, order: list[int], modes: list[bool]) -> None:
+    done = passed(text, pure_rules(words, order, modes))
+    removed = sum(more.characters for more in done.removed.values())
+    dropped = len(text) if done.reason is not None else 0
+    assert len(text) == len(done.text) + dropped + removed
+    assert (done.reason is None) == bool(done.text) or not text
+    assert all(more.lines > 0 and more.characters > 0 for more in done.removed.values())
+
+
+@given(TEXTS, st.permutations(range(6)), MODES, st.integers(0, 6))
+@settings(max_examples=300, deadline=None)
+def test_signals_and_texts_depend_on_no_later_rule(
+    words: str, text: str, order: list[int], modes: list[bool], count: int
+) -> None:
+    rules = pure_rules(words, order, modes)
+    first, whole = passed(text, rules[:count]), passed(text, rules)
+    assert first.signals.items() <= whole.signals.items()
+    assert whole.flags[: len(first.flags)] == first.flags
+    if first.reason is not None:
+        assert whole == first
+    elif whole.reason is None:
+        assert first.removed.keys() <= whole.removed.keys()
+
+
+@given(TEXTS, st.permutations(range(6)))
+@settings(max_examples=200, deadline=None)
+def test_a_list_that_only_annotates_changes_no_text(words: str, text: str, order: list[int]) -> None:
+    done = passed(text, pure_rules(words, order, [True] * 6))
+    assert (done.text, done.reason, done.removed) == (text, None, {})
+    assert {"language", "language_score"} == set(done.signals)
+
+
+def test_the_texts_of_the_properties_meet_every_fate(words: str) -> None:
+    """Else the properties would hold for want of a case."""
+    chance, fates = random.Random(3), set[str]()
+    lines = [ENGLISH, GERMAN, "Menu", f"{ENGLISH} He was called a scoundrel.", "", f"{ENGLISH} {ENGLISH}"]
+    for _ in range(400):
+        text = "\n".join(chance.choices(lines, k=chance.randint(1, 8)))
+        order = chance.sample(range(6), 6)
+        fates.add(str(passed(text, pure_rules(words, order, [False] * 6)).reason))
+    assert fates >= {"None", "language", "c4-too-few-sentences", "c4-bad-word", "too-short", "c4-page-too-long"}
