@@ -139,6 +139,9 @@ def test_no_template_makes_it_raise(content: str, language: str, name: str) -> N
 
 
 def test_many_arguments_take_linear_time() -> None:
+    for piece in ("\n", "\n|", "\n |a", "|date=", "a:", "{", " "):
+        assert_linear(lambda content: render_template(content, "en"), repeated(piece, "x"), 100_000)
+        assert_linear(lambda content: render_template(content, "en"), repeated(piece, "x|1"), 100_000)
     for name in ("convert", "hlist", "val", "date", "x"):
         assert_linear(lambda content: render_template(content, "en"), repeated("|1", name), 400_000)
         assert_linear(lambda content: render_template(content, "en"), repeated("1,", name + "|"), 400_000)
