@@ -1,6 +1,7 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`extraction`, `oracle`, `templates`, `train` and `walks` take options: `python -m benchmarks oracle --help`.
+`extraction`, `fit-extraction`, `oracle`, `templates`, `train` and `walks` take options:
+`python -m benchmarks oracle --help`.
 """
 
 import importlib
@@ -11,7 +12,7 @@ BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
     "crawl": "crawl",
-    "encodings": "encodings",
+    "encodings": "detection",
     "extraction": "extraction",
     "find": "find",
     "lines": "lines",
@@ -29,6 +30,7 @@ BENCHMARKS = {
 }
 WITH_OPTIONS = {  # modules whose `main` takes options
     "extraction": "extraction",
+    "fit-extraction": "fit_extraction",
     "oracle": "oracle",
     "templates": "templates",
     "train": "training",

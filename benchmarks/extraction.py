@@ -27,11 +27,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
+from filters.data_files import parse_rows
 from filters.formats.charset import decode
 from filters.formats.http import parse_response
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
 from filters.html.extract import ExtractionError, extract_text
+from filters.html.model import MODEL, Model, read_model
 
 FOLDERS = (SHARED / "html_extraction", SHARED / "html_extraction_more")
 OURS = "ours"
@@ -67,12 +69,16 @@ def main(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks extraction", description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", default=list(FOLDERS), metavar="DIR", help="of gold sets")
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of our extractor, by `fit-extraction`")
     options = parser.parse_args(arguments)
     sets = load_sets(options.data)
+    sets = {name: pages for name, pages in sets.items() if name in (options.sets or sets)}
+    model = read_model(parse_rows(options.weights.read_text(encoding="utf-8"))) if options.weights else MODEL
     if not sets:
         print(f"no NAME.gold.jsonl.gz in {', '.join(map(str, options.data))}")
         return 1
-    print(f"## extraction\n\n{report(sets, extractors())}")
+    print(f"## extraction\n\n{report(sets, extractors(model))}")
     return 0
 
 
@@ -82,10 +88,10 @@ def run() -> str:
     return report(sets, extractors()) if sets else ABSENT
 
 
-def extractors() -> dict[str, Extractor]:
+def extractors(model: Model = MODEL) -> dict[str, Extractor]:
     """Return ours, resiliparse's, and trafilatura's if it is installed (with lxml_html_clean, which it imports)."""
     found: dict[str, Extractor] = {
-        OURS: extract_or_nothing,
+        OURS: lambda html: extract_or_nothing(html, model),
         "resiliparse": lambda html: extract_text(html, extractor="resiliparse"),
     }
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
@@ -101,10 +107,10 @@ def extractors() -> dict[str, Extractor]:
     return found | {name: mode(options) for name, options in MODES.items()}
 
 
-def extract_or_nothing(html: str) -> str:
+def extract_or_nothing(html: str, model: Model = MODEL) -> str:
     """Return our main text, or an empty string for a page that we refuse."""
     try:
-        return extract_text(html)
+        return extract_text(html, model=model)
     except ExtractionError:
         return ""
 

@@ -13,7 +13,12 @@ def read_rows(package: str, name: str) -> list[list[str]]:
     Raises:
         ValueError: A row has another number of fields than the header.
     """
-    header, *lines = resources.files(package).joinpath(name).read_text(encoding="utf-8").rstrip("\n").split("\n")
+    return parse_rows(resources.files(package).joinpath(name).read_text(encoding="utf-8"), name)
+
+
+def parse_rows(table: str, name: str = "table") -> list[list[str]]:
+    """Return the rows of the text of a table, as `read_rows` does."""
+    header, *lines = table.rstrip("\n").split("\n")
     rows = [line.replace(r"\_", " ").split("\t") for line in lines]
     for number, row in enumerate(rows, 2):
         if len(row) != header.count("\t") + 1:

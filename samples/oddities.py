@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterator
 
 from deflate import gzip_member, gzipped, repeated
-from stored import zstandard
 from warc import Record, other, response
 from web_pages import ALMANAC, Article, Planted, almanac, notebook
 
@@ -67,7 +66,7 @@ def hostile(articles: list[Article]) -> Iterator[Planted]:
         "gzip-broken": (broken, "gzip", "a gzip body with damaged bytes", "corrupt-body"),
         "gzip-cut": (packed[: len(packed) // 2], "gzip", "a gzip body cut in half", "corrupt-body"),
         "brotli-broken": (b"\x1b\xff\x00\x13" * 50, "br", "a brotli body that is none", "corrupt-body"),
-        "zstd": (zstandard(good.encode()), "zstd", "a zstandard body", "unsupported-format"),
+        "compress": (b"\x1f\x9d\x90" + packed[10:], "compress", "a body in Unix compress", "unsupported-format"),
         "unknown": (good.encode()[::-1], "x-backwards", "an unknown content encoding", "unsupported-format"),
         "bomb": (bomb(), "gzip", "64 MiB of spaces in 413 KiB of gzip", "too-large"),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deflate import gzipped, zlib_stream
 from prose import page
-from stored import brotli
+from stored import brotli, zstandard
 from warc import HTML, Record, response
 
 BOM = b"\xff\xfe"
@@ -123,6 +123,7 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
             ),
         ),
         "making-paper": ("brotli body", lambda u, t: response(u, brotli(t.encode()), content_encoding="br")),
+        "compost-heap": ("zstandard body", lambda u, t: response(u, zstandard(t.encode()), content_encoding="zstd")),
         "map-projections": (
             "deflate body",
             lambda u, t: response(u, zlib_stream(t.encode()), content_encoding="deflate"),

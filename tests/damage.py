@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,12 +15,17 @@ from warcio.warcwriter import WARCWriter
 
 from filters.formats.warc import Limits, read_frames
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 LENGTH = re.compile(rb"(Content-Length: |text/html )([0-9]+)")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive as units: gzip members, or records of an uncompressed archive. `whole[n]`: unit n holds records."""
+    """An archive as units: gzip or zstd members, or uncompressed records. `whole[n]`: unit n holds records."""
 
     form: Literal["gzip", "WARC", "ARC"]
     units: list[bytes]
@@ -90,16 +96,22 @@ def of_bytes(stored: bytes) -> Archive:
 
 
 def made_archives() -> list[Archive]:
-    """Return the same pages as WARC and as ARC, each gzipped by member, gzipped as one member, and uncompressed."""
+    """Return the same pages as WARC and ARC: gzipped by member or as one member, in zstd frames, and uncompressed."""
     pages = [_page(random.Random(number), number) for number in range(7)]
     archives = []
     warc, arc = [_warc(*page) for page in pages], [_ARC_START, *(_arc(*page) for page in pages)]
     for records in (warc, arc):
         archives.append(Archive("WARC" if records is warc else "ARC", records, [True] * len(records)))
         members = [gzip.compress(record, mtime=0) for record in records]
-        for units in (members, [gzip.compress(b"".join(records), mtime=0)]):
+        for units in (members, [gzip.compress(b"".join(records), mtime=0)], [pack_zstd(record) for record in records]):
             archives.append(Archive("gzip", units, [True] * len(units)))
     return archives
+
+
+def pack_zstd(record: bytes) -> bytes:
+    """Return a zstd frame with a checksum, as WARC-ZSTD requires."""
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.checksum_flag: 1})
+    return packer.compress(record) + packer.flush()
 
 
 def damaged(archive: Archive, others: list[Archive], chance: random.Random) -> Damaged:

@@ -30,6 +30,8 @@ class _Licence(NamedTuple):
     words: int  # approximate length
 
 
+# Of the table's `other` names, those of terms that come on top of a licence, so that no choice of licences lifts them.
+_TERMS = frozenset({"Commons-Clause", "Field-of-use", "NC", "Proprietary"})
 _GRANT = "permission is hereby granted free of charge to any person obtaining a copy"
 _NOTICE = "the above copyright notice and this permission notice"
 _BSD = "redistribution and use in source and binary forms with or without modification are permitted provided"
@@ -82,15 +84,17 @@ def identify_licence(text: str) -> str:
     words = _normalize(text)
     lengths = {item.name: words.count(item.required[0]) * item.words for item in _LICENCES if _matches(words, item)}
     others, stated = _find_named(words, _OTHERS), _find_stated(text)
-    named = {*(lengths or (set() if stated else _find_named(words, _KNOWN))), *others}
+    known = _find_named(words, _KNOWN)
+    named = {*(lengths or (set() if stated else known)), *others}
     is_bundle = words.count(" ") - sum(lengths.values()) > SPARE_WORDS
     if is_bundle and not others:
         return UNKNOWN
     if not named and not stated and _contains_any(words, _REFERENCES):
         return ""
     may_choose = not is_bundle or named <= _find_families(words[:OPENING_CHARACTERS], named)
-    offer = words[:OPENING_CHARACTERS] if is_bundle else words
-    return join_licences(one for one in (stated, _spell(named, offer, may_choose)) if one) or UNKNOWN
+    is_offer = may_choose and _offers_choice(words[:OPENING_CHARACTERS] if is_bundle else words)
+    named |= known if is_offer and lengths and not is_bundle else set()
+    return join_licences(one for one in (stated, _spell(named, is_offer)) if one) or UNKNOWN
 
 
 def identify_header_licence(comment: str) -> str:
@@ -101,8 +105,9 @@ def identify_header_licence(comment: str) -> str:
     if stated := _find_stated(comment):
         return stated
     words = _normalize(comment[:MAX_CHARACTERS])
-    names = {item.name for item in _LICENCES if _matches(words, item)} or _find_named(words, _KNOWN)
-    return _spell(names | _find_named(words, _OTHERS), words, True)
+    is_offer, known = _offers_choice(words), _find_named(words, _KNOWN)
+    names = {item.name for item in _LICENCES if _matches(words, item)} or known
+    return _spell(names | _find_named(words, _OTHERS) | (known if is_offer else set()), is_offer)
 
 
 def join_licences(expressions: Iterable[str]) -> str:
@@ -185,6 +190,12 @@ def _find_families(words: str, names: set[str]) -> set[str]:
     return {name for name in names if name in found or f" {name.partition('-')[0].lower()} " in words}
 
 
-def _spell(names: set[str], words: str, may_choose: bool) -> str:
-    is_offer = may_choose and (_contains_any(words, _CHOICES) or _OR_NAME.search(words) is not None)
-    return (" OR " if is_offer else " AND ").join(sorted(names))
+def _offers_choice(words: str) -> bool:
+    return _contains_any(words, _CHOICES) or _OR_NAME.search(words) is not None
+
+
+def _spell(names: set[str], is_offer: bool) -> str:
+    """Return the expression of all these licences and terms, or of a choice of the licences under all terms."""
+    if not is_offer:
+        return " AND ".join(sorted(names))
+    return join_licences(one for one in (" OR ".join(sorted(names - _TERMS)), *(names & _TERMS)) if one)

@@ -19,13 +19,18 @@ HEADER_LIMIT = 1 << 16  # bytes of a record's header; a longer one is damage
 PADDING = 1 << 12  # bytes examined to tell padding from other damage
 FIRST_STEP = 1 << 14  # bytes searched at first for records of both kinds, then four times as many
 NESTED = 1 << 10  # records within one block that are followed
-OWN_BYTES = 48  # of a line that tell it from all others
+EXAMINED = 1 << 12  # first and last bytes of the one block of a member that are searched for another record
+AHEAD = 1 << 24  # bytes of a record behind garbage that are read to see what follows it
+CROSSING = 1 << 12  # last bytes of a block in which a header begins that it ends in
+OWN_BYTES = 1 << 10  # of a header that tell it from all others
 
 WARC_LINE = re.compile(rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r{0,2}\n")
 WARC_NEWLINES, ARC_NEWLINES = 2, 1  # that end a block
 _WARC_START = re.compile(WARC_LINE.pattern + rb"(?=[A-Za-z][A-Za-z-]{0,60}+[ \t]{0,8}:)|(?<=\n)" + WARC_LINE.pattern)
+_INSIDE = re.compile(rb"W(?=ARC/[01]\.)")  # the one literal makes it several times as fast as `bytes.find`
 _WARC_BOUNDARY = re.compile(rb"\n\r{0,2}\n(?=" + WARC_LINE.pattern + rb")")
 _ARC_BOUNDARY = re.compile(rb"\n(?=[A-Za-z][A-Za-z0-9+.-]{0,30}+:[^\n]{16,} [0-9]{1,18}+[ \t]{0,8}+\r?+\n)")
+_NEWLINE = re.compile(rb"\n")
 _NEXT_LINE = re.compile(rb"\n(?=" + WARC_LINE.pattern + rb")")
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")
 _HEADER_END = re.compile(rb"\n(?:\r{0,2}\n|WARC/)")  # or another record within the header, which then has no end
@@ -155,8 +160,10 @@ def parse_single_record(data: bytes) -> tuple[Headers, str, bytes] | None:
     if line is None or end is None or end[0][-1:] != b"\n" or not data.endswith(b"\r\n\r\n"):
         return None
     header, block, stop = data[: end.start()], end.end(), len(data) - 4
-    if _content_length(header) != stop - block or data.find(b"\nWARC/", block) >= 0:
+    if _content_length(header) != stop - block:
         return None
+    if _INSIDE.search(data, block, block + EXAMINED) or _INSIDE.search(data, max(block, stop - EXAMINED), stop):
+        return None  # perhaps a length that spans the next record
     return Headers(header), line[1].decode(), data[block:stop]
 
 
@@ -183,8 +190,7 @@ def _parse_head(window: Window, position: int) -> Head | tuple[Reason, str]:
     first = window.skip_newlines(position)
     if line := window.match(WARC_LINE, first, 32):
         return _parse_warc_head(window, first, line)
-    window.reach(first + arc.LINE_BYTES)
-    if found := arc.read_line(window.part(first, first + arc.LINE_BYTES)):
+    if found := arc.read_line(_read_line(window, first)):
         block = first + found.end
         version = f"ARC/{found.version}"
         return Head(Headers(found.header), version, block, block + (found.length or 0))
@@ -281,9 +287,14 @@ def _parse_line(window: Window, position: int) -> int | None:
     """Return the position if a record's first line begins there with every field in its place."""
     if window.match(WARC_LINE, position, 32):
         return position
+    return position if arc.find_line(_read_line(window, position), 0, 1, arc.LINE_BYTES) == 0 else None
+
+
+def _read_line(window: Window, position: int) -> bytes:
+    """Return the line at a position with its newline, at most as much as an ARC record's may have."""
     window.reach(position + arc.LINE_BYTES)
-    line = window.part(position, position + arc.LINE_BYTES).partition(b"\n")
-    return position if arc.find_line(line[0] + line[1], 0, 1, arc.LINE_BYTES) == 0 else None
+    end = window.search(_NEWLINE, position, position + arc.LINE_BYTES)
+    return window.part(position, end.end() + window.base if end else position + arc.LINE_BYTES)
 
 
 def _spans_record(window: Window, head: Head, proved: bool) -> bool:
@@ -293,7 +304,7 @@ def _spans_record(window: Window, head: Head, proved: bool) -> bool:
     Otherwise the next record's block ends where this one's does, or beyond. If HTTP `proved` the length, only a block
     that ends within the next header is too long: bytes were lost from it.
     """
-    position = head.block
+    position = max(head.stop - CROSSING, head.block) if proved else head.block
     for _ in range(NESTED):
         position = _find_boundary(window, position, head)
         if position < 0:
@@ -323,7 +334,7 @@ def _find_boundary(window: Window, position: int, head: Head) -> int:
                 return position
             position += 1
         return -1
-    if window.data.find(b"\nWARC/", position - window.base, head.stop - window.base + 32) < 0:
+    if window.search(_INSIDE, position, head.stop + 32) is None:
         return -1
     boundary = window.search(_WARC_BOUNDARY, position, head.stop + 32)
     return boundary.end() + window.base if boundary and boundary.end() + window.base < head.stop else -1
@@ -383,38 +394,46 @@ def find_start(window: Window, position: int, members: Members | None, own: byte
     while True:
         more = window.reach(searched + step + arc.LINE_BYTES)
         stop = min(searched + step, window.end)
-        first = _find_line(window, searched, members.find(searched, stop) if members else stop, own)
+        first = _find_line(window, searched, members.find(searched, stop) if members else stop, members, own)
         if first < stop or (stop == window.end and not more):
             return first
         searched, step = stop, min(4 * step, 1 << 24)
         window.forget(max(searched - arc.URL_BYTES, position))
 
 
-def _find_line(window: Window, start: int, stop: int, own: bytes) -> int:
+def _find_line(window: Window, start: int, stop: int, members: Members | None, own: bytes) -> int:
     """Return the start of the first line in [start, stop) that begins a record; `stop` without one."""
     first, position = stop, start
     while found := window.search(_WARC_START, position, min(first + 96, window.end)):
         position = found.start() + window.base
-        if position >= first or not _is_own(window, position, own):
+        if position >= first or _is_record(window, position, members, own):
             first = min(position, first)
             break
         position += 1
     base, position = window.base, start
     while (line := arc.find_line(window.data, position - base, first - base, window.end - base)) >= 0:
         position = line + base
-        if not _is_own(window, position, own):
+        if _is_record(window, position, members, own):
             return position
         position += 1
     return first
 
 
-def _is_own(window: Window, position: int, own: bytes) -> bool:
-    """Return True for a line stored in a damaged member: decoded from it, or behind the header of a stored block.
+def _is_record(window: Window, position: int, members: Members | None, own: bytes) -> bool:
+    """Return True if a first line that was found after damage begins a record of its own.
 
-    Such a header is a length and its complement, and ends where the first record begins (RFC 1951, section 3.2.4).
+    A damaged member may hold its record without compression. Such a line was decoded from it too, or no newline stands
+    before it, and the member's checksum behind the record.
     """
-    before = window.part(max(position - 4, window.base), position)
-    length, complement = int.from_bytes(before[:2], "little"), int.from_bytes(before[2:], "little")
-    if len(before) == 4 and length ^ complement == 0xFFFF:
+    if own:
+        end = window.search(_BLANK_LINE, position, position + OWN_BYTES)
+        if window.part(position, end.end() + window.base if end else position + OWN_BYTES) in own:
+            return False
+    if position == window.base or window.part(position - 1, position) == b"\n":
         return True
-    return bool(own) and window.part(position, position + OWN_BYTES) in own
+    head = _parse_head(window, position)
+    if not isinstance(head, Head) or head.stop - position > AHEAD or not window.reach(head.stop):
+        return False
+    stop = window.skip_newlines(head.stop)
+    ends = not window.reach(stop + 1) or _parse_line(window, stop) is not None
+    return ends or (members is not None and members.begins(stop))

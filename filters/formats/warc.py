@@ -139,7 +139,7 @@ def read_frames(
     """
     held: Frame | None = None
     for part in _read_parts(stored, limits, start, len(stored) if end is None else end, wasted):
-        for frame in _part_frames(stored, limits, part):
+        for frame in _single_frame(part, limits) or _part_frames(stored, limits, part):
             if held and frame.problem is Reason.ARCHIVE_METADATA:
                 held = held._replace(stored=held.stored + frame.stored)
                 continue
@@ -253,11 +253,11 @@ class _Members:
 
     def open(self, offset: int, step: int = FIRST_SLICE) -> CompressedStream | None:
         """Return the member that begins at an offset by its first bytes, None without one."""
-        if not self.begins(offset):
-            return None
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
-        return ZstdMember(self.stored, offset, self.dictionary, self._continues, step)
+        if self.begins(offset):
+            return ZstdMember(self.stored, offset, self.dictionary, self._continues, step)
+        return None
 
     def replay(self, member: CompressedStream) -> tuple[int, bytes]:
         """Return how many stored bytes of a damaged member its decoder read until it failed, and what they gave."""
@@ -286,6 +286,13 @@ class _Members:
 # --- frames ---
 
 
+def _single_frame(part: _Part, limits: Limits) -> tuple[Frame] | None:
+    """Return the frame of a member that one record fills, as nearly all do."""
+    length = part.stop - part.start
+    single = parse_single_record(part.data) if part.data and length <= limits.max_stored_bytes else None
+    return (Frame(part.start, length, 0, len(part.data or b""), length, *single),) if single else None
+
+
 def _part_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
     """Yield the frames of a part."""
     length = part.stop - part.start
@@ -293,10 +300,7 @@ def _part_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]
         yield _frame(part.record, part.start, length, 0, length)
         return
     assert part.member is not None
-    single = parse_single_record(part.data) if part.data else None
-    if single and length <= limits.max_stored_bytes:
-        yield Frame(part.start, length, 0, part.member.size, length, *single)
-    elif part.member.damage is not None:
+    if part.member.damage is not None:
         yield from _damage_frames(stored, limits, part)
     elif part.is_empty:
         empty = Record(0, 0, problem=Reason.ARCHIVE_METADATA, detail="a compressed member without content")

@@ -1,207 +1,146 @@
-"""Split an extracted page into blocks (paragraphs, headings, list items, table rows) and select those of its main text.
+"""Split the body of a page into blocks (paragraphs, headings, list items, cells), each with its place in the tree.
 
-A block scores by its own text against its links: navigation is links and short lines, prose is neither. Runs of good
-blocks are maximum scoring subsequences (Pasternack and Roth, "Extracting Article Text from the Web with Maximum
-Subsequence Segmentation", WWW 2009), found in linear time (Ruzzo and Tompa, ISMB 1999).
-
-The table phrases.tsv lists set phrases by kind and language, in lower case: a `label` begins a line that names what
-follows it (related articles, comments, tags), a `button` is a whole line, a `byline` begins a line on author or date, a
-`notice` is part of a line about the site (cookies, subscriptions, rights). They are looked for in short lines only,
-since prose may contain the same words.
+A block is a line of text: it ends where a block-level element begins or ends, or at a `<br>`. A container is a
+block-level element. Both are read in one pass over the serialised body of the parsed page, in which all elements nest
+and all attribute values are quoted: a walk over the nodes of the parser takes several times as long as the parse.
 """
 
 import html
 import re
-from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
-from filters.data_files import read_lists
+from filters.html.names import read_names
 
-DATA_FILES = ("phrases.tsv",)  # part of the code version of a step
-LINKED_COST = 3.0  # characters outside links that one character inside a link cancels
-BLOCK_COST = 12  # characters: a block with fewer of its own lowers the score of its run
-HEADING_SCORE = 36  # characters: the most that a heading adds to a run, since it belongs to the text that follows it
-FIRST_WIDE = "\u2e80"  # the first character of the writing systems (Chinese, Japanese, Korean) that weigh WIDE_WEIGHT
-WIDE_WEIGHT = 3  # letters that one such character is worth, the ratio of their UTF-8 lengths
-MIN_SCORE = 300  # characters: a run below this score is not main text, unless it is the best of its page
-MIN_SCORE_SHARE = 0.08  # of the best run's score, likewise
-LINK_LIST_SHARE = 0.7  # a block with a larger share of its characters in links is a list of links
-LINK_LIST_LENGTH = 240  # characters: a block at least this long is prose even if it is mostly links
-LONGEST_LINK = 160  # characters: a longer link was never closed by its author
-TAIL_LENGTH = 64  # characters: shorter blocks after an article's last paragraph are tags, places and sources
-LABELLED_SHARE = 0.3  # blocks below a label with a larger share of their characters in links belong to the label
-LABEL_LENGTH = 72  # characters: a longer line that begins like a label is a sentence
-BYLINE_LENGTH = 60  # characters: a longer line that begins like a byline is a sentence
-BUTTON_LENGTH = 31  # characters: a longer line is not a button
-NOTICE_LENGTH = 320  # characters: a longer paragraph with a notice's phrase discusses the matter itself
+UNSEEN = "script style template svg math iframe noembed noframes xmp select textarea object".split()
+CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
+    "address article aside blockquote body center details dialog dir div dl fieldset figcaption figure "
+    "footer form h1 h2 h3 h4 h5 h6 header hgroup legend listing main menu nav noscript ol optgroup p pre "
+    "search section summary table tbody tfoot thead ul"
+).split()
+LINES = "button caption dd dt label li option td th time tr".split()  # containers without empty lines around them
+MAX_TORN = 64  # parts of a tag whose attributes hold "<" that are put together again
 
-_LINK = re.compile(r"(<a(?: [^>]*)?>|</a>)")
-_ANCHOR = '<a href="">'  # a target of links, not a link
-_TAG = re.compile(r"<[^>]*>")
-_DECORATION = " \t\xa0»›>|.:()0123456789…•·"
-_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”»“’)]*\Z")
-
-PHRASES = {  # by kind, of all languages
-    kind: tuple(chain.from_iterable(phrases.values()))
-    for kind, phrases in read_lists("filters.html", "phrases.tsv").items()
+_OPEN, _CLOSE, _LINK, _LINK_END, _BREAK, _UNSEEN = range(6)
+_KINDS = {
+    **dict.fromkeys(CONTAINERS + LINES, _OPEN),
+    **dict.fromkeys([f"/{name}" for name in CONTAINERS + LINES], _CLOSE),
+    **dict.fromkeys(UNSEEN, _UNSEEN),
+    "a": _LINK,
+    "/a": _LINK_END,
+    "br": _BREAK,
+    "hr": _BREAK,
 }
-LABELS, BYLINES, NOTICES = PHRASES["label"], PHRASES["byline"], PHRASES["notice"]
-BUTTONS = frozenset(PHRASES["button"])
-_BEGINNINGS = frozenset(phrase[:3] for phrase in LABELS + BYLINES)  # rules out most lines at the cost of one look-up
+_GAPS = {  # what separates the blocks before and after a tag; an empty line, if it is not named here
+    **{name: "\n" for line in LINES for name in (line, f"/{line}")},
+    **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
+}
+_TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 
-class Block(NamedTuple):
-    """A line of extracted text."""
+class Page(NamedTuple):
+    """The blocks of a page in order, and its containers in the order of their start tags; the first is the root."""
 
-    text: str
-    length: int  # characters, without those that indent it
-    linked: int  # characters inside links
-    heading: bool
-    after_gap: bool  # an empty line comes before it
+    texts: list[str]  # of the blocks: a line each, or the lines of a `pre` element
+    linked: list[int]  # characters inside links
+    places: list[int]  # the indexes of the innermost containers
+    gaps: list[str]  # what separates a block from the one before: a tab, or one or two line breaks
+    parents: list[int]  # of each container, the index of its parent, which is smaller; of the root, -1
+    tags: list[str]
+    names: list[int]  # bits, as filters.html.names
+    starts: list[int]  # the blocks of a container are those from starts to ends
+    ends: list[int]
 
 
-def parse_blocks(markup: str) -> list[Block]:
-    """Return the blocks of resiliparse's minimal HTML, which has one per line, links marked and text escaped."""
-    found = []
-    in_link, after_gap, carried = False, False, 0
-    for line in markup.split("\n"):
-        if not line or line.isspace():
-            after_gap = True
-            continue
-        text, linked, heading = line, 0, False
-        if "<" in line:
-            if line[:3] == "<p>" and line[-4:] == "</p>" and line.count("<") == 2:  # a fast path for most lines
-                text = line[3:-4]
+def parse_blocks(body: str) -> Page:
+    """Return the blocks and containers of a body as the parser serialises it."""
+    page = texts, linked, places, gaps, parents, tags, names, starts, ends = Page(
+        [], [], [], [], [-1], [""], [0], [0], [0]
+    )
+    current = 0  # the open container
+    parts: list[str] = []  # of the line
+    in_link, preformatted = False, 0
+    letters = 0  # of the line, in links
+    gap = ""
+    skip = ""  # the beginning of the tag that ends a part that is not shown
+    torn: list[str] = []  # the beginnings of a tag with "<" in an attribute
+    kind_of = _KINDS.get
+    for piece in body.split("<"):
+        if skip:
+            if skip == "-->":
+                if skip not in piece:
+                    continue
+                piece = "!--" + piece
+            elif not piece.startswith(skip):
+                continue
+            skip = ""
+        head, _, text = piece.partition(">")
+        name, _, attributes = head.partition(" ")
+        kind = kind_of(name)
+        if kind is None and name[:3] == "!--" and not torn:
+            _, end, text = piece.partition("-->")
+            skip = "" if end else "-->"
+        elif torn or (attributes and attributes.count('"') & 1):
+            torn.append(piece)
+            whole = _TAG.match("<".join(torn)) if '"' in piece else None
+            if whole:
+                name, attributes, text = whole.groups()
+                kind = kind_of(name)
+            elif len(torn) < MAX_TORN:
+                continue
+            torn = []
+        if kind is not None:
+            if kind == _LINK:
+                in_link = True
+            elif kind == _LINK_END:
+                in_link = False
+            elif kind == _UNSEEN:
+                skip = "/" + name
+                continue
             else:
-                heading = line[:2] == "<h" and line[2:3].isdigit()
-                text = _TAG.sub("", line)
-        if in_link or "<a" in line:
-            for part in _LINK.split(line):
-                if part[:2] == "<a":
-                    in_link, carried = part != _ANCHOR, 0
-                elif part == "</a>":
-                    in_link = False
-                elif in_link:
-                    length = len(_TAG.sub("", part).strip())
-                    carried += length
-                    linked += length if carried <= LONGEST_LINK else 0
-        if "&" in text:
-            text = html.unescape(text)
-        text = text.rstrip()
-        length = len(text.lstrip())
-        if length:
-            found.append(Block(text, length, min(linked, length), heading, after_gap))
-            after_gap = False
-    return found
+                if parts:
+                    line = _tidy("".join(parts), preformatted > 0)
+                    if line:
+                        texts.append(line)
+                        linked.append(letters if letters < len(line) else len(line))
+                        places.append(current)
+                        gaps.append(gap)
+                        gap = ""
+                    parts, letters = [], 0
+                if kind == _OPEN:
+                    preformatted += name == "pre"
+                    parents.append(current)
+                    current = len(tags)
+                    tags.append(name)
+                    names.append(read_names(attributes) if attributes else 0)
+                    starts.append(len(texts))
+                    ends.append(0)
+                elif kind == _CLOSE:
+                    preformatted -= name == "/pre"
+                    if current:
+                        ends[current] = len(texts)
+                        current = parents[current]
+                if gap != "\n\n":
+                    wider = _GAPS.get(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
+                    gap = gap if gap == "\n" and wider == "\t" else wider
+        if text and (parts or not text.isspace()):
+            parts.append(text)
+            if in_link:
+                letters += len(text)
+    if parts and (line := _tidy("".join(parts), preformatted > 0)):
+        texts.append(line)
+        linked.append(min(letters, len(line)))
+        places.append(current)
+        gaps.append(gap)
+    while current >= 0:
+        ends[current] = len(texts)
+        current = parents[current]
+    return page
 
 
-def select_main_blocks(blocks: Sequence[Block], trusted: bool) -> list[Block]:
-    """Return the blocks of the main text, in order.
-
-    Args:
-        blocks: All blocks of a page.
-        trusted: True if the page's markup named its article. All blocks belong to it then, except lists of links, set
-            phrases, bylines and short lines after the last paragraph. Otherwise only the blocks in runs of text do,
-            without set phrases.
-    """
-    phrases = find_notices("\n".join([block.text for block in blocks if block.length <= NOTICE_LENGTH]).lower())
-    if trusted:
-        kept = [block for block in _drop_boilerplate(blocks, phrases) if block.heading or not is_byline(_lower(block))]
-        end = len(kept)
-        while end and (kept[end - 1].heading or kept[end - 1].length < TAIL_LENGTH):
-            end -= 1
-        return kept[:end] if end else kept
-    runs = find_maximal_runs([_score(block) for block in blocks])
-    best = max((score for _, _, score in runs), default=0.0)
-    kept = []
-    for start, end, score in runs:
-        if score == best or score >= max(MIN_SCORE, MIN_SCORE_SHARE * best):
-            kept += _drop_boilerplate(blocks[start:end], phrases)
-    return kept
-
-
-def _drop_boilerplate(blocks: Sequence[Block], phrases: list[str]) -> list[Block]:
-    """Return the blocks without lists of links, set phrases, links below a label, and headings at the end."""
-    kept: list[Block] = []
-    labelled = False
-    for block in blocks:
-        if block.length > NOTICE_LENGTH or (block.length > LABEL_LENGTH and not phrases and not block.linked):
-            labelled = False
-            kept.append(block)
-            continue
-        line = _lower(block)
-        if is_label(line):
-            labelled = True
-        elif not (labelled and block.linked > LABELLED_SHARE * block.length):
-            labelled = False
-            if not (_is_link_list(block) or is_button(line) or is_notice(line, phrases)):
-                kept.append(block)
-    while kept and kept[-1].heading:
-        kept.pop()
-    return kept
-
-
-def find_maximal_runs(scores: Sequence[float]) -> list[tuple[int, int, float]]:
-    """Return all maximal scoring runs of a sequence as (start, end, sum), in order (Ruzzo and Tompa)."""
-    runs: list[tuple[int, int, float, float, int]] = []  # start, end, sum before, sum at end, last run with less before
-    total = 0.0
-    for index, score in enumerate(scores):
-        before, total = total, total + score
-        if score <= 0:
-            continue
-        start, lower = index, len(runs) - 1
-        while True:
-            while lower >= 0 and runs[lower][2] >= before:
-                lower = runs[lower][4]
-            if lower < 0 or runs[lower][3] >= total:
-                break
-            start, before = runs[lower][0], runs[lower][2]
-            del runs[lower:]
-            lower -= 1
-        runs.append((start, index + 1, before, total, lower))
-    return [(start, end, after - before) for start, end, before, after, _ in runs]
-
-
-def _score(block: Block) -> float:
-    score = (block.length - block.linked) - LINKED_COST * block.linked
-    if block.text.lstrip() >= FIRST_WIDE:
-        score *= WIDE_WEIGHT
-    score -= BLOCK_COST
-    return min(score, 0) + HEADING_SCORE if block.heading else score
-
-
-def _lower(block: Block) -> str:
-    return block.text.lstrip().lower()
-
-
-def _is_link_list(block: Block) -> bool:
-    return not block.heading and block.linked > LINK_LIST_SHARE * block.length and block.length < LINK_LIST_LENGTH
-
-
-def is_label(line: str) -> bool:
-    """Return True if a line in lower case names what surrounds a text, such as related articles."""
-    return len(line) <= LABEL_LENGTH and line[:3] in _BEGINNINGS and line.startswith(LABELS)
-
-
-def is_button(line: str) -> bool:
-    """Return True if a line in lower case is a button or counts comments."""
-    return len(line) <= BUTTON_LENGTH and line.strip(_DECORATION) in BUTTONS
-
-
-def is_byline(line: str) -> bool:
-    """Return True if a line in lower case names a text's author, a picture's author, or a date."""
-    short = len(line) <= BYLINE_LENGTH and line[:3] in _BEGINNINGS
-    return short and line.startswith(BYLINES) and not _SENTENCE_END.search(line)
-
-
-def find_notices(text: str) -> list[str]:
-    """Return the phrases of notices that a page in lower case contains; usually none, so no line has to be searched."""
-    return [phrase for phrase in NOTICES if phrase in text]
-
-
-def is_notice(line: str, phrases: list[str]) -> bool:
-    """Return True if a short line in lower case contains one of these phrases or begins with a copyright sign."""
-    if len(line) > NOTICE_LENGTH:
-        return False
-    return line.startswith(("©", "(c)", "copyright")) or any(phrase in line for phrase in phrases)
+def _tidy(text: str, preformatted: bool) -> str:
+    """Return a line without escapes, and with single blanks; preformatted text keeps its line breaks."""
+    if "&" in text:
+        text = html.unescape(text)
+    if preformatted:
+        return "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
+    return " ".join(text.split())

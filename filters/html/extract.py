@@ -1,7 +1,7 @@
 """Extract the text of a decoded web page.
 
-Remove boilerplate from the tree that resiliparse parses, let resiliparse turn the rest into blocks, and keep the blocks
-of the main text.
+The main text is the blocks of a page (filters.html.blocks) that a linear model (filters.html.model) takes for main
+text, by evidence from the text and its place in the tree (filters.html.features).
 """
 
 import re
@@ -10,8 +10,9 @@ from collections import Counter
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from filters.html.blocks import parse_blocks, select_main_blocks
-from filters.html.boilerplate import narrow_to_article, remove_apart, remove_junk
+from filters.html.blocks import parse_blocks
+from filters.html.features import describe_blocks
+from filters.html.model import MODEL, Model, score_blocks, select_blocks
 from filters.reasons import Reason
 
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
@@ -45,14 +46,15 @@ class ExtractionError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> str:
+def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main", model: Model = MODEL) -> str:
     """Return the text of a page, one paragraph per line, without image descriptions and list bullets.
 
     Args:
         html: The decoded page.
         max_depth: Nested elements, since the parser takes quadratic time on deep nesting.
-        extractor: "main" for the main text (filters.html.boilerplate, then filters.html.blocks), "resiliparse" for
-            its own main content, or "all" for all visible text.
+        extractor: "main" for the main text by our model, "resiliparse" for resiliparse's main content, or "all" for
+            all visible text.
+        model: The weights of the extractor "main".
 
     Raises:
         ExtractionError: The parser refuses the page, or it nests deeper than `max_depth`, or a tag has more than
@@ -64,27 +66,27 @@ def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main") -> 
         raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
         if extractor == "main":
-            return _extract_main_text(html)
+            return _extract_main_text(html, model)
         text = extract_plain_text(html, main_content=extractor == "resiliparse", alt_texts=False, list_bullets=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ExtractionError(Reason.EXTRACTION_FAILED, type(error).__name__) from error
-    lines = "\n".join(line.rstrip() for line in text.split("\n"))
+    lines = "\n".join(line.strip() for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", lines).strip("\n")
 
 
-def _extract_main_text(html: str) -> str:
+def _extract_main_text(html: str, model: Model) -> str:
+    """Return the text of the blocks that the model takes for main text."""
     tree = HTMLTree.parse(html)
-    body = tree.body
-    if body is None:
+    page = parse_blocks(tree.body.html) if tree.body is not None else None
+    if page is None or not page.texts:
         return ""
-    remove_apart(body)
-    trusted = narrow_to_article(body)
-    remove_junk(body)
-    markup = extract_plain_text(
-        tree, preserve_formatting="minimal_html", links=True, noscript=True, alt_texts=False, list_bullets=False
-    )
-    kept = select_main_blocks(parse_blocks(markup), trusted)
-    return "".join(("\n\n" if block.after_gap else "\n") + block.text for block in kept).strip("\n")
+    scores = score_blocks(describe_blocks(page, tree.title or ""), model)
+    parts: list[str] = []
+    last = -1
+    for index in select_blocks(scores, model):
+        parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
+        last = index
+    return "".join(parts[1:])
 
 
 def _has_crowded_tag(html: str) -> bool:

@@ -11,6 +11,7 @@ from filters.tex.source import compile_control, find_all, find_group_end, split_
 
 GROUP_CHARACTERS = 4_000  # of an argument that a preamble sets, or of one reference
 HEADING_CHARACTERS = 160  # of a line that says "References", with its fonts
+ENTRY_CHARACTERS = 800  # of a reference without a mark
 GAP_CHARACTERS = 400  # in which the next item of a list begins
 REFERENCE_ITEMS = 3  # with fewer, a list below a heading of references stays
 WORDS_PER_DEFINITION = 5  # with fewer words outside definitions, a file without a document is one of macros
@@ -85,6 +86,7 @@ _ITEM = re.compile(
 )
 _BRACKETED_ITEM = re.compile(r"^[ \t]*+\\item[ \t]{0,9}\{[ \t]{0,9}\[[^\]{}\n]{1,24}\][ \t]{0,9}\}", re.MULTILINE)
 _YEAR = re.compile(r"(?<![0-9])(?:1[6-9]|20)[0-9]{2}(?![0-9])")
+_ENTRY_END = re.compile(r"\n[ \t]*(?=\n)|\\(?:par|hfil\\break|hfill\\break|bye|end|vfill)(?![a-zA-Z@])[ \t]*|\\\\")
 _ENDS_LIST = re.compile(
     r"\n[ \t]*\n|\\(?:vfill|eject|bye|end|newpage|appendix|section|newsec|beginsection|endRefs)(?![a-zA-Z@])"
 )
@@ -194,6 +196,8 @@ def _strip_listed(text: str) -> str:
         line = text[position:following]
         if _is_heading(line):
             stop, is_list = _measure_list(text, following, _ITEM, years=False)
+            if not is_list:
+                stop, is_list = _measure_entries(text, following)
         elif _BRACKETED_ITEM.match(line):
             stop, is_list = _measure_list(text, position, _BRACKETED_ITEM, years=True)
         else:
@@ -227,6 +231,20 @@ def _measure_list(text: str, start: int, item: re.Pattern[str], years: bool) -> 
         stop = _end_of_item(text, mark.end())
         dated += bool(_YEAR.search(text, mark.end(), stop))
     return stop, number >= REFERENCE_ITEMS and (not years or 2 * dated >= number)
+
+
+def _measure_entries(text: str, start: int) -> tuple[int, bool]:
+    """Return the end of paragraphs of which each has a year, and True if there are enough of them for references."""
+    number = 0
+    stop = position = start
+    while mark := _ENTRY_END.search(text, position, position + ENTRY_CHARACTERS):
+        entry = text[position : mark.start()]
+        if _DECORATION.sub("", entry):
+            if not _YEAR.search(entry):
+                break
+            number, stop = number + 1, mark.end()
+        position = mark.end()
+    return stop, number >= REFERENCE_ITEMS
 
 
 def _end_of_item(text: str, position: int) -> int:

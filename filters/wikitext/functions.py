@@ -46,6 +46,7 @@ _EXPONENT = r"(?:[eE][-−+]?\d{1,3}|[×·]10<sup>[-−+]?\d{1,3}</sup>)?"
 _NUMBER = re.compile(rf"[-−+±~]?[{_DIGITS}.,/+⁄ \u00a0\u2009]{{0,40}}[{_DIGITS}][{_DIGITS}.,/+⁄-]{{0,40}}{_EXPONENT}\Z")
 _POWER = re.compile(r"[eE]([-−+]?\d{1,3})\Z")
 _MIXED = re.compile(r"(?<=\d)[-+](?=\d{1,9}[/⁄])")
+_SCALED = re.compile(r"e(\d{1,2})(?=[a-zA-Z])")  # a unit of {{convert}} with a power of ten: e6acre
 _CURRENCIES = {"USD": "US$", "US": "US$", "EUR": "€", "GBP": "£", "UK": "£", "JPY": "¥", "INR": "₹", "AUD": "A$",
                "CAD": "C$", "NZD": "NZ$", "BRL": "R$", "CNY": "CN¥", "KRW": "₩", "RUB": "₽", "UAH": "₴"}  # fmt: skip
 _ACCIDENTALS = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮", "n": "♮"}
@@ -71,6 +72,8 @@ def _render_convert(call: Call) -> str:
         if call.arguments.get("adj") == "pre" and place + 2 < len(values):  # 5 narrow miles
             text, following = f"{text} {following}", values[place + 2]
             second = False
+        if scale := _SCALED.match(following):
+            text, following = f"{text}×10<sup>{scale[1]}</sup>", following[scale.end() :]
         text += f" {_UNITS.get(following, following)}"
         third = values[place + 3] if place + 3 < len(values) else ""
         if not (second and following in _COMPOUND and third and not _NUMBER.match(third)):

@@ -51,7 +51,7 @@ _TOKEN = re.compile(r"\[|\]|\{(?:\*([^{}]*)|([^{}]+))\}")
 _LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|јез|мова)-\w{2,4}(?:-\w{2,8})?\Z")
 _FRENCH_NUMERAL = re.compile(r"-?(?:\d{1,4}|[ivxlcdm]{1,9})(?:er|re|e|es|ème|nd|nde)(?: siècle)?\Z")
 _PAGE_VARIABLE = re.compile(r"\s*+[^\W\d_a-z]{4,40}:")
-_BOX = re.compile(r"\n\s*+\|.*\n\s*+\|", re.DOTALL)
+_BOX = re.compile(r"\n[ \t]*+\|.*\n[ \t]*+\|", re.DOTALL)
 _EDITORS = re.compile(
     r"\s*+(?:date|datum|dato|fecha|data|dátum|дата|датум|année|year|month|reason|razón|motivo|motif|grund|причина|bot"
     r"|comment|talk|discuss|section|cat|small|sure)\s*+=",

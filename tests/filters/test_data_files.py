@@ -13,8 +13,15 @@ ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "filters").rglob("*.tsv"))
 SIZES = {  # items by list
     ("html", "phrases"): {"label": 152, "button": 78, "byline": 35, "notice": 46},
-    ("code", "languages"): {"language": 99, "whitelist": 66, "vendored folder": 27, "own or vendored file": 14},
-    ("code", "licences"): {"known": 22, "other": 53, "harmless": 3, "choice": 10, "reference": 5},
+    ("code", "languages"): {
+        "language": 103,
+        "whitelist": 66,
+        "further": 6,
+        "vendored folder": 27,
+        "own or vendored file": 14,
+        "generated folder": 17,
+    },
+    ("code", "licences"): {"known": 29, "other": 60, "harmless": 10, "choice": 68, "reference": 5},
 }
 
 

@@ -177,7 +177,15 @@ def test_books(sample):
 
 @pytest.mark.parametrize(
     "what",
-    ["gzip body", "chunked body", "chunked gzip body", "brotli body", "deflate body", "latin-1 in the header"],
+    [
+        "gzip body",
+        "chunked body",
+        "chunked gzip body",
+        "brotli body",
+        "zstandard body",
+        "deflate body",
+        "latin-1 in the header",
+    ],
 )
 def test_every_wrapping_of_a_page_is_in_the_sample(sample: Path, what: str) -> None:
     assert [row for row in planted(sample, "web/pages.warc.gz") if row["what"] == what and row["expect"] == "kept"]

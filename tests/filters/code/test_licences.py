@@ -102,6 +102,14 @@ def test_prose_that_offers_a_choice_is_or(offer: str, pair: tuple[str, str]) -> 
     assert identify_header_licence(text) == " OR ".join(sorted(pair)) == identify_licence(text)
 
 
+def test_terms_stay_whatever_is_chosen() -> None:
+    found = identify_header_licence("You may choose the MIT License or the Apache License 2.0, for non-commercial use.")
+    assert found == "(Apache-2.0 OR MIT) AND NC" and not is_allowed(found, KEPT)
+    rust = "Licensed under the Apache License, Version 2.0 or the MIT license, at your option. This file may not be"
+    rust += " copied, modified, or distributed except according to those terms."
+    assert identify_header_licence(rust) == "Apache-2.0 OR MIT"
+
+
 @pytest.mark.parametrize("text", NO_OFFERS)
 def test_prose_without_an_offer_is_and(text: str) -> None:
     text = text.format(NAMES["MIT"], NAMES["GPL"])

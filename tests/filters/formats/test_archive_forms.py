@@ -16,6 +16,7 @@ from warcio.archiveiterator import ArchiveIterator
 from filters.formats.http import parse_response
 from filters.formats.warc import Limits, find_boundaries, read_frames
 from filters.reasons import Reason
+from filters.rule import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 
@@ -210,6 +211,36 @@ def test_a_digest_proves_a_block_that_looks_like_two_records() -> None:
     assert blocks(warc(block) + warc(b"after")) == [b"inner", b"after"]
 
 
+@pytest.mark.parametrize("form", ["plain", "one member"])
+@pytest.mark.parametrize("kind", ["warc", "arc"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_length_that_lies_costs_no_other_record_and_takes_nothing_of_it(
+    kind: str, form: str, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(2, 5))
+    texts = [b"text %d: " % n + b"a word\n" * data.draw(st.integers(0, 9)) for n in range(count)]
+    heads = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) for text in texts]
+    texts = [head + text if data.draw(st.booleans()) else text for head, text in zip(heads, texts, strict=True)]
+    liar = data.draw(st.integers(0, count - 1))
+    names = [f"http://{n}.example/" for n in range(count)]
+    made = [
+        arc(b"%b 192.0.2.1 20080430204826 a/b" % name.encode(), text) for name, text in zip(names, texts, strict=True)
+    ]
+    if kind == "warc":
+        made = [record(text, name) for name, text in zip(names, texts, strict=True)]
+    stated = data.draw(st.integers(0, sum(map(len, made[liar:])) + 9))
+    field = b"Content-Length: " if kind == "warc" else b"a/b "
+    length, place = len(texts[liar]), made[liar].index(field + b"%d" % len(texts[liar]))
+    made[liar] = made[liar][:place] + made[liar][place:].replace(field + b"%d" % length, field + b"%d" % stated, 1)
+    start = [START] if kind == "arc" else []
+    kept = {frame.target_uri: frame.block for frame in good(FORMS[form]([*start, *made]))}
+    assert {name: kept.get(name) for n, name in enumerate(names) if n != liar} == {
+        name: text for n, (name, text) in enumerate(zip(names, texts, strict=True)) if n != liar
+    }
+    assert (texts[liar] + b"\r\n\r\n").startswith(kept.get(names[liar], b"").rstrip(b"\r\n"))
+
+
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r\r\n"])
 def test_headers_with_any_line_ends(newline: bytes) -> None:
     lines = [b"WARC/1.0", b"WARC-Type: response", b"WARC-Target-URI: http://b.example/", b"Content-Length: 4", b"", b""]
@@ -222,7 +253,9 @@ def test_headers_with_any_line_ends(newline: bytes) -> None:
 @pytest.mark.parametrize("status", [b"HTTP/1.1 0", b"HTTP/1.1 0 \r", b"HTTP/1.0 000 Unknown", b"HTTP/1.1 99 x"])
 def test_a_status_that_no_server_sends_is_a_status(status: bytes) -> None:
     stored = record(status + b"\r\nContent-Type: text/html\r\n\r\n<p>text", "http://a.example/")
-    (outcome,) = common_crawl.read(stored, "a", "web", Source(weight=1.0, kind="common_crawl"))
+    (outcome,) = common_crawl.read(
+        stored, "a", "web", Source(weight=1.0, kind="common_crawl", filters=parse_rules(["http_status"]))
+    )
     assert outcome.reason is Reason.HTTP_STATUS
 
 
@@ -263,7 +296,7 @@ def test_any_mixture_gives_its_whole_records_and_the_same_in_pieces(parts: list[
         made = (
             gzip.compress(made, mtime=0) if form in ("gzip", "cut") else zstd.compress(made) if form == "zstd" else made
         )
-        stored += made[: len(made) // 2] if form == "cut" else made
+        stored += made[: len(made) // 2] + b"\n" if form == "cut" else made
         expected += [f"http://{form}.example/{number}"] * (form != "cut")
     found = uris(stored)
     assert found == expected

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from linear import assert_linear
 
-from benchmarks.encodings import make_pages, read_texts
+from benchmarks.detection import make_pages, read_texts
 from filters.formats.charset import decode
 
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 50

@@ -162,3 +162,91 @@ def test_time_is_linear_in_the_page(page: str) -> None:
         f"assert_linear(work, lambda n: {page}, 32_000)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=600, check=True)
+
+
+def prose(about: str, sentences: int = 3) -> str:
+    return " ".join(
+        f"Sentence {number} on {about} says what happened, and it goes on for a while, as sentences of an article do."
+        for number in range(sentences)
+    )
+
+
+def paragraphs(about: str, count: int = 5) -> str:
+    return "".join(f"<p>{prose(f'{about} {number}')}</p>" for number in range(count))
+
+
+STORY = f"<h1>The story of the river</h1>{paragraphs('the river')}"
+TEASERS = "".join(
+    f"<div class=card><a href=/{name}><h3>News of the {name}</h3></a><p>What is new on the {name}.</p></div>"
+    for name in ("lake", "hill", "wood", "town", "road", "sea")
+)
+MENU = (
+    "<ul>"
+    + "".join(f"<li><a href=/{name}>{name.title()}</a></li>" for name in "home sport money travel".split())
+    + "</ul>"
+)
+PAGES = {  # class: (page, what its text holds, what it does not hold)
+    "comments": (
+        f"<article>{STORY}</article><section id=comments><h3>2 comments</h3><ol><li class=comment><b>Ann</b>"
+        "<p>I was there in spring, and it was cold.</p></li><li class=comment><b>Ben</b>"
+        "<p>My uncle fished there for years.</p></li></ol></section>",
+        ["the river 4"], ["uncle", "cold"],
+    ),
+    "further articles": (
+        f"<article>{STORY}</article><div class=related><h2>More stories</h2>{TEASERS}</div>",
+        ["the river 4"], ["the lake", "the sea"],
+    ),
+    "cookie notice": (
+        f"<div id=cookies role=dialog><p>{'We and our partners store cookies on your device to see its use. ' * 4}</p>"
+        f"<button>Accept</button></div><main>{STORY}</main>", ["the river 0"], ["partners", "Accept"],
+    ),
+    "author box": (
+        f"<article>{STORY}</article><div class=author-box><h4>Jane Doe</h4><p>Jane has written for this paper "
+        "since 1999, and lives in the north with two dogs.</p></div>", ["the river 4"], ["two dogs"],
+    ),
+    "navigation of a portal": (
+        f"<div class=nav>{MENU * 5}</div><div class=left>{MENU * 3}</div><div>{STORY}</div>"
+        f"<div class=footer>{MENU * 4}</div>",
+        ["the river 0"], ["Travel", "Money"],
+    ),
+    "recipe": (
+        f"<article class=recipe><h1>Soup</h1><p>{prose('soup')}</p><h2>Ingredients</h2><ul class=ingredients>"
+        + "".join(f"<li>{number} g of {name}</li>" for number, name in enumerate(["leek", "salt", "oil", "rice"], 100))
+        + f"</ul><h2>Method</h2><ol class=instructions><li>{prose('boiling')}</li><li>{prose('serving')}</li></ol>"
+        f"</article>{MENU}",
+        ["100 g of leek", "103 g of rice", "boiling"], ["Travel"],
+    ),
+    "list in prose": (
+        f"<article><h1>Five rules</h1>{paragraphs('rules', 2)}<ul>"
+        + "".join(f"<li>Rule {number} is to keep it short.</li>" for number in range(5))
+        + f"</ul>{paragraphs('reasons', 2)}</article>", ["Rule 0 is", "Rule 4 is"], [],
+    ),
+    "table in prose": (
+        f"<article><h1>Heights</h1>{paragraphs('hills', 2)}<table><tr><th>hill<th>metres<tr><td>Ben<td>1345</table>"
+        f"{paragraphs('heights', 2)}</article>", ["Ben\t1345"], [],
+    ),
+    "thread of a forum": (
+        "<div class=thread><h1>How do I mend a pump?</h1>"
+        + "".join(f"<div class=post><div><p>{prose(f'pump {number}')}</p></div></div>" for number in range(4))
+        + f"</div>{MENU}", ["pump 0", "pump 3"], ["Travel"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_classes_of_pages(kind: str) -> None:
+    page, wanted, unwanted = PAGES[kind]
+    text = extract_text(f"<html><head><title>The story of the river</title></head><body>{page}</body></html>")
+    assert [part for part in wanted if part not in text] == []
+    assert [part for part in unwanted if part in text] == []
+
+
+@given(st.lists(PIECE, max_size=60).map("".join))
+def test_no_line_begins_with_blanks_and_the_text_is_the_same_each_time(page: str) -> None:
+    for extractor in ("main", "all"):
+        try:
+            text = extract_text(page, extractor=extractor)
+        except ExtractionError:
+            continue
+        assert all(line == line.lstrip() for line in text.split("\n"))
+        assert text == extract_text(page, extractor=extractor)

@@ -40,6 +40,8 @@ REFERENCES = [
     "\\noindent{\\bf R\\'ef\\'erences}\\par\n[1] A, 1990.\n[2] B.\n[3] C.\n\n",
     "\\beginsection Bibliography\n\n1. A.\n\n2. B.\n\n3. C.\n\n",
     "\\newsec{References}\n\\item{[A]} A.\n\\item{[B1]} B.\n\\item{[C]} C.\n\n",
+    "\\centerline{\\bf References}\\medskip\nA 1990\\ {\\it Phys.}\\ \\par\nB (1991)\\par\nC, D, 1992.\\par\n",
+    "{\\bf References}\n\nA, 1990.\n\nB, {\\it J. Phys.} (1991).\n\nC, D, 1992.\n\n",
     "\\section*{Литература}\n\\item A.\n\\item B.\n\\item C.\n\n",
     "\\item{[1]} A, 1990.\n\\item{[2]} B, 1991.\n\\item{[3]} C, 1992.\n\n",
     "\\ref\\key 1\\by A \\paper B \\yr 1990\\endref\n\\ref \\no 2\\by C\\endref ",
@@ -55,6 +57,7 @@ STAYS = [
     "\\item{[1]} An axiom.\n\\item{[2]} Another.\n\\item{[3]} A third.\n\n",
     "\\item{(i)} One of 1990.\n\\item{(ii)} Two of 1991.\n\\item{(iii)} Three of 1992.\n\n",
     "{\\bf References}\n\nThese are given in the text of the first part, which is a paragraph.\n\n",
+    "{\\bf References}\n\nIn 1990 it began.\n\nThen it went on.\n\nIt ended in 1992.\n\n",
     "see \\ref{fig} and \\ref{x}, References to others.\n\n",
     "{\\bf References and notation}\n\\item{1.} A.\n\\item{2.} B.\n\\item{3.} C.\n\n",
 ]

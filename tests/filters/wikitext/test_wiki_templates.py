@@ -27,6 +27,7 @@ SHOWN = {
         "{{convert|2|x|3|x|4|m}} {{convert|5|±|0.2|kg}} {{convert|1|and|2|mi}} {{convert|5|or|6|ft}}": (
             "2 × 3 × 4 m 5 ± 0.2 kg 1 and 2 mi 5 or 6 ft"
         ),
+        "{{convert|1|to|2|e6acre|e6ha}}, {{cvt|5|e3km2}}": "1 to 2×10^6 acre, 5×10^3 km²",
         "{{convert|2|in|0|abbr=on}} {{convert|13|st|4|lb|kg}} {{convert|5|narrow|mi|km|adj=pre}}": (
             "2 in 13 st 4 lb 5 narrow mi"
         ),
@@ -138,6 +139,9 @@ def test_no_template_makes_it_raise(content: str, language: str, name: str) -> N
 
 
 def test_many_arguments_take_linear_time() -> None:
+    for piece in ("\n", "\n|", "\n |a", "|date=", "a:", "{", " "):
+        assert_linear(lambda content: render_template(content, "en"), repeated(piece, "x"), 100_000)
+        assert_linear(lambda content: render_template(content, "en"), repeated(piece, "x|1"), 100_000)
     for name in ("convert", "hlist", "val", "date", "x"):
         assert_linear(lambda content: render_template(content, "en"), repeated("|1", name), 400_000)
         assert_linear(lambda content: render_template(content, "en"), repeated("1,", name + "|"), 400_000)

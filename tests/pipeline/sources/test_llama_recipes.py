@@ -1,5 +1,6 @@
 """LLaMA's recipes agree: llama-sample and ccnet have llama's rules, and llama runs whole on the bundled samples."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from manifests.recipe import Recipe, load_recipe
 from manifests.shard import open_shard
 from manifests.tools.trace import trace
 from manifests.tools.verify import verify
+from pipeline.download.layouts import c4_paths, gutenberg_paths
+from pipeline.sources.inputs import match
 from pipeline.trace import Rederiver
 
 # Settings that may differ from llama.yaml: inputs, and what small data demands.
@@ -69,6 +72,32 @@ def test_every_setting_that_differs_is_said_in_the_recipe() -> None:
     lines = (ROOT / "recipes/llama-sample.yaml").read_text("utf-8").split("\n")
     for name in ("vocabulary", "min_positives", "min_characters", "dimension", "epochs", "columns"):
         assert any(line.strip().startswith(f"{name}:") and "# small" in line for line in lines), name
+
+
+DUMPS = {  # where `download` puts a source's files, and the names that they have in the corpus
+    "common_crawl": [
+        (f"crawl-data/CC-MAIN-{crawl}/segments/1/wet/CC-MAIN-x-00000.warc.wet.gz", "crawl-data/")
+        for crawl in ("2017-30", "2018-30", "2019-30", "2020-05", "2020-50")
+    ],
+    "c4": [(path, "en/") for path in c4_paths("en", "0:2")],
+    "books": [(path, "cache/epub/") for path in gutenberg_paths("11,84")],
+    "wikipedia": [
+        ("enwiki/20220701/enwiki-20220701-pages-articles-multistream.xml.bz2", ""),
+        ("dewiki/20220820/dewiki-20220820-pages-articles-multistream1.xml-p1p297012.bz2", ""),
+    ],
+    "arxiv": [("src/arXiv_src_0303_001.tar", "src/")],
+    "stackexchange": [("stackexchange/beer.stackexchange.com.7z", "stackexchange/")],
+}
+
+
+def test_the_inputs_of_llama_are_where_download_puts_dumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path, _ in [*itertools.chain.from_iterable(DUMPS.values()), ("crawl-data/CC-MAIN-2019-35/x.warc.wet.gz", "")]:
+        (tmp_path / "dumps" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dumps" / path).touch()
+    for name, paths in DUMPS.items():
+        found = match(name, recipe_named("llama").sources[name].inputs, tmp_path)
+        assert sorted(found) == sorted(path.removeprefix(prefix) for path, prefix in paths), name
 
 
 def llama_on(sample: Path, name: str = "llama", crawl: str = "wet") -> Recipe:

@@ -1,0 +1,344 @@
+"""Describe each block of a page by numbers: the evidence by which the model tells main text from the rest.
+
+Evidence is of the block itself (its length, its links, the end of a sentence), of its containers (how much prose and
+how many links they hold, how often they are repeated side by side), of its neighbours, and of its place: relative to
+the container with the most prose, to the title, to the element that the page marks as its article, and to a line that
+announces comments or other articles. All is independent of the language, but for the labels of names.tsv.
+"""
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.html.blocks import Page
+from filters.html.names import BITS, ELEMENTS, LABELS
+from filters.html.runs import find_maximal_runs
+
+Column = npt.NDArray[np.float64]
+
+FIRST_WIDE = "\u2e80"  # the first character of the writing systems (Chinese, Japanese, Korean) that weigh WIDE_WEIGHT
+WIDE_WEIGHT = 3  # letters that one such character is worth, the ratio of their UTF-8 lengths
+PROSE_LENGTH = 80  # letters: a block at least this long, and mostly outside links, is prose
+LABEL_LENGTH = 60  # characters: a longer line that holds a label is a sentence
+ARTICLE_LENGTH = 300  # letters: shorter articles are teasers
+ARTICLE_SHARE = 0.4  # the least share of the page's text that its article has, since teasers are articles too
+LINKED_COST, BLOCK_COST, MOST, HEADING = 4.0, 12.0, 400.0, 36.0  # letters: the score of a block in a run
+LABELS_FROM = 0.1  # the share of a page's prose that comes before any label of comments or other articles
+SMALL_LENGTH = 100  # letters: a container this short is never the text
+WRAPPER_SHARE = 0.3  # a container with a larger share of the page's letters is a wrapper with an unlucky name
+WRAPPER_LENGTH = 3_000  # letters: so is a container with more, except comments
+DISCUSSION_SHARE = 0.8  # the share of a page's letters that comments may have, which can be longer than their subject
+DISTANT = 12  # levels: a common ancestor is counted up to here
+SENTENCE_ENDS = tuple('.!?…。！？:;"”»')
+
+_JUNK = sum(
+    BITS[name]
+    for name in (
+        "word_comments word_related word_menu word_footer word_sidebar word_meta word_author word_promotion "
+        "word_social word_notice word_tags word_hidden element_nav element_aside element_footer element_dialog "
+        "element_form schema_apart schema_comment"
+    ).split()
+)
+_WORDS = sum(bit for name, bit in BITS.items() if name.startswith("word_") and bit & _JUNK and name != "word_comments")
+_ARTICLES = (  # marks of a page's article, by falling trust: HTML and schema.org, themes in wide use, landmarks, habit
+    BITS["element_article"] | BITS["name_post"] | BITS["schema_article"],
+    BITS["name_body"] | BITS["schema_body"],
+    BITS["element_main"] | BITS["name_main"] | BITS["schema_main"],
+    BITS["name_content"],
+)
+_ANY_ARTICLE = _ARTICLES[0] | _ARTICLES[1] | _ARTICLES[2] | _ARTICLES[3]
+_WORD = re.compile(r"\w+")
+_REPEATED = frozenset("div article section aside li tr table ul dl td".split())
+_LEVELS = {f"h{level}": level for level in range(1, 7)}
+
+
+class Features(NamedTuple):
+    """The evidence on the blocks of a page."""
+
+    columns: dict[str, Column]  # by feature, a number for each block
+    inside: list[int]  # for each block, the names of all its containers, as bits
+    nearest: list[int]  # those of the innermost container and its parent
+
+
+class _Measures(NamedTuple):
+    """What the features are computed from. Letters of wide writing systems count WIDE_WEIGHT times."""
+
+    order: npt.NDArray[np.int64]  # the index of each block
+    place: npt.NDArray[np.int64]  # the innermost container of each block
+    parent: npt.NDArray[np.int64]  # of each container; the root's is itself
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    length: Column  # letters of each block
+    linked: Column  # those in links
+    prose: Column  # those outside links in blocks that are long and mostly outside links
+    level: npt.NDArray[np.int64]  # of a heading, else 0
+    sums: Column  # of these three columns, up to each block
+    within: Column  # of these three columns, in each container
+    totals: tuple[float, float, float]  # of the page, at least 1
+
+
+class _Names(NamedTuple):
+    """What the names of containers say."""
+
+    own: list[int]  # bits
+    inherited: list[int]  # with those of all containers around; words for boilerplate do not count on large ones
+    marked: list[int]  # the containers with a mark of an article
+    repeats: list[int]  # how many siblings of a container, or of one around it, look the same
+    repeated: list[int]  # the container of which there are as many
+
+
+def describe_blocks(page: Page, title: str) -> Features:
+    """Return the features of a page's blocks, of which there must be some."""
+    measures = _measure(page)
+    names = _read_names(page, measures)
+    inside = [names.inherited[place] for place in page.places]
+    junk = np.array([(bits & _JUNK).bit_count() for bits in inside], dtype=float)
+    article = _find_article(names, measures, junk)
+    columns = (
+        _describe_text(page.texts, measures)
+        | _describe_containers(measures, names)
+        | _describe_neighbours(measures)
+        | _describe_position(measures)
+        | _describe_main(page.parents, measures)
+        | _describe_title(page.texts, title, measures)
+        | _describe_article(page.tags, measures, junk, article)
+        | _describe_runs(measures, junk, article)
+        | _describe_labels(page.texts, measures)
+    )
+    nearest = [names.own[place] | names.own[max(page.parents[place], 0)] for place in page.places]
+    return Features(columns, inside, nearest)
+
+
+def _measure(page: Page) -> _Measures:
+    texts, tags, parents = page.texts, page.tags, page.parents
+    weight = np.array([WIDE_WEIGHT if text >= FIRST_WIDE else 1 for text in texts])
+    length = np.array([len(text) for text in texts], dtype=float) * weight
+    linked = np.array(page.linked, dtype=float) * weight
+    prose = np.where((length >= PROSE_LENGTH) & (linked < 0.5 * length), length - linked, 0.0)
+    sums = np.zeros((3, len(texts) + 1))
+    np.cumsum([length, linked, prose], axis=1, out=sums[:, 1:])
+    starts, ends, parent = np.array(page.starts), np.array(page.ends), np.array(parents)
+    parent[0] = 0
+    level = np.array([_LEVELS.get(tags[place]) or _LEVELS.get(tags[parents[place]], 0) for place in page.places])
+    letters, in_links, in_prose = (max(float(total), 1.0) for total in sums[:, -1])
+    return _Measures(
+        np.arange(len(texts)), np.array(page.places), parent, starts, ends, length, linked, prose, level, sums,
+        sums[:, ends] - sums[:, starts], (letters, in_links, in_prose),
+    )  # fmt: skip
+
+
+def _read_names(page: Page, measures: _Measures) -> _Names:
+    parents, tags = page.parents, page.tags
+    lengths = measures.within[0].tolist()
+    own = [names | ELEMENTS.get(tag, 0) for names, tag in zip(page.names, tags, strict=True)]
+    siblings = Counter(zip(parents, tags, page.names, strict=True))
+    inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
+    marked = []
+    wrapper = max(SMALL_LENGTH, min(WRAPPER_SHARE * measures.totals[0], WRAPPER_LENGTH))
+    discussion = max(SMALL_LENGTH, DISCUSSION_SHARE * measures.totals[0])
+    for place, letters in enumerate(lengths):
+        if not letters:
+            continue
+        up, names = max(parents[place], 0), own[place]
+        if names & _ANY_ARTICLE:
+            marked.append(place)
+        if letters > wrapper:
+            names &= ~_WORDS
+            if letters > discussion:
+                names &= ~BITS["word_comments"]
+        inherited[place] = names | inherited[up]
+        copies = siblings[parents[place], tags[place], page.names[place]] if tags[place] in _REPEATED else 1
+        same = copies >= repeats[up]
+        repeats[place], repeated[place] = (copies, place) if same else (repeats[up], repeated[up])
+    return _Names(own, inherited, marked, repeats, repeated)
+
+
+def _describe_text(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
+    copies = Counter(texts)
+    return {
+        "length": np.log2(1 + measures.length),
+        "linked": measures.linked / measures.length,
+        "prose": np.log2(1 + measures.prose),
+        "commas": np.log2([1 + _count_commas(text) for text in texts]),
+        "ends_sentence": np.array([text.endswith(SENTENCE_ENDS) for text in texts], dtype=float),
+        "copies": np.minimum([copies[text] for text in texts], 4.0),
+    }
+
+
+def _describe_containers(measures: _Measures, names: _Names) -> dict[str, Column]:
+    letters, in_links, in_prose = measures.within
+    linked, prose = in_links / np.maximum(letters, 1), in_prose / np.maximum(letters, 1)
+    around = [measures.place]
+    for _ in range(3):
+        around.append(measures.parent[around[-1]])
+    return {
+        **{f"container{step}_prose": prose[place] for step, place in enumerate(around)},
+        **{f"container{step}_linked": linked[around[step]] for step in (0, 1)},
+        **{f"container{step}_share": in_prose[around[step]] / measures.totals[2] for step in (1, 3)},
+        "repeats": np.log2(np.array(names.repeats)[measures.place]),
+        "repeated_linked": linked[np.array(names.repeated)[measures.place]],
+    }
+
+
+def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
+    count, index, sums = len(measures.order), measures.order, measures.sums
+    size, linked = np.log2(1 + measures.length), measures.linked / measures.length
+    behind, ahead = np.minimum(index + 4, count), np.maximum(index - 3, 0)
+    near = sums[:, behind] - sums[:, ahead]
+    wide = sums[:, np.minimum(index + 9, count)] - sums[:, np.maximum(index - 8, 0)]
+    return {
+        "next_length": np.append(size[1:], 0.0),
+        "next_linked": np.append(linked[1:], 0.0),
+        "previous_linked": np.append(0.0, linked[:-1]),
+        "near_prose": near[2] / near[0],
+        "near_length": np.log2(1 + near[0] / (behind - ahead)),
+        "wide_linked": wide[1] / wide[0],
+    }
+
+
+def _describe_position(measures: _Measures) -> dict[str, Column]:
+    letters, in_links, in_prose = measures.totals
+    return {
+        "position": measures.sums[0][:-1] / letters,
+        "prose_before": measures.sums[2][:-1] / in_prose,
+        "prose_after": 1 - measures.sums[2][1:] / in_prose,
+        "page_linked": np.full(len(measures.order), in_links / letters),
+        "headings": np.minimum(np.cumsum((measures.level > 0) & (measures.level <= 3)), 12).astype(float),
+    }
+
+
+def _describe_main(parents: Sequence[int], measures: _Measures) -> dict[str, Column]:
+    """Describe where blocks are relative to the container with the most prose in it, or in its children."""
+    count, in_prose = len(measures.order), measures.within[2]
+    direct = np.bincount(measures.place, measures.prose, len(parents))
+    direct = direct + np.bincount(measures.parent, direct, len(parents))
+    main = int(direct.argmax())
+    chain = [main]
+    while chain[-1]:
+        chain.append(parents[chain[-1]])
+    common = np.full(count, DISTANT)
+    for step in reversed(range(min(len(chain), DISTANT))):
+        common[measures.starts[chain[step]] : measures.ends[chain[step]]] = step
+    shares = in_prose[main] / np.maximum(in_prose[chain], 1)
+    letters = measures.sums[0]
+    return {
+        "common_ancestor": common.astype(float),
+        "common_share": shares[np.minimum(common, len(chain) - 1)],
+        "after_main": np.log2(1 + np.maximum(letters[:-1] - letters[measures.ends[main]], 0)),
+        "main_share": np.full(count, direct[main] / measures.totals[2]),
+    }
+
+
+def _describe_title(texts: Sequence[str], title: str, measures: _Measures) -> dict[str, Column]:
+    at, similar = _find_title(texts, measures.level.tolist(), title)
+    letters = measures.sums[0]
+    before = np.log2(1 + np.maximum(letters[at] - letters[1:], 0)) if at else np.zeros(len(texts))
+    return {"title_words": similar, "before_title": before}
+
+
+def _describe_article(
+    tags: Sequence[str], measures: _Measures, junk: Column, article: slice | None
+) -> dict[str, Column]:
+    """Describe where blocks are relative to the article that the page marks, and which ones names speak against."""
+    count, prose = len(junk), np.log2(1 + measures.prose)
+    letters = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
+    share, after, outside = np.zeros(count), np.zeros(count), np.zeros(count)
+    if article:
+        share += (letters[article.stop] - letters[article.start]) / max(letters[-1], 1)
+        after = np.log2(1 + np.maximum(letters[:-1] - letters[article.stop], 0))
+        outside = prose.copy()
+        outside[article] = 0
+    return {
+        "articles": np.full(count, np.log2(1 + tags.count("article"))),
+        "article_share": share,
+        "after_article": after,
+        "prose_outside_article": outside,
+        "junk_names": np.minimum(junk, 5),
+        "prose_in_junk": np.where(junk > 0, prose, 0),
+    }
+
+
+def _describe_runs(measures: _Measures, junk: Column, article: slice | None) -> dict[str, Column]:
+    """Describe the runs of text among the blocks of the article that no name speaks against.
+
+    A block scores by its text against its links. A run is a maximum scoring subsequence (Pasternack and Roth, WWW
+    2009).
+    """
+    scores = np.minimum(measures.length - LINKED_COST * measures.linked - BLOCK_COST, MOST)
+    scores = np.where(measures.level > 0, np.minimum(scores, 0) + HEADING, scores)
+    eligible = junk == 0
+    if article:
+        eligible[: article.start] = eligible[article.stop :] = False
+    chosen = np.flatnonzero(eligible)
+    runs = find_maximal_runs(scores[chosen].tolist())
+    best = max((score for *_, score in runs), default=1.0)
+    share, size = np.zeros(len(junk)), np.zeros(len(junk))
+    for start, end, score in runs:
+        share[chosen[start:end]] = score / best
+        size[chosen[start:end]] = np.log2(1 + score)
+    return {"run_share": share, "run_score": size}
+
+
+def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
+    """Describe which blocks come after a line that announces comments, or other articles, and at what distance."""
+    short = [text.lower() if len(text) <= LABEL_LENGTH else "" for text in texts]
+    joined, line_ends = "\n".join(short), list(accumulate(len(line) + 1 for line in short))
+    letters = measures.sums[0][:-1]
+    later = measures.sums[2][:-1] > LABELS_FROM * measures.totals[2]
+    columns = {}
+    for group, labels in LABELS.items():
+        last = np.maximum.accumulate(np.where(_find_lines(joined, line_ends, labels) & later, measures.order, -1))
+        distance = np.log2(1 + letters - letters[np.maximum(last, 0)])
+        columns[f"any_label_{group}"] = (last >= 0).astype(float)
+        columns[f"after_label_{group}"] = np.where(last >= 0, 1 + distance, 0)
+    return columns
+
+
+def _find_title(texts: Sequence[str], levels: Sequence[int], title: str) -> tuple[int, Column]:
+    """Return (the index of the title among the blocks, 0 if there is none, the share of each heading in its words)."""
+    similar = np.zeros(len(texts))
+    wanted = set(_WORD.findall(title.lower()))
+    best, at = 0.0, 0
+    for index, (text, level) in enumerate(zip(texts, levels, strict=True)):
+        if (level and len(text) <= ARTICLE_LENGTH) or (len(text) >= 12 and text in title):
+            words = set(_WORD.findall(text.lower()))
+            both = len(words & wanted)
+            if both:
+                similar[index] = both / len(words) * min(1.0, 2 * both / len(wanted))
+                rank = similar[index] + (0.3 if level == 1 else 0.2 if level else 0.0)
+                if similar[index] >= 0.6 and rank > best:
+                    best, at = rank, index
+    return at or next((index for index, level in enumerate(levels) if level == 1), 0), similar
+
+
+def _find_article(names: _Names, measures: _Measures, junk: Column) -> slice | None:
+    """Return the blocks of the largest container with the most trusted mark of an article, if it is large enough."""
+    sums = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
+    letters = (sums[measures.ends] - sums[measures.starts]).tolist()
+    for mark in _ARTICLES:
+        largest = max((c for c in names.marked if names.own[c] & mark), key=letters.__getitem__, default=0)
+        if largest and letters[largest] >= max(ARTICLE_LENGTH, ARTICLE_SHARE * sums[-1]):
+            return slice(int(measures.starts[largest]), int(measures.ends[largest]))
+    return None
+
+
+def _find_lines(text: str, ends: Sequence[int], labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which lines of a text, given with the offsets behind them, hold one of the labels."""
+    found = np.zeros(len(ends), dtype=bool)
+    for label in labels:
+        at = text.find(label)
+        while at >= 0:
+            line = bisect_right(ends, at)
+            found[line] = True
+            at = text.find(label, ends[line])
+    return found
+
+
+def _count_commas(text: str) -> int:
+    return text.count(",") if text < FIRST_WIDE else text.count(",") + text.count("，") + text.count("、")
