@@ -222,6 +222,19 @@ class Rule(Strict):
         return self.model_copy(update={**self.by_language[code], "by_language": {}})
 
 
+class Off(Rule):
+    """A rule that a recipe switches off, so that the source's kind does not imply it."""
+
+    AT: ClassVar[tuple[str, ...]] = ("extract",)
+
+    at: Literal["extract", "filter"] = "extract"
+    rule: str
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return that the document stays."""
+        return keep()
+
+
 class Record(NamedTuple):
     """A record of a dump before its body is decoded. `status`: of HTTP; None for a record that has none."""
 
@@ -241,9 +254,8 @@ class ExtractRule(Rule):
         return None
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return what becomes of a document; of a source whose records are not looked at before, by its URL."""
-        reason = self.check_record(Record(page.url, None))
-        return keep() if reason is None else drop(reason)
+        """Return what becomes of a document."""
+        return keep()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +297,7 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
     removed: dict[AnyReason, Removed] = {}
     flags: list[str] = []
     for rule, given in zip(rules, found, strict=True):
-        if page.language:
+        if page.language and "language" not in rule.SIGNALS:  # a rule that tells the language goes by what it finds
             rule = rule.for_language(page.language)
         verdict = rule.apply(page, given)
         signals |= verdict.signals
@@ -358,6 +370,8 @@ def load_class(place: str, what: str) -> type:
 
 def name_of(rule: Rule) -> str:
     """Return the name of a rule in recipes."""
+    if isinstance(rule, Off):
+        return rule.rule
     place = f"{type(rule).__module__}:{type(rule).__qualname__}"
     return next((name for name, known in RULES.items() if known == place), place)
 
@@ -385,8 +399,8 @@ def parse_rules(plain: Any) -> list[Rule]:
             raise ValueError(f"entry {number} ({item!r}) is not the name of a rule, nor NAME: SETTINGS")
         rule = load_rule(name)
         try:
-            if settings is not False:  # `off`
-                rules.append(parse_settings(rule, {} if settings is None else rule.expand(settings)))
+            settings = {} if settings is None else settings
+            rules.append(Off(rule=name) if settings is False else parse_settings(rule, rule.expand(settings)))
         except ValueError as error:
             raise ValueError(f"entry {number}, {name}: {error}") from error
     return rules
@@ -394,7 +408,7 @@ def parse_rules(plain: Any) -> list[Rule]:
 
 def dump_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
     """Return rules as a recipe writes them, defaults filled in."""
-    return [{name_of(rule): rule.model_dump()} for rule in rules]
+    return [{name_of(rule): False if isinstance(rule, Off) else rule.model_dump()} for rule in rules]
 
 
 def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
@@ -406,6 +420,8 @@ def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
     needed: set[str] = set()
     late = ""
     for rule in rules:
+        if isinstance(rule, Off):
+            continue
         name = name_of(rule)
         if rule.at == "extract" and late:
             raise ValueError(f"{name} acts at extract, before {late}: put it before {late}")
@@ -426,9 +442,10 @@ def kept_languages(rules: Sequence[Rule]) -> list[str] | None:
 
 
 def rule_labels(rules: Sequence[Rule]) -> list[str]:
-    """Return a name for each rule of a list that no other rule of it has, for files and models."""
+    """Return a name for each rule of a list that no other rule of it has, for files and models: c4, then c4-2."""
     names = [name_of(rule) for rule in rules]
-    return [name if not names[:n].count(name) else f"{name}{names[:n].count(name) + 1}" for n, name in enumerate(names)]
+    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [name if number == 1 else f"{name}-{number}" for name, number in zip(names, numbers, strict=True)]
 
 
 def _check_edit(rule: Rule, before: str, verdict: Verdict) -> None:

@@ -198,17 +198,17 @@ def check_record(url: str, status: int | None, recipe: Source) -> AnyReason | No
     return first_record_reason(recipe.filters, Record(url, status))
 
 
-def check_length(text: str, recipe: Source, url: str = "", language: str = "") -> Dropped | None:
+def check_length(text: str, recipe: Source, language: str = "") -> Dropped | None:
     """Return why a text is dropped: over the recipe's limit, or by a rule that acts at `extract`. None to keep it."""
     if len(text) > recipe.limits.text_characters:
         return Dropped(Reason.TOO_LARGE, f"{len(text)} characters")
-    reason = first_reason(recipe.filters, Page(text, url, "", language))
+    reason = first_reason(recipe.filters, Page(text, language=language))
     return Dropped(reason) if reason is not None else None
 
 
-def check_text(text: str, recipe: Source, url: str = "") -> Dropped | None:
+def check_text(text: str, recipe: Source) -> Dropped | None:
     """Return why a text is dropped: it is blank, too long, or dropped by a rule."""
-    return Dropped(Reason.NO_TEXT) if not text or text.isspace() else check_length(text, recipe, url)
+    return Dropped(Reason.NO_TEXT) if not text or text.isspace() else check_length(text, recipe)
 
 
 def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:

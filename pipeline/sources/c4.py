@@ -96,7 +96,7 @@ def _row(row: dict[str, Any] | Damage | None, place: Locator, stored: int, sourc
     )
     if isinstance(text, Damage):
         return Outcome.drop(place, stored, text)
-    if damage := check_text(text or "", recipe, url if isinstance(url, str) else ""):
+    if damage := check_text(text or "", recipe):
         return Outcome.drop(place, stored, damage)
     assert row is not None and text is not None, "else the text would be blank"
     metadata = {name: value for name, value in zip(names.metadata, more, strict=True) if isinstance(value, str)}

@@ -96,7 +96,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
     text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)
     if not text:
         raise _DroppedError(Reason.NO_TEXT)
-    if damage := check_length(text, recipe, frame.target_uri):
+    if damage := check_length(text, recipe):
         raise _DroppedError(damage.problem, damage.detail)
     return text
 

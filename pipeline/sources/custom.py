@@ -103,7 +103,7 @@ class RecordReader:
         place = Locator(name, entry.start, entry.end - entry.start)
         if entry.reason is not None:
             return Outcome(place, stored, reason=entry.reason, detail=entry.detail)
-        if dropped := check_text(entry.text, recipe, entry.url):
+        if dropped := check_text(entry.text, recipe):
             return Outcome.drop(place, stored, dropped)
         document = Document(source, place, entry.text, entry.url, entry.timestamp, recipe.licence, dict(entry.metadata))
         return Outcome(place, stored, document)

@@ -14,7 +14,7 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
+from pipeline.sources.base import Outcome, check_record, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
@@ -90,6 +90,8 @@ def write_outcomes(
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
             tally.enter(records=1, bytes=outcome.stored)
+            if outcome.document is not None and (reason := check_record(outcome.document.url, None, source)):
+                outcome = Outcome(outcome.locator, outcome.stored, reason=reason)  # not every reader looks at URLs
             if outcome.document is not None:
                 row = outcome.document.as_row()
                 tally.keep(records=1, bytes=outcome.stored, characters=len(row["text"]))

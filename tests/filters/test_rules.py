@@ -162,13 +162,17 @@ def test_an_entry_is_a_name_a_setting_or_settings(entry: Any, expected: Rule) ->
     assert [again.model_dump() for again in parse_rules(dump_rules([rule]))] == [rule.model_dump()]
 
 
-def test_a_rule_that_is_off_is_not_there() -> None:
-    assert parse_rules([{"language": False}, {"bad_words": False}]) == []
+def test_a_rule_that_is_off_keeps_every_document_and_stays_off_when_written_down() -> None:
+    rules = parse_rules(["min_sentences", {"language": False}, {"http_status": False}])
+    check_order(rules, language_is_known=False)
+    assert first_record_reason(rules, Record("http://a.example/", 404)) is None
+    assert dump_rules(rules)[1:] == [{"language": False}, {"http_status": False}]
+    assert [name_of(rule) for rule in parse_rules(dump_rules(rules))] == ["min_sentences", "language", "http_status"]
 
 
 def test_rules_of_one_name_have_labels_of_their_own() -> None:
     rules = parse_rules(["c4", {"max_characters": 9}, "c4", "c4"])
-    assert rule_labels(rules) == ["c4", "max_characters", "c42", "c43"]
+    assert rule_labels(rules) == ["c4", "max_characters", "c4-2", "c4-3"]
 
 
 def test_rules_at_extract_look_at_records_and_texts_in_order(tmp_path: Path) -> None:
@@ -178,7 +182,6 @@ def test_rules_at_extract_look_at_records_and_texts_in_order(tmp_path: Path) -> 
     assert first_record_reason(rules, Record("http://b.example/", 301)) is Reason.REDIRECT
     assert first_record_reason(rules, Record("http://b.example/", 200)) is Reason.BLOCKED_URL
     assert first_record_reason(rules, Record("http://a.example/", 200)) is None
-    assert first_reason(rules, Page("ab", "http://b.example/")) is Reason.BLOCKED_URL
     assert first_reason(rules, Page("ab")) is Reason.TOO_SHORT and first_reason(rules, Page("{ }")) is None
 
 

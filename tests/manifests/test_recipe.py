@@ -165,7 +165,6 @@ def test_a_kind_implies_a_rule_that_its_list_does_not_name(kind: str, filters: l
     assert [name_of(rule) for rule in parse_source(kind=kind, filters=filters).filters] == expected
 
 
-@pytest.mark.xfail(strict=True, reason="`off` is forgotten before the kind's rule is added")
 @pytest.mark.parametrize(("kind", "name"), [("common_crawl", "http_status"), ("github", "code")])
 def test_an_implied_rule_can_be_switched_off_for_good(kind: str, name: str) -> None:
     """Also in the recipe that a run writes down and later commands read."""
