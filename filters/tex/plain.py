@@ -6,9 +6,12 @@ and harvmac's own comments. `text` is always without comments.
 """
 
 import re
+from itertools import islice
 
 from filters.tex.source import compile_control, find_all, find_group_end, split_names
 
+TITLES = 20  # title commands that are looked at: a paper has one
+UNCLOSED = 100  # groups without an end after which no more are looked for: damage, or hostile input
 GROUP_CHARACTERS = 4_000  # of an argument that a preamble sets, or of one reference
 HEADING_CHARACTERS = 160  # of a line that says "References", with its fonts
 ENTRY_CHARACTERS = 800  # of a reference without a mark
@@ -119,16 +122,16 @@ def skip_preamble(text: str, position: int) -> int:
 def find_title_page(text: str, start: int, stop: int) -> int:
     r"""Return the end of harvmac's title page, -1 without one: \Title{number}{title} …, or up to \Date{…}."""
     found = -1
-    for mark in find_all(_HARVMAC_TITLE, text, start, stop):
+    for mark in islice(find_all(_HARVMAC_TITLE, text, start, stop), TITLES):
         found = max(found, _skip_groups(text, mark.end(), 2))
-    for mark in find_all(_HARVMAC_DATE, text, max(found, start), stop) if found > 0 else ():
+    for mark in islice(find_all(_HARVMAC_DATE, text, max(found, start), stop), TITLES if found > 0 else 0):
         found = max(found, _skip_groups(text, mark.end(), 1))
     return found
 
 
 def harvmac_title(text: str) -> str:
     r"""Return the second argument of harvmac's \Title{number}{title}, "" without one."""
-    for mark in find_all(_HARVMAC_TITLE, text):
+    for mark in islice(find_all(_HARVMAC_TITLE, text), TITLES):
         first = _skip_groups(text, mark.end(), 1)
         both = _skip_groups(text, mark.end(), 2)
         if both > 0:
@@ -177,9 +180,14 @@ def _strip_ams_references(text: str) -> str:
 def _strip_groups(pattern: re.Pattern[str], text: str, replacement: str) -> str:
     """Remove commands of references with the group behind them; `replacement` is a template of the match."""
     out: list[str] = []
-    start = 0
+    start = unclosed = 0
     for mark in find_all(pattern, text):
-        close = find_group_end(text, mark.end(), GROUP_CHARACTERS) if mark.start() >= start else -1
+        if mark.start() < start:
+            continue
+        close = find_group_end(text, mark.end(), GROUP_CHARACTERS)
+        unclosed += close < 0
+        if unclosed > UNCLOSED:
+            break
         if close >= 0:
             out.append(text[start : mark.start()] + mark.expand(replacement))
             start = close

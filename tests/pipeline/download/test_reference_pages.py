@@ -16,6 +16,7 @@ from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus import ROOT
@@ -132,7 +133,8 @@ def test_each_answer_has_its_outcome(server: Server, tmp_path: Path) -> None:
 
 def check_the_reader_takes_all(folder: Path, pages: list[str]) -> None:
     source = Source.model_validate({"weight": 1.0, "kind": "common_crawl"})
-    reads = partial(read_positives, folder, "web/cited", name="web", source=source, min_characters=300, seed=0)
+    rules: dict[str, Any] = {"rules": [], "before": [], "models": {}, "language_known": False}
+    reads = partial(read_positives, folder, "web/cited", name="web", source=source, min_characters=300, seed=0, **rules)
     facts = reads(path=str(folder / "cited.warc.gz")).facts
     assert facts["pages"] == len(pages) and set(facts["dropped"]) <= {"archive-metadata"}
 
