@@ -80,7 +80,7 @@ class Recipe(Strict):
         """Return the recipe of some of its sources.
 
         Args:
-            only: names of the sources that stay; all if there are none.
+            only: names of the sources that stay; all if it is empty.
             without: names of sources to leave out.
 
         Raises:

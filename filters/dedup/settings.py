@@ -10,7 +10,7 @@ from filters.settings import Count, Positive, Strict
 
 
 class Comparison(Strict):
-    """Which duplicates of a document are looked for, and among which documents.
+    """Settings of a comparison: the kinds of duplicates, and the documents among which they are looked for.
 
     Of a source, keys that are not given are the recipe's (`complete`), in `minhash` as well.
     """

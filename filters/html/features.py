@@ -67,7 +67,7 @@ class Features(NamedTuple):
 
 
 class _Measures(NamedTuple):
-    """What the features are computed from. Letters of wide writing systems count WIDE_WEIGHT times."""
+    """Measurements of a page that the features are computed from. Letters of wide writing systems count WIDE_WEIGHT times."""
 
     order: npt.NDArray[np.int64]  # the index of each block
     place: npt.NDArray[np.int64]  # the innermost container of each block
@@ -84,7 +84,7 @@ class _Measures(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """What the names of containers say."""
+    """Lists of names of containers, by their meaning."""
 
     own: list[int]  # bits
     inherited: list[int]  # with those of all containers around; words for boilerplate do not count on large ones

@@ -81,7 +81,7 @@ def clean(text: str, rules: C4) -> Verdict:
 
 
 def has_enough_sentences(lines: list[str], least: int) -> bool:
-    """Return True if the lines that stay of a page hold at least so many sentences."""
+    """Return True if the lines that stay of a page hold at least `least` sentences."""
     least = max(least, 1)
     return len(lines) >= least or sum(map(count_sentences, lines)) >= least  # a line that stays holds at least one
 

@@ -35,7 +35,7 @@ LINE_SECONDS = 15.0  # between lines of progress
 
 @dataclass(frozen=True)
 class CrawlOptions:
-    """How pages are asked for.
+    """Settings of the requests for pages.
 
     Attributes:
         request: for all requests.

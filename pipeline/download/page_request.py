@@ -39,7 +39,7 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """What all requests have in common.
+    """Limits and identity that all requests share.
 
     Attributes:
         agent: the User-Agent.

@@ -37,7 +37,7 @@ class Robots:
 def parse_robots(data: bytes, product: str) -> Robots:
     """Return a file's rules for a product token: of all groups that name it, else of those for `*`.
 
-    Lines that are none of the standard's or are malformed are ignored.
+    Malformed lines, and lines that the standard does not define, are ignored.
     """
     groups: dict[str, list[tuple[str, bool]]] = {}
     delays: dict[str, float] = {}

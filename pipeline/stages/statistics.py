@@ -103,7 +103,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         seed: for the choice of examples.
         letters: paths of its dead letters and of places of records that gave no document.
         dropped: path of the documents that the filters dropped; empty if none was kept.
-        verdicts: path of the verdicts on duplicates; empty if there are none.
+        verdicts: path of the verdicts on duplicates; empty if there is no such file.
     """
     went = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
     characters, score = Counter[int](), Counter[int]()
