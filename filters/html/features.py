@@ -67,7 +67,7 @@ class Features(NamedTuple):
 
 
 class _Measures(NamedTuple):
-    """Measurements of a page that the features are computed from. Letters of wide writing systems count WIDE_WEIGHT times."""
+    """Measurements of a page for its features. Letters of wide writing systems count WIDE_WEIGHT times."""
 
     order: npt.NDArray[np.int64]  # the index of each block
     place: npt.NDArray[np.int64]  # the innermost container of each block
