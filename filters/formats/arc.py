@@ -19,8 +19,11 @@ _LENGTH = rb" ([0-9]{1,18}+)[ \t]{0,8}+\r?+\n"
 # Bounded, so that a line takes linear time. A line about the archive may have no usable length.
 _LINE = re.compile(rb"(%b[^\n]{0,%d})%b|filedesc:[^\n]{0,1024}+\n" % (_SCHEME, 2 * URL_BYTES, _LENGTH))
 _DATE = rb"(?:(?:19|20)[0-9]{8,16}[^ \r\n]{0,16}+|null)"
-# The end of a line that is searched: address, date and content type, in version 2 more fields. The URL is before it.
-_TAIL = re.compile(rb" [^ \r\n]{1,64}+ %b [^\n]{1,%d}%b" % (_DATE, URL_BYTES + 2_048, _LENGTH))
+# A line that is searched: address and date, the URL before them; then content type and other fields; its end.
+_ADDRESS_AND_DATE = re.compile(rb" [^ \r\n]{1,64}+ %b " % _DATE)
+FIELD_BYTES = URL_BYTES + 2_048  # between date and length
+_ENDING = re.compile(_LENGTH)
+ENDING_BYTES = 32  # the longest of them
 _KNOWN = re.compile(rb"(?:https?|ftp|dns|filedesc|whois|gopher|nntp|news|rtsp|mms):")
 _UNKNOWN = re.compile(rb"[A-Za-z]{3}[A-Za-z0-9+.-]{0,28}+:")  # the whole of a line's beginning
 _ADDRESS = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{2,40}(?:[0-9.]{7,15})?|-|0|null")
@@ -70,15 +73,21 @@ def find_line(data: Stored | bytearray, start: int, stop: int, reach: int) -> in
 
     The line may go on to `reach`.
     """
-    position = start
-    while tail := _TAIL.search(data, position, min(reach, stop + LINE_BYTES)):
-        newline = data.rfind(b"\n", max(start, tail.start() - URL_BYTES), tail.start())
-        begin = max(newline + 1, start, tail.start() - URL_BYTES)
-        line = bytes(data[begin : tail.start()])
+    position, limit = start, min(reach, stop + LINE_BYTES)
+    while fields := _ADDRESS_AND_DATE.search(data, position, limit):
+        place, after = fields.span()
+        position = place + 1
+        newline = data.find(b"\n", after, min(after + FIELD_BYTES + ENDING_BYTES, limit))
+        if newline < 0:
+            continue
+        if not _ENDING.search(data, max(after + 1, newline - ENDING_BYTES), newline + 1):
+            position = newline  # no other place of this line is one
+            continue
+        begin = max(data.rfind(b"\n", max(start, place - URL_BYTES), place) + 1, start, place - URL_BYTES)
+        line = bytes(data[begin:place])
         url = _KNOWN.search(line) or _UNKNOWN.match(line)
         if url and begin + url.start() < stop:
             return begin + url.start()
-        position = tail.start() + 1
     return -1
 
 
