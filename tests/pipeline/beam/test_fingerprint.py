@@ -20,21 +20,18 @@ from manifests.recipe import parse_recipe
 from pipeline.beam import fingerprint
 from pipeline.beam.engines import Engine
 from pipeline.beam.fingerprint import code_version, reached_symbols, strip_comments
+from pipeline.dedup import containment, neardup, recall, survivors
 from pipeline.run import run
 from pipeline.sources import base as sources
 from pipeline.stages import (
-    containment,
     corpus_index,
     extract,
     join,
     line_dedup,
-    neardup,
     perplexity,
-    recall,
     references,
     split_offsets,
     statistics,
-    survivors,
     tokenizer,
     url_dedup,
 )

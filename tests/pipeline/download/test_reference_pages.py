@@ -435,11 +435,21 @@ def test_the_command_and_its_exit_codes(server: Server, tmp_path: Path, capsys: 
     assert main(command(server, tmp_path)) == 2 and "give paths of Wikipedia dumps" in capsys.readouterr().err
 
 
+def _hear_keys() -> None:
+    """In a child: what starts in the background of a script ignores the keyboard, and its children with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_stop_from_the_keyboard_leaves_a_file_to_continue(tmp_path: Path) -> None:
     with serving() as server:
         dump(tmp_path / "w.xml.bz2", *(server.plan(f"/{number}", page()) for number in range(200)))
         options = [*command(server, tmp_path, "--delay=0.05")]
-        process = subprocess.Popen([sys.executable, "-m", "pipeline", *options], cwd=ROOT, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *options],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            preexec_fn=_hear_keys,
+        )
         while len(server.requests) < 5 and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
