@@ -50,7 +50,7 @@ def test_gaps_by_hand(wikitext: str) -> None:
     assert render_text(wikitext, "en") == {**SENTENCES, **NOTES, **SPOKEN}[wikitext]
 
 
-_NUMBER = re.compile(r"\d[\d.,]*\d|\d")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")  # two marks in a row end a number
 _TEMPLATES = [
     *("{{sfn|A|1}}", "{{unbekannt}}", "{{unbekannt|x}}", "{{IPA|/a/}}", "{{a|b|c}}", "{{cn}}", "{{respell|A}}"),
     *("<ref>x</ref>", "[[File:a.png]]", "{{lang|fr}}", "{{#if:a|b}}", "{{{p}}}", "{{", "}}", "[[", "]]"),
