@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +17,7 @@ from multiprocessing.process import BaseProcess, parent_process
 from typing import Any
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
+BUSY_SECONDS = 0.2  # of each worker's first call
 TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has died
 
 # The pools of this process by key: Beam pickles a function before it calls it, and a pool cannot be pickled.
@@ -47,7 +49,8 @@ class Pool:
             context.set_forkserver_preload(PRELOADED)
             before = set(multiprocessing.active_children())
             self._executor = ProcessPoolExecutor(workers, context, initializer=_follow_driver)
-            for waiting in [self._executor.submit(os.getpid) for _ in range(workers)]:
+            # The executor starts a process only if none is idle: all of them are busy until the last has started.
+            for waiting in [self._executor.submit(time.sleep, BUSY_SECONDS) for _ in range(workers)]:
                 waiting.result()
             self._workers = [process for process in multiprocessing.active_children() if process not in before]
 
