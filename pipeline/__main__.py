@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | engines | filters | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | status | trace | engines | …`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -165,6 +165,18 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _status(options: argparse.Namespace) -> int:
+    from pipeline.beam.status import read_status, status_text
+    from pipeline.folder import is_held
+
+    status, held = read_status(options.corpus), is_held(options.corpus)
+    if options.json:
+        print(json.dumps({**status, "is_held": held}, indent=2))
+    else:
+        print(status_text(options.corpus, status, held))
+    return 0
 
 
 def _engines(options: argparse.Namespace) -> int:
@@ -368,6 +380,7 @@ COMMANDS = {
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
     )),
+    "status": Command("show how far a run is, from another terminal", _status, (CORPUS, JSON)),
     "engines": Command("list the engines that can run the jobs, and what is missing to use them here", _engines, ()),
     "filters": Command("list the rules that a recipe can filter documents by", _filters, (
         _argument("--markdown", "print docs/filters.md", action="store_true"),
