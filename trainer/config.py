@@ -122,7 +122,7 @@ def expand_config(arguments: list[str]) -> list[str]:
     Raises:
         UserError: The file cannot be read or holds no mapping.
     """
-    words, rest = list(arguments), []
+    words, rest = list(arguments), list[str]()
     while words:
         word = words.pop(0)
         name, _, value = word.partition("=")
