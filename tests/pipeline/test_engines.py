@@ -9,9 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import apache_beam as beam
 import clusters
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.transforms.environments import DockerEnvironment, EmbeddedPythonEnvironment
 from corpus import ROOT, demo_recipe, make_sample
 
 from manifests.manifest import load_manifest
@@ -78,6 +86,37 @@ def test_dask_with_a_schedulers_address_and_workers_in_other_folders(
 def test_dask_started_and_closed_by_the_run(recipe: Recipe, expected: str, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     assert build(recipe, tmp_path / "corpus", "dask") == expected
+
+
+class ProtoEngine(Engine):
+    """Runs each job from the portable form that is made for Dataflow: shuffled blocks, and workers in an image."""
+
+    in_memory = False
+
+    def pool_for(self, tasks: Any) -> None:
+        return None
+
+    def pipeline(self) -> beam.Pipeline:
+        return beam.Pipeline(runner=ProtoRunner())
+
+
+class ProtoRunner(PipelineRunner):
+    """Runs a job's serialized portable form, with its image replaced by this process."""
+
+    def run_pipeline(self, pipeline: beam.Pipeline, options: Any) -> Any:
+        image = DockerEnvironment.from_container_image("image")
+        sent = pipeline.to_runner_api(default_environment=image).SerializeToString()
+        proto = beam_runner_api_pb2.Pipeline.FromString(sent)
+        here = EmbeddedPythonEnvironment.default().to_runner_api(PipelineContext())
+        for found in proto.components.environments.values():
+            found.CopyFrom(here)
+        return FnApiRunner().run_via_runner_api(proto, PipelineOptions())
+
+
+def test_the_graphs_that_are_sent_to_dataflow(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+    engine = ProtoEngine(1, (), tmp_path / "runs", quiet=True)
+    done = run(recipe, tmp_path / "corpus", engine, 0)
+    assert done.manifest is not None and done.manifest.manifest_sha == expected
 
 
 def when_half_done(corpus: Path, process: "subprocess.Popen[bytes]") -> threading.Thread:
