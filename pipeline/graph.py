@@ -115,13 +115,15 @@ class StageGraph:
 
     def extract(self) -> None:
         """Read the documents of sources whose records stand for themselves."""
-        self.extract_step = extract.extract_step(self.recipe, self.inputs.dumps, self.offsets, self.inputs.models)
+        self.extract_step = extract.extract_step(
+            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine
+        )
         self.extracted = self.map(self.extract_step)
 
     def join(self) -> None:
         """Join the documents of the other sources from rows, into files of the same kind and place."""
         joined, self.dropped_rows = join.join_sources(
-            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.exchange
+            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.exchange, self.inputs.quarantine
         )
         self.extracted |= joined
         sweep(self.corpus, self.extract_step, self.extracted)
@@ -278,6 +280,7 @@ class StageGraph:
         self.record(step)
         found, ran = run_step(self.corpus, step, self.engine)
         self.ran += ran
+        self.tell(step, found)
         return found
 
     def exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts]:
@@ -286,7 +289,13 @@ class StageGraph:
         self.record(reducing)
         mapped, reduced, ran = run_exchange(self.corpus, mapping, reducing, self.engine)
         self.ran += ran
+        self.tell(mapping, mapped)
+        self.tell(reducing, reduced)
         return mapped, reduced
+
+    def tell(self, step: Step, found: Receipts) -> None:
+        """Put the counts of a finished step into the run's status."""
+        self.engine.status.end_step(step.name, (receipt.tallies for receipt in found.values()))
 
     def record(self, step: Step) -> None:
         """Remember the version of a step's code, for the manifest."""

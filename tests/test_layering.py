@@ -48,6 +48,7 @@ ALLOWED = {
         "torch",
         "wandb",
         "xxhash",
+        "yaml",
         "manifests",
     },
 }
@@ -56,7 +57,7 @@ FOLDERS = {
     "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
     "manifests": [".", "tools", "planning", "report"],
     "pipeline": ["beam", "download", "sources", "dedup", "stages", "."],
-    "trainer": ["."],
+    "trainer": [".", "evaluation"],
 }
 
 

@@ -11,12 +11,15 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.process import BaseProcess, parent_process
-from typing import Any
+from typing import Any, NamedTuple
+
+from pipeline.beam.counters import collected
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)  # faults of the interpreter; never SIGKILL
 BUSY_SECONDS = 0.2  # of each worker's first call
 TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has died
 
@@ -24,8 +27,19 @@ TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has
 POOLS: "weakref.WeakValueDictionary[int, Pool]" = weakref.WeakValueDictionary()
 
 
+class Called(NamedTuple):
+    """What a call in a worker returned, and the counts of tasks that it finished."""
+
+    values: list[Any]
+    counts: Mapping[str, int]
+
+
 class WorkerDiedError(Exception):
-    """A local worker process was killed from outside or crashed."""
+    """A worker process was killed from outside or crashed."""
+
+
+class WorkerCrashedError(WorkerDiedError):
+    """The interpreter of a worker process crashed, possibly of a record."""
 
 
 class Pool:
@@ -54,8 +68,8 @@ class Pool:
                 waiting.result()
             self._workers = [process for process in multiprocessing.active_children() if process not in before]
 
-    def submit(self, function: Callable[[Any], Iterable[Any] | None], element: Any) -> "Future[list[Any]]":
-        """Call a function on an element in a worker. The future holds a list of what it returns."""
+    def submit(self, function: Callable[[Any], Iterable[Any] | None], element: Any) -> "Future[Called]":
+        """Call a function on an element in a worker."""
         assert self._executor is not None, "started by the engine"
         return self._executor.submit(_call, function, element)
 
@@ -75,14 +89,16 @@ class Pool:
         if not codes:
             return None
         code = next((code for code in codes if code != TERMINATED), codes[0]) or 0
-        return WorkerDiedError(
+        kind = WorkerCrashedError if -code in CRASHES else WorkerDiedError
+        return kind(
             f"a worker process ended with code {code if code >= 0 else 128 - code} (137: killed, most often for want "
             "of memory; 139: crashed)"
         )
 
 
-def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> list[Any]:
-    return list(function(element) or ())
+def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> Called:
+    with collected() as counts:
+        return Called(list(function(element) or ()), counts)
 
 
 def _follow_driver() -> None:
