@@ -374,7 +374,7 @@ COMMANDS = {
         WORKERS,
         ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
-        _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
+        _argument("--keep-dropped", "dropped documents whose text is kept, per reason and split (default: 3)",
                   type=COUNT, default=3, metavar="N"),
         SKIP_UNREADABLE,
         _argument("--dry-run", "build every job's graph for N splits of each source, print the sizes and run nothing",

@@ -109,9 +109,11 @@ def workers_apart(log: Path) -> Iterator[TextIO]:
 
 def check_options(arguments: Iterable[str]) -> None:
     """Refuse Beam options that Beam would silently ignore. Raises UserError naming the first."""
+    arguments = list(arguments)
+    if not arguments:  # a finished corpus is looked through without Beam, whose import takes a second
+        return
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    arguments = list(arguments)
     for argument in arguments:  # a runner of its own module has options of its own
         if argument.startswith("--runner=") and "." in argument:
             with contextlib.suppress(ImportError):
