@@ -19,7 +19,7 @@ from pipeline.beam.engines import LOCAL, Engine
 if TYPE_CHECKING:
     import apache_beam as beam
 
-DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam does not know it by a short name
+DASK = "pipeline.beam.dask_runner.ClosingDaskRunner"
 FLINK = "2.2"  # Beam's default version
 JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
 JAR_CACHE = Path("~/.apache_beam/cache/jars")

@@ -24,7 +24,7 @@ from corpus import ROOT, demo_recipe, make_sample
 from benchmarks import servers
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
-from pipeline.beam.choices import choose, running
+from pipeline.beam.choices import check_engine, choose, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import StorageError
 from pipeline.run import run
@@ -156,12 +156,22 @@ def test_dask_whose_scheduler_is_restarted_ends_with_a_sentence_and_resumes(
         assert load_manifest(tmp_path / "corpus").manifest_sha == expected
 
 
-def test_one_dask_client_serves_a_whole_run(tmp_path: Path) -> None:
+def names_of_clients(dask_scheduler: Any) -> list[str]:
+    return [name for name in dask_scheduler.clients if name != "fire-and-forget"]
+
+
+def test_one_dask_cluster_serves_a_whole_run(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     engine = Engine(1, (), tmp_path / "runs", quiet=True)
     with running(choose("dask", engine)) as started:
         address = next(one for one in started.arguments if one.startswith("--dask_client_address="))
         with distributed.Client(address.partition("=")[2], timeout=30) as client:
             assert len(client.scheduler_info()["workers"]) == 1
+            for _ in range(2):
+                check_engine(started)
+            until = time.monotonic() + 30
+            while len(clients := client.run_on_scheduler(names_of_clients)) > 1 and time.monotonic() < until:
+                time.sleep(0.1)
+            assert len(clients) == 1, "those of jobs are closed"
     with pytest.raises(OSError):
         distributed.Client(address.partition("=")[2], timeout=1)
