@@ -22,7 +22,8 @@ def load_model(saved: SavedModel, device: str = "cpu", dtype: torch.dtype = torc
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(saved.weight(name))
-    return model.eval()
+    model.eval()
+    return model
 
 
 def generate(
