@@ -373,14 +373,15 @@ def parse_math(row: Row) -> Item:
 
 def parse_humaneval(row: Row) -> Item:
     """Parse a problem of HumanEval (Chen et al. 2021)."""
-    return Item({"prompt": row["prompt"], "test": f"{row['test']}\ncheck({row['entry_point']})\n"})
+    return Item({"prompt": row["prompt"], "start": row["prompt"], "test": f"{row['test']}\ncheck({row['entry_point']})\n"})
 
 
 def parse_mbpp(row: Row) -> Item:
     """Parse a problem of MBPP (Austin et al. 2021)."""
     tests = "\n".join(row["test_list"])
     code = row["code"].replace("\r\n", "\n")
-    return Item({"text": row["text"], "tests": tests, "code": code, "test": f"{row['test_setup_code']}\n{tests}\n"})
+    fields = {"text": row["text"], "tests": tests, "code": code}
+    return Item({**fields, "start": "", "test": f"{row['test_setup_code']}\n{tests}\n"})
 
 
 def parse_toxicity_prompt(row: Row) -> Item:
