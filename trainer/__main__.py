@@ -21,7 +21,14 @@ def main(arguments: list[str]) -> int:
         options, program = _parse_launch(arguments[1:])
     else:
         options, program = _parser().parse_args(arguments), []
-    commands = {"trace": _trace, "export": _export, "generate": _generate, "plot": _plot, "train": _train}
+    commands = {
+        "evaluate": _evaluate,
+        "export": _export,
+        "generate": _generate,
+        "plot": _plot,
+        "trace": _trace,
+        "train": _train,
+    }
     try:
         if options.command == "launch":
             return _launch(options, program)
@@ -113,6 +120,18 @@ def _generate(options: argparse.Namespace) -> str:
     return ""
 
 
+def _evaluate(options: argparse.Namespace) -> str:
+    from trainer.evaluation.command import download_tasks, evaluate_model, list_tasks
+
+    if options.list:
+        return list_tasks(options.data, options.tasks)
+    if options.download:
+        return download_tasks(options.data, options.tasks)
+    if options.model is None:
+        raise UserError("give a MODEL to evaluate, or --list or --download")
+    return evaluate_model(options)
+
+
 def _plot(options: argparse.Namespace) -> str:
     from trainer.metrics import plot
 
@@ -161,9 +180,48 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
     for command in (trace, plot):
         command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    for command in (trace, export, generate, plot):
+    evaluate = _add_evaluate(commands)
+    for command in (trace, export, generate, plot, evaluate):
         command.add_argument("--corpus", type=Path, help="the corpus's folder, if it has moved")
     return parser
+
+
+def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
+    evaluate: argparse.ArgumentParser = commands.add_parser("evaluate", help="score a model on the paper's benchmarks")
+    model = "a run's folder, one checkpoint's, or a Llama in Hugging Face's layout"
+    evaluate.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=model)
+    tasks = "names, separated by commas (default: all whose files are there)"
+    evaluate.add_argument("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
+    evaluate.add_argument("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
+    evaluate.add_argument("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="the first N questions of each task")
+    shots = "numbers of examples to show, separated by commas (default: the paper's)"
+    evaluate.add_argument("--shots", type=_numbers, metavar="K", help=shots)
+    evaluate.add_argument("--samples", type=_count, metavar="N", help="answers to a question (default: the task's)")
+    judge = "a classifier of toxicity, truthful or informative: a fastText model or a folder of transformers"
+    evaluate.add_argument("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
+    evaluate.add_argument("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
+    evaluate.add_argument("--harness", action="store_true", help="score with lm-evaluation-harness too, and compare")
+    evaluate.add_argument("--list", action="store_true", help="list tasks, their files and where these are published")
+    evaluate.add_argument("--download", action="store_true", help="fetch the published files into DIR")
+    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    evaluate.add_argument("--precision", choices=("bf16", "fp32"), help="(default: bf16 on a GPU, else fp32)")
+    return evaluate
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _judge(text: str) -> tuple[str, Path]:
+    kind, _, path = text.partition("=")
+    if kind not in ("toxicity", "truthful", "informative") or not path:
+        raise argparse.ArgumentTypeError("must be toxicity=PATH, truthful=PATH or informative=PATH")
+    return kind, Path(path)
 
 
 def _add_train(commands: Any) -> None:

@@ -116,7 +116,9 @@ def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options
     return Run(name, task, shots, items, pairs, keys)
 
 
-def evaluate(source: Source, load: Callable[[], Engine], runs: Sequence[Run], output: Path, options: Options) -> Records:
+def evaluate(
+    source: Source, load: Callable[[], Engine], runs: Sequence[Run], output: Path, options: Options
+) -> Records:
     """Score the questions of runs that have no record yet, and return the records of all.
 
     Args:

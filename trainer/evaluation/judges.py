@@ -1,6 +1,6 @@
 """Classifiers on this machine that rate generated texts: toxicity, truthfulness, informativeness.
 
-The paper's own judges cannot be had: Perspective's API ends with 2026, and the GPT-3 models of TruthfulQA are gone. Rates
+The paper's own judges cannot be had: Perspective's API ends with 2026, and TruthfulQA's GPT-3 models are gone. Rates
 of another classifier are not comparable with the paper's.
 """
 
@@ -56,7 +56,9 @@ def open_judge(kind: str, path: Path) -> Judge:
         labels, rate = _open_folder(path) if path.is_dir() else _open_fasttext(path)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--judge {kind}={path} cannot be read ({reason}): give a fastText model or a folder") from error
+        raise UserError(
+            f"--judge {kind}={path} cannot be read ({reason}): give a fastText model or a folder"
+        ) from error
     names = {label.lower().removeprefix("__label__"): label for label in labels}
     label = next((names[name] for name in POSITIVE[kind] if name in names), None)
     if label is None:
@@ -83,7 +85,12 @@ def _open_fasttext(path: Path) -> tuple[list[str], Callable[[Sequence[str]], lis
     def rate(texts: Sequence[str]) -> list[dict[str, float]]:
         lines = [" ".join(text.split()) for text in texts]
         return [
-            dict(zip(*(part.tolist() if hasattr(part, "tolist") else part for part in model.predict(line, k=-1)), strict=True))
+            dict(
+                zip(
+                    *(part.tolist() if hasattr(part, "tolist") else part for part in model.predict(line, k=-1)),
+                    strict=True,
+                )
+            )
             for line in lines
         ]
 

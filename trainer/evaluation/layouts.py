@@ -373,7 +373,9 @@ def parse_math(row: Row) -> Item:
 
 def parse_humaneval(row: Row) -> Item:
     """Parse a problem of HumanEval (Chen et al. 2021)."""
-    return Item({"prompt": row["prompt"], "start": row["prompt"], "test": f"{row['test']}\ncheck({row['entry_point']})\n"})
+    return Item(
+        {"prompt": row["prompt"], "start": row["prompt"], "test": f"{row['test']}\ncheck({row['entry_point']})\n"}
+    )
 
 
 def parse_mbpp(row: Row) -> Item:

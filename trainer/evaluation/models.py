@@ -96,8 +96,12 @@ def read_llama_config(folder: Path) -> tuple[Preset, int, int]:
     """
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-        width, heads, inner = (int(config[f"{key}"]) for key in ("hidden_size", "num_attention_heads", "intermediate_size"))
-        layers, rows, length = (int(config[key]) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings"))
+        width, heads, inner = (
+            int(config[f"{key}"]) for key in ("hidden_size", "num_attention_heads", "intermediate_size")
+        )
+        layers, rows, length = (
+            int(config[key]) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings")
+        )
         epsilon = float(config["rms_norm_eps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} has no readable config.json of a Llama: download the model again") from error
@@ -125,13 +129,17 @@ def _read_vocabulary(folder: Path) -> Vocabulary:
     try:
         from tokenizers import Tokenizer  # type: ignore[import-not-found]
     except ImportError as error:
-        raise UserError(f"{folder} has no tokenizer.model, and its tokenizer.json needs: pip install tokenizers") from error
+        raise UserError(
+            f"{folder} has no tokenizer.model, and its tokenizer.json needs: pip install tokenizers"
+        ) from error
     try:
         made = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_bytes())
         ids = [made.token_to_id(_token_text(settings[key])) for key in ("bos_token", "eos_token")]
     except Exception as error:  # the library raises bare exceptions
-        raise UserError(f"{folder} has no readable tokenizer.json and tokenizer_config.json: download them again") from error
+        raise UserError(
+            f"{folder} has no readable tokenizer.json and tokenizer_config.json: download them again"
+        ) from error
     return Vocabulary(
         lambda text: list(made.encode(text, add_special_tokens=False).ids), lambda some: str(made.decode(some)), *ids
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from trainer.evaluation.evaluate import Records, Run
 from trainer.evaluation.models import Source
-from trainer.evaluation.score import Mean, mean
+from trainer.evaluation.score import mean
 
 SIZES = ("7B", "13B", "33B", "65B")
 BITS = "bits per byte"
@@ -46,10 +46,14 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
         "truncated": sum(one["truncated"] for one in found),
         "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.ranked else None,
         "metrics": metrics,
-        "groups": {name: asdict(mean([one["scores"][task.metric] for one in some])) for name, some in sorted(groups.items())},
+        "groups": {
+            name: asdict(mean([one["scores"][task.metric] for one in some])) for name, some in sorted(groups.items())
+        },
         "paper": {name: dict(zip(SIZES, scores, strict=True)) for name, scores in task.paper.items()},
         "paper_table": task.paper_source,
-        "comparable_with_paper": len(found) == task.data.count and bool(task.paper) and task.rule not in ("toxicity", "truth"),
+        "comparable_with_paper": len(found) == task.data.count
+        and bool(task.paper)
+        and task.rule not in ("toxicity", "truth"),
     }
 
 
@@ -57,7 +61,10 @@ def format_table(results: Mapping[str, Any]) -> str:
     """Return results as a Markdown table in percent, with what to know about each row below it."""
     rows = [row for run in results["runs"] for row in _rows(run)]
     widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in (HEAD, *rows)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (HEAD, *rows)
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     lines += ["", "Scores in percent, LLaMA's as its paper prints them (docs/evaluation.md)."]
     lines += [f"- {note}" for run in results["runs"] for note in _notes(run)]
@@ -76,7 +83,15 @@ def _rows(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows + [_row(run, f"  {name}", metric, group, "", paper[name], str(group["count"])) for name, group in shown]
 
 
-def _row(run: Mapping[str, Any], name: str, metric: str, found: Mapping[str, Any], bits: str, paper: Mapping[str, Any], count: str) -> tuple[str, ...]:
+def _row(
+    run: Mapping[str, Any],
+    name: str,
+    metric: str,
+    found: Mapping[str, Any],
+    bits: str,
+    paper: Mapping[str, Any],
+    count: str,
+) -> tuple[str, ...]:
     interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
     chance = "" if run["chance"] is None else f"{100 * run['chance']:.1f}"
     published = ["" if paper.get(size) is None else f"{paper[size]:g}" for size in SIZES]
