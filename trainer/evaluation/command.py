@@ -79,8 +79,14 @@ def evaluate_model(options: argparse.Namespace) -> str:
     text = format_table(results)
     if options.harness:
         from trainer.evaluation.harness import compare_with_harness
+        from trainer.hf import export
 
-        results["harness"], lines = compare_with_harness(options.model, runs, records, device, output)
+        folder = options.model
+        if not (folder / "config.json").is_file():
+            folder = output / "exported"
+            if not folder.exists():
+                export(options.model, folder, options.corpus)
+        results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)
         text += "\n\n" + lines
     write_atomic(output / RESULTS, canonical_json(results))
     return f"{text}\n{output / RESULTS}"

@@ -17,7 +17,8 @@ from torch import Tensor
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
-from trainer.model import Llama, Preset, rotate
+from trainer.model import Llama, rotate
+from trainer.sizes import Preset
 
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # of one forward pass that ranks
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # of keys and values while answers are written

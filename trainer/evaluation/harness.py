@@ -1,6 +1,6 @@
-"""Score the same files with lm-evaluation-harness, where its definition of a task agrees, and compare question by question.
+"""Score the same files with lm-evaluation-harness where its definition of a task agrees, and compare each question.
 
-The harness's own definitions are used, with its own prompts, choices and metrics; only its data are replaced by the rows
+The harness's own definitions are used, with its prompts, choices and metrics; only the data are replaced, by the rows
 of the published files. `docs/evaluation.md` says for which tasks and why.
 """
 
@@ -9,14 +9,13 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.files import write_atomic
 from trainer.evaluation.evaluate import Records, Run
-from trainer.evaluation.layouts import LETTERS, Row, find_files
+from trainer.evaluation.layouts import LETTERS, Row, read_rows
 
 METRICS = {"acc": "accuracy raw", "acc_norm": "accuracy characters"}  # the harness's name of a score, and ours
 
@@ -40,7 +39,7 @@ def _same(row: Row) -> Row:
     return row
 
 
-# By the harness's name: the file of its definition, the split it scores, and how a published row becomes one of its own.
+# By the harness's name: the file of its definition, the split it scores, and what makes a published row one of its own.
 DEFINITIONS: Mapping[str, tuple[str, str, Callable[[Row], Row]]] = {
     "boolq": ("super_glue/boolq/default.yaml", "validation", _boolq),
     "piqa": ("piqa/piqa.yaml", "validation", lambda row: {**row, "label": int(row["label"])}),
@@ -126,7 +125,44 @@ def _write_definitions(run: Run, data: Path, folder: Path) -> dict[str, list[int
     import lm_eval.tasks
 
     file, split, convert = DEFINITIONS[run.task.harness]
-    root = Path(lm_eval.tasks.__file__).parent
-    wanted = {item.name: number for number, item in enumerate(run.items)}
-    ...
-    return {}
+    numbers = {item.name: number for number, item in enumerate(run.items)}
+    found: dict[str, list[int]] = {}
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for of, shown in ((split, False), ("dev", True)):
+        for _, name, row in read_rows(run.task.data, data, shown) if run.shots or not shown else ():
+            if shown or name in numbers:
+                subject = f"_{row['subject']}" if run.task.data.by_group else ""
+                rows.setdefault((subject, of), []).append(convert(row))
+                if not shown:
+                    found.setdefault(run.task.harness + subject, []).append(numbers[name])
+    for subject in {subject for subject, _ in rows if run.task.harness + subject in found}:
+        files = {of: folder / f"rows{subject}-{of}.json" for of in (split, "dev") if (subject, of) in rows}
+        for of, path in files.items():
+            path.write_text("\n".join(json.dumps(row) for row in rows[subject, of]), encoding="utf-8")
+        definition = {
+            "include": str(Path(lm_eval.tasks.__file__).parent / file.format(subject=subject[1:])),
+            "task": run.task.harness + subject,
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {
+                "data_files": {of: str(path) for of, path in files.items()},
+                "cache_dir": str(folder / "cache"),
+            },
+        }
+        (folder / f"{run.task.harness}{subject}.yaml").write_text(json.dumps(definition), encoding="utf-8")
+    return found
+
+
+def compare_with_harness(
+    folder: Path, runs: Sequence[Run], data: Path, records: Records, device: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Score all runs that the harness asks alike; return the comparisons and lines that describe them."""
+    model = open_harness_model(folder, device)
+    found = [compare_run(model, run, data, records) for run in runs if can_compare(run)]
+    lines = [
+        f"{one.name}: of {one.questions} questions lm-evaluation-harness scores "
+        + ", ".join(f"{len(names)} differently by {metric}" for metric, names in one.different.items())
+        + f"; log-likelihoods differ by at most {one.largest:.1e} nats"
+        for one in found
+    ]
+    return [asdict(one) for one in found], "\n".join(lines or ["lm-evaluation-harness asks none of these tasks alike"])

@@ -113,6 +113,11 @@ def load_items(data: Data, root: Path, shown: bool = False) -> list[Item]:
     Raises:
         UserError: A file is missing, unreadable, malformed or in another layout.
     """
+    return [_parse_row(data, path, name, row) for path, name, row in read_rows(data, root, shown)]
+
+
+def read_rows(data: Data, root: Path, shown: bool = False) -> Iterator[tuple[Path, str, Row]]:
+    """Yield (file, name of the question, row) of the questions that are scored, or of those shown; see `load_items`."""
     pattern = data.shots if shown else data.items
     paths = find_files(data, root, pattern)
     if not paths:
@@ -122,34 +127,36 @@ def load_items(data: Data, root: Path, shown: bool = False) -> list[Item]:
             f"{root / data.folder} has no {pattern or 'file of examples'}{found}: "
             "`python -m trainer evaluate --list` says where it is published"
         )
-    items = []
     for path in paths:
         stem = path.name.partition(".")[0] if len(paths) == 1 else f"{path.parent.name}/{path.name.partition('.')[0]}"
-        for number, row in enumerate(_read_rows(data, path), start=1):
+        for number, row in enumerate(_read_file(data, path), start=1):
+            _check_keys(data, path, number, row)
             if data.ranges is None or row["task_id"] in data.ranges[shown]:
-                items.append(_parse_row(data, path, number, row, f"{stem}:{number}"))
-    return items
+                yield path, f"{stem}:{number}", row
 
 
-def _read_rows(data: Data, path: Path) -> Iterator[Row]:
+def _read_file(data: Data, path: Path) -> Iterator[Row]:
     try:
         yield from data.rows(path)
     except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error) as error:
         raise UserError(f"{path} is not the published file ({_describe(error)}): fetch it again") from error
 
 
-def _parse_row(data: Data, path: Path, number: int, row: Row, name: str) -> Item:
+def _check_keys(data: Data, path: Path, number: int, row: Row) -> None:
     missing = [key for key in data.keys.split() if not isinstance(row, dict) or key not in row]
     if missing:
         layout = _match_layout(row)
         reason = f"is in {layout}" if layout else f"has no {', '.join(missing)} in row {number}"
         raise UserError(f"{path} {reason}: give the published file, whose rows have {data.keys.replace(' ', ', ')}")
+
+
+def _parse_row(data: Data, path: Path, name: str, row: Row) -> Item:
     try:
         item = data.parse(row)
         if item.choices and not 0 <= item.gold < len(item.choices):
             raise ValueError("the right choice is none of the choices")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path} is malformed in row {number} ({_describe(error)}): fetch it again") from error
+        raise UserError(f"{path} is malformed in {name} ({_describe(error)}): fetch it again") from error
     return replace(item, name=name)
 
 

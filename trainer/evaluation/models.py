@@ -14,7 +14,8 @@ from manifests.files import sha256_file, sha256_json
 from trainer.evaluation.engine import Engine, Vocabulary
 from trainer.generate import load_model
 from trainer.hf import load_hf_weights, open_checkpoint
-from trainer.model import ROTARY_BASE, Llama, Preset
+from trainer.model import ROTARY_BASE, Llama
+from trainer.sizes import Preset
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, encode_pair
 from trainer.evaluation.tasks import Decoding
-from trainer.model import Llama, Preset
+from trainer.model import Llama
+from trainer.sizes import Preset
 
 BYTES = Vocabulary(
     encode=lambda text: [byte + 3 for byte in text.encode()],
@@ -35,7 +36,9 @@ def naive(model: Llama, context: list[int], continuation: list[int]) -> float:
 
 
 texts = st.text("ab c\u00e9", max_size=12)
-questions = st.lists(st.tuples(texts, st.lists(texts.map(lambda text: " " + text), min_size=1, max_size=4)), min_size=1, max_size=6)
+questions = st.lists(
+    st.tuples(texts, st.lists(texts.map(lambda text: " " + text), min_size=1, max_size=4)), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=30, deadline=None)
