@@ -212,7 +212,7 @@ def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
     evaluate.add_argument("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
     evaluate.add_argument("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
     evaluate.add_argument("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
-    evaluate.add_argument("--limit", type=_count, metavar="N", help="the first N questions of each task")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="N questions of each task, drawn at random")
     shots = "numbers of examples to show, separated by commas (default: the paper's)"
     evaluate.add_argument("--shots", type=_numbers, metavar="K", help=shots)
     evaluate.add_argument("--samples", type=_count, metavar="N", help="answers to a question (default: the task's)")

@@ -43,7 +43,7 @@ class Options:
     """How to evaluate.
 
     Attributes:
-        limit: Questions of each task, the first ones; None for all.
+        limit: Number of questions of each task; None for all.
         shots: Numbers of shown examples, None for each task's own.
         samples: Answers per question, None for each task's own.
         judges: Classifiers by what they rate.
@@ -107,13 +107,20 @@ def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options
         task = replace(task, decoding=replace(task.decoding, samples=options.samples))
     if task.decoding and task.decoding.samples < task.decoding.k:
         raise UserError(f"{task.name} needs {task.decoding.k} answers to a question: give --samples {task.decoding.k}")
-    items = load_items(task.data, data)[: options.limit]
+    items = _choose(load_items(task.data, data), options.limit)
     pool = load_items(task.data, data, shown=True) if shots else []
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
     asked = zip(items, pairs, strict=True)
     keys = [sha256_json([task.name, task.version, judged_by, item.name, pair])[:24] for item, pair in asked]
     return Run(name, task, shots, items, pairs, keys)
+
+
+def _choose(items: list[Item], limit: int | None) -> list[Item]:
+    """Return `limit` questions drawn by a hash of their names: files are sorted by topic, and a larger draw holds them."""
+    drawn = sorted(items, key=lambda item: sha256_json(item.name))[:limit]
+    names = {item.name for item in drawn}
+    return [item for item in items if item.name in names]
 
 
 def evaluate(

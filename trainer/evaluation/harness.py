@@ -142,6 +142,11 @@ def _write_definitions(run: Run, data: Path, folder: Path) -> dict[str, list[int
         definition = {
             "include": str(Path(lm_eval.tasks.__file__).parent / file.format(subject=subject[1:])),
             "task": run.task.harness + subject,
+            "training_split": None,
+            "validation_split": None,
+            "test_split": None,
+            f"{split}_split": split,
+            "fewshot_split": "dev" if run.shots else None,
             "dataset_path": "json",
             "dataset_name": None,
             "dataset_kwargs": {
