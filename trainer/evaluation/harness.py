@@ -86,7 +86,7 @@ def open_harness_model(folder: Path, device: str, batch_size: int = 8) -> Any:
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found]
+        from lm_eval.models.huggingface import HFLM
     except ImportError as error:
         raise UserError("--harness needs lm-evaluation-harness: pip install 'lm-eval[hf]>=0.4.13'") from error
     settings = {"dtype": "float32", "batch_size": batch_size, "device": device, "add_bos_token": True}

@@ -99,7 +99,7 @@ def _open_fasttext(path: Path) -> tuple[list[str], Callable[[Sequence[str]], lis
 
 def _open_folder(path: Path) -> tuple[list[str], Callable[[Sequence[str]], list[dict[str, float]]]]:
     try:
-        import transformers  # type: ignore[import-not-found]
+        import transformers
     except ImportError as error:
         raise UserError(f"the judge {path} needs transformers: pip install transformers") from error
     import torch

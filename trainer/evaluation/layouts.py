@@ -12,7 +12,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
@@ -423,7 +423,7 @@ def download(data: Data, root: Path) -> list[Path]:
                 with temporary.open("wb") as file:
                     shutil.copyfileobj(response, file)
                 _check_length(temporary, response.headers.get("Content-Length"))
-            written += _unpack(path, patterns) if path.name.endswith((".zip", ".tar", ".gz")) else [path]
+            written += _unpack(path, patterns)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
             advice = f"fetch it by hand into {root / data.folder}"
             raise UserError(f"{url} cannot be fetched ({_describe(error)}): try again, or {advice}") from error
@@ -435,20 +435,22 @@ def _check_length(path: Path, expected: str | None) -> None:
         raise ValueError(f"{path.stat().st_size} of {expected} bytes arrived")
 
 
-def _unpack(path: Path, patterns: Iterable[str]) -> list[Path]:
-    """Replace an archive by its members that match a pattern; return them, or the file itself if it is no archive."""
-    if not zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
+def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
+    """Replace an archive by its members that match a pattern; return them, or the file itself if it matches one."""
+    if any(path.match(pattern) or path.match(f"{pattern}.gz") for pattern in patterns):
         return [path]
     written = []
-    for name, file in _members(path):
-        member = PurePosixPath(name)
-        if any(member.match(pattern) for pattern in patterns):
-            if member.is_absolute() or ".." in member.parts:
-                raise ValueError(f"the archive has a file outside its folder, {name}")
-            written.append(path.parent / member)
-            with atomic_path(written[-1]) as temporary, temporary.open("wb") as copy:
-                shutil.copyfileobj(file, copy)
-    path.unlink()
+    try:
+        for name, file in _members(path):
+            member = PurePosixPath(name)
+            if any(member.match(pattern) for pattern in patterns):
+                if member.is_absolute() or ".." in member.parts:
+                    raise ValueError(f"the archive has a file outside its folder, {name}")
+                written.append(path.parent / member)
+                with atomic_path(written[-1]) as temporary, temporary.open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
+    finally:
+        path.unlink()
     return written
 
 

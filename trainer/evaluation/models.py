@@ -128,7 +128,7 @@ def _read_vocabulary(folder: Path) -> Vocabulary:
     if (folder / "tokenizer.model").is_file():
         return _read_pieces(folder / "tokenizer.model")
     try:
-        from tokenizers import Tokenizer  # type: ignore[import-not-found]
+        from tokenizers import Tokenizer
     except ImportError as error:
         raise UserError(
             f"{folder} has no tokenizer.model, and its tokenizer.json needs: pip install tokenizers"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainer.evaluation.evaluate import Records, Run
+from trainer.evaluation.evaluate import JUDGES, Records, Run
 from trainer.evaluation.models import Source
 from trainer.evaluation.score import mean
 
@@ -30,6 +30,7 @@ def summarize(source: Source, runs: Sequence[Run], records: Records, refused: Ma
 def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
     task = run.task
     found = [records[key] for key in run.keys]
+    paper = task.paper if run.shots in task.shots else {}
     groups = {name: [one for one in found if name in one["groups"]] for one in found for name in one["groups"]}
     metrics = {name: asdict(mean([one["scores"][name] for one in found])) for name in found[0]["scores"]}
     return {
@@ -49,11 +50,9 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
         "groups": {
             name: asdict(mean([one["scores"][task.metric] for one in some])) for name, some in sorted(groups.items())
         },
-        "paper": {name: dict(zip(SIZES, scores, strict=True)) for name, scores in task.paper.items()},
+        "paper": {name: dict(zip(SIZES, scores, strict=True)) for name, scores in paper.items()},
         "paper_table": task.paper_source,
-        "comparable_with_paper": len(found) == task.data.count
-        and bool(task.paper)
-        and task.rule not in ("toxicity", "truth"),
+        "comparable_with_paper": bool(paper) and len(found) == task.data.count and task.rule not in JUDGES,
     }
 
 
@@ -110,6 +109,6 @@ def _notes(run: Mapping[str, Any]) -> list[str]:
         notes.append(f"{run['truncated']} cut to the model's context")
     if run["chance"] is not None and found["low"] <= run["chance"] <= found["high"]:
         notes.append("not distinguishable from chance")
-    if run["rule"] in ("toxicity", "truth"):
+    if run["rule"] in JUDGES:
         notes.append("rated by a classifier of yours, not comparable with the paper")
     return [f"{run['name']}: {'; '.join(notes)}"] if notes else []
