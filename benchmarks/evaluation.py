@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def _arc(row: Row) -> Row:
 
 def _winogrande(row: Row) -> Row:
     first, second = row["context_options"]
-    shared = os.path.commonprefix([first, second]).rfind(" ") + 1
+    words = takewhile(lambda pair: pair[0] == pair[1], zip(first.split(" "), second.split(" "), strict=False))
+    shared = sum(len(word) + 1 for word, _ in words)
     options = {"option1": first[shared:], "option2": second[shared:]}
     return {"sentence": f"{first[:shared]}_ {row['continuation']}", **options, "answer": str(row["gold"] + 1)}
 
