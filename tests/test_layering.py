@@ -30,6 +30,7 @@ ALLOWED = {
     "pipeline": {
         "apache_beam",
         "distributed",
+        "google",  # credentials, of the extra gcp
         "numpy",
         "pyarrow",
         "rich",

@@ -52,9 +52,12 @@ class RunOptions:
 
     Attributes:
         micro_batch: Sequences that a rank holds at once; None to choose by size and memory.
-        checkpoint_every: Steps; 0 saves at the end only.
+        checkpoint_minutes: Minutes between checkpoints, 0 for none by time.
+        checkpoint_every: Steps between checkpoints, 0 for none by steps; the last step is always saved.
         validate_every: Steps; 0 validates at the end only.
         keep: Number of checkpoints to keep.
+        non_finite_limit: Steps in a row with gradients that are not finite, after which the run ends.
+        hang_seconds: Seconds without progress after which the rank that is behind ends the run by name.
         stop_after: Step after which to stop early, or 0.
         skip_steps: Ranges of steps to skip, counted from 1, both ends included.
         activation: Activation checkpointing: "none", "selective" or "full".
@@ -65,9 +68,12 @@ class RunOptions:
     """
 
     micro_batch: int | None = None
+    checkpoint_minutes: float = 15.0
     checkpoint_every: int = 0
     validate_every: int = 0
     keep: int = 2
+    non_finite_limit: int = 5
+    hang_seconds: float = 1800.0
     stop_after: int = 0
     skip_steps: Sequence[tuple[int, int]] = ()
     activation: str = "none"

@@ -12,7 +12,7 @@ from trainer_corpus import write_corpus
 
 from filters.errors import UserError
 from trainer import checkpoint, sizes
-from trainer.__main__ import main
+from trainer.__main__ import _describe, main
 from trainer.config import expand_config
 from trainer.model import Block, Llama, Rotary
 from trainer.parallel import wrap_blocks
@@ -72,7 +72,7 @@ def test_what_a_block_keeps_is_what_the_choice_of_a_micro_batch_counts_on(mode: 
     wrap_blocks(model, mode, False)
     x = torch.randn(1, 128, size.dimension, requires_grad=True)
     held: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
-    tables = Rotary(size.dimension // size.heads)(128, x)
+    tables = Rotary(size.dimension // size.heads)(0, 128, x)
     held |= {table.untyped_storage().data_ptr(): 0 for table in tables}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -128,6 +128,10 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
     command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
     assert main([*command, "--batch-tokens", "70"]) == 2
     assert "no multiple of a sequence of 16 tokens: give 64 or 80" in capsys.readouterr().err
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert main([*command, "--output", str(tmp_path / "file")]) == 2
+    assert f"error: {tmp_path / 'file'} cannot be written (File exists): give a folder" in capsys.readouterr().err
+    assert "make room there" in _describe(OSError(28, "No space left on device", "metrics.csv"))
     for value in ("nan", "0", "-1", "inf"):
         with pytest.raises(SystemExit):
             main([*command, "--learning-rate", value])

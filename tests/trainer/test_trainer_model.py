@@ -43,7 +43,7 @@ def test_the_demo_has_one_to_two_million_parameters() -> None:
 def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1, 6, 8)
-    turned = rotate(x, *Rotary(8)(6, x))
+    turned = rotate(x, *Rotary(8)(0, 6, x))
     for position in range(6):
         for pair in range(4):
             angle = position * 10_000 ** (-2 * pair / 8)
@@ -54,7 +54,7 @@ def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
             assert turned[0, 0, position, pair + 4].item() == pytest.approx(
                 a * math.sin(angle) + b * math.cos(angle), abs=1e-5
             )
-    same = rotate(x[:, :, :1].expand(1, 1, 6, 8), *Rotary(8)(6, x))
+    same = rotate(x[:, :, :1].expand(1, 1, 6, 8), *Rotary(8)(0, 6, x))
     products = same[0, 0] @ same[0, 0].T
     assert products[0, 2].item() == pytest.approx(products[3, 5].item(), abs=1e-4)
 
@@ -62,7 +62,7 @@ def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
 def test_attention_is_the_formula() -> None:
     torch.manual_seed(0)
     layer, x = Attention(SMALL), torch.randn(2, 5, 32)
-    cosines, sines = Rotary(8)(5, x)
+    cosines, sines = Rotary(8)(0, 5, x)
     query, key, value = (part.view(2, 5, 4, 8).transpose(1, 2) for part in (x @ layer.qkv.weight.T).split(32, dim=-1))
     scores = rotate(query, cosines, sines) @ rotate(key, cosines, sines).transpose(-1, -2) / math.sqrt(8)
     scores = scores.masked_fill(torch.triu(torch.ones(5, 5, dtype=torch.bool), 1), -math.inf)
