@@ -17,8 +17,7 @@ from torch import Tensor
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
-from trainer.model import Llama, rotate
-from trainer.sizes import Preset
+from trainer.model import KeyValueCache, Llama
 
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # of one forward pass that ranks
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # of keys and values while answers are written
@@ -157,38 +156,10 @@ def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
-class Cache:
-    """Keys and values of the tokens that a model has read, by layer, each (B, H, length, D/H).
-
-    Attributes:
-        used: Tokens stored.
-    """
-
-    def __init__(self, size: Preset, rows: int, length: int, like: Tensor) -> None:
-        shape = (2, rows, size.heads, length, size.dimension // size.heads)
-        self.layers = [torch.empty(shape, dtype=like.dtype, device=like.device) for _ in range(size.layers)]
-        self.used = 0
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of new tokens of a layer; return those of all tokens."""
-        end = self.used + key.shape[2]
-        stored = self.layers[layer]
-        stored[0, :, :, self.used : end], stored[1, :, :, self.used : end] = key, value
-        return stored[0, :, :, :end], stored[1, :, :, :end]
-
-    def begin_with(self, other: "Cache") -> None:
-        """Start each row with the tokens of another cache, which has one row or as many."""
-        for mine, theirs in zip(self.layers, other.layers, strict=True):
-            mine[:, :, :, : other.used] = theirs[:, :, :, : other.used]
-        self.used = other.used
-
-    def keep(self, rows: Tensor) -> None:
-        """Replace the rows by those of the given numbers, which may repeat."""
-        self.layers = [stored[:, rows] for stored in self.layers]
-
-
-def compute_hidden(model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
-    """Return the final hidden states of new tokens.
+def compute_hidden(
+    model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None
+) -> Tensor:
+    """Return the final hidden states of new tokens, (B, T, D), at any positions and with any mask.
 
     Args:
         model: The model.
@@ -196,25 +167,14 @@ def compute_hidden(model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor
         positions: (B, T), or (1, T) for the same in all rows.
         mask: (B, 1, T, cached + T), True where a token attends; None for causal attention to the new tokens only.
         cache: Tokens read before, to which the new ones are added, or None.
-
-    Returns:
-        (B, T, D).
     """
     x = model.embedding(tokens)
-    cosines, sines = (table[positions][:, None] for table in model.rotary(int(positions.max()) + 1, x))
-    for layer, block in enumerate(model.blocks):
-        attention = block.attention
-        parts = attention.qkv(block.attention_norm(x)).unflatten(-1, (3, attention.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
-        if cache:
-            key, value = cache.append(layer, key, value)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
-        x = x + attention.out(mixed.transpose(1, 2).flatten(2))
-        x = x + block.feed_forward(block.feed_forward_norm(x))
-    if cache:
-        cache.used += tokens.shape[1]
-    return model.norm(x)
+    cosines, sines = (table[positions][:, None] for table in model.rotary(0, int(positions.max()) + 1, x))
+    layers = cache.layers if cache else [None] * len(model.blocks)
+    for block, layer in zip(model.blocks, layers, strict=True):
+        x = block(x, cosines, sines, mask, layer)
+    hidden: Tensor = model.norm(x)
+    return hidden
 
 
 @dataclass
@@ -237,7 +197,7 @@ class Engine:
         self.device = self.model.head.weight.device
         self.batch_tokens = self.batch_tokens or BATCH_TOKENS[self.device.type]
         self.shared: list[int] = []  # the last shared beginning
-        self.shared_cache: Cache | None = None  # its keys and values
+        self.shared_cache: KeyValueCache | None = None  # its keys and values
 
     @torch.inference_mode()
     def rank(self, requests: Sequence[Ranking]) -> Iterator[tuple[int, list[Likelihood]]]:
@@ -280,17 +240,18 @@ class Engine:
             return 0
         if shared != self.shared:
             tokens = torch.tensor([shared], device=self.device)
-            self.shared_cache = Cache(self.model.size, 1, len(shared), self.model.head.weight)
+            self.shared_cache = KeyValueCache(self.model, 1, len(shared))
             positions = torch.arange(len(shared), device=self.device)[None]
             compute_hidden(self.model, tokens, positions, None, self.shared_cache)
             self.shared = shared
         return len(shared)
 
-    def _cache(self, rows: int, start: int, width: int) -> Cache:
-        """Return a cache for `width` tokens after the shared beginning."""
-        cache = Cache(self.model.size, rows, start + width, self.model.head.weight)
+    def _open_cache(self, rows: int, start: int, width: int) -> KeyValueCache:
+        """Return a cache for `width` tokens after the shared beginning, which each row begins with."""
+        cache = KeyValueCache(self.model, rows, start + width)
         if start and self.shared_cache:
-            cache.begin_with(self.shared_cache)
+            for layer, shared in zip(cache.layers, self.shared_cache.layers, strict=True):
+                layer.append(shared.keys.expand(rows, -1, -1, -1), shared.values.expand(rows, -1, -1, -1))
         return cache
 
     def _rank_batch(self, requests: list[Ranking], start: int) -> list[list[Likelihood]]:
@@ -301,7 +262,7 @@ class Engine:
         if start or any(len(branch) > 1 for one in requests for branch in one.branches):
             mask = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
             mask = F.pad(mask.tril(), (start, 0), value=True)[:, None]
-        cache = self._cache(len(requests), start, width) if start else None
+        cache = self._open_cache(len(requests), start, width) if start else None
         hidden = compute_hidden(self.model, tokens, positions, mask, cache)
         choices = [(row, choice) for row, one in enumerate(requests) for choice in one.places(start)]
         places = torch.tensor([(row, *place) for row, choice in choices for place in choice], device=self.device)
@@ -318,52 +279,48 @@ class Engine:
         lengths = torch.tensor([len(row) for row in tokens], device=self.device)
         width = int(lengths.max())
         padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens], device=self.device)
-        cache = self._cache(len(requests), start, width + limit)
+        cache = self._open_cache(len(requests), start, width + limit)
         positions = torch.arange(start, start + width, device=self.device)[None]
         causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril()
         mask = F.pad(causal, (start, 0), value=True)[None, None] if start else None
         hidden = compute_hidden(self.model, padded, positions, mask, cache)
         last = hidden[torch.arange(len(requests), device=self.device), lengths - 1]
-        answers = [
-            Answer(one.tokens, _seeded(f"{name} {number}"))
+        seeded = [
+            (one, f"{name} {number}")
             for one, name in zip(requests, names, strict=True)
             for number in range(decoding.samples)
         ]
+        answers = [Answer(list(one.tokens), len(one.tokens), draw_uniform(name, limit)) for one, name in seeded]
         rows = torch.arange(len(requests), device=self.device).repeat_interleave(decoding.samples)
-        cache.keep(rows)
+        cache = cache.select(rows)
         columns = torch.arange(start + width + limit, device=self.device)
         seen = (columns < start + lengths[:, None]) | (columns >= start + width)  # not the padding
         last, places, seen, live = last[rows], start + lengths[rows], seen[rows], answers
-        for _ in range(limit):
-            self._extend(live, self.model.head(last), decoding)
+        for number in range(limit):
+            uniform = torch.stack([one.uniform[number] for one in live]).to(self.device)
+            drawn = sample(self.model.head(last).float(), decoding.temperature, decoding.top_p, uniform)
+            self._extend(live, drawn.tolist(), decoding.stop)
             kept = torch.tensor([row for row, one in enumerate(live) if not one.ended], device=self.device)
             if not len(kept):
                 break
             if len(kept) <= len(live) // 2:  # a copy costs, so not after each answer
-                cache.keep(kept)
+                cache = cache.select(kept)
                 live, places, seen = [live[row] for row in kept.tolist()], places[kept], seen[kept]
             new = torch.tensor([[one.tokens[-1]] for one in live], device=self.device)
-            mask = seen[:, None, None, : cache.used + 1]
+            mask = seen[:, None, None, : cache.length + 1]
             last = compute_hidden(self.model, new, places[:, None], mask, cache)[:, 0]
             places = places + 1
         texts = iter(self._text(one, decoding.stop) for one in answers)
         return [[next(texts) for _ in range(decoding.samples)] for _ in requests]
 
-    def _extend(self, answers: list["Answer"], logits: Tensor, decoding: Decoding) -> None:
+    def _extend(self, answers: list["Answer"], drawn: list[int], stops: Sequence[str]) -> None:
         """Add a token to each answer that has not ended."""
-        greedy = logits.argmax(-1).tolist()
-        for row, one in enumerate(answers):
-            if one.ended:
-                continue
-            drawn = greedy[row]
-            if decoding.temperature:
-                drawn = sample(logits[row].float().cpu(), decoding.temperature, decoding.top_p, one.random)
-            if drawn == self.vocabulary.eos:
-                one.ended = True
-                continue
-            one.tokens.append(drawn)
-            tail = self.vocabulary.decode(one.tokens[max(one.begin, len(one.tokens) - TAIL_TOKENS) :])
-            one.ended = any(stop in tail for stop in decoding.stop)
+        for one, token in zip(answers, drawn, strict=True):
+            one.ended = one.ended or token == self.vocabulary.eos
+            if not one.ended:
+                one.tokens.append(token)
+                tail = self.vocabulary.decode(one.tokens[max(one.begin, len(one.tokens) - TAIL_TOKENS) :])
+                one.ended = any(stop in tail for stop in stops)
 
     def _text(self, answer: "Answer", stops: Sequence[str]) -> str:
         """Return an answer's text up to the first stop; a tokenizer drops a space only where a whole text begins."""
@@ -372,20 +329,24 @@ class Engine:
         return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
 
 
+@dataclass(slots=True)
 class Answer:
     """An answer that is being written.
 
     Attributes:
         tokens: The context's tokens and its own.
         begin: Index of its first token.
+        uniform: Random numbers from 0 to below 1, one for each token.
         ended: It is complete.
-        random: Source of random numbers.
     """
 
-    def __init__(self, context: list[int], random: torch.Generator) -> None:
-        self.tokens, self.begin, self.ended, self.random = list(context), len(context), False, random
+    tokens: list[int]
+    begin: int
+    uniform: Tensor
+    ended: bool = False
 
 
-def _seeded(name: str) -> torch.Generator:
-    digest = hashlib.sha256(name.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+def draw_uniform(name: str, count: int) -> Tensor:
+    """Return random numbers from 0 to below 1 that depend on a name only."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))

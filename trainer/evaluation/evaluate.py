@@ -117,7 +117,7 @@ def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options
 
 
 def _choose(items: list[Item], limit: int | None) -> list[Item]:
-    """Return `limit` questions drawn by a hash of their names: files are sorted by topic. A larger limit adds to them."""
+    """Return `limit` questions, drawn by a hash of their names because files are sorted by topic."""
     drawn = sorted(items, key=lambda item: sha256_json(item.name))[:limit]
     names = {item.name for item in drawn}
     return [item for item in items if item.name in names]

@@ -11,9 +11,11 @@ import torch
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import sha256_file, sha256_json
+from trainer.checkpoint import open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
+from trainer.events import find_corpus
 from trainer.generate import load_model
-from trainer.hf import load_hf_weights, open_checkpoint
+from trainer.hf import load_hf_weights
 from trainer.model import ROTARY_BASE, Llama
 from trainer.sizes import Preset
 
@@ -51,7 +53,7 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         files = [*path.glob("*.safetensors"), *path.glob("tokenizer*"), path / "config.json"]
         return Source(path, _hash_files(files), "", 0, lambda: _open_published(path))
     saved = open_checkpoint(path)
-    folder, manifest = saved.corpus(corpus)
+    folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
 
     def open_saved() -> tuple[Llama, Vocabulary, int]:
         vocabulary = _read_pieces(folder / tokenizer.FILE)
