@@ -86,10 +86,20 @@ def _train(options: argparse.Namespace) -> str:
         if error:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in ("command", "config")}
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given)
+        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
+        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:
         parallel.stop()
     return summary if ranks.first else ""
+
+
+def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
+    if not options.evaluate_every:
+        return None
+    from trainer.evaluation.training import TrainingEvaluator, prepare_runs
+
+    runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
+    return TrainingEvaluator(options.output, corpus, length, runs, first)
 
 
 def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -292,6 +302,11 @@ def _add_train(commands: Any) -> None:
     free.add_argument("--non-finite-limit", type=_count, default=5, metavar="N", help=limit)
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
     free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
+    evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
+    free.add_argument("--evaluate-every", type=_count, default=0, **evaluate)
+    free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
+    free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
+    free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
     free.add_argument("--keep", type=_count, default=2, help="checkpoints to keep")
     free.add_argument("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
     free.add_argument("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")

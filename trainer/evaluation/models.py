@@ -56,7 +56,7 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
     folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
 
     def open_saved() -> tuple[Llama, Vocabulary, int]:
-        vocabulary = _read_pieces(folder / tokenizer.FILE)
+        vocabulary = read_pieces(folder / tokenizer.FILE)
         return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
 
     files = [one for one in saved.folder.rglob("*") if one.is_file()]
@@ -128,7 +128,7 @@ def read_llama_config(folder: Path) -> tuple[Preset, int, int]:
 
 def _read_vocabulary(folder: Path) -> Vocabulary:
     if (folder / "tokenizer.model").is_file():
-        return _read_pieces(folder / "tokenizer.model")
+        return read_pieces(folder / "tokenizer.model")
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -152,7 +152,8 @@ def _token_text(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def _read_pieces(path: Path) -> Vocabulary:
+def read_pieces(path: Path) -> Vocabulary:
+    """Return the vocabulary of a SentencePiece model, or raise UserError."""
     import sentencepiece
 
     try:

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from evaluation_files import write_benchmarks
 from small_tokenizers import trained
+from trainer_corpus import write_text_corpus
 
 from benchmarks.evaluation import write_random_model
 from filters.errors import UserError
+from manifests.manifest import load_manifest
 from trainer.__main__ import main
 from trainer.evaluation import confine, judges
 from trainer.evaluation.engine import Engine
@@ -312,3 +314,33 @@ def test_the_list_names_files_and_where_they_are_published(data: Path, capsys: p
     assert code == 0 and "missing" in out and "present" not in out and "https://" in out
     code, out, _ = run(capsys, "--list", "--data", data, "--tasks", "boolq")
     assert out.startswith("boolq ") and "present" in out and "dev.jsonl" in out
+
+
+def test_a_run_is_evaluated_while_it_trains_and_afterwards(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_text_corpus(tmp_path / "corpus", 600)
+    options = ["--model", "dim=32,layers=1,heads=2", "--sequence-length", "64", "--batch-tokens", "128", "--steps", "5"]
+    evaluation = ["--evaluate-every", "2", "--evaluate-tasks", "boolq,mmlu", "--evaluate-data", str(data)]
+    arguments = ["train", str(corpus), "--output", str(tmp_path / "run"), *options, *evaluation]
+    assert main([*arguments, "--stop-after", "3"]) == 0
+    assert main(arguments) == 0
+    lines = (tmp_path / "run/evaluation.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    assert [row[:3] for row in rows[::4]] == [
+        ["2", "boolq", "accuracy"],
+        ["4", "boolq", "accuracy"],
+        ["5", "boolq", "accuracy"],
+    ]
+    assert {tuple(row[1:3]) for row in rows} == {
+        (name, metric) for name in ("boolq", "mmlu 0-shot") for metric in ("accuracy", "bits per byte")
+    }
+    capsys.readouterr()
+    code, _, _ = run(capsys, tmp_path / "run", "--data", data, "--tasks", "boolq")
+    results = json.loads((tmp_path / "run/evaluation/results.json").read_text(encoding="utf-8"))
+    assert (code, results["model"]["step"]) == (0, 5)
+    assert results["model"]["manifest_sha"] == load_manifest(corpus).manifest_sha
+    last = next(row for row in rows if row[:3] == ["5", "boolq", "bits per byte"])
+    assert results["runs"][0]["metrics"]["bits per byte"]["value"] == pytest.approx(float(last[3]), abs=2e-6)
+    assert main([*arguments, "--evaluate-tasks", "truthfulqa"]) == 2
+    assert "give --judge truthful=PATH" in capsys.readouterr().err
