@@ -155,7 +155,7 @@ def stage_quotas(plan: Plan) -> list[Integers]:
         UserError: The caps of a stage's sources together are below its samples.
     """
     left = np.array([int(source.max_epochs * source.windows) for source in plan.sources], np.int64)
-    found = []
+    found: list[Integers] = []
     for stage in plan.stages or (Stage(plan.steps, tuple(source.weight for source in plan.sources)),):
         weights = np.array(stage.weights, np.float64)
         used = weights > 0
@@ -192,8 +192,8 @@ def samples(plan: Plan, start: int, stop: int) -> Samples:
     for counts in stage_quotas(plan):
         end = begin + int(counts.sum())
         if max(start, begin) < min(stop, end):
-            owner, number = _interleave(counts, max(start, begin) - begin, min(stop, end) - begin)
-            parts.append((owner, number + drawn[owner]))
+            owner, ordinal = _interleave(counts, max(start, begin) - begin, min(stop, end) - begin)
+            parts.append((owner, ordinal + drawn[owner]))
         begin, drawn = end, drawn + counts
     source, ordinal = (np.concatenate(column) for column in zip(*parts, strict=True))
     epoch, shard, window = (np.empty(len(source), np.int64) for _ in range(3))

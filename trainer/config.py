@@ -132,7 +132,7 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     lengths = [_stage_steps(stage, tokens, len(stages), steps) for stage in stages]
     mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
-    rates = []
+    rates: list[StageRate] = []
     for count, stage in zip(lengths, stages, strict=True):
         rising = (size.warmup if warmup is None else warmup) if not rates else 0  # only the first begins from nothing
         own = {**usual, "warmup": min(rising, max(1, count // 2)), **stage}
@@ -143,7 +143,7 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
 def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:
     """Return the steps of a stage, of the whole run if there is one stage only."""
     if "tokens" in stage:
-        return max(1, round(stage["tokens"] / batch_tokens))
+        return max(1, round(float(stage["tokens"]) / batch_tokens))
     found = stage.get("steps", steps if stages == 1 else None)
     if found is None:
         raise UserError("give --steps, or a list of --stages, each with its steps or tokens")
