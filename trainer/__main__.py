@@ -17,6 +17,7 @@ from manifests.display import escape_unencodable_output
 MODEL = "demo, 2m, 5m, 10m, 20m, 40m, 125m, 350m, 1b3, 7b, 13b, 33b, 65b, or dim=D,layers=L,heads=H"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
 SWITCH = argparse.BooleanOptionalAction
 ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the first exit: the first rank prints
 
@@ -75,7 +76,7 @@ def _train(options: argparse.Namespace) -> str:
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
     run_options = RunOptions(**_select_fields(RunOptions, values))
-    plan_options = {name: values[name] for name in ("steps", "sequence_length", "batch_tokens")}
+    plan_options = {name: values[name] for name in PLAN_OPTIONS}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
@@ -187,6 +188,15 @@ def _positive(text: str) -> float:
     return number
 
 
+def _stages(text: str) -> list[dict[str, Any]]:
+    from trainer.config import parse_stages
+
+    try:
+        return parse_stages(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}: see docs/train.md") from error
+
+
 def _step_range(text: str) -> tuple[int, int]:
     """Parse `K` or `A:B`, both ends included."""
     begin, _, end = text.partition(":")
@@ -274,11 +284,15 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
     fixed = train.add_argument_group("settings that must stay the same when a run is resumed")
     fixed.add_argument("--model", required=True, help=MODEL)
-    fixed.add_argument("--steps", type=_count, required=True, help="optimizer steps of the whole run")
+    fixed.add_argument("--steps", type=_count, help="optimizer steps of the whole run")
     fixed.add_argument("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
     fixed.add_argument("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
     fixed.add_argument("--learning-rate", type=_positive, help="the peak (default: the preset's)")
     fixed.add_argument("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
+    schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
+    fixed.add_argument("--schedule", choices=("cosine", "wsd", "constant", "linear"), default="cosine", help=schedules)
+    stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
+    fixed.add_argument("--stages", type=_stages, metavar="JSON", help=stages)
     fixed.add_argument("--seed", type=int, help="of weights and data order (default: the corpus's)")
     fixed.add_argument("--init-from", default="", metavar="DIR", help="start from published weights")
     fixed.add_argument("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")

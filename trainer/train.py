@@ -28,8 +28,9 @@ from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
 from trainer.model import prefer_fast_attention
 from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
+from trainer.schedule import rate_at
 from trainer.sizes import Preset, choose_micro_batch, get_preset
-from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
+from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 
 COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
@@ -78,7 +79,7 @@ def train(
     elif config.init_from:
         epsilon = read_norm_epsilon(Path(config.init_from), get_preset(config.model), manifest.tokenizer)
     config = replace(config, norm_epsilon=epsilon)
-    state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(config)}
+    state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
     if saved:
         checkpoint.check_same(before, state, run)
     if resumed >= plan.steps:
@@ -133,7 +134,7 @@ class TrainingLoop:
         self.losses = OutlierDetector(*rule, torch.device("cpu"), LOSS_FOLLOW)
         self.stepper = Stepper(
             model,
-            build_optimizer(model, config.learning_rate),
+            build_optimizer(model, config.learning_rate[0].learning_rate),
             OutlierDetector(*rule, ranks.device),
             ranks,
             self.tokens,
@@ -205,7 +206,7 @@ class TrainingLoop:
         with dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
             while step < last and not requests & STOP:
                 dog.tick()
-                rate = learning_rate(step, plan.steps, config.learning_rate, config.warmup)
+                rate = rate_at(step, config.learning_rate)
                 if is_skipped(step):
                     requests = self.drain(0)
                     step += 1

@@ -19,7 +19,7 @@ from pipeline.beam.engines import LOCAL, Engine
 if TYPE_CHECKING:
     import apache_beam as beam
 
-DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam does not know it by a short name
+DASK = "pipeline.beam.dask_runner.ClosingDaskRunner"
 FLINK = "2.2"  # Beam's default version
 JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
 JAR_CACHE = Path("~/.apache_beam/cache/jars")
@@ -57,7 +57,7 @@ def _nothing(arguments: Sequence[str]) -> str:
 
 def _dask(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("distributed") is None:
-        return "the package distributed: pip install 'teratoken[dask]'"
+        return "the package distributed: pip install dask distributed"
     return ""
 
 
@@ -91,7 +91,7 @@ def _spark(arguments: Sequence[str]) -> str:
 
 def _dataflow(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("apitools") is None:
-        return "Beam's client for Google Cloud: pip install 'teratoken[gcp]'"
+        return "Beam's client for Google Cloud: pip install 'apache-beam[gcp]'"
     for name, why in DATAFLOW_OPTIONS.items():
         if not option(arguments, name):
             return f"the option -- --{name}=…, {why} (docs/dataflow.md)"
