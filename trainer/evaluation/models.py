@@ -136,15 +136,15 @@ def _read_vocabulary(folder: Path) -> Vocabulary:
             f"{folder} has no tokenizer.model, and its tokenizer.json needs: pip install tokenizers"
         ) from error
     try:
-        made = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        made: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_bytes())
-        ids = [made.token_to_id(_token_text(settings[key])) for key in ("bos_token", "eos_token")]
+        bos, eos = (int(made.token_to_id(_token_text(settings[key]))) for key in ("bos_token", "eos_token"))
     except Exception as error:  # the library raises bare exceptions
         raise UserError(
             f"{folder} has no readable tokenizer.json and tokenizer_config.json: download them again"
         ) from error
     return Vocabulary(
-        lambda text: list(made.encode(text, add_special_tokens=False).ids), lambda some: str(made.decode(some)), *ids
+        lambda text: list(made.encode(text, add_special_tokens=False).ids), lambda ids: str(made.decode(ids)), bos, eos
     )
 
 
