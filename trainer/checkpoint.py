@@ -352,7 +352,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
         for key in sorted({*saved[part], *now[part]}):
             before, after = saved[part].get(key), now[part].get(key)
             if before != after:
-                shown = "" if key == "sources" else f" ({before} before, {after} now)"
+                shown = "" if isinstance(after, list) else f" ({before} before, {after} now)"
                 raise UserError(
                     f"{run} holds a run with a different {key.replace('_', ' ')}{shown}: "
                     "give the same options to resume it, or another --output"
