@@ -16,7 +16,8 @@ from processes import fork_server
 from filters.errors import UserError
 from trainer import checkpoint, parallel
 from trainer.checkpoint import CheckpointWriter
-from trainer.model import Llama, Preset
+from trainer.model import Llama
+from trainer.sizes import Preset
 from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
@@ -137,7 +138,7 @@ def save_for_ever(run: Path) -> None:
 
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     newest = []
-    for seconds in (0.35, 0.41, 0.47, 0.53, 0.59, 0.65):
+    for seconds in (0.35, 0.47, 0.59, 0.65):
         child = fork_server().Process(target=save_for_ever, args=(tmp_path,))
         before = len(newest) and newest[-1]
         child.start()
