@@ -1,7 +1,7 @@
 """Write a crawl of sites that mirror pages of the sample: `python samples/mirrors.py SAMPLES OUT`.
 
-Every fourth page of the WET files is on three mirrors, between a menu and a footer of the mirror's own. It is the planted
-fault of the ablation of docs/ablation.md: a recipe that removes no duplicates reads these pages four times.
+Every fourth page of the WET files is on three mirrors, between a menu and a footer of the mirror's own. It is the
+planted fault of the ablation of docs/ablation.md: a recipe that removes no duplicates reads these pages four times.
 """
 
 import gzip
@@ -18,7 +18,9 @@ from wet import CRAWLS, Text, conversion, warcinfo
 MIRRORS = ("mirror-one.example", "mirror-two.example", "mirror-three.example")
 MIRRORED = 4  # one page in so many
 MENU = "Front page of the mirror\nList of all mirrored sites\nReport a broken page"
-FOOTER = "This page is a copy. The original may be newer than the copy you are reading.\nAll mirrors are run by volunteers."
+FOOTER = (
+    "This page is a copy. The original may be newer than the copy you are reading.\nAll mirrors are run by volunteers."
+)
 RECORD = re.compile(rb"WARC-Target-URI: ([^\r]+)\r\n.*?Content-Length: (\d+)\r\n\r\n", re.DOTALL)
 
 

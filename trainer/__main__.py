@@ -20,7 +20,14 @@ ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the 
 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
-    commands = {"trace": _trace, "export": _export, "generate": _generate, "plot": _plot, "train": _train}
+    commands = {
+        "trace": _trace,
+        "export": _export,
+        "generate": _generate,
+        "plot": _plot,
+        "compare": _compare,
+        "train": _train,
+    }
     try:
         if arguments[:1] == ["launch"]:
             return _launch(*_parse_launch(arguments[1:]))
@@ -126,6 +133,14 @@ def _plot(options: argparse.Namespace) -> str:
     return plot(options.run, options.output, options.corpus)
 
 
+def _compare(options: argparse.Namespace) -> str:
+    from trainer.evaluation.bits import read_held_out
+    from trainer.evaluation.compare import compare
+
+    text, values = compare(options.runs, read_held_out(options.held_out))
+    return json.dumps(values, indent=2) if options.json else text
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -177,6 +192,11 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     plot = commands.add_parser("plot", help="draw a run's curves")
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
+    compare = commands.add_parser("compare", help="compare runs on held-out text, beside the noise of seeds")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
+    held_out = "the file of `python -m manifests held-out`"
+    compare.add_argument("--held-out", type=Path, required=True, metavar="FILE", help=held_out)
+    compare.add_argument("--json", action="store_true", help="print JSON")
     for command in (trace, plot):
         command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     for command in (trace, export, generate, plot):
