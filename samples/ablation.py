@@ -72,7 +72,7 @@ def run(command: str) -> str:
     )
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}exit code {done.returncode}")
-    return done.stdout
+    return done.stdout.rstrip()
 
 
 if __name__ == "__main__":

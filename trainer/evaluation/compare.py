@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from filters.errors import UserError
 from trainer.evaluation.bits import HeldOut, score_run
-from trainer.events import find_corpus, read_run
+from trainer.events import read_run
 
 Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
@@ -38,15 +38,13 @@ class Arm:
     """The runs of one corpus and one set of options.
 
     Attributes:
-        name: The recipe's name.
-        runs: Names of the runs' folders.
-        seeds: Their seeds.
+        name: The name of the corpus's folder, and that of its first run if an earlier arm has the same.
+        seeds: The seeds of its runs.
         bits: (runs, documents) bits of each held-out document.
         answers: For each run, bits per byte of right answers by task and question.
     """
 
     name: str
-    runs: list[str]
     seeds: list[int]
     bits: Array
     answers: list[Answers] = field(default_factory=list)
@@ -147,9 +145,11 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
     """Score runs and group them to arms, in the order of their first runs.
 
     Raises:
-        UserError: A run is not finished, runs have different numbers of tokens, or one seed is there twice.
+        UserError: A run is not finished, runs have different numbers of tokens, one seed is there twice, or the
+            held-out text may be in a run's corpus.
     """
-    found: dict[str, Arm] = {}
+    grouped: dict[str, dict[int, Path]] = {}  # arm -> seed -> run
+    names: dict[str, str] = {}
     tokens: dict[int, Path] = {}
     for run in runs:
         facts = read_run(run)
@@ -163,21 +163,22 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
                 f"the held-out text was not compared with the corpus of {run}: "
                 "give all corpora to `python -m manifests held-out` and use the file that it writes"
             )
-        seed = training.pop("seed")
-        _, manifest = find_corpus(run, plan["manifest_sha"], None)
-        key = repr((plan["manifest_sha"], sorted(training.items())))
-        arm = found.setdefault(key, Arm(_name(manifest.recipe, run, found), [], [], np.empty((0, len(held_out.texts)))))
-        if seed in arm.seeds:
-            raise UserError(f"{run} and {arm.runs[arm.seeds.index(seed)]} are the same run: give another seed")
-        bits = score_run(run, held_out)
-        found[key] = Arm(
-            arm.name,
-            [*arm.runs, run.name],
-            [*arm.seeds, seed],
-            np.vstack([arm.bits, bits]),
-            [*arm.answers, read_answers(run / "evaluation/items.jsonl")],
+        seed, corpus = training.pop("seed"), Path(facts["corpus"]).name
+        arm = repr((plan["manifest_sha"], sorted(training.items())))
+        names.setdefault(arm, f"{corpus} ({run.name})" if corpus in names.values() else corpus)
+        seeds = grouped.setdefault(arm, {})
+        if seed in seeds:
+            raise UserError(f"{seeds[seed]} and {run} are of the same corpus, options and seed: give one of them")
+        seeds[seed] = run
+    return [
+        Arm(
+            names[arm],
+            list(seeds),
+            np.stack([score_run(run, held_out) for run in seeds.values()]),
+            [read_answers(run / "evaluation/items.jsonl") for run in seeds.values()],
         )
-    return list(found.values())
+        for arm, seeds in grouped.items()
+    ]
 
 
 def read_answers(path: Path) -> Answers:
@@ -196,8 +197,7 @@ def read_answers(path: Path) -> Answers:
     return {(record["task"], record["key"]): record["scores"]["bits per byte"] for record in scored}
 
 
-def _name(recipe: dict[str, Any], run: Path, found: dict[str, Arm]) -> str:
-    name = str(recipe.get("name") or run.name)
+def _name(name: str, run: Path, found: dict[str, Arm]) -> str:
     return f"{name} ({run.name})" if name in {arm.name for arm in found.values()} else name
 
 

@@ -73,8 +73,8 @@ def test_runs_of_two_arms_are_compared(folder: Path, capsys: pytest.CaptureFixtu
     words = compare(folder, *names)
     assert main(words) == 0
     text = capsys.readouterr().out
-    assert "0.0001-0 (seeds 0, 1) - 0.01-0 (seeds 0, 1)" in text
-    assert "0.0001-0 is worse than 0.01-0 by" in text
+    assert "corpus (0.0001-0) (seeds 0, 1) - corpus (seeds 0, 1)" in text
+    assert "corpus (0.0001-0) is worse than corpus by" in text
     assert main([*words, "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)["comparisons"]
     assert [row["group"] for row in result["differences"]] == ["docs", "answers: arc_easy", "mean of sources"]
@@ -98,8 +98,8 @@ def write_answers(folder: Path, bits: int, questions: int) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("0.01-0", "0.01-1"), "all runs are of 0.01-0: give runs of two corpora"),
-        (("0.01-0", "0.01-0"), "are the same run: give another seed"),
+        (("0.01-0", "0.01-1"), "all runs are of corpus: give runs of two corpora"),
+        (("0.01-0", "0.01-0"), "are of the same corpus, options and seed"),
         (("0.01-0", "short"), "compare runs of the same budget"),
         (("0.01-0", "stopped"), "stopped after step 1 of 6: finish it"),
         (("0.01-0", "missing"), "holds no run"),
