@@ -30,9 +30,8 @@ def main() -> int:
     run(f"samples/mirrors.py {SAMPLES} {OUT}/mirrors")
     for name in (REFERENCE, *ARMS):
         run(f"-m pipeline run recipes/{name}.yaml --output {OUT}/{name}")
-    print(
-        run(f"-m manifests held-out {OUT}/{REFERENCE} {' '.join(f'{OUT}/{arm}' for arm in ARMS)} --output {HELD_OUT}")
-    )
+    corpora = " ".join(f"{OUT}/{name}" for name in (REFERENCE, *ARMS))
+    print(run(f"-m manifests held-out {corpora} --output {HELD_OUT}"))
     with ThreadPoolExecutor(max(1, min(cores, len(ARMS) * len(SEEDS)))) as pool:  # a run has one thread
         trained = [
             pool.submit(run, f"-m trainer train {OUT}/{arm} {TRAIN} --seed {seed} --output {runs(arm, seed)}")
@@ -44,7 +43,7 @@ def main() -> int:
     planted, null = (compare(arm) for arm in ARMS[1:])
     found, quiet = "is worse than" in planted, "no difference seen" in null
     print(
-        f"\nthe planted fault is {'found' if found else 'NOT FOUND'}; the null is {'not found' if quiet else 'FOUND'}"
+        f"\nplanted fault: {'found' if found else 'NOT FOUND'}. No difference where none is: {'yes' if quiet else 'NO'}"
     )
     print(f"all commands took {time.monotonic() - started:.0f} s")
     return 0 if found and quiet else 1
