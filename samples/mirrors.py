@@ -1,10 +1,12 @@
-"""Write a crawl of sites that mirror pages of the sample: `python samples/mirrors.py SAMPLES OUT`.
+"""Write pages of sites that mirror pages of the sample: `python samples/mirrors.py SAMPLES OUT`.
 
-Every fourth page of the WET files is on three mirrors, between a menu and a footer of the mirror's own. It is the
-planted fault of the ablation of docs/ablation.md: a recipe that removes no duplicates reads these pages four times.
+Every fourth page of the WET files, and every fourth row of C4, is on four mirrors, each time below a menu of the
+titles of many pages. It is the planted fault of the ablation of docs/ablation.md: a recipe that removes neither lines
+nor pages that repeat reads mostly menus.
 """
 
 import gzip
+import json
 import re
 import sys
 import zlib
@@ -15,34 +17,58 @@ from urllib.parse import urlsplit
 from deflate import gzipped
 from wet import CRAWLS, Text, conversion, warcinfo
 
-MIRRORS = ("mirror-one.example", "mirror-two.example", "mirror-three.example")
+HOSTS = tuple(f"mirror-{number}.example" for number in range(4))
 MIRRORED = 4  # one page in so many
-MENU = "Front page of the mirror\nList of all mirrored sites\nReport a broken page"
-FOOTER = (
-    "This page is a copy. The original may be newer than the copy you are reading.\nAll mirrors are run by volunteers."
-)
+MENU_TITLES, TITLE_CHARACTERS = 400, 60
 RECORD = re.compile(rb"WARC-Target-URI: ([^\r]+)\r\n.*?Content-Length: (\d+)\r\n\r\n", re.DOTALL)
+
+Pages = dict[str, str]  # texts by URL
 
 
 def main(samples: Path, out: Path) -> None:
-    """Write one WET file with the mirrored pages of the sample."""
-    pages = (page for path in sorted((samples / "wet").rglob("*.gz")) for page in read(path))
-    chosen = {url: text for url, text in pages if zlib.crc32(url.encode()) % MIRRORED == 0}
-    records = [warcinfo(CRAWLS[0], 0)]
-    for host in MIRRORS:
-        for url, text in sorted(chosen.items()):
-            copy = f"https://{host}/{urlsplit(url).netloc}{urlsplit(url).path}"
-            records.append(conversion(Text(copy, f"{MENU}\n{text}\n{FOOTER}", "eng", (0,)), CRAWLS[0]))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "mirrors.warc.wet.gz").write_bytes(b"".join(gzipped(record) for record in records))
+    """Write the mirrors of both sources."""
+    crawled = mirrored(dict(page for path in sorted((samples / "wet").rglob("*.gz")) for page in read_wet(path)))
+    records = [conversion(Text(url, text, "eng", (0,)), CRAWLS[0]) for url, text in crawled.items()]
+    write(out / "wet/mirrors.warc.wet.gz", [warcinfo(CRAWLS[0], 0), *records])
+    rows = mirrored(dict(row for path in sorted((samples / "c4").glob("*.gz")) for row in read_rows(path)))
+    lines = [json.dumps({"text": text, "timestamp": "2019-04-01T00:00:00Z", "url": url}) for url, text in rows.items()]
+    write(out / "c4/c4-mirrors.json.gz", ["".join(f"{line}\n" for line in lines).encode()])
 
 
-def read(path: Path) -> Iterator[tuple[str, str]]:
+def mirrored(pages: Pages) -> Pages:
+    """Return the mirrors of every fourth page."""
+    titles = [text.split("\n")[0][:TITLE_CHARACTERS].strip() for _, text in sorted(pages.items())]
+    menu = "\n".join(titles[:: -(-len(titles) // MENU_TITLES)])
+    chosen = {url: text for url, text in sorted(pages.items()) if zlib.crc32(url.encode()) % MIRRORED == 0}
+    return {
+        f"https://{host}/{urlsplit(url).netloc}{urlsplit(url).path}": f"{menu}\n{text}"
+        for host in HOSTS
+        for url, text in chosen.items()
+    }
+
+
+def read_wet(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (URL, text) of the records of one of our own WET files."""
     data, place = gzip.decompress(path.read_bytes()), 0
     while found := RECORD.search(data, place):
         place = found.end() + int(found[2])
         yield found[1].decode(), data[found.end() : place].decode().strip()
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (URL, text) of the rows of one of our own files of C4 that are not planted with an error."""
+    for line in gzip.decompress(path.read_bytes()).splitlines():
+        try:
+            row = json.loads(line)
+            yield row["url"], row["text"].strip()
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+
+
+def write(path: Path, members: list[bytes]) -> None:
+    """Write gzip members to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(map(gzipped, members)))
 
 
 if __name__ == "__main__":

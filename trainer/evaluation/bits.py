@@ -16,8 +16,9 @@ import torch
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import canonical_json, sha256_bytes, write_atomic
+from trainer.checkpoint import open_checkpoint
+from trainer.events import find_corpus
 from trainer.generate import load_model
-from trainer.hf import open_checkpoint
 from trainer.model import Llama
 
 FILE = "held-out.json"
@@ -75,7 +76,7 @@ def score_run(run: Path, held_out: HeldOut) -> npt.NDArray[np.float64]:
     steps = saved.state["plan"]["steps"]
     if saved.state["step"] < steps:
         raise UserError(f"{run} stopped after step {saved.state['step']} of {steps}: finish it, or leave it out")
-    corpus, manifest = saved.corpus(None)
+    corpus, manifest = find_corpus(run, facts["plan"], None)
     pieces = tokenizer.load(corpus)
     documents = [[manifest.tokenizer.bos, *pieces.encode(text)] for text in held_out.texts]
     bits = measure_bits(load_model(saved), documents, int(saved.state["plan"]["sequence_length"]))

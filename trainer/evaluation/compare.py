@@ -21,6 +21,9 @@ import numpy.typing as npt
 
 from filters.errors import UserError
 from trainer.evaluation.bits import HeldOut, score_run
+from trainer.evaluation.command import RESULTS
+from trainer.evaluation.evaluate import ITEMS, read_records
+from trainer.evaluation.results import BITS
 from trainer.events import read_run
 
 Array = npt.NDArray[np.float64]
@@ -175,30 +178,19 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
             names[arm],
             list(seeds),
             np.stack([score_run(run, held_out) for run in seeds.values()]),
-            [read_answers(run / "evaluation/items.jsonl") for run in seeds.values()],
+            [read_answers(run / "evaluation") for run in seeds.values()],
         )
         for arm, seeds in grouped.items()
     ]
 
 
-def read_answers(path: Path) -> Answers:
-    """Return bits per byte of right answers by task and question, from the records of `evaluate`.
-
-    Records of an earlier model than the last, and a truncated last line, are ignored.
-    """
-    records = []
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    last = [record for record in records if record["model"] == records[-1]["model"]]
-    scored = [record for record in last if "bits per byte" in record["scores"]]
-    return {(record["task"], record["key"]): record["scores"]["bits per byte"] for record in scored}
-
-
-def _name(name: str, run: Path, found: dict[str, Arm]) -> str:
-    return f"{name} ({run.name})" if name in {arm.name for arm in found.values()} else name
+def read_answers(folder: Path) -> Answers:
+    """Return bits per byte of right answers by task and question, from what `evaluate` wrote last; {} if nothing."""
+    if not (folder / RESULTS).is_file():
+        return {}
+    model = json.loads((folder / RESULTS).read_bytes())["model"]["sha256"]
+    records = read_records(folder / ITEMS, model).values()
+    return {(one["task"], one["key"]): one["scores"][BITS] for one in records if BITS in one["scores"]}
 
 
 def decide(baseline: Arm, arm: Arm, mean: Difference) -> str:

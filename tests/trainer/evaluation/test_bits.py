@@ -84,7 +84,7 @@ def test_runs_of_two_arms_are_compared(folder: Path, capsys: pytest.CaptureFixtu
 
 
 def write_answers(folder: Path, bits: int, questions: int) -> None:
-    """Write records as `evaluate` does: of an older model, a task without choices, and a truncated line among them."""
+    """Write results as `evaluate` does, with records of another model, of another kind of task, and a truncated one."""
     folder.mkdir(exist_ok=True)
     records = [{"model": "old", "key": "0", "task": "arc_easy", "scores": {"bits per byte": 99.0}}]
     records += [{"model": "new", "key": "x", "task": "gsm8k", "scores": {"accuracy": 1.0}}]
@@ -92,6 +92,7 @@ def write_answers(folder: Path, bits: int, questions: int) -> None:
         scores = {"accuracy": 0.0, "bits per byte": 1.0 + bits}
         records.append({"model": "new", "key": str(key), "task": "arc_easy", "scores": scores})
     lines = [json.dumps(record) for record in records]
+    (folder / "results.json").write_text(json.dumps({"model": {"sha256": "new"}}), "utf-8")
     (folder / "items.jsonl").write_text("\n".join([*lines, lines[-1][:20]]), encoding="utf-8")
 
 
