@@ -140,7 +140,7 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _held_out(options: argparse.Namespace) -> int:
+def _freeze(options: argparse.Namespace) -> int:
     from manifests.tools.held_out import freeze_held_out
 
     found = freeze_held_out(options.corpus, options.compared, options.output, options.documents)
@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", type=Path, required=True, metavar="FILE", help="URLs, domains, owner/name, ids, one a line")
     add("--output", type=Path, metavar="NEW", help="folder of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
-    add = command("held-out", _held_out, "freeze text of its validation side that no compared corpus trains on")
+    add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
     add("compared", type=Path, nargs="+", metavar="CORPUS", help="folders of the corpora to compare")
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
     add("--documents", type=_positive, default=500, metavar="N", help="of each source, at most (default 500)")

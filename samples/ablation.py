@@ -31,7 +31,7 @@ def main() -> int:
     for name in (REFERENCE, *ARMS):
         run(f"-m pipeline run recipes/{name}.yaml --output {OUT}/{name}")
     corpora = " ".join(f"{OUT}/{name}" for name in (REFERENCE, *ARMS))
-    print(run(f"-m manifests held-out {corpora} --output {HELD_OUT}"))
+    print(run(f"-m manifests freeze {corpora} --output {HELD_OUT}"))
     with ThreadPoolExecutor(max(1, min(cores, len(ARMS) * len(SEEDS)))) as pool:  # a run has one thread
         trained = [
             pool.submit(run, f"-m trainer train {OUT}/{arm} {TRAIN} --seed {seed} --output {runs(arm, seed)}")

@@ -243,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
     compare = commands.add_parser("compare", help="compare runs on held-out text, beside the noise of seeds")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
-    held_out = "the file of `python -m manifests held-out`"
+    held_out = "the file of `python -m manifests freeze`"
     compare.add_argument("--held-out", type=Path, required=True, metavar="FILE", help=held_out)
     compare.add_argument("--json", action="store_true", help="print JSON")
     for command in (trace, plot):

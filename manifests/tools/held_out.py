@@ -1,4 +1,4 @@
-"""`held-out`: the text on which runs on several corpora are compared, frozen in a file that none of them trains on.
+"""`freeze`: the text on which runs on several corpora are compared, frozen in a file that none of them trains on.
 
 The documents are those of the validation side of one corpus, decoded. One is left out if a compared corpus trains on
 it, by its id, or on its text: more than half of its word 13-grams are in the training texts. 13-grams are GPT-3's

@@ -1,6 +1,6 @@
 """Bits per byte of held-out documents under a run's newest checkpoint, kept beside the run.
 
-The file of documents is that of `python -m manifests held-out`. Bits per byte compare models of different tokenizers:
+The file of documents is that of `python -m manifests freeze`. Bits per byte compare models of different tokenizers:
 the bytes are those of the text, and the bits of all its tokens are added up.
 """
 
@@ -47,16 +47,16 @@ class HeldOut:
 
 
 def read_held_out(path: Path) -> HeldOut:
-    """Read the file that `python -m manifests held-out` wrote, or raise UserError."""
+    """Read the file that `python -m manifests freeze` wrote, or raise UserError."""
     try:
         data = path.read_bytes()
         head, *rows = [json.loads(line) for line in data.decode().split("\n")[:-1]]
         texts = [str(row["text"]) for row in rows]
         held_out = HeldOut(list(head["compared"]), [str(row["source"]) for row in rows], texts, sha256_bytes(data))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of `python -m manifests held-out`: give that file") from error
+        raise UserError(f"{path} is no file of `python -m manifests freeze`: give that file") from error
     if not texts or not all(texts):
-        raise UserError(f"{path} has no document, or one without text: write it again with `manifests held-out`")
+        raise UserError(f"{path} has no document, or one without text: write it again with `manifests freeze`")
     return held_out
 
 

@@ -164,7 +164,7 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
         if plan["manifest_sha"] not in held_out.compared:
             raise UserError(
                 f"the held-out text was not compared with the corpus of {run}: "
-                "give all corpora to `python -m manifests held-out` and use the file that it writes"
+                "give all corpora to `python -m manifests freeze` and use the file that it writes"
             )
         seed, corpus = training.pop("seed"), Path(facts["corpus"]).name
         arm = repr((plan["manifest_sha"], sorted(training.items())))

@@ -135,7 +135,7 @@ def test_a_file_that_is_no_held_out_text_is_refused(tmp_path: Path) -> None:
     for data in (b"", b"[]\n", b"{}\n", *(head + row for row in rows)):
         path = tmp_path / "held.jsonl"
         path.write_bytes(data)
-        with pytest.raises(UserError, match="held-out"):
+        with pytest.raises(UserError, match="manifests freeze"):
             read_held_out(path)
-    with pytest.raises(UserError, match="held-out"):
+    with pytest.raises(UserError, match="manifests freeze"):
         read_held_out(tmp_path / "missing")
