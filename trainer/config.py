@@ -68,6 +68,7 @@ class RunOptions:
         checkpoint_minutes: Minutes between checkpoints, 0 for none by time.
         checkpoint_every: Steps between checkpoints, 0 for none by steps; the last step is always saved.
         validate_every: Steps; 0 validates at the end only.
+        evaluate_every: Steps between evaluations, 0 for none; the last step is evaluated too.
         keep: Number of checkpoints to keep.
         non_finite_limit: Steps in a row with gradients that are not finite, after which the run ends.
         hang_seconds: Seconds without progress after which the rank that is behind ends the run by name.
@@ -84,6 +85,7 @@ class RunOptions:
     checkpoint_minutes: float = 15.0
     checkpoint_every: int = 0
     validate_every: int = 0
+    evaluate_every: int = 0
     keep: int = 2
     non_finite_limit: int = 5
     hang_seconds: float = 1800.0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
@@ -38,6 +39,9 @@ VALIDATION_FILE = "validation.csv"
 VALIDATION_WINDOWS = 64  # of each source
 
 
+Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it
+
+
 def train(
     corpus: Path,
     run: Path,
@@ -47,6 +51,7 @@ def train(
     options: RunOptions,
     ranks: Ranks,
     given: dict[str, Any],
+    evaluate: Evaluate | None = None,
 ) -> str:
     """Train, or resume training, and return one line about the end of the run.
 
@@ -59,6 +64,7 @@ def train(
         options: Settings that may change.
         ranks: This process among all.
         given: All options of the command, saved with the run.
+        evaluate: Returns the scores of the model after a step; called after every `options.evaluate_every` steps.
 
     Raises:
         UserError: The folder holds a run of another plan, or the initial weights are those of another model.
@@ -80,7 +86,7 @@ def train(
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(options.skip_steps), resumed, ranks.first)
-    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, fresh=not saved)
+    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, not saved, evaluate)
     if saved:
         loop.restore(folder, before)
     elif config.init_from:
@@ -105,6 +111,7 @@ class TrainingLoop:
         corpus: The corpus's folder.
         run: The run's folder.
         fresh: Draw initial weights; else a checkpoint fills them.
+        evaluate: See `train`.
     """
 
     corpus: Path
@@ -115,6 +122,7 @@ class TrainingLoop:
     options: RunOptions
     ranks: Ranks
     fresh: bool
+    evaluate: Evaluate | None = None
 
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
@@ -221,6 +229,12 @@ class TrainingLoop:
                     writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
                 if validates:
                     validate(self.corpus, self.manifest, plan.sequence_length, self.run, step, self.stepper)
+                    dog.tick()
+                if self.evaluate and (step == plan.steps or _is_due(step, options.evaluate_every)):
+                    self.drain(0)
+                    scores = self.evaluate(self.stepper.model, step)
+                    for logger in self.metrics.loggers if self.metrics else ():
+                        logger(step, scores)
                     dog.tick()
                 if step % COLLECT_STEPS == 0:
                     gc.collect()
