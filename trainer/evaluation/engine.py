@@ -19,8 +19,9 @@ from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
 from trainer.model import KeyValueCache, Llama
 
-BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # of one forward pass that ranks
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # of one forward pass that ranks
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # of keys and values while answers are written
+SIMILAR = 0.8  # of the longest row of a batch: the shortest
 SHARED_TOKENS = 16  # a shared beginning is kept from this length on
 TAIL_TOKENS = 16  # in which the end of an answer is looked for after each token
 
@@ -226,10 +227,16 @@ class Engine:
             yield from zip(batch, self._write_batch(chosen, decoding, start, seeds), strict=True)
 
     def _batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
-        """Yield the numbers of requests, dearest first, in batches that cost at most `limit` (or hold one request)."""
+        """Yield the numbers of requests, dearest first, in batches of similar cost that together cost at most `limit`.
+
+        A batch holds at least one request. Each row is padded to the longest, so one that is much shorter begins a new
+        batch.
+        """
         order = sorted(range(len(costs)), key=lambda number: -costs[number])
         while order:
-            rows = max(1, limit // costs[order[0]])
+            longest = costs[order[0]]
+            similar = sum(1 for _ in takewhile(lambda number: costs[number] >= SIMILAR * longest, order))
+            rows = max(1, min(similar, limit // longest))
             yield order[:rows]
             order = order[rows:]
 
