@@ -235,7 +235,7 @@ class Engine:
         order = sorted(range(len(costs)), key=lambda number: -costs[number])
         while order:
             longest = costs[order[0]]
-            similar = sum(1 for _ in takewhile(lambda number: costs[number] >= SIMILAR * longest, order))
+            similar = sum(costs[number] >= SIMILAR * longest for number in order)
             rows = max(1, min(similar, limit // longest))
             yield order[:rows]
             order = order[rows:]
