@@ -6,7 +6,7 @@ DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
 
-.PHONY: setup demo test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
+.PHONY: setup demo ablation test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -17,6 +17,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup_venv.py
 
 demo: setup
 	$(PY) samples/demo.py $(DEMO)
+
+# Two comparisons of recipes on small models: a planted fault, and a difference that does not matter (docs/ablation.md).
+ablation: setup
+	$(PY) samples/ablation.py
 
 test: setup
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile

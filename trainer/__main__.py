@@ -25,6 +25,7 @@ ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
     commands = {
+        "compare": _compare,
         "evaluate": _evaluate,
         "export": _export,
         "generate": _generate,
@@ -170,6 +171,14 @@ def _plot(options: argparse.Namespace) -> str:
     return plot(options.run, options.output, options.corpus)
 
 
+def _compare(options: argparse.Namespace) -> str:
+    from trainer.evaluation.bits import read_held_out
+    from trainer.evaluation.compare import compare
+
+    text, values = compare(options.runs, read_held_out(options.held_out))
+    return json.dumps(values, indent=2) if options.json else text
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -232,6 +241,11 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     plot = commands.add_parser("plot", help="draw a run's curves")
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
+    compare = commands.add_parser("compare", help="compare runs on held-out text, beside the noise of seeds")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
+    held_out = "the file of `python -m manifests freeze`"
+    compare.add_argument("--held-out", type=Path, required=True, metavar="FILE", help=held_out)
+    compare.add_argument("--json", action="store_true", help="print JSON")
     for command in (trace, plot):
         command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     evaluate = _add_evaluate(commands)

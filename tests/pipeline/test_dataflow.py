@@ -46,11 +46,11 @@ def cost_of(core_hours: float, shuffled: float, uncounted: tuple[str, ...] = ())
 
 
 def test_a_price_is_work_starting_workers_and_shuffled_bytes() -> None:
-    price = price_of(cost_of(1000.0, 2e12))
+    price = price_of(cost_of(1000.0, 2e12), 29)
     assert (price.core_hours, price.shuffled) == (1000.0, 2e12)
     assert price.idle_core_hours == pytest.approx(29 * 180 * 10 / 3600)
     assert price.dollars == pytest.approx(1014.5 * (0.056 + 4 * 0.003557) + 2000 * 0.011)
-    assert price_of(cost_of(2000.0, 2e12)).dollars > price.dollars > price_of(cost_of(1000.0, 0.0)).dollars
+    assert price_of(cost_of(2000.0, 2e12), 29).dollars > price.dollars > price_of(cost_of(1000.0, 0.0), 29).dollars
 
 
 def test_a_run_that_costs_more_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +58,7 @@ def test_a_run_that_costs_more_than_allowed_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="--max-cost needs the rates of a run: give --rates"):
         check_price(recipe, PlanRequest({}, {}), 100.0)
     monkeypatch.setattr("pipeline.dataflow.plan", lambda recipe, request: SimpleNamespace(cost=cost_of(1000.0, 0.0)))
+    monkeypatch.setattr("pipeline.dataflow.dry_run", lambda recipe, splits: [None] * 29)
     assert check_price(recipe, PlanRequest({}, {}), 100.0).startswith("about 71.25 US dollars at list prices")
     with pytest.raises(UserError, match=r"would cost about 71\.25 US dollars .* over --max-cost 50: raise it"):
         check_price(recipe, PlanRequest({}, {}), 50.0)

@@ -155,7 +155,7 @@ def evaluate(
 def read_records(path: Path, model: str) -> Records:
     """Return the records of a model by key; a truncated last line is ignored."""
     records: Records = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
             record = json.loads(line)
         except ValueError:
