@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from benchmarks import dry_run
 from benchmarks.data import ROOT, table
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import load_manifest
@@ -46,9 +47,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sequence-length", type=int, help="default: the preset's")
     parser.add_argument("--micro-batch", type=int, default=8)
     parser.add_argument("--trainer", action="store_true", help="run the whole trainer on a CPU too, as on a GPU")
+    parser.add_argument("--dry-run", action="store_true", help="derive what GPUs would need, without one")
     parser.add_argument("--results", type=Path, default=Path("build/benchmarks/train.json"))
     options, more = parser.parse_known_args(arguments)
     on_gpu = options.device == "cuda"
+    if options.dry_run:
+        print(dry_run.run())
+        return 0
     options.model = options.model or ("1b3" if on_gpu else "demo")
     options.vocabulary = options.vocabulary or (32_000 if on_gpu else 2_048)
     size = get_preset(options.model)
@@ -103,7 +108,7 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[WARM:]
     found: dict[str, Any] = {}
-    for name in ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb"):
+    for name in ("tokens_per_second", "mfu_6n", "mfu_no_embedding", "mfu_attention", "memory_gb"):
         values = [float(row[name]) for row in rows if row[name]]
         found[name] = statistics.median(values) if values else None
     facts = json.loads((run / "run.json").read_bytes())
@@ -129,7 +134,7 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         losses = []
         for step in range(options.steps):
             tokens = data.batch(step, 0, 1).tokens.to(torch.int64)
-            told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4, False)())
+            told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4)())
             loss = _timed(seconds["bare"], lambda t=tokens: bare(t))
             losses.append(abs(told.losses.sum() / options.batch_tokens - loss))
     finally:
