@@ -177,7 +177,7 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
         copies = siblings[place] if tags[place] in _REPEATED else 1
         same = copies >= repeats[up]
         repeats[place], repeated[place] = (copies, place) if same else (repeats[up], repeated[up])
-    together = np.bincount(kind, measures.within[0])[kind]
+    together = np.bincount(kind, measures.within[0])[kind].astype(np.float64)
     return _Names(own, inherited, marked, repeats, repeated, together, comments, discussions)
 
 
