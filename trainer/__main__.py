@@ -81,7 +81,9 @@ def _train(options: argparse.Namespace) -> str:
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
-    ranks = parallel.start(options.device, options.threads, options.replicas, options.deterministic)
+    ranks = parallel.start(
+        options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
+    )
     try:
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -176,10 +177,12 @@ def open_for_append(path: Path) -> TextIO:
 
 
 def _answer(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
-    """Yield the number of each question and its scores, in portions whose tokens fit into memory."""
+    """Yield the number of each question and its scores, in portions that are shown the same examples."""
     answer = _rank if run.task.ranked else _write
-    for start in range(0, len(numbers), PORTION):
-        yield from answer(engine, run, numbers[start : start + PORTION], options)
+    for _, same in groupby(numbers, lambda number: run.items[number].groups[0] if run.task.data.by_group else ""):
+        portion = list(same)
+        for start in range(0, len(portion), PORTION):
+            yield from answer(engine, run, portion[start : start + PORTION], options)
 
 
 def _rank(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
