@@ -38,8 +38,6 @@ MAX_POSITIONS = 2**31 - 1  # tokens and sentence marks, so that positions and ro
 LOG_ZERO = -99.0  # ARPA's logarithm of 0, the probability of unseen words after a discount of 0
 BLOCK = 1 << 18  # n-grams turned into text at once: about 100 MB
 
-_TAB, _BLANK, _NOTHING, _LINE_FEED = (pa.scalar(mark, pa.large_string()) for mark in ("\t", " ", "", "\n"))
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -170,16 +168,17 @@ def write_arpa(model: Model, file: BinaryIO) -> None:
     order has no back-off. The same model gives the same bytes.
     """
     words = pa.array(model.words, pa.large_string())
+    tab, line_feed, nothing = map(_mark, ("\t", "\n", ""))
     counts = [f"ngram {n}={len(table.word)}\n" for n, table in enumerate(model.orders, 1)]
     file.write("".join(["\\data\\\n", *counts, "\n"]).encode())
     for n, table in enumerate(model.orders, 1):
         file.write(f"\\{n}-grams:\n".encode())
         for begin in range(0, len(table.word), BLOCK):
             rows = slice(begin, begin + BLOCK)
-            columns = [_text(table.log_probability[rows]), _TAB, _ngrams(model, words, n, rows)]
+            columns = [_text(table.log_probability[rows]), tab, _ngrams(model, words, n, rows)]
             if n < len(model.orders):
-                columns += [_TAB, _text(table.log_backoff[rows])]
-            file.write(pc.binary_join_element_wise(*columns, _LINE_FEED, _NOTHING).buffers()[2])
+                columns += [tab, _text(table.log_backoff[rows])]
+            file.write(pc.binary_join_element_wise(*columns, line_feed, nothing).buffers()[2])
         file.write(b"\n")
     file.write(b"\\end\\\n")
 
@@ -289,7 +288,12 @@ def _ngrams(model: Model, words: pa.Array, n: int, rows: slice) -> pa.Array:
     for table in reversed(model.orders[:n]):
         columns.append(words.take(pa.array(table.word[row])))
         row = table.context[row]
-    return pc.binary_join_element_wise(*reversed(columns), _BLANK)
+    return pc.binary_join_element_wise(*reversed(columns), _mark(" "))
+
+
+def _mark(text: str) -> pa.Scalar:
+    """Return a text between columns; made where it is used, as Arrow's first scalar imports pandas."""
+    return pa.scalar(text, pa.large_string())
 
 
 def _text(logs: Logs) -> pa.Array:

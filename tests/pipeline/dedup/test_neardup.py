@@ -77,7 +77,7 @@ def build(dumps: Path, out: Path, **deduplication: object) -> tuple[set[str], di
         "sources": {
             name: {"weight": 0.5, "kind": "books", "inputs": [str(dumps / name / "*")]} for name in ("early", "late")
         },
-        "deduplication": deduplication,
+        "deduplication": {"canaries": 0, **deduplication},
         "tokenizer": {"vocabulary": 320},
     }
     done = run(parse_recipe(plain, "r"), out, Engine(1, (), out / "runs", quiet=True))
