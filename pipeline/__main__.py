@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | engines | filters | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | status | trace | engines | …`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -69,7 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.stages.manifest import LedgerError
 
     recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
+    if options.dry_run is not None:
+        return _dry_run(recipe, options.dry_run)
     engine, started = _engine(options, options.output), time.monotonic()
+    if options.max_cost is not None:
+        _check_price(recipe, options, engine)
     try:
         done = run(
             recipe,
@@ -95,6 +99,30 @@ def _run(options: argparse.Namespace) -> int:
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
+
+
+def _dry_run(recipe: "Recipe", splits: int) -> int:
+    from pipeline.dryrun import dry_run
+
+    graphs = dry_run(recipe, splits)
+    width = max(len(graph.step) for graph in graphs)
+    for graph in graphs:
+        print(f"{graph.step:{width}}  {graph.units:>9,} tasks  {graph.bytes:>9,} bytes of graph")
+    largest = max(graph.bytes for graph in graphs)
+    print(f"\n{len(graphs)} jobs over {splits:,} splits of each source, the largest graph {largest:,} bytes; none ran")
+    return 0
+
+
+def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine") -> None:
+    from pipeline.beam.choices import option
+    from pipeline.dataflow import check_price
+    from pipeline.plan import PlanRequest
+
+    if options.engine != "dataflow":
+        raise UserError("--max-cost goes with --engine dataflow: the other engines have no price list")
+    workers = int(option(engine.arguments, "max_num_workers") or PlanRequest.workers)
+    request = PlanRequest({}, {}, rates=tuple(options.rates), workers=workers)
+    print(f"estimate: {check_price(recipe, request, options.max_cost)}", file=sys.stderr)
 
 
 def _load_recipe(options: argparse.Namespace) -> "Recipe":
@@ -165,6 +193,18 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _status(options: argparse.Namespace) -> int:
+    from pipeline.beam.status import read_status, status_text
+    from pipeline.folder import is_held
+
+    status, held = read_status(options.corpus), is_held(options.corpus)
+    if options.json:
+        print(json.dumps({**status, "is_held": held}, indent=2))
+    else:
+        print(status_text(options.corpus, status, held))
+    return 0
 
 
 def _engines(options: argparse.Namespace) -> int:
@@ -298,6 +338,8 @@ CORPUS = _argument("corpus", "folder of the corpus", type=Path)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
 ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
                    choices=ENGINES, metavar="NAME")  # fmt: skip
+RATES = _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
+                  action="append", default=[], type=Path, metavar="FILE")  # fmt: skip
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
@@ -332,9 +374,14 @@ COMMANDS = {
         WORKERS,
         ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
-        _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
+        _argument("--keep-dropped", "dropped documents whose text is kept, per reason and split (default: 3)",
                   type=COUNT, default=3, metavar="N"),
         SKIP_UNREADABLE,
+        _argument("--dry-run", "build every job's graph for N splits of each source, print the sizes and run nothing",
+                  type=POSITIVE, metavar="N"),
+        _argument("--max-cost", "refuse to launch a run on Dataflow that would cost more, in US dollars, by --rates",
+                  type=ABOVE_ZERO, metavar="DOLLARS"),
+        RATES,
         _argument("--quarantine", f"drop the records that another corpus lists in its {QUARANTINE}",
                   type=Path, metavar="FILE"),
         QUIET,
@@ -346,8 +393,7 @@ COMMANDS = {
         *CHANGES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
-        _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
-                  action="append", default=[], type=Path, metavar="FILE"),
+        RATES,
         _argument("--run", "folder of a training run, to show its mixture", type=Path),
         _argument("--workers", "processes to estimate the elapsed time for (default: 64)", type=POSITIVE, metavar="N"),
         _argument("--utilisation", "share of a GPU's peak performance (default: 0.477, of LLaMA 65B)",
@@ -368,6 +414,7 @@ COMMANDS = {
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
     )),
+    "status": Command("show how far a run is, from another terminal", _status, (CORPUS, JSON)),
     "engines": Command("list the engines that can run the jobs, and what is missing to use them here", _engines, ()),
     "filters": Command("list the rules that a recipe can filter documents by", _filters, (
         _argument("--markdown", "print docs/filters.md", action="store_true"),

@@ -56,6 +56,18 @@ def locked(corpus: Path) -> Iterator[None]:
         yield
 
 
+def is_held(corpus: Path) -> bool:
+    """Return True if a run on this machine holds the corpus."""
+    try:
+        with (corpus / "runs" / "lock").open("r", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
     """Gather the times of Beam jobs and their tasks in `runs/<start>.json`, which nothing hashes."""
     parts = sorted(engine.timings.glob("*.json")) if engine.timings.is_dir() else []

@@ -34,7 +34,7 @@ CORPUS_MODULES = {
     "test_pipeline", "test_plan_corpus", "test_quarantine", "test_real_archives", "test_recall",
     "test_reference_positives", "test_remove", "test_report", "test_sample", "test_samples", "test_samples_anywhere",
     "test_samples_ccnet", "test_setup", "test_statistics", "test_storage_faults", "test_task", "test_trainer_run",
-    "test_trainer_spikes", "test_verify",
+    "test_trainer_spikes", "test_verify", "test_worker_faults",
 }  # fmt: skip
 CORPUS_FIXTURES = {"demo_corpus", "demo_without_dropped", "first_corpus", "llama_corpus"}
 
@@ -77,7 +77,7 @@ def sample(shared_folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
-    """The demo's corpus of the sample, with three dropped documents of each reason kept."""
+    """The demo's corpus of the sample, with the texts of three dropped documents of each reason."""
 
     def make(folder: Path) -> None:
         from corpus import build, demo_recipe
@@ -91,7 +91,7 @@ def demo_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo_without_dropped(shared_folder: Path, sample: Path) -> Iterator[Path]:
-    """The same corpus from a run that kept no dropped documents."""
+    """The same corpus from a run that kept no texts of dropped documents."""
     from corpus import build, demo_recipe
 
     yield from _unchanged(shared_folder / "demo-without-dropped", lambda folder: build(demo_recipe(sample), folder))
@@ -99,7 +99,7 @@ def demo_without_dropped(shared_folder: Path, sample: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def first_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
-    """A corpus of two sources and a part of their files, with two dropped documents of each reason kept."""
+    """A corpus of two sources and a part of their files, with the texts of two dropped documents of each reason."""
     from corpus import build, first_recipe
 
     recipe = first_recipe(sample)

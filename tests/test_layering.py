@@ -30,6 +30,7 @@ ALLOWED = {
     "pipeline": {
         "apache_beam",
         "distributed",
+        "google",  # credentials, of the extra gcp
         "numpy",
         "pyarrow",
         "rich",
@@ -48,6 +49,7 @@ ALLOWED = {
         "torch",
         "wandb",
         "xxhash",
+        "yaml",
         "manifests",
     },
 }

@@ -4,70 +4,22 @@ Nothing here depends on devices, shards or ranks; `trainer.parallel` applies tho
 sequences, T tokens, D the dimension, H heads and V the vocabulary.
 """
 
+import copy
+import functools
 import importlib.util
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, activate_flash_attention_impl, sdpa_kernel
-from torch.nn.attention.varlen import varlen_attn
 
-from filters.errors import UserError
+from trainer.sizes import Preset
 
-NORM_EPSILON = 1e-6  # of the published 7B model; the paper states none, later LLaMA models use 1e-5
 ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv 2104.09864), section 3.2.2
 LOSS_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}  # logits at a time: they fit a CPU's cache, or fill a GPU's matrix units
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A model size and its training settings.
-
-    Attributes:
-        dimension: Width of the residual stream (Table 2 of the paper, like `heads`, `layers` and `learning_rate`).
-        learning_rate: The peak of the schedule.
-        sequence_length: In tokens.
-        batch_tokens: Tokens per optimizer step.
-        warmup: Steps of linear warm-up.
-        multiple: The SwiGLU width, 2/3 of 4 x dimension (section 2.2), is rounded up to a multiple of this number.
-    """
-
-    dimension: int
-    heads: int
-    layers: int
-    learning_rate: float
-    sequence_length: int = 2048
-    batch_tokens: int = 4_194_304
-    warmup: int = 2_000
-    multiple: int = 256
-    norm_epsilon: float = NORM_EPSILON
-
-    @property
-    def width(self) -> int:
-        """Return the hidden width of the feed-forward layers."""
-        return -(-(2 * 4 * self.dimension // 3) // self.multiple) * self.multiple
-
-
-PRESETS = {  # 7b to 65b: Table 2 of the paper; the others are this project's, for one GPU and for a laptop
-    "demo": Preset(128, 4, 4, 2e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
-    "125m": Preset(768, 12, 12, 6e-4, batch_tokens=524_288),
-    "350m": Preset(1024, 16, 24, 4e-4, batch_tokens=524_288),
-    "1b3": Preset(2048, 16, 24, 3e-4, batch_tokens=1_048_576),
-    "7b": Preset(4096, 32, 32, 3e-4),
-    "13b": Preset(5120, 40, 40, 3e-4),
-    "33b": Preset(6656, 52, 60, 1.5e-4),
-    "65b": Preset(8192, 64, 80, 1.5e-4),
-}
-
-
-def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
-    """Return the preset of a name, or raise UserError."""
-    if name not in PRESETS:
-        raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}")
-    return replace(PRESETS[name], norm_epsilon=norm_epsilon)
 
 
 class Rotary(nn.Module):
@@ -82,16 +34,17 @@ class Rotary(nn.Module):
         self.head_dimension = head_dimension
         self.table: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines, each (T, D/H) float32 on the device of `like`."""
-        if self.table is None or len(self.table[0]) < length or self.table[0].device != like.device:
+    def forward(self, begin: int, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines of positions, each (end - begin, D/H) float32 on the device of `like`."""
+        if self.table is None or len(self.table[0]) < end or self.table[0].device != like.device:
             exponents = torch.arange(0, self.head_dimension, 2, device=like.device, dtype=torch.float32)
             rates = ROTARY_BASE ** (-exponents / self.head_dimension)
-            angles = torch.outer(torch.arange(length, device=like.device, dtype=torch.float32), rates)
+            longest = 1 << (end - 1).bit_length()  # so that a growing text seldom needs a new table
+            angles = torch.outer(torch.arange(longest, device=like.device, dtype=torch.float32), rates)
             angles = torch.cat([angles, angles], dim=-1)
             self.table = angles.cos(), angles.sin()
         cosines, sines = self.table
-        return cosines[:length], sines[:length]
+        return cosines[begin:end], sines[begin:end]
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -118,6 +71,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, documents: Tensor | None) 
         return F.scaled_dot_product_attention(query, key, value, attn_mask=documents)
     batch, heads, length, width = query.shape
     packed = [part.transpose(1, 2).reshape(batch * length, heads, width) for part in (query, key, value)]
+    from torch.nn.attention.varlen import varlen_attn  # imports the compiler, in seconds
+
     mixed = varlen_attn(*packed, documents, documents, length, length, window_size=(-1, 0))
     return mixed.view(batch, length, heads, width).transpose(1, 2)
 
@@ -144,15 +99,84 @@ def document_bounds(tokens: Tensor, bos: int, device_type: str) -> Tensor:
 
 
 def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which a GPU prefers FlashAttention 3 where installed, else cuDNN, else FlashAttention 2."""
+    """Return a context in which a GPU prefers FlashAttention 3 where installed, else cuDNN, else FlashAttention 2.
+
+    Where algorithms must be deterministic it is FlashAttention 2, the only one whose gradients are.
+    """
     if device.type != "cuda":
         return nullcontext()
+    context: AbstractContextManager[Any]
+    if torch.are_deterministic_algorithms_enabled():
+        context = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True)
+        return context
     if importlib.util.find_spec("flash_attn_interface") and torch.cuda.get_device_capability(device)[0] == 9:
         activate_flash_attention_impl("FA3")
         return nullcontext()
     order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    context: AbstractContextManager[Any] = sdpa_kernel(order, set_priority=True)
+    context = sdpa_kernel(order, set_priority=True)
     return context
+
+
+class LayerCache:
+    """Keys and values of one layer for the tokens so far, (B, H, capacity, D/H) each."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values, self.length = keys, values, 0
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the (B, H, T, D/H) keys and values of T more tokens, and return those of all tokens."""
+        begin, self.length = self.length, self.length + key.shape[2]
+        self.keys[:, :, begin : self.length] = key
+        self.values[:, :, begin : self.length] = value
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class KeyValueCache:
+    """Keys and values of the tokens of B texts so far, so that each forward pass computes the new tokens only.
+
+    Texts end at the same position; shorter ones are padded on the left. Rotary scores depend on distances only, so
+    padding shifts positions without effect.
+
+    Args:
+        model: The model whose keys and values are kept, on its device and in the type of its weights.
+        batch: Number of texts.
+        capacity: The largest number of tokens of a text, padding included.
+        padding: Number of padding tokens on the left of each text, None without any.
+    """
+
+    def __init__(self, model: "Llama", batch: int, capacity: int, padding: Sequence[int] | None = None) -> None:
+        size, weight = model.size, model.embedding.weight
+        shape = batch, size.heads, capacity, size.dimension // size.heads
+        empty = functools.partial(torch.zeros, shape, dtype=weight.dtype, device=weight.device)
+        self.layers = [LayerCache(empty(), empty()) for _ in range(size.layers)]
+        self.padding = None if padding is None else torch.tensor(padding, device=weight.device)
+
+    @property
+    def length(self) -> int:
+        """Return the number of tokens so far."""
+        return self.layers[0].length
+
+    def mask(self, tokens: int) -> Tensor | None:
+        """Return the mask of `tokens` more tokens for `attend`: (1 or B, 1, T, all tokens) bool, None if causal."""
+        if self.length == 0 and self.padding is None:
+            return None
+        device = self.layers[0].keys.device
+        queries = torch.arange(self.length, self.length + tokens, device=device)[:, None]
+        keys = torch.arange(self.length + tokens, device=device)
+        mask = (keys <= queries)[None, None]
+        if self.padding is None:
+            return mask
+        text = keys >= self.padding[:, None, None, None]
+        return mask & text | (keys == queries)  # padding attends to itself: a row without any key has no softmax
+
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        """Return a cache of some of the texts, each as often as `rows`, (n,) int64, names it."""
+        chosen = copy.copy(self)
+        chosen.padding = None if self.padding is None else self.padding[rows]
+        chosen.layers = [LayerCache(layer.keys[rows], layer.values[rows]) for layer in self.layers]
+        for layer in chosen.layers:
+            layer.length = self.length
+        return chosen
 
 
 class Attention(nn.Module):
@@ -164,12 +188,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(size.dimension, 3 * size.dimension, bias=False)
         self.out = nn.Linear(size.dimension, size.dimension, bias=False)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cosines: Tensor,
+        sines: Tensor,
+        documents: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
         batch, length, dimension = x.shape
         parts = self.qkv(x).view(batch, length, 3, self.heads, dimension // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
+        if cache is not None:
+            key, value = cache.append(key, value)
         mixed = attend(query, key, value, documents)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dimension))
 
@@ -198,9 +231,16 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
         self.feed_forward = FeedForward(size)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cosines: Tensor,
+        sines: Tensor,
+        documents: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
-        x = x + self.attention(self.attention_norm(x), cosines, sines, documents)
+        x = x + self.attention(self.attention_norm(x), cosines, sines, documents, cache)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -214,10 +254,15 @@ class Llama(nn.Module):
         self.rotary = Rotary(size.dimension // size.heads)
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
         self.norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
-        self.head = nn.Linear(size.dimension, vocabulary, bias=False)
+        self.head = Head(size.dimension, vocabulary, bias=False)
 
     def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, documents: Tensor | None = None
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        documents: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        last: int = 0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits, or the losses of targets.
 
@@ -225,16 +270,30 @@ class Llama(nn.Module):
             tokens: (B, T) int64 ids.
             targets: (B, T) int64 ids, or None for logits.
             documents: The result of `document_bounds`, or None to attend across documents.
+            cache: Keys and values of the tokens before these, to which those of these are added.
+            last: Return logits of this many last tokens only; 0 for all.
 
         Returns:
             (B, T, V) logits; with targets, the sum of losses and each loss, as `compute_head_loss` returns them.
         """
         x = self.embedding(tokens)
-        cosines, sines = self.rotary(tokens.shape[1], x)
-        for block in self.blocks:
-            x = block(x, cosines, sines, documents)
-        x = self.norm(x)
-        return self.head(x) if targets is None else compute_head_loss(x, self.head.weight, targets)
+        begin = cache.length if cache else 0
+        cosines, sines = self.rotary(begin, begin + tokens.shape[1], x)
+        if cache:
+            documents = cache.mask(tokens.shape[1])
+        layers = cache.layers if cache else [None] * len(self.blocks)
+        for block, layer in zip(self.blocks, layers, strict=True):
+            x = block(x, cosines, sines, documents, layer)
+        result: Tensor | tuple[Tensor, Tensor] = self.head(self.norm(x[:, -last:]), targets)
+        return result
+
+
+class Head(nn.Linear):
+    """The map from the last norm to logits, or to the losses of targets."""
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Map (B, T, D) to (B, T, V), or to the result of `compute_head_loss`."""
+        return F.linear(x, self.weight) if targets is None else compute_head_loss(x, self.weight, targets)
 
 
 def compute_head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,8 +343,3 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, total: Tensor, each: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_x, to_weight = ctx.saved_tensors
         return to_x * total, to_weight * total, None, None
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,9 +1,12 @@
 """The training loop (section 2.3 of the paper), from a verified corpus to a checkpoint, exactly resumable."""
 
+import functools
+import gc
 import json
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,127 +16,61 @@ import torch
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
-from manifests.manifest import Manifest, load_manifest
-from manifests.order import Plan, plan_for
+from manifests.manifest import Manifest
+from manifests.order import Plan
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
+from trainer.config import RunOptions, TrainConfig, save_config
 from trainer.data import BatchReader, prefetch, read_validation_windows
 from trainer.hf import load_hf_weights, read_norm_epsilon
 from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
-from trainer.model import NORM_EPSILON, count_parameters, get_preset, prefer_fast_attention
-from trainer.parallel import Ranks, build, reshard, sum_over_ranks
-from trainer.step import OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
+from trainer.model import prefer_fast_attention
+from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
+from trainer.sizes import Preset, choose_micro_batch, get_preset
+from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
+from trainer.watchdog import watch
 
+COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
 LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
 VALIDATION_FILE = "validation.csv"
 VALIDATION_WINDOWS = 64  # of each source
 
 
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Settings that, like the plan, must stay the same when a run is resumed.
-
-    Attributes:
-        model: Name of a preset.
-        learning_rate: The peak.
-        warmup: Steps of linear warm-up.
-        seed: Seed of the initial weights.
-        initial: Folder of published weights to start from, or "".
-        precision: "bf16" or "fp32".
-        document_masks: Tokens attend to their own document only.
-        outlier_sigmas: Steps are skipped by their gradient norm, and recorded by their loss (see OutlierDetector).
-        outlier_window: Number of steps behind the mean and the deviation.
-        norm_epsilon: Of the published weights, if the run starts from such, else of the preset.
-    """
-
-    model: str
-    learning_rate: float
-    warmup: int
-    seed: int
-    initial: str = ""
-    precision: str = "fp32"
-    document_masks: bool = False
-    outlier_sigmas: float = 6.0
-    outlier_window: int = 128
-    norm_epsilon: float = NORM_EPSILON
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """Settings that may change when a run is resumed.
-
-    Attributes:
-        micro_batch: Sequences that a rank holds at once.
-        checkpoint_every: Steps; 0 saves at the end only.
-        validate_every: Steps; 0 validates at the end only.
-        keep: Number of checkpoints to keep.
-        stop_after: Step after which to stop early, or 0.
-        skip_steps: Ranges of steps to skip, counted from 1, both ends included.
-        activation: Activation checkpointing: "none", "selective" or "full".
-        compile: Compile each block.
-        tensorboard: Write RUN/tensorboard.
-        wandb: Report to Weights & Biases.
-        peak_tflops: Of one device, None for that of its data sheet.
-    """
-
-    micro_batch: int = 8
-    checkpoint_every: int = 0
-    validate_every: int = 0
-    keep: int = 2
-    stop_after: int = 0
-    skip_steps: Sequence[events.Range] = ()
-    activation: str = "none"
-    compile: bool = False
-    tensorboard: bool = False
-    wandb: bool = False
-    peak_tflops: float | None = None
-
-
-def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
-    """Fix the plan and the configuration of a run.
+def train(
+    corpus: Path,
+    run: Path,
+    manifest: Manifest,
+    plan: Plan,
+    config: TrainConfig,
+    options: RunOptions,
+    ranks: Ranks,
+    given: dict[str, Any],
+) -> str:
+    """Train, or resume training, and return one line about the end of the run.
 
     Args:
         corpus: The corpus's folder.
-        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`; None takes the value of the
-            preset or the corpus.
-        world: Number of ranks.
-
-    Raises:
-        UserError: The options do not fit each other or the corpus.
-    """
-    size = get_preset(options["model"])
-    manifest = load_manifest(corpus)
-    length = options.pop("sequence_length") or size.sequence_length
-    tokens, steps = options.pop("batch_tokens") or size.batch_tokens, options.pop("steps")
-    batch = tokens // length
-    if batch < 1:
-        raise UserError(f"--batch-tokens {tokens} is less than one sequence of {length} tokens: raise it")
-    if batch % world:
-        raise UserError(f"a batch of {batch} sequences does not divide by {world} ranks: change --batch-tokens")
-    seed = manifest.seed if options["seed"] is None else options["seed"]
-    plan = plan_for(manifest, seed, length, batch, steps)
-    warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
-    rate = options["learning_rate"] or size.learning_rate
-    return manifest, plan, TrainConfig(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
-
-
-def train(
-    corpus: Path, run: Path, manifest: Manifest, plan: Plan, config: TrainConfig, options: RunOptions, ranks: Ranks
-) -> str:
-    """Train, or resume training, and return one line about the end of the run.
+        run: The run's folder.
+        manifest: The corpus's manifest.
+        plan: The order of the data.
+        config: Settings that stay the same.
+        options: Settings that may change.
+        ranks: This process among all.
+        given: All options of the command, saved with the run.
 
     Raises:
         UserError: The folder holds a run of another plan, or the initial weights are those of another model.
     """
-    saved = checkpoint.list_checkpoints(run)
-    resumed, folder = saved[-1] if saved else (0, run)
+    share = functools.partial(first_error_across_ranks, world=ranks.world)
+    saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
+    resumed, folder = saved or (0, run)
     before = checkpoint.read_state(folder) if saved else {}
     epsilon = config.norm_epsilon
     if saved:
         epsilon = before["training"].get("norm_epsilon", epsilon)
-    elif config.initial:
-        epsilon = read_norm_epsilon(Path(config.initial), get_preset(config.model), manifest.tokenizer)
+    elif config.init_from:
+        epsilon = read_norm_epsilon(Path(config.init_from), get_preset(config.model), manifest.tokenizer)
     config = replace(config, norm_epsilon=epsilon)
     state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(config)}
     if saved:
@@ -145,11 +82,12 @@ def train(
     loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, fresh=not saved)
     if saved:
         loop.restore(folder, before)
-    elif config.initial:
-        load_hf_weights(loop.stepper.model, Path(config.initial))
+    elif config.init_from:
+        load_hf_weights(loop.stepper.model, Path(config.init_from))
     last = min(plan.steps, options.stop_after or plan.steps)
     if ranks.first:
         loop.start_metrics(state, resumed, last)
+        save_config(run, given)
     step, stop = loop.train(state, resumed, last, skips)
     if ranks.first:
         events.log(run, "end", step=step, told_to_stop=stop)
@@ -191,13 +129,21 @@ class TrainingLoop:
             OutlierDetector(*rule, ranks.device),
             ranks,
             self.tokens,
-            options.micro_batch,
+            options.micro_batch or self._choose_micro_batch(size),
             piece_bytes(self.corpus, entry.bos),
             entry.bos if config.document_masks else None,
         )
         self.reader = BatchReader(self.corpus, plan)
         self.metrics: MetricsWriter | None = None
         self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
+        self.non_finite = 0  # steps in a row
+
+    def _choose_micro_batch(self, size: Preset) -> int:
+        gpu, ranks = self.ranks.device.type == "cuda", self.ranks
+        memory = torch.cuda.mem_get_info(ranks.device)[1] if gpu else 0
+        shape = self.plan.sequence_length, self.plan.global_batch // ranks.world, ranks.shards, memory
+        half = self.config.precision == "bf16"
+        return choose_micro_batch(size, self.manifest.tokenizer.vocabulary, *shape, half, self.options.activation)
 
     def restore(self, folder: Path, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
@@ -210,11 +156,15 @@ class TrainingLoop:
         (self.run / STOPPED).unlink(missing_ok=True)
         device, options = self.ranks.device, self.options
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        micro_batch = self.stepper.micro_batch
         facts = {"ranks": self.ranks.world, "device": name or "cpu", "torch": torch.__version__}
+        facts["micro_batch"] = micro_batch
         events.log(self.run, "start", step=resumed, **facts)
         peak = peak_flops(name, self.config.precision == "bf16", options.peak_tflops)
-        parameters = count_parameters(self.stepper.model)
-        flops = flops_per_token(parameters, self.stepper.model.size, self.plan.sequence_length)
+        size, vocabulary = self.stepper.model.size, self.manifest.tokenizer.vocabulary
+        parameters = size.count_parameters(vocabulary)
+        flops = flops_per_token(size, vocabulary, self.plan.sequence_length)
+        print(f"{self.run}: {parameters:,} parameters, micro-batches of {micro_batch} sequences", file=sys.stderr)
         loggers = open_loggers(self.run, options.tensorboard, options.wandb)
         self.metrics = MetricsWriter(self.run, self.reader, self.ranks, flops, peak, resumed, last, loggers)
         record = {**state, "corpus": str(self.corpus.resolve()), "parameters": parameters, "peak_flops": peak}
@@ -240,44 +190,64 @@ class TrainingLoop:
         gpu = ranks.device.type == "cuda"
         steps = (number for number in range(step, last) if not is_skipped(number))
         reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
-        writer, stop = checkpoint.CheckpointWriter(self.run, options.keep), False
+        writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards)
+        requests = 0
         attention = prefer_fast_attention(ranks.device)
-        with _catch_sigterm() as requested, attention, reading as batches, closing(writer):
-            while step < last and not stop:
+        dog = watch(ranks.rank, ranks.world, options.hang_seconds)
+        with dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
+            while step < last and not requests & STOP:
+                dog.tick()
                 rate = learning_rate(step, plan.steps, config.learning_rate, config.warmup)
                 if is_skipped(step):
-                    stop = self.drain(0)
+                    requests = self.drain(0)
                     step += 1
                     if self.metrics:
                         self.metrics.write_skipped(step, rate)
                 else:
                     step += 1
-                    self.pending.append((step, rate, self.stepper.step(next(batches), rate, requested.is_set())))
-                    stop = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
-                saves = step == last or stop or _is_due(step, options.checkpoint_every)
+                    batch = next(batches)
+                    dog.tick()
+                    due = ranks.first and writer.is_due(options.checkpoint_minutes)
+                    mine = STOP * requested.is_set() | SAVE * due
+                    self.pending.append((step, rate, self.stepper.step(batch, rate, mine)))
+                    requests = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
+                saves = step == last or requests or _is_due(step, options.checkpoint_every)
                 validates = step == plan.steps or _is_due(step, options.validate_every)
                 if saves or validates:
-                    stop |= self.drain(0)
-                if saves or stop:
+                    requests |= self.drain(0)
+                if saves or requests:
                     windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
                     writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
                 if validates:
                     validate(self.corpus, self.manifest, plan.sequence_length, self.run, step, self.stepper)
-        return step, stop
+                    dog.tick()
+                if step % COLLECT_STEPS == 0:
+                    gc.collect()
+        return step, bool(requests & STOP)
 
-    def drain(self, limit: int) -> bool:
-        """Read and write the metrics of steps until `limit` are pending; return True if a rank was asked to stop."""
-        stop = False
+    def drain(self, limit: int) -> int:
+        """Read and write the metrics of steps until `limit` are pending; return the requests of all ranks.
+
+        Raises:
+            UserError: Too many steps in a row had gradients that are not finite.
+        """
+        requests, most = 0, self.options.non_finite_limit
         while len(self.pending) > limit:
             step, rate, wait = self.pending.pop(0)
             metrics = wait()
             mean = torch.tensor(metrics.losses.sum() / self.tokens, dtype=torch.float64)
             loss_limit = float(self.losses.limit())
             outlier = int(self.losses.classify(mean)) != 0
-            stop |= metrics.stop
+            requests |= metrics.requests
             if self.metrics:
                 self.metrics.write_step(step, rate, metrics, loss_limit if outlier else None)
-        return stop
+            self.non_finite = self.non_finite + 1 if metrics.skipped == SKIP_REASONS[1] else 0
+            if self.non_finite == most:
+                raise UserError(
+                    f"the gradients of {most} steps up to step {step} were not finite, so the run is ended: resume it "
+                    "from an older checkpoint with --skip-steps, or start it again with a lower --learning-rate"
+                )
+        return requests
 
 
 def _is_due(step: int, every: int) -> bool:
@@ -308,6 +278,19 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
         kept = [line for line in before if int(line.partition(",")[0]) < step]
         write_atomic(path, ("\n".join(["step,source,loss,bits_per_byte,windows", *kept, *lines]) + "\n").encode())
+
+
+@contextmanager
+def _freeze_garbage() -> Iterator[None]:
+    """Take garbage collection out of the steps: ranks would pause at different times, and each waits for all."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 @contextmanager

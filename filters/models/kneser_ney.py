@@ -14,6 +14,7 @@ included; for a corpus that needs more than the machine has, there is lmplz, whi
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -168,17 +169,16 @@ def write_arpa(model: Model, file: BinaryIO) -> None:
     order has no back-off. The same model gives the same bytes.
     """
     words = pa.array(model.words, pa.large_string())
-    tab, line_feed, nothing = map(_mark, ("\t", "\n", ""))
     counts = [f"ngram {n}={len(table.word)}\n" for n, table in enumerate(model.orders, 1)]
     file.write("".join(["\\data\\\n", *counts, "\n"]).encode())
     for n, table in enumerate(model.orders, 1):
         file.write(f"\\{n}-grams:\n".encode())
         for begin in range(0, len(table.word), BLOCK):
             rows = slice(begin, begin + BLOCK)
-            columns = [_text(table.log_probability[rows]), tab, _ngrams(model, words, n, rows)]
+            columns = [_text(table.log_probability[rows]), _mark("\t"), _ngrams(model, words, n, rows)]
             if n < len(model.orders):
-                columns += [tab, _text(table.log_backoff[rows])]
-            file.write(pc.binary_join_element_wise(*columns, line_feed, nothing).buffers()[2])
+                columns += [_mark("\t"), _text(table.log_backoff[rows])]
+            file.write(pc.binary_join_element_wise(*columns, _mark("\n"), _mark("")).buffers()[2])
         file.write(b"\n")
     file.write(b"\\end\\\n")
 
@@ -291,8 +291,9 @@ def _ngrams(model: Model, words: pa.Array, n: int, rows: slice) -> pa.Array:
     return pc.binary_join_element_wise(*reversed(columns), _mark(" "))
 
 
+@cache
 def _mark(text: str) -> pa.Scalar:
-    """Return a text between columns; made where it is used, as Arrow's first scalar imports pandas."""
+    """Return text as what stands between columns. It is made when needed: the first scalar imports pandas."""
     return pa.scalar(text, pa.large_string())
 
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from filters.errors import UserError
 from pipeline.beam.pool import Pool
+from pipeline.beam.status import RunStatus
 
 if TYPE_CHECKING:  # Beam takes a second to load, and commands that only read a corpus do without it
     import apache_beam as beam
 
 LOCAL = "FnApiRunner"
-IN_MEMORY = {LOCAL, "DirectRunner", "BundleBasedDirectRunner", "DaskRunner"}
+IN_MEMORY = {LOCAL, "DirectRunner", "BundleBasedDirectRunner", "DaskRunner", "ClosingDaskRunner"}
 SMALL_JOB_BYTES = 4 << 20  # of input from which on a job starts the worker processes: what one reads while they start
 
 
@@ -35,6 +36,7 @@ class Engine:
         timings: the run's folder for times.
         quiet: show no progress.
         pool: the local worker processes, which start when there is work for them.
+        status: the run's, for people who ask for it elsewhere.
     """
 
     workers: int
@@ -42,6 +44,7 @@ class Engine:
     timings: Path
     quiet: bool = False
     pool: Pool = field(default_factory=Pool, compare=False)
+    status: RunStatus = field(default_factory=RunStatus, compare=False)
 
     @property
     def runner(self) -> str:
@@ -49,6 +52,11 @@ class Engine:
         parser = argparse.ArgumentParser(add_help=False)
         parser.add_argument("--runner", default=LOCAL)
         return str(parser.parse_known_args(list(self.arguments))[0].runner)
+
+    @property
+    def is_local(self) -> bool:
+        """True if jobs run in this process and its pool."""
+        return self.runner == LOCAL
 
     @property
     def in_memory(self) -> bool:
@@ -101,9 +109,11 @@ def workers_apart(log: Path) -> Iterator[TextIO]:
 
 def check_options(arguments: Iterable[str]) -> None:
     """Refuse Beam options that Beam would silently ignore. Raises UserError naming the first."""
+    arguments = list(arguments)
+    if not arguments:  # a finished corpus is looked through without Beam, whose import takes a second
+        return
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    arguments = list(arguments)
     for argument in arguments:  # a runner of its own module has options of its own
         if argument.startswith("--runner=") and "." in argument:
             with contextlib.suppress(ImportError):
