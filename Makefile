@@ -8,7 +8,7 @@ PEERST := build/peers-trainer
 # One process per core, and module after module in the order of tests/conftest.py.
 SHARED := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
+.PHONY: setup demo ablation test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -19,6 +19,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup_venv.py
 
 demo: setup
 	$(PY) samples/demo.py $(DEMO)
+
+# Two comparisons of recipes on small models: a planted fault, and a difference that does not matter (docs/ablation.md).
+ablation: setup
+	$(PY) samples/ablation.py
 
 test: setup
 	$(PY) -m pytest $(SHARED)

@@ -17,13 +17,22 @@ from manifests.display import escape_unencodable_output
 MODEL = "demo, 2m, 5m, 10m, 20m, 40m, 125m, 350m, 1b3, 7b, 13b, 33b, 65b, or dim=D,layers=L,heads=H"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
 SWITCH = argparse.BooleanOptionalAction
 ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the first exit: the first rank prints
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
-    commands = {"trace": _trace, "export": _export, "generate": _generate, "plot": _plot, "train": _train}
+    commands = {
+        "compare": _compare,
+        "evaluate": _evaluate,
+        "export": _export,
+        "generate": _generate,
+        "plot": _plot,
+        "trace": _trace,
+        "train": _train,
+    }
     try:
         if arguments[:1] == ["launch"]:
             return _launch(*_parse_launch(arguments[1:]))
@@ -68,21 +77,33 @@ def _train(options: argparse.Namespace) -> str:
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
     run_options = RunOptions(**_select_fields(RunOptions, values))
-    plan_options = {name: values[name] for name in ("steps", "sequence_length", "batch_tokens")}
+    plan_options = {name: values[name] for name in PLAN_OPTIONS}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
-    ranks = parallel.start(options.device, options.threads, options.replicas, options.deterministic)
+    ranks = parallel.start(
+        options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
+    )
     try:
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in ("command", "config")}
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given)
+        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
+        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:
         parallel.stop()
     return summary if ranks.first else ""
+
+
+def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
+    if not options.evaluate_every:
+        return None
+    from trainer.evaluation.training import TrainingEvaluator, prepare_runs
+
+    runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
+    return TrainingEvaluator(options.output, corpus, length, runs, first)
 
 
 def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -134,10 +155,30 @@ def _generate(options: argparse.Namespace) -> str:
     return ""
 
 
+def _evaluate(options: argparse.Namespace) -> str:
+    from trainer.evaluation.command import download_tasks, evaluate_model, list_tasks
+
+    if options.list:
+        return list_tasks(options.data, options.tasks)
+    if options.download:
+        return download_tasks(options.data, options.tasks)
+    if options.model is None:
+        raise UserError("give a MODEL to evaluate, or --list or --download")
+    return evaluate_model(options)
+
+
 def _plot(options: argparse.Namespace) -> str:
     from trainer.metrics import plot
 
     return plot(options.run, options.output, options.corpus)
+
+
+def _compare(options: argparse.Namespace) -> str:
+    from trainer.evaluation.bits import read_held_out
+    from trainer.evaluation.compare import compare
+
+    text, values = compare(options.runs, read_held_out(options.held_out))
+    return json.dumps(values, indent=2) if options.json else text
 
 
 def _count(text: str) -> int:
@@ -156,6 +197,15 @@ def _positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError("must be a finite number above 0")
     return number
+
+
+def _stages(text: str) -> list[dict[str, Any]]:
+    from trainer.config import parse_stages
+
+    try:
+        return parse_stages(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}: see docs/train.md") from error
 
 
 def _step_range(text: str) -> tuple[int, int]:
@@ -193,11 +243,55 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     plot = commands.add_parser("plot", help="draw a run's curves")
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
+    compare = commands.add_parser("compare", help="compare runs on held-out text, beside the noise of seeds")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
+    held_out = "the file of `python -m manifests freeze`"
+    compare.add_argument("--held-out", type=Path, required=True, metavar="FILE", help=held_out)
+    compare.add_argument("--json", action="store_true", help="print JSON")
     for command in (trace, plot):
         command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    for command in (trace, export, generate, plot):
+    evaluate = _add_evaluate(commands)
+    for command in (trace, export, generate, plot, evaluate):
         command.add_argument("--corpus", type=Path, help="the corpus's folder, if it has moved")
     return parser
+
+
+def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
+    evaluate: argparse.ArgumentParser = commands.add_parser("evaluate", help="score a model on the paper's benchmarks")
+    model = "a run's folder, one checkpoint's, or a Llama in Hugging Face's layout"
+    evaluate.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=model)
+    tasks = "names, separated by commas (default: all whose files are there)"
+    evaluate.add_argument("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
+    evaluate.add_argument("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
+    evaluate.add_argument("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="N questions of each task, drawn at random")
+    shots = "numbers of examples to show, separated by commas (default: the paper's)"
+    evaluate.add_argument("--shots", type=_numbers, metavar="K", help=shots)
+    evaluate.add_argument("--samples", type=_count, metavar="N", help="answers to a question (default: the task's)")
+    judge = "a classifier of toxicity, truthful or informative: a fastText model or a folder of transformers"
+    evaluate.add_argument("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
+    evaluate.add_argument("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
+    evaluate.add_argument("--harness", action="store_true", help="score with lm-evaluation-harness too, and compare")
+    evaluate.add_argument("--list", action="store_true", help="list tasks, their files and where these are published")
+    evaluate.add_argument("--download", action="store_true", help="fetch the published files into DIR")
+    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    evaluate.add_argument("--precision", choices=("bf16", "fp32"), help="(default: bf16 on a GPU, else fp32)")
+    return evaluate
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _judge(text: str) -> tuple[str, Path]:
+    kind, _, path = text.partition("=")
+    if kind not in ("toxicity", "truthful", "informative") or not path:
+        raise argparse.ArgumentTypeError("must be toxicity=PATH, truthful=PATH or informative=PATH")
+    return kind, Path(path)
 
 
 def _add_train(commands: Any) -> None:
@@ -206,11 +300,15 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
     fixed = train.add_argument_group("settings that must stay the same when a run is resumed")
     fixed.add_argument("--model", required=True, help=MODEL)
-    fixed.add_argument("--steps", type=_count, required=True, help="optimizer steps of the whole run")
+    fixed.add_argument("--steps", type=_count, help="optimizer steps of the whole run")
     fixed.add_argument("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
     fixed.add_argument("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
     fixed.add_argument("--learning-rate", type=_positive, help="the peak (default: the preset's)")
     fixed.add_argument("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
+    schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
+    fixed.add_argument("--schedule", choices=("cosine", "wsd", "constant", "linear"), default="cosine", help=schedules)
+    stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
+    fixed.add_argument("--stages", type=_stages, metavar="JSON", help=stages)
     fixed.add_argument("--seed", type=int, help="of weights and data order (default: the corpus's)")
     fixed.add_argument("--init-from", default="", metavar="DIR", help="start from published weights")
     fixed.add_argument("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
@@ -234,6 +332,11 @@ def _add_train(commands: Any) -> None:
     free.add_argument("--non-finite-limit", type=_count, default=5, metavar="N", help=limit)
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
     free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
+    evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
+    free.add_argument("--evaluate-every", type=_count, default=0, **evaluate)
+    free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
+    free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
+    free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
     free.add_argument("--keep", type=_count, default=2, help="checkpoints to keep")
     free.add_argument("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
     free.add_argument("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")

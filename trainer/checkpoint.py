@@ -6,6 +6,7 @@ those of all files in order of rank. `state.json` holds the step, the plan, the 
 each file, and its own SHA-256. The state of the data is the plan and the step.
 """
 
+import datetime
 import hashlib
 import itertools
 import json
@@ -80,7 +81,7 @@ class CheckpointWriter:
 
     def __init__(self, run: Path, keep: int, writes: bool = True) -> None:
         self.run, self.keep, self.writes = run, keep, writes
-        self.group = dist.new_group(backend="gloo")
+        self.group = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))  # a slow disk is no dead rank
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.writing: Future[None] | None = None
         self.saved = time.monotonic()
@@ -352,7 +353,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
         for key in sorted({*saved[part], *now[part]}):
             before, after = saved[part].get(key), now[part].get(key)
             if before != after:
-                shown = "" if key == "sources" else f" ({before} before, {after} now)"
+                shown = "" if isinstance(after, list) else f" ({before} before, {after} now)"
                 raise UserError(
                     f"{run} holds a run with a different {key.replace('_', ' ')}{shown}: "
                     "give the same options to resume it, or another --output"

@@ -1,6 +1,5 @@
-"""One optimizer step: AdamW and its schedule (section 2.3 of the paper), micro-batches, and steps to skip."""
+"""One optimizer step: AdamW (section 2.3 of the paper), micro-batches, and steps to skip."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,6 @@ from trainer.parallel import Ranks, copy_to_host_async, gather_rows, gradient_no
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
 CLIP = 1.0
-FINAL_SHARE = 0.1  # of the peak learning rate, where the cosine ends
 STOP, SAVE = 1, 2  # requests of a rank to all: save and end the run, save a checkpoint
 SKIP_REASONS = ("", "non-finite", "outlier")  # indexed by the verdicts of OutlierDetector.classify
 
@@ -32,17 +30,6 @@ def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW
     vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, eps=1e-8, fused=True)
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Return the learning rate of a step, counted from 0.
-
-    It rises linearly over `warmup` steps, then follows a cosine to a tenth of the peak at the last of `steps`.
-    """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - 1 - warmup)
-    return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 class OutlierDetector:

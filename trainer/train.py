@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
@@ -27,14 +28,18 @@ from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
 from trainer.model import prefer_fast_attention
 from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
+from trainer.schedule import rate_at
 from trainer.sizes import Preset, choose_micro_batch, get_preset
-from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
+from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 
 COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
 LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
 VALIDATION_FILE = "validation.csv"
 VALIDATION_WINDOWS = 64  # of each source
+
+
+Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it
 
 
 def train(
@@ -46,6 +51,7 @@ def train(
     options: RunOptions,
     ranks: Ranks,
     given: dict[str, Any],
+    evaluate: Evaluate | None = None,
 ) -> str:
     """Train, or resume training, and return one line about the end of the run.
 
@@ -58,6 +64,7 @@ def train(
         options: Settings that may change.
         ranks: This process among all.
         given: All options of the command, saved with the run.
+        evaluate: Returns the scores of the model after a step; called after every `options.evaluate_every` steps.
 
     Raises:
         UserError: The folder holds a run of another plan, or the initial weights are those of another model.
@@ -72,14 +79,14 @@ def train(
     elif config.init_from:
         epsilon = read_norm_epsilon(Path(config.init_from), get_preset(config.model), manifest.tokenizer)
     config = replace(config, norm_epsilon=epsilon)
-    state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(config)}
+    state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
     if saved:
         checkpoint.check_same(before, state, run)
     if resumed >= plan.steps:
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(options.skip_steps), resumed, ranks.first)
-    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, fresh=not saved)
+    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, not saved, evaluate)
     if saved:
         loop.restore(folder, before)
     elif config.init_from:
@@ -104,6 +111,7 @@ class TrainingLoop:
         corpus: The corpus's folder.
         run: The run's folder.
         fresh: Draw initial weights; else a checkpoint fills them.
+        evaluate: See `train`.
     """
 
     corpus: Path
@@ -114,6 +122,7 @@ class TrainingLoop:
     options: RunOptions
     ranks: Ranks
     fresh: bool
+    evaluate: Evaluate | None = None
 
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
@@ -125,7 +134,7 @@ class TrainingLoop:
         self.losses = OutlierDetector(*rule, torch.device("cpu"), LOSS_FOLLOW)
         self.stepper = Stepper(
             model,
-            build_optimizer(model, config.learning_rate),
+            build_optimizer(model, config.learning_rate[0].learning_rate),
             OutlierDetector(*rule, ranks.device),
             ranks,
             self.tokens,
@@ -197,7 +206,7 @@ class TrainingLoop:
         with dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
             while step < last and not requests & STOP:
                 dog.tick()
-                rate = learning_rate(step, plan.steps, config.learning_rate, config.warmup)
+                rate = rate_at(step, config.learning_rate)
                 if is_skipped(step):
                     requests = self.drain(0)
                     step += 1
@@ -220,6 +229,12 @@ class TrainingLoop:
                     writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
                 if validates:
                     validate(self.corpus, self.manifest, plan.sequence_length, self.run, step, self.stepper)
+                    dog.tick()
+                if self.evaluate and (step == plan.steps or _is_due(step, options.evaluate_every)):
+                    self.drain(0)
+                    scores = self.evaluate(self.stepper.model, step)
+                    for logger in self.metrics.loggers if self.metrics else ():
+                        logger(step, scores)
                     dog.tick()
                 if step % COLLECT_STEPS == 0:
                     gc.collect()

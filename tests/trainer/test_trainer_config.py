@@ -1,5 +1,6 @@
 """Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,33 @@ def test_a_file_of_options_is_the_command_line_and_is_saved_with_the_run(corpus:
     assert saved["document_masks"] is True and saved["skip_steps"] == ["2:2", "3:3"] and saved["precision"] == "fp32"
     assert main(["train", f"--config={tmp_path / 'run/config.yaml'}", "--stop-after", "4"]) == 0
     assert checkpoint.list_checkpoints(tmp_path / "run")[-1][0] == 4
+
+
+def test_stages_set_mixture_and_rate_and_a_file_of_options_may_hold_them(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [
+        {"steps": 2, "mixture": {"web": 1}, "schedule": "constant"},
+        {"tokens": 128, "mixture": {"books": 1.0}, "schedule": "linear", "learning_rate": 0.01},
+    ]
+    plain = {"corpus": str(corpus), "output": str(tmp_path / "run"), "model": "dim=32,layers=1,heads=2"}
+    plain |= {"sequence_length": 16, "batch_tokens": 64, "stages": stages, "warmup": 1}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    assert main(["train", "--config", str(tmp_path / "run.yaml")]) == 0
+    with (tmp_path / "run/metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["learning_rate"] for row in rows] == ["0.002", "0.002", "0.01", "0.005"]
+    assert [(bool(row["loss_web"]), bool(row["loss_books"])) for row in rows] == [(True, False)] * 2 + [
+        (False, True)
+    ] * 2
+    assert main(["train", "--config", str(tmp_path / "run/config.yaml")]) == 0, "it is finished"
+    command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "none"), *OPTIONS[2:]]
+    assert main(command) == 2 and "give --steps, or a list of --stages" in capsys.readouterr().err
+    assert main([*command, "--stages", '[{"steps": 1, "mixture": {"wiki": 1}}]']) == 2
+    assert "a stage weighs wiki, which the corpus lacks: give some of books, web" in capsys.readouterr().err
+    for text in ("[]", "3", "[1]", '[{"steps": 0}]', '[{"steps": 1, "tokens": 2}]', '[{"steps": 1, "rate": 2}]', "{"):
+        with pytest.raises(SystemExit):
+            main([*command, "--stages", text])
 
 
 def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

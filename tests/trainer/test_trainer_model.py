@@ -11,8 +11,9 @@ from trainer_ranks import weights_sha
 
 from trainer import parallel
 from trainer.model import Attention, FeedForward, Llama, Rotary, rotate
+from trainer.schedule import StageRate, rate_at
 from trainer.sizes import PRESETS, Preset
-from trainer.step import build_optimizer, learning_rate
+from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 
@@ -97,12 +98,20 @@ def test_there_are_no_biases_and_the_head_is_its_own() -> None:
 
 
 def test_the_schedule_rises_falls_to_a_tenth_and_is_a_cosine_between() -> None:
-    rates = [learning_rate(step, 110, 1.0, 10) for step in range(110)]
+    rates = [rate_at(step, [StageRate(110, "cosine", 1.0, 10)]) for step in range(110)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) and max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     middle = 10 + (109 - 10) // 2
     assert rates[middle] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (middle - 10) / 99)))
+
+
+def test_stable_then_decay_and_stages_of_their_own_rates() -> None:
+    wsd = [rate_at(step, [StageRate(110, "wsd", 2.0, 10)]) for step in range(110)]
+    assert wsd[9:90] == [2.0] * 81 and wsd[99] == pytest.approx(2 - 2 * math.sqrt(0.45)) and 0 < wsd[-1] < 0.06
+    stages = [StageRate(5, "constant", 1.0, 2), StageRate(4, "linear", 0.8, 0), StageRate(3, "constant", 0.1, 0)]
+    rates = [rate_at(step, stages) for step in range(12)]
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0.1, 0.1, 0.1])
 
 
 def test_weight_decay_is_for_matrices() -> None:

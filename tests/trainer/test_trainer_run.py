@@ -23,8 +23,9 @@ from trainer.__main__ import main
 from trainer.data import BatchReader
 from trainer.metrics import CLOCK
 from trainer.model import Llama
+from trainer.schedule import StageRate, rate_at
 from trainer.sizes import PRESETS
-from trainer.step import build_optimizer, learning_rate
+from trainer.step import build_optimizer
 
 STEPS = 24
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
@@ -157,7 +158,8 @@ def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, STEPS, PRESETS["demo"].learning_rate, PRESETS["demo"].warmup)
+            rate = StageRate(STEPS, "cosine", PRESETS["demo"].learning_rate, PRESETS["demo"].warmup)
+            group["lr"] = rate_at(step, [rate])
         optimizer.step()
         optimizer.zero_grad()
         assert float(rows(whole)[step]["loss"]) == pytest.approx(loss.item(), abs=2e-5)
