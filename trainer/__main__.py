@@ -81,7 +81,9 @@ def _train(options: argparse.Namespace) -> str:
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
-    ranks = parallel.start(options.device, options.threads, options.replicas, options.deterministic)
+    ranks = parallel.start(
+        options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
+    )
     try:
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
@@ -331,7 +333,7 @@ def _add_train(commands: Any) -> None:
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
     free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
     evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
-    free.add_argument("--evaluate-every", type=_count, default=0, **evaluate)
+    free.add_argument("--evaluate-every", type=_whole, default=0, **evaluate)
     free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
     free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
     free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
