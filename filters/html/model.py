@@ -88,7 +88,8 @@ def add_neighbours(scores: Column, page: Page, model: Model) -> Column:
         for here, there in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
             sums[here] += together * sizes[there] * distances[there]
             weights[here] += together * sizes[there]
-    return scores + model.neighbours * sums / weights
+    added: Column = scores + model.neighbours * sums / weights
+    return added
 
 
 def level_tables(scores: Column, page: Page) -> Column:
