@@ -24,6 +24,7 @@ SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS)
 NEAR = 2  # blocks before and after one that are its neighbours
 MOST = 3.0  # log-odds from the cut, by which a neighbour counts at most
 CELLS = ("td", "th", "caption")
+MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
 
 _SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
@@ -99,7 +100,7 @@ def level_tables(scores: Column, page: Page) -> Column:
     """
     levelled = scores.copy()
     for table, tag in enumerate(page.tags):
-        if tag == "table":
+        if tag == "table" and page.ends[table] - page.starts[table] <= MOST_CELLS:
             cells = page.places[page.starts[table] : page.ends[table]]
             if len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
                 blocks = slice(page.starts[table], page.ends[table])
