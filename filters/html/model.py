@@ -105,14 +105,16 @@ def add_neighbours(scores: Column, page: Page, model: Model) -> Column:
 def level_tables(scores: Column, page: Page) -> Column:
     """Return the scores, in each table of data the mean of its cells: it is main text as a whole, or not at all.
 
-    A table of data has one block in each cell; a table that lays out a page has more.
+    A table of data has one block in each cell, and more text than links; a table that lays out a page has more blocks,
+    and a list of threads more links.
     """
     levelled = scores.copy()
     for table, tag in enumerate(page.tags):
         if tag == "table" and page.ends[table] - page.starts[table] <= MOST_CELLS:
             cells = page.places[page.starts[table] : page.ends[table]]
-            if len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
-                blocks = slice(page.starts[table], page.ends[table])
+            blocks = slice(page.starts[table], page.ends[table])
+            plain = 2 * sum(page.linked[blocks]) < sum(map(len, page.texts[blocks]))
+            if plain and len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
                 levelled[blocks] = scores[blocks].mean()
     return levelled
 
