@@ -5,6 +5,8 @@ PY     := $(VENV)/bin/python
 DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
+# One process per core, and module after module in the order of tests/conftest.py.
+SHARED := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo ablation test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
 
@@ -23,11 +25,11 @@ ablation: setup
 	$(PY) samples/ablation.py
 
 test: setup
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest $(SHARED)
 
 # The tests that build no corpus.
 test-fast: setup
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not corpus and not slow and not gpu and not cluster'
+	$(PY) -m pytest $(SHARED) -m 'not corpus and not slow and not gpu and not cluster'
 
 # Set-up, demo and tests on every interpreter from 3.11 on that is found here, each in a clone of its own.
 test-matrix:

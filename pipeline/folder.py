@@ -15,6 +15,8 @@ from manifests.manifest import FILE
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import BEGUN, LOG, RECEIPTS
 
+RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
+
 
 def prepare(corpus: Path) -> None:
     """Create the output folder, or refuse one that holds other files: a run removes those that it does not know."""

@@ -22,7 +22,6 @@ from pipeline.beam.task import remove_temporaries, storage_error
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
 
-RECIPE_FILE = "recipe.yaml"
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
 
 
@@ -83,7 +82,7 @@ def run(
                 engine.status.open(corpus / "runs" / STATUS)
                 remove_temporaries(corpus)
                 folder.take_over_marks(corpus, engine)
-                write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
+                write_atomic(corpus / folder.RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
                 if not (corpus / MANIFEST).exists():
                     check_engine(engine)

@@ -21,9 +21,9 @@ from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
-from pipeline.append import inherited, recipe_of
+from pipeline.folder import RECIPE_FILE
+from pipeline.inheritance import inherited, recipe_of
 from pipeline.preflight import hash_models
-from pipeline.run import RECIPE_FILE
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages import line_dedup

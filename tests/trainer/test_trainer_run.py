@@ -30,6 +30,7 @@ from trainer.step import build_optimizer
 STEPS = 24
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
 OPTIONS += ["--micro-batch", "2"]
+WHOLE_SHARE = ["--micro-batch", "8"]  # for several ranks, each of which then computes its share of a batch at once
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def alone(corpus: Path, run: Path, *more: str) -> int:
 
 def together(corpus: Path, run: Path, *more: str) -> tuple[int, str]:
     """Train on two ranks; return the exit code and what was written to stderr."""
-    errors = run.with_suffix(".stderr")
-    code = join_ranks(start_ranks(2, errors, main, ["train", str(corpus), "--output", str(run), *OPTIONS, *more]))
+    errors, command = run.with_suffix(".stderr"), ["train", str(corpus), "--output", str(run), *OPTIONS]
+    code = join_ranks(start_ranks(2, errors, main, [*command, *WHOLE_SHARE, *more]))
     return code, errors.read_text(encoding="utf-8")
 
 
@@ -126,17 +127,26 @@ def test_stopped_and_resumed_alone_is_identical_to_never_stopped(corpus: Path, w
     assert final_weights(run) == final_weights(whole)
 
 
-def test_a_run_killed_between_checkpoints_goes_on_from_the_last_whole_one(
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_last_whole_one(
     corpus: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     assert alone(corpus, run, "--stop-after", "12", "--checkpoint-every", "6") == 0
-    shutil.rmtree(run / "checkpoints/step-00000012")
+    damaged = run / "checkpoints/step-00000012/rank-00000.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
     half = run / "checkpoints/.step-00000012.tmp"
     half.mkdir()
     (half / "state.json").write_text("{}", encoding="utf-8")
     assert alone(corpus, run) == 0
     assert exact(run) == exact(whole), "steps 7 to 12 stand once, as trained again"
+
+
+def test_checkpoints_are_written_by_the_clock(corpus: Path, tmp_path: Path) -> None:
+    options = ["--checkpoint-minutes", "1e-9", "--keep", "9", "--stop-after", "3"]
+    assert alone(corpus, tmp_path / "run", *options) == 0
+    assert [step for step, _ in checkpoint.list_checkpoints(tmp_path / "run")] == [1, 2, 3]
 
 
 def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
@@ -262,17 +272,17 @@ def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_
 
 
 def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    """Batches and initial weights by hash, losses within 1e-5, over 12 steps in fp32; two replicas of two, too."""
+    """Batches and initial weights by hash, losses within 1e-5, over 8 steps in fp32; two replicas of two, too."""
     shas = set()
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
-        command = [str(corpus), *OPTIONS, "--output", str(run), "--replicas", str(replicas)]
-        command += ["--stop-after", "12", "--precision", "fp32"]
+        command = [str(corpus), *OPTIONS, *WHOLE_SHARE, "--output", str(run), "--replicas", str(replicas)]
+        command += ["--stop-after", "8", "--precision", "fp32"]
         assert join_ranks(start_ranks(world, tmp_path / "stderr", trainer_ranks.run, sha, command)) == 0
         shas.add(sha.read_text(encoding="utf-8"))
         sha.unlink()
-        assert len(rows(run)) == 12
-        for one, other in zip(rows(run), rows(whole)[:12], strict=True):
+        assert len(rows(run)) == 8
+        for one, other in zip(rows(run), rows(whole)[:8], strict=True):
             assert one["batch"] == other["batch"]
             assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
     plain = Llama(PRESETS["demo"], VOCABULARY)
