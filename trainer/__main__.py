@@ -90,7 +90,7 @@ def _train(options: argparse.Namespace) -> str:
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
-        given = {name: value for name, value in values.items() if name not in ("command", "config")}
+        given = {name: value for name, value in values.items() if name not in ("command", "config", "stop_after")}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
         summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:

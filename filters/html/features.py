@@ -1,9 +1,10 @@
 """Describe each block of a page by numbers: the evidence by which the model tells main text from the rest.
 
-Evidence is of the block itself (its length, its links, the end of a sentence), of its containers (how much prose and
-how many links they hold, how often they are repeated side by side), of its neighbours, and of its place: relative to
-the container with the most prose, to the title, to the element that the page marks as its article, and to a line that
-announces comments or other articles. All is independent of the language, but for the labels of names.tsv.
+Evidence is of the block itself (its length, its links, how it begins and ends), of its containers (how much prose and
+how many links they hold, how often they are repeated side by side, whether they are named after comments), of its
+neighbours (dates and times that repeat one look among them), and of its place: relative to the container with the most
+prose, to the title, to headings, to the element that the page marks as its article, and to a line that announces
+comments or other articles. All is independent of the language, but for the labels of names.tsv.
 """
 
 import re

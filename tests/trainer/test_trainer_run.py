@@ -276,8 +276,8 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
     shas = set()
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
-        command = [str(corpus), *OPTIONS, *WHOLE_SHARE, "--output", str(run), "--replicas", str(replicas)]
-        command += ["--stop-after", "8", "--precision", "fp32"]
+        command = [str(corpus), *OPTIONS, "--output", str(run), "--replicas", str(replicas), "--precision", "fp32"]
+        command += ["--stop-after", "8", "--micro-batch", str(4 // world)]  # two on each rank, to add up gradients
         assert join_ranks(start_ranks(world, tmp_path / "stderr", trainer_ranks.run, sha, command)) == 0
         shas.add(sha.read_text(encoding="utf-8"))
         sha.unlink()
