@@ -60,9 +60,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from manifests.storage import StorageError
     from manifests.tools.show import summary
     from pipeline.beam.pool import WorkerDiedError
-    from pipeline.beam.task import StorageError
     from pipeline.dedup.recall import RecallError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
@@ -97,10 +97,10 @@ def _load_recipe(options: argparse.Namespace) -> "Recipe":
 
 
 def _append(options: argparse.Namespace) -> int:
+    from manifests.storage import StorageError
     from manifests.tools.show import summary
     from pipeline.append import append
     from pipeline.beam.pool import WorkerDiedError
-    from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
     engine, started = _engine(options, options.corpus), time.monotonic()

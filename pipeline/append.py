@@ -34,9 +34,10 @@ from manifests.manifest import (
     write_manifest,
 )
 from manifests.recipe import Recipe, parse_recipe
+from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import find_user_code, storage_error
+from pipeline.beam.task import find_user_code
 from pipeline.run import RECIPE_FILE, Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages import references

@@ -10,10 +10,11 @@ from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe
 from manifests.report import write_report
+from manifests.storage import storage_error
 from pipeline import folder
 from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import remove_temporaries, storage_error
+from pipeline.beam.task import remove_temporaries
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
 

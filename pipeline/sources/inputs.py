@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
-from pipeline.beam.task import StorageError, retry_storage
+from manifests.storage import StorageError, retry_storage
 from pipeline.download.download import download
 from pipeline.download.http import RemoteFile, RetryPolicy, State
 

@@ -56,7 +56,7 @@ def collect_step(
         rules, rule = recipe.sources[source].rule_for(STAGE)
         if isinstance(rule, DuplicateLines):
             arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.normalise)}
-            reads, facts = [receipt, *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
+            reads, facts = [receipt.below("documents"), *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
             units.append(Unit(split, facts, reads, receipt.bytes, source, calls_of([*rules, rule])))
     return Step(COLLECT, collect_hashes, units, {}, arguments)
 

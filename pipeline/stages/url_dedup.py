@@ -43,7 +43,7 @@ def collect_step(
     for split, receipt in sorted(extracted.items()):
         rules, rule = recipe.sources[source_of(split)].rule_for(STAGE)
         if rule is not None:
-            reads = [receipt, *verdicts.of(split, rules)]
+            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(COLLECT, collect_keys, units, {}, by_source)
 

@@ -7,8 +7,8 @@ import pytest
 from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
+from manifests import storage
 from manifests.files import sha256_bytes
-from pipeline.beam import task
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
@@ -110,7 +110,7 @@ def test_other_schemes_are_refused(tmp_path: Path) -> None:
 def test_a_link_to_nothing_is_an_input_that_cannot_be_read(
     dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "WAITS", [])
+    monkeypatch.setattr(storage, "WAITS", [])
     whole = len(names(dumps, tmp_path / "corpus", "**"))
     (dumps / "gone.gz").symlink_to(tmp_path / "nowhere.gz")
     found = resolve("web", [str(dumps / "**")], tmp_path / "corpus")
