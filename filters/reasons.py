@@ -77,6 +77,7 @@ class Reason(StrEnum):
     ENCRYPTED = "encrypted", "encrypted: cannot be read", True
     UNSAFE_PATH = "unsafe-path", "an archive member with a path outside the archive, or a link", True
     ENTITY_EXPANSION = "entity-expansion", "XML that defines entities of its own", True
+    QUARANTINED = "quarantined", "a record that kills the interpreter, listed in a quarantine file", True
     ORPHAN = "orphan", "a record whose other half is not in the dump (an answer without its question)", True
 
     # filter, dropped documents

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.beam.engines import Engine
 
 ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
+QUARANTINE = "quarantine.jsonl"  # as `pipeline.beam.quarantine` calls it, which is not imported for `--help`
 STAGES = [name for name in stages.STAGES if name != "statistics"]
 EPILOG = "Arguments after `--` go to Apache Beam, as in `-- --runner=FlinkRunner --flink_master=host:8081`."
 Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
@@ -71,7 +72,13 @@ def _run(options: argparse.Namespace) -> int:
     engine, started = _engine(options, options.output), time.monotonic()
     try:
         done = run(
-            recipe, options.output, engine, options.keep_dropped, options.stage, skip_unreadable=options.skip_unreadable
+            recipe,
+            options.output,
+            engine,
+            options.keep_dropped,
+            options.stage,
+            skip_unreadable=options.skip_unreadable,
+            quarantined=options.quarantine,
         )
     except (LedgerError, StorageError, WorkerDiedError, RecallError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,6 +90,8 @@ def _run(options: argparse.Namespace) -> int:
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
+    if done.quarantined:
+        print(f"\n{done.quarantined} records kill the interpreter and were dropped: see {options.output}/{QUARANTINE}")
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
@@ -326,6 +335,8 @@ COMMANDS = {
         _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
                   type=COUNT, default=3, metavar="N"),
         SKIP_UNREADABLE,
+        _argument("--quarantine", f"drop the records that another corpus lists in its {QUARANTINE}",
+                  type=Path, metavar="FILE"),
         QUIET,
     ), takes_beam_options=True),
     "plan": Command("estimate the tokens and the cost of a recipe, and what is missing to its goal", _plan, (

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import FILE
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import LOG, RECEIPTS
+from pipeline.beam.task import BEGUN, LOG, RECEIPTS
 
 
 def prepare(corpus: Path) -> None:
@@ -72,7 +73,11 @@ def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
     log = engine.timings / LOG
     if log.exists() and log.stat().st_size:
         log.replace(corpus / "runs" / f"{started}.log")
-    for part in engine.timings.glob("*") if engine.timings.is_dir() else []:
-        part.unlink()
-    with contextlib.suppress(OSError):
-        engine.timings.rmdir()
+    shutil.rmtree(engine.timings, ignore_errors=True)
+
+
+def take_over_marks(corpus: Path, engine: Engine) -> None:
+    """Take over the marks of tasks that were at work when an earlier run's process died, perhaps of one of them."""
+    for mark in sorted((corpus / "runs").glob(f"*.parts/{BEGUN}/*.json")):
+        (engine.timings / BEGUN).mkdir(parents=True, exist_ok=True)
+        mark.replace(engine.timings / BEGUN / mark.name)

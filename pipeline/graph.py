@@ -115,13 +115,15 @@ class StageGraph:
 
     def extract(self) -> None:
         """Read the documents of sources whose records stand for themselves."""
-        self.extract_step = extract.extract_step(self.recipe, self.inputs.dumps, self.offsets, self.inputs.models)
+        self.extract_step = extract.extract_step(
+            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine
+        )
         self.extracted = self.map(self.extract_step)
 
     def join(self) -> None:
         """Join the documents of the other sources from rows, into files of the same kind and place."""
         joined, self.dropped_rows = join.join_sources(
-            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.exchange
+            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.exchange, self.inputs.quarantine
         )
         self.extracted |= joined
         sweep(self.corpus, self.extract_step, self.extracted)

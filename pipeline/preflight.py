@@ -9,6 +9,7 @@ from filters.rule import load_class, name_of
 from manifests.files import sha256_file, write_atomic
 from manifests.recipe import Recipe
 from pipeline import folder
+from pipeline.beam.quarantine import Place
 from pipeline.beam.task import CODE
 from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
@@ -28,6 +29,7 @@ class RunInputs:
         training: files that a stage trains on for a source's rule, by stage and then by `SOURCE/USE`.
         earlier: the splits of earlier corpora to compare with.
         unreadable: inputs that could not be opened and were skipped, as `SOURCE/NAME`.
+        quarantine: records that readers drop unread.
     """
 
     dumps: list[Input]
@@ -35,6 +37,7 @@ class RunInputs:
     training: dict[str, dict[str, list[Input]]]
     earlier: list[Split]
     unreadable: list[str]
+    quarantine: frozenset[Place] = frozenset()
 
 
 def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> RunInputs:

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
@@ -12,8 +13,10 @@ from manifests.recipe import Recipe
 from manifests.report import write_report
 from manifests.storage import storage_error
 from pipeline import folder
+from pipeline.beam import quarantine
 from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
+from pipeline.beam.pool import WorkerCrashedError
 from pipeline.beam.task import remove_temporaries
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
@@ -31,12 +34,14 @@ class Finished:
         ran: tasks that had to be done.
         recall: the measured recall of near-duplicate detection, as text.
         unreadable: inputs that could not be opened and were skipped, as `SOURCE/NAME`.
+        quarantined: records that this run has added to the quarantine file.
     """
 
     manifest: Manifest | None
     ran: int
     recall: str = ""
     unreadable: tuple[str, ...] = ()
+    quarantined: int = 0
 
 
 def run(
@@ -47,6 +52,7 @@ def run(
     only: str | None = None,
     generation: int = 0,
     skip_unreadable: bool = False,
+    quarantined: Path | None = None,
 ) -> Finished:
     """Build a corpus, or finish one, or find that it is finished.
 
@@ -58,6 +64,7 @@ def run(
         only: the stage to stop after.
         generation: its number, where the files are to be appended to another corpus.
         skip_unreadable: skip inputs that cannot be opened before work begins; the next run tries them again.
+        quarantined: a quarantine file whose records are dropped unread, as those in the corpus's own.
 
     Raises:
         UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
@@ -66,18 +73,28 @@ def run(
     with folder.locked(corpus), running(engine) as engine:
         folder.refuse_changed(corpus)
         inputs = preflight(recipe, corpus, skip_unreadable)
+        held = given = _quarantine(corpus, quarantined)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
-        graph, manifest = StageGraph(recipe, corpus, engine, inputs, keep_dropped, only, generation), None
+        manifest, ran, crashes = None, 0, 0
         try:
             try:
                 remove_temporaries(corpus)
+                folder.take_over_marks(corpus, engine)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
                 if not (corpus / MANIFEST).exists():
                     check_engine(engine)
-                with contextlib.suppress(StopAfterStage):
-                    manifest = graph.build()
+                while True:
+                    known = replace(inputs, quarantine=held)
+                    graph = StageGraph(recipe, corpus, engine, known, keep_dropped, only, generation)
+                    try:
+                        with contextlib.suppress(StopAfterStage):
+                            manifest = graph.build()
+                        break
+                    except (WorkerCrashedError, quarantine.RecordCrashedError) as error:
+                        held = quarantine.learn(corpus / quarantine.FILE, held, error, crashes)
+                        ran, crashes = ran + graph.ran, crashes + 1
             finally:
                 engine.pool.stop()
                 with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
@@ -86,4 +103,16 @@ def run(
                 write_report(corpus)  # after the times, which it shows
         except OSError as error:
             raise storage_error(error, "the run") from error
-        return Finished(manifest, graph.ran, graph.recall_report, tuple(inputs.unreadable))
+        skipped = tuple(inputs.unreadable)
+        return Finished(manifest, ran + graph.ran, graph.recall_report, skipped, len(held - given))
+
+
+def _quarantine(corpus: Path, path: Path | None) -> frozenset[quarantine.Place]:
+    """Return the records that are dropped unread, and keep those of a given file in the corpus. Raises UserError."""
+    if path is not None and not path.is_file():
+        raise UserError(f"--quarantine {path} is no file: give {quarantine.FILE} of another corpus")
+    held = quarantine.read_quarantine(corpus / quarantine.FILE)
+    added = quarantine.read_quarantine(path) - held if path is not None else frozenset()
+    if added:
+        quarantine.write_quarantine(corpus / quarantine.FILE, held | added)
+    return held | added

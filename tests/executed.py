@@ -27,14 +27,14 @@ def covered_by_versions() -> Iterator[None]:
     """Trace tasks that run in this process while the block runs, and check them at its end."""
     for found in (functions, executed, counts):
         found.clear()
-    attempt, tasks = task._attempt, task.Step.tasks
+    attempt, tasks = task.attempt, task.Step.tasks
 
     def declared(step: task.Step, upstream: Any = ()) -> list[task.Task]:
         known = functions.setdefault((step.name, step.function.__name__), {step.function})
         known |= {call for unit in step.units for call in unit.calls}
         return tasks(step, upstream)
 
-    with mock.patch.object(task.Step, "tasks", declared), mock.patch.object(task, "_attempt", partial(traced, attempt)):
+    with mock.patch.object(task.Step, "tasks", declared), mock.patch.object(task, "attempt", partial(traced, attempt)):
         yield
     assert executed, "tasks ran in other processes, or none did"
     missed = [

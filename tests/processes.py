@@ -6,15 +6,67 @@ run nothing else; that is as fast as a plain fork.
 """
 
 import multiprocessing
-from multiprocessing.context import ForkServerContext
+import os
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing import connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
+
+PRELOADED = ["pandas", "pytest", "torch", "trainer.__main__", "trainer.data", "trainer.train", "trainer_ranks"]
 
 
 def fork_server() -> ForkServerContext:
     """Return a context that starts processes; a process's function must be importable and its arguments are pickled."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "trainer.checkpoint", "trainer.data"])
+    context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def start_ranks(world: int, errors: Path, main: Callable[..., int], *arguments: Any) -> list[ForkServerProcess]:
+    """Start `main(*arguments)` on several ranks with torchrun's environment, without torchrun and its imports.
+
+    Args:
+        world: Number of ranks.
+        errors: File that receives what the ranks write to stderr.
+        main: Importable function; its result is the exit code of its process.
+        arguments: Its arguments.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    errors.touch()
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    ranks = [
+        fork_server().Process(
+            target=_run_rank, args=({**common, "RANK": rank, "LOCAL_RANK": rank}, errors, main, arguments)
+        )
+        for rank in range(world)
+    ]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+def join_ranks(ranks: list[ForkServerProcess], seconds: float = 600) -> int:
+    """Wait for all ranks and return 0, or at the first that fails end the others, as torchrun does; return its code."""
+    running = {rank.sentinel: rank for rank in ranks}
+    while running:
+        ended = connection.wait(running, seconds)
+        codes = [running.pop(sentinel).exitcode for sentinel in ended]  # type: ignore[call-overload]
+        if not ended or any(codes):
+            for rank in running.values():
+                rank.kill()
+            return next(filter(None, codes), 1)
+    return 0
+
+
+def _run_rank(environment: dict[str, object], errors: Path, main: Callable[..., int], arguments: tuple[Any]) -> None:
+    os.environ |= {name: str(value) for name, value in environment.items()}
+    with errors.open("a", encoding="utf-8", buffering=1) as sys.stderr:
+        sys.exit(main(*arguments))
 
 
 def children(pid: int) -> list[int]:

@@ -56,7 +56,7 @@ FOLDERS = {
     "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
     "manifests": [".", "tools", "planning", "report"],
     "pipeline": ["beam", "download", "sources", "dedup", "stages", "."],
-    "trainer": ["."],
+    "trainer": [".", "evaluation"],
 }
 
 

@@ -1,11 +1,7 @@
-"""Run `python -m trainer train ...` under torchrun and write the hash of the initial weights to a file.
-
-Usage: `python trainer_ranks.py FILE ARGUMENTS-OF-TRAIN...`.
-"""
+"""Run `python -m trainer train ...` as one rank and write the hash of the initial weights to a file."""
 
 import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 import trainer.train
-from trainer.__main__ import leave, main
+from trainer.__main__ import main
 from trainer.model import Llama
 
 
@@ -39,7 +35,3 @@ def run(file: Path, arguments: list[str]) -> int:
 
     trainer.train.build = watched
     return main(["train", *arguments])
-
-
-if __name__ == "__main__":
-    leave(run(Path(sys.argv[1]), sys.argv[2:]))

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess, parent_process
 from typing import Any
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)  # faults of the interpreter; never SIGKILL
 BUSY_SECONDS = 0.2  # of each worker's first call
 TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has died
 
@@ -25,7 +26,11 @@ POOLS: "weakref.WeakValueDictionary[int, Pool]" = weakref.WeakValueDictionary()
 
 
 class WorkerDiedError(Exception):
-    """A local worker process was killed from outside or crashed."""
+    """A worker process was killed from outside or crashed."""
+
+
+class WorkerCrashedError(WorkerDiedError):
+    """The interpreter of a worker process crashed, possibly of a record."""
 
 
 class Pool:
@@ -75,7 +80,8 @@ class Pool:
         if not codes:
             return None
         code = next((code for code in codes if code != TERMINATED), codes[0]) or 0
-        return WorkerDiedError(
+        kind = WorkerCrashedError if -code in CRASHES else WorkerDiedError
+        return kind(
             f"a worker process ended with code {code if code >= 0 else 128 - code} (137: killed, most often for want "
             "of memory; 139: crashed)"
         )

@@ -26,18 +26,28 @@ from manifests.files import canonical_json, is_temporary, relative_files, sha256
 from manifests.ledger import Tally, tally_from, total
 from manifests.mirror import Mirror, fetch_folder, fetch_url, mirror_of, open_mirror
 from manifests.storage import StorageError, is_url, retry_storage
+from pipeline.beam.alone import perform_alone
 from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.progress import Progress
+from pipeline.beam.quarantine import Place, RecordCrashedError, holding
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
 RECEIPTS = "receipts"
 BLOCKS = "blocks"
 CODE = "code"  # copies of the modules that hold a user's own rules and readers
-MISTAKE, FAILURE = "mistake.txt", "failure.txt"  # a worker's sentence for the user: engines wrap exceptions differently
 LOG = "workers.log"  # what worker processes write to their standard error
-BEGUN = ".begun"  # ending of a file that lasts as long as its task, so that a death can be blamed on the right one
+BEGUN = "begun"  # folder of marks that last as long as their tasks, and beyond them if the interpreter dies
+
+
+# Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
+NOTICES: dict[type[Exception], str] = {
+    UserError: "mistake.txt",
+    StorageError: "failure.txt",
+    RecordCrashedError: "crash.txt",
+    WorkerDiedError: "death.txt",
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,7 @@ class Unit:
         size: bytes to read, by which work is shared out.
         source: the source whose entry of `Step.by_source` the function gets as well.
         calls: functions that the step's function looks up at run time, part of its code.
+        quarantine: records that the function's readers drop unread.
     """
 
     name: str
@@ -124,6 +135,7 @@ class Unit:
     size: int = 0
     source: str = ""
     calls: tuple[Callable[..., Any], ...] = ()
+    quarantine: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,7 @@ class Task:
     size: int = 0
     source: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    quarantine: tuple[Place, ...] = ()
     files: tuple[Output, ...] = ()
 
 
@@ -182,7 +195,8 @@ class Step:
         for unit in self.units:
             code = code_version(self.function, *unit.calls)
             parts = [code, common, of_source.get(unit.source, ""), unit.name, unit.arguments, unit.reads]
-            made.append(Task(self.name, unit.name, hash_key(parts), unit.size, unit.source, unit.arguments))
+            key = hash_key([*parts, unit.quarantine])
+            made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
         return made
 
     def with_files(self, tasks: Iterable[Task]) -> list[Task]:
@@ -234,9 +248,13 @@ class Job:
 
     def call(self, task: Task, *blocks: Any) -> Any:
         """Call the step's function for one task."""
+        with holding(task.quarantine):
+            return self.function(Path(self.corpus), task.name, *blocks, **self.arguments_of(task))
+
+    def arguments_of(self, task: Task) -> dict[str, Any]:
+        """Return the keyword arguments of the step's function for one task."""
         arguments = {**self.settings, **self.by_source.get(task.source, {}), **task.arguments}
-        plain = {key: local_value(value, Path(self.corpus)) for key, value in arguments.items()}
-        return self.function(Path(self.corpus), task.name, *blocks, **plain)
+        return {key: local_value(value, Path(self.corpus)) for key, value in arguments.items()}
 
 
 def local_value(value: Any, corpus: Path) -> Any:
@@ -355,24 +373,35 @@ def _size(corpus: Path, path: str) -> int | None:
 def perform(task: Task, *blocks: Any, job: Job) -> None:
     """Run one task and write its receipt, last of all; its times go into the run's own folder.
 
+    A task that an earlier attempt has left begun runs alone, in a process of its own.
+
     Raises:
         UserError: the function found a mistake of the user.
         StorageError: a read or write kept failing.
+        RecordCrashedError: a record kills the interpreter.
+        WorkerDiedError: something else does.
     """
+    place = f"stage {task.step}, {task.name}"
     try:
-        retry_storage(partial(_attempt, task, blocks, job), f"stage {task.step}, {task.name}")
-    except (UserError, StorageError) as error:
+        run = perform_alone if retry_storage(begun_path(Path(job.timings), task).exists, place) else attempt
+        retry_storage(partial(run, task, blocks, job), place)
+    except tuple(NOTICES) as error:
+        notice = next(name for kind, name in NOTICES.items() if isinstance(error, kind))
         with contextlib.suppress(OSError):  # the disk may be full: the exception's own text says it, too
-            write_atomic(
-                Path(job.timings) / (MISTAKE if isinstance(error, UserError) else FAILURE), str(error).encode()
-            )
+            write_atomic(Path(job.timings) / notice, str(error).encode())
         raise
 
 
-def _attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> None:
+def begun_path(timings: Path, task: Task) -> Path:
+    """Return the path of the mark of a task that has begun."""
+    return timings / BEGUN / f"{hash_key([task.step, task.name])[:32]}.json"
+
+
+def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> None:
+    """Run one task in this process and write its receipt. Raises OSError if a read or write fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
-    begun = timings / f"{uuid.uuid4().hex}{BEGUN}"
-    write_atomic(begun, f"{task.step} {task.name}".encode())
+    begun = begun_path(timings, task)
+    write_atomic(begun, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
     try:
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
@@ -488,7 +517,7 @@ def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine
         UserError, StorageError: a worker said so, whatever the engine wrapped it in.
         WorkerDiedError: a worker process died; it names the tasks in flight.
     """
-    for notice in (MISTAKE, FAILURE):
+    for notice in NOTICES.values():
         (engine.timings / notice).unlink(missing_ok=True)
     paths = [receipt_path(corpus, task.step, task.name) for task in waiting]
     begun = time.perf_counter()
@@ -504,9 +533,10 @@ def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine
         died = engine.pool.died() if "BrokenProcessPool" in repr(error) else None
         engine.pool.stop()
         if died is not None:
-            left = [path.read_text(encoding="utf-8") for path in sorted(engine.timings.glob(f"*{BEGUN}"))]
-            raise WorkerDiedError(
-                f"{died} while at work on {' and '.join(sorted(left)) or waiting[0].step}: give the same command "
+            left = [json.loads(path.read_bytes()) for path in (engine.timings / BEGUN).glob("*.json")]
+            names = sorted(f"{mark['step']} {mark['task']}" for mark in left)
+            raise type(died)(
+                f"{died} while at work on {' and '.join(names) or waiting[0].step}: give the same command "
                 "again, with fewer --workers if memory was short; what is finished is kept"
             ) from None
         if "KeyboardInterrupt" in str(error):  # Beam wraps even that
@@ -518,8 +548,7 @@ def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine
 
 def _raise_from_worker(error: Exception, timings: Path) -> None:
     """Raise what a worker left as a sentence for the user, if it did."""
-    kinds: list[tuple[str, type[Exception]]] = [(MISTAKE, UserError), (FAILURE, StorageError)]
-    for notice, kind in kinds:
+    for kind, notice in NOTICES.items():
         if (timings / notice).exists():
             raise kind((timings / notice).read_text(encoding="utf-8")) from None
     said = re.search(r"(?:StorageError: |^)(stage [^\n]+? which continues from here)", str(error), re.MULTILINE)

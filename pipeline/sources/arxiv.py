@@ -23,6 +23,7 @@ from filters.tex.source import restore_literals, strip_false_branches
 from filters.tex.submission import Submission, read_submission
 from manifests.document import Document, Locator
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Outcome, Piece, check_length, cut_pieces
 
 ABSTRACT_URL = "https://arxiv.org/abs/"
@@ -101,6 +102,9 @@ def _read_submission(
         source: The source's name.
         recipe: The source's part of the recipe.
     """
+    if is_quarantined(place):
+        yield Outcome(place, size, reason=Reason.QUARANTINED)
+        return
     with memoryview(stored) as whole, whole[place.offset : place.offset + place.length] as view:
         submission = read_submission(view, recipe.limits.record_bytes, recipe.arxiv.archive_bytes)
     if submission.unsafe:

@@ -15,6 +15,7 @@ from filters.formats.stream import Damage, Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Outcome, Piece, check_text
 
 MARKUP = ("<!doctype", "<html", "<?xml", "<head", "<body", "<meta", "<!--")
@@ -49,6 +50,8 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 def _book(stored: Stored, name: str, source: str, recipe: Source) -> Outcome:
     whole, limits = Locator(name, 0, len(stored)), recipe.limits
+    if is_quarantined(whole):
+        return Outcome(whole, len(stored), reason=Reason.QUARANTINED)
     if bytes(stored[:4]) == epub.MAGIC:
         if len(stored) > limits.record_bytes:
             return Outcome.drop(whole, len(stored), Damage(Reason.TOO_LARGE, f"over {limits.record_bytes} bytes"))

@@ -20,6 +20,7 @@ from filters.formats.tables import Group, Line
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources import common_crawl
 from pipeline.sources.base import Outcome, Piece, apportion, check_text, cut_pieces
 
@@ -84,6 +85,8 @@ def is_archive(stored: Stored) -> bool:
 def _line(line: Line, place: Locator, source: str, recipe: Source) -> Outcome:
     if line.problem is not None:
         return Outcome.drop(place, line.stored, line)
+    if is_quarantined(place):
+        return Outcome(place, line.stored, reason=Reason.QUARANTINED)
     return _row(tables.parse_row(line.data), place, line.stored, source, recipe)
 
 
@@ -124,7 +127,11 @@ def _read_parquet(
                 ends_group = isinstance(row, Damage) and row.problem is not Reason.UNDECODABLE_TEXT
                 length = group.rows - number if ends_group else 1
                 done += length
-                yield done, _row(row, replace(place, inner_offset=number, inner_length=length), 0, source, recipe)
+                here = replace(place, inner_offset=number, inner_length=length)
+                if is_quarantined(here):
+                    yield done, Outcome(here, 0, reason=Reason.QUARANTINED)
+                else:
+                    yield done, _row(row, here, 0, source, recipe)
         if not total:
             yield 0, Outcome(whole, 0, reason=Reason.NO_TEXT, detail="no rows")
         elif done < total:

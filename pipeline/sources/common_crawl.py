@@ -18,6 +18,7 @@ from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Outcome, Piece, check_length, check_record
 
 NO_PAGE = {  # WARC record types that never hold a page (ISO 28500, section 6)
@@ -69,6 +70,8 @@ def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     kind = (frame.headers.get("WARC-Type") or "").lower()
     if kind in NO_PAGE:
         return Outcome(locator, frame.stored, reason=NO_PAGE[kind])
+    if is_quarantined(locator):
+        return Outcome(locator, frame.stored, reason=Reason.QUARANTINED)
     try:
         text = _text(frame, kind, recipe)
     except (_DroppedError, HttpError, ExtractionError) as error:

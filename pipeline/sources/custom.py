@@ -11,6 +11,7 @@ from filters.rule import load_class
 from filters.settings import Strict, parse_settings
 from manifests.document import Document, Locator
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Outcome, Piece, Reader, check_text, cut_pieces
 
 
@@ -103,6 +104,8 @@ class RecordReader:
         place = Locator(name, entry.start, entry.end - entry.start)
         if entry.reason is not None:
             return Outcome(place, stored, reason=entry.reason, detail=entry.detail)
+        if is_quarantined(place):
+            return Outcome(place, stored, reason=Reason.QUARANTINED)
         if dropped := check_text(entry.text, recipe):
             return Outcome.drop(place, stored, dropped)
         document = Document(source, place, entry.text, entry.url, entry.timestamp, recipe.licence, dict(entry.metadata))

@@ -49,6 +49,7 @@ from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range, check_length
 
 ROUNDS = 1
@@ -231,6 +232,8 @@ def _read_archive(
 
 
 def _row(group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: str, recipe: Source) -> Row | Outcome:
+    if is_quarantined(place):
+        return Outcome(place, size, reason=Reason.QUARANTINED)
     reason = check_path(path, recipe)
     if reason is Reason.LICENCE_FILE:
         text = raw[: MAX_CHARACTERS + 1].decode("utf-8", "replace")

@@ -22,6 +22,7 @@ from filters.reasons import Reason
 from manifests.document import Locator, Part
 from manifests.files import canonical_json
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range
 from pipeline.sources.github import check_path, make_document, read_code
 
@@ -82,6 +83,8 @@ def read_rows(
 def _row_of(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
     if isinstance(row, Damage):
         return Outcome.drop(place, 0, row)
+    if is_quarantined(place):
+        return Outcome(place, 0, reason=Reason.QUARANTINED)
     if table == "licenses":
         named = _texts(row, "repo_name", "license")
         return Row(named[0], place, 0, _LICENCE + named[1]) if named else _broken(place, table)

@@ -34,6 +34,7 @@ from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range, check_length, cut_pieces
 
 ROUNDS = 1
@@ -149,6 +150,8 @@ def _row_of(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> 
         return Outcome.drop(place, stored, raw)
     if not kept:
         return Outcome(place, stored, reason=Reason.META_SITE if is_meta(site) else Reason.SMALL_SITE)
+    if is_quarantined(place):
+        return Outcome(place, stored, reason=Reason.QUARANTINED)
     keys = parse_keys(raw.data)
     if isinstance(keys, Damage):
         return Outcome.drop(place, stored, keys)

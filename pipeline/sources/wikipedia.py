@@ -16,6 +16,7 @@ from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import render_text
 from manifests.document import Document, Locator
 from manifests.source import Source
+from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Dropped, Outcome, Piece, byte_range, check_length, cut_pieces
 
 _NAMED = re.compile(r"(?:^|/)([a-z]{2,12}(?:[-_][a-z]{2,12}){0,2})\.?wiki(?=[-_./]|\Z)")
@@ -72,6 +73,8 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 
 def _outcome(element: bytes, place: Locator, stored: int, language: str, source: str, recipe: Source) -> Outcome:
+    if is_quarantined(place):
+        return Outcome(place, stored, reason=Reason.QUARANTINED)
     page = parse_page(element)
     if isinstance(page, Damage):
         return Outcome.drop(place, stored, page)

@@ -12,6 +12,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
+from pipeline.beam.quarantine import Place, forget_record, places_within
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
 from pipeline.sources.base import Outcome, check_record, code_of, joined_for, reader_for
@@ -24,7 +25,13 @@ OWNED = ("documents", "deadletters", "skipped")
 SKIPPED = 3  # records per reason and split whose place is kept, for the report: whole records that gave no document
 
 
-def extract_step(recipe: Recipe, inputs: list[Input], offsets: Receipts, models: dict[str, str]) -> Step:
+def extract_step(
+    recipe: Recipe,
+    inputs: list[Input],
+    offsets: Receipts,
+    models: dict[str, str],
+    quarantine: Iterable[Place] = (),
+) -> Step:
     """Return the step with a unit per split: a file, or a piece of a large one, named after the place where it begins.
 
     Args:
@@ -32,6 +39,7 @@ def extract_step(recipe: Recipe, inputs: list[Input], offsets: Receipts, models:
         inputs: of all sources; those that `join` reads have no unit here.
         offsets: receipts of `split_offsets`.
         models: hashes of the models and lists that the recipe gives by path.
+        quarantine: records that readers drop unread.
 
     Raises:
         UserError: a file has the name of another's piece.
@@ -48,7 +56,8 @@ def extract_step(recipe: Recipe, inputs: list[Input], offsets: Receipts, models:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
             arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
             calls = (code_of(reader_for(item.source, source)), *calls_of(source.rules_at("extract")))
-            units[split] = Unit(split, arguments, (), size, item.source, calls)
+            held = places_within(quarantine, item.source, item.name, piece.start, piece.end)
+            units[split] = Unit(split, arguments, (), size, item.source, calls, held)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
     return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=True)
 
@@ -89,6 +98,7 @@ def write_outcomes(
     skipped: dict[str, list[dict[str, Any]]] = {}
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
+            forget_record()
             tally.enter(records=1, bytes=outcome.stored)
             if outcome.document is not None and (reason := check_record(outcome.document.url, None, source)):
                 outcome = Outcome(outcome.locator, outcome.stored, reason=reason)  # not every reader looks at URLs

@@ -33,6 +33,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
+from pipeline.beam.quarantine import Place, forget_record, places_within
 from pipeline.beam.task import Receipts, Result, Step, Unit
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
@@ -54,7 +55,12 @@ Exchange = Callable[[Step, Step], tuple[Receipts, Receipts]]
 
 
 def join_sources(
-    recipe: Recipe, inputs: list[Input], offsets: Receipts, models: Mapping[str, str], exchange: Exchange
+    recipe: Recipe,
+    inputs: list[Input],
+    offsets: Receipts,
+    models: Mapping[str, str],
+    exchange: Exchange,
+    quarantine: Iterable[Place] = (),
 ) -> tuple[Receipts, Receipts]:
     """Join every source whose documents are joined from rows.
 
@@ -64,6 +70,7 @@ def join_sources(
         offsets: receipts of `split_offsets`.
         models: hashes of the models and lists that the recipe gives by path.
         exchange: runs a mapping and a reducing step.
+        quarantine: records that readers drop unread.
 
     Returns:
         Receipts by split of the documents, as those of `extract`, and receipts whose tallies hold the rows that were
@@ -86,7 +93,8 @@ def join_sources(
             ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
             units = [
                 Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
-                     piece.end - piece.start, calls=(joined.read_rows, *rules))
+                     piece.end - piece.start, name, (joined.read_rows, *rules),
+                     places_within(quarantine, name, item.name, piece.start, piece.end))
                 for item in mine
                 for piece in pieces_of(offsets, item)
             ]  # fmt: skip
@@ -181,6 +189,7 @@ def _keyed(
     left = end - start
     with open_stored(Path(path)) as stored:
         for item in _joined(source).read_rows(stored, file, source, shared, start, end, state):
+            forget_record()
             left -= item.stored
             yield item
     if left:

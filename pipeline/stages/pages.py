@@ -19,9 +19,10 @@ from filters.errors import UserError
 from filters.quality.perplexity import Cuts, LanguageModels
 from filters.reasons import Reason
 from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, name_of, rule_labels
-from manifests.document import ID_BYTES
+from manifests.document import ID_BYTES, locator_from
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
+from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.tables import read_ipc, read_rows
 from pipeline.beam.task import Keyed, Receipt, Receipts
 
@@ -107,7 +108,10 @@ def filter_pages(
         read = VERDICTS.get(rule.needs) if rule.needs_verdicts else None
         found.append(iter(read(corpus, split)) if read is not None else itertools.repeat(None))
     made = [models.get(rule.needs) for rule in rules]
-    for row in read_rows(corpus / f"documents/{split}.parquet", list(columns) if columns is not None else None):
+    names = None if columns is None or is_noting() else list(columns)
+    for row in read_rows(corpus / f"documents/{split}.parquet", names):
+        if is_noting():
+            note_record(locator_from(row))
         given = [Found(next(verdicts), model) for verdicts, model in zip(found, made, strict=True)]
         try:
             filtered = apply_rules(page_of(row, language_known), rules, given)
@@ -120,6 +124,7 @@ def filter_pages(
                 "mend the rule and run again, which continues from here"
             ) from error
         yield row, filtered
+        forget_record()
 
 
 def page_of(row: Mapping[str, Any], language_known: bool) -> Page:

@@ -2,16 +2,15 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+import trainer_ranks
+from processes import join_ranks, start_ranks
 from trainer_corpus import VOCABULARY, write_corpus
 from trainer_ranks import weights_sha
 
@@ -26,7 +25,7 @@ from trainer.metrics import CLOCK
 from trainer.model import PRESETS, Llama
 from trainer.step import build_optimizer, learning_rate
 
-STEPS = 40
+STEPS = 24
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
 OPTIONS += ["--micro-batch", "2"]
 
@@ -41,11 +40,11 @@ def alone(corpus: Path, run: Path, *more: str) -> int:
     return main(["train", str(corpus), "--output", str(run), *OPTIONS, *more])
 
 
-def together(corpus: Path, run: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Train on two ranks."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "trainer", "train", str(corpus), "--output", str(run), *OPTIONS, *more]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+def together(corpus: Path, run: Path, *more: str) -> tuple[int, str]:
+    """Train on two ranks; return the exit code and what was written to stderr."""
+    errors = run.with_suffix(".stderr")
+    code = join_ranks(start_ranks(2, errors, main, ["train", str(corpus), "--output", str(run), *OPTIONS, *more]))
+    return code, errors.read_text(encoding="utf-8")
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -78,10 +77,9 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def halved(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stopped after 20 steps on two ranks."""
+    """Stopped after 12 steps on two ranks."""
     run = tmp_path_factory.mktemp("halved") / "run"
-    said = together(corpus, run, "--stop-after", "20")
-    assert said.returncode == 0, said.stderr
+    assert together(corpus, run, "--stop-after", "12")[0] == 0
     return run
 
 
@@ -101,7 +99,7 @@ def test_stopped_on_two_ranks_and_resumed_on_one_is_as_never_stopped(
     corpus: Path, whole: Path, halved: Path, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(halved, tmp_path / "run"))
-    assert len(rows(run)) == 20
+    assert len(rows(run)) == 12
     assert alone(corpus, run) == 0
     same_batches_and_near_losses(run, whole)
 
@@ -111,8 +109,7 @@ def test_stopped_on_two_ranks_and_resumed_on_two_is_identical_to_two_ranks_throu
 ) -> None:
     resumed, through = Path(shutil.copytree(halved, tmp_path / "resumed")), tmp_path / "through"
     for run in (resumed, through):
-        said = together(corpus, run)
-        assert said.returncode == 0, said.stderr
+        assert together(corpus, run)[0] == 0
     assert exact(resumed) == exact(through)
     assert final_weights(resumed) == final_weights(through)
     same_batches_and_near_losses(through, whole)
@@ -120,8 +117,8 @@ def test_stopped_on_two_ranks_and_resumed_on_two_is_identical_to_two_ranks_throu
 
 def test_stopped_and_resumed_alone_is_identical_to_never_stopped(corpus: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert alone(corpus, run, "--stop-after", "7") == 0
-    assert alone(corpus, run, "--stop-after", "20", "--checkpoint-every", "6") == 0
+    assert alone(corpus, run, "--stop-after", "5") == 0
+    assert alone(corpus, run, "--stop-after", "12", "--checkpoint-every", "4") == 0
     assert alone(corpus, run) == 0
     assert exact(run) == exact(whole)
     assert final_weights(run) == final_weights(whole)
@@ -131,13 +128,13 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last_whole_one(
     corpus: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    assert alone(corpus, run, "--stop-after", "20", "--checkpoint-every", "10") == 0
-    shutil.rmtree(run / "checkpoints/step-00000020")
-    half = run / "checkpoints/.step-00000020.tmp"
+    assert alone(corpus, run, "--stop-after", "12", "--checkpoint-every", "6") == 0
+    shutil.rmtree(run / "checkpoints/step-00000012")
+    half = run / "checkpoints/.step-00000012.tmp"
     half.mkdir()
     (half / "state.json").write_text("{}", encoding="utf-8")
     assert alone(corpus, run) == 0
-    assert exact(run) == exact(whole), "steps 11 to 20 stand once, as trained again"
+    assert exact(run) == exact(whole), "steps 7 to 12 stand once, as trained again"
 
 
 def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
@@ -193,7 +190,7 @@ def test_trace_names_the_documents_of_a_step(corpus: Path, whole: Path, capsys: 
 def test_a_finished_run_says_so_and_does_nothing(corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = exact(whole)
     assert alone(corpus, whole) == 0
-    assert "is finished: 40 steps" in capsys.readouterr().out and exact(whole) == before
+    assert f"is finished: {STEPS} steps" in capsys.readouterr().out and exact(whole) == before
 
 
 def refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
@@ -204,7 +201,7 @@ def refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--steps", "80"], "different steps (40 before, 80 now)"),
+        (["--steps", "80"], f"different steps ({STEPS} before, 80 now)"),
         (["--seed", "9"], "different seed"),
         (["--batch-tokens", "512"], "different global batch"),
         (["--learning-rate", "0.5"], "different learning rate"),
@@ -257,25 +254,22 @@ def test_a_changed_shard_refuses_by_name(
 
 
 def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_path: Path) -> None:
-    said = together(corpus, tmp_path / "run", "--batch-tokens", "96")
-    assert said.returncode != 0 and "does not divide by 2 ranks" in said.stderr
+    code, said = together(corpus, tmp_path / "run", "--batch-tokens", "96")
+    assert code == 2 and "does not divide by 2 ranks" in said
 
 
 def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    """Batches and initial weights by hash, losses within 1e-5, over 20 steps in fp32; two replicas of two, too."""
+    """Batches and initial weights by hash, losses within 1e-5, over 12 steps in fp32; two replicas of two, too."""
     shas = set()
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        command = [*launch, str(Path(__file__).parents[1] / "trainer_ranks.py"), str(sha), str(corpus), *OPTIONS]
-        command += ["--output", str(run), "--replicas", str(replicas), "--stop-after", "20", "--precision", "fp32"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        said = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment, timeout=300)
-        assert said.returncode == 0, said.stderr
+        command = [str(corpus), *OPTIONS, "--output", str(run), "--replicas", str(replicas)]
+        command += ["--stop-after", "12", "--precision", "fp32"]
+        assert join_ranks(start_ranks(world, tmp_path / "stderr", trainer_ranks.run, sha, command)) == 0
         shas.add(sha.read_text(encoding="utf-8"))
         sha.unlink()
-        assert len(rows(run)) == 20
-        for one, other in zip(rows(run), rows(whole)[:20], strict=True):
+        assert len(rows(run)) == 12
+        for one, other in zip(rows(run), rows(whole)[:12], strict=True):
             assert one["batch"] == other["batch"]
             assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
     plain = Llama(PRESETS["demo"], VOCABULARY)
@@ -291,9 +285,9 @@ def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path,
     (copy / "shards" / path).write_bytes(data)
     for part, found in ((0, False), (1, True)):
         assert bool(check_shards(copy, load_manifest(copy), "full", part, 2)) == found
-    said = together(copy, tmp_path / "run")
-    assert said.returncode != 0 and not (tmp_path / "run").exists()
-    assert f"error: shards/{path}: its bytes have changed (sha256)" in said.stderr
+    code, said = together(copy, tmp_path / "run")
+    assert code == 2 and not (tmp_path / "run").exists()
+    assert f"error: shards/{path}: its bytes have changed (sha256)" in said
 
 
 def test_replicas_that_do_not_divide_the_ranks_are_refused(

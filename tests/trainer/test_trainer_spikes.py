@@ -2,19 +2,17 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from processes import children
+from processes import join_ranks, start_ranks
 from trainer_corpus import write_corpus
 
 from manifests.files import sha256_file
@@ -144,17 +142,16 @@ def test_a_last_line_of_the_log_that_was_cut_is_no_event(tmp_path: Path) -> None
     assert events.resolve_skips(tmp_path, [], 10, True) == [(3, 4)]
 
 
-def started(corpus: Path, run: Path, *more: str, ranks: int = 1, steps: int = 2) -> subprocess.Popen[bytes]:
-    """Start a run of its own, and return once its first steps are done."""
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else []
-    arguments = [sys.executable, "-m", *launch, "trainer", *command(corpus, run, *more)]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def started(corpus: Path, run: Path, *more: str, ranks: int = 1, steps: int = 2) -> list[ForkServerProcess]:
+    """Start a run on ranks of its own, and return them once its first steps are done."""
+    processes = start_ranks(ranks, run.with_suffix(".stderr"), main, command(corpus, run, *more))
     until = time.monotonic() + 600
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and all(process.is_alive() for process in processes):
         if (run / "metrics.csv").exists() and len(rows(run)) >= steps:
-            return process
+            return processes
         time.sleep(0.005)
-    process.kill()
+    for process in processes:
+        process.kill()
     raise AssertionError("the run did not start")
 
 
@@ -163,9 +160,10 @@ def test_killed_at_any_moment_and_resumed_it_is_as_never_stopped(
     corpus: Path, whole: Path, tmp_path: Path, steps: int
 ) -> None:
     run = tmp_path / "run"
-    process = started(corpus, run, "--checkpoint-every", "5", steps=steps)
+    (process,) = started(corpus, run, "--checkpoint-every", "5", steps=steps)
     process.kill()
-    assert process.wait() == -signal.SIGKILL, "killed while it ran"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "killed while it ran"
     assert main(command(corpus, run)) == 0
     assert rows(run) == rows(whole)
     assert same_files(run, whole)
@@ -173,18 +171,18 @@ def test_killed_at_any_moment_and_resumed_it_is_as_never_stopped(
 
 def test_told_to_stop_all_ranks_save_at_one_step_and_exit_0(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = started(corpus, run, ranks=2)
-    os.kill(children(process.pid)[-1], signal.SIGTERM)  # one rank alone is told
-    assert process.wait(600) == 0
+    processes = started(corpus, run, ranks=2)
+    processes[-1].terminate()  # one rank alone is told
+    assert join_ranks(processes) == 0
     stopped = json.loads((run / "stopped").read_text(encoding="utf-8"))["step"]
     assert stopped == checkpoint.list_checkpoints(run)[-1][0] == len(rows(run)) < STEPS
 
 
 def test_told_to_stop_and_resumed_it_is_as_never_stopped(corpus: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = started(corpus, run)
+    (process,) = started(corpus, run)
     process.terminate()
-    assert process.wait(600) == 0 and (run / "stopped").exists()
+    assert join_ranks([process]) == 0 and (run / "stopped").exists()
     assert main(command(corpus, run)) == 0
     assert not (run / "stopped").exists() and rows(run) == rows(whole) and same_files(run, whole)
 

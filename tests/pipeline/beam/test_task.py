@@ -147,7 +147,7 @@ def test_a_unit_whose_storage_fails_is_repeated_from_its_start(tmp_path: Path) -
     assert run(tmp_path, squares(4, fail=2, times=3)) == 4
     assert (tmp_path / "calls").read_text("utf-8").split().count("02") == 4
     assert (tmp_path / "squares/02").read_text("utf-8") == "4"
-    assert not list((tmp_path / "runs").rglob("*.begun"))
+    assert not list((tmp_path / "runs").rglob("begun/*"))
 
 
 @pytest.mark.usefixtures("no_waits")
@@ -164,7 +164,7 @@ def test_storage_that_keeps_failing_ends_the_step_by_name_and_the_rest_is_kept(t
 def test_a_failure_in_another_process_is_told_even_where_no_file_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "FAILURE", "no-such-folder/failure.txt")
+    monkeypatch.setitem(task.NOTICES, StorageError, "workers.log/failure.txt")  # below a file
     with pytest.raises(StorageError, match=r"^stage toy, 02: access to .* continues from here$"):
         run(tmp_path, squares(4, fail=2, times=99), PoolEngine)
 

@@ -1,0 +1,98 @@
+"""Tasks run alone: a process of its own for a task in whose process the interpreter died before.
+
+`perform_alone` starts `python -m pipeline.beam.alone FOLDER`, whose folder holds the pickled call and gets the place of
+the record at hand and what the task raised. It works inside any engine's worker, daemons included.
+"""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.beam.pool import CRASHES, WorkerDiedError
+from pipeline.beam.quarantine import Place, RecordCrashedError, line_of, noting
+
+CALL, RAISED, RECORD = "call.pickle", "raised.pickle", "record.json"
+TRIES = 2  # an interpreter may die by chance: a record is blamed only if it dies at the same one again
+
+
+def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> None:
+    """Run a task in a process of its own, and find the record that kills it.
+
+    Args:
+        task: a `pipeline.beam.task.Task`.
+        blocks: of a reducer.
+        job: a `pipeline.beam.task.Job`.
+
+    Raises:
+        RecordCrashedError: the process died at the same record in all tries.
+        WorkerDiedError: it was killed from outside, or died at no record that can be named.
+        OSError: it died of a mapped file that cannot be read, which says nothing about the record.
+        Exception: what the task raised.
+    """
+    found = set[Place | None]()
+    for _ in range(TRIES):
+        code, place = _run(task, blocks, job)
+        if code == 0:
+            return
+        found.add(place)
+        if -code == signal.SIGBUS:
+            _check_mapped(job.arguments_of(task).get("path"))
+        if -code not in CRASHES or place is None or len(found) > 1:
+            raise WorkerDiedError(_sentence(task, code, place))
+    (place,) = found
+    assert place is not None, "else it was raised above"
+    raise RecordCrashedError(line_of(replace(place, source=task.source or task.name.partition("/")[0])))
+
+
+def _run(task: Any, blocks: tuple[Any, ...], job: Any) -> tuple[int, Place | None]:
+    """Return the exit code of a process that runs the task, and the record that it was at."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / CALL).write_bytes(pickle.dumps((task, blocks, job)))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-m", "pipeline.beam.alone", scratch]
+        code = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+        if code == 0 and (raised := (folder / RAISED)).exists():
+            raise pickle.loads(raised.read_bytes())
+        noted = (folder / RECORD).read_bytes() if (folder / RECORD).exists() else b""
+    return code, Place(**json.loads(noted)) if noted else None
+
+
+def _check_mapped(path: str | None) -> None:
+    """Raise OSError if a file cannot be read: reading it through a map of memory would end in SIGBUS."""
+    if path is not None:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+
+
+def _sentence(task: Any, code: int, place: Place | None) -> str:
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    where = f" at {place.file}, byte {place.offset}" if place is not None else ", at no record that can be named"
+    return (
+        f"stage {task.step}, {task.name}: the interpreter died twice, the second time alone in a fresh process "
+        f"({how}{where}): see runs/ of the corpus for what workers said; with SIGKILL give more memory. The same "
+        "command goes on from here"
+    )
+
+
+def _main(folder: Path) -> None:
+    from pipeline.beam.task import attempt  # here: that module imports this one
+
+    task, blocks, job = pickle.loads((folder / CALL).read_bytes())
+    try:
+        with noting(folder / RECORD):
+            attempt(task, blocks, job)
+    except Exception as error:
+        (folder / RAISED).write_bytes(pickle.dumps(error))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
