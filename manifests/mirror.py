@@ -153,6 +153,12 @@ def mirror_of(corpus: Path) -> Mirror | None:
     return Mirror(corpus, connect(url))
 
 
+def place_of(corpus: Path) -> str:
+    """Return how a corpus is named to people: its URL, or its path on this machine."""
+    mirror = mirror_of(corpus.absolute())
+    return mirror.storage.url if mirror is not None else str(corpus)
+
+
 def fetch(corpus: Path, path: str) -> Path:
     """Return the local path of a file of a corpus; of a corpus in an object store it is downloaded first.
 

@@ -134,6 +134,13 @@ class Storage:
 
         return sorted(self._retry(entries, folder), key=lambda entry: entry.path)
 
+    def list_names(self, folder: str = "") -> list[str]:
+        """Return the names of all files and folders directly below a folder."""
+        root = f"{self.root}/{folder}".rstrip("/")
+        selector = fs.FileSelector(root, allow_not_found=True)
+        found = self._retry(lambda: self._count("list").get_file_info(selector), folder)
+        return sorted(info.base_name for info in found)
+
     def find(self, path: str) -> Entry | None:
         """Return a file's size and time of change; None if there is none."""
         info = self._retry(lambda: self._count("get").get_file_info(f"{self.root}/{path}"), path)

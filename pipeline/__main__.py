@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from manifests.mirror import place_of
     from manifests.storage import StorageError
     from manifests.tools.show import summary
     from pipeline.beam.pool import WorkerDiedError
@@ -84,16 +85,18 @@ def _run(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
-        print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")
+        print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {place_of(options.output)}")
         return 0
     print(summary(done.manifest))
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
     if done.quarantined:
-        print(f"\n{done.quarantined} records kill the interpreter and were dropped: see {options.output}/{QUARANTINE}")
+        print(
+            f"\n{done.quarantined} records kill the interpreter and were dropped: see {place_of(options.output)}/{QUARANTINE}"
+        )
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
-    print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
+    print(f"\n{place_of(options.output)}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
 
 
@@ -267,6 +270,19 @@ def _number(
     return convert
 
 
+def _corpus(text: str) -> Path:
+    """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
+    from manifests.mirror import mirror_folder, open_mirror
+    from manifests.storage import is_url
+
+    if not is_url(text):
+        return Path(text)
+    try:
+        return open_mirror(mirror_folder(text), text).folder
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _tokens(text: str) -> int:
     """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
     number = float(ABOVE_ZERO(text))
@@ -294,7 +310,7 @@ ABOVE_ZERO = _number(float, lambda number: 0 < number < float("inf"), "a number 
 SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
 
-CORPUS = _argument("corpus", "folder of the corpus", type=Path)
+CORPUS = _argument("corpus", "folder or URL of the corpus", type=_corpus)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
 ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
                    choices=ENGINES, metavar="NAME")  # fmt: skip
@@ -326,7 +342,7 @@ def _server(url: str | None) -> Argument:
 COMMANDS = {
     "run": Command("build a corpus, or continue an interrupted build", _run, (
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
-        _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
+        _argument("--output", "folder or URL of the corpus", type=_corpus, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
         *CHANGES,
         WORKERS,

@@ -17,11 +17,13 @@ from filters.rule import Filtered, Found, Rule, apply_rules
 from manifests.corpus import CorpusReader
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
+from manifests.mirror import fetch_url
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.append import inherited, recipe_of
+from pipeline.beam.task import hash_key
 from pipeline.preflight import hash_models
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import inputs
@@ -164,7 +166,11 @@ class Rederiver:
                 return Path(folder) / file
         if name not in self.inputs:
             patterns = [] if self.moved.get(name) else self.recipe.sources[name].inputs
+            stored = inputs.match_stored(name, patterns)
             self.inputs[name] = inputs.match(name, patterns, self.folder)
+            if file in stored:
+                item = stored[file]
+                self.inputs[name][file] = fetch_url(item.path, hash_key([item.size, item.sha256]))
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]

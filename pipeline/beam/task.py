@@ -223,6 +223,7 @@ class Job:
 
     corpus: str
     url: str
+    given: tuple[tuple[str, str], ...]
     timings: str
     function: Callable[..., Any]
     settings: Mapping[str, Any]
@@ -235,7 +236,11 @@ class Job:
 
     def __getstate__(self) -> tuple[str, str, bytes]:
         """Pack everything behind the corpus, so that a worker finds the user's modules before it reads on."""
-        return self.corpus, self.url, pickle.dumps((self.timings, self.function, self.settings, self.by_source))
+        return (
+            self.corpus,
+            self.url,
+            pickle.dumps((self.given, self.timings, self.function, self.settings, self.by_source)),
+        )
 
     def __setstate__(self, state: tuple[str, str, bytes]) -> None:
         """Read what `__getstate__` packed."""
@@ -407,6 +412,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> None:
         if mirror is not None:
             for needed in task.files:
                 mirror.fetch(needed.path, needed.sha256)
+        for model, key in job.given:
+            fetch_url(model, key, root.parent)
         try:
             result: Result = job.call(task, *blocks)
         except UserError as error:  # a model that the driver could read, say: no mistake of the user
@@ -493,7 +500,8 @@ def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
     """Return what all tasks of a step share."""
     mirror = mirror_of(corpus)
     url = mirror.storage.url if mirror is not None else ""
-    return Job(str(corpus), url, str(engine.timings), step.function, dict(step.settings), dict(step.by_source))
+    settings, by_source = dict(step.settings), dict(step.by_source)
+    return Job(str(corpus), url, engine.given, str(engine.timings), step.function, settings, by_source)
 
 
 def unfinished(corpus: Path, step: Step, tasks: Iterable[Task]) -> list[Task]:
