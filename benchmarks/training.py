@@ -28,7 +28,8 @@ from manifests.order import plan_for
 from trainer import parallel
 from trainer.__main__ import main as trainer_main
 from trainer.data import BatchReader
-from trainer.model import Llama, count_parameters, get_preset
+from trainer.model import Llama
+from trainer.sizes import get_preset
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 WARM = 3  # steps left out of a median: kernels are chosen, memory is allocated and blocks are compiled in them
@@ -56,12 +57,10 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         corpus = _corpus(Path(folder), options)
         found = _whole(corpus, options, more) if on_gpu or options.trainer else _beside_bare(corpus, options)
-    with torch.device("meta"):
-        parameters = count_parameters(Llama(size, options.vocabulary))
     facts = {
         "command": f"python -m benchmarks train {' '.join(arguments)}".strip(),
         "model": options.model,
-        "parameters": parameters,
+        "parameters": size.count_parameters(options.vocabulary),
         "batch_tokens": options.batch_tokens,
         "sequence_length": options.sequence_length,
         "micro_batch": options.micro_batch,

@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | trace | engines | filters | download`.
+"""Command line of the pipeline: `python -m pipeline run | append | plan | status | trace | engines | …`.
 
 The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
 """
@@ -92,9 +92,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
     if done.quarantined:
-        print(
-            f"\n{done.quarantined} records kill the interpreter and were dropped: see {place_of(options.output)}/{QUARANTINE}"
-        )
+        listed = f"{place_of(options.output)}/{QUARANTINE}"
+        print(f"\n{done.quarantined} records kill the interpreter and were dropped: see {listed}")
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{place_of(options.output)}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
@@ -168,6 +167,18 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(options.corpus, options.shard, options.token, _parse_inputs(options.input))
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if options.json else found.text())
     return 0 if found.same else 1
+
+
+def _status(options: argparse.Namespace) -> int:
+    from pipeline.beam.status import read_status, status_text
+    from pipeline.folder import is_held
+
+    status, held = read_status(options.corpus), is_held(options.corpus)
+    if options.json:
+        print(json.dumps({**status, "is_held": held}, indent=2))
+    else:
+        print(status_text(options.corpus, status, held))
+    return 0
 
 
 def _engines(options: argparse.Namespace) -> int:
@@ -348,7 +359,7 @@ COMMANDS = {
         WORKERS,
         ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
-        _argument("--keep-dropped", "dropped documents to keep per reason and split for the report (default: 3)",
+        _argument("--keep-dropped", "dropped documents whose text is kept, per reason and split (default: 3)",
                   type=COUNT, default=3, metavar="N"),
         SKIP_UNREADABLE,
         _argument("--quarantine", f"drop the records that another corpus lists in its {QUARANTINE}",
@@ -384,6 +395,7 @@ COMMANDS = {
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
         JSON,
     )),
+    "status": Command("show how far a run is, from another terminal", _status, (CORPUS, JSON)),
     "engines": Command("list the engines that can run the jobs, and what is missing to use them here", _engines, ()),
     "filters": Command("list the rules that a recipe can filter documents by", _filters, (
         _argument("--markdown", "print docs/filters.md", action="store_true"),

@@ -103,6 +103,18 @@ def publish_code(corpus: Path) -> None:
         mirror.push(f"{CODE}/{name}" for name in relative_files(corpus / CODE) if name.endswith(".py"))
 
 
+def is_held(corpus: Path) -> bool:
+    """Return True if a run on this machine holds the corpus."""
+    try:
+        with (corpus / "runs" / "lock").open("r", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
     """Gather the times of Beam jobs and their tasks in `runs/<start>.json`, which nothing hashes."""
     parts = sorted(engine.timings.glob("*.json")) if engine.timings.is_dir() else []

@@ -283,6 +283,7 @@ class StageGraph:
         self.record(step)
         found, ran = run_step(self.corpus, step, self.engine)
         self.ran += ran
+        self.tell(step, found)
         return found
 
     def exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts]:
@@ -291,7 +292,13 @@ class StageGraph:
         self.record(reducing)
         mapped, reduced, ran = run_exchange(self.corpus, mapping, reducing, self.engine)
         self.ran += ran
+        self.tell(mapping, mapped)
+        self.tell(reducing, reduced)
         return mapped, reduced
+
+    def tell(self, step: Step, found: Receipts) -> None:
+        """Put the counts of a finished step into the run's status."""
+        self.engine.status.end_step(step.name, (receipt.tallies for receipt in found.values()))
 
     def record(self, step: Step) -> None:
         """Remember the version of a step's code, for the manifest."""

@@ -1,6 +1,7 @@
 """A whole run: hold the folder, check the inputs, run the stages, write the report."""
 
 import contextlib
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.beam import quarantine
 from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError
+from pipeline.beam.status import FILE as STATUS
 from pipeline.beam.task import remove_temporaries
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths, with_local_models
@@ -80,6 +82,7 @@ def run(
         manifest, ran, crashes = None, 0, 0
         try:
             try:
+                engine.status.open(corpus / "runs" / STATUS)
                 remove_temporaries(corpus)
                 folder.take_over_marks(corpus, engine)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
@@ -99,6 +102,7 @@ def run(
                         ran, crashes = ran + graph.ran, crashes + 1
             finally:
                 engine.pool.stop()
+                engine.status.close(sys.exception())
                 with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
                     folder.fold_timings(corpus, started, engine)
             if manifest is not None:

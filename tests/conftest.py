@@ -28,7 +28,7 @@ CORPUS_MODULES = {
     "test_join", "test_launch", "test_llama_sample", "test_neardup", "test_pipeline", "test_plan_corpus",
     "test_quarantine", "test_real_archives", "test_recall", "test_remove", "test_report", "test_sample", "test_samples",
     "test_samples_anywhere", "test_samples_ccnet", "test_statistics", "test_storage_faults", "test_task",
-    "test_trainer_run", "test_trainer_spikes", "test_verify",
+    "test_trainer_run", "test_trainer_spikes", "test_verify", "test_worker_faults",
 }  # fmt: skip
 
 

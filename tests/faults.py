@@ -6,7 +6,9 @@ A module of its own, so that engines which pickle functions find this very state
 import contextlib
 import errno
 import os
+import random
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,22 @@ class Plan:
         self.seen += 1
         if self.first < self.seen <= self.first + self.times:
             raise OSError(self.code, os.strerror(self.code), os.fsdecode(path))
+
+
+class RandomPlan(Plan):
+    """Accesses take a moment, and a share of them fails with any of the errors."""
+
+    def __init__(self, share: float, seconds: float, chance: random.Random) -> None:
+        super().__init__(0, 0, 0)
+        self.share, self.seconds, self.chance, self.failed = share, seconds, chance, 0
+
+    def check(self, path: Any) -> None:
+        super().check(path)
+        time.sleep(self.seconds)
+        if self.chance.random() < self.share:
+            self.failed += 1
+            code = self.chance.choice(ERRORS)
+            raise OSError(code, os.strerror(code), str(path))
 
 
 active: Plan | None = None

@@ -48,6 +48,7 @@ ALLOWED = {
         "torch",
         "wandb",
         "xxhash",
+        "yaml",
         "manifests",
     },
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
+from filters.reasons import Reason
 from manifests.files import relative_files, write_atomic
 from manifests.ledger import Tally
 from pipeline.beam.engines import Engine
@@ -92,3 +93,14 @@ def gather(corpus: Path, name: str, blocks: list[bytes]) -> Result:
     """Write all numbers of a range, block after block in the mappers' order."""
     write_atomic(corpus / f"ranges/{name}", b"|".join(blocks))
     return Result([f"ranges/{name}"], {}, {"blocks": len(blocks)})
+
+
+def tally(corpus: Path, name: str) -> Result:
+    """Count seven records, of which three are dropped for two reasons."""
+    counted = Tally()
+    counted.enter(records=7, bytes=70)
+    counted.keep(records=4, bytes=40)
+    counted.drop(Reason.NO_TEXT, records=2, bytes=20)
+    counted.drop(Reason.TOO_SHORT, records=1, bytes=10)
+    write_atomic(corpus / f"tallied/{name}", b"")
+    return Result([f"tallied/{name}"], {"toy": counted})

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -12,19 +13,22 @@ from typing import Any, NoReturn
 from filters.errors import UserError
 from manifests.display import escape_unencodable_output
 
+MODEL = "demo, 2m, 5m, 10m, 20m, 40m, 125m, 350m, 1b3, 7b, 13b, 33b, 65b, or dim=D,layers=L,heads=H"
+SWITCH = argparse.BooleanOptionalAction
 ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the first exit: the first rank prints
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
-    if arguments[:1] == ["launch"]:
-        options, program = _parse_launch(arguments[1:])
-    else:
-        options, program = _parser().parse_args(arguments), []
     commands = {"trace": _trace, "export": _export, "generate": _generate, "plot": _plot, "train": _train}
     try:
-        if options.command == "launch":
-            return _launch(options, program)
+        if arguments[:1] == ["launch"]:
+            return _launch(*_parse_launch(arguments[1:]))
+        if arguments[:1] == ["train"]:
+            from trainer.config import expand_config
+
+            arguments = ["train", *expand_config(arguments[1:])]
+        options = _parser().parse_args(arguments)
         text = commands[options.command](options)
         if text:
             print(text)
@@ -43,7 +47,8 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.store import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
-    from trainer.train import RunOptions, TrainConfig, prepare, train
+    from trainer.config import RunOptions, TrainConfig, prepare
+    from trainer.train import train
 
     options.device = parallel.resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
@@ -59,7 +64,8 @@ def _train(options: argparse.Namespace) -> str:
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks)
+        given = {name: value for name, value in values.items() if name not in ("command", "config")}
+        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given)
     finally:
         parallel.stop()
     return summary if ranks.first else ""
@@ -92,11 +98,12 @@ def _parse_launch(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _launch(options: argparse.Namespace, program: list[str]) -> int:
+    from trainer.config import expand_config
     from trainer.launch import find_run_folder, launch
 
     if program[:1] != ["train"]:
         raise UserError("give the command after --, as in `python -m trainer launch --nproc 8 -- train …`")
-    return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], find_run_folder(program))
+    return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], find_run_folder(expand_config(program)))
 
 
 def _export(options: argparse.Namespace) -> str:
@@ -123,6 +130,17 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _whole(text: str) -> int:
+    return _count(text) if text != "0" else 0
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("must be a finite number above 0")
     return number
 
 
@@ -169,28 +187,31 @@ def _parser() -> argparse.ArgumentParser:
 def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train, or resume training")
     train.add_argument("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
+    train.add_argument("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
     fixed = train.add_argument_group("settings that must stay the same when a run is resumed")
-    fixed.add_argument("--model", required=True, help="demo, 125m, 350m, 1b3, 7b, 13b, 33b or 65b")
+    fixed.add_argument("--model", required=True, help=MODEL)
     fixed.add_argument("--steps", type=_count, required=True, help="optimizer steps of the whole run")
     fixed.add_argument("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
     fixed.add_argument("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
-    fixed.add_argument("--learning-rate", type=float, help="the peak (default: the preset's)")
+    fixed.add_argument("--learning-rate", type=_positive, help="the peak (default: the preset's)")
     fixed.add_argument("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
     fixed.add_argument("--seed", type=int, help="of weights and data order (default: the corpus's)")
-    fixed.add_argument("--init-from", dest="initial", default="", metavar="DIR", help="start from published weights")
+    fixed.add_argument("--init-from", default="", metavar="DIR", help="start from published weights")
     fixed.add_argument("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
-    fixed.add_argument("--document-masks", action="store_true", help="tokens attend to their own document only")
+    fixed.add_argument(
+        "--document-masks", action=SWITCH, default=False, help="tokens attend to their own document only"
+    )
     sigmas = "skip a step whose gradient norm is S deviations above the mean; 0: only norms that are not finite"
     fixed.add_argument("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
     fixed.add_argument("--outlier-window", type=_count, default=128, metavar="N", help="steps behind that mean")
     free = train.add_argument_group("settings that may change")
     free.add_argument("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
-    free.add_argument("--stop-after", type=_count, default=0, metavar="K", help="stop early, after step K")
+    free.add_argument("--stop-after", type=_whole, default=0, metavar="K", help="stop early, after step K")
     skip = {"metavar": "A:B", "help": "skip these steps, counted from 1 as in metrics.csv; the run remembers them"}
     free.add_argument("--skip-steps", type=_step_range, action="append", default=[], **skip)
-    free.add_argument("--micro-batch", type=_count, default=8, help="sequences that a rank holds at once")
-    free.add_argument("--checkpoint-every", type=_count, default=0, metavar="N", help="steps (always at the end)")
-    free.add_argument("--validate-every", type=_count, default=0, metavar="N", help="steps (always at the end)")
+    free.add_argument("--micro-batch", type=_count, help="sequences that a rank holds at once (default: by memory)")
+    free.add_argument("--checkpoint-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
+    free.add_argument("--validate-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
     free.add_argument("--keep", type=_count, default=2, help="checkpoints to keep")
     free.add_argument("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
     free.add_argument("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
@@ -200,10 +221,10 @@ def _add_train(commands: Any) -> None:
     free.add_argument("--threads", type=_count, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
     free.add_argument("--replicas", type=_count, default=1, metavar="R", help="model copies, each on W/R ranks")
     free.add_argument("--activation", choices=("none", "selective", "full"), default="none", help="checkpointing")
-    free.add_argument("--compile", action="store_true", help="use torch.compile, block by block")
-    free.add_argument("--tensorboard", action="store_true", help="also write RUN/tensorboard")
-    free.add_argument("--wandb", action="store_true", help="also report to Weights & Biases")
-    free.add_argument("--peak-tflops", type=float, help="of one device, for MFU (default: a GPU's data sheet)")
+    free.add_argument("--compile", action=SWITCH, default=False, help="use torch.compile, block by block")
+    free.add_argument("--tensorboard", action=SWITCH, default=False, help="also write RUN/tensorboard")
+    free.add_argument("--wandb", action=SWITCH, default=False, help="also report to Weights & Biases")
+    free.add_argument("--peak-tflops", type=_positive, help="of one device, for MFU (default: a GPU's data sheet)")
 
 
 def leave(code: int) -> NoReturn:

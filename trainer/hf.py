@@ -25,8 +25,9 @@ from manifests.files import atomic_path, canonical_json, sha256_file, write_atom
 from manifests.manifest import Manifest, TokenizerEntry
 from trainer import checkpoint
 from trainer.events import find_corpus
-from trainer.model import ROTARY_BASE, Preset, get_preset
+from trainer.model import ROTARY_BASE
 from trainer.parallel import copy_shard
+from trainer.sizes import Preset, get_preset
 
 FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

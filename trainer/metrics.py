@@ -20,8 +20,8 @@ from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
 from trainer.data import BatchReader, hash_batch
 from trainer.events import find_corpus, log, read_run, record_spike
-from trainer.model import Preset
 from trainer.parallel import Ranks, peak_memory
+from trainer.sizes import Preset
 from trainer.step import StepMetrics
 
 FILE = "metrics.csv"

@@ -6,68 +6,17 @@ sequences, T tokens, D the dimension, H heads and V the vocabulary.
 
 import importlib.util
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, activate_flash_attention_impl, sdpa_kernel
-from torch.nn.attention.varlen import varlen_attn
 
-from filters.errors import UserError
+from trainer.sizes import Preset
 
-NORM_EPSILON = 1e-6  # of the published 7B model; the paper states none, later LLaMA models use 1e-5
 ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv 2104.09864), section 3.2.2
 LOSS_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}  # logits at a time: they fit a CPU's cache, or fill a GPU's matrix units
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A model size and its training settings.
-
-    Attributes:
-        dimension: Width of the residual stream (Table 2 of the paper, like `heads`, `layers` and `learning_rate`).
-        learning_rate: The peak of the schedule.
-        sequence_length: In tokens.
-        batch_tokens: Tokens per optimizer step.
-        warmup: Steps of linear warm-up.
-        multiple: The SwiGLU width, 2/3 of 4 x dimension (section 2.2), is rounded up to a multiple of this number.
-    """
-
-    dimension: int
-    heads: int
-    layers: int
-    learning_rate: float
-    sequence_length: int = 2048
-    batch_tokens: int = 4_194_304
-    warmup: int = 2_000
-    multiple: int = 256
-    norm_epsilon: float = NORM_EPSILON
-
-    @property
-    def width(self) -> int:
-        """Return the hidden width of the feed-forward layers."""
-        return -(-(2 * 4 * self.dimension // 3) // self.multiple) * self.multiple
-
-
-PRESETS = {  # 7b to 65b: Table 2 of the paper; the others are this project's, for one GPU and for a laptop
-    "demo": Preset(128, 4, 4, 2e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
-    "125m": Preset(768, 12, 12, 6e-4, batch_tokens=524_288),
-    "350m": Preset(1024, 16, 24, 4e-4, batch_tokens=524_288),
-    "1b3": Preset(2048, 16, 24, 3e-4, batch_tokens=1_048_576),
-    "7b": Preset(4096, 32, 32, 3e-4),
-    "13b": Preset(5120, 40, 40, 3e-4),
-    "33b": Preset(6656, 52, 60, 1.5e-4),
-    "65b": Preset(8192, 64, 80, 1.5e-4),
-}
-
-
-def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
-    """Return the preset of a name, or raise UserError."""
-    if name not in PRESETS:
-        raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}")
-    return replace(PRESETS[name], norm_epsilon=norm_epsilon)
 
 
 class Rotary(nn.Module):
@@ -118,6 +67,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, documents: Tensor | None) 
         return F.scaled_dot_product_attention(query, key, value, attn_mask=documents)
     batch, heads, length, width = query.shape
     packed = [part.transpose(1, 2).reshape(batch * length, heads, width) for part in (query, key, value)]
+    from torch.nn.attention.varlen import varlen_attn  # imports the compiler, in seconds
+
     mixed = varlen_attn(*packed, documents, documents, length, length, window_size=(-1, 0))
     return mixed.view(batch, length, heads, width).transpose(1, 2)
 
@@ -284,8 +235,3 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, total: Tensor, each: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_x, to_weight = ctx.saved_tensors
         return to_x * total, to_weight * total, None, None
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -23,7 +23,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from filters.errors import UserError
-from trainer.model import Llama, Preset
+from trainer.model import Llama
+from trainer.sizes import Preset
 
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
 _aten = torch.ops.aten

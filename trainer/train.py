@@ -2,8 +2,9 @@
 
 import json
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,18 +12,19 @@ from typing import Any
 
 import torch
 
-from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
-from manifests.manifest import Manifest, load_manifest
-from manifests.order import Plan, plan_for
+from manifests.manifest import Manifest
+from manifests.order import Plan
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
+from trainer.config import RunOptions, TrainConfig, save_config
 from trainer.data import BatchReader, prefetch, read_validation_windows
 from trainer.hf import load_hf_weights, read_norm_epsilon
 from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
-from trainer.model import NORM_EPSILON, count_parameters, get_preset, prefer_fast_attention
+from trainer.model import prefer_fast_attention
 from trainer.parallel import Ranks, build, reshard, sum_over_ranks
+from trainer.sizes import Preset, choose_micro_batch, get_preset
 from trainer.step import OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
 
 LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
@@ -30,98 +32,27 @@ VALIDATION_FILE = "validation.csv"
 VALIDATION_WINDOWS = 64  # of each source
 
 
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Settings that, like the plan, must stay the same when a run is resumed.
-
-    Attributes:
-        model: Name of a preset.
-        learning_rate: The peak.
-        warmup: Steps of linear warm-up.
-        seed: Seed of the initial weights.
-        initial: Folder of published weights to start from, or "".
-        precision: "bf16" or "fp32".
-        document_masks: Tokens attend to their own document only.
-        outlier_sigmas: Steps are skipped by their gradient norm, and recorded by their loss (see OutlierDetector).
-        outlier_window: Number of steps behind the mean and the deviation.
-        norm_epsilon: Of the published weights, if the run starts from such, else of the preset.
-    """
-
-    model: str
-    learning_rate: float
-    warmup: int
-    seed: int
-    initial: str = ""
-    precision: str = "fp32"
-    document_masks: bool = False
-    outlier_sigmas: float = 6.0
-    outlier_window: int = 128
-    norm_epsilon: float = NORM_EPSILON
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """Settings that may change when a run is resumed.
-
-    Attributes:
-        micro_batch: Sequences that a rank holds at once.
-        checkpoint_every: Steps; 0 saves at the end only.
-        validate_every: Steps; 0 validates at the end only.
-        keep: Number of checkpoints to keep.
-        stop_after: Step after which to stop early, or 0.
-        skip_steps: Ranges of steps to skip, counted from 1, both ends included.
-        activation: Activation checkpointing: "none", "selective" or "full".
-        compile: Compile each block.
-        tensorboard: Write RUN/tensorboard.
-        wandb: Report to Weights & Biases.
-        peak_tflops: Of one device, None for that of its data sheet.
-    """
-
-    micro_batch: int = 8
-    checkpoint_every: int = 0
-    validate_every: int = 0
-    keep: int = 2
-    stop_after: int = 0
-    skip_steps: Sequence[events.Range] = ()
-    activation: str = "none"
-    compile: bool = False
-    tensorboard: bool = False
-    wandb: bool = False
-    peak_tflops: float | None = None
-
-
-def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
-    """Fix the plan and the configuration of a run.
+def train(
+    corpus: Path,
+    run: Path,
+    manifest: Manifest,
+    plan: Plan,
+    config: TrainConfig,
+    options: RunOptions,
+    ranks: Ranks,
+    given: dict[str, Any],
+) -> str:
+    """Train, or resume training, and return one line about the end of the run.
 
     Args:
         corpus: The corpus's folder.
-        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`; None takes the value of the
-            preset or the corpus.
-        world: Number of ranks.
-
-    Raises:
-        UserError: The options do not fit each other or the corpus.
-    """
-    size = get_preset(options["model"])
-    manifest = load_manifest(corpus)
-    length = options.pop("sequence_length") or size.sequence_length
-    tokens, steps = options.pop("batch_tokens") or size.batch_tokens, options.pop("steps")
-    batch = tokens // length
-    if batch < 1:
-        raise UserError(f"--batch-tokens {tokens} is less than one sequence of {length} tokens: raise it")
-    if batch % world:
-        raise UserError(f"a batch of {batch} sequences does not divide by {world} ranks: change --batch-tokens")
-    seed = manifest.seed if options["seed"] is None else options["seed"]
-    plan = plan_for(manifest, seed, length, batch, steps)
-    warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
-    rate = options["learning_rate"] or size.learning_rate
-    return manifest, plan, TrainConfig(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
-
-
-def train(
-    corpus: Path, run: Path, manifest: Manifest, plan: Plan, config: TrainConfig, options: RunOptions, ranks: Ranks
-) -> str:
-    """Train, or resume training, and return one line about the end of the run.
+        run: The run's folder.
+        manifest: The corpus's manifest.
+        plan: The order of the data.
+        config: Settings that stay the same.
+        options: Settings that may change.
+        ranks: This process among all.
+        given: All options of the command, saved with the run.
 
     Raises:
         UserError: The folder holds a run of another plan, or the initial weights are those of another model.
@@ -132,8 +63,8 @@ def train(
     epsilon = config.norm_epsilon
     if saved:
         epsilon = before["training"].get("norm_epsilon", epsilon)
-    elif config.initial:
-        epsilon = read_norm_epsilon(Path(config.initial), get_preset(config.model), manifest.tokenizer)
+    elif config.init_from:
+        epsilon = read_norm_epsilon(Path(config.init_from), get_preset(config.model), manifest.tokenizer)
     config = replace(config, norm_epsilon=epsilon)
     state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(config)}
     if saved:
@@ -145,11 +76,12 @@ def train(
     loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, fresh=not saved)
     if saved:
         loop.restore(folder, before)
-    elif config.initial:
-        load_hf_weights(loop.stepper.model, Path(config.initial))
+    elif config.init_from:
+        load_hf_weights(loop.stepper.model, Path(config.init_from))
     last = min(plan.steps, options.stop_after or plan.steps)
     if ranks.first:
         loop.start_metrics(state, resumed, last)
+        save_config(run, given)
     step, stop = loop.train(state, resumed, last, skips)
     if ranks.first:
         events.log(run, "end", step=step, told_to_stop=stop)
@@ -191,13 +123,20 @@ class TrainingLoop:
             OutlierDetector(*rule, ranks.device),
             ranks,
             self.tokens,
-            options.micro_batch,
+            options.micro_batch or self._choose_micro_batch(size),
             piece_bytes(self.corpus, entry.bos),
             entry.bos if config.document_masks else None,
         )
         self.reader = BatchReader(self.corpus, plan)
         self.metrics: MetricsWriter | None = None
         self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
+
+    def _choose_micro_batch(self, size: Preset) -> int:
+        gpu, ranks = self.ranks.device.type == "cuda", self.ranks
+        memory = torch.cuda.mem_get_info(ranks.device)[1] if gpu else 0
+        shape = self.plan.sequence_length, self.plan.global_batch // ranks.world, ranks.shards, memory
+        half = self.config.precision == "bf16"
+        return choose_micro_batch(size, self.manifest.tokenizer.vocabulary, *shape, half, self.options.activation)
 
     def restore(self, folder: Path, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
@@ -210,11 +149,14 @@ class TrainingLoop:
         (self.run / STOPPED).unlink(missing_ok=True)
         device, options = self.ranks.device, self.options
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        micro_batch = self.stepper.micro_batch
         facts = {"ranks": self.ranks.world, "device": name or "cpu", "torch": torch.__version__}
+        facts["micro_batch"] = micro_batch
         events.log(self.run, "start", step=resumed, **facts)
         peak = peak_flops(name, self.config.precision == "bf16", options.peak_tflops)
-        parameters = count_parameters(self.stepper.model)
+        parameters = self.stepper.model.size.count_parameters(self.manifest.tokenizer.vocabulary)
         flops = flops_per_token(parameters, self.stepper.model.size, self.plan.sequence_length)
+        print(f"{self.run}: {parameters:,} parameters, micro-batches of {micro_batch} sequences", file=sys.stderr)
         loggers = open_loggers(self.run, options.tensorboard, options.wandb)
         self.metrics = MetricsWriter(self.run, self.reader, self.ranks, flops, peak, resumed, last, loggers)
         record = {**state, "corpus": str(self.corpus.resolve()), "parameters": parameters, "peak_flops": peak}

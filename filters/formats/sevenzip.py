@@ -12,9 +12,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import py7zr
-from py7zr.exceptions import ArchiveError
-
 from filters.formats.compression import CompressedStream, Decoder
 from filters.formats.stream import Damage, Stored, StoredFile
 from filters.reasons import Reason
@@ -22,9 +19,9 @@ from filters.reasons import Reason
 MAGIC = b"7z\xbc\xaf\x27\x1c"
 DICTIONARY = 1 << 28  # bytes that an LZMA decoder may hold, as 7-Zip's highest level needs
 
-# What py7zr raises on headers that lie.
+# What py7zr raises on headers that lie, beside its own errors.
 _HEADER_ERRORS = (
-    ArchiveError, AssertionError, AttributeError, EOFError, IndexError, KeyError, lzma.LZMAError, MemoryError, OSError,
+    AssertionError, AttributeError, EOFError, IndexError, KeyError, lzma.LZMAError, MemoryError, OSError,
     OverflowError, TypeError, UnicodeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 _ENCRYPTED = b"\x06\xf1"  # how the identifiers of ciphers begin
@@ -56,11 +53,13 @@ class SevenZipEntry(NamedTuple):
 
 def list_entries(stored: Stored) -> list[SevenZipEntry] | Damage:
     """Return the files of an archive, in its order."""
+    import py7zr  # here, since it imports ciphers and compilers
+
     try:
         archive = py7zr.SevenZipFile(io.BufferedReader(StoredFile(stored)))
     except py7zr.exceptions.PasswordRequired:
         return Damage(Reason.ENCRYPTED, "the archive's header is encrypted")
-    except _HEADER_ERRORS as error:
+    except (py7zr.exceptions.ArchiveError, *_HEADER_ERRORS) as error:
         return Damage(Reason.CORRUPT_RECORD, f"no readable 7z archive: {type(error).__name__}")
     with archive:
         return _list_entries(archive)

@@ -14,6 +14,7 @@ included; for a corpus that needs more than the machine has, there is lmplz, whi
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,8 +38,6 @@ FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2, more, where the closed f
 MAX_POSITIONS = 2**31 - 1  # tokens and sentence marks, so that positions and rows are 32-bit
 LOG_ZERO = -99.0  # ARPA's logarithm of 0, the probability of unseen words after a discount of 0
 BLOCK = 1 << 18  # n-grams turned into text at once: about 100 MB
-
-_TAB, _BLANK, _NOTHING, _LINE_FEED = (pa.scalar(mark, pa.large_string()) for mark in ("\t", " ", "", "\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +175,10 @@ def write_arpa(model: Model, file: BinaryIO) -> None:
         file.write(f"\\{n}-grams:\n".encode())
         for begin in range(0, len(table.word), BLOCK):
             rows = slice(begin, begin + BLOCK)
-            columns = [_text(table.log_probability[rows]), _TAB, _ngrams(model, words, n, rows)]
+            columns = [_text(table.log_probability[rows]), _mark("\t"), _ngrams(model, words, n, rows)]
             if n < len(model.orders):
-                columns += [_TAB, _text(table.log_backoff[rows])]
-            file.write(pc.binary_join_element_wise(*columns, _LINE_FEED, _NOTHING).buffers()[2])
+                columns += [_mark("\t"), _text(table.log_backoff[rows])]
+            file.write(pc.binary_join_element_wise(*columns, _mark("\n"), _mark("")).buffers()[2])
         file.write(b"\n")
     file.write(b"\\end\\\n")
 
@@ -289,7 +288,13 @@ def _ngrams(model: Model, words: pa.Array, n: int, rows: slice) -> pa.Array:
     for table in reversed(model.orders[:n]):
         columns.append(words.take(pa.array(table.word[row])))
         row = table.context[row]
-    return pc.binary_join_element_wise(*reversed(columns), _BLANK)
+    return pc.binary_join_element_wise(*reversed(columns), _mark(" "))
+
+
+@cache
+def _mark(text: str) -> pa.Scalar:
+    """Return text as what stands between columns. It is made when needed: the first scalar imports pandas."""
+    return pa.scalar(text, pa.large_string())
 
 
 def _text(logs: Logs) -> pa.Array:

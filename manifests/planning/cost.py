@@ -30,7 +30,7 @@ class Size:
     batch_tokens: int
 
 
-# 7b to 65b: LLaMA, Table 2 ("4M" tokens taken as 2 ** 22). The others are the presets of `trainer/model.py`, demo with
+# 7b to 65b: LLaMA, Table 2 ("4M" tokens taken as 2 ** 22). The others are the presets of `trainer/sizes.py`, demo with
 # 2,048 pieces, the rest with 32,000; a test compares them.
 SIZES = {
     "demo": Size(1_328_256, 256, 4_096),

@@ -6,7 +6,7 @@ the row groups that hold them.
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,8 +179,8 @@ def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
     return found[0]
 
 
-def _find_ids(clean: list[Path], document: str) -> list[bytes]:
-    """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
+def match_rows(document: str) -> Callable[[pa.Table], Mask]:
+    """Return a function that tells which rows of a table match an id, the beginning of one, or a URL."""
     prefix = document.lower()
     by_id = _ID.fullmatch(prefix) is not None
     if by_id:
@@ -191,7 +191,13 @@ def _find_ids(clean: list[Path], document: str) -> list[bytes]:
             return np.asarray(pc.and_(pc.greater_equal(table["id"], low), pc.less_equal(table["id"], high)).to_numpy())
         return np.asarray(pc.fill_null(pc.equal(table["url"], document), False).to_numpy())
 
-    found = scan_parquet(clean, ["id"] if by_id else ["id", "url"], matches)
+    return matches
+
+
+def _find_ids(clean: list[Path], document: str) -> list[bytes]:
+    """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
+    columns = ["id"] if _ID.fullmatch(document.lower()) else ["id", "url"]
+    found = scan_parquet(clean, columns, match_rows(document))
     return [identity for _, _, table in found for identity in table["id"].to_pylist()]
 
 

@@ -1,32 +1,61 @@
-"""`find`: the shard and row that hold a document, given its id, the beginning of one, or its URL."""
+"""`find`: the shard and row of a document, or why it is in none, given its id, the beginning of one, or its URL."""
 
 import itertools
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from manifests.corpus import CorpusReader, StoredDocument
 from manifests.display import MOST_SHOWN
 from manifests.document import ID_BYTES
+from manifests.files import canonical_json
 
 if TYPE_CHECKING:
     from manifests.tools.duplicates import Removed
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+PLACE = ("file", "offset", "length", "member")  # the columns of a dropped record that say where its bytes lie
 
 _ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedRecord:
+    """A record that a filter dropped, or that became no document. The id is empty if it never was a document."""
+
+    document: str
+    source: str
+    url: str
+    reason: str
+    detail: str
+    file: str
+    offset: int
+    length: int
+    member: str = ""
+
+    def __str__(self) -> str:
+        named = f"document {self.document}" if self.document else f"the record of {self.url}"
+        place = f"{self.file}{'!' if self.member else ''}{self.member}"
+        why = f"{self.reason}: {self.detail}" if self.detail else self.reason
+        return f"{named} of {self.source} was dropped ({why}): {self.length:,} bytes from {self.offset:,} of {place}"
+
+
+@dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """The documents that match a query, and those that were removed as duplicates; True if there are any."""
+    """The documents that match a query, or those that were removed as duplicates or dropped; True if there are any."""
 
     query: str
     held: list[StoredDocument]
     more: bool  # more documents match than `held` lists
     removed: "list[Removed]"
+    dropped: list[DroppedRecord]
 
     def __bool__(self) -> bool:
-        return bool(self.held or self.removed)
+        return bool(self.held or self.removed or self.dropped)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -35,6 +64,7 @@ class FoundDocuments:
             "held": [one.as_dict() for one in self.held],
             "more": self.more,
             "removed": [asdict(one) for one in self.removed],
+            "dropped": [asdict(one) for one in self.dropped],
         }
 
     def lines(self, corpus: Path) -> list[str]:
@@ -58,7 +88,11 @@ class FoundDocuments:
             f"find that one with `python -m manifests find {corpus} {one.kept}`"
             for one in self.removed
         ]
-        return told or [f"no shard of {corpus} holds it, and it was not removed as a duplicate"]
+        told += map(str, self.dropped)
+        return told or [
+            f"no shard of {corpus} holds it, and no file of the run names it as a duplicate or as dropped: "
+            "the inputs have no page of this URL or id"
+        ]
 
 
 def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
@@ -66,24 +100,71 @@ def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
 
     Args:
         corpus: folder of the corpus.
-        query: 1 to 32 hexadecimal digits are an id or its beginning; anything else is a URL, exactly as in the dump.
-        most: documents that are returned, at least one. Clean documents are read only when no shard holds a match.
+        query: 1 to 32 hexadecimal digits are an id or its beginning; anything else is a URL, as in the dump, but with
+            or without the default port.
+        most: documents that are returned, at least one. Other files are read only when no shard holds a match.
 
     Raises:
         UserError: the corpus has no manifest or no index.
     """
     reader, most = CorpusReader(corpus), max(1, most)
     digits = query.lower()
-    places = reader.index.find_prefix(digits) if _ID.fullmatch(digits) else reader.index.find_url(query)
+    queries = [digits] if _ID.fullmatch(digits) else vary_port(query)
+    look_up = reader.index.find_prefix if _ID.fullmatch(digits) else reader.index.find_url
+    places = itertools.chain.from_iterable(map(look_up, queries))
     held = [reader.document(place.shard, place.row) for place in itertools.islice(places, most + 1)]
-    return FoundDocuments(query, held[:most], len(held) > most, [] if held else _find_removed(reader, query, most))
+    removed = [] if held else _find_removed(reader, queries, most)
+    dropped = [] if held or removed else _find_dropped(reader, queries, most)
+    return FoundDocuments(query, held[:most], len(held) > most, removed, dropped)
 
 
-def _find_removed(reader: CorpusReader, query: str, most: int) -> "list[Removed]":
+def vary_port(url: str) -> list[str]:
+    """Return a URL as it is, and with the default port of its scheme if it names none, or without it."""
+    try:
+        parts = urlsplit(url)
+        host, port, default = parts.netloc, parts.port, DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return [url]
+    if not host or default is None or port not in (None, default):
+        return [url]
+    other = f"{host.removesuffix(':')}:{default}" if port is None else host.rpartition(":")[0]
+    return [url, url.replace(f"//{host}", f"//{other}", 1)]
+
+
+def _find_removed(reader: CorpusReader, queries: list[str], most: int) -> "list[Removed]":
     from manifests.tools.duplicates import find_removed
 
     found: list[Removed] = []
-    for folder in reader.run_folders:
+    for folder, query in itertools.product(reader.run_folders, queries):
         if any((folder / "clean").rglob("*.parquet")) and any((folder / "duplicates").rglob("*.parquet")):
             found += find_removed(folder, query, most - len(found))
     return found
+
+
+def _find_dropped(reader: CorpusReader, queries: list[str], most: int) -> list[DroppedRecord]:
+    """Return the first matches among the documents that filters dropped and the records that became none."""
+    found = itertools.chain.from_iterable(
+        itertools.chain(_read_dropped(reader, query), _read_skipped(reader, query)) for query in queries
+    )
+    return list(itertools.islice(found, most))
+
+
+def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
+    from manifests.corpus import scan_parquet
+    from manifests.tools.duplicates import match_rows
+
+    columns = ["id", "url", "reason", *PLACE]
+    for source, path in reader.run_files("dropped", "*.parquet"):
+        for _, _, table in scan_parquet([path], columns, match_rows(query)):
+            for row in table.to_pylist():
+                document, place = row.pop("id").hex(), {name: row[name] for name in PLACE}
+                yield DroppedRecord(document, source, row["url"] or "", row["reason"], "", **place)
+
+
+def _read_skipped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
+    quoted = canonical_json({"url": query}).strip()[1:-1]
+    for source, path in [file for kind in ("skipped", "deadletters") for file in reader.run_files(kind, "*.jsonl")]:
+        with path.open("rb") as lines:
+            for row in (json.loads(line) for line in lines if quoted in line):
+                place = {name: row[name] for name in PLACE if name in row}
+                yield DroppedRecord("", source, row["url"], row["reason"], row["detail"], **place)

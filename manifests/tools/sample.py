@@ -240,17 +240,26 @@ def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample
     """Draw from the dropped documents of which the run kept a copy."""
     offered = []
     for source, path in reader.run_files("dropped", "*.parquet", query.source):
-        table = pq.read_table(path, columns=["reason", "id"])
-        rows = np.flatnonzero(pc.equal(table["reason"], query.reason).to_numpy()).tolist()
+        table = pq.read_table(path, columns=["reason", "id", "text"])
+        kept = pc.and_(pc.equal(table["reason"], query.reason), pc.is_valid(table["text"]))
+        rows = np.flatnonzero(kept.to_numpy()).tolist()
         offered += [(order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row) for row in rows]
     if not offered:
-        return Sample([], f"{note}, and the run kept none: give --keep-dropped N")
+        return _draw_places(reader, query, note)
     drawn = []
     for _, source, path, row in heapq.nsmallest(query.number, offered):
         plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
         facts = {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
         drawn.append(SampledDocument({"document": plain["id"].hex(), "source": source, **facts}, plain["text"]))
     return Sample(drawn, f"{note}, of which the run kept {len(offered):,}")
+
+
+def _draw_places(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
+    """Draw from the places of the records that `extract` dropped; it keeps no text of them."""
+    offered = _draw_lines(reader, query, "skipped")
+    if not offered:
+        return Sample([], f"{note}, and the run kept none: give --keep-dropped N, which keeps what filters drop")
+    return Sample(offered, f"{note} by extract, which keeps their places, but never their text")
 
 
 def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
@@ -277,10 +286,15 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
 
 def _draw_dead_letters(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
     """Draw from the records that could not be read: their places, and what is wrong with them."""
+    return Sample(_draw_lines(reader, query, "deadletters"), note)
+
+
+def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[SampledDocument]:
+    """Draw from the lines of one kind of file that have the reason asked for."""
     offered: list[tuple[int, str, bytes]] = []
-    for source, path in reader.run_files("deadletters", "*.jsonl", query.source):
+    for source, path in reader.run_files(kind, "*.jsonl", query.source):
         with path.open("rb") as file:
             lines = (line for line in file if json.loads(line)["reason"] == query.reason)
             keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for line in lines)
             offered = heapq.nsmallest(query.number, itertools.chain(offered, keyed))
-    return Sample([SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in offered], note)
+    return [SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in offered]

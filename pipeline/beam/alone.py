@@ -1,7 +1,7 @@
 """Tasks run alone: a process of its own for a task in whose process the interpreter died before.
 
 `perform_alone` starts `python -m pipeline.beam.alone FOLDER`, whose folder holds the pickled call and gets the place of
-the record at hand and what the task raised. It works inside any engine's worker, daemons included.
+the record at hand, and what the task returned or raised. It works inside any engine's worker, daemons included.
 """
 
 import json
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from typing import Any
 from pipeline.beam.pool import CRASHES, WorkerDiedError
 from pipeline.beam.quarantine import Place, RecordCrashedError, line_of, noting
 
-CALL, RAISED, RECORD = "call.pickle", "raised.pickle", "record.json"
+CALL, ENDED, RECORD = "call.pickle", "ended.pickle", "record.json"
 TRIES = 2  # an interpreter may die by chance: a record is blamed only if it dies at the same one again
 
 
-def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> None:
-    """Run a task in a process of its own, and find the record that kills it.
+def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> Mapping[str, int]:
+    """Run a task in a process of its own, find the record that kills it, else return the task's counts.
 
     Args:
         task: a `pipeline.beam.task.Task`.
@@ -38,9 +39,11 @@ def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> None:
     """
     found = set[Place | None]()
     for _ in range(TRIES):
-        code, place = _run(task, blocks, job)
-        if code == 0:
-            return
+        code, place, ended = _run(task, blocks, job)
+        if isinstance(ended, Exception):
+            raise ended
+        if ended is not None:
+            return ended
         found.add(place)
         if -code == signal.SIGBUS:
             _check_mapped(job.arguments_of(task).get("path"))
@@ -51,18 +54,18 @@ def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> None:
     raise RecordCrashedError(line_of(replace(place, source=task.source or task.name.partition("/")[0])))
 
 
-def _run(task: Any, blocks: tuple[Any, ...], job: Any) -> tuple[int, Place | None]:
-    """Return the exit code of a process that runs the task, and the record that it was at."""
+def _run(
+    task: Any, blocks: tuple[Any, ...], job: Any
+) -> tuple[int, Place | None, Mapping[str, int] | Exception | None]:
+    """Return the exit code of a process that runs the task, the record that it was at, and what came of the task."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / CALL).write_bytes(pickle.dumps((task, blocks, job)))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", "pipeline.beam.alone", scratch]
         code = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
-        if code == 0 and (raised := (folder / RAISED)).exists():
-            raise pickle.loads(raised.read_bytes())
-        noted = (folder / RECORD).read_bytes() if (folder / RECORD).exists() else b""
-    return code, Place(**json.loads(noted)) if noted else None
+        noted, ended = (path.read_bytes() if path.exists() else b"" for path in (folder / RECORD, folder / ENDED))
+    return code, Place(**json.loads(noted)) if noted else None, pickle.loads(ended) if code == 0 and ended else None
 
 
 def _check_mapped(path: str | None) -> None:
@@ -87,11 +90,13 @@ def _main(folder: Path) -> None:
     from pipeline.beam.task import attempt  # here: that module imports this one
 
     task, blocks, job = pickle.loads((folder / CALL).read_bytes())
+    ended: Mapping[str, int] | Exception
     try:
         with noting(folder / RECORD):
-            attempt(task, blocks, job)
+            ended = attempt(task, blocks, job)
     except Exception as error:
-        (folder / RAISED).write_bytes(pickle.dumps(error))
+        ended = error
+    (folder / ENDED).write_bytes(pickle.dumps(ended))
 
 
 if __name__ == "__main__":

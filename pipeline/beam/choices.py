@@ -5,8 +5,8 @@ import importlib.util
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
 DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam does not know it by a short name
+FLINK = "2.2"  # Beam's default version
+JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
+JAR_CACHE = Path("~/.apache_beam/cache/jars")
 TESTED = 64  # elements of the self-test, enough for every worker to get some
 SELF_TEST = "selftest"
+POOL_COMMAND = "python -m apache_beam.runners.worker.worker_pool_main --service_port=50000"
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,13 @@ class Choice:
         runner: Beam's runner.
         about: where it runs, for people.
         missing: returns what is missing to use it here with these Beam options and how to get it; empty for nothing.
+        defaults: Beam options that it gets where they are not given, by name; `{workers}` is the number of processes.
     """
 
     runner: str
     about: str
     missing: Callable[[Sequence[str]], str]
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
 
 def _nothing(arguments: Sequence[str]) -> str:
@@ -53,15 +59,28 @@ def _portable(arguments: Sequence[str]) -> str:
     endpoint = option(arguments, "job_endpoint")
     if not endpoint:
         return "the address of a job service: -- --job_endpoint=HOST:PORT"
-    return "" if _answers(endpoint) else f"an answer from the job service at {endpoint}: start it, or mend the address"
+    if not _answers(endpoint):
+        return f"an answer from the job service at {endpoint}: start it, or mend the address"
+    return _workers(arguments) if option(arguments, "environment_type") else ""
 
 
 def _flink(arguments: Sequence[str]) -> str:
-    return _java() or _server(arguments, "flink_master", "-- --flink_master=HOST:PORT, or [local]")
+    version = option(arguments, "flink_version") or FLINK
+    return (
+        _java()
+        or _server(arguments, "flink_master", "-- --flink_master=HOST:PORT, or [local]")
+        or _jar(arguments, "flink_job_server_jar", f"beam-runners-flink-{version}-job-server")
+        or ("" if is_embedded(option(arguments, "flink_master")) else _workers(arguments))
+    )
 
 
 def _spark(arguments: Sequence[str]) -> str:
-    return _java() or _server(arguments, "spark_master_url", "-- --spark_master_url=spark://HOST:PORT")
+    return (
+        _java()
+        or _server(arguments, "spark_master_url", "-- --spark_master_url=spark://HOST:PORT, or local[2]")
+        or _jar(arguments, "spark_job_server_jar", "beam-runners-spark-3-job-server")
+        or ("" if is_embedded(option(arguments, "spark_master_url")) else _workers(arguments))
+    )
 
 
 def _dataflow(arguments: Sequence[str]) -> str:
@@ -76,7 +95,9 @@ def _dataflow(arguments: Sequence[str]) -> str:
 CHOICES = {
     "local": Choice(LOCAL, "worker processes on this machine", _nothing),
     "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _dask),
-    "portable": Choice("PortableRunner", "any job service of Beam, such as Prism", _portable),
+    "portable": Choice(
+        "PortableRunner", "any job service of Beam, such as Prism", _portable, {"environment_type": "LOOPBACK"}
+    ),
     "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _flink),
     "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _spark),
     "dataflow": Choice("DataflowRunner", "Google Cloud Dataflow", _dataflow),
@@ -105,7 +126,17 @@ def choose(name: str, engine: Engine) -> Engine:
         raise UserError(f"--engine {name} and --runner={given} are both given: give one of them")
     if missing := choice.missing(engine.arguments):
         raise UserError(f"engine {name} needs {missing}")
-    return engine if name == "local" else replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}"))
+    if name == "local":
+        return engine
+    defaults = {**choice.defaults, **_parallelism(name, engine)}
+    added = [f"--{key}={value}" for key, value in defaults.items() if not option(engine.arguments, key)]
+    return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))
+
+
+def _parallelism(name: str, engine: Engine) -> dict[str, str]:
+    """Return the option by which a Flink inside the job server uses as many threads as there are workers."""
+    embedded = name == "flink" and is_embedded(option(engine.arguments, "flink_master"))
+    return {"parallelism": str(engine.workers)} if embedded else {}
 
 
 @contextlib.contextmanager
@@ -179,7 +210,8 @@ def option(arguments: Sequence[str], name: str) -> str:
 def _answers(address: str) -> bool:
     place = urlsplit(address if "//" in address else f"//{address}")
     try:
-        with socket.create_connection((place.hostname or "", place.port or 0), timeout=3):
+        port = place.port or {"https": 443, "http": 80}.get(place.scheme, 0)
+        with socket.create_connection((place.hostname or "", port), timeout=3):
             return True
     except OSError:
         return False
@@ -191,9 +223,47 @@ def _java() -> str:
     return "" if found else "Java 11 or newer on the PATH or under JAVA_HOME"
 
 
+def is_embedded(address: str) -> bool:
+    """Return True if a cluster's address stands for one inside the job server, whose workers Beam starts itself."""
+    return address.startswith(("[", "local[")) or address == "local"
+
+
 def _server(arguments: Sequence[str], name: str, example: str) -> str:
     address = option(arguments, name)
     if not address:
         return f"the address of the cluster: {example}"
-    local = address.startswith(("[", "local[")) or address == "local"
-    return "" if local or _answers(address) else f"an answer from {address}: start the cluster, or mend the address"
+    if is_embedded(address) or _answers(address):
+        return ""
+    return f"an answer from {address}: start the cluster, or mend the address"
+
+
+def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
+    """Return what is missing of a job server's jar: given by path or URL, in Beam's cache, or to be had from Maven."""
+    from importlib.metadata import version
+
+    given, file = option(arguments, name), f"{artifact}-{version('apache-beam')}.jar"
+    if given:
+        found = "://" in given or Path(given).is_file()
+        return "" if found else f"the jar {given}, which does not exist: mend the path of --{name}"
+    if (JAR_CACHE.expanduser() / file).is_file() or _answers(JAR_SOURCE):
+        return ""
+    return (
+        f"{file}, and {urlsplit(JAR_SOURCE).hostname} does not answer: fetch it elsewhere, and put it into {JAR_CACHE} "
+        f"or give it as -- --{name}=FILE"
+    )
+
+
+def _workers(arguments: Sequence[str]) -> str:
+    """Return what is missing of the Python workers beside a cluster."""
+    kind, address = option(arguments, "environment_type"), option(arguments, "environment_config")
+    if not kind:
+        return (
+            f"Python workers: start `{POOL_COMMAND}` on each machine of the cluster and give "
+            "-- --environment_type=EXTERNAL --environment_config=localhost:50000"
+        )
+    if kind == "EXTERNAL" and not address:
+        return "the address of the worker pool: -- --environment_config=HOST:PORT"
+    local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # as seen from the cluster's machines
+    if kind == "EXTERNAL" and local and not _answers(address):
+        return f"an answer from the worker pool at {address}: start `{POOL_COMMAND}`, or mend the address"
+    return ""

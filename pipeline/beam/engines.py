@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from filters.errors import UserError
 from pipeline.beam.pool import Pool
+from pipeline.beam.status import RunStatus
 
 if TYPE_CHECKING:  # Beam takes a second to load, and commands that only read a corpus do without it
     import apache_beam as beam
@@ -36,6 +37,7 @@ class Engine:
         quiet: show no progress.
         given: URLs of models that tasks find at the paths of local copies, each with what tells its content.
         pool: the local worker processes, which start when there is work for them.
+        status: the run's, for people who ask for it elsewhere.
     """
 
     workers: int
@@ -44,6 +46,7 @@ class Engine:
     quiet: bool = False
     given: tuple[tuple[str, str], ...] = ()
     pool: Pool = field(default_factory=Pool, compare=False)
+    status: RunStatus = field(default_factory=RunStatus, compare=False)
 
     @property
     def runner(self) -> str:
@@ -51,6 +54,11 @@ class Engine:
         parser = argparse.ArgumentParser(add_help=False)
         parser.add_argument("--runner", default=LOCAL)
         return str(parser.parse_known_args(list(self.arguments))[0].runner)
+
+    @property
+    def is_local(self) -> bool:
+        """True if jobs run in this process and its pool."""
+        return self.runner == LOCAL
 
     @property
     def in_memory(self) -> bool:
@@ -103,9 +111,11 @@ def workers_apart(log: Path) -> Iterator[TextIO]:
 
 def check_options(arguments: Iterable[str]) -> None:
     """Refuse Beam options that Beam would silently ignore. Raises UserError naming the first."""
+    arguments = list(arguments)
+    if not arguments:  # a finished corpus is looked through without Beam, whose import takes a second
+        return
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    arguments = list(arguments)
     for argument in arguments:  # a runner of its own module has options of its own
         if argument.startswith("--runner=") and "." in argument:
             with contextlib.suppress(ImportError):

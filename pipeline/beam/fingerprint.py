@@ -12,7 +12,7 @@ import importlib.util
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,10 +50,9 @@ def code_version(*functions: Callable[..., Any]) -> str:
     code, libraries = _reach(functions)
     for (module, _), text in sorted({(key, text) for key, texts in code.items() for text in texts}):
         digest.update(f"{module}\0{text}\0".encode())
-    distributions = _distributions()
     for library in sorted(libraries - set(sys.stdlib_module_names)):
-        for distribution in sorted(set(distributions.get(library, ()))):
-            digest.update(f"{distribution} {importlib.metadata.version(distribution)}\n".encode())
+        for distribution in _versions(library):
+            digest.update(f"{distribution}\n".encode())
     return digest.hexdigest()
 
 
@@ -147,33 +146,47 @@ def _module(name: str) -> _Module:
     for node in tree.body:
         if _is_docstring(node):
             continue
-        own = dict(_imports(node))
+        nodes = _walk(node)
+        own = dict(_imports(nodes))
         if isinstance(node, ast.Import | ast.ImportFrom | ast.If | ast.Try):
             imports |= own
         if isinstance(node, ast.Import | ast.ImportFrom):
             continue
         first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
         pieces, place = [], starts[first - 1]
-        inside = [inner for inner in ast.walk(node) if isinstance(inner, ast.Expr) and _is_docstring(inner)]
+        inside = [inner for inner in nodes if isinstance(inner, ast.Expr) and _is_docstring(inner)]
         for inner in sorted(inside, key=lambda one: (one.lineno, one.col_offset)):
             pieces.append(stored[place : starts[inner.lineno - 1] + inner.col_offset])
             place = starts[(inner.end_lineno or inner.lineno) - 1] + (inner.end_col_offset or 0)
         pieces.append(stored[place : starts[node.end_lineno or first]])
-        statement = _Statement(strip_comments(b"".join(pieces).decode()).strip("\n"), frozenset(_uses(node)), own)
-        for defined in sorted(_defined(node)) or [""]:
+        statement = _Statement(strip_comments(b"".join(pieces).decode()).strip("\n"), frozenset(_uses(nodes)), own)
+        for defined in sorted(_defined(nodes)) or [""]:
             statements.setdefault(defined, []).append(statement)
         if isinstance(node, ast.If | ast.Try | ast.For | ast.While | ast.With):
             statements[""].append(statement)
     return _Module(statements, imports)
 
 
+def _walk(node: ast.AST) -> list[ast.AST]:
+    """Return a node and all below it, parents first, as `ast.walk`, which takes several times as long."""
+    nodes = [node]
+    for one in nodes:
+        for name in one._fields:
+            value = getattr(one, name, None)
+            if isinstance(value, list):
+                nodes += [inner for inner in value if isinstance(inner, ast.AST)]
+            elif isinstance(value, ast.AST):
+                nodes.append(value)
+    return nodes
+
+
 def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _imports(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _imports(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each name that the imports in a statement bind, and the dotted name that it means."""
-    for inner in ast.walk(node):
+    for inner in nodes:
         if isinstance(inner, ast.Import):
             for alias in inner.names:
                 parts = tuple(alias.name.split("."))
@@ -183,10 +196,10 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield alias.asname or alias.name, (*inner.module.split("."), alias.name)
 
 
-def _uses(node: ast.AST) -> Iterator[tuple[str, ...]]:
+def _uses(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ...]]:
     """Yield the dotted names in a statement, and strings that may be names in quotes."""
     inside: set[int] = set()
-    for inner in ast.walk(node):
+    for inner in nodes:
         parts: list[str] = []
         while isinstance(inner, ast.Attribute) and id(inner) not in inside:
             inside.add(id(inner))
@@ -199,12 +212,13 @@ def _uses(node: ast.AST) -> Iterator[tuple[str, ...]]:
             yield (inner.value,)
 
 
-def _defined(node: ast.AST) -> set[str]:
+def _defined(nodes: Sequence[ast.AST]) -> set[str]:
     """Return the names that a statement at a module's top level binds or changes."""
+    node = nodes[0]
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     names: set[str] = set()
-    for inner in ast.walk(node):
+    for inner in nodes:
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
             names.add(inner.id)
         elif isinstance(inner, ast.Attribute | ast.Subscript) and isinstance(inner.ctx, ast.Store):
@@ -239,7 +253,26 @@ def _path(module: str) -> str:
     return next((str(path) for path in files if path.is_file()), "")
 
 
+@lru_cache(maxsize=1024)
+def _versions(library: str) -> list[str]:
+    """Return the names of the distributions behind an importable name, each with its version."""
+    names = {distribution.metadata["Name"] for distribution in _distributions().get(library, ())}
+    return [f"{name} {importlib.metadata.version(name)}" for name in sorted(names)]
+
+
 @lru_cache(maxsize=1)
-def _distributions() -> Mapping[str, list[str]]:
-    """Return the distributions behind each importable name: looked up once, since it reads the records of all."""
-    return importlib.metadata.packages_distributions()
+def _distributions() -> Mapping[str, list[importlib.metadata.Distribution]]:
+    """Return the distributions behind each importable name, as `packages_distributions`, but without their metadata.
+
+    To parse that of all takes most of its time.
+    """
+    found: dict[str, list[importlib.metadata.Distribution]] = {}
+    for distribution in importlib.metadata.distributions():
+        names = set((distribution.read_text("top_level.txt") or "").split())
+        for line in () if names else (distribution.read_text("RECORD") or "").splitlines():
+            path = line.partition(",")[0]
+            if path.endswith(".py"):
+                names.add(path.partition("/")[0].removesuffix(".py"))
+        for name in names:
+            found.setdefault(name, []).append(distribution)
+    return found

@@ -11,10 +11,12 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.process import BaseProcess, parent_process
-from typing import Any
+from typing import Any, NamedTuple
+
+from pipeline.beam.counters import collected
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)  # faults of the interpreter; never SIGKILL
@@ -23,6 +25,13 @@ TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has
 
 # The pools of this process by key: Beam pickles a function before it calls it, and a pool cannot be pickled.
 POOLS: "weakref.WeakValueDictionary[int, Pool]" = weakref.WeakValueDictionary()
+
+
+class Called(NamedTuple):
+    """What a call in a worker returned, and the counts of tasks that it finished."""
+
+    values: list[Any]
+    counts: Mapping[str, int]
 
 
 class WorkerDiedError(Exception):
@@ -59,8 +68,8 @@ class Pool:
                 waiting.result()
             self._workers = [process for process in multiprocessing.active_children() if process not in before]
 
-    def submit(self, function: Callable[[Any], Iterable[Any] | None], element: Any) -> "Future[list[Any]]":
-        """Call a function on an element in a worker. The future holds a list of what it returns."""
+    def submit(self, function: Callable[[Any], Iterable[Any] | None], element: Any) -> "Future[Called]":
+        """Call a function on an element in a worker."""
         assert self._executor is not None, "started by the engine"
         return self._executor.submit(_call, function, element)
 
@@ -87,8 +96,9 @@ class Pool:
         )
 
 
-def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> list[Any]:
-    return list(function(element) or ())
+def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> Called:
+    with collected() as counts:
+        return Called(list(function(element) or ()), counts)
 
 
 def _follow_driver() -> None:

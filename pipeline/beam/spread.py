@@ -3,21 +3,23 @@
 This module imports Beam, which takes a second: it is imported where a job is built.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline.beam.pool import POOLS, Pool
+from pipeline.beam.counters import LIVE, NAMESPACE, collected
+from pipeline.beam.pool import POOLS, Called, Pool
 
 Function = Callable[[Any], Iterable[Any] | None]
 
 
 def spread(function: Function, pool: Pool | None) -> beam.PTransform:
-    """Return a transform that calls a function on each element and emits what it returns.
+    """Return a transform that calls a function on each element and emits what it returns, counting finished tasks.
 
     Args:
         function: returns an iterable, or None for no output. It can be pickled.
@@ -32,8 +34,11 @@ class _Calling(beam.DoFn):  # type: ignore[misc]
     def __init__(self, function: Function) -> None:
         self.function = function
 
-    def process(self, element: Any) -> Iterable[Any]:
-        return self.function(element) or ()
+    def process(self, element: Any) -> Iterator[Any]:
+        with collected() as counts:
+            yield from self.function(element) or ()
+        LIVE.add(counts)
+        _report(counts)
 
 
 class _InPool(beam.DoFn):  # type: ignore[misc]
@@ -43,13 +48,27 @@ class _InPool(beam.DoFn):  # type: ignore[misc]
         self.function, self.key = function, key
 
     def start_bundle(self) -> None:
-        self.waiting: list[Future[list[Any]]] = []
+        self.waiting: list[Future[Called]] = []
 
     def process(self, element: Any) -> None:
-        self.waiting.append(POOLS[self.key].submit(self.function, element))
+        future = POOLS[self.key].submit(self.function, element)
+        future.add_done_callback(_count_live)
+        self.waiting.append(future)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         window = GlobalWindow()
         for future in self.waiting:
-            for value in future.result():
+            called = future.result()
+            _report(called.counts)
+            for value in called.values:
                 yield WindowedValue(value, window.max_timestamp(), (window,))
+
+
+def _count_live(future: "Future[Called]") -> None:
+    if not future.cancelled() and future.exception() is None:
+        LIVE.add(future.result().counts)
+
+
+def _report(counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        Metrics.counter(NAMESPACE, name).inc(count)

@@ -33,7 +33,7 @@ class TableWriter:
     def append(self, row: dict[str, Any]) -> None:
         """Add one row, with every column of the schema."""
         self.rows.append(row)
-        self.characters += len(row["text"])
+        self.characters += len(row["text"] or "")
         if len(self.rows) >= GROUP_ROWS or self.characters >= GROUP_CHARACTERS:
             self.flush()
 

@@ -26,11 +26,12 @@ from manifests.files import canonical_json, is_temporary, relative_files, sha256
 from manifests.ledger import Tally, tally_from, total
 from manifests.mirror import Mirror, fetch_folder, fetch_url, mirror_of, open_mirror
 from manifests.storage import StorageError, is_url, retry_storage
+from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
 from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.pool import WorkerDiedError
-from pipeline.beam.progress import Progress
+from pipeline.beam.progress import Progress, ReceiptCounts
 from pipeline.beam.quarantine import Place, RecordCrashedError, holding
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
@@ -389,7 +390,7 @@ def perform(task: Task, *blocks: Any, job: Job) -> None:
     place = f"stage {task.step}, {task.name}"
     try:
         run = perform_alone if retry_storage(begun_path(Path(job.timings), task).exists, place) else attempt
-        retry_storage(partial(run, task, blocks, job), place)
+        counters.add(retry_storage(partial(run, task, blocks, job), place))
     except tuple(NOTICES) as error:
         notice = next(name for kind, name in NOTICES.items() if isinstance(error, kind))
         with contextlib.suppress(OSError):  # the disk may be full: the exception's own text says it, too
@@ -402,8 +403,8 @@ def begun_path(timings: Path, task: Task) -> Path:
     return timings / BEGUN / f"{hash_key([task.step, task.name])[:32]}.json"
 
 
-def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> None:
-    """Run one task in this process and write its receipt. Raises OSError if a read or write fails."""
+def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
+    """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
     begun = begun_path(timings, task)
     write_atomic(begun, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
@@ -454,6 +455,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> None:
             "process": os.getpid(),
         }
         write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
+        return counters.counts_of(result.tallies)
     finally:
         begun.unlink(missing_ok=True)
 
@@ -527,12 +529,15 @@ def watched(corpus: Path, tasks: Sequence[Task], waiting: Sequence[Task], engine
     """
     for notice in NOTICES.values():
         (engine.timings / notice).unlink(missing_ok=True)
-    paths = [receipt_path(corpus, task.step, task.name) for task in waiting]
-    begun = time.perf_counter()
+    begun, done = time.perf_counter(), len(tasks) - len(waiting)
+    counters.LIVE.clear()
+    paths = (receipt_path(corpus, task.step, task.name) for task in waiting)
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(paths)
+    marks, step = engine.timings / BEGUN, waiting[0].step
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,
-            Progress(waiting[0].step, len(tasks) - len(waiting), paths, terminal, engine.quiet),
+            Progress(step, done, len(waiting), poll, marks, engine.status, terminal, engine.quiet),
         ):
             yield
         job = {"job": waiting[0].step, "tasks": len(waiting), "seconds": time.perf_counter() - begun}

@@ -54,6 +54,7 @@ class Outcome:
         document: None for a dropped record.
         reason: None for a document.
         detail: What exactly was wrong, for the dead letters.
+        url: Of a dropped page, if the record names one, so that people can find out what became of it.
     """
 
     locator: Locator
@@ -61,11 +62,12 @@ class Outcome:
     document: Document | None = None
     reason: AnyReason | None = None
     detail: str = ""
+    url: str = ""
 
     @classmethod
-    def drop(cls, locator: Locator, stored: int, problem: Problem) -> "Outcome":
+    def drop(cls, locator: Locator, stored: int, problem: Problem, url: str = "") -> "Outcome":
         """Return the outcome of a record that cannot be read or kept."""
-        return cls(locator, stored, reason=problem.problem, detail=problem.detail)
+        return cls(locator, stored, reason=problem.problem, detail=problem.detail, url=url)
 
 
 class Reader(Protocol):

@@ -100,7 +100,7 @@ def _row(row: dict[str, Any] | Damage | None, place: Locator, stored: int, sourc
     if isinstance(text, Damage):
         return Outcome.drop(place, stored, text)
     if damage := check_text(text or "", recipe):
-        return Outcome.drop(place, stored, damage)
+        return Outcome.drop(place, stored, damage, url if isinstance(url, str) else "")
     assert row is not None and text is not None, "else the text would be blank"
     metadata = {name: value for name, value in zip(names.metadata, more, strict=True) if isinstance(value, str)}
     time = tables.format_time(tables.get_column(row, names.timestamp))
@@ -184,5 +184,5 @@ def _strip_lines(outcome: Outcome) -> Outcome:
     lines = [line.strip() for line in outcome.document.text.splitlines()]
     text = "\n".join(line for line in lines if line and not line.startswith(HEADERS))
     if not text:
-        return Outcome(outcome.locator, outcome.stored, reason=Reason.NO_TEXT)
+        return Outcome(outcome.locator, outcome.stored, reason=Reason.NO_TEXT, url=outcome.document.url)
     return replace(outcome, document=replace(outcome.document, text=text))

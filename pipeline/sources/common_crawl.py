@@ -66,7 +66,7 @@ class _DroppedError(Exception):
 def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     locator = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
     if frame.problem is not None:
-        return Outcome.drop(locator, frame.stored, frame)
+        return Outcome.drop(locator, frame.stored, frame, frame.target_uri)
     kind = (frame.headers.get("WARC-Type") or "").lower()
     if kind in NO_PAGE:
         return Outcome(locator, frame.stored, reason=NO_PAGE[kind])
@@ -75,7 +75,7 @@ def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     try:
         text = _text(frame, kind, recipe)
     except (_DroppedError, HttpError, ExtractionError) as error:
-        return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail)
+        return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail, url=frame.target_uri)
     date = frame.headers.get("WARC-Date") or ""
     date = date if _W3C_DATE.fullmatch(date) else ""
     document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _metadata(frame))

@@ -78,18 +78,18 @@ def _outcome(element: bytes, place: Locator, stored: int, language: str, source:
     page = parse_page(element)
     if isinstance(page, Damage):
         return Outcome.drop(place, stored, page)
+    url = article_url(language, page.title)
     if page.namespace != 0:
         return Outcome(place, stored, reason=Reason.OTHER_NAMESPACE)
     if _is_redirect(page):
-        return Outcome(place, stored, reason=Reason.REDIRECT)
+        return Outcome(place, stored, reason=Reason.REDIRECT, url=url)
     rules = recipe.wikipedia
     body = render_text(page.wikitext, language, page.title, rules.apparatus, tables=rules.tables == "rows")
     text = f"{page.title}\n\n{body}" if rules.title and body else body
     if damage := check_length(text, recipe) if body else Dropped(Reason.NO_TEXT):
-        return Outcome.drop(place, stored, damage)
+        return Outcome.drop(place, stored, damage, url)
     date = page.timestamp if _DATE.match(page.timestamp) else ""
     metadata = {"page": page.identifier, "revision": page.revision, "language": language, "title": page.title}
-    url = article_url(language, page.title)
     return Outcome(place, stored, Document(source, place, text, url, date, recipe.licence, metadata))
 
 

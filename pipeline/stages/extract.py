@@ -22,7 +22,7 @@ from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # records per reason and split whose place is kept, for the report: whole records that gave no document
+SKIPPED = 3  # records per reason and split whose place is kept, besides those with a URL, which all are: for people
 
 
 def extract_step(
@@ -101,7 +101,8 @@ def write_outcomes(
             forget_record()
             tally.enter(records=1, bytes=outcome.stored)
             if outcome.document is not None and (reason := check_record(outcome.document.url, None, source)):
-                outcome = Outcome(outcome.locator, outcome.stored, reason=reason)  # not every reader looks at URLs
+                url = outcome.document.url  # not every reader looks at it
+                outcome = Outcome(outcome.locator, outcome.stored, reason=reason, url=url)
             if outcome.document is not None:
                 row = outcome.document.as_row()
                 tally.keep(records=1, bytes=outcome.stored, characters=len(row["text"]))
@@ -114,9 +115,10 @@ def write_outcomes(
             tally.drop(outcome.reason, records=1, bytes=outcome.stored)
             place = {key: value for key, value in outcome.locator.as_dict().items() if value not in ("", [])}
             place |= {"reason": outcome.reason.value, "detail": outcome.detail}
+            place |= {"url": outcome.url} if outcome.url else {}
             if outcome.reason in DEAD_LETTERS:
                 letters.append(place)
-            elif len(some := skipped.setdefault(place["reason"], [])) < SKIPPED:
+            elif len(some := skipped.setdefault(place["reason"], [])) < SKIPPED or outcome.url:
                 some.append(place)
     paths = [documents]
     for folder, places in (

@@ -37,7 +37,7 @@ def filter_step(
         extracted: receipts of documents by split.
         by_source: from `arguments_of`.
         verdicts: of the stages that rules need.
-        keep_dropped: documents per reason and split that are kept for people to look at.
+        keep_dropped: dropped documents per reason and split whose text is kept for people to look at.
     """
     units = []
     for split, receipt in extracted.items():
@@ -62,7 +62,7 @@ def filter_documents(
     """Filter one split."""
     kept, dropped = f"clean/{split}.parquet", f"dropped/{split}.parquet"
     tally, signatures = Tally(), SignatureRows(minhash)
-    samples: list[dict[str, Any]] = []  # the first dropped documents of each reason
+    gone: list[dict[str, Any]] = []
     counts = Counter[AnyReason]()
     with table_writer(corpus / kept, CLEAN_SCHEMA) as writer:
         for row, found in filter_pages(corpus, split, rules, models, language_known, columns=None):
@@ -70,8 +70,8 @@ def filter_documents(
             if found.reason is not None:
                 tally.drop(found.reason, records=1, characters=len(row["text"]))
                 counts[found.reason] += 1
-                if counts[found.reason] <= keep_dropped:
-                    samples.append({"reason": found.reason.value, **row})
+                text = row["text"] if counts[found.reason] <= keep_dropped else None
+                gone.append({**row, "reason": found.reason.value, "text": text})
                 continue
             tally.keep(records=1, characters=len(found.text))
             for reason, removed in found.removed.items():
@@ -84,9 +84,9 @@ def filter_documents(
             signatures.append(row["id"], digest, found.text, row["timestamp"], found.signals.get("reference_score"))
     signatures.write(corpus / signature_path(split))
     paths = [kept, signature_path(split)]
-    if samples:
+    if gone:
         with table_writer(corpus / dropped, DROPPED_SCHEMA) as writer:
-            for sample in samples:
-                writer.append(sample)
+            for row in gone:
+                writer.append(row)
         paths.append(dropped)
     return Result(paths, {name: tally})

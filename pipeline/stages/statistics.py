@@ -234,7 +234,8 @@ def _dropped(
                 place = {name: letter[name] for name in ("file", "offset", "length")}
                 yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
     for row in read_rows(corpus / dropped, ["reason", "id", "url", "text"]) if dropped else ():
-        yield _of_document(row["reason"], row, seed)
+        if row["text"] is not None:
+            yield _of_document(row["reason"], row, seed)
     yield from _duplicates(corpus / f"clean/{split}.parquet", went, seed)
 
 

@@ -73,6 +73,7 @@ def test_a_failure_anywhere_in_a_task_is_retried_or_ends_it_by_name(built: Path)
     retried = failed = 0
     for _ in range(200):
         one, blocks, job = chance.choice(kept)
+        task.begun_path(Path(job.timings), one).parent.mkdir(parents=True)  # else the first run alone makes it
         with faults.failing(faults.Plan(0, 0, 0)) as counted:
             task.perform(one, *blocks, job=job)
         first, times = chance.randrange(counted.seen), chance.choice((1, 2, 3, 4, 99))
@@ -109,6 +110,18 @@ def test_a_run_with_failing_storage_gives_the_same_corpus_or_fails_by_name_and_t
         assert main(command(dumps, out)) == 0
     else:
         assert code == 0, said
+    assert digests(out) == digests(built) and not list((out / "deadletters").rglob("*"))
+
+
+def test_a_run_on_slow_storage_of_which_a_twentieth_fails_gives_the_same_corpus(
+    dumps: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, plan, runs = tmp_path / "corpus", faults.RandomPlan(0.05, 0.001, random.Random(5)), 0
+    with faults.failing_in_tasks(plan):
+        while main(command(dumps, out)) != 0:
+            runs += 1
+            assert "run the same command again" in capsys.readouterr().err and runs < 50
+    assert plan.failed > 20
     assert digests(out) == digests(built) and not list((out / "deadletters").rglob("*"))
 
 

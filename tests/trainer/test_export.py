@@ -23,7 +23,8 @@ from trainer import checkpoint, parallel
 from trainer.__main__ import main
 from trainer.generate import load_model
 from trainer.hf import export, load_hf_weights, open_checkpoint, read_norm_epsilon
-from trainer.model import PRESETS, Llama
+from trainer.model import Llama
+from trainer.sizes import PRESETS
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")
@@ -265,7 +266,7 @@ def test_training_goes_on_from_what_was_exported(
     drawn = float((run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
     assert first < drawn - 0.3, "trained already"
     assert main(words) == 2
-    assert "different initial" in capsys.readouterr().err
+    assert "different init from" in capsys.readouterr().err
     assert main([*words, "--init-from", str(out)]) == 0
 
 

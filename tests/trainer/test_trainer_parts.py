@@ -20,8 +20,9 @@ from manifests.tokenizer import piece_bytes
 from trainer import model as models
 from trainer import parallel
 from trainer.metrics import flops_per_token, peak_flops, unigram_entropy
-from trainer.model import PRESETS, Llama, Preset, count_parameters
+from trainer.model import Llama
 from trainer.parallel import wrap_blocks
+from trainer.sizes import PRESETS, Preset
 from trainer.step import OutlierDetector, build_optimizer, update
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
@@ -263,9 +264,7 @@ def test_bytes_of_pieces_add_up_to_the_text(tmp_path: Path) -> None:
 
 def test_mfu_in_both_conventions() -> None:
     """65B in the paper: 380 tokens/s on an A100 of 312 TFLOP/s is 47.6 % of it by 6N."""
-    with torch.device("meta"):
-        parameters = count_parameters(Llama(PRESETS["65b"], 32_000))
-    simple, whole = flops_per_token(parameters, PRESETS["65b"], 2048)
+    simple, whole = flops_per_token(PRESETS["65b"].count_parameters(32_000), PRESETS["65b"], 2048)
     assert 380 * simple / 312e12 == pytest.approx(0.477, abs=0.001)
     assert whole - simple == 12 * 80 * 8192 * 2048
     assert peak_flops("NVIDIA H100 80GB HBM3", True, None) == peak_flops("NVIDIA H200", True, None) == 989e12

@@ -22,7 +22,8 @@ from trainer import checkpoint, parallel
 from trainer.__main__ import main
 from trainer.data import BatchReader
 from trainer.metrics import CLOCK
-from trainer.model import PRESETS, Llama
+from trainer.model import Llama
+from trainer.sizes import PRESETS
 from trainer.step import build_optimizer, learning_rate
 
 STEPS = 24

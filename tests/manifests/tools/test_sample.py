@@ -105,8 +105,15 @@ def test_by_reason(corpus: Path, reason: str, kept: bool) -> None:
         assert {"file", "offset", "length", "detail"} <= set(found.drawn[0].facts)
 
 
-def test_what_the_run_kept_no_copy_of_is_said(corpus: Path) -> None:
-    found = sample(corpus, SampleQuery(reason="redirect"))
+def test_of_what_extract_drops_the_places_are_drawn(corpus: Path) -> None:
+    found = sample(corpus, SampleQuery(number=2, reason="redirect"))
+    assert len(found.drawn) == 2 and "never their text" in found.note
+    assert all(one.text is None and {"file", "offset", "url"} <= set(one.facts) for one in found.drawn)
+
+
+def test_what_the_run_kept_no_copy_of_is_said(corpus: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(corpus, tmp_path / "bare", ignore=shutil.ignore_patterns("dropped", "documents")))
+    found = sample(bare, SampleQuery(reason="language"))
     assert found.drawn == [] and "the run kept none" in found.note
 
 

@@ -1,29 +1,19 @@
 """Engines by name: what is missing is a sentence before work starts, and an engine that loses elements is refused."""
 
 import importlib.util
-import random
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from filters.errors import UserError
-from manifests.manifest import load_manifest
-from pipeline.__main__ import ENGINES, main
+from pipeline.__main__ import ENGINES
 from pipeline.beam import choices
 from pipeline.beam.choices import CHOICES, check_engine, choose, list_engines, option
 from pipeline.beam.engines import Engine, check_options
 
-RECIPE = """
-name: tiny
-seed: 1
-goal_tokens: 1000
-sources:
-  books: {{weight: 1.0, inputs: ["{inputs}"]}}
-deduplication: {{canaries: 0}}
-tokenizer: {{vocabulary: 300}}
-shards: {{tokens: 4096, validation: 0.1}}
-"""
+JAR, EXTERNAL = "--flink_job_server_jar=https://x/y.jar", "--environment_type=EXTERNAL"
 
 
 def engine(folder: Path, *arguments: str) -> Engine:
@@ -44,7 +34,24 @@ def test_every_engine_of_the_command_line_has_a_line() -> None:
         ("portable", ("--job_endpoint=localhost:1",), "needs an answer from the job service at localhost:1"),
         ("flink", ("--flink_master=localhost:1",), "needs an answer from localhost:1"),
         ("flink", (), "needs the address of the cluster: -- --flink_master="),
+        ("flink", ("--flink_master=[local]", "--flink_job_server_jar=no.jar"), "needs the jar no.jar, which does not"),
+        ("flink", ("--flink_master=[local]",), "needs beam-runners-flink-2.2-job-server-"),
+        ("flink", ("--flink_master=[local]", "--flink_version=1.20"), "needs beam-runners-flink-1.20-job-server-"),
+        (
+            "flink",
+            ("--flink_master=here:8081", JAR),
+            "needs Python workers: start `python -m apache_beam.",
+        ),
+        ("flink", ("--flink_master=here:8081", JAR, EXTERNAL), "needs the address of the worker pool"),
+        (
+            "flink",
+            ("--flink_master=here:8081", JAR, EXTERNAL, "--environment_config=localhost:1"),
+            "the worker pool at",
+        ),
         ("spark", (), "needs the address of the cluster: -- --spark_master_url="),
+        ("spark", ("--spark_master_url=local[2]",), "needs beam-runners-spark-3-job-server-"),
+        ("spark", ("--spark_master_url=spark://here:7077", "--spark_job_server_jar=https://x/y.jar"), "Python workers"),
+        ("portable", ("--job_endpoint=here:8073", EXTERNAL, "--environment_config=localhost:1"), "the worker pool at"),
         ("local", ("--runner=FlinkRunner",), "are both given"),
     ],
 )
@@ -52,9 +59,58 @@ def test_what_is_missing_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.setattr(choices, "_java", lambda: "")
+    monkeypatch.setattr(
+        choices,
+        "_answers",
+        lambda address: address.partition("://")[2].startswith("here") or address.startswith("here"),
+    )
+    monkeypatch.setattr(choices, "JAR_CACHE", tmp_path)
     with pytest.raises(UserError, match=r"^[^\n]+$") as caught:
         choose(name, engine(tmp_path, *arguments))
     assert said in str(caught.value)
+
+
+def given(name: str, folder: Path, *arguments: str) -> dict[str, str]:
+    """Return the Beam options with which an engine runs, by name."""
+    return dict(one.lstrip("-").split("=", 1) for one in choose(name, engine(folder, *arguments)).arguments)
+
+
+def test_beams_options_are_set_well_and_any_given_one_passes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "_java", lambda: "")
+    monkeypatch.setattr(choices, "_answers", lambda address: True)
+    local = ("--flink_master=[local]", JAR)
+    assert given("flink", tmp_path, *local) == {
+        "runner": "FlinkRunner", "flink_master": "[local]", "flink_job_server_jar": "https://x/y.jar",
+        "parallelism": "1",
+    }  # fmt: skip
+    assert given("flink", tmp_path, *local, "--parallelism=7")["parallelism"] == "7"
+    cluster = ("--flink_master=here:8081", EXTERNAL, "--environment_config=localhost:50000", "--max_parallelism=9")
+    assert given("flink", tmp_path, *cluster).keys() == {
+        "runner", "flink_master", "environment_type", "environment_config", "max_parallelism",
+    }  # fmt: skip
+    spark = ("--spark_master_url=spark://here:7077", EXTERNAL, "--environment_config=localhost:50000")
+    assert given("spark", tmp_path, *spark)["runner"] == "SparkRunner"
+    assert given("portable", tmp_path, "--job_endpoint=here:8073")["environment_type"] == "LOOPBACK"
+    pool = (EXTERNAL, "--environment_config=localhost:50000")
+    assert given("portable", tmp_path, "--job_endpoint=here:8073", *pool)["environment_type"] == "EXTERNAL"
+    for name, arguments in (("flink", local), ("flink", cluster), ("spark", spark)):
+        check_options(choose(name, engine(tmp_path, *arguments)).arguments)
+
+
+def test_the_version_of_flink_is_beams() -> None:
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions
+
+    assert FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS[-1] == choices.FLINK
+
+
+def test_a_jar_in_beams_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "_java", lambda: "")
+    monkeypatch.setattr(choices, "_answers", lambda address: False)
+    monkeypatch.setattr(choices, "JAR_CACHE", tmp_path)
+    (tmp_path / f"beam-runners-flink-2.2-job-server-{version('apache-beam')}.jar").touch()
+    assert given("flink", tmp_path, "--flink_master=[local]")["runner"] == "FlinkRunner"
 
 
 def test_an_engine_of_the_jvm_needs_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,21 +182,3 @@ def test_options_of_a_runner_of_its_own_module_are_known() -> None:
     check_options([f"--runner={choices.DASK}", "--dask_client_address=localhost:8786"])
     with pytest.raises(UserError, match="no option --dask_client_adress"):
         check_options([f"--runner={choices.DASK}", "--dask_client_adress=localhost:8786"])
-
-
-@pytest.mark.cluster
-def test_a_run_on_dask_has_the_hash_of_a_local_one(tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
-    for number in range(12):
-        draw = random.Random(number)
-        words = " ".join("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(600))
-        (tmp_path / f"{number}.txt").write_text(f"Book {number}. {words}.", encoding="utf-8")
-    recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(RECIPE.format(inputs=tmp_path / "*.txt"), encoding="utf-8")
-    hashes = []
-    for name in ("local", "dask"):
-        out = tmp_path / name
-        arguments = ["run", str(recipe), "--output", str(out), "--quiet", "--workers", "2", "--engine", name]
-        assert main(arguments) == 0
-        hashes.append(load_manifest(out).manifest_sha)
-    assert hashes[0] == hashes[1]

@@ -1,6 +1,5 @@
 """De-duplication of a small corpus: who goes, who stays, under each survivor policy; and the plumbing around it."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from manifests.manifest import load_manifest
 from manifests.recipe import parse_recipe
 from manifests.shard import open_shard
 from pipeline.beam.engines import Engine
-from pipeline.beam.progress import Progress
 from pipeline.beam.tables import GROUP_ROWS, read_rows, table_writer
 from pipeline.dedup.signatures import ROW_BITS, Lookup, SignatureRows, signature_path
 from pipeline.run import run
@@ -167,20 +165,3 @@ def test_tables_are_cut_into_groups_and_keep_their_order(tmp_path: Path) -> None
     assert pq.ParquetFile(tmp_path / "one").num_row_groups == 2
     assert [row["text"] for row in read_rows(tmp_path / "one")] == [row["text"] for row in rows]
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_counts_receipts_and_is_silent_when_asked(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{n}.json" for n in range(3)]
-    for quiet, terminal in ((False, io.StringIO()), (False, Terminal()), (True, io.StringIO())):
-        for path in paths:
-            path.unlink(missing_ok=True)
-        with Progress("extract", 1, list(paths), terminal, quiet):
-            for path in paths:
-                path.write_text('{"tallies": {"books": {"in": {"records": 100}}}}', encoding="utf-8")
-        said = terminal.getvalue()
-        assert ("4 parts" in said and "documents/s" in said) is not quiet

@@ -1,0 +1,104 @@
+"""Start what engines need, as processes of their own on loopback: job services, worker pools, a Dask cluster."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from corpus import ROOT
+
+START_SECONDS = 120.0  # for a process to listen; a machine may be busy
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def environment() -> dict[str, str]:
+    """Return variables with which workers find this tree and the same interpreter: Beam's pool starts `python`."""
+    found = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    modules = [str(ROOT), str(ROOT / "tests")]
+    return {**os.environ, "PATH": os.pathsep.join(found), "PYTHONPATH": os.pathsep.join(modules)}
+
+
+@contextlib.contextmanager
+def serving(command: list[str], port: int, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server in a folder while the block runs, from when it listens on its port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        await_port(port, process)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Return when something listens on a port. Raises AssertionError if the process has ended."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        assert process.poll() is None, f"{process.args!r} has ended with code {process.returncode}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{process.args!r} does not listen on port {port}")
+
+
+@contextlib.contextmanager
+def worker_pool(folder: Path) -> Iterator[list[str]]:
+    """Yield Beam options for a pool of external workers."""
+    port = free_port()
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    with serving(command, port, folder):
+        yield ["--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"]
+
+
+@contextlib.contextmanager
+def job_service(folder: Path) -> Iterator[list[str]]:
+    """Yield Beam options for the job service that Beam's Python package brings along."""
+    port = free_port()
+    command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={port}"]
+    with serving(command, port, folder):
+        yield [f"--job_endpoint=localhost:{port}"]
+
+
+@contextlib.contextmanager
+def prism(program: str, folder: Path) -> Iterator[list[str]]:
+    """Yield Beam options for Beam's Prism."""
+    port = free_port()
+    with serving([program, f"--job_port={port}", "--serve_http=false"], port, folder):
+        yield [f"--job_endpoint=localhost:{port}"]
+
+
+def dask_scheduler(port: int) -> list[str]:
+    """Return the command of a Dask scheduler."""
+    return [sys.executable, "-m", "distributed.cli.dask_scheduler", f"--port={port}", "--no-dashboard"]
+
+
+def dask_worker(port: int) -> list[str]:
+    """Return the command of a Dask worker: a nanny, which restarts it, and one process with one thread."""
+    options = ["--nthreads=1", "--no-dashboard", "--death-timeout=120"]
+    return [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", *options]
+
+
+@contextlib.contextmanager
+def dask_cluster(folder: Path) -> Iterator[tuple[list[str], list["subprocess.Popen[bytes]"]]]:
+    """Yield Beam options for a Dask cluster, and its processes: scheduler and two workers, each in a folder."""
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(serving(dask_scheduler(port), port, folder / "scheduler"))]
+        for name in ("one", "two"):
+            processes.append(stack.enter_context(serving(dask_worker(port), port, folder / name)))
+        yield [f"--dask_client_address=tcp://127.0.0.1:{port}"], processes

@@ -1,0 +1,65 @@
+"""`find` says of every page of the inputs where it is, or why it is in no shard."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from indexed import shared_corpus
+
+from manifests.__main__ import main
+from manifests.manifest import load_manifest
+from manifests.tools.find import find, vary_port
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shared_corpus(tmp_path_factory)
+
+
+def test_every_document_that_a_filter_dropped_is_found_with_its_reason(corpus: Path) -> None:
+    dropped: Counter[str] = Counter()
+    kept = {url for path in (corpus / "clean").rglob("*.parquet") for url in pq.read_table(path)["url"].to_pylist()}
+    for path in (corpus / "dropped/common_crawl").rglob("*.parquet"):
+        for row in pq.read_table(path, columns=["id", "url", "reason"]).to_pylist():
+            dropped[row["reason"]] += 1
+            (by_id,) = find(corpus, row["id"].hex()).dropped
+            assert (by_id.reason, by_id.url) == (row["reason"], row["url"])
+            assert row["url"] in kept or row["reason"] in {one.reason for one in find(corpus, row["url"], 99).dropped}
+    counted = load_manifest(corpus).ledger["filter"]["common_crawl"]["dropped"]
+    assert dropped == {reason: units["records"] for reason, units in counted.items()}
+
+
+def test_a_page_that_extract_dropped_is_found_by_its_url(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (line for path in sorted((corpus / "skipped").rglob("*.jsonl")) for line in path.open("rb"))
+    row = next(row for row in map(json.loads, lines) if row.get("url"))
+    found = find(corpus, row["url"], 99).dropped
+    assert (row["reason"], row["offset"], "") in {(one.reason, one.offset, one.document) for one in found}
+    assert main(["find", str(corpus), row["url"]]) == 0
+    assert f"was dropped ({row['reason']}" in capsys.readouterr().out
+    assert main(["find", str(corpus), "https://nowhere.example/"]) == 1
+
+
+def test_a_url_is_found_with_and_without_its_default_port(corpus: Path) -> None:
+    held = find(corpus, "").held or [find(corpus, digit).held[0] for digit in "0123456789abcdef" if find(corpus, digit)]
+    one = next(one for one in held if one.url.startswith("http"))
+    parts = urlsplit(one.url)
+    with_port = one.url.replace(parts.netloc, f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}", 1)
+    assert one.document in {other.document for other in find(corpus, with_port).held}
+
+
+@given(
+    st.sampled_from(["http", "https"]),
+    st.sampled_from(["p", "h.example", "user@h.example", "[::1]"]),
+    st.sampled_from(["", "/", "/http://p:80/x", "?q=a:80"]),
+)
+def test_the_two_forms_of_a_url_name_each_other(scheme: str, host: str, rest: str) -> None:
+    port = {"http": 80, "https": 443}[scheme]
+    plain, full = f"{scheme}://{host}{rest}", f"{scheme}://{host}:{port}{rest}"
+    assert vary_port(plain) == [plain, full] and vary_port(full) == [full, plain]
+    for other in (f"{scheme}://{host}:8080{rest}", f"{scheme}://{host}:x{rest}", "ftp://h/", "", "no url"):
+        assert vary_port(other) == [other]

@@ -1,0 +1,177 @@
+"""Counts of tasks as Beam counters and for people, tasks that take too long, and the status of a run."""
+
+import fcntl
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import toy
+from toy import engine
+
+from filters.errors import UserError
+from manifests.ledger import Tally
+from pipeline.__main__ import main
+from pipeline.beam import progress
+from pipeline.beam.counters import LIVE, NAMESPACE
+from pipeline.beam.engines import Engine
+from pipeline.beam.pool import POOLS, Called, Pool, _call
+from pipeline.beam.progress import Marks, Progress, ReceiptCounts
+from pipeline.beam.status import FILE, RunStatus, read_status, status_text
+from pipeline.beam.task import Step, Unit, receipt_path, run_step
+from pipeline.folder import is_held
+
+EXPECTED = {"tasks": 4, "records": 4 * 7, "bytes": 4 * 70, "dropped/no-text": 4 * 2, "dropped/too-short": 4}
+STEP = Step("toy", toy.tally, [Unit(f"{n}", {}, (), n) for n in range(4)], owns=("tallied",))
+
+
+class KeepingEngine(Engine):
+    """Keeps the pipelines of its jobs, and with them their results."""
+
+    made: ClassVar[list[Any]] = []
+
+    def pipeline(self) -> Any:
+        self.made.append(super().pipeline())
+        return self.made[-1]
+
+
+class ThreadlessPool(Pool):
+    """Calls functions at once, in this process."""
+
+    def submit(self, function: Any, element: Any) -> "Future[Called]":
+        future: Future[Called] = Future()
+        future.set_result(_call(function, element))
+        return future
+
+
+class ThreadlessEngine(KeepingEngine):
+    """Hands tasks to a pool that needs no process."""
+
+    def pool_for(self, tasks: Sequence[Any]) -> Pool:
+        object.__setattr__(self, "pool", ThreadlessPool())
+        assert id(self.pool) in POOLS
+        return self.pool
+
+
+@pytest.mark.parametrize("kind", [KeepingEngine, ThreadlessEngine], ids=["in this process", "in the pool"])
+def test_records_bytes_and_every_drop_reason_are_beam_counters(tmp_path: Path, kind: type[KeepingEngine]) -> None:
+    from apache_beam.metrics import MetricsFilter
+
+    run_step(tmp_path, STEP, engine(tmp_path, kind=kind))
+    found = kind.made.pop().result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    assert {one.key.metric.name: one.committed for one in found} == EXPECTED
+    assert {one.key.step for one in found} == {"toy"}, "the engine's own display names the step"
+    assert LIVE.read() == Counter(EXPECTED)
+
+
+def test_receipts_give_the_same_counts_on_engines_that_tell_none(tmp_path: Path) -> None:
+    counts = ReceiptCounts([receipt_path(tmp_path, "toy", unit.name) for unit in STEP.units])
+    assert not counts()
+    run_step(tmp_path, STEP, engine(tmp_path))
+    assert counts() == counts() == Counter(EXPECTED)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_tells_counts_and_is_silent_when_asked(tmp_path: Path) -> None:
+    for quiet, terminal in ((False, io.StringIO()), (False, Terminal()), (True, io.StringIO())):
+        with Progress("toy", 1, 3, lambda: Counter(EXPECTED), tmp_path, RunStatus(), terminal, quiet):
+            pass
+        said = terminal.getvalue()
+        assert ("4 parts" in said and "documents/s" in said) is not quiet
+
+
+def test_a_task_that_takes_far_longer_than_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    marks = Marks(tmp_path)
+    for number, (begins, ends) in enumerate([(0, 20), (0, 300), (20, 40), (40, 60)]):
+        (tmp_path / f"{number}.json").write_text(json.dumps({"task": f"web/{number}", "span": (begins, ends)}), "utf-8")
+    spans = {path: json.loads(path.read_text("utf-8"))["span"] for path in tmp_path.iterdir()}
+    contents = {path: path.read_text("utf-8") for path in spans}
+    slow: dict[int, list[str]] = {}
+    for moment in range(0, 310, 10):
+        now = float(moment)
+        for path, (begins, ends) in spans.items():
+            if begins <= moment < ends:
+                path.write_text(contents[path], "utf-8")
+            else:
+                path.unlink(missing_ok=True)
+        marks.poll()
+        slow[moment] = [one.name for one in marks.slow()]
+    assert slow[200] == [] and slow[210] == ["web/1"], "ten times the 20 s of the others"
+    assert marks.running() == []
+
+
+def test_a_slow_task_stands_in_the_line_of_progress_and_in_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLL_SECONDS", "LINE_SECONDS", "SLOW_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.001)
+    (tmp_path / "a.json").write_text('{"task": "web/a"}', "utf-8")
+    terminal, status = io.StringIO(), RunStatus()
+    status.open(tmp_path / "runs" / FILE)
+    with Progress("toy", 1, 3, lambda: Counter(EXPECTED), tmp_path, status, terminal, False):
+        time.sleep(0.3)
+    assert "5/4 parts" in terminal.getvalue() and "web/a runs for 0 s, far longer than others" in terminal.getvalue()
+    assert [one["name"] for one in status.plain["slow"]] == ["web/a"]
+
+
+def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.001)
+    spent: list[float] = []
+
+    def slow_listing() -> Counter[str]:
+        time.sleep(0.02)
+        spent.append(0.02)
+        return Counter()
+
+    with Progress("toy", 0, 1, slow_listing, tmp_path, RunStatus(), io.StringIO(), True):
+        time.sleep(1.0)
+    assert 1 <= len(spent) <= 3, "one look of 20 ms every 400 ms"
+
+
+def tally(**counts: int) -> dict[str, Tally]:
+    one = Tally()
+    one.enter(**counts)
+    return {"web": one}
+
+
+def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="no run has begun there"):
+        read_status(tmp_path)
+    status, place = RunStatus(), tmp_path / "runs" / FILE
+    status.open(place)
+    status.begin("extract", 1, 3)
+    status.update(2, Counter(EXPECTED), [progress.RunningTask("web/a", 70.0)], [progress.RunningTask("web/a", 70.0)])
+    status._write()
+    said = status_text(tmp_path, read_status(tmp_path), True)
+    assert "running for 0 s" in said and "extract  2/3 parts" in said
+    assert "28 records, 280 B, 12 dropped: no-text 8, too-short 4" in said
+    assert "extract: web/a runs for 70 s, far longer than others" in said
+    assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
+    status.end_step("extract", [tally(records=5), tally(records=6), tally()])
+    status.close(ValueError("too bad\nand more"))
+    assert main(["status", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "failed (ValueError: too bad)" in said and "extract  3/3 parts" in said and "11 records" in said
+    status.close(None)
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"
+
+
+def test_a_corpus_is_held_while_a_run_has_its_lock(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with (tmp_path / "runs/lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)

@@ -1,0 +1,128 @@
+"""One manifest hash on every engine: real job services, worker pools and clusters on loopback."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import clusters
+import pytest
+from corpus import ROOT, demo_recipe, make_sample
+
+from manifests.manifest import load_manifest
+from manifests.recipe import Recipe
+from pipeline.beam.choices import choose, running
+from pipeline.beam.engines import Engine
+from pipeline.beam.task import StorageError
+from pipeline.run import run
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return demo_recipe(make_sample(tmp_path_factory.mktemp("sample") / "dumps"))
+
+
+def build(recipe: Recipe, corpus: Path, name: str, *arguments: str) -> str:
+    """Build a corpus on an engine by name and return the manifest's hash."""
+    done = run(recipe, corpus, choose(name, Engine(2, tuple(arguments), corpus / "runs", quiet=True)), 0)
+    assert done.manifest is not None
+    return done.manifest.manifest_sha
+
+
+@pytest.fixture(scope="module")
+def expected(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build(recipe, tmp_path_factory.mktemp("local") / "corpus", "local")
+
+
+def test_a_job_service_with_an_external_worker_pool(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+    with clusters.job_service(tmp_path / "service") as service, clusters.worker_pool(tmp_path / "pool") as pool:
+        assert build(recipe, tmp_path / "corpus", "portable", *service, *pool) == expected
+
+
+def test_prism_with_an_external_worker_pool(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+    program = shutil.which("prism", path=os.pathsep.join([str(ROOT / "build/bin"), os.environ.get("PATH", "")]))
+    if program is None:
+        pytest.skip("prism is neither on the PATH nor in build/bin: `make prism` builds it, with Go")
+    with clusters.prism(program, tmp_path / "prism") as service, clusters.worker_pool(tmp_path / "pool") as pool:
+        assert build(recipe, tmp_path / "corpus", "portable", *service, *pool) == expected
+
+
+def test_flink_in_its_job_server(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+    jar = next(Path("~/.apache_beam/cache/jars").expanduser().glob("beam-runners-flink-*-job-server-*.jar"), None)
+    if shutil.which("java") is None or jar is None:
+        pytest.skip("Flink needs Java, and the jar of Beam's job server in ~/.apache_beam/cache/jars")
+    arguments = ["--flink_master=[local]", f"--flink_job_server_jar={jar}"]
+    assert build(recipe, tmp_path / "corpus", "flink", *arguments) == expected
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[tuple[list[str], list["subprocess.Popen[bytes]"]]]:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    with clusters.dask_cluster(tmp_path / "dask") as found:
+        yield found
+
+
+def test_dask_with_a_schedulers_address_and_workers_in_other_folders(
+    recipe: Recipe, expected: str, dask: tuple[list[str], list["subprocess.Popen[bytes]"]], tmp_path: Path
+) -> None:
+    assert build(recipe, tmp_path / "corpus", "dask", *dask[0]) == expected
+
+
+def test_dask_started_and_closed_by_the_run(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    assert build(recipe, tmp_path / "corpus", "dask") == expected
+
+
+def when_half_done(corpus: Path, process: "subprocess.Popen[bytes]") -> threading.Thread:
+    """Return a started thread that kills a process with its group once the documents are being filtered."""
+
+    def kill() -> None:
+        until = time.monotonic() + 300
+        while time.monotonic() < until and not any((corpus / "receipts/filter").rglob("*.json")):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_dask_goes_on_when_a_worker_dies(
+    recipe: Recipe, expected: str, dask: tuple[list[str], list["subprocess.Popen[bytes]"]], tmp_path: Path
+) -> None:
+    killer = when_half_done(tmp_path / "corpus", dask[1][1])
+    assert build(recipe, tmp_path / "corpus", "dask", *dask[0]) == expected
+    killer.join()
+
+
+def test_dask_whose_scheduler_is_restarted_ends_with_a_sentence_and_resumes(
+    recipe: Recipe, expected: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    with ExitStack() as stack:
+        arguments, processes = stack.enter_context(clusters.dask_cluster(tmp_path / "dask"))
+        killer = when_half_done(tmp_path / "corpus", processes[0])
+        with pytest.raises(StorageError, match="the same command again"):
+            build(recipe, tmp_path / "corpus", "dask", *arguments)
+        killer.join()
+    with clusters.dask_cluster(tmp_path / "again") as (arguments, _):
+        assert build(recipe, tmp_path / "corpus", "dask", *arguments) == expected
+        assert load_manifest(tmp_path / "corpus").manifest_sha == expected
+
+
+def test_one_dask_client_serves_a_whole_run(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    engine = Engine(1, (), tmp_path / "runs", quiet=True)
+    with running(choose("dask", engine)) as started:
+        address = next(one for one in started.arguments if one.startswith("--dask_client_address="))
+        with distributed.Client(address.partition("=")[2], timeout=30) as client:
+            assert len(client.scheduler_info()["workers"]) == 1
+    with pytest.raises(OSError):
+        distributed.Client(address.partition("=")[2], timeout=1)

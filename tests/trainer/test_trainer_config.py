@@ -1,0 +1,134 @@
+"""Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from trainer_corpus import write_corpus
+
+from filters.errors import UserError
+from trainer import checkpoint, sizes
+from trainer.__main__ import main
+from trainer.config import expand_config
+from trainer.model import Block, Llama, Rotary
+from trainer.parallel import wrap_blocks
+from trainer.sizes import PRESETS, Preset, choose_micro_batch, get_preset
+
+OPTIONS = ["--steps", "4", "--sequence-length", "16", "--batch-tokens", "64"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("config") / "corpus", documents=8)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_by_formula_are_those_of_the_model(name: str) -> None:
+    size = PRESETS[name]
+    with torch.device("meta"):
+        model = Llama(size, 1_000)
+    assert sum(p.numel() for p in model.parameters()) == size.count_parameters(1_000)
+    assert sum(p.numel() for p in model.blocks.parameters()) == size.block_parameters
+
+
+@pytest.mark.parametrize(("name", "millions"), [("2m", 2), ("5m", 5), ("10m", 10), ("20m", 20), ("40m", 40)])
+def test_the_ladder_is_named_by_the_parameters_of_its_blocks(name: str, millions: int) -> None:
+    assert PRESETS[name].block_parameters / 1e6 == pytest.approx(millions, rel=0.15)
+    assert PRESETS[name].dimension == 64 * PRESETS[name].heads
+
+
+def test_a_size_in_numbers_takes_the_settings_of_the_preset_below() -> None:
+    size = get_preset("dim=256,layers=7,heads=8", 1e-5)
+    assert (size.dimension, size.layers, size.heads, size.norm_epsilon) == (256, 7, 8, 1e-5)
+    assert (size.learning_rate, size.batch_tokens) == (PRESETS["5m"].learning_rate, PRESETS["5m"].batch_tokens)
+    assert get_preset("dim=8,layers=1,heads=2").sequence_length == PRESETS["demo"].sequence_length
+    assert get_preset("heads=32,layers=32,dim=4096") == PRESETS["7b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("8b", "--model 8b is not known: give one of demo, 2m"),
+        ("dim=256,layers=4", "is not of the form dim=256,layers=4,heads=4"),
+        ("dim=x,layers=4,heads=4", "three whole numbers"),
+        ("dim=256,layers=0,heads=4", "three whole numbers"),
+        ("dim=100,layers=4,heads=3", "dim must be an even multiple of heads"),
+    ],
+)
+def test_a_size_that_is_none_is_refused(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        get_preset(name)
+
+
+@pytest.mark.parametrize("mode", ["none", "full"])
+def test_what_a_block_keeps_is_what_the_choice_of_a_micro_batch_counts_on(mode: str) -> None:
+    size = Preset(384, 6, 1, 1e-3, multiple=64)
+    model = nn.Module()
+    model.blocks = nn.ModuleList([Block(size)])
+    wrap_blocks(model, mode, False)
+    x = torch.randn(1, 128, size.dimension, requires_grad=True)
+    held: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
+    tables = Rotary(size.dimension // size.heads)(128, x)
+    held |= {table.untyped_storage().data_ptr(): 0 for table in tables}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes() // 4)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model.blocks[0](x, *tables)
+    assert out.requires_grad
+    assert sum(held.values()) / x.numel() == pytest.approx(sizes.KEPT_NUMBERS[mode], rel=0.12)
+
+
+@given(st.sampled_from(list(PRESETS)), st.integers(1, 512), st.sampled_from([0, 24 << 30, 80 << 30]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
+    name: str, sequences: int, memory: int, half: bool
+) -> None:
+    def choose(memory: int, activation: str = "none") -> int:
+        return choose_micro_batch(PRESETS[name], 32_000, 2_048, sequences, 8, memory, half, activation)
+
+    found = choose(memory)
+    assert found >= 1 and sequences % found == 0
+    assert choose(2 * memory) >= found and choose(memory, "full") >= found
+
+
+def test_micro_batches_of_known_machines() -> None:
+    assert choose_micro_batch(PRESETS["demo"], 2_048, 256, 16, 1, 0, False, "none") == 8
+    assert choose_micro_batch(PRESETS["7b"], 32_000, 2_048, 16, 1, 80 << 30, True, "none") == 1, (
+        "it does not fit at all"
+    )
+
+
+def test_a_file_of_options_is_the_command_line_and_is_saved_with_the_run(corpus: Path, tmp_path: Path) -> None:
+    text = f"corpus: {corpus}\noutput: {tmp_path / 'run'}\nmodel: {{dim: 32, layers: 1, heads: 2}}\nsteps: 9\n"
+    text += (
+        "sequence_length: 16\nbatch_tokens: 64\nlearning_rate: 1e-3\ndocument_masks: true\nskip_steps: ['2', '3:3']\n"
+    )
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    assert main(["train", "--config", str(tmp_path / "run.yaml"), "--steps", "4", "--stop-after", "1"]) == 0
+    saved = yaml.safe_load((tmp_path / "run/config.yaml").read_text(encoding="utf-8"))
+    assert (saved["steps"], saved["model"], saved["learning_rate"]) == (4, "dim=32,layers=1,heads=2", 1e-3)
+    assert saved["document_masks"] is True and saved["skip_steps"] == ["2:2", "3:3"] and saved["precision"] == "fp32"
+    assert main(["train", f"--config={tmp_path / 'run/config.yaml'}", "--stop-after", "4"]) == 0
+    assert checkpoint.list_checkpoints(tmp_path / "run")[-1][0] == 4
+
+
+def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
+    for file, words in (("none.yaml", "cannot be read as YAML"), ("list.yaml", "holds no mapping of options")):
+        assert main(["train", "--config", str(tmp_path / file)]) == 2
+        assert words in capsys.readouterr().err
+    assert expand_config(["--steps", "3", "--config"]) == ["--steps", "3", "--config"]
+    command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
+    assert main([*command, "--batch-tokens", "70"]) == 2
+    assert "no multiple of a sequence of 16 tokens: give 64 or 80" in capsys.readouterr().err
+    for value in ("nan", "0", "-1", "inf"):
+        with pytest.raises(SystemExit):
+            main([*command, "--learning-rate", value])
+        assert "must be a finite number above 0" in capsys.readouterr().err

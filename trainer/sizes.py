@@ -1,0 +1,132 @@
+"""Model sizes and their training settings; this module needs no torch."""
+
+import math
+from dataclasses import dataclass, replace
+
+from filters.errors import UserError
+
+NORM_EPSILON = 1e-6  # of the published 7B model; the paper states none, later LLaMA models use 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A model size and its training settings.
+
+    Attributes:
+        dimension: Width of the residual stream (Table 2 of the paper, like `heads`, `layers` and `learning_rate`).
+        learning_rate: The peak of the schedule.
+        sequence_length: In tokens.
+        batch_tokens: Tokens per optimizer step.
+        warmup: Steps of linear warm-up.
+        multiple: The SwiGLU width, 2/3 of 4 x dimension (section 2.2), is rounded up to a multiple of this number.
+    """
+
+    dimension: int
+    heads: int
+    layers: int
+    learning_rate: float
+    sequence_length: int = 2048
+    batch_tokens: int = 4_194_304
+    warmup: int = 2_000
+    multiple: int = 256
+    norm_epsilon: float = NORM_EPSILON
+
+    @property
+    def width(self) -> int:
+        """Return the hidden width of the feed-forward layers."""
+        return -(-(2 * 4 * self.dimension // 3) // self.multiple) * self.multiple
+
+    @property
+    def block_parameters(self) -> int:
+        """Return the number of parameters of all blocks, without embedding, last norm and head."""
+        return self.layers * (4 * self.dimension**2 + 3 * self.dimension * self.width + 2 * self.dimension)
+
+    def count_parameters(self, vocabulary: int) -> int:
+        """Return the number of all parameters; embedding and head have `vocabulary` rows each."""
+        return self.block_parameters + (2 * vocabulary + 1) * self.dimension
+
+
+# 7b to 65b: Table 2 of the paper. The others are this project's: `2m` to `40m` are named by the parameters of their
+# blocks, have heads of 64 features as GPT-2, and a peak rate that falls with the width.
+PRESETS = {
+    "demo": Preset(128, 4, 4, 2e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
+    "2m": Preset(192, 3, 4, 2e-3, sequence_length=512, batch_tokens=32_768, warmup=100, multiple=64),
+    "5m": Preset(256, 4, 6, 2e-3, sequence_length=512, batch_tokens=32_768, warmup=100, multiple=64),
+    "10m": Preset(320, 5, 8, 1.5e-3, sequence_length=512, batch_tokens=65_536, warmup=200, multiple=64),
+    "20m": Preset(448, 7, 8, 1e-3, sequence_length=1024, batch_tokens=131_072, warmup=500, multiple=64),
+    "40m": Preset(576, 9, 10, 8e-4, sequence_length=1024, batch_tokens=262_144, warmup=1_000, multiple=64),
+    "125m": Preset(768, 12, 12, 6e-4, batch_tokens=524_288),
+    "350m": Preset(1024, 16, 24, 4e-4, batch_tokens=524_288),
+    "1b3": Preset(2048, 16, 24, 3e-4, batch_tokens=1_048_576),
+    "7b": Preset(4096, 32, 32, 3e-4),
+    "13b": Preset(5120, 40, 40, 3e-4),
+    "33b": Preset(6656, 52, 60, 1.5e-4),
+    "65b": Preset(8192, 64, 80, 1.5e-4),
+}
+
+
+def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
+    """Return the size of a preset's name, or of `dim=D,layers=L,heads=H`.
+
+    A size given in numbers has the other settings of the preset next below it in layers x dimension squared.
+
+    Raises:
+        UserError: The name is no preset's, or the numbers make no model.
+    """
+    if "=" not in name:
+        if name not in PRESETS:
+            raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
+        return replace(PRESETS[name], norm_epsilon=norm_epsilon)
+    parts = dict(part.partition("=")[::2] for part in name.split(","))
+    if set(parts) != {"dim", "layers", "heads"} or not all(value.isdigit() and int(value) for value in parts.values()):
+        raise UserError(f"--model {name} is not of the form dim=256,layers=4,heads=4: give these three whole numbers")
+    dimension, layers, heads = (int(parts[key]) for key in ("dim", "layers", "heads"))
+    if dimension % (2 * heads):
+        raise UserError(f"--model {name}: dim must be an even multiple of heads, as rotary positions pair features")
+    volumes = {each.layers * each.dimension**2: each for each in PRESETS.values()}
+    base = volumes[max((volume for volume in volumes if volume <= layers * dimension**2), default=min(volumes))]
+    return replace(base, dimension=dimension, heads=heads, layers=layers, norm_epsilon=norm_epsilon)
+
+
+# Numbers that a block keeps for its backward pass, for each token and each unit of dimension, by activation
+# checkpointing: "none" keeps inputs of both norms and their outputs, the product of queries, keys and values with
+# their rotations, attention's output twice, and 4 times the SwiGLU width of 8/3; "selective" the block's input, the
+# outputs of the four products and attention's.
+KEPT_NUMBERS = {"none": 23.0, "selective": 12.5, "full": 1.0}
+LOSS_BYTES = 12  # for each token of a micro-batch and unit of dimension, of the head's input and its gradient
+CPU_TOKENS = 2_048  # of a micro-batch: more fills the caches and saves nothing
+SPARE = 0.15  # share of a GPU's memory left to temporary buffers and fragments
+
+
+def choose_micro_batch(
+    size: Preset,
+    vocabulary: int,
+    length: int,
+    sequences: int,
+    shards: int,
+    bytes_of_device: int,
+    half: bool,
+    activation: str,
+) -> int:
+    """Return the number of sequences that a rank holds at once: the largest divisor of `sequences` that fits.
+
+    Args:
+        size: The model's size.
+        vocabulary: Rows of the embedding and of the head.
+        length: Tokens of a sequence.
+        sequences: Sequences of a rank in a step.
+        shards: Ranks over which one copy of the model is sharded.
+        bytes_of_device: Memory of a GPU, 0 for a CPU.
+        half: Compute in bfloat16.
+        activation: Activation checkpointing, a key of KEPT_NUMBERS.
+    """
+    fits = CPU_TOKENS // length
+    if bytes_of_device:
+        item = 2 if half else 4
+        states = 16 * size.count_parameters(vocabulary) / shards  # weights, gradients and two moments in float32
+        layer = size.block_parameters // size.layers
+        gathered = item * 2 * (2 * layer + vocabulary * size.dimension)  # weights and gradients of two groups at a time
+        kept = KEPT_NUMBERS[activation] * size.layers + KEPT_NUMBERS["none"]  # of all blocks, and of one computed again
+        sequence = length * size.dimension * (item * kept + LOSS_BYTES)
+        fits = math.floor((bytes_of_device * (1 - SPARE) - states - gathered) / sequence)
+    return max((d for d in range(1, sequences + 1) if sequences % d == 0 and d <= fits), default=1)
