@@ -20,6 +20,7 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError
 from pipeline.beam.status import FILE as STATUS
 from pipeline.beam.task import remove_temporaries
+from pipeline.beam.tasklist import remove_task_lists
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths, with_local_models
 
@@ -84,6 +85,7 @@ def run(
             try:
                 engine.status.open(corpus / "runs" / STATUS)
                 remove_temporaries(corpus)
+                remove_task_lists(corpus)
                 folder.take_over_marks(corpus, engine)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)

@@ -162,7 +162,7 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
         again = {task.name: task for task in waiting}
         listed_maps = [(again.get(task.name, task), task.name in again) for task in sorted(maps, key=_largest_first)]
         with (
-            task_list(corpus, engine.timings, shared, listed_maps) as listed,
+            task_list(corpus, shared, listed_maps) as listed,
             watched(corpus, [*maps, *reduces], [*waiting, *left], engine),
             engine.pipeline() as pipeline,
         ):

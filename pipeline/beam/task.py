@@ -477,7 +477,7 @@ def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
         from pipeline.beam.spread import spread
 
         with (
-            task_list(corpus, engine.timings, job_of(corpus, step, engine), waiting) as listed,
+            task_list(corpus, job_of(corpus, step, engine), waiting) as listed,
             watched(corpus, tasks, waiting, engine),
             engine.pipeline() as pipeline,
         ):

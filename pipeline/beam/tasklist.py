@@ -5,6 +5,7 @@ The graph holds at most `GROUPS` elements, each the place of a group of tasks in
 
 import contextlib
 import pickle
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from manifests.files import atomic_path
 from manifests.mirror import fetch, mirror_of, open_mirror
 
+FOLDER = "runs/tasks"
 GROUPS = 4_096  # at most: some 100 kB of a job graph, and as many workers as can be busy at once
 
 Group = tuple[int, int]  # offset and length in the file
@@ -58,17 +60,17 @@ class TaskList:
 
 
 @contextlib.contextmanager
-def task_list(corpus: Path, folder: Path, shared: Any, tasks: Sequence[Any]) -> Iterator[TaskList]:
+def task_list(corpus: Path, shared: Any, tasks: Sequence[Any]) -> Iterator[TaskList]:
     """Write tasks to a file that lasts as long as the block.
 
     Args:
         corpus: the corpus.
-        folder: below the corpus, for the file.
         shared: what all tasks share. It can be pickled.
         tasks: in the order in which they are to begin. They can be pickled.
     """
     mirror = mirror_of(corpus)
-    path = folder / f"{uuid.uuid4().hex}.tasks"
+    relative = f"{FOLDER}/{uuid.uuid4().hex}"
+    path = corpus / relative
     count = min(GROUPS, len(tasks))
     groups = []
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -76,7 +78,6 @@ def task_list(corpus: Path, folder: Path, shared: Any, tasks: Sequence[Any]) -> 
         for number in range(count):
             packed = pickle.dumps(list(tasks[number::count]))  # so that groups take equally long
             groups.append((file.tell(), file.write(packed)))
-    relative = path.relative_to(corpus).as_posix()
     if mirror is not None:
         mirror.publish(relative)
     try:
@@ -98,3 +99,12 @@ def _read(corpus: str, url: str, path: str, offset: int, length: int) -> bytes:
     with fetch(Path(corpus), path).open("rb") as file:
         file.seek(offset)
         return file.read(length)
+
+
+def remove_task_lists(corpus: Path) -> None:
+    """Remove the files of a killed run."""
+    shutil.rmtree(corpus / FOLDER, ignore_errors=True)
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        for entry in mirror.storage.list_files(FOLDER):
+            mirror.storage.remove(entry.path)
