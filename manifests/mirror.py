@@ -10,15 +10,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
-from manifests.storage import Storage, connect
+from manifests.storage import Storage, StorageError, connect, is_url
 
+FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
 RECORDS = ".checked"  # folder of the records of files whose hash is known
 SCRATCH_BYTES = 64 << 30  # of checked files that a machine keeps by default
@@ -50,8 +52,6 @@ class Mirror:
         """
         target = self.folder / path
         if self.holds(path, sha256):
-            os.utime(target)
-            self._record(path, sha256)
             return target
         self.storage.download(path, target, sha256)
         self._record(path, sha256)
@@ -84,7 +84,7 @@ class Mirror:
 
     def _fetch_existing(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.storage.download(path, self.folder / path)
+            self.fetch(path)
 
     def remove(self, path: str) -> None:
         """Remove a file, here and in the store."""
@@ -132,8 +132,14 @@ def mirror_folder(url: str, scratch: Path | None = None) -> Path:
         url: of the corpus.
         scratch: folder for such folders; by default that of TERATOKEN_SCRATCH, else one below the temporary folder.
     """
-    default = os.environ.get("TERATOKEN_SCRATCH") or f"{tempfile.gettempdir()}/teratoken-{os.getuid()}"
-    return (scratch or Path(default)).absolute() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    return (scratch or _scratch()) / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+
+
+def _scratch() -> Path:
+    named = os.environ.get("TERATOKEN_SCRATCH")
+    folder = Path(named or f"{tempfile.gettempdir()}/teratoken-{os.getuid()}").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def open_mirror(folder: Path, url: str) -> Mirror:
@@ -145,12 +151,14 @@ def open_mirror(folder: Path, url: str) -> Mirror:
 
 @lru_cache(maxsize=64)
 def mirror_of(corpus: Path) -> Mirror | None:
-    """Return the mirror that a folder is; None for a corpus of this machine."""
-    try:
-        url = str(json.loads((corpus / MARK).read_bytes())["url"])
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return Mirror(corpus, connect(url))
+    """Return the mirror that a folder is, or that holds it as the folder of a generation; None for other folders."""
+    for folder, below in ((corpus, ""), (corpus.parent.parent, f"/{corpus.parent.name}/{corpus.name}")):
+        try:
+            url = str(json.loads((folder / MARK).read_bytes())["url"])
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return Mirror(corpus, connect(f"{url}{below}"))
+    return None
 
 
 def place_of(corpus: Path) -> str:
@@ -170,12 +178,27 @@ def fetch(corpus: Path, path: str) -> Path:
     return corpus / path
 
 
-def fetch_folder(corpus: Path, folder: str) -> Path:
-    """Return the local path of a folder of a corpus with all its files, which are downloaded first if need be."""
+def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
+    """Return the local path of a folder of a corpus with all its files, which are downloaded first if need be.
+
+    Args:
+        corpus: its folder.
+        folder: below it.
+        suffix: of the names of the files that are needed.
+    """
     mirror = mirror_of(corpus)
     if mirror is not None:
-        mirror.fetch_all(entry.path for entry in mirror.storage.list_files(folder))
+        paths = [entry.path for entry in mirror.storage.list_files(folder)]
+        mirror.fetch_all(path for path in paths if path.endswith(suffix))
     return corpus / folder
+
+
+def list_folder(corpus: Path, folder: str) -> list[str]:
+    """Return all files below a folder of a corpus, relative to it, wherever the corpus is stored."""
+    mirror = mirror_of(corpus)
+    if mirror is None:
+        return relative_files(corpus / folder)
+    return [entry.path.removeprefix(f"{folder}/") for entry in mirror.storage.list_files(folder)]
 
 
 def fetch_url(url: str, key: str, scratch: Path | None = None) -> Path:
@@ -197,3 +220,48 @@ def forget(corpus: Path) -> None:
     """Remove a mirror from this machine; the corpus is not touched."""
     mirror_of.cache_clear()
     shutil.rmtree(corpus, ignore_errors=True)
+
+
+def open_corpus(place: str) -> Path:
+    """Return the folder of a corpus to read.
+
+    Args:
+        place: a folder, which is returned, or a URL: then a folder of this machine for the files that are read, another
+            one for every manifest, so that a corpus that has changed is read anew.
+
+    Raises:
+        UserError: the URL cannot be opened or holds no corpus.
+    """
+    if not is_url(place):
+        return Path(place)
+    try:
+        manifest = connect(place.rstrip("/")).read(FILE)
+    except FileNotFoundError as error:
+        raise UserError(f"{place} has no {FILE}: give the URL of a finished corpus") from error
+    except StorageError as error:
+        raise UserError(str(error)) from error
+    folder = mirror_folder(f"{place.rstrip('/')} {sha256_bytes(manifest)}")
+    open_mirror(folder, place)
+    write_atomic(folder / FILE, manifest)
+    return folder
+
+
+@contextlib.contextmanager
+def new_corpus(place: str) -> Iterator[Path]:
+    """Yield a folder to write a corpus to; for a URL one whose files are uploaded when the block ends well.
+
+    Raises:
+        UserError: there are files at the URL already.
+    """
+    if not is_url(place):
+        yield Path(place)
+        return
+    storage = connect(place.rstrip("/"))
+    if not storage.is_empty():
+        raise UserError(f"--output {place} is there already: give another URL")
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        folder = Path(scratch) / "corpus"
+        yield folder
+        names = relative_files(folder) if folder.is_dir() else []
+        for name in sorted(names, key=lambda name: name == FILE):  # the manifest last
+            storage.publish(folder / name, name)

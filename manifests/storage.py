@@ -1,7 +1,8 @@
 """Storage of corpora: folders of this machine and object stores, by URL.
 
 Every object is written whole, by one upload of a finished local file: an exception inside pyarrow's output stream would
-publish a short object. Failed reads and writes are repeated, then raise `StorageError`: they say nothing about data.
+publish a short object. Streams are opened without compression: by default pyarrow compresses what is named .gz. Reads
+and writes that fail are repeated, then raise `StorageError`: they say nothing about data.
 """
 
 import contextlib
@@ -100,7 +101,7 @@ class Storage:
 
         def read() -> bytes | None:
             try:
-                with self._count("get").open_input_stream(f"{self.root}/{path}") as stream:
+                with self._count("get").open_input_stream(f"{self.root}/{path}", compression=None) as stream:
                     return bytes(stream.read())
             except FileNotFoundError:
                 return None
@@ -109,6 +110,10 @@ class Storage:
         if data is None:
             raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
         return data
+
+    def open_stream(self, path: str) -> pa.NativeFile:
+        """Open a file to be read once, from its start. Raises OSError."""
+        return self._count("get").open_input_stream(f"{self.root}/{path}", compression=None)
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Return part of a file. Raises StorageError if it cannot be read or is shorter."""
@@ -134,12 +139,13 @@ class Storage:
 
         return sorted(self._retry(entries, folder), key=lambda entry: entry.path)
 
-    def list_names(self, folder: str = "") -> list[str]:
-        """Return the names of all files and folders directly below a folder."""
-        root = f"{self.root}/{folder}".rstrip("/")
-        selector = fs.FileSelector(root, allow_not_found=True)
-        found = self._retry(lambda: self._count("list").get_file_info(selector), folder)
-        return sorted(info.base_name for info in found)
+    def is_empty(self) -> bool:
+        """Return True if there is no file below the URL."""
+        if split_url(self.url)[0] in ("gs", "gcs"):  # pyarrow lists no folders there
+            bucket, _, prefix = self.root.partition("/")
+            return not any(_gcs_client().list_blobs(bucket, prefix=f"{prefix}/".lstrip("/"), max_results=1))
+        selector = fs.FileSelector(self.root, allow_not_found=True)
+        return not self._retry(lambda: self._count("list").get_file_info(selector), "")
 
     def find(self, path: str) -> Entry | None:
         """Return a file's size and time of change; None if there is none."""
@@ -158,7 +164,7 @@ class Storage:
             total = hashlib.sha256()
             try:
                 with (
-                    self._count("get").open_input_stream(f"{self.root}/{path}") as stream,
+                    self._count("get").open_input_stream(f"{self.root}/{path}", compression=None) as stream,
                     atomic_path(target) as temporary,
                     temporary.open("wb") as file,
                 ):
@@ -216,12 +222,13 @@ class Storage:
         """Write in one call, between which and the end of the upload nothing of ours can fail."""
         target = f"{self.root}/{path}"
         if isinstance(self.filesystem, fs.LocalFileSystem):
+            self.requests["put"] += 1
             with atomic_path(Path(target)) as temporary:
                 temporary.write_bytes(data)
             return
         if isinstance(self.filesystem, fs.HadoopFileSystem):
             self.filesystem.create_dir(target.rpartition("/")[0])
-        stream = self._count("put").open_output_stream(target)
+        stream = self._count("put").open_output_stream(target, compression=None)
         stream.write(data)
         stream.close()
 
@@ -319,16 +326,10 @@ def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> 
 
 def _create_gcs(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
     """Create by a precondition: generation 0, which is that of no object."""
-    try:
-        from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
-        from google.auth import credentials
-        from google.cloud import storage
-    except ImportError as error:
-        raise UserError("corpora in gs:// need google-cloud-storage: pip install 'teratoken[gcs]'") from error
+    client = _gcs_client()
+    from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
+
     bucket, _, prefix = root.partition("/")
-    emulated = "STORAGE_EMULATOR_HOST" in os.environ
-    anonymous: Any = credentials.AnonymousCredentials  # untyped
-    client = storage.Client(project="emulated", credentials=anonymous()) if emulated else storage.Client()
     try:
         client.bucket(bucket).blob(f"{prefix}/{path}".lstrip("/")).upload_from_string(data, if_generation_match=0)
     except PreconditionFailed:
@@ -336,6 +337,18 @@ def _create_gcs(filesystem: fs.FileSystem, root: str, path: str, data: bytes) ->
     except (GoogleAPIError, OSError) as error:
         raise storage_error(OSError(5, str(error)), f"gs://{root}/{path}") from error
     return True
+
+
+def _gcs_client() -> Any:
+    try:
+        from google.auth import credentials
+        from google.cloud import storage
+    except ImportError as error:
+        raise UserError("corpora in gs:// need google-cloud-storage: pip install 'teratoken[gcs]'") from error
+    if "STORAGE_EMULATOR_HOST" not in os.environ:
+        return storage.Client()
+    anonymous: Any = credentials.AnonymousCredentials  # untyped
+    return storage.Client(project="emulated", credentials=anonymous())
 
 
 def _create_file(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
@@ -357,7 +370,7 @@ def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes
     """Create by a rename, which HDFS refuses if the target exists."""
     target, temporary = f"{root}/{path}", f"{root}/.{uuid.uuid4().hex}.tmp"
     filesystem.create_dir(target.rpartition("/")[0])
-    with filesystem.open_output_stream(temporary) as stream:
+    with filesystem.open_output_stream(temporary, compression=None) as stream:
         stream.write(data)
     try:
         filesystem.move(temporary, target)

@@ -294,6 +294,16 @@ def _corpus(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _finished_corpus(text: str) -> Path:
+    """Return the folder of a corpus to read; for a URL one on this machine."""
+    from manifests.mirror import open_corpus
+
+    try:
+        return open_corpus(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _tokens(text: str) -> int:
     """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
     number = float(ABOVE_ZERO(text))
@@ -322,6 +332,7 @@ SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
 
 CORPUS = _argument("corpus", "folder or URL of the corpus", type=_corpus)
+READ_CORPUS = _argument("corpus", "folder or URL of a finished corpus", type=_finished_corpus)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
 ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
                    choices=ENGINES, metavar="NAME")  # fmt: skip
@@ -389,7 +400,7 @@ COMMANDS = {
         CORPUS, _inputs("new dumps of a source", required=True), WORKERS, ENGINE, SKIP_UNREADABLE, QUIET,
     ), takes_beam_options=True),
     "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
-        CORPUS,
+        READ_CORPUS,
         _argument("shard", "path below shards/"),
         _argument("token", "index of the token in the shard", type=int),
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),

@@ -33,6 +33,7 @@ from manifests.manifest import (
     load_manifest,
     write_manifest,
 )
+from manifests.mirror import fetch
 from manifests.recipe import Recipe, parse_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
@@ -126,7 +127,7 @@ def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: s
 
 def recipe_of(folder: Path) -> Recipe:
     """Return the recipe as a run wrote it. Raises UserError."""
-    path = folder / RECIPE_FILE
+    path = fetch(folder, RECIPE_FILE)
     find_user_code(folder)
     try:
         return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))

@@ -73,8 +73,7 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
         if mirror is None:
             yield _stay
             return
-        names = mirror.storage.list_names()
-        if names and "runs" not in names:
+        if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
             raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
         with leased(mirror.storage) as lease:
             for folder in (RECEIPTS, CODE):
