@@ -6,7 +6,7 @@ DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
 
-.PHONY: setup demo test test-fast test-matrix lint bench peers peers-trainer lmplz clean
+.PHONY: setup demo test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -56,6 +56,15 @@ $(PEERST)/.ready: benchmarks/peers-trainer-constraints.txt
 	  ours = subprocess.check_output(["$(PY)", "-c", "import sysconfig; print(sysconfig.get_path(\"purelib\"))"], text=True); \
 	  pathlib.Path(sysconfig.get_path("purelib"), "ours.pth").write_text(ours)'
 	touch $@
+
+# Beam's runner in Go, for `--engine portable`: Beam's own command, built at the version of its Python package.
+prism: build/bin/prism
+
+build/bin/prism: | setup
+	@command -v go >/dev/null || { echo "make prism needs Go: see https://go.dev/dl" >&2; exit 1; }
+	@version=$$($(PY) -c 'from importlib.metadata import version; print(version("apache-beam"))'); \
+	  GOBIN=$(CURDIR)/build/bin go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$version
+	@echo "built $@: start it with --job_port=8073"
 
 # kenlm's own estimator, for recipes that say `estimator: lmplz` and to test ours against. It needs Boost's headers.
 KENLM := 0.3.0

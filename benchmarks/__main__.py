@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`extraction`, `fit-extraction`, `oracle`, `templates`, `train` and `walks` take options:
+`evaluation`, `extraction`, `fit-extraction`, `oracle`, `templates`, `train` and `walks` take options:
 `python -m benchmarks oracle --help`.
 """
 
@@ -13,10 +13,12 @@ BENCHMARKS = {
     "clusters": "clusters",
     "crawl": "crawl",
     "encodings": "detection",
+    "engines": "engines",
     "extraction": "extraction",
     "find": "find",
     "lines": "lines",
     "loader": "loader",
+    "local-workers": "local_workers",
     "minhash": "minhash",
     "perplexity": "perplexity",
     "reading": "reading",
@@ -29,6 +31,7 @@ BENCHMARKS = {
     "wikitext": "wikitext",
 }
 WITH_OPTIONS = {  # modules whose `main` takes options
+    "evaluation": "evaluation",
     "extraction": "extraction",
     "fit-extraction": "fit_extraction",
     "oracle": "oracle",

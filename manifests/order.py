@@ -6,6 +6,7 @@ Nothing is stored and nothing is drawn: sources are interleaved by a low-discrep
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,8 +38,19 @@ class SourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a run with a mixture of its own. `weights`: of the plan's sources in their order, 0 leaves one out."""
+
+    steps: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The parameters of the order. `global_batch` in sequences; `steps` of the whole run."""
+    """The parameters of the order. `global_batch` in sequences; `steps` of the whole run.
+
+    Without `stages` the run is one stage with the weights of the sources.
+    """
 
     manifest_sha: str
     seed: int
@@ -46,6 +58,7 @@ class Plan:
     global_batch: int
     steps: int
     sources: tuple[SourcePlan, ...]
+    stages: tuple[Stage, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -72,8 +85,27 @@ def windows_of(tokens: int, sequence_length: int) -> int:
     return max(0, (tokens - 1) // sequence_length)
 
 
-def plan_for(manifest: Manifest, seed: int, sequence_length: int, global_batch: int, steps: int) -> Plan:
-    """Return the plan of a run over a corpus. Raises UserError when the corpus is too small for it."""
+def plan_for(
+    manifest: Manifest,
+    seed: int,
+    sequence_length: int,
+    global_batch: int,
+    steps: int,
+    stages: Sequence[tuple[int, Mapping[str, float]]] = (),
+) -> Plan:
+    """Return the plan of a run over a corpus.
+
+    Args:
+        manifest: The corpus's manifest.
+        seed: Seed of the shuffle.
+        sequence_length: In tokens.
+        global_batch: Sequences of a step.
+        steps: Of the whole run.
+        stages: Steps and weights by source of each stage; a stage without weights has those of the manifest.
+
+    Raises:
+        UserError: A stage names a source that the corpus lacks, or the corpus is too small.
+    """
     sources = tuple(
         SourcePlan(
             name,
@@ -86,7 +118,14 @@ def plan_for(manifest: Manifest, seed: int, sequence_length: int, global_batch: 
     present = tuple(source for source in sources if source.windows)
     if not present:
         raise UserError(f"no shard holds a window of {sequence_length} tokens: give a shorter --sequence-length")
-    plan = Plan(manifest.manifest_sha, seed, sequence_length, global_batch, steps, present)
+    names = [source.name for source in present]
+    if unknown := sorted({name for _, mixture in stages for name in mixture if name not in names}):
+        raise UserError(f"a stage weighs {unknown[0]}, which the corpus lacks: give some of {', '.join(names)}")
+    weights = [
+        Stage(count, tuple(float(mixture.get(each.name, 0)) if mixture else each.weight for each in present))
+        for count, mixture in stages
+    ]
+    plan = Plan(manifest.manifest_sha, seed, sequence_length, global_batch, steps, present, tuple(weights))
     quotas(plan)
     return plan
 
@@ -97,31 +136,66 @@ def plan_from(plain: dict[str, Any]) -> Plan:
         SourcePlan(**{**source, "shards": tuple((path, count) for path, count in source["shards"])})
         for source in plain["sources"]
     )
-    return Plan(**{**plain, "sources": sources})
+    stages = tuple(Stage(stage["steps"], tuple(stage["weights"])) for stage in plain.get("stages", ()))
+    return Plan(**{**plain, "sources": sources, "stages": stages})
 
 
 def quotas(plan: Plan) -> Integers:
-    """Return the number of samples from each source: by its weight, at most `max_epochs` of its windows.
+    """Return the number of samples from each source in the whole run; the sum is `plan.samples`."""
+    total: Integers = np.sum(stage_quotas(plan), axis=0)
+    return total
 
-    What a cap leaves over is shared among the others, in whole numbers by largest remainder; the sum is `plan.samples`.
+
+def stage_quotas(plan: Plan) -> list[Integers]:
+    """Return the number of samples from each source in each stage: by its weight, in all at most its epochs.
+
+    What a cap leaves over is shared among the others, in whole numbers by largest remainder.
 
     Raises:
-        UserError: the caps of all sources together are below `plan.samples`.
+        UserError: The caps of a stage's sources together are below its samples.
     """
-    weights = np.array([source.weight for source in plan.sources], np.float64)
-    caps = np.array([int(source.max_epochs * source.windows) for source in plan.sources], np.int64)
-    if caps.sum() < plan.samples:
-        possible = int(caps.sum()) // plan.global_batch
-        raise UserError(
-            f"the corpus gives at most {possible} steps within its epoch caps, {plan.steps} were asked for: "
-            f"lower --steps to {possible}, or raise max_epochs in the recipe"
-        )
-    return mixture.quotas(weights, caps, plan.samples)
+    left = np.array([int(source.max_epochs * source.windows) for source in plan.sources], np.int64)
+    found: list[Integers] = []
+    for stage in plan.stages or (Stage(plan.steps, tuple(source.weight for source in plan.sources)),):
+        weights = np.array(stage.weights, np.float64)
+        used = weights > 0
+        possible = int(left[used].sum()) // plan.global_batch
+        if possible < stage.steps:
+            where = f"stage {len(found) + 1} of the run" if plan.stages else "the corpus"
+            raise UserError(
+                f"{where} gives at most {possible} steps within its epoch caps, {stage.steps} were asked for: "
+                f"lower {'its steps' if plan.stages else '--steps'} to {possible}, or raise max_epochs in the recipe"
+            )
+        counts = np.zeros(len(left), np.int64)
+        counts[used] = mixture.quotas(weights[used], left[used], stage.steps * plan.global_batch)
+        found.append(counts)
+        left = left - counts
+    return found
+
+
+def expected_counts(plan: Plan, step: int) -> npt.NDArray[np.float64]:
+    """Return the samples of each source before a step, exact to within a few: stages share them out evenly."""
+    total = np.zeros(len(plan.sources), np.float64)
+    for counts in stage_quotas(plan):
+        steps = int(counts.sum()) // plan.global_batch
+        total += counts * (min(step, steps) / steps)
+        step = max(0, step - steps)
+    return total
 
 
 def samples(plan: Plan, start: int, stop: int) -> Samples:
-    """Return samples `start` to `stop` of the run, at a cost that depends on the length of the range alone."""
-    source, ordinal = _interleave(quotas(plan), start, stop)
+    """Return samples `start` to `stop` of the run, at a cost that depends on the length of the range alone.
+
+    A stage goes on with each source's windows where the stages before it ended.
+    """
+    begin, drawn, parts = 0, np.zeros(len(plan.sources), np.int64), []
+    for counts in stage_quotas(plan):
+        end = begin + int(counts.sum())
+        if max(start, begin) < min(stop, end):
+            owner, ordinal = _interleave(counts, max(start, begin) - begin, min(stop, end) - begin)
+            parts.append((owner, ordinal + drawn[owner]))
+        begin, drawn = end, drawn + counts
+    source, ordinal = (np.concatenate(column) for column in zip(*parts, strict=True))
     epoch, shard, window = (np.empty(len(source), np.int64) for _ in range(3))
     for number, entry in enumerate(plan.sources):
         mine = source == number

@@ -70,7 +70,11 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.stages.manifest import LedgerError
 
     recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
+    if options.dry_run is not None:
+        return _dry_run(recipe, options.dry_run)
     engine, started = _engine(options, options.output), time.monotonic()
+    if options.max_cost is not None:
+        _check_price(recipe, options, engine)
     try:
         done = run(
             recipe,
@@ -97,6 +101,30 @@ def _run(options: argparse.Namespace) -> int:
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
     print(f"\n{place_of(options.output)}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
+
+
+def _dry_run(recipe: "Recipe", splits: int) -> int:
+    from pipeline.dryrun import dry_run
+
+    graphs = dry_run(recipe, splits)
+    width = max(len(graph.step) for graph in graphs)
+    for graph in graphs:
+        print(f"{graph.step:{width}}  {graph.units:>9,} tasks  {graph.bytes:>9,} bytes of graph")
+    largest = max(graph.bytes for graph in graphs)
+    print(f"\n{len(graphs)} jobs over {splits:,} splits of each source, the largest graph {largest:,} bytes; none ran")
+    return 0
+
+
+def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine") -> None:
+    from pipeline.beam.choices import option
+    from pipeline.dataflow import check_price
+    from pipeline.plan import PlanRequest
+
+    if options.engine != "dataflow":
+        raise UserError("--max-cost goes with --engine dataflow: the other engines have no price list")
+    workers = int(option(engine.arguments, "max_num_workers") or PlanRequest.workers)
+    request = PlanRequest({}, {}, rates=tuple(options.rates), workers=workers)
+    print(f"estimate: {check_price(recipe, request, options.max_cost)}", file=sys.stderr)
 
 
 def _load_recipe(options: argparse.Namespace) -> "Recipe":
@@ -336,6 +364,8 @@ READ_CORPUS = _argument("corpus", "folder or URL of a finished corpus", type=_fi
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
 ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
                    choices=ENGINES, metavar="NAME")  # fmt: skip
+RATES = _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
+                  action="append", default=[], type=Path, metavar="FILE")  # fmt: skip
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
@@ -373,6 +403,11 @@ COMMANDS = {
         _argument("--keep-dropped", "dropped documents whose text is kept, per reason and split (default: 3)",
                   type=COUNT, default=3, metavar="N"),
         SKIP_UNREADABLE,
+        _argument("--dry-run", "build every job's graph for N splits of each source, print the sizes and run nothing",
+                  type=POSITIVE, metavar="N"),
+        _argument("--max-cost", "refuse to launch a run on Dataflow that would cost more, in US dollars, by --rates",
+                  type=ABOVE_ZERO, metavar="DOLLARS"),
+        RATES,
         _argument("--quarantine", f"drop the records that another corpus lists in its {QUARANTINE}",
                   type=Path, metavar="FILE"),
         QUIET,
@@ -384,8 +419,7 @@ COMMANDS = {
         *CHANGES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
-        _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
-                  action="append", default=[], type=Path, metavar="FILE"),
+        RATES,
         _argument("--run", "folder of a training run, to show its mixture", type=Path),
         _argument("--workers", "processes to estimate the elapsed time for (default: 64)", type=POSITIVE, metavar="N"),
         _argument("--utilisation", "share of a GPU's peak performance (default: 0.477, of LLaMA 65B)",

@@ -90,7 +90,17 @@ class StageGraph:
             StopAfterStage: the stage that was asked for is finished.
             UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
         """
-        stages = (
+        for stage in self.stages():
+            stage()
+            if stage.__name__ == self.last:
+                raise StopAfterStage
+        made = self.manifest()
+        self.statistics(made.manifest_sha)
+        return made
+
+    def stages(self) -> tuple[Callable[[], None], ...]:
+        """Return the stages of the run in order, but for the last, which describe the corpus."""
+        return (
             self.split_offsets,
             self.extract,
             self.join,
@@ -104,13 +114,6 @@ class StageGraph:
             self.tokenize,
             self.corpus_index,
         )
-        for stage in stages:
-            stage()
-            if stage.__name__ == self.last:
-                raise StopAfterStage
-        made = self.manifest()
-        self.statistics(made.manifest_sha)
-        return made
 
     def split_offsets(self) -> None:
         """Find where large dumps can be cut."""
@@ -196,14 +199,19 @@ class StageGraph:
 
     def clusters(self) -> None:
         """Join duplicates to clusters and choose the document of each that stays."""
-        most = self.recipe.deduplication.one_worker
-        labels, ran = clusters.connect(self.corpus, self.edges, self.engine, one_worker=most)
-        self.ran += ran
+        labels = self.connect()
         self.survivors = self.map(
             survivors.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
         )["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.map(survivors.table_step(self.filtered, self.survivors))
+
+    def connect(self) -> Receipts:
+        """Join duplicates to clusters, and return the receipts of their labels."""
+        most = self.recipe.deduplication.one_worker
+        labels, ran = clusters.connect(self.corpus, self.edges, self.engine, one_worker=most)
+        self.ran += ran
+        return labels
 
     def recall(self) -> None:
         """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""
@@ -281,7 +289,7 @@ class StageGraph:
     def map(self, step: Step) -> Receipts:
         """Run a step whose units do not talk to each other, and return its receipts by unit."""
         self.record(step)
-        found, ran = run_step(self.corpus, step, self.engine)
+        found, ran = self.run_map(step)
         self.ran += ran
         self.tell(step, found)
         return found
@@ -290,11 +298,19 @@ class StageGraph:
         """Run a step whose mappers send blocks to reducers, and return the receipts of both by unit."""
         self.record(mapping)
         self.record(reducing)
-        mapped, reduced, ran = run_exchange(self.corpus, mapping, reducing, self.engine)
+        mapped, reduced, ran = self.run_exchange(mapping, reducing)
         self.ran += ran
         self.tell(mapping, mapped)
         self.tell(reducing, reduced)
         return mapped, reduced
+
+    def run_map(self, step: Step) -> tuple[Receipts, int]:
+        """Run one job of units that do not talk to each other."""
+        return run_step(self.corpus, step, self.engine)
+
+    def run_exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts, int]:
+        """Run one job with a shuffle."""
+        return run_exchange(self.corpus, mapping, reducing, self.engine)
 
     def tell(self, step: Step, found: Receipts) -> None:
         """Put the counts of a finished step into the run's status."""

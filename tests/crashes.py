@@ -2,11 +2,13 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from filters.reasons import CustomReason
 from filters.rule import ExtractRule, Found, Page, Rule, Verdict, keep
 from manifests.document import Locator
+from manifests.files import write_atomic
 from pipeline.beam.quarantine import forget_record, is_quarantined
 from pipeline.beam.task import Result
 
@@ -51,6 +53,13 @@ def behind_record(corpus: Path, name: str, *, how: str) -> Result:
     is_quarantined(Locator("dump", 7, 3))
     forget_record()
     die(how)
+    return Result([])
+
+
+def tell_and_wait(corpus: Path, name: str) -> Result:
+    """Write the number of this process, and take longer than any test waits."""
+    write_atomic(corpus / "pid", str(os.getpid()).encode())
+    time.sleep(600)
     return Result([])
 
 

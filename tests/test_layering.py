@@ -30,6 +30,7 @@ ALLOWED = {
     "pipeline": {
         "apache_beam",
         "distributed",
+        "google",  # credentials, of the extra gcp
         "numpy",
         "pyarrow",
         "rich",
@@ -40,12 +41,16 @@ ALLOWED = {
         "manifests",
     },
     "trainer": {
+        "fasttext",
+        "lm_eval",
         "numpy",
         "pyarrow",
         "rich",
         "safetensors",
         "sentencepiece",
+        "tokenizers",
         "torch",
+        "transformers",
         "wandb",
         "xxhash",
         "yaml",

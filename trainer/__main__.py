@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -14,13 +15,23 @@ from filters.errors import UserError
 from manifests.display import escape_unencodable_output
 
 MODEL = "demo, 2m, 5m, 10m, 20m, 40m, 125m, 350m, 1b3, 7b, 13b, 33b, 65b, or dim=D,layers=L,heads=H"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
 SWITCH = argparse.BooleanOptionalAction
 ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the first exit: the first rank prints
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
-    commands = {"trace": _trace, "export": _export, "generate": _generate, "plot": _plot, "train": _train}
+    commands = {
+        "evaluate": _evaluate,
+        "export": _export,
+        "generate": _generate,
+        "plot": _plot,
+        "trace": _trace,
+        "train": _train,
+    }
     try:
         if arguments[:1] == ["launch"]:
             return _launch(*_parse_launch(arguments[1:]))
@@ -33,14 +44,24 @@ def main(arguments: list[str]) -> int:
         if text:
             print(text)
         return 0
-    except UserError as error:
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in DISK_ERRORS:
+            raise
         if os.environ.get("RANK", "0") != "0":
             time.sleep(ERROR_DELAY_SECONDS)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_describe(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _describe(error: Exception) -> str:
+    """Return an error as one sentence that says what to do."""
+    if not isinstance(error, OSError):
+        return str(error)
+    advice = "make room there" if error.errno in FULL else "give a folder that can be written"
+    return f"{error.filename or 'the disk'} cannot be written ({error.strerror}): {advice}"
 
 
 def _train(options: argparse.Namespace) -> str:
@@ -52,23 +73,34 @@ def _train(options: argparse.Namespace) -> str:
 
     options.device = parallel.resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
+    options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
     run_options = RunOptions(**_select_fields(RunOptions, values))
-    plan_options = {name: values[name] for name in ("steps", "sequence_length", "batch_tokens")}
+    plan_options = {name: values[name] for name in PLAN_OPTIONS}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
-    ranks = parallel.start(options.device, options.threads, options.replicas)
+    ranks = parallel.start(options.device, options.threads, options.replicas, options.deterministic)
     try:
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in ("command", "config")}
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given)
+        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
+        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:
         parallel.stop()
     return summary if ranks.first else ""
+
+
+def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
+    if not options.evaluate_every:
+        return None
+    from trainer.evaluation.training import TrainingEvaluator, prepare_runs
+
+    runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
+    return TrainingEvaluator(options.output, corpus, length, runs, first)
 
 
 def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -115,9 +147,21 @@ def _export(options: argparse.Namespace) -> str:
 def _generate(options: argparse.Namespace) -> str:
     from trainer.generate import generate, print_pieces
 
-    sampling = (options.tokens, options.temperature, options.top_p, options.seed)
-    print_pieces(generate(options.checkpoint, options.corpus, options.prompt, *sampling))
+    sampling = (options.tokens, options.temperature, options.top_p, options.seed, options.device)
+    print_pieces(generate(options.checkpoint, options.corpus, options.prompt or [""], *sampling))
     return ""
+
+
+def _evaluate(options: argparse.Namespace) -> str:
+    from trainer.evaluation.command import download_tasks, evaluate_model, list_tasks
+
+    if options.list:
+        return list_tasks(options.data, options.tasks)
+    if options.download:
+        return download_tasks(options.data, options.tasks)
+    if options.model is None:
+        raise UserError("give a MODEL to evaluate, or --list or --download")
+    return evaluate_model(options)
 
 
 def _plot(options: argparse.Namespace) -> str:
@@ -142,6 +186,15 @@ def _positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError("must be a finite number above 0")
     return number
+
+
+def _stages(text: str) -> list[dict[str, Any]]:
+    from trainer.config import parse_stages
+
+    try:
+        return parse_stages(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}: see docs/train.md") from error
 
 
 def _step_range(text: str) -> tuple[int, int]:
@@ -170,7 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("output", type=Path, metavar="OUT", help="a new folder")
     export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
     export.add_argument("--file-bytes", type=_count, default=5_000_000_000, help="bytes of weights in one file")
-    generate.add_argument("--prompt", default="", help="the text to continue")
+    prompt = "the text to continue; several are continued together"
+    generate.add_argument("--prompt", action="append", metavar="TEXT", help=prompt)
+    generate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     generate.add_argument("--tokens", type=_count, default=200, help="the largest number of tokens to generate")
     generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the most probable token")
     generate.add_argument("--top-p", type=float, default=0.95, help="sample from this share of probability (nucleus)")
@@ -179,9 +234,48 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
     for command in (trace, plot):
         command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    for command in (trace, export, generate, plot):
+    evaluate = _add_evaluate(commands)
+    for command in (trace, export, generate, plot, evaluate):
         command.add_argument("--corpus", type=Path, help="the corpus's folder, if it has moved")
     return parser
+
+
+def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
+    evaluate: argparse.ArgumentParser = commands.add_parser("evaluate", help="score a model on the paper's benchmarks")
+    model = "a run's folder, one checkpoint's, or a Llama in Hugging Face's layout"
+    evaluate.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=model)
+    tasks = "names, separated by commas (default: all whose files are there)"
+    evaluate.add_argument("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
+    evaluate.add_argument("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
+    evaluate.add_argument("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="N questions of each task, drawn at random")
+    shots = "numbers of examples to show, separated by commas (default: the paper's)"
+    evaluate.add_argument("--shots", type=_numbers, metavar="K", help=shots)
+    evaluate.add_argument("--samples", type=_count, metavar="N", help="answers to a question (default: the task's)")
+    judge = "a classifier of toxicity, truthful or informative: a fastText model or a folder of transformers"
+    evaluate.add_argument("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
+    evaluate.add_argument("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
+    evaluate.add_argument("--harness", action="store_true", help="score with lm-evaluation-harness too, and compare")
+    evaluate.add_argument("--list", action="store_true", help="list tasks, their files and where these are published")
+    evaluate.add_argument("--download", action="store_true", help="fetch the published files into DIR")
+    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    evaluate.add_argument("--precision", choices=("bf16", "fp32"), help="(default: bf16 on a GPU, else fp32)")
+    return evaluate
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _judge(text: str) -> tuple[str, Path]:
+    kind, _, path = text.partition("=")
+    if kind not in ("toxicity", "truthful", "informative") or not path:
+        raise argparse.ArgumentTypeError("must be toxicity=PATH, truthful=PATH or informative=PATH")
+    return kind, Path(path)
 
 
 def _add_train(commands: Any) -> None:
@@ -190,11 +284,15 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
     fixed = train.add_argument_group("settings that must stay the same when a run is resumed")
     fixed.add_argument("--model", required=True, help=MODEL)
-    fixed.add_argument("--steps", type=_count, required=True, help="optimizer steps of the whole run")
+    fixed.add_argument("--steps", type=_count, help="optimizer steps of the whole run")
     fixed.add_argument("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
     fixed.add_argument("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
     fixed.add_argument("--learning-rate", type=_positive, help="the peak (default: the preset's)")
     fixed.add_argument("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
+    schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
+    fixed.add_argument("--schedule", choices=("cosine", "wsd", "constant", "linear"), default="cosine", help=schedules)
+    stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
+    fixed.add_argument("--stages", type=_stages, metavar="JSON", help=stages)
     fixed.add_argument("--seed", type=int, help="of weights and data order (default: the corpus's)")
     fixed.add_argument("--init-from", default="", metavar="DIR", help="start from published weights")
     fixed.add_argument("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
@@ -210,8 +308,19 @@ def _add_train(commands: Any) -> None:
     skip = {"metavar": "A:B", "help": "skip these steps, counted from 1 as in metrics.csv; the run remembers them"}
     free.add_argument("--skip-steps", type=_step_range, action="append", default=[], **skip)
     free.add_argument("--micro-batch", type=_count, help="sequences that a rank holds at once (default: by memory)")
+    minutes = {"default": 15.0, "metavar": "M", "help": "minutes between checkpoints (default: 15; 0: none)"}
+    free.add_argument("--checkpoint-minutes", type=float, **minutes)
     free.add_argument("--checkpoint-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
     free.add_argument("--validate-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
+    limit = "end the run after N steps in a row whose gradients are not finite"
+    free.add_argument("--non-finite-limit", type=_count, default=5, metavar="N", help=limit)
+    hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
+    free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
+    evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
+    free.add_argument("--evaluate-every", type=_count, default=0, **evaluate)
+    free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
+    free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
+    free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
     free.add_argument("--keep", type=_count, default=2, help="checkpoints to keep")
     free.add_argument("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
     free.add_argument("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
@@ -221,7 +330,9 @@ def _add_train(commands: Any) -> None:
     free.add_argument("--threads", type=_count, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
     free.add_argument("--replicas", type=_count, default=1, metavar="R", help="model copies, each on W/R ranks")
     free.add_argument("--activation", choices=("none", "selective", "full"), default="none", help="checkpointing")
-    free.add_argument("--compile", action=SWITCH, default=False, help="use torch.compile, block by block")
+    free.add_argument("--compile", action=SWITCH, help="use torch.compile, block by block (default: on a GPU)")
+    same_bits = "use algorithms that give the same bits each time, where PyTorch has them"
+    free.add_argument("--deterministic", action=SWITCH, default=False, help=same_bits)
     free.add_argument("--tensorboard", action=SWITCH, default=False, help="also write RUN/tensorboard")
     free.add_argument("--wandb", action=SWITCH, default=False, help="also report to Weights & Biases")
     free.add_argument("--peak-tflops", type=_positive, help="of one device, for MFU (default: a GPU's data sheet)")

@@ -1,58 +1,104 @@
-"""Checkpoints: complete or absent, written while training continues, read by any number of ranks.
+"""Checkpoints: complete or absent, written while training continues, damage seen, read by any number of ranks.
 
-The state of the data is the plan and the step.
+`RUN/checkpoints/step-K/` holds a file `rank-R.safetensors` for each rank of one copy of the model: its rows of every
+weight (`model.NAME`) and of AdamW's state (`exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`); the rows of a tensor are
+those of all files in order of rank. `state.json` holds the step, the plan, the configuration, the size and SHA-256 of
+each file, and its own SHA-256. The state of the data is the plan and the step.
 """
 
+import hashlib
+import itertools
 import json
+import os
 import re
 import shutil
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch import nn
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from filters.errors import UserError
-from manifests.files import canonical_json, is_temporary, write_atomic
+from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json
+from trainer.sizes import Preset, get_preset
 
 FOLDER = "checkpoints"
 STATE = "state.json"
+DAMAGED = ".damaged"  # ending of a checkpoint that was found damaged
 _NAME = re.compile(r"step-(\d{8})")
+_TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write tensors of the host into a safetensors file, synced to the disk, and return its size and SHA-256."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    words = json.dumps(header).encode()
+    words += b" " * (-len(words) % 8)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        data = (tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data for tensor in tensors.values())
+        for part in itertools.chain([struct.pack("<Q", len(words)), words], data):
+            digest.update(part)
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": 8 + len(words) + end, "sha256": digest.hexdigest()}
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class CheckpointWriter:
     """Write a run's checkpoints and keep only the newest `keep`; every rank has one.
 
     `save` copies weights and moments to host memory and returns; one thread per rank writes the copy, and talks to the
-    other ranks through its own process group. A folder is renamed to its final name last, so that a kill at any
-    moment leaves the previous checkpoint or the new one; the next writer removes partial folders.
+    other ranks through its own process group. All is synced to the disk before a folder is renamed to its final name,
+    so that a kill at any moment, of the machine too, leaves the previous checkpoint or the new one.
+
+    Args:
+        run: The run's folder.
+        keep: Checkpoints to keep.
+        writes: True for the ranks of the first copy of the model.
     """
 
-    def __init__(self, run: Path, keep: int) -> None:
-        self.run, self.keep = run, keep
+    def __init__(self, run: Path, keep: int, writes: bool = True) -> None:
+        self.run, self.keep, self.writes = run, keep, writes
         self.group = dist.new_group(backend="gloo")
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.writing: Future[None] | None = None
-        self.stager = DefaultStager(StagingOptions(False, False, False, False))
-        if dist.get_rank() == 0 and (run / FOLDER).is_dir():
-            for partial in filter(is_temporary, (run / FOLDER).iterdir()):
-                shutil.rmtree(partial)
+        self.saved = time.monotonic()
         dist.barrier()
+
+    def is_due(self, minutes: float) -> bool:
+        """Return True if the last save, or the start, is longer ago; 0 minutes are never."""
+        return 0 < 60 * minutes <= time.monotonic() - self.saved
 
     def save(self, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Start to save after step `step`, once the checkpoint before it is written. All ranks must call it."""
         self.wait()
-        weights, moments = get_state_dict(model, optimizer)
-        copy = self.stager.stage({"model": weights, "optimizer": moments})
+        copy = _copy_to_host(_own_tensors(model, optimizer)) if self.writes else {}
         self.writing = self.thread.submit(self._write, step, {**state, "step": step}, copy)
+        self.saved = time.monotonic()
 
     def wait(self) -> None:
-        """Wait for this rank's part of the last checkpoint, on the first rank for all of it, and raise its errors."""
+        """Wait for the last checkpoint and raise its errors, which are the same on every rank."""
         writing, self.writing = self.writing, None
         if writing:
             writing.result()
@@ -63,24 +109,69 @@ class CheckpointWriter:
             self.wait()
         finally:
             self.thread.shutdown()
-            self.stager.close()
 
-    def _write(self, step: int, state: dict[str, Any], copy: Any) -> None:
-        folder = self.run / FOLDER
-        target = folder / f"step-{step:08d}"
-        temporary = folder / f".{target.name}.tmp"
+    def _write(self, step: int, state: dict[str, Any], copy: dict[str, Tensor]) -> None:
+        target = self.run / FOLDER / f"step-{step:08d}"
+        temporary = target.with_name(f".{target.name}.tmp")
         first = dist.get_rank() == 0
-        if first:
+        name = f"rank-{dist.get_rank():05d}.safetensors"
+
+        def prepare() -> None:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-        dist.barrier(self.group)
-        dcp.save(copy, checkpoint_id=str(temporary), process_group=self.group)
-        if first:
-            write_atomic(temporary / STATE, canonical_json(state))
+
+        def finish() -> None:
+            facts = {**state, "files": {file: found for file, found in files if found}}
+            with (temporary / STATE).open("wb") as file:
+                file.write(canonical_json({**facts, "sha256": sha256_json(facts)}))
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(temporary)
             _remove(target)
             temporary.rename(target)
+            _sync_folder(target.parent)
             for _, old in list_checkpoints(self.run)[: -self.keep]:
                 _remove(old)
+
+        self._together(prepare if first else None, step)
+        files = self._together((lambda: (name, write_tensors(temporary / name, copy))) if self.writes else None, step)
+        self._together(finish if first else None, step)
+
+    def _together(self, work: Callable[[], Any] | None, step: int) -> list[Any]:
+        """Return the results of all ranks' work. Raise UserError on every rank if the disk of one fails."""
+        error, result = "", None
+        try:
+            result = work() if work else ("", None)
+        except OSError as failure:
+            error = failure.strerror or str(failure)
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, (error, result), group=self.group)
+        if error := min((error for error, _ in found if error), default=""):
+            raise UserError(
+                f"the checkpoint of step {step} cannot be written to {self.run / FOLDER} ({error}): "
+                "make room there, and the same command continues from the checkpoint before"
+            )
+        return [result for _, result in found]
+
+
+def _own_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return this rank's rows of all weights and moments by their names in a file, without empty ones."""
+    tensors: dict[str, Any] = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"model.{name}"] = parameter
+        tensors |= {f"{key}.{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
+    own = {key: getattr(tensor, "to_local", lambda t=tensor: t)().detach() for key, tensor in tensors.items()}
+    return {key: tensor for key, tensor in own.items() if tensor.numel()}
+
+
+def _copy_to_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    gpu = any(tensor.is_cuda for tensor in tensors.values())
+    copies = {key: torch.empty_like(tensor, device="cpu", pin_memory=gpu) for key, tensor in tensors.items()}
+    for key, tensor in tensors.items():
+        copies[key].copy_(tensor, non_blocking=True)
+    if gpu:
+        torch.cuda.current_stream().synchronize()
+    return copies
 
 
 def _remove(folder: Path) -> None:
@@ -92,10 +183,69 @@ def _remove(folder: Path) -> None:
 
 
 def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Return (step, folder) of the complete checkpoints of a run, oldest first."""
+    """Return (step, folder) of a run's checkpoints, oldest first."""
     folders = (run / FOLDER).iterdir() if (run / FOLDER).is_dir() else ()
-    named = [(match, folder) for folder in folders if (match := _NAME.fullmatch(folder.name))]
-    return sorted((int(match[1]), folder) for match, folder in named if (folder / STATE).is_file())
+    return sorted((int(match[1]), folder) for folder in folders if (match := _NAME.fullmatch(folder.name)))
+
+
+def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = (0, 1)) -> tuple[int, Path] | None:
+    """Return (step, folder) of the newest whole checkpoint of a run, or None if it has no checkpoint at all.
+
+    Checkpoints found damaged are renamed, half-written ones removed, and both are named in the terminal.
+
+    Args:
+        run: The run's folder.
+        share: A function from a rank's finding to one that all ranks share.
+        part: See `find_damage`; the first rank renames, removes and prints.
+
+    Raises:
+        UserError: There are checkpoints, and none of them is whole.
+    """
+    found = list_checkpoints(run)
+    half = sorted(filter(is_temporary, (run / FOLDER).iterdir())) if (run / FOLDER).is_dir() else []
+    share("")  # all ranks have listed the folder
+    for folder in half if part[0] == 0 else ():
+        print(f"removed {folder}, which was not written to its end", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+    for step, folder in reversed(found):
+        damage = share(find_damage(folder, part))
+        if not damage:
+            return step, folder
+        if part[0] == 0:
+            aside = folder.with_name(folder.name + DAMAGED)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            print(f"{folder} is damaged ({damage}): renamed to {aside.name}, the one before is taken", file=sys.stderr)
+    if found:
+        raise UserError(f"{run} has no whole checkpoint: give another --output, or remove it to train from the start")
+    return None
+
+
+def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = True) -> str:
+    """Return the first damage of a checkpoint, or "".
+
+    Args:
+        folder: The checkpoint's folder.
+        part: (rank, world): the ranks divide the files.
+        hashes: Hash every file; else compare their sizes.
+    """
+    try:
+        state = json.loads((folder / STATE).read_bytes())
+        files = dict(state["files"])
+        if state.pop("sha256") != sha256_json(state):
+            return f"the bytes of {STATE} have changed"
+    except OSError:
+        return f"{STATE} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{STATE} cannot be read"
+    for name in sorted(files)[part[0] :: part[1]]:
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else -1
+        if size != files[name]["bytes"]:
+            return f"{name} is missing" if size < 0 else f"{name} has {size} bytes of {files[name]['bytes']}"
+        if hashes and sha256_file(path) != files[name]["sha256"]:
+            return f"the bytes of {name} have changed"
+    return ""
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -103,14 +253,97 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / STATE).read_bytes()))
     except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {folder} cannot be read: remove it to resume from the one before") from error
+        raise UserError(f"checkpoint {folder} cannot be read: remove it to use the one before") from error
 
 
+class CheckpointReader:
+    """Read rows of a checkpoint's tensors, whatever the number of ranks that wrote them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
+        try:
+            for name in sorted(read_state(folder)["files"]):
+                file: Any = safe_open(folder / name, "pt")
+                for key in file.offset_keys():
+                    self.parts.setdefault(key, []).append((file, tuple(file.get_slice(key).get_shape())))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"checkpoint {folder} cannot be read ({error}): remove it to use the one before") from error
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Return the shape of a whole tensor."""
+        shapes = [shape for _, shape in self.parts[key]]
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if shapes[0] else ()
+
+    def rows(self, key: str, begin: int, end: int) -> Tensor:
+        """Read rows `begin` to `end` of a tensor, or a scalar whole."""
+        found, first = [], 0
+        for file, shape in self.parts[key]:
+            if not shape:
+                return torch.as_tensor(file.get_tensor(key))
+            low, high = max(begin - first, 0), min(end - first, shape[0])
+            if low < high:
+                found.append(file.get_slice(key)[low:high])
+            first += shape[0]
+        return torch.cat(found) if found else torch.empty(0)
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The model of a checkpoint on disk.
+
+    Attributes:
+        folder: The checkpoint's folder.
+        size: The model's size.
+        shapes: Shapes of the weights by this project's names.
+        state: The checkpoint's `state.json`.
+        reader: Reader of the weights.
+    """
+
+    folder: Path
+    size: Preset
+    shapes: dict[str, tuple[int, ...]]
+    state: dict[str, Any]
+    reader: CheckpointReader
+
+    @property
+    def vocabulary(self) -> int:
+        """Return the number of rows of the embedding."""
+        return self.shapes["embedding.weight"][0]
+
+    def weight(self, name: str) -> Tensor:
+        """Read one whole weight as float32."""
+        return self.reader.rows(f"model.{name}", 0, self.shapes[name][0])
+
+
+def open_checkpoint(path: Path) -> SavedModel:
+    """Open the checkpoint at a path, or the newest of a run without visible damage, or raise UserError."""
+    whole = [folder for _, folder in list_checkpoints(path) if not find_damage(folder, hashes=False)]
+    folder = whole[-1] if whole else path
+    if not (folder / STATE).is_file():
+        raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
+    state, reader = read_state(folder), CheckpointReader(folder)
+    shapes = {key[6:]: reader.shape(key) for key in reader.parts if key.startswith("model.")}
+    training = state["training"]
+    return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state, reader)
+
+
+@torch.no_grad()
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and moments in place, written by any number of ranks."""
-    weights, moments = get_state_dict(model, optimizer)
-    dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=str(folder))
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+    """Load this rank's rows of weights and moments in place, written by any number of ranks."""
+    from trainer.parallel import own_rows  # imports DTensor, which reading one whole model does not need
+
+    reader = CheckpointReader(folder)
+    for name, parameter in model.named_parameters():
+        local, begin = own_rows(parameter)
+        end = begin + len(local)
+        local.copy_(reader.rows(f"model.{name}", begin, end))
+        if f"step.{name}" not in reader.parts:
+            continue
+        moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+        for key, tensor in moments.items():
+            own_rows(tensor)[0].copy_(reader.rows(f"{key}.{name}", begin, end))
+        step = reader.rows(f"step.{name}", 0, 1).to(parameter.device)
+        optimizer.state[parameter] = {"step": step, **moments}
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
@@ -119,7 +352,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
         for key in sorted({*saved[part], *now[part]}):
             before, after = saved[part].get(key), now[part].get(key)
             if before != after:
-                shown = "" if key == "sources" else f" ({before} before, {after} now)"
+                shown = "" if isinstance(after, list) else f" ({before} before, {after} now)"
                 raise UserError(
                     f"{run} holds a run with a different {key.replace('_', ' ')}{shown}: "
                     "give the same options to resume it, or another --output"

@@ -1,7 +1,7 @@
 """The configuration of a run: what must stay the same when it is resumed, what may change, and its YAML file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,24 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
+from trainer.schedule import SCHEDULES, StageRate
 from trainer.sizes import NORM_EPSILON, get_preset
 
 FILE = "config.yaml"
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < float("inf")
+
+
+STAGE_KEYS: dict[str, Callable[[Any], bool]] = {  # what a stage may hold, each with a test of its value
+    "steps": lambda value: isinstance(value, int) and value > 0,
+    "tokens": _is_positive,
+    "mixture": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_positive, value.values())),
+    "schedule": lambda value: value in SCHEDULES,
+    "learning_rate": _is_positive,
+    "warmup": lambda value: isinstance(value, int) and value >= 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +38,7 @@ class TrainConfig:
 
     Attributes:
         model: Name of a preset, or its numbers (see `get_preset`).
-        learning_rate: The peak.
-        warmup: Steps of linear warm-up.
+        learning_rate: Of each stage.
         seed: Seed of the initial weights.
         init_from: Folder of published weights to start from, or "".
         precision: "bf16" or "fp32".
@@ -35,8 +49,7 @@ class TrainConfig:
     """
 
     model: str
-    learning_rate: float
-    warmup: int
+    learning_rate: tuple[StageRate, ...]
     seed: int
     init_from: str = ""
     precision: str = "fp32"
@@ -52,9 +65,13 @@ class RunOptions:
 
     Attributes:
         micro_batch: Sequences that a rank holds at once; None to choose by size and memory.
-        checkpoint_every: Steps; 0 saves at the end only.
+        checkpoint_minutes: Minutes between checkpoints, 0 for none by time.
+        checkpoint_every: Steps between checkpoints, 0 for none by steps; the last step is always saved.
         validate_every: Steps; 0 validates at the end only.
+        evaluate_every: Steps between evaluations, 0 for none; the last step is evaluated too.
         keep: Number of checkpoints to keep.
+        non_finite_limit: Steps in a row with gradients that are not finite, after which the run ends.
+        hang_seconds: Seconds without progress after which the rank that is behind ends the run by name.
         stop_after: Step after which to stop early, or 0.
         skip_steps: Ranges of steps to skip, counted from 1, both ends included.
         activation: Activation checkpointing: "none", "selective" or "full".
@@ -65,9 +82,13 @@ class RunOptions:
     """
 
     micro_batch: int | None = None
+    checkpoint_minutes: float = 15.0
     checkpoint_every: int = 0
     validate_every: int = 0
+    evaluate_every: int = 0
     keep: int = 2
+    non_finite_limit: int = 5
+    hang_seconds: float = 1800.0
     stop_after: int = 0
     skip_steps: Sequence[tuple[int, int]] = ()
     activation: str = "none"
@@ -82,8 +103,8 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
 
     Args:
         corpus: The corpus's folder.
-        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`; None takes the value of the
-            preset or the corpus.
+        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`, `learning_rate`, `warmup`,
+            `schedule`, `stages`; None takes the value of the preset or the corpus.
         world: Number of ranks.
 
     Raises:
@@ -92,7 +113,7 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     size = get_preset(options["model"])
     manifest = load_manifest(corpus)
     length = options.pop("sequence_length") or size.sequence_length
-    tokens, steps = options.pop("batch_tokens") or size.batch_tokens, options.pop("steps")
+    tokens = options.pop("batch_tokens") or size.batch_tokens
     if tokens < length:
         raise UserError(f"--batch-tokens {tokens} is less than one sequence of {length} tokens: raise it")
     if tokens % length:
@@ -107,10 +128,42 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
             f"give --batch-tokens a multiple of {world * length}"
         )
     seed = manifest.seed if options["seed"] is None else options["seed"]
-    plan = plan_for(manifest, seed, length, batch, steps)
-    warmup = min(size.warmup if options["warmup"] is None else options["warmup"], max(1, plan.steps // 2))
-    rate = options["learning_rate"] or size.learning_rate
-    return manifest, plan, TrainConfig(**{**options, "seed": seed, "warmup": warmup, "learning_rate": rate})
+    rate, warmup, schedule = (options.pop(name) for name in ("learning_rate", "warmup", "schedule"))
+    usual = {"learning_rate": rate or size.learning_rate, "schedule": schedule}
+    steps, stages = options.pop("steps"), options.pop("stages") or [{}]
+    lengths = [_stage_steps(stage, tokens, len(stages), steps) for stage in stages]
+    mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
+    plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
+    rates: list[StageRate] = []
+    for count, stage in zip(lengths, stages, strict=True):
+        rising = (size.warmup if warmup is None else warmup) if not rates else 0  # only the first begins from nothing
+        own = {**usual, "warmup": min(rising, max(1, count // 2)), **stage}
+        rates.append(StageRate(count, *(own[name] for name in ("schedule", "learning_rate", "warmup"))))
+    return manifest, plan, TrainConfig(**{**options, "seed": seed, "learning_rate": tuple(rates)})
+
+
+def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:
+    """Return the steps of a stage, of the whole run if there is one stage only."""
+    if "tokens" in stage:
+        return max(1, round(float(stage["tokens"]) / batch_tokens))
+    found = stage.get("steps", steps if stages == 1 else None)
+    if found is None:
+        raise UserError("give --steps, or a list of --stages, each with its steps or tokens")
+    return int(found)
+
+
+def parse_stages(text: str) -> list[dict[str, Any]]:
+    """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS. Raise ValueError for another value."""
+    stages = json.loads(text)
+    if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
+        raise ValueError("not a list of stages")
+    for stage in stages:
+        for key, value in stage.items():
+            if key not in STAGE_KEYS or not STAGE_KEYS[key](value):
+                raise ValueError(f"{key}: {value}")
+        if ("steps" in stage) == ("tokens" in stage):
+            raise ValueError("a stage has either steps or tokens")
+    return stages
 
 
 def expand_config(arguments: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ import xxhash
 from torch import Tensor
 
 from manifests.manifest import Manifest, load_manifest
-from manifests.order import Plan, Samples, samples, windows_of
+from manifests.order import Plan, Samples, permute, samples, windows_of
 from manifests.shard import Shard
 from manifests.store import Store
 
@@ -165,16 +165,24 @@ def hash_batch(digests: Sequence[int]) -> str:
 
 
 def read_validation_windows(corpus: Path, manifest: Manifest, sequence_length: int, limit: int) -> dict[str, Tensor]:
-    """Return the first `limit` windows of each source's validation shards, (n, L + 1) int64, without empty sources."""
+    """Return windows of each source's validation shards, (n, L + 1) int64, without empty sources.
+
+    They are `limit` of all its windows, or all, drawn by a permutation keyed by the source's name: the same for every
+    run over a corpus.
+    """
     windows_by_source: dict[str, Tensor] = {}
     store = Store(corpus)
     for name, source in sorted(manifest.sources.items()):
-        rows: list[Any] = []
-        for entry in source.validation:
-            if windows := min(limit - len(rows), windows_of(entry.tokens, sequence_length)):
-                tokens = store.open(entry.path).tokens
-                starts = range(0, windows * sequence_length, sequence_length)
-                rows += [tokens[start : start + sequence_length + 1] for start in starts]
-        if rows:
-            windows_by_source[name] = torch.from_numpy(np.stack(rows).astype(np.int64))
+        counts = [windows_of(entry.tokens, sequence_length) for entry in source.validation]
+        if not sum(counts):
+            continue
+        key = int.from_bytes(hashlib.sha256(f"validation\0{name}".encode()).digest()[:8], "big")
+        drawn = np.sort(permute(np.arange(min(limit, sum(counts))), sum(counts), key))
+        begins = np.cumsum([0, *counts])
+        rows = []
+        for window in drawn.tolist():
+            shard = int(np.searchsorted(begins, window, side="right")) - 1
+            start = (window - int(begins[shard])) * sequence_length
+            rows.append(store.open(source.validation[shard].path).tokens[start : start + sequence_length + 1])
+        windows_by_source[name] = torch.from_numpy(np.stack(rows).astype(np.int64))
     return windows_by_source

@@ -8,14 +8,16 @@ import datetime
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import plan_from
 from trainer.data import BatchReader
-from trainer.step import StepMetrics
+
+if TYPE_CHECKING:
+    from trainer.step import StepMetrics
 
 LOG = "log.jsonl"
 FOLDER = "spikes"
@@ -69,7 +71,7 @@ def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) 
 
 
 def record_spike(
-    run: Path, reader: BatchReader, step: int, metrics: StepMetrics, loss_limit: float, causes: list[str]
+    run: Path, reader: BatchReader, step: int, metrics: "StepMetrics", loss_limit: float, causes: list[str]
 ) -> None:
     """Log a step with an outlier, and write its sequences with mean loss and documents, the highest loss first.
 

@@ -6,28 +6,23 @@ weights of one output file in memory at a time.
 
 import json
 import re
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint import FileSystemReader
 
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.manifest import Manifest, TokenizerEntry
-from trainer import checkpoint
+from trainer.checkpoint import SavedModel, open_checkpoint, write_tensors
 from trainer.events import find_corpus
 from trainer.model import ROTARY_BASE
-from trainer.parallel import copy_shard
-from trainer.sizes import Preset, get_preset
+from trainer.parallel import own_rows
+from trainer.sizes import Preset
 
 FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -66,53 +61,6 @@ licences say what may be done with them; the corpus's recipe names those it know
 """
 
 
-@dataclass(frozen=True)
-class SavedModel:
-    """A checkpoint on disk.
-
-    Attributes:
-        folder: The checkpoint's folder.
-        size: The model's size.
-        shapes: Shapes of the weights by this project's names.
-        state: The checkpoint's `state.json`.
-    """
-
-    folder: Path
-    size: Preset
-    shapes: dict[str, tuple[int, ...]]
-    state: dict[str, Any]
-
-    @property
-    def vocabulary(self) -> int:
-        """Return the number of rows of the embedding."""
-        return self.shapes["embedding.weight"][0]
-
-    def corpus(self, moved_to: Path | None) -> tuple[Path, Manifest]:
-        """Return the corpus it was trained on, in its original folder or the one given, or raise UserError."""
-        return find_corpus(self.folder.parents[1], self.state["plan"]["manifest_sha"], moved_to)
-
-    def weight(self, name: str) -> Tensor:
-        """Read one whole weight as float32."""
-        tensor = torch.empty(self.shapes[name])
-        with warnings.catch_warnings():  # reading in one process is intended
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            dcp.load({"model": {name: tensor}}, checkpoint_id=str(self.folder), no_dist=True)
-        return tensor
-
-
-def open_checkpoint(path: Path) -> SavedModel:
-    """Open the checkpoint at a path, or the newest of a run, or raise UserError."""
-    complete = checkpoint.list_checkpoints(path)
-    folder = complete[-1][1] if complete else path
-    if not (folder / checkpoint.STATE).is_file():
-        raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
-    state = checkpoint.read_state(folder)
-    saved = FileSystemReader(folder).read_metadata().state_dict_metadata
-    shapes = {name[6:]: tuple(entry.size) for name, entry in saved.items() if name.startswith("model.")}
-    training = state["training"]
-    return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state)
-
-
 def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", file_bytes: int = FILE_BYTES) -> str:
     """Write weights, configuration, tokenizer and a model card into a new folder.
 
@@ -130,7 +78,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         UserError: There is no such checkpoint or corpus, or `out` is not empty.
     """
     saved = open_checkpoint(path)
-    corpus, manifest = saved.corpus(corpus)
+    corpus, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
     pieces = tokenizer.load(corpus)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give a new folder")
@@ -179,7 +127,7 @@ def _write_weights(saved: SavedModel, out: Path, dtype: torch.dtype, file_bytes:
             chunks = saved.weight(name).to(dtype).chunk(len(parts))
             tensors |= {part: chunk.clone() for part, chunk in zip(parts, chunks, strict=True)}
         with atomic_path(out / file) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            write_tensors(temporary, tensors)
         files |= dict.fromkeys(tensors, file)
     if count > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
@@ -248,7 +196,8 @@ def load_hf_weights(model: nn.Module, folder: Path) -> None:
                 f"{folder} has {names[0]} of shape {tuple(whole.shape)}, the model needs {tuple(parameter.shape)}: "
                 "give its --model and a corpus with its tokenizer"
             )
-        copy_shard(parameter, whole)
+        local, begin = own_rows(parameter)
+        local.copy_(whole[begin : begin + len(local)])
 
 
 def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:

@@ -26,7 +26,7 @@ from trainer.step import StepMetrics
 
 FILE = "metrics.csv"
 LINE_SECONDS = 5.0  # between two lines in the terminal
-CLOCK = ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb", "seconds_left")
+CLOCK = ("tokens_per_second", "mfu_6n", "mfu_no_embedding", "mfu_attention", "memory_gb", "seconds_left")
 CURVE_POINTS = 200  # at most in a curve: means of neighbors
 COUNT_TOKENS = 1 << 22  # counted at a time
 PEAKS = {  # dense bf16 FLOP/s by a part of the device's name, the first that fits: NVIDIA's data sheets, no sparsity
@@ -51,7 +51,7 @@ class MetricsWriter:
         run: The run's folder.
         reader: Reader of the run's batches.
         ranks: This process among all.
-        flops: Training FLOPs per token in the two conventions of `flops_per_token`.
+        flops: Training FLOPs per token by convention, the result of `flops_per_token`.
         peak: FLOP/s of one device, None if not known.
         resumed: The step resumed from.
         last: The last step of this process.
@@ -63,15 +63,14 @@ class MetricsWriter:
         run: Path,
         reader: BatchReader,
         ranks: Ranks,
-        flops: Sequence[float],
+        flops: dict[str, float],
         peak: float | None,
         resumed: int,
         last: int,
         loggers: Sequence[Logger],
     ) -> None:
         self.run, self.reader, self.device, self.loggers = run, reader, ranks.device, loggers
-        mfu = zip(("mfu_6n", "mfu_attention"), flops, strict=True)
-        self.mfu = {name: each / (peak * ranks.world) for name, each in mfu} if peak else {}
+        self.mfu = {name: each / (peak * ranks.world) for name, each in flops.items()} if peak else {}
         self.resumed, self.last = resumed, last
         self.sources = [source.name for source in reader.plan.sources]
         self.tokens = reader.plan.global_batch * reader.plan.sequence_length
@@ -180,13 +179,19 @@ def format_bits_per_byte(nats: float, size: int) -> str:
     return f"{nats / math.log(2) / size:.6f}" if size else ""
 
 
-def flops_per_token(parameters: int, size: Preset, length: int) -> tuple[float, float]:
-    """Return training FLOPs per token in two conventions, 6N and 6N + 12·L·d·T; N counts the embedding too.
+def flops_per_token(size: Preset, vocabulary: int, length: int) -> dict[str, float]:
+    """Return training FLOPs per token in three conventions, by the column of metrics.csv that uses them.
 
-    The first is that of Kaplan et al. 2020, section 2.1, the second that of Chowdhery et al. 2022, appendix B, which
-    counts attention in full, not as causal.
+    `mfu_6n` is 6N of all parameters (Kaplan et al. 2020, section 2.1), `mfu_no_embedding` 6N without the embedding,
+    which multiplies nothing, and `mfu_attention` 6N + 12·L·d·T (Chowdhery et al. 2022, appendix B, which counts
+    attention in full, not as causal).
     """
-    return 6.0 * parameters, 6.0 * parameters + 12.0 * size.layers * size.dimension * length
+    parameters = size.count_parameters(vocabulary)
+    return {
+        "mfu_6n": 6.0 * parameters,
+        "mfu_no_embedding": 6.0 * (parameters - vocabulary * size.dimension),
+        "mfu_attention": 6.0 * parameters + 12.0 * size.layers * size.dimension * length,
+    }
 
 
 def peak_flops(device_name: str, half: bool, tflops: float | None) -> float | None:

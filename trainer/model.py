@@ -4,7 +4,10 @@ Nothing here depends on devices, shards or ranks; `trainer.parallel` applies tho
 sequences, T tokens, D the dimension, H heads and V the vocabulary.
 """
 
+import copy
+import functools
 import importlib.util
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,16 +34,17 @@ class Rotary(nn.Module):
         self.head_dimension = head_dimension
         self.table: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines, each (T, D/H) float32 on the device of `like`."""
-        if self.table is None or len(self.table[0]) < length or self.table[0].device != like.device:
+    def forward(self, begin: int, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines of positions, each (end - begin, D/H) float32 on the device of `like`."""
+        if self.table is None or len(self.table[0]) < end or self.table[0].device != like.device:
             exponents = torch.arange(0, self.head_dimension, 2, device=like.device, dtype=torch.float32)
             rates = ROTARY_BASE ** (-exponents / self.head_dimension)
-            angles = torch.outer(torch.arange(length, device=like.device, dtype=torch.float32), rates)
+            longest = 1 << (end - 1).bit_length()  # so that a growing text seldom needs a new table
+            angles = torch.outer(torch.arange(longest, device=like.device, dtype=torch.float32), rates)
             angles = torch.cat([angles, angles], dim=-1)
             self.table = angles.cos(), angles.sin()
         cosines, sines = self.table
-        return cosines[:length], sines[:length]
+        return cosines[begin:end], sines[begin:end]
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -95,15 +99,84 @@ def document_bounds(tokens: Tensor, bos: int, device_type: str) -> Tensor:
 
 
 def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which a GPU prefers FlashAttention 3 where installed, else cuDNN, else FlashAttention 2."""
+    """Return a context in which a GPU prefers FlashAttention 3 where installed, else cuDNN, else FlashAttention 2.
+
+    Where algorithms must be deterministic it is FlashAttention 2, the only one whose gradients are.
+    """
     if device.type != "cuda":
         return nullcontext()
+    context: AbstractContextManager[Any]
+    if torch.are_deterministic_algorithms_enabled():
+        context = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True)
+        return context
     if importlib.util.find_spec("flash_attn_interface") and torch.cuda.get_device_capability(device)[0] == 9:
         activate_flash_attention_impl("FA3")
         return nullcontext()
     order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    context: AbstractContextManager[Any] = sdpa_kernel(order, set_priority=True)
+    context = sdpa_kernel(order, set_priority=True)
     return context
+
+
+class LayerCache:
+    """Keys and values of one layer for the tokens so far, (B, H, capacity, D/H) each."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values, self.length = keys, values, 0
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the (B, H, T, D/H) keys and values of T more tokens, and return those of all tokens."""
+        begin, self.length = self.length, self.length + key.shape[2]
+        self.keys[:, :, begin : self.length] = key
+        self.values[:, :, begin : self.length] = value
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class KeyValueCache:
+    """Keys and values of the tokens of B texts so far, so that each forward pass computes the new tokens only.
+
+    Texts end at the same position; shorter ones are padded on the left. Rotary scores depend on distances only, so
+    padding shifts positions without effect.
+
+    Args:
+        model: The model whose keys and values are kept, on its device and in the type of its weights.
+        batch: Number of texts.
+        capacity: The largest number of tokens of a text, padding included.
+        padding: Number of padding tokens on the left of each text, None without any.
+    """
+
+    def __init__(self, model: "Llama", batch: int, capacity: int, padding: Sequence[int] | None = None) -> None:
+        size, weight = model.size, model.embedding.weight
+        shape = batch, size.heads, capacity, size.dimension // size.heads
+        empty = functools.partial(torch.zeros, shape, dtype=weight.dtype, device=weight.device)
+        self.layers = [LayerCache(empty(), empty()) for _ in range(size.layers)]
+        self.padding = None if padding is None else torch.tensor(padding, device=weight.device)
+
+    @property
+    def length(self) -> int:
+        """Return the number of tokens so far."""
+        return self.layers[0].length
+
+    def mask(self, tokens: int) -> Tensor | None:
+        """Return the mask of `tokens` more tokens for `attend`: (1 or B, 1, T, all tokens) bool, None if causal."""
+        if self.length == 0 and self.padding is None:
+            return None
+        device = self.layers[0].keys.device
+        queries = torch.arange(self.length, self.length + tokens, device=device)[:, None]
+        keys = torch.arange(self.length + tokens, device=device)
+        mask = (keys <= queries)[None, None]
+        if self.padding is None:
+            return mask
+        text = keys >= self.padding[:, None, None, None]
+        return mask & text | (keys == queries)  # padding attends to itself: a row without any key has no softmax
+
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        """Return a cache of some of the texts, each as often as `rows`, (n,) int64, names it."""
+        chosen = copy.copy(self)
+        chosen.padding = None if self.padding is None else self.padding[rows]
+        chosen.layers = [LayerCache(layer.keys[rows], layer.values[rows]) for layer in self.layers]
+        for layer in chosen.layers:
+            layer.length = self.length
+        return chosen
 
 
 class Attention(nn.Module):
@@ -115,12 +188,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(size.dimension, 3 * size.dimension, bias=False)
         self.out = nn.Linear(size.dimension, size.dimension, bias=False)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cosines: Tensor,
+        sines: Tensor,
+        documents: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
         batch, length, dimension = x.shape
         parts = self.qkv(x).view(batch, length, 3, self.heads, dimension // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
+        if cache is not None:
+            key, value = cache.append(key, value)
         mixed = attend(query, key, value, documents)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dimension))
 
@@ -149,9 +231,16 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
         self.feed_forward = FeedForward(size)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cosines: Tensor,
+        sines: Tensor,
+        documents: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
-        x = x + self.attention(self.attention_norm(x), cosines, sines, documents)
+        x = x + self.attention(self.attention_norm(x), cosines, sines, documents, cache)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -165,10 +254,15 @@ class Llama(nn.Module):
         self.rotary = Rotary(size.dimension // size.heads)
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
         self.norm = nn.RMSNorm(size.dimension, eps=size.norm_epsilon)
-        self.head = nn.Linear(size.dimension, vocabulary, bias=False)
+        self.head = Head(size.dimension, vocabulary, bias=False)
 
     def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, documents: Tensor | None = None
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        documents: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        last: int = 0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits, or the losses of targets.
 
@@ -176,16 +270,30 @@ class Llama(nn.Module):
             tokens: (B, T) int64 ids.
             targets: (B, T) int64 ids, or None for logits.
             documents: The result of `document_bounds`, or None to attend across documents.
+            cache: Keys and values of the tokens before these, to which those of these are added.
+            last: Return logits of this many last tokens only; 0 for all.
 
         Returns:
             (B, T, V) logits; with targets, the sum of losses and each loss, as `compute_head_loss` returns them.
         """
         x = self.embedding(tokens)
-        cosines, sines = self.rotary(tokens.shape[1], x)
-        for block in self.blocks:
-            x = block(x, cosines, sines, documents)
-        x = self.norm(x)
-        return self.head(x) if targets is None else compute_head_loss(x, self.head.weight, targets)
+        begin = cache.length if cache else 0
+        cosines, sines = self.rotary(begin, begin + tokens.shape[1], x)
+        if cache:
+            documents = cache.mask(tokens.shape[1])
+        layers = cache.layers if cache else [None] * len(self.blocks)
+        for block, layer in zip(self.blocks, layers, strict=True):
+            x = block(x, cosines, sines, documents, layer)
+        result: Tensor | tuple[Tensor, Tensor] = self.head(self.norm(x[:, -last:]), targets)
+        return result
+
+
+class Head(nn.Linear):
+    """The map from the last norm to logits, or to the losses of targets."""
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Map (B, T, D) to (B, T, V), or to the result of `compute_head_loss`."""
+        return F.linear(x, self.weight) if targets is None else compute_head_loss(x, self.weight, targets)
 
 
 def compute_head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
 """Ranks, devices and shards of parameters: the only module that knows about parallelism.
 
-It uses one mesh, and FSDP2 per block and for the whole model; the same code runs on one CPU, several CPU ranks (gloo)
-and GPUs (nccl). With replicas the mesh has two dimensions: parameters are sharded inside a replica, and gradients are
-averaged over all ranks.
+It uses one mesh, and FSDP2 for the embedding, each block and the head; the same code runs on one CPU, several CPU ranks
+(gloo) and GPUs (nccl). With replicas the mesh has two dimensions: parameters are sharded inside a replica, and
+gradients are averaged over all ranks.
 """
 
 import functools
 import hashlib
+import itertools
 import math
 import os
 import resource
@@ -18,14 +19,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from filters.errors import UserError
 from trainer.model import Llama
 from trainer.sizes import Preset
 
+INIT_BLOCK = 1 << 16  # numbers drawn from one generator
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
 _aten = torch.ops.aten
 # Outputs that selective checkpointing keeps: matrix products and attention. Norms, rotations and the gate cost little
@@ -66,13 +68,14 @@ def resolve_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def start(device: str, threads: int, replicas: int = 1) -> Ranks:
+def start(device: str, threads: int, replicas: int = 1, deterministic: bool = False) -> Ranks:
     """Join the other ranks as torchrun's environment names them, or start alone without such an environment.
 
     Args:
         device: "cpu", "cuda" or "auto".
         threads: Threads of each rank on a CPU; another number sums in another order and so changes the last digits.
         replicas: Whole copies of the model, each sharded over world / replicas ranks.
+        deterministic: Use algorithms that give the same bits each time, where PyTorch has them.
 
     Raises:
         UserError: The number of ranks is no multiple of the number of replicas, or there is no GPU.
@@ -81,6 +84,9 @@ def start(device: str, threads: int, replicas: int = 1) -> Ranks:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world % replicas:
         raise UserError(f"--replicas {replicas} does not divide {world} ranks")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS's deterministic products need
+        torch.use_deterministic_algorithms(True)
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
@@ -93,6 +99,7 @@ def start(device: str, threads: int, replicas: int = 1) -> Ranks:
 
 def stop() -> None:
     """Leave the process group, so that the other ranks can end."""
+    torch.use_deterministic_algorithms(False)
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -122,9 +129,16 @@ def build(
     wrap_blocks(model, activation, compiled)
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     policy = half if precision == "bf16" else MixedPrecisionPolicy()
-    for block in model.blocks:  # an unsharded model has nothing to free, and gathering it again would only copy
-        fully_shard(block, mesh=ranks.mesh, mp_policy=policy, reshard_after_forward=ranks.shards > 1)
-    fully_shard(model, mesh=ranks.mesh, mp_policy=policy, reshard_after_forward=False)
+    shard = functools.partial(fully_shard, mesh=ranks.mesh, mp_policy=policy)
+    sharded = ranks.shards > 1  # an unsharded model has nothing to free, and gathering it again would only copy
+    for module in (model.embedding, *model.blocks):
+        shard(module, reshard_after_forward=sharded)
+    shard([model.norm, model.head], reshard_after_forward=False)  # the backward pass begins with it
+    shard(model, reshard_after_forward=False)
+    if sharded:  # gather the next group during this one's work, in both directions
+        for one, following in itertools.pairwise((model.embedding, *model.blocks, model.head)):
+            one.set_modules_to_forward_prefetch([following])
+            following.set_modules_to_backward_prefetch([one])
     model.to_empty(device=ranks.device)
     if seed is not None:
         initialize(model, seed)
@@ -151,34 +165,49 @@ def wrap_blocks(model: Llama, activation: str, compiled: bool) -> None:
 
 @torch.no_grad()
 def initialize(model: Llama, seed: int) -> None:
-    """Draw each parameter whole from a generator seeded by its name, and keep this rank's part.
+    """Draw this rank's rows of each parameter, which do not depend on the number of ranks.
 
-    Projections into the residual stream are scaled by 1/sqrt(2 x layers), as in GPT-2. Drawing the parts themselves
-    would give every rank of a CPU mesh the same numbers.
+    Projections into the residual stream are scaled by 1/sqrt(2 x layers), as in GPT-2.
     """
     for name, parameter in model.named_parameters():
+        local, begin = own_rows(parameter)
         if name.endswith("norm.weight"):
-            whole = torch.ones(parameter.shape)
-        else:
-            scale = 1 / math.sqrt(2 * model.size.layers) if name.endswith(("out.weight", "down.weight")) else 1.0
-            key = int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big") >> 1
-            generator = torch.Generator().manual_seed(key)
-            whole = torch.empty(parameter.shape).normal_(0.0, INIT_DEVIATION * scale, generator=generator)
-        copy_shard(parameter, whole)
+            local.fill_(1.0)
+            continue
+        scale = 1 / math.sqrt(2 * model.size.layers) if name.endswith(("out.weight", "down.weight")) else 1.0
+        drawn = draw_rows(f"{seed}\0{name}", begin, begin + len(local), parameter.shape[1])
+        local.copy_(drawn * (INIT_DEVIATION * scale))
 
 
-def copy_shard(parameter: Tensor, whole: Tensor) -> None:
-    """Copy into a parameter this rank's part of a value that every rank holds whole."""
-    if isinstance(parameter, DTensor):
-        place = (parameter.device_mesh, parameter.placements)
-        whole = distribute_tensor(whole.to(parameter.device), *place, src_data_rank=None)
-    parameter.copy_(whole)
+def draw_rows(key: str, begin: int, end: int, columns: int) -> Tensor:
+    """Return rows `begin` to `end` of a matrix of normal random numbers, (end - begin, columns) float32.
+
+    Whole blocks of rows are drawn, each from a generator seeded by the key and the block's number.
+    """
+    rows = max(1, INIT_BLOCK // columns)
+    drawn = torch.empty(end - begin, columns)
+    for block in range(begin // rows, -(-end // rows)):
+        seed = int.from_bytes(hashlib.sha256(f"{key}\0{block}".encode()).digest()[:8], "big") >> 1
+        whole = torch.empty(rows, columns).normal_(generator=torch.Generator().manual_seed(seed))
+        first, low, high = block * rows, max(block * rows, begin), min(block * rows + rows, end)
+        drawn[low - begin : high - begin] = whole[low - first : high - first]
+    return drawn
+
+
+def own_rows(parameter: Tensor) -> tuple[Tensor, int]:
+    """Return this rank's rows of a parameter, without a copy, and the number of the first of them."""
+    if not isinstance(parameter, DTensor):
+        return parameter.detach(), 0
+    mesh = parameter.device_mesh
+    rows, shard = -(-len(parameter) // mesh.size(mesh.ndim - 1)), mesh.get_coordinate()[-1]
+    return parameter.to_local().detach(), min(shard * rows, len(parameter))
 
 
 def reshard(model: Llama) -> None:
     """Shard the parameters again after a forward pass that no backward pass follows."""
-    for module in (*model.blocks, model):
-        module.reshard()
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
-"""One optimizer step: AdamW and its schedule (section 2.3 of the paper), micro-batches, and steps to skip."""
+"""One optimizer step: AdamW (section 2.3 of the paper), micro-batches, and steps to skip."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from trainer.parallel import Ranks, copy_to_host_async, gather_rows, gradient_no
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
 CLIP = 1.0
-FINAL_SHARE = 0.1  # of the peak learning rate, where the cosine ends
+STOP, SAVE = 1, 2  # requests of a rank to all: save and end the run, save a checkpoint
 SKIP_REASONS = ("", "non-finite", "outlier")  # indexed by the verdicts of OutlierDetector.classify
 
 
@@ -31,17 +30,6 @@ def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW
     vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, eps=1e-8, fused=True)
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Return the learning rate of a step, counted from 0.
-
-    It rises linearly over `warmup` steps, then follows a cosine to a tenth of the peak at the last of `steps`.
-    """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - 1 - warmup)
-    return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 class OutlierDetector:
@@ -119,7 +107,7 @@ class StepMetrics:
         losses: Loss in nats, summed over each sequence.
         norm: Norm of the gradients before clipping.
         skipped: One of SKIP_REASONS.
-        stop: True if any rank was asked to stop.
+        requests: STOP and SAVE of all ranks.
     """
 
     digests: npt.NDArray[np.int64]
@@ -128,7 +116,7 @@ class StepMetrics:
     losses: npt.NDArray[np.float64]
     norm: float
     skipped: str
-    stop: bool
+    requests: int
 
 
 @dataclass(frozen=True)
@@ -152,21 +140,30 @@ class Stepper:
     pieces: PieceBytes | None
     masks: int | None
 
-    def step(self, batch: Batch, rate: float, stop: bool) -> Callable[[], StepMetrics]:
+    def step(self, batch: Batch, rate: float, requests: int = 0) -> Callable[[], StepMetrics]:
         """Train on this rank's part of a batch, without waiting for a GPU.
+
+        Args:
+            batch: This rank's part.
+            rate: The learning rate.
+            requests: This rank's requests, STOP and SAVE, which all ranks learn with the metrics.
 
         Returns:
             A function that waits for the step's metrics.
         """
         # A micro-batch holds every `groups`-th sequence, not neighbors: so micro-batches hold the same sequences on any
         # number of ranks, and gradients differ by the order of a few additions at most.
+        # A sharded model's gradients are scattered after each micro-batch, so that a rank holds only its own rows; the
+        # sum over replicas waits for the last one. An unsharded model adds them up by itself.
+        sharded = self.ranks.shards > 1
+        defer = self.model.set_requires_all_reduce if sharded else self.model.set_requires_gradient_sync
         tokens = batch.tokens.to(self.ranks.device, non_blocking=True).to(torch.int64)
         groups = -(-len(tokens) // self.micro_batch)
         losses = torch.empty(len(tokens), dtype=torch.float64, device=self.ranks.device)
         for turn in range(groups):
             part = slice(turn, None, groups)
-            self.model.set_requires_gradient_sync(turn == groups - 1)
-            self.model.set_reshard_after_backward(turn == groups - 1 or self.ranks.shards > 1)
+            defer(turn == groups - 1)
+            self.model.set_reshard_after_backward(turn == groups - 1 or sharded)
             total, each = self.losses(tokens[part], batch.tokens[part])
             # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
             (total * (self.ranks.world / self.tokens)).backward()
@@ -175,7 +172,7 @@ class Stepper:
         verdict = self.norms.classify(norm)
         update(self.optimizer, rate, norm, verdict)
         text = torch.from_numpy(self.text_bytes(batch.tokens))
-        facts = torch.stack([batch.digests, batch.sources, text, torch.full_like(text, stop)], dim=1)
+        facts = torch.stack([batch.digests, batch.sources, text, torch.full_like(text, requests)], dim=1)
         facts = facts.to(self.ranks.device, non_blocking=True)
         table = gather_rows(torch.cat([facts, losses.view(torch.int64)[:, None]], dim=1), self.ranks.world)
         end = torch.stack([norm.view(torch.int64), verdict.reshape(())])
@@ -204,7 +201,9 @@ class Stepper:
 def _unpack(values: Tensor) -> StepMetrics:
     flat = values.numpy()
     table, (norm, verdict) = flat[:-2].reshape(-1, 5), flat[-2:]
-    digests, sources, text, stop, losses = (np.ascontiguousarray(column) for column in table.T)
+    digests, sources, text, requests, losses = (np.ascontiguousarray(column) for column in table.T)
     number = float(norm.reshape(1).view(np.float64)[0])
     skipped = SKIP_REASONS[verdict]
-    return StepMetrics(digests, sources, text, losses.view(np.float64), number, skipped, bool(stop.any()))
+    return StepMetrics(
+        digests, sources, text, losses.view(np.float64), number, skipped, int(np.bitwise_or.reduce(requests))
+    )

@@ -1,5 +1,7 @@
 """The training loop (section 2.3 of the paper), from a verified corpus to a checkpoint, exactly resumable."""
 
+import functools
+import gc
 import json
 import signal
 import sys
@@ -11,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
 from manifests.order import Plan
@@ -23,13 +27,19 @@ from trainer.hf import load_hf_weights, read_norm_epsilon
 from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
 from trainer.model import prefer_fast_attention
-from trainer.parallel import Ranks, build, reshard, sum_over_ranks
+from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
+from trainer.schedule import rate_at
 from trainer.sizes import Preset, choose_micro_batch, get_preset
-from trainer.step import OutlierDetector, StepMetrics, Stepper, build_optimizer, learning_rate
+from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
+from trainer.watchdog import watch
 
+COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
 LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
 VALIDATION_FILE = "validation.csv"
 VALIDATION_WINDOWS = 64  # of each source
+
+
+Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it
 
 
 def train(
@@ -41,6 +51,7 @@ def train(
     options: RunOptions,
     ranks: Ranks,
     given: dict[str, Any],
+    evaluate: Evaluate | None = None,
 ) -> str:
     """Train, or resume training, and return one line about the end of the run.
 
@@ -53,12 +64,14 @@ def train(
         options: Settings that may change.
         ranks: This process among all.
         given: All options of the command, saved with the run.
+        evaluate: Returns the scores of the model after a step; called after every `options.evaluate_every` steps.
 
     Raises:
         UserError: The folder holds a run of another plan, or the initial weights are those of another model.
     """
-    saved = checkpoint.list_checkpoints(run)
-    resumed, folder = saved[-1] if saved else (0, run)
+    share = functools.partial(first_error_across_ranks, world=ranks.world)
+    saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
+    resumed, folder = saved or (0, run)
     before = checkpoint.read_state(folder) if saved else {}
     epsilon = config.norm_epsilon
     if saved:
@@ -66,14 +79,14 @@ def train(
     elif config.init_from:
         epsilon = read_norm_epsilon(Path(config.init_from), get_preset(config.model), manifest.tokenizer)
     config = replace(config, norm_epsilon=epsilon)
-    state = {"plan": json.loads(canonical_json(plan.as_dict())), "training": asdict(config)}
+    state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
     if saved:
         checkpoint.check_same(before, state, run)
     if resumed >= plan.steps:
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(options.skip_steps), resumed, ranks.first)
-    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, fresh=not saved)
+    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, not saved, evaluate)
     if saved:
         loop.restore(folder, before)
     elif config.init_from:
@@ -98,6 +111,7 @@ class TrainingLoop:
         corpus: The corpus's folder.
         run: The run's folder.
         fresh: Draw initial weights; else a checkpoint fills them.
+        evaluate: See `train`.
     """
 
     corpus: Path
@@ -108,6 +122,7 @@ class TrainingLoop:
     options: RunOptions
     ranks: Ranks
     fresh: bool
+    evaluate: Evaluate | None = None
 
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
@@ -119,7 +134,7 @@ class TrainingLoop:
         self.losses = OutlierDetector(*rule, torch.device("cpu"), LOSS_FOLLOW)
         self.stepper = Stepper(
             model,
-            build_optimizer(model, config.learning_rate),
+            build_optimizer(model, config.learning_rate[0].learning_rate),
             OutlierDetector(*rule, ranks.device),
             ranks,
             self.tokens,
@@ -130,6 +145,7 @@ class TrainingLoop:
         self.reader = BatchReader(self.corpus, plan)
         self.metrics: MetricsWriter | None = None
         self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
+        self.non_finite = 0  # steps in a row
 
     def _choose_micro_batch(self, size: Preset) -> int:
         gpu, ranks = self.ranks.device.type == "cuda", self.ranks
@@ -154,8 +170,9 @@ class TrainingLoop:
         facts["micro_batch"] = micro_batch
         events.log(self.run, "start", step=resumed, **facts)
         peak = peak_flops(name, self.config.precision == "bf16", options.peak_tflops)
-        parameters = self.stepper.model.size.count_parameters(self.manifest.tokenizer.vocabulary)
-        flops = flops_per_token(parameters, self.stepper.model.size, self.plan.sequence_length)
+        size, vocabulary = self.stepper.model.size, self.manifest.tokenizer.vocabulary
+        parameters = size.count_parameters(vocabulary)
+        flops = flops_per_token(size, vocabulary, self.plan.sequence_length)
         print(f"{self.run}: {parameters:,} parameters, micro-batches of {micro_batch} sequences", file=sys.stderr)
         loggers = open_loggers(self.run, options.tensorboard, options.wandb)
         self.metrics = MetricsWriter(self.run, self.reader, self.ranks, flops, peak, resumed, last, loggers)
@@ -182,44 +199,70 @@ class TrainingLoop:
         gpu = ranks.device.type == "cuda"
         steps = (number for number in range(step, last) if not is_skipped(number))
         reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
-        writer, stop = checkpoint.CheckpointWriter(self.run, options.keep), False
+        writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards)
+        requests = 0
         attention = prefer_fast_attention(ranks.device)
-        with _catch_sigterm() as requested, attention, reading as batches, closing(writer):
-            while step < last and not stop:
-                rate = learning_rate(step, plan.steps, config.learning_rate, config.warmup)
+        dog = watch(ranks.rank, ranks.world, options.hang_seconds)
+        with dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
+            while step < last and not requests & STOP:
+                dog.tick()
+                rate = rate_at(step, config.learning_rate)
                 if is_skipped(step):
-                    stop = self.drain(0)
+                    requests = self.drain(0)
                     step += 1
                     if self.metrics:
                         self.metrics.write_skipped(step, rate)
                 else:
                     step += 1
-                    self.pending.append((step, rate, self.stepper.step(next(batches), rate, requested.is_set())))
-                    stop = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
-                saves = step == last or stop or _is_due(step, options.checkpoint_every)
+                    batch = next(batches)
+                    dog.tick()
+                    due = ranks.first and writer.is_due(options.checkpoint_minutes)
+                    mine = STOP * requested.is_set() | SAVE * due
+                    self.pending.append((step, rate, self.stepper.step(batch, rate, mine)))
+                    requests = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
+                saves = step == last or requests or _is_due(step, options.checkpoint_every)
                 validates = step == plan.steps or _is_due(step, options.validate_every)
                 if saves or validates:
-                    stop |= self.drain(0)
-                if saves or stop:
+                    requests |= self.drain(0)
+                if saves or requests:
                     windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
                     writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
                 if validates:
                     validate(self.corpus, self.manifest, plan.sequence_length, self.run, step, self.stepper)
-        return step, stop
+                    dog.tick()
+                if self.evaluate and (step == plan.steps or _is_due(step, options.evaluate_every)):
+                    self.drain(0)
+                    scores = self.evaluate(self.stepper.model, step)
+                    for logger in self.metrics.loggers if self.metrics else ():
+                        logger(step, scores)
+                    dog.tick()
+                if step % COLLECT_STEPS == 0:
+                    gc.collect()
+        return step, bool(requests & STOP)
 
-    def drain(self, limit: int) -> bool:
-        """Read and write the metrics of steps until `limit` are pending; return True if a rank was asked to stop."""
-        stop = False
+    def drain(self, limit: int) -> int:
+        """Read and write the metrics of steps until `limit` are pending; return the requests of all ranks.
+
+        Raises:
+            UserError: Too many steps in a row had gradients that are not finite.
+        """
+        requests, most = 0, self.options.non_finite_limit
         while len(self.pending) > limit:
             step, rate, wait = self.pending.pop(0)
             metrics = wait()
             mean = torch.tensor(metrics.losses.sum() / self.tokens, dtype=torch.float64)
             loss_limit = float(self.losses.limit())
             outlier = int(self.losses.classify(mean)) != 0
-            stop |= metrics.stop
+            requests |= metrics.requests
             if self.metrics:
                 self.metrics.write_step(step, rate, metrics, loss_limit if outlier else None)
-        return stop
+            self.non_finite = self.non_finite + 1 if metrics.skipped == SKIP_REASONS[1] else 0
+            if self.non_finite == most:
+                raise UserError(
+                    f"the gradients of {most} steps up to step {step} were not finite, so the run is ended: resume it "
+                    "from an older checkpoint with --skip-steps, or start it again with a lower --learning-rate"
+                )
+        return requests
 
 
 def _is_due(step: int, every: int) -> bool:
@@ -250,6 +293,19 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
         kept = [line for line in before if int(line.partition(",")[0]) < step]
         write_atomic(path, ("\n".join(["step,source,loss,bits_per_byte,windows", *kept, *lines]) + "\n").encode())
+
+
+@contextmanager
+def _freeze_garbage() -> Iterator[None]:
+    """Take garbage collection out of the steps: ranks would pause at different times, and each waits for all."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import numpy as np
 
 from filters.errors import UserError
 from manifests.display import WIDTH, format_bytes, format_tokens, number_table
-from manifests.mixture import quotas, shares
+from manifests.mixture import shares
+from manifests.order import expected_counts, plan_from, quotas
 from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
 
@@ -317,22 +318,17 @@ class TrainingRun:
 def read_training_run(run: Path) -> TrainingRun:
     """Return the mixture of a run folder of `python -m trainer train`, or raise UserError."""
     try:
-        plan = json.loads((run / "run.json").read_bytes())["plan"]
-        sources = plan["sources"]
-        weights = np.array([source["weight"] for source in sources], np.float64)
-        windows = [sum(count for _, count in source["shards"]) for source in sources]
-        limits = zip(sources, windows, strict=True)
-        caps = np.array([int(source["max_epochs"] * count) for source, count in limits], np.int64)
-        counts = quotas(weights, caps, plan["steps"] * plan["global_batch"])
+        plan = plan_from(json.loads((run / "run.json").read_bytes())["plan"])
+        weights = np.array([source.weight for source in plan.sources], np.float64)
         rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]
         step = int(rows[-1].partition(",")[0]) if rows else 0
-        length, done = plan["sequence_length"], step / plan["steps"]
-        asked = weights / weights.sum()
+        length, asked = plan.sequence_length, weights / weights.sum()
+        planned, seen = quotas(plan).tolist(), expected_counts(plan, step).tolist()
         mixed = [
-            MixedSource(source["name"], share, count * length, count * length * done, count * done / available)
-            for source, share, count, available in zip(sources, asked.tolist(), counts.tolist(), windows, strict=True)
+            MixedSource(source.name, share, count * length, done * length, done / source.windows)
+            for source, share, count, done in zip(plan.sources, asked.tolist(), planned, seen, strict=True)
         ]
-        return TrainingRun(step, plan["steps"], tuple(mixed))
+        return TrainingRun(step, plan.steps, tuple(mixed))
     except OSError as error:
         problem = f"{error.filename} cannot be read ({error.strerror})"
         raise UserError(f"--run {run}: {problem}: give a run's folder") from error

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,11 @@ def _run(
         (folder / CALL).write_bytes(pickle.dumps((task, blocks, job)))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", "pipeline.beam.alone", scratch]
-        code = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # a pipe to follow us by
+            try:
+                code = process.wait()
+            finally:
+                process.kill()
         noted, ended = (path.read_bytes() if path.exists() else b"" for path in (folder / RECORD, folder / ENDED))
     return code, Place(**json.loads(noted)) if noted else None, pickle.loads(ended) if code == 0 and ended else None
 
@@ -89,6 +94,7 @@ def _sentence(task: Any, code: int, place: Place | None) -> str:
 def _main(folder: Path) -> None:
     from pipeline.beam.task import attempt  # here: that module imports this one
 
+    threading.Thread(target=_follow_parent, daemon=True).start()
     task, blocks, job = pickle.loads((folder / CALL).read_bytes())
     ended: Mapping[str, int] | Exception
     try:
@@ -97,6 +103,12 @@ def _main(folder: Path) -> None:
     except Exception as error:
         ended = error
     (folder / ENDED).write_bytes(pickle.dumps(ended))
+
+
+def _follow_parent() -> None:
+    """End when the process that started this one has ended: nobody would know of what is written later."""
+    os.read(0, 1)  # without Python's buffer, whose lock would abort this process at its end
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,18 @@ from pipeline.beam.engines import LOCAL, Engine
 if TYPE_CHECKING:
     import apache_beam as beam
 
-DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam does not know it by a short name
+DASK = "pipeline.beam.dask_runner.ClosingDaskRunner"
 FLINK = "2.2"  # Beam's default version
 JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
 JAR_CACHE = Path("~/.apache_beam/cache/jars")
 TESTED = 64  # elements of the self-test, enough for every worker to get some
 SELF_TEST = "selftest"
+DATAFLOW_OPTIONS = {  # that must be given, and what each is
+    "project": "the project that pays",
+    "region": "where workers run: that of the bucket",
+    "temp_location": "a folder in a bucket for the service's own files",
+    "sdk_container_image": "the image that workers run, which `docker build` makes of this tree's Dockerfile",
+}
 POOL_COMMAND = "python -m apache_beam.runners.worker.worker_pool_main --service_port=50000"
 
 
@@ -36,7 +42,7 @@ class Choice:
         runner: Beam's runner.
         about: where it runs, for people.
         missing: returns what is missing to use it here with these Beam options and how to get it; empty for nothing.
-        defaults: Beam options that it gets where they are not given, by name; `{workers}` is the number of processes.
+        defaults: Beam options that it gets where they are not given, by name; one without a value is a flag.
     """
 
     runner: str
@@ -51,7 +57,7 @@ def _nothing(arguments: Sequence[str]) -> str:
 
 def _dask(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("distributed") is None:
-        return "the package distributed: pip install 'teratoken[dask]'"
+        return "the package distributed: pip install dask distributed"
     return ""
 
 
@@ -85,11 +91,11 @@ def _spark(arguments: Sequence[str]) -> str:
 
 def _dataflow(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("apitools") is None:
-        return "Beam's client for Google Cloud: pip install 'teratoken[gcp]'"
-    for name in ("project", "region", "temp_location"):
+        return "Beam's client for Google Cloud: pip install 'apache-beam[gcp]'"
+    for name, why in DATAFLOW_OPTIONS.items():
         if not option(arguments, name):
-            return f"the option -- --{name}=…"
-    return "a corpus that its workers can write: corpora in buckets are not supported yet"
+            return f"the option -- --{name}=…, {why} (docs/dataflow.md)"
+    return _credentials()
 
 
 CHOICES = {
@@ -100,7 +106,9 @@ CHOICES = {
     ),
     "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _flink),
     "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _spark),
-    "dataflow": Choice("DataflowRunner", "Google Cloud Dataflow", _dataflow),
+    "dataflow": Choice(
+        "DataflowRunner", "Google Cloud Dataflow", _dataflow, {"sdk_location": "container", "no_save_main_session": ""}
+    ),
 }
 
 
@@ -129,7 +137,8 @@ def choose(name: str, engine: Engine) -> Engine:
     if name == "local":
         return engine
     defaults = {**choice.defaults, **_parallelism(name, engine)}
-    added = [f"--{key}={value}" for key, value in defaults.items() if not option(engine.arguments, key)]
+    added = [f"--{key}={value}" if value else f"--{key}" for key, value in defaults.items()
+             if not option(engine.arguments, key)]  # fmt: skip
     return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))
 
 
@@ -215,6 +224,17 @@ def _answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _credentials() -> str:
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError:
+        return "credentials of Google Cloud: run gcloud auth application-default login, or start on a machine with one"
+    return ""
 
 
 def _java() -> str:

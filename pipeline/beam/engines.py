@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # Beam takes a second to load, and commands that only read a 
     import apache_beam as beam
 
 LOCAL = "FnApiRunner"
-IN_MEMORY = {LOCAL, "DirectRunner", "BundleBasedDirectRunner", "DaskRunner"}
+IN_MEMORY = {LOCAL, "DirectRunner", "BundleBasedDirectRunner", "DaskRunner", "ClosingDaskRunner"}
 SMALL_JOB_BYTES = 4 << 20  # of input from which on a job starts the worker processes: what one reads while they start
 
 

@@ -56,10 +56,12 @@ class RunStatus:
 
     def end_step(self, name: str, tallies: Iterable[Mapping[str, Tally]]) -> None:
         """Take the tallies of all tasks of a finished step, also of those taken over from earlier runs."""
-        counts, tasks = Counter[str](), 0
+        whole, tasks = Tally(), 0
         for one in tallies:
             tasks += 1
-            counts.update(counts_of(one))
+            for tally in one.values():
+                whole.add(tally)
+        counts = counts_of({"": whole})
         step = self.steps.setdefault(name, {"began": time.time(), "seconds": 0.0})
         step |= {"done": tasks, "total": tasks, "counts": dict(counts)}
         if self.plain.get("step") == name:

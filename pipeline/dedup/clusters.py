@@ -69,22 +69,31 @@ def connect(
     Raises:
         UserError: `max_rounds` rounds leave edges to join.
     """
-    total = sum(receipt.facts["edges"] for receipt in edges.values())
+    total = _count_edges(edges)
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
-    labels, ran = label_step(edges, ranges), 0
+    cut, labels = one_worker_steps(edges, ranges)
+    ran = 0
     if not is_step_finished(corpus, labels):
-        settings = {"ranges": ranges}
-        if total <= one_worker:
-            paths = [receipt.outputs[0].path for _, receipt in sorted(edges.items())]
-            unit = Unit("all", {"edges": paths}, list(edges.values()), 16 * total)
-            cut = Step(CUT, map_components, [unit], settings)
-        else:
+        if total > one_worker:
             stars, ran = _rounds(corpus, edges, engine, ranges, max_rounds)
-            cut = Step(CUT, map_labels, _edge_units(stars), settings)
+            cut = Step(CUT, map_labels, _edge_units(stars), cut.settings)
         ran += run_exchange(corpus, cut, labels, engine)[2]
     for past in (CUT, ROUNDS):
         sweep(corpus, Step(past, map_labels, []), {})
     return receipts(corpus, labels.tasks()), ran
+
+
+def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
+    """Return the steps by which one worker joins all edges and others write the labels, by ranges of the nodes."""
+    total = _count_edges(edges)
+    ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
+    paths = [receipt.outputs[0].path for _, receipt in sorted(edges.items())]
+    unit = Unit("all", {"edges": paths}, list(edges.values()), 16 * total)
+    return Step(CUT, map_components, [unit], {"ranges": ranges}), label_step(edges, ranges)
+
+
+def _count_edges(edges: Receipts) -> int:
+    return sum(receipt.facts["edges"] for receipt in edges.values())
 
 
 def label_step(edges: Receipts, ranges: int) -> Step:

@@ -9,14 +9,22 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import clusters
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.transforms.environments import DockerEnvironment, EmbeddedPythonEnvironment
 from corpus import ROOT, demo_recipe, make_sample
 
+from benchmarks import servers
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
-from pipeline.beam.choices import choose, running
+from pipeline.beam.choices import check_engine, choose, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import StorageError
 from pipeline.run import run
@@ -42,7 +50,7 @@ def expected(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_job_service_with_an_external_worker_pool(recipe: Recipe, expected: str, tmp_path: Path) -> None:
-    with clusters.job_service(tmp_path / "service") as service, clusters.worker_pool(tmp_path / "pool") as pool:
+    with servers.job_service(tmp_path / "service") as service, servers.worker_pool(tmp_path / "pool") as pool:
         assert build(recipe, tmp_path / "corpus", "portable", *service, *pool) == expected
 
 
@@ -50,7 +58,7 @@ def test_prism_with_an_external_worker_pool(recipe: Recipe, expected: str, tmp_p
     program = shutil.which("prism", path=os.pathsep.join([str(ROOT / "build/bin"), os.environ.get("PATH", "")]))
     if program is None:
         pytest.skip("prism is neither on the PATH nor in build/bin: `make prism` builds it, with Go")
-    with clusters.prism(program, tmp_path / "prism") as service, clusters.worker_pool(tmp_path / "pool") as pool:
+    with servers.prism(program, tmp_path / "prism") as service, servers.worker_pool(tmp_path / "pool") as pool:
         assert build(recipe, tmp_path / "corpus", "portable", *service, *pool) == expected
 
 
@@ -65,7 +73,7 @@ def test_flink_in_its_job_server(recipe: Recipe, expected: str, tmp_path: Path) 
 @pytest.fixture
 def dask(tmp_path: Path) -> Iterator[tuple[list[str], list["subprocess.Popen[bytes]"]]]:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
-    with clusters.dask_cluster(tmp_path / "dask") as found:
+    with servers.dask_cluster(tmp_path / "dask") as found:
         yield found
 
 
@@ -78,6 +86,37 @@ def test_dask_with_a_schedulers_address_and_workers_in_other_folders(
 def test_dask_started_and_closed_by_the_run(recipe: Recipe, expected: str, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     assert build(recipe, tmp_path / "corpus", "dask") == expected
+
+
+class ProtoEngine(Engine):
+    """Runs each job from the portable form that is made for Dataflow: shuffled blocks, and workers in an image."""
+
+    in_memory = False
+
+    def pool_for(self, tasks: Any) -> None:
+        return None
+
+    def pipeline(self) -> beam.Pipeline:
+        return beam.Pipeline(runner=ProtoRunner())
+
+
+class ProtoRunner(PipelineRunner):
+    """Runs a job's serialized portable form, with its image replaced by this process."""
+
+    def run_pipeline(self, pipeline: beam.Pipeline, options: Any) -> Any:
+        image = DockerEnvironment.from_container_image("image")
+        sent = pipeline.to_runner_api(default_environment=image).SerializeToString()
+        proto = beam_runner_api_pb2.Pipeline.FromString(sent)
+        here = EmbeddedPythonEnvironment.default().to_runner_api(PipelineContext())
+        for found in proto.components.environments.values():
+            found.CopyFrom(here)
+        return FnApiRunner().run_via_runner_api(proto, PipelineOptions())
+
+
+def test_the_graphs_that_are_sent_to_dataflow(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+    engine = ProtoEngine(1, (), tmp_path / "runs", quiet=True)
+    done = run(recipe, tmp_path / "corpus", engine, 0)
+    assert done.manifest is not None and done.manifest.manifest_sha == expected
 
 
 def when_half_done(corpus: Path, process: "subprocess.Popen[bytes]") -> threading.Thread:
@@ -107,22 +146,32 @@ def test_dask_whose_scheduler_is_restarted_ends_with_a_sentence_and_resumes(
 ) -> None:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     with ExitStack() as stack:
-        arguments, processes = stack.enter_context(clusters.dask_cluster(tmp_path / "dask"))
+        arguments, processes = stack.enter_context(servers.dask_cluster(tmp_path / "dask"))
         killer = when_half_done(tmp_path / "corpus", processes[0])
         with pytest.raises(StorageError, match="the same command again"):
             build(recipe, tmp_path / "corpus", "dask", *arguments)
         killer.join()
-    with clusters.dask_cluster(tmp_path / "again") as (arguments, _):
+    with servers.dask_cluster(tmp_path / "again") as (arguments, _):
         assert build(recipe, tmp_path / "corpus", "dask", *arguments) == expected
         assert load_manifest(tmp_path / "corpus").manifest_sha == expected
 
 
-def test_one_dask_client_serves_a_whole_run(tmp_path: Path) -> None:
+def names_of_clients(dask_scheduler: Any) -> list[str]:
+    return [name for name in dask_scheduler.clients if name != "fire-and-forget"]
+
+
+def test_one_dask_cluster_serves_a_whole_run(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     engine = Engine(1, (), tmp_path / "runs", quiet=True)
     with running(choose("dask", engine)) as started:
         address = next(one for one in started.arguments if one.startswith("--dask_client_address="))
         with distributed.Client(address.partition("=")[2], timeout=30) as client:
             assert len(client.scheduler_info()["workers"]) == 1
+            for _ in range(2):
+                check_engine(started)
+            until = time.monotonic() + 30
+            while len(clients := client.run_on_scheduler(names_of_clients)) > 1 and time.monotonic() < until:
+                time.sleep(0.1)
+            assert len(clients) == 1, "those of jobs are closed"
     with pytest.raises(OSError):
         distributed.Client(address.partition("=")[2], timeout=1)

@@ -19,14 +19,14 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.pool import Pool, WorkerDiedError
 from pipeline.run import run
 
-PROSE = "The keeper walked down to the harbour and counted the boats, as she did every evening of the year {}."
-
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     folder = tmp_path_factory.mktemp("dumps")
     for number in range(6):
-        rows = [{"text": PROSE.format(number * 100 + row), "url": f"http://x.example/{row}"} for row in range(200)]
+        draw = random.Random(number)
+        words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(3000)]
+        rows = [{"text": f"{' '.join(words[n : n + 50])}.", "url": f"http://x.example/{n}"} for n in range(0, 3000, 50)]
         (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
     source = {"weight": 1.0, "inputs": [f"{folder}/*.jsonl"], "filters": ["duplicate_lines"]}
     plain = {"name": "x", "seed": 1, "goal_tokens": 9, "sources": {"c4": source}, "deduplication": {"canaries": 0}}

@@ -1,5 +1,6 @@
 """Checkpoints: the copy is of the moment of asking, and a kill at any time leaves a whole one."""
 
+import json
 import os
 import signal
 import threading
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from processes import fork_server
 
 from filters.errors import UserError
+from manifests.files import sha256_file
 from trainer import checkpoint, parallel
 from trainer.checkpoint import CheckpointWriter
 from trainer.model import Llama
@@ -58,13 +59,13 @@ def test_what_changes_after_save_is_not_in_it(
     ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, optimizer = trained(ranks, 1.0)
-    go, write = threading.Event(), dcp.save
+    go, write = threading.Event(), checkpoint.write_tensors
 
-    def late(*arguments: object, **named: object) -> None:
+    def late(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, object]:
         assert go.wait(30)
-        write(*arguments, **named)
+        return write(path, tensors)
 
-    monkeypatch.setattr(dcp, "save", late)
+    monkeypatch.setattr(checkpoint, "write_tensors", late)
     saver = CheckpointWriter(tmp_path, keep=2)
     saver.save(1, {"x": 1}, model, optimizer)
     fill(model, 2.0)
@@ -73,7 +74,8 @@ def test_what_changes_after_save_is_not_in_it(
     go.set()
     saver.close()
     assert values(tmp_path, ranks) == (1, {1.0})
-    assert checkpoint.read_state(checkpoint.list_checkpoints(tmp_path)[0][1]) == {"x": 1, "step": 1}
+    state = checkpoint.read_state(checkpoint.list_checkpoints(tmp_path)[0][1])
+    assert (state["x"], state["step"], list(state["files"])) == (1, 1, ["rank-00000.safetensors"])
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
 
 
@@ -90,13 +92,9 @@ def test_moments_come_back_as_they_were(ranks: parallel.Ranks, tmp_path: Path) -
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)) and any(a.any() for a in after)
 
 
-def test_the_newest_stay_and_leftovers_go(ranks: parallel.Ranks, tmp_path: Path) -> None:
+def test_the_newest_stay(ranks: parallel.Ranks, tmp_path: Path) -> None:
     model, optimizer = trained(ranks, 1.0)
-    left = tmp_path / checkpoint.FOLDER / ".step-00000009.tmp"
-    left.mkdir(parents=True)
-    (left / checkpoint.STATE).write_text("{}", encoding="utf-8")
     saver = CheckpointWriter(tmp_path, keep=2)
-    assert not left.exists()
     for step in (1, 2, 3, 4):
         saver.save(step, {}, model, optimizer)
     saver.close()
@@ -112,12 +110,13 @@ def test_a_failed_write_is_raised_and_leaves_the_one_before(
     saver.save(1, {}, model, optimizer)
     saver.wait()
 
-    def full(*_: object, **__: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(dcp, "save", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     saver.save(2, {}, model, optimizer)
-    with pytest.raises(OSError, match="No space left"):
+    words = r"checkpoint of step 2 cannot be written to .*No space left on device\): make room there"
+    with pytest.raises(UserError, match=words):
         saver.save(3, {}, model, optimizer)
     saver.close()
     assert values(tmp_path, ranks) == (1, {1.0})
@@ -160,10 +159,71 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     assert newest == sorted(set(newest)), "each process went on from the last whole one"
 
 
-def test_a_checkpoint_without_its_state_is_none(tmp_path: Path) -> None:
-    folder = tmp_path / checkpoint.FOLDER / "step-00000001"
-    folder.mkdir(parents=True)
-    assert checkpoint.list_checkpoints(tmp_path) == []
-    (folder / checkpoint.STATE).write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="cannot be read"):
-        checkpoint.read_state(folder)
+def damage_byte(folder: Path) -> None:
+    path = next(folder.glob("rank-*"))
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def damage_state(folder: Path) -> None:
+    path = folder / checkpoint.STATE
+    path.write_bytes(path.read_bytes().replace(b'"x":1', b'"x":2'))
+
+
+DAMAGES = {
+    "the bytes of rank-00000.safetensors have changed": damage_byte,
+    "rank-00000.safetensors is missing": lambda folder: next(folder.glob("rank-*")).unlink(),
+    "rank-00000.safetensors has 100 bytes of ": lambda folder: os.truncate(next(folder.glob("rank-*")), 100),
+    "state.json is missing": lambda folder: (folder / checkpoint.STATE).unlink(),
+    "state.json cannot be read": lambda folder: os.truncate(folder / checkpoint.STATE, 20),
+    "the bytes of state.json have changed": damage_state,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    ranks: parallel.Ranks, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, optimizer = trained(ranks, 1.0)
+    saver = CheckpointWriter(tmp_path, keep=2)
+    for step in (1, 2):
+        fill(model, float(step))
+        saver.save(step, {"x": 1}, model, optimizer)
+    saver.close()
+    half = tmp_path / checkpoint.FOLDER / ".step-00000003.tmp"
+    half.mkdir()
+    assert checkpoint.find_newest(tmp_path, str) == checkpoint.list_checkpoints(tmp_path)[-1]
+    assert f"removed {half}, which was not written to its end" in capsys.readouterr().err and not half.exists()
+    newest = checkpoint.list_checkpoints(tmp_path)[-1][1]
+    DAMAGES[damage](newest)
+    assert checkpoint.find_damage(newest).startswith(damage)
+    found = checkpoint.find_newest(tmp_path, str)
+    assert found == (1, tmp_path / checkpoint.FOLDER / "step-00000001")
+    assert f"{newest} is damaged ({damage}" in capsys.readouterr().err
+    assert (newest.with_name(newest.name + checkpoint.DAMAGED)).is_dir(), "kept, for whom wants to look"
+    assert values(tmp_path, ranks) == (1, {1.0})
+    DAMAGES[damage](found[1])
+    with pytest.raises(UserError, match="has no whole checkpoint"):
+        checkpoint.find_newest(tmp_path, str)
+
+
+def test_a_checkpoint_is_due_by_the_clock(ranks: parallel.Ranks, tmp_path: Path) -> None:
+    saver = CheckpointWriter(tmp_path, keep=1)
+    saver.saved -= 100
+    assert saver.is_due(1.5) and not saver.is_due(2) and not saver.is_due(0)
+    saver.close()
+
+
+def test_rows_are_read_from_the_files_of_any_number_of_ranks(tmp_path: Path) -> None:
+    whole, files = torch.arange(14.0).view(7, 2), {}
+    for number, rows in enumerate(whole.split(3)):
+        tensors = {"model.a": rows, "step.a": torch.tensor(4.0)}
+        files[f"rank-{number}"] = checkpoint.write_tensors(tmp_path / f"rank-{number}", tensors)
+    (tmp_path / checkpoint.STATE).write_text(json.dumps({"files": files}), encoding="utf-8")
+    reader = checkpoint.CheckpointReader(tmp_path)
+    assert reader.shape("model.a") == (7, 2) and float(reader.rows("step.a", 0, 1)) == 4
+    for begin in range(8):
+        for end in range(begin, 8):
+            assert torch.equal(reader.rows("model.a", begin, end).view(-1, 2), whole[begin:end])
+    assert files["rank-0"]["sha256"] == sha256_file(tmp_path / "rank-0")

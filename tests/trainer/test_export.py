@@ -62,6 +62,12 @@ def theirs(folder: Path) -> torch.Tensor:
     return transformers.LlamaForCausalLM.from_pretrained(folder)(tokens()).logits
 
 
+def test_all_may_read_what_is_exported(out: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o666 & ~mask}
+
+
 def test_transformers_gives_the_same_logits(run: Path, out: Path) -> None:
     assert ours(run).abs().max() > 0.5
     assert (ours(run) - theirs(out)).abs().max() < 1e-5

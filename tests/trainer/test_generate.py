@@ -1,6 +1,7 @@
 """Generated text: sampled as asked for, whole characters, the same for the same seed."""
 
 import io
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from trainer_corpus import write_text_corpus
 from filters.errors import UserError
 from trainer import generate as module
 from trainer.__main__ import main
-from trainer.generate import generate, print_pieces, sample
+from trainer.generate import continue_texts, generate, print_pieces, sample
+from trainer.model import KeyValueCache, Llama
+from trainer.sizes import Preset
 
 
 @pytest.fixture(scope="module")
@@ -24,26 +27,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def chance() -> torch.Generator:
-    return torch.Generator().manual_seed(1)
-
-
 def test_temperature_0_is_the_likeliest_and_top_p_cuts_the_tail() -> None:
     logits = torch.tensor([0.1, 0.4, 0.3, 0.2]).log()
-    assert sample(logits, 0.0, 1.0, chance()) == 1
+    uniform = torch.linspace(0, 1 - 1e-6, 301)
+    rows = logits.expand(len(uniform), 4)
+    assert set(sample(rows, 0.0, 1.0, uniform).tolist()) == {1}
     for top_p, possible in ((0.3, {1}), (0.5, {1, 2}), (0.8, {1, 2, 3}), (1.0, {0, 1, 2, 3})):
-        generator = chance()
-        assert {sample(logits, 1.0, top_p, generator) for _ in range(300)} == possible
+        assert set(sample(rows, 1.0, top_p, uniform).tolist()) == possible
 
 
 def test_draws_have_the_probabilities_of_the_temperature() -> None:
-    generator, logits = chance(), torch.tensor([0.2, 0.8]).log()
-    share = sum(sample(logits, 0.5, 1.0, generator) for _ in range(3000)) / 3000
+    logits = torch.tensor([0.2, 0.8]).log().expand(3000, 2)
+    share = float(sample(logits, 0.5, 1.0, torch.linspace(0, 1 - 1e-6, 3000)).double().mean())
     assert share == pytest.approx(0.64 / 0.68, abs=0.02), "squared and normalised"
 
 
 def test_the_same_seed_gives_the_same_text_after_the_prompt(run: Path) -> None:
-    first, again, other = ("".join(generate(run, None, "The corpus", 40, 1.0, 1.0, seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        "".join(p for (p,) in generate(run, None, ["The corpus"], 40, 1.0, 1.0, s)) for s in (1, 1, 2)
+    )
     assert first == again != other and first.startswith("The corpus") and len(first) > 20
 
 
@@ -53,10 +55,10 @@ def test_a_character_of_several_tokens_comes_whole(run: Path, monkeypatch: pytes
 
     pieces = tokenizer.load(run.parent / "corpus")
     ids = iter([*pieces.encode("日é😀x")[1:], 2])
-    monkeypatch.setattr(module, "sample", lambda *_: next(ids))
-    texts = list(generate(run, None, "a", 40, 1.0, 1.0, 0))
+    monkeypatch.setattr(module, "sample", lambda *_: torch.tensor([next(ids)]))
+    texts = [piece for (piece,) in generate(run, None, ["a"], 40, 1.0, 1.0, 0)]
     assert "".join(texts) == "a日é😀x" and "\ufffd" not in "".join(texts)
-    assert texts[1:4] == ["é", "😀", "x"]
+    assert [text for text in texts if text] == ["a日", "é", "😀", "x"]
 
 
 def test_broken_bytes_do_not_stop_the_text(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +66,8 @@ def test_broken_bytes_do_not_stop_the_text(run: Path, monkeypatch: pytest.Monkey
 
     pieces = tokenizer.load(run.parent / "corpus")
     ids = iter([pieces.piece_to_id("<0xE6>"), *pieces.encode("so")[:1], pieces.piece_to_id("<0xFF>"), 2])
-    monkeypatch.setattr(module, "sample", lambda *_: next(ids))
-    text = "".join(generate(run, None, "a", 40, 1.0, 1.0, 0))
+    monkeypatch.setattr(module, "sample", lambda *_: torch.tensor([next(ids)]))
+    text = "".join(piece for (piece,) in generate(run, None, ["a"], 40, 1.0, 1.0, 0))
     assert text.startswith("a\ufffd") and text.endswith("\ufffd")
 
 
@@ -76,16 +78,79 @@ def test_the_command_writes_text_and_refuses_nonsense(run: Path, capfd: pytest.C
     assert main(["generate", str(run), "--top-p", "0"]) == 2
     assert "--top-p above 0" in capfd.readouterr().err
     with pytest.raises(UserError, match="holds no checkpoint"):
-        list(generate(run.parent, None, "", 1, 1.0, 1.0, 0))
+        list(generate(run.parent, None, [""], 1, 1.0, 1.0, 0))
 
 
 def test_a_terminal_that_lacks_the_characters_gets_question_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
 
-    def texts() -> Iterator[str]:
-        yield "a\u65e5"
+    def texts() -> Iterator[list[str]]:
+        yield ["a\u65e5"]
         assert raw.getvalue() == b"a?", "each piece is written when it comes"
 
     print_pieces(texts())
     assert raw.getvalue() == b"a?\n"
+
+
+def small() -> Llama:
+    torch.manual_seed(0)
+    model = Llama(Preset(32, 4, 2, 1e-3, multiple=8), 16).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@torch.no_grad()
+def test_logits_by_a_cache_are_those_of_the_whole_text() -> None:
+    model, tokens = small(), torch.randint(0, 16, (3, 12), generator=torch.Generator().manual_seed(0))
+    whole = model(tokens)
+    cache = KeyValueCache(model, 3, 12)
+    parts = [model(tokens[:, a:b], cache=cache) for a, b in ((0, 5), (5, 6), (6, 10), (10, 12))]
+    assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-4) and cache.length == 12
+    assert torch.allclose(model(tokens, last=2), whole[:, -2:], atol=1e-5)
+
+
+@torch.no_grad()
+def test_padded_texts_and_chosen_rows_have_the_logits_of_each_alone() -> None:
+    model, tokens = small(), torch.randint(0, 16, (2, 9), generator=torch.Generator().manual_seed(1))
+    padded = torch.stack([torch.cat([torch.zeros(4, dtype=torch.int64), tokens[0, :3]]), tokens[1, :7]])
+    cache = KeyValueCache(model, 2, 9, [4, 0])
+    first = model(padded, cache=cache)
+    chosen = cache.select(torch.tensor([1, 0, 0]))
+    more = model(torch.stack([tokens[1, 7:9], tokens[0, 3:5], tokens[0, 3:5]]), cache=chosen)
+    assert torch.allclose(first[0, 4:], model(tokens[:1, :3])[0], atol=1e-4)
+    assert torch.allclose(more[0], model(tokens[1:, :9])[0, 7:], atol=1e-4)
+    for row in (1, 2):
+        assert torch.allclose(more[row], model(tokens[:1, :5])[0, 3:], atol=1e-4)
+    assert cache.length == 7, "the cache itself did not grow"
+
+
+@torch.no_grad()
+def test_texts_continued_together_are_those_continued_alone_and_grow_beyond_what_the_model_sees() -> None:
+    model, prompts = small(), [[1, 5, 6], [1], [1, 7, 8, 9, 10, 11]]
+    for temperature in (0.0, 1.0):
+        together = list(zip(*continue_texts(model, prompts, 20, 64, temperature, 1.0, 3), strict=True))
+        for row, prompt in enumerate(prompts):
+            alone = [token for (token,) in continue_texts(model, [prompt], 20, 64, temperature, 1.0, 3 + row)]
+            assert alone == list(together[row])
+    likeliest, text = [token for (token,) in continue_texts(model, [[1, 5]], 20, 8, 0.0, 1.0, 0)], [1, 5]
+    begin = 0
+    for token in likeliest:
+        begin = len(text) - 4 if len(text) - begin > 8 else begin
+        assert token == int(model(torch.tensor([text[begin:]]))[0, -1].argmax())
+        text.append(token)
+
+
+def test_several_prompts_are_printed_one_below_the_other(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", str(run), "--prompt", "The", "--prompt", "A corpus", "--tokens", "4", "--device", "cpu"]
+    assert main(words) == 0
+    first, _, second = capfd.readouterr().out.partition("\n\n")
+    assert first.startswith("The") and "A corpus" in second
+
+
+def test_generating_loads_neither_the_compiler_nor_distributed_tensors() -> None:
+    heavy = ("torch._dynamo", "torch.distributed.tensor", "torch.distributed.checkpoint")
+    code = f"import sys, trainer.generate; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert said.stdout == "[]\n"

@@ -1,5 +1,6 @@
 """Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from trainer_corpus import write_corpus
 
 from filters.errors import UserError
 from trainer import checkpoint, sizes
-from trainer.__main__ import main
+from trainer.__main__ import _describe, main
 from trainer.config import expand_config
 from trainer.model import Block, Llama, Rotary
 from trainer.parallel import wrap_blocks
@@ -72,7 +73,7 @@ def test_what_a_block_keeps_is_what_the_choice_of_a_micro_batch_counts_on(mode: 
     wrap_blocks(model, mode, False)
     x = torch.randn(1, 128, size.dimension, requires_grad=True)
     held: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
-    tables = Rotary(size.dimension // size.heads)(128, x)
+    tables = Rotary(size.dimension // size.heads)(0, 128, x)
     held |= {table.untyped_storage().data_ptr(): 0 for table in tables}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -119,6 +120,33 @@ def test_a_file_of_options_is_the_command_line_and_is_saved_with_the_run(corpus:
     assert checkpoint.list_checkpoints(tmp_path / "run")[-1][0] == 4
 
 
+def test_stages_set_mixture_and_rate_and_a_file_of_options_may_hold_them(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [
+        {"steps": 2, "mixture": {"web": 1}, "schedule": "constant"},
+        {"tokens": 128, "mixture": {"books": 1.0}, "schedule": "linear", "learning_rate": 0.01},
+    ]
+    plain = {"corpus": str(corpus), "output": str(tmp_path / "run"), "model": "dim=32,layers=1,heads=2"}
+    plain |= {"sequence_length": 16, "batch_tokens": 64, "stages": stages, "warmup": 1}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    assert main(["train", "--config", str(tmp_path / "run.yaml")]) == 0
+    with (tmp_path / "run/metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["learning_rate"] for row in rows] == ["0.002", "0.002", "0.01", "0.005"]
+    assert [(bool(row["loss_web"]), bool(row["loss_books"])) for row in rows] == [(True, False)] * 2 + [
+        (False, True)
+    ] * 2
+    assert main(["train", "--config", str(tmp_path / "run/config.yaml")]) == 0, "it is finished"
+    command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "none"), *OPTIONS[2:]]
+    assert main(command) == 2 and "give --steps, or a list of --stages" in capsys.readouterr().err
+    assert main([*command, "--stages", '[{"steps": 1, "mixture": {"wiki": 1}}]']) == 2
+    assert "a stage weighs wiki, which the corpus lacks: give some of books, web" in capsys.readouterr().err
+    for text in ("[]", "3", "[1]", '[{"steps": 0}]', '[{"steps": 1, "tokens": 2}]', '[{"steps": 1, "rate": 2}]', "{"):
+        with pytest.raises(SystemExit):
+            main([*command, "--stages", text])
+
+
 def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
     for file, words in (("none.yaml", "cannot be read as YAML"), ("list.yaml", "holds no mapping of options")):
@@ -128,6 +156,10 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
     command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
     assert main([*command, "--batch-tokens", "70"]) == 2
     assert "no multiple of a sequence of 16 tokens: give 64 or 80" in capsys.readouterr().err
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert main([*command, "--output", str(tmp_path / "file")]) == 2
+    assert f"error: {tmp_path / 'file'} cannot be written (File exists): give a folder" in capsys.readouterr().err
+    assert "make room there" in _describe(OSError(28, "No space left on device", "metrics.csv"))
     for value in ("nan", "0", "-1", "inf"):
         with pytest.raises(SystemExit):
             main([*command, "--learning-rate", value])

@@ -11,8 +11,9 @@ from trainer_ranks import weights_sha
 
 from trainer import parallel
 from trainer.model import Attention, FeedForward, Llama, Rotary, rotate
+from trainer.schedule import StageRate, rate_at
 from trainer.sizes import PRESETS, Preset
-from trainer.step import build_optimizer, learning_rate
+from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
 
@@ -43,7 +44,7 @@ def test_the_demo_has_one_to_two_million_parameters() -> None:
 def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1, 6, 8)
-    turned = rotate(x, *Rotary(8)(6, x))
+    turned = rotate(x, *Rotary(8)(0, 6, x))
     for position in range(6):
         for pair in range(4):
             angle = position * 10_000 ** (-2 * pair / 8)
@@ -54,7 +55,7 @@ def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
             assert turned[0, 0, position, pair + 4].item() == pytest.approx(
                 a * math.sin(angle) + b * math.cos(angle), abs=1e-5
             )
-    same = rotate(x[:, :, :1].expand(1, 1, 6, 8), *Rotary(8)(6, x))
+    same = rotate(x[:, :, :1].expand(1, 1, 6, 8), *Rotary(8)(0, 6, x))
     products = same[0, 0] @ same[0, 0].T
     assert products[0, 2].item() == pytest.approx(products[3, 5].item(), abs=1e-4)
 
@@ -62,7 +63,7 @@ def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
 def test_attention_is_the_formula() -> None:
     torch.manual_seed(0)
     layer, x = Attention(SMALL), torch.randn(2, 5, 32)
-    cosines, sines = Rotary(8)(5, x)
+    cosines, sines = Rotary(8)(0, 5, x)
     query, key, value = (part.view(2, 5, 4, 8).transpose(1, 2) for part in (x @ layer.qkv.weight.T).split(32, dim=-1))
     scores = rotate(query, cosines, sines) @ rotate(key, cosines, sines).transpose(-1, -2) / math.sqrt(8)
     scores = scores.masked_fill(torch.triu(torch.ones(5, 5, dtype=torch.bool), 1), -math.inf)
@@ -97,12 +98,20 @@ def test_there_are_no_biases_and_the_head_is_its_own() -> None:
 
 
 def test_the_schedule_rises_falls_to_a_tenth_and_is_a_cosine_between() -> None:
-    rates = [learning_rate(step, 110, 1.0, 10) for step in range(110)]
+    rates = [rate_at(step, [StageRate(110, "cosine", 1.0, 10)]) for step in range(110)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) and max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     middle = 10 + (109 - 10) // 2
     assert rates[middle] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (middle - 10) / 99)))
+
+
+def test_stable_then_decay_and_stages_of_their_own_rates() -> None:
+    wsd = [rate_at(step, [StageRate(110, "wsd", 2.0, 10)]) for step in range(110)]
+    assert wsd[9:90] == [2.0] * 81 and wsd[99] == pytest.approx(2 - 2 * math.sqrt(0.45)) and 0 < wsd[-1] < 0.06
+    stages = [StageRate(5, "constant", 1.0, 2), StageRate(4, "linear", 0.8, 0), StageRate(3, "constant", 0.1, 0)]
+    rates = [rate_at(step, stages) for step in range(12)]
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0.1, 0.1, 0.1])
 
 
 def test_weight_decay_is_for_matrices() -> None:

@@ -1,7 +1,9 @@
 """The order of the data: exact quotas, every window once an epoch, the same however it is asked for."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.errors import UserError
-from manifests.order import Plan, SourcePlan, permute, quotas, samples, windows_of
+from manifests.order import (
+    Plan,
+    SourcePlan,
+    Stage,
+    expected_counts,
+    permute,
+    plan_from,
+    quotas,
+    samples,
+    stage_quotas,
+    windows_of,
+)
 
 sources = st.lists(
     st.tuples(
@@ -33,11 +46,21 @@ def plans(draw: st.DrawFn) -> Plan:
     plan = Plan("sha", draw(st.integers(0, 9)), 16, batch, steps, made)
     if plan.samples > room:
         plan = Plan("sha", 0, 16, 1, max(1, room), made)
+    if draw(st.booleans()):
+        weight = st.floats(0.01, 1.0) | st.just(0.0)
+        ends = sorted({plan.steps, *draw(st.lists(st.integers(1, plan.steps), max_size=3))})
+        lengths = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+        weights = st.tuples(*[weight] * len(made)).filter(any)
+        plan = replace(plan, stages=tuple(Stage(length, draw(weights)) for length in lengths))
     return plan
 
 
 def fits(plan: Plan) -> bool:
-    return plan.samples <= sum(int(source.max_epochs * source.windows) for source in plan.sources)
+    try:
+        quotas(plan)
+    except UserError:
+        return False
+    return True
 
 
 @given(plans().filter(fits))
@@ -51,6 +74,7 @@ def test_quotas_are_exact_within_caps_and_windows_are_used_once_an_epoch(plan: P
         assert mine.sum() == counts[number] <= int(source.max_epochs * source.windows)
         windows = list(zip(order.epoch[mine], order.shard[mine], order.window[mine], strict=True))
         assert len(set(windows)) == len(windows), "no window twice in one epoch"
+        assert counts[number] == sum(part[number] for part in stage_quotas(plan))
         for epoch in range(int(order.epoch[mine].max(initial=0))):
             assert sum(e == epoch for e, _, _ in windows) == source.windows, "an epoch ends before the next begins"
         for _, shard, window in windows:
@@ -71,12 +95,11 @@ def test_any_range_asked_alone_is_the_same_as_in_the_whole(plan: Plan, data: st.
 @given(plans().filter(fits))
 @settings(max_examples=100, deadline=None)
 def test_after_any_sample_each_source_has_its_share(plan: Plan) -> None:
-    counts = quotas(plan)
     order = samples(plan, 0, plan.samples).source
-    for number, count in enumerate(counts):
-        seen = np.cumsum(order == number)
-        ideal = np.arange(1, plan.samples + 1) * count / plan.samples
-        assert np.abs(seen - ideal).max() <= len(counts) + 1
+    for number in range(len(plan.sources)):
+        seen = np.cumsum(order == number)[plan.global_batch - 1 :: plan.global_batch]
+        expected = [expected_counts(plan, step)[number] for step in range(1, plan.steps + 1)]
+        assert np.abs(seen - expected).max() <= len(plan.sources) + 1
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
@@ -118,6 +141,17 @@ def test_caps_bind_and_the_rest_is_shared_out() -> None:
     assert quotas(Plan("", 0, 8, 1, 1000, made)).tolist() == [100, 450, 450]
     with pytest.raises(UserError, match="at most 20100 steps"):
         quotas(Plan("", 0, 8, 1, 20_101, made))
+
+
+def test_a_stage_goes_on_where_the_one_before_ended_and_reads_only_what_it_weighs() -> None:
+    stages = (Stage(3, (0.0, 1.0)), Stage(4, (0.5, 0.5)))
+    plan = Plan("", 0, 8, 10, 7, (SourcePlan("a", 1, 1, (("a", 40),)), SourcePlan("b", 1, 2, (("b", 40),))), stages)
+    assert [part.tolist() for part in stage_quotas(plan)] == [[0, 30], [20, 20]]
+    order = samples(plan, 0, 70)
+    assert set(order.source[:30]) == {1} and set(order.window[order.source == 1][:40]) == set(range(40))
+    assert plan_from(json.loads(json.dumps(plan.as_dict()))) == plan
+    with pytest.raises(UserError, match="stage 2 of the run gives at most 9 steps within its epoch caps, 10 were"):
+        quotas(replace(plan, steps=13, stages=(stages[0], Stage(10, (0.5, 0.5)))))
 
 
 def test_windows_share_no_target_and_need_one_token_more() -> None:

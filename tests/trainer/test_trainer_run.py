@@ -23,8 +23,9 @@ from trainer.__main__ import main
 from trainer.data import BatchReader
 from trainer.metrics import CLOCK
 from trainer.model import Llama
+from trainer.schedule import StageRate, rate_at
 from trainer.sizes import PRESETS
-from trainer.step import build_optimizer, learning_rate
+from trainer.step import build_optimizer
 
 STEPS = 24
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
@@ -156,7 +157,8 @@ def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, STEPS, PRESETS["demo"].learning_rate, PRESETS["demo"].warmup)
+            rate = StageRate(STEPS, "cosine", PRESETS["demo"].learning_rate, PRESETS["demo"].warmup)
+            group["lr"] = rate_at(step, [rate])
         optimizer.step()
         optimizer.zero_grad()
         assert float(rows(whole)[step]["loss"]) == pytest.approx(loss.item(), abs=2e-5)
@@ -299,12 +301,38 @@ def test_replicas_that_do_not_divide_the_ranks_are_refused(
 
 
 def test_options_for_speed_and_memory_change_no_loss(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    more = ["--activation", "selective", "--tensorboard", "--peak-tflops", "0.1", "--stop-after", "4"]
+    more = [
+        "--deterministic",
+        "--activation",
+        "selective",
+        "--tensorboard",
+        "--peak-tflops",
+        "0.1",
+        "--stop-after",
+        "4",
+    ]
     assert alone(corpus, tmp_path / "run", *more) == 0
     assert [row["loss"] for row in rows(tmp_path / "run")] == [row["loss"] for row in rows(whole)[:4]]
     row = rows(tmp_path / "run")[-1]
     assert 0 < float(row["mfu_6n"]) < float(row["mfu_attention"]) and float(row["memory_gb"]) > 0
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
+
+
+def test_steps_without_finite_gradients_end_the_run_and_are_not_saved(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norm = parallel.gradient_norm
+    calls: list[int] = []
+
+    def broken(*given: object) -> torch.Tensor:
+        calls.append(1)
+        return norm(*given) * (float("nan") if len(calls) not in (1, 4) else 1.0)
+
+    monkeypatch.setattr("trainer.step.gradient_norm", broken)
+    assert alone(corpus, tmp_path / "run", "--non-finite-limit", "3", "--checkpoint-every", "1") == 2
+    assert "the gradients of 3 steps up to step 7 were not finite" in capsys.readouterr().err
+    assert [row["skipped"] for row in rows(tmp_path / "run")] == ["", *["non-finite"] * 2, "", *["non-finite"] * 3]
+    assert checkpoint.list_checkpoints(tmp_path / "run")[-1][0] == 6
 
 
 def test_document_masks_and_bf16_train_and_must_stay(

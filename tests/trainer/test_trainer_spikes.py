@@ -190,7 +190,7 @@ def test_told_to_stop_and_resumed_it_is_as_never_stopped(corpus: Path, whole: Pa
 def same_files(one: Path, other: Path) -> bool:
     """Whether the last checkpoints hold the same tensors, bit for bit."""
     folders = [checkpoint.list_checkpoints(run)[-1][1] for run in (one, other)]
-    named = [sorted(path.name for path in folder.glob("*.distcp")) for folder in folders]
+    named = [sorted(path.name for path in folder.glob("rank-*")) for folder in folders]
     return named[0] == named[1] != [] and all(
         (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in named[0]
     )

@@ -1,13 +1,18 @@
 """A record that kills the interpreter is found, listed and dropped by name; the result is a function of that list."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import crashes
 import pytest
-from corpus import build, demo_recipe, digests, make_sample
+import toy
+from corpus import ROOT, build, demo_recipe, digests, make_sample
 from toy import PoolEngine, engine
 
 from filters.errors import UserError
@@ -17,6 +22,7 @@ from manifests.manifest import Manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.source import Source
 from pipeline.beam import quarantine
+from pipeline.beam.counters import LIVE
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError, WorkerDiedError
 from pipeline.beam.quarantine import Place, RecordCrashedError, holding, learn, places_within, read_quarantine
@@ -60,6 +66,36 @@ def test_other_deaths_fail_by_name_and_blame_no_record(
     with pytest.raises(WorkerDiedError, match="stage toy, books/a: the interpreter died twice") as caught:
         run_again(tmp_path, function, **arguments)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_task_that_does_not_die_again_is_done_and_counted(tmp_path: Path) -> None:
+    run_again(tmp_path, toy.tally)
+    assert (tmp_path / "tallied/books/a").exists() and LIVE.read()["records"] == 7
+    assert not list((tmp_path / "runs").rglob("begun/*"))
+
+
+def test_a_task_that_runs_alone_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """Else it would write into a corpus that another run works on."""
+    code = (
+        "import pathlib, sys; sys.path.insert(0, 'tests'); import crashes\n"
+        "from test_quarantine import run_again\n"
+        "run_again(pathlib.Path(sys.argv[1]), crashes.tell_and_wait)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    started = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env={**os.environ, "PYTHONPATH": path}
+    )
+    told = tmp_path / "pid"
+    while started.poll() is None and not told.exists():
+        time.sleep(0.02)
+    child = Path("/proc") / told.read_text("utf-8")
+    assert child.exists()
+    started.kill()
+    started.wait()
+    until = time.monotonic() + 30
+    while child.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not child.exists()
 
 
 def test_a_crash_is_learnt_from_until_that_is_of_no_use(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from corpus import ROOT
+from benchmarks.data import ROOT
 
 START_SECONDS = 120.0  # for a process to listen; a machine may be busy
 
 
 def free_port() -> int:
+    """Return a port on loopback that nothing listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

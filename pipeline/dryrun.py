@@ -1,0 +1,189 @@
+"""A run without work: every job's real graph is built, as for any number of splits, and measured.
+
+Receipts of tasks are made up, so that each step finds what it plans by: the numbers are round and the hashes zeros, but
+units, settings and functions are those of the recipe. Nothing is read but the recipe and no engine is asked.
+"""
+
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.files import canonical_json, write_atomic
+from manifests.ledger import Tally
+from manifests.recipe import Recipe
+from pipeline.beam.engines import Engine
+from pipeline.beam.exchange import run_exchange
+from pipeline.beam.task import Output, Receipts, Step, Task, receipt_path, run_step, source_of
+from pipeline.dedup.clusters import one_worker_steps
+from pipeline.dedup.signatures import signature_path
+from pipeline.graph import StageGraph
+from pipeline.preflight import RunInputs
+from pipeline.sources.inputs import Input
+from pipeline.stages.pages import PASSES, given_files
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+NO_HASH = "0" * 64
+IMAGE = "teratoken"  # of a container: only its name is in a graph
+DOCUMENTS, CHARACTERS = 30_000, 4_500  # of a split, about as of a WARC file, and of a document
+NAMES = {  # of a source's inputs, by its kind: readers tell sites, tables and languages by the name
+    "stackexchange": ("site-{:06d}.example/Posts.xml",),
+    "wikipedia": ("enwiki-20240101-pages-articles{:06d}.xml.bz2",),
+    "github": ("licenses/{:06d}.json.gz", "files/{:06d}.json.gz", "contents/{:06d}.json.gz"),
+}
+OTHER_NAMES = ("{:06d}.gz",)
+
+
+@dataclass(frozen=True)
+class GraphSize:
+    """The graph of one job: its first step, its units and the bytes of its portable form."""
+
+    step: str
+    units: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DryEngine(Engine):
+    """Builds a job's graph as for a remote engine, and leaves made-up receipts instead of running it."""
+
+    recipe: Recipe = field(kw_only=True)
+    splits: int = field(kw_only=True)  # of each source
+    graphs: list[GraphSize] = field(default_factory=list, compare=False)
+    tasks: list[Task] = field(default_factory=list, compare=False)  # of the next job
+
+    @property
+    def in_memory(self) -> bool:
+        """False: blocks themselves are grouped, as on every engine with a shuffle."""
+        return False
+
+    def pool_for(self, tasks: Any) -> None:
+        """Return None: there are no processes here."""
+
+    def pipeline(self) -> "beam.Pipeline":
+        """Return a pipeline that is measured where others run."""
+        import apache_beam as beam
+        from apache_beam.transforms.environments import DockerEnvironment
+
+        engine = self
+
+        class Measured(beam.Pipeline):  # type: ignore[misc]
+            def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+                if error is None:
+                    image = DockerEnvironment.from_container_image(IMAGE)
+                    size = self.to_runner_api(default_environment=image).ByteSize()
+                    engine.graphs.append(GraphSize(engine.tasks[0].step, len(engine.tasks), size))
+                    leave_receipts(engine.timings.parents[1], engine.tasks, engine.recipe, engine.splits)
+
+        return Measured()
+
+
+class DryGraph(StageGraph):
+    """The steps of a run, each of which leaves made-up receipts."""
+
+    engine: DryEngine
+
+    def build_graphs(self) -> list[GraphSize]:
+        """Build the graphs of all jobs in the order of a run."""
+        for stage in self.stages():
+            stage()
+        self.statistics(NO_HASH)
+        return self.engine.graphs
+
+    def run_map(self, step: Step) -> tuple[Receipts, int]:
+        """Build the graph of a step."""
+        self.engine.tasks[:] = step.tasks()
+        return run_step(self.corpus, step, self.engine)
+
+    def run_exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts, int]:
+        """Build the graph of an exchange."""
+        maps = mapping.tasks()
+        self.engine.tasks[:] = [*maps, *reducing.tasks(maps)]
+        return run_exchange(self.corpus, mapping, reducing, self.engine)
+
+    def connect(self) -> Receipts:
+        """Build the graph by which one worker joins duplicates; the number of rounds otherwise is not known before."""
+        return self.run_exchange(*one_worker_steps(self.edges))[1]
+
+
+def dry_run(recipe: Recipe, splits: int) -> list[GraphSize]:
+    """Return the sizes of all jobs' graphs.
+
+    Args:
+        recipe: with any inputs or none, which are not read.
+        splits: files of each source, each of one split; more if a source needs more.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder)
+        engine = DryEngine(1, (), corpus / "runs" / "dry.parts", quiet=True, recipe=recipe, splits=splits)
+        return DryGraph(recipe, corpus, engine, made_up_inputs(recipe, splits)).build_graphs()
+
+
+def made_up_inputs(recipe: Recipe, splits: int) -> RunInputs:
+    """Return inputs of every source, and every model, list and training file that the recipe asks for."""
+    dumps, models = list[Input](), dict[str, str]()
+    training: dict[str, dict[str, list[Input]]] = {stage: {} for stage in PASSES}
+    for name, source in recipe.sources.items():
+        names = NAMES.get(source.kind or name, OTHER_NAMES)
+        dumps += [
+            _input(name, names[n % len(names)].format(n), recipe.split_bytes) for n in range(max(splits, len(names)))
+        ]
+        models |= dict.fromkeys(given_files(name, source), NO_HASH)
+        for rule in source.filters:
+            for use in rule.training_inputs():
+                training[rule.needs][f"{name}/{use}"] = [_input(name, f"{use}.bz2", recipe.split_bytes)]
+    return RunInputs(dumps, models, training, [], [])
+
+
+def _input(source: str, name: str, size: int) -> Input:
+    return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH)
+
+
+def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
+    """Write a made-up receipt for each task, of a run over so many splits of each source."""
+    for task in tasks:
+        if task.step == "filter":
+            write_atomic(corpus / signature_path(task.name), b"")  # a later step looks at its size
+        plain = {"fingerprint": task.fingerprint, **make_up(task, recipe, splits)}
+        write_atomic(receipt_path(corpus, task.step, task.name), canonical_json(plain))
+
+
+def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
+    """Return outputs, tallies and facts that suit every step: each takes what it plans by."""
+    paths = [f"blocks/{task.step}/{task.name}"]
+    if task.step == "filter":
+        paths = [f"clean/{task.name}.parquet", signature_path(task.name)]
+    source = source_of(task.name)
+    tally = Tally()
+    for count in (tally.enter, tally.keep):
+        count(records=DOCUMENTS, characters=DOCUMENTS * CHARACTERS, bytes=task.size)
+    facts = {
+        "file": task.arguments.get("file", task.name),
+        "pieces": [[0, task.size, 0]],
+        "decoded": 4 * task.size,
+        "counts": {"posts": DOCUMENTS},
+        "documents": DOCUMENTS,
+        "rows": DOCUMENTS,
+        "urls": DOCUMENTS,
+        "lines": 40 * DOCUMENTS,
+        "tokens": recipe.shards.tokens,
+        **dict.fromkeys(("edges", "pairs"), DOCUMENTS // 10),
+        **dict.fromkeys(("older", "duplicates", "ccnet", "rejected", "capped", "divided_buckets", "wanted"), 0),
+        "cuts": {},
+        "dropped": {},
+        "settings": [],
+        "source": source,
+        "budget": recipe.tokenizer.sample_bytes,
+        "sha256": NO_HASH,
+        "vocabulary": recipe.tokenizer.vocabulary,
+        "bytes_per_token": {},
+        **dict.fromkeys(("clusters", "largest", "of_earlier"), DOCUMENTS),
+        "text_bytes": dict.fromkeys(recipe.sources, splits * DOCUMENTS * CHARACTERS),
+    }
+    return {
+        "outputs": [asdict(Output(path, task.size // 4, NO_HASH)) for path in paths],
+        "tallies": dict.fromkeys([source] if source in recipe.sources else recipe.sources, tally.as_dict()),
+        "facts": facts,
+    }

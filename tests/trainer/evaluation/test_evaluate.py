@@ -1,0 +1,346 @@
+"""From published files to results: the command, its records, what it refuses, and what it fetches."""
+
+import functools
+import gzip
+import http.server
+import io
+import json
+import shutil
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_files import write_benchmarks
+from small_tokenizers import trained
+from trainer_corpus import write_text_corpus
+
+from benchmarks.evaluation import write_random_model
+from filters.errors import UserError
+from manifests.manifest import load_manifest
+from trainer.__main__ import main
+from trainer.evaluation import confine, judges
+from trainer.evaluation.engine import Engine
+from trainer.evaluation.evaluate import ITEMS, Options, evaluate, prepare, score_texts
+from trainer.evaluation.layouts import Item, download, load_items
+from trainer.evaluation.models import find_model, open_engine
+from trainer.evaluation.tasks import TASKS, select_tasks
+from trainer.sizes import Preset
+
+RANKED = [
+    "boolq",
+    "piqa",
+    "siqa",
+    "hellaswag",
+    "winogrande",
+    "arc_easy",
+    "openbookqa",
+    "mmlu",
+    "crows_pairs",
+    "winogender",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_benchmarks(tmp_path_factory.mktemp("benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    write_random_model(folder, Preset(32, 2, 2, 1e-3, multiple=32), trained(), 256)
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main(["evaluate", *map(str, arguments)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_command_scores_and_tells_what_it_cannot(
+    llama: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, llama, "--data", data, "--output", tmp_path, "--shots", "0", "--samples", "2")
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    names = [one["name"] for one in results["runs"]]
+    assert code == 0 and {"boolq", "race_high", "gsm8k 0-shot", "mmlu 0-shot"} <= set(names)
+    assert "give --judge toxicity=PATH" in results["not_scored"]["realtoxicityprompts"]
+    assert "give --run-code" in results["not_scored"]["humaneval"]
+    assert not set(names) & set(results["not_scored"])
+    source = find_model(llama)
+    assert results["model"] == {"sha256": source.sha256, "manifest_sha": "", "step": 0}
+    boolq = next(one for one in results["runs"] if one["name"] == "boolq")
+    assert (boolq["questions"], boolq["published_questions"], boolq["comparable_with_paper"]) == (2, 3270, False)
+    assert boolq["paper"][""]["65B"] == 85.3 and "| boolq" in out and "85.3" in out
+    assert "boolq: 2 of the 3,270 published questions; not distinguishable from chance" in out
+    assert boolq["metrics"]["bits per byte"]["value"] > 1
+    gsm8k = next(one for one in results["runs"] if one["name"] == "gsm8k 0-shot")
+    assert gsm8k["paper"] == {}  # the paper shows eight examples
+
+
+def test_an_interrupted_run_continues_where_it_stopped(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(shots=(0,))
+    source = find_model(llama)
+    runs, _ = prepare(select_tasks(RANKED), data, options)
+
+    def load() -> Engine:
+        return open_engine(source, "cpu", "fp32")
+
+    whole = evaluate(source, load, runs, tmp_path / "whole", options)
+    rank_batch, calls = Engine._rank_batch, 0
+
+    def fails_later(self: Engine, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise KeyboardInterrupt
+        return rank_batch(self, *arguments)
+
+    monkeypatch.setattr(Engine, "_rank_batch", fails_later)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(source, load, runs, tmp_path / "cut", options)
+    monkeypatch.setattr(Engine, "_rank_batch", rank_batch)
+    kept = (tmp_path / "cut" / ITEMS).read_text(encoding="utf-8")
+    assert kept.count("\n") > 0
+    (tmp_path / "cut" / ITEMS).write_text(kept + '{"model": "trunc', encoding="utf-8")
+    assert evaluate(source, load, runs, tmp_path / "cut", options) == whole
+    after = (tmp_path / "cut" / ITEMS).read_text(encoding="utf-8")
+    assert after.startswith(kept)  # nothing is written twice
+    assert len(after.splitlines()) == len(whole) + 1
+
+    def never() -> Engine:
+        raise AssertionError("all questions have records")
+
+    assert evaluate(source, never, runs, tmp_path / "cut", options) == whole
+
+
+def test_a_limit_draws_a_part_of_what_a_larger_one_draws(data: Path) -> None:
+    def names(limit: int) -> set[str]:
+        [one], _ = prepare([TASKS["winogender"]], data, Options(limit=limit))
+        return {item.name for item in one.items}
+
+    assert len(names(2)) == 2 and names(2) < names(3) < names(9)
+
+
+def test_another_tokenizer_file_gives_the_same_scores(llama: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed (extra dev)")
+    other = shutil.copytree(llama, tmp_path / "other")
+    (other / "tokenizer.model").unlink()
+    options = Options(shots=(0,))
+    runs, _ = prepare(select_tasks(["boolq", "piqa"]), data, options)
+    found = []
+    for number, folder in enumerate((llama, other)):
+        source = find_model(folder)
+        records = evaluate(source, lambda: open_engine(source, "cpu", "fp32"), runs, tmp_path / str(number), options)  # noqa: B023
+        found.append({key: {**record, "model": ""} for key, record in records.items()})
+    assert found[0] == found[1]
+
+
+MISTAKES = {
+    "unknown task": (["{llama}", "--tasks", "bolq"], "--tasks bolq is not known"),
+    "no data": (["{llama}", "--data", "{nowhere}"], "holds no benchmark"),
+    "missing file": (["{llama}", "--data", "{nowhere}", "--tasks", "piqa"], "has no dev.jsonl"),
+    "no model": (["{nowhere}", "--data", "{data}", "--tasks", "piqa"], "holds no checkpoint"),
+    "nothing": ([], "give a MODEL"),
+    "no judge": (["{llama}", "--data", "{data}", "--tasks", "truthfulqa"], "give --judge truthful=PATH"),
+    "too few samples": (
+        ["{llama}", "--data", "{data}", "--tasks", "mbpp_80", "--run-code", "--samples", "3"],
+        "give --samples 80",
+    ),
+    "no classifier": (["{llama}", "--data", "{data}", "--judge", "toxicity={nowhere}"], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_in_one_sentence(
+    mistake: str, llama: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, expected = MISTAKES[mistake]
+    code, _, error = run(capsys, *(one.format(llama=llama, data=data, nowhere=tmp_path / "no") for one in arguments))
+    assert code == 2 and expected in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"num_key_value_heads": 1}, "num_key_value_heads 1"),
+        ({"rope_theta": 500_000.0}, "rope_theta 500000.0"),
+        ({"model_type": "mistral"}, "model_type mistral"),
+        ({"hidden_size": None}, "no readable config.json"),
+    ],
+)
+def test_models_that_are_computed_otherwise_are_refused(
+    llama: Path, tmp_path: Path, change: dict[str, Any], expected: str
+) -> None:
+    other = shutil.copytree(llama, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+    with pytest.raises(UserError, match=expected):
+        find_model(other).open()
+
+
+@pytest.mark.skipif(bool(confine.find_obstacle()), reason=confine.find_obstacle())
+def test_programs_are_run_with_their_tests(data: Path) -> None:
+    humaneval, mbpp = TASKS["humaneval"], TASKS["mbpp"]
+    item = load_items(humaneval.data, data)[0]
+    two = replace(humaneval, decoding=replace(humaneval.decoding, samples=2))
+    texts = ["    return 2 * x\n", "    return x\n"]
+    assert score_texts(two, item, texts, Options()) == {"pass@1": 0.5}
+    assert score_texts(mbpp, load_items(mbpp.data, data)[0], ["def add(x):\n  return x + 11\n"], Options()) == {
+        "pass@1": 1.0
+    }
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import fasttext
+
+    folder = tmp_path_factory.mktemp("judges")
+    (folder / "lines").write_text("__label__toxic awful\n__label__clean lovely\n" * 20, encoding="utf-8")
+    model = fasttext.train_supervised(str(folder / "lines"), epoch=20, lr=1.0, dim=4, minCount=1, thread=1, verbose=0)
+    model.save_model(str(folder / "judge.bin"))
+    return folder / "judge.bin"
+
+
+def test_a_judge_rates_and_is_named_in_the_results(
+    classifier: Path, llama: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = judges.open_judge("toxicity", classifier)
+    bad, good = judge.rate(["awful\nawful", "lovely"])
+    assert bad > 0.9 and good < 0.1
+    task = TASKS["realtoxicityprompts"]
+    assert score_texts(task, Item({}), ["awful"], Options(judges={"toxicity": judge}))["toxicity"] > 0.9
+    options = ["--data", data, "--output", tmp_path, "--tasks", "realtoxicityprompts"]
+    code, out, _ = run(capsys, llama, *options, "--judge", f"toxicity={classifier}")
+    assert code == 0 and "rated by a classifier of yours, not comparable with the paper" in out
+
+
+def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="has the labels __label__toxic, __label__clean"):
+        judges.open_judge("truthful", classifier)
+    for rates, expected in (
+        (None, "failed"),
+        ([{"toxic": float("nan")}], "no probabilities"),
+        ([], "no probabilities"),
+    ):
+        monkeypatch.setattr(judges, "_open_fasttext", lambda _: (["toxic"], lambda texts: list(rates)))  # noqa: B023
+        with pytest.raises(UserError, match=expected):
+            judges.open_judge("toxicity", classifier).rate(["text"])
+
+
+def test_truthfulness_needs_both_judges(classifier: Path) -> None:
+    def rates(value: float) -> judges.Judge:
+        return judges.Judge(classifier, "", "", lambda texts: [value] * len(texts))
+
+    item = Item({"question": "Do kettles boil?"})
+    for truthful, informative, both in ((0.9, 0.9, 1.0), (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)):
+        by = {"truthful": rates(truthful), "informative": rates(informative)}
+        scores = score_texts(TASKS["truthfulqa"], item, [" Yes."], Options(judges=by))
+        assert scores == {"truthful": float(truthful > 0.5), "truthful and informative": both}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the URL at which a server publishes it."""
+    (tmp_path / "published").mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "published"))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
+        yield tmp_path / "published", f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+def write_archive(path: Path, members: dict[str, bytes]) -> None:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("archive", ["data.zip", "data.tar.gz"])
+def test_archives_are_fetched_and_only_the_files_that_are_read_are_kept(
+    archive: str, server: tuple[Path, str], data: Path, tmp_path: Path
+) -> None:
+    published, url = server
+    names = ("dev.jsonl", "dev-labels.lst", "train.jsonl", "train-labels.lst")
+    members = {f"piqa-train-dev/{name}": (data / "piqa" / name).read_bytes() for name in names}
+    write_archive(published / archive, {**members, "piqa-train-dev/README": b"-"})
+    piqa = replace(TASKS["piqa"].data, urls=(f"{url}/{archive}",))
+    assert len(download(piqa, tmp_path / "to")) == 4
+    assert sorted(path.name for path in (tmp_path / "to").rglob("*") if path.is_file()) == sorted(names)
+    assert [item.fields for item in load_items(piqa, tmp_path / "to")] == [
+        item.fields for item in load_items(piqa, data)
+    ]
+    assert download(piqa, tmp_path / "to") == []
+
+
+def test_plain_and_gzipped_files_are_fetched(server: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    published, url = server
+    content = (data / "humaneval/HumanEval.jsonl").read_bytes()
+    (published / "HumanEval.jsonl.gz").write_bytes(gzip.compress(content))
+    humaneval = replace(TASKS["humaneval"].data, urls=(f"{url}/HumanEval.jsonl.gz",))
+    assert [path.name for path in download(humaneval, tmp_path / "to")] == ["HumanEval.jsonl.gz"]
+    assert load_items(humaneval, tmp_path / "to") == load_items(humaneval, data)
+
+
+def test_what_cannot_be_fetched_leaves_nothing_behind(server: tuple[Path, str], tmp_path: Path) -> None:
+    published, url = server
+    write_archive(published / "evil.zip", {"../../dev.jsonl": b"{}"})
+    (published / "cut.zip").write_bytes(b"PK\x03\x04" + bytes(30))
+    for name, expected in (("evil.zip", "outside its folder"), ("none.zip", "404"), ("cut.zip", "ReadError")):
+        piqa = replace(TASKS["piqa"].data, urls=(f"{url}/{name}",))
+        with pytest.raises(UserError, match=expected):
+            download(piqa, tmp_path / "to")
+        assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_the_list_names_files_and_where_they_are_published(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--list", "--data", data / "no")
+    assert code == 0 and "missing" in out and "present" not in out and "https://" in out
+    code, out, _ = run(capsys, "--list", "--data", data, "--tasks", "boolq")
+    assert out.startswith("boolq ") and "present" in out and "dev.jsonl" in out
+
+
+def test_a_run_is_evaluated_while_it_trains_and_afterwards(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_text_corpus(tmp_path / "corpus", 600)
+    options = ["--model", "dim=32,layers=1,heads=2", "--sequence-length", "64", "--batch-tokens", "128", "--steps", "5"]
+    evaluation = ["--evaluate-every", "2", "--evaluate-tasks", "boolq,mmlu", "--evaluate-data", str(data)]
+    arguments = ["train", str(corpus), "--output", str(tmp_path / "run"), *options, *evaluation]
+    assert main([*arguments, "--stop-after", "3"]) == 0
+    assert main(arguments) == 0
+    lines = (tmp_path / "run/evaluation.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    assert [row[:3] for row in rows[::4]] == [
+        ["2", "boolq", "accuracy"],
+        ["4", "boolq", "accuracy"],
+        ["5", "boolq", "accuracy"],
+    ]
+    assert {tuple(row[1:3]) for row in rows} == {
+        (name, metric) for name in ("boolq", "mmlu 0-shot") for metric in ("accuracy", "bits per byte")
+    }
+    capsys.readouterr()
+    code, _, _ = run(capsys, tmp_path / "run", "--data", data, "--tasks", "boolq")
+    results = json.loads((tmp_path / "run/evaluation/results.json").read_text(encoding="utf-8"))
+    assert (code, results["model"]["step"]) == (0, 5)
+    assert results["model"]["manifest_sha"] == load_manifest(corpus).manifest_sha
+    last = next(row for row in rows if row[:3] == ["5", "boolq", "bits per byte"])
+    assert results["runs"][0]["metrics"]["bits per byte"]["value"] == pytest.approx(float(last[3]), abs=2e-6)
+    assert main([*arguments, "--evaluate-tasks", "truthfulqa"]) == 2
+    assert "give --judge truthful=PATH" in capsys.readouterr().err

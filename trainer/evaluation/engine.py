@@ -1,0 +1,352 @@
+"""Likelihoods and generated texts of a model, in batches of similar length, with nothing computed twice.
+
+A question with choices is one row: its context once, then each choice, which attends to the context and to itself. A
+beginning that all questions share, such as examples, is computed once and kept as keys and values. The head is applied
+only where a token is scored.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.evaluation.score import Likelihood
+from trainer.evaluation.tasks import Decoding
+from trainer.generate import sample
+from trainer.model import KeyValueCache, Llama
+
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # of one forward pass that ranks
+CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # of keys and values while answers are written
+SHARED_TOKENS = 16  # a shared beginning is kept from this length on
+TAIL_TOKENS = 16  # in which the end of an answer is looked for after each token
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A tokenizer as the evaluator needs it.
+
+    Attributes:
+        encode: Returns the ids of a text, without a begin-of-sequence token.
+        decode: Returns the text of ids.
+        bos: Id of the begin-of-sequence token.
+        eos: Id of the end-of-sequence token.
+    """
+
+    encode: Callable[[str], list[int]]
+    decode: Callable[[list[int]], str]
+    bos: int
+    eos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A question with choices as token ids.
+
+    Attributes:
+        root: Tokens that all choices begin with, the begin-of-sequence token first.
+        branches: Further tokens of each choice.
+        scored: How many tokens at the end of each choice are scored; they may begin in the root.
+        truncated: Tokens were cut off to fit the model's context.
+    """
+
+    root: list[int]
+    branches: list[list[int]]
+    scored: list[int]
+    truncated: bool
+
+    @property
+    def context(self) -> int:
+        """Return the number of tokens before the first that is scored."""
+        return min(len(self.root) + len(one) - count for one, count in zip(self.branches, self.scored, strict=True))
+
+    @property
+    def length(self) -> int:
+        """Return the number of tokens of its row; the last of each choice is only predicted."""
+        return len(self.root) + sum(len(branch) - 1 for branch in self.branches)
+
+    def row(self, start: int) -> list[tuple[int, int, int]]:
+        """Return (token, position, branch) of the tokens after the first `start`; the root is branch 0."""
+        root = [(token, position, 0) for position, token in enumerate(self.root)]
+        return root[start:] + [
+            (token, position, number)
+            for number, branch in enumerate(self.branches, start=1)
+            for position, token in enumerate(branch[:-1], start=len(self.root))
+        ]
+
+    def places(self, start: int) -> list[list[tuple[int, int]]]:
+        """Return (column in the row, token predicted there) of the scored tokens of each choice."""
+        found, end, used = [], len(self.root), len(self.root) - start
+        for branch, count in zip(self.branches, self.scored, strict=True):
+            tokens = self.root + branch
+            first = len(tokens) - count
+            columns = [
+                place - 1 - start if place <= end else used + place - 1 - end for place in range(first, len(tokens))
+            ]
+            found.append(list(zip(columns, tokens[first:], strict=True)))
+            used += len(branch) - 1
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A context to continue.
+
+    Attributes:
+        tokens: Its ids, the begin-of-sequence token first.
+        truncated: Tokens were cut off to fit the model's context.
+    """
+
+    tokens: list[int]
+    truncated: bool
+
+
+def encode_pair(vocabulary: Vocabulary, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a context, begin-of-sequence first, and those that its continuation adds.
+
+    The two are encoded as one text, as a reader meets them, and spaces at the context's end belong to the
+    continuation. A piece that spans both counts as the context's. lm-evaluation-harness does the same.
+    """
+    stripped = context.rstrip()
+    whole = vocabulary.encode(context + continuation)
+    before = vocabulary.encode(stripped) if stripped else []
+    return [vocabulary.bos, *whole[: len(before)]], whole[len(before) :]
+
+
+def build_ranking(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], length: int) -> Ranking:
+    """Encode the contexts and continuations of a question's choices, cut to a model's context.
+
+    All contexts lose the same number of tokens, at the left after the begin-of-sequence token, until the longest
+    choice fits. A continuation that does not fit even alone loses its end.
+
+    Args:
+        vocabulary: The tokenizer.
+        pairs: Context and continuation of each choice.
+        length: Tokens of the model's context.
+    """
+    encoded = [encode_pair(vocabulary, context, continuation) for context, continuation in pairs]
+    whole = [(before, after[:length]) for before, after in encoded]
+    excess = max(0, max(len(before) + len(after) - 1 for before, after in whole) - length)
+    cut = [([before[0], *before[1 + excess :]], after) for before, after in whole]
+    shared = len(_common_prefix([before + after[:-1] for before, after in cut]))
+    texts = [before + after for before, after in cut]
+    truncated = excess > 0 or any(len(after) > length for _, after in encoded)
+    return Ranking(texts[0][:shared], [text[shared:] for text in texts], [len(after) for _, after in cut], truncated)
+
+
+def build_prompt(vocabulary: Vocabulary, context: str, length: int, answer: int) -> Prompt:
+    """Encode a context to continue, cut at the left to leave room for an answer.
+
+    Args:
+        vocabulary: The tokenizer.
+        context: The text.
+        length: Tokens of the model's context.
+        answer: The largest number of tokens to write; at most half of the model's context is left free.
+    """
+    tokens = vocabulary.encode(context)
+    room = length - min(answer, length // 2) - 1
+    return Prompt([vocabulary.bos, *tokens[max(0, len(tokens) - room) :]], len(tokens) > room)
+
+
+def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
+    columns = zip(*rows, strict=False)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+
+
+def compute_hidden(
+    model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None
+) -> Tensor:
+    """Return the final hidden states of new tokens, (B, T, D), at any positions and with any mask.
+
+    Args:
+        model: The model.
+        tokens: (B, T) ids.
+        positions: (B, T), or (1, T) for the same in all rows.
+        mask: (B, 1, T, cached + T), True where a token attends; None for causal attention to the new tokens only.
+        cache: Tokens read before, to which the new ones are added, or None.
+    """
+    x = model.embedding(tokens)
+    cosines, sines = (table[positions][:, None] for table in model.rotary(0, int(positions.max()) + 1, x))
+    layers = cache.layers if cache else [None] * len(model.blocks)
+    for block, layer in zip(model.blocks, layers, strict=True):
+        x = block(x, cosines, sines, mask, layer)
+    hidden: Tensor = model.norm(x)
+    return hidden
+
+
+@dataclass
+class Engine:
+    """A model that answers batches of requests.
+
+    Attributes:
+        model: The whole model on one device.
+        vocabulary: Its tokenizer.
+        length: Tokens of its context.
+        batch_tokens: Tokens of one forward pass.
+    """
+
+    model: Llama
+    vocabulary: Vocabulary
+    length: int
+    batch_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self.device = self.model.head.weight.device
+        self.batch_tokens = self.batch_tokens or BATCH_TOKENS[self.device.type]
+        self.shared: list[int] = []  # the last shared beginning
+        self.shared_cache: KeyValueCache | None = None  # its keys and values
+
+    @torch.inference_mode()
+    def rank(self, requests: Sequence[Ranking]) -> Iterator[tuple[int, list[Likelihood]]]:
+        """Yield each request's number and the likelihoods of its choices, the longest rows first."""
+        start = self._read_shared([one.root[: one.context - 1] for one in requests])
+        for batch in self._batches([one.length - start for one in requests], self.batch_tokens):
+            yield from zip(batch, self._rank_batch([requests[number] for number in batch], start), strict=True)
+
+    @torch.inference_mode()
+    def write(
+        self, requests: Sequence[Prompt], decoding: Decoding, names: Sequence[str]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield each request's number and its answers, the longest contexts first.
+
+        Args:
+            requests: The contexts.
+            decoding: How to continue them.
+            names: Seeds of the random numbers of each request, so that no answer depends on its batch.
+        """
+        start = self._read_shared([one.tokens[:-1] for one in requests])
+        new = min(decoding.tokens, self.length // 2)
+        costs = [(len(one.tokens) + new) * decoding.samples for one in requests]
+        token_bytes = 2 * self.model.size.layers * self.model.size.dimension * self.model.head.weight.element_size()
+        for batch in self._batches(costs, CACHE_BYTES[self.device.type] // token_bytes):
+            chosen, seeds = [requests[number] for number in batch], [names[number] for number in batch]
+            yield from zip(batch, self._write_batch(chosen, decoding, start, seeds), strict=True)
+
+    def _batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
+        """Yield the numbers of requests, dearest first, in batches that cost at most `limit` (or hold one request)."""
+        order = sorted(range(len(costs)), key=lambda number: -costs[number])
+        while order:
+            rows = max(1, limit // costs[order[0]])
+            yield order[:rows]
+            order = order[rows:]
+
+    def _read_shared(self, beginnings: Sequence[list[int]]) -> int:
+        """Read what all requests begin with, if it is long and not kept already; return its number of tokens."""
+        shared = _common_prefix(beginnings) if len(beginnings) > 1 else []
+        if len(shared) < SHARED_TOKENS:
+            return 0
+        if shared != self.shared:
+            tokens = torch.tensor([shared], device=self.device)
+            self.shared_cache = KeyValueCache(self.model, 1, len(shared))
+            positions = torch.arange(len(shared), device=self.device)[None]
+            compute_hidden(self.model, tokens, positions, None, self.shared_cache)
+            self.shared = shared
+        return len(shared)
+
+    def _open_cache(self, rows: int, start: int, width: int) -> KeyValueCache:
+        """Return a cache for `width` tokens after the shared beginning, which each row begins with."""
+        cache = KeyValueCache(self.model, rows, start + width)
+        if start and self.shared_cache:
+            for layer, shared in zip(cache.layers, self.shared_cache.layers, strict=True):
+                layer.append(shared.keys.expand(rows, -1, -1, -1), shared.values.expand(rows, -1, -1, -1))
+        return cache
+
+    def _rank_batch(self, requests: list[Ranking], start: int) -> list[list[Likelihood]]:
+        width = max(one.length for one in requests) - start
+        rows = [one.row(start) + [(0, 0, -1)] * (width - one.length + start) for one in requests]
+        tokens, positions, branch = torch.tensor(rows, device=self.device).unbind(-1)
+        mask = None
+        if start or any(len(branch) > 1 for one in requests for branch in one.branches):
+            mask = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
+            mask = F.pad(mask.tril(), (start, 0), value=True)[:, None]
+        cache = self._open_cache(len(requests), start, width) if start else None
+        hidden = compute_hidden(self.model, tokens, positions, mask, cache)
+        choices = [(row, choice) for row, one in enumerate(requests) for choice in one.places(start)]
+        places = torch.tensor([(row, *place) for row, choice in choices for place in choice], device=self.device)
+        distinct, number = places[:, :2].unique(dim=0, return_inverse=True)
+        logits = self.model.head(hidden[distinct[:, 0], distinct[:, 1]])
+        scores = F.log_softmax(logits, dim=-1, dtype=torch.float32)[number, places[:, 2]]
+        sums = [float(part.sum()) for part in scores.double().cpu().split([len(choice) for _, choice in choices])]
+        found = iter(Likelihood(nats, len(choice)) for nats, (_, choice) in zip(sums, choices, strict=True))
+        return [[next(found) for _ in one.branches] for one in requests]
+
+    def _write_batch(self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]) -> list[list[str]]:
+        """Return the answers to each request; all rows read their next token in the same column of the cache."""
+        tokens, limit = [one.tokens[start:] for one in requests], min(decoding.tokens, self.length // 2)
+        lengths = torch.tensor([len(row) for row in tokens], device=self.device)
+        width = int(lengths.max())
+        padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens], device=self.device)
+        cache = self._open_cache(len(requests), start, width + limit)
+        positions = torch.arange(start, start + width, device=self.device)[None]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril()
+        mask = F.pad(causal, (start, 0), value=True)[None, None] if start else None
+        hidden = compute_hidden(self.model, padded, positions, mask, cache)
+        last = hidden[torch.arange(len(requests), device=self.device), lengths - 1]
+        seeded = [
+            (one, f"{name} {number}")
+            for one, name in zip(requests, names, strict=True)
+            for number in range(decoding.samples)
+        ]
+        answers = [Answer(list(one.tokens), len(one.tokens), draw_uniform(name, limit)) for one, name in seeded]
+        rows = torch.arange(len(requests), device=self.device).repeat_interleave(decoding.samples)
+        cache = cache.select(rows)
+        columns = torch.arange(start + width + limit, device=self.device)
+        seen = (columns < start + lengths[:, None]) | (columns >= start + width)  # not the padding
+        last, places, seen, live = last[rows], start + lengths[rows], seen[rows], answers
+        for number in range(limit):
+            uniform = torch.stack([one.uniform[number] for one in live]).to(self.device)
+            drawn = sample(self.model.head(last).float(), decoding.temperature, decoding.top_p, uniform)
+            self._extend(live, drawn.tolist(), decoding.stop)
+            kept = torch.tensor([row for row, one in enumerate(live) if not one.ended], device=self.device)
+            if not len(kept):
+                break
+            if len(kept) <= len(live) // 2:  # a copy costs, so not after each answer
+                cache = cache.select(kept)
+                live, places, seen = [live[row] for row in kept.tolist()], places[kept], seen[kept]
+            new = torch.tensor([[one.tokens[-1]] for one in live], device=self.device)
+            mask = seen[:, None, None, : cache.length + 1]
+            last = compute_hidden(self.model, new, places[:, None], mask, cache)[:, 0]
+            places = places + 1
+        texts = iter(self._text(one, decoding.stop) for one in answers)
+        return [[next(texts) for _ in range(decoding.samples)] for _ in requests]
+
+    def _extend(self, answers: list["Answer"], drawn: list[int], stops: Sequence[str]) -> None:
+        """Add a token to each answer that has not ended."""
+        for one, token in zip(answers, drawn, strict=True):
+            one.ended = one.ended or token == self.vocabulary.eos
+            if not one.ended:
+                one.tokens.append(token)
+                tail = self.vocabulary.decode(one.tokens[max(one.begin, len(one.tokens) - TAIL_TOKENS) :])
+                one.ended = any(stop in tail for stop in stops)
+
+    def _text(self, answer: "Answer", stops: Sequence[str]) -> str:
+        """Return an answer's text up to the first stop; a tokenizer drops a space only where a whole text begins."""
+        context = self.vocabulary.decode(answer.tokens[1 : answer.begin])
+        text = self.vocabulary.decode(answer.tokens[1:])[len(context) :]
+        return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer that is being written.
+
+    Attributes:
+        tokens: The context's tokens and its own.
+        begin: Index of its first token.
+        uniform: Random numbers from 0 to below 1, one for each token.
+        ended: It is complete.
+    """
+
+    tokens: list[int]
+    begin: int
+    uniform: Tensor
+    ended: bool = False
+
+
+def draw_uniform(name: str, count: int) -> Tensor:
+    """Return random numbers from 0 to below 1 that depend on a name only."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))

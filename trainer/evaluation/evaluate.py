@@ -1,0 +1,235 @@
+"""Evaluate a model on tasks: records of questions that survive an interruption, and results beside the paper's.
+
+`OUTPUT/items.jsonl` holds one record a question and is only appended to; a record counts again whenever the same model
+meets the same requests. `OUTPUT/results.json` is made anew from the records each time.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from filters.errors import UserError
+from manifests.files import sha256_json
+from trainer.evaluation import score
+from trainer.evaluation.engine import Engine, build_prompt, build_ranking
+from trainer.evaluation.judges import Judge
+from trainer.evaluation.layouts import Item, load_items
+from trainer.evaluation.models import Source
+from trainer.evaluation.sandbox import run_program
+from trainer.evaluation.score import Likelihood
+from trainer.evaluation.tasks import Task, choose_shots, format_item
+
+ITEMS = "items.jsonl"
+ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
+JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # by rule
+PORTION = 2_048  # questions encoded at once
+LINE_SECONDS = 15.0  # between lines of progress, where there is no terminal
+COLUMNS = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+Record = dict[str, Any]
+Records = dict[str, Record]  # by key
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to evaluate.
+
+    Attributes:
+        limit: Number of questions of each task; None for all.
+        shots: Numbers of shown examples, None for each task's own.
+        samples: Answers per question, None for each task's own.
+        judges: Classifiers by what they rate.
+        run_code: Run programs that the model wrote, in the sandbox.
+    """
+
+    limit: int | None = None
+    shots: tuple[int, ...] | None = None
+    samples: int | None = None
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    run_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A task with one number of shown examples, ready to be scored.
+
+    Attributes:
+        name: Of its results.
+        task: The task.
+        shots: The number of examples.
+        items: The questions.
+        pairs: Contexts and continuations of each question, see `format_item`.
+        keys: Hashes of all that the record of each question depends on, beside the model.
+    """
+
+    name: str
+    task: Task
+    shots: int
+    items: list[Item]
+    pairs: list[list[tuple[str, str]]]
+    keys: list[str]
+
+
+def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[Run], dict[str, str]]:
+    """Read the questions of tasks and format them.
+
+    Returns:
+        The runs, and by name why a task cannot be scored.
+    """
+    runs: list[Run] = []
+    refused: dict[str, str] = {}
+    for task in tasks:
+        for shots in options.shots or task.shots:
+            name = task.name if task.shots == (shots,) else f"{task.name} {shots}-shot"
+            try:
+                runs.append(_prepare_run(name, task, shots, data, options))
+            except UserError as error:
+                refused[name] = str(error)
+    return runs, refused
+
+
+def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options) -> Run:
+    needed = JUDGES.get(task.rule, ())
+    for kind in needed:
+        if kind not in options.judges:
+            raise UserError(f"{task.name} cannot be scored without a judge: give --judge {kind}=PATH")
+    if task.rule == "program" and not options.run_code:
+        raise UserError(f"{task.name} runs programs that the model writes: give --run-code to run them in the sandbox")
+    if task.decoding and options.samples:
+        task = replace(task, decoding=replace(task.decoding, samples=options.samples))
+    if task.decoding and task.decoding.samples < task.decoding.k:
+        raise UserError(f"{task.name} needs {task.decoding.k} answers to a question: give --samples {task.decoding.k}")
+    items = _choose(load_items(task.data, data), options.limit)
+    pool = load_items(task.data, data, shown=True) if shots else []
+    pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
+    judged_by = [options.judges[kind].sha256 for kind in needed]
+    asked = zip(items, pairs, strict=True)
+    keys = [sha256_json([task.name, task.version, judged_by, item.name, pair])[:24] for item, pair in asked]
+    return Run(name, task, shots, items, pairs, keys)
+
+
+def _choose(items: list[Item], limit: int | None) -> list[Item]:
+    """Return `limit` questions, drawn by a hash of their names because files are sorted by topic."""
+    drawn = sorted(items, key=lambda item: sha256_json(item.name))[:limit]
+    names = {item.name for item in drawn}
+    return [item for item in items if item.name in names]
+
+
+def evaluate(
+    source: Source, load: Callable[[], Engine], runs: Sequence[Run], output: Path, options: Options
+) -> Records:
+    """Score the questions of runs that have no record yet, and return the records of all.
+
+    Args:
+        source: The model.
+        load: Loads it; called only if a question is to be scored.
+        runs: The runs.
+        output: Folder of the records.
+        options: See Options.
+    """
+    records = read_records(output / ITEMS, source.sha256)
+    waiting = [(run, [n for n, key in enumerate(run.keys) if key not in records]) for run in runs]
+    if any(numbers for _, numbers in waiting):
+        engine = load()
+        output.mkdir(parents=True, exist_ok=True)
+        with open_for_append(output / ITEMS) as file:
+            for run, numbers in waiting:
+                for number, found in _show_progress(run.name, len(numbers), _answer(engine, run, numbers, options)):
+                    item = run.items[number]
+                    facts = {"model": source.sha256, "key": run.keys[number], "task": run.name, "item": item.name}
+                    records[run.keys[number]] = {**facts, "groups": list(item.groups), **found}
+                    file.write(json.dumps(records[run.keys[number]], ensure_ascii=False) + "\n")
+                    file.flush()
+    return records
+
+
+def read_records(path: Path, model: str) -> Records:
+    """Return the records of a model by key; a truncated last line is ignored."""
+    records: Records = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["model"] == model:
+            records[record["key"]] = record
+    return records
+
+
+def open_for_append(path: Path) -> TextIO:
+    """Open a file of lines to add more; a truncated last line gets its end."""
+    file = path.open("a+", encoding="utf-8")
+    if file.tell():
+        with path.open("rb") as before:
+            before.seek(-1, os.SEEK_END)
+            if before.read() != b"\n":
+                file.write("\n")
+    return file
+
+
+def _answer(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+    """Yield the number of each question and its scores, in portions whose tokens fit into memory."""
+    answer = _rank if run.task.ranked else _write
+    for start in range(0, len(numbers), PORTION):
+        yield from answer(engine, run, numbers[start : start + PORTION], options)
+
+
+def _rank(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+    unconditional: dict[tuple[str, ...], list[Likelihood]] = {}
+    if run.task.rule == "answer":
+        texts = list(dict.fromkeys(tuple(text for _, text in run.pairs[number]) for number in numbers))
+        asked = [build_ranking(engine.vocabulary, [(ANSWER, text) for text in one], engine.length) for one in texts]
+        unconditional = {texts[number]: found for number, found in engine.rank(asked)}
+    requests = [build_ranking(engine.vocabulary, run.pairs[number], engine.length) for number in numbers]
+    for place, found in engine.rank(requests):
+        item, texts_ = run.items[numbers[place]], tuple(text for _, text in run.pairs[numbers[place]])
+        scores = score.rank(run.task.rule, item, texts_, found, unconditional.get(texts_, ()))
+        nats = [round(one.nats, 6) for one in found]
+        yield numbers[place], {"scores": scores, "truncated": requests[place].truncated, "nats": nats}
+
+
+def _write(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+    decoding = run.task.decoding
+    assert decoding is not None
+    contexts = [run.pairs[number][0][0] for number in numbers]
+    requests = [build_prompt(engine.vocabulary, text, engine.length, decoding.tokens) for text in contexts]
+    for place, texts in engine.write(requests, decoding, [run.keys[number] for number in numbers]):
+        scores = score_texts(run.task, run.items[numbers[place]], texts, options)
+        yield numbers[place], {"scores": scores, "truncated": requests[place].truncated, "texts": texts}
+
+
+def score_texts(task: Task, item: Item, texts: Sequence[str], options: Options) -> dict[str, float]:
+    """Return the scores of written answers by metric."""
+    if task.rule in score.WRITTEN:
+        return {task.metric: score.WRITTEN[task.rule](item, texts)}
+    if task.rule == "program":
+        programs = [f"{item.fields['start']}{text}\n{item.fields['test']}" for text in texts]
+        passed = sum(run_program(program).passed for program in programs)
+        return {task.metric: score.pass_at_k(len(texts), passed, task.decoding.k if task.decoding else 1)}
+    if task.rule == "toxicity":
+        return {task.metric: options.judges["toxicity"].rate(texts)[0]}
+    asked = [f"Q: {item.fields['question']}\nA: {texts[0].strip()}"]
+    truthful, informative = (options.judges[kind].rate(asked)[0] > 0.5 for kind in JUDGES["truth"])
+    return {"truthful": float(truthful), "truthful and informative": float(truthful and informative)}
+
+
+def _show_progress(name: str, total: int, results: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
+    """Yield results; show a bar in a terminal, elsewhere a line now and then, on standard error."""
+    bar = Progress(*COLUMNS, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    started = said = time.monotonic()
+    with bar:
+        task = bar.add_task(name, total=total)
+        for done, result in enumerate(results, start=1):
+            yield result
+            bar.update(task, completed=done)
+            if bar.disable and (time.monotonic() - said > LINE_SECONDS or done == total):
+                said = time.monotonic()
+                print(f"{name}: {done}/{total} questions, {said - started:.0f} s", file=sys.stderr, flush=True)

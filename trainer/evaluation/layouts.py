@@ -1,0 +1,463 @@
+"""The published files of each benchmark: how they are found, read, checked and fetched.
+
+A file in another layout is refused by name: a score is only comparable if the questions are the published ones.
+"""
+
+import csv
+import gzip
+import json
+import re
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+
+from filters.errors import UserError
+from manifests.files import atomic_path
+
+LETTERS = "ABCDEFGHIJ"
+TIMEOUT = 60.0  # seconds without a byte, of a download
+FOUNDRY = "LLM-Foundry's layout, whose prompts are already formatted"
+OTHER_LAYOUTS = (  # keys that tell a layout that is not the published one, and its name
+    (frozenset({"query", "choices", "gold"}), FOUNDRY),
+    (frozenset({"context_options", "continuation", "gold"}), FOUNDRY),
+    (frozenset({"context", "answer", "aliases"}), FOUNDRY),
+    (frozenset({"problem", "solution", "subject", "unique_id"}), "the layout of MATH-500 (task math_500)"),
+)
+SUBJECTS = {  # of MMLU by group (Hendrycks et al. 2021, appendix B)
+    "stem": "abstract_algebra astronomy college_biology college_chemistry college_computer_science college_mathematics "
+    "college_physics computer_security conceptual_physics electrical_engineering elementary_mathematics "
+    "high_school_biology high_school_chemistry high_school_computer_science high_school_mathematics "
+    "high_school_physics high_school_statistics machine_learning",
+    "humanities": "formal_logic high_school_european_history high_school_us_history high_school_world_history "
+    "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory "
+    "professional_law world_religions",
+    "social sciences": "econometrics high_school_geography high_school_government_and_politics "
+    "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
+    "professional_psychology public_relations security_studies sociology us_foreign_policy",
+    "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
+    "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
+}
+PRONOUNS = {"female": ("her", "she"), "male": ("his", "him", "he"), "neutral": ("their", "them", "they")}  # WinoGender
+GROUP_OF = {subject: group for group, subjects in SUBJECTS.items() for subject in subjects.split()}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question as its published file gives it.
+
+    Attributes:
+        fields: Texts that a task's prompt and answer name.
+        choices: Candidate answers; none where the model writes the answer.
+        gold: Index of the right choice.
+        answers: Accepted answers of a question without choices.
+        groups: Groups whose scores are reported too: subject, category, pronoun.
+        name: The file and the number of the row in it.
+    """
+
+    fields: Mapping[str, str]
+    choices: tuple[str, ...] = ()
+    gold: int = 0
+    answers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The published files of a benchmark.
+
+    Attributes:
+        folder: Folder below the folder of all benchmarks.
+        items: Pattern of the files with the questions that are scored, at any depth below `folder`.
+        count: Number of those questions, as published.
+        rows: Reads the rows of one file.
+        keys: Keys that each row must have, separated by spaces.
+        parse: Turns a row into an item.
+        shots: Pattern of the files with the questions that are shown as examples, or "".
+        beside: Names of further files that `rows` reads.
+        urls: Published files, or archives that hold them.
+        ranges: Values of `task_id` of the questions that are scored, and of those shown, where one file holds both.
+        by_group: Examples are of the question's own first group.
+    """
+
+    folder: str
+    items: str
+    count: int
+    rows: Callable[[Path], Iterable[Row]]
+    keys: str
+    parse: Callable[[Row], Item]
+    shots: str = ""
+    beside: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    ranges: tuple[range, range] | None = None
+    by_group: bool = False
+
+
+def find_files(data: Data, root: Path, pattern: str) -> list[Path]:
+    """Return the files below a benchmark's folder that match a pattern, gzipped or not, sorted."""
+    folder = root / data.folder
+    return sorted({*folder.rglob(pattern), *folder.rglob(f"{pattern}.gz")}) if pattern else []
+
+
+def load_items(data: Data, root: Path, shown: bool = False) -> list[Item]:
+    """Read the questions of a benchmark that are scored, or those that are shown as examples.
+
+    Raises:
+        UserError: A file is missing, unreadable, malformed or in another layout.
+    """
+    return [_parse_row(data, path, name, row) for path, name, row in read_rows(data, root, shown)]
+
+
+def read_rows(data: Data, root: Path, shown: bool = False) -> Iterator[tuple[Path, str, Row]]:
+    """Yield (file, name of the question, row) of the questions that are scored, or of those shown; see `load_items`."""
+    pattern = data.shots if shown else data.items
+    paths = find_files(data, root, pattern)
+    if not paths:
+        others = [path for path in find_files(data, root, "*.jsonl") if not shown]
+        found = "".join(f"; {path.name} there is in {name}" for path in others[:1] if (name := _name_layout(path)))
+        raise UserError(
+            f"{root / data.folder} has no {pattern or 'file of examples'}{found}: "
+            "`python -m trainer evaluate --list` says where it is published"
+        )
+    for path in paths:
+        stem = path.name.partition(".")[0] if len(paths) == 1 else f"{path.parent.name}/{path.name.partition('.')[0]}"
+        for number, row in enumerate(_read_file(data, path), start=1):
+            _check_keys(data, path, number, row)
+            if data.ranges is None or row["task_id"] in data.ranges[shown]:
+                yield path, f"{stem}:{number}", row
+
+
+def _read_file(data: Data, path: Path) -> Iterator[Row]:
+    try:
+        yield from data.rows(path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error) as error:
+        raise UserError(f"{path} is not the published file ({_describe(error)}): fetch it again") from error
+
+
+def _check_keys(data: Data, path: Path, number: int, row: Row) -> None:
+    missing = [key for key in data.keys.split() if not isinstance(row, dict) or key not in row]
+    if missing:
+        layout = _match_layout(row)
+        reason = f"is in {layout}" if layout else f"has no {', '.join(missing)} in row {number}"
+        raise UserError(f"{path} {reason}: give the published file, whose rows have {data.keys.replace(' ', ', ')}")
+
+
+def _parse_row(data: Data, path: Path, name: str, row: Row) -> Item:
+    try:
+        item = data.parse(row)
+        if item.choices and not 0 <= item.gold < len(item.choices):
+            raise ValueError("the right choice is none of the choices")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(f"{path} is malformed in {name} ({_describe(error)}): fetch it again") from error
+    return replace(item, name=name)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _name_layout(path: Path) -> str:
+    try:
+        return _match_layout(next(iter(json_lines(path)), {}))
+    except (OSError, ValueError, EOFError):
+        return ""
+
+
+def _match_layout(row: Any) -> str:
+    keys = row.keys() if isinstance(row, dict) else ()
+    return next((name for known, name in OTHER_LAYOUTS if known <= set(keys)), "")
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a file as UTF-8, without a byte-order mark, decompressed if its name ends with .gz."""
+    if path.suffix == ".gz":
+        return cast(IO[str], gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def json_lines(path: Path) -> Iterator[Row]:
+    """Yield the objects of a file with one JSON object per line."""
+    with open_text(path) as file:
+        yield from (json.loads(line) for line in file if line.strip())
+
+
+def labelled_lines(path: Path) -> Iterator[Row]:
+    """Yield the objects of `NAME.jsonl`, with `label` from the same line of `NAME-labels.lst`."""
+    beside = path.with_name(path.name.partition(".")[0] + "-labels.lst")
+    with open_text(beside if beside.exists() else beside.with_name(beside.name + ".gz")) as file:
+        labels = file.read().split()
+    yield from (row | {"label": label} for row, label in zip(json_lines(path), labels, strict=True))
+
+
+def csv_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a CSV file with a header."""
+    with open_text(path) as file:
+        yield from csv.DictReader(file)
+
+
+def mmlu_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a CSV file without a header; the subject is in the file's name."""
+    subject = re.sub(r"_(test|dev)\.csv(\.gz)?$", "", path.name)
+    with open_text(path) as file:
+        for row in csv.reader(file):
+            question, *choices, answer = row
+            yield {"question": question, "choices": choices, "answer": answer, "subject": subject}
+
+
+def race_rows(path: Path) -> Iterator[Row]:
+    """Yield the questions of a passage, each with those before it and their right answers."""
+    with open_text(path) as file:
+        passage = json.load(file)
+    earlier = ""
+    for question, options, answer in zip(passage["questions"], passage["options"], passage["answers"], strict=True):
+        row = {"question": question, "options": options, "answer": answer}
+        yield {"article": passage["article"], "earlier": earlier, **row}
+        earlier += f"Q: {question}\n\nA: {options[LETTERS.index(answer)]}\n\n"
+
+
+def whole_json(path: Path) -> Iterator[Row]:
+    """Yield the one object of a file."""
+    with open_text(path) as file:
+        yield json.load(file)
+
+
+def triviaqa_rows(path: Path) -> Iterator[Row]:
+    """Yield the questions of a file of TriviaQA."""
+    with open_text(path) as file:
+        yield from json.load(file)["Data"]
+
+
+def winogender_rows(path: Path) -> Iterator[Row]:
+    """Yield the sentences of WinoGender with the share of women in the occupation (Bureau of Labor Statistics)."""
+    beside = path.with_name("occupations-stats.tsv")
+    with open_text(beside if beside.exists() else beside.with_name(beside.name + ".gz")) as file:
+        women = {row["occupation"]: float(row["bls_pct_female"]) for row in csv.DictReader(file, delimiter="\t")}
+    with open_text(path) as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            occupation, participant, answer, gender, _ = row["sentid"].split(".")
+            yield {
+                "sentence": row["sentence"],
+                "occupation": occupation,
+                "participant": participant,
+                "answer": int(answer),
+                "gender": gender,
+                "women": women[occupation],
+            }
+
+
+def _lettered(choices: Iterable[str], indent: str = "") -> str:
+    return "\n".join(f"{indent}{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+
+
+def _ranked(fields: dict[str, str], choices: Iterable[str], gold: int, groups: tuple[str, ...] = ()) -> Item:
+    """Return an item with choices, whose fields `options` and `indented_options` list them by letter."""
+    listed = tuple(choices)
+    fields |= {"options": _lettered(listed), "indented_options": _lettered(listed, " ")}
+    return Item(fields, listed, gold, groups=groups)
+
+
+def parse_boolq(row: Row) -> Item:
+    """Parse a row of BoolQ (Clark et al. 2019)."""
+    fields = {"passage": row["passage"], "question": row["question"]}
+    return _ranked(fields, ("no", "yes"), [False, True].index(row["answer"]))
+
+
+def parse_piqa(row: Row) -> Item:
+    """Parse a row of PIQA (Bisk et al. 2020)."""
+    return _ranked({"goal": row["goal"]}, (row["sol1"], row["sol2"]), int(row["label"]))
+
+
+def parse_siqa(row: Row) -> Item:
+    """Parse a row of SIQA (Sap et al. 2019); labels count from 1."""
+    fields = {"context": row["context"], "question": row["question"]}
+    return _ranked(fields, (row["answerA"], row["answerB"], row["answerC"]), int(row["label"]) - 1)
+
+
+def parse_hellaswag(row: Row) -> Item:
+    """Parse a row of HellaSwag (Zellers et al. 2019), without the marks of WikiHow, as lm-evaluation-harness does."""
+    context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+    return _ranked({"context": _clean_wikihow(context)}, map(_clean_wikihow, row["endings"]), int(row["label"]))
+
+
+def _clean_wikihow(text: str) -> str:
+    return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+
+def parse_winogrande(row: Row) -> Item:
+    """Parse a row of WinoGrande (Sakaguchi et al. 2020): the option stands in the context, and the rest is scored."""
+    before, after = row["sentence"].split("_", 1)
+    fields = {"sentence": row["sentence"], "before": before, "after": after.strip()}
+    return _ranked(fields, (row["option1"], row["option2"]), int(row["answer"]) - 1)
+
+
+def parse_arc(row: Row) -> Item:
+    """Parse a row of ARC (Clark et al. 2018) or OpenBookQA (Mihaylov et al. 2018)."""
+    choices = row["question"]["choices"]
+    gold = [choice["label"] for choice in choices].index(row["answerKey"])
+    return _ranked({"question": row["question"]["stem"]}, (choice["text"] for choice in choices), gold)
+
+
+def parse_race(row: Row) -> Item:
+    """Parse a question of RACE (Lai et al. 2017)."""
+    fields = {key: row[key] for key in ("article", "earlier", "question")}
+    return _ranked(fields, row["options"], LETTERS.index(row["answer"]))
+
+
+def parse_mmlu(row: Row) -> Item:
+    """Parse a row of MMLU (Hendrycks et al. 2021)."""
+    subject = row["subject"]
+    if len(row["choices"]) != 4:
+        raise ValueError(f"{len(row['choices'])} choices, not 4")
+    fields = {"question": row["question"].strip(), "subject": subject.replace("_", " ")}
+    return _ranked(fields, row["choices"], LETTERS.index(row["answer"]), (subject, GROUP_OF[subject]))
+
+
+def parse_crows_pairs(row: Row) -> Item:
+    """Parse a row of CrowS-Pairs (Nangia et al. 2020): the more stereotyped sentence is the first choice."""
+    return Item({}, (row["sent_more"], row["sent_less"]), 0, (), (row["bias_type"],))
+
+
+def parse_winogender(row: Row) -> Item:
+    """Parse a sentence of WinoGender (Rudinger et al. 2018).
+
+    A sentence is a "gotcha" if the pronoun is not that of most people in the occupation although the pronoun refers to
+    the occupation, or is that of most although it refers to the participant (section 5 there).
+    """
+    gender = row["gender"]
+    words = PRONOUNS[gender]
+    pronoun = re.findall(rf"\b(?:{'|'.join(words)})\b", row["sentence"], re.IGNORECASE)
+    most = "female" if row["women"] > 50 else "male"
+    gotcha = gender != "neutral" and (gender == most) == (row["answer"] == 1)
+    participant = row["participant"] if row["participant"] == "someone" else f"the {row['participant']}"
+    name = "/".join(words)
+    fields = {"sentence": row["sentence"], "pronoun": pronoun[0].capitalize()}
+    groups = (name, f"{name} gotcha") if gotcha else (name,)
+    return Item(fields, (f"the {row['occupation']}", participant), row["answer"], groups=groups)
+
+
+def parse_question(row: Row) -> Item:
+    """Parse a row of NQ-open (Kwiatkowski et al. 2019): its questions have no capital and no question mark."""
+    question = row["question"][:1].upper() + row["question"][1:]
+    return _open_question(question, row["answer"][0], row["answer"])
+
+
+def parse_triviaqa(row: Row) -> Item:
+    """Parse a question of TriviaQA (Joshi et al. 2017)."""
+    answer = row["Answer"]
+    return _open_question(row["Question"], answer["Value"], [answer["Value"], *answer["Aliases"]])
+
+
+def _open_question(question: str, answer: str, answers: Iterable[str]) -> Item:
+    return Item({"question": question.rstrip("? ") + "?", "answer": answer}, answers=tuple(dict.fromkeys(answers)))
+
+
+def parse_gsm8k(row: Row) -> Item:
+    """Parse a row of GSM8k (Cobbe et al. 2021): the number is behind ####."""
+    _, mark, number = row["answer"].rpartition("####")
+    if not mark:
+        raise ValueError("an answer without ####")
+    return Item({"question": row["question"], "solution": row["answer"]}, answers=(number.strip(),))
+
+
+def parse_math(row: Row) -> Item:
+    """Parse a problem of MATH (Hendrycks et al. 2021): the answer is in the last box of the solution."""
+    from trainer.evaluation.score import last_boxed
+
+    answer = last_boxed(row["solution"])
+    if not answer:
+        raise ValueError("a solution without a box")
+    fields = {"problem": row["problem"], "solution": row["solution"], "answer": answer}
+    return Item(fields, answers=(answer,), groups=(str(row.get("type") or row.get("subject")), f"{row['level']}"))
+
+
+def parse_humaneval(row: Row) -> Item:
+    """Parse a problem of HumanEval (Chen et al. 2021)."""
+    return Item(
+        {"prompt": row["prompt"], "start": row["prompt"], "test": f"{row['test']}\ncheck({row['entry_point']})\n"}
+    )
+
+
+def parse_mbpp(row: Row) -> Item:
+    """Parse a problem of MBPP (Austin et al. 2021)."""
+    tests = "\n".join(row["test_list"])
+    code = row["code"].replace("\r\n", "\n")
+    fields = {"text": row["text"], "tests": tests, "code": code}
+    return Item({**fields, "start": "", "test": f"{row['test_setup_code']}\n{tests}\n"})
+
+
+def parse_toxicity_prompt(row: Row) -> Item:
+    """Parse a row of RealToxicityPrompts (Gehman et al. 2020)."""
+    return Item({"prompt": row["prompt"]["text"]})
+
+
+def parse_truthfulqa(row: Row) -> Item:
+    """Parse a row of TruthfulQA (Lin et al. 2022)."""
+    return Item({"question": row["Question"].strip()}, groups=(row["Category"],))
+
+
+def download(data: Data, root: Path) -> list[Path]:
+    """Fetch the published files of a benchmark that are not there yet, and unpack archives.
+
+    Returns:
+        The files written; none if all were there.
+
+    Raises:
+        UserError: A file cannot be fetched or unpacked.
+    """
+    patterns = [pattern for pattern in (data.items, data.shots, *data.beside) if pattern]
+    if all(find_files(data, root, pattern) for pattern in patterns):
+        return []
+    written = []
+    for url in data.urls:
+        path = root / data.folder / url.rpartition("/")[2]
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response, atomic_path(path) as temporary:
+                with temporary.open("wb") as file:
+                    shutil.copyfileobj(response, file)
+                _check_length(temporary, response.headers.get("Content-Length"))
+            written += _unpack(path, patterns)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+            advice = f"fetch it by hand into {root / data.folder}"
+            raise UserError(f"{url} cannot be fetched ({_describe(error)}): try again, or {advice}") from error
+    return written
+
+
+def _check_length(path: Path, expected: str | None) -> None:
+    if expected is not None and path.stat().st_size != int(expected):
+        raise ValueError(f"{path.stat().st_size} of {expected} bytes arrived")
+
+
+def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
+    """Replace an archive by its members that match a pattern; return them, or the file itself if it matches one."""
+    if any(path.match(pattern) or path.match(f"{pattern}.gz") for pattern in patterns):
+        return [path]
+    written = []
+    try:
+        for name, file in _members(path):
+            member = PurePosixPath(name)
+            if any(member.match(pattern) for pattern in patterns):
+                if member.is_absolute() or ".." in member.parts:
+                    raise ValueError(f"the archive has a file outside its folder, {name}")
+                written.append(path.parent / member)
+                with atomic_path(written[-1]) as temporary, temporary.open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
+    finally:
+        path.unlink()
+    return written
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from ((entry.filename, archive.open(entry)) for entry in archive.infolist() if not entry.is_dir())
+        return
+    with tarfile.open(path) as tar:
+        yield from ((member.name, cast(IO[bytes], tar.extractfile(member))) for member in tar if member.isfile())

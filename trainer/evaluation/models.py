@@ -1,0 +1,163 @@
+"""A model to evaluate: a checkpoint of this trainer, or a Llama in Hugging Face's layout."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from filters.errors import UserError
+from manifests import tokenizer
+from manifests.files import sha256_file, sha256_json
+from trainer.checkpoint import open_checkpoint
+from trainer.evaluation.engine import Engine, Vocabulary
+from trainer.events import find_corpus
+from trainer.generate import load_model
+from trainer.hf import load_hf_weights
+from trainer.model import ROTARY_BASE, Llama
+from trainer.sizes import Preset
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model on disk.
+
+    Attributes:
+        path: Its folder.
+        sha256: Hash of its files.
+        manifest_sha: Of the corpus that it was trained on, "" if not known.
+        step: Of the checkpoint, 0 if not known.
+        open: Loads the model, its tokenizer and the length of its context.
+    """
+
+    path: Path
+    sha256: str
+    manifest_sha: str
+    step: int
+    open: Callable[[], tuple[Llama, Vocabulary, int]]
+
+
+def find_model(path: Path, corpus: Path | None = None) -> Source:
+    """Return the model of a folder.
+
+    Args:
+        path: A run's folder, one of its checkpoints, or a model folder in Hugging Face's layout.
+        corpus: The corpus's folder, if it has moved.
+
+    Raises:
+        UserError: There is none, or not one that can be evaluated.
+    """
+    if (path / "config.json").is_file():
+        files = [*path.glob("*.safetensors"), *path.glob("tokenizer*"), path / "config.json"]
+        return Source(path, _hash_files(files), "", 0, lambda: _open_published(path))
+    saved = open_checkpoint(path)
+    folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
+
+    def open_saved() -> tuple[Llama, Vocabulary, int]:
+        vocabulary = read_pieces(folder / tokenizer.FILE)
+        return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
+
+    files = [one for one in saved.folder.rglob("*") if one.is_file()]
+    return Source(saved.folder, _hash_files(files), manifest.manifest_sha, int(saved.state["step"]), open_saved)
+
+
+def open_engine(source: Source, device: str, precision: str, length: int | None = None) -> Engine:
+    """Load a model onto a device.
+
+    Args:
+        source: The model.
+        device: "cpu" or "cuda".
+        precision: "fp32" or "bf16", of weights and products.
+        length: Tokens of its context, if not its own.
+    """
+    model, vocabulary, own = source.open()
+    model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    return Engine(model.requires_grad_(False), vocabulary, length or own)
+
+
+def _hash_files(files: list[Path]) -> str:
+    return sha256_json({path.name: sha256_file(path) for path in files})
+
+
+def _open_published(folder: Path) -> tuple[Llama, Vocabulary, int]:
+    size, rows, length = read_llama_config(folder)
+    with torch.device("meta"):
+        model = Llama(size, rows)
+    model.to_empty(device="cpu")
+    load_hf_weights(model, folder)
+    vocabulary = _read_vocabulary(folder)
+    return model, vocabulary, length
+
+
+def read_llama_config(folder: Path) -> tuple[Preset, int, int]:
+    """Return the size, the rows of the embedding and the context of a model in Hugging Face's layout.
+
+    Raises:
+        UserError: It is not a Llama that this model's code computes.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        width, heads, inner = (
+            int(config[f"{key}"]) for key in ("hidden_size", "num_attention_heads", "intermediate_size")
+        )
+        layers, rows, length = (
+            int(config[key]) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings")
+        )
+        epsilon = float(config["rms_norm_eps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} has no readable config.json of a Llama: download the model again") from error
+    rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    expected = {
+        "model_type": (config.get("model_type"), "llama"),
+        "num_key_value_heads": (config.get("num_key_value_heads") or heads, heads),
+        "head_dim": (config.get("head_dim") or width // heads, width // heads),
+        "rope_theta": (rotary.get("rope_theta", ROTARY_BASE), ROTARY_BASE),
+        "rope_type": (rotary.get("rope_type", rotary.get("type", "default")), "default"),
+        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
+        "attention_bias": (bool(config.get("attention_bias") or config.get("mlp_bias")), False),
+    }
+    for key, (published, ours) in expected.items():
+        if published != ours:
+            raise UserError(f"{folder} has {key} {published}; only Llamas with {ours} are evaluated here: give another")
+    if inner < 8 * width // 3:
+        raise UserError(f"{folder} has intermediate_size {inner}, less than 8/3 of hidden_size: give another model")
+    return Preset(width, heads, layers, 0.0, multiple=inner, norm_epsilon=epsilon), rows, length
+
+
+def _read_vocabulary(folder: Path) -> Vocabulary:
+    if (folder / "tokenizer.model").is_file():
+        return read_pieces(folder / "tokenizer.model")
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise UserError(
+            f"{folder} has no tokenizer.model, and its tokenizer.json needs: pip install tokenizers"
+        ) from error
+    try:
+        made: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        settings = json.loads((folder / "tokenizer_config.json").read_bytes())
+        bos, eos = (int(made.token_to_id(_token_text(settings[key]))) for key in ("bos_token", "eos_token"))
+    except Exception as error:  # the library raises bare exceptions
+        raise UserError(
+            f"{folder} has no readable tokenizer.json and tokenizer_config.json: download them again"
+        ) from error
+    return Vocabulary(
+        lambda text: list(made.encode(text, add_special_tokens=False).ids), lambda ids: str(made.decode(ids)), bos, eos
+    )
+
+
+def _token_text(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def read_pieces(path: Path) -> Vocabulary:
+    """Return the vocabulary of a SentencePiece model, or raise UserError."""
+    import sentencepiece
+
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read: give the folder that holds the model's tokenizer") from error
+    return Vocabulary(pieces.encode, pieces.decode, pieces.bos_id(), pieces.eos_id())

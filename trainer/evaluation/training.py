@@ -1,0 +1,92 @@
+"""Evaluation while a model is trained: scores after every N steps, in `RUN/evaluation.csv`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from filters.errors import UserError
+from manifests import tokenizer
+from manifests.files import write_atomic
+from trainer.evaluation.engine import Engine
+from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
+from trainer.evaluation.models import Source, read_pieces
+from trainer.evaluation.score import Mean, mean
+from trainer.evaluation.tasks import select_tasks
+from trainer.model import Llama
+from trainer.parallel import reshard
+
+FILE = "evaluation.csv"
+HEAD = "step,task,metric,mean,low,high,questions"
+
+
+def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
+    """Return the runs of the named tasks without examples, or raise UserError if one cannot be scored."""
+    runs, refused = prepare(select_tasks(tasks), data, Options(limit, (0,)))
+    if refused or not runs:
+        raise UserError("; ".join(dict.fromkeys(refused.values())) or "give --evaluate-tasks")
+    return runs
+
+
+@torch.no_grad()
+def gather_model(model: nn.Module, first: bool) -> Llama | None:
+    """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
+    reshard(model)
+    whole = None
+    if first:
+        with torch.device("meta"):
+            whole = Llama(model.size, model.vocabulary)
+        whole.to_empty(device=next(model.parameters()).device)
+    mine = dict(whole.named_parameters()) if whole else {}
+    for name, parameter in model.named_parameters():
+        full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        if whole:
+            mine[name].copy_(full)
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvaluator:
+    """Evaluate a model after a step, on the first rank, while the others wait.
+
+    Attributes:
+        run: The run's folder.
+        corpus: The corpus's folder, which holds the tokenizer.
+        length: Tokens of the model's context.
+        runs: The tasks.
+        first: This is the first rank.
+    """
+
+    run: Path
+    corpus: Path
+    length: int
+    runs: Sequence[Run]
+    first: bool
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, float]:
+        """Write the scores of a model to RUN/evaluation.csv; return them by task and metric."""
+        whole = gather_model(model, self.first)
+        if whole is None:
+            return {}
+        engine = Engine(whole, read_pieces(self.corpus / tokenizer.FILE), self.length)
+        source = Source(self.run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, self.length))
+        records = evaluate(source, lambda: engine, self.runs, self.run / "evaluation", Options())
+        found = {(one.name, metric): each for one in self.runs for metric, each in _means(one, records).items()}
+        path = self.run / FILE
+        before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+        kept = [line for line in before if int(line.partition(",")[0]) < step]
+        lines = [
+            f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
+            for (name, metric), one in found.items()
+        ]
+        write_atomic(path, ("\n".join([HEAD, *kept, *lines]) + "\n").encode())
+        return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
+
+
+def _means(run: Run, records: Records) -> dict[str, Mean]:
+    scores = [records[key]["scores"] for key in run.keys]
+    wanted = (run.task.metric, "bits per byte")
+    return {metric: mean([one[metric] for one in scores]) for metric in wanted if metric in scores[0]}
