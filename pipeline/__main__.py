@@ -136,12 +136,15 @@ def _load_recipe(options: argparse.Namespace) -> "Recipe":
 
 
 def _append(options: argparse.Namespace) -> int:
+    from manifests.mirror import mirror_of
     from manifests.storage import StorageError
     from manifests.tools.show import summary
     from pipeline.append import append
     from pipeline.beam.pool import WorkerDiedError
     from pipeline.stages.manifest import LedgerError
 
+    if mirror_of(options.corpus.absolute()) is not None:
+        raise UserError("append changes a corpus on this machine's disk: copy it here, append, and copy it back")
     engine, started = _engine(options, options.corpus), time.monotonic()
     try:
         done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
@@ -199,8 +202,9 @@ def _trace(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from pipeline.beam.status import read_status, status_text
-    from pipeline.folder import is_held
+    from pipeline.folder import is_held, refresh_status
 
+    refresh_status(options.corpus)
     status, held = read_status(options.corpus), is_held(options.corpus)
     if options.json:
         print(json.dumps({**status, "is_held": held}, indent=2))

@@ -11,16 +11,19 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import MARK, mirror_of
-from pipeline.beam import quarantine
+from pipeline.beam import quarantine, status
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import BEGUN, CODE, LOG, RECEIPTS
-from pipeline.lease import leased
+from pipeline.lease import is_leased, leased
+
+STATUS = f"runs/{status.FILE}"
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (
@@ -75,7 +78,7 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
             return
         if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
             raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
-        with leased(mirror.storage) as lease:
+        with leased(mirror.storage, partial(mirror.push, [STATUS])) as lease:
             for folder in (RECEIPTS, CODE):
                 mirror.pull(folder)
             for name in DRIVER_FILES:
@@ -92,7 +95,7 @@ def publish(corpus: Path, started: str) -> None:
     """Copy the driver's own files of a run to the store of a mirror; the manifest last."""
     mirror = mirror_of(corpus)
     if mirror is not None:
-        mirror.push([f"runs/{started}.json", f"runs/{started}.log", *DRIVER_FILES])
+        mirror.push([f"runs/{started}.json", f"runs/{started}.log", STATUS, *DRIVER_FILES])
 
 
 def publish_code(corpus: Path) -> None:
@@ -103,15 +106,24 @@ def publish_code(corpus: Path) -> None:
 
 
 def is_held(corpus: Path) -> bool:
-    """Return True if a run on this machine holds the corpus."""
+    """Return True if a run holds the corpus: one of this machine, or of any that has a lease in an object store."""
+    mirror = mirror_of(corpus)
     try:
         with (corpus / "runs" / "lock").open("r", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False
+        pass
     except OSError:
         return True
-    return False
+    return mirror is not None and is_leased(mirror.storage)
+
+
+def refresh_status(corpus: Path) -> None:
+    """Fetch the status of a run elsewhere on a corpus in an object store, if there is one."""
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        with contextlib.suppress(FileNotFoundError):
+            mirror.storage.download(STATUS, corpus / STATUS)
 
 
 def fold_timings(corpus: Path, started: str, engine: Engine) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from filters.errors import UserError
 from manifests.storage import Storage, StorageError
@@ -22,10 +22,10 @@ ENDED = b"ended"
 
 
 class Lease:
-    """The lease that this driver holds."""
+    """The lease that this driver holds. `each_beat` is called with every sign of life, and may fail."""
 
-    def __init__(self, storage: Storage, epoch: int) -> None:
-        self.storage, self.epoch = storage, epoch
+    def __init__(self, storage: Storage, epoch: int, each_beat: Callable[[], None] = lambda: None) -> None:
+        self.storage, self.epoch, self.each_beat = storage, epoch, each_beat
         self.lost = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -58,11 +58,12 @@ class Lease:
             with contextlib.suppress(StorageError):  # the run's own reads and writes say so by name
                 self.storage.write(f"{HEARTBEATS}/{self.epoch:06d}", str(count).encode())
                 self.lost = self.lost or _highest(self.storage) > self.epoch
+                self.each_beat()
 
 
 @contextlib.contextmanager
-def leased(storage: Storage) -> Iterator[Lease]:
-    """Hold the lease on a corpus while the block runs.
+def leased(storage: Storage, each_beat: Callable[[], None] = lambda: None) -> Iterator[Lease]:
+    """Hold the lease on a corpus while the block runs. `each_beat`: called with every sign of life.
 
     Raises:
         UserError: another driver holds it and lives.
@@ -72,12 +73,18 @@ def leased(storage: Storage) -> Iterator[Lease]:
         raise UserError(f"another run is writing {storage.url}: wait for it, or give another --output")
     if not storage.create(f"{LEASES}/{last + 1:06d}", platform.node().encode()):
         raise UserError(f"another run has just begun to write {storage.url}: wait for it, or give another --output")
-    lease = Lease(storage, last + 1)
+    lease = Lease(storage, last + 1, each_beat)
     lease.start()
     try:
         yield lease
     finally:
         lease.end()
+
+
+def is_leased(storage: Storage) -> bool:
+    """Return True if the last driver has not said that it ended; it may have died."""
+    last = _highest(storage)
+    return last > 0 and _heartbeat(storage, last) != ENDED
 
 
 def _highest(storage: Storage) -> int:
