@@ -125,14 +125,9 @@ class Mirror:
             write_atomic(self.folder / RECORDS / path, record)
 
 
-def mirror_folder(url: str, scratch: Path | None = None) -> Path:
-    """Return the folder that stands for a corpus on this machine and, below the same scratch folder, on others.
-
-    Args:
-        url: of the corpus.
-        scratch: folder for such folders; by default that of TERATOKEN_SCRATCH, else one below the temporary folder.
-    """
-    return (scratch or _scratch()) / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+def mirror_folder(url: str) -> Path:
+    """Return the folder that stands for a corpus here: below TERATOKEN_SCRATCH, else below the temporary folder."""
+    return _scratch() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 def _scratch() -> Path:
@@ -201,16 +196,17 @@ def list_folder(corpus: Path, folder: str) -> list[str]:
     return [entry.path.removeprefix(f"{folder}/") for entry in mirror.storage.list_files(folder)]
 
 
-def fetch_url(url: str, key: str, scratch: Path | None = None) -> Path:
+def fetch_url(url: str, key: str, corpus: Path) -> Path:
     """Return the local path of a copy of a stored file.
 
     Args:
         url: of the file.
         key: what tells its content from that of another file at the same URL, such as its size and time of change.
-        scratch: as `mirror_folder` takes it.
+        corpus: that is built from it: beside its mirror lies the copy, at the same path on every machine.
     """
     parent, _, name = url.rpartition("/")
-    folder = mirror_folder(parent, scratch).parent / "inputs" / sha256_bytes(f"{url} {key}".encode())[:16]
+    scratch = corpus.parent if mirror_of(corpus) is not None else _scratch()
+    folder = scratch / "inputs" / sha256_bytes(f"{url} {key}".encode())[:16]
     if not (folder / name).is_file():
         connect(parent).download(name, folder / name)
     return folder / name

@@ -131,7 +131,7 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
         if entry is None:
             raise UserError(f"{path} does not exist: check the URL")
         given[path] = f"{entry.bytes} {entry.changed}"
-        return str(fetch_url(path, given[path], corpus.parent))
+        return str(fetch_url(path, given[path], corpus))
 
     sources = {
         name: source.model_copy(update={"filters": [rule.map_paths(copy) for rule in source.filters]})

@@ -23,7 +23,7 @@ from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.append import inherited, recipe_of
 from pipeline.beam.task import hash_key
-from pipeline.preflight import hash_models
+from pipeline.preflight import hash_models, with_local_models
 from pipeline.run import RECIPE_FILE
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
@@ -85,6 +85,7 @@ class Rederiver:
         self.recipe: Recipe = recipe_of(self.folder)
         if generation:  # the corpus may have been moved since
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
+        self.recipe, _ = with_local_models(self.recipe, corpus)
         expected = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
         if hash_models(self.recipe) != expected:
             raise UserError(f"a model that {self.folder / RECIPE_FILE} names has changed since the corpus was built")
@@ -168,7 +169,7 @@ class Rederiver:
             self.inputs[name] = inputs.match(name, patterns, self.folder)
             if file in stored:
                 item = stored[file]
-                self.inputs[name][file] = fetch_url(item.path, hash_key([item.size, item.sha256]))
+                self.inputs[name][file] = fetch_url(item.path, hash_key([item.size, item.sha256]), self.corpus)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]

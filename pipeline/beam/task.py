@@ -268,7 +268,7 @@ def local_value(value: Any, corpus: Path) -> Any:
     if not isinstance(value, Keyed):
         return value
     if isinstance(value.value, str) and is_url(value.value):
-        return str(fetch_url(value.value, hash_key(value.key), corpus.parent))
+        return str(fetch_url(value.value, hash_key(value.key), corpus))
     if isinstance(value.value, list) and any(isinstance(one, str) and is_url(one) for one in value.value):
         return [local_value(Keyed(one, key), corpus) for one, key in zip(value.value, value.key, strict=True)]
     return value.value
@@ -420,7 +420,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             for needed in task.files:
                 mirror.fetch(needed.path, needed.sha256)
         for model, key in job.given:
-            fetch_url(model, key, root.parent)
+            fetch_url(model, key, root)
         try:
             result: Result = job.call(task, *blocks)
         except UserError as error:  # a model that the driver could read, say: no mistake of the user
