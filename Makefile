@@ -5,8 +5,10 @@ PY     := $(VENV)/bin/python
 DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
+# One process per core, and module after module in the order of tests/conftest.py.
+SHARED := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
+.PHONY: setup demo ablation test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
 
 setup: $(VENV)/.ready
 
@@ -18,12 +20,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup_venv.py
 demo: setup
 	$(PY) samples/demo.py $(DEMO)
 
+# Two comparisons of recipes on small models: a planted fault, and a difference that does not matter (docs/ablation.md).
+ablation: setup
+	$(PY) samples/ablation.py
+
 test: setup
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest $(SHARED)
 
 # The tests that build no corpus.
 test-fast: setup
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not corpus and not slow and not gpu and not cluster'
+	$(PY) -m pytest $(SHARED) -m 'not corpus and not slow and not gpu and not cluster'
 
 # Set-up, demo and tests on every interpreter from 3.11 on that is found here, each in a clone of its own.
 test-matrix:

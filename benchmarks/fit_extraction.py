@@ -1,4 +1,4 @@
-"""Fit the weights of the main-text extractor (filters/html/weights.tsv) on gold sets: logistic regression by blocks.
+"""Fit the weights of the main-text extractor (filters/html/weights.tsv) on gold sets: a network that labels blocks.
 
     python -m benchmarks fit-extraction --data ../shared/data/html_extraction [--leave-out SET] [--output FILE]
 
@@ -10,12 +10,16 @@ Pages that have only snippets or parts of their text as gold are labelled by two
 trafilatura's default and resiliparse's main content (where they disagree, trafilatura counts, with a lower weight). The
 snippets and parts count on top. Each set of a new kind would otherwise need gold texts of its own.
 
-Each feature is a piecewise linear curve with knots at its quantiles. The penalty holds the weights small and the curves
-smooth. The result depends on the pages alone: the same sets give the same file.
+Readers' comments are no main text, though one of the sets counts them as such: blocks of its gold texts in containers
+named after comments have no weight.
+
+The network is trained by Adam with decoupled decay of the weights (Loshchilov and Hutter, ICLR 2019) and dropout of
+units and of names. The result depends on the pages and the version of numpy alone.
 """
 
 import argparse
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,28 +30,30 @@ from resiliparse.parse.html import HTMLTree
 from benchmarks.data import ROOT, SHARED
 from benchmarks.extraction import WORD, Page, extractors, gold_text, load_sets
 from filters.formats.charset import decode
+from filters.html.blocks import Page as Blocks
 from filters.html.blocks import parse_blocks
-from filters.html.features import Features, describe_blocks
-from filters.html.model import CUT, CUT_SHARE, INSIDE, INTERCEPT, NEAREST
-from filters.html.names import BITS
+from filters.html.features import COMMENTS, Features, describe_blocks
+from filters.html.model import BIAS, CUT, CUT_MARGIN, CUT_SHARE, NAMES, NEIGHBOURS, OUTPUT, collect_inputs
 
 Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 
 WEIGHTS = ROOT / "filters/html/weights.tsv"
 TEACHERS = ("trafilatura, default", "resiliparse")
 RUN = 3  # words in a row that a block must share with the gold text
 PAGE_WEIGHT = 10.0  # of all blocks of a page together, against the penalty
 LEAST_WORDS = 60  # a page with fewer words weighs less
-DISAGREED, TAUGHT, SNIPPETS = (
-    0.3,
-    0.7,
-    0.25,
-)  # weights: of a block on which teachers disagree, of one they label, of gold
-KNOTS = 7
-RIDGE, SMOOTH = 4.0, 10.0  # the penalties on the size of weights, and on the bends of curves
-LEAST_EFFECT = 0.07  # the standard deviation, in log-odds, of what a name adds, under which it gets no weight
-CUTS = (-1.0, 0.3)  # chosen by the mean F1 of the shared sets, each left out
-STEPS, CLOSE = 8, 1e-2  # Newton's method
+DISAGREED, TAUGHT, SNIPPETS = 0.3, 0.7, 0.25  # weights: of blocks that teachers disagree on, that they label, of gold
+COMMENTS_SHARE = 0.9  # of a page's blocks: a container with more is not the comments, whatever its name
+
+UNITS, SEED = 48, 1
+STEPS, BATCH = 1_100, 1_024  # and blocks per step: the shared sets are passed over eleven times
+RATE, WARM_UP = 4e-3, 0.15  # the highest rate of learning, and the share of the steps up to it; it falls to 0 after it
+MEAN_DECAY, SQUARE_DECAY = 0.9, 0.995  # of Adam's averages of the gradients and their squares
+WEIGHT_DECAY = 0.02
+UNIT_DROPOUT, NAME_DROPOUT = 0.4, 0.1
+LEAST_DEVIATION = 1e-2  # of an input, by which it is divided
+CHOSEN = {CUT: -1.6, CUT_SHARE: 0.3, CUT_MARGIN: 2.5, NEIGHBOURS: 0.6}  # by the F1 of the shared sets, each left out
 
 
 class Labelled(NamedTuple):
@@ -81,40 +87,82 @@ def main(arguments: list[str]) -> int:
 def fit_weights(pages: Sequence[Page]) -> str:
     """Return the table of weights, fitted on pages with gold."""
     labelled = [found for page in pages if (found := label_page(page))]
-    labels = np.concatenate([page.labels for page in labelled])
-    weights = np.concatenate([page.weights for page in labelled])
-    names = list(labelled[0].features.columns)
-    values = {name: np.concatenate([page.features.columns[name] for page in labelled]) for name in names}
-    knots = {name: choose_knots(column) for name, column in values.items()}
-    curves = [len(knots[name]) for name in names]
-    columns: list[tuple[str, float]] = [(name, knot) for name in names for knot in knots[name]]
-    design = [spread(values[name], knots[name]) for name in names]
-    for kind, position in ((INSIDE, 0), (NEAREST, 1)):
-        masks = [bits for page in labelled for bits in (page.features.inside, page.features.nearest)[position]]
-        columns += [(kind + name, 1.0) for name in BITS]
-        design += [np.array([bool(mask & bit) for mask in masks], dtype=float)[:, None] for bit in BITS.values()]
-    columns.append((INTERCEPT, 0.0))
-    design.append(np.ones((len(labels), 1)))
-    matrix = np.concatenate(design, axis=1)
-    found = fit_logistic(matrix, labels, weights, penalty(curves, len(columns)))
-    effects = found * weighted_deviation(matrix, weights)
-    chosen = [
-        number
-        for number, (name, _) in enumerate(columns)
-        if not name.startswith((INSIDE, NEAREST)) or abs(effects[number]) >= LEAST_EFFECT
+    names = tuple(labelled[0].features.columns)
+    inputs = np.concatenate([collect_inputs(page.features, names) for page in labelled]).astype(np.float32)
+    labels, weights = (
+        np.concatenate([getattr(page, part) for page in labelled]).astype(np.float32) for part in ("labels", "weights")
+    )
+    mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + LEAST_DEVIATION
+    mean[len(names) :], scale[len(names) :] = 0, 1
+    hidden, bias, output, direct, intercept = fit_network(
+        (inputs - mean) / scale, labels, weights / weights.mean(), len(names)
+    )
+    hidden, direct = hidden / scale[:, None], direct / scale
+    bias, intercept = bias - mean @ hidden, intercept - mean @ direct
+    rows = [[name, one, *units] for name, one, units in zip([*names, *NAMES], direct, hidden, strict=True)]
+    rows += [
+        [BIAS, float(intercept[0]), *bias],
+        [OUTPUT, 0, *output],
+        *([name, value, *[0] * UNITS] for name, value in CHOSEN.items()),
     ]
-    columns = [columns[number] for number in chosen]
-    found = fit_logistic(matrix[:, chosen], labels, weights, penalty(curves, len(columns)))
-    rows = [f"{name}\t{knot:.6g}\t{weight:.4f}" for (name, knot), weight in zip(columns, found, strict=True)]
-    rows += [f"{CUT}\t0\t{CUTS[0]}", f"{CUT_SHARE}\t0\t{CUTS[1]}"]
-    return "\n".join(["feature\tknot\tweight", *rows, ""])
+    heading = ["input", "direct", *(f"unit {number}" for number in range(1, UNITS + 1))]
+    lines = ["\t".join([name, *(f"{weight:.4g}" for weight in weights)]) for name, *weights in rows]
+    return "\n".join(["\t".join(heading), *lines, ""])
 
 
-def weighted_deviation(matrix: Array, weights: Array) -> Array:
-    """Return the weighted standard deviation of each column."""
-    shares = weights / weights.sum()
-    mean = shares @ matrix
-    return np.asarray(np.sqrt(np.maximum(shares @ matrix**2 - mean**2, 0)))
+def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int) -> list[Floats]:
+    """Return the network that minimises the weighted log loss.
+
+    Args:
+        inputs: (n, d) of all blocks; the first `features` are never left out.
+        labels: (n,) from 0 to 1.
+        weights: (n,).
+        features: the number of inputs that are no names.
+
+    Returns:
+        Weights of the inputs on the units (d, u), the units' biases, their weights on the output, the direct weights
+        of the inputs, and the intercept (1,).
+    """
+    chance = np.random.default_rng(SEED)
+    count, width = inputs.shape
+    network = [
+        chance.normal(0, np.sqrt(2 / width), (width, UNITS)),
+        np.zeros(UNITS),
+        chance.normal(0, np.sqrt(1 / UNITS), UNITS),
+        np.zeros(width),
+        np.zeros(1),
+    ]
+    network = [part.astype(np.float32) for part in network]
+    decays = (WEIGHT_DECAY, 0, WEIGHT_DECAY, WEIGHT_DECAY, 0)
+    means, squares = ([np.zeros_like(part) for part in network] for _ in range(2))
+    batch = min(BATCH, count)
+    orders = (chance.permutation(count) for _ in range(STEPS))
+    batches = (order[at : at + batch] for order in orders for at in range(0, count - batch + 1, batch))
+    for step, chosen in enumerate(islice(batches, STEPS)):
+        seen = inputs[chosen]
+        seen[:, features:] *= chance.random(width - features) > NAME_DROPOUT
+        kept = (chance.random((batch, UNITS), dtype=np.float32) > UNIT_DROPOUT) / np.float32(1 - UNIT_DROPOUT)
+        gradients = compute_gradients(network, seen, labels[chosen], weights[chosen] / batch, kept)
+        done = (step + 1) / STEPS
+        rate = RATE * (done / WARM_UP if done < WARM_UP else (1 - done) / (1 - WARM_UP))
+        for part, gradient, mean, square, decay in zip(network, gradients, means, squares, decays, strict=True):
+            mean += (1 - MEAN_DECAY) * (gradient - mean)
+            square += (1 - SQUARE_DECAY) * (gradient**2 - square)
+            deviation = np.sqrt(square / (1 - SQUARE_DECAY ** (step + 1))) + 1e-8
+            part -= rate * (mean / (1 - MEAN_DECAY ** (step + 1)) / deviation + decay * part)
+    return network
+
+
+def compute_gradients(
+    network: Sequence[Floats], inputs: Floats, labels: Floats, weights: Floats, kept: Floats
+) -> list[Floats]:
+    """Return the gradients of the weighted log loss. `kept`: the factors of units, 0 for those that are left out."""
+    hidden, bias, output, direct, intercept = network
+    units = np.maximum(inputs @ hidden + bias, 0) * kept
+    chances = 1 / (1 + np.exp(-(units @ output + inputs @ direct + intercept)))
+    errors = (chances - labels) * weights
+    on_units = np.outer(errors, output) * (units > 0) * kept
+    return [inputs.T @ on_units, on_units.sum(axis=0), errors @ units, errors @ inputs, errors.sum(keepdims=True)]
 
 
 def label_page(page: Page) -> Labelled | None:
@@ -128,7 +176,7 @@ def label_page(page: Page) -> Labelled | None:
     words = np.array([len(WORD.findall(text)) for text in blocks.texts], dtype=float)
     if "gold_text" in page.gold:
         labels = align(blocks.texts, gold_text(page.gold))
-        weights = share_weight(words, labels)
+        weights = np.where((labels > 0.5) & find_comments(blocks), 0, share_weight(words, labels))
     else:
         labels, weights = label_by_teachers(blocks.texts, words, html)
         known = (
@@ -138,6 +186,15 @@ def label_page(page: Page) -> Labelled | None:
         weights = np.where(sure, weights + SNIPPETS / max(1, int(sure.sum())), TAUGHT * weights)
         labels = np.where(sure, known, labels)
     return Labelled(features, labels, PAGE_WEIGHT * weights)
+
+
+def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
+    """Return which blocks are in a container named after comments."""
+    inside, least = [False], COMMENTS_SHARE * len(blocks.texts)
+    for place in range(1, len(blocks.tags)):
+        named = blocks.names[place] & COMMENTS and blocks.ends[place] - blocks.starts[place] < least
+        inside.append(inside[blocks.parents[place]] or bool(named))
+    return np.array(inside)[blocks.places]
 
 
 def share_weight(words: Array, labels: Array) -> Array:
@@ -200,51 +257,3 @@ def label_by_snippets(texts: Sequence[str], gold: dict[str, Any]) -> Array:
 def label_parts(texts: Sequence[str], gold: dict[str, Any]) -> Array:
     """Return 1 for blocks that are mostly in the gold text, which is a part of the main text, else NaN."""
     return np.where(align(texts, gold_text(gold)) > 0.6, 1.0, np.nan)
-
-
-def choose_knots(column: Array) -> Array:
-    """Return all values of a feature that has few, else its quantiles and some even steps between its extremes."""
-    values = np.unique(column.round(4))
-    if len(values) <= KNOTS + 1:
-        return values if len(values) > 1 else np.array([values[0], values[0] + 1])
-    knots = np.unique(np.quantile(column, np.linspace(0, 1, KNOTS)).round(4))
-    return knots if len(knots) >= 5 else np.unique(np.append(knots, np.quantile(values, np.linspace(0, 1, 5)).round(4)))
-
-
-def spread(column: Array, knots: Array) -> Array:
-    """Return the shares of the two knots around each value: the basis of piecewise linear curves."""
-    at = np.clip(np.searchsorted(knots, column, side="right") - 1, 0, len(knots) - 2)
-    share = np.clip((column - knots[at]) / (knots[at + 1] - knots[at]), 0, 1)
-    basis = np.zeros((len(column), len(knots)))
-    rows = np.arange(len(column))
-    basis[rows, at], basis[rows, at + 1] = 1 - share, share
-    return basis
-
-
-def penalty(curves: Sequence[int], size: int) -> Array:
-    """Return the quadratic penalty on the weights: their size, and the slopes and bends of curves of so many knots."""
-    total = RIDGE * np.eye(size)
-    total[-1, -1] = 1e-3  # the intercept
-    start = 0
-    for count in curves:
-        slopes = np.diff(np.eye(count), axis=0)
-        bends = np.diff(slopes, axis=0)
-        total[start : start + count, start : start + count] += SMOOTH * (0.1 * slopes.T @ slopes + bends.T @ bends)
-        start += count
-    return total
-
-
-def fit_logistic(design: Array, labels: Array, weights: Array, penalties: Array) -> Array:
-    """Return the weights of the logistic regression that minimise the penalised log loss, by Newton's method."""
-    found = np.zeros(design.shape[1])
-    small = design.astype(np.float32)  # half the time; the sums over the blocks are what takes it
-    for _ in range(STEPS):
-        chances = 1 / (1 + np.exp(-np.clip(small @ found.astype(np.float32), -30, 30).astype(float)))
-        gradient = small.T @ (weights * (chances - labels)).astype(np.float32) + penalties @ found
-        root = np.sqrt(weights * (chances * (1 - chances) + 1e-6)).astype(np.float32)
-        curvature = (small * root[:, None]).T @ (small * root[:, None])
-        step = np.linalg.solve(curvature.astype(float) + penalties, gradient)
-        found -= step
-        if np.abs(step).max() < CLOSE:
-            break
-    return found

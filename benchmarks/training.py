@@ -20,7 +20,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import dry_run
 from benchmarks.data import ROOT, table
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import load_manifest
@@ -32,6 +34,7 @@ from trainer.model import Llama
 from trainer.sizes import get_preset
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
+KERNELS = 20  # listed in a profile
 WARM = 3  # steps left out of a median: kernels are chosen, memory is allocated and blocks are compiled in them
 
 
@@ -44,13 +47,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-tokens", type=int, help="default: the preset's on a CPU, 262,144 on a GPU")
     parser.add_argument("--sequence-length", type=int, help="default: the preset's")
-    parser.add_argument("--micro-batch", type=int, default=8)
+    parser.add_argument("--micro-batch", type=int, help="default: 8 on a CPU, by memory on a GPU")
+    parser.add_argument("--profile", action="store_true", help="also list the kernels that take most of the time")
     parser.add_argument("--trainer", action="store_true", help="run the whole trainer on a CPU too, as on a GPU")
+    parser.add_argument("--dry-run", action="store_true", help="derive what GPUs would need, without one")
     parser.add_argument("--results", type=Path, default=Path("build/benchmarks/train.json"))
     options, more = parser.parse_known_args(arguments)
     on_gpu = options.device == "cuda"
+    if options.dry_run:
+        print(dry_run.run())
+        return 0
     options.model = options.model or ("1b3" if on_gpu else "demo")
     options.vocabulary = options.vocabulary or (32_000 if on_gpu else 2_048)
+    options.micro_batch = options.micro_batch or (None if on_gpu else 8)
     size = get_preset(options.model)
     options.batch_tokens = options.batch_tokens or (262_144 if on_gpu else size.batch_tokens)
     options.sequence_length = options.sequence_length or size.sequence_length
@@ -97,18 +106,37 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
     """Run the whole trainer and return the medians of its metrics after the first steps."""
     run = corpus.parent / "run"
     names = ("device", "model", "steps", "batch_tokens", "sequence_length", "micro_batch")
-    given = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
-    if trainer_main(["train", str(corpus), "--output", str(run), *given, *more]) != 0:
-        raise RuntimeError("the trainer did not end well")
+    values = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
+    given = [str(part) for name, value in values.items() if value is not None for part in (name, value)]
+
+    def train(folder: Path, *last: str) -> None:
+        if trainer_main(["train", str(corpus), "--output", str(folder), *given, *more, *last]) != 0:
+            raise RuntimeError("the trainer did not end well")
+
+    train(run)
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[WARM:]
     found: dict[str, Any] = {}
-    for name in ("tokens_per_second", "mfu_6n", "mfu_attention", "memory_gb"):
+    for name in ("tokens_per_second", "mfu_6n", "mfu_no_embedding", "mfu_attention", "memory_gb"):
         values = [float(row[name]) for row in rows if row[name]]
         found[name] = statistics.median(values) if values else None
     facts = json.loads((run / "run.json").read_bytes())
     found["peak_flops"], found["precision"] = facts["peak_flops"], facts["training"]["precision"]
+    found["micro_batch"] = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])["micro_batch"]
+    if options.profile:
+        found["kernels"] = _profile(options, lambda: train(corpus.parent / "profiled", "--stop-after", str(WARM)))
     return found
+
+
+def _profile(options: argparse.Namespace, work: Callable[[], None]) -> dict[str, str]:
+    """Return the operations with most time of their own in the profile of a function: milliseconds and calls."""
+    on_gpu = options.device == "cuda"
+    kinds = [ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]
+    with profile(activities=kinds) as profiler:
+        work()
+    clock = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    rows = sorted(profiler.key_averages(), key=lambda row: -getattr(row, clock))[:KERNELS]
+    return {row.key[:80]: f"{getattr(row, clock) / 1e3:.1f} ms in {row.count} calls" for row in rows}
 
 
 def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -129,7 +157,7 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         losses = []
         for step in range(options.steps):
             tokens = data.batch(step, 0, 1).tokens.to(torch.int64)
-            told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4, False)())
+            told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4)())
             loss = _timed(seconds["bare"], lambda t=tokens: bare(t))
             losses.append(abs(told.losses.sum() / options.batch_tokens - loss))
     finally:

@@ -150,6 +150,14 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _freeze(options: argparse.Namespace) -> int:
+    from manifests.tools.held_out import freeze_held_out
+
+    found = freeze_held_out(options.corpus, options.compared, options.output, options.documents)
+    _print_either(options, found.as_dict, found.lines)
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from manifests.report import write_report
 
@@ -198,6 +206,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", type=Path, required=True, metavar="FILE", help="URLs, domains, owner/name, ids, one a line")
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
+    add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
+    add("compared", type=Path, nargs="+", metavar="CORPUS", help="folders of the corpora to compare")
+    add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
+    add("--documents", type=_positive, default=500, metavar="N", help="of each source, at most (default 500)")
     add = command("report", _report, "write its report, one HTML file")
     add("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
     return parser

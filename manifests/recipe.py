@@ -168,6 +168,17 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
         raise UserError(f"recipe {name}: {explain(error, Recipe)}") from error
 
 
+def read_yaml(stored: bytes) -> Any:
+    """Return the plain values of a recipe as a run wrote it; by libyaml, in a fifth of the time, where it is there.
+
+    Raises:
+        yaml.YAMLError, UnicodeDecodeError, ValueError: it is not YAML.
+    """
+    import yaml
+
+    return yaml.load(stored, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _loader() -> type["yaml.SafeLoader"]:
     """Return a YAML loader that refuses a key given twice, where YAML itself would silently keep the last."""
     import yaml

@@ -5,7 +5,6 @@ tokenizer, models and cut-offs. Only when it is finished do its shards and index
 links, and last of all the manifest that names them: until then the corpus is the old one.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,11 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile, rmtree
 
-import yaml
-
 from filters.errors import UserError
-from filters.quality.perplexity import Perplexity
-from filters.rule import Rule
 from manifests.files import atomic_path, canonical_json, relative_files, sha256_file, write_atomic
 from manifests.index import FOLDER
 from manifests.ledger import Tally, tally_from, total
@@ -33,22 +28,17 @@ from manifests.manifest import (
     load_manifest,
     write_manifest,
 )
-from manifests.mirror import fetch
-from manifests.recipe import Recipe, parse_recipe
+from manifests.recipe import Recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import find_user_code
-from pipeline.run import RECIPE_FILE, Finished, run
+from pipeline.inheritance import inherited, recipe_of
+from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module
-from pipeline.stages import references
 from pipeline.stages.manifest import LEDGER
-from pipeline.stages.pages import trained_references
-from pipeline.stages.perplexity import cuts_path
 from pipeline.stages.tokenizer import MODEL
 
 PUBLISHING = "publishing"  # a file in the generation's folder: the hash of the manifest that is about to include it
-CUTOFFS = "inherited"  # a folder there: the parent's cut-offs as tables, one file per source
 
 
 def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_unreadable: bool = False) -> Finished:
@@ -87,52 +77,6 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
             return replace(done, manifest=_publish(corpus, parent, done.manifest, number))
         except OSError as error:
             raise storage_error(error, "append") from error
-
-
-def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
-    """Return a recipe that trains nothing: all that the corpus has trained is given by path.
-
-    These are tokenizer, language models, classifiers and cut-offs (which are written into `folder`); the corpus with
-    its generations are earlier corpora.
-    """
-    trained = {model.path for model in parent.models.values() if model.path}
-    sources = {}
-    for name, source in recipe.sources.items():
-        rules = [rule.with_trained(_trained_files(corpus, folder, name, rule, trained)) for rule in source.filters]
-        sources[name] = source.model_copy(update={"filters": rules})
-    earlier = [str(generation_folder(corpus, number)) for number in range(len(parent.generations) + 1)]
-    known = [path for path in recipe.deduplication.against if path not in earlier]
-    changed = {
-        "sources": sources,
-        "tokenizer": recipe.tokenizer.model_copy(update={"path": str(corpus / MODEL)}),
-        "deduplication": recipe.deduplication.model_copy(update={"against": [*known, *earlier], "canaries": 0}),
-    }
-    return recipe.model_copy(update=changed)
-
-
-def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: set[str]) -> dict[str, str]:
-    """Return what the corpus has trained for a rule, by the setting that gives it by path."""
-    files, models = {}, f"models/perplexity/{name}"
-    if rule.needs == references.STAGE and trained_references(name) in trained:
-        files["model"] = str(corpus / trained_references(name))
-    if isinstance(rule, Perplexity) and rule.needs:
-        if any(path.startswith(f"{models}/") for path in trained):
-            files["models"] = str(corpus / models)
-        if cuts_path(name) in trained:
-            table = folder / CUTOFFS / f"{name}.csv"
-            _write_cutoffs(corpus / cuts_path(name), table, rule.head, rule.tail)
-            files["cutoffs"] = str(table)
-    return files
-
-
-def recipe_of(folder: Path) -> Recipe:
-    """Return the recipe as a run wrote it. Raises UserError."""
-    path = fetch(folder, RECIPE_FILE)
-    find_user_code(folder)
-    try:
-        return parse_recipe(yaml.safe_load(path.read_bytes()), str(path))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
 
 
 def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
@@ -254,17 +198,6 @@ def _names(manifest: Manifest, source: str) -> set[str]:
     """Return the names of a source's inputs, of all generations."""
     recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
     return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
-
-
-def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:
-    """Write a source's cut-offs as CCNet's table: a row per percentile, a column per language."""
-    found = json.loads(cuts.read_bytes())
-    codes = sorted(found)
-    rows = {head: [found[code]["head"] for code in codes], tail: [found[code]["tail"] for code in codes]}
-    lines = [["percentile", *codes], *([percentile, *values] for percentile, values in sorted(rows.items()))]
-    data = "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
-    if not table.is_file() or table.read_bytes() != data:  # a corpus that is only traced may be read-only
-        write_atomic(table, data)
 
 
 def _link(source: Path, target: Path) -> None:

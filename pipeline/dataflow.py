@@ -6,6 +6,7 @@ from filters.errors import UserError
 from manifests.display import format_bytes
 from manifests.planning.cost import Cost
 from manifests.recipe import Recipe
+from pipeline.dryrun import dry_run
 from pipeline.plan import PlanRequest, plan
 
 # List prices of Dataflow batch jobs in us-central1 in US dollars (cloud.google.com/dataflow/pricing); other regions and
@@ -13,7 +14,6 @@ from pipeline.plan import PlanRequest, plan
 CORE_HOUR, GIGABYTE_HOUR, SHUFFLED_GIGABYTE = 0.056, 0.003557, 0.011
 GIGABYTES_PER_CORE = 4.0  # of the standard machine types
 START_SECONDS = 180.0  # in which a job's workers start and end; assumed
-JOBS = 29  # of the paper's recipe, by `--dry-run`
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Price:
         )
 
 
-def price_of(cost: Cost) -> Price:
-    """Return the price of a planned cost."""
+def price_of(cost: Cost, jobs: int) -> Price:
+    """Return the price of a planned cost, spent in so many jobs."""
     shuffled = sum(step.shuffled or 0.0 for step in cost.steps)
-    return Price(cost.cpu_seconds / 3600, JOBS * START_SECONDS * cost.workers / 3600, shuffled)
+    return Price(cost.cpu_seconds / 3600, jobs * START_SECONDS * cost.workers / 3600, shuffled)
 
 
 def check_price(recipe: Recipe, request: PlanRequest, most: float) -> str:
@@ -68,7 +68,7 @@ def check_price(recipe: Recipe, request: PlanRequest, most: float) -> str:
         raise UserError(
             f"--max-cost cannot count {', '.join(cost.uncounted)}: the run of --rates must have read these sources too"
         )
-    price = price_of(cost)
+    price = price_of(cost, len(dry_run(recipe, 1)))
     if price.dollars > most:
         raise UserError(
             f"the run would cost {price.text()}; that is over --max-cost {most:g}: raise it, or take fewer inputs"

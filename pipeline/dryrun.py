@@ -65,19 +65,23 @@ class DryEngine(Engine):
     def pipeline(self) -> "beam.Pipeline":
         """Return a pipeline that is measured where others run."""
         import apache_beam as beam
-        from apache_beam.transforms.environments import DockerEnvironment
 
         engine = self
 
         class Measured(beam.Pipeline):  # type: ignore[misc]
             def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
                 if error is None:
-                    image = DockerEnvironment.from_container_image(IMAGE)
-                    size = self.to_runner_api(default_environment=image).ByteSize()
-                    engine.graphs.append(GraphSize(engine.tasks[0].step, len(engine.tasks), size))
+                    engine.graphs.append(GraphSize(engine.tasks[0].step, len(engine.tasks), engine.measure(self)))
                     leave_receipts(engine.timings.parents[1], engine.tasks, engine.recipe, engine.splits)
 
         return Measured()
+
+    def measure(self, pipeline: "beam.Pipeline") -> int:
+        """Return the bytes of a pipeline's portable form."""
+        from apache_beam.transforms.environments import DockerEnvironment
+
+        image = DockerEnvironment.from_container_image(IMAGE)
+        return int(pipeline.to_runner_api(default_environment=image).ByteSize())
 
 
 class DryGraph(StageGraph):
@@ -108,16 +112,17 @@ class DryGraph(StageGraph):
         return self.run_exchange(*one_worker_steps(self.edges))[1]
 
 
-def dry_run(recipe: Recipe, splits: int) -> list[GraphSize]:
+def dry_run(recipe: Recipe, splits: int, kind: type[DryEngine] = DryEngine) -> list[GraphSize]:
     """Return the sizes of all jobs' graphs.
 
     Args:
         recipe: with any inputs or none, which are not read.
         splits: files of each source, each of one split; more if a source needs more.
+        kind: of the engine.
     """
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder)
-        engine = DryEngine(1, (), corpus / "runs" / "dry.parts", quiet=True, recipe=recipe, splits=splits)
+        engine = kind(1, (), corpus / "runs" / "dry.parts", quiet=True, recipe=recipe, splits=splits)
         return DryGraph(recipe, corpus, engine, made_up_inputs(recipe, splits)).build_graphs()
 
 

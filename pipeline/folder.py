@@ -31,6 +31,8 @@ DRIVER_FILES = (
     *(SHA_FILE, FILE),
 )
 
+RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
+
 
 def prepare(corpus: Path) -> None:
     """Create the output folder, or refuse one that holds other files: a run removes those that it does not know."""

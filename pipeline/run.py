@@ -24,7 +24,6 @@ from pipeline.beam.tasklist import remove_task_lists
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths, with_local_models
 
-RECIPE_FILE = "recipe.yaml"
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
 
 
@@ -87,7 +86,7 @@ def run(
                 remove_temporaries(corpus)
                 remove_task_lists(corpus)
                 folder.take_over_marks(corpus, engine)
-                write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
+                write_atomic(corpus / folder.RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
                 folder.publish_code(corpus)
                 if not (corpus / MANIFEST).exists():

@@ -21,10 +21,10 @@ from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
-from pipeline.append import inherited, recipe_of
 from pipeline.beam.task import hash_key
+from pipeline.folder import RECIPE_FILE
+from pipeline.inheritance import inherited, recipe_of
 from pipeline.preflight import hash_models, with_local_models
-from pipeline.run import RECIPE_FILE
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages import line_dedup

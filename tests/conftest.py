@@ -1,7 +1,12 @@
-"""Configuration for all tests: marks for the tests that `make test-fast` leaves out."""
+"""Configuration for all tests: marks for the tests that `make test-fast` leaves out, and what many modules read.
+
+The fixtures of the bundled sample and of corpora built from it are made once for all processes of a test run; tests
+change only copies of them.
+"""
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,17 +28,85 @@ settings.load_profile("any machine")
 # Modules whose tests build corpora, run jobs on several workers, or train on several ranks: most of the suite's time.
 CORPUS_MODULES = {
     "test_append", "test_benchmark_clusters", "test_benchmark_sources", "test_c4_books_built", "test_ccnet",
-    "test_checkpoint", "test_cli", "test_cluster_steps", "test_containment", "test_diff", "test_duplicates",
-    "test_duplicates_at_scale", "test_filter_lists", "test_fingerprint", "test_generations", "test_github_corpus",
-    "test_join", "test_launch", "test_llama_sample", "test_neardup", "test_pipeline", "test_plan_corpus",
-    "test_quarantine", "test_real_archives", "test_recall", "test_remove", "test_report", "test_sample", "test_samples",
-    "test_samples_anywhere", "test_samples_ccnet", "test_statistics", "test_storage_faults", "test_task",
-    "test_trainer_run", "test_trainer_spikes", "test_verify", "test_worker_faults",
+    "test_checkpoint", "test_cli", "test_cluster_size", "test_cluster_steps", "test_containment", "test_diff",
+    "test_duplicates", "test_duplicates_at_scale", "test_extend_docs", "test_filter_lists", "test_fingerprint",
+    "test_generations", "test_github_corpus", "test_join", "test_launch", "test_llama_sample", "test_neardup",
+    "test_pipeline", "test_plan_corpus", "test_quarantine", "test_real_archives", "test_recall",
+    "test_reference_positives", "test_remove", "test_report", "test_sample", "test_samples", "test_samples_anywhere",
+    "test_samples_ccnet", "test_setup", "test_statistics", "test_storage_faults", "test_task", "test_trainer_run",
+    "test_trainer_spikes", "test_verify", "test_worker_faults",
 }  # fmt: skip
+CORPUS_FIXTURES = {"demo_corpus", "demo_without_dropped", "first_corpus", "llama_corpus"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make test-fast` leaves out."""
+    """Mark the tests that `make test-fast` leaves out, and run their modules first.
+
+    Processes take one module after the other: the short ones at the end keep all of them busy until then.
+    """
     for item in items:
-        if item.path.stem in CORPUS_MODULES:
+        if item.path.stem in CORPUS_MODULES or CORPUS_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.corpus)
+    long = {item.path for item in items if item.get_closest_marker("corpus")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_runtest_setup() -> None:
+    """Make Beam quicker as soon as a test has imported it, which takes a second that others do without."""
+    if "apache_beam.transforms.userstate" in sys.modules:
+        import quick_beam  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the test run share: xdist gives each a folder of its own below the run's."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+
+def _unchanged(folder: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield a folder, made if no other process has made it, and fail at the end if a test has changed a file."""
+    from corpus import file_times, made_once
+
+    before = file_times(made_once(folder, make))
+    yield folder
+    assert file_times(folder) == before, f"a test has changed {folder}, which others read"
+
+
+@pytest.fixture(scope="session")
+def sample(shared_folder: Path) -> Iterator[Path]:
+    """The small form of the bundled sample."""
+    from corpus import make_sample
+
+    yield from _unchanged(shared_folder / "sample", make_sample)
+
+
+@pytest.fixture(scope="session")
+def demo_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
+    """The demo's corpus of the sample, with the texts of three dropped documents of each reason."""
+
+    def make(folder: Path) -> None:
+        from corpus import build, demo_recipe
+        from executed import covered_by_versions
+
+        with covered_by_versions():
+            build(demo_recipe(sample), folder, keep_dropped=3)
+
+    yield from _unchanged(shared_folder / "demo", make)
+
+
+@pytest.fixture(scope="session")
+def demo_without_dropped(shared_folder: Path, sample: Path) -> Iterator[Path]:
+    """The same corpus from a run that kept no texts of dropped documents."""
+    from corpus import build, demo_recipe
+
+    yield from _unchanged(shared_folder / "demo-without-dropped", lambda folder: build(demo_recipe(sample), folder))
+
+
+@pytest.fixture(scope="session")
+def first_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
+    """A corpus of two sources and a part of their files, with the texts of two dropped documents of each reason."""
+    from corpus import build, first_recipe
+
+    recipe = first_recipe(sample)
+    yield from _unchanged(shared_folder / "first", lambda folder: build(recipe, folder, keep_dropped=2))

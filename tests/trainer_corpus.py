@@ -90,9 +90,21 @@ def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
     """
     root = Path(__file__).parents[1]
     texts = [path.read_text(encoding="utf-8") for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))]
+    parts = [*enumerate(part for text in texts for part in text.split("\n\n") if part)]
+    cut = len(parts) * 9 // 10
+    return write_texts(corpus, parts[:cut], parts[cut:], vocabulary)
+
+
+def write_texts(
+    corpus: Path, train: list[tuple[int, str]], validation: list[tuple[int, str]], vocabulary: int = 600
+) -> Path:
+    """Write a corpus of one source, `docs`, with these numbered texts; equal numbers give equal ids.
+
+    Its tokenizer is trained on all of them, in order.
+    """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(line for text in texts for line in text.splitlines() if line),
+        sentence_iterator=(line for _, text in (*train, *validation) for line in text.splitlines() if line),
         model_writer=model,
         model_type="bpe",
         vocab_size=vocabulary,
@@ -108,27 +120,25 @@ def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
     path.parent.mkdir(parents=True)
     path.write_bytes(model.getvalue())
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    parts = [part for text in texts for part in text.split("\n\n") if part]
-    rows = [
-        {
-            "tokens": [1, *pieces.encode(part), 2],
-            "document": document_id("docs", locator),
-            "source": "docs",
-            "url": f"http://docs.example/{locator.offset}",
-            "cluster_size": 1,
-            **locator.as_dict(),
-        }
-        for number, part in enumerate(parts)
-        for locator in [Locator("docs", number, 1)]
-    ]
-    entries = [
-        _entry(corpus, f"docs/{name}.arrow", some, vocabulary)
-        for name, some in (("train-0", rows[: len(rows) * 9 // 10]), ("validation-0", rows[len(rows) * 9 // 10 :]))
-    ]
+    entries = []
+    for name, texts in (("train-0", train), ("validation-0", validation)):
+        rows = [
+            {
+                "tokens": [1, *pieces.encode(text), 2],
+                "document": document_id("docs", locator),
+                "source": "docs",
+                "url": f"http://docs.example/{locator.offset}",
+                "cluster_size": 1,
+                **locator.as_dict(),
+            }
+            for number, text in texts
+            for locator in [Locator("docs", number, 1)]
+        ]
+        entries.append(_entry(corpus, f"docs/{name}.arrow", rows, vocabulary))
     source = SourceEntry(
         weight=1.0,
         max_epochs=50.0,
-        documents=len(rows),
+        documents=len(train) + len(validation),
         unique_tokens=entries[0].tokens,
         train=entries[:1],
         validation=entries[1:],

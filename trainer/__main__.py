@@ -25,6 +25,7 @@ ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
     commands = {
+        "compare": _compare,
         "evaluate": _evaluate,
         "export": _export,
         "generate": _generate,
@@ -80,7 +81,9 @@ def _train(options: argparse.Namespace) -> str:
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
-    ranks = parallel.start(options.device, options.threads, options.replicas, options.deterministic)
+    ranks = parallel.start(
+        options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
+    )
     try:
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
@@ -170,6 +173,14 @@ def _plot(options: argparse.Namespace) -> str:
     return plot(options.run, options.output, options.corpus)
 
 
+def _compare(options: argparse.Namespace) -> str:
+    from trainer.evaluation.bits import read_held_out
+    from trainer.evaluation.compare import compare
+
+    text, values = compare(options.runs, read_held_out(options.held_out))
+    return json.dumps(values, indent=2) if options.json else text
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -232,6 +243,11 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     plot = commands.add_parser("plot", help="draw a run's curves")
     plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
+    compare = commands.add_parser("compare", help="compare runs on held-out text, beside the noise of seeds")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
+    held_out = "the file of `python -m manifests freeze`"
+    compare.add_argument("--held-out", type=Path, required=True, metavar="FILE", help=held_out)
+    compare.add_argument("--json", action="store_true", help="print JSON")
     for command in (trace, plot):
         command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     evaluate = _add_evaluate(commands)
@@ -317,7 +333,7 @@ def _add_train(commands: Any) -> None:
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
     free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
     evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
-    free.add_argument("--evaluate-every", type=_count, default=0, **evaluate)
+    free.add_argument("--evaluate-every", type=_whole, default=0, **evaluate)
     free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
     free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
     free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")

@@ -6,6 +6,7 @@ those of all files in order of rank. `state.json` holds the step, the plan, the 
 each file, and its own SHA-256. The state of the data is the plan and the step.
 """
 
+import datetime
 import hashlib
 import itertools
 import json
@@ -80,7 +81,7 @@ class CheckpointWriter:
 
     def __init__(self, run: Path, keep: int, writes: bool = True) -> None:
         self.run, self.keep, self.writes = run, keep, writes
-        self.group = dist.new_group(backend="gloo")
+        self.group = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))  # a slow disk is no dead rank
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.writing: Future[None] | None = None
         self.saved = time.monotonic()

@@ -188,7 +188,10 @@ def load_hf_weights(model: nn.Module, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         names = hf_names(name)
         try:
-            whole = torch.cat([tensors[part](part) for part in names]).float()
+            parts = [tensors[part](part) for part in names]
+            if len(parts) == 3:  # queries, keys, values
+                parts[1:] = [_repeat_shared_heads(part, model.size) for part in parts[1:]]
+            whole = torch.cat(parts).float()
         except (KeyError, SafetensorError, RuntimeError) as error:
             raise UserError(f"{folder} has no readable {names[0]}: download the model again") from error
         if whole.shape != parameter.shape:
@@ -198,6 +201,12 @@ def load_hf_weights(model: nn.Module, folder: Path) -> None:
             )
         local, begin = own_rows(parameter)
         local.copy_(whole[begin : begin + len(local)])
+
+
+def _repeat_shared_heads(part: Tensor, size: Preset) -> Tensor:
+    """Give each head of queries keys or values of its own, where several share them (Ainslie et al. 2023)."""
+    width = size.dimension // size.heads
+    return part.unflatten(0, (-1, width)).repeat_interleave(size.dimension // len(part), 0).flatten(0, 1)
 
 
 def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:

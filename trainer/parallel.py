@@ -5,6 +5,7 @@ It uses one mesh, and FSDP2 for the embedding, each block and the head; the same
 gradients are averaged over all ranks.
 """
 
+import datetime
 import functools
 import hashlib
 import itertools
@@ -68,7 +69,9 @@ def resolve_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def start(device: str, threads: int, replicas: int = 1, deterministic: bool = False) -> Ranks:
+def start(
+    device: str, threads: int, replicas: int = 1, deterministic: bool = False, hang_seconds: float = 1800.0
+) -> Ranks:
     """Join the other ranks as torchrun's environment names them, or start alone without such an environment.
 
     Args:
@@ -76,6 +79,7 @@ def start(device: str, threads: int, replicas: int = 1, deterministic: bool = Fa
         threads: Threads of each rank on a CPU; another number sums in another order and so changes the last digits.
         replicas: Whole copies of the model, each sharded over world / replicas ranks.
         deterministic: Use algorithms that give the same bits each time, where PyTorch has them.
+        hang_seconds: Of `trainer.watchdog`; twice that and a margin is the time limit of collectives.
 
     Raises:
         UserError: The number of ranks is no multiple of the number of replicas, or there is no GPU.
@@ -90,7 +94,8 @@ def start(device: str, threads: int, replicas: int = 1, deterministic: bool = Fa
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", **alone)
+    limit = datetime.timedelta(seconds=2 * hang_seconds + 60)  # so that the watchdog speaks first, with a name
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=limit, **alone)
     if device == "cpu":
         torch.set_num_threads(threads)
     shape, names = ((replicas, world // replicas), ("replicate", "shard")) if replicas > 1 else ((world,), ("shard",))

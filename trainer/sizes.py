@@ -98,6 +98,32 @@ CPU_TOKENS = 2_048  # of a micro-batch: more fills the caches and saves nothing
 SPARE = 0.15  # share of a GPU's memory left to temporary buffers and fragments
 
 
+def memory_of_rank(
+    size: Preset, vocabulary: int, length: int, micro_batch: int, shards: int, half: bool, activation: str
+) -> dict[str, float]:
+    """Return the bytes that a rank holds on its device at the end of a forward pass, by part.
+
+    Args:
+        size: The model's size.
+        vocabulary: Rows of the embedding and of the head.
+        length: Tokens of a sequence.
+        micro_batch: Sequences that the rank holds at once.
+        shards: Ranks over which one copy of the model is sharded.
+        half: Compute in bfloat16.
+        activation: Activation checkpointing, a key of KEPT_NUMBERS.
+    """
+    item, own = 2 if half else 4, size.count_parameters(vocabulary) / shards
+    group = max(size.block_parameters // size.layers, vocabulary * size.dimension)
+    kept = KEPT_NUMBERS[activation] * size.layers + KEPT_NUMBERS["none"]  # of all blocks, and of one computed again
+    return {
+        "weights": 4 * own,
+        "gradients": 4 * own,
+        "moments": 8 * own,
+        "gathered": item * (2 * group + vocabulary * size.dimension) + 4 * group,  # two groups, the head; a reduction
+        "activations": micro_batch * length * size.dimension * (item * kept + LOSS_BYTES),
+    }
+
+
 def choose_micro_batch(
     size: Preset,
     vocabulary: int,
@@ -111,22 +137,18 @@ def choose_micro_batch(
     """Return the number of sequences that a rank holds at once: the largest divisor of `sequences` that fits.
 
     Args:
-        size: The model's size.
-        vocabulary: Rows of the embedding and of the head.
-        length: Tokens of a sequence.
+        size: See `memory_of_rank`.
+        vocabulary: See `memory_of_rank`.
+        length: See `memory_of_rank`.
         sequences: Sequences of a rank in a step.
-        shards: Ranks over which one copy of the model is sharded.
+        shards: See `memory_of_rank`.
         bytes_of_device: Memory of a GPU, 0 for a CPU.
-        half: Compute in bfloat16.
-        activation: Activation checkpointing, a key of KEPT_NUMBERS.
+        half: See `memory_of_rank`.
+        activation: See `memory_of_rank`.
     """
     fits = CPU_TOKENS // length
     if bytes_of_device:
-        item = 2 if half else 4
-        states = 16 * size.count_parameters(vocabulary) / shards  # weights, gradients and two moments in float32
-        layer = size.block_parameters // size.layers
-        gathered = item * 2 * (2 * layer + vocabulary * size.dimension)  # weights and gradients of two groups at a time
-        kept = KEPT_NUMBERS[activation] * size.layers + KEPT_NUMBERS["none"]  # of all blocks, and of one computed again
-        sequence = length * size.dimension * (item * kept + LOSS_BYTES)
-        fits = math.floor((bytes_of_device * (1 - SPARE) - states - gathered) / sequence)
+        parts = memory_of_rank(size, vocabulary, length, 1, shards, half, activation)
+        sequence = parts.pop("activations")
+        fits = math.floor((bytes_of_device * (1 - SPARE) - sum(parts.values())) / sequence)
     return max((d for d in range(1, sequences + 1) if sequences % d == 0 and d <= fits), default=1)

@@ -12,7 +12,7 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, Model, score_blocks, select_blocks
+from filters.html.model import MODEL, Model, add_neighbours, level_tables, score_blocks, select_blocks
 from filters.reasons import Reason
 
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
@@ -83,7 +83,7 @@ def _extract_main_text(html: str, model: Model) -> str:
     scores = score_blocks(describe_blocks(page, tree.title or ""), model)
     parts: list[str] = []
     last = -1
-    for index in select_blocks(scores, model):
+    for index in select_blocks(level_tables(add_neighbours(scores, page, model), page), model):
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])

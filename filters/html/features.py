@@ -35,6 +35,11 @@ WRAPPER_SHARE = 0.3  # a container with a larger share of the page's letters is 
 WRAPPER_LENGTH = 3_000  # letters: so is a container with more, except comments
 DISCUSSION_SHARE = 0.8  # the share of a page's letters that comments may have, which can be longer than their subject
 DISTANT = 12  # levels: a common ancestor is counted up to here
+STAMP_LENGTH = 120  # characters: a longer line with a date or time is a sentence
+STAMPS = 3  # lines with a date or time that look alike are repeated from here on, as those of comments
+FAR = 64  # blocks: the largest distance to such a line
+COMMENTS_FROM = 0.08  # the share of a page's prose before the first container named after comments, if it holds some
+REPEATED_FROM = 3  # siblings that look alike are repeated from here on
 SENTENCE_ENDS = tuple('.!?…。！？:;"”»')
 
 _JUNK = sum(
@@ -52,8 +57,11 @@ _ARTICLES = (  # marks of a page's article, by falling trust: HTML and schema.or
     BITS["element_main"] | BITS["name_main"] | BITS["schema_main"],
     BITS["name_content"],
 )
+COMMENTS = BITS["word_comments"] | BITS["schema_comment"]
 _ANY_ARTICLE = _ARTICLES[0] | _ARTICLES[1] | _ARTICLES[2] | _ARTICLES[3]
 _WORD = re.compile(r"\w+")
+_STAMP = re.compile(r"\d{1,2}:\d\d|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(?:19|20)\d\d\b")
+_DIGIT = re.compile(r"\d")
 _REPEATED = frozenset("div article section aside li tr table ul dl td".split())
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
 
@@ -91,6 +99,9 @@ class _Names(NamedTuple):
     marked: list[int]  # the containers with a mark of an article
     repeats: list[int]  # how many siblings of a container, or of one around it, look the same
     repeated: list[int]  # the container of which there are as many
+    letters: Column  # of each container and its siblings that look the same, together
+    comments: list[float]  # 1 in a container named after comments, less the more levels below one, else 0
+    discussions: list[int]  # the containers named after comments
 
 
 def describe_blocks(page: Page, title: str) -> Features:
@@ -102,7 +113,10 @@ def describe_blocks(page: Page, title: str) -> Features:
     article = _find_article(names, measures, junk)
     columns = (
         _describe_text(page.texts, measures)
+        | _describe_writing(page.texts, measures)
         | _describe_containers(measures, names)
+        | _describe_stamps(page, names)
+        | _describe_comments(names, measures)
         | _describe_neighbours(measures)
         | _describe_position(measures)
         | _describe_main(page.parents, measures)
@@ -137,9 +151,11 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
     parents, tags = page.parents, page.tags
     lengths = measures.within[0].tolist()
     own = [names | ELEMENTS.get(tag, 0) for names, tag in zip(page.names, tags, strict=True)]
-    siblings = Counter(zip(parents, tags, page.names, strict=True))
+    kinds: dict[tuple[int, str, int], int] = {}
+    kind = [kinds.setdefault(look, len(kinds)) for look in zip(parents, tags, page.names, strict=True)]
+    siblings = np.bincount(kind)[kind].tolist()
     inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
-    marked = []
+    comments, marked, discussions = [0.0] * len(own), [], []
     wrapper = max(SMALL_LENGTH, min(WRAPPER_SHARE * measures.totals[0], WRAPPER_LENGTH))
     discussion = max(SMALL_LENGTH, DISCUSSION_SHARE * measures.totals[0])
     for place, letters in enumerate(lengths):
@@ -148,15 +164,21 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
         up, names = max(parents[place], 0), own[place]
         if names & _ANY_ARTICLE:
             marked.append(place)
+        if names & COMMENTS:
+            discussions.append(place)
+            comments[place] = 1.0
+        elif comments[up]:
+            comments[place] = 1 / (1 + 1 / comments[up])
         if letters > wrapper:
             names &= ~_WORDS
             if letters > discussion:
                 names &= ~BITS["word_comments"]
         inherited[place] = names | inherited[up]
-        copies = siblings[parents[place], tags[place], page.names[place]] if tags[place] in _REPEATED else 1
+        copies = siblings[place] if tags[place] in _REPEATED else 1
         same = copies >= repeats[up]
         repeats[place], repeated[place] = (copies, place) if same else (repeats[up], repeated[up])
-    return _Names(own, inherited, marked, repeats, repeated)
+    together = np.bincount(kind, measures.within[0])[kind].astype(np.float64)
+    return _Names(own, inherited, marked, repeats, repeated, together, comments, discussions)
 
 
 def _describe_text(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
@@ -166,8 +188,63 @@ def _describe_text(texts: Sequence[str], measures: _Measures) -> dict[str, Colum
         "linked": measures.linked / measures.length,
         "prose": np.log2(1 + measures.prose),
         "commas": np.log2([1 + _count_commas(text) for text in texts]),
-        "ends_sentence": np.array([text.endswith(SENTENCE_ENDS) for text in texts], dtype=float),
         "copies": np.minimum([copies[text] for text in texts], 4.0),
+    }
+
+
+def _describe_writing(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
+    """Describe the signs by which comments, teasers and forms are written unlike articles."""
+    level, order, letters = measures.level, measures.order, measures.sums[0][:-1]
+    heading = np.maximum.accumulate(np.where(level > 0, order, -1))
+    ends = np.array([text.endswith(SENTENCE_ENDS) for text in texts], dtype=float)
+    return {
+        "ends_sentence": ends,
+        "previous_ends_sentence": np.append(0.0, ends[:-1]),
+        "starts_upper": np.array([text[:1].isupper() for text in texts], dtype=float),
+        "starts_lower": np.array([text[:1].islower() for text in texts], dtype=float),
+        "exclaims": np.array([min(text.count("!") + text.count("?"), 5) for text in texts], dtype=float),
+        "digits": np.array([len(_DIGIT.findall(text, 0, 200)) / min(len(text), 200) for text in texts]),
+        "level": level.astype(float),
+        "heading_level": np.where(heading >= 0, level[heading], 0).astype(float),
+        "after_heading": np.where(heading >= 0, np.log2(1 + letters - letters[np.maximum(heading, 0)]), 16.0),
+    }
+
+
+def _describe_stamps(page: Page, names: _Names) -> dict[str, Column]:
+    """Describe lines with a date or time; comments and lists of articles repeat lines of one look."""
+    count, looks = len(page.texts), dict[int, tuple[int, int]]()
+    for index, text in enumerate(page.texts):
+        if len(text) <= STAMP_LENGTH and _STAMP.search(text):
+            place = page.places[index]
+            looks[index] = names.own[place], names.own[max(page.parents[place], 0)]
+    alike = Counter(looks.values())
+    copies, order = np.zeros(count), np.arange(count)
+    for index, look in looks.items():
+        copies[index] = alike[look]
+    repeated = np.append(np.flatnonzero(copies >= STAMPS), count + FAR)
+    following = repeated[np.searchsorted(repeated, order)] - order
+    before = np.searchsorted(repeated, order, side="right") - 1
+    since = np.where(before >= 0, order - repeated[before], FAR)
+    return {
+        "stamp": (copies > 0).astype(float),
+        "stamps_alike": np.log2(1 + copies),
+        "since_stamp": np.log2(1 + np.minimum(since, FAR)),
+        "until_stamp": np.log2(1 + np.minimum(following, FAR)),
+        "stamps": np.full(count, np.log2(len(repeated))),
+    }
+
+
+def _describe_comments(names: _Names, measures: _Measures) -> dict[str, Column]:
+    """Describe which blocks are in containers named after comments, or after the first of them."""
+    letters, prose = measures.sums[0], measures.sums[2]
+    starts = measures.starts[names.discussions]
+    starts = starts[prose[starts] > COMMENTS_FROM * measures.totals[2]]
+    first = int(starts.min()) if len(starts) else len(measures.order)
+    after = np.log2(1 + np.maximum(letters[:-1] - letters[first], 0))
+    return {
+        "in_comments": np.array(names.comments)[measures.place],
+        "discussions": np.full(len(measures.order), np.log2(1 + len(names.discussions))),
+        "after_comments": np.where(measures.order >= first, 1 + after, 0),
     }
 
 
@@ -177,12 +254,16 @@ def _describe_containers(measures: _Measures, names: _Names) -> dict[str, Column
     around = [measures.place]
     for _ in range(3):
         around.append(measures.parent[around[-1]])
+    repeats, repeated = np.array(names.repeats)[measures.place], np.array(names.repeated)[measures.place]
+    together = np.where(repeats >= REPEATED_FROM, names.letters[repeated], 0)
     return {
         **{f"container{step}_prose": prose[place] for step, place in enumerate(around)},
         **{f"container{step}_linked": linked[around[step]] for step in (0, 1)},
         **{f"container{step}_share": in_prose[around[step]] / measures.totals[2] for step in (1, 3)},
-        "repeats": np.log2(np.array(names.repeats)[measures.place]),
-        "repeated_linked": linked[np.array(names.repeated)[measures.place]],
+        "repeats": np.log2(repeats),
+        "repeated_linked": linked[repeated],
+        "repeated_share": together / measures.totals[0],
+        "repeated_length": np.log2(1 + together / repeats),
     }
 
 
@@ -194,6 +275,7 @@ def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
     wide = sums[:, np.minimum(index + 9, count)] - sums[:, np.maximum(index - 8, 0)]
     return {
         "next_length": np.append(size[1:], 0.0),
+        "previous_length": np.append(0.0, size[:-1]),
         "next_linked": np.append(linked[1:], 0.0),
         "previous_linked": np.append(0.0, linked[:-1]),
         "near_prose": near[2] / near[0],

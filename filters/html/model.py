@@ -1,79 +1,126 @@
-"""Score blocks by a linear model over their features: the log-odds that a block is main text.
+"""Score blocks by a small neural network: the log-odds that a block is main text.
 
-A feature counts by a piecewise linear curve, given by its weights at some knots; a group of names by one weight where
-it is among all containers of a block (`inside`), and one where it is nearest. `python -m benchmarks fit-extraction`
-writes the weights; nothing else in them is set by hand.
+Its inputs are the features of a block, and for each group of names whether it is among those of all containers of the
+block (`inside`) or of the nearest two (`nearest`). One layer of rectified units and a direct linear term are added.
+`python -m benchmarks fit-extraction` writes the weights; nothing else in them is set by hand.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from filters.data_files import read_rows
+from filters.html.blocks import Page
 from filters.html.features import Column, Features
-from filters.html.names import BITS
+from filters.html.names import GROUPS
 
 DATA_FILES = ("weights.tsv",)  # part of the code version of a step
-INTERCEPT, INSIDE, NEAREST = "intercept", "inside ", "nearest "
-CUT, CUT_SHARE = "cut", "cut share"
-NO_CURVES = (INTERCEPT, CUT, CUT_SHARE)
+INSIDE, NEAREST = "inside ", "nearest "
+NAMES = [*(INSIDE + name for name in GROUPS), *(NEAREST + name for name in GROUPS)]  # the inputs that are names
+BIAS, OUTPUT = "bias", "output"
+CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS = "cut", "cut share", "cut margin", "neighbours"
+SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS)
+NEAR = 2  # blocks before and after one that are its neighbours
+MOST = 3.0  # log-odds from the cut, by which a neighbour counts at most
+CELLS = ("td", "th", "caption")
+
+_SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
 
 class Model(NamedTuple):
-    """The weights of the features."""
+    """The weights: of d inputs on u units and on the output directly, and of the units on the output."""
 
+    features: tuple[str, ...]  # the inputs that are not names, which are the first
+    hidden: Column  # (d, u)
+    bias: Column  # (u,)
+    output: Column  # (u,)
+    direct: Column  # (d,)
     intercept: float
-    curves: dict[str, tuple[Column, Column]]  # by feature: knots and weights at these
-    inside: Callable[[int], float]  # the sum of the weights of names, from their bits
-    nearest: Callable[[int], float]
     cut: float  # blocks are main text above this, plus a share of the highest log-odds of the page
     cut_share: float
+    cut_margin: float  # and in any case, if their log-odds are lower than the highest by no more than this
+    neighbours: float  # the share of its neighbours' mean log-odds that is added to those of a block
 
 
 def read_model(rows: list[list[str]]) -> Model:
-    """Return the model of a table of (feature, knot, weight)."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for feature, knot, weight in rows:
-        points.setdefault(feature, []).append((float(knot), float(weight)))
-    names = {
-        kind: _name_scorer(
-            [(BITS[name[len(kind) :]], of[0][1]) for name, of in points.items() if name.startswith(kind)]
-        )
-        for kind in (INSIDE, NEAREST)
-    }
-    curves = {
-        name: (np.array([knot for knot, _ in of]), np.array([weight for _, weight in of]))
-        for name, of in points.items()
-        if name not in NO_CURVES and not name.startswith((INSIDE, NEAREST))
-    }
-    intercept, cut, cut_share = (points[name][0][1] for name in NO_CURVES)
-    return Model(intercept, curves, names[INSIDE], names[NEAREST], cut, cut_share)
+    """Return the model of a table of (input, weight on the output, weights on the units).
+
+    The row `bias` holds what is added to each, the row `output` the weights of the units, and the settings one number.
+    Names that are not in the table have no weight.
+    """
+    table = {name: np.array([float(weight) for weight in weights]) for name, *weights in rows}
+    names = [name for name in table if name not in (BIAS, OUTPUT, *SETTINGS, *NAMES)]
+    bias = table[BIAS]
+    weights = np.array([table.get(name, np.zeros_like(bias)) for name in [*names, *NAMES]])
+    settings = (float(table[name][0]) for name in SETTINGS)
+    return Model(tuple(names), weights[:, 1:], bias[1:], table[OUTPUT][1:], weights[:, 0], float(bias[0]), *settings)
 
 
 def score_blocks(features: Features, model: Model) -> Column:
     """Return the log-odds of each block."""
-    names = zip(features.inside, features.nearest, strict=True)
-    scores = np.array([model.inside(inside) + model.nearest(nearest) for inside, nearest in names], dtype=float)
-    scores += model.intercept
-    for name, (knots, weights) in model.curves.items():
-        scores += np.interp(features.columns[name], knots, weights)
+    inputs = collect_inputs(features, model.features)
+    units: Column = np.maximum(inputs @ model.hidden + model.bias, 0)
+    scores: Column = units @ model.output + inputs @ model.direct + model.intercept
     return scores
+
+
+def collect_inputs(features: Features, names: tuple[str, ...]) -> Column:
+    """Return the inputs of all blocks, a row each: the named features, then the names of its containers."""
+    columns = np.array([features.columns[name] for name in names]).T
+    return np.hstack([columns, _unpack(features.inside), _unpack(features.nearest)])
+
+
+def add_neighbours(scores: Column, page: Page, model: Model) -> Column:
+    """Return the scores with a share of the mean of each block's neighbours, by how far these lie from the cut.
+
+    Neighbours are at most `NEAR` blocks away, in containers with the same parent or grandparent; long ones count more.
+    A block that is above the cut by less than the share counts against its neighbours: main text is surer than that.
+    """
+    parent, count = np.maximum(page.parents, 0), len(scores)
+    up = parent[page.places]
+    further = parent[up]
+    sizes = np.log2([1 + len(text) for text in page.texts])
+    distances = np.clip(scores - find_cut(scores, model) - model.neighbours, -MOST, MOST)
+    sums, weights = np.zeros(count), np.full(count, 1e-6)
+    for step in range(1, min(NEAR, count - 1) + 1):
+        together = (up[step:] == up[:-step]) | (further[step:] == further[:-step])
+        for here, there in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
+            sums[here] += together * sizes[there] * distances[there]
+            weights[here] += together * sizes[there]
+    added: Column = scores + model.neighbours * sums / weights
+    return added
+
+
+def level_tables(scores: Column, page: Page) -> Column:
+    """Return the scores, in each table of data the mean of its cells: it is main text as a whole, or not at all.
+
+    A table of data has one block in each cell; a table that lays out a page has more.
+    """
+    levelled = scores.copy()
+    for table, tag in enumerate(page.tags):
+        if tag == "table":
+            cells = page.places[page.starts[table] : page.ends[table]]
+            if len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
+                blocks = slice(page.starts[table], page.ends[table])
+                levelled[blocks] = scores[blocks].mean()
+    return levelled
 
 
 def select_blocks(scores: Column, model: Model) -> list[int]:
     """Return the indexes of the blocks that are main text: at least the likeliest one."""
+    return np.flatnonzero(scores >= find_cut(scores, model)).tolist()
+
+
+def find_cut(scores: Column, model: Model) -> float:
+    """Return the least score of main text on a page."""
     highest = float(scores.max())
-    return np.flatnonzero(scores >= min(model.cut + model.cut_share * highest, highest)).tolist()
+    return min(model.cut + model.cut_share * highest, highest - model.cut_margin)
 
 
-def _name_scorer(weights: list[tuple[int, float]]) -> Callable[[int], float]:
-    @lru_cache(maxsize=1 << 14)  # the blocks of a page share their containers
-    def score(names: int) -> float:
-        return sum(weight for bit, weight in weights if names & bit)
-
-    return score
+def _unpack(masks: list[int]) -> npt.NDArray[np.uint64]:
+    """Return the bits of names as columns of 0 and 1."""
+    return (np.array(masks, dtype=np.uint64)[:, None] >> _SHIFTS) & np.uint64(1)
 
 
 MODEL = read_model(read_rows("filters.html", "weights.tsv"))

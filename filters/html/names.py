@@ -24,9 +24,9 @@ STATES = tuple(
 )
 HIDDEN = BITS["word_hidden"]
 
-_NAMED = (' class="', ' id="')
-_TYPED = (' role="', ' itemprop="', ' itemtype="')
-_KEYS = (*_NAMED, *_TYPED, ' style="', ' hidden="', ' aria-hidden="')
+_NAMED = ("class", "id")
+_TYPED = ("role", "itemprop", "itemtype")
+_ATTRIBUTES = re.compile(r'(?:^| )(class|id|role|itemprop|itemtype|style|hidden|aria-hidden)="([^"]*)"')
 _WORDS = re.compile("[a-z]+")
 
 
@@ -39,34 +39,28 @@ def _bits(kind: str) -> dict[str, int]:
 
 
 ELEMENTS, _WORD_BITS, _NAME_BITS, _SCHEMA_BITS = (_bits(kind) for kind in ("element", "word", "name", "schema"))
-_KNOWN_WORDS = _WORD_BITS.keys() | {word for name in _NAME_BITS for word in _WORDS.findall(name)}
 
 
 @lru_cache(maxsize=1 << 14)  # the pages of a site share their names
 def read_names(attributes: str) -> int:
     """Return the groups that the serialised attributes of an element belong to, as bits."""
     bits = 0
-    attributes = f" {attributes}"
-    for key in _KEYS:
-        start = attributes.find(key)
-        if start < 0:
-            continue
-        start += len(key)
-        value = attributes[start : attributes.find('"', start)].lower()
+    for key, value in _ATTRIBUTES.findall(attributes):
+        value = value.lower()
         if key in _NAMED:
-            if not _KNOWN_WORDS.isdisjoint(_WORDS.findall(value)):
-                for name in value.split():
-                    bits |= _NAME_BITS.get(name, 0) | _read_words(name)
+            for name in value.split():
+                bits |= _read_name(name)
         elif key in _TYPED:
             bits |= _SCHEMA_BITS.get(value.rpartition("/")[2], 0)
-        elif key == ' hidden="' or value == "true" or "display:none" in value.replace(" ", ""):
+        elif key == "hidden" or value == "true" or "display:none" in value.replace(" ", ""):
             bits |= HIDDEN
     return bits
 
 
-def _read_words(name: str) -> int:
-    """Return the groups of the words of a class name or id before its first "--", after which BEM names a state."""
-    bits = 0
+@lru_cache(maxsize=1 << 14)  # sites share many names
+def _read_name(name: str) -> int:
+    """Return the groups of a class name or id and of its words before the first "--": after it, BEM names a state."""
+    bits = _NAME_BITS.get(name, 0)
     if not name.startswith(STATES):
         for word in _WORDS.findall(name.partition("--")[0]):
             bits |= _WORD_BITS.get(word, 0)

@@ -49,7 +49,8 @@ from manifests.shard import write_shard
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
 CARRIED = (
-    *("recipe.yaml", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited", "canaries.json"),
+    *("recipe.yaml", "quarantine.jsonl", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited"),
+    "canaries.json",
     *("receipts/extract", "receipts/filter", "receipts/clusters/survivors", "blocks/signatures"),
 )
 DECODED_AT_ONCE = 1_000  # documents

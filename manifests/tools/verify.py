@@ -205,7 +205,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
     """Check the manifest's recipe against its hash and the manifest's own numbers, and `recipe.yaml` against it."""
     import yaml
 
-    from manifests.recipe import parse_recipe
+    from manifests.recipe import parse_recipe, read_yaml
 
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
         yield f"{FILE}: its recipe_sha does not match its recipe"
@@ -215,7 +215,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
     yield from _guard("recipe", _check_mixture(manifest))
     try:
         data = fetch(corpus, RECIPE).read_bytes()
-        recipe = parse_recipe(yaml.safe_load(data), RECIPE)
+        recipe = parse_recipe(read_yaml(data), RECIPE)
     except OSError:
         yield f"{RECIPE}: missing or unreadable"
         return

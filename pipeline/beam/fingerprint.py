@@ -30,6 +30,7 @@ PLUMBING = frozenset(
         "manifests.recipe",  # as above
         "manifests.source",
         "manifests.stages",
+        "pipeline.beam.counters",
         "pipeline.beam.engines",
         "pipeline.beam.quarantine",
         "pipeline.beam.task",

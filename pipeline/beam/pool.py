@@ -81,13 +81,13 @@ class Pool:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor, self._workers = None, []
 
-    def died(self) -> WorkerDiedError | None:
-        """Return the error that names a worker's exit code if one has died, else None."""
+    def died(self) -> WorkerDiedError:
+        """Return the error that names the exit code of a worker that has died."""
         for process in self._workers:
             process.join(0.2)
         codes = [process.exitcode for process in self._workers if process.exitcode not in (None, 0)]
         if not codes:
-            return None
+            return WorkerDiedError("a worker process ended while it started")
         code = next((code for code in codes if code != TERMINATED), codes[0]) or 0
         kind = WorkerCrashedError if -code in CRASHES else WorkerDiedError
         return kind(

@@ -14,7 +14,7 @@ from benchmarks.extraction import Page, gold_text, interval, load_sets, overlap,
 from filters.data_files import parse_rows
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, read_model
+from filters.html.model import MODEL, NAMES, read_model
 
 SUBJECTS = "rivers hills woods towns roads seas lakes fields".split()
 
@@ -120,8 +120,36 @@ def test_weights_are_what_the_command_writes(folder: Path, tmp_path: Path) -> No
     assert texts == ["\n\n".join([f"The {subject}", *story(subject)]) for subject in SUBJECTS[4:]]
 
 
-def test_the_weights_have_a_curve_for_each_feature() -> None:
+def test_comments_that_a_gold_text_holds_teach_nothing() -> None:
+    comments = "".join(f"<div class=comment><p>{line}</p></div>" for line in story("seas"))
+    page = Page("a", f"{page_of('woods')}<div id=comments>{comments}</div>".encode(), {})
+    gold = "\n".join(story("woods") + story("seas"))
+    labelled = fit_extraction.label_page(page._replace(gold={"gold_text": gold}))
+    assert labelled is not None and labelled.labels[-4:].tolist() == [1.0] * 4
+    assert not labelled.weights[-4:].any() and labelled.weights[:-4].all()
+
+
+def test_gradients_are_those_of_the_loss() -> None:
+    chance = np.random.default_rng(0)
+    network = [chance.normal(size=size) for size in ((5, 3), (3,), (3,), (5,), (1,))]
+    inputs, labels, weights, kept = chance.normal(size=(9, 5)), chance.random(9), chance.random(9), np.ones((9, 3))
+
+    def loss() -> float:
+        hidden, bias, output, direct, intercept = network
+        scores = np.maximum(inputs @ hidden + bias, 0) @ output + inputs @ direct + intercept
+        return float(weights @ (np.log1p(np.exp(scores)) - labels * scores))
+
+    found = fit_extraction.compute_gradients(network, inputs, labels, weights, kept)
+    for part, gradient in zip(network, found, strict=True):
+        for place in np.ndindex(part.shape):
+            before = loss()
+            part[place] += 1e-6
+            assert gradient[place] == pytest.approx((loss() - before) / 1e-6, abs=1e-4)
+            part[place] -= 1e-6
+
+
+def test_the_weights_are_of_each_feature() -> None:
     body = HTMLTree.parse("<p>text").body
     assert body is not None
-    assert MODEL.curves.keys() == describe_blocks(parse_blocks(body.html), "").columns.keys()
-    assert all(np.all(np.diff(knots) > 0) for knots, _ in MODEL.curves.values())
+    assert set(MODEL.features) == describe_blocks(parse_blocks(body.html), "").columns.keys()
+    assert MODEL.hidden.shape == (len(MODEL.features) + len(NAMES), len(MODEL.output))

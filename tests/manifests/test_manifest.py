@@ -111,11 +111,11 @@ def test_a_whole_corpus_verifies(corpus: Path, capsys: pytest.CaptureFixture[str
     assert "3 shards as the manifest says" in capsys.readouterr().out
 
 
-def test_a_hundred_flipped_bytes_are_each_found_in_their_shard(corpus: Path) -> None:
+def test_flipped_bytes_are_each_found_in_their_shard(corpus: Path) -> None:
     chance = random.Random(1)
     path = corpus / "shards" / SHARD
     good = path.read_bytes()
-    for _ in range(100):
+    for _ in range(40):
         damaged = bytearray(good)
         damaged[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
         path.write_bytes(damaged)

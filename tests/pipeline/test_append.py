@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, build, demo_recipe, digests, make_sample, rule_named
-from test_ccnet import ccnet_recipe
+from corpus import FIRST, ROOT, build, ccnet_recipe, digests, rule_named, under
 
 from filters.quality.perplexity import Perplexity, load_cutoffs
 from manifests.__main__ import main as inspect
@@ -31,7 +30,6 @@ from pipeline.append import append
 from pipeline.beam.engines import Engine
 from pipeline.trace import Rederiver, trace
 
-FIRST = ["web/pages.warc.gz", "web/broken.warc.gz"]
 SECOND = {
     "common_crawl": ["web/manual-00000.warc.gz", "web/plain.warc"],
     "books": ["books/*edition.txt", "books/le*.txt"],
@@ -40,16 +38,8 @@ THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="module")
-def first(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("first") / "corpus"
-    inputs = {"common_crawl": [str(sample / name) for name in FIRST], "books": [str(sample / "books/*[tr].txt")]}
-    build(demo_recipe(sample).with_inputs(inputs), out)
-    return out
+def first(first_corpus: Path) -> Path:
+    return first_corpus
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +52,7 @@ def both(first: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def appended(corpus: Path, sample: Path, inputs: dict[str, list[str]], workers: int = 1) -> Manifest:
-    given = {name: [str(sample / pattern) for pattern in patterns] for name, patterns in inputs.items()}
-    made = append(corpus, given, Engine(workers, (), corpus / "runs", quiet=True)).manifest
+    made = append(corpus, under(sample, inputs), Engine(workers, (), corpus / "runs", quiet=True)).manifest
     assert made is not None
     return made
 
@@ -102,7 +91,7 @@ def test_the_manifest_names_parents_and_holds_all_generations(first: Path, both:
 def test_the_ledger_is_that_of_all_and_balances(first: Path, both: Path, sample: Path) -> None:
     ledger = load_manifest(both).ledger
     assert imbalances(ledger) == [] and json.loads((both / "ledger.json").read_bytes()) == ledger
-    names = [*FIRST, *SECOND["common_crawl"], *THIRD["common_crawl"]]
+    names = [*FIRST["common_crawl"], *SECOND["common_crawl"], *THIRD["common_crawl"]]
     size = sum((sample / name).stat().st_size for name in names)
     assert tally_from(ledger["extract"]["common_crawl"]).entered["bytes"] == size
     assert tally_from(load_manifest(first).ledger["extract"]["common_crawl"]).entered["bytes"] < size
@@ -274,7 +263,7 @@ def test_files_of_an_unfinished_generation_alone_are_no_finding(first: Path, tmp
 
 def test_the_same_text_under_another_name_adds_no_document(first: Path, sample: Path, tmp_path: Path) -> None:
     corpus = Path(shutil.copytree(first, tmp_path / "corpus"))
-    shutil.copyfile(sample / FIRST[0], tmp_path / "again.warc.gz")
+    shutil.copyfile(sample / FIRST["common_crawl"][0], tmp_path / "again.warc.gz")
     engine = Engine(1, (), corpus / "runs", True)
     made = append(corpus, {"common_crawl": [str(tmp_path / "again.warc.gz")]}, engine).manifest
     assert made is not None
@@ -341,9 +330,9 @@ def test_mistakes_are_one_sentence(
         return capsys.readouterr().err
 
     before = kept(both)
-    for known in (FIRST[0], SECOND["common_crawl"][0], THIRD["common_crawl"][0]):
+    for known in (FIRST["common_crawl"][0], SECOND["common_crawl"][0], THIRD["common_crawl"][0]):
         assert f"{Path(known).name} is already in" in said(both, f"common_crawl={sample / known}")
-    assert "no source 'arxive'" in said(both, f"arxive={sample / FIRST[0]}")
+    assert "no source 'arxive'" in said(both, f"arxive={sample / FIRST['common_crawl'][0]}")
     assert "no file matches" in said(both, "books=nowhere/*.txt")
     assert main(["run", str(ROOT / "recipes/demo.yaml"), "--output", str(both), "--quiet"]) == 2
     assert "which a new run would undo" in capsys.readouterr().err

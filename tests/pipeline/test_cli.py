@@ -167,7 +167,7 @@ def test_a_run_broken_off_ends_at_once_and_goes_on_later(tmp_path: Path, books: 
     if victim == "worker" and not shutil.which("pgrep"):
         pytest.skip("pgrep is not installed")
     recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
-    for number in range(40):
+    for number in range(22):
         (books / f"more-{number}.txt").write_text(PROSE * 2000 + str(number), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "run", recipe, "--output", str(out), "--workers", "2"]
     process = subprocess.Popen(

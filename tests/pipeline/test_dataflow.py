@@ -4,8 +4,13 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
 from corpus import ROOT
 
 from filters.errors import UserError
@@ -17,7 +22,7 @@ from pipeline.beam import choices
 from pipeline.beam.choices import choose
 from pipeline.beam.engines import Engine, check_options
 from pipeline.dataflow import check_price, price_of
-from pipeline.dryrun import dry_run
+from pipeline.dryrun import DryEngine, dry_run
 from pipeline.plan import PlanRequest
 
 LIMIT = 1 << 20  # bytes of a graph; Dataflow refuses requests of more than 10 MB
@@ -40,17 +45,41 @@ def test_a_dry_run_prints_every_job_and_writes_nothing(tmp_path: Path, capsys: p
     assert "jobs over 5 splits of each source" in said and not (tmp_path / "corpus").exists()
 
 
+class DataflowDryEngine(DryEngine):
+    """Gives each job to Beam's runner for Dataflow, which makes of it what it would send."""
+
+    def measure(self, pipeline: beam.Pipeline) -> int:
+        from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+
+        options = [*CLOUD, "--staging_location=gs://bucket/s", "--sdk_location=container", "--no_save_main_session"]
+        result = DataflowRunner().run_pipeline(pipeline, PipelineOptions([*options, "--dry_run=True"]))
+        assert all(one.container_image == "image" for one in images(result.job.proto_pipeline))
+        return int(result.job.proto_pipeline.ByteSize())
+
+
+def images(proto: Any) -> list[Any]:
+    """Return the container images of a portable job."""
+    found = [one for one in proto.components.environments.values() if one.urn == common_urns.environments.DOCKER.urn]
+    return [beam_runner_api_pb2.DockerPayload.FromString(one.payload) for one in found]
+
+
+def test_beams_runner_for_dataflow_takes_every_job() -> None:
+    pytest.importorskip("apitools", reason="Beam's client for Google Cloud is not installed: apache-beam[gcp]")
+    graphs = dry_run(load_recipe(ROOT / "recipes/demo.yaml"), 1, DataflowDryEngine)
+    assert len(graphs) > 10 and max(graph.bytes for graph in graphs) < LIMIT
+
+
 def cost_of(core_hours: float, shuffled: float, uncounted: tuple[str, ...] = ()) -> Cost:
     step = StepCost("extract", "", "stored bytes", 1.0, core_hours * 3600, 0.0, 1.0, shuffled, None, 0)
     return Cost(10, (step,), uncounted, 1.0, 1.0)
 
 
 def test_a_price_is_work_starting_workers_and_shuffled_bytes() -> None:
-    price = price_of(cost_of(1000.0, 2e12))
+    price = price_of(cost_of(1000.0, 2e12), 29)
     assert (price.core_hours, price.shuffled) == (1000.0, 2e12)
     assert price.idle_core_hours == pytest.approx(29 * 180 * 10 / 3600)
     assert price.dollars == pytest.approx(1014.5 * (0.056 + 4 * 0.003557) + 2000 * 0.011)
-    assert price_of(cost_of(2000.0, 2e12)).dollars > price.dollars > price_of(cost_of(1000.0, 0.0)).dollars
+    assert price_of(cost_of(2000.0, 2e12), 29).dollars > price.dollars > price_of(cost_of(1000.0, 0.0), 29).dollars
 
 
 def test_a_run_that_costs_more_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +87,7 @@ def test_a_run_that_costs_more_than_allowed_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="--max-cost needs the rates of a run: give --rates"):
         check_price(recipe, PlanRequest({}, {}), 100.0)
     monkeypatch.setattr("pipeline.dataflow.plan", lambda recipe, request: SimpleNamespace(cost=cost_of(1000.0, 0.0)))
+    monkeypatch.setattr("pipeline.dataflow.dry_run", lambda recipe, splits: [None] * 29)
     assert check_price(recipe, PlanRequest({}, {}), 100.0).startswith("about 71.25 US dollars at list prices")
     with pytest.raises(UserError, match=r"would cost about 71\.25 US dollars .* over --max-cost 50: raise it"):
         check_price(recipe, PlanRequest({}, {}), 50.0)

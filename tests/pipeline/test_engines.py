@@ -19,7 +19,7 @@ from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import DockerEnvironment, EmbeddedPythonEnvironment
-from corpus import ROOT, demo_recipe, make_sample
+from corpus import ROOT, demo_recipe
 
 from benchmarks import servers
 from manifests.manifest import load_manifest
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    return demo_recipe(make_sample(tmp_path_factory.mktemp("sample") / "dumps"))
+def recipe(sample: Path) -> Recipe:
+    return demo_recipe(sample)
 
 
 def build(recipe: Recipe, corpus: Path, name: str, *arguments: str) -> str:

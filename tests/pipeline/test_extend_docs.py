@@ -91,25 +91,42 @@ def test_an_edited_rule_redoes_only_what_depends_on_it(corpus: Path, folder: Pat
     assert before == {path: path.stat().st_mtime_ns for path in (corpus / "receipts/extract").rglob("*.json")}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("my_rules:CompanyPolicy", "my_rules:Policy", "module my_rules has no Policy"),
-        ("my_rules:CompanyPolicy", "no_rules:Policy", "No module named 'no_rules'"),
-        ("my_rules:CompanyPolicy: {most_capitals: 0.6}", "my_rules:Share", "is no"),
-        ("most_capitals: 0.6", "most_capitols: 0.6", "did you mean 'most_capitals'?"),
-        ("most_capitals: 0.6", "most_capitals: 6", "less than or equal to 1"),
-        ("kind: my_sources:Forum", "kind: my_sources:ForumSettings", "is no reader"),
-        ("{title: true}", "{titel: true}", "did you mean 'title'?"),
-    ],
-)
-def test_a_mistake_is_refused_in_one_sentence(folder: Path, old: str, new: str, said: str) -> None:
+MISTAKES = [
+    ("my_rules:CompanyPolicy", "my_rules:Policy", "module my_rules has no Policy"),
+    ("my_rules:CompanyPolicy", "no_rules:Policy", "No module named 'no_rules'"),
+    ("my_rules:CompanyPolicy: {most_capitals: 0.6}", "my_rules:Share", "is no"),
+    ("most_capitals: 0.6", "most_capitols: 0.6", "did you mean 'most_capitals'?"),
+    ("most_capitals: 0.6", "most_capitals: 6", "less than or equal to 1"),
+    ("kind: my_sources:Forum", "kind: my_sources:ForumSettings", "is no reader"),
+    ("{title: true}", "{titel: true}", "did you mean 'title'?"),
+]
+RUN_ALL = """
+import sys
+from pipeline.__main__ import main
+for number in range(int(sys.argv[1])):
+    assert main(["run", f"wrong-{number}.yaml", "--output", "wrong", "--quiet"]) == 2
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(folder: Path) -> list[str]:
+    """What one process says of each mistake, line by line."""
     text = (folder / "forum.yaml").read_text(encoding="utf-8")
-    assert old in text
-    (folder / "wrong.yaml").write_text(text.replace(old, new), encoding="utf-8")
-    done = run(folder, "run", "wrong.yaml", "--output", "wrong", "--quiet")
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and not (folder / "wrong/manifest.json").exists()
+    for number, (old, new, _) in enumerate(MISTAKES):
+        assert old in text
+        (folder / f"wrong-{number}.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    command = [sys.executable, "-c", RUN_ALL, str(len(MISTAKES))]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", check=False, timeout=600, env=_environment()
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert not (folder / "wrong/manifest.json").exists()
+    return done.stderr.strip().splitlines()
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_a_mistake_is_refused_in_one_sentence(refusals: list[str], number: int) -> None:
+    assert len(refusals) == len(MISTAKES) and MISTAKES[number][2] in refusals[number]
 
 
 def test_a_rule_that_fails_ends_the_run_with_a_sentence(folder: Path, corpus: Path) -> None:

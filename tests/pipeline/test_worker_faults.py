@@ -60,7 +60,7 @@ def run_through_kills(recipe: Recipe, corpus: Path, kills: int) -> int:
                 killer.start()
             began = time.monotonic()
             try:
-                run(recipe, corpus, running)
+                run(recipe, corpus, running, 0)
             except WorkerDiedError as error:
                 deaths += 1
                 assert "code 137" in str(error) and "what is finished is kept" in str(error), error

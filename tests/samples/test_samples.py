@@ -29,13 +29,6 @@ def make():
     return make.make
 
 
-@pytest.fixture(scope="module")
-def sample(make, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("sample")
-    make(out, small=True)
-    return out
-
-
 def checksums(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

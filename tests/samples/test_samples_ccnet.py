@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from corpus import make_sample
 from warcio.archiveiterator import ArchiveIterator
 from warcio.recordloader import ArcWarcRecord
 
@@ -21,11 +20,6 @@ from filters.reasons import Reason
 EXPORT = "{http://www.mediawiki.org/xml/export-0.11/}"
 REMOVED = re.compile("[，。、„”“«»１」「《》´∶：？！（）；–—．～’…━〈〉【】％►\x00-\x1f\x7f-\x9f]")
 """Unicode punctuation and control characters, as cc_net/text_normalizer.py takes them out of lines."""
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
 
 
 def listed(sample: Path, name: str):

@@ -19,8 +19,9 @@ from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
 from trainer.model import KeyValueCache, Llama
 
-BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # of one forward pass that ranks
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # of one forward pass that ranks
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # of keys and values while answers are written
+SIMILAR = 0.8  # of the longest row of a batch: the shortest
 SHARED_TOKENS = 16  # a shared beginning is kept from this length on
 TAIL_TOKENS = 16  # in which the end of an answer is looked for after each token
 
@@ -156,10 +157,12 @@ def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
-def compute_hidden(
-    model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None
+def compute_states(
+    model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None, places: Tensor
 ) -> Tensor:
-    """Return the final hidden states of new tokens, (B, T, D), at any positions and with any mask.
+    """Return the final hidden states at some places of new tokens, at any positions and with any mask.
+
+    The last feed-forward layer is computed at those places only.
 
     Args:
         model: The model.
@@ -167,14 +170,21 @@ def compute_hidden(
         positions: (B, T), or (1, T) for the same in all rows.
         mask: (B, 1, T, cached + T), True where a token attends; None for causal attention to the new tokens only.
         cache: Tokens read before, to which the new ones are added, or None.
+        places: (N, 2) rows and columns of `tokens`.
+
+    Returns:
+        (N, D).
     """
     x = model.embedding(tokens)
     cosines, sines = (table[positions][:, None] for table in model.rotary(0, int(positions.max()) + 1, x))
     layers = cache.layers if cache else [None] * len(model.blocks)
     for block, layer in zip(model.blocks, layers, strict=True):
-        x = block(x, cosines, sines, mask, layer)
-    hidden: Tensor = model.norm(x)
-    return hidden
+        x = x + block.attention(block.attention_norm(x), cosines, sines, mask, layer)
+        if block is model.blocks[-1]:
+            x = x[places[:, 0], places[:, 1]]
+        x = x + block.feed_forward(block.feed_forward_norm(x))
+    states: Tensor = model.norm(x)
+    return states
 
 
 @dataclass
@@ -226,10 +236,16 @@ class Engine:
             yield from zip(batch, self._write_batch(chosen, decoding, start, seeds), strict=True)
 
     def _batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
-        """Yield the numbers of requests, dearest first, in batches that cost at most `limit` (or hold one request)."""
+        """Yield the numbers of requests, dearest first, in batches of similar cost that together cost at most `limit`.
+
+        A batch holds at least one request. Each row is padded to the longest, so one that is much shorter begins a new
+        batch.
+        """
         order = sorted(range(len(costs)), key=lambda number: -costs[number])
         while order:
-            rows = max(1, limit // costs[order[0]])
+            longest = costs[order[0]]
+            similar = sum(costs[number] >= SIMILAR * longest for number in order)
+            rows = max(1, min(similar, limit // longest))
             yield order[:rows]
             order = order[rows:]
 
@@ -242,7 +258,7 @@ class Engine:
             tokens = torch.tensor([shared], device=self.device)
             self.shared_cache = KeyValueCache(self.model, 1, len(shared))
             positions = torch.arange(len(shared), device=self.device)[None]
-            compute_hidden(self.model, tokens, positions, None, self.shared_cache)
+            compute_states(self.model, tokens, positions, None, self.shared_cache, tokens.new_empty((0, 2)))
             self.shared = shared
         return len(shared)
 
@@ -263,39 +279,55 @@ class Engine:
             mask = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
             mask = F.pad(mask.tril(), (start, 0), value=True)[:, None]
         cache = self._open_cache(len(requests), start, width) if start else None
-        hidden = compute_hidden(self.model, tokens, positions, mask, cache)
         choices = [(row, choice) for row, one in enumerate(requests) for choice in one.places(start)]
         places = torch.tensor([(row, *place) for row, choice in choices for place in choice], device=self.device)
-        distinct, number = places[:, :2].unique(dim=0, return_inverse=True)
-        logits = self.model.head(hidden[distinct[:, 0], distinct[:, 1]])
-        scores = F.log_softmax(logits, dim=-1, dtype=torch.float32)[number, places[:, 2]]
-        sums = [float(part.sum()) for part in scores.double().cpu().split([len(choice) for _, choice in choices])]
-        found = iter(Likelihood(nats, len(choice)) for nats, (_, choice) in zip(sums, choices, strict=True))
+        states = compute_states(self.model, tokens, positions, mask, cache, places[:, :2])
+        _, losses = self.model.head(states[None], places[None, :, 2])
+        sums = losses[0].double().cpu().split([len(choice) for _, choice in choices])
+        found = iter(Likelihood(-float(part.sum()), len(part)) for part in sums)
         return [[next(found) for _ in one.branches] for one in requests]
 
-    def _write_batch(self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]) -> list[list[str]]:
-        """Return the answers to each request; all rows read their next token in the same column of the cache."""
-        tokens, limit = [one.tokens[start:] for one in requests], min(decoding.tokens, self.length // 2)
+    def _read_prompts(self, requests: list[Prompt], start: int, room: int) -> tuple[KeyValueCache, Tensor, Tensor]:
+        """Read contexts of different lengths, padded at the right.
+
+        Args:
+            requests: The contexts.
+            start: Length of the shared beginning.
+            room: Columns of the cache to leave free behind the longest context.
+
+        Returns:
+            The cache, the (B, D) state of each context's last token, and (B, columns) True where a context has a token
+            and in the free columns.
+        """
+        tokens = [one.tokens[start:] for one in requests]
         lengths = torch.tensor([len(row) for row in tokens], device=self.device)
         width = int(lengths.max())
         padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens], device=self.device)
-        cache = self._open_cache(len(requests), start, width + limit)
         positions = torch.arange(start, start + width, device=self.device)[None]
         causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril()
         mask = F.pad(causal, (start, 0), value=True)[None, None] if start else None
-        hidden = compute_hidden(self.model, padded, positions, mask, cache)
-        last = hidden[torch.arange(len(requests), device=self.device), lengths - 1]
-        seeded = [
-            (one, f"{name} {number}")
-            for one, name in zip(requests, names, strict=True)
-            for number in range(decoding.samples)
+        cache = self._open_cache(len(requests), start, width + room)
+        ends = torch.stack([torch.arange(len(requests), device=self.device), lengths - 1], dim=1)
+        states = compute_states(self.model, padded, positions, mask, cache, ends)
+        columns = torch.arange(start + width + room, device=self.device)
+        return cache, states, (columns < start + lengths[:, None]) | (columns >= start + width)
+
+    def _write_batch(self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]) -> list[list[str]]:
+        """Return the answers to each request; all rows read their next token in the same column of the cache."""
+        limit = min(decoding.tokens, self.length // 2)
+        cache, last, seen = self._read_prompts(requests, start, limit)
+        copies = [row for row in range(len(requests)) for _ in range(decoding.samples)]
+        live = answers = [
+            Answer(
+                list(requests[row].tokens),
+                len(requests[row].tokens),
+                draw_uniform(f"{names[row]} {number % decoding.samples}", limit),
+            )
+            for number, row in enumerate(copies)
         ]
-        answers = [Answer(list(one.tokens), len(one.tokens), draw_uniform(name, limit)) for one, name in seeded]
-        rows = torch.arange(len(requests), device=self.device).repeat_interleave(decoding.samples)
-        cache = cache.select(rows)
-        columns = torch.arange(start + width + limit, device=self.device)
-        seen = (columns < start + lengths[:, None]) | (columns >= start + width)  # not the padding
-        last, places, seen, live = last[rows], start + lengths[rows], seen[rows], answers
+        rows = torch.tensor(copies, device=self.device)
+        cache, last, seen = cache.select(rows), last[rows], seen[rows]
+        places = torch.tensor([one.begin for one in live], device=self.device)
         for number in range(limit):
             uniform = torch.stack([one.uniform[number] for one in live]).to(self.device)
             drawn = sample(self.model.head(last).float(), decoding.temperature, decoding.top_p, uniform)
@@ -308,7 +340,8 @@ class Engine:
                 live, places, seen = [live[row] for row in kept.tolist()], places[kept], seen[kept]
             new = torch.tensor([[one.tokens[-1]] for one in live], device=self.device)
             mask = seen[:, None, None, : cache.length + 1]
-            last = compute_hidden(self.model, new, places[:, None], mask, cache)[:, 0]
+            firsts = F.pad(torch.arange(len(live), device=self.device)[:, None], (0, 1))
+            last = compute_states(self.model, new, places[:, None], mask, cache, firsts)
             places = places + 1
         texts = iter(self._text(one, decoding.stop) for one in answers)
         return [[next(texts) for _ in range(decoding.samples)] for _ in requests]

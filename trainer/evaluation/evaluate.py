@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -48,6 +49,7 @@ class Options:
         samples: Answers per question, None for each task's own.
         judges: Classifiers by what they rate.
         run_code: Run programs that the model wrote, in the sandbox.
+        precision: Type of weights and products, which changes the last digits of a likelihood.
     """
 
     limit: int | None = None
@@ -55,6 +57,7 @@ class Options:
     samples: int | None = None
     judges: Mapping[str, Judge] = field(default_factory=dict)
     run_code: bool = False
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
     asked = zip(items, pairs, strict=True)
-    keys = [sha256_json([task.name, task.version, judged_by, item.name, pair])[:24] for item, pair in asked]
+    setting = [task.name, task.version, judged_by, options.precision]
+    keys = [sha256_json([*setting, item.name, pair])[:24] for item, pair in asked]
     return Run(name, task, shots, items, pairs, keys)
 
 
@@ -154,7 +158,7 @@ def evaluate(
 def read_records(path: Path, model: str) -> Records:
     """Return the records of a model by key; a truncated last line is ignored."""
     records: Records = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
             record = json.loads(line)
         except ValueError:
@@ -176,10 +180,12 @@ def open_for_append(path: Path) -> TextIO:
 
 
 def _answer(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
-    """Yield the number of each question and its scores, in portions whose tokens fit into memory."""
+    """Yield the number of each question and its scores, in portions that are shown the same examples."""
     answer = _rank if run.task.ranked else _write
-    for start in range(0, len(numbers), PORTION):
-        yield from answer(engine, run, numbers[start : start + PORTION], options)
+    for _, same in groupby(numbers, lambda number: run.items[number].groups[0] if run.task.data.by_group else ""):
+        portion = list(same)
+        for start in range(0, len(portion), PORTION):
+            yield from answer(engine, run, portion[start : start + PORTION], options)
 
 
 def _rank(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:

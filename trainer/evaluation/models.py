@@ -111,7 +111,6 @@ def read_llama_config(folder: Path) -> tuple[Preset, int, int]:
     rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     expected = {
         "model_type": (config.get("model_type"), "llama"),
-        "num_key_value_heads": (config.get("num_key_value_heads") or heads, heads),
         "head_dim": (config.get("head_dim") or width // heads, width // heads),
         "rope_theta": (rotary.get("rope_theta", ROTARY_BASE), ROTARY_BASE),
         "rope_type": (rotary.get("rope_type", rotary.get("type", "default")), "default"),

@@ -130,7 +130,7 @@ def choose_shots(task: Task, item: Item, pool: Sequence[Item], count: int) -> li
     Raises:
         UserError: The pool has too few.
     """
-    same = [shot for shot in pool if not task.data.by_group or shot.groups[0] == item.groups[0]]
+    same = [shot for shot in pool if shot.groups[0] == item.groups[0]] if task.data.by_group else pool
     if len(same) < count:
         raise UserError(f"{task.name} has {len(same)} questions to show as examples, not {count}: give fewer --shots")
     return list(same[:count])

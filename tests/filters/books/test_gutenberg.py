@@ -267,7 +267,7 @@ def test_any_order_of_marks_ends_well(lines: list[str]) -> None:
     ],
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    assert_linear(strip_boilerplate, repeated(piece, NEW + START), 4_000_000)
+    assert_linear(strip_boilerplate, repeated(piece, NEW + START), 500_000)
 
 
 EDGES = {

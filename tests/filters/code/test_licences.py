@@ -1,7 +1,7 @@
 """Licences by their words: texts as people write them, headers, choices, terms besides, SPDX expressions."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from licence_texts import APACHE, APACHE_HEADER, BSD_2, BSD_3, BSD_4, GPL_HEADER, MIT, commented
 from linear import assert_linear, repeated
@@ -150,6 +150,7 @@ def test_expressions_never_raise_and_joining_with_a_kept_one_changes_nothing(tok
 
 
 @given(st.text(max_size=300))
+@settings(max_examples=40)
 def test_a_changed_text_around_a_licence_changes_nothing(title: str) -> None:
     assert "MIT" in identify_licence(title[:100] + "\n\n" + MIT)
     identify_licence(title), identify_header_licence(title)
@@ -158,4 +159,4 @@ def test_a_changed_text_around_a_licence_changes_nothing(title: str) -> None:
 def test_hostile_texts_take_linear_time() -> None:
     for unit in ("copyright ", "SPDX-License-Identifier:" + " ", "(c)\n", "license ", "(", "MIT OR "):
         for work in (identify_licence, identify_header_licence, lambda text: is_allowed(text, KEPT)):
-            assert_linear(work, repeated(unit), 400_000)
+            assert_linear(work, repeated(unit), 200_000)

@@ -21,7 +21,7 @@ def array(values: set[int], dtype: type = np.uint32) -> np.ndarray:
 
 
 @given(SETS, st.sampled_from([np.uint32, np.uint64]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_all_ways_agree_with_pythons_sets(sets: list[set[int]], dtype: type) -> None:
     arrays = [array(one, dtype) for one in sets]
     pairs = [(i, j) for i in range(len(sets)) for j in range(len(sets))]

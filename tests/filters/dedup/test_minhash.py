@@ -116,17 +116,12 @@ def test_nothing_depends_on_pythons_hash_seed() -> None:
         "from filters.dedup.minhash import *; s = MinHash();"
         "print(band_hashes(signature(shingle_hashes('the quick brown fox jumps over it', s), s)[None], s).sum())"
     )
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            encoding="utf-8",
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(said) == 1
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=True, env={**os.environ, "PYTHONHASHSEED": "1"}
+    ).stdout
+    shingles = shingle_hashes("the quick brown fox jumps over it", SCHEME)
+    assert int(said) == band_hashes(signature(shingles, SCHEME)[None], SCHEME).sum(), "of another process"
 
 
 def test_the_name_tells_schemes_apart() -> None:
@@ -187,7 +182,7 @@ TEXTS = st.lists(PIECES | st.text(max_size=8), max_size=40).flatmap(
 
 
 @given(TEXTS, st.integers(1, 6))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_the_fast_way_gives_what_the_plain_way_gives(text: str, ngram: int) -> None:
     scheme = MinHash(ngram=ngram)
     assert split_words(text) == plain_words(text)

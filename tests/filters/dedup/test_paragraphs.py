@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_memory import run_exchange
 
 from filters.dedup.paragraphs import later_copy_mask, line_hash, paragraph_hashes, remove_lines, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
@@ -16,8 +17,6 @@ from filters.quality.duplicate_lines import DuplicateLines
 from manifests.document import DOCUMENT_SCHEMA, Document, Locator
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
-from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import run_exchange
 from pipeline.beam.tables import table_writer
 from pipeline.beam.task import Receipt
 from pipeline.sources.inputs import dump_of
@@ -131,9 +130,9 @@ def extracted(corpus: Path, files: dict[str, list[str]]) -> tuple[dict[str, Rece
 def run_stage(
     corpus: Path, made: Recipe, found: dict[str, Receipt]
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
-    engine = Engine(1, (), corpus / "runs/now", quiet=True)
-    keys, ranges, _ = run_exchange(corpus, *lines.find_duplicates(made, found), engine)
-    run_exchange(corpus, *lines.send_verdicts(keys, ranges), engine)
+    mapping, reducing = lines.find_duplicates(made, found)
+    ranges = run_exchange(corpus, mapping, reducing)
+    run_exchange(corpus, *lines.send_verdicts({unit.name: found[unit.name] for unit in mapping.units}, ranges))
     return (
         {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from functools import partial
 
 import brotli
 import pytest
@@ -40,7 +41,12 @@ def reason(block: bytes) -> Reason:
     return caught.value.reason
 
 
-CODERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress}
+CODERS = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": partial(brotli.compress, quality=5),
+}
 
 
 @pytest.mark.parametrize("name", CODERS)
@@ -108,15 +114,15 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 def test_many_gzip_members_or_chunks_take_linear_time_and_little_memory() -> None:
     member = gzip.compress(b"x", mtime=0)
-    assert parse_response(GZIPPED + member * 50_000, 1 << 20).body == b"x" * 50_000
-    assert_linear(lambda block: parse_response(block, 1 << 20), lambda size: GZIPPED + member * size, 50_000)
-    assert_linear(lambda block: parse_response(block, 1 << 22), lambda size: CHUNKED + b"2\r\nxx\r\n" * size, 250_000)
-    block = CHUNKED + b"2\r\nxx\r\n" * 250_000
+    assert parse_response(GZIPPED + member * 20_000, 1 << 20).body == b"x" * 20_000
+    assert_linear(lambda block: parse_response(block, 1 << 20), lambda size: GZIPPED + member * size, 20_000)
+    assert_linear(lambda block: parse_response(block, 1 << 22), lambda size: CHUNKED + b"2\r\nxx\r\n" * size, 100_000)
+    block = CHUNKED + b"2\r\nxx\r\n" * 50_000
     tracemalloc.start()
     body = parse_response(block, 1 << 22).body
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert body == b"x" * 500_000 and peak < 4 * len(block)
+    assert body == b"x" * 100_000 and peak < 4 * len(block)
 
 
 def test_a_header_is_read_field_by_field() -> None:

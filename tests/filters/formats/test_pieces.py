@@ -25,7 +25,7 @@ def in_pieces(stored: bytes, cuts: list[Boundary]) -> list[Frame]:
     return [frame for cut in cuts for frame in read_frames(stored, LIMITS, cut.start, cut.end, cut.wasted)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(range(len(ARCHIVES))), st.integers(1, 3_000))
 def test_pieces_of_any_size_give_the_frames_of_the_whole(seed: int, number: int, split: int) -> None:
     archive = ARCHIVES[number]

@@ -94,7 +94,7 @@ def test_any_page_has_blocks_in_order_without_blanks_around(html: str) -> None:
         features = describe_blocks(page, "a title")
         scores = score_blocks(features, MODEL)
         assert len(scores) == len(page.texts) and all(abs(score) < 1e3 for score in scores.tolist())
-        assert set(MODEL.curves) == set(features.columns)
+        assert set(MODEL.features) == set(features.columns)
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def written(labels: list[str], path: list[str], query: str) -> str:
     return ".".join(labels) + "".join(f"/{part}" for part in path).replace(" ", "%20") + (f"?{query}" if query else "")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(HOSTS, PATHS, QUERIES), max_size=12), st.lists(st.tuples(HOSTS, PATHS, QUERIES), max_size=12))
 def test_blocks_as_a_naive_reference_does(
     tmp_path_factory: pytest.TempPathFactory,

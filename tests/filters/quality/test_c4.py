@@ -217,7 +217,7 @@ SMALL = st.builds(
 
 
 @given(st.lists(LINES | st.text(max_size=40) | st.sampled_from(PAGE), max_size=12).map("\n".join), SMALL)
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_the_fast_way_gives_what_the_plain_way_gives(text: str, rules: C4) -> None:
     assert clean(text, rules) == plainly(text, rules)
 

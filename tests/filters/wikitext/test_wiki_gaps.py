@@ -74,7 +74,7 @@ _PIECES = st.lists(
 @example(["5", "{{cn}}", ",", "000"])
 @example(["5", ",", "{{cn}}", "000"])
 @example(["(", "{{a|b|c}}", "5", ")", "6"])
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_number_is_joined_or_altered_by_a_vanishing_template(pieces: list[str]) -> None:
     """Every number of the text is a number of the page, where templates separate what is around them."""
     numbers: set[str] = set()

@@ -135,15 +135,15 @@ LONG: list[Callable[[int], str]] = [
 
 @pytest.mark.parametrize("make", LONG, ids=range(len(LONG)))
 def test_long_hostile_lines_take_linear_time(make: Callable[[int], str]) -> None:
-    assert_linear(lambda text: render_text(text, "sr"), make, 100_000)
-    assert_linear(lambda text: render_text(f"{text}\n{text}", "en", apparatus=False), make, 100_000)
+    assert_linear(lambda text: render_text(text, "sr"), make, 30_000)
+    assert_linear(lambda text: render_text(f"{text}\n{text}", "en", apparatus=False), make, 30_000)
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_nesting_takes_linear_time(piece: str) -> None:
-    assert_linear(render_text, lambda size: piece * size, 50_000)
-    assert_linear(render_text, lambda size: piece * size + "x" + "}}" * size, 30_000)
-    assert_linear(render_text, lambda size: piece * size + "]]" * size + "</ref>" * 9, 30_000)
+    assert_linear(render_text, lambda size: piece * size, 20_000)
+    assert_linear(render_text, lambda size: piece * size + "x" + "}}" * size, 12_000)
+    assert_linear(render_text, lambda size: piece * size + "]]" * size + "</ref>" * 9, 12_000)
 
 
 MARKUP = st.lists(
@@ -155,7 +155,7 @@ MARKUP = st.lists(
 
 
 @given(MARKUP, st.sampled_from(["", "en", "sr", "fr"]))
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_no_markup_makes_it_raise_or_leaves_room(wikitext: str, language: str) -> None:
     text = render_text(wikitext, language, "T", apparatus=False)
     assert text == text.strip("\n") and not any(mark in text for mark in "\x00\x01\x02\x03\x04\x05\x06")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus import ROOT, SHARED, build, demo_recipe, make_sample
+from corpus import ROOT, SHARED, demo_recipe
 
 from manifests.manifest import load_manifest
 from manifests.planning import supply
@@ -45,15 +45,11 @@ def test_what_a_training_run_mixed(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+def built(sample: Path, demo_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A sample, its recipe and its corpus."""
-    folder = tmp_path_factory.mktemp("plan")
-    sample = make_sample(folder / "sample")
-    recipe = demo_recipe(sample)
-    path = folder / "recipe.yaml"
-    path.write_text(json.dumps(recipe.model_dump()), encoding="utf-8")
-    build(recipe, folder / "corpus")
-    return sample, path, folder / "corpus"
+    path = tmp_path_factory.mktemp("plan") / "recipe.yaml"
+    path.write_text(json.dumps(demo_recipe(sample).model_dump()), encoding="utf-8")
+    return sample, path, demo_corpus
 
 
 def test_planned_against_actual(built: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from corpus import ROOT, build, demo_recipe, make_sample
+from corpus import ROOT
 from pages import BROWSER, MEASURE, Page, browse, contrast, said
 from synthetic import write_hostile
 
@@ -31,10 +31,8 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here: th
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    build(demo_recipe(make_sample(folder / "sample")), folder / "corpus", keep_dropped=3)
-    return folder / "corpus"
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 @pytest.fixture(scope="module")

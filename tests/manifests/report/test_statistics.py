@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpus import build, demo_recipe, make_sample
 
 from filters.errors import UserError
 from filters.quality.urls import domain
@@ -23,10 +22,8 @@ from pipeline.stages.statistics import EXAMPLE_CHARACTERS, EXAMPLES
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("statistics")
-    build(demo_recipe(make_sample(folder / "sample")), folder / "corpus", keep_dropped=3)
-    return folder / "corpus"
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +112,10 @@ def test_examples_are_real(corpus: Path, found: Statistics) -> None:
 
 
 def test_without_kept_documents_there_are_fewer_examples_and_the_same_corpus(
-    corpus: Path, tmp_path_factory: pytest.TempPathFactory
+    corpus: Path, demo_without_dropped: Path
 ) -> None:
-    sample = corpus.parent / "sample"
-    out = tmp_path_factory.mktemp("without") / "corpus"
-    manifest = build(demo_recipe(sample), out, keep_dropped=0)
-    assert manifest.manifest_sha == load_manifest(corpus).manifest_sha
-    examples = load_statistics(out).sources["common_crawl"].examples
+    assert load_manifest(demo_without_dropped).manifest_sha == load_manifest(corpus).manifest_sha
+    examples = load_statistics(demo_without_dropped).sources["common_crawl"].examples
     assert "language" not in examples and {"near-duplicate", "corrupt-gzip"} <= set(examples)
 
 

@@ -8,8 +8,8 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpus import build, demo_recipe, with_rule
-from indexed import shared_corpus, vouched_copy, with_index
+from corpus import FIRST, build, demo_recipe, of_sources, under, with_rule
+from indexed import vouched_copy
 
 from filters.errors import UserError
 from manifests.__main__ import main
@@ -17,12 +17,13 @@ from manifests.index import FOLDER, Index, PartName, id_keys, pack_entries, part
 from manifests.manifest import load_manifest, write_manifest
 from manifests.shard import shard_schema, write_shard
 from manifests.tools.diff import compare_indexes, diff
-from manifests.tools.sample import SampleQuery, sample
+from manifests.tools.sample import SampleQuery
+from manifests.tools.sample import sample as draw
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_corpus(tmp_path_factory)
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 def toy_index(folder: Path, generations: list[list[bytes]], parts: list[int]) -> Index:
@@ -96,20 +97,16 @@ def test_a_corpus_is_equal_to_itself_wherever_it_lies(
 
 
 def test_another_recipe_shows_in_recipe_ledger_and_documents(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    first_corpus: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = with_rule(demo_recipe(corpus.parent / "sample"), "common_crawl", "c4", min_sentences=8)
-    crawl = recipe.sources["common_crawl"]
-    inputs = [path for path in crawl.inputs if not path.endswith("/manual-00001.warc.gz")]
-    other = tmp_path / "other"
-    build(recipe.with_inputs({"common_crawl": inputs}), other)
-    with_index(other)
+    corpus, other = first_corpus, tmp_path / "other"
+    recipe = with_rule(demo_recipe(sample), "common_crawl", "c4", min_sentences=8)
+    inputs = under(sample, {**FIRST, "common_crawl": FIRST["common_crawl"][:1]})
+    build(of_sources(recipe, inputs), other)
     found = diff(corpus, other)
     assert found.recipe == {"sources.common_crawl.filters.c4.min_sentences": [3, 8]}
-    assert found.inputs == {"common_crawl": {"gone": ["manual-00001.warc.gz"]}}
-    ids = [
-        {one.facts["document"] for one in sample(folder, SampleQuery(number=999)).drawn} for folder in (corpus, other)
-    ]
+    assert found.inputs == {"common_crawl": {"gone": ["broken.warc.gz"]}}
+    ids = [{one.facts["document"] for one in draw(folder, SampleQuery(number=999)).drawn} for folder in (corpus, other)]
     counted = found.documents
     for side, alone in (("only_a", ids[0] - ids[1]), ("only_b", ids[1] - ids[0]), ("both", ids[0] & ids[1])):
         assert sum(source[side]["documents"] for source in counted.values()) == len(alone)

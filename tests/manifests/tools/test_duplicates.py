@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus import build, demo_recipe, make_sample
 from rich.console import Console
 
 from manifests.__main__ import main
@@ -21,10 +20,8 @@ from pipeline.dedup.survivors import DUPLICATE_SCHEMA
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("duplicates")
-    build(demo_recipe(make_sample(folder / "sample")), folder / "corpus")
-    return folder / "corpus"
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexed import shared_corpus
 
 from manifests.__main__ import main
 from manifests.manifest import load_manifest
@@ -17,8 +16,8 @@ from manifests.tools.find import find, vary_port
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_corpus(tmp_path_factory)
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 def test_every_document_that_a_filter_dropped_is_found_with_its_reason(corpus: Path) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from corpus import build, demo_recipe, make_sample
+from corpus import under
 from indexed import reseal
 
 from manifests.__main__ import main
@@ -13,41 +13,35 @@ from manifests.manifest import generation_of, load_manifest
 from manifests.tools.diff import diff
 from manifests.tools.find import find
 from manifests.tools.remove import remove
-from manifests.tools.sample import SampleQuery, sample
+from manifests.tools.sample import SampleQuery
+from manifests.tools.sample import sample as draw
 from manifests.tools.verify import verify
 from pipeline.append import append
 from pipeline.beam.engines import Engine
 from pipeline.trace import trace
 
-FIRST = {"common_crawl": ["web/pages.warc.gz"], "books": ["books/*[tr].txt"]}
 SECOND = {"common_crawl": ["web/manual-00000.warc.gz"]}
 THIRD = {"common_crawl": ["web/manual-00001.warc.gz"]}
 DOMAINS = "docs.example.org\npages.example\n"
 
 
-def patterns(folder: Path, inputs: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {name: [str(folder / one) for one in names] for name, names in inputs.items()}
-
-
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def steps(first_corpus: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The corpus at each step, moved between them."""
     folder = tmp_path_factory.mktemp("steps")
-    files = make_sample(folder / "sample")
     engine = Engine(1, (), folder, quiet=True)
     (folder / "list").write_text(DOMAINS, encoding="utf-8")
-    build(demo_recipe(files).with_inputs(patterns(files, FIRST)), folder / "first", keep_dropped=2)
-    shutil.copytree(folder / "first", folder / "moved/second")
-    append(folder / "moved/second", patterns(files, SECOND), engine)
+    shutil.copytree(first_corpus, folder / "moved/second")
+    append(folder / "moved/second", under(sample, SECOND), engine)
     remove(folder / "moved/second", folder / "list", folder / "removed")
     shutil.copytree(folder / "removed", folder / "moved/third")
-    append(folder / "moved/third", patterns(files, THIRD), engine)
-    names = {"first": "first", "second": "moved/second", "removed": "removed", "third": "moved/third"}
-    return {step: folder / name for step, name in names.items()}
+    append(folder / "moved/third", under(sample, THIRD), engine)
+    names = {"second": "moved/second", "removed": "removed", "third": "moved/third"}
+    return {"first": first_corpus, **{step: folder / name for step, name in names.items()}}
 
 
 def documents(corpus: Path) -> dict[str, str]:
-    return {one.facts["document"]: one.facts["url"] for one in sample(corpus, SampleQuery(number=1000)).drawn}
+    return {one.facts["document"]: one.facts["url"] for one in draw(corpus, SampleQuery(number=1000)).drawn}
 
 
 def test_every_step_verifies_and_is_traced(steps: dict[str, Path]) -> None:
@@ -88,11 +82,11 @@ def test_a_removed_corpus_is_appended_to(steps: dict[str, Path]) -> None:
 
 
 def test_signals_and_drops_of_every_generation_are_sampled(steps: dict[str, Path]) -> None:
-    drawn = sample(steps["second"], SampleQuery(number=1000, source="common_crawl")).drawn
+    drawn = draw(steps["second"], SampleQuery(number=1000, source="common_crawl")).drawn
     assert {generation_of(one.facts["shard"]) for one in drawn} == {0, 1}
     assert all(one.facts["language"] == "en" for one in drawn)
     for reason in ("near-duplicate", "language"):
-        assert sample(steps["second"], SampleQuery(number=50, reason=reason)).drawn
+        assert draw(steps["second"], SampleQuery(number=50, reason=reason)).drawn
 
 
 def test_an_edited_line_of_descent_is_found(steps: dict[str, Path], tmp_path: Path) -> None:
@@ -122,13 +116,11 @@ def test_show_says_where_it_comes_from(steps: dict[str, Path], capsys: pytest.Ca
     assert figures["bytes"] == sum(one.bytes for one in entries)
 
 
-def test_a_copy_of_a_removed_document_stays_out(steps: dict[str, Path], tmp_path: Path) -> None:
-    book = sample(steps["removed"], SampleQuery(number=1, source="books")).drawn[0]
+def test_a_copy_of_a_removed_document_stays_out(steps: dict[str, Path], sample: Path, tmp_path: Path) -> None:
+    book = draw(steps["removed"], SampleQuery(number=1, source="books")).drawn[0]
     (tmp_path / "list").write_text(book.facts["document"], encoding="utf-8")
     remove(steps["removed"], tmp_path / "list", tmp_path / "new")
-    (file,) = (steps["first"].parent / "sample/books").glob(
-        find(steps["removed"], book.facts["document"]).held[0].locator.file
-    )
+    (file,) = (sample / "books").glob(find(steps["removed"], book.facts["document"]).held[0].locator.file)
     (tmp_path / "again.txt").write_bytes(file.read_bytes())
     append(tmp_path / "new", {"books": [str(tmp_path / "again.txt")]}, Engine(1, (), tmp_path, quiet=True))
     assert verify(tmp_path / "new") == []

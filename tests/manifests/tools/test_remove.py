@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexed import shared_corpus
 
 from filters.errors import UserError
 from manifests.__main__ import main
@@ -31,8 +30,8 @@ DOMAIN = "docs.example.org"
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_corpus(tmp_path_factory)
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 @pytest.fixture(scope="module")

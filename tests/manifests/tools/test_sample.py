@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexed import shared_corpus
 
 from filters.errors import UserError
 from manifests.__main__ import main
@@ -21,8 +20,8 @@ from manifests.tools.sample import SampledDocument, SampleQuery, Signals, _draw_
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_corpus(tmp_path_factory)
+def corpus(demo_corpus: Path) -> Path:
+    return demo_corpus
 
 
 def clean_texts(corpus: Path) -> dict[str, str]:

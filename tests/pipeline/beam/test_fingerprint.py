@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -73,19 +74,22 @@ def _fresh() -> Iterator[None]:
     forget()
 
 
-def edit(monkeypatch: pytest.MonkeyPatch, changes: dict[str, tuple[str, str]]) -> None:
-    """Replace text in modules, by their path below the root, as far as fingerprints read it."""
-    read = fingerprint.read_source
+def edit(monkeypatch: pytest.MonkeyPatch, path: str, old: str, new: str) -> None:
+    """Replace text in a module, by its path below the root, as far as fingerprints read it; the others stay parsed."""
+    read, parsed = fingerprint.read_source, fingerprint._module
 
-    def edited(path: str) -> str:
-        text, name = read(path), Path(path).relative_to(ROOT).as_posix()
-        if name in changes:
-            assert changes[name][0] in text
-            text = text.replace(*changes[name])
-        return text
+    def edited(file: str) -> str:
+        text = read(file)
+        assert old in text
+        return text.replace(old, new)
+
+    @lru_cache
+    def module(name: str) -> fingerprint._Module:
+        return (parsed.__wrapped__ if fingerprint._path(name) == str(ROOT / path) else parsed)(name)
 
     monkeypatch.setattr(fingerprint, "read_source", edited)
-    forget()
+    monkeypatch.setattr(fingerprint, "_module", module)
+    code_version.cache_clear()
 
 
 def versions() -> dict[str, str]:
@@ -123,12 +127,12 @@ def test_a_docstring_or_comment_edited_anywhere_redoes_nothing(monkeypatch: pyte
 def test_an_edit_changes_the_versions_of_the_steps_that_reach_it_and_of_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    before = versions()
+
     def changed_by(path: str, old: str, new: str) -> set[str]:
         with monkeypatch.context() as patch:
-            before = versions()
-            edit(patch, {path: (old, new)})
+            edit(patch, path, old, new)
             after = versions()
-            forget()
         return {name for name in before if before[name] != after[name]}
 
     assert changed_by("filters/tex/body.py", "\nimport ", "\nEDITED = 1\nimport ") == set(), "nothing uses the name"
@@ -191,7 +195,7 @@ def test_an_edit_in_the_accents_redoes_the_extraction_of_arxiv_and_nothing_else(
     text = (ROOT / path).read_text("utf-8")
     defined = (f"def {symbol}(", f"{symbol} = ", f"{symbol}: ")
     line = next(line for line in text.splitlines() if line.startswith(defined))
-    edit(monkeypatch, {path: (line, line.replace(symbol, f"{symbol} ", 1))})
+    edit(monkeypatch, path, line, line.replace(symbol, f"{symbol} ", 1))
     merged = "statistics/merge all"  # its input names the manifest, which names the code
     assert ran() == ["extract arxiv/2401.00000.tex", "extract arxiv/2401.00001.tex", merged]
     assert ran() == []

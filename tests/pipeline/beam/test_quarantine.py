@@ -12,7 +12,7 @@ from unittest import mock
 import crashes
 import pytest
 import toy
-from corpus import ROOT, build, demo_recipe, digests, make_sample
+from corpus import ROOT, build, demo_recipe, digests
 from toy import PoolEngine, engine
 
 from filters.errors import UserError
@@ -173,11 +173,6 @@ def test_a_missing_list_is_a_mistake(fatal: Recipe, tmp_path: Path) -> None:
         run(fatal, out, Engine(1, (), out / "runs", quiet=True), quarantined=tmp_path / "none")
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    return demo_recipe(make_sample(tmp_path_factory.mktemp("sample") / "dumps"))
-
-
 def records_of(item: Input, source: Source) -> list[tuple[Piece, Outcome | Row]]:
     """Return every record of a file, cut into small pieces, with the piece that it is in."""
     joined, found = joined_for(source), list[tuple[Piece, Outcome | Row]]()
@@ -194,10 +189,11 @@ def records_of(item: Input, source: Source) -> list[tuple[Piece, Outcome | Row]]
     return found
 
 
-def test_every_reader_drops_the_record_that_is_named_and_leaves_the_others(sample: Recipe, tmp_path: Path) -> None:
+def test_every_reader_drops_the_record_that_is_named_and_leaves_the_others(sample: Path, tmp_path: Path) -> None:
     """The place of each file's last document or row lies within its piece, and naming it drops it with its bytes."""
     tried = set[str]()
-    for name, source in sample.sources.items():
+    recipe = demo_recipe(sample)
+    for name, source in recipe.sources.items():
         items = resolve(name, source.inputs, tmp_path)
         for item in items[:: 1 + len(items) // 8]:
             plain = records_of(item, source)
@@ -216,4 +212,4 @@ def test_every_reader_drops_the_record_that_is_named_and_leaves_the_others(sampl
             assert isinstance(dropped, Outcome) and dropped.reason is Reason.QUARANTINED
             assert dropped.stored == record.stored
             tried.add(name)
-    assert tried == set(sample.sources)
+    assert tried == set(recipe.sources)

@@ -165,7 +165,7 @@ def expected_clusters(recipe: Recipe, texts: Mapping[str, list[Document]]) -> li
 
 
 @given(corpora, settings_of, changes)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_documents_are_compared_as_their_sources_say(
     texts: dict[str, list[Document]], own: dict[str, Any], block: dict[str, Any]
 ) -> None:
@@ -196,7 +196,7 @@ def test_documents_are_compared_as_their_sources_say(
 
 
 @given(corpora, settings_of, changes)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_sources_that_are_not_compared_with_others_are_as_alone(
     texts: dict[str, list[Document]], own: dict[str, Any], block: dict[str, Any]
 ) -> None:
@@ -219,7 +219,7 @@ shares = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.sampled_f
 
 
 @given(edges_between, shares, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_survivors_stand_for_every_document_that_entered(
     edges: list[tuple[int, int]], contained: list[tuple[int, int, float]], against: bool
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import build, make_sample
+from corpus import build
 from test_c4_rebuilt import BAD, BUILDER, pages, wet
 
 from manifests.ledger import imbalances
@@ -42,8 +42,7 @@ def check(manifest: Manifest, corpus: Path) -> int:
     return traced
 
 
-def test_samples_and_a_rebuilt_c4(tmp_path: Path) -> None:
-    sample = make_sample(tmp_path / "sample")
+def test_samples_and_a_rebuilt_c4(sample: Path, tmp_path: Path) -> None:
     for number, some in enumerate(pages()):
         (tmp_path / f"{number}.warc.wet.gz").write_bytes(wet(some))
     (tmp_path / "bad-words.txt").write_text(BAD, encoding="utf-8")

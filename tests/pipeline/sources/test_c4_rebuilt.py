@@ -87,6 +87,7 @@ def test_times_are_in_order() -> None:
     assert [time_key(text) for text in times] == sorted(map(time_key, times))
 
 
+@pytest.mark.corpus
 def test_pages_without_a_url_and_overlong_pages_are_compared_with_none(tmp_path: Path) -> None:
     text = "\n".join(f"This is line {number} of a page that is kept." for number in range(6))
     pages = [("http://a.example", "2019", text), ("http://a.example", "2020", text * 900), ("", "2019", text)]
@@ -131,6 +132,7 @@ def receipts(corpus: Path) -> set[tuple[str, int]]:
     return {("/".join(parts[: 1 + parts[0].endswith("_dedup")]), path.stat().st_mtime_ns) for path, parts in paths}
 
 
+@pytest.mark.corpus
 def test_what_is_hashed_depends_on_the_rules_before_and_not_on_those_after(tmp_path: Path) -> None:
     for number, some in enumerate(pages()):
         (tmp_path / f"{number}.warc.wet.gz").write_bytes(wet(some[:30]))
@@ -226,6 +228,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[t
     return corpus, files
 
 
+@pytest.mark.corpus
 def test_the_stages_give_what_the_builder_gives(rebuilt: tuple[Path, list[list[tuple[str, str, str]]]]) -> None:
     corpus, files = rebuilt
     expected = builder(files)
@@ -237,6 +240,7 @@ def test_the_stages_give_what_the_builder_gives(rebuilt: tuple[Path, list[list[t
     assert found == expected and len(expected) > 20
 
 
+@pytest.mark.corpus
 def test_every_step_took_something_and_nothing_without_a_name(
     rebuilt: tuple[Path, list[list[tuple[str, str, str]]]],
 ) -> None:

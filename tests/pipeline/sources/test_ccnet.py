@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, build, build_in_two, digests, make_sample, rule_named, with_rule
+from corpus import build, build_in_two, ccnet_recipe, digests, with_rule
 from executed import covered_by_versions
 
-from filters.quality.perplexity import Perplexity
 from filters.quality.urls import normalise
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.recipe import Recipe, load_recipe
 from manifests.shard import open_shard
 from manifests.tools.show import summary
 from manifests.tools.trace import trace as lineage_of
@@ -23,26 +21,6 @@ from pipeline.beam.engines import Engine
 from pipeline.run import run
 from pipeline.stages.pages import read_masks
 from pipeline.trace import Rederiver
-
-
-def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
-    """recipes/ccnet.yaml over a small sample, with models that so little text can train."""
-    recipe = load_recipe(ROOT / "recipes/ccnet.yaml").with_inputs({"common_crawl": [str(sample / inputs)]})
-    rule = rule_named(recipe, "common_crawl", "perplexity")
-    assert isinstance(rule, Perplexity)
-    dumps = [str(sample / "wiki/*.bz2")]
-    text = rule.train["en"].model_copy(update={"text": dumps, "vocabulary": 600, "order": 4})
-    recipe = with_rule(recipe, "common_crawl", "perplexity", train={"en": text})
-    recipe = with_rule(recipe, "common_crawl", "references", wiki=dumps, min_positives=20)
-    recipe = with_rule(recipe, "common_crawl", "blocklist", paths=[str(sample / "blocklist.txt.gz")])
-    tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 400})
-    deduplication = recipe.deduplication.model_copy(update={"canaries": 20})
-    return recipe.model_copy(update={"tokenizer": tokenizer, "deduplication": deduplication})
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
 
 
 @pytest.fixture(scope="module")

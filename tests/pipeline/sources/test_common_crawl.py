@@ -5,7 +5,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from corpus import make_sample
 
 from filters.reasons import DEAD_LETTERS, Reason
 from filters.rule import parse_rules
@@ -126,8 +125,8 @@ def test_a_date_that_is_none_is_left_out(date: str) -> None:
     assert outcome.document is not None and outcome.document.timestamp == ""
 
 
-def test_limits_are_kept(tmp_path: Path) -> None:
-    stored = (make_sample(tmp_path / "sample") / "web/broken.warc.gz").read_bytes()
+def test_limits_are_kept(sample: Path) -> None:
+    stored = (sample / "web/broken.warc.gz").read_bytes()
     walk(stored)
     tight = RECIPE.model_copy(update={"limits": Limits(record_bytes=2_000, text_characters=300)})
     outcomes = list(common_crawl.read(stored, "a", "web", tight))

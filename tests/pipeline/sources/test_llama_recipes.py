@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import ROOT, build, make_sample, rule_named, with_rule
+from corpus import ROOT, build, rule_named, with_few_macros, with_rule
 
 from filters.quality.perplexity import Perplexity
 from filters.rule import name_of
@@ -113,24 +113,23 @@ def llama_on(sample: Path, name: str = "llama", crawl: str = "wet") -> Recipe:
     small = {"min_positives": 20, "min_characters": 500, "dimension": 16, "epochs": 25}
     recipe = with_rule(recipe, "common_crawl", "references", wiki=wiki, positives=cited, **small)
     tokenizer = recipe.tokenizer.model_copy(update={"vocabulary": 512, "sample_bytes": 1_000_000, "threads": 1})
-    return recipe.model_copy(update={"tokenizer": tokenizer})
+    return with_few_macros(recipe.model_copy(update={"tokenizer": tokenizer}))
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sample = make_sample(tmp_path_factory.mktemp("sample"))
+def llama_corpus(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("llama") / "corpus"
     build(llama_on(sample), out)
     return out
 
 
 @pytest.fixture(scope="module")
-def manifest(corpus: Path) -> Manifest:
-    return load_manifest(corpus)
+def manifest(llama_corpus: Path) -> Manifest:
+    return load_manifest(llama_corpus)
 
 
-def test_llama_itself_builds_a_balanced_corpus_of_all_seven_sources(corpus: Path, manifest: Manifest) -> None:
-    assert imbalances(manifest.ledger) == [] and verify(corpus) == []
+def test_llama_itself_builds_a_balanced_corpus_of_all_seven_sources(llama_corpus: Path, manifest: Manifest) -> None:
+    assert imbalances(manifest.ledger) == [] and verify(llama_corpus) == []
     assert set(manifest.sources) == set(recipe_named("llama").sources)
     assert all(source.unique_tokens > 100 for source in manifest.sources.values())
 
@@ -142,9 +141,9 @@ def test_every_rule_of_common_crawl_takes_something_out_and_leaves_something(man
     assert "duplicate-line" in filtered.removed and filtered.out["records"] > 10
 
 
-def test_both_models_are_trained_in_the_run(corpus: Path) -> None:
-    assert len(list((corpus / "models/perplexity/common_crawl").glob("en.*"))) >= 2  # pieces and n-grams
-    card = json.loads((corpus / "models/references/common_crawl.card.json").read_bytes())
+def test_both_models_are_trained_in_the_run(llama_corpus: Path) -> None:
+    assert len(list((llama_corpus / "models/perplexity/common_crawl").glob("en.*"))) >= 2  # pieces and n-grams
+    card = json.loads((llama_corpus / "models/references/common_crawl.card.json").read_bytes())
     assert card["positives"]["given"] > 20 and card["positives"]["in_both"] > 0 and card["trained_on"]["negatives"] > 5
 
 
@@ -156,19 +155,18 @@ def test_only_exact_copies_of_code_and_contained_books_are_duplicates(manifest: 
     }
 
 
-def test_a_token_of_every_source_is_traced(corpus: Path, manifest: Manifest) -> None:
-    rederiver, seen = Rederiver(corpus, {}), set()
+def test_a_token_of_every_source_is_traced(llama_corpus: Path, manifest: Manifest) -> None:
+    rederiver, seen = Rederiver(llama_corpus, {}), set()
     for entry in manifest.shards():
-        for token in open_shard(corpus / "shards" / entry.path).offsets[:-1:7].tolist():
-            same, finding = rederiver.check(entry.path, trace(corpus, entry.path, token))
+        for token in open_shard(llama_corpus / "shards" / entry.path).offsets[:-1:7].tolist():
+            same, finding = rederiver.check(entry.path, trace(llama_corpus, entry.path, token))
             assert same, finding
             seen.add(entry.path.partition("/")[0])
     assert seen == set(manifest.sources)
 
 
 @pytest.mark.slow
-def test_llama_plus_builds_a_balanced_corpus(tmp_path: Path) -> None:
-    sample = make_sample(tmp_path / "sample")
+def test_llama_plus_builds_a_balanced_corpus(sample: Path, tmp_path: Path) -> None:
     recipe = with_rule(
         llama_on(sample, "llama-plus", "web"), "common_crawl", "blocklist", paths=[str(sample / "blocklist.txt")]
     )

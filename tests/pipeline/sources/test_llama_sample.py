@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from corpus import ROOT, SHARED, make_sample
+from corpus import ROOT, SHARED
 
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, load_manifest
@@ -22,11 +22,6 @@ pytestmark = [
 
 
 NAMES = ("arxiv", "books", "c4", "github", "stackexchange", "wikipedia", "llama-sample")
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
 
 
 @pytest.fixture(scope="module", params=NAMES)

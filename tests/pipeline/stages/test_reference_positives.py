@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from corpus import ROOT, make_sample
+from corpus import ROOT
 from executed import covered_by_versions
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,11 +63,6 @@ def train(recipe: Recipe, corpus: Path) -> tuple[dict[str, object], int]:
     """The card of the classifier that a run trains, and the number of tasks that it ran."""
     done = run(recipe, corpus, Engine(1, (), corpus / "runs", quiet=True), only="references")
     return json.loads((corpus / "models/references/common_crawl.card.json").read_bytes()), done.ran
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
 
 
 def test_an_archive_is_read_as_the_crawl_is_and_what_is_no_page_is_counted(tmp_path: Path) -> None:

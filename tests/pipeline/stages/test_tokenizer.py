@@ -313,11 +313,9 @@ def test_transformers_takes_literal_special_pieces_for_them(llama: Any) -> None:
 
 def real_texts() -> list[str]:
     """Real books and pages; none where they are not."""
-    books = [
-        gzip.decompress(path.read_bytes()).decode("utf-8") for path in sorted(SHARED.glob("gutenberg/a-[ads]*.gz"))
-    ]
+    books = [gzip.decompress(path.read_bytes()).decode("utf-8") for path in sorted(SHARED.glob("gutenberg/a-a*.gz"))]
     rows = [gzip.decompress(path.read_bytes()) for path in sorted(SHARED.glob("c4_redpajama/redpajama-*.gz"))]
-    return [*books, *(json.loads(line)["text"] for row in rows for line in row.splitlines()[:20])]
+    return [*books, *(json.loads(line)["text"] for row in rows for line in row.splitlines()[:10])]
 
 
 def test_transformers_gives_the_same_ids_on_the_samples(llama: Any) -> None:

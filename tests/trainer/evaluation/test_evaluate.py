@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from evaluation_files import write_benchmarks
+from safetensors.torch import load_file, save_file
 from small_tokenizers import trained
 from trainer_corpus import write_text_corpus
 
@@ -171,7 +173,7 @@ def test_mistakes_are_told_in_one_sentence(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"num_key_value_heads": 1}, "num_key_value_heads 1"),
+        ({"intermediate_size": 64}, "intermediate_size 64"),
         ({"rope_theta": 500_000.0}, "rope_theta 500000.0"),
         ({"model_type": "mistral"}, "model_type mistral"),
         ({"hidden_size": None}, "no readable config.json"),
@@ -185,6 +187,22 @@ def test_models_that_are_computed_otherwise_are_refused(
     (other / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
     with pytest.raises(UserError, match=expected):
         find_model(other).open()
+
+
+def test_heads_that_share_keys_and_values_are_computed(llama: Path, tmp_path: Path) -> None:
+    shared, whole = (shutil.copytree(llama, tmp_path / name) for name in ("shared", "whole"))
+    tensors = load_file(llama / "model.safetensors")
+    few = {name: tensor[:16] if ".k_proj" in name or ".v_proj" in name else tensor for name, tensor in tensors.items()}
+    save_file(few, shared / "model.safetensors")
+    save_file(
+        {name: torch.cat([few[name]] * (32 // len(few[name]))) if len(few[name]) == 16 else few[name] for name in few},
+        whole / "model.safetensors",
+    )
+    config = json.loads((shared / "config.json").read_text(encoding="utf-8")) | {"num_key_value_heads": 1}
+    (shared / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokens = torch.arange(20)[None]
+    first, second = (find_model(folder).open()[0](tokens) for folder in (shared, whole))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.skipif(bool(confine.find_obstacle()), reason=confine.find_obstacle())

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, encode_pair
+from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, compute_states, encode_pair
 from trainer.evaluation.tasks import Decoding
 from trainer.model import Llama
 from trainer.sizes import Preset
@@ -111,3 +111,22 @@ def test_samples_depend_on_the_question_not_on_the_batch(model: Llama) -> None:
     assert together[1] == alone[0]
     assert len(set(together[1])) == 3
     assert math.prod(map(len, together[0])) > 0
+
+
+def test_examples_and_contexts_are_read_once(model: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def count(model: Llama, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
+        read.append(tokens.numel())
+        return compute_states(model, tokens, *rest)
+
+    monkeypatch.setattr("trainer.evaluation.engine.compute_states", count)
+    shots = "Three examples, shown before every question. "
+    pairs = [[(shots + text, f" {letter}") for letter in "ABCD"] for text in ("one", "two", "six")]
+    list(Engine(model, BYTES, 128).rank([build_ranking(BYTES, one, 128) for one in pairs]))
+    # The examples once; then of each question three letters and the space before the choices, which all share.
+    assert sum(read) == 1 + len(shots) + 3 * 4
+    read.clear()
+    prompts = [build_prompt(BYTES, shots + text, 128, 5) for text in ("one", "two", "six")]
+    list(Engine(model, BYTES, 128).write(prompts, Decoding(5, (), samples=2, temperature=1.0), ["a", "b", "c"]))
+    assert sum(read[:2]) == 1 + len(shots) + 3 * 3  # a context is read once for its two answers

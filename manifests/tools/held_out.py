@@ -1,0 +1,127 @@
+"""`freeze`: the text on which runs on several corpora are compared, frozen in a file that none of them trains on.
+
+The documents are those of the validation side of one corpus, decoded. One is left out if a compared corpus trains on
+it, by its id, or on its text: more than half of its word 13-grams are in the training texts. 13-grams are GPT-3's
+measure of contamination (Brown et al. 2020, appendix C). Decoded texts are compared, so that filters, rules on
+duplicates and tokenizers of the corpora do not matter.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from filters.dedup.minhash import wide_shingle_hashes
+from filters.errors import UserError
+from manifests.corpus import CorpusReader
+from manifests.files import sha256_bytes, write_atomic
+from manifests.manifest import ShardEntry
+
+NGRAM = 13  # words
+SHARED = 0.5  # of a document's distinct n-grams
+MIN_WORDS = 50  # a shorter document has few n-grams and says little
+DOCUMENTS = 500  # of each source, by default
+SPARE = 4  # candidates for each document wanted
+
+
+@dataclass(slots=True)
+class SourceCount:
+    """What became of the candidates of a source."""
+
+    documents: int = 0
+    bytes: int = 0
+    short: int = 0  # below MIN_WORDS
+    trained: int = 0  # a compared corpus trains on the document
+    shared: int = 0  # a compared corpus trains on its text
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutText:
+    """What was written."""
+
+    sources: dict[str, SourceCount]
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """Yield lines for people."""
+        yield f"{'source':<18}{'documents':>10}{'bytes':>12}  dropped:{'short':>7}{'trained on':>12}{'text shared':>13}"
+        for name, one in sorted(self.sources.items()):
+            kept = f"{name:<18}{one.documents:>10,}{one.bytes:>12,}"
+            yield f"{kept}{one.short:>17,}{one.trained:>12,}{one.shared:>13,}"
+        yield f"sha256 {self.sha256}"
+
+
+def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, documents: int = DOCUMENTS) -> HeldOutText:
+    """Write the held-out documents as JSON lines: a head with `reference` and `compared`, then a document a line.
+
+    The head names the corpora by manifest_sha. A document has `source`, `document` (its id), `url` and `text`.
+
+    Args:
+        reference: Corpus whose validation side is taken, in the order of its shards.
+        compared: Corpora that are to be compared.
+        output: File to write.
+        documents: The largest number of documents of a source.
+
+    Raises:
+        UserError: Nothing is left, or a corpus cannot be read.
+    """
+    reader = CorpusReader(reference)
+    counts = {name: SourceCount() for name in reader.manifest.sources}
+    rows, shingles = [], []
+    for name, source in sorted(reader.manifest.sources.items()):
+        for number, (identity, url, text) in enumerate(_documents(reader, source.validation)):
+            if number == SPARE * documents:
+                break
+            if len(text.split()) < MIN_WORDS:
+                counts[name].short += 1
+                continue
+            rows.append({"source": name, "document": identity.hex(), "url": url, "text": text})
+            shingles.append(wide_shingle_hashes(text, NGRAM))
+    known = np.unique(np.concatenate([*shingles, np.zeros(1, np.uint64)]))  # never empty
+    seen, trained = np.zeros(len(known), bool), set[str]()
+    wanted = {row["document"] for row in rows}
+    others = [CorpusReader(corpus) for corpus in compared]
+    for other in others:
+        for _, source in sorted(other.manifest.sources.items()):
+            for identity, _, text in _documents(other, source.train):
+                trained |= {identity.hex()} & wanted
+                hashes = wide_shingle_hashes(text, NGRAM)
+                places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+                seen[places[known[places] == hashes]] = True
+    kept = []
+    for row, hashes in zip(rows, shingles, strict=True):
+        count = counts[row["source"]]
+        if row["document"] in trained:
+            count.trained += 1
+        elif seen[np.searchsorted(known, hashes)].mean() > SHARED:
+            count.shared += 1
+        elif count.documents < documents:
+            count.documents += 1
+            count.bytes += len(row["text"].encode())
+            kept.append(row)
+    if not kept:
+        raise UserError(
+            f"no document of the validation side of {reference} is left: give all recipes the same seed and inputs, "
+            "and the reference no larger share `validation` than the others"
+        )
+    shas = sorted({other.manifest.manifest_sha for other in others})
+    head = {"reference": reader.manifest.manifest_sha, "compared": shas}
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (head, *kept)).encode("utf-8", "replace")
+    write_atomic(output, data)
+    return HeldOutText(counts, sha256_bytes(data))
+
+
+def _documents(reader: CorpusReader, entries: Sequence[ShardEntry]) -> Iterator[tuple[bytes, str, str]]:
+    """Yield (id, URL, decoded text) of the documents of shards."""
+    for entry in entries:
+        shard = reader.shard(entry.path)
+        ids, urls = (shard.batch.column(name).to_pylist() for name in ("document", "url"))
+        for row, (start, stop) in enumerate(zip(shard.offsets[:-1].tolist(), shard.offsets[1:].tolist(), strict=True)):
+            yield ids[row], urls[row] or "", reader.tokenizer.decode(shard.tokens[start:stop].tolist())

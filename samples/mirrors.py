@@ -1,0 +1,77 @@
+"""Write pages of sites that mirror pages of the sample: `python samples/mirrors.py SAMPLES OUT`.
+
+Every fourth page of the WET files, and every fourth row of C4, is on four mirrors, each time below a menu of the
+titles of many pages. It is the planted fault of the ablation of docs/ablation.md: a recipe that removes neither lines
+nor pages that repeat reads mostly menus.
+"""
+
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from deflate import gzipped
+from wet import CRAWLS, Text, conversion, warcinfo
+
+HOSTS = tuple(f"mirror-{number}.example" for number in range(4))
+MIRRORED = 4  # one page in so many
+MENU_TITLES, TITLE_CHARACTERS = 400, 60
+RECORD = re.compile(rb"WARC-Target-URI: ([^\r]+)\r\n.*?Content-Length: (\d+)\r\n\r\n", re.DOTALL)
+
+Pages = dict[str, str]  # texts by URL
+
+
+def main(samples: Path, out: Path) -> None:
+    """Write the mirrors of both sources."""
+    crawled = mirrored(dict(page for path in sorted((samples / "wet").rglob("*.gz")) for page in read_wet(path)))
+    records = [conversion(Text(url, text, "eng", (0,)), CRAWLS[0]) for url, text in crawled.items()]
+    write(out / "wet/mirrors.warc.wet.gz", [warcinfo(CRAWLS[0], 0), *records])
+    rows = mirrored(dict(row for path in sorted((samples / "c4").glob("*.gz")) for row in read_rows(path)))
+    lines = [json.dumps({"text": text, "timestamp": "2019-04-01T00:00:00Z", "url": url}) for url, text in rows.items()]
+    write(out / "c4/c4-mirrors.json.gz", ["".join(f"{line}\n" for line in lines).encode()])
+
+
+def mirrored(pages: Pages) -> Pages:
+    """Return the mirrors of every fourth page."""
+    titles = [text.split("\n")[0][:TITLE_CHARACTERS].strip() for _, text in sorted(pages.items())]
+    menu = "\n".join(titles[:: -(-len(titles) // MENU_TITLES)])
+    chosen = {url: text for url, text in sorted(pages.items()) if zlib.crc32(url.encode()) % MIRRORED == 0}
+    return {
+        f"https://{host}/{urlsplit(url).netloc}{urlsplit(url).path}": f"{menu}\n{text}"
+        for host in HOSTS
+        for url, text in chosen.items()
+    }
+
+
+def read_wet(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (URL, text) of the records of one of our own WET files."""
+    data, place = gzip.decompress(path.read_bytes()), 0
+    while found := RECORD.search(data, place):
+        place = found.end() + int(found[2])
+        yield found[1].decode(), data[found.end() : place].decode().strip()
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (URL, text) of the rows of one of our own files of C4 that are not planted with an error."""
+    for line in gzip.decompress(path.read_bytes()).splitlines():
+        try:
+            row = json.loads(line)
+            yield row["url"], row["text"].strip()
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+
+
+def write(path: Path, members: list[bytes]) -> None:
+    """Write gzip members to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(map(gzipped, members)))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python samples/mirrors.py SAMPLES OUT")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,245 @@
+"""Compare arms of an ablation: differences between their runs, with intervals, beside the noise of seeds.
+
+An arm is a corpus and a set of training options; its runs differ in their seeds. All arms are judged on the same units:
+held-out documents in bits per byte, and the right answers of tasks if all runs were evaluated on them. A difference
+varies for two reasons, and an interval covers both:
+
+- other documents might have been held out: documents are drawn with replacement (bootstrap), for both arms the same;
+- other seeds might have been drawn: their standard deviation is pooled over the two arms, and enters by Student's t
+  with as many degrees of freedom as there are runs beyond one an arm. Three runs are too few to be drawn with
+  replacement.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.errors import UserError
+from trainer.evaluation.bits import HeldOut, score_run
+from trainer.evaluation.command import RESULTS
+from trainer.evaluation.evaluate import ITEMS, read_records
+from trainer.evaluation.results import BITS
+from trainer.events import read_run
+
+Array = npt.NDArray[np.float64]
+Answers = dict[tuple[str, str], float]
+
+LEVEL = 0.95
+DRAWS, DRAWS_AT_ONCE = 2_000, 100  # of documents
+NOISE_DRAWS = 20_000  # of the noise of seeds, whose distribution has longer tails
+MEAN = "mean of sources"  # the row that decides
+ANSWERS = "answers: "  # before the name of a task
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of one corpus and one set of options.
+
+    Attributes:
+        name: The name of the corpus's folder, and that of its first run if an earlier arm has the same.
+        seeds: The seeds of its runs.
+        bits: (runs, documents) bits of each held-out document.
+        answers: For each run, bits per byte of right answers by task and question.
+    """
+
+    name: str
+    seeds: list[int]
+    bits: Array
+    answers: list[Answers] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An arm minus the baseline, in bits per byte.
+
+    Attributes:
+        group: A source, a task, or `MEAN`.
+        baseline: Mean over the baseline's runs.
+        arm: Mean over the arm's runs.
+        difference: arm - baseline.
+        low: Lower end of the interval, NaN if the noise of seeds is not known.
+        high: Upper end.
+        seed_noise: Standard deviation of a run between seeds, pooled over both arms; NaN for one run an arm.
+        units: Number of documents or questions; for the mean, of sources.
+    """
+
+    group: str
+    baseline: float
+    arm: float
+    difference: float
+    low: float
+    high: float
+    seed_noise: float
+    units: int
+
+    @property
+    def seen(self) -> bool:
+        """Return True if the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, None for what is not known."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
+
+def compare_arms(baseline: Arm, arm: Arm, sources: Sequence[str], sizes: Array, seed: int = 0) -> list[Difference]:
+    """Return the differences of all sources and tasks, and last the mean over sources, which decides.
+
+    The interval of the mean holds 95 %. Those of the other rows hold 95 % together (Bonferroni), as they are several.
+
+    Args:
+        baseline: The arm to compare with.
+        arm: The other arm.
+        sources: (documents,) the source of each held-out document.
+        sizes: (documents,) bytes of each.
+        seed: Seed of the draws.
+    """
+    chance = np.random.default_rng(seed)
+    groups = [(name, [one.bits[:, mine] for one in (baseline, arm)], sizes[mine]) for name, mine in _split(sources)]
+    deciding = len(groups)
+    keys = sorted(set.intersection(*(set(answers) for one in (baseline, arm) for answers in one.answers or [{}])))
+    answered = [np.array([[run[key] for key in keys] for run in one.answers]) for one in (baseline, arm)]
+    for name, mine in _split([task for task, _ in keys]):
+        groups.append((ANSWERS + name, [bits[:, mine] for bits in answered], np.ones(int(mine.sum()))))
+    values = [[bits.sum(1) / size.sum() for bits in pair] for _, pair, size in groups]
+    drawn = [_bootstrap(after.mean(0) - before.mean(0), size, chance) for _, (before, after), size in groups]
+    level = 1 - (1 - LEVEL) / len(groups)
+    rows = [
+        _difference(name, pair, draws, len(size), level, chance)
+        for (name, _, size), pair, draws in zip(groups, values, drawn, strict=True)
+    ]
+    means = [np.mean([pair[side] for pair in values[:deciding]], axis=0) for side in (0, 1)]
+    return [*rows, _difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, chance)]
+
+
+def _split(labels: Sequence[str]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    return [(name, np.array(labels) == name) for name in sorted(set(labels))]
+
+
+def _bootstrap(change: Array, size: Array, chance: np.random.Generator) -> Array:
+    """Return (DRAWS,) sums of changes over sums of sizes, of units drawn with replacement."""
+    count = len(change)
+    draws = (chance.integers(0, count, (DRAWS_AT_ONCE, count)) for _ in range(DRAWS // DRAWS_AT_ONCE))
+    return np.concatenate([change[units].sum(1) / size[units].sum(1) for units in draws])
+
+
+def _difference(
+    group: str, values: Sequence[Array], drawn: Array, units: int, level: float, chance: np.random.Generator
+) -> Difference:
+    before, after = values
+    freedom = len(before) + len(after) - 2
+    low = high = noise = float("nan")
+    if freedom:
+        squares = sum(((one - one.mean()) ** 2).sum() for one in values)
+        noise = float(np.sqrt(squares / freedom))
+        error = noise * np.sqrt(1 / len(before) + 1 / len(after))
+        varied = np.resize(drawn, NOISE_DRAWS) + error * chance.standard_t(freedom, NOISE_DRAWS)
+        low, high = np.quantile(varied, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    first, second = float(before.mean()), float(after.mean())
+    return Difference(group, first, second, second - first, low, high, noise, units)
+
+
+def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
+    """Score runs and group them to arms, in the order of their first runs.
+
+    Raises:
+        UserError: A run is not finished, runs have different numbers of tokens, one seed is there twice, or the
+            held-out text may be in a run's corpus.
+    """
+    grouped: dict[str, dict[int, Path]] = {}  # arm -> seed -> run
+    names: dict[str, str] = {}
+    tokens: dict[int, Path] = {}
+    for run in runs:
+        facts = read_run(run)
+        plan, training = facts["plan"], dict(facts["training"])
+        tokens.setdefault(plan["steps"] * plan["global_batch"] * plan["sequence_length"], run)
+        if len(tokens) > 1:
+            (first, one), (second, other) = tokens.items()
+            raise UserError(f"{one} has {first:,} tokens and {other} {second:,}: compare runs of the same budget")
+        if plan["manifest_sha"] not in held_out.compared:
+            raise UserError(
+                f"the held-out text was not compared with the corpus of {run}: "
+                "give all corpora to `python -m manifests freeze` and use the file that it writes"
+            )
+        seed, corpus = training.pop("seed"), Path(facts["corpus"]).name
+        arm = repr((plan["manifest_sha"], sorted(training.items())))
+        names.setdefault(arm, f"{corpus} ({run.name})" if corpus in names.values() else corpus)
+        seeds = grouped.setdefault(arm, {})
+        if seed in seeds:
+            raise UserError(f"{seeds[seed]} and {run} are of the same corpus, options and seed: give one of them")
+        seeds[seed] = run
+    return [
+        Arm(
+            names[arm],
+            list(seeds),
+            np.stack([score_run(run, held_out) for run in seeds.values()]),
+            [read_answers(run / "evaluation") for run in seeds.values()],
+        )
+        for arm, seeds in grouped.items()
+    ]
+
+
+def read_answers(folder: Path) -> Answers:
+    """Return bits per byte of right answers by task and question, from what `evaluate` wrote last; {} if nothing."""
+    if not (folder / RESULTS).is_file():
+        return {}
+    model = json.loads((folder / RESULTS).read_bytes())["model"]["sha256"]
+    records = read_records(folder / ITEMS, model).values()
+    return {(one["task"], one["key"]): one["scores"][BITS] for one in records if BITS in one["scores"]}
+
+
+def decide(baseline: Arm, arm: Arm, mean: Difference) -> str:
+    """Return the result as a sentence."""
+    if np.isnan(mean.low):
+        return f"{arm.name} and {baseline.name}: the noise of seeds is not known, train two seeds or more of an arm"
+    if not mean.seen:
+        width = (mean.high - mean.low) / 2
+        return f"no difference seen between {arm.name} and {baseline.name}: one below {width:.4f} would not be seen"
+    word = "worse" if mean.difference > 0 else "better"
+    share = abs(mean.difference) / mean.baseline
+    return f"{arm.name} is {word} than {baseline.name} by {abs(mean.difference):.4f} bits per byte ({share:.1%})"
+
+
+def compare(runs: Sequence[Path], held_out: HeldOut) -> tuple[str, dict[str, Any]]:
+    """Compare the arms of runs with the arm of the first run; return the text to print, and plain values.
+
+    Raises:
+        UserError: There is one arm only; see `load_arms`.
+    """
+    arms = load_arms(runs, held_out)
+    if len(arms) < 2:
+        raise UserError(f"all runs are of {arms[0].name}: give runs of two corpora, or with different options")
+    sizes, baseline = held_out.sizes(), arms[0]
+    lines = [f"held-out text: {len(sizes):,} documents, {int(sizes.sum()):,} bytes, sha256 {held_out.sha256[:16]}"]
+    results = []
+    for arm in arms[1:]:
+        rows = compare_arms(baseline, arm, held_out.sources, sizes)
+        decision = decide(baseline, arm, rows[-1])
+        lines += ["", f"{arm.name} (seeds {_list(arm.seeds)}) - {baseline.name} (seeds {_list(baseline.seeds)})"]
+        lines += [*_table(rows), decision]
+        differences = [row.as_dict() for row in rows]
+        results.append({"baseline": baseline.name, "arm": arm.name, "differences": differences, "decision": decision})
+    return "\n".join(lines), {"held_out": held_out.sha256, "comparisons": results}
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _table(rows: Sequence[Difference]) -> list[str]:
+    heads = ("baseline", "arm", "difference", "95 % interval", "seed noise", "units")
+    lines = [f"{'bits per byte':<24}" + "".join(f"{head:>{width}}" for head, width in zip(heads, WIDTHS, strict=True))]
+    for row in rows:
+        interval = "not known" if np.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
+        noise = "not known" if np.isnan(row.seed_noise) else f"{row.seed_noise:.4f}"
+        cells = (f"{row.baseline:.4f}", f"{row.arm:.4f}", f"{row.difference:+.4f}", interval, noise, f"{row.units:,}")
+        lines.append(f"{row.group:<24}" + "".join(f"{one:>{width}}" for one, width in zip(cells, WIDTHS, strict=True)))
+    return lines
+
+
+WIDTHS = (10, 10, 12, 22, 12, 7)
