@@ -190,8 +190,8 @@ class Storage:
                 if not os.fstat(file.fileno()).st_size:
                     self._put(path, b"")
                     return
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                    self._put(path, pa.py_buffer(mapped))
+                # Not closed here: a stream that failed keeps its buffer, and the map with it, for a while.
+                self._put(path, pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
         self._retry(copy, path)
 

@@ -140,7 +140,8 @@ class StageGraph:
         if collected:
             keys, duplicates = self.exchange(*url_dedup.find_duplicates(collected))
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
-            _, self.verdicts[url_dedup.STAGE] = self.exchange(*url_dedup.send_verdicts(keys, duplicates))
+            ordered = {split: collected[split] for split in keys}
+            _, self.verdicts[url_dedup.STAGE] = self.exchange(*url_dedup.send_verdicts(ordered, duplicates))
 
     def line_dedup(self) -> None:
         """Find lines that occur elsewhere, of the sources whose rules ask for it."""
@@ -148,7 +149,8 @@ class StageGraph:
         if collected:
             keys, duplicates = self.exchange(*line_dedup.find_duplicates(self.recipe, collected))
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
-            _, self.verdicts[line_dedup.STAGE] = self.exchange(*line_dedup.send_verdicts(keys, duplicates))
+            ordered = {split: collected[split] for split in keys}
+            _, self.verdicts[line_dedup.STAGE] = self.exchange(*line_dedup.send_verdicts(ordered, duplicates))
 
     def perplexity(self) -> None:
         """Train language models, score documents and find cut-offs, of the sources whose rules ask for it."""
