@@ -1,13 +1,12 @@
-"""Object stores on loopback for tests, and a proxy that lets requests fail. Tests that use them skip without them."""
+"""Object stores on loopback for tests, of which one fails now and then. Tests that use them skip without them."""
 
-import http.client
-import http.server
 import os
 import random
 import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -41,12 +40,18 @@ def s3(failing: float = 0.0) -> Iterator[str]:
     import logging
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    from moto.moto_server import threaded_moto_server
+
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    application = threaded_moto_server.DomainDispatcherApplication
+    with mock.patch.object(
+        threaded_moto_server, "DomainDispatcherApplication", lambda *given: Failing(application(*given), failing)
+    ):
+        server.start()
     try:
         host, port = server.get_host_and_port()
         urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/{BUCKET}", method="PUT")).close()
-        with proxy(host, port, failing) as endpoint, environment(AWS_ENDPOINT_URL=endpoint, **ENVIRONMENT):
+        with environment(AWS_ENDPOINT_URL=f"http://{host}:{port}", **ENVIRONMENT):
             yield f"s3://{BUCKET}"
     finally:
         server.stop()
@@ -67,48 +72,15 @@ def gs() -> Iterator[str]:
         yield f"gs://{BUCKET}"
 
 
-@contextmanager
-def proxy(host: str, port: int, failing: float) -> Iterator[str]:
-    """Yield the address of a server that hands requests on, all but a share of them."""
-    if not failing:
-        yield f"http://{host}:{port}"
-        return
-    chance = random.Random(1)
+class Failing:
+    """A WSGI application that answers a share of its requests with 503."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def __init__(self, application: Any, share: float) -> None:
+        self.application, self.share, self.chance = application, share, random.Random(1)
 
-        def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if chance.random() < failing:
-                self.send_response(503)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            connection = http.client.HTTPConnection(host, port)
-            connection.request(self.command, self.path, body, dict(self.headers))
-            answer = connection.getresponse()
-            content = answer.read()
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection") or self.command == "HEAD":
-                    self.send_header(name, value)
-            if self.command != "HEAD":
-                self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-            connection.close()
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815  # names of the library
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        if self.chance.random() >= self.share:
+            return self.application(environ, start_response)
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("503 Slow Down", [("Content-Length", "0")])
+        return []
