@@ -1,6 +1,6 @@
 """Extract the text of a decoded web page.
 
-The main text is the blocks of a page (filters.html.blocks) that a linear model (filters.html.model) takes for main
+The main text is the blocks of a page (filters.html.blocks) that a small network (filters.html.model) takes for main
 text, by evidence from the text and its place in the tree (filters.html.features).
 """
 

@@ -24,6 +24,12 @@ SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS)
 NEAR = 2  # blocks before and after one that are its neighbours
 MOST = 3.0  # log-odds from the cut, by which a neighbour counts at most
 CELLS = ("td", "th", "caption")
+MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
+
+# Inputs, units and weights are multiples of these, so that all sums are exact: no library or processor that adds in
+# another order gives another text.
+STEP, WEIGHT_STEP = 2.0**-8, 2.0**-16
+ROWS = 24  # blocks at a time: OpenBLAS starts threads for larger products, which takes longer than these
 
 _SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
@@ -49,7 +55,7 @@ def read_model(rows: list[list[str]]) -> Model:
     The row `bias` holds what is added to each, the row `output` the weights of the units, and the settings one number.
     Names that are not in the table have no weight.
     """
-    table = {name: np.array([float(weight) for weight in weights]) for name, *weights in rows}
+    table = {name: _round(np.array(weights, dtype=float), WEIGHT_STEP) for name, *weights in rows}
     names = [name for name in table if name not in (BIAS, OUTPUT, *SETTINGS, *NAMES)]
     bias = table[BIAS]
     weights = np.array([table.get(name, np.zeros_like(bias)) for name in [*names, *NAMES]])
@@ -59,8 +65,12 @@ def read_model(rows: list[list[str]]) -> Model:
 
 def score_blocks(features: Features, model: Model) -> Column:
     """Return the log-odds of each block."""
-    inputs = collect_inputs(features, model.features)
-    units: Column = np.maximum(inputs @ model.hidden + model.bias, 0)
+    inputs = _round(collect_inputs(features, model.features), STEP)
+    return np.concatenate([_score(inputs[at : at + ROWS], model) for at in range(0, len(inputs), ROWS)])
+
+
+def _score(inputs: Column, model: Model) -> Column:
+    units = _round(np.maximum(inputs @ model.hidden + model.bias, 0), STEP)
     scores: Column = units @ model.output + inputs @ model.direct + model.intercept
     return scores
 
@@ -95,14 +105,16 @@ def add_neighbours(scores: Column, page: Page, model: Model) -> Column:
 def level_tables(scores: Column, page: Page) -> Column:
     """Return the scores, in each table of data the mean of its cells: it is main text as a whole, or not at all.
 
-    A table of data has one block in each cell; a table that lays out a page has more.
+    A table of data has one block in each cell, and more text than links; a table that lays out a page has more blocks,
+    and a list of threads more links.
     """
     levelled = scores.copy()
     for table, tag in enumerate(page.tags):
-        if tag == "table":
+        if tag == "table" and page.ends[table] - page.starts[table] <= MOST_CELLS:
             cells = page.places[page.starts[table] : page.ends[table]]
-            if len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
-                blocks = slice(page.starts[table], page.ends[table])
+            blocks = slice(page.starts[table], page.ends[table])
+            plain = 2 * sum(page.linked[blocks]) < sum(map(len, page.texts[blocks]))
+            if plain and len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
                 levelled[blocks] = scores[blocks].mean()
     return levelled
 
@@ -116,6 +128,11 @@ def find_cut(scores: Column, model: Model) -> float:
     """Return the least score of main text on a page."""
     highest = float(scores.max())
     return min(model.cut + model.cut_share * highest, highest - model.cut_margin)
+
+
+def _round(numbers: Column, step: float) -> Column:
+    rounded: Column = np.round(numbers / step) * step
+    return rounded
 
 
 def _unpack(masks: list[int]) -> npt.NDArray[np.uint64]:

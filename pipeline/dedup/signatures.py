@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from filters.books.gutenberg import count_leftovers
 from filters.dedup.minhash import MinHash, shingle_hashes, signature
 from filters.dedup.settings import Comparison
 from filters.errors import UserError
@@ -53,19 +54,20 @@ class SignatureRows:
     """The rows of a signature file, in the order of the clean file.
 
     Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
-    reference, null where it was not taken), `signature` (uint32 x permutations), `has_signature` (False for a document
-    without a word).
+    reference, null where it was not taken), `leftovers` (how often a book names the makers of its file), `signature`
+    (uint32 x permutations), `has_signature` (False for a document without a word).
     """
 
     def __init__(self, minhash: MinHash | None) -> None:
         """Take the settings of the signatures; None for files without them."""
         self.scheme = minhash
-        self.rows: list[tuple[bytes, bytes, int, int, str, float | None]] = []
+        self.rows: list[tuple[bytes, bytes, int, int, str, float | None, int]] = []
         self.signatures: list[npt.NDArray[np.uint32]] = []
 
     def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
         """Add one document."""
-        self.rows.append((identity, digest, len(text), len(text.encode("utf-8")), timestamp, score))
+        size = len(text.encode("utf-8"))
+        self.rows.append((identity, digest, len(text), size, timestamp, score, count_leftovers(text)))
         if self.scheme is not None:
             self.signatures.append(signature(shingle_hashes(text, self.scheme), self.scheme))
 
@@ -78,6 +80,7 @@ class SignatureRows:
             ("bytes", pa.int64()),
             ("timestamp", pa.string()),
             ("score", pa.float32()),
+            ("leftovers", pa.int64()),
         ]
         columns = [pa.array([row[at] for row in self.rows], kind) for at, (_, kind) in enumerate(fields)]
         if self.scheme is not None:

@@ -267,6 +267,8 @@ def _survivors_first(
     for rule in rules.survivor:
         if rule == "longest":
             keys.append(-lookup.column("characters", nodes).to_numpy(zero_copy_only=False))
+        elif rule == "cleanest":
+            keys.append(lookup.column("leftovers", nodes).to_numpy(zero_copy_only=False))
         elif rule in ("newest", "oldest"):
             stamps = lookup.column("timestamp", nodes).to_numpy(zero_copy_only=False).astype(str)
             rank = np.unique(stamps, return_inverse=True)[1]
