@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = ["pandas", "pytest", "torch", "trainer.__main__", "trainer.data", "trainer.train", "trainer_ranks"]
+PRELOADED += ["torch._dynamo"]  # which the first step imports
 
 
 def fork_server() -> ForkServerContext:

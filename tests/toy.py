@@ -55,10 +55,12 @@ def square(
     die: int = -1,
     fail: int = -1,
     times: int = 0,
+    seconds: float = 0.0,
 ) -> Result:
     """Write the square of a number; on request for one number fail in one of several ways (`times`: then no more)."""
     if number == mistake:
         raise UserError("this number is a mistake: give another")
+    time.sleep(seconds)
     if number == die:
         os.kill(os.getpid(), signal.SIGKILL)
     with (corpus / "calls").open("a", encoding="utf-8") as file:

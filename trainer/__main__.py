@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from filters.errors import UserError
 from manifests.display import escape_unencodable_output
+from trainer.schedule import SCHEDULES
+from trainer.sizes import PRESETS
 
-MODEL = "demo, 2m, 5m, 10m, 20m, 40m, 125m, 350m, 1b3, 7b, 13b, 33b, 65b, or dim=D,layers=L,heads=H"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
@@ -89,7 +90,7 @@ def _train(options: argparse.Namespace) -> str:
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
-        given = {name: value for name, value in values.items() if name not in ("command", "config")}
+        given = {name: value for name, value in values.items() if name not in ("command", "config", "stop_after")}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
         summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:
@@ -299,14 +300,14 @@ def _add_train(commands: Any) -> None:
     train.add_argument("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
     train.add_argument("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
     fixed = train.add_argument_group("settings that must stay the same when a run is resumed")
-    fixed.add_argument("--model", required=True, help=MODEL)
+    fixed.add_argument("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
     fixed.add_argument("--steps", type=_count, help="optimizer steps of the whole run")
     fixed.add_argument("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
     fixed.add_argument("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
     fixed.add_argument("--learning-rate", type=_positive, help="the peak (default: the preset's)")
     fixed.add_argument("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
     schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
-    fixed.add_argument("--schedule", choices=("cosine", "wsd", "constant", "linear"), default="cosine", help=schedules)
+    fixed.add_argument("--schedule", choices=tuple(SCHEDULES), default="cosine", help=schedules)
     stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
     fixed.add_argument("--stages", type=_stages, metavar="JSON", help=stages)
     fixed.add_argument("--seed", type=int, help="of weights and data order (default: the corpus's)")
@@ -333,7 +334,7 @@ def _add_train(commands: Any) -> None:
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
     free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
     evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
-    free.add_argument("--evaluate-every", type=_count, default=0, **evaluate)
+    free.add_argument("--evaluate-every", type=_whole, default=0, **evaluate)
     free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
     free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
     free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")

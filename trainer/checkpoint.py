@@ -232,6 +232,8 @@ def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = Tru
     """
     try:
         state = json.loads((folder / STATE).read_bytes())
+        if "files" not in state:
+            return f"{STATE} names no files: it was cut, or an earlier version of the trainer wrote it"
         files = dict(state["files"])
         if state.pop("sha256") != sha256_json(state):
             return f"the bytes of {STATE} have changed"

@@ -23,6 +23,8 @@ NOTE_LINES = 60  # of a note before the book under a heading of its own
 TAIL_NOTE_LINES = 400  # of a note after the book
 BRACKET_CHARACTERS = 40_000  # of a note in brackets
 UNENDED_NOTES = 100  # brackets that do not close, after which no more are searched
+# Parts of the words for those who made a file, and for what they made.
+LEFTOVERS = "Gutenberg GUTENBERG ranscriber RANSCRIBER roofread ROOFREAD E-text e-text etext".split()
 
 _I = re.IGNORECASE
 _BOOK = r"project gutenberg(?:['’]s)?(?:-tm|™)?,?\s{1,4}e-?(?:text|book)s?"
@@ -143,6 +145,11 @@ def strip_boilerplate(text: str) -> Book:
     body = _remove_notes(lines[opening:stop])
     body = body[: _find_closing(body)]
     return Book("\n".join(body).strip("\n"), number, about)
+
+
+def count_leftovers(text: str) -> int:
+    """Return how often a text names those who made it a file, in any of the forms that are removed where they stand."""
+    return sum(text.count(mark) for mark in LEFTOVERS)
 
 
 def _find_start(lines: list[str]) -> tuple[int, int]:

@@ -59,8 +59,9 @@ class Deduplication(Comparison):
     against: list[str] = Field(default=[])  # earlier corpora, whose documents stay: their duplicates are removed here
     canaries: Count = 500  # documents copied with edits to measure recall; the corpus does not depend on them
     one_worker: Positive = 200_000_000  # edges up to which one worker joins clusters; more are joined in rounds of jobs
-    # `dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references
-    survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score"]] = Field(
+    # `dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references; `cleanest`: a book that
+    # names the makers of its file least often
+    survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score", "cleanest"]] = Field(
         default=["source", "longest", "newest"]
     )
     source_priority: list[str] = Field(default=[])  # for `source`: earlier ones win, unnamed ones come last

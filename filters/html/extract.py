@@ -1,6 +1,6 @@
 """Extract the text of a decoded web page.
 
-The main text is the blocks of a page (filters.html.blocks) that a linear model (filters.html.model) takes for main
+The main text is the blocks of a page (filters.html.blocks) that a small network (filters.html.model) takes for main
 text, by evidence from the text and its place in the tree (filters.html.features).
 """
 
@@ -12,7 +12,7 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, Model, level_tables, score_blocks, select_blocks
+from filters.html.model import MODEL, Model, add_neighbours, level_tables, score_blocks, select_blocks
 from filters.reasons import Reason
 
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
@@ -80,10 +80,10 @@ def _extract_main_text(html: str, model: Model) -> str:
     page = parse_blocks(tree.body.html) if tree.body is not None else None
     if page is None or not page.texts:
         return ""
-    scores = level_tables(score_blocks(describe_blocks(page, tree.title or ""), model), page)
+    scores = score_blocks(describe_blocks(page, tree.title or ""), model)
     parts: list[str] = []
     last = -1
-    for index in select_blocks(scores, model):
+    for index in select_blocks(level_tables(add_neighbours(scores, page, model), page), model):
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])

@@ -1,9 +1,10 @@
 """Describe each block of a page by numbers: the evidence by which the model tells main text from the rest.
 
-Evidence is of the block itself (its length, its links, the end of a sentence), of its containers (how much prose and
-how many links they hold, how often they are repeated side by side), of its neighbours, and of its place: relative to
-the container with the most prose, to the title, to the element that the page marks as its article, and to a line that
-announces comments or other articles. All is independent of the language, but for the labels of names.tsv.
+Evidence is of the block itself (its length, its links, how it begins and ends), of its containers (how much prose and
+how many links they hold, how often they are repeated side by side, whether they are named after comments), of its
+neighbours (dates and times that repeat one look among them), and of its place: relative to the container with the most
+prose, to the title, to headings, to the element that the page marks as its article, and to a line that announces
+comments or other articles. All is independent of the language, but for the labels of names.tsv.
 """
 
 import re
@@ -35,6 +36,7 @@ WRAPPER_SHARE = 0.3  # a container with a larger share of the page's letters is 
 WRAPPER_LENGTH = 3_000  # letters: so is a container with more, except comments
 DISCUSSION_SHARE = 0.8  # the share of a page's letters that comments may have, which can be longer than their subject
 DISTANT = 12  # levels: a common ancestor is counted up to here
+DIGITS_IN = 200  # characters: the beginning of a block, in which digits are counted
 STAMP_LENGTH = 120  # characters: a longer line with a date or time is a sentence
 STAMPS = 3  # lines with a date or time that look alike are repeated from here on, as those of comments
 FAR = 64  # blocks: the largest distance to such a line
@@ -111,11 +113,12 @@ def describe_blocks(page: Page, title: str) -> Features:
     inside = [names.inherited[place] for place in page.places]
     junk = np.array([(bits & _JUNK).bit_count() for bits in inside], dtype=float)
     article = _find_article(names, measures, junk)
+    digits = [_count_digits(text[:DIGITS_IN]) for text in page.texts]
     columns = (
         _describe_text(page.texts, measures)
-        | _describe_writing(page.texts, measures)
+        | _describe_writing(page.texts, digits, measures)
         | _describe_containers(measures, names)
-        | _describe_stamps(page, names)
+        | _describe_stamps(page, digits, names)
         | _describe_comments(names, measures)
         | _describe_neighbours(measures)
         | _describe_position(measures)
@@ -192,7 +195,7 @@ def _describe_text(texts: Sequence[str], measures: _Measures) -> dict[str, Colum
     }
 
 
-def _describe_writing(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
+def _describe_writing(texts: Sequence[str], digits: Sequence[int], measures: _Measures) -> dict[str, Column]:
     """Describe the signs by which comments, teasers and forms are written unlike articles."""
     level, order, letters = measures.level, measures.order, measures.sums[0][:-1]
     heading = np.maximum.accumulate(np.where(level > 0, order, -1))
@@ -203,18 +206,18 @@ def _describe_writing(texts: Sequence[str], measures: _Measures) -> dict[str, Co
         "starts_upper": np.array([text[:1].isupper() for text in texts], dtype=float),
         "starts_lower": np.array([text[:1].islower() for text in texts], dtype=float),
         "exclaims": np.array([min(text.count("!") + text.count("?"), 5) for text in texts], dtype=float),
-        "digits": np.array([len(_DIGIT.findall(text, 0, 200)) / min(len(text), 200) for text in texts]),
+        "digits": np.array(digits) / np.minimum([len(text) for text in texts], DIGITS_IN),
         "level": level.astype(float),
         "heading_level": np.where(heading >= 0, level[heading], 0).astype(float),
         "after_heading": np.where(heading >= 0, np.log2(1 + letters - letters[np.maximum(heading, 0)]), 16.0),
     }
 
 
-def _describe_stamps(page: Page, names: _Names) -> dict[str, Column]:
+def _describe_stamps(page: Page, digits: Sequence[int], names: _Names) -> dict[str, Column]:
     """Describe lines with a date or time; comments and lists of articles repeat lines of one look."""
     count, looks = len(page.texts), dict[int, tuple[int, int]]()
     for index, text in enumerate(page.texts):
-        if len(text) <= STAMP_LENGTH and _STAMP.search(text):
+        if digits[index] and len(text) <= STAMP_LENGTH and _STAMP.search(text):
             place = page.places[index]
             looks[index] = names.own[place], names.own[max(page.parents[place], 0)]
     alike = Counter(looks.values())
@@ -420,6 +423,12 @@ def _find_lines(text: str, ends: Sequence[int], labels: Sequence[str]) -> npt.ND
             found[line] = True
             at = text.find(label, ends[line])
     return found
+
+
+def _count_digits(text: str) -> int:
+    if text.isascii():
+        return len(text) - len(text.encode("ascii").translate(None, b"0123456789"))
+    return len(_DIGIT.findall(text))
 
 
 def _count_commas(text: str) -> int:

@@ -19,9 +19,17 @@ DATA_FILES = ("weights.tsv",)  # part of the code version of a step
 INSIDE, NEAREST = "inside ", "nearest "
 NAMES = [*(INSIDE + name for name in GROUPS), *(NEAREST + name for name in GROUPS)]  # the inputs that are names
 BIAS, OUTPUT = "bias", "output"
-CUT, CUT_SHARE, CUT_MARGIN = "cut", "cut share", "cut margin"
-SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN)
+CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS = "cut", "cut share", "cut margin", "neighbours"
+SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS)
+NEAR = 2  # blocks before and after one that are its neighbours
+MOST = 3.0  # log-odds from the cut, by which a neighbour counts at most
 CELLS = ("td", "th", "caption")
+MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
+
+# Inputs, units and weights are multiples of these, so that all sums are exact: no library or processor that adds in
+# another order gives another text.
+STEP, WEIGHT_STEP = 2.0**-8, 2.0**-16
+ROWS = 24  # blocks at a time: OpenBLAS starts threads for larger products, which takes longer than these
 
 _SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
@@ -38,6 +46,7 @@ class Model(NamedTuple):
     cut: float  # blocks are main text above this, plus a share of the highest log-odds of the page
     cut_share: float
     cut_margin: float  # and in any case, if their log-odds are lower than the highest by no more than this
+    neighbours: float  # the share of its neighbours' mean log-odds that is added to those of a block
 
 
 def read_model(rows: list[list[str]]) -> Model:
@@ -46,20 +55,22 @@ def read_model(rows: list[list[str]]) -> Model:
     The row `bias` holds what is added to each, the row `output` the weights of the units, and the settings one number.
     Names that are not in the table have no weight.
     """
-    table = {name: np.array([float(weight) for weight in weights]) for name, *weights in rows}
+    table = {name: _round(np.array(weights, dtype=float), WEIGHT_STEP) for name, *weights in rows}
     names = [name for name in table if name not in (BIAS, OUTPUT, *SETTINGS, *NAMES)]
     bias = table[BIAS]
     weights = np.array([table.get(name, np.zeros_like(bias)) for name in [*names, *NAMES]])
-    cut, share, margin = (float(table[name][0]) for name in SETTINGS)
-    return Model(
-        tuple(names), weights[:, 1:], bias[1:], table[OUTPUT][1:], weights[:, 0], float(bias[0]), cut, share, margin
-    )
+    settings = (float(table[name][0]) for name in SETTINGS)
+    return Model(tuple(names), weights[:, 1:], bias[1:], table[OUTPUT][1:], weights[:, 0], float(bias[0]), *settings)
 
 
 def score_blocks(features: Features, model: Model) -> Column:
     """Return the log-odds of each block."""
-    inputs = collect_inputs(features, model.features)
-    units: Column = np.maximum(inputs @ model.hidden + model.bias, 0)
+    inputs = _round(collect_inputs(features, model.features), STEP)
+    return np.concatenate([_score(inputs[at : at + ROWS], model) for at in range(0, len(inputs), ROWS)])
+
+
+def _score(inputs: Column, model: Model) -> Column:
+    units = _round(np.maximum(inputs @ model.hidden + model.bias, 0), STEP)
     scores: Column = units @ model.output + inputs @ model.direct + model.intercept
     return scores
 
@@ -70,26 +81,58 @@ def collect_inputs(features: Features, names: tuple[str, ...]) -> Column:
     return np.hstack([columns, _unpack(features.inside), _unpack(features.nearest)])
 
 
+def add_neighbours(scores: Column, page: Page, model: Model) -> Column:
+    """Return the scores with a share of the mean of each block's neighbours, by how far these lie from the cut.
+
+    Neighbours are at most `NEAR` blocks away, in containers with the same parent or grandparent; long ones count more.
+    A block that is above the cut by less than the share counts against its neighbours: main text is surer than that.
+    """
+    parent, count = np.maximum(page.parents, 0), len(scores)
+    up = parent[page.places]
+    further = parent[up]
+    sizes = np.log2([1 + len(text) for text in page.texts])
+    distances = np.clip(scores - find_cut(scores, model) - model.neighbours, -MOST, MOST)
+    sums, weights = np.zeros(count), np.full(count, 1e-6)
+    for step in range(1, min(NEAR, count - 1) + 1):
+        together = (up[step:] == up[:-step]) | (further[step:] == further[:-step])
+        for here, there in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
+            sums[here] += together * sizes[there] * distances[there]
+            weights[here] += together * sizes[there]
+    added: Column = scores + model.neighbours * sums / weights
+    return added
+
+
 def level_tables(scores: Column, page: Page) -> Column:
     """Return the scores, in each table of data the mean of its cells: it is main text as a whole, or not at all.
 
-    A table of data has one block in each cell; a table that lays out a page has more.
+    A table of data has one block in each cell, and more text than links; a table that lays out a page has more blocks,
+    and a list of threads more links.
     """
     levelled = scores.copy()
     for table, tag in enumerate(page.tags):
-        if tag == "table":
+        if tag == "table" and page.ends[table] - page.starts[table] <= MOST_CELLS:
             cells = page.places[page.starts[table] : page.ends[table]]
-            if len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
-                blocks = slice(page.starts[table], page.ends[table])
+            blocks = slice(page.starts[table], page.ends[table])
+            plain = 2 * sum(page.linked[blocks]) < sum(map(len, page.texts[blocks]))
+            if plain and len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
                 levelled[blocks] = scores[blocks].mean()
     return levelled
 
 
 def select_blocks(scores: Column, model: Model) -> list[int]:
     """Return the indexes of the blocks that are main text: at least the likeliest one."""
+    return np.flatnonzero(scores >= find_cut(scores, model)).tolist()
+
+
+def find_cut(scores: Column, model: Model) -> float:
+    """Return the least score of main text on a page."""
     highest = float(scores.max())
-    least = min(model.cut + model.cut_share * highest, highest - model.cut_margin)
-    return np.flatnonzero(scores >= least).tolist()
+    return min(model.cut + model.cut_share * highest, highest - model.cut_margin)
+
+
+def _round(numbers: Column, step: float) -> Column:
+    rounded: Column = np.round(numbers / step) * step
+    return rounded
 
 
 def _unpack(masks: list[int]) -> npt.NDArray[np.uint64]:

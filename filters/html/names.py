@@ -45,7 +45,8 @@ ELEMENTS, _WORD_BITS, _NAME_BITS, _SCHEMA_BITS = (_bits(kind) for kind in ("elem
 def read_names(attributes: str) -> int:
     """Return the groups that the serialised attributes of an element belong to, as bits."""
     bits = 0
-    for key, value in _ATTRIBUTES.findall(attributes):
+    alone = attributes.startswith('class="') and attributes.count('"') == 2
+    for key, value in [("class", attributes[7:-1])] if alone else _ATTRIBUTES.findall(attributes):
         value = value.lower()
         if key in _NAMED:
             for name in value.split():

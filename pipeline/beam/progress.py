@@ -131,8 +131,12 @@ class Progress:
         self.stop.set()
         self.thread.join()
         self.bar.stop()
-        if not self.quiet and kind is None:
+        if kind is not None:
+            return
+        with contextlib.suppress(OSError, ValueError):
             self.counts = self.poll()
+        self.status.update(self.total, self.counts, [], [])
+        if not self.quiet:
             seconds = time.monotonic() - self.started
             self._say(f"{self.total} parts, {seconds:.1f} s{self._rate(', ')}")
 

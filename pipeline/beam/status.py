@@ -12,6 +12,7 @@ from filters.errors import UserError
 from manifests.display import format_bytes
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
+from manifests.mirror import place_of
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, counts_of
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ class RunStatus:
     def __init__(self) -> None:
         self.place: Path | None = None
         self.written = 0.0
-        self.steps: dict[str, dict[str, Any]] = {}  # by name, in order
+        self.steps: dict[str, dict[str, Any]] = {}  # by name, in the order of the run
         self.plain: dict[str, Any] = {}
 
     def open(self, place: Path) -> None:
         """Begin a run, whose status is kept in a file."""
         self.place, self.steps = place, {}
-        self.plain = {"state": RUNNING, "started": time.time(), "steps": self.steps}
+        self.plain = {"state": RUNNING, "started": time.time()}
         self._write()
 
     def begin(self, step: str, done: int, total: int) -> None:
@@ -78,7 +79,8 @@ class RunStatus:
         if self.place is not None:
             self.written = time.monotonic()
             try:
-                write_atomic(self.place, canonical_json({**self.plain, "updated": time.time()}))
+                steps = [{"name": name, **step} for name, step in self.steps.items() if step["total"]]
+                write_atomic(self.place, canonical_json({**self.plain, "steps": steps, "updated": time.time()}))
             except OSError:  # a status is no reason to fail, or to hide one
                 return
 
@@ -105,10 +107,11 @@ def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
         state = f"running for {now - plain['started']:,.0f} s, last heard of {now - plain['updated']:,.0f} s ago"
     elif state == FAILED:
         state = f"failed ({plain['error']})"
-    lines = [f"{corpus}: {state}"]
-    width = max(map(len, plain["steps"]), default=0)
-    for name, step in plain["steps"].items():
-        lines.append(f"{name:{width}}  {step['done']}/{step['total']} parts  {step['seconds']:,.0f} s{_counted(step)}")
+    lines = [f"{place_of(corpus)}: {state}"]
+    width = max((len(step["name"]) for step in plain["steps"]), default=0)
+    for step in plain["steps"]:
+        parts, seconds = f"{step['done']}/{step['total']} parts", f"{step['seconds']:,.0f} s"
+        lines.append(f"{step['name']:{width}}  {parts}  {seconds}{_counted(step)}")
     if plain["state"] == RUNNING:
         slow = {one["name"] for one in plain.get("slow", ())}
         for one in plain.get("running", ()):

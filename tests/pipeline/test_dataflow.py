@@ -4,10 +4,11 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import pytest
+import toy
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
@@ -21,6 +22,7 @@ from pipeline.__main__ import main
 from pipeline.beam import choices
 from pipeline.beam.choices import choose
 from pipeline.beam.engines import Engine, check_options
+from pipeline.beam.task import Step, Unit, run_step
 from pipeline.dataflow import check_price, price_of
 from pipeline.dryrun import DryEngine, dry_run
 from pipeline.plan import PlanRequest
@@ -67,6 +69,47 @@ def test_beams_runner_for_dataflow_takes_every_job() -> None:
     pytest.importorskip("apitools", reason="Beam's client for Google Cloud is not installed: apache-beam[gcp]")
     graphs = dry_run(load_recipe(ROOT / "recipes/demo.yaml"), 1, DataflowDryEngine)
     assert len(graphs) > 10 and max(graph.bytes for graph in graphs) < LIMIT
+
+
+class MeasuringEngine(Engine):
+    """Measures the graphs of its jobs and runs none."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def pipeline(self) -> beam.Pipeline:
+        sizes = self.sizes
+
+        class Measured(beam.Pipeline):
+            def __exit__(self, *_: object) -> None:
+                sizes.append(self.to_runner_api().ByteSize())
+                raise NothingRunError
+
+        return Measured()
+
+
+class NothingRunError(Exception):
+    """A graph was measured."""
+
+
+def graph_bytes(folder: Path, tasks: int) -> int:
+    """Return the size of the graph of a job over so many tasks."""
+    pytest.importorskip("pipeline.beam.tasklist", reason="tasks are in the graph, not in a file")
+    step = Step("toy", toy.square, [Unit(f"{'long/' * 20}{n:06d}", {"number": n}) for n in range(tasks)])
+    with pytest.raises(NothingRunError):
+        run_step(folder, step, MeasuringEngine(1, (), folder / "runs/now.parts", quiet=True))
+    return MeasuringEngine.sizes.pop()
+
+
+def test_a_graph_is_small_at_any_number_of_tasks(tmp_path: Path) -> None:
+    few, many = graph_bytes(tmp_path / "few", 5_000), graph_bytes(tmp_path / "many", 10_000)
+    assert many < few * 1.3 and many < LIMIT // 10
+
+
+@pytest.mark.slow
+def test_a_graph_is_small_at_a_hundred_thousand_tasks(tmp_path: Path) -> None:
+    size = graph_bytes(tmp_path, 100_000)
+    print(f"{size:,} bytes of graph over 100,000 tasks")
+    assert size < LIMIT // 10
 
 
 def cost_of(core_hours: float, shuffled: float, uncounted: tuple[str, ...] = ()) -> Cost:

@@ -7,22 +7,26 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import pytest
+import toy
 from corpus import build, digests
 from toy import PoolEngine
 
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import Pool, WorkerDiedError
+from pipeline.beam.task import Step, Unit, run_step
 from pipeline.run import run
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    folder = tmp_path_factory.mktemp("dumps")
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    folder = tmp_path / "dumps"
+    folder.mkdir()
     for number in range(6):
         draw = random.Random(number)
         words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(3000)]
@@ -31,13 +35,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     source = {"weight": 1.0, "inputs": [f"{folder}/*.jsonl"], "filters": ["duplicate_lines"]}
     plain = {"name": "x", "seed": 1, "goal_tokens": 9, "sources": {"c4": source}, "deduplication": {"canaries": 0}}
     return parse_recipe({**plain, "tokenizer": {"vocabulary": 300}}, "r")
-
-
-@pytest.fixture(scope="module")
-def built(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    corpus = tmp_path_factory.mktemp("built") / "corpus"
-    build(recipe, corpus)
-    return corpus
 
 
 def kill_one(pool: Pool, chance: random.Random, ended: threading.Event) -> None:
@@ -49,18 +46,18 @@ def kill_one(pool: Pool, chance: random.Random, ended: threading.Event) -> None:
         os.kill(chance.choice(pool._workers).pid or 0, signal.SIGKILL)
 
 
-def run_through_kills(recipe: Recipe, corpus: Path, kills: int) -> int:
-    """Run until nothing is left to do, a worker being killed in each of the first runs; return how many ended of it."""
+def through_kills(kills: int, corpus: Path, work: Callable[[Engine], object]) -> int:
+    """Do work in two processes, of which one is killed in each of the first runs; return how many runs ended of it."""
     chance, deaths = random.Random(kills), 0
     with mock.patch.object(Engine, "pool_for", PoolEngine.pool_for):
         for number in range(kills + 1):
-            running, ended = Engine(2, (), corpus / "runs", quiet=True), threading.Event()
+            running, ended = Engine(2, (), corpus / f"runs/{number}.parts", quiet=True), threading.Event()
             killer = threading.Thread(target=kill_one, args=(running.pool, chance, ended))
             if number < kills:
                 killer.start()
             began = time.monotonic()
             try:
-                run(recipe, corpus, running, 0)
+                work(running)
             except WorkerDiedError as error:
                 deaths += 1
                 assert "code 137" in str(error) and "what is finished is kept" in str(error), error
@@ -69,21 +66,26 @@ def run_through_kills(recipe: Recipe, corpus: Path, kills: int) -> int:
                 ended.set()
                 if number < kills:
                     killer.join()
+                running.pool.stop()
     return deaths
 
 
-def test_a_run_whose_workers_are_killed_at_random_gives_the_same_corpus(
-    recipe: Recipe, built: Path, tmp_path: Path
-) -> None:
-    assert run_through_kills(recipe, tmp_path / "corpus", 2)
-    assert digests(tmp_path / "corpus") == digests(built)
+def test_a_step_whose_workers_are_killed_at_random_gives_the_same_files(tmp_path: Path) -> None:
+    units = [Unit(f"{n:02d}", {"number": n}, (), n) for n in range(20)]
+    step = Step("toy", toy.square, units, {"seconds": 0.1}, owns=("squares",))
+    deaths = through_kills(3, tmp_path / "killed", lambda running: run_step(tmp_path / "killed", step, running))
+    assert deaths
+    run_step(tmp_path / "whole", step, toy.engine(tmp_path / "whole"))
+    assert toy.digest(tmp_path / "killed", "squares", "receipts") == toy.digest(
+        tmp_path / "whole", "squares", "receipts"
+    )
 
 
 @pytest.mark.slow
-def test_a_run_of_which_twenty_workers_are_killed_gives_the_same_corpus(
-    recipe: Recipe, built: Path, tmp_path: Path
-) -> None:
-    deaths = run_through_kills(recipe, tmp_path / "corpus", 20)
+def test_a_run_of_which_twenty_workers_are_killed_gives_the_same_corpus(recipe: Recipe, tmp_path: Path) -> None:
+    build(recipe, tmp_path / "whole")
+    corpus = tmp_path / "killed"
+    deaths = through_kills(20, corpus, lambda running: run(recipe, corpus, running, 0))
     print(f"{deaths} of 20 kills ended a run")
     assert deaths >= 5
-    assert digests(tmp_path / "corpus") == digests(built)
+    assert digests(corpus) == digests(tmp_path / "whole")

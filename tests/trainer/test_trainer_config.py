@@ -116,7 +116,7 @@ def test_a_file_of_options_is_the_command_line_and_is_saved_with_the_run(corpus:
     saved = yaml.safe_load((tmp_path / "run/config.yaml").read_text(encoding="utf-8"))
     assert (saved["steps"], saved["model"], saved["learning_rate"]) == (4, "dim=32,layers=1,heads=2", 1e-3)
     assert saved["document_masks"] is True and saved["skip_steps"] == ["2:2", "3:3"] and saved["precision"] == "fp32"
-    assert main(["train", f"--config={tmp_path / 'run/config.yaml'}", "--stop-after", "4"]) == 0
+    assert main(["train", f"--config={tmp_path / 'run/config.yaml'}"]) == 0
     assert checkpoint.list_checkpoints(tmp_path / "run")[-1][0] == 4
 
 

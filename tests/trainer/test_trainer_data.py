@@ -19,7 +19,7 @@ from pyarrow import fs
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from manifests import order, store
+from manifests import order, storage
 from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.order import Plan, SourcePlan, plan_for, samples
 from manifests.shard import open_shard
@@ -374,7 +374,9 @@ Flaky.__abstractmethods__ = frozenset()  # nothing else of it is called
 @contextmanager
 def remote(corpus: Path, faults: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     handler = Flaky(fs.LocalFileSystem(), faults)
-    monkeypatch.setattr(store, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
+    storage.connect.cache_clear()
+    monkeypatch.setattr(storage, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
+    monkeypatch.setattr(storage, "WAITS", [0.0])
     yield handler
 
 

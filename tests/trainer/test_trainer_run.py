@@ -127,17 +127,26 @@ def test_stopped_and_resumed_alone_is_identical_to_never_stopped(corpus: Path, w
     assert final_weights(run) == final_weights(whole)
 
 
-def test_a_run_killed_between_checkpoints_goes_on_from_the_last_whole_one(
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_last_whole_one(
     corpus: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     assert alone(corpus, run, "--stop-after", "12", "--checkpoint-every", "6") == 0
-    shutil.rmtree(run / "checkpoints/step-00000012")
+    damaged = run / "checkpoints/step-00000012/rank-00000.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
     half = run / "checkpoints/.step-00000012.tmp"
     half.mkdir()
     (half / "state.json").write_text("{}", encoding="utf-8")
     assert alone(corpus, run) == 0
     assert exact(run) == exact(whole), "steps 7 to 12 stand once, as trained again"
+
+
+def test_checkpoints_are_written_by_the_clock(corpus: Path, tmp_path: Path) -> None:
+    options = ["--checkpoint-minutes", "1e-9", "--keep", "9", "--stop-after", "3"]
+    assert alone(corpus, tmp_path / "run", *options) == 0
+    assert [step for step, _ in checkpoint.list_checkpoints(tmp_path / "run")] == [1, 2, 3]
 
 
 def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
@@ -267,8 +276,8 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
     shas = set()
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
-        command = [str(corpus), *OPTIONS, *WHOLE_SHARE, "--output", str(run), "--replicas", str(replicas)]
-        command += ["--stop-after", "8", "--precision", "fp32"]
+        command = [str(corpus), *OPTIONS, "--output", str(run), "--replicas", str(replicas), "--precision", "fp32"]
+        command += ["--stop-after", "8", "--micro-batch", str(4 // world)]  # two on each rank, to add up gradients
         assert join_ranks(start_ranks(world, tmp_path / "stderr", trainer_ranks.run, sha, command)) == 0
         shas.add(sha.read_text(encoding="utf-8"))
         sha.unlink()

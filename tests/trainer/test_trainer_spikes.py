@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import signal
 import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -153,20 +152,6 @@ def started(corpus: Path, run: Path, *more: str, ranks: int = 1, steps: int = 2)
     for process in processes:
         process.kill()
     raise AssertionError("the run did not start")
-
-
-@pytest.mark.parametrize("steps", [13])
-def test_killed_at_any_moment_and_resumed_it_is_as_never_stopped(
-    corpus: Path, whole: Path, tmp_path: Path, steps: int
-) -> None:
-    run = tmp_path / "run"
-    (process,) = started(corpus, run, "--checkpoint-every", "5", steps=steps)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, "killed while it ran"
-    assert main(command(corpus, run)) == 0
-    assert rows(run) == rows(whole)
-    assert same_files(run, whole)
 
 
 def test_told_to_stop_all_ranks_save_at_one_step_and_exit_0(corpus: Path, tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from processes import children
+from processes import start_ranks
 from trainer_corpus import write_corpus
 
+from trainer import train
+from trainer.__main__ import main
+from trainer.data import Batch, BatchReader
 from trainer.watchdog import Watchdog
 
 
@@ -83,22 +84,49 @@ def test_an_error_of_the_network_waits_for_the_name_of_the_rank() -> None:
     assert "no sign of life" in one.message
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_killed_or_stopped_rank_ends_the_run_by_name(tmp_path: Path, number: int) -> None:
-    """Slow: the name comes after half a minute."""
-    corpus, run = write_corpus(tmp_path / "corpus", documents=300), tmp_path / "run"
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer", "train"]
-    options = ["--model", "demo", "--steps", "3000", "--sequence-length", "32", "--batch-tokens", "256"]
-    environment = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
-    command = [sys.executable, *launch, str(corpus), "--output", str(run), *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=environment)
-    until(lambda: (run / "metrics.csv").exists() and (run / "metrics.csv").read_bytes().count(b"\n") > 3)
-    begun, victim = time.monotonic(), children(process.pid)[-1]
-    os.kill(victim, number)
-    until(lambda: time.monotonic() > begun + 34)
-    if number == signal.SIGSTOP:
-        os.kill(victim, signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "rank 1 on" in said and "has given no sign of life for 30 s" in said
+def train_impatiently(words: list[str], hangs: bool) -> int:
+    """Train on a rank whose watchdog waits seconds, not minutes; the second rank hangs where it reads step 6."""
+
+    def watch(rank: int, world: int, _: float) -> Watchdog:
+        store = dist.distributed_c10d._get_default_store().clone()
+        return Watchdog(store, rank, world, hang_seconds=3.0, dead_seconds=3.0, beat_seconds=0.2)
+
+    train.watch, read = watch, BatchReader.batch
+
+    def slow(self: BatchReader, step: int, rank: int, world: int) -> Batch:
+        time.sleep(600 if hangs and rank == 1 and step == 5 else 0)
+        return read(self, step, rank, world)
+
+    BatchReader.batch = slow
+    return main(words)
+
+
+@pytest.mark.parametrize("kind", ["killed", "hangs", pytest.param("stopped", marks=pytest.mark.slow)])
+def test_a_rank_that_is_killed_or_hangs_or_is_stopped_ends_the_run_by_name(tmp_path: Path, kind: str) -> None:
+    corpus, run, errors = write_corpus(tmp_path / "corpus", documents=300), tmp_path / "run", tmp_path / "errors"
+    options = [
+        "--model",
+        "dim=32,layers=1,heads=2",
+        "--steps",
+        "3000",
+        "--sequence-length",
+        "16",
+        "--batch-tokens",
+        "64",
+    ]
+    words = ["train", str(corpus), "--output", str(run), *options]
+    ranks = start_ranks(2, errors, train_impatiently, words, kind == "hangs")
+    until(lambda: (run / "metrics.csv").exists() and (run / "metrics.csv").read_bytes().count(b"\n") > 4)
+    victim = ranks[1].pid
+    assert victim is not None
+    if kind != "hangs":
+        os.kill(victim, signal.SIGKILL if kind == "killed" else signal.SIGSTOP)
+    ranks[0].join(60)
+    assert ranks[0].exitcode == 1
+    said = errors.read_text(encoding="utf-8")
+    assert "error: rank 1 on " in said and "the same command resumes from the last checkpoint" in said
+    assert ("hangs: the other ranks" if kind == "hangs" else "has given no sign of life for 3 s") in said
+    if kind == "stopped":
+        ranks[1].kill()
+    ranks[1].join(60)
+    assert ranks[1].exitcode != 0

@@ -65,17 +65,17 @@ def evaluate_model(options: argparse.Namespace) -> str:
     from trainer.parallel import resolve_device
 
     judges = {kind: open_judge(kind, path) for kind, path in options.judge}
-    how = Options(options.limit, options.shots, options.samples, judges, options.run_code)
+    device = resolve_device(options.device)
+    precision = options.precision or ("bf16" if device == "cuda" else "fp32")
+    how = Options(options.limit, options.shots, options.samples, judges, options.run_code, precision)
     tasks = choose_tasks(options.data, options.tasks)
     runs, refused = prepare(tasks, options.data, how)
     if not runs or (options.tasks and refused):
         raise UserError("; ".join(dict.fromkeys(refused.values())))
     source = find_model(options.model, options.corpus)
-    device = resolve_device(options.device)
-    precision = options.precision or ("bf16" if device == "cuda" else "fp32")
     output = options.output or options.model / "evaluation"
     records = evaluate(source, lambda: open_engine(source, device, precision), runs, output, how)
-    results = summarize(source, runs, records, refused)
+    results = {**summarize(source, runs, records, refused), "precision": precision}
     text = format_table(results)
     if options.harness:
         from trainer.evaluation.harness import compare_with_harness

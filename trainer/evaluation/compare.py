@@ -199,7 +199,7 @@ def decide(baseline: Arm, arm: Arm, mean: Difference) -> str:
         return f"{arm.name} and {baseline.name}: the noise of seeds is not known, train two seeds or more of an arm"
     if not mean.seen:
         width = (mean.high - mean.low) / 2
-        return f"no difference seen between {arm.name} and {baseline.name}: one below {width:.4f} would not be seen"
+        return f"no difference seen between {arm.name} and {baseline.name}: up to {width:.4f} is within the noise"
     word = "worse" if mean.difference > 0 else "better"
     share = abs(mean.difference) / mean.baseline
     return f"{arm.name} is {word} than {baseline.name} by {abs(mean.difference):.4f} bits per byte ({share:.1%})"

@@ -157,10 +157,12 @@ def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
-def compute_hidden(
-    model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None
+def compute_states(
+    model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None, places: Tensor
 ) -> Tensor:
-    """Return the final hidden states of new tokens, (B, T, D), at any positions and with any mask.
+    """Return the final hidden states at some places of new tokens, at any positions and with any mask.
+
+    The last feed-forward layer is computed at those places only.
 
     Args:
         model: The model.
@@ -168,14 +170,21 @@ def compute_hidden(
         positions: (B, T), or (1, T) for the same in all rows.
         mask: (B, 1, T, cached + T), True where a token attends; None for causal attention to the new tokens only.
         cache: Tokens read before, to which the new ones are added, or None.
+        places: (N, 2) rows and columns of `tokens`.
+
+    Returns:
+        (N, D).
     """
     x = model.embedding(tokens)
     cosines, sines = (table[positions][:, None] for table in model.rotary(0, int(positions.max()) + 1, x))
     layers = cache.layers if cache else [None] * len(model.blocks)
     for block, layer in zip(model.blocks, layers, strict=True):
-        x = block(x, cosines, sines, mask, layer)
-    hidden: Tensor = model.norm(x)
-    return hidden
+        x = x + block.attention(block.attention_norm(x), cosines, sines, mask, layer)
+        if block is model.blocks[-1]:
+            x = x[places[:, 0], places[:, 1]]
+        x = x + block.feed_forward(block.feed_forward_norm(x))
+    states: Tensor = model.norm(x)
+    return states
 
 
 @dataclass
@@ -249,7 +258,7 @@ class Engine:
             tokens = torch.tensor([shared], device=self.device)
             self.shared_cache = KeyValueCache(self.model, 1, len(shared))
             positions = torch.arange(len(shared), device=self.device)[None]
-            compute_hidden(self.model, tokens, positions, None, self.shared_cache)
+            compute_states(self.model, tokens, positions, None, self.shared_cache, tokens.new_empty((0, 2)))
             self.shared = shared
         return len(shared)
 
@@ -270,10 +279,10 @@ class Engine:
             mask = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
             mask = F.pad(mask.tril(), (start, 0), value=True)[:, None]
         cache = self._open_cache(len(requests), start, width) if start else None
-        hidden = compute_hidden(self.model, tokens, positions, mask, cache)
         choices = [(row, choice) for row, one in enumerate(requests) for choice in one.places(start)]
         places = torch.tensor([(row, *place) for row, choice in choices for place in choice], device=self.device)
-        _, losses = self.model.head(hidden[places[:, 0], places[:, 1]][None], places[None, :, 2])
+        states = compute_states(self.model, tokens, positions, mask, cache, places[:, :2])
+        _, losses = self.model.head(states[None], places[None, :, 2])
         sums = losses[0].double().cpu().split([len(choice) for _, choice in choices])
         found = iter(Likelihood(-float(part.sum()), len(part)) for part in sums)
         return [[next(found) for _ in one.branches] for one in requests]
@@ -298,10 +307,10 @@ class Engine:
         causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril()
         mask = F.pad(causal, (start, 0), value=True)[None, None] if start else None
         cache = self._open_cache(len(requests), start, width + room)
-        hidden = compute_hidden(self.model, padded, positions, mask, cache)
+        ends = torch.stack([torch.arange(len(requests), device=self.device), lengths - 1], dim=1)
+        states = compute_states(self.model, padded, positions, mask, cache, ends)
         columns = torch.arange(start + width + room, device=self.device)
-        seen = (columns < start + lengths[:, None]) | (columns >= start + width)
-        return cache, hidden[torch.arange(len(requests), device=self.device), lengths - 1], seen
+        return cache, states, (columns < start + lengths[:, None]) | (columns >= start + width)
 
     def _write_batch(self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]) -> list[list[str]]:
         """Return the answers to each request; all rows read their next token in the same column of the cache."""
@@ -331,7 +340,8 @@ class Engine:
                 live, places, seen = [live[row] for row in kept.tolist()], places[kept], seen[kept]
             new = torch.tensor([[one.tokens[-1]] for one in live], device=self.device)
             mask = seen[:, None, None, : cache.length + 1]
-            last = compute_hidden(self.model, new, places[:, None], mask, cache)[:, 0]
+            firsts = F.pad(torch.arange(len(live), device=self.device)[:, None], (0, 1))
+            last = compute_states(self.model, new, places[:, None], mask, cache, firsts)
             places = places + 1
         texts = iter(self._text(one, decoding.stop) for one in answers)
         return [[next(texts) for _ in range(decoding.samples)] for _ in requests]

@@ -49,6 +49,7 @@ class Options:
         samples: Answers per question, None for each task's own.
         judges: Classifiers by what they rate.
         run_code: Run programs that the model wrote, in the sandbox.
+        precision: Type of weights and products, which changes the last digits of a likelihood.
     """
 
     limit: int | None = None
@@ -56,6 +57,7 @@ class Options:
     samples: int | None = None
     judges: Mapping[str, Judge] = field(default_factory=dict)
     run_code: bool = False
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
     asked = zip(items, pairs, strict=True)
-    keys = [sha256_json([task.name, task.version, judged_by, item.name, pair])[:24] for item, pair in asked]
+    setting = [task.name, task.version, judged_by, options.precision]
+    keys = [sha256_json([*setting, item.name, pair])[:24] for item, pair in asked]
     return Run(name, task, shots, items, pairs, keys)
 
 

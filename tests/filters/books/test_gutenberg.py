@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
-from filters.books.gutenberg import HEADER_LINES, strip_boilerplate
+from filters.books.gutenberg import HEADER_LINES, count_leftovers, strip_boilerplate
 from filters.reasons import Reason
 from manifests.source import Source
 from pipeline.sources import books
@@ -342,3 +342,9 @@ def test_every_real_book_keeps_its_first_and_last_lines_and_nothing_of_the_wrapp
             assert outcome.document.url.rpartition("/")[2].isdigit() and outcome.document.metadata["language"]
     assert seen == set(EDGES)
     assert len(list(SAMPLES.glob("*.gz"))) == len(EDGES) + 2
+
+
+def test_leftovers_are_counted_in_any_form() -> None:
+    clean = "It was a dark night. The transcript of the letter was lost."
+    left = "Transcriber's note: PROJECT GUTENBERG made this e-text; proofread by two."
+    assert count_leftovers(clean) == 0 and count_leftovers(f"{clean}\n{left}") == 4

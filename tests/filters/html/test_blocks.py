@@ -1,5 +1,6 @@
 """Blocks of serialised pages, their containers, and what names say: each rule by hand."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +8,7 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import Page, parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, score_blocks
+from filters.html.model import MODEL, STEP, WEIGHT_STEP, collect_inputs, score_blocks
 from filters.html.names import BITS, GROUPS, LABELS, read_names
 
 
@@ -120,3 +121,15 @@ def test_names_say_what_an_element_is(attributes: str, groups: list[str]) -> Non
 
 def test_labels_are_in_lower_case() -> None:
     assert all(label == label.lower().strip() and len(label) > 3 for labels in LABELS.values() for label in labels)
+
+
+def test_scores_are_exact_so_that_the_order_of_additions_does_not_matter() -> None:
+    page = blocks_of("<main><h1>A title</h1><p>A line of 1,234 words, <a>linked</a>.</p></main>" * 30)
+    features = describe_blocks(page, "A title")
+    inputs = np.round(collect_inputs(features, MODEL.features) / STEP).astype(np.int64)
+    hidden, direct, output = (
+        (part / WEIGHT_STEP).astype(np.int64) for part in (MODEL.hidden, MODEL.direct, MODEL.output)
+    )
+    units = np.maximum((inputs @ hidden) * (STEP * WEIGHT_STEP) + MODEL.bias, 0)
+    exact = np.round(units / STEP).astype(np.int64) @ output + inputs @ direct
+    assert np.array_equal(score_blocks(features, MODEL), exact * (STEP * WEIGHT_STEP) + MODEL.intercept)

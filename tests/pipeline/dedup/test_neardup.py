@@ -46,7 +46,7 @@ def prose(seed: int, length: int = 300) -> str:
 @pytest.fixture
 def dumps(tmp_path: Path) -> Path:
     base = prose(1)
-    near = base.replace(".", " and that was the end of it.")
+    near = base.replace(".", " and the transcriber saw the end.")
     texts = {
         "early/base.txt": base,
         "late/copy.txt": base,
@@ -95,6 +95,7 @@ OTHERS = {"early/other.txt", "late/another.txt"}
     [
         ({"survivor": ["source"], "source_priority": ["early", "late"]}, "early/base.txt"),
         ({"survivor": ["longest"]}, "late/near.txt"),
+        ({"survivor": ["cleanest", "source"], "source_priority": ["early", "late"]}, "early/base.txt"),
         ({"survivor": ["source", "longest"], "source_priority": ["late", "early"]}, "late/near.txt"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_difference_within_the_noise_of_seeds_is_not_seen_however_many_documen
     # 4.303 is the 97.5 % point of Student's t with two degrees of freedom
     half = 4.303 * 0.05 * math.sqrt(2)
     assert (rows[-1].low, rows[-1].high) == pytest.approx((0.06 - half, 0.06 + half), rel=0.1)
-    assert decide(first, second, rows[-1]).startswith("no difference seen between b and a: one below 0.")
+    assert decide(first, second, rows[-1]).startswith("no difference seen between b and a: up to 0.")
 
 
 def test_one_run_an_arm_decides_nothing() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, compute_hidden, encode_pair
+from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, compute_states, encode_pair
 from trainer.evaluation.tasks import Decoding
 from trainer.model import Llama
 from trainer.sizes import Preset
@@ -118,9 +118,9 @@ def test_examples_and_contexts_are_read_once(model: Llama, monkeypatch: pytest.M
 
     def count(model: Llama, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
         read.append(tokens.numel())
-        return compute_hidden(model, tokens, *rest)
+        return compute_states(model, tokens, *rest)
 
-    monkeypatch.setattr("trainer.evaluation.engine.compute_hidden", count)
+    monkeypatch.setattr("trainer.evaluation.engine.compute_states", count)
     shots = "Three examples, shown before every question. "
     pairs = [[(shots + text, f" {letter}") for letter in "ABCD"] for text in ("one", "two", "six")]
     list(Engine(model, BYTES, 128).rank([build_ranking(BYTES, one, 128) for one in pairs]))
