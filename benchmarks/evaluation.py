@@ -131,7 +131,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation")
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--harness", action="store_true")
-    parser.add_argument("--harness-batch", type=int, default=8)
+    parser.add_argument("--harness-batch", type=int, default=1, help="rows of the harness's batches (default: its own)")
     options = parser.parse_args(arguments)
     if not DATA.is_dir():
         print(f"skipped: {DATA} is not here")

@@ -27,6 +27,9 @@ def main(arguments: list[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        from manifests.mirror import open_corpus
+
+        options.corpus = open_corpus(options.corpus)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except UserError as error:
@@ -50,6 +53,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
+    from manifests.mirror import place_of
     from manifests.tools.verify import checked_bytes, verify
 
     manifest, started = load_manifest(options.corpus), time.perf_counter()
@@ -61,7 +65,7 @@ def _verify(options: argparse.Namespace) -> int:
         _print_json({"manifest_sha": manifest.manifest_sha, "problems": problems, "bytes": size, "seconds": seconds})
         return 1 if problems else 0
     checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
-    good = f"{options.corpus}: {len(manifest.shards())} shards as the manifest says ({checked})"
+    good = f"{place_of(options.corpus)}: {len(manifest.shards())} shards as the manifest says ({checked})"
     print("\n".join(problems) if problems else good)
     if not options.fast:
         print(f"{size / 1e6:,.1f} MB in {seconds:,.1f} s: {size / 1e6 / seconds:,.0f} MB/s")
@@ -119,9 +123,10 @@ def _duplicates(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
+    from manifests.mirror import open_corpus
     from manifests.tools.diff import diff
 
-    found = diff(options.corpus, options.other)
+    found = diff(options.corpus, open_corpus(options.other))
     if options.json:
         _print_json(found.as_dict())
     else:
@@ -130,9 +135,14 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
+    from manifests.mirror import new_corpus
     from manifests.tools.remove import remove
 
-    done = remove(options.corpus, options.list, None if options.dry_run else options.output)
+    if options.dry_run or options.output is None:
+        done = remove(options.corpus, options.list, None)
+    else:
+        with new_corpus(options.output) as output:
+            done = remove(options.corpus, options.list, output)
     _print_either(options, done.as_dict, done.lines)
     if not options.json:
         written = f"{options.output} holds the rest, manifest {done.manifest_sha}"
@@ -162,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Callable[..., Any]:
         made = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        made.add_argument("corpus", type=Path, help="folder of the corpus")
+        made.add_argument("corpus", help="folder or URL of the corpus")
         made.add_argument("--json", action="store_true", help="print JSON for programs")
         made.set_defaults(run=run)
         return made.add_argument
@@ -191,10 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-diff", dest="diff", action="store_false", help="leave out the texts' differences")
     add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"removed documents shown (default {MOST_SHOWN})")
     add = command("diff", _diff, "show the differences of two corpora; exit code 1 if there are any")
-    add("other", type=Path, help="folder of the other corpus")
+    add("other", help="folder or URL of the other corpus")
     add = command("remove", _remove, "write a corpus without the documents that a list names")
     add("--list", type=Path, required=True, metavar="FILE", help="URLs, domains, owner/name, ids, one a line")
-    add("--output", type=Path, metavar="NEW", help="folder of the new corpus; without it, a dry run")
+    add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
     add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
     add("compared", type=Path, nargs="+", metavar="CORPUS", help="folders of the corpora to compare")

@@ -17,6 +17,7 @@ from manifests.document import Locator, locator_from
 from manifests.files import unreadable
 from manifests.index import Index
 from manifests.manifest import Manifest, generation_folder, load_manifest
+from manifests.mirror import fetch, fetch_folder
 from manifests.shard import Shard, open_shard_of
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class CorpusReader:
 
     def shard(self, path: str) -> Shard:
         """Return an open shard, given its path below `shards/`."""
-        if not (self.folder / "shards" / path).is_file():
+        if not fetch(self.folder, f"shards/{path}").is_file():
             known = [entry.path for entry in self.manifest.shards()]
             some = ", ".join(known[:6]) + ("…" if len(known) > 6 else "")
             raise UserError(f"no shard {path!r} in {self.folder}: it has {some}")
@@ -110,6 +111,8 @@ class CorpusReader:
 
     def run_files(self, kind: str, pattern: str, source: str = "") -> list[tuple[str, Path]]:
         """Return (source, file) of a kind of files, such as `dropped`, of all runs, by generation and name."""
+        for folder in self.run_folders:
+            fetch_folder(folder, f"{kind}/{source}".rstrip("/"))
         roots = [folder / kind for folder in self.run_folders]
         found = [(root, path) for root in roots for path in sorted((root / source).rglob(pattern))]
         return [(path.relative_to(root).parts[0], path) for root, path in found]
@@ -121,7 +124,7 @@ def parquet_files(folder: Path, kind: str) -> list[Path]:
     Raises:
         UserError: The corpus has no such file.
     """
-    found = sorted((folder / kind).rglob("*.parquet"))
+    found = sorted(fetch_folder(folder, kind).rglob("*.parquet"))
     if not found:
         raise UserError(f"{folder} has no {kind}/: give the output folder of a finished `python -m pipeline run`")
     return found

@@ -73,5 +73,5 @@ def unreadable(path: Path | str, why: object, advice: str) -> UserError:
 
 def relative_files(root: Path) -> list[str]:
     """Return every file below a folder, as sorted paths with forward slashes, relative to it."""
-    found = ((Path(folder), names) for folder, _, names in os.walk(root))
-    return sorted((folder / name).relative_to(root).as_posix() for folder, names in found for name in names)
+    start = len(str(root).rstrip("/")) + 1
+    return sorted(f"{folder}/{name}"[start:] for folder, _, names in os.walk(root) for name in names)

@@ -23,6 +23,7 @@ from filters.errors import UserError
 from filters.hashing import Keys, mix
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path, unreadable
+from manifests.mirror import fetch
 from manifests.shard import Shard, open_shard_of, view_column
 
 FORMAT = "teratoken-index-1"
@@ -218,7 +219,7 @@ class Index:
     def part(self, name: PartName) -> Part:
         """Return an open file. Raises UserError when it cannot be read."""
         try:
-            return self._part(self.corpus / FOLDER / str(name))
+            return self._part(fetch(self.corpus, f"{FOLDER}/{name}"))
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(name, error) from error
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
 from manifests.files import atomic_path, unreadable
+from manifests.mirror import fetch
 
 FORMAT = "teratoken-shard-2"
 
@@ -96,7 +97,7 @@ def open_shard(path: Path) -> Shard:
 def open_shard_of(corpus: Path, path: str) -> Shard:
     """Memory-map a shard of a corpus, given its path below `shards/`. Raises UserError when it cannot be read."""
     try:
-        return open_shard(corpus / "shards" / path)
+        return open_shard(fetch(corpus, f"shards/{path}"))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(f"shards/{path}", error, f"run `python -m manifests verify {corpus}`") from error
 

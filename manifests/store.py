@@ -8,21 +8,19 @@ import fcntl
 import hashlib
 import json
 import os
-import string
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
-from pyarrow import fs
 
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import CHUNK_BYTES, canonical_json, write_atomic
 from manifests.manifest import FILE, SHA_FILE, ShardEntry, load_manifest
 from manifests.shard import Shard, open_shard
+from manifests.storage import StorageError, connect, is_url
 
 REMOTE = "remote.json"
 TRIES = 3  # downloads of a shard before it is refused
@@ -39,20 +37,19 @@ def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
     Raises:
         UserError: the corpus cannot be read, or its largest shard is larger than the cache.
     """
-    if "://" not in corpus:
+    if not is_url(corpus):
         return Path(corpus)
     url = corpus.rstrip("/")
-    filesystem, root = _connect(url)
+    storage = connect(url)
     found = {}
     for name in (FILE, SHA_FILE, tokenizer.FILE):
         try:
-            with filesystem.open_input_stream(f"{root}/{name}") as stream:
-                found[name] = stream.read()
+            found[name] = storage.read(name)
         except FileNotFoundError as error:
             if name == FILE:
                 raise UserError(f"{url} has no {FILE}: give the URL of a finished corpus") from error
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{url}/{name} cannot be read ({error}): check the URL and your access to it") from error
+        except StorageError as error:
+            raise UserError(f"{error}; check the URL and your access to it") from error
     folder = cache / hashlib.sha256(url.encode() + b"\0" + found[FILE]).hexdigest()[:16]
     for name, data in found.items():
         write_atomic(folder / name, data)
@@ -71,7 +68,7 @@ class Store:
         if (corpus / REMOTE).is_file():
             remote = json.loads((corpus / REMOTE).read_bytes())
             self.url, self.bytes = str(remote["url"]), int(remote["bytes"])
-            self.filesystem, self.root = _connect(self.url)
+            self.storage = connect(self.url)
             self.entries = {entry.path: entry for entry in load_manifest(corpus).shards()}
 
     def open(self, path: str) -> Shard:
@@ -137,7 +134,7 @@ class Store:
         """Stream one shard into the open file; return a clause about what is wrong with it, or ""."""
         total, size = hashlib.sha256(), 0
         part.seek(0)
-        with self.filesystem.open_input_stream(f"{self.root}/shards/{entry.path}") as stream:
+        with self.storage.open_stream(f"shards/{entry.path}") as stream:
             while size <= entry.bytes and (block := stream.read(CHUNK_BYTES)):
                 size += len(block)
                 total.update(block)
@@ -198,14 +195,3 @@ def _abandoned(path: Path) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _connect(url: str) -> tuple[fs.FileSystem, str]:
-    """Open the file system of a URL, in which blanks and letters beyond ASCII may stand as they are."""
-    try:
-        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
-    except (ValueError, OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{url} cannot be opened ({error}): give s3://, gs://, hdfs:// or file:// and a path"
-        ) from error
-    return filesystem, str(root).rstrip("/")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
+from manifests.mirror import fetch
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -22,7 +23,7 @@ def load(corpus: Path) -> "sentencepiece.SentencePieceProcessor":
     """Load the tokenizer of a corpus. Raises UserError when it cannot be read."""
     import sentencepiece
 
-    path = corpus / FILE
+    path = fetch(corpus, FILE)
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     except (OSError, RuntimeError) as error:
@@ -46,7 +47,7 @@ class PieceBytes:
 
 def piece_bytes(corpus: Path, bos: int) -> PieceBytes | None:
     """Return the bytes of a corpus's pieces; None for a corpus without a tokenizer."""
-    if not (corpus / FILE).is_file():
+    if not fetch(corpus, FILE).is_file():
         return None
     model = load(corpus)
     ids = range(model.vocab_size())

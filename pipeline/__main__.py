@@ -61,9 +61,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from manifests.mirror import place_of
+    from manifests.storage import StorageError
     from manifests.tools.show import summary
     from pipeline.beam.pool import WorkerDiedError
-    from pipeline.beam.task import StorageError
     from pipeline.dedup.recall import RecallError
     from pipeline.run import run
     from pipeline.stages.manifest import LedgerError
@@ -88,16 +89,17 @@ def _run(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if done.manifest is None:
-        print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {options.output}")
+        print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {place_of(options.output)}")
         return 0
     print(summary(done.manifest))
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
     if done.quarantined:
-        print(f"\n{done.quarantined} records kill the interpreter and were dropped: see {options.output}/{QUARANTINE}")
+        listed = f"{place_of(options.output)}/{QUARANTINE}"
+        print(f"\n{done.quarantined} records kill the interpreter and were dropped: see {listed}")
     result = f"built in {time.monotonic() - started:.0f} s" if done.ran else "nothing to do, already finished"
-    print(f"\n{options.output}: {result}, manifest {done.manifest.manifest_sha}")
+    print(f"\n{place_of(options.output)}: {result}, manifest {done.manifest.manifest_sha}")
     return 0
 
 
@@ -134,12 +136,15 @@ def _load_recipe(options: argparse.Namespace) -> "Recipe":
 
 
 def _append(options: argparse.Namespace) -> int:
+    from manifests.mirror import mirror_of
+    from manifests.storage import StorageError
     from manifests.tools.show import summary
     from pipeline.append import append
     from pipeline.beam.pool import WorkerDiedError
-    from pipeline.beam.task import StorageError
     from pipeline.stages.manifest import LedgerError
 
+    if mirror_of(options.corpus.absolute()) is not None:
+        raise UserError("append changes a corpus on this machine's disk: copy it here, append, and copy it back")
     engine, started = _engine(options, options.corpus), time.monotonic()
     try:
         done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
@@ -197,8 +202,9 @@ def _trace(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from pipeline.beam.status import read_status, status_text
-    from pipeline.folder import is_held
+    from pipeline.folder import is_held, refresh_status
 
+    refresh_status(options.corpus)
     status, held = read_status(options.corpus), is_held(options.corpus)
     if options.json:
         print(json.dumps({**status, "is_held": held}, indent=2))
@@ -307,6 +313,29 @@ def _number(
     return convert
 
 
+def _corpus(text: str) -> Path:
+    """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
+    from manifests.mirror import mirror_folder, open_mirror
+    from manifests.storage import is_url
+
+    if not is_url(text):
+        return Path(text)
+    try:
+        return open_mirror(mirror_folder(text), text).folder
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _finished_corpus(text: str) -> Path:
+    """Return the folder of a corpus to read; for a URL one on this machine."""
+    from manifests.mirror import open_corpus
+
+    try:
+        return open_corpus(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _tokens(text: str) -> int:
     """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
     number = float(ABOVE_ZERO(text))
@@ -334,7 +363,8 @@ ABOVE_ZERO = _number(float, lambda number: 0 < number < float("inf"), "a number 
 SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
 
-CORPUS = _argument("corpus", "folder of the corpus", type=Path)
+CORPUS = _argument("corpus", "folder or URL of the corpus", type=_corpus)
+READ_CORPUS = _argument("corpus", "folder or URL of a finished corpus", type=_finished_corpus)
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
 ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
                    choices=ENGINES, metavar="NAME")  # fmt: skip
@@ -368,7 +398,7 @@ def _server(url: str | None) -> Argument:
 COMMANDS = {
     "run": Command("build a corpus, or continue an interrupted build", _run, (
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
-        _argument("--output", "folder of the corpus", type=Path, required=True, metavar="CORPUS"),
+        _argument("--output", "folder or URL of the corpus", type=_corpus, required=True, metavar="CORPUS"),
         _inputs("dumps of a source, instead of those in the recipe"),
         *CHANGES,
         WORKERS,
@@ -408,7 +438,7 @@ COMMANDS = {
         CORPUS, _inputs("new dumps of a source", required=True), WORKERS, ENGINE, SKIP_UNREADABLE, QUIET,
     ), takes_beam_options=True),
     "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
-        CORPUS,
+        READ_CORPUS,
         _argument("shard", "path below shards/"),
         _argument("token", "index of the token in the shard", type=int),
         _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),

@@ -29,9 +29,9 @@ from manifests.manifest import (
     write_manifest,
 )
 from manifests.recipe import Recipe
+from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import storage_error
 from pipeline.inheritance import inherited, recipe_of
 from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module

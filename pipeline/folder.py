@@ -1,4 +1,8 @@
-"""The output folder of a run: create or refuse it, lock it against a second run, gather its times."""
+"""The output folder of a run: create or refuse it, lock it against a second run, gather its times.
+
+Of a corpus in an object store it is the mirror: receipts and the driver's own files come from there when a run begins
+and go there when it ends. Everything else is moved by the tasks.
+"""
 
 import contextlib
 import fcntl
@@ -6,14 +10,26 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from filters.errors import UserError
-from manifests.files import canonical_json, write_atomic
-from manifests.manifest import FILE
+from manifests.files import canonical_json, relative_files, write_atomic
+from manifests.manifest import FILE, SHA_FILE
+from manifests.mirror import MARK, mirror_of
+from pipeline.beam import quarantine, status
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import BEGUN, LOG, RECEIPTS
+from pipeline.beam.task import BEGUN, CODE, LOG, RECEIPTS
+from pipeline.lease import is_leased, leased
+
+STATUS = f"runs/{status.FILE}"
+
+# Files of a corpus that no task writes, in the order in which they are published.
+DRIVER_FILES = (
+    *("recipe.yaml", "runs/checksums.json", quarantine.FILE, "ledger.json", "report.html"),
+    *(SHA_FILE, FILE),
+)
 
 RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 
@@ -23,7 +39,8 @@ def prepare(corpus: Path) -> None:
     try:
         if corpus.exists() and not corpus.is_dir():
             raise UserError(f"--output {corpus} is a file: give a folder")
-        if corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir():
+        foreign = {path.name for path in corpus.iterdir()} - {MARK} if corpus.is_dir() else set()
+        if foreign and not (corpus / "runs").is_dir():
             raise UserError(f"--output {corpus} holds files that are not a corpus: give a new or empty folder")
         (corpus / "runs").mkdir(parents=True, exist_ok=True)
         (corpus / RECEIPTS).mkdir(exist_ok=True)
@@ -45,27 +62,70 @@ def refuse_changed(corpus: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(corpus: Path) -> Iterator[None]:
-    """Hold the corpus against a second run; the lock goes with the process, however it ends."""
+def locked(corpus: Path) -> Iterator[Callable[[], None]]:
+    """Hold the corpus against a second run; the lock goes with the process, however it ends.
+
+    Yields:
+        A function that raises StorageError if another run has taken the corpus over.
+    """
     prepare(corpus)
     with (corpus / "runs" / "lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
-        yield
+        mirror = mirror_of(corpus)
+        if mirror is None:
+            yield _stay
+            return
+        if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
+            raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
+        with leased(mirror.storage, partial(mirror.push, [STATUS])) as lease:
+            for folder in (RECEIPTS, CODE):
+                mirror.pull(folder)
+            for name in DRIVER_FILES:
+                (corpus / name).unlink(missing_ok=True)
+            mirror.fetch_all(DRIVER_FILES)
+            yield lease.check
+
+
+def _stay() -> None:
+    """Do nothing: the lock on a folder of this machine cannot be lost."""
+
+
+def publish(corpus: Path, started: str) -> None:
+    """Copy the driver's own files of a run to the store of a mirror; the manifest last."""
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        mirror.push([f"runs/{started}.json", f"runs/{started}.log", STATUS, *DRIVER_FILES])
+
+
+def publish_code(corpus: Path) -> None:
+    """Copy the user's own modules to the store of a mirror, before workers look for them."""
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        mirror.push(f"{CODE}/{name}" for name in relative_files(corpus / CODE) if name.endswith(".py"))
 
 
 def is_held(corpus: Path) -> bool:
-    """Return True if a run on this machine holds the corpus."""
+    """Return True if a run holds the corpus: one of this machine, or of any that has a lease in an object store."""
+    mirror = mirror_of(corpus)
     try:
         with (corpus / "runs" / "lock").open("r", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False
+        pass
     except OSError:
         return True
-    return False
+    return mirror is not None and is_leased(mirror.storage)
+
+
+def refresh_status(corpus: Path) -> None:
+    """Fetch the status of a run elsewhere on a corpus in an object store, if there is one."""
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        with contextlib.suppress(FileNotFoundError):
+            mirror.storage.download(STATUS, corpus / STATUS)
 
 
 def fold_timings(corpus: Path, started: str, engine: Engine) -> None:

@@ -49,10 +49,12 @@ class StageGraph:
         keep_dropped: int = 0,
         last: str | None = None,
         generation: int = 0,
+        check_lock: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take what `pipeline.run.run` takes; `last` is the stage to stop after."""
+        """Take what `pipeline.run.run` takes; `last` is the stage to stop after, `check_lock` runs before each step."""
         self.recipe, self.corpus, self.engine, self.inputs = recipe, corpus, engine, inputs
         self.keep_dropped, self.last, self.generation = keep_dropped, last, generation
+        self.check_lock = check_lock
         self.names = {name: [item.name for item in inputs.dumps if item.source == name] for name in recipe.sources}
         self.ran = 0
         self.recall_report = ""
@@ -138,7 +140,8 @@ class StageGraph:
         if collected:
             keys, duplicates = self.exchange(*url_dedup.find_duplicates(collected))
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
-            _, self.verdicts[url_dedup.STAGE] = self.exchange(*url_dedup.send_verdicts(keys, duplicates))
+            ordered = {split: collected[split] for split in keys}
+            _, self.verdicts[url_dedup.STAGE] = self.exchange(*url_dedup.send_verdicts(ordered, duplicates))
 
     def line_dedup(self) -> None:
         """Find lines that occur elsewhere, of the sources whose rules ask for it."""
@@ -146,7 +149,8 @@ class StageGraph:
         if collected:
             keys, duplicates = self.exchange(*line_dedup.find_duplicates(self.recipe, collected))
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
-            _, self.verdicts[line_dedup.STAGE] = self.exchange(*line_dedup.send_verdicts(keys, duplicates))
+            ordered = {split: collected[split] for split in keys}
+            _, self.verdicts[line_dedup.STAGE] = self.exchange(*line_dedup.send_verdicts(ordered, duplicates))
 
     def perplexity(self) -> None:
         """Train language models, score documents and find cut-offs, of the sources whose rules ask for it."""
@@ -316,5 +320,6 @@ class StageGraph:
 
     def record(self, step: Step) -> None:
         """Remember the version of a step's code, for the manifest."""
+        self.check_lock()
         if step.units:
             self.code.setdefault(step.name, set()).add(step.code())

@@ -10,6 +10,7 @@ from filters.quality.perplexity import Perplexity
 from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, generation_folder
+from manifests.mirror import fetch
 from manifests.recipe import Recipe, parse_recipe, read_yaml
 from pipeline.beam.task import find_user_code
 from pipeline.folder import RECIPE_FILE
@@ -59,7 +60,7 @@ def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: s
 
 def recipe_of(folder: Path) -> Recipe:
     """Return the recipe as a run wrote it. Raises UserError."""
-    path = folder / RECIPE_FILE
+    path = fetch(folder, RECIPE_FILE)
     find_user_code(folder)
     try:
         return parse_recipe(read_yaml(path.read_bytes()), str(path))

@@ -7,7 +7,9 @@ from pathlib import Path
 from filters.errors import UserError
 from filters.rule import load_class, name_of
 from manifests.files import sha256_file, write_atomic
+from manifests.mirror import fetch_url
 from manifests.recipe import Recipe
+from manifests.storage import connect, is_url
 from pipeline import folder
 from pipeline.beam.quarantine import Place
 from pipeline.beam.task import CODE
@@ -104,6 +106,40 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
             "tokenizer": recipe.tokenizer.model_copy(update={"path": _absolute(path) if path else None}),
         }
     )
+
+
+def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
+    """Return the recipe with paths of local copies in place of URLs of models and lists, and what was copied.
+
+    Args:
+        recipe: the run's.
+        corpus: the output folder. The copies lie at the same path on every machine.
+
+    Returns:
+        The recipe, and for each copy its URL and what tells its content, as `fetch_url` takes them.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    given: dict[str, str] = {}
+
+    def copy(path: str) -> str:
+        if not is_url(path):
+            return path
+        parent, _, name = path.rpartition("/")
+        entry = connect(parent).find(name)
+        if entry is None:
+            raise UserError(f"{path} does not exist: check the URL")
+        given[path] = f"{entry.bytes} {entry.changed}"
+        return str(fetch_url(path, given[path], corpus))
+
+    sources = {
+        name: source.model_copy(update={"filters": [rule.map_paths(copy) for rule in source.filters]})
+        for name, source in recipe.sources.items()
+    }
+    path = recipe.tokenizer.path
+    tokenizer = recipe.tokenizer.model_copy(update={"path": copy(path) if path else None})
+    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer}), tuple(sorted(given.items()))
 
 
 def _absolute(path: str) -> str:

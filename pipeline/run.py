@@ -12,15 +12,17 @@ from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe
 from manifests.report import write_report
+from manifests.storage import storage_error
 from pipeline import folder
 from pipeline.beam import quarantine
 from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError
 from pipeline.beam.status import FILE as STATUS
-from pipeline.beam.task import remove_temporaries, storage_error
+from pipeline.beam.task import remove_temporaries
+from pipeline.beam.tasklist import remove_task_lists
 from pipeline.graph import StageGraph, StopAfterStage
-from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
+from pipeline.preflight import keep_user_code, preflight, with_absolute_paths, with_local_models
 
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
 
@@ -70,25 +72,28 @@ def run(
         UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
     """
     corpus, recipe = corpus.absolute(), with_absolute_paths(recipe)
-    with folder.locked(corpus), running(engine) as engine:
+    with folder.locked(corpus) as check_lock, running(engine) as engine:
         folder.refuse_changed(corpus)
-        inputs = preflight(recipe, corpus, skip_unreadable)
+        here, models = with_local_models(recipe, corpus)
+        inputs = preflight(here, corpus, skip_unreadable)
         held = given = _quarantine(corpus, quarantined)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        engine = replace(engine, timings=corpus / "runs" / f"{started}.parts")
+        engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", given=models)
         manifest, ran, crashes = None, 0, 0
         try:
             try:
                 engine.status.open(corpus / "runs" / STATUS)
                 remove_temporaries(corpus)
+                remove_task_lists(corpus)
                 folder.take_over_marks(corpus, engine)
                 write_atomic(corpus / folder.RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
+                folder.publish_code(corpus)
                 if not (corpus / MANIFEST).exists():
                     check_engine(engine)
                 while True:
                     known = replace(inputs, quarantine=held)
-                    graph = StageGraph(recipe, corpus, engine, known, keep_dropped, only, generation)
+                    graph = StageGraph(here, corpus, engine, known, keep_dropped, only, generation, check_lock)
                     try:
                         with contextlib.suppress(StopAfterStage):
                             manifest = graph.build()
@@ -103,6 +108,7 @@ def run(
                     folder.fold_timings(corpus, started, engine)
             if manifest is not None:
                 write_report(corpus)  # after the times, which it shows
+            folder.publish(corpus, started)
         except OSError as error:
             raise storage_error(error, "the run") from error
         skipped = tuple(inputs.unreadable)

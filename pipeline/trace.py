@@ -1,7 +1,6 @@
 """The command `trace`: read the bytes behind a token again, repeat the steps, and compare the tokens."""
 
 import contextlib
-import glob
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,15 @@ from filters.rule import Filtered, Found, Rule, apply_rules
 from manifests.corpus import CorpusReader
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
+from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
+from pipeline.beam.task import hash_key
 from pipeline.folder import RECIPE_FILE
 from pipeline.inheritance import inherited, recipe_of
-from pipeline.preflight import hash_models
+from pipeline.preflight import hash_models, with_local_models
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages import line_dedup
@@ -79,10 +80,12 @@ class Rederiver:
     def __init__(self, corpus: Path, moved: dict[str, list[str]], generation: int = 0) -> None:
         self.corpus, self.moved = corpus, moved
         self.folder = generation_folder(corpus, generation)
+        fetch_folder(self.folder, "models")
         self.manifest: Manifest = load_manifest(self.folder)
         self.recipe: Recipe = recipe_of(self.folder)
         if generation:  # the corpus may have been moved since
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
+        self.recipe, _ = with_local_models(self.recipe, corpus)
         expected = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
         if hash_models(self.recipe) != expected:
             raise UserError(f"a model that {self.folder / RECIPE_FILE} names has changed since the corpus was built")
@@ -123,7 +126,7 @@ class Rederiver:
             return False, str(error)
         if filtered.reason is not None:
             return False, f"filter drops the document now: {filtered.reason}"
-        model = tokenizer(str(self.corpus / MODEL), self.manifest.tokenizer.sha256)
+        model = tokenizer(str(fetch(self.corpus, MODEL)), self.manifest.tokenizer.sha256)
         (tokens,) = encode_texts([filtered.text], model, self.manifest.tokenizer.vocabulary)
         if not np.array_equal(tokens, expected):
             return False, f"{len(tokens)} tokens now, {len(expected)} in the shard, and they differ"
@@ -146,12 +149,10 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
-        folder = self.folder / verdict_path(line_dedup.STAGE, lineage.source)
+        root = verdict_path(line_dedup.STAGE, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file
-        root = folder.with_suffix("")
-        whole = root / begins
-        names = sorted(whole.parent.glob(f"{glob.escape(whole.name)}*.arrow"))
-        splits = (f"{lineage.source}/{path.relative_to(root).as_posix().removesuffix('.arrow')}" for path in names)
+        names = [name for name in list_folder(self.folder, root) if name.startswith(begins) and name.endswith(".arrow")]
+        splits = (f"{lineage.source}/{name.removesuffix('.arrow')}" for name in names)
         verdict = find_mask(self.folder, splits, bytes.fromhex(lineage.document))
         if verdict is None:
             raise LookupError("the kept line verdicts belong to another text")
@@ -164,7 +165,11 @@ class Rederiver:
                 return Path(folder) / file
         if name not in self.inputs:
             patterns = [] if self.moved.get(name) else self.recipe.sources[name].inputs
+            stored = inputs.match_stored(name, patterns)
             self.inputs[name] = inputs.match(name, patterns, self.folder)
+            if file in stored:
+                item = stored[file]
+                self.inputs[name][file] = fetch_url(item.path, hash_key([item.size, item.sha256]), self.corpus)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]
@@ -172,7 +177,7 @@ class Rederiver:
 
 def _read_cutoffs(corpus: Path, source: str) -> dict[str, Cuts] | None:
     """Return the perplexity cut-offs that the run computed for a source; None if it computed none."""
-    path = corpus / cuts_path(source)
+    path = fetch(corpus, cuts_path(source))
     if not path.exists():
         return None
     return {code: (cuts["head"], cuts["tail"]) for code, cuts in json.loads(path.read_bytes()).items()}

@@ -26,7 +26,17 @@ ALLOWED = {
         "sentencepiece",
         "xxhash",
     },
-    "manifests": {"filters", "numpy", "pyarrow", "pydantic", "rich", "sentencepiece", "yaml"},
+    "manifests": {
+        "filters",
+        "google",  # storage and its credentials, of the extra gcs
+        "numpy",
+        "obstore",  # of the extra s3
+        "pyarrow",
+        "pydantic",
+        "rich",
+        "sentencepiece",
+        "yaml",
+    },
     "pipeline": {
         "apache_beam",
         "distributed",

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from filters.errors import UserError
+from manifests.mirror import fetch_folder
 from manifests.stages import SAMPLER, STAGES, STEPS, kind_of, stage_of
 
 TEXT_COUNTER = "clusters/survivors"  # counts the bytes of kept text
@@ -120,7 +121,7 @@ class Rates:
 
 def find_run_records(corpus: Path) -> list[Path]:
     """Return the run records of a corpus, those of killed runs included. Raise UserError without any."""
-    runs = corpus / "runs"
+    runs = fetch_folder(corpus, "runs", ".json")
     found = sorted(path for path in runs.glob("*.json") if path.name != "checksums.json")
     found += sorted(runs.glob("*.parts/*.json"))
     if not found:

@@ -12,6 +12,7 @@ from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS
 from manifests.ledger import STAGES
 from manifests.manifest import Manifest, load_manifest
+from manifests.mirror import fetch_folder
 from manifests.planning.rates import read_record
 from manifests.report.statistics import Statistics, load_statistics
 
@@ -69,7 +70,7 @@ class ReportData:
     @cached_property
     def cards(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Return the models' cards by path below the corpus, and the paths of cards that are not shown."""
-        paths = sorted((self.corpus / "models").rglob("*.card.json"))
+        paths = sorted(fetch_folder(self.corpus, "models", ".card.json").rglob("*.card.json"))
         read = {path.relative_to(self.corpus).as_posix(): _read_card(path) for path in paths[:CARDS]}
         left_out = [name for name, card in read.items() if card is None]
         left_out += [path.relative_to(self.corpus).as_posix() for path in paths[CARDS:]]
@@ -78,7 +79,8 @@ class ReportData:
     @cached_property
     def costs(self) -> tuple[dict[str, StepCost], int, list[str]]:
         """Return the cost of each step in the order of the first run, the number of runs, and paths left out."""
-        paths = sorted(path for path in (self.corpus / "runs").glob("*.json") if path.name[:1].isdigit())
+        runs = fetch_folder(self.corpus, "runs", ".json")
+        paths = sorted(path for path in runs.glob("*.json") if path.name[:1].isdigit())
         costs: dict[str, StepCost] = {}
         left_out = [f"runs/{path.name}" for path in paths[RUNS:]]
         for path in paths[:RUNS]:

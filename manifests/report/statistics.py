@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from filters.errors import UserError
+from manifests.mirror import fetch
 
 FILE = "statistics.json"
 
@@ -104,7 +105,7 @@ class Statistics(_Part):
 
 def load_statistics(corpus: Path) -> Statistics:
     """Return a corpus's statistics; empty without the file. Raises UserError for a file that holds something else."""
-    path = corpus / FILE
+    path = fetch(corpus, FILE)
     if not path.is_file():
         return Statistics()
     try:

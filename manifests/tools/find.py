@@ -13,6 +13,7 @@ from manifests.corpus import CorpusReader, StoredDocument
 from manifests.display import MOST_SHOWN
 from manifests.document import ID_BYTES
 from manifests.files import canonical_json
+from manifests.mirror import list_folder
 
 if TYPE_CHECKING:
     from manifests.tools.duplicates import Removed
@@ -136,7 +137,7 @@ def _find_removed(reader: CorpusReader, queries: list[str], most: int) -> "list[
 
     found: list[Removed] = []
     for folder, query in itertools.product(reader.run_folders, queries):
-        if any((folder / "clean").rglob("*.parquet")) and any((folder / "duplicates").rglob("*.parquet")):
+        if list_folder(folder, "clean") and list_folder(folder, "duplicates"):
             found += find_removed(folder, query, most - len(found))
     return found
 

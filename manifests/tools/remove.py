@@ -28,7 +28,7 @@ from filters.errors import UserError
 from filters.reasons import Reason
 from manifests.corpus import CorpusReader, Mask
 from manifests.display import safe_line, shorten
-from manifests.files import canonical_json, relative_files, sha256_bytes, sha256_file, write_atomic
+from manifests.files import canonical_json, sha256_bytes, sha256_file, write_atomic
 from manifests.index import FOLDER, Entries, Part, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
 from manifests.manifest import (
@@ -43,6 +43,7 @@ from manifests.manifest import (
     keep_manifest,
     write_manifest,
 )
+from manifests.mirror import fetch, list_folder
 from manifests.shard import write_shard
 
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
@@ -357,18 +358,19 @@ class _Writer:
 
     def _carry(self, name: Path) -> None:
         """Link a file, or all files of a folder, if it is there."""
-        if (self.corpus / name).is_file():
+        if fetch(self.corpus, str(name)).is_file():
             self._link(name)
-        for file in relative_files(self.corpus / name):
+        for file in list_folder(self.corpus, str(name)):
             self._link(name / file)
 
     def _link(self, name: Path) -> None:
         """Link the parent's file; copy it where the file system has no hard links or is another."""
         (self.new / name).parent.mkdir(parents=True, exist_ok=True)
+        held = fetch(self.corpus, str(name))
         try:
-            (self.new / name).hardlink_to(self.corpus / name)
+            (self.new / name).hardlink_to(held)
         except OSError:
-            shutil.copyfile(self.corpus / name, self.new / name)
+            shutil.copyfile(held, self.new / name)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.files import unreadable
 from manifests.manifest import ShardEntry, generation_of
+from manifests.mirror import fetch, fetch_folder, list_folder
 from manifests.tools.duplicates import duplicates
 
 MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
@@ -92,23 +93,23 @@ class Signals:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "clean"
+        self.folder = folder
         self._columns = lru_cache(maxsize=32)(_read_signals)
         self._pieces = lru_cache(maxsize=1024)(_find_pieces)
 
     @cached_property
     def present(self) -> bool:
         """Return True if the run's `clean/` is still there."""
-        return self.folder.is_dir()
+        return bool(list_folder(self.folder, "clean"))
 
     def of(self, source: str, file: str, offset: int, document: bytes) -> dict[str, Any]:
         """Return a document's signals that have a value; an empty dict where its file or row is missing."""
-        path = self.folder / source / f"{file}.parquet"
+        path = fetch(self.folder, f"clean/{source}/{file}.parquet")
         if not path.is_file():
-            begun = [piece for start, piece in self._pieces(self.folder / source, file) if start <= offset]
+            begun = [piece for start, piece in self._pieces(self.folder, source, file) if start <= offset]
             if not begun:
                 return {}
-            path = begun[-1]
+            path = fetch(self.folder, begun[-1])
         table = self._columns(path)
         row = pc.index(table["id"], pa.scalar(document, pa.binary(ID_BYTES))).as_py()
         found = table.slice(row, 1).select(SIGNALS).to_pylist()[0] if row >= 0 else {}
@@ -122,11 +123,12 @@ def _read_signals(path: Path) -> pa.Table:
         raise unreadable(path, error, "give the run again") from error
 
 
-def _find_pieces(folder: Path, file: str) -> list[tuple[int, Path]]:
-    """Return (first offset, file) of the pieces of an input, in order."""
-    paths = [path for path in (folder / file).parent.glob("*.parquet") if path.name.startswith(f"{Path(file).name}@")]
-    found = [(_PIECE.search(path.name), path) for path in paths]
-    return sorted((int(match[1]), path) for match, path in found if match)
+def _find_pieces(folder: Path, source: str, file: str) -> list[tuple[int, str]]:
+    """Return (first offset, file below the folder) of the pieces of an input, in order."""
+    parent = f"clean/{source}/{file}".rpartition("/")[0]
+    names = [f"{parent}/{name}" for name in list_folder(folder, parent)]
+    found = [(_PIECE.search(name), name) for name in names if name.startswith(f"clean/{source}/{file}@")]
+    return sorted((int(match[1]), name) for match, name in found if match)
 
 
 def sample(corpus: Path, query: SampleQuery) -> Sample:
@@ -264,11 +266,11 @@ def _draw_places(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
 
 def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
     """Draw from the documents removed as duplicates, whose texts are in `clean/`."""
-    if not any((folder / "clean").is_dir() for folder in reader.run_folders):
+    if not any(list_folder(folder, "clean") for folder in reader.run_folders):
         return Sample([], f"{note}, but there is no clean/ with their texts")
     ids = []
     for folder in reader.run_folders:
-        for path in sorted((folder / "duplicates").rglob("*.parquet")):
+        for path in sorted(fetch_folder(folder, "duplicates").rglob("*.parquet")):
             table = pq.read_table(path, columns=["removed", "reason"])
             mine = table.filter(pc.equal(table["reason"], query.reason))["removed"].to_pylist()
             ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in mine]

@@ -28,7 +28,7 @@ from filters.reasons import Reason
 from manifests import tokenizer
 from manifests.cores import usable_cores
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, document_id, locator_from
-from manifests.files import canonical_json, relative_files, sha256_bytes, sha256_json
+from manifests.files import canonical_json, sha256_bytes, sha256_json
 from manifests.index import (
     FOLDER,
     KINDS,
@@ -53,6 +53,7 @@ from manifests.manifest import (
     is_unfinished,
     load_manifest,
 )
+from manifests.mirror import fetch, list_folder
 from manifests.shard import Shard, open_shard, shard_schema, token_dtype
 from manifests.store import Store
 
@@ -187,11 +188,11 @@ def _guard(part: str, problems: Iterable[str]) -> Iterator[str]:
 
 
 def _check_manifest(corpus: Path, manifest: Manifest) -> Iterator[str]:
-    if (corpus / FILE).read_bytes() != canonical_json(manifest.model_dump()):
+    if fetch(corpus, FILE).read_bytes() != canonical_json(manifest.model_dump()):
         yield f"{FILE}: not the canonical bytes of its content"
     if manifest.manifest_sha != manifest.sha():
         yield f"{FILE}: its manifest_sha does not match its content"
-    beside = corpus / SHA_FILE
+    beside = fetch(corpus, SHA_FILE)
     if not beside.is_file():
         yield f"{SHA_FILE}: missing"
     elif beside.read_bytes() != f"{manifest.manifest_sha}\n".encode():
@@ -213,7 +214,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe"
     yield from _guard("recipe", _check_mixture(manifest))
     try:
-        data = (corpus / RECIPE).read_bytes()
+        data = fetch(corpus, RECIPE).read_bytes()
         recipe = parse_recipe(read_yaml(data), RECIPE)
     except OSError:
         yield f"{RECIPE}: missing or unreadable"
@@ -247,7 +248,7 @@ def _check_mixture(manifest: Manifest) -> Iterator[str]:
 def _check_ledger(corpus: Path, manifest: Manifest) -> Iterator[str]:
     yield from (f"{LEDGER}: {problem}" for problem in imbalances(manifest.ledger))
     try:
-        data = (corpus / LEDGER).read_bytes()
+        data = fetch(corpus, LEDGER).read_bytes()
         if json.loads(data) != manifest.ledger:
             yield f"{LEDGER}: differs from the manifest's ledger"
         elif data != canonical_json(manifest.ledger):
@@ -279,7 +280,7 @@ def _check_history(corpus: Path, manifest: Manifest) -> Iterator[str]:
         known.add(parent)
         name = f"{HISTORY}/{parent}.json"
         try:
-            earlier = Manifest.model_validate(json.loads((corpus / name).read_bytes()))
+            earlier = Manifest.model_validate(json.loads(fetch(corpus, name).read_bytes()))
         except (OSError, ValueError):
             yield f"{name}: missing or unreadable, though {FILE} descends from it"
             return
@@ -301,7 +302,7 @@ def _check_history(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 def _check_extra_files(corpus: Path, manifest: Manifest) -> Iterator[str]:
     for folder, entries in (("shards", manifest.shards()), (FOLDER, manifest.index)):
-        for name in sorted(set(relative_files(corpus / folder)) - {entry.path for entry in entries}):
+        for name in sorted(set(list_folder(corpus, folder)) - {entry.path for entry in entries}):
             if not is_unfinished(manifest, name):
                 yield f"{folder}/{name}: not in the manifest"
 
@@ -358,7 +359,7 @@ def _sha256_mapped(path: Path) -> str:
 
 
 def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
-    return FileCheck(_check_file(corpus / name, name, sha256))
+    return FileCheck(_check_file(fetch(corpus, name), name, sha256))
 
 
 def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: ShardEntry, fast: bool) -> FileCheck:
@@ -370,7 +371,7 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         return shard
 
     name = f"shards/{entry.path}"
-    shard = _open_file(corpus / name, name, entry, fast, open_valid)
+    shard = _open_file(fetch(corpus, name), name, entry, fast, open_valid)
     if isinstance(shard, list):
         return FileCheck(shard)
     found = [*_check_counts(shard, entry)]
@@ -498,7 +499,7 @@ def _checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
     """Check the bytes, the count and the order of one index file. `known`: the shards' paths."""
     name = f"{FOLDER}/{entry.path}"
-    part = _open_file(corpus / name, name, entry, fast, open_part)
+    part = _open_file(fetch(corpus, name), name, entry, fast, open_part)
     if isinstance(part, list):
         return FileCheck(part)
     if len(part.keys) != entry.rows:

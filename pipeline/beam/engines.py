@@ -35,6 +35,7 @@ class Engine:
         arguments: Beam's options as the user gave them.
         timings: the run's folder for times.
         quiet: show no progress.
+        given: URLs of models that tasks find at the paths of local copies, each with what tells its content.
         pool: the local worker processes, which start when there is work for them.
         status: the run's, for people who ask for it elsewhere.
     """
@@ -43,6 +44,7 @@ class Engine:
     arguments: tuple[str, ...]
     timings: Path
     quiet: bool = False
+    given: tuple[tuple[str, str], ...] = ()
     pool: Pool = field(default_factory=Pool, compare=False)
     status: RunStatus = field(default_factory=RunStatus, compare=False)
 

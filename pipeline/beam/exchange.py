@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from manifests.files import atomic_path
 from manifests.ledger import Tally
+from manifests.mirror import mirror_of
+from manifests.storage import retry_storage
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import (
     BLOCKS,
@@ -26,16 +28,17 @@ from pipeline.beam.task import (
     Result,
     Step,
     Task,
-    is_finished,
+    in_order,
     job_of,
     perform,
     read_receipt,
+    receipt_path,
     receipts,
-    retry_storage,
     sweep,
     unfinished,
     watched,
 )
+from pipeline.beam.tasklist import Group, TaskList, task_list
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,27 @@ class Mapped:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Place = tuple[str, str, int, int]  # mapper's name, file below the corpus, offset, length
+Place = tuple[str, str, str, int, int]  # mapper's name, file below the corpus, its hash's beginning, offset, length
 Piece = tuple[str, bytes]  # mapper's name, block
+Perform = Callable[..., None]
+ROW_BYTES = 24  # of a block file's index: range, offset and length of a block
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """What all tasks of an exchange share.
+
+    Attributes:
+        mapping: of the mappers.
+        reducing: of the reducers.
+        reduces: the reducers still to run, by range.
+        in_memory: True to group places of blocks, False to group the blocks.
+    """
+
+    mapping: Job
+    reducing: Job
+    reduces: dict[int, Task]
+    in_memory: bool
 
 
 def by_range(
@@ -125,56 +147,79 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
     """
     maps = mapping.tasks()
     reduces = reducing.tasks(maps)
-    waiting = unfinished(corpus, maps)
-    ranges = {r for r, task in enumerate(reduces) if not is_finished(corpus, task)}
-    left = unfinished(corpus, [reduces[r] for r in sorted(ranges)])
+    waiting, mapped = unfinished(corpus, mapping, maps)
+    left, reduced = unfinished(corpus, reducing, reduces)
     if waiting or left:
         import apache_beam as beam  # here, so that reading a receipt does not load it
 
         from pipeline.beam.spread import spread
 
+        numbers = {task.name: number for number, task in enumerate(reduces)}
         map_job = replace(
             job_of(corpus, mapping, engine), function=partial(_write_blocks, mapping.function, mapping.name)
         )
-        first = min(task.name for task in maps)
-        produce = partial(_produce, job=map_job, ranges=ranges, in_memory=engine.in_memory, first=first)
-        consume = partial(_consume, job=job_of(corpus, reducing, engine), reduces=reduces)
-        with watched(corpus, [*maps, *reduces], [*waiting, *left], engine), engine.pipeline() as pipeline:
+        reduce_job = job_of(corpus, reducing, engine)
+        shared = Shuffle(map_job, reduce_job, {numbers[task.name]: task for task in left}, engine.in_memory)
+        again = {task.name: task for task in waiting}
+        listed_maps = [(again.get(task.name, task), task.name in again) for task in sorted(maps, key=_largest_first)]
+        with (
+            task_list(corpus, shared, listed_maps) as listed,
+            watched(corpus, [*maps, *reduces], [*waiting, *left], engine),
+            engine.pipeline() as pipeline,
+        ):
             pool = engine.pool_for(maps)
+            produce, consume = partial(_produce, listed, perform), partial(_consume, listed, perform)
             _ = (
                 pipeline
-                | beam.Create(maps).with_output_types(Task)
+                | beam.Create(listed.groups).with_output_types(Group)
                 | mapping.name >> spread(produce, pool).with_output_types(tuple[int, Place | Piece])
                 | beam.GroupByKey()
                 | beam.MapTuple(lambda bucket, pieces: (bucket, list(pieces)))
                 | reducing.name >> spread(consume, pool).with_output_types(type(None))
             )
-    found = receipts(corpus, maps), receipts(corpus, reduces)
-    for step, done in zip((mapping, reducing), found, strict=True):
+    mapped |= receipts(corpus, waiting)
+    reduced |= receipts(corpus, left)
+    for step, done in ((mapping, mapped), (reducing, reduced)):
         if not step.shared:
             sweep(corpus, step, done)
-    return *found, len(waiting) + len(left)
+    return in_order(maps, mapped), in_order(reduces, reduced), len(waiting) + len(left)
 
 
-def _produce(
-    task: Task, job: Job, ranges: set[int], in_memory: bool, first: str
-) -> Iterator[tuple[int, Place | Piece]]:
-    root = Path(job.corpus)
-    if task.name == first:  # a range that no mapper has a block for is reduced all the same, to an empty result
-        yield from ((bucket, (task.name, b"")) for bucket in sorted(ranges))
-    place_name = f"stage {task.step}, {task.name}"
-    if not retry_storage(partial(is_finished, root, task), place_name):
-        perform(task, job=job)
-    receipt = retry_storage(partial(read_receipt, root, task.step, task.name), place_name)
-    assert receipt is not None, "written just above"
+def _largest_first(task: Task) -> tuple[int, str]:
+    return -task.size, task.name
+
+
+def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[tuple[int, Place | Piece]]:
+    shared: Shuffle = listed.read_shared()
+    if group == (listed.first, group[1]):  # ranges that no mapper has a block for are reduced, to an empty result
+        yield from ((bucket, ("", b"")) for bucket in sorted(shared.reduces))
+    root = Path(shared.mapping.corpus)
+    for task, is_waiting in listed.read_group(group):
+        if is_waiting:
+            perform(task, job=shared.mapping)
+        place_name = f"stage {task.step}, {task.name}"
+        for bucket, place in retry_storage(partial(_places, root, task), place_name):
+            if bucket in shared.reduces:
+                yield bucket, place if shared.in_memory else (task.name, _read(root, place))
+
+
+def _places(root: Path, task: Task) -> list[tuple[int, Place]]:
+    """Return the blocks of a finished mapper, from the index at the end of its file."""
+    mirror = mirror_of(root)
+    if mirror is not None:
+        mirror.fetch_all([receipt_path(root, task.step, task.name).relative_to(root).as_posix()])
+    receipt = read_receipt(root, task.step, task.name)
+    assert receipt is not None, "it was performed or found finished"
     (output,) = receipt.outputs
-    for bucket, offset, length in receipt.facts["blocks"]:
-        if bucket in ranges:
-            place = (task.name, output.path, offset, length)
-            yield bucket, place if in_memory else (task.name, _read(root, place))
+    mark = output.sha256[:16]
+    rows = receipt.facts["blocks"]
+    index = _read(root, (task.name, output.path, mark, output.bytes - rows * ROW_BYTES, rows * ROW_BYTES))
+    table = np.frombuffer(index, "<i8").reshape(-1, 3).tolist()
+    return [(bucket, (task.name, output.path, mark, offset, length)) for bucket, offset, length in table]
 
 
 def _write_blocks(mapper: Callable[..., Mapped], step: str, corpus: Path, unit: str, /, **arguments: Any) -> Result:
+    """Write a mapper's blocks to a file, and behind them their index: rows of range, offset and length."""
     path = f"{BLOCKS}/{step}/{unit}"
     mapped = mapper(corpus, unit, **arguments)
     table, offset = [], 0
@@ -182,18 +227,23 @@ def _write_blocks(mapper: Callable[..., Mapped], step: str, corpus: Path, unit: 
         for bucket, block in mapped.blocks:
             table.append([bucket, offset, len(block)])
             offset += file.write(block)
-    return Result([path], mapped.tallies, {**mapped.facts, "blocks": table}, shuffled=offset)
+        file.write(np.array(table, "<i8").tobytes())
+    return Result([path], mapped.tallies, {**mapped.facts, "blocks": len(table)}, shuffled=offset)
 
 
-def _consume(group: tuple[int, Iterable[Place | Piece]], job: Job, reduces: list[Task]) -> None:
+def _consume(listed: TaskList, perform: Perform, group: tuple[int, Iterable[Place | Piece]]) -> None:
     bucket, pieces = group
-    root, ordered = Path(job.corpus), sorted(pieces, key=lambda piece: piece[0])
+    shared: Shuffle = listed.read_shared()
+    root, ordered = Path(shared.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
     blocks = [piece[1] if len(piece) == 2 else _read(root, piece) for piece in ordered]
-    perform(reduces[bucket], [block for block in blocks if block], job=job)
+    perform(shared.reduces[bucket], [block for block in blocks if block], job=shared.reducing)
 
 
 def _read(corpus: Path, place: Place) -> bytes:
-    name, path, offset, length = place
+    name, path, mark, offset, length = place
+    mirror = mirror_of(corpus)
+    if mirror is not None and not mirror.holds(path, mark):
+        return mirror.storage.read_range(path, offset, length) if length else b""
 
     def read() -> bytes:
         with (corpus / path).open("rb") as file:

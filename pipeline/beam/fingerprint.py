@@ -34,6 +34,9 @@ PLUMBING = frozenset(
         "pipeline.beam.engines",
         "pipeline.beam.quarantine",
         "pipeline.beam.task",
+        "pipeline.beam.tasklist",
+        "manifests.mirror",
+        "manifests.storage",
     }
 )  # modules that no version covers: they move bytes and make none, or their values are hashed by themselves
 

@@ -12,6 +12,7 @@ from filters.errors import UserError
 from manifests.display import format_bytes
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
+from manifests.mirror import place_of
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, counts_of
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
         state = f"running for {now - plain['started']:,.0f} s, last heard of {now - plain['updated']:,.0f} s ago"
     elif state == FAILED:
         state = f"failed ({plain['error']})"
-    lines = [f"{corpus}: {state}"]
+    lines = [f"{place_of(corpus)}: {state}"]
     width = max((len(step["name"]) for step in plain["steps"]), default=0)
     for step in plain["steps"]:
         parts, seconds = f"{step['done']}/{step['total']} parts", f"{step['seconds']:,.0f} s"

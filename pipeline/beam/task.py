@@ -16,14 +16,16 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_bytes, sha256_file, write_atomic
 from manifests.ledger import Tally, tally_from, total
+from manifests.mirror import Mirror, fetch_folder, fetch_url, mirror_of, open_mirror
+from manifests.storage import StorageError, is_url, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
 from pipeline.beam.engines import Engine, workers_apart
@@ -31,19 +33,13 @@ from pipeline.beam.fingerprint import code_version
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.progress import Progress, ReceiptCounts
 from pipeline.beam.quarantine import Place, RecordCrashedError, holding
+from pipeline.beam.tasklist import Group, TaskList, task_list
 
 RECEIPTS = "receipts"
 BLOCKS = "blocks"
 CODE = "code"  # copies of the modules that hold a user's own rules and readers
 LOG = "workers.log"  # what worker processes write to their standard error
 BEGUN = "begun"  # folder of marks that last as long as their tasks, and beyond them if the interpreter dies
-WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
-
-Value = TypeVar("Value")
-
-
-class StorageError(Exception):
-    """A read or write kept failing. It says nothing about the data: the same command goes on from there."""
 
 
 # Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
@@ -100,13 +96,20 @@ class Receipt:
         """The size of all outputs."""
         return sum(output.bytes for output in self.outputs)
 
+    def below(self, folder: str) -> list[Output]:
+        """Return the outputs below a folder of the corpus."""
+        return [output for output in self.outputs if output.path.startswith(f"{folder}/")]
+
 
 Receipts = dict[str, Receipt]
 
 
 @dataclass(frozen=True)
 class Keyed:
-    """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all."""
+    """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
+
+    A value that is a URL, or a list of them, reaches the function as paths of local copies of what the key describes.
+    """
 
     value: Any
     key: Any = None
@@ -119,7 +122,8 @@ class Unit:
     Attributes:
         name: unique in the step; gives the receipt's path.
         arguments: keyword arguments for the step's function.
-        reads: receipts or hashes of what the function reads.
+        reads: receipts, outputs or hashes of what the function reads: of a corpus in an object store, it finds there
+            the outputs that these, or the keys of its arguments, name, and no other file.
         size: bytes to read, by which work is shared out.
         source: the source whose entry of `Step.by_source` the function gets as well.
         calls: functions that the step's function looks up at run time, part of its code.
@@ -146,6 +150,7 @@ class Task:
     source: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     quarantine: tuple[Place, ...] = ()
+    files: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,18 @@ class Step:
             made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
         return made
 
+    def with_files(self, tasks: Iterable[Task]) -> list[Task]:
+        """Return tasks of this step with the files that each reads."""
+        units = {unit.name: unit for unit in self.units}
+        common = list(outputs_in(self.settings))
+        of_source = {name: list(outputs_in(values)) for name, values in self.by_source.items()}
+        made = []
+        for task in tasks:
+            unit = units[task.name]
+            files = {*common, *of_source.get(unit.source, ()), *outputs_in([unit.reads, unit.arguments])}
+            made.append(replace(task, files=tuple(sorted(files, key=lambda output: output.path))))
+        return made
+
     def code(self) -> str:
         """Return the version of the step's code over all units."""
         versions = sorted({code_version(self.function, *unit.calls) for unit in self.units})
@@ -206,19 +223,32 @@ class Job:
     """The part of a Beam job that all its tasks share."""
 
     corpus: str
+    url: str
+    given: tuple[tuple[str, str], ...]
     timings: str
     function: Callable[..., Any]
     settings: Mapping[str, Any]
     by_source: Mapping[str, Mapping[str, Any]]
 
-    def __getstate__(self) -> tuple[str, bytes]:
-        """Pack everything behind the corpus, so that a worker finds the user's modules before it reads on."""
-        return self.corpus, pickle.dumps((self.timings, self.function, self.settings, self.by_source))
+    @property
+    def mirror(self) -> Mirror | None:
+        """The folder here that stands for a corpus in an object store; None for a corpus of this machine."""
+        return open_mirror(Path(self.corpus), self.url) if self.url else None
 
-    def __setstate__(self, state: tuple[str, bytes]) -> None:
+    def __getstate__(self) -> tuple[str, str, bytes]:
+        """Pack everything behind the corpus, so that a worker finds the user's modules before it reads on."""
+        return (
+            self.corpus,
+            self.url,
+            pickle.dumps((self.given, self.timings, self.function, self.settings, self.by_source)),
+        )
+
+    def __setstate__(self, state: tuple[str, str, bytes]) -> None:
         """Read what `__getstate__` packed."""
+        if state[1]:
+            open_mirror(Path(state[0]), state[1])
         find_user_code(Path(state[0]))
-        values = (state[0], *pickle.loads(state[1]))
+        values = (*state[:2], *pickle.loads(state[2]))
         for one, value in zip(dataclasses.fields(self), values, strict=True):
             object.__setattr__(self, one.name, value)
 
@@ -230,13 +260,39 @@ class Job:
     def arguments_of(self, task: Task) -> dict[str, Any]:
         """Return the keyword arguments of the step's function for one task."""
         arguments = {**self.settings, **self.by_source.get(task.source, {}), **task.arguments}
-        return {key: value.value if isinstance(value, Keyed) else value for key, value in arguments.items()}
+        return {key: local_value(value, Path(self.corpus)) for key, value in arguments.items()}
+
+
+def local_value(value: Any, corpus: Path) -> Any:
+    """Return an argument as the step's function gets it: without its key, and with local copies for URLs."""
+    if not isinstance(value, Keyed):
+        return value
+    if isinstance(value.value, str) and is_url(value.value):
+        return str(fetch_url(value.value, hash_key(value.key), corpus))
+    if isinstance(value.value, list) and any(isinstance(one, str) and is_url(one) for one in value.value):
+        return [local_value(Keyed(one, key), corpus) for one, key in zip(value.value, value.key, strict=True)]
+    return value.value
+
+
+def outputs_in(value: Any) -> Iterator[Output]:
+    """Yield the outputs that receipts, keys and plain values name."""
+    if isinstance(value, Output):
+        yield value
+    elif isinstance(value, Receipt):
+        yield from value.outputs
+    elif isinstance(value, Keyed):
+        yield from outputs_in(value.key)
+    elif isinstance(value, Mapping):
+        yield from outputs_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from outputs_in(one)
 
 
 def find_user_code(corpus: Path) -> None:
     """Let imports find the modules of a user's own rules and readers that a corpus keeps, after all others."""
     folder = str(corpus / CODE)
-    if folder not in sys.path and Path(folder).is_dir():
+    if folder not in sys.path and fetch_folder(corpus, CODE).is_dir():
         sys.path.append(folder)
 
 
@@ -269,53 +325,61 @@ def receipt_path(corpus: Path, step: str, name: str) -> Path:
 def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
     """Return a task's receipt; None if it is missing or not one. Raises OSError if it cannot be read."""
     try:
-        plain = json.loads(receipt_path(corpus, step, name).read_bytes())
+        with open(f"{corpus}/{RECEIPTS}/{step}/{name}.json", "rb") as file:  # noqa: PTH123  # a third of the time
+            plain = json.loads(file.read())
         tallies = {source: tally_from(tally) for source, tally in plain["tallies"].items()}
         return Receipt(plain["fingerprint"], [Output(**o) for o in plain["outputs"]], tallies, plain["facts"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 
-def is_finished(corpus: Path, task: Task) -> bool:
-    """Return True if a task's outputs exist in full, made under its fingerprint."""
-    receipt = read_receipt(corpus, task.step, task.name)
-    if receipt is None or receipt.fingerprint != task.fingerprint:
-        return False
-    try:
-        return all((corpus / output.path).stat().st_size == output.bytes for output in receipt.outputs)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def retry_storage(call: Callable[[], Value], place: str) -> Value:
-    """Return what a call returns, which may be repeated from its start, after retries if storage fails.
+def is_finished(corpus: Path, task: Task, size_of: Callable[[str], int | None] | None = None) -> bool:
+    """Return True if a task's outputs exist in full, made under its fingerprint.
 
     Args:
-        call: reads or writes; an OSError of it is a failure of storage, since readers name every fault of the data.
-        place: the step and task, or whatever else the message is to name.
-
-    Raises:
-        StorageError: all tries failed.
+        corpus: its folder.
+        task: the task.
+        size_of: from `sizes_for`; None to look at files of this machine.
     """
-    for wait in WAITS:
-        try:
-            return call()
-        except OSError:
-            time.sleep(wait)
-    try:
-        return call()
-    except OSError as error:
-        raise storage_error(error, place, len(WAITS) + 1) from error
+    receipt = read_receipt(corpus, task.step, task.name)
+    return receipt is not None and is_whole(receipt, task, size_of or partial(_size, corpus))
 
 
-def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
-    """Return an OSError as one sentence that names the place and the file, and says what to do."""
-    file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
-    after = f" after {tries} tries" if tries > 1 else ""
-    return StorageError(
-        f"{place}: {file} failed ({error.strerror or error}){after}: check the disk, mount or permissions, then run "
-        "the same command again, which continues from here"
+def is_whole(receipt: Receipt, task: Task, size_of: Callable[[str], int | None]) -> bool:
+    """Return True if a receipt is of a task's fingerprint, and its outputs have the sizes that it says."""
+    return receipt.fingerprint == task.fingerprint and all(
+        size_of(output.path) == output.bytes for output in receipt.outputs
     )
+
+
+def is_step_finished(corpus: Path, step: Step) -> bool:
+    """Return True if all tasks of a step are finished."""
+    size_of = sizes_for(corpus, step)
+    return all(is_finished(corpus, task, size_of) for task in step.tasks())
+
+
+def sizes_for(corpus: Path, step: Step) -> Callable[[str], int | None]:
+    """Return a function that returns the size of a step's output by its path below the corpus; None if it is missing.
+
+    Of a corpus in an object store, the step's folders are listed once.
+    """
+    mirror = mirror_of(corpus)
+    if mirror is None:
+        return partial(_size, corpus)
+    listed = {entry.path: entry.bytes for folder in step.folders for entry in mirror.storage.list_files(folder)}
+
+    def size_of(path: str) -> int | None:
+        entry = None if path in listed else mirror.storage.find(path)
+        return entry.bytes if entry is not None else listed.get(path)
+
+    return size_of
+
+
+def _size(corpus: Path, path: str) -> int | None:
+    try:
+        return os.stat(f"{corpus}/{path}").st_size  # noqa: PTH116  # a third of the time
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def perform(task: Task, *blocks: Any, job: Job) -> None:
@@ -347,11 +411,16 @@ def begun_path(timings: Path, task: Task) -> Path:
 
 def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
-    root, timings = Path(job.corpus), Path(job.timings)
+    root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
     begun = begun_path(timings, task)
     write_atomic(begun, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
     try:
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
+        if mirror is not None:
+            for needed in task.files:
+                mirror.fetch(needed.path, needed.sha256)
+        for model, key in job.given:
+            fetch_url(model, key, root)
         try:
             result: Result = job.call(task, *blocks)
         except UserError as error:  # a model that the driver could read, say: no mistake of the user
@@ -367,7 +436,13 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             "tallies": {source: tally.as_dict() for source, tally in result.tallies.items()},
             "facts": result.facts,
         }
-        write_atomic(receipt_path(root, task.step, task.name), canonical_json(plain))
+        receipt = receipt_path(root, task.step, task.name)
+        write_atomic(receipt, canonical_json(plain))
+        if mirror is not None:  # the receipt last: whoever sees it finds its outputs
+            for output in outputs:
+                mirror.publish(output.path, output.sha256)
+            mirror.publish(receipt.relative_to(root).as_posix())
+            mirror.trim()
         whole = total(result.tallies.values())
         record = {
             "stage": task.step,
@@ -401,39 +476,65 @@ def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
         UserError, StorageError, WorkerDiedError: with a sentence for the user.
     """
     tasks = step.tasks()
-    waiting = unfinished(corpus, tasks)
+    waiting, found = unfinished(corpus, step, tasks)
     if waiting:
         import apache_beam as beam  # here, so that reading a receipt does not load it
 
         from pipeline.beam.spread import spread
 
-        work = partial(perform, job=job_of(corpus, step, engine))
-        with watched(corpus, tasks, waiting, engine), engine.pipeline() as pipeline:
+        with (
+            task_list(corpus, job_of(corpus, step, engine), waiting) as listed,
+            watched(corpus, tasks, waiting, engine),
+            engine.pipeline() as pipeline,
+        ):
+            work = spread(partial(_perform_group, listed, perform), engine.pool_for(waiting))
             _ = (
                 pipeline
-                | beam.Create(waiting).with_output_types(Task)
-                | step.name >> spread(work, engine.pool_for(waiting)).with_output_types(type(None))
+                | beam.Create(listed.groups).with_output_types(Group)
+                | step.name >> work.with_output_types(type(None))
             )
-    found = receipts(corpus, tasks)
+    found |= receipts(corpus, waiting)
     if not step.shared:
         sweep(corpus, step, found)
-    return found, len(waiting)
+    return in_order(tasks, found), len(waiting)
+
+
+def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:
+    """Return receipts in the order of their tasks."""
+    return {task.name: found[task.name] for task in tasks}
+
+
+def _perform_group(listed: TaskList, perform: Callable[..., None], group: Group) -> None:
+    for task in listed.read_group(group):
+        perform(task, job=listed.read_shared())
 
 
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
     """Return what all tasks of a step share."""
-    return Job(str(corpus), str(engine.timings), step.function, dict(step.settings), dict(step.by_source))
+    mirror = mirror_of(corpus)
+    url = mirror.storage.url if mirror is not None else ""
+    settings, by_source = dict(step.settings), dict(step.by_source)
+    return Job(str(corpus), url, engine.given, str(engine.timings), step.function, settings, by_source)
 
 
-def unfinished(corpus: Path, tasks: Iterable[Task]) -> list[Task]:
-    """Return the tasks still to run, largest first so that workers end together.
+def unfinished(corpus: Path, step: Step, tasks: Iterable[Task]) -> tuple[list[Task], Receipts]:
+    """Return the tasks of a step still to run, largest first so that workers end together, and the others' receipts.
 
     Receipts of older fingerprints are removed, so that no reader takes them for new.
     """
-    waiting = [task for task in tasks if not is_finished(corpus, task)]
-    for task in waiting:
-        receipt_path(corpus, task.step, task.name).unlink(missing_ok=True)
-    return sorted(waiting, key=lambda task: (-task.size, task.name))
+    size_of, mirror = sizes_for(corpus, step), mirror_of(corpus)
+    waiting: list[Task] = []
+    found: Receipts = {}
+    for task in tasks:
+        receipt = read_receipt(corpus, task.step, task.name)
+        if receipt is not None and is_whole(receipt, task, size_of):
+            found[task.name] = receipt
+            continue
+        waiting.append(task)
+        if receipt is not None:
+            receipt_path(corpus, task.step, task.name).unlink()
+    waiting.sort(key=lambda task: (-task.size, task.name))
+    return step.with_files(waiting) if mirror is not None else waiting, found
 
 
 @contextlib.contextmanager
@@ -488,7 +589,9 @@ def _raise_from_worker(error: Exception, timings: Path) -> None:
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
     """Return the receipts of finished tasks by name. Raises StorageError if one is missing after its job ended well."""
-    found = {}
+    found, mirror, tasks = {}, mirror_of(corpus), list(tasks)
+    if mirror is not None:
+        mirror.fetch_all(f"{RECEIPTS}/{task.step}/{task.name}.json" for task in tasks)
     for task in tasks:
         receipt = read_receipt(corpus, task.step, task.name)
         if receipt is None or receipt.fingerprint != task.fingerprint:
@@ -506,8 +609,13 @@ def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
     These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run.
     """
     claimed = {output.path for receipt in kept.values() for output in receipt.outputs}
-    claimed |= {receipt_path(corpus, step.name, name).relative_to(corpus).as_posix() for name in kept}
+    claimed |= {f"{RECEIPTS}/{step.name}/{name}.json" for name in kept}
+    mirror = mirror_of(corpus)
     for folder in (f"{RECEIPTS}/{step.name}", *step.folders):
+        if mirror is not None:
+            for entry in mirror.storage.list_files(folder):
+                if entry.path not in claimed:
+                    mirror.storage.remove(entry.path)
         for relative in relative_files(corpus / folder):
             if f"{folder}/{relative}" not in claimed:
                 (corpus / folder / relative).unlink()

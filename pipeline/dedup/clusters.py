@@ -30,7 +30,7 @@ from filters.errors import UserError
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.beam.task import Receipts, Result, Step, Unit, is_finished, receipts, sweep
+from pipeline.beam.task import Receipts, Result, Step, Unit, is_step_finished, receipts, sweep
 from pipeline.dedup.neardup import RANGE_BYTES
 
 STAGE = "clusters"
@@ -73,7 +73,7 @@ def connect(
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
     cut, labels = one_worker_steps(edges, ranges)
     ran = 0
-    if not all(is_finished(corpus, task) for task in labels.tasks()):
+    if not is_step_finished(corpus, labels):
         if total > one_worker:
             stars, ran = _rounds(corpus, edges, engine, ranges, max_rounds)
             cut = Step(CUT, map_labels, _edge_units(stars), cut.settings)
@@ -111,7 +111,7 @@ def _rounds(corpus: Path, edges: Receipts, engine: Engine, ranges: int, max_roun
         mapper, reducer = (map_large, reduce_large) if large[number] else (map_small, reduce_small)
         units = _range_units(edges, ranges, (mapper,))
         reducing.append(Step(name, reducer, units, {"folder": f"blocks/{name}"}, any_way=True))
-    done = [n for n, step in enumerate(reducing) if all(is_finished(corpus, task) for task in step.tasks())]
+    done = [number for number, step in enumerate(reducing) if is_step_finished(corpus, step)]
     found, ran = edges, 0
     for number in range(done[-1] if done else 0, len(names)):
         mapping = Step(f"{names[number]}-cut", map_small, _edge_units(found), {"ranges": ranges})
@@ -133,7 +133,7 @@ def _rounds(corpus: Path, edges: Receipts, engine: Engine, ranges: int, max_roun
 
 
 def _range_units(edges: Receipts, ranges: int, calls: tuple[Any, ...]) -> list[Unit]:
-    reads = [[name, edges[name]] for name in sorted(edges)]
+    reads = [[name, edges[name].sha] for name in sorted(edges)]  # hashes: reducers read only their blocks
     return [Unit(f"{r:05d}", {}, [ranges, reads], calls=calls) for r in range(ranges)]
 
 

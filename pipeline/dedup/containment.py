@@ -29,7 +29,7 @@ def sketch_step(recipe: Recipe, splits: list[Split]) -> Step:
     """Return the step with a unit per split of the sources that ask for it."""
     rules = {name: source.containment for name, source in recipe.sources.items() if source.containment}
     units = [
-        Unit(split.name, {}, [split.fingerprint], source=split.source)
+        Unit(split.name, {}, [split.clean], source=split.source)
         for split in splits
         if split.source in rules and not split.earlier
     ]
@@ -39,16 +39,18 @@ def sketch_step(recipe: Recipe, splits: list[Split]) -> Step:
 
 def compare_step(recipe: Recipe, splits: list[Split], sketched: Receipts) -> Step:
     """Return the step with a unit per source."""
-    numbers: dict[str, list[tuple[int, str]]] = {}
+    by_source: dict[str, list[tuple[int, Split]]] = {}
     for number, split in enumerate(splits):
         if split.name in sketched and not split.earlier:
-            numbers.setdefault(split.source, []).append((number, split.name))
-    units = [
-        Unit(
-            source, {"rules": recipe.sources[source].containment, "splits": mine}, [sketched[name] for _, name in mine]
-        )
-        for source, mine in sorted(numbers.items())
-    ]
+            by_source.setdefault(split.source, []).append((number, split))
+    units = []
+    for source, mine in sorted(by_source.items()):
+        arguments = {
+            "rules": recipe.sources[source].containment,
+            "splits": [(number, split.name) for number, split in mine],
+        }
+        reads = [[sketched[split.name], split.clean] for _, split in mine]
+        units.append(Unit(source, arguments, reads))
     return Step(COMPARE, compare_documents, units)
 
 

@@ -50,7 +50,7 @@ PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of e
 def find_exact(splits: list[Split]) -> tuple[Step, Step]:
     """Return the steps that find documents of one text: a mapper per split, a reducer per range of content hashes."""
     units = [
-        Unit(unit_name(split, number), _keys_of(split, number), (), split.path.stat().st_size)
+        Unit(unit_name(split, number), _keys_of(split, number), (), split.signatures.bytes)
         for number, split in enumerate(splits)
         if split.compared.exact
     ]
@@ -85,7 +85,7 @@ class NearSearch:
         documents = sum(split.documents for split in self.splits.values())
         ranges = ranges_for(documents * self.minhash.bands * KEY.itemsize, RANGE_BYTES)
         units = [
-            Unit(self.unit(unit_name(split, number)), _keys_of(split, number), (), split.path.stat().st_size)
+            Unit(self.unit(unit_name(split, number)), _keys_of(split, number), (), split.signatures.bytes)
             for number, split in self.splits.items()
         ]
         mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
@@ -105,11 +105,10 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = fetched[self.unit(unit_name(split, number))]
-            clean = Keyed(str(Path(split.corpus) / f"clean/{split.name}.parquet"))
-            signatures = Keyed(str(split.path), split.fingerprint)
-            paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": signatures}
+            clean = Keyed(str(Path(split.corpus) / split.clean.path), split.of_corpus(split.clean))
+            paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": split.signatures_argument()}
             name = self.unit(f"split/{unit_name(split, number)}")
-            units.append(Unit(name, paths, [wanted], split.path.stat().st_size))
+            units.append(Unit(name, paths, [wanted], split.signatures.bytes))
         for number, receipt in enumerate(candidates.values()):
             units.append(Unit(self.unit(f"range/{number:05d}"), {"pairs": receipt.outputs[0].path}, [receipt]))
         ranges = self.evidence_ranges(candidates)
@@ -141,7 +140,7 @@ def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:
 def _keys_of(split: Split, number: int) -> dict[str, Any]:
     """Return the arguments of a split's mapper; documents are compared if their `group` is the same."""
     group = int(sha256_json(split.scope)[:16], 16)
-    return {"number": number, "group": group, "path": Keyed(str(split.path), split.fingerprint)}
+    return {"number": number, "group": group, "path": split.signatures_argument()}
 
 
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:

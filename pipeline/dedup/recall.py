@@ -21,7 +21,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.tables import read_rows, table_writer
 from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.dedup.survivors import read_verdicts, verdicts_of
+from pipeline.dedup.survivors import read_verdicts, survivor_units
 
 STAGE = "recall"
 DRAW, MEASURE = f"{STAGE}/draw", f"{STAGE}/measure"
@@ -54,18 +54,7 @@ def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
     for sources in sources_by_minhash(recipe, documents).values():
         wanted = SPARE * recipe.deduplication.canaries / max(sum(documents[source] for source in sources), 1)
         by_source |= {source: {"share": min(1.0, wanted)} for source in sources}
-    verdicts = verdicts_of(clusters)
-    units = [
-        Unit(
-            split,
-            {"verdicts": verdicts.get(split, "")},
-            [receipt, clusters],
-            receipt.outputs[0].bytes,
-            source_of(split),
-        )
-        for split, receipt in sorted(filtered.items())
-        if source_of(split) in by_source
-    ]
+    units = [unit for unit in survivor_units(filtered, clusters) if unit.source in by_source]
     return Step(DRAW, draw_originals, units, {"seed": recipe.seed}, by_source)
 
 

@@ -5,10 +5,12 @@ reference* is a document's place in all of these files: split number << 32 | row
 first, in the order of their names; those of earlier corpora follow.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,10 @@ from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.beam.task import RECEIPTS, Keyed, Receipt, Receipts, read_receipt, source_of
+from pipeline.beam.task import RECEIPTS, Keyed, Output, Receipt, Receipts, read_receipt, source_of
 from pipeline.sources.inputs import dump_of
 
+SIGNATURES = "blocks/signatures"  # folder of the signature files
 ROW_BITS = 32  # of a row reference that number the row
 
 Rows = npt.NDArray[np.int64]  # row references
@@ -38,7 +41,7 @@ def verdict_path(split: str) -> str:
 
 def signature_path(split: str) -> str:
     """Return the path of a split's signatures, below the corpus."""
-    return f"blocks/signatures/{split}.arrow"
+    return f"{SIGNATURES}/{split}.arrow"
 
 
 def signed_by(recipe: Recipe, source: str) -> Keyed:
@@ -117,18 +120,22 @@ class Lookup:
 
     def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
         """Return the documents' signatures, (n, permutations) uint32."""
-        parts = [signatures_of(self.batch(split))[inner] for split, inner in self._by_split(rows)]
+        parts = [signatures_of(self.batch(split))[inner] for split, inner in _by_split(rows)]
         return np.asarray(np.concatenate(parts)[_places(rows)])
 
     def column(self, name: str, rows: Rows) -> pa.Array:
         """Return one column of the documents, in the order of `rows`."""
-        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in self._by_split(rows)]
+        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in _by_split(rows)]
         return pa.concat_arrays(parts).take(pa.array(_places(rows)))
 
-    def _by_split(self, rows: Rows) -> Iterable[tuple[int, Rows]]:
-        splits = rows >> ROW_BITS
-        for split in np.unique(splits):
-            yield int(split), rows[splits == split] & ((1 << ROW_BITS) - 1)
+
+def _by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Yield each split that rows name, and their numbers in it, in the order of `rows`."""
+    ordered = rows[np.argsort(rows >> ROW_BITS, kind="stable")]
+    splits = ordered >> ROW_BITS
+    starts = np.flatnonzero(np.r_[True, splits[1:] != splits[:-1]]).tolist() if len(rows) else []
+    for start, end in itertools.pairwise([*starts, len(rows)]):
+        yield int(splits[start]), ordered[start:end] & ((1 << ROW_BITS) - 1)
 
 
 def _places(rows: Rows) -> Rows:
@@ -148,7 +155,8 @@ class Split:
         dump: the crawl of its documents.
         documents: how many it has.
         compared: the settings under which they are compared.
-        fingerprint: the hash of the file.
+        signatures: the file.
+        clean: the file of its clean documents.
         verdicts: of an earlier corpus, the path of the verdicts on its documents, below it; empty for none.
     """
 
@@ -159,13 +167,22 @@ class Split:
     dump: str
     documents: int
     compared: Comparison
-    fingerprint: str
+    signatures: Output
+    clean: Output
     verdicts: str = ""
 
     @property
     def path(self) -> Path:
         """The signature file."""
-        return Path(self.corpus) / signature_path(self.name)
+        return Path(self.corpus) / self.signatures.path
+
+    def of_corpus(self, output: Output) -> Any:
+        """Return what stands for a file in cache keys: of an earlier corpus its hash, since no task fetches it."""
+        return output.sha256 if self.earlier else output
+
+    def signatures_argument(self) -> Keyed:
+        """Return the argument for functions that read the signatures."""
+        return Keyed(str(self.path), self.of_corpus(self.signatures))
 
     @property
     def scope(self) -> str:
@@ -175,10 +192,7 @@ class Split:
 
 def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
     """Return the splits of this run."""
-    return [
-        _split(recipe, corpus, name, False, extracted[name], receipt, receipt.sha)
-        for name, receipt in sorted(filtered.items())
-    ]
+    return [_split(recipe, corpus, name, False, extracted[name], receipt) for name, receipt in sorted(filtered.items())]
 
 
 def earlier_splits(recipe: Recipe) -> list[Split]:
@@ -220,15 +234,16 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
         path = corpus / output.path
         if not path.is_file() or sha256_file(path) != output.sha256:
             raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
-        split = _split(recipe, corpus, name, True, extracted, receipt, output.sha256)
+        split = _split(recipe, corpus, name, True, extracted, receipt)
         if schemes.get(split.source, "") != split.compared.scheme:
             split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
         yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
 
 
-def _split(
-    recipe: Recipe, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt, fingerprint: str
-) -> Split:
+def _split(recipe: Recipe, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt) -> Split:
     source = source_of(name)
+    (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
     documents, compared = filtered.tallies[source].out["records"], recipe.comparison_of(source)
-    return Split(name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, fingerprint)
+    return Split(
+        name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, signatures, clean
+    )

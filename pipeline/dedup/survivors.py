@@ -20,10 +20,10 @@ from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
-from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.task import Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.dedup.clusters import STAGE, read_labels
 from pipeline.dedup.containment import read_contained
-from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, signature_path, verdict_path
+from pipeline.dedup.signatures import ROW_BITS, SIGNATURES, Lookup, Rows, Split, signature_path, verdict_path
 
 SURVIVORS, TABLES = f"{STAGE}/survivors", f"{STAGE}/tables"
 FOLDER = "clusters"
@@ -77,12 +77,12 @@ def survivor_step(
             tally[unit] += receipt.tallies[source_of(name)].out[unit]
     settings = {
         "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
-        "splits": Keyed(splits, [[split.name, split.fingerprint] for split in splits]),
+        "splits": Keyed(splits, [[split.name, split.signatures] for split in splits]),
         "units": units,
         "labels": [receipt.outputs[0].path for receipt in labels.values()],
         "contained": [receipt.outputs[0].path for _, receipt in sorted(contained.items())],
     }
-    reads = [list(labels.values()), sorted(receipt.sha for receipt in contained.values())]
+    reads = [list(labels.values()), [receipt for _, receipt in sorted(contained.items())]]
     return Step(
         SURVIVORS, choose_survivors, [Unit("all", {}, reads)], settings, owns=("duplicates", f"verdicts/{STAGE}")
     )
@@ -199,12 +199,24 @@ def findings(survivors: Receipt) -> dict[str, int]:
 
 def table_step(filtered: Receipts, survivors: Receipt) -> Step:
     """Return the step that writes `clusters/`, with a unit per split."""
-    found = verdicts_of(survivors)
-    units = [
-        Unit(split, {"verdicts": found.get(split, "")}, [receipt, survivors], receipt.outputs[0].bytes)
-        for split, receipt in sorted(filtered.items())
-    ]
-    return Step(TABLES, write_clusters, units, owns=(FOLDER,))
+    return Step(TABLES, write_clusters, survivor_units(filtered, survivors, SIGNATURES), owns=(FOLDER,))
+
+
+def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean") -> list[Unit]:
+    """Return a unit per split that reads its files below a folder, and the verdicts on its documents.
+
+    Args:
+        filtered: receipts of clean documents by split.
+        survivors: the receipt of the survivors.
+        folder: of clean documents or of signatures.
+    """
+    found, units = verdicts_of(survivors), []
+    for split, receipt in sorted(filtered.items()):
+        verdicts = found.get(split)
+        reads = [receipt.below(folder), verdicts]
+        path = verdicts.path if verdicts is not None else ""
+        units.append(Unit(split, {"verdicts": path}, reads, receipt.below("clean")[0].bytes, source_of(split)))
+    return units
 
 
 def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
@@ -219,14 +231,14 @@ def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
     return Result([path])
 
 
-def verdicts_of(clusters: Receipt) -> dict[str, str]:
-    """Return the path of the verdicts of each split that has any, from the receipt of the survivors.
+def verdicts_of(clusters: Receipt) -> dict[str, Output]:
+    """Return the file of the verdicts on each split that has any, from the receipt of the survivors.
 
     A file that is missing must be an error: its documents would be kept.
     """
     prefix, suffix = verdict_path("\0").split("\0")
-    paths = [output.path for output in clusters.outputs if output.path.startswith(prefix)]
-    return {path.removeprefix(prefix).removesuffix(suffix): path for path in paths}
+    found = [output for output in clusters.outputs if output.path.startswith(prefix)]
+    return {output.path.removeprefix(prefix).removesuffix(suffix): output for output in found}
 
 
 def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:

@@ -4,19 +4,20 @@ An input's name is its path below its glob's fixed prefix, so a corpus does not 
 """
 
 import concurrent.futures
+import fnmatch
 import glob
 import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
-from pipeline.beam.task import StorageError, retry_storage
+from manifests.storage import StorageError, connect, is_url, retry_storage, split_url
 from pipeline.download.download import download
 from pipeline.download.http import RemoteFile, RetryPolicy, State
 
@@ -33,9 +34,9 @@ class Input:
     Attributes:
         source: its source.
         name: its name in the corpus.
-        path: its absolute path now.
+        path: its absolute path now, or its URL in an object store.
         size: in bytes.
-        sha256: of its bytes.
+        sha256: of its bytes; of an object its time of change, since only who reads it whole could hash it.
         problem: why it cannot be read; empty if it can.
     """
 
@@ -48,24 +49,68 @@ class Input:
 
 
 def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
-    """Return the files that a source's patterns match, by name; URLs are downloaded into the corpus.
+    """Return the files that a source's patterns match, by name; those at http URLs are downloaded into the corpus.
+
+    Patterns of object stores are left to `match_stored`.
 
     Raises:
         UserError: A pattern matches nothing, two files have one name, or a download fails.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        for name, path in _matches(source, pattern, corpus):
+        for name, path in [] if is_stored(pattern) else _matches(source, pattern, corpus):
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise UserError(
                     f"source {source}: {found[name]} and {path} would both be named {name!r}: "
                     "give one glob above both, so that their names differ"
                 )
-    folders = {str(folder) for name in found for folder in PurePosixPath(name).parents}
-    for name in found:
+    _check_names(source, found)
+    return found
+
+
+def _check_names(source: str, names: Iterable[str]) -> None:
+    names = list(names)
+    folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    for name in names:
         if any(f"{name}{suffix}" in folders for suffix in _SUFFIXES):
             raise UserError(f"source {source}: {name!r} is both a file's and a folder's name with a suffix: rename one")
+
+
+def is_stored(pattern: str) -> bool:
+    """Return True for a URL of an object store, of which files are listed; http servers list none."""
+    return is_url(pattern) and not pattern.startswith(("http://", "https://"))
+
+
+def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
+    """Return the objects that a source's patterns match, by name; other patterns are left out.
+
+    Raises:
+        UserError: A pattern matches nothing, or two objects have one name.
+    """
+    found: dict[str, Input] = {}
+    for pattern in filter(is_stored, patterns):
+        scheme, bucket, path = split_url(pattern)
+        prefix = fixed_prefix(path).as_posix()
+        folder = f"{scheme}://{bucket}" + ("" if prefix == "." else f"/{prefix}")
+        rest = path.removeprefix(prefix).lstrip("/").split("/")
+        entries = [entry for entry in connect(folder).list_files() if _is_match(entry.path.split("/"), rest)]
+        if not entries:
+            raise UserError(f"source {source}: no object matches {pattern!r}: check the URL, and quote globs")
+        for entry in entries:
+            item = Input(source, entry.path, f"{folder}/{entry.path}", entry.bytes, str(entry.changed))
+            other = found.setdefault(entry.path, item)
+            if other.path != item.path:
+                raise UserError(f"source {source}: {item.path} and {other.path} would both be named {entry.path!r}")
     return found
+
+
+def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return True if a path's parts match those of a glob, in which `**` stands for any folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_is_match(parts[number:], pattern[1:]) for number in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _is_match(parts[1:], pattern[1:])
 
 
 def is_matched(pattern: str) -> bool:
@@ -79,6 +124,7 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
 
     An unreadable file has a `problem`, which the caller refuses or counts. Raises UserError as `match` does.
     """
+    patterns = list(patterns)
     found = match(source, patterns, corpus)
     checksums = _Checksums(corpus / CHECKSUMS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -88,7 +134,11 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
             for (name, path), (size, sha256, problem) in zip(found.items(), hashed, strict=True)
         ]
     checksums.save()
-    return sorted(inputs, key=lambda item: item.name)
+    stored = match_stored(source, patterns)
+    if both := sorted(found.keys() & stored.keys()):
+        raise UserError(f"source {source}: {stored[both[0]].path} and {found[both[0]]} would both be named {both[0]!r}")
+    _check_names(source, [*found, *stored])
+    return sorted([*inputs, *stored.values()], key=lambda item: item.name)
 
 
 def fixed_prefix(pattern: str) -> Path:

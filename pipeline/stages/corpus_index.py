@@ -40,7 +40,7 @@ def index_steps(shards: Receipts, generation: int) -> tuple[Step, Step]:
     parts = {kind: count_parts(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
     found = {name: receipt.outputs[0] for name, receipt in sorted(shards.items())}
     maps = [
-        Unit(name, {"path": output.path, "number": number}, [output.sha256], output.bytes)
+        Unit(name, {"path": output.path, "number": number}, [output], output.bytes)
         for number, (name, output) in enumerate(found.items())
     ]
     names = [PartName(kind, generation, parts[kind], number) for kind in KINDS for number in range(parts[kind])]

@@ -42,7 +42,7 @@ def filter_step(
     units = []
     for split, receipt in extracted.items():
         rules = recipe.sources[source_of(split)].rules_at("filter")
-        reads = [receipt, *verdicts.of(split, rules)]
+        reads = [receipt.below("documents"), *verdicts.of(split, rules)]
         units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     arguments = {name: {**rules, "minhash": signed_by(recipe, name)} for name, rules in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)

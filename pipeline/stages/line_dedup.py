@@ -56,7 +56,7 @@ def collect_step(
         rules, rule = recipe.sources[source].rule_for(STAGE)
         if isinstance(rule, DuplicateLines):
             arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.normalise)}
-            reads, facts = [receipt, *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
+            reads, facts = [receipt.below("documents"), *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
             units.append(Unit(split, facts, reads, receipt.bytes, source, calls_of([*rules, rule])))
     return Step(COLLECT, collect_hashes, units, {}, arguments)
 
@@ -105,10 +105,13 @@ def find_duplicates(recipe: Recipe, collected: Receipts) -> tuple[Step, Step]:
     return Step(KEYS, map_keys, units, {"ranges": ranges, "ordered": ordered}), reducing
 
 
-def send_verdicts(keys: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
-    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split."""
+def send_verdicts(collected: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
+    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
+
+    `collected`: receipts of `collect`, in the order of the splits' numbers.
+    """
     maps = [Unit(name, {}, [receipt], receipt.bytes) for name, receipt in sorted(duplicates.items())]
-    reduces = [Unit(split, {}, [receipt]) for split, receipt in keys.items()]
+    reduces = [Unit(split, {}, [receipt]) for split, receipt in collected.items()]
     owned = (f"verdicts/{STAGE}",)
     return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 

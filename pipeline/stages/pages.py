@@ -20,6 +20,7 @@ from filters.quality.perplexity import Cuts, LanguageModels
 from filters.reasons import Reason
 from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, name_of, rule_labels
 from manifests.document import ID_BYTES, locator_from
+from manifests.mirror import fetch
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
@@ -178,7 +179,7 @@ def verdict_path(stage: str, split: str) -> str:
 def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:
     """Return the mask of one document's lines, by its id; None if no verdict file of the splits holds it."""
     for split in splits:
-        path = corpus / verdict_path("line_dedup", split)
+        path = fetch(corpus, verdict_path("line_dedup", split))
         if path.exists():
             batch = read_ipc(path)
             row = pc.index(batch.column("id"), pa.scalar(document, pa.binary(ID_BYTES))).as_py()

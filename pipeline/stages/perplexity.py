@@ -79,7 +79,7 @@ def score_step(
         rules, rule = recipe.sources[source].rule_for(STAGE)
         if rule is not None and rule.needs_verdicts:
             arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.step_key())}
-            reads = [receipt, *verdicts.of(split, rules)]
+            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source, calls_of([*rules, rule])))
     return Step(SCORE, score_documents, units, {}, arguments)
 

@@ -115,7 +115,7 @@ def sample_step(
     for split, receipt in sorted(extracted.items()):
         if "share" in arguments[source_of(split)]:
             rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
-            reads = [receipt, *verdicts.of(split, rules)]
+            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 

@@ -58,13 +58,14 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
     """Return the step with a unit per split."""
     verdicts, units = verdicts_of(clusters), []
     for split, receipt in sorted(filtered.items()):
-        outputs = [output.path for one in (extracted[split], receipt) for output in one.outputs]
+        letters = [*extracted[split].below("deadletters"), *extracted[split].below("skipped")]
+        dropped, clean, on_clean = receipt.below("dropped"), receipt.below("clean"), verdicts.get(split)
         arguments = {
-            "letters": [path for path in outputs if path.startswith(("deadletters/", "skipped/"))],
-            "dropped": "".join(path for path in outputs if path.startswith("dropped/")),
-            "verdicts": verdicts.get(split, ""),
+            "letters": [output.path for output in letters],
+            "dropped": "".join(output.path for output in dropped),
+            "verdicts": on_clean.path if on_clean is not None else "",
         }
-        units.append(Unit(split, arguments, [extracted[split], receipt, clusters], receipt.outputs[0].bytes))
+        units.append(Unit(split, arguments, [letters, dropped, clean, on_clean], clean[0].bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
@@ -88,10 +89,10 @@ def merge_step(
         "measured": measured is not None,
         "splits": sorted(splits),
         "shards": sorted(shards),
-        "clusters": [output.path for output in clusters.outputs if output.path.startswith("duplicates/")],
+        "clusters": [output.path for output in clusters.below("duplicates")],
     }
     reads = [[[name, receipt] for name, receipt in sorted(part.items())] for part in (splits, shards)]
-    return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters, measured])], settings, owns=())
+    return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters.below("duplicates"), measured])], settings, owns=())
 
 
 def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str) -> Result:

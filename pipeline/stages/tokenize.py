@@ -6,6 +6,7 @@ The validation side is drawn by duplicate cluster, so that no near-duplicate cro
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
-from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.dedup.survivors import Verdict, read_verdicts, verdicts_of
+from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit
+from pipeline.dedup.survivors import Verdict, read_verdicts, survivor_units
 from pipeline.stages.tokenizer import MODEL, load
 
 STAGE = "tokenize"
@@ -52,17 +53,8 @@ def tokenize_steps(
         generation: above 0, a mark in the shards' names.
     """
     plan = buckets(recipe, clusters, trained)
-    verdicts = verdicts_of(clusters)
-    maps = [
-        Unit(
-            split,
-            {"verdicts": verdicts.get(split, "")},
-            [receipt, clusters],
-            receipt.outputs[0].bytes,
-            source_of(split),
-        )
-        for split, receipt in sorted(filtered.items())
-    ]
+    model = trained.below("models")
+    maps = [replace(unit, reads=[unit.reads, model]) for unit in survivor_units(filtered, clusters)]
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
     settings = {**facts, "held_out": recipe.shards.validation}

@@ -22,8 +22,8 @@ from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
-from pipeline.dedup.survivors import read_verdicts, verdicts_of
+from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit
+from pipeline.dedup.survivors import read_verdicts, survivor_units
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
@@ -47,17 +47,7 @@ def sample_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
         name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
         for name, budget in _budgets(recipe, text_bytes).items()
     }
-    verdicts = verdicts_of(clusters)
-    units = [
-        Unit(
-            split,
-            {"verdicts": verdicts.get(split, "")},
-            [receipt, clusters],
-            receipt.outputs[0].bytes,
-            source_of(split),
-        )
-        for split, receipt in sorted(filtered.items())
-    ]
+    units = survivor_units(filtered, clusters)
     return Step(SAMPLE, draw, units, {"seed": recipe.seed}, by_source)
 
 

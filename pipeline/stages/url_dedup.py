@@ -43,7 +43,7 @@ def collect_step(
     for split, receipt in sorted(extracted.items()):
         rules, rule = recipe.sources[source_of(split)].rule_for(STAGE)
         if rule is not None:
-            reads = [receipt, *verdicts.of(split, rules)]
+            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(COLLECT, collect_keys, units, {}, by_source)
 
@@ -80,10 +80,13 @@ def find_duplicates(collected: Receipts) -> tuple[Step, Step]:
     return Step(KEYS, map_keys, units, {"ranges": ranges}), reducing
 
 
-def send_verdicts(keys: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
-    """Return the steps that send the places of older copies back: a mapper per range, a reducer per split."""
+def send_verdicts(collected: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
+    """Return the steps that send the places of older copies back: a mapper per range, a reducer per split.
+
+    `collected`: receipts of `collect`, in the order of the splits' numbers.
+    """
     maps = [Unit(name, {}, [receipt], receipt.bytes) for name, receipt in sorted(duplicates.items())]
-    reduces = [Unit(split, {}, [receipt]) for split, receipt in keys.items()]
+    reduces = [Unit(split, {}, [receipt]) for split, receipt in collected.items()]
     owned = (f"verdicts/{STAGE}",)
     return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 

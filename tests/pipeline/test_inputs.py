@@ -7,8 +7,8 @@ import pytest
 from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
+from manifests import storage
 from manifests.files import sha256_bytes
-from pipeline.beam import task
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
@@ -103,14 +103,34 @@ def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: s
 
 
 def test_other_schemes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="only http and https"):
-        match("books", ["ftp://example.org/a.txt"], tmp_path)
+    with pytest.raises(UserError, match=r"cannot be opened .* give s3://, gs://, hdfs:// or file://"):
+        resolve("books", ["ftp://example.org/a.txt"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**", "*.txt", "**/*.txt", "deep/**", "deep/*", "*/er/*", "a.???", "[ab].txt", "deep/b.txt"]
+)
+def test_patterns_match_in_a_store_as_they_do_in_folders(dumps: Path, tmp_path: Path, pattern: str) -> None:
+    url = f"{dumps.as_uri()}/"
+    stored = resolve("books", [url + pattern], tmp_path)
+    assert [item.name for item in stored] == names(dumps, tmp_path, pattern)
+    assert all(
+        item.path.startswith(url) and item.size == (dumps / item.path[len(url) :]).stat().st_size for item in stored
+    )
+
+
+def test_what_matches_nothing_in_a_store_or_twice_is_refused(dumps: Path, tmp_path: Path) -> None:
+    url = dumps.as_uri()
+    with pytest.raises(UserError, match="no object matches"):
+        resolve("books", [f"{url}/*.none"], tmp_path)
+    with pytest.raises(UserError, match=r"would both be named 'b\.txt'"):
+        resolve("books", [f"{url}/deep/*", str(dumps / "deep/*")], tmp_path)
 
 
 def test_a_link_to_nothing_is_an_input_that_cannot_be_read(
     dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "WAITS", [])
+    monkeypatch.setattr(storage, "WAITS", [])
     whole = len(names(dumps, tmp_path / "corpus", "**"))
     (dumps / "gone.gz").symlink_to(tmp_path / "nowhere.gz")
     found = resolve("web", [str(dumps / "**")], tmp_path / "corpus")

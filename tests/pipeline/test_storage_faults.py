@@ -11,6 +11,7 @@ import faults
 import pytest
 from corpus import digests
 
+from manifests import storage
 from manifests.manifest import load_manifest
 from manifests.recipe import parse_recipe
 from pipeline.__main__ import main
@@ -48,7 +49,7 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "WAITS", [0.0, 0.0, 0.0])
+    monkeypatch.setattr(storage, "WAITS", [0.0, 0.0, 0.0])
 
 
 def command(dumps: Path, out: Path, *more: str) -> list[str]:

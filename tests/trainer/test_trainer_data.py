@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from pyarrow import fs
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from manifests import order, store
+from manifests import order, storage
 from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.order import Plan, SourcePlan, plan_for, samples
 from manifests.shard import open_shard
@@ -137,18 +135,22 @@ def held_for(corpus: Path, shards: int) -> int:
         entries.append(ShardEntry(**{**entry.model_dump(), "path": path}))
     web = web.model_copy(update={"train": entries, "max_epochs": 1e6})
     write_manifest(small, manifest.model_copy(update={"sources": {**manifest.sources, "web": web}}))
-    program = (
-        "import sys; from pathlib import Path; from manifests.manifest import load_manifest;"
-        "from trainer.data import BatchReader; from manifests.order import plan_for;"
-        "corpus = Path(sys.argv[1]); plan = plan_for(load_manifest(corpus), 0, 32, 2048, 10);"
-        "data = BatchReader(corpus, plan);"
-        "[data.batch(step, 0, 1) for step in range(10)]; print(len(data.tokens));"
-        "print(next(int(line.split()[1]) for line in open('/proc/self/status', 'rb') if line[:7] == b'RssAnon'))"
-    )
-    said = subprocess.run([sys.executable, "-c", program, str(small)], stdout=subprocess.PIPE, check=True).stdout
-    opened, kilobytes = map(int, said.split())
+    child = fork_server().Process(target=read_and_measure, args=(small, corpus / "held"))
+    child.start()
+    child.join(600)
+    opened, held = map(int, (corpus / "held").read_text(encoding="utf-8").split())
     assert opened > 0.95 * shards
-    return 1000 * kilobytes
+    return held
+
+
+def read_and_measure(corpus: Path, said: Path) -> None:
+    """Read a few large batches; write how many shards are open, and the bytes of memory that are the process's own."""
+    data = BatchReader(corpus, plan_for(load_manifest(corpus), 0, 32, 2048, 10))
+    for step in range(10):
+        data.batch(step, 0, 1)
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    own = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    said.write_text(f"{len(data.tokens)} {1000 * own}", encoding="utf-8")
 
 
 def test_batches_are_read_ahead_by_one_thread(corpus: Path) -> None:
@@ -372,7 +374,9 @@ Flaky.__abstractmethods__ = frozenset()  # nothing else of it is called
 @contextmanager
 def remote(corpus: Path, faults: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     handler = Flaky(fs.LocalFileSystem(), faults)
-    monkeypatch.setattr(store, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
+    storage.connect.cache_clear()
+    monkeypatch.setattr(storage, "_connect", lambda url: (fs.PyFileSystem(handler), str(corpus)))
+    monkeypatch.setattr(storage, "WAITS", [0.0])
     yield handler
 
 

@@ -12,6 +12,7 @@ import toy
 from toy import PoolEngine, ShuffleEngine, digest, engine
 
 from filters.errors import UserError
+from manifests import storage
 from manifests.files import relative_files
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
@@ -138,7 +139,7 @@ def test_a_users_mistake_found_by_a_worker_reaches_the_user(tmp_path: Path) -> N
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "WAITS", [0.0, 0.0, 0.0])
+    monkeypatch.setattr(storage, "WAITS", [0.0, 0.0, 0.0])
 
 
 @pytest.mark.usefixtures("no_waits")

@@ -1,0 +1,263 @@
+"""A folder of this machine that stands for a corpus in an object store: it holds the files that were used here.
+
+Every process of a machine may share it. A file in it is valid if its record names the hash that is expected of it and
+the file has not been touched since; so an older file of the same name is never taken for the one that is wanted.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from filters.errors import UserError
+from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
+from manifests.storage import Storage, StorageError, connect, is_url
+
+FILE = "manifest.json"
+MARK = "remote.json"  # beside the files: where they come from
+RECORDS = ".checked"  # folder of the records of files whose hash is known
+SCRATCH_BYTES = 64 << 30  # of checked files that a machine keeps by default
+THREADS = 32  # transfers at once: each waits for the network most of the time
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A corpus in an object store, and the folder that stands for it here.
+
+    Attributes:
+        folder: of this machine, with `remote.json`.
+        storage: of the corpus.
+    """
+
+    folder: Path
+    storage: Storage
+
+    def fetch(self, path: str, sha256: str = "") -> Path:
+        """Return the local path of a file, downloaded unless it is here.
+
+        Args:
+            path: below the corpus.
+            sha256: of the file that is wanted; empty to take any that is here.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StorageError: it cannot be read, or has another hash.
+        """
+        target = self.folder / path
+        if self.holds(path, sha256):
+            return target
+        self.storage.download(path, target, sha256)
+        self._record(path, sha256)
+        return target
+
+    def publish(self, path: str, sha256: str = "") -> None:
+        """Upload a file of the folder. `sha256`: its hash, if it will be asked for."""
+        self.storage.publish(self.folder / path, path)
+        self._record(path, sha256)
+
+    def push(self, paths: Iterable[str]) -> None:
+        """Upload those of the named files that are in the folder, in order."""
+        for path in paths:
+            if (self.folder / path).is_file():
+                self.storage.publish(self.folder / path, path)
+
+    def pull(self, folder: str) -> None:
+        """Make a folder here hold exactly what it holds in the store."""
+        stored = {entry.path for entry in self.storage.list_files(folder)}
+        for relative in relative_files(self.folder / folder):
+            (self.folder / folder / relative).unlink()
+        self.fetch_all(sorted(stored))
+
+    def fetch_all(self, paths: Iterable[str]) -> None:
+        """Download those of the named files that are not here. Files that do not exist are left out."""
+        missing = [path for path in paths if not (self.folder / path).is_file()]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(self._fetch_existing, missing):
+                pass
+
+    def _fetch_existing(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.fetch(path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, here and in the store."""
+        (self.folder / path).unlink(missing_ok=True)
+        self.storage.remove(path)
+
+    def trim(self, most: int = SCRATCH_BYTES) -> None:
+        """Remove checked files, those unused for longest first, until `most` bytes are left."""
+        found = []
+        for relative in relative_files(self.folder / RECORDS):
+            path = self.folder / relative
+            try:
+                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+            except FileNotFoundError:
+                (self.folder / RECORDS / relative).unlink(missing_ok=True)
+        left = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if left <= most:
+                return
+            path.unlink(missing_ok=True)
+            left -= size
+
+    def holds(self, path: str, sha256: str = "") -> bool:
+        """Return True if a file is here, with a hash that begins so."""
+        if not sha256:
+            return (self.folder / path).is_file()
+        try:
+            state = (self.folder / path).stat()
+            size, changed, known = (self.folder / RECORDS / path).read_text("ascii").split()
+        except (OSError, ValueError):
+            return False
+        return [state.st_size, state.st_mtime_ns] == [int(size), int(changed)] and known.startswith(sha256)
+
+    def _record(self, path: str, sha256: str) -> None:
+        if sha256:
+            state = (self.folder / path).stat()
+            record = f"{state.st_size} {state.st_mtime_ns} {sha256}".encode()
+            write_atomic(self.folder / RECORDS / path, record)
+
+
+def mirror_folder(url: str) -> Path:
+    """Return the folder that stands for a corpus here: below TERATOKEN_SCRATCH, else below the temporary folder."""
+    return _scratch() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+
+
+def _scratch() -> Path:
+    named = os.environ.get("TERATOKEN_SCRATCH")
+    folder = Path(named or f"{tempfile.gettempdir()}/teratoken-{os.getuid()}").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_mirror(folder: Path, url: str) -> Mirror:
+    """Return the mirror of the corpus at a URL in a folder, which is made if it is not there."""
+    if not (folder / MARK).is_file():
+        write_atomic(folder / MARK, canonical_json({"url": url.rstrip("/")}))
+    return Mirror(folder, connect(url.rstrip("/")))
+
+
+@lru_cache(maxsize=64)
+def mirror_of(corpus: Path) -> Mirror | None:
+    """Return the mirror that a folder is, or that holds it as the folder of a generation; None for other folders."""
+    for folder, below in ((corpus, ""), (corpus.parent.parent, f"/{corpus.parent.name}/{corpus.name}")):
+        try:
+            url = str(json.loads((folder / MARK).read_bytes())["url"])
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return Mirror(corpus, connect(f"{url}{below}"))
+    return None
+
+
+def place_of(corpus: Path) -> str:
+    """Return how a corpus is named to people: its URL, or its path on this machine."""
+    mirror = mirror_of(corpus.absolute())
+    return mirror.storage.url if mirror is not None else str(corpus)
+
+
+def fetch(corpus: Path, path: str) -> Path:
+    """Return the local path of a file of a corpus; of a corpus in an object store it is downloaded first.
+
+    A file that is not there is not fetched: whoever opens the path finds it missing.
+    """
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        mirror.fetch_all([path])
+    return corpus / path
+
+
+def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
+    """Return the local path of a folder of a corpus with all its files, which are downloaded first if need be.
+
+    Args:
+        corpus: its folder.
+        folder: below it.
+        suffix: of the names of the files that are needed.
+    """
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        paths = [entry.path for entry in mirror.storage.list_files(folder)]
+        mirror.fetch_all(path for path in paths if path.endswith(suffix))
+    return corpus / folder
+
+
+def list_folder(corpus: Path, folder: str) -> list[str]:
+    """Return all files below a folder of a corpus, relative to it, wherever the corpus is stored."""
+    mirror = mirror_of(corpus)
+    if mirror is None:
+        return relative_files(corpus / folder)
+    return [entry.path.removeprefix(f"{folder}/") for entry in mirror.storage.list_files(folder)]
+
+
+def fetch_url(url: str, key: str, corpus: Path) -> Path:
+    """Return the local path of a copy of a stored file.
+
+    Args:
+        url: of the file.
+        key: what tells its content from that of another file at the same URL, such as its size and time of change.
+        corpus: that is built from it: beside its mirror lies the copy, at the same path on every machine.
+    """
+    parent, _, name = url.rpartition("/")
+    scratch = corpus.parent if mirror_of(corpus) is not None else _scratch()
+    folder = scratch / "inputs" / sha256_bytes(f"{url} {key}".encode())[:16]
+    if not (folder / name).is_file():
+        connect(parent).download(name, folder / name)
+    return folder / name
+
+
+def forget(corpus: Path) -> None:
+    """Remove a mirror from this machine; the corpus is not touched."""
+    mirror_of.cache_clear()
+    shutil.rmtree(corpus, ignore_errors=True)
+
+
+def open_corpus(place: str) -> Path:
+    """Return the folder of a corpus to read.
+
+    Args:
+        place: a folder, which is returned, or a URL: then a folder of this machine for the files that are read, another
+            one for every manifest, so that a corpus that has changed is read anew.
+
+    Raises:
+        UserError: the URL cannot be opened or holds no corpus.
+    """
+    if not is_url(place):
+        return Path(place)
+    try:
+        manifest = connect(place.rstrip("/")).read(FILE)
+    except FileNotFoundError as error:
+        raise UserError(f"{place} has no {FILE}: give the URL of a finished corpus") from error
+    except StorageError as error:
+        raise UserError(str(error)) from error
+    folder = mirror_folder(f"{place.rstrip('/')} {sha256_bytes(manifest)}")
+    open_mirror(folder, place)
+    write_atomic(folder / FILE, manifest)
+    return folder
+
+
+@contextlib.contextmanager
+def new_corpus(place: str) -> Iterator[Path]:
+    """Yield a folder to write a corpus to; for a URL one whose files are uploaded when the block ends well.
+
+    Raises:
+        UserError: there are files at the URL already.
+    """
+    if not is_url(place):
+        yield Path(place)
+        return
+    storage = connect(place.rstrip("/"))
+    if not storage.is_empty():
+        raise UserError(f"--output {place} is there already: give another URL")
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        folder = Path(scratch) / "corpus"
+        yield folder
+        names = relative_files(folder) if folder.is_dir() else []
+        for name in sorted(names, key=lambda name: name == FILE):  # the manifest last
+            storage.publish(folder / name, name)

@@ -1,0 +1,380 @@
+"""Storage of corpora: folders of this machine and object stores, by URL.
+
+Every object is written whole, by one upload of a finished local file: an exception inside pyarrow's output stream would
+publish a short object. Streams are opened without compression: by default pyarrow compresses what is named .gz. Reads
+and writes that fail are repeated, then raise `StorageError`: they say nothing about data.
+"""
+
+import contextlib
+import hashlib
+import mmap
+import os
+import string
+import time
+import urllib.parse
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+from filters.errors import UserError
+from manifests.files import atomic_path
+
+WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
+CHUNK_BYTES = 16 << 20  # of a download, each one request
+S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
+Value = TypeVar("Value")
+
+
+class StorageError(Exception):
+    """A read or write kept failing. It says nothing about the data: the same command goes on from there."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored file: its path below the URL, its size, and its time of change in nanoseconds."""
+
+    path: str
+    bytes: int
+    changed: int
+
+
+def is_url(place: str) -> bool:
+    """Return True for a URL; False for a path of this machine."""
+    return "://" in place
+
+
+def retry_storage(call: Callable[[], Value], place: str) -> Value:
+    """Return what a call returns, which may be repeated from its start, after retries if storage fails.
+
+    Args:
+        call: reads or writes; an OSError of it is a failure of storage, since readers name every fault of the data.
+        place: the step and task, or whatever else the message is to name.
+
+    Raises:
+        StorageError: all tries failed.
+    """
+    for wait in WAITS:
+        try:
+            return call()
+        except OSError:
+            time.sleep(wait)
+    try:
+        return call()
+    except OSError as error:
+        raise storage_error(error, place, len(WAITS) + 1) from error
+
+
+def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
+    """Return an OSError as one sentence that names the place and the file, and says what to do."""
+    file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
+    after = f" after {tries} tries" if tries > 1 else ""
+    why = " ".join(str(error.strerror or error).split())
+    return StorageError(
+        f"{place}: {file} failed ({why}){after}: check the disk, mount or permissions, then run "
+        "the same command again, which continues from here"
+    )
+
+
+class Storage:
+    """Files below a URL: s3://, gs://, hdfs:// or file://.
+
+    Attributes:
+        url: without a slash at its end.
+        requests: the number of calls so far, by kind: get, put, list, delete.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Connect to the store. Raises UserError for a URL that cannot be opened."""
+        self.url = url.rstrip("/")
+        self.requests: Counter[str] = Counter()
+        self.filesystem, self.root = _connect(self.url)
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file. Raises FileNotFoundError if there is none, StorageError if it cannot be read."""
+
+        def read() -> bytes | None:
+            try:
+                with self._count("get").open_input_stream(f"{self.root}/{path}", compression=None) as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
+
+        data = self._retry(read, path)
+        if data is None:
+            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
+        return data
+
+    def open_stream(self, path: str) -> pa.NativeFile:
+        """Open a file to be read once, from its start. Raises OSError."""
+        return self._count("get").open_input_stream(f"{self.root}/{path}", compression=None)
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """Return part of a file. Raises StorageError if it cannot be read or is shorter."""
+
+        def read() -> bytes:
+            with self._count("get").open_input_file(f"{self.root}/{path}") as file:
+                data: bytes = file.read_at(length, offset)
+            if len(data) < length:
+                raise OSError(5, "the file is shorter than expected", f"{self.url}/{path}")
+            return data
+
+        return self._retry(read, path)
+
+    def list_files(self, folder: str = "") -> list[Entry]:
+        """Return all files below a folder, sorted by path."""
+        root = f"{self.root}/{folder}".rstrip("/")
+
+        def entries() -> list[Entry]:
+            selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
+            found = self._count("list").get_file_info(selector)
+            files = [info for info in found if info.type == fs.FileType.File]
+            return [Entry(info.path.removeprefix(f"{self.root}/"), info.size, info.mtime_ns or 0) for info in files]
+
+        return sorted(self._retry(entries, folder), key=lambda entry: entry.path)
+
+    def is_empty(self) -> bool:
+        """Return True if there is no file below the URL."""
+        if split_url(self.url)[0] in ("gs", "gcs"):  # pyarrow lists no folders there
+            bucket, _, prefix = self.root.partition("/")
+            return not any(_gcs_client().list_blobs(bucket, prefix=f"{prefix}/".lstrip("/"), max_results=1))
+        selector = fs.FileSelector(self.root, allow_not_found=True)
+        return not self._retry(lambda: self._count("list").get_file_info(selector), "")
+
+    def find(self, path: str) -> Entry | None:
+        """Return a file's size and time of change; None if there is none."""
+        info = self._retry(lambda: self._count("get").get_file_info(f"{self.root}/{path}"), path)
+        return Entry(path, info.size, info.mtime_ns or 0) if info.type == fs.FileType.File else None
+
+    def download(self, path: str, target: Path, sha256: str = "") -> None:
+        """Copy a file to this machine; it appears at `target` whole, or not at all.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StorageError: it cannot be read, or has another hash than `sha256`, if that is given.
+        """
+
+        def copy() -> bool:
+            total = hashlib.sha256()
+            try:
+                with (
+                    self._count("get").open_input_stream(f"{self.root}/{path}", compression=None) as stream,
+                    atomic_path(target) as temporary,
+                    temporary.open("wb") as file,
+                ):
+                    while block := stream.read(CHUNK_BYTES):
+                        total.update(block)
+                        file.write(block)
+                    if sha256 and total.hexdigest() != sha256:
+                        raise OSError(5, f"its SHA-256 is not {sha256}", f"{self.url}/{path}")
+            except FileNotFoundError as error:
+                if error.filename is not None:  # of this machine: pyarrow's own names no file
+                    raise OSError(5, str(error), error.filename) from error
+                return False
+            return True
+
+        if not self._retry(copy, path):
+            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
+
+    def publish(self, source: Path, path: str) -> None:
+        """Copy a file of this machine to the store by one upload. Raises StorageError."""
+
+        def copy() -> None:
+            with source.open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    self._put(path, b"")
+                    return
+                # Not closed here: a stream that failed keeps its buffer, and the map with it, for a while.
+                self._put(path, pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+
+        self._retry(copy, path)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Store bytes as a file. Raises StorageError."""
+        self._retry(lambda: self._put(path, data), path)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Store bytes as a file if there is none yet, and return True; return False if there is one.
+
+        Raises:
+            UserError: the client library that can do it is not installed.
+            StorageError: it cannot be written.
+        """
+        self.requests["put"] += 1
+        return _creator(self.url)(self.filesystem, self.root, path, data)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is no error. Raises StorageError."""
+
+        def remove() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._count("delete").delete_file(f"{self.root}/{path}")
+
+        self._retry(remove, path)
+
+    def _put(self, path: str, data: Any) -> None:
+        """Write in one call, between which and the end of the upload nothing of ours can fail."""
+        target = f"{self.root}/{path}"
+        if isinstance(self.filesystem, fs.LocalFileSystem):
+            self.requests["put"] += 1
+            with atomic_path(Path(target)) as temporary:
+                temporary.write_bytes(data)
+            return
+        if isinstance(self.filesystem, fs.HadoopFileSystem):
+            self.filesystem.create_dir(target.rpartition("/")[0])
+        stream = self._count("put").open_output_stream(target, compression=None)
+        stream.write(data)
+        stream.close()
+
+    def _count(self, kind: str) -> fs.FileSystem:
+        self.requests[kind] += 1
+        return self.filesystem
+
+    def _retry(self, call: Callable[[], Value], path: str) -> Value:
+        return retry_storage(call, f"{self.url}/{path}".rstrip("/"))
+
+    def __getstate__(self) -> str:
+        return self.url
+
+    def __setstate__(self, url: str) -> None:
+        self.__init__(url)  # type: ignore[misc]  # connections are opened anew in another process
+
+
+@lru_cache(maxsize=8)
+def connect(url: str) -> Storage:
+    """Return the storage at a URL, one a process. Raises UserError for a URL that cannot be opened."""
+    return Storage(url)
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """Return the scheme, the bucket and the path of a URL."""
+    scheme, _, rest = url.partition("://")
+    bucket, _, path = rest.partition("/")
+    return scheme, bucket, path.strip("/")
+
+
+def _connect(url: str) -> tuple[fs.FileSystem, str]:
+    """Open the file system of a URL, in which blanks and letters beyond ASCII may stand as they are."""
+    scheme, bucket, path = split_url(url)
+    try:
+        if scheme == "s3":
+            return _s3(bucket), f"{bucket}/{path}".rstrip("/")
+        if scheme in ("gs", "gcs"):
+            return _gcs(), f"{bucket}/{path}".rstrip("/")
+        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{url} cannot be opened ({error}): give s3://, gs://, hdfs:// or file:// and a path"
+        ) from error
+    return filesystem, str(root).rstrip("/")
+
+
+def _s3(bucket: str) -> fs.FileSystem:
+    """Open S3, or what answers at AWS_ENDPOINT_URL. Credentials are found as by all AWS clients."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not region:
+        region = "us-east-1" if endpoint else fs.resolve_s3_region(bucket)
+    scheme, _, host = (endpoint or "https://").partition("://")
+    retry = fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)
+    return fs.S3FileSystem(region=region, scheme=scheme, endpoint_override=host or None, retry_strategy=retry)
+
+
+def _gcs() -> fs.FileSystem:
+    """Open Google Cloud Storage, or the emulator at STORAGE_EMULATOR_HOST."""
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not emulator:
+        return fs.GcsFileSystem()
+    scheme, _, host = emulator.rpartition("://")
+    return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host)
+
+
+Create = Callable[[fs.FileSystem, str, str, bytes], bool]
+
+
+def _creator(url: str) -> Create:
+    """Return the create-only write of a kind of store: pyarrow has none."""
+    scheme = split_url(url)[0]
+    return {"s3": _create_s3, "gs": _create_gcs, "gcs": _create_gcs, "file": _create_file}.get(scheme, _create_by_move)
+
+
+def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
+    """Create by a conditional request: `If-None-Match: *`."""
+    try:
+        import obstore
+    except ImportError as error:
+        raise UserError("corpora in S3 need the package obstore: pip install 'teratoken[s3]'") from error
+    bucket, _, prefix = root.partition("/")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    allow: Any = {"allow_http": True} if (endpoint or "").startswith("http://") else None
+    store = obstore.store.S3Store(bucket, client_options=allow, **options)
+    try:
+        obstore.put(store, f"{prefix}/{path}".lstrip("/"), data, mode="create")
+    except obstore.exceptions.AlreadyExistsError:
+        return False
+    except obstore.exceptions.BaseError as error:
+        raise storage_error(OSError(5, str(error)), f"s3://{root}/{path}") from error
+    return True
+
+
+def _create_gcs(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
+    """Create by a precondition: generation 0, which is that of no object."""
+    client = _gcs_client()
+    from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
+
+    bucket, _, prefix = root.partition("/")
+    try:
+        client.bucket(bucket).blob(f"{prefix}/{path}".lstrip("/")).upload_from_string(data, if_generation_match=0)
+    except PreconditionFailed:
+        return False
+    except (GoogleAPIError, OSError) as error:
+        raise storage_error(OSError(5, str(error)), f"gs://{root}/{path}") from error
+    return True
+
+
+def _gcs_client() -> Any:
+    try:
+        from google.auth import credentials
+        from google.cloud import storage
+    except ImportError as error:
+        raise UserError("corpora in gs:// need google-cloud-storage: pip install 'teratoken[gcs]'") from error
+    if "STORAGE_EMULATOR_HOST" not in os.environ:
+        return storage.Client()
+    anonymous: Any = credentials.AnonymousCredentials  # untyped
+    return storage.Client(project="emulated", credentials=anonymous())
+
+
+def _create_file(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
+    """Create by a hard link, which is never made over another file."""
+    target = Path(root) / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary.write_bytes(data)
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
+    """Create by a rename, which HDFS refuses if the target exists."""
+    target, temporary = f"{root}/{path}", f"{root}/.{uuid.uuid4().hex}.tmp"
+    filesystem.create_dir(target.rpartition("/")[0])
+    with filesystem.open_output_stream(temporary, compression=None) as stream:
+        stream.write(data)
+    try:
+        filesystem.move(temporary, target)
+    except OSError:
+        filesystem.delete_file(temporary)
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""Storage: the same contract for folders, S3 and Google Cloud Storage; mirrors take no file for another."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import object_stores
+import pytest
+
+from filters.errors import UserError
+from manifests import storage
+from manifests.files import sha256_bytes
+from manifests.mirror import Mirror, fetch, list_folder, mirror_folder, mirror_of, open_corpus, open_mirror
+from manifests.storage import Entry, Storage, StorageError, connect
+
+
+@pytest.fixture(scope="module", params=["file", "s3", "gs"])
+def bucket(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if request.param == "file":
+        yield tmp_path_factory.mktemp("store").as_uri()
+        return
+    with object_stores.s3() if request.param == "s3" else object_stores.gs() as url:
+        yield url
+
+
+@pytest.fixture
+def stored(bucket: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    monkeypatch.setattr(storage, "WAITS", [0.0])
+    return connect(f"{bucket}/{sha256_bytes(request.node.name.encode())[:8]}/corpus ä")
+
+
+@pytest.mark.parametrize("name", ["a/b.bin", "dump.warc.gz", "dump.xml.bz2", "x.zst", "x.lz4", "ä b/c"])
+def test_bytes_come_back_as_they_were_written_whatever_the_name(stored: Storage, tmp_path: Path, name: str) -> None:
+    data = os.urandom(3000)
+    (tmp_path / "local").write_bytes(data)
+    stored.publish(tmp_path / "local", name)
+    assert stored.read(name) == data and stored.read_range(name, 5, 7) == data[5:12]
+    entry = stored.find(name)
+    assert entry is not None and (entry.path, entry.bytes) == (name, 3000)
+    stored.download(name, tmp_path / "back/again", sha256_bytes(data))
+    assert (tmp_path / "back/again").read_bytes() == data
+    stored.write(name, b"")
+    assert stored.read(name) == b"" and stored.list_files(name.partition("/")[0] if "/" in name else "")
+
+
+def test_what_is_not_there_is_named(stored: Storage, tmp_path: Path) -> None:
+    assert stored.find("nothing") is None and stored.list_files("nothing") == [] and stored.is_empty()
+    with pytest.raises(FileNotFoundError):
+        stored.read("nothing")
+    with pytest.raises(FileNotFoundError):
+        stored.download("nothing", tmp_path / "nothing")
+    stored.remove("nothing")
+    stored.write("short", b"abc")
+    with pytest.raises(StorageError, match=r"short failed \(the file is shorter than expected\)"):
+        stored.read_range("short", 1, 5)
+    with pytest.raises(StorageError, match="its SHA-256 is not"):
+        stored.download("short", tmp_path / "short", "0" * 64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_listed_sorted_and_all(stored: Storage, tmp_path: Path) -> None:
+    names = ["a", "b/1", "b/2/3", "b2"]
+    for name in reversed(names):
+        stored.write(name, name.encode())
+    assert [(entry.path, entry.bytes) for entry in stored.list_files()] == [(name, len(name)) for name in names]
+    assert [entry.path for entry in stored.list_files("b")] == ["b/1", "b/2/3"]
+    assert not stored.is_empty()
+    stored.remove("b/1")
+    assert [entry.path for entry in stored.list_files("b")] == ["b/2/3"]
+    assert isinstance(stored.list_files()[0], Entry) and stored.requests["put"] >= 4
+
+
+def test_one_of_many_creates(stored: Storage) -> None:
+    made: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda n=number: made.append(stored.create("lease/1", str(n).encode())))
+        for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False, False, False, True]
+    first = stored.read("lease/1")
+    assert not stored.create("lease/1", b"late") and stored.read("lease/1") == first
+
+
+def test_a_mirror_takes_no_older_file_for_the_one_that_is_wanted(stored: Storage, tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "here", stored)
+    stored.write("x", b"first")
+    first, second = sha256_bytes(b"first"), sha256_bytes(b"other")
+    assert mirror.fetch("x", first).read_bytes() == b"first"
+    stored.write("x", b"other")
+    assert mirror.fetch("x", first).read_bytes() == b"first", "it is here"
+    assert mirror.fetch("x", second).read_bytes() == b"other"
+    assert mirror.holds("x", second[:16]) and not mirror.holds("x", first)
+    (tmp_path / "here/x").write_bytes(b"touch")
+    assert not mirror.holds("x", second)
+    mirror.fetch("x", second)
+    mirror.trim(5)
+    assert mirror.holds("x", second)
+    mirror.trim(4)
+    assert not (tmp_path / "here/x").exists() and mirror.fetch("x", second).read_bytes() == b"other"
+
+
+def test_a_mirror_is_found_by_its_folder_and_by_that_of_a_generation(stored: Storage, tmp_path: Path) -> None:
+    stored.write("models/m", b"m")
+    stored.write("generations/1/models/n", b"n")
+    folder = open_mirror(tmp_path / "here", stored.url).folder
+    assert mirror_of(tmp_path) is None and mirror_of(folder) is not None
+    assert fetch(folder, "models/m").read_bytes() == b"m" and not fetch(folder, "models/none").exists()
+    generation = folder / "generations/1"
+    assert list_folder(generation, "models") == ["n"]
+    assert fetch(generation, "models/n").read_bytes() == b"n"
+
+
+def test_a_corpus_that_has_changed_is_read_anew(
+    stored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERATOKEN_SCRATCH", str(tmp_path))
+    with pytest.raises(UserError, match=r"has no manifest\.json: give the URL of a finished corpus"):
+        open_corpus(stored.url)
+    stored.write("manifest.json", b"{}")
+    first = open_corpus(stored.url)
+    assert open_corpus(f"{stored.url}/") == first != mirror_folder(stored.url)
+    stored.write("manifest.json", b"{ }")
+    assert open_corpus(stored.url) != first and open_corpus(str(tmp_path)) == tmp_path
+
+
+def test_a_url_of_no_store_is_refused() -> None:
+    with pytest.raises(UserError, match=r"cannot be opened .* give s3://, gs://, hdfs:// or file://"):
+        connect("ftp://example.org/a")
