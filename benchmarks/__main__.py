@@ -20,6 +20,7 @@ BENCHMARKS = {
     "loader": "loader",
     "local-workers": "local_workers",
     "minhash": "minhash",
+    "object-stores": "object_stores",
     "perplexity": "perplexity",
     "reading": "reading",
     "rules": "rules",

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -412,6 +413,7 @@ def begun_path(timings: Path, task: Task) -> Path:
 def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
+    requests = Counter(mirror.storage.requests) if mirror is not None else Counter[str]()
     begun = begun_path(timings, task)
     write_atomic(begun, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
     try:
@@ -459,6 +461,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             "shuffled_bytes": result.shuffled,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "process": os.getpid(),
+            "requests": dict(mirror.storage.requests - requests) if mirror is not None else {},
         }
         write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
         return counters.counts_of(result.tallies)
