@@ -180,7 +180,7 @@ def check_engine(engine: Engine) -> None:
         lines = str(error).strip().splitlines()
         raise UserError(
             f"{engine.runner} does not run a test job ({type(error).__name__}: {lines[-1] if lines else ''}): see "
-            "docs/build.md for what it needs"
+            "docs/engines.md for what it needs"
         ) from error
     found = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
     shutil.rmtree(folder, ignore_errors=True)
