@@ -33,7 +33,7 @@ def test_what_a_training_run_mixed(tmp_path: Path) -> None:
         {"name": "a", "weight": 0.5, "max_epochs": 1.0, "shards": [["a", 60], ["b", 40]]},
         {"name": "b", "weight": 0.5, "max_epochs": 9.0, "shards": [["c", 100]]},
     ]
-    plan = {"sources": sources, "steps": 100, "global_batch": 4, "sequence_length": 8}
+    plan = {"sources": sources, "steps": 100, "global_batch": 4, "sequence_length": 8, "manifest_sha": "", "seed": 1}
     (tmp_path / "run.json").write_text(json.dumps({"plan": plan}), encoding="utf-8")
     (tmp_path / "metrics.csv").write_text("step,loss\n1,2.0\n50,1.0\n", encoding="utf-8")
     run = read_training_run(tmp_path)

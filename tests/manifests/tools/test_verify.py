@@ -188,16 +188,15 @@ def test_a_hundred_mutations_are_each_found_and_named(
 
 
 def test_every_byte_of_the_small_files_counts(built: Path, tmp_path: Path) -> None:
-    """Those that are not hashed as files, each at some forty places."""
+    """Those that are not hashed as files, each at some fifteen places."""
     corpus = vouched_copy(built, tmp_path / "c")
     for name in ("manifest.json", "manifest.json.sha256", "ledger.json"):
         good = (corpus / name).read_bytes()
-        for place in range(0, len(good), 1 + len(good) // 40):
+        for place in range(0, len(good), 1 + len(good) // 15):
             data = bytearray(good)
             data[place] ^= 1
             (corpus / name).write_bytes(data)
-            with mock.patch("manifests.tools.verify._check_recipe", return_value=[]):  # which writes the recipe as YAML
-                assert any(name in finding for finding in findings(corpus, fast=True)), (name, place)
+            assert any(name in finding for finding in findings(corpus, fast=True)), (name, place)
         (corpus / name).write_bytes(good)
     assert verify(corpus) == []
 
