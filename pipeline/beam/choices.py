@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from filters.errors import UserError
-from manifests.files import write_atomic
+from manifests.mirror import mirror_of
+from manifests.storage import connect
 from pipeline.beam.engines import LOCAL, Engine
 
 if TYPE_CHECKING:
@@ -172,39 +173,43 @@ def check_engine(engine: Engine) -> None:
     """
     if engine.runner == LOCAL:
         return
-    folder = engine.timings / SELF_TEST
+    corpus = engine.timings.parents[1]
+    mirror = mirror_of(corpus)
+    place = f"{mirror.storage.url if mirror is not None else corpus.absolute().as_uri()}/runs/{SELF_TEST}"
     try:
         with engine.pipeline() as pipeline:
-            _self_test(pipeline, folder)
+            _self_test(pipeline, place)
     except Exception as error:  # engines fail in ways of their own: a jar or a credential is missing, no one answers
         lines = str(error).strip().splitlines()
         raise UserError(
             f"{engine.runner} does not run a test job ({type(error).__name__}: {lines[-1] if lines else ''}): see "
             "docs/engines.md for what it needs"
         ) from error
-    found = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
-    shutil.rmtree(folder, ignore_errors=True)
+    found = connect(place).list_files()
+    for entry in found:
+        connect(place).remove(entry.path)
+    shutil.rmtree(corpus / "runs" / SELF_TEST, ignore_errors=True)
     if len(found) < TESTED:
         raise UserError(
-            f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {folder.parent}: its workers "
+            f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {place}: its workers "
             "must run this very version and write to this very folder"
         )
 
 
-def _self_test(pipeline: "beam.Pipeline", folder: Path) -> None:
+def _self_test(pipeline: "beam.Pipeline", place: str) -> None:
     import apache_beam as beam
 
     _ = (
         pipeline
         | beam.Create([(number % 7, number) for number in range(TESTED)])
         | beam.GroupByKey()
-        | "selftest" >> beam.Map(partial(_leave, str(folder)))
+        | "selftest" >> beam.Map(partial(_leave, place))
     )
 
 
-def _leave(folder: str, group: tuple[int, Iterable[int]]) -> None:
+def _leave(place: str, group: tuple[int, Iterable[int]]) -> None:
     for number in group[1]:
-        write_atomic(Path(folder) / str(number), b"")
+        connect(place).write(str(number), b"")
 
 
 def option(arguments: Sequence[str], name: str) -> str:

@@ -17,7 +17,7 @@ JAR, EXTERNAL = "--flink_job_server_jar=https://x/y.jar", "--environment_type=EX
 
 
 def engine(folder: Path, *arguments: str) -> Engine:
-    return Engine(1, arguments, folder / "runs", quiet=True)
+    return Engine(1, arguments, folder / "runs/now.parts", quiet=True)
 
 
 def test_every_engine_of_the_command_line_has_a_line() -> None:
@@ -163,12 +163,12 @@ class BrokenEngine(LosingEngine):
 
 def test_an_engine_that_loses_elements_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="LosingRunner delivered 0 of 64 elements"):
-        check_engine(LosingEngine(1, (), tmp_path / "runs", quiet=True))
+        check_engine(LosingEngine(1, (), tmp_path / "runs/now.parts", quiet=True))
 
 
 def test_an_engine_that_cannot_start_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"LosingRunner does not run a test job \(RuntimeError: no jar at hand\)"):
-        check_engine(BrokenEngine(1, (), tmp_path / "runs", quiet=True))
+        check_engine(BrokenEngine(1, (), tmp_path / "runs/now.parts", quiet=True))
 
 
 def test_another_runner_passes_the_self_test(tmp_path: Path) -> None:
