@@ -8,8 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,8 +22,10 @@ from manifests.storage import Storage, StorageError, connect, is_url
 
 FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
-RECORDS = ".checked"  # folder of the records of files whose hash is known
-SCRATCH_BYTES = 64 << 30  # of checked files that a machine keeps by default
+RECORDS = ".checked"  # folder of the records of files: size, time of change, hash
+UNKNOWN = "-"  # in a record: the file's hash was not asked for
+SCRATCH_BYTES = 64 << 30  # of files that a machine keeps by default
+TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where there are many
 THREADS = 32  # transfers at once: each waits for the network most of the time
 
 
@@ -52,6 +54,8 @@ class Mirror:
         """
         target = self.folder / path
         if self.holds(path, sha256):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.folder / RECORDS / path)  # by which `trim` knows when it was used
             return target
         self.storage.download(path, target, sha256)
         self._record(path, sha256)
@@ -84,28 +88,30 @@ class Mirror:
 
     def _fetch_existing(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.fetch(path)
-
-    def remove(self, path: str) -> None:
-        """Remove a file, here and in the store."""
-        (self.folder / path).unlink(missing_ok=True)
-        self.storage.remove(path)
+            self.storage.download(path, self.folder / path)
 
     def trim(self, most: int = SCRATCH_BYTES) -> None:
-        """Remove checked files, those unused for longest first, until `most` bytes are left."""
+        """Remove files with a record, those unused for longest first, until `most` bytes are left."""
         found = []
         for relative in relative_files(self.folder / RECORDS):
-            path = self.folder / relative
+            path, record = self.folder / relative, self.folder / RECORDS / relative
             try:
-                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+                found.append((record.stat().st_mtime_ns, path.stat().st_size, path))
             except FileNotFoundError:
-                (self.folder / RECORDS / relative).unlink(missing_ok=True)
+                record.unlink(missing_ok=True)
         left = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if left <= most:
                 return
             path.unlink(missing_ok=True)
             left -= size
+
+    def trim_if_due(self) -> None:
+        """Trim the folder, unless a process has done so within `TRIM_SECONDS`."""
+        mark = self.folder / ".trimmed"
+        if not mark.exists() or time.time() - mark.stat().st_mtime > TRIM_SECONDS:
+            write_atomic(mark, b"")
+            self.trim()
 
     def holds(self, path: str, sha256: str = "") -> bool:
         """Return True if a file is here, with a hash that begins so."""
@@ -119,10 +125,9 @@ class Mirror:
         return [state.st_size, state.st_mtime_ns] == [int(size), int(changed)] and known.startswith(sha256)
 
     def _record(self, path: str, sha256: str) -> None:
-        if sha256:
-            state = (self.folder / path).stat()
-            record = f"{state.st_size} {state.st_mtime_ns} {sha256}".encode()
-            write_atomic(self.folder / RECORDS / path, record)
+        state = (self.folder / path).stat()
+        record = f"{state.st_size} {state.st_mtime_ns} {sha256 or UNKNOWN}".encode()
+        write_atomic(self.folder / RECORDS / path, record)
 
 
 def mirror_folder(url: str) -> Path:
@@ -169,7 +174,8 @@ def fetch(corpus: Path, path: str) -> Path:
     """
     mirror = mirror_of(corpus)
     if mirror is not None:
-        mirror.fetch_all([path])
+        with contextlib.suppress(FileNotFoundError):
+            mirror.fetch(path)
     return corpus / path
 
 
@@ -212,12 +218,6 @@ def fetch_url(url: str, key: str, corpus: Path) -> Path:
     return folder / name
 
 
-def forget(corpus: Path) -> None:
-    """Remove a mirror from this machine; the corpus is not touched."""
-    mirror_of.cache_clear()
-    shutil.rmtree(corpus, ignore_errors=True)
-
-
 def open_corpus(place: str) -> Path:
     """Return the folder of a corpus to read.
 
@@ -237,7 +237,7 @@ def open_corpus(place: str) -> Path:
     except StorageError as error:
         raise UserError(str(error)) from error
     folder = mirror_folder(f"{place.rstrip('/')} {sha256_bytes(manifest)}")
-    open_mirror(folder, place)
+    open_mirror(folder, place).trim_if_due()
     write_atomic(folder / FILE, manifest)
     return folder
 

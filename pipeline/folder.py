@@ -17,7 +17,7 @@ from pathlib import Path
 from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
-from manifests.mirror import MARK, mirror_of
+from manifests.mirror import mirror_of
 from pipeline.beam import quarantine, status
 from pipeline.beam.engines import Engine
 from pipeline.beam.task import BEGUN, CODE, LOG, RECEIPTS
@@ -39,8 +39,8 @@ def prepare(corpus: Path) -> None:
     try:
         if corpus.exists() and not corpus.is_dir():
             raise UserError(f"--output {corpus} is a file: give a folder")
-        foreign = {path.name for path in corpus.iterdir()} - {MARK} if corpus.is_dir() else set()
-        if foreign and not (corpus / "runs").is_dir():
+        is_foreign = corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir()
+        if is_foreign and mirror_of(corpus) is None:  # of a corpus in an object store that is looked at there
             raise UserError(f"--output {corpus} holds files that are not a corpus: give a new or empty folder")
         (corpus / "runs").mkdir(parents=True, exist_ok=True)
         (corpus / RECEIPTS).mkdir(exist_ok=True)

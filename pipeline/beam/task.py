@@ -443,8 +443,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         if mirror is not None:  # the receipt last: whoever sees it finds its outputs
             for output in outputs:
                 mirror.publish(output.path, output.sha256)
-            mirror.publish(receipt.relative_to(root).as_posix())
-            mirror.trim()
+            mirror.push([receipt.relative_to(root).as_posix()])
+            mirror.trim_if_due()
         whole = total(result.tallies.values())
         record = {
             "stage": task.step,

@@ -79,7 +79,7 @@ def task_list(corpus: Path, shared: Any, tasks: Sequence[Any]) -> Iterator[TaskL
             packed = pickle.dumps(list(tasks[number::count]))  # so that groups take equally long
             groups.append((file.tell(), file.write(packed)))
     if mirror is not None:
-        mirror.publish(relative)
+        mirror.push([relative])
     try:
         yield TaskList(str(corpus), mirror.storage.url if mirror else "", relative, first, tuple(groups))
     finally:
