@@ -104,7 +104,8 @@ def write_splits(corpus: Path, recipe: Recipe, texts: Mapping[str, list[Document
             rows.write(corpus / path)
             output = Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))
             extracted[name] = Receipt("", [], {}, {"file": name})
-            filtered[name] = Receipt("", [output], {source: tally}, {})
+            clean = Output(f"clean/{name}.parquet", 0, "")  # that no step here reads
+            filtered[name] = Receipt("", [clean, output], {source: tally}, {})
     return extracted, filtered
 
 

@@ -163,7 +163,8 @@ def recipe(**rules: Any) -> Recipe:
 
 def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Path) -> None:
     filtered = {
-        name: Receipt("f", [Output(name, 9, "")], {}, {}) for name in ("web/a", "web/b", "books/a", "wikipedia/a")
+        name: Receipt("f", [Output(f"clean/{name}.parquet", 9, "")], {}, {})
+        for name in ("web/a", "web/b", "books/a", "wikipedia/a")
     }
     clusters = Receipt("f", [], {}, {"text_bytes": {"web": 1_500, "books": 100, "wikipedia": 0}})
     step = tokenizer.sample_step(recipe(sample_bytes=1_000), filtered, clusters)
@@ -182,7 +183,7 @@ def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Pat
 
 def run_train(corpus: Path, receipts: dict[str, Receipt], made: Recipe) -> tuple[dict[str, Any], Result]:
     step = train_step(made, receipts)
-    result = Job(str(corpus), "", train, step.settings, {}).call(step.tasks()[0])
+    result = Job(str(corpus), "", (), "", train, step.settings, {}).call(step.tasks()[0])
     return json.loads((corpus / tokenizer.CARD).read_bytes()), result
 
 
