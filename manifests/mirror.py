@@ -23,6 +23,7 @@ from manifests.storage import Storage, StorageError, connect, is_url
 FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
 RECORDS = ".checked"  # folder of the records of files: size, time of change, hash
+INPUTS = "inputs"  # folder of copies of dumps, models and lists, beside the mirrors
 UNKNOWN = "-"  # in a record: the file's hash was not asked for
 SCRATCH_BYTES = 64 << 30  # of files that a machine keeps by default
 TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where there are many
@@ -54,17 +55,16 @@ class Mirror:
         """
         target = self.folder / path
         if self.holds(path, sha256):
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self.folder / RECORDS / path)  # by which `trim` knows when it was used
+            mark_used(self.folder, path)
             return target
         self.storage.download(path, target, sha256)
-        self._record(path, sha256)
+        record(self.folder, path, sha256 or UNKNOWN)
         return target
 
     def publish(self, path: str, sha256: str = "") -> None:
         """Upload a file of the folder. `sha256`: its hash, if it will be asked for."""
         self.storage.publish(self.folder / path, path)
-        self._record(path, sha256)
+        record(self.folder, path, sha256 or UNKNOWN)
 
     def push(self, paths: Iterable[str]) -> None:
         """Upload those of the named files that are in the folder, in order."""
@@ -90,44 +90,59 @@ class Mirror:
         with contextlib.suppress(FileNotFoundError):
             self.storage.download(path, self.folder / path)
 
-    def trim(self, most: int = SCRATCH_BYTES) -> None:
-        """Remove files with a record, those unused for longest first, until `most` bytes are left."""
-        found = []
-        for relative in relative_files(self.folder / RECORDS):
-            path, record = self.folder / relative, self.folder / RECORDS / relative
-            try:
-                found.append((record.stat().st_mtime_ns, path.stat().st_size, path))
-            except FileNotFoundError:
-                record.unlink(missing_ok=True)
-        left = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if left <= most:
-                return
-            path.unlink(missing_ok=True)
-            left -= size
-
-    def trim_if_due(self) -> None:
-        """Trim the folder, unless a process has done so within `TRIM_SECONDS`."""
-        mark = self.folder / ".trimmed"
-        if not mark.exists() or time.time() - mark.stat().st_mtime > TRIM_SECONDS:
-            write_atomic(mark, b"")
-            self.trim()
-
     def holds(self, path: str, sha256: str = "") -> bool:
         """Return True if a file is here, with a hash that begins so."""
-        if not sha256:
-            return (self.folder / path).is_file()
-        try:
-            state = (self.folder / path).stat()
-            size, changed, known = (self.folder / RECORDS / path).read_text("ascii").split()
-        except (OSError, ValueError):
-            return False
-        return [state.st_size, state.st_mtime_ns] == [int(size), int(changed)] and known.startswith(sha256)
+        return is_recorded(self.folder, path, sha256) if sha256 else (self.folder / path).is_file()
 
-    def _record(self, path: str, sha256: str) -> None:
-        state = (self.folder / path).stat()
-        record = f"{state.st_size} {state.st_mtime_ns} {sha256 or UNKNOWN}".encode()
-        write_atomic(self.folder / RECORDS / path, record)
+
+def record(folder: Path, path: str, mark: str) -> None:
+    """Note what a file of a folder is: a mark without blanks, such as its hash, beside its size and time of change."""
+    state = (folder / path).stat()
+    write_atomic(folder / RECORDS / path, f"{state.st_size} {state.st_mtime_ns} {mark}".encode())
+
+
+def is_recorded(folder: Path, path: str, mark: str) -> bool:
+    """Return True if a file of a folder has a mark that begins so and has not been touched since it got it."""
+    try:
+        state = (folder / path).stat()
+        size, changed, known = (folder / RECORDS / path).read_text("ascii").split()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return [state.st_size, state.st_mtime_ns] == [int(size), int(changed)] and known.startswith(mark)
+
+
+def mark_used(folder: Path, path: str) -> None:
+    """Note that a file is used now, so that `trim` removes others first."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(folder / RECORDS / path)
+
+
+def trim(folder: Path, most: int = SCRATCH_BYTES) -> None:
+    """Remove files with a record, those unused for longest first, until `most` bytes or one file are left.
+
+    A task whose file goes before it opens it is repeated, and fetches it again.
+    """
+    found = []
+    for relative in relative_files(folder / RECORDS):
+        path, noted = folder / relative, folder / RECORDS / relative
+        try:
+            found.append((noted.stat().st_mtime_ns, path.stat().st_size, path))
+        except FileNotFoundError:
+            noted.unlink(missing_ok=True)
+    left = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found)[:-1]:
+        if left <= most:
+            return
+        path.unlink(missing_ok=True)
+        left -= size
+
+
+def trim_if_due(folder: Path) -> None:
+    """Trim a folder, unless a process has done so within `TRIM_SECONDS`."""
+    last = folder / ".trimmed"
+    if not last.exists() or time.time() - last.stat().st_mtime > TRIM_SECONDS:
+        write_atomic(last, b"")
+        trim(folder)
 
 
 def mirror_folder(url: str) -> Path:
@@ -202,20 +217,35 @@ def list_folder(corpus: Path, folder: str) -> list[str]:
     return [entry.path.removeprefix(f"{folder}/") for entry in mirror.storage.list_files(folder)]
 
 
-def fetch_url(url: str, key: str, corpus: Path) -> Path:
+def fetch_url(url: str, version: str, corpus: Path) -> Path:
     """Return the local path of a copy of a stored file.
 
     Args:
         url: of the file.
-        key: what tells its content from that of another file at the same URL, such as its size and time of change.
+        version: its time of change, as `Storage.find` tells it; a file that has changed since is refused.
         corpus: that is built from it: beside its mirror lies the copy, at the same path on every machine.
+
+    Raises:
+        StorageError: the file cannot be read, is gone, or is another than when the run began.
     """
     parent, _, name = url.rpartition("/")
-    scratch = corpus.parent if mirror_of(corpus) is not None else _scratch()
-    folder = scratch / "inputs" / sha256_bytes(f"{url} {key}".encode())[:16]
-    if not (folder / name).is_file():
-        connect(parent).download(name, folder / name)
-    return folder / name
+    folder = (corpus.parent if mirror_of(corpus) is not None else _scratch()) / INPUTS
+    path = f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{name}"
+    if is_recorded(folder, path, version):
+        mark_used(folder, path)
+        return folder / path
+    trim_if_due(folder)
+    storage = connect(parent)
+    with contextlib.suppress(FileNotFoundError):
+        storage.download(name, folder / path)
+    entry = storage.find(name)  # after the download: what was read is not newer
+    if entry is None or str(entry.changed) != version or entry.bytes != (folder / path).stat().st_size:
+        (folder / path).unlink(missing_ok=True)
+        raise StorageError(
+            f"{url} has changed or gone since the run began: give the same command again, which reads it anew"
+        )
+    record(folder, path, version)
+    return folder / path
 
 
 def open_corpus(place: str) -> Path:
@@ -237,7 +267,8 @@ def open_corpus(place: str) -> Path:
     except StorageError as error:
         raise UserError(str(error)) from error
     folder = mirror_folder(f"{place.rstrip('/')} {sha256_bytes(manifest)}")
-    open_mirror(folder, place).trim_if_due()
+    open_mirror(folder, place)
+    trim_if_due(folder)
     write_atomic(folder / FILE, manifest)
     return folder
 

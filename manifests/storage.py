@@ -374,7 +374,9 @@ def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes
         stream.write(data)
     try:
         filesystem.move(temporary, target)
-    except OSError:
+    except OSError as error:
         filesystem.delete_file(temporary)
+        if filesystem.get_file_info(target).type == fs.FileType.NotFound:
+            raise storage_error(error, f"{root}/{path}") from error
         return False
     return True

@@ -10,6 +10,7 @@ import contextlib
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 from filters.errors import UserError
@@ -71,7 +72,9 @@ def leased(storage: Storage, each_beat: Callable[[], None] = lambda: None) -> It
     last = _highest(storage)
     if last and not _has_ended(storage, last):
         raise UserError(f"another run is writing {storage.url}: wait for it, or give another --output")
-    if not storage.create(f"{LEASES}/{last + 1:06d}", platform.node().encode()):
+    place, ours = f"{LEASES}/{last + 1:06d}", f"{platform.node()} {uuid.uuid4().hex}".encode()
+    # The client library may have repeated a request that had succeeded: then the lease there is ours.
+    if not storage.create(place, ours) and storage.read(place) != ours:
         raise UserError(f"another run has just begun to write {storage.url}: wait for it, or give another --output")
     lease = Lease(storage, last + 1, each_beat)
     lease.start()

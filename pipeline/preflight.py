@@ -116,7 +116,7 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
         corpus: the output folder. The copies lie at the same path on every machine.
 
     Returns:
-        The recipe, and for each copy its URL and what tells its content, as `fetch_url` takes them.
+        The recipe, and for each copy its URL and its version, as `fetch_url` takes them.
 
     Raises:
         UserError: there is no such file.
@@ -130,7 +130,7 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
         entry = connect(parent).find(name)
         if entry is None:
             raise UserError(f"{path} does not exist: check the URL")
-        given[path] = f"{entry.bytes} {entry.changed}"
+        given[path] = str(entry.changed)
         return str(fetch_url(path, given[path], corpus))
 
     sources = {

@@ -21,7 +21,6 @@ from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
-from pipeline.beam.task import hash_key
 from pipeline.folder import RECIPE_FILE
 from pipeline.inheritance import inherited, recipe_of
 from pipeline.preflight import hash_models, with_local_models
@@ -169,7 +168,7 @@ class Rederiver:
             self.inputs[name] = inputs.match(name, patterns, self.folder)
             if file in stored:
                 item = stored[file]
-                self.inputs[name][file] = fetch_url(item.path, hash_key([item.size, item.sha256]), self.corpus)
+                self.inputs[name][file] = fetch_url(item.path, item.sha256, self.corpus)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]

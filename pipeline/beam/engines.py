@@ -35,7 +35,7 @@ class Engine:
         arguments: Beam's options as the user gave them.
         timings: the run's folder for times.
         quiet: show no progress.
-        given: URLs of models that tasks find at the paths of local copies, each with what tells its content.
+        given: URLs of models that tasks find at the paths of local copies, each with its version.
         pool: the local worker processes, which start when there is work for them.
         status: the run's, for people who ask for it elsewhere.
     """

@@ -242,10 +242,10 @@ def _consume(listed: TaskList, perform: Perform, group: tuple[int, Iterable[Plac
 def _read(corpus: Path, place: Place) -> bytes:
     name, path, mark, offset, length = place
     mirror = mirror_of(corpus)
-    if mirror is not None and not mirror.holds(path, mark):
-        return mirror.storage.read_range(path, offset, length) if length else b""
 
     def read() -> bytes:
+        if mirror is not None and not mirror.holds(path, mark):
+            return mirror.storage.read_range(path, offset, length) if length else b""
         with (corpus / path).open("rb") as file:
             file.seek(offset)
             block = file.read(length)

@@ -25,7 +25,7 @@ from typing import Any
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, relative_files, sha256_bytes, sha256_file, write_atomic
 from manifests.ledger import Tally, tally_from, total
-from manifests.mirror import Mirror, fetch_folder, fetch_url, mirror_of, open_mirror
+from manifests.mirror import Mirror, fetch_folder, fetch_url, mirror_of, open_mirror, trim_if_due
 from manifests.storage import StorageError, is_url, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
@@ -109,7 +109,8 @@ Receipts = dict[str, Receipt]
 class Keyed:
     """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
 
-    A value that is a URL, or a list of them, reaches the function as paths of local copies of what the key describes.
+    A value that is a URL, or a list of them, reaches the function as paths of local copies. Then the key, or the last
+    item of each file's, is the file's version, as `Input.sha256` holds it.
     """
 
     value: Any
@@ -269,7 +270,8 @@ def local_value(value: Any, corpus: Path) -> Any:
     if not isinstance(value, Keyed):
         return value
     if isinstance(value.value, str) and is_url(value.value):
-        return str(fetch_url(value.value, hash_key(value.key), corpus))
+        version = value.key if isinstance(value.key, str) else value.key[-1]
+        return str(fetch_url(value.value, version, corpus))
     if isinstance(value.value, list) and any(isinstance(one, str) and is_url(one) for one in value.value):
         return [local_value(Keyed(one, key), corpus) for one, key in zip(value.value, value.key, strict=True)]
     return value.value
@@ -421,8 +423,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         if mirror is not None:
             for needed in task.files:
                 mirror.fetch(needed.path, needed.sha256)
-        for model, key in job.given:
-            fetch_url(model, key, root)
+        for model, version in job.given:
+            fetch_url(model, version, root)
         try:
             result: Result = job.call(task, *blocks)
         except UserError as error:  # a model that the driver could read, say: no mistake of the user
@@ -444,7 +446,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             for output in outputs:
                 mirror.publish(output.path, output.sha256)
             mirror.push([receipt.relative_to(root).as_posix()])
-            mirror.trim_if_due()
+            trim_if_due(root)
         whole = total(result.tallies.values())
         record = {
             "stage": task.step,

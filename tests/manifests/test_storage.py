@@ -11,7 +11,17 @@ import pytest
 from filters.errors import UserError
 from manifests import storage
 from manifests.files import sha256_bytes
-from manifests.mirror import Mirror, fetch, list_folder, mirror_folder, mirror_of, open_corpus, open_mirror
+from manifests.mirror import (
+    Mirror,
+    fetch,
+    fetch_url,
+    list_folder,
+    mirror_folder,
+    mirror_of,
+    open_corpus,
+    open_mirror,
+    trim,
+)
 from manifests.storage import Entry, Storage, StorageError, connect
 
 
@@ -98,10 +108,42 @@ def test_a_mirror_takes_no_older_file_for_the_one_that_is_wanted(stored: Storage
     (tmp_path / "here/x").write_bytes(b"touch")
     assert not mirror.holds("x", second)
     mirror.fetch("x", second)
-    mirror.trim(5)
-    assert mirror.holds("x", second)
-    mirror.trim(4)
-    assert not (tmp_path / "here/x").exists() and mirror.fetch("x", second).read_bytes() == b"other"
+
+
+def test_the_files_unused_for_longest_go_first(stored: Storage, tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "here", stored)
+    for age, name in enumerate("abc"):
+        stored.write(name, name.encode() * 10)
+        mirror.fetch(name)
+        os.utime(mirror.folder / RECORDS / name, (age, age))
+    mirror.fetch("a")
+    (tmp_path / "here/receipt").write_bytes(bytes(1000))
+    trim(mirror.folder, 30)
+    assert all(mirror.holds(name) for name in "abc")
+    trim(mirror.folder, 29)
+    assert [name for name in "abc" if mirror.holds(name)] == ["a", "c"]
+    trim(mirror.folder, 1)
+    assert [name for name in "abc" if mirror.holds(name)] == ["a"], "one file stays, however large"
+    assert (tmp_path / "here/receipt").exists(), "it has no record"
+
+
+def test_a_copy_is_of_the_version_that_the_run_began_with(
+    stored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERATOKEN_SCRATCH", str(tmp_path / "scratch"))
+    stored.write("dump.gz", b"first")
+    entry = stored.find("dump.gz")
+    assert entry is not None
+    url, version = f"{stored.url}/dump.gz", str(entry.changed)
+    assert fetch_url(url, version, tmp_path).read_bytes() == b"first"
+    stored.remove("dump.gz")
+    assert fetch_url(url, version, tmp_path).read_bytes() == b"first", "it is here"
+    with pytest.raises(StorageError, match=r"dump\.gz has changed or gone since the run began"):
+        fetch_url(url, "1", tmp_path)
+    stored.write("dump.gz", b"other")
+    with pytest.raises(StorageError, match="has changed or gone"):
+        fetch_url(url, "1", tmp_path)
+    assert len(list((tmp_path / "scratch/inputs").rglob("dump.gz"))) == 2, "the first, and its record"
 
 
 def test_a_mirror_is_found_by_its_folder_and_by_that_of_a_generation(stored: Storage, tmp_path: Path) -> None:
