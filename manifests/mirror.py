@@ -86,9 +86,13 @@ class Mirror:
             for _ in pool.map(self._fetch_existing, missing):
                 pass
 
+    def fetch_anew(self, path: str) -> None:
+        """Download a file in place of what is here. Raises FileNotFoundError, StorageError."""
+        self.storage.download(path, self.folder / path)
+
     def _fetch_existing(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.storage.download(path, self.folder / path)
+            self.fetch_anew(path)
 
     def holds(self, path: str, sha256: str = "") -> bool:
         """Return True if a file is here, with a hash that begins so."""

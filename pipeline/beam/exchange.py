@@ -29,6 +29,7 @@ from pipeline.beam.task import (
     Step,
     Task,
     in_order,
+    is_finished,
     job_of,
     perform,
     read_receipt,
@@ -195,9 +196,10 @@ def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[tuple
         yield from ((bucket, ("", b"")) for bucket in sorted(shared.reduces))
     root = Path(shared.mapping.corpus)
     for task, is_waiting in listed.read_group(group):
-        if is_waiting:
-            perform(task, job=shared.mapping)
         place_name = f"stage {task.step}, {task.name}"
+        # An engine may call this again, as when a worker died; what is finished by then is not done again.
+        if is_waiting and not retry_storage(partial(is_finished, root, task), place_name):
+            perform(task, job=shared.mapping)
         for bucket, place in retry_storage(partial(_places, root, task), place_name):
             if bucket in shared.reduces:
                 yield bucket, place if shared.in_memory else (task.name, _read(root, place))
@@ -205,11 +207,11 @@ def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[tuple
 
 def _places(root: Path, task: Task) -> list[tuple[int, Place]]:
     """Return the blocks of a finished mapper, from the index at the end of its file."""
-    mirror = mirror_of(root)
-    if mirror is not None:
-        mirror.fetch_all([receipt_path(root, task.step, task.name).relative_to(root).as_posix()])
-    receipt = read_receipt(root, task.step, task.name)
-    assert receipt is not None, "it was performed or found finished"
+    receipt, mirror = read_receipt(root, task.step, task.name), mirror_of(root)
+    if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):  # made by another machine
+        mirror.fetch_anew(receipt_path(root, task.step, task.name).relative_to(root).as_posix())
+        receipt = read_receipt(root, task.step, task.name)
+    assert receipt is not None and receipt.fingerprint == task.fingerprint, "it was performed or found finished"
     (output,) = receipt.outputs
     mark = output.sha256[:16]
     rows = receipt.facts["blocks"]

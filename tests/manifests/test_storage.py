@@ -12,6 +12,7 @@ from filters.errors import UserError
 from manifests import storage
 from manifests.files import sha256_bytes
 from manifests.mirror import (
+    RECORDS,
     Mirror,
     fetch,
     fetch_url,

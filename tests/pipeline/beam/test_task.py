@@ -14,9 +14,10 @@ from toy import PoolEngine, ShuffleEngine, digest, engine
 from filters.errors import UserError
 from manifests import storage
 from manifests.files import relative_files
+from manifests.mirror import open_mirror
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
-from pipeline.beam.exchange import run_exchange
+from pipeline.beam.exchange import _places, run_exchange
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.task import (
     Keyed,
@@ -209,6 +210,17 @@ def test_an_exchange_resumes_by_ranges_and_by_mappers(tmp_path: Path) -> None:
     (tmp_path / "blocks/toy/map/a").unlink()
     assert exchange(tmp_path, engine(tmp_path)) == 1
     assert digest(tmp_path, "ranges", "receipts", "blocks") == before
+
+
+def test_a_machine_with_an_older_receipt_reads_the_block_index_of_the_newer(tmp_path: Path) -> None:
+    """A mapper was done again elsewhere: its file there has other blocks than the receipt here tells."""
+    here = open_mirror(tmp_path / "here", (tmp_path / "store").as_uri()).folder
+    exchange(here, engine(here))
+    (task,) = Step("toy/map", toy.scatter, [Unit("a", {"bound": 5}, (), 5)]).tasks()
+    before = _places(here, task)
+    receipt = here / "receipts/toy/map/a.json"
+    receipt.write_bytes(receipt.read_bytes().replace(task.fingerprint.encode(), b"0" * 64))
+    assert _places(here, task) == before
 
 
 def test_receipts_of_finished_units_hold_counts_and_facts(tmp_path: Path) -> None:
