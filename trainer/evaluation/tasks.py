@@ -61,7 +61,8 @@ class Task:
         preamble: Text before the first example; takes the fields of the item.
         separator: Text between examples.
         decoding: For tasks whose answer is written.
-        paper: The paper's scores in percent by row of the results: "" or "K shots", a group, or a further metric.
+        paper: The paper's scores in percent by row of the results: "" or "K shots", a group, or a further metric. Not
+            all were compared with the paper (docs/evaluation.md).
         paper_source: Table of the paper.
         further: Names of further metrics that have a row of their own.
         letters: The prompt of the form with lettered choices (OLMES, Gu et al. 2024), or "" if the task has no such.
