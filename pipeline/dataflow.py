@@ -9,8 +9,8 @@ from manifests.recipe import Recipe
 from pipeline.dryrun import dry_run
 from pipeline.plan import PlanRequest, plan
 
-# List prices of Dataflow batch jobs in us-central1 in US dollars (cloud.google.com/dataflow/pricing), quoted from memory:
-# compare them with that page. Other regions and contracts differ, and so do later years.
+# List prices of Dataflow batch jobs in us-central1 in US dollars, quoted from memory: compare them with
+# cloud.google.com/dataflow/pricing. Other regions and contracts differ, and so do later years.
 CORE_HOUR, GIGABYTE_HOUR, SHUFFLED_GIGABYTE = 0.056, 0.003557, 0.011
 GIGABYTES_PER_CORE = 4.0  # of the standard machine types
 START_SECONDS = 180.0  # in which a job's workers start and end; assumed

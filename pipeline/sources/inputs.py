@@ -11,12 +11,13 @@ import os
 import re
 import urllib.parse
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
+from manifests.mirror import Mirror, mirror_of
 from manifests.storage import StorageError, connect, is_url, retry_storage, split_url
 from pipeline.download.download import download
 from pipeline.download.http import RemoteFile, RetryPolicy, State
@@ -138,7 +139,23 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
     if both := sorted(found.keys() & stored.keys()):
         raise UserError(f"source {source}: {stored[both[0]].path} and {found[both[0]]} would both be named {both[0]!r}")
     _check_names(source, [*found, *stored])
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        inputs = [_publish(mirror, item) for item in inputs]
     return sorted([*inputs, *stored.values()], key=lambda item: item.name)
+
+
+def _publish(mirror: Mirror, item: Input) -> Input:
+    """Return an input that was downloaded into a mirror as one of the corpus's store, where all workers find it."""
+    if not Path(item.path).is_relative_to(mirror.folder):
+        return item
+    path = Path(item.path).relative_to(mirror.folder).as_posix()
+    entry = mirror.storage.find(path)
+    if entry is None or entry.bytes != item.size:
+        mirror.storage.publish(Path(item.path), path)
+        entry = mirror.storage.find(path)
+        assert entry is not None, "published just now"
+    return replace(item, path=f"{mirror.storage.url}/{path}", sha256=str(entry.changed))
 
 
 def fixed_prefix(pattern: str) -> Path:

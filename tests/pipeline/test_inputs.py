@@ -9,6 +9,7 @@ from misbehaving_server import Answer, Server, file, raw, serving, status
 from filters.errors import UserError
 from manifests import storage
 from manifests.files import sha256_bytes
+from manifests.mirror import fetch_url, open_mirror
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
@@ -84,6 +85,16 @@ def test_a_url_is_fetched_once_into_the_corpus(server: Server, tmp_path: Path) -
         assert name == "a book.txt" and path.read_bytes() == b"hello"
     assert [p.name for p in (tmp_path / "inputs/books").iterdir()] == ["a book.txt"]
     assert len(server.requests) == 2
+
+
+def test_a_download_for_a_corpus_in_a_store_lies_there_for_all_workers(server: Server, tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    url = server.plan("/a%20book.txt", file(b"hello"), file(b"hello"))
+    for machine in ("one", "two"):
+        corpus = open_mirror(tmp_path / machine, store).folder
+        (item,) = resolve("books", [url], corpus)
+        assert item.path == f"{store}/inputs/books/a book.txt" and item.size == 5
+        assert fetch_url(item.path, item.sha256, corpus).read_bytes() == b"hello"
 
 
 @pytest.mark.parametrize(
