@@ -49,12 +49,10 @@ class StageGraph:
         keep_dropped: int = 0,
         last: str | None = None,
         generation: int = 0,
-        check_lock: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take what `pipeline.run.run` takes; `last` is the stage to stop after, `check_lock` runs before each step."""
+        """Take what `pipeline.run.run` takes; `last` is the stage to stop after."""
         self.recipe, self.corpus, self.engine, self.inputs = recipe, corpus, engine, inputs
         self.keep_dropped, self.last, self.generation = keep_dropped, last, generation
-        self.check_lock = check_lock
         self.names = {name: [item.name for item in inputs.dumps if item.source == name] for name in recipe.sources}
         self.ran = 0
         self.recall_report = ""
@@ -320,6 +318,6 @@ class StageGraph:
 
     def record(self, step: Step) -> None:
         """Remember the version of a step's code, for the manifest."""
-        self.check_lock()
+        self.engine.check()
         if step.units:
             self.code.setdefault(step.name, set()).add(step.code())

@@ -12,7 +12,7 @@ from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe
 from manifests.report import write_report
-from manifests.storage import storage_error
+from manifests.storage import StorageError, storage_error
 from pipeline import folder
 from pipeline.beam import quarantine
 from pipeline.beam.choices import check_engine, running
@@ -78,7 +78,7 @@ def run(
         inputs = preflight(here, corpus, skip_unreadable)
         held = given = _quarantine(corpus, quarantined)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", given=models)
+        engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, given=models)
         manifest, ran, crashes = None, 0, 0
         try:
             try:
@@ -93,7 +93,7 @@ def run(
                     check_engine(engine)
                 while True:
                     known = replace(inputs, quarantine=held)
-                    graph = StageGraph(here, corpus, engine, known, keep_dropped, only, generation, check_lock)
+                    graph = StageGraph(here, corpus, engine, known, keep_dropped, only, generation)
                     try:
                         with contextlib.suppress(StopAfterStage):
                             manifest = graph.build()
@@ -106,8 +106,13 @@ def run(
                 engine.status.close(sys.exception())
                 with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
                     folder.fold_timings(corpus, started, engine)
+                if sys.exception() is not None:
+                    with contextlib.suppress(StorageError):  # nor is it to tell a store how the run ended
+                        check_lock()
+                        folder.publish(corpus, started)
             if manifest is not None:
                 write_report(corpus)  # after the times, which it shows
+            check_lock()
             folder.publish(corpus, started)
         except OSError as error:
             raise storage_error(error, "the run") from error

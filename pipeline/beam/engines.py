@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -35,6 +35,7 @@ class Engine:
         arguments: Beam's options as the user gave them.
         timings: the run's folder for times.
         quiet: show no progress.
+        check: raises StorageError if another run has taken the corpus over; called before a step and before its sweep.
         given: URLs of models that tasks find at the paths of local copies, each with its version.
         pool: the local worker processes, which start when there is work for them.
         status: the run's, for people who ask for it elsewhere.
@@ -44,6 +45,7 @@ class Engine:
     arguments: tuple[str, ...]
     timings: Path
     quiet: bool = False
+    check: Callable[[], None] = field(default=lambda: None, compare=False)
     given: tuple[tuple[str, str], ...] = ()
     pool: Pool = field(default_factory=Pool, compare=False)
     status: RunStatus = field(default_factory=RunStatus, compare=False)

@@ -180,6 +180,7 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
             )
     mapped |= receipts(corpus, waiting)
     reduced |= receipts(corpus, left)
+    engine.check()
     for step, done in ((mapping, mapped), (reducing, reduced)):
         if not step.shared:
             sweep(corpus, step, done)

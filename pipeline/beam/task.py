@@ -499,6 +499,7 @@ def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
                 | step.name >> work.with_output_types(type(None))
             )
     found |= receipts(corpus, waiting)
+    engine.check()
     if not step.shared:
         sweep(corpus, step, found)
     return in_order(tasks, found), len(waiting)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,26 @@ def test_a_driver_that_was_taken_for_dead_stops(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="another run has taken over"):
             first.check()
     assert store.read("runs/heartbeat/000001") != b"ended"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_was_taken_over_removes_and_publishes_nothing_more(
+    dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, perform = (tmp_path / "store").as_uri(), task.perform
+    store = connect(url)
+
+    def taken_over(one: Any, *blocks: Any, job: Any) -> None:
+        perform(one, *blocks, job=job)
+        if one.step == "filter" and store.create("runs/lease/000099", b"another"):
+            store.write("clean/of-the-other.parquet", b"x")
+            time.sleep(20 * lease.BEAT_SECONDS)
+
+    with faults.performing(taken_over):
+        assert build(dumps / "recipe.yaml", url) == 1
+    assert "another run has taken over" in capsys.readouterr().err
+    assert store.find("clean/of-the-other.parquet") is not None, "it sweeps no more"
+    assert store.find("recipe.yaml") is None and store.find("manifest.json") is None
 
 
 @pytest.mark.usefixtures("quick")
