@@ -29,7 +29,7 @@ from filters.quality.language import bundled_model_path
 from filters.quality.perplexity import Perplexity
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import read_receipt
+from pipeline.beam.receipts import read_receipt
 from pipeline.dedup import clusters, survivors
 from pipeline.run import run as build
 

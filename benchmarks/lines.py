@@ -14,8 +14,8 @@ from manifests.ledger import Tally
 from manifests.recipe import parse_recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
+from pipeline.beam.step import Receipt
 from pipeline.beam.tables import write_ipc
-from pipeline.beam.task import Receipt
 from pipeline.stages import line_dedup
 
 PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4

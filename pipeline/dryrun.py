@@ -14,7 +14,9 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
-from pipeline.beam.task import Output, Receipts, Step, Task, receipt_path, run_step, source_of
+from pipeline.beam.job import run_step
+from pipeline.beam.receipts import receipt_path
+from pipeline.beam.step import Output, Receipts, Step, Task, source_of
 from pipeline.dedup.clusters import one_worker_steps
 from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph

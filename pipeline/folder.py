@@ -20,7 +20,9 @@ from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import mirror_of
 from pipeline.beam import quarantine, status
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import BEGUN, CODE, LOG, RECEIPTS
+from pipeline.beam.job import LOG
+from pipeline.beam.receipts import RECEIPTS
+from pipeline.beam.task import BEGUN, CODE
 from pipeline.lease import is_leased, leased
 
 STATUS = f"runs/{status.FILE}"

@@ -11,7 +11,9 @@ from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
-from pipeline.beam.task import Receipt, Receipts, Step, hash_key, run_step, source_of, sweep
+from pipeline.beam.job import run_step
+from pipeline.beam.receipts import sweep
+from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs

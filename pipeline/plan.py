@@ -13,7 +13,7 @@ from manifests.planning import plan as plans
 from manifests.planning import rates, supply
 from manifests.planning.supply import MeasuredSource, Supply
 from manifests.recipe import Recipe
-from pipeline.beam.task import read_receipt
+from pipeline.beam.receipts import read_receipt
 from pipeline.dedup.survivors import SURVIVORS
 from pipeline.sources.inputs import is_matched, match
 

@@ -10,7 +10,7 @@ from filters.rule import ExtractRule, Found, Page, Rule, Verdict, keep
 from manifests.document import Locator
 from manifests.files import write_atomic
 from pipeline.beam.quarantine import forget_record, is_quarantined
-from pipeline.beam.task import Result
+from pipeline.beam.step import Result
 
 NEVER = CustomReason("custom-never", "no record leaves under this reason")
 

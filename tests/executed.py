@@ -11,6 +11,7 @@ from unittest import mock
 
 from corpus import ROOT
 
+from pipeline.beam import step as step_module
 from pipeline.beam import task
 from pipeline.beam.fingerprint import PLUMBING, ROOMS, reached_symbols
 
@@ -27,14 +28,15 @@ def covered_by_versions() -> Iterator[None]:
     """Trace tasks that run in this process while the block runs, and check them at its end."""
     for found in (functions, executed, counts):
         found.clear()
-    attempt, tasks = task.attempt, task.Step.tasks
+    attempt, tasks = task.attempt, step_module.Step.tasks
 
-    def declared(step: task.Step, upstream: Any = ()) -> list[task.Task]:
+    def declared(step: step_module.Step, upstream: Any = ()) -> list[step_module.Task]:
         known = functions.setdefault((step.name, step.function.__name__), {step.function})
         known |= {call for unit in step.units for call in unit.calls}
         return tasks(step, upstream)
 
-    with mock.patch.object(task.Step, "tasks", declared), mock.patch.object(task, "attempt", partial(traced, attempt)):
+    tracing = mock.patch.object(task, "attempt", partial(traced, attempt))
+    with mock.patch.object(step_module.Step, "tasks", declared), tracing:
         yield
     assert executed, "tasks ran in other processes, or none did"
     missed = [
@@ -46,10 +48,10 @@ def covered_by_versions() -> Iterator[None]:
     assert not missed, "executed, but in no code version: " + ", ".join(missed)
 
 
-def traced(attempt: Callable[..., None], one: task.Task, blocks: Any, job: task.Job) -> None:
+def traced(attempt: Callable[..., None], one: step_module.Task, blocks: Any, job: task.Job) -> None:
     """Run a task; record the functions of ours that it calls, for the first tasks of each step and source."""
     function = job.function.args[0] if isinstance(job.function, partial) else job.function
-    key = (one.step, task.source_of(one.name))
+    key = (one.step, step_module.source_of(one.name))
     counts[key] = counts.get(key, 0) + 1
     if counts[key] > SAMPLES:
         return attempt(one, blocks, job)

@@ -6,7 +6,7 @@ from typing import Any
 
 from manifests.files import sha256_file
 from pipeline.beam.exchange import Mapped
-from pipeline.beam.task import Keyed, Output, Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.step import Keyed, Output, Receipt, Receipts, Result, Step, Unit
 
 
 def run_map(corpus: Path, step: Step) -> Receipts:

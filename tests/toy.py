@@ -17,7 +17,7 @@ from manifests.ledger import Tally
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped
 from pipeline.beam.pool import Pool
-from pipeline.beam.task import Result
+from pipeline.beam.step import Result
 
 RANGES = 4
 

@@ -28,7 +28,7 @@ def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> Mapping[str, 
     """Run a task in a process of its own, find the record that kills it, else return the task's counts.
 
     Args:
-        task: a `pipeline.beam.task.Task`.
+        task: a `pipeline.beam.step.Task`.
         blocks: of a reducer.
         job: a `pipeline.beam.task.Job`.
 

@@ -21,24 +21,10 @@ from manifests.ledger import Tally
 from manifests.mirror import mirror_of
 from manifests.storage import retry_storage
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import (
-    BLOCKS,
-    Job,
-    Receipts,
-    Result,
-    Step,
-    Task,
-    in_order,
-    is_finished,
-    job_of,
-    perform,
-    read_receipt,
-    receipt_path,
-    receipts,
-    sweep,
-    unfinished,
-    watched,
-)
+from pipeline.beam.job import job_of, watched
+from pipeline.beam.receipts import in_order, is_finished, read_receipt, receipt_path, receipts, sweep, unfinished
+from pipeline.beam.step import BLOCKS, Receipts, Result, Step, Task
+from pipeline.beam.task import Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
 

@@ -29,8 +29,9 @@ from filters.dedup.clusters import (
 from filters.errors import UserError
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
+from pipeline.beam.receipts import is_step_finished, receipts, sweep
+from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.beam.task import Receipts, Result, Step, Unit, is_step_finished, receipts, sweep
 from pipeline.dedup.neardup import RANGE_BYTES
 
 STAGE = "clusters"

@@ -14,8 +14,8 @@ import pyarrow as pa
 from filters.dedup.containment import Containment, find_candidates, sketch, verify_candidates
 from filters.dedup.minhash import wide_shingle_hashes
 from manifests.recipe import Recipe
+from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.beam.task import Receipts, Result, Step, Unit
 from pipeline.dedup.signatures import ROW_BITS, Rows, Split
 
 STAGE = "containment"

@@ -22,16 +22,9 @@ from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
+from pipeline.beam.receipts import sweep
+from pipeline.beam.step import BLOCKS, Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_rows, write_ipc
-from pipeline.beam.task import (
-    BLOCKS,
-    Keyed,
-    Receipts,
-    Result,
-    Step,
-    Unit,
-    sweep,
-)
 from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, signatures_of
 
 STAGE = "neardup"

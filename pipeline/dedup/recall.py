@@ -19,8 +19,8 @@ from filters.dedup.recall import Level, check_levels, confidence_interval, half_
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
+from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_rows, table_writer
-from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.dedup.survivors import read_verdicts, survivor_units
 
 STAGE = "recall"

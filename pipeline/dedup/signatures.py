@@ -24,8 +24,9 @@ from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
+from pipeline.beam.receipts import RECEIPTS, read_receipt
+from pipeline.beam.step import Keyed, Output, Receipt, Receipts, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.beam.task import RECEIPTS, Keyed, Output, Receipt, Receipts, read_receipt, source_of
 from pipeline.sources.inputs import dump_of
 
 SIGNATURES = "blocks/signatures"  # folder of the signature files

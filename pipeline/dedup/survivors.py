@@ -19,8 +19,8 @@ from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
+from pipeline.beam.step import Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
-from pipeline.beam.task import Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.dedup.clusters import STAGE, read_labels
 from pipeline.dedup.containment import read_contained
 from pipeline.dedup.signatures import ROW_BITS, SIGNATURES, Lookup, Rows, Split, signature_path, verdict_path

@@ -24,7 +24,7 @@ from manifests.index import (
 from manifests.manifest import IndexEntry
 from manifests.shard import open_shard
 from pipeline.beam.exchange import Mapped, by_range, join_blocks
-from pipeline.beam.task import Receipts, Result, Step, Unit
+from pipeline.beam.step import Receipts, Result, Step, Unit
 
 STAGE = "corpus_index"
 KEYS, FILES = f"{STAGE}/keys", f"{STAGE}/files"

@@ -13,8 +13,8 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.quarantine import Place, forget_record, places_within
+from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
 from pipeline.sources.base import Outcome, check_record, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import calls_of, uses_of

@@ -13,8 +13,8 @@ from filters.rule import COLUMNS, Rule
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
+from pipeline.beam.step import Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
 from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages
 

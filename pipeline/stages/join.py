@@ -34,7 +34,7 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
 from pipeline.beam.quarantine import Place, forget_record, places_within
-from pipeline.beam.task import Receipts, Result, Step, Unit
+from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract

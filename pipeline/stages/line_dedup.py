@@ -25,8 +25,8 @@ from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
+from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import dump_of
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
 

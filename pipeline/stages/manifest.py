@@ -11,7 +11,7 @@ from manifests.ledger import Tally, imbalances, total
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
-from pipeline.beam.task import Receipt, Receipts, source_of
+from pipeline.beam.step import Receipt, Receipts, source_of
 
 LEDGER = "ledger.json"
 

@@ -24,8 +24,8 @@ from manifests.mirror import fetch
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
+from pipeline.beam.step import Keyed, Receipt, Receipts
 from pipeline.beam.tables import read_ipc, read_rows
-from pipeline.beam.task import Keyed, Receipt, Receipts
 
 SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
 PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order

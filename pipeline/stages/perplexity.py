@@ -38,8 +38,8 @@ from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
+from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages, page_of, trained_language_model, verdict_path
 

@@ -28,8 +28,8 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.source import Source
+from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of, trained_references

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from filters.formats.stream import open_stored
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.task import Keyed, Receipts, Result, Step, Unit
+from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.sources.base import cutter_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 

@@ -35,8 +35,8 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.shard import open_shard
+from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_rows
-from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.dedup import recall
 from pipeline.dedup.survivors import read_verdicts, verdicts_of
 

@@ -24,7 +24,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
-from pipeline.beam.task import Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
 from pipeline.dedup.survivors import Verdict, read_verdicts, survivor_units
 from pipeline.stages.tokenizer import MODEL, load
 

@@ -21,8 +21,8 @@ from filters.models.sentencepiece import byte_values, open_model, round_trip, su
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe, Tokenizer
+from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.beam.task import Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.dedup.survivors import read_verdicts, survivor_units
 
 STAGE = "tokenizer"

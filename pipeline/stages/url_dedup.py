@@ -20,7 +20,7 @@ from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.task import Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Receipts, Result, Step, Unit, source_of
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
 
 STAGE = "url_dedup"

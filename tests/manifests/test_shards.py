@@ -18,8 +18,8 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe, Tokenizer, parse_recipe
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.exchange import Mapped
+from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Receipt
 from pipeline.dedup.signatures import verdict_path
 from pipeline.dedup.survivors import VERDICT_SCHEMA
 from pipeline.stages import tokenize

@@ -22,7 +22,8 @@ from pipeline.__main__ import main
 from pipeline.beam import choices
 from pipeline.beam.choices import choose
 from pipeline.beam.engines import Engine, check_options
-from pipeline.beam.task import Step, Unit, run_step
+from pipeline.beam.job import run_step
+from pipeline.beam.step import Step, Unit
 from pipeline.dataflow import check_price, price_of
 from pipeline.dryrun import DryEngine, dry_run
 from pipeline.plan import PlanRequest

@@ -24,9 +24,9 @@ from corpus import ROOT, demo_recipe
 from benchmarks import servers
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
+from manifests.storage import StorageError
 from pipeline.beam.choices import check_engine, choose, running
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import StorageError
 from pipeline.run import run
 
 pytestmark = pytest.mark.cluster

@@ -14,10 +14,11 @@ from corpus import digests
 from manifests import storage
 from manifests.manifest import load_manifest
 from manifests.recipe import parse_recipe
+from manifests.storage import StorageError
 from pipeline.__main__ import main
 from pipeline.beam import task
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import StorageError, receipt_path
+from pipeline.beam.receipts import receipt_path
 from pipeline.run import run
 from pipeline.sources import inputs
 

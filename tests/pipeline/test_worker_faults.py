@@ -18,8 +18,9 @@ from toy import PoolEngine
 
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
+from pipeline.beam.job import run_step
 from pipeline.beam.pool import Pool, WorkerDiedError
-from pipeline.beam.task import Step, Unit, run_step
+from pipeline.beam.step import Step, Unit
 from pipeline.run import run
 
 

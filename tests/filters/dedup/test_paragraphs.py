@@ -17,8 +17,8 @@ from filters.quality.duplicate_lines import DuplicateLines
 from manifests.document import DOCUMENT_SCHEMA, Document, Locator
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
+from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
-from pipeline.beam.task import Receipt
 from pipeline.sources.inputs import dump_of
 from pipeline.stages import line_dedup as lines
 from pipeline.stages.pages import find_mask, read_masks

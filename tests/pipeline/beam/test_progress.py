@@ -20,10 +20,12 @@ from pipeline.__main__ import main
 from pipeline.beam import progress
 from pipeline.beam.counters import LIVE, NAMESPACE
 from pipeline.beam.engines import Engine
+from pipeline.beam.job import run_step
 from pipeline.beam.pool import POOLS, Called, Pool, _call
 from pipeline.beam.progress import Marks, Progress, ReceiptCounts
+from pipeline.beam.receipts import receipt_path
 from pipeline.beam.status import FILE, RunStatus, read_status, status_text
-from pipeline.beam.task import Step, Unit, receipt_path, run_step
+from pipeline.beam.step import Step, Unit
 from pipeline.folder import is_held
 
 EXPECTED = {"tasks": 4, "records": 4 * 7, "bytes": 4 * 70, "dropped/no-text": 4 * 2, "dropped/too-short": 4}

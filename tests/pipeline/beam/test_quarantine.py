@@ -24,9 +24,11 @@ from manifests.source import Source
 from pipeline.beam import quarantine
 from pipeline.beam.counters import LIVE
 from pipeline.beam.engines import Engine
+from pipeline.beam.job import run_step
 from pipeline.beam.pool import WorkerCrashedError, WorkerDiedError
 from pipeline.beam.quarantine import Place, RecordCrashedError, holding, learn, places_within, read_quarantine
-from pipeline.beam.task import Step, Unit, begun_path, run_step
+from pipeline.beam.step import Step, Unit
+from pipeline.beam.task import begun_path
 from pipeline.run import run
 from pipeline.sources.base import Outcome, Piece, Row, joined_for, reader_for
 from pipeline.sources.inputs import Input, resolve

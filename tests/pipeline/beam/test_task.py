@@ -15,23 +15,14 @@ from filters.errors import UserError
 from manifests import storage
 from manifests.files import relative_files
 from manifests.mirror import open_mirror
+from manifests.storage import StorageError
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
 from pipeline.beam.exchange import _places, run_exchange
+from pipeline.beam.job import run_step
 from pipeline.beam.pool import WorkerDiedError
-from pipeline.beam.task import (
-    Keyed,
-    Receipts,
-    Step,
-    StorageError,
-    Unit,
-    is_finished,
-    read_receipt,
-    receipts,
-    remove_temporaries,
-    run_step,
-    sweep,
-)
+from pipeline.beam.receipts import is_finished, read_receipt, receipts, remove_temporaries, sweep
+from pipeline.beam.step import Keyed, Receipts, Step, Unit
 
 ROOT = Path(__file__).parents[3]
 

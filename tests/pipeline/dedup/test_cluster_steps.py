@@ -24,8 +24,8 @@ from filters.dedup.clusters import (
 from filters.errors import UserError
 from manifests.files import sha256_file
 from pipeline.beam.engines import Engine
+from pipeline.beam.step import Output, Receipt, Step
 from pipeline.beam.tables import write_ipc
-from pipeline.beam.task import Output, Receipt, Step
 from pipeline.dedup import clusters as module
 from pipeline.dedup.clusters import EDGE_SCHEMA, connect, read_labels
 

@@ -22,8 +22,8 @@ from manifests.document import CLUSTER_SCHEMA, content_hash
 from manifests.files import sha256_file
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
+from pipeline.beam.step import Output, Receipt, Receipts, Step, Unit
 from pipeline.beam.tables import write_ipc
-from pipeline.beam.task import Output, Receipt, Receipts, Step, Unit
 from pipeline.dedup import clusters, neardup, survivors
 from pipeline.dedup.containment import CONTAINED_SCHEMA
 from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of

@@ -21,7 +21,7 @@ from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source
 from pipeline.beam.engines import Engine
-from pipeline.beam.task import read_receipt
+from pipeline.beam.receipts import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
 from pipeline.stages.pages import read_older

@@ -17,11 +17,13 @@ from manifests.ledger import imbalances, tally_from, total
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
+from manifests.storage import StorageError
 from manifests.tools.trace import trace
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import run_exchange
+from pipeline.beam.job import run_step
+from pipeline.beam.step import Receipt
 from pipeline.beam.tables import read_rows
-from pipeline.beam.task import Receipt, StorageError, run_step
 from pipeline.sources.base import JOINED
 from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join

@@ -22,7 +22,8 @@ from filters.models.sentencepiece import byte_values, decoded_form, summarize_me
 from manifests.document import order_key
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.fingerprint import reached_symbols
-from pipeline.beam.task import Job, Output, Receipt, Result
+from pipeline.beam.step import Output, Receipt, Result
+from pipeline.beam.task import Job
 from pipeline.stages import tokenize, tokenizer
 from pipeline.stages.tokenizer import LINE_BYTES, RESERVED, draw, drawn, sentences, train, train_bpe, train_step
 

@@ -1,0 +1,224 @@
+"""Steps, declared: one function over units of work, what it depends on, and the receipts that finished units leave.
+
+A unit's outputs are taken over from an earlier run only if its receipt records the same fingerprint: the code that its
+function reaches, the settings, the unit's arguments and the hashes of what it reads. So a run killed at any moment and
+started again redoes at most the units in flight, and gives the same bytes.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from manifests.files import sha256_bytes
+from manifests.ledger import Tally
+from pipeline.beam.fingerprint import code_version
+from pipeline.beam.quarantine import Place
+
+BLOCKS = "blocks"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a task wrote: its path below the corpus, and what it must be to be taken over."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A step function's result.
+
+    Attributes:
+        paths: files that it wrote, below the corpus.
+        tallies: counts by source.
+        facts: plain values for later steps; part of the result.
+        shuffled: bytes sent to reducers, for the record only.
+    """
+
+    paths: Iterable[str]
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    shuffled: int = 0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run."""
+
+    fingerprint: str
+    outputs: list[Output]
+    tallies: dict[str, Tally]
+    facts: dict[str, Any]
+
+    @cached_property
+    def sha(self) -> str:
+        """The hash of the outputs and facts, for fingerprints of tasks that read them."""
+        return hash_key([[[o.path, o.sha256] for o in self.outputs], self.facts])
+
+    @property
+    def bytes(self) -> int:
+        """The size of all outputs."""
+        return sum(output.bytes for output in self.outputs)
+
+    def below(self, folder: str) -> list[Output]:
+        """Return the outputs below a folder of the corpus."""
+        return [output for output in self.outputs if output.path.startswith(f"{folder}/")]
+
+
+Receipts = dict[str, Receipt]
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
+
+    A value that is a URL, or a list of them, reaches the function as paths of local copies. Then the key, or the last
+    item of each file's, is the file's version, as `Input.sha256` holds it.
+    """
+
+    value: Any
+    key: Any = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of a step's work, done and repeated as a whole.
+
+    Attributes:
+        name: unique in the step; gives the receipt's path.
+        arguments: keyword arguments for the step's function.
+        reads: receipts, outputs or hashes of what the function reads: of a corpus in an object store, it finds there
+            the outputs that these, or the keys of its arguments, name, and no other file.
+        size: bytes to read, by which work is shared out.
+        source: the source whose entry of `Step.by_source` the function gets as well.
+        calls: functions that the step's function looks up at run time, part of its code.
+        quarantine: records that the function's readers drop unread.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    reads: Sequence[Any] = ()
+    size: int = 0
+    source: str = ""
+    calls: tuple[Callable[..., Any], ...] = ()
+    quarantine: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit as it is handed to an engine."""
+
+    step: str
+    name: str
+    fingerprint: str
+    size: int = 0
+    source: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    quarantine: tuple[Place, ...] = ()
+    files: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: one function over units that do not depend on each other.
+
+    The function is called as `function(corpus, name, **settings, **by_source[unit.source], **unit.arguments)`; a
+    reducer of an exchange gets its blocks after the name. It must depend on nothing else, and write through
+    `atomic_path`.
+
+    Attributes:
+        name: gives the place of receipts, and the row of `manifests.stages`.
+        function: a module-level function.
+        units: what is to be done.
+        settings: keyword arguments for all units: the part of the recipe that the step depends on.
+        by_source: further keyword arguments for the units of a source.
+        owns: folders below the corpus that hold this step's outputs alone; by default `blocks/NAME`.
+        shared: another step of the same name owns the same folders, so that only both together can be swept.
+        any_way: of a reducing step: its outputs do not depend on the way that its blocks were made, so mappers do not
+            count in its fingerprints, and the units name what they depend on.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    units: Sequence[Unit]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    by_source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    owns: tuple[str, ...] | None = None
+    shared: bool = False
+    any_way: bool = False
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that the step owns."""
+        return (f"{BLOCKS}/{self.name}",) if self.owns is None else self.owns
+
+    def tasks(self, upstream: Sequence[Task] = ()) -> list[Task]:
+        """Return a task for each unit, with its fingerprint. `upstream`: mappers, whose blocks every unit may get."""
+        mappers = [] if self.any_way else [[task.name, task.fingerprint] for task in upstream]
+        common = hash_key([self.settings, mappers])
+        of_source = {name: hash_key(values) for name, values in self.by_source.items()}
+        made = []
+        for unit in self.units:
+            code = code_version(self.function, *unit.calls)
+            parts = [code, common, of_source.get(unit.source, ""), unit.name, unit.arguments, unit.reads]
+            key = hash_key([*parts, unit.quarantine])
+            made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
+        return made
+
+    def with_files(self, tasks: Iterable[Task]) -> list[Task]:
+        """Return tasks of this step with the files that each reads."""
+        units = {unit.name: unit for unit in self.units}
+        common = list(outputs_in(self.settings))
+        of_source = {name: list(outputs_in(values)) for name, values in self.by_source.items()}
+        made = []
+        for task in tasks:
+            unit = units[task.name]
+            files = {*common, *of_source.get(unit.source, ()), *outputs_in([unit.reads, unit.arguments])}
+            made.append(replace(task, files=tuple(sorted(files, key=lambda output: output.path))))
+        return made
+
+    def code(self) -> str:
+        """Return the version of the step's code over all units."""
+        versions = sorted({code_version(self.function, *unit.calls) for unit in self.units})
+        return versions[0] if len(versions) == 1 else hash_key(versions)
+
+
+def outputs_in(value: Any) -> Iterator[Output]:
+    """Yield the outputs that receipts, keys and plain values name."""
+    if isinstance(value, Output):
+        yield value
+    elif isinstance(value, Receipt):
+        yield from value.outputs
+    elif isinstance(value, Keyed):
+        yield from outputs_in(value.key)
+    elif isinstance(value, Mapping):
+        yield from outputs_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from outputs_in(one)
+
+
+def source_of(split: str) -> str:
+    """Return the source that a split, or another name that begins with one, belongs to."""
+    return split.partition("/")[0]
+
+
+def hash_key(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON, with settings as plain values and `Keyed` as its key."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Keyed):
+        return value.key
+    if isinstance(value, Receipt):
+        return value.sha
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return value.model_dump()
