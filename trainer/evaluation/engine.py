@@ -278,7 +278,8 @@ class Engine:
             tokens = torch.tensor([shared], device=self.device)
             self.shared_cache = KeyValueCache(self.model, 1, len(shared))
             positions = torch.arange(len(shared), device=self.device)[None]
-            compute_states(self.model, tokens, positions, None, self.shared_cache, tokens.new_tensor([[0, len(shared) - 1]]))
+            end = torch.tensor([[0, len(shared) - 1]], device=self.device)
+            compute_states(self.model, tokens, positions, None, self.shared_cache, end)
             self.shared = shared
         return len(shared)
 
