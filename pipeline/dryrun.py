@@ -185,6 +185,8 @@ def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
         "cuts": {},
         "dropped": {},
         "settings": [],
+        "keys": [0],
+        "copies": [],
         "source": source,
         "budget": recipe.tokenizer.sample_bytes,
         "sha256": NO_HASH,

@@ -223,7 +223,8 @@ class StageGraph:
         sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
         if sources and self.recipe.deduplication.canaries:
             drawn = yield from run_units(recall.draw_step(self.recipe, self.filtered, self.survivors))
-            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn)))["all"]
+            copies = yield from run_units(recall.copies_step(self.recipe, drawn))
+            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn, copies)))["all"]
             self.recall_report = recall.report(self.measured)
 
     def tokenizer(self) -> Work[None]:
