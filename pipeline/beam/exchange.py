@@ -7,6 +7,7 @@ either way, and a reducer gets its blocks in the order of the mappers' names, wh
 """
 
 import itertools
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,8 @@ from manifests.ledger import Tally
 from manifests.mirror import mirror_of
 from manifests.storage import retry_storage
 from pipeline.beam.engines import Engine
+from pipeline.beam.fold import fold, fold_receipts
+from pipeline.beam.folded import tables_for
 from pipeline.beam.job import job_of, watched
 from pipeline.beam.receipts import in_order, is_finished, read_receipt, receipt_path, receipts, sweep, unfinished
 from pipeline.beam.step import BLOCKS, Receipts, Result, Step, Task
@@ -156,14 +159,16 @@ def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) ->
         ):
             pool = engine.pool_for(maps)
             produce, consume = partial(_produce, listed, perform), partial(_consume, listed, perform)
-            _ = (
+            done = (
                 pipeline
                 | beam.Create(listed.groups).with_output_types(Group)
                 | mapping.name >> spread(produce, pool).with_output_types(tuple[int, Place | Piece])
                 | beam.GroupByKey()
                 | beam.MapTuple(lambda bucket, pieces: (bucket, list(pieces)))
-                | reducing.name >> spread(consume, pool).with_output_types(type(None))
+                | reducing.name >> spread(consume, pool).with_output_types(tuple[int, int])
             )
+            if tables_for(len(left)):
+                fold(done, reducing.name, partial(_fold_ranges, listed), pool)
     mapped |= receipts(corpus, waiting)
     reduced |= receipts(corpus, left)
     engine.check()
@@ -190,6 +195,8 @@ def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[tuple
         for bucket, place in retry_storage(partial(_places, root, task), place_name):
             if bucket in shared.reduces:
                 yield bucket, place if shared.in_memory else (task.name, _read(root, place))
+    if listed.tables:
+        yield -1 - listed.table_of(group), ("", pickle.dumps(group))
 
 
 def _places(root: Path, task: Task) -> list[tuple[int, Place]]:
@@ -220,12 +227,29 @@ def _write_blocks(mapper: Callable[..., Mapped], step: str, corpus: Path, unit: 
     return Result([path], mapped.tallies, {**mapped.facts, "blocks": len(table)}, shuffled=offset)
 
 
-def _consume(listed: TaskList, perform: Perform, group: tuple[int, Iterable[Place | Piece]]) -> None:
+def _consume(
+    listed: TaskList, perform: Perform, group: tuple[int, Iterable[Place | Piece]]
+) -> Iterator[tuple[int, int]]:
+    """Reduce a range, or fold the receipts of mappers: those of the table -1 - number for a number below 0."""
     bucket, pieces = group
     shared: Shuffle = listed.read_shared()
+    if bucket < 0:
+        groups = sorted(pickle.loads(piece[1]) for piece in pieces)
+        tasks = [task for one in groups for task, _ in listed.read_group(one)]
+        fold_receipts(Path(shared.mapping.corpus), tasks)
+        return
     root, ordered = Path(shared.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
     blocks = [piece[1] if len(piece) == 2 else _read(root, piece) for piece in ordered]
     perform(shared.reduces[bucket], [block for block in blocks if block], job=shared.reducing)
+    tables = tables_for(len(shared.reduces))
+    if tables:
+        yield bucket * tables // (max(shared.reduces) + 1), bucket
+
+
+def _fold_ranges(listed: TaskList, table: tuple[int, Iterable[int]]) -> None:
+    """Fold the receipts of the reducers of ranges that make a table."""
+    shared: Shuffle = listed.read_shared()
+    fold_receipts(Path(shared.reducing.corpus), [shared.reduces[bucket] for bucket in sorted(table[1])])
 
 
 def _read(corpus: Path, place: Place) -> bytes:

@@ -5,7 +5,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from manifests.mirror import mirror_of
 from manifests.storage import StorageError
 from pipeline.beam import counters
 from pipeline.beam.engines import Engine, workers_apart
+from pipeline.beam.fold import fold, fold_receipts
 from pipeline.beam.progress import Progress, ReceiptCounts
 from pipeline.beam.receipts import in_order, receipt_path, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
@@ -44,12 +45,15 @@ def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
             watched(corpus, tasks, waiting, engine),
             engine.pipeline() as pipeline,
         ):
-            work = spread(partial(_perform_group, listed, perform), engine.pool_for(waiting))
-            _ = (
+            pool = engine.pool_for(waiting)
+            work = spread(partial(_perform_group, listed, perform), pool)
+            done = (
                 pipeline
                 | beam.Create(listed.groups).with_output_types(Group)
-                | step.name >> work.with_output_types(type(None))
+                | step.name >> work.with_output_types(tuple[int, Group])
             )
+            if listed.tables:
+                fold(done, step.name, partial(_fold_groups, listed), pool)
     found |= receipts(corpus, waiting)
     engine.check()
     if not step.shared:
@@ -57,9 +61,15 @@ def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
     return in_order(tasks, found), len(waiting)
 
 
-def _perform_group(listed: TaskList, perform: Callable[..., None], group: Group) -> None:
+def _perform_group(listed: TaskList, perform: Callable[..., None], group: Group) -> list[tuple[int, Group]]:
     for task in listed.read_group(group):
         perform(task, job=listed.read_shared())
+    return [(listed.table_of(group), group)] if listed.tables else []
+
+
+def _fold_groups(listed: TaskList, table: tuple[int, Iterable[Group]]) -> None:
+    """Fold the receipts of groups that make a table."""
+    fold_receipts(Path(listed.corpus), [task for group in sorted(table[1]) for task in listed.read_group(group)])
 
 
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:

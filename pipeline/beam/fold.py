@@ -1,0 +1,48 @@
+"""Workers fold the receipts of a large job's finished tasks into tables, as its last stage."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.mirror import mirror_of
+from pipeline.beam.folded import pack_receipt, write_table
+from pipeline.beam.pool import Pool
+from pipeline.beam.receipts import RECEIPTS, read_receipt
+from pipeline.beam.step import Task
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+
+def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
+    """Write a table of the receipts of tasks of one step, leaving out those that a run with other settings has left."""
+    mirror, rows = mirror_of(corpus), []
+    paths = {task.name: f"{RECEIPTS}/{task.step}/{task.name}.json" for task in tasks}
+    if mirror is not None:
+        mirror.fetch_all(paths.values())
+    for task in tasks:
+        receipt = read_receipt(corpus, task.step, task.name)
+        if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
+            mirror.fetch_anew(paths[task.name])  # made by another machine
+            receipt = read_receipt(corpus, task.step, task.name)
+        if receipt is not None and receipt.fingerprint == task.fingerprint:
+            rows.append(pack_receipt(task.name, receipt))
+    if rows:
+        write_table(corpus, tasks[0].step, rows)
+
+
+def fold(done: "beam.PCollection", name: str, function: Callable[[Any], None], pool: Pool | None) -> None:
+    """Add the folding to a job, as its last stage.
+
+    Args:
+        done: by table, what names the tasks that are finished.
+        name: of the step, for the engine's display.
+        function: gets a table's number and all that belongs to it, and writes it. It can be pickled.
+        pool: where it is called; None to leave it to the engine.
+    """
+    import apache_beam as beam
+
+    from pipeline.beam.spread import spread
+
+    folding = spread(function, pool).with_output_types(type(None))
+    _ = done | f"{name}/tables" >> beam.GroupByKey() | f"{name}/fold" >> folding
