@@ -23,7 +23,7 @@ from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import run_exchange
+from pipeline.beam.job import run_exchange
 from pipeline.beam.step import Output, Receipt
 from pipeline.stages import corpus_index
 from pipeline.stages.tokenizer import MODEL, train_bpe

@@ -13,7 +13,7 @@ from benchmarks.data import table
 from manifests.ledger import Tally
 from manifests.recipe import parse_recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import run_exchange
+from pipeline.beam.job import run_exchange
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import write_ipc
 from pipeline.stages import line_dedup

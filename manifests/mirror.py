@@ -198,6 +198,23 @@ def fetch(corpus: Path, path: str) -> Path:
     return corpus / path
 
 
+@contextlib.contextmanager
+def stored_copy(corpus: Path, path: str) -> Iterator[Path]:
+    """Yield the local path of a file of a corpus; in an object store that of a copy of what lies there now.
+
+    The copy is made in ranges and deleted when the block ends, so that a check of a whole corpus neither trusts files
+    that were fetched earlier nor fills the disk. A file that is not there is not copied.
+    """
+    mirror = mirror_of(corpus)
+    if mirror is None:
+        yield corpus / path
+        return
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        with contextlib.suppress(FileNotFoundError):
+            mirror.storage.download_ranges(path, Path(scratch) / Path(path).name)
+        yield Path(scratch) / Path(path).name
+
+
 def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
     """Return the local path of a folder of a corpus with all its files, which are downloaded first if need be.
 

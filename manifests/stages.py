@@ -64,6 +64,7 @@ STEPS = {
     "tokenize": StepKind("tokens", "Text becomes tokens in shards."),
     "corpus_index": StepKind("tokens", "Documents and URLs are indexed by hash."),
     "statistics": StepKind("kept characters", "The corpus is described for its report."),
+    "statistics/merge": StepKind("run", "Descriptions of splits and shards are added up."),
 }
 SAMPLER = "tokenizer/sample"  # writes the sample whose bytes `tokenizer/train` grows with
 STAGES = tuple(name for name in STEPS if "/" not in name)  # in the order of a run

@@ -15,6 +15,7 @@ import urllib.parse
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,8 @@ from manifests.files import atomic_path
 
 WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
 CHUNK_BYTES = 16 << 20  # of a download, each one request
+RANGE_BYTES = 16 << 20  # of a download in ranges, each one request
+RANGES = 4  # of a file at once: each waits for the network most of the time
 S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
 Value = TypeVar("Value")
 
@@ -181,6 +184,20 @@ class Storage:
 
         if not self._retry(copy, path):
             raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
+
+    def download_ranges(self, path: str, target: Path) -> None:
+        """Copy a file to this machine as ranges, several at once. Raises FileNotFoundError, StorageError."""
+        entry = self.find(path)
+        if entry is None:
+            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
+        size, starts = entry.bytes, range(0, entry.bytes, RANGE_BYTES)
+        with atomic_path(target) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(RANGES) as pool:
+
+            def copy(start: int) -> None:
+                os.pwrite(file.fileno(), self.read_range(path, start, min(RANGE_BYTES, size - start)), start)
+
+            for _ in pool.map(copy, starts):
+                pass
 
     def publish(self, source: Path, path: str) -> None:
         """Copy a file of this machine to the store by one upload. Raises StorageError."""

@@ -107,9 +107,8 @@ def _dry_run(recipe: "Recipe", splits: int) -> int:
     from pipeline.dryrun import dry_run
 
     graphs = dry_run(recipe, splits)
-    width = max(len(graph.step) for graph in graphs)
     for graph in graphs:
-        print(f"{graph.step:{width}}  {graph.units:>9,} tasks  {graph.bytes:>9,} bytes of graph")
+        print(f"{graph.units:>9,} tasks  {graph.bytes:>9,} bytes of graph  {', '.join(graph.steps)}")
     largest = max(graph.bytes for graph in graphs)
     print(f"\n{len(graphs)} jobs over {splits:,} splits of each source, the largest graph {largest:,} bytes; none ran")
     return 0

@@ -5,7 +5,8 @@ units, settings and functions are those of the recipe. Nothing is read but the r
 """
 
 import tempfile
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,9 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import run_exchange
-from pipeline.beam.job import run_step
+from pipeline.beam.job import Made, Part, Work, exchange, run_job, together
 from pipeline.beam.receipts import receipt_path
-from pipeline.beam.step import Output, Receipts, Step, Task, source_of
+from pipeline.beam.step import Output, Receipts, Task, source_of
 from pipeline.dedup.clusters import one_worker_steps
 from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph
@@ -40,9 +40,9 @@ OTHER_NAMES = ("{:06d}.gz",)
 
 @dataclass(frozen=True)
 class GraphSize:
-    """The graph of one job: its first step, its units and the bytes of its portable form."""
+    """The graph of one job: its steps, their units and the bytes of its portable form."""
 
-    step: str
+    steps: tuple[str, ...]
     units: int
     bytes: int
 
@@ -61,6 +61,10 @@ class DryEngine(Engine):
         """False: blocks themselves are grouped, as on every engine with a shuffle."""
         return False
 
+    def here(self) -> "DryEngine":
+        """Return an engine whose graphs do not count: a remote engine never sees them."""
+        return replace(self, graphs=[])
+
     def pool_for(self, tasks: Any) -> None:
         """Return None: there are no processes here."""
 
@@ -73,7 +77,8 @@ class DryEngine(Engine):
         class Measured(beam.Pipeline):  # type: ignore[misc]
             def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
                 if error is None:
-                    engine.graphs.append(GraphSize(engine.tasks[0].step, len(engine.tasks), engine.measure(self)))
+                    steps = tuple(dict.fromkeys(task.step for task in engine.tasks))
+                    engine.graphs.append(GraphSize(steps, len(engine.tasks), engine.measure(self)))
                     leave_receipts(engine.timings.parents[1], engine.tasks, engine.recipe, engine.splits)
 
         return Measured()
@@ -93,25 +98,23 @@ class DryGraph(StageGraph):
 
     def build_graphs(self) -> list[GraphSize]:
         """Build the graphs of all jobs in the order of a run."""
-        for stage in self.stages():
-            stage()
-        self.statistics(NO_HASH)
+        for _, works in self.stages():
+            self.finish(together(*(work() for work in works)))
+        self.finish(self.statistics(NO_HASH))
         return self.engine.graphs
 
-    def run_map(self, step: Step) -> tuple[Receipts, int]:
-        """Build the graph of a step."""
-        self.engine.tasks[:] = step.tasks()
-        return run_step(self.corpus, step, self.engine)
+    def run_parts(self, parts: Sequence[Part]) -> list[Made]:
+        """Build the graph of a job."""
+        self.engine.tasks.clear()
+        for part in parts:
+            maps = part[0].tasks()
+            self.engine.tasks.extend([*maps, *(task for reducing in part[1:] for task in reducing.tasks(maps))])
+        return run_job(self.corpus, parts, self.engine_for(parts))[0]
 
-    def run_exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts, int]:
-        """Build the graph of an exchange."""
-        maps = mapping.tasks()
-        self.engine.tasks[:] = [*maps, *reducing.tasks(maps)]
-        return run_exchange(self.corpus, mapping, reducing, self.engine)
-
-    def connect(self) -> Receipts:
+    def connect(self) -> Work[Receipts]:
         """Build the graph by which one worker joins duplicates; the number of rounds otherwise is not known before."""
-        return self.run_exchange(*one_worker_steps(self.edges))[1]
+        _, labels = yield from exchange(*one_worker_steps(self.edges))
+        return labels
 
 
 def dry_run(recipe: Recipe, splits: int, kind: type[DryEngine] = DryEngine) -> list[GraphSize]:

@@ -1,19 +1,21 @@
 """The stages of a run in order, each from the receipts of those before.
 
-Every stage is finished before the next begins, its files are the resume points, and what is finished is not done again.
+Stages that do not depend on each other share Beam jobs. The files of each step are the resume points, and what is
+finished is not done again.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
+from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import run_exchange
-from pipeline.beam.job import run_step
+from pipeline.beam.job import Made, Part, Work, exchange, finish, run_job, run_units, together
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of
+from pipeline.beam.step import Receipt, Receipts, hash_key, source_of
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
@@ -68,6 +70,7 @@ class StageGraph:
             self.findings["unreadable"] = {"files": len(inputs.unreadable), "names": sorted(inputs.unreadable)}
 
         self.offsets: Receipts = {}  # by input
+        self.cited: Receipts = {}  # by source and dump
         self.extracted: Receipts = {}  # by split, as all that name no other key
         self.dropped_rows: Receipts = {}  # of joined sources, by task
         self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
@@ -77,6 +80,7 @@ class StageGraph:
         self.filtered: Receipts = {}
         self.splits: list[Split] = []
         self.edges: Receipts = {}  # by path below the corpus
+        self.labels: Receipts = {}  # by range
         self.contained: Receipts = {}  # by source
         self.measured: Receipt | None = None
         self.shards: Receipts = {}  # by name
@@ -90,155 +94,163 @@ class StageGraph:
             StopAfterStage: the stage that was asked for is finished.
             UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
         """
-        for stage in self.stages():
-            stage()
-            if stage.__name__ == self.last:
+        for names, works in self.stages():
+            self.finish(together(*(work() for work in works)))
+            if self.last in names:
                 raise StopAfterStage
         made = self.manifest()
-        self.statistics(made.manifest_sha)
+        self.finish(self.statistics(made.manifest_sha))
         return made
 
-    def stages(self) -> tuple[Callable[[], None], ...]:
-        """Return the stages of the run in order, but for the last, which describe the corpus."""
+    def stages(self) -> tuple[tuple[tuple[str, ...], tuple[Callable[[], Work[None]], ...]], ...]:
+        """Return the stages of the run in order: names, and the work that shares jobs.
+
+        What describes the corpus comes last, and is not named: it is of no use without the manifest.
+        """
+        passes = (((stage,), (getattr(self, stage),)) for stage in pages.order_of_passes(self.recipe))
         return (
-            self.split_offsets,
-            self.extract,
-            self.join,
-            *(getattr(self, stage) for stage in pages.order_of_passes(self.recipe)),
-            self.filter,
-            self.neardup,
-            self.containment,
-            self.clusters,
-            self.recall,
-            self.tokenizer,
-            self.tokenize,
-            self.corpus_index,
+            (("split_offsets",), (self.split_offsets, self.train_language_models, self.collect_cited_urls)),
+            (("extract", "join"), (self.extract,)),
+            *passes,
+            (("filter",), (self.filter,)),
+            (("neardup", "containment"), (self.neardup, self.containment)),
+            (("clusters",), (self.clusters,)),
+            (("recall", "tokenizer"), (self.cluster_tables, self.recall, self.tokenizer, self.split_statistics)),
+            (("tokenize",), (self.tokenize,)),
+            (("corpus_index",), (self.corpus_index, self.shard_statistics)),
         )
 
-    def split_offsets(self) -> None:
+    def split_offsets(self) -> Work[None]:
         """Find where large dumps can be cut."""
-        self.offsets = self.map(split_offsets.offset_step(self.recipe, self.inputs.dumps))
+        self.offsets = yield from run_units(split_offsets.offset_step(self.recipe, self.inputs.dumps))
 
-    def extract(self) -> None:
-        """Read the documents of sources whose records stand for themselves."""
-        self.extract_step = extract.extract_step(
-            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine
-        )
-        self.extracted = self.map(self.extract_step)
+    def train_language_models(self) -> Work[None]:
+        """Train the language models of the sources whose rules ask for it, on texts that are given."""
+        training = self.inputs.training[perplexity.STAGE]
+        self.language_models = yield from run_units(perplexity.train_step(self.recipe, training))
 
-    def join(self) -> None:
-        """Join the documents of the other sources from rows, into files of the same kind and place."""
-        joined, self.dropped_rows = join.join_sources(
-            self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.exchange, self.inputs.quarantine
+    def collect_cited_urls(self) -> Work[None]:
+        """Collect the URLs that Wikipedia cites, for the sources whose rules ask for them."""
+        self.cited = yield from run_units(references.url_step(self.inputs.training[references.STAGE]))
+
+    def extract(self) -> Work[None]:
+        """Read the documents of sources whose records stand for themselves, and join those of others from rows."""
+        given = (self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine)
+        self.extract_step = extract.extract_step(*given)
+        extracted, (joined, self.dropped_rows) = yield from together(
+            run_units(self.extract_step), join.join_sources(*given)
         )
-        self.extracted |= joined
+        self.extracted = extracted | joined
         sweep(self.corpus, self.extract_step, self.extracted)
 
-    def url_dedup(self) -> None:
+    def url_dedup(self) -> Work[None]:
         """Find older copies under one URL, of the sources whose rules ask for it."""
-        collected = self.map(url_dedup.collect_step(*self.before(url_dedup.STAGE)))
+        collected = yield from run_units(url_dedup.collect_step(*self.before(url_dedup.STAGE)))
         if collected:
-            keys, duplicates = self.exchange(*url_dedup.find_duplicates(collected))
+            keys, duplicates = yield from exchange(*url_dedup.find_duplicates(collected))
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
             ordered = {split: collected[split] for split in keys}
-            _, self.verdicts[url_dedup.STAGE] = self.exchange(*url_dedup.send_verdicts(ordered, duplicates))
+            _, self.verdicts[url_dedup.STAGE] = yield from exchange(*url_dedup.send_verdicts(ordered, duplicates))
 
-    def line_dedup(self) -> None:
+    def line_dedup(self) -> Work[None]:
         """Find lines that occur elsewhere, of the sources whose rules ask for it."""
-        collected = self.map(line_dedup.collect_step(*self.before(line_dedup.STAGE)))
+        collected = yield from run_units(line_dedup.collect_step(*self.before(line_dedup.STAGE)))
         if collected:
-            keys, duplicates = self.exchange(*line_dedup.find_duplicates(self.recipe, collected))
+            keys, duplicates = yield from exchange(*line_dedup.find_duplicates(self.recipe, collected))
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
             ordered = {split: collected[split] for split in keys}
-            _, self.verdicts[line_dedup.STAGE] = self.exchange(*line_dedup.send_verdicts(ordered, duplicates))
+            _, self.verdicts[line_dedup.STAGE] = yield from exchange(*line_dedup.send_verdicts(ordered, duplicates))
 
-    def perplexity(self) -> None:
-        """Train language models, score documents and find cut-offs, of the sources whose rules ask for it."""
-        training = self.inputs.training[perplexity.STAGE]
-        self.language_models = self.map(perplexity.train_step(self.recipe, training))
-        scores = self.map(perplexity.score_step(*self.before(perplexity.STAGE)))
-        self.cuts = self.map(perplexity.cut_step(self.recipe, scores))
+    def perplexity(self) -> Work[None]:
+        """Score documents and find cut-offs, of the sources whose rules ask for it."""
+        scores = yield from run_units(perplexity.score_step(*self.before(perplexity.STAGE)))
+        self.cuts = yield from run_units(perplexity.cut_step(self.recipe, scores))
         self.verdicts[perplexity.STAGE] = scores
 
-    def references(self) -> None:
+    def references(self) -> Work[None]:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
         training = self.inputs.training[references.STAGE]
-        cited = self.map(references.url_step(training))
         recipe, extracted, by_source, verdicts = self.before(references.STAGE)
-        given = self.map(references.positives_step(recipe, training, self.extract_step.by_source, by_source))
-        sample = references.sample_step(cited, given, recipe, extracted, by_source, verdicts)
-        self.classifiers = self.map(references.train_step(self.recipe, self.extracted, self.map(sample), given))
+        step = references.positives_step(recipe, training, self.extract_step.by_source, by_source)
+        given = yield from run_units(step)
+        sample = references.sample_step(self.cited, given, recipe, extracted, by_source, verdicts)
+        sampled = yield from run_units(sample)
+        self.classifiers = yield from run_units(references.train_step(self.recipe, self.extracted, sampled, given))
 
-    def filter(self) -> None:
+    def filter(self) -> Work[None]:
         """Filter the documents."""
-        self.filtered = self.map(filters.filter_step(*self.before(""), self.keep_dropped))
-
-    def neardup(self) -> None:
-        """Find pairs of duplicates, in this corpus and with earlier ones."""
+        self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
-        _, exact = self.exchange(*neardup.find_exact(self.splits))
-        done: dict[str, Receipts] = {name: {} for name in neardup.SEARCH}
+
+    def neardup(self) -> Work[None]:
+        """Find pairs of duplicates, in this corpus and with earlier ones, and join them to clusters."""
         searches = neardup.near_searches(self.splits)
-        for search in searches:
-            bands, candidates = self.exchange(*search.find_candidates())
-            wanted, fetched = self.exchange(*search.fetch_evidence(candidates))
-            evidence, edges = self.exchange(*search.verify_candidates(candidates, fetched))
-            found = (bands, candidates, wanted, fetched, evidence, edges)
-            for name, receipts in zip(neardup.SEARCH, found, strict=True):
-                done[name] |= receipts
+        (_, exact), *found = yield from together(
+            exchange(*neardup.find_exact(self.splits)), *(search.search() for search in searches)
+        )
+        done = {name: {unit: one[name][unit] for one in found for unit in one[name]} for name in neardup.SEARCH}
         neardup.sweep_searches(self.corpus, done)
         if searches:
             self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
         near = done[neardup.EDGES].values()
         self.edges = {receipt.outputs[0].path: receipt for receipt in (*exact.values(), *near)}
+        self.labels = yield from self.connect()
 
-    def containment(self) -> None:
+    def connect(self) -> Work[Receipts]:
+        """Join duplicates to clusters, and return the receipts of their labels."""
+        return clusters.connect(self.corpus, self.edges, one_worker=self.recipe.deduplication.one_worker)
+
+    def containment(self) -> Work[None]:
         """Find documents that are almost whole in others, of the sources that ask for it."""
         if any(source.containment for source in self.recipe.sources.values()):
-            sketched = self.map(containment.sketch_step(self.recipe, self.splits))
-            self.contained = self.map(containment.compare_step(self.recipe, self.splits, sketched))
+            sketched = yield from run_units(containment.sketch_step(self.recipe, self.splits))
+            self.contained = yield from run_units(containment.compare_step(self.recipe, self.splits, sketched))
 
-    def clusters(self) -> None:
-        """Join duplicates to clusters and choose the document of each that stays."""
-        labels = self.connect()
-        self.survivors = self.map(
-            survivors.survivor_step(self.recipe, self.splits, self.filtered, labels, self.contained)
-        )["all"]
+    def clusters(self) -> Work[None]:
+        """Choose the document of each cluster that stays."""
+        step = survivors.survivor_step(self.recipe, self.splits, self.filtered, self.labels, self.contained)
+        self.survivors = (yield from run_units(step))["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
-        self.map(survivors.table_step(self.filtered, self.survivors))
 
-    def connect(self) -> Receipts:
-        """Join duplicates to clusters, and return the receipts of their labels."""
-        most = self.recipe.deduplication.one_worker
-        labels, ran = clusters.connect(self.corpus, self.edges, self.engine, one_worker=most)
-        self.ran += ran
-        return labels
+    def cluster_tables(self) -> Work[None]:
+        """Write clusters beside the clean documents."""
+        yield from run_units(survivors.table_step(self.filtered, self.survivors))
 
-    def recall(self) -> None:
+    def recall(self) -> Work[None]:
         """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""
         sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
         if sources and self.recipe.deduplication.canaries:
-            drawn = self.map(recall.draw_step(self.recipe, self.filtered, self.survivors))
-            self.measured = self.map(recall.measure_step(self.recipe, drawn))["all"]
+            drawn = yield from run_units(recall.draw_step(self.recipe, self.filtered, self.survivors))
+            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn)))["all"]
             self.recall_report = recall.report(self.measured)
 
-    def tokenizer(self) -> None:
+    def tokenizer(self) -> Work[None]:
         """Train the tokenizer on a sample, or take the given one."""
-        samples = self.map(tokenizer.sample_step(self.recipe, self.filtered, self.survivors))
-        self.trained = self.map(tokenizer.train_step(self.recipe, samples))["all"]
+        samples = yield from run_units(tokenizer.sample_step(self.recipe, self.filtered, self.survivors))
+        self.trained = (yield from run_units(tokenizer.train_step(self.recipe, samples)))["all"]
 
-    def tokenize(self) -> None:
+    def tokenize(self) -> Work[None]:
         """Write the token shards."""
         recipe_sha = self.recipe.sha(self.names)
         steps = tokenize.tokenize_steps(
             self.recipe, recipe_sha, self.filtered, self.survivors, self.trained, self.generation
         )
-        self.tokenized, self.shards = self.exchange(*steps)
+        self.tokenized, self.shards = yield from exchange(*steps)
 
-    def corpus_index(self) -> None:
+    def corpus_index(self) -> Work[None]:
         """Write the index of documents and URLs."""
-        _, self.index = self.exchange(*corpus_index.index_steps(self.shards, self.generation))
+        _, self.index = yield from exchange(*corpus_index.index_steps(self.shards, self.generation))
+
+    def split_statistics(self) -> Work[None]:
+        """Describe the documents of each split."""
+        self.of_splits = yield from run_units(
+            statistics.split_step(self.recipe, self.extracted, self.filtered, self.survivors)
+        )
+
+    def shard_statistics(self) -> Work[None]:
+        """Describe the tokens of each shard."""
+        self.of_shards = yield from run_units(statistics.shard_step(self.shards))
 
     def manifest(self) -> Manifest:
         """Write the ledger and the manifest. Raises LedgerError."""
@@ -256,18 +268,24 @@ class StageGraph:
             self.corpus, self.recipe, self.names, models, code, ledger, self.trained, self.shards, index, self.findings
         )
 
-    def statistics(self, manifest_sha: str) -> None:
+    def statistics(self, manifest_sha: str) -> Work[None]:
         """Write `statistics.json`, which nothing hashes."""
-        splits = self.map(statistics.split_step(self.recipe, self.extracted, self.filtered, self.survivors))
-        shards = self.map(statistics.shard_step(self.shards))
-        self.map(statistics.merge_step(self.recipe, manifest_sha, splits, shards, self.survivors, self.measured))
+        yield from run_units(
+            statistics.merge_step(
+                self.recipe, manifest_sha, self.of_splits, self.of_shards, self.survivors, self.measured
+            )
+        )
 
     def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
         """Return what a stage needs that applies the rules before its own; all rules for an empty name."""
+        made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
-        for found in (self.language_models, self.cuts, self.classifiers):
-            for name, receipt in sorted(found.items()):
-                trained.setdefault(source_of(name), []).append(receipt)
+        for name, source in self.recipe.sources.items():
+            uses = {stage, *(rule.needs for rule in source.rule_for(stage)[0])}
+            found = [receipts for needed, kinds in made.items() if needed in uses for receipts in kinds]
+            trained[name] = [
+                one for receipts in found for key, one in sorted(receipts.items()) if source_of(key) == name
+            ]
         cuts = {source: perplexity.cuts_of(receipt) for source, receipt in self.cuts.items()}
         models = {
             name: pages.models_of(name, source, self.corpus, cuts.get(name))
@@ -288,38 +306,26 @@ class StageGraph:
                 self.findings.setdefault(kind, {})[name] = receipt.facts
         return entries
 
-    def map(self, step: Step) -> Receipts:
-        """Run a step whose units do not talk to each other, and return its receipts by unit."""
-        self.record(step)
-        found, ran = self.run_map(step)
-        self.ran += ran
-        self.tell(step, found)
-        return found
+    def finish(self, work: Work[Any]) -> None:
+        """Run the jobs that work asks for, until it ends."""
+        finish(work, self.run_parts)
 
-    def exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts]:
-        """Run a step whose mappers send blocks to reducers, and return the receipts of both by unit."""
-        self.record(mapping)
-        self.record(reducing)
-        mapped, reduced, ran = self.run_exchange(mapping, reducing)
-        self.ran += ran
-        self.tell(mapping, mapped)
-        self.tell(reducing, reduced)
-        return mapped, reduced
-
-    def run_map(self, step: Step) -> tuple[Receipts, int]:
-        """Run one job of units that do not talk to each other."""
-        return run_step(self.corpus, step, self.engine)
-
-    def run_exchange(self, mapping: Step, reducing: Step) -> tuple[Receipts, Receipts, int]:
-        """Run one job with a shuffle."""
-        return run_exchange(self.corpus, mapping, reducing, self.engine)
-
-    def tell(self, step: Step, found: Receipts) -> None:
-        """Put the counts of a finished step into the run's status."""
-        self.engine.status.end_step(step.name, (receipt.tallies for receipt in found.values()))
-
-    def record(self, step: Step) -> None:
-        """Remember the version of a step's code, for the manifest."""
+    def run_parts(self, parts: Sequence[Part]) -> list[Made]:
+        """Run steps that do not depend on each other as one job, and return the receipts of each part."""
         self.engine.check()
-        if step.units:
-            self.code.setdefault(step.name, set()).add(step.code())
+        for step in itertools.chain(*parts):
+            if step.units and not step.is_one_way:  # for the manifest
+                self.code.setdefault(step.name, set()).add(step.code())
+        made, ran = run_job(self.corpus, parts, self.engine_for(parts))
+        self.ran += ran
+        for step, receipts in zip(itertools.chain(*parts), itertools.chain(*made), strict=True):
+            self.engine.status.end_step(step.name, (receipt.tallies for receipt in receipts.values()))
+        return made
+
+    def engine_for(self, parts: Sequence[Part]) -> Engine:
+        """Return the engine of a job: the local one where nothing grows with the corpus.
+
+        A job of its own would take a remote engine minutes to start.
+        """
+        grows = any(kind_of(step.name).unit != "run" for step in itertools.chain(*parts) if step.units)
+        return self.engine if grows else self.engine.here()

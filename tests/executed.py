@@ -15,7 +15,7 @@ from pipeline.beam import step as step_module
 from pipeline.beam import task
 from pipeline.beam.fingerprint import PLUMBING, ROOMS, reached_symbols
 
-BLOCKS_WRITER = ("pipeline.beam.exchange", "_write_blocks")  # plumbing in a module that also cuts blocks
+BLOCKS_WRITER = ("pipeline.beam.exchange", "write_blocks")  # plumbing in a module that also cuts blocks
 SAMPLES = 3  # tasks of each step and source that are traced
 Traced = dict[tuple[str, str], set[tuple[str, str]]]
 functions: dict[tuple[str, str], set[Callable[..., Any]]] = {}  # by step and function: it and those it looks up

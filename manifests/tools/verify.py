@@ -53,7 +53,7 @@ from manifests.manifest import (
     is_unfinished,
     load_manifest,
 )
-from manifests.mirror import fetch, list_folder
+from manifests.mirror import list_folder, stored_copy
 from manifests.shard import Shard, open_shard, shard_schema, token_dtype
 from manifests.store import Store
 
@@ -179,6 +179,11 @@ def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Cal
     return [future.result() for future in sorted(futures, key=futures.__getitem__)]
 
 
+def _read(corpus: Path, name: str) -> bytes:
+    with stored_copy(corpus, name) as path:
+        return path.read_bytes()
+
+
 def _guard(part: str, problems: Iterable[str]) -> Iterator[str]:
     """Yield the problems that a check of plain values finds; values of a wrong shape are one more problem."""
     try:
@@ -188,15 +193,15 @@ def _guard(part: str, problems: Iterable[str]) -> Iterator[str]:
 
 
 def _check_manifest(corpus: Path, manifest: Manifest) -> Iterator[str]:
-    if fetch(corpus, FILE).read_bytes() != canonical_json(manifest.model_dump()):
+    if _read(corpus, FILE) != canonical_json(manifest.model_dump()):
         yield f"{FILE}: not the canonical bytes of its content"
     if manifest.manifest_sha != manifest.sha():
         yield f"{FILE}: its manifest_sha does not match its content"
-    beside = fetch(corpus, SHA_FILE)
-    if not beside.is_file():
-        yield f"{SHA_FILE}: missing"
-    elif beside.read_bytes() != f"{manifest.manifest_sha}\n".encode():
-        yield f"{SHA_FILE}: another hash than {FILE} holds"
+    try:
+        if _read(corpus, SHA_FILE) != f"{manifest.manifest_sha}\n".encode():
+            yield f"{SHA_FILE}: another hash than {FILE} holds"
+    except OSError:
+        yield f"{SHA_FILE}: missing or unreadable"
     paths = Counter([*(entry.path for entry in manifest.shards()), *(entry.path for entry in manifest.index)])
     yield from (f"{FILE}: {path} is listed twice" for path, times in sorted(paths.items()) if times > 1)
 
@@ -214,7 +219,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe"
     yield from _guard("recipe", _check_mixture(manifest))
     try:
-        data = fetch(corpus, RECIPE).read_bytes()
+        data = _read(corpus, RECIPE)
         recipe = parse_recipe(read_yaml(data), RECIPE)
     except OSError:
         yield f"{RECIPE}: missing or unreadable"
@@ -248,7 +253,7 @@ def _check_mixture(manifest: Manifest) -> Iterator[str]:
 def _check_ledger(corpus: Path, manifest: Manifest) -> Iterator[str]:
     yield from (f"{LEDGER}: {problem}" for problem in imbalances(manifest.ledger))
     try:
-        data = fetch(corpus, LEDGER).read_bytes()
+        data = _read(corpus, LEDGER)
         if json.loads(data) != manifest.ledger:
             yield f"{LEDGER}: differs from the manifest's ledger"
         elif data != canonical_json(manifest.ledger):
@@ -280,7 +285,7 @@ def _check_history(corpus: Path, manifest: Manifest) -> Iterator[str]:
         known.add(parent)
         name = f"{HISTORY}/{parent}.json"
         try:
-            earlier = Manifest.model_validate(json.loads(fetch(corpus, name).read_bytes()))
+            earlier = Manifest.model_validate(json.loads(_read(corpus, name)))
         except (OSError, ValueError):
             yield f"{name}: missing or unreadable, though {FILE} descends from it"
             return
@@ -359,7 +364,8 @@ def _sha256_mapped(path: Path) -> str:
 
 
 def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
-    return FileCheck(_check_file(fetch(corpus, name), name, sha256))
+    with stored_copy(corpus, name) as path:
+        return FileCheck(_check_file(path, name, sha256))
 
 
 def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: ShardEntry, fast: bool) -> FileCheck:
@@ -371,7 +377,8 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         return shard
 
     name = f"shards/{entry.path}"
-    shard = _open_file(fetch(corpus, name), name, entry, fast, open_valid)
+    with stored_copy(corpus, name) as path:
+        shard = _open_file(path, name, entry, fast, open_valid)
     if isinstance(shard, list):
         return FileCheck(shard)
     found = [*_check_counts(shard, entry)]
@@ -499,7 +506,8 @@ def _checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
     """Check the bytes, the count and the order of one index file. `known`: the shards' paths."""
     name = f"{FOLDER}/{entry.path}"
-    part = _open_file(fetch(corpus, name), name, entry, fast, open_part)
+    with stored_copy(corpus, name) as path:
+        part = _open_file(path, name, entry, fast, open_part)
     if isinstance(part, list):
         return FileCheck(part)
     if len(part.keys) != entry.rows:

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -66,6 +66,10 @@ class Engine:
     def in_memory(self) -> bool:
         """True if the runner groups in memory and never spills, so that blocks must stay in files."""
         return self.runner.rpartition(".")[2] in IN_MEMORY
+
+    def here(self) -> "Engine":
+        """Return the local engine, for work of this run that no remote worker is needed for."""
+        return self if self.is_local else replace(self, arguments=())
 
     def pipeline(self) -> "beam.Pipeline":
         """Return a Beam pipeline for a job."""

@@ -7,10 +7,8 @@ either way, and a reducer gets its blocks in the order of the mappers' names, wh
 """
 
 import itertools
-import pickle
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,8 @@ from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.mirror import mirror_of
 from manifests.storage import retry_storage
-from pipeline.beam.engines import Engine
-from pipeline.beam.fold import fold, fold_receipts
-from pipeline.beam.folded import tables_for
-from pipeline.beam.job import job_of, watched
-from pipeline.beam.receipts import in_order, is_finished, read_receipt, receipt_path, receipts, sweep, unfinished
-from pipeline.beam.step import BLOCKS, Receipts, Result, Step, Task
-from pipeline.beam.task import Job, perform
-from pipeline.beam.tasklist import Group, TaskList, task_list
+from pipeline.beam.receipts import read_receipt, receipt_path
+from pipeline.beam.step import BLOCKS, Result, Task
 
 
 @dataclass(frozen=True)
@@ -42,25 +34,7 @@ class Mapped:
 
 Place = tuple[str, str, str, int, int]  # mapper's name, file below the corpus, its hash's beginning, offset, length
 Piece = tuple[str, bytes]  # mapper's name, block
-Perform = Callable[..., None]
 ROW_BYTES = 24  # of a block file's index: range, offset and length of a block
-
-
-@dataclass(frozen=True)
-class Shuffle:
-    """What all tasks of an exchange share.
-
-    Attributes:
-        mapping: of the mappers.
-        reducing: of the reducers.
-        reduces: the reducers still to run, by range.
-        in_memory: True to group places of blocks, False to group the blocks.
-    """
-
-    mapping: Job
-    reducing: Job
-    reduces: dict[int, Task]
-    in_memory: bool
 
 
 def by_range(
@@ -124,82 +98,7 @@ def range_of(keys: npt.NDArray[np.uint64], ranges: int) -> npt.NDArray[np.int64]
     return ((keys >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
 
 
-def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
-    """Run one exchange as one Beam job with one leaf; the reducing step's unit number r takes range r.
-
-    Mappers' block files are resume points like any output, and finished ranges are not reduced again.
-
-    Returns:
-        The receipts of mappers and of reducers by name, and how many units ran.
-
-    Raises:
-        UserError, StorageError, WorkerDiedError: with a sentence for the user.
-    """
-    maps = mapping.tasks()
-    reduces = reducing.tasks(maps)
-    waiting, mapped = unfinished(corpus, mapping, maps)
-    left, reduced = unfinished(corpus, reducing, reduces)
-    if waiting or left:
-        import apache_beam as beam  # here, so that reading a receipt does not load it
-
-        from pipeline.beam.spread import spread
-
-        numbers = {task.name: number for number, task in enumerate(reduces)}
-        map_job = replace(
-            job_of(corpus, mapping, engine), function=partial(_write_blocks, mapping.function, mapping.name)
-        )
-        reduce_job = job_of(corpus, reducing, engine)
-        shared = Shuffle(map_job, reduce_job, {numbers[task.name]: task for task in left}, engine.in_memory)
-        again = {task.name: task for task in waiting}
-        listed_maps = [(again.get(task.name, task), task.name in again) for task in sorted(maps, key=_largest_first)]
-        with (
-            task_list(corpus, shared, listed_maps) as listed,
-            watched(corpus, [*maps, *reduces], [*waiting, *left], engine),
-            engine.pipeline() as pipeline,
-        ):
-            pool = engine.pool_for(maps)
-            produce, consume = partial(_produce, listed, perform), partial(_consume, listed, perform)
-            done = (
-                pipeline
-                | beam.Create(listed.groups).with_output_types(Group)
-                | mapping.name >> spread(produce, pool).with_output_types(tuple[int, Place | Piece])
-                | beam.GroupByKey()
-                | beam.MapTuple(lambda bucket, pieces: (bucket, list(pieces)))
-                | reducing.name >> spread(consume, pool).with_output_types(tuple[int, int])
-            )
-            if tables_for(len(left)):
-                fold(done, reducing.name, partial(_fold_ranges, listed), pool)
-    mapped |= receipts(corpus, waiting)
-    reduced |= receipts(corpus, left)
-    engine.check()
-    for step, done in ((mapping, mapped), (reducing, reduced)):
-        if not step.shared:
-            sweep(corpus, step, done)
-    return in_order(maps, mapped), in_order(reduces, reduced), len(waiting) + len(left)
-
-
-def _largest_first(task: Task) -> tuple[int, str]:
-    return -task.size, task.name
-
-
-def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[tuple[int, Place | Piece]]:
-    shared: Shuffle = listed.read_shared()
-    if group == (listed.first, group[1]):  # ranges that no mapper has a block for are reduced, to an empty result
-        yield from ((bucket, ("", b"")) for bucket in sorted(shared.reduces))
-    root = Path(shared.mapping.corpus)
-    for task, is_waiting in listed.read_group(group):
-        place_name = f"stage {task.step}, {task.name}"
-        # An engine may call this again, as when a worker died; what is finished by then is not done again.
-        if is_waiting and not retry_storage(partial(is_finished, root, task), place_name):
-            perform(task, job=shared.mapping)
-        for bucket, place in retry_storage(partial(_places, root, task), place_name):
-            if bucket in shared.reduces:
-                yield bucket, place if shared.in_memory else (task.name, _read(root, place))
-    if listed.tables:
-        yield -1 - listed.table_of(group), ("", pickle.dumps(group))
-
-
-def _places(root: Path, task: Task) -> list[tuple[int, Place]]:
+def find_blocks(root: Path, task: Task) -> list[tuple[int, Place]]:
     """Return the blocks of a finished mapper, from the index at the end of its file."""
     receipt, mirror = read_receipt(root, task.step, task.name), mirror_of(root)
     if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):  # made by another machine
@@ -209,12 +108,12 @@ def _places(root: Path, task: Task) -> list[tuple[int, Place]]:
     (output,) = receipt.outputs
     mark = output.sha256[:16]
     rows = receipt.facts["blocks"]
-    index = _read(root, (task.name, output.path, mark, output.bytes - rows * ROW_BYTES, rows * ROW_BYTES))
+    index = read_block(root, (task.name, output.path, mark, output.bytes - rows * ROW_BYTES, rows * ROW_BYTES))
     table = np.frombuffer(index, "<i8").reshape(-1, 3).tolist()
     return [(bucket, (task.name, output.path, mark, offset, length)) for bucket, offset, length in table]
 
 
-def _write_blocks(mapper: Callable[..., Mapped], step: str, corpus: Path, unit: str, /, **arguments: Any) -> Result:
+def write_blocks(mapper: Callable[..., Mapped], step: str, corpus: Path, unit: str, /, **arguments: Any) -> Result:
     """Write a mapper's blocks to a file, and behind them their index: rows of range, offset and length."""
     path = f"{BLOCKS}/{step}/{unit}"
     mapped = mapper(corpus, unit, **arguments)
@@ -227,32 +126,8 @@ def _write_blocks(mapper: Callable[..., Mapped], step: str, corpus: Path, unit: 
     return Result([path], mapped.tallies, {**mapped.facts, "blocks": len(table)}, shuffled=offset)
 
 
-def _consume(
-    listed: TaskList, perform: Perform, group: tuple[int, Iterable[Place | Piece]]
-) -> Iterator[tuple[int, int]]:
-    """Reduce a range, or fold the receipts of mappers: those of the table -1 - number for a number below 0."""
-    bucket, pieces = group
-    shared: Shuffle = listed.read_shared()
-    if bucket < 0:
-        groups = sorted(pickle.loads(piece[1]) for piece in pieces)
-        tasks = [task for one in groups for task, _ in listed.read_group(one)]
-        fold_receipts(Path(shared.mapping.corpus), tasks)
-        return
-    root, ordered = Path(shared.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
-    blocks = [piece[1] if len(piece) == 2 else _read(root, piece) for piece in ordered]
-    perform(shared.reduces[bucket], [block for block in blocks if block], job=shared.reducing)
-    tables = tables_for(len(shared.reduces))
-    if tables:
-        yield bucket * tables // (max(shared.reduces) + 1), bucket
-
-
-def _fold_ranges(listed: TaskList, table: tuple[int, Iterable[int]]) -> None:
-    """Fold the receipts of the reducers of ranges that make a table."""
-    shared: Shuffle = listed.read_shared()
-    fold_receipts(Path(shared.reducing.corpus), [shared.reduces[bucket] for bucket in sorted(table[1])])
-
-
-def _read(corpus: Path, place: Place) -> bytes:
+def read_block(corpus: Path, place: Place) -> bytes:
+    """Return a block, from this machine or the store. Raises StorageError."""
     name, path, mark, offset, length = place
     mirror = mirror_of(corpus)
 

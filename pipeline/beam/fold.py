@@ -15,28 +15,30 @@ if TYPE_CHECKING:
 
 
 def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
-    """Write a table of the receipts of tasks of one step, leaving out those that a run with other settings has left."""
-    mirror, rows = mirror_of(corpus), []
-    paths = {task.name: f"{RECEIPTS}/{task.step}/{task.name}.json" for task in tasks}
+    """Write a table for each step of the receipts of tasks, but for those that a run with other settings has left."""
+    mirror, rows = mirror_of(corpus), dict[str, list[bytes]]()
     if mirror is not None:
-        mirror.fetch_all(paths.values())
+        mirror.fetch_all(_path(task) for task in tasks)
     for task in tasks:
         receipt = read_receipt(corpus, task.step, task.name)
         if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
-            mirror.fetch_anew(paths[task.name])  # made by another machine
+            mirror.fetch_anew(_path(task))  # made by another machine
             receipt = read_receipt(corpus, task.step, task.name)
         if receipt is not None and receipt.fingerprint == task.fingerprint:
-            rows.append(pack_receipt(task.name, receipt))
-    if rows:
-        write_table(corpus, tasks[0].step, rows)
+            rows.setdefault(task.step, []).append(pack_receipt(task.name, receipt))
+    for step, packed in rows.items():
+        write_table(corpus, step, packed)
 
 
-def fold(done: "beam.PCollection", name: str, function: Callable[[Any], None], pool: Pool | None) -> None:
-    """Add the folding to a job, as its last stage.
+def _path(task: Task) -> str:
+    return f"{RECEIPTS}/{task.step}/{task.name}.json"
+
+
+def fold(done: "beam.PCollection", function: Callable[[Any], None], pool: Pool | None) -> None:
+    """Add the folding of what was reduced to a job, as its last stage.
 
     Args:
         done: by table, what names the tasks that are finished.
-        name: of the step, for the engine's display.
         function: gets a table's number and all that belongs to it, and writes it. It can be pickled.
         pool: where it is called; None to leave it to the engine.
     """
@@ -45,4 +47,4 @@ def fold(done: "beam.PCollection", name: str, function: Callable[[Any], None], p
     from pipeline.beam.spread import spread
 
     folding = spread(function, pool).with_output_types(type(None))
-    _ = done | f"{name}/tables" >> beam.GroupByKey() | f"{name}/fold" >> folding
+    _ = done | "tables" >> beam.GroupByKey() | "fold" >> folding

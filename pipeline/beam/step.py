@@ -141,6 +141,8 @@ class Step:
         shared: another step of the same name owns the same folders, so that only both together can be swept.
         any_way: of a reducing step: its outputs do not depend on the way that its blocks were made, so mappers do not
             count in its fingerprints, and the units name what they depend on.
+        is_one_way: other steps may do its work, and a finished corpus does not tell which did: the manifest leaves the
+            version of its code out.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Step:
     owns: tuple[str, ...] | None = None
     shared: bool = False
     any_way: bool = False
+    is_one_way: bool = False
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ removed as soon as they are not needed.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from filters.dedup.clusters import (
     spread_keys,
 )
 from filters.errors import UserError
-from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import Mapped, by_range, ranges_for, run_exchange
+from pipeline.beam.exchange import Mapped, by_range, ranges_for
+from pipeline.beam.job import Work, exchange
 from pipeline.beam.receipts import is_step_finished, receipts, sweep
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
@@ -47,25 +48,23 @@ EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64())])
 def connect(
     corpus: Path,
     edges: Receipts,
-    engine: Engine,
     ranges: int = 0,
     one_worker: int = ONE_WORKER_EDGES,
     max_rounds: int = MAX_ROUNDS,
-) -> tuple[Receipts, int]:
+) -> Work[Receipts]:
     """Find the connected components of edges between row references.
 
     Args:
         corpus: the corpus.
         edges: by name, receipts whose one output is an Arrow file that begins with two int64 columns and whose facts
             count its rows as `edges`; an edge from a node to itself says nothing.
-        engine: runs the exchanges.
         ranges: hash ranges of the nodes; by default as many as the edges ask for.
         one_worker: edges up to which one worker joins them; more are joined in rounds.
         max_rounds: after which it gives up.
 
     Returns:
-        Receipts, one per hash range of the nodes, whose files `read_labels` reads; and how many tasks were run. Nothing
-        of the steps `clusters/cut` and `clusters/rounds` is left.
+        Receipts, one per hash range of the nodes, whose files `read_labels` reads. Nothing of the steps `clusters/cut`
+        and `clusters/rounds` is left.
 
     Raises:
         UserError: `max_rounds` rounds leave edges to join.
@@ -73,15 +72,14 @@ def connect(
     total = _count_edges(edges)
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
     cut, labels = one_worker_steps(edges, ranges)
-    ran = 0
     if not is_step_finished(corpus, labels):
         if total > one_worker:
-            stars, ran = _rounds(corpus, edges, engine, ranges, max_rounds)
-            cut = Step(CUT, map_labels, _edge_units(stars), cut.settings)
-        ran += run_exchange(corpus, cut, labels, engine)[2]
+            stars = yield from _rounds(corpus, edges, ranges, max_rounds)
+            cut = Step(CUT, map_labels, _edge_units(stars), cut.settings, is_one_way=True)
+        yield from exchange(cut, labels)
     for past in (CUT, ROUNDS):
         sweep(corpus, Step(past, map_labels, []), {})
-    return receipts(corpus, labels.tasks()), ran
+    return receipts(corpus, labels.tasks())
 
 
 def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
@@ -90,7 +88,8 @@ def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
     paths = [receipt.outputs[0].path for _, receipt in sorted(edges.items())]
     unit = Unit("all", {"edges": paths}, list(edges.values()), 16 * total)
-    return Step(CUT, map_components, [unit], {"ranges": ranges}), label_step(edges, ranges)
+    cut = Step(CUT, map_components, [unit], {"ranges": ranges}, is_one_way=True)
+    return cut, label_step(edges, ranges)
 
 
 def _count_edges(edges: Receipts) -> int:
@@ -100,32 +99,33 @@ def _count_edges(edges: Receipts) -> int:
 def label_step(edges: Receipts, ranges: int) -> Step:
     """Return the step that holds the clusters in the end, a reducer per range, whichever way they are found."""
     ways = (map_components, map_large, reduce_large, map_small, reduce_small, map_labels)
-    return Step(LABELS, reduce_labels, _range_units(edges, ranges, ways), {"folder": f"blocks/{LABELS}"}, any_way=True)
+    units, folder = _range_units(edges, ranges, ways), {"folder": f"blocks/{LABELS}"}
+    return Step(LABELS, reduce_labels, units, folder, any_way=True, is_one_way=True)
 
 
-def _rounds(corpus: Path, edges: Receipts, engine: Engine, ranges: int, max_rounds: int) -> tuple[Receipts, int]:
-    """Return edges that are stars, after as many rounds as it takes, and how many tasks ran."""
+def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work[Receipts]:
+    """Return edges that are stars, after as many rounds as it takes."""
     large = [number % 2 == 0 for number in range(2 * max_rounds)]
     names = [f"{ROUNDS}/{number // 2:02d}-{'large' if large[number] else 'small'}" for number in range(2 * max_rounds)]
     reducing = []
     for number, name in enumerate(names):
         mapper, reducer = (map_large, reduce_large) if large[number] else (map_small, reduce_small)
         units = _range_units(edges, ranges, (mapper,))
-        reducing.append(Step(name, reducer, units, {"folder": f"blocks/{name}"}, any_way=True))
+        reducing.append(Step(name, reducer, units, {"folder": f"blocks/{name}"}, any_way=True, is_one_way=True))
     done = [number for number, step in enumerate(reducing) if is_step_finished(corpus, step)]
-    found, ran = edges, 0
+    found = edges
     for number in range(done[-1] if done else 0, len(names)):
-        mapping = Step(f"{names[number]}-cut", map_small, _edge_units(found), {"ranges": ranges})
+        mapping = Step(f"{names[number]}-cut", map_small, _edge_units(found), {"ranges": ranges}, is_one_way=True)
         if large[number]:  # bands find the same pairs over and over, so edges are contracted before the first round
             settings = {"ranges": ranges, "first": number == 0}
-            mapping = Step(mapping.name, map_large, mapping.units, settings)
+            mapping = replace(mapping, function=map_large, settings=settings)
         if number not in done:
-            ran += run_exchange(corpus, mapping, reducing[number], engine)[2]
+            yield from exchange(mapping, reducing[number])
         found = receipts(corpus, reducing[number].tasks())
         for past in [mapping, *reducing[max(0, number - 1) : number]]:
             sweep(corpus, past, {})
         if large[number] and not sum(receipt.facts["unsettled"] for receipt in found.values()):
-            return found, ran
+            return found
     left = sum(receipt.facts["edges"] for receipt in found.values())
     raise UserError(
         f"{STAGE}: {left:,} edges were still changing after {max_rounds} rounds: allow more rounds, or more edges on "

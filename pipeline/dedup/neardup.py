@@ -22,6 +22,7 @@ from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
+from pipeline.beam.job import Work, exchange
 from pipeline.beam.receipts import sweep
 from pipeline.beam.step import BLOCKS, Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_rows, write_ipc
@@ -72,6 +73,13 @@ class NearSearch:
     def of_ranges(self, ranges: int) -> list[Unit]:
         """Return a unit per hash range."""
         return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
+
+    def search(self) -> Work[dict[str, Receipts]]:
+        """Find and verify candidates, and return the receipts by step."""
+        bands, candidates = yield from exchange(*self.find_candidates())
+        wanted, fetched = yield from exchange(*self.fetch_evidence(candidates))
+        evidence, edges = yield from exchange(*self.verify_candidates(candidates, fetched))
+        return dict(zip(SEARCH, (bands, candidates, wanted, fetched, evidence, edges), strict=True))
 
     def find_candidates(self) -> tuple[Step, Step]:
         """Return the steps that find documents sharing a band: a mapper per split, a reducer per hash range."""

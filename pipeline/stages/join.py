@@ -20,7 +20,7 @@ stages.
 import hashlib
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
+from pipeline.beam.job import Work, exchange, together
 from pipeline.beam.quarantine import Place, forget_record, places_within
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
@@ -51,83 +52,93 @@ _HEAD = struct.Struct(
 _LONGEST_NAME = (1 << 16) - 1
 _DEAD = b""  # the group of rows that are dead letters or examples of drops: their data is reason, NUL, detail
 
-Exchange = Callable[[Step, Step], tuple[Receipts, Receipts]]
-
 
 def join_sources(
     recipe: Recipe,
     inputs: list[Input],
     offsets: Receipts,
     models: Mapping[str, str],
-    exchange: Exchange,
     quarantine: Iterable[Place] = (),
-) -> tuple[Receipts, Receipts]:
-    """Join every source whose documents are joined from rows.
+) -> Work[tuple[Receipts, Receipts]]:
+    """Join every source whose documents are joined from rows, all of them beside each other.
 
     Args:
         recipe: the run's.
         inputs: of all sources.
         offsets: receipts of `split_offsets`.
         models: hashes of the models and lists that the recipe gives by path.
-        exchange: runs a mapping and a reducing step.
         quarantine: records that readers drop unread.
 
     Returns:
         Receipts by split of the documents, as those of `extract`, and receipts whose tallies hold the rows that were
         dropped on the way.
     """
-    documents: Receipts = {}
-    rows: Receipts = {}
+    works = []
     for name, source in recipe.sources.items():
         joined, items = joined_for(source), [item for item in inputs if item.source == name]
-        if joined is None or not items:
-            continue
-        surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
-        shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
-        settings = extract.source_arguments(name, source, models)
-        rules = calls_of(source.rules_at("extract"))
-        forwarded: Receipts = {}
-        for number in range(joined.ROUNDS):
-            mine = [item for item in items if joined.select_round(item.name, source) == number]
-            sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
-            ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
-            units = [
-                Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
-                     piece.end - piece.start, name, (joined.read_rows, *rules),
-                     places_within(quarantine, name, item.name, piece.start, piece.end))
-                for item in mine
-                for piece in pieces_of(offsets, item)
-            ]  # fmt: skip
-            for split, receipt in sorted(forwarded.items()):
-                packed = {"packed": receipt.outputs[0].path}
-                units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
-            if not units:
-                continue
-            last = number == joined.ROUNDS - 1
-            of_step = f"{STEP}/{name}/groups-{number}"
-            parts = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
-            groups = [Unit(f"{name}/{part}" if last else part, calls=(joined.combine, *rules)) for part in parts]
-            done, reduced = exchange(
-                Step(f"{STEP}/{name}/rows-{number}", map_rows, units, {**settings, "shared": shared, "ranges": ranges}),
-                Step(
-                    extract.STEP,
-                    reduce_documents,
-                    groups,
-                    {**settings, "number": number},
-                    {},
-                    extract.OWNED,
-                    shared=True,
-                )
-                if last
-                else Step(of_step, reduce_rows, groups, {**settings, "number": number, "folder": f"blocks/{of_step}"}),
-            )
-            rows |= {f"rows-{number}/{name}/{unit}": receipt for unit, receipt in done.items()}
-            if last:
-                documents |= reduced
-            else:
-                forwarded = reduced
-                rows |= {f"groups-{number}/{name}/{unit}": receipt for unit, receipt in reduced.items()}
+        if joined is not None and items:
+            settings = extract.source_arguments(name, source, models)
+            works.append(join_source(name, source, joined, items, offsets, settings, quarantine))
+    documents: Receipts = {}
+    rows: Receipts = {}
+    for made, dropped in (yield from together(*works)):
+        documents |= made
+        rows |= dropped
     return documents, rows
+
+
+def join_source(
+    name: str,
+    source: Source,
+    joined: JoinedReader,
+    items: list[Input],
+    offsets: Receipts,
+    settings: dict[str, Any],
+    quarantine: Iterable[Place],
+) -> Work[tuple[Receipts, Receipts]]:
+    """Join one source, a shuffle a round, and return what `join_sources` returns of all."""
+    rows: Receipts = {}
+    surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
+    shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
+    rules = calls_of(source.rules_at("extract"))
+    forwarded: Receipts = {}
+    for number in range(joined.ROUNDS):
+        mine = [item for item in items if joined.select_round(item.name, source) == number]
+        sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
+        ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
+        units = [
+            Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
+                 piece.end - piece.start, name, (joined.read_rows, *rules),
+                 places_within(quarantine, name, item.name, piece.start, piece.end))
+            for item in mine
+            for piece in pieces_of(offsets, item)
+        ]  # fmt: skip
+        for split, receipt in sorted(forwarded.items()):
+            packed = {"packed": receipt.outputs[0].path}
+            units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
+        if not units:
+            continue
+        last = number == joined.ROUNDS - 1
+        of_step = f"{STEP}/{name}/groups-{number}"
+        parts = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
+        groups = [Unit(f"{name}/{part}" if last else part, calls=(joined.combine, *rules)) for part in parts]
+        mapping = Step(
+            f"{STEP}/{name}/rows-{number}", map_rows, units, {**settings, "shared": shared, "ranges": ranges}
+        )
+        if last:
+            reducing = Step(
+                extract.STEP, reduce_documents, groups, {**settings, "number": number}, {}, extract.OWNED, shared=True
+            )
+        else:
+            folder = {"number": number, "folder": f"blocks/{of_step}"}
+            reducing = Step(of_step, reduce_rows, groups, {**settings, **folder})
+        done, reduced = yield from exchange(mapping, reducing)
+        rows |= {f"rows-{number}/{name}/{unit}": receipt for unit, receipt in done.items()}
+        if last:
+            return reduced, rows
+        forwarded = reduced
+        rows |= {f"groups-{number}/{name}/{unit}": receipt for unit, receipt in reduced.items()}
+    return {}, rows
 
 
 def map_rows(

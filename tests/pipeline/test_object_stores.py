@@ -15,9 +15,11 @@ import pytest
 from filters.errors import UserError
 from manifests import storage
 from manifests.__main__ import main as manifests
+from manifests.files import relative_files
 from manifests.manifest import load_manifest
-from manifests.mirror import open_corpus
+from manifests.mirror import fetch, open_corpus
 from manifests.storage import StorageError, connect
+from manifests.tools.verify import verify
 from pipeline import lease
 from pipeline.__main__ import main
 from pipeline.beam import task
@@ -126,6 +128,29 @@ def read_with_every_tool(url: str, bucket: str, tmp_path: Path, capsys: pytest.C
     assert manifests(["diff", url, f"{bucket}/corpora/less"]) == 1
     assert manifests(["remove", url, "--list", str(tmp_path / "list"), "--output", f"{bucket}/corpora/less"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_verify_reads_what_is_stored_now_in_ranges_and_leaves_nothing(
+    dumps: Path, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that were fetched before the store's were damaged vouch for nothing."""
+    monkeypatch.setattr(storage, "RANGE_BYTES", 1000)
+    url = (tmp_path / "store").as_uri()
+    assert build(dumps / "recipe.yaml", url) == 0
+    corpus = open_corpus(url)
+    names = ["ledger.json", f"shards/{load_manifest(corpus).shards()[0].path}"]
+    for name in names:
+        fetch(corpus, name)
+    held = relative_files(corpus / "shards")
+    assert verify(corpus) == []
+    assert relative_files(corpus / "shards") == held and not list(scratch.glob("tmp*"))
+    assert connect(url).requests["get"] > sum(entry.bytes for entry in load_manifest(corpus).shards()) // 1000
+    for name in names:
+        stored = tmp_path / "store" / name
+        stored.write_bytes(stored.read_bytes().replace(b"1", b"2"))
+    assert all(any(problem.startswith(name) for problem in verify(corpus)) for name in names)
+    (tmp_path / "store" / names[1]).unlink()
+    assert f"{names[1]}: missing" in verify(corpus)
 
 
 def test_tasks_find_what_they_read_on_an_empty_machine(dumps: Path, built: str, scratch: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
-from pipeline.beam.exchange import _places, run_exchange
-from pipeline.beam.job import run_step
+from pipeline.beam.exchange import find_blocks
+from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.receipts import is_finished, read_receipt, receipts, remove_temporaries, sweep
 from pipeline.beam.step import Keyed, Receipts, Step, Unit
@@ -208,10 +208,10 @@ def test_a_machine_with_an_older_receipt_reads_the_block_index_of_the_newer(tmp_
     here = open_mirror(tmp_path / "here", (tmp_path / "store").as_uri()).folder
     exchange(here, engine(here))
     (task,) = Step("toy/map", toy.scatter, [Unit("a", {"bound": 5}, (), 5)]).tasks()
-    before = _places(here, task)
+    before = find_blocks(here, task)
     receipt = here / "receipts/toy/map/a.json"
     receipt.write_bytes(receipt.read_bytes().replace(task.fingerprint.encode(), b"0" * 64))
-    assert _places(here, task) == before
+    assert find_blocks(here, task) == before
 
 
 def test_receipts_of_finished_units_hold_counts_and_facts(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Clusters in rounds: each operation on graphs made by hand, and both ways to the same bytes over the exchange."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import networkx
@@ -23,11 +24,13 @@ from filters.dedup.clusters import (
 )
 from filters.errors import UserError
 from manifests.files import sha256_file
+from pipeline.beam import job
 from pipeline.beam.engines import Engine
-from pipeline.beam.step import Output, Receipt, Step
+from pipeline.beam.job import Made, Part, finish, run_job
+from pipeline.beam.step import Output, Receipt, Receipts
 from pipeline.beam.tables import write_ipc
 from pipeline.dedup import clusters as module
-from pipeline.dedup.clusters import EDGE_SCHEMA, connect, read_labels
+from pipeline.dedup.clusters import EDGE_SCHEMA, read_labels
 
 graphs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 chance = np.random.default_rng(0)
@@ -141,8 +144,20 @@ def given_edges(corpus: Path, parts: list[np.ndarray]) -> dict[str, Receipt]:
     return found
 
 
+def connect(corpus: Path, edges: Receipts, running: Engine, **how: int) -> tuple[Receipts, int]:
+    """Connect edges over three ranges, and return the receipts and how many tasks ran."""
+    ran = []
+
+    def run(parts: Sequence[Part]) -> list[Made]:
+        made, count = run_job(corpus, parts, running)
+        ran.append(count)
+        return made
+
+    return finish(module.connect(corpus, edges, 3, **how), run), sum(ran)
+
+
 def clusters(corpus: Path, parts: list[np.ndarray], running: Engine, **how: int) -> dict[int, int]:
-    made, _ = connect(corpus, given_edges(corpus, parts), running, 3, **how)
+    made, _ = connect(corpus, given_edges(corpus, parts), running, **how)
     found: dict[int, int] = {}
     for receipt in made.values():
         nodes, labels = read_labels(corpus / receipt.outputs[0].path)
@@ -192,25 +207,24 @@ def test_rounds_give_the_same_bytes_by_shuffle_and_by_processes(tmp_path: Path, 
 
 def test_rounds_leave_nothing_but_the_clusters(tmp_path: Path) -> None:
     given_ = given_edges(tmp_path, chain(16))
-    made, ran = connect(tmp_path, given_, engine(tmp_path), 3, one_worker=10)
+    made, ran = connect(tmp_path, given_, engine(tmp_path), one_worker=10)
     assert ran > 0 and {path.split("/")[2] for path in digest(tmp_path, "blocks", "receipts")} == {"labels"}
-    assert connect(tmp_path, given_, engine(tmp_path), 3, one_worker=10) == (made, 0)
-    assert connect(tmp_path, given_, engine(tmp_path), 3) == (made, 0), "the way does not matter"
+    assert connect(tmp_path, given_, engine(tmp_path), one_worker=10) == (made, 0)
+    assert connect(tmp_path, given_, engine(tmp_path)) == (made, 0), "the way does not matter"
 
 
 def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = chain(16)
     expected = clusters(tmp_path / "whole", parts, engine(tmp_path), one_worker=10)
-    through: Callable[..., tuple] = module.run_exchange
     begun: list[str] = []
 
-    def dying(corpus: Path, mapping: Step, *rest: object) -> tuple:
-        begun.append(mapping.name)
+    def dying(corpus: Path, parts: Sequence[Part], *rest: object) -> tuple:
+        begun.append(parts[0][0].name)
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return through(corpus, mapping, *rest)
+        return job.run_job(corpus, parts, *rest)
 
-    monkeypatch.setattr(module, "run_exchange", dying)
+    monkeypatch.setattr(sys.modules[__name__], "run_job", dying)
     with pytest.raises(KeyboardInterrupt):
         clusters(tmp_path / "killed", parts, engine(tmp_path), one_worker=10)
     assert clusters(tmp_path / "killed", parts, engine(tmp_path), one_worker=10) == expected

@@ -20,8 +20,7 @@ from manifests.shard import open_shard
 from manifests.storage import StorageError
 from manifests.tools.trace import trace
 from pipeline.beam.engines import Engine
-from pipeline.beam.exchange import run_exchange
-from pipeline.beam.job import run_step
+from pipeline.beam.job import finish, run_job, run_step
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import read_rows
 from pipeline.sources.base import JOINED
@@ -210,7 +209,8 @@ def joined(
         inputs = resolve("stackexchange", given.sources["stackexchange"].inputs, corpus)
     engine = Engine(workers, (), corpus / "runs", quiet=True)
     offsets, _ = run_step(corpus, offset_step(given, inputs), engine)
-    return join.join_sources(given, inputs, offsets, {}, lambda *steps: run_exchange(corpus, *steps, engine)[:2])
+    work = join.join_sources(given, inputs, offsets, {})
+    return finish(work, lambda parts: run_job(corpus, parts, engine)[0])
 
 
 @contextlib.contextmanager
