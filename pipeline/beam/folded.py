@@ -40,27 +40,27 @@ class FoldedReceipt(Receipt):
         return json.loads(self.__dict__["row"].split(b"\t", number + 1)[number])
 
     @property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """The task's fingerprint."""
         return str(self._cell(FINGERPRINT))
 
     @property
-    def sha(self) -> str:  # type: ignore[override]
+    def sha(self) -> str:
         """The hash of the outputs and facts."""
         return str(self._cell(SHA))
 
     @property
-    def outputs(self) -> list[Output]:  # type: ignore[override]
+    def outputs(self) -> list[Output]:
         """The files that the task wrote."""
         return [Output(*cells) for cells in self._cell(OUTPUTS)]
 
     @property
-    def facts(self) -> dict[str, Any]:  # type: ignore[override]
+    def facts(self) -> dict[str, Any]:
         """Plain values for later steps."""
         return dict(self._cell(FACTS))
 
     @property
-    def tallies(self) -> dict[str, Tally]:  # type: ignore[override]
+    def tallies(self) -> dict[str, Tally]:
         """Counts by source."""
         return {source: tally_from(tally) for source, tally in self._cell(TALLIES).items()}
 
@@ -80,7 +80,8 @@ def pack_receipt(name: str, receipt: Receipt) -> bytes:
 
 def read_tables(corpus: Path, step: str) -> dict[str, Receipts]:
     """Return the receipts of a step's tables: by table, then by task. Raises StorageError."""
-    mirror, folder, found = mirror_of(corpus), _folder(step), {}
+    mirror, folder = mirror_of(corpus), _folder(step)
+    found: dict[str, Receipts] = {}
     for file in list_folder(corpus, folder):
         if "/" in file:  # of a step whose name begins with this one's
             continue
