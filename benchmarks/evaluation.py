@@ -1,4 +1,4 @@
-"""Speed of the evaluator: `python -m benchmarks evaluation [--limit 50] [--harness]`.
+"""Speed of the evaluator: `python -m benchmarks evaluation [--limit 50] [--tasks NAMES] [--harness]`.
 
 A model of random weights, the preset `10m` with 4,096 pieces (12.5 million parameters) and a context of 2,048, is
 scored on every benchmark whose files are in `../shared/data/evaluation`. Some of those files are another project's,
@@ -130,6 +130,7 @@ def main(arguments: list[str]) -> int:
     """Run the benchmark and print its tables; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation")
     parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--tasks", default="", help="names, separated by commas (default: all whose files are present)")
     parser.add_argument("--harness", action="store_true")
     parser.add_argument("--harness-batch", type=int, default=1, help="rows of the harness's batches (default: its own)")
     options = parser.parse_args(arguments)
@@ -142,7 +143,7 @@ def main(arguments: list[str]) -> int:
         write_published_layouts(data)
         write_random_model(folder, get_preset("10m"), _train_pieces(), CONTEXT)
         how = Options(limit=options.limit, shots=(0,), run_code=True)
-        runs, refused = prepare(choose_tasks(data, []), data, how)
+        runs, refused = prepare(choose_tasks(data, options.tasks.split(",") if options.tasks else []), data, how)
         runs = [run for run in runs if not run.task.name.endswith(("_maj", "_100"))]
         source = find_model(folder)
         engine = open_engine(source, "cpu", "fp32")

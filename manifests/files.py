@@ -41,23 +41,35 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` that becomes `path` when the block ends well, and is deleted if it does not.
 
-    Two writers of one path do not disturb each other: the last rename wins, and both wrote the same bytes.
+    Two writers of one path do not disturb each other: the last rename wins, and both wrote the same bytes. With
+    `durable` the bytes are on the disk before the name is, so that a power cut leaves all of them or no such name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         yield temporary
+        if durable:
+            sync_file(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write bytes to a path that is never seen half-written."""
-    with atomic_path(path) as temporary:
+def sync_file(path: Path) -> None:
+    """Return when the bytes of a file are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write bytes to a path that is never seen half-written; `durable` as of `atomic_path`."""
+    with atomic_path(path, durable) as temporary:
         temporary.write_bytes(data)
 
 

@@ -151,8 +151,8 @@ def is_unfinished(manifest: Manifest, path: str) -> bool:
 def write_manifest(corpus: Path, manifest: Manifest) -> Manifest:
     """Write `manifest.json` and `manifest.json.sha256`; return the manifest with its hash filled in."""
     sealed = manifest.model_copy(update={"manifest_sha": manifest.sha()})
-    write_atomic(corpus / FILE, canonical_json(sealed.model_dump()))
-    write_atomic(corpus / SHA_FILE, f"{sealed.manifest_sha}\n".encode())
+    write_atomic(corpus / FILE, canonical_json(sealed.model_dump()), durable=True)
+    write_atomic(corpus / SHA_FILE, f"{sealed.manifest_sha}\n".encode(), durable=True)
     return sealed
 
 

@@ -240,7 +240,7 @@ class Storage:
         target = f"{self.root}/{path}"
         if isinstance(self.filesystem, fs.LocalFileSystem):
             self.requests["put"] += 1
-            with atomic_path(Path(target)) as temporary:
+            with atomic_path(Path(target), durable=True) as temporary:
                 temporary.write_bytes(data)
             return
         if isinstance(self.filesystem, fs.HadoopFileSystem):

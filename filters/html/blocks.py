@@ -7,9 +7,11 @@ and all attribute values are quoted: a walk over the nodes of the parser takes s
 
 import html
 import re
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
-from filters.html.names import read_names
+from filters.html.names import ELEMENTS, read_names
 
 UNSEEN = "script style template svg math iframe noembed noframes xmp select textarea object".split()
 CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
@@ -46,7 +48,7 @@ class Page(NamedTuple):
     gaps: list[str]  # what separates a block from the one before: a tab, or one or two line breaks
     parents: list[int]  # of each container, the index of its parent, which is smaller; of the root, -1
     tags: list[str]
-    names: list[int]  # bits, as filters.html.names
+    names: list[int]  # bits, as filters.html.names, of the element and its attributes
     starts: list[int]  # the blocks of a container are those from starts to ends
     ends: list[int]
 
@@ -61,67 +63,59 @@ def parse_blocks(body: str) -> Page:
     in_link, preformatted = False, 0
     letters = 0  # of the line, in links
     gap = ""
-    skip = ""  # the beginning of the tag that ends a part that is not shown
-    torn: list[str] = []  # the beginnings of a tag with "<" in an attribute
-    kind_of = _KINDS.get
-    for piece in body.split("<"):
-        if skip:
-            if skip == "-->":
-                if skip not in piece:
-                    continue
-                piece = "!--" + piece
-            elif not piece.startswith(skip):
-                continue
-            skip = ""
+    kind_of, gaps_of = _KINDS.get, _GAPS.get
+    pieces = iter(body.split("<"))
+    for piece in pieces:
         head, _, text = piece.partition(">")
         name, _, attributes = head.partition(" ")
         kind = kind_of(name)
-        if kind is None and name[:3] == "!--" and not torn:
-            _, end, text = piece.partition("-->")
-            skip = "" if end else "-->"
-        elif torn or (attributes and attributes.count('"') & 1):
-            torn.append(piece)
-            whole = _TAG.match("<".join(torn)) if '"' in piece else None
-            if whole:
-                name, attributes, text = whole.groups()
-                kind = kind_of(name)
-            elif len(torn) < MAX_TORN:
-                continue
-            torn = []
-        if kind is not None:
-            if kind == _LINK:
-                in_link = True
-            elif kind == _LINK_END:
-                in_link = False
-            elif kind == _UNSEEN:
-                skip = "/" + name
-                continue
-            else:
-                if parts:
-                    line = _tidy("".join(parts), preformatted > 0)
-                    if line:
-                        texts.append(line)
-                        linked.append(letters if letters < len(line) else len(line))
-                        places.append(current)
-                        gaps.append(gap)
-                        gap = ""
-                    parts, letters = [], 0
-                if kind == _OPEN:
-                    preformatted += name == "pre"
-                    parents.append(current)
-                    current = len(tags)
-                    tags.append(name)
-                    names.append(read_names(attributes) if attributes else 0)
-                    starts.append(len(texts))
-                    ends.append(0)
-                elif kind == _CLOSE:
-                    preformatted -= name == "/pre"
-                    if current:
-                        ends[current] = len(texts)
-                        current = parents[current]
-                if gap != "\n\n":
-                    wider = _GAPS.get(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
-                    gap = gap if gap == "\n" and wider == "\t" else wider
+        if kind is None and name[:3] == "!--":
+            while "-->" not in piece:
+                piece = next(pieces, "-->")
+            text = piece.partition("-->")[2]
+        elif attributes and attributes.count('"') & 1:
+            name, attributes, text = _join_torn(piece, pieces)
+            kind = kind_of(name)
+        if kind is None:
+            pass
+        elif kind == _LINK:
+            in_link = True
+        elif kind == _LINK_END:
+            in_link = False
+        elif kind == _UNSEEN:
+            end, text = "/" + name, ""
+            for piece in pieces:
+                if piece.startswith(end):
+                    text = piece.partition(">")[2]
+                    break
+        else:
+            if parts:
+                line = _tidy("".join(parts), preformatted > 0)
+                if line:
+                    texts.append(line)
+                    linked.append(letters if letters < len(line) else len(line))
+                    places.append(current)
+                    gaps.append(gap)
+                    gap = ""
+                parts, letters = [], 0
+            if kind == _OPEN:
+                preformatted += name == "pre"
+                parents.append(current)
+                current = len(tags)
+                tags.append(name)
+                element = ELEMENTS.get(name, 0)
+                names.append(element | read_names(attributes) if attributes else element)
+                starts.append(len(texts))
+                ends.append(0)
+            elif kind == _CLOSE:
+                preformatted -= name == "/pre"
+                if current:
+                    ends[current] = len(texts)
+                    current = parents[current]
+            if gap != "\n\n":
+                wider = gaps_of(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
+                if gap != "\n" or wider != "\t":
+                    gap = wider
         if text and (parts or not text.isspace()):
             parts.append(text)
             if in_link:
@@ -135,6 +129,20 @@ def parse_blocks(body: str) -> Page:
         ends[current] = len(texts)
         current = parents[current]
     return page
+
+
+def _join_torn(piece: str, pieces: Iterator[str]) -> tuple[str, str, str]:
+    """Return the name and attributes of the tag that a piece begins, whose attributes hold "<" or ">", and its text."""
+    torn = ""
+    last = piece
+    for last in chain([piece], islice(pieces, MAX_TORN - 1)):
+        torn += last
+        if '"' in last and (whole := _TAG.match(torn)):
+            return whole[1], whole[2], whole[3]
+        torn += "<"
+    head, _, text = last.partition(">")
+    name, _, attributes = head.partition(" ")
+    return name, attributes, text
 
 
 def _tidy(text: str, preformatted: bool) -> str:

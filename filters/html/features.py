@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.html.blocks import Page
-from filters.html.names import BITS, ELEMENTS, LABELS
+from filters.html.names import BITS, LABELS
 from filters.html.runs import find_maximal_runs
 
 Column = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ STAMPS = 3  # lines with a date or time that look alike are repeated from here o
 FAR = 64  # blocks: the largest distance to such a line
 COMMENTS_FROM = 0.08  # the share of a page's prose before the first container named after comments, if it holds some
 REPEATED_FROM = 3  # siblings that look alike are repeated from here on
-SENTENCE_ENDS = tuple('.!?…。！？:;"”»')
+SENTENCE_ENDS = frozenset('.!?…。！？:;"”»')
 
 _JUNK = sum(
     BITS[name]
@@ -84,7 +84,8 @@ class _Measures(NamedTuple):
     parent: npt.NDArray[np.int64]  # of each container; the root's is itself
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
-    length: Column  # letters of each block
+    size: Column  # characters of each block
+    length: Column  # letters
     linked: Column  # those in links
     prose: Column  # those outside links in blocks that are long and mostly outside links
     level: npt.NDArray[np.int64]  # of a heading, else 0
@@ -111,7 +112,7 @@ def describe_blocks(page: Page, title: str) -> Features:
     measures = _measure(page)
     names = _read_names(page, measures)
     inside = [names.inherited[place] for place in page.places]
-    junk = np.array([(bits & _JUNK).bit_count() for bits in inside], dtype=float)
+    junk = np.bitwise_count(np.array(inside) & _JUNK).astype(float)
     article = _find_article(names, measures, junk)
     digits = [_count_digits(text[:DIGITS_IN]) for text in page.texts]
     columns = (
@@ -135,36 +136,36 @@ def describe_blocks(page: Page, title: str) -> Features:
 def _measure(page: Page) -> _Measures:
     texts, tags, parents = page.texts, page.tags, page.parents
     weight = np.array([WIDE_WEIGHT if text >= FIRST_WIDE else 1 for text in texts])
-    length = np.array([len(text) for text in texts], dtype=float) * weight
+    size = np.array([len(text) for text in texts], dtype=float)
+    length = size * weight
     linked = np.array(page.linked, dtype=float) * weight
     prose = np.where((length >= PROSE_LENGTH) & (linked < 0.5 * length), length - linked, 0.0)
     sums = np.zeros((3, len(texts) + 1))
     np.cumsum([length, linked, prose], axis=1, out=sums[:, 1:])
-    starts, ends, parent = np.array(page.starts), np.array(page.ends), np.array(parents)
+    starts, ends, parent, place = (np.array(column) for column in (page.starts, page.ends, parents, page.places))
     parent[0] = 0
-    level = np.array([_LEVELS.get(tags[place]) or _LEVELS.get(tags[parents[place]], 0) for place in page.places])
+    levels = np.array([_LEVELS.get(tag, 0) for tag in tags])
+    level = np.where(levels[place] > 0, levels[place], levels[parent[place]])
     letters, in_links, in_prose = (max(float(total), 1.0) for total in sums[:, -1])
     return _Measures(
-        np.arange(len(texts)), np.array(page.places), parent, starts, ends, length, linked, prose, level, sums,
+        np.arange(len(texts)), place, parent, starts, ends, size, length, linked, prose, level, sums,
         sums[:, ends] - sums[:, starts], (letters, in_links, in_prose),
     )  # fmt: skip
 
 
 def _read_names(page: Page, measures: _Measures) -> _Names:
-    parents, tags = page.parents, page.tags
+    parents, tags, own = page.parents, page.tags, page.names
     lengths = measures.within[0].tolist()
-    own = [names | ELEMENTS.get(tag, 0) for names, tag in zip(page.names, tags, strict=True)]
     kinds: dict[tuple[int, str, int], int] = {}
-    kind = [kinds.setdefault(look, len(kinds)) for look in zip(parents, tags, page.names, strict=True)]
+    kind = [kinds.setdefault(look, len(kinds)) for look in zip(parents, tags, own, strict=True)]
     siblings = np.bincount(kind)[kind].tolist()
     inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
     comments, marked, discussions = [0.0] * len(own), [], []
     wrapper = max(SMALL_LENGTH, min(WRAPPER_SHARE * measures.totals[0], WRAPPER_LENGTH))
     discussion = max(SMALL_LENGTH, DISCUSSION_SHARE * measures.totals[0])
-    for place, letters in enumerate(lengths):
+    for place, (up, names, letters) in enumerate(zip([0, *parents[1:]], own, lengths, strict=True)):
         if not letters:
             continue
-        up, names = max(parents[place], 0), own[place]
         if names & _ANY_ARTICLE:
             marked.append(place)
         if names & COMMENTS:
@@ -173,11 +174,11 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
         elif comments[up]:
             comments[place] = 1 / (1 + 1 / comments[up])
         if letters > wrapper:
-            names &= ~_WORDS
-            if letters > discussion:
-                names &= ~BITS["word_comments"]
+            names &= ~_WORDS if letters <= discussion else ~(_WORDS | BITS["word_comments"])
         inherited[place] = names | inherited[up]
-        copies = siblings[place] if tags[place] in _REPEATED else 1
+        copies = siblings[place]
+        if copies > 1 and tags[place] not in _REPEATED:
+            copies = 1
         same = copies >= repeats[up]
         repeats[place], repeated[place] = (copies, place) if same else (repeats[up], repeated[up])
     together = np.bincount(kind, measures.within[0])[kind].astype(np.float64)
@@ -199,14 +200,14 @@ def _describe_writing(texts: Sequence[str], digits: Sequence[int], measures: _Me
     """Describe the signs by which comments, teasers and forms are written unlike articles."""
     level, order, letters = measures.level, measures.order, measures.sums[0][:-1]
     heading = np.maximum.accumulate(np.where(level > 0, order, -1))
-    ends = np.array([text.endswith(SENTENCE_ENDS) for text in texts], dtype=float)
+    ends = np.array([text[-1] in SENTENCE_ENDS for text in texts], dtype=float)
     return {
         "ends_sentence": ends,
-        "previous_ends_sentence": np.append(0.0, ends[:-1]),
-        "starts_upper": np.array([text[:1].isupper() for text in texts], dtype=float),
-        "starts_lower": np.array([text[:1].islower() for text in texts], dtype=float),
-        "exclaims": np.array([min(text.count("!") + text.count("?"), 5) for text in texts], dtype=float),
-        "digits": np.array(digits) / np.minimum([len(text) for text in texts], DIGITS_IN),
+        "previous_ends_sentence": _shift(ends),
+        "starts_upper": np.array([text[0].isupper() for text in texts], dtype=float),
+        "starts_lower": np.array([text[0].islower() for text in texts], dtype=float),
+        "exclaims": np.minimum([text.count("!") + text.count("?") for text in texts], 5.0),
+        "digits": np.array(digits) / np.minimum(measures.size, DIGITS_IN),
         "level": level.astype(float),
         "heading_level": np.where(heading >= 0, level[heading], 0).astype(float),
         "after_heading": np.where(heading >= 0, np.log2(1 + letters - letters[np.maximum(heading, 0)]), 16.0),
@@ -277,14 +278,21 @@ def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
     near = sums[:, behind] - sums[:, ahead]
     wide = sums[:, np.minimum(index + 9, count)] - sums[:, np.maximum(index - 8, 0)]
     return {
-        "next_length": np.append(size[1:], 0.0),
-        "previous_length": np.append(0.0, size[:-1]),
-        "next_linked": np.append(linked[1:], 0.0),
-        "previous_linked": np.append(0.0, linked[:-1]),
+        "next_length": _shift(size[::-1])[::-1],
+        "previous_length": _shift(size),
+        "next_linked": _shift(linked[::-1])[::-1],
+        "previous_linked": _shift(linked),
         "near_prose": near[2] / near[0],
         "near_length": np.log2(1 + near[0] / (behind - ahead)),
         "wide_linked": wide[1] / wide[0],
     }
+
+
+def _shift(column: Column) -> Column:
+    """Return the values of the blocks before: 0 for the first."""
+    shifted = np.zeros_like(column)
+    shifted[1:] = column[:-1]
+    return shifted
 
 
 def _describe_position(measures: _Measures) -> dict[str, Column]:

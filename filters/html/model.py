@@ -5,6 +5,7 @@ block (`inside`) or of the nearest two (`nearest`). One layer of rectified units
 `python -m benchmarks fit-extraction` writes the weights; nothing else in them is set by hand.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
 # Inputs, units and weights are multiples of these, so that all sums are exact: no library or processor that adds in
 # another order gives another text.
 STEP, WEIGHT_STEP = 2.0**-8, 2.0**-16
-ROWS = 24  # blocks at a time: OpenBLAS starts threads for larger products, which takes longer than these
+ROWS = 64  # blocks at a time: OpenBLAS starts threads for products of over 2^18 numbers, which takes longer than these
 
 _SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
@@ -38,11 +39,9 @@ class Model(NamedTuple):
     """The weights: of d inputs on u units and on the output directly, and of the units on the output."""
 
     features: tuple[str, ...]  # the inputs that are not names, which are the first
-    hidden: Column  # (d, u)
-    bias: Column  # (u,)
+    weights: Column  # (d, u + 1): on the units, and in the last column on the output
+    bias: Column  # (u + 1,)
     output: Column  # (u,)
-    direct: Column  # (d,)
-    intercept: float
     cut: float  # blocks are main text above this, plus a share of the highest log-odds of the page
     cut_share: float
     cut_margin: float  # and in any case, if their log-odds are lower than the highest by no more than this
@@ -60,19 +59,25 @@ def read_model(rows: list[list[str]]) -> Model:
     bias = table[BIAS]
     weights = np.array([table.get(name, np.zeros_like(bias)) for name in [*names, *NAMES]])
     settings = (float(table[name][0]) for name in SETTINGS)
-    return Model(tuple(names), weights[:, 1:], bias[1:], table[OUTPUT][1:], weights[:, 0], float(bias[0]), *settings)
+    return Model(tuple(names), np.roll(weights, -1, axis=1), np.roll(bias, -1), table[OUTPUT][1:], *settings)
 
 
 def score_blocks(features: Features, model: Model) -> Column:
     """Return the log-odds of each block."""
-    inputs = _round(collect_inputs(features, model.features), STEP)
-    return np.concatenate([_score(inputs[at : at + ROWS], model) for at in range(0, len(inputs), ROWS)])
-
-
-def _score(inputs: Column, model: Model) -> Column:
-    units = _round(np.maximum(inputs @ model.hidden + model.bias, 0), STEP)
-    scores: Column = units @ model.output + inputs @ model.direct + model.intercept
+    kinds: dict[tuple[int, int], int] = {}  # what is due to names is computed once for all blocks of the same
+    kind = [kinds.setdefault(masks, len(kinds)) for masks in zip(features.inside, features.nearest, strict=True)]
+    inside, nearest = (_unpack(masks) for masks in zip(*kinds, strict=True))
+    of_names = _multiply(np.hstack([inside, nearest]).astype(float), model.weights[len(model.features) :])
+    inputs = _round(np.array([features.columns[name] for name in model.features]).T, STEP)
+    sums = _multiply(inputs, model.weights[: len(model.features)]) + (of_names + model.bias)[kind]
+    units = _round(np.maximum(sums[:, :-1], 0), STEP)
+    scores: Column = np.einsum("bu,u->b", units, model.output) + sums[:, -1]
     return scores
+
+
+def _multiply(inputs: Column, weights: Column) -> Column:
+    """Return the product of two matrices, computed by one thread."""
+    return np.concatenate([inputs[at : at + ROWS] @ weights for at in range(0, len(inputs), ROWS)])
 
 
 def collect_inputs(features: Features, names: tuple[str, ...]) -> Column:
@@ -131,11 +136,12 @@ def find_cut(scores: Column, model: Model) -> float:
 
 
 def _round(numbers: Column, step: float) -> Column:
-    rounded: Column = np.round(numbers / step) * step
+    rounded: Column = np.rint(numbers * (1 / step))
+    rounded *= step
     return rounded
 
 
-def _unpack(masks: list[int]) -> npt.NDArray[np.uint64]:
+def _unpack(masks: Sequence[int]) -> npt.NDArray[np.uint64]:
     """Return the bits of names as columns of 0 and 1."""
     return (np.array(masks, dtype=np.uint64)[:, None] >> _SHIFTS) & np.uint64(1)
 

@@ -24,6 +24,7 @@ from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
+from manifests.storage import is_url
 from pipeline.beam.receipts import RECEIPTS, read_receipt
 from pipeline.beam.step import Keyed, Output, Receipt, Receipts, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
@@ -31,6 +32,9 @@ from pipeline.sources.inputs import dump_of
 
 SIGNATURES = "blocks/signatures"  # folder of the signature files
 ROW_BITS = 32  # of a row reference that number the row
+# by rule of `survivor`, the column that it compares
+COMPARED_COLUMNS = {"longest": "characters", "newest": "timestamp", "oldest": "timestamp", "score": "score",
+                    "cleanest": "leftovers"}  # fmt: skip
 
 Rows = npt.NDArray[np.int64]  # row references
 
@@ -203,8 +207,14 @@ def earlier_splits(recipe: Recipe) -> list[Split]:
     by their content hashes alone.
 
     Raises:
-        UserError: a source is of another scheme there, or a file is not what its run wrote.
+        UserError: a corpus is in an object store, a source is of another scheme there, a file is not what its run
+            wrote, or it lacks what the recipe's `survivor` compares.
     """
+    for place in filter(is_url, recipe.deduplication.against):
+        raise UserError(
+            f"deduplication.against: {place} is in an object store: copy that corpus to a disk which all workers "
+            "see, and give its folder"
+        )
     for path in map(Path, recipe.deduplication.against):
         for source, scheme in load_manifest(path).signatures.items():
             wanted = recipe.comparison_of(source).scheme
@@ -235,6 +245,13 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
         path = corpus / output.path
         if not path.is_file() or sha256_file(path) != output.sha256:
             raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
+        columns = read_ipc(path).schema.names
+        for rule in recipe.deduplication.survivor:
+            if COMPARED_COLUMNS.get(rule, "id") not in columns:
+                raise UserError(
+                    f"deduplication.survivor: {rule} compares what {corpus} was built without: rebuild that corpus, or "
+                    f"leave {rule} out"
+                )
         split = _split(recipe, corpus, name, True, extracted, receipt)
         if schemes.get(split.source, "") != split.compared.scheme:
             split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))

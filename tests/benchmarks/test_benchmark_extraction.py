@@ -152,4 +152,4 @@ def test_the_weights_are_of_each_feature() -> None:
     body = HTMLTree.parse("<p>text").body
     assert body is not None
     assert set(MODEL.features) == describe_blocks(parse_blocks(body.html), "").columns.keys()
-    assert MODEL.hidden.shape == (len(MODEL.features) + len(NAMES), len(MODEL.output))
+    assert MODEL.weights.shape == (len(MODEL.features) + len(NAMES), len(MODEL.output) + 1)

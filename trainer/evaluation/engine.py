@@ -162,7 +162,8 @@ def compute_states(
 ) -> Tensor:
     """Return the final hidden states at some places of new tokens, at any positions and with any mask.
 
-    The last feed-forward layer is computed at those places only.
+    Only here the layers of `trainer.model` are written out: without gradients each sum and product may overwrite its
+    input, and the last layer needs keys and values of all tokens, but everything else at the places only.
 
     Args:
         model: The model.
@@ -170,21 +171,40 @@ def compute_states(
         positions: (B, T), or (1, T) for the same in all rows.
         mask: (B, 1, T, cached + T), True where a token attends; None for causal attention to the new tokens only.
         cache: Tokens read before, to which the new ones are added, or None.
-        places: (N, 2) rows and columns of `tokens`.
+        places: (N, 2) rows and columns of `tokens`, at least one.
 
     Returns:
         (N, D).
     """
-    x = model.embedding(tokens)
-    cosines, sines = (table[positions][:, None] for table in model.rotary(0, int(positions.max()) + 1, x))
+    (rows, columns), first = places.unbind(1), int(places[:, 1].min())
+    x = model.embedding(tokens).flatten(0, 1)
+    cosines, sines = (table[positions][:, :, None, None] for table in model.rotary(0, int(positions.max()) + 1, x))
+    half = sines.shape[-1] // 2
+    sines = torch.cat([-sines[..., :half], sines[..., half:]], dim=-1)
     layers = cache.layers if cache else [None] * len(model.blocks)
     for block, layer in zip(model.blocks, layers, strict=True):
-        x = x + block.attention(block.attention_norm(x), cosines, sines, mask, layer)
-        if block is model.blocks[-1]:
-            x = x[places[:, 0], places[:, 1]]
-        x = x + block.feed_forward(block.feed_forward_norm(x))
+        parts = block.attention.qkv(block.attention_norm(x)).view(*tokens.shape, 3, model.size.heads, -1)
+        turned = torch.addcmul(parts[:, :, :2] * cosines, parts[:, :, :2].roll(half, -1), sines).type_as(parts)
+        query, key, value = (one.transpose(1, 2) for one in (*turned.unbind(2), parts[:, :, 2]))
+        if layer is not None:
+            key, value = layer.append(key, value)
+        if block is not model.blocks[-1]:
+            mixed = _attend(query, key, value, mask).transpose(1, 2).reshape(x.shape)
+        else:
+            x, length = x[rows * tokens.shape[1] + columns], tokens.shape[1]
+            if mask is None and first:
+                mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None, None]
+            mixed = _attend(query[:, :, first:], key, value, mask if mask is None else mask[:, :, first:])
+            mixed = mixed[rows, :, columns - first].flatten(1)
+        x.addmm_(mixed, block.attention.out.weight.T)
+        gate, up = block.feed_forward.gate_up(block.feed_forward_norm(x)).chunk(2, dim=-1)
+        x.addmm_(F.silu(gate, inplace=True).mul_(up), block.feed_forward.down.weight.T)
     states: Tensor = model.norm(x)
     return states
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
 
 
 @dataclass
@@ -258,7 +278,8 @@ class Engine:
             tokens = torch.tensor([shared], device=self.device)
             self.shared_cache = KeyValueCache(self.model, 1, len(shared))
             positions = torch.arange(len(shared), device=self.device)[None]
-            compute_states(self.model, tokens, positions, None, self.shared_cache, tokens.new_empty((0, 2)))
+            end = torch.tensor([[0, len(shared) - 1]], device=self.device)
+            compute_states(self.model, tokens, positions, None, self.shared_cache, end)
             self.shared = shared
         return len(shared)
 

@@ -66,7 +66,7 @@ def test_containers_hold_ranges_of_blocks() -> None:
     page = blocks_of("<div class=comments><p>one</p><p>two</p></div><p>three</p>")
     div = page.tags.index("div")
     assert page.texts[page.starts[div] : page.ends[div]] == ["one", "two"]
-    assert page.names[div] == BITS["word_comments"]
+    assert page.names[div] == BITS["word_comments"] | BITS["element_division"]
     assert all(parent < child for child, parent in enumerate(page.parents))
 
 
@@ -127,9 +127,7 @@ def test_scores_are_exact_so_that_the_order_of_additions_does_not_matter() -> No
     page = blocks_of("<main><h1>A title</h1><p>A line of 1,234 words, <a>linked</a>.</p></main>" * 30)
     features = describe_blocks(page, "A title")
     inputs = np.round(collect_inputs(features, MODEL.features) / STEP).astype(np.int64)
-    hidden, direct, output = (
-        (part / WEIGHT_STEP).astype(np.int64) for part in (MODEL.hidden, MODEL.direct, MODEL.output)
-    )
-    units = np.maximum((inputs @ hidden) * (STEP * WEIGHT_STEP) + MODEL.bias, 0)
-    exact = np.round(units / STEP).astype(np.int64) @ output + inputs @ direct
-    assert np.array_equal(score_blocks(features, MODEL), exact * (STEP * WEIGHT_STEP) + MODEL.intercept)
+    weights, output = ((part / WEIGHT_STEP).astype(np.int64) for part in (MODEL.weights, MODEL.output))
+    sums = (inputs @ weights) * (STEP * WEIGHT_STEP) + MODEL.bias
+    exact = np.round(np.maximum(sums[:, :-1], 0) / STEP).astype(np.int64) @ output
+    assert np.array_equal(score_blocks(features, MODEL), exact * (STEP * WEIGHT_STEP) + sums[:, -1])

@@ -13,7 +13,7 @@ from toy import PoolEngine, ShuffleEngine, digest, engine
 
 from filters.errors import UserError
 from manifests import storage
-from manifests.files import relative_files
+from manifests.files import relative_files, sync_file
 from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import task
@@ -221,6 +221,19 @@ def test_receipts_of_finished_units_hold_counts_and_facts(tmp_path: Path) -> Non
     with pytest.raises(StorageError, match="02 left no receipt"):
         receipts(tmp_path, squares(3).tasks())
     assert read_receipt(tmp_path, "toy", "99") is None
+
+
+def test_outputs_are_on_the_disk_before_their_receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+
+    def sync(path: Path) -> None:
+        sync_file(path)
+        assert len(list((tmp_path / "receipts").rglob("*.json"))) == len(synced)
+        synced.append(path)
+
+    monkeypatch.setattr(task, "sync_file", sync)
+    found, _ = run_step(tmp_path, squares(3), engine(tmp_path))
+    assert sorted(synced) == sorted(tmp_path / one.path for receipt in found.values() for one in receipt.outputs)
 
 
 def test_a_beam_option_that_does_not_exist_is_refused() -> None:

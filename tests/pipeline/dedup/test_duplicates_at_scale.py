@@ -20,7 +20,7 @@ from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
 from pipeline.beam.engines import Engine
 from pipeline.beam.tables import read_rows
-from pipeline.dedup import neardup
+from pipeline.dedup import neardup, signatures
 from pipeline.run import run
 
 WORDS = np.array(
@@ -204,11 +204,20 @@ def test_a_new_dump_beside_an_earlier_corpus_keeps_what_both_at_once_would(crawl
     assert len(set(kept)) == 3, "two of the earlier corpus, one of the new"
 
 
-def test_an_earlier_corpus_that_cannot_be_compared_with_is_refused_by_name(crawls: Path, tmp_path: Path) -> None:
+def test_an_earlier_corpus_that_cannot_be_compared_with_is_refused_by_name(
+    crawls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(recipe(crawls, "**/CC-MAIN-2019-30/*"), tmp_path / "first")
     foreign = recipe(crawls, against=[str(tmp_path / "first")], minhash={"bands": 10, "rows": 4})
     with pytest.raises(UserError, match=r"first has signatures of the scheme .*14x8.* this recipe's is .*10x4"):
         deduplicate(foreign, tmp_path / "out")
+    with monkeypatch.context() as older:
+        older.setitem(signatures.COMPARED_COLUMNS, "cleanest", "counted since")
+        books = recipe(crawls, against=[str(tmp_path / "first")], survivor=["cleanest"])
+        with pytest.raises(UserError, match=r"cleanest compares what .*first was built without: rebuild that corpus"):
+            deduplicate(books, tmp_path / "out")
+    with pytest.raises(UserError, match=r"s3://a/corpus is in an object store: copy that corpus to a disk"):
+        deduplicate(recipe(crawls, against=["s3://a/corpus"]), tmp_path / "out")
     same = recipe(crawls, against=[str(tmp_path / "first")])
     damaged = next((tmp_path / "first/blocks/signatures").rglob("a.txt.arrow"))
     stored = bytearray(damaged.read_bytes())
