@@ -30,7 +30,7 @@ from benchmarks.data import ROOT, table
 PIPELINE, MANIFESTS = "pipeline.__main__", "manifests.__main__"  # modules whose `main` takes a command's arguments
 NOT_OURS = {".venv", "benchmarks", "build", "tests"}  # folders whose files are not counted
 # Files with a thread that runs by the clock. They count as entered; their calls, which differ each run, do not count.
-TIMED = {"pipeline/beam/progress.py", "pipeline/beam/status.py"}
+TIMED = {"pipeline/beam/progress.py"}
 
 
 @dataclass(frozen=True)

@@ -52,14 +52,14 @@ def atomic_path(path: Path, durable: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         if durable:
-            sync_file(temporary)
+            sync_path(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sync_file(path: Path) -> None:
-    """Return when the bytes of a file are on the disk. Raises OSError."""
+def sync_path(path: Path) -> None:
+    """Wait until the bytes of a file, or the names in a folder, are on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,6 +3,9 @@
 Nothing is stored and nothing is drawn: sources are interleaved by a low-discrepancy rule with exact quotas, and inside
 (source, epoch) a Feistel permutation gives a global shuffle without an index. Rank r of W takes samples
 `step * G + r :: W`, so a run can go on with another number of ranks and see the same global batches.
+
+A budget is shared among sources by weight, up to each one's cap (`shares`): the trainer counts in whole windows, the
+planner in tokens.
 """
 
 import hashlib
@@ -15,10 +18,10 @@ import numpy.typing as npt
 
 from filters.errors import UserError
 from filters.hashing import mix
-from manifests import mixture
 from manifests.manifest import Manifest
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 FEISTEL_ROUNDS = 6
 
 
@@ -167,7 +170,7 @@ def stage_quotas(plan: Plan) -> list[Integers]:
                 f"lower {'its steps' if plan.stages else '--steps'} to {possible}, or raise max_epochs in the recipe"
             )
         counts = np.zeros(len(left), np.int64)
-        counts[used] = mixture.quotas(weights[used], left[used], stage.steps * plan.global_batch)
+        counts[used] = whole_shares(weights[used], left[used], stage.steps * plan.global_batch)
         found.append(counts)
         left = left - counts
     return found
@@ -263,3 +266,32 @@ def _key(seed: int, source: str, epoch: int) -> int:
 
 def _round_key(key: int, turn: int) -> int:
     return (key + turn * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+
+
+def shares(weights: Floats, caps: npt.NDArray[Any], total: float) -> Floats:
+    """Return each source's part of `total`, in its unit: in proportion to `weights` (above zero), at most `caps`.
+
+    Where a cap binds, the rest goes to the sources below theirs, again by weight. The sum is `total`, or that of all
+    caps if it is less.
+    """
+    capped = np.zeros(len(caps), bool)
+    while True:
+        free = total - caps[capped].sum()
+        ideal = np.where(capped, caps, 0).astype(np.float64)
+        if not capped.all():
+            ideal[~capped] = free * weights[~capped] / weights[~capped].sum()
+        over = ~capped & (ideal > caps)
+        if not over.any():
+            return ideal
+        capped |= over
+
+
+def whole_shares(weights: Floats, caps: Integers, total: int) -> Integers:
+    """Return `shares` as whole numbers by largest remainder. They sum to `total`, which the caps must allow."""
+    ideal = shares(weights, caps, total)
+    whole = np.floor(ideal).astype(np.int64)
+    missing = int(total - whole.sum())
+    room = whole < caps
+    order = np.lexsort([np.arange(len(caps)), -(ideal - whole), ~room])
+    whole[order[:missing]] += 1
+    return whole

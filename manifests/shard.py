@@ -2,21 +2,37 @@
 
 Its token values are contiguous, so a memory map gives any window without a copy, and the list offsets are the document
 boundaries. A document is BOS, its pieces, EOS; the trainer adds nothing.
+
+The trainer reads a corpus in an object store from a folder of this machine (`local`), with `remote.json` beside the
+manifest: a `Store` fetches shards when they are asked for, within a budget of bytes. They appear whole and checked, or
+not at all, and the ones unused for longest go first. Any number of processes of a machine may share the folder.
 """
 
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from filters.errors import UserError
+from manifests import tokenizer
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
-from manifests.files import atomic_path, unreadable
+from manifests.files import CHUNK_BYTES, atomic_path, canonical_json, unreadable, write_atomic
+from manifests.manifest import FILE, SHA_FILE, ShardEntry, load_manifest
 from manifests.mirror import fetch
+from manifests.storage import StorageError, connect, is_url
 
 FORMAT = "teratoken-shard-2"
+REMOTE = "remote.json"
+TRIES = 3  # downloads of a shard before it is refused
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -107,3 +123,174 @@ def write_shard(path: Path, batch: pa.RecordBatch, metadata: dict[str, str]) -> 
     schema = batch.schema.with_metadata({"format": FORMAT, **dict(sorted(metadata.items()))})
     with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+
+
+def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
+    """Return the folder to read a corpus from.
+
+    Args:
+        corpus: a path, which is returned, or a URL that pyarrow reads (s3://, gs://, hdfs://, file://).
+        cache: folder in which the corpus at a URL has a folder, named by the URL and the manifest.
+        cache_bytes: bytes of shards kept there at most, and one shard more for each process that fetches.
+
+    Raises:
+        UserError: the corpus cannot be read, or its largest shard is larger than the cache.
+    """
+    if not is_url(corpus):
+        return Path(corpus)
+    url = corpus.rstrip("/")
+    storage = connect(url)
+    found = {}
+    for name in (FILE, SHA_FILE, tokenizer.FILE):
+        try:
+            found[name] = storage.read(name)
+        except FileNotFoundError as error:
+            if name == FILE:
+                raise UserError(f"{url} has no {FILE}: give the URL of a finished corpus") from error
+        except StorageError as error:
+            raise UserError(f"{error}; check the URL and your access to it") from error
+    folder = cache / hashlib.sha256(url.encode() + b"\0" + found[FILE]).hexdigest()[:16]
+    for name, data in found.items():
+        write_atomic(folder / name, data)
+    biggest = max((entry.bytes for entry in load_manifest(folder).shards()), default=0)
+    if biggest > cache_bytes:
+        raise UserError(f"--cache-bytes {cache_bytes} is less than the largest shard: give {biggest} or more")
+    write_atomic(folder / REMOTE, canonical_json({"url": url, "bytes": cache_bytes}))
+    return folder
+
+
+class Store:
+    """Opens the shards of a corpus folder; in the cache of a remote corpus, at `url`, it fetches them first."""
+
+    def __init__(self, corpus: Path) -> None:
+        self.corpus, self.url = corpus, ""
+        if (corpus / REMOTE).is_file():
+            remote = json.loads((corpus / REMOTE).read_bytes())
+            self.url, self.bytes = str(remote["url"]), int(remote["bytes"])
+            self.storage = connect(self.url)
+            self.entries = {entry.path: entry for entry in load_manifest(corpus).shards()}
+
+    def open(self, path: str) -> Shard:
+        """Open the shard at `path` below shards/.
+
+        Raises:
+            UserError: it cannot be read, or its bytes are not those that the manifest says.
+        """
+        failure: Exception | None = None
+        for _ in range(TRIES):
+            file = self._ensure(path) if self.url else self.file(path)
+            try:
+                return open_shard(file)
+            except FileNotFoundError as error:  # another process may have made room in the cache just then
+                failure = error
+            except (OSError, pa.ArrowException) as error:
+                failure = error
+                break
+        raise UserError(f"shards/{path} cannot be read: run `python -m manifests verify {self.corpus}`") from failure
+
+    def file(self, path: str) -> Path:
+        """Return the local path of a shard."""
+        return self.corpus / "shards" / path
+
+    def touch(self, path: str) -> bool:
+        """Mark a shard as used now, by its file's time of change; return False if it is not here."""
+        try:
+            os.utime(self.file(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _ensure(self, path: str) -> Path:
+        target = self.file(path)
+        if not self.touch(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(target.with_name(f".{target.name}.part")) as part:
+                if target.exists():  # another process has fetched it meanwhile
+                    Path(part.name).unlink()
+                else:
+                    self._fetch(self.entries[path], part)
+                    Path(part.name).rename(target)
+        return target
+
+    def _fetch(self, entry: ShardEntry, part: BinaryIO) -> None:
+        problem = ""
+        for _ in range(TRIES):
+            with _locked(self.corpus / ".evicting"):
+                self._evict(entry.bytes, Path(part.name))
+                part.truncate(entry.bytes)  # so that others count it in full from now on
+            try:
+                problem = self._copy(entry, part)
+            except (OSError, pa.ArrowException) as error:
+                problem = str(error)
+            if not problem:
+                return
+        Path(part.name).unlink()
+        raise UserError(
+            f"shards/{entry.path} as fetched from {self.url} is not the manifest's ({problem}): restore it there"
+        )
+
+    def _copy(self, entry: ShardEntry, part: BinaryIO) -> str:
+        """Stream one shard into the open file; return a clause about what is wrong with it, or ""."""
+        total, size = hashlib.sha256(), 0
+        part.seek(0)
+        with self.storage.open_stream(f"shards/{entry.path}") as stream:
+            while size <= entry.bytes and (block := stream.read(CHUNK_BYTES)):
+                size += len(block)
+                total.update(block)
+                part.write(block)
+        part.flush()
+        if size != entry.bytes:
+            return f"{'more' if size > entry.bytes else 'less'} than {entry.bytes} bytes"
+        return "" if total.hexdigest() == entry.sha256 else "another sha256"
+
+    def _evict(self, wanted: int, mine: Path) -> None:
+        """Delete the least recently used shards until `wanted` bytes fit, and the partial files of killed processes.
+
+        Memory maps of a deleted file stay valid.
+        """
+        files = []
+        for path in (self.corpus / "shards").glob("*/*"):
+            if path == mine or (path.suffix == ".part" and _abandoned(path)):
+                continue
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            files.append((path.suffix == ".part", status.st_mtime_ns, status.st_size, path))
+        used = sum(size for _, _, size, _ in files)
+        for being_fetched, _, size, path in sorted(files):
+            if used + wanted <= self.bytes or being_fetched:
+                return
+            path.unlink(missing_ok=True)
+            used -= size
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """Open and lock a file for this process alone; the lock ends with the process.
+
+    A file that was renamed or deleted while the process waited is no longer the one at `path`: then it is opened anew.
+    """
+    while True:
+        with open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield file
+                return
+
+
+def _abandoned(path: Path) -> bool:
+    """Delete a partial file that no process holds; return True if it is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True

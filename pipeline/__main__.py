@@ -200,7 +200,7 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from pipeline.beam.status import read_status, status_text
+    from pipeline.beam.progress import read_status, status_text
     from pipeline.folder import is_held, refresh_status
 
     refresh_status(options.corpus)

@@ -18,14 +18,14 @@ from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import mirror_of
-from pipeline.beam import quarantine, status
+from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
 from pipeline.beam.receipts import RECEIPTS
 from pipeline.beam.task import BEGUN, CODE
 from pipeline.lease import is_leased, leased
 
-STATUS = f"runs/{status.FILE}"
+STATUS = f"runs/{progress.FILE}"
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (

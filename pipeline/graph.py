@@ -318,6 +318,7 @@ class StageGraph:
                 self.code.setdefault(step.name, set()).add(step.code())
         made, ran = run_job(self.corpus, parts, self.engine_for(parts))
         self.ran += ran
+        self.engine.status.end_job()
         for step, receipts in zip(itertools.chain(*parts), itertools.chain(*made), strict=True):
             self.engine.status.end_step(step.name, (receipt.tallies for receipt in receipts.values()))
         return made

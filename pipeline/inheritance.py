@@ -12,12 +12,10 @@ from manifests.files import write_atomic
 from manifests.manifest import Manifest, generation_folder
 from manifests.mirror import fetch
 from manifests.recipe import Recipe, parse_recipe, read_yaml
+from manifests.tokenizer import FILE as MODEL
 from pipeline.beam.task import find_user_code
 from pipeline.folder import RECIPE_FILE
-from pipeline.stages import references
-from pipeline.stages.pages import trained_references
-from pipeline.stages.perplexity import cuts_path
-from pipeline.stages.tokenizer import MODEL
+from pipeline.stages.pages import cuts_path, trained_references
 
 CUTOFFS = "inherited"  # a folder of the generation's: the parent's cut-offs as tables, one file per source
 
@@ -46,7 +44,7 @@ def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> R
 def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: set[str]) -> dict[str, str]:
     """Return what the corpus has trained for a rule, by the setting that gives it by path."""
     files, models = {}, f"models/perplexity/{name}"
-    if rule.needs == references.STAGE and trained_references(name) in trained:
+    if rule.needs == "references" and trained_references(name) in trained:
         files["model"] = str(corpus / trained_references(name))
     if isinstance(rule, Perplexity) and rule.needs:
         if any(path.startswith(f"{models}/") for path in trained):

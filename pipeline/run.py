@@ -18,8 +18,8 @@ from pipeline.beam import quarantine
 from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError
+from pipeline.beam.progress import FILE as STATUS
 from pipeline.beam.receipts import remove_temporaries
-from pipeline.beam.status import FILE as STATUS
 from pipeline.beam.tasklist import remove_task_lists
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths, with_local_models

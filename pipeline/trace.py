@@ -19,6 +19,7 @@ from manifests.manifest import Manifest, generation_folder, generation_of, load_
 from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
+from manifests.tokenizer import FILE as MODEL
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.folder import RECIPE_FILE
@@ -27,10 +28,8 @@ from pipeline.preflight import hash_models, with_local_models
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages import line_dedup
-from pipeline.stages.pages import find_mask, models_of, page_of, verdict_path
-from pipeline.stages.perplexity import cuts_path
+from pipeline.stages.pages import cuts_path, find_mask, models_of, page_of, verdict_path
 from pipeline.stages.tokenize import tokenizer
-from pipeline.stages.tokenizer import MODEL
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _describe(error: Exception) -> str:
 
 
 def _train(options: argparse.Namespace) -> str:
-    from manifests.store import local
+    from manifests.shard import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
     from trainer.config import RunOptions, TrainConfig, prepare

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from filters.errors import UserError
-from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json
+from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json, sync_path
 from trainer.sizes import Preset, get_preset
 
 FOLDER = "checkpoints"
@@ -56,14 +56,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         file.flush()
         os.fsync(file.fileno())
     return {"bytes": 8 + len(words) + end, "sha256": digest.hexdigest()}
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class CheckpointWriter:
@@ -127,10 +119,10 @@ class CheckpointWriter:
                 file.write(canonical_json({**facts, "sha256": sha256_json(facts)}))
                 file.flush()
                 os.fsync(file.fileno())
-            _sync_folder(temporary)
+            sync_path(temporary)
             _remove(target)
             temporary.rename(target)
-            _sync_folder(target.parent)
+            sync_path(target.parent)
             for _, old in list_checkpoints(self.run)[: -self.keep]:
                 _remove(old)
 

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, Samples, permute, samples, windows_of
-from manifests.shard import Shard
-from manifests.store import Store
+from manifests.shard import Shard, Store
 
 BLOCK_SAMPLES = 1 << 15  # samples whose order is computed in one call, which costs as much as a few hundred samples
 OPEN_SHARDS = 1 << 14  # memory maps held at once: Linux grants a process 65,530

@@ -51,6 +51,7 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         if self.world > 1:
+            self._beat(0)  # before the first step: a rank that dies at once is named with its machine
             self.thread.start()
         return self
 
@@ -67,11 +68,11 @@ class Watchdog:
         self.moved = time.monotonic()
 
     def _watch(self) -> None:
-        host, beats = socket.gethostname(), 0
+        beats = 0
         while not self.ended.wait(self.beat_seconds):
             beats += 1
             try:
-                self.store.set(f"watch/{self.rank}", f"{beats} {self.progress} {host}")
+                self._beat(beats)
                 if self.store.check([_END]):
                     self.end("")
                 message = self.judge()
@@ -83,6 +84,9 @@ class Watchdog:
                 self.end(message)
         with contextlib.suppress(RuntimeError):
             self.store.set(f"watch/{self.rank}", "ended")
+
+    def _beat(self, beats: int) -> None:
+        self.store.set(f"watch/{self.rank}", f"{beats} {self.progress} {socket.gethostname()}")
 
     def judge(self) -> str:
         """Return a sentence about the next rank if it has died or hangs, else ""."""

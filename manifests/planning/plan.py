@@ -15,8 +15,7 @@ import numpy as np
 
 from filters.errors import UserError
 from manifests.display import WIDTH, format_bytes, format_tokens, number_table
-from manifests.mixture import shares
-from manifests.order import expected_counts, plan_from, quotas
+from manifests.order import expected_counts, plan_from, quotas, shares
 from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
 

@@ -54,8 +54,7 @@ from manifests.manifest import (
     load_manifest,
 )
 from manifests.mirror import list_folder, stored_copy
-from manifests.shard import Shard, open_shard, shard_schema, token_dtype
-from manifests.store import Store
+from manifests.shard import Shard, Store, open_shard, shard_schema, token_dtype
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
 LARGE_BYTES = 1 << 30  # of shards and index, from which processes are worth their start: threads share one lock

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from filters.errors import UserError
 from pipeline.beam.pool import Pool
-from pipeline.beam.status import RunStatus
+from pipeline.beam.progress import RunStatus
 
 if TYPE_CHECKING:  # Beam takes a second to load, and commands that only read a corpus do without it
     import apache_beam as beam

@@ -26,7 +26,7 @@ PLUMBING = frozenset(
         "filters.dedup.settings",  # settings: their values are hashed
         "manifests.files",
         "manifests.ledger",
-        "manifests.mixture",
+        "manifests.order",
         "manifests.recipe",  # as above
         "manifests.source",
         "manifests.stages",

@@ -30,7 +30,7 @@ from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.exchange import Piece, Place, find_blocks, read_block, write_blocks
 from pipeline.beam.fold import fold, fold_receipts
 from pipeline.beam.folded import tables_for
-from pipeline.beam.progress import Progress, ReceiptCounts
+from pipeline.beam.progress import AND, Progress, ReceiptCounts
 from pipeline.beam.receipts import in_order, is_finished, receipt_path, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
 from pipeline.beam.task import BEGUN, NOTICES, Job, perform
@@ -130,8 +130,8 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
         tasks = [(number, *item) for number, part in enumerate(planned) for item in part.to_map()]
         tasks.sort(key=lambda one: (-one[1].size, one[1].name))  # the largest first, so that workers end together
         everything = [task for part in planned for task in (*part.maps, *part.reduces)]
-        title = " + ".join(part.mapping.name for part in planned if part.waiting or part.left)
-        reduced = " + ".join(part.reducing.name for part in planned if part.reducing and part.left)
+        title = AND.join(part.mapping.name for part in planned if part.waiting or part.left)
+        reduced = AND.join(part.reducing.name for part in planned if part.reducing and part.left)
         with (
             task_list(corpus, shared, tasks) as listed,
             watched(corpus, title, len(everything), ran, engine),

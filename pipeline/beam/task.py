@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.files import canonical_json, sha256_file, sync_file, write_atomic
+from manifests.files import canonical_json, sha256_file, sync_path, write_atomic
 from manifests.ledger import total
 from manifests.mirror import Mirror, fetch_folder, fetch_url, open_mirror, trim_if_due
 from manifests.storage import StorageError, is_url, retry_storage
@@ -162,7 +162,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         receipt = receipt_path(root, task.step, task.name)
         if mirror is None:  # a receipt is never on the disk before its outputs; without it the task is done again
             for output in outputs:
-                sync_file(root / output.path)
+                sync_path(root / output.path)
         write_atomic(receipt, canonical_json(plain))
         if mirror is not None:  # the receipt last: whoever sees it finds its outputs
             for output in outputs:

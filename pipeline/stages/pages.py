@@ -212,6 +212,11 @@ def trained_language_model(corpus: Path, source: str, code: str) -> tuple[str, s
     return str(folder / f"{code}.sp.model"), str(folder / f"{code}.arpa")
 
 
+def cuts_path(source: str) -> str:
+    """Return the path of a source's cut-offs, below the corpus."""
+    return f"models/cuts/{source}.json"
+
+
 def trained_references(source: str) -> str:
     """Return the path of the reference classifier that the run trains, below the corpus."""
     return f"models/references/{source}.bin"

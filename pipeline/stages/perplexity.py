@@ -41,7 +41,15 @@ from manifests.recipe import Recipe
 from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages, page_of, trained_language_model, verdict_path
+from pipeline.stages.pages import (
+    Verdicts,
+    calls_of,
+    cuts_path,
+    filter_pages,
+    page_of,
+    trained_language_model,
+    verdict_path,
+)
 
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
@@ -175,11 +183,6 @@ def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[s
 def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
     """Return the cut-offs of a source, by language."""
     return {code: (cuts["head"], cuts["tail"]) for code, cuts in receipt.facts["cuts"].items()}
-
-
-def cuts_path(source: str) -> str:
-    """Return the path of a source's cut-offs, below the corpus."""
-    return f"models/cuts/{source}.json"
 
 
 def articles(path: Path) -> Iterator[Page | Damage]:

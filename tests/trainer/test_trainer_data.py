@@ -22,8 +22,7 @@ from filters.errors import UserError
 from manifests import order, storage
 from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.order import Plan, SourcePlan, plan_for, samples
-from manifests.shard import open_shard
-from manifests.store import Store, local
+from manifests.shard import Store, local, open_shard
 from manifests.tools import verify
 from manifests.tools.verify import check_shards
 from trainer import data

@@ -23,7 +23,7 @@ def train(corpus: str, run: Path, cache: Path) -> list[dict[str, str]]:
 def test_losses_on_a_corpus_in_s3_are_those_on_disk(tmp_path: Path) -> None:
     corpus, cache = write_corpus(tmp_path / "corpus", documents=8), tmp_path / "cache"
     with object_stores.s3() as bucket:
-        store = connect(f"{bucket}/corpora/one")
+        store = connect(f"{bucket}/trained")
         for path in filter(Path.is_file, corpus.rglob("*")):
             store.publish(path, path.relative_to(corpus).as_posix())
         stored = train(store.url, tmp_path / "stored", cache)

@@ -77,6 +77,12 @@ def test_a_rank_that_died_is_named() -> None:
     assert two.message.startswith("rank 0 has given no sign of life"), "it never gave any"
 
 
+def test_a_rank_says_where_it_runs_before_its_first_step() -> None:
+    store = dist.HashStore()
+    with Watchdog(store, 1, 2, hang_seconds=60, dead_seconds=60, beat_seconds=0.5):
+        assert store.check(["watch/1"]), "a rank that dies at once would be named without its machine"
+
+
 def test_an_error_of_the_network_waits_for_the_name_of_the_rank() -> None:
     one, _ = pair(60, 0.3)
     with pytest.raises(RuntimeError), one:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainer_corpus import write_corpus
 
-from manifests import mixture
+from manifests import order
 from manifests.manifest import load_manifest
 from manifests.order import Plan as Order
 from manifests.order import SourcePlan, plan_for, quotas
@@ -224,9 +224,9 @@ def _windows(chance: random.Random) -> int:
 
 def test_shares_by_hand() -> None:
     weights, caps = np.array([0.5, 0.25, 0.25]), np.array([100.0, 1e9, 300.0])
-    assert mixture.shares(weights, caps, 1000.0).tolist() == [100.0, 600.0, 300.0]
-    assert mixture.shares(weights, np.array([1.0, 2.0, 3.0]), 1000.0).tolist() == [1.0, 2.0, 3.0]
-    assert mixture.quotas(np.ones(3), np.array([9, 9, 9]), 10).tolist() == [4, 3, 3]
+    assert order.shares(weights, caps, 1000.0).tolist() == [100.0, 600.0, 300.0]
+    assert order.shares(weights, np.array([1.0, 2.0, 3.0]), 1000.0).tolist() == [1.0, 2.0, 3.0]
+    assert order.whole_shares(np.ones(3), np.array([9, 9, 9]), 10).tolist() == [4, 3, 3]
 
 
 def test_planner_and_trainer_mix_a_corpus_alike(tmp_path: Path) -> None:

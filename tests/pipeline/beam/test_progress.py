@@ -22,9 +22,8 @@ from pipeline.beam.counters import LIVE, NAMESPACE
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_step
 from pipeline.beam.pool import POOLS, Called, Pool, _call
-from pipeline.beam.progress import Marks, Progress, ReceiptCounts
+from pipeline.beam.progress import FILE, Marks, Progress, ReceiptCounts, RunStatus, read_status, status_text
 from pipeline.beam.receipts import receipt_path
-from pipeline.beam.status import FILE, RunStatus, read_status, status_text
 from pipeline.beam.step import Step, Unit
 from pipeline.folder import is_held
 
@@ -148,6 +147,21 @@ def tally(**counts: int) -> dict[str, Tally]:
     return {"web": one}
 
 
+def test_steps_that_share_a_job_have_lines_of_their_own_when_it_has_ended(tmp_path: Path) -> None:
+    status = RunStatus()
+    status.open(tmp_path / "runs" / FILE)
+    status.begin(f"extract{progress.AND}join/rows", 0, 5)
+    status.update(5, Counter(EXPECTED), [], [])
+    status.end_job()
+    status.end_step("extract", [tally(records=5)])
+    status.end_step("join/rows", [tally(), tally()])
+    status.end_step("join/groups", [tally()])
+    status.close(None)
+    steps = read_status(tmp_path)["steps"]
+    assert [(step["name"], step["total"]) for step in steps] == [("extract", 1), ("join/rows", 2), ("join/groups", 1)]
+    assert steps[0]["counts"]["records"] == 5 and steps[0]["seconds"] == steps[1]["seconds"] > 0
+
+
 def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="no run has begun there"):
         read_status(tmp_path)
@@ -161,6 +175,7 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     assert "28 records, 280 B, 12 dropped: no-text 8, too-short 4" in said
     assert "extract: web/a runs for 70 s, far longer than others" in said
     assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
+    status.end_job()
     status.end_step("extract", [tally(records=5), tally(records=6), tally()])
     status.end_step("url_dedup", [])
     status.end_step("clusters", [{}])

@@ -13,7 +13,7 @@ from toy import PoolEngine, ShuffleEngine, digest, engine
 
 from filters.errors import UserError
 from manifests import storage
-from manifests.files import relative_files, sync_file
+from manifests.files import relative_files, sync_path
 from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import task
@@ -227,11 +227,11 @@ def test_outputs_are_on_the_disk_before_their_receipts(tmp_path: Path, monkeypat
     synced: list[Path] = []
 
     def sync(path: Path) -> None:
-        sync_file(path)
+        sync_path(path)
         assert len(list((tmp_path / "receipts").rglob("*.json"))) == len(synced)
         synced.append(path)
 
-    monkeypatch.setattr(task, "sync_file", sync)
+    monkeypatch.setattr(task, "sync_path", sync)
     found, _ = run_step(tmp_path, squares(3), engine(tmp_path))
     assert sorted(synced) == sorted(tmp_path / one.path for receipt in found.values() for one in receipt.outputs)
 

@@ -186,7 +186,7 @@ def test_nothing_is_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run_program("open('a', 'w').write('x')")
     run_program("while True: pass", timeout_s=0.2)
     assert not [*tmp_path.iterdir()]
-    assert len([*Path("/proc/self/fd").iterdir()]) == fds
+    assert len([*Path("/proc/self/fd").iterdir()]) <= fds, "others may have closed theirs meanwhile"
 
 
 def test_a_system_that_cannot_confine_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
