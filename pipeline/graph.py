@@ -320,7 +320,7 @@ class StageGraph:
         self.ran += ran
         self.engine.status.end_job()
         for step, receipts in zip(itertools.chain(*parts), itertools.chain(*made), strict=True):
-            self.engine.status.end_step(step.name, (receipt.tallies for receipt in receipts.values()))
+            self.engine.status.end_step(step.name, (receipt.counts for receipt in receipts.values()))
         return made
 
     def engine_for(self, parts: Sequence[Part]) -> Engine:

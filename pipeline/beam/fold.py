@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manifests.mirror import mirror_of
-from pipeline.beam.folded import pack_receipt, write_table
+from pipeline.beam.folded import write_table
 from pipeline.beam.pool import Pool
 from pipeline.beam.receipts import RECEIPTS, read_receipt
-from pipeline.beam.step import Task
+from pipeline.beam.step import Receipts, Task
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
     """Write a table for each step of the receipts of tasks, but for those that a run with other settings has left."""
-    mirror, rows = mirror_of(corpus), dict[str, list[bytes]]()
+    mirror, found = mirror_of(corpus), dict[str, Receipts]()
     if mirror is not None:
         mirror.fetch_all(_path(task) for task in tasks)
     for task in tasks:
@@ -25,9 +25,9 @@ def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
             mirror.fetch_anew(_path(task))  # made by another machine
             receipt = read_receipt(corpus, task.step, task.name)
         if receipt is not None and receipt.fingerprint == task.fingerprint:
-            rows.setdefault(task.step, []).append(pack_receipt(task.name, receipt))
-    for step, packed in rows.items():
-        write_table(corpus, step, packed)
+            found.setdefault(task.step, {})[task.name] = receipt
+    for step, some in found.items():
+        write_table(corpus, step, some)
 
 
 def _path(task: Task) -> str:

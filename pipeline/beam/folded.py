@@ -5,16 +5,15 @@ is not read. A table with a row that is true no longer is removed before the ste
 """
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from manifests.files import canonical_json, sha256_bytes, write_atomic
-from manifests.ledger import Tally, tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import retry_storage
-from pipeline.beam.step import Output, Receipt, Receipts
+from pipeline.beam.step import Receipt, Receipts
 
 FOLDER = "runs/tables"
 ROWS = 2_000  # of a table, about: some 1.5 MB
@@ -24,58 +23,6 @@ FOLD_FROM = 500  # receipts of a step from which on they are folded
 def tables_for(tasks: int) -> int:
     """Return the number of tables for the receipts of a job's tasks: none for a small job."""
     return -(-tasks // ROWS) if tasks >= FOLD_FROM else 0
-
-
-FINGERPRINT, SHA, OUTPUTS, FACTS, TALLIES, NAME = range(6)  # cells of a row, JSON without tabs
-
-
-class FoldedReceipt(Receipt):
-    """A receipt as its row of a table: a part is read from JSON whenever it is asked for, and not kept."""
-
-    def __init__(self, row: bytes) -> None:
-        """Take a row of `pack_receipt`."""
-        self.__dict__["row"] = row
-
-    def _cell(self, number: int) -> Any:
-        return json.loads(self.__dict__["row"].split(b"\t", number + 1)[number])
-
-    @property
-    def fingerprint(self) -> str:
-        """The task's fingerprint."""
-        return str(self._cell(FINGERPRINT))
-
-    @property
-    def sha(self) -> str:
-        """The hash of the outputs and facts."""
-        return str(self._cell(SHA))
-
-    @property
-    def outputs(self) -> list[Output]:
-        """The files that the task wrote."""
-        return [Output(*cells) for cells in self._cell(OUTPUTS)]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Plain values for later steps."""
-        return dict(self._cell(FACTS))
-
-    @property
-    def tallies(self) -> dict[str, Tally]:
-        """Counts by source."""
-        return {source: tally_from(tally) for source, tally in self._cell(TALLIES).items()}
-
-
-def pack_receipt(name: str, receipt: Receipt) -> bytes:
-    """Return the row of a task's receipt."""
-    cells = [
-        receipt.fingerprint,
-        receipt.sha,
-        [[output.path, output.bytes, output.sha256] for output in receipt.outputs],
-        receipt.facts,
-        {source: tally.as_dict() for source, tally in receipt.tallies.items()},
-        name,
-    ]
-    return b"\t".join(canonical_json(cell).rstrip(b"\n") for cell in cells)
 
 
 def read_tables(corpus: Path, step: str) -> dict[str, Receipts]:
@@ -88,14 +35,30 @@ def read_tables(corpus: Path, step: str) -> dict[str, Receipts]:
         path = f"{folder}/{file}"
         with contextlib.suppress(FileNotFoundError):
             data = mirror.storage.read(path) if mirror else retry_storage((corpus / path).read_bytes, path)
-            rows = data.split(b"\n") if sha256_bytes(data) == file else []
-            found[path] = {str(json.loads(row[row.rindex(b"\t") + 1 :])): FoldedReceipt(row) for row in rows}
+            found[path] = unpack_table(data) if sha256_bytes(data) == file else {}
     return found
 
 
-def write_table(corpus: Path, step: str, rows: Sequence[bytes]) -> None:
-    """Write a table of rows, one or more."""
-    data = b"\n".join(rows)
+def pack_table(found: Receipts) -> bytes:
+    """Return a table: a line of JSON with the names and the lengths of all rows, and behind it the rows."""
+    rows = [receipt.row for receipt in found.values()]
+    return canonical_json([list(found), [len(row) for row in rows]]) + b"".join(rows)
+
+
+def unpack_table(data: bytes) -> Receipts:
+    """Return the receipts of a table."""
+    end = data.index(b"\n") + 1
+    names, lengths = json.loads(data[:end])
+    ends = itertools.accumulate(lengths, initial=end)
+    return {
+        name: Receipt.of_row(data[start:stop])
+        for name, (start, stop) in zip(names, itertools.pairwise(ends), strict=True)
+    }
+
+
+def write_table(corpus: Path, step: str, found: Receipts) -> None:
+    """Write receipts of tasks, one or more, as a table."""
+    data = pack_table(found)
     path = f"{_folder(step)}/{sha256_bytes(data)}"
     mirror = mirror_of(corpus)
     if mirror is not None:
@@ -106,9 +69,9 @@ def write_table(corpus: Path, step: str, rows: Sequence[bytes]) -> None:
 
 def write_tables(corpus: Path, step: str, found: Receipts) -> None:
     """Write receipts as tables."""
-    rows = [pack_receipt(name, receipt) for name, receipt in found.items()]
-    for start in range(0, len(rows), ROWS):
-        write_table(corpus, step, rows[start : start + ROWS])
+    names = list(found)
+    for start in range(0, len(names), ROWS):
+        write_table(corpus, step, {name: found[name] for name in names[start : start + ROWS]})
 
 
 def remove_tables(corpus: Path, paths: Iterable[str]) -> None:

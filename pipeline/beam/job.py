@@ -31,7 +31,7 @@ from pipeline.beam.exchange import Piece, Place, find_blocks, read_block, write_
 from pipeline.beam.fold import fold, fold_receipts
 from pipeline.beam.folded import tables_for
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import in_order, is_finished, receipt_path, receipts, sweep, unfinished
+from pipeline.beam.receipts import in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
 from pipeline.beam.task import BEGUN, NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
@@ -277,8 +277,8 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
         (engine.timings / notice).unlink(missing_ok=True)
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
-    paths = (receipt_path(corpus, task.step, task.name) for task in waiting)
-    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(paths)
+    names = ((task.step, task.name) for task in waiting)
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, names)
     marks = engine.timings / BEGUN
     try:
         with (

@@ -178,9 +178,10 @@ def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
         remove_tables(corpus, table_paths(corpus, step.name))
     names = {f"{name}.json" for name in kept}
     _sweep_folder(corpus, f"{RECEIPTS}/{step.name}", names, mirror is not None and len(kept) < FOLD_FROM)
+    paths = [path for receipt in kept.values() for path in receipt.paths]
     for folder in step.folders:
         start = len(folder) + 1
-        claimed = {output.path[start:] for receipt in kept.values() for output in receipt.below(folder)}
+        claimed = {path[start:] for path in paths if path.startswith(f"{folder}/")}
         _sweep_folder(corpus, folder, claimed, mirror is not None)
 
 

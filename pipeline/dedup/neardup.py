@@ -106,7 +106,7 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = fetched[self.unit(unit_name(split, number))]
-            clean = Keyed(str(Path(split.corpus) / split.clean.path), split.of_corpus(split.clean))
+            clean = Keyed(f"{split.corpus}/{split.clean.path}", split.of_corpus(split.clean))
             paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": split.signatures_argument()}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, [wanted], split.signatures.bytes))

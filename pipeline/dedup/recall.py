@@ -49,7 +49,7 @@ def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
     """Return the step with a unit per split of the sources with near-duplicate detection."""
     documents = Counter[str]()
     for split, receipt in filtered.items():
-        documents[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
+        documents[source_of(split)] += receipt.out_of(source_of(split))["records"]
     by_source: dict[str, dict[str, float]] = {}
     for sources in sources_by_minhash(recipe, documents).values():
         wanted = SPARE * recipe.deduplication.canaries / max(sum(documents[source] for source in sources), 1)

@@ -73,8 +73,9 @@ def survivor_step(
     units: dict[str, dict[str, int]] = {}
     for name, receipt in filtered.items():
         tally = units.setdefault(source_of(name), {"records": 0, "characters": 0})
+        out = receipt.out_of(source_of(name))
         for unit in tally:
-            tally[unit] += receipt.tallies[source_of(name)].out[unit]
+            tally[unit] += out[unit]
     settings = {
         "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
         "splits": Keyed(splits, [[split.name, split.signatures] for split in splits]),

@@ -23,7 +23,6 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_step
 from pipeline.beam.pool import POOLS, Called, Pool, _call
 from pipeline.beam.progress import FILE, Marks, Progress, ReceiptCounts, RunStatus, read_status, status_text
-from pipeline.beam.receipts import receipt_path
 from pipeline.beam.step import Step, Unit
 from pipeline.folder import is_held
 
@@ -71,7 +70,7 @@ def test_records_bytes_and_every_drop_reason_are_beam_counters(tmp_path: Path, k
 
 
 def test_receipts_give_the_same_counts_on_engines_that_tell_none(tmp_path: Path) -> None:
-    counts = ReceiptCounts([receipt_path(tmp_path, "toy", unit.name) for unit in STEP.units])
+    counts = ReceiptCounts(tmp_path, [("toy", unit.name) for unit in STEP.units])
     assert not counts()
     run_step(tmp_path, STEP, engine(tmp_path))
     assert counts() == counts() == Counter(EXPECTED)
