@@ -1,17 +1,12 @@
 """Workers fold the receipts of a large job's finished tasks into tables, as its last stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from manifests.mirror import mirror_of
 from pipeline.beam.folded import write_table
-from pipeline.beam.pool import Pool
 from pipeline.beam.receipts import RECEIPTS, read_receipt
 from pipeline.beam.step import Receipts, Task
-
-if TYPE_CHECKING:
-    import apache_beam as beam
 
 
 def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
@@ -32,19 +27,3 @@ def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
 
 def _path(task: Task) -> str:
     return f"{RECEIPTS}/{task.step}/{task.name}.json"
-
-
-def fold(done: "beam.PCollection", function: Callable[[Any], None], pool: Pool | None) -> None:
-    """Add the folding of what was reduced to a job, as its last stage.
-
-    Args:
-        done: by table, what names the tasks that are finished.
-        function: gets a table's number and all that belongs to it, and writes it. It can be pickled.
-        pool: where it is called; None to leave it to the engine.
-    """
-    import apache_beam as beam
-
-    from pipeline.beam.spread import spread
-
-    folding = spread(function, pool).with_output_types(type(None))
-    _ = done | "tables" >> beam.GroupByKey() | "fold" >> folding

@@ -69,13 +69,14 @@ class TaskList:
 
 
 @contextlib.contextmanager
-def task_list(corpus: Path, shared: Any, tasks: Sequence[Any]) -> Iterator[TaskList]:
+def task_list(corpus: Path, shared: Any, tasks: Sequence[Any], folded: int = 0) -> Iterator[TaskList]:
     """Write tasks to a file that lasts as long as the block.
 
     Args:
         corpus: the corpus.
         shared: what all tasks share. It can be pickled.
         tasks: in the order in which they are to begin. They can be pickled.
+        folded: the number of receipts that are folded.
     """
     mirror = mirror_of(corpus)
     relative = f"{FOLDER}/{uuid.uuid4().hex}"
@@ -92,7 +93,7 @@ def task_list(corpus: Path, shared: Any, tasks: Sequence[Any]) -> Iterator[TaskL
         mirror.push([relative])
     try:
         url = mirror.storage.url if mirror else ""
-        yield TaskList(str(corpus), url, relative, first, end, tables_for(len(tasks)), tuple(groups))
+        yield TaskList(str(corpus), url, relative, first, end, tables_for(folded), tuple(groups))
     finally:
         path.unlink(missing_ok=True)
         if mirror is not None:
