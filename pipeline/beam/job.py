@@ -283,7 +283,8 @@ def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Red
     (number, bucket), pieces = group
     parts: list[SharedPart] = listed.read_shared()
     if number == FOLDING:
-        tasks = [item for piece in pieces for item in listed.read_group(pickle.loads(piece[1]))]
+        groups = sorted(pickle.loads(piece[1]) for piece in pieces if isinstance(piece[1], bytes))
+        tasks = [item for group in groups for item in listed.read_group(group)]
         fold_receipts(Path(listed.corpus), [task for _, task, is_waiting in tasks if is_waiting])
         return
     part = parts[number]
@@ -347,8 +348,7 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
         (engine.timings / notice).unlink(missing_ok=True)
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
-    names = ((task.step, task.name) for task in waiting)
-    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, names)
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, [task[:2] for task in waiting])
     marks = engine.timings / BEGUN
     try:
         with (

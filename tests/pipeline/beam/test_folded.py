@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 import toy
+from hypothesis import given
+from hypothesis import strategies as st
 from toy import Engine, engine
 
+from filters.reasons import Reason
 from manifests.files import relative_files
+from manifests.ledger import Tally
 from pipeline.beam import folded
 from pipeline.beam import receipts as reading
-from pipeline.beam.folded import FoldedReceipt, pack_receipt, read_tables, tables_for
+from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.receipts import read_receipt, receipts
-from pipeline.beam.step import Receipt, Step, Unit, hash_key
+from pipeline.beam.step import Output, Receipt, Step, Unit, hash_key
 
 COUNT = 11
 
@@ -36,17 +40,25 @@ def plain(receipt: Receipt) -> list[Any]:
     return [receipt.fingerprint, receipt.outputs, receipt.tallies, receipt.facts, receipt.sha, hash_key(receipt)]
 
 
-@pytest.mark.parametrize("name", ["a/b", 'tab\tline\nquote"é\U0001f600', "\udcff"])
-def test_a_row_says_what_its_receipt_says(tmp_path: Path, name: str) -> None:
-    _, _ = run_step(tmp_path, squares(1), engine(tmp_path))
-    receipt = read_receipt(tmp_path, "toy", "00")
-    assert receipt is not None
-    receipt.facts[name] = [name, 1.5, None]
-    row = pack_receipt(name, receipt)
-    assert b"\n" not in row and plain(FoldedReceipt(row)) == plain(receipt)
-    folded.write_table(tmp_path, "toy", [row])
-    (rows,) = read_tables(tmp_path, "toy").values()
-    assert list(rows) == [name] and plain(rows[name]) == plain(receipt)
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=()), min_size=1)
+
+
+@given(st.dictionaries(NAMES, st.lists(st.tuples(NAMES, st.integers(0), NAMES))), st.dictionaries(NAMES, NAMES))
+def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], facts: dict[str, Any]) -> None:
+    """Also of paths with tabs, line ends and bytes that are no UTF-8; hashes are those of a value as JSON has it."""
+    tally = Tally()
+    tally.enter(records=len(facts))
+    tally.drop(Reason.NO_TEXT, records=len(facts))
+    given = {name: [Output(*one) for one in some] for name, some in outputs.items()}
+    receipts = {name: Receipt(hash_key(name), some, {name: tally}, facts) for name, some in given.items()}
+    read = unpack_table(pack_table(receipts))
+    assert list(read) == list(given)
+    for name, receipt in read.items():
+        key = hash_key([[[output.path, output.sha256] for output in given[name]], facts])
+        assert plain(receipt) == [hash_key(name), given[name], {name: tally}, facts, key, hash_key(key)]
+        assert receipt.bytes == sum(output.bytes for output in given[name])
+        assert receipt.paths == [output.path for output in given[name]]
+        assert receipt.out_of(name) == tally.out and receipt == receipts[name]
 
 
 def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
