@@ -300,7 +300,13 @@ def _s3(bucket: str) -> fs.FileSystem:
         region = "us-east-1" if endpoint else fs.resolve_s3_region(bucket)
     scheme, _, host = (endpoint or "https://").partition("://")
     retry = fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)
-    return fs.S3FileSystem(region=region, scheme=scheme, endpoint_override=host or None, retry_strategy=retry)
+    return fs.S3FileSystem(
+        region=region,
+        scheme=scheme,
+        endpoint_override=host or None,
+        retry_strategy=retry,
+        allow_delayed_open=True,  # a file that fits into one request is sent by one, where three would be
+    )
 
 
 def _gcs() -> fs.FileSystem:

@@ -22,7 +22,8 @@ from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph
 from pipeline.preflight import RunInputs
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import PASSES, given_files
+from pipeline.stages.models import given_files
+from pipeline.stages.pages import PASSES
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -188,6 +189,8 @@ def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
         "cuts": {},
         "dropped": {},
         "settings": [],
+        "keys": [0],
+        "copies": [],
         "source": source,
         "budget": recipe.tokenizer.sample_bytes,
         "sha256": NO_HASH,

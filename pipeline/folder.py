@@ -18,22 +18,21 @@ from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import mirror_of
+from manifests.run_recipe import CODE, RECIPE_FILE
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
 from pipeline.beam.receipts import RECEIPTS
-from pipeline.beam.task import BEGUN, CODE
+from pipeline.beam.task import BEGUN
 from pipeline.lease import is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (
-    *("recipe.yaml", "runs/checksums.json", quarantine.FILE, "ledger.json", "report.html"),
+    *(RECIPE_FILE, "runs/checksums.json", quarantine.FILE, "ledger.json", "report.html"),
     *(SHA_FILE, FILE),
 )
-
-RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 
 
 def prepare(corpus: Path) -> None:

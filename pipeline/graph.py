@@ -35,6 +35,7 @@ from pipeline.stages import (
     url_dedup,
 )
 from pipeline.stages import filter as filters
+from pipeline.stages.models import models_of
 
 
 class StopAfterStage(Exception):  # noqa: N818  # not an error: `--stage` asked for no more
@@ -222,7 +223,8 @@ class StageGraph:
         sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
         if sources and self.recipe.deduplication.canaries:
             drawn = yield from run_units(recall.draw_step(self.recipe, self.filtered, self.survivors))
-            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn)))["all"]
+            copies = yield from run_units(recall.copies_step(self.recipe, drawn))
+            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn, copies)))["all"]
             self.recall_report = recall.report(self.measured)
 
     def tokenizer(self) -> Work[None]:
@@ -288,8 +290,7 @@ class StageGraph:
             ]
         cuts = {source: perplexity.cuts_of(receipt) for source, receipt in self.cuts.items()}
         models = {
-            name: pages.models_of(name, source, self.corpus, cuts.get(name))
-            for name, source in self.recipe.sources.items()
+            name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
         }
         by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
         return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)

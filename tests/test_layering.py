@@ -15,7 +15,6 @@ ALLOWED = {
         "compression",  # zstd from then on
         "brotli",
         "chardetng_py",
-        "datasketch",
         "fasttext",
         "google",  # protobuf
         "isal",

@@ -16,9 +16,9 @@ import numpy as np
 
 from filters.dedup.minhash import wide_shingle_hashes
 from filters.errors import UserError
-from manifests.corpus import CorpusReader
 from manifests.files import sha256_bytes, write_atomic
 from manifests.manifest import ShardEntry
+from manifests.tools.corpus import CorpusReader
 
 NGRAM = 13  # words
 SHARED = 0.5  # of a document's distinct n-grams

@@ -5,7 +5,6 @@ import dataclasses
 import os
 import pickle
 import resource
-import sys
 import time
 import uuid
 from collections import Counter
@@ -18,7 +17,8 @@ from typing import Any
 from filters.errors import UserError
 from manifests.files import canonical_json, sha256_file, sync_path, write_atomic
 from manifests.ledger import total
-from manifests.mirror import Mirror, fetch_folder, fetch_url, open_mirror, trim_if_due
+from manifests.mirror import Mirror, fetch_url, open_mirror, trim_if_due
+from manifests.run_recipe import find_user_code
 from manifests.storage import StorageError, is_url, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
@@ -27,7 +27,6 @@ from pipeline.beam.quarantine import RecordCrashedError, holding
 from pipeline.beam.receipts import receipt_path
 from pipeline.beam.step import Keyed, Output, Result, Task, hash_key
 
-CODE = "code"  # copies of the modules that hold a user's own rules and readers
 BEGUN = "begun"  # folder of marks that last as long as their tasks, and beyond them if the interpreter dies
 
 
@@ -95,13 +94,6 @@ def local_value(value: Any, corpus: Path) -> Any:
     if isinstance(value.value, list) and any(isinstance(one, str) and is_url(one) for one in value.value):
         return [local_value(Keyed(one, key), corpus) for one, key in zip(value.value, value.key, strict=True)]
     return value.value
-
-
-def find_user_code(corpus: Path) -> None:
-    """Let imports find the modules of a user's own rules and readers that a corpus keeps, after all others."""
-    folder = str(corpus / CODE)
-    if folder not in sys.path and fetch_folder(corpus, CODE).is_dir():
-        sys.path.append(folder)
 
 
 def perform(task: Task, *blocks: Any, job: Job) -> None:

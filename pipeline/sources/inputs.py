@@ -14,16 +14,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from filters.errors import UserError
 from manifests.files import sha256_file, write_atomic
 from manifests.mirror import Mirror, mirror_of
 from manifests.storage import StorageError, connect, is_url, retry_storage, split_url
-from pipeline.download.download import download
-from pipeline.download.http import RemoteFile, RetryPolicy, State
+
+if TYPE_CHECKING:
+    from pipeline.download.http import RetryPolicy
 
 CHECKSUMS = "runs/checksums.json"
-RETRY_POLICY = RetryPolicy()  # of downloads of inputs
+RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for the default
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
@@ -194,6 +196,9 @@ def _name(path: Path) -> str:
 
 def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
     """Download one URL into the corpus, once. Raises UserError if that fails."""
+    from pipeline.download.download import download
+    from pipeline.download.http import RemoteFile, State
+
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise UserError(f"source {source}: {url}: only http and https can be downloaded; mount it and give a path")

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.errors import UserError
-from filters.quality.perplexity import Cuts, LanguageModels
 from filters.reasons import Reason
-from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, name_of, rule_labels
+from filters.rule import Filtered, Found, Page, Rule, apply_rules, name_of, rule_labels
 from manifests.document import ID_BYTES, locator_from
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
@@ -182,53 +180,10 @@ def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:
         path = fetch(corpus, verdict_path("line_dedup", split))
         if path.exists():
             batch = read_ipc(path)
-            row = pc.index(batch.column("id"), pa.scalar(document, pa.binary(ID_BYTES))).as_py()
+            row = batch.column("id").index(pa.scalar(document, pa.binary(ID_BYTES))).as_py()
             if row >= 0:
                 return np.array(batch.column("removed")[row].as_py(), bool)
     return None
-
-
-def models_of(name: str, source: Source, corpus: Path, cuts: Mapping[str, Cuts] | None) -> dict[str, Any]:
-    """Return what the run makes for a source's rules, by the stage that makes it.
-
-    Args:
-        name: of the source.
-        source: its part of the recipe.
-        corpus: the corpus, below which the models lie.
-        cuts: of perplexity, by language, where they are found already.
-    """
-    found: dict[str, Any] = {"references": str(corpus / trained_references(name))}
-    _, rule = source.rule_for("perplexity")
-    if rule is not None:
-        codes = sorted(rule.training_inputs())
-        files = {code: trained_language_model(corpus, name, code) for code in codes} if codes else None
-        found["perplexity"] = LanguageModels(files, cuts)
-    return found
-
-
-def trained_language_model(corpus: Path, source: str, code: str) -> tuple[str, str]:
-    """Return the paths of pieces and n-grams of a language model that the run trains."""
-    folder = corpus / "models/perplexity" / source
-    return str(folder / f"{code}.sp.model"), str(folder / f"{code}.arpa")
-
-
-def cuts_path(source: str) -> str:
-    """Return the path of a source's cut-offs, below the corpus."""
-    return f"models/cuts/{source}.json"
-
-
-def trained_references(source: str) -> str:
-    """Return the path of the reference classifier that the run trains, below the corpus."""
-    return f"models/references/{source}.bin"
-
-
-def given_files(name: str, source: Source) -> dict[str, str]:
-    """Return every file that a source's rules give by path, by `SOURCE.RULE.USE`. Raises UserError."""
-    found: dict[str, str] = {}
-    for number, (rule, label) in enumerate(zip(source.filters, rule_labels(source.filters), strict=True)):
-        languages = kept_languages(source.filters[:number])
-        found |= {f"{name}.{label}.{use}": path for use, path in rule.find_files(languages).items()}
-    return found
 
 
 def custom_reasons(recipe: Recipe) -> dict[str, str]:

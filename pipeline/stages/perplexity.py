@@ -41,13 +41,12 @@ from manifests.recipe import Recipe
 from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
+from pipeline.stages.models import cuts_path, trained_language_model
 from pipeline.stages.pages import (
     Verdicts,
     calls_of,
-    cuts_path,
     filter_pages,
     page_of,
-    trained_language_model,
     verdict_path,
 )
 

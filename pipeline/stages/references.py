@@ -32,7 +32,8 @@ from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of, trained_references
+from pipeline.stages.models import trained_references
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"

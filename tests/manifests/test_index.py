@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchmarks import find as benchmark
 from filters.errors import UserError
-from manifests.corpus import CorpusReader
 from manifests.document import Locator, document_id
 from manifests.index import (
     ENTRY,
@@ -30,6 +29,7 @@ from manifests.index import (
     write_part,
 )
 from manifests.shard import open_shard, shard_schema, write_shard
+from manifests.tools.corpus import CorpusReader
 from pipeline.beam.exchange import range_of
 
 KEYS = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 5), st.integers(2**64 - 5, 2**64 - 1))
