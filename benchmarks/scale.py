@@ -89,7 +89,7 @@ FACTS = {  # that steps with many tasks leave; others leave all that `make_up` k
     "neardup/fetch": ("wanted",),
     "neardup/edges": ("edges", "rejected", "capped"),
     "clusters/tables": (),
-    "recall/draw": (),
+    "recall/draw": ("keys",),
     "tokenizer/sample": ("source", "budget"),
     "tokenize/shards": ("documents", "tokens", "urls"),
     "statistics/splits": (),
