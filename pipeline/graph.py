@@ -181,6 +181,7 @@ class StageGraph:
     def filter(self) -> Work[None]:
         """Filter the documents."""
         self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
+        self.verdicts.clear()
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
@@ -213,6 +214,7 @@ class StageGraph:
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, self.labels, self.contained)
         self.survivors = (yield from run_units(step))["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
+        self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}
 
     def cluster_tables(self) -> Work[None]:
         """Write clusters beside the clean documents."""

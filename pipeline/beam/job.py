@@ -42,7 +42,7 @@ from pipeline.beam.exchange import (
 from pipeline.beam.fold import fold_receipts
 from pipeline.beam.folded import tables_for
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import in_order, is_finished, receipts, sweep, unfinished
+from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
 from pipeline.beam.task import BEGUN, NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
@@ -93,9 +93,12 @@ class PlannedPart:
         """Make the tasks, and look which are finished; `in_memory`: the runner groups places of blocks."""
         self.mapping, self.reducing = part[0], part[1] if len(part) > 1 else None
         self.maps = self.mapping.tasks()
-        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps)
+        self.sizes = [Sizes(corpus, step.folders) for step in part]
+        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps, self.sizes[0])
         self.reduces = self.reducing.tasks(self.maps) if self.reducing else []
-        self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces) if self.reducing else ([], {})
+        self.left, self.reduced = list[Task](), Receipts()
+        if self.reducing is not None:
+            self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces, self.sizes[1])
         self.in_memory = in_memory
         self.merging = merge_step(self.mapping, self.maps, len(self.reduces)) if in_memory else None
         self.merges = self.merging.tasks() if self.merging and self.left else []
@@ -131,9 +134,9 @@ class PlannedPart:
         steps: tuple[Step, ...] = (self.mapping,)
         if self.reducing is not None:
             found, steps = (*found, in_order(self.reduces, self.reduced)), (*steps, self.reducing)
-        for step, done in zip(steps, found, strict=True):
+        for step, done, ran, sizes in zip(steps, found, (self.waiting, self.left), self.sizes, strict=False):
             if not step.shared:
-                sweep(corpus, step, done)
+                sweep(corpus, step, done, None if ran else sizes)
         if self.merging is not None:
             sweep(corpus, self.merging, {})  # their readers have finished
         return found

@@ -234,8 +234,9 @@ class Progress:
         self.bar.stop()
         if kind is not None:
             return
-        with contextlib.suppress(OSError, ValueError):
-            self.counts = self.poll()
+        if not isinstance(self.poll, ReceiptCounts) or self.poll.is_small:  # else it would list all for one number
+            with contextlib.suppress(OSError, ValueError):
+                self.counts = self.poll()
         self.status.update(self.total, self.counts, [], [])
         if not self.quiet:
             seconds = time.monotonic() - self.started

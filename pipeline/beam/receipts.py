@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from manifests.files import is_temporary
@@ -42,7 +42,7 @@ def is_finished(corpus: Path, task: Task, size_of: Callable[[str], int | None] |
     Args:
         corpus: its folder.
         task: the task.
-        size_of: from `sizes_for`; None to look at files of this machine.
+        size_of: by path below the corpus; None to look at files of this machine.
     """
     receipt = read_receipt(corpus, task.step, task.name)
     return receipt is not None and is_whole(receipt, task, size_of or partial(_size, corpus))
@@ -57,29 +57,37 @@ def is_whole(receipt: Receipt, task: Task, size_of: Callable[[str], int | None])
 
 def is_step_finished(corpus: Path, step: Step) -> bool:
     """Return True if all tasks of a step are finished."""
-    size_of, tasks = sizes_for(corpus, step), step.tasks()
+    size_of, tasks = Sizes(corpus, step.folders), step.tasks()
     found = _find(corpus, step.name, tasks)
     return all(task.name in found and is_whole(found[task.name], task, size_of) for task in tasks)
 
 
-def sizes_for(corpus: Path, step: Step) -> Callable[[str], int | None]:
-    """Return a function that returns the size of a step's output by its path below the corpus; None if it is missing.
+class Sizes:
+    """The sizes of files by path below the corpus; None for one that is missing.
 
-    Of a corpus in an object store, the step's folders are listed once, when the first size is asked for.
+    Of a corpus in an object store, the folders given are listed once, when the first size is asked for.
     """
-    mirror = mirror_of(corpus)
-    if mirror is None:
-        return partial(_size, corpus)
 
-    @cache
-    def listed() -> dict[str, int]:
-        return {entry.path: entry.bytes for folder in step.folders for entry in mirror.storage.list_files(folder)}
+    def __init__(self, corpus: Path, folders: Iterable[str]) -> None:
+        self.corpus, self.folders, self.mirror = corpus, folders, mirror_of(corpus)
+        self.is_listed = False
 
-    def size_of(path: str) -> int | None:
-        entry = None if path in listed() else mirror.storage.find(path)
-        return entry.bytes if entry is not None else listed().get(path)
+    @cached_property
+    def listed(self) -> dict[str, int]:
+        """The files of the folders in the object store."""
+        self.is_listed, storage = True, self.mirror.storage if self.mirror is not None else None
+        return (
+            {file.path: file.bytes for folder in self.folders for file in storage.list_files(folder)} if storage else {}
+        )
 
-    return size_of
+    def __call__(self, path: str) -> int | None:
+        """Return the size of a file."""
+        if self.mirror is None:
+            return _size(self.corpus, path)
+        if path in self.listed:
+            return self.listed[path]
+        entry = self.mirror.storage.find(path)
+        return entry.bytes if entry is not None else None
 
 
 def _size(corpus: Path, path: str) -> int | None:
@@ -89,13 +97,15 @@ def _size(corpus: Path, path: str) -> int | None:
         return None
 
 
-def unfinished(corpus: Path, step: Step, tasks: Sequence[Task]) -> tuple[list[Task], Receipts]:
+def unfinished(
+    corpus: Path, step: Step, tasks: Sequence[Task], sizes: Sizes | None = None
+) -> tuple[list[Task], Receipts]:
     """Return the tasks of a step still to run, largest first so that workers end together, and the others' receipts.
 
     Receipts of older fingerprints are removed, so that no reader takes them for new, and tables that hold any of them.
     Receipts that no table has any more are folded anew where they are many.
     """
-    size_of, by_name = sizes_for(corpus, step), {task.name: task for task in tasks}
+    size_of, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
     found, unfolded = Receipts(), Receipts()
     for path, rows in read_tables(corpus, step.name).items():
         true = {
@@ -167,32 +177,38 @@ def _single_receipts(corpus: Path, step: str, tasks: Sequence[Task]) -> Iterator
             yield task, receipt
 
 
-def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
+def sweep(corpus: Path, step: Step, kept: Receipts, sizes: Sizes | None = None) -> None:
     """Remove what a step's folders hold beyond the receipts and outputs of its finished units, by name.
 
     These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run. A large step's
     receipts in an object store are not listed for it: one without its outputs is worth nothing.
+
+    Args:
+        corpus: its folder.
+        step: the step.
+        kept: receipts of its finished units.
+        sizes: of its folders, if no task has written to them since these were listed.
     """
-    mirror = mirror_of(corpus)
+    storage = mirror.storage if (mirror := mirror_of(corpus)) is not None else None
     if not kept:
         remove_tables(corpus, table_paths(corpus, step.name))
-    names = {f"{name}.json" for name in kept}
-    _sweep_folder(corpus, f"{RECEIPTS}/{step.name}", names, mirror is not None and len(kept) < FOLD_FROM)
-    paths = [path for receipt in kept.values() for path in receipt.paths]
-    for folder in step.folders:
-        start = len(folder) + 1
-        claimed = {path[start:] for path in paths if path.startswith(f"{folder}/")}
-        _sweep_folder(corpus, folder, claimed, mirror is not None)
+    folder = f"{RECEIPTS}/{step.name}"
+    _sweep_folder(corpus, folder, {f"{folder}/{name}.json" for name in kept})
+    claimed = {path for receipt in kept.values() for path in receipt.paths}
+    for one in step.folders:
+        _sweep_folder(corpus, one, claimed)
+    if storage is not None:
+        known = sizes if sizes is not None and sizes.is_listed else Sizes(corpus, step.folders)
+        found = set(known.listed)
+        if len(kept) < FOLD_FROM:
+            found |= {file.path for file in storage.list_files(folder) if file.path[len(folder) + 1 : -5] not in kept}
+        for path in found - claimed:
+            storage.remove(path)
 
 
-def _sweep_folder(corpus: Path, folder: str, claimed: set[str], in_store: bool) -> None:
-    """Remove the files of a folder but the claimed ones, and folders that are empty then."""
-    mirror = mirror_of(corpus)
-    if mirror is not None and in_store:
-        for entry in mirror.storage.list_files(folder):
-            if entry.path[len(folder) + 1 :] not in claimed:
-                mirror.storage.remove(entry.path)
-    start = len(f"{corpus}/{folder}/")
+def _sweep_folder(corpus: Path, folder: str, claimed: set[str]) -> None:
+    """Remove the files of a folder of this machine but the claimed ones, and folders that are empty then."""
+    start = len(f"{corpus}/")
     for parent, _, names in os.walk(corpus / folder, topdown=False):
         gone = [name for name in names if f"{parent}/{name}"[start:] not in claimed]
         for name in gone:

@@ -8,7 +8,7 @@ started again redoes at most the units in flight, and gives the same bytes.
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -233,12 +233,12 @@ class Step:
     def with_files(self, tasks: Iterable[Task]) -> list[Task]:
         """Return tasks of this step with the files that each reads."""
         units = {unit.name: unit for unit in self.units}
-        common = list(outputs_in(self.settings))
-        of_source = {name: list(outputs_in(values)) for name, values in self.by_source.items()}
+        common = outputs_in(self.settings)
+        of_source = {name: outputs_in(values) for name, values in self.by_source.items()}
         made = []
         for task in tasks:
             unit = units[task.name]
-            files = {*common, *of_source.get(unit.source, ()), *outputs_in([unit.reads, unit.arguments])}
+            files = {*common, *of_source.get(unit.source, ()), *outputs_in((unit.reads, unit.arguments))}
             made.append(task._replace(files=tuple(sorted(files))))
         return made
 
@@ -248,19 +248,25 @@ class Step:
         return versions[0] if len(versions) == 1 else hash_key(versions)
 
 
-def outputs_in(value: Any) -> Iterator[Output]:
-    """Yield the outputs that receipts, keys and plain values name."""
-    if isinstance(value, Output):
-        yield value
-    elif isinstance(value, Receipt):
-        yield from value.outputs
-    elif isinstance(value, Keyed):
-        yield from outputs_in(value.key)
-    elif isinstance(value, Mapping):
-        yield from outputs_in(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from outputs_in(one)
+def outputs_in(value: Any) -> list[Output]:
+    """Return the outputs that receipts, keys and plain values name."""
+    found: list[Output] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str | int):
+            continue
+        if isinstance(one, Output):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, Receipt):
+            found += one.outputs
+        elif isinstance(one, Keyed):
+            left.append(one.key)
+        elif isinstance(one, Mapping):
+            left += one.values()
+    return found
 
 
 def source_of(split: str) -> str:

@@ -5,6 +5,7 @@ again.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -232,6 +233,7 @@ def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
     return Result([path])
 
 
+@lru_cache(maxsize=1)
 def verdicts_of(clusters: Receipt) -> dict[str, Output]:
     """Return the file of the verdicts on each split that has any, from the receipt of the survivors.
 
