@@ -72,7 +72,7 @@ class StageGraph:
 
         self.offsets: Receipts = {}  # by input
         self.cited: Receipts = {}  # by source and dump
-        self.extracted: Receipts = {}  # by split, as all that name no other key
+        self.extracted: Receipts = {}  # by split, as are all below without a comment
         self.dropped_rows: Receipts = {}  # of joined sources, by task
         self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
         self.language_models: Receipts = {}  # by `SOURCE/LANGUAGE`
