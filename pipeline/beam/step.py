@@ -99,6 +99,11 @@ class Receipt:
         cell = self.row.split(b"\0", 4)[3]
         return json.loads(cell) if cell != b"{}" else {}
 
+    def without_counts(self) -> "Receipt":
+        """Return the receipt without fingerprint and tallies, for who has seen them: a driver holds it for long."""
+        _, sha, facts, _, *outputs = self.row.split(b"\0")
+        return Receipt.of_row(b"\0".join([b"", sha, facts, b"{}", *outputs]))
+
     @property
     def tallies(self) -> dict[str, Tally]:
         """Counts by source."""
@@ -130,6 +135,18 @@ class Receipt:
 
 
 Receipts = dict[str, Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The outputs of a receipt below a folder, as units read them: a driver holds many, so they are not listed here."""
+
+    receipt: Receipt
+    folder: str
+
+    def outputs(self) -> list[Output]:
+        """Return the outputs."""
+        return self.receipt.below(self.folder)
 
 
 @dataclass(frozen=True)
@@ -230,17 +247,18 @@ class Step:
             made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
         return made
 
-    def with_files(self, tasks: Iterable[Task]) -> list[Task]:
-        """Return tasks of this step with the files that each reads."""
+    def completer(self) -> Callable[[Task], Task]:
+        """Return a function that adds to a task of this step the files that it reads."""
         units = {unit.name: unit for unit in self.units}
         common = outputs_in(self.settings)
         of_source = {name: outputs_in(values) for name, values in self.by_source.items()}
-        made = []
-        for task in tasks:
+
+        def complete(task: Task) -> Task:
             unit = units[task.name]
             files = {*common, *of_source.get(unit.source, ()), *outputs_in((unit.reads, unit.arguments))}
-            made.append(task._replace(files=tuple(sorted(files))))
-        return made
+            return task._replace(files=tuple(sorted(files)))
+
+        return complete
 
     def code(self) -> str:
         """Return the version of the step's code over all units."""
@@ -262,6 +280,8 @@ def outputs_in(value: Any) -> list[Output]:
             left += one
         elif isinstance(one, Receipt):
             found += one.outputs
+        elif isinstance(one, Files):
+            found += one.outputs()
         elif isinstance(one, Keyed):
             left.append(one.key)
         elif isinstance(one, Mapping):
@@ -284,6 +304,8 @@ def _plain(value: Any) -> Any:
         return value.key
     if isinstance(value, Receipt):
         return value.sha
+    if isinstance(value, Files):
+        return value.outputs()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return value.model_dump()
