@@ -18,7 +18,7 @@ from pipeline.beam import receipts as reading
 from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.receipts import read_receipt, receipts
-from pipeline.beam.step import Output, Receipt, Step, Unit, hash_key
+from pipeline.beam.step import Files, Keyed, Output, Receipt, Step, Unit, hash_key
 
 COUNT = 11
 
@@ -59,6 +59,19 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
         assert receipt.bytes == sum(output.bytes for output in given[name])
         assert receipt.paths == [output.path for output in given[name]]
         assert receipt.out_of(name) == tally.out and receipt == receipts[name]
+        bare = receipt.without_counts()
+        assert [bare.outputs, bare.facts, bare.sha, bare.tallies] == [receipt.outputs, facts, key, {}]
+
+
+def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
+    outputs = [Output("clean/a", 1, "x"), Output("cleaner/a", 2, "y"), Output("dropped/a", 3, "z")]
+    receipt = Receipt("f", outputs, {}, {})
+    assert hash_key([Files(receipt, "clean")]) == hash_key([receipt.below("clean")]) == hash_key([outputs[:1]])
+    step = Step(
+        "toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [Files(receipt, "clean"), [outputs[1]]])]
+    )
+    [task] = step.tasks()
+    assert step.completer()(task) == task._replace(files=tuple(outputs)) and not task.files
 
 
 def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
