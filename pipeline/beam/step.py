@@ -90,14 +90,13 @@ class Receipt:
     @property
     def facts(self) -> dict[str, Any]:
         """Plain values for later steps."""
-        found: dict[str, Any] = json.loads(self.row.split(b"\0", 3)[2])
-        return found
+        return _read_json(self.row.split(b"\0", 3)[2])
 
     @property
     def counts(self) -> dict[str, dict[str, Any]]:
         """The tallies by source, as plain values."""
         cell = self.row.split(b"\0", 4)[3]
-        return json.loads(cell) if cell != b"{}" else {}
+        return _read_json(cell) if cell != b"{}" else {}
 
     def without_counts(self) -> "Receipt":
         """Return the receipt without fingerprint and tallies, for who has seen them: a driver holds it for long."""
@@ -121,8 +120,7 @@ class Receipt:
     @property
     def outputs(self) -> list[Output]:
         """The files that the task wrote."""
-        cells = self.row.decode("utf-8", "surrogatepass").split("\0")
-        return [Output(*of) for of in zip(cells[4::3], map(int, cells[5::3]), cells[6::3], strict=True)]
+        return self.below("")
 
     @property
     def bytes(self) -> int:
@@ -130,8 +128,10 @@ class Receipt:
         return sum(map(int, self.row.split(b"\0")[5::3]))
 
     def below(self, folder: str) -> list[Output]:
-        """Return the outputs below a folder of the corpus."""
-        return [output for output in self.outputs if output.path.startswith(f"{folder}/")]
+        """Return the outputs below a folder of the corpus; all for an empty name."""
+        cells, prefix = self.row.decode("utf-8", "surrogatepass").split("\0"), folder and f"{folder}/"
+        files = zip(cells[4::3], cells[5::3], cells[6::3], strict=True)
+        return [Output(path, int(size), sha256) for path, size, sha256 in files if path.startswith(prefix)]
 
 
 Receipts = dict[str, Receipt]
@@ -311,4 +311,11 @@ def _plain(value: Any) -> Any:
     return value.model_dump()
 
 
+def _read_json(cell: bytes) -> dict[str, Any]:
+    """Return the value of a cell; `json.loads` takes half as long again."""
+    found: dict[str, Any] = _DECODER.raw_decode(cell.decode("utf-8", "surrogatepass"))[0]
+    return found
+
+
+_DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
