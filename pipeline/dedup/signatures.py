@@ -187,7 +187,7 @@ class Split:
 
     def signatures_argument(self) -> Keyed:
         """Return the argument for functions that read the signatures."""
-        return Keyed(f"{self.corpus}/{self.signatures.path}", self.of_corpus(self.signatures))
+        return Keyed(str(self.path), self.of_corpus(self.signatures))
 
     @property
     def scope(self) -> str:
