@@ -5,6 +5,7 @@ again.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from pipeline.beam.step import Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.dedup.clusters import STAGE, read_labels
 from pipeline.dedup.containment import read_contained
@@ -73,8 +74,9 @@ def survivor_step(
     units: dict[str, dict[str, int]] = {}
     for name, receipt in filtered.items():
         tally = units.setdefault(source_of(name), {"records": 0, "characters": 0})
+        out = receipt.out_of(source_of(name))
         for unit in tally:
-            tally[unit] += receipt.tallies[source_of(name)].out[unit]
+            tally[unit] += out[unit]
     settings = {
         "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
         "splits": Keyed(splits, [[split.name, split.signatures] for split in splits]),
@@ -213,7 +215,7 @@ def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean"
     found, units = verdicts_of(survivors), []
     for split, receipt in sorted(filtered.items()):
         verdicts = found.get(split)
-        reads = [receipt.below(folder), verdicts]
+        reads = [Files(receipt, folder), verdicts]
         path = verdicts.path if verdicts is not None else ""
         units.append(Unit(split, {"verdicts": path}, reads, receipt.below("clean")[0].bytes, source_of(split)))
     return units
@@ -231,6 +233,7 @@ def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
     return Result([path])
 
 
+@lru_cache(maxsize=1)
 def verdicts_of(clusters: Receipt) -> dict[str, Output]:
     """Return the file of the verdicts on each split that has any, from the receipt of the survivors.
 
