@@ -47,7 +47,7 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         corpus: The corpus's folder, if it has moved.
 
     Raises:
-        UserError: There is none, or not one that can be evaluated.
+        UserError: The folder holds no model, or one that cannot be evaluated.
     """
     if (path / "config.json").is_file():
         files = [*path.glob("*.safetensors"), *path.glob("tokenizer*"), path / "config.json"]
