@@ -22,9 +22,8 @@ from manifests.tools.corpus import CorpusReader
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
-from pipeline.sources.base import joined_for, reader_for
+from pipeline.sources.base import joined_for, page_of, reader_for
 from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
-from pipeline.stages.pages import find_mask, page_of, verdict_path
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
@@ -153,6 +152,8 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
+        from pipeline.stages.pages import find_mask, verdict_path
+
         root = verdict_path(LINES, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file
         names = [name for name in list_folder(self.folder, root) if name.startswith(begins) and name.endswith(".arrow")]

@@ -40,13 +40,13 @@ from manifests.files import atomic_path, canonical_json, sha256_file, write_atom
 from manifests.recipe import Recipe
 from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
+from pipeline.sources.base import page_of
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
 from pipeline.stages.pages import (
     Verdicts,
     calls_of,
     filter_pages,
-    page_of,
     verdict_path,
 )
 

@@ -31,9 +31,10 @@ from manifests.source import Source
 from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
+from pipeline.sources.base import page_of
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import trained_references
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
