@@ -27,6 +27,7 @@ INPUTS = "inputs"  # folder of copies of dumps, models and lists, beside the mir
 UNKNOWN = "-"  # in a record: the file's hash was not asked for
 SCRATCH_BYTES = 64 << 30  # of files that a machine keeps by default
 TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where there are many
+CHANGED = "has changed or gone since the run began: give the same command again, which reads it anew"
 THREADS = 32  # transfers at once: each waits for the network most of the time
 
 
@@ -262,9 +263,7 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
     entry = storage.find(name)  # after the download: what was read is not newer
     if entry is None or str(entry.changed) != version or entry.bytes != (folder / path).stat().st_size:
         (folder / path).unlink(missing_ok=True)
-        raise StorageError(
-            f"{url} has changed or gone since the run began: give the same command again, which reads it anew"
-        )
+        raise StorageError(f"{url} {CHANGED}")
     record(folder, path, version)
     return folder / path
 

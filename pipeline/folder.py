@@ -30,7 +30,7 @@ STATUS = f"runs/{progress.FILE}"
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (
-    *(RECIPE_FILE, "runs/checksums.json", quarantine.FILE, "ledger.json", "report.html"),
+    *(RECIPE_FILE, quarantine.FILE, "ledger.json", "report.html"),
     *(SHA_FILE, FILE),
 )
 

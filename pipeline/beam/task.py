@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.files import canonical_json, sha256_file, sync_path, write_atomic
+from manifests.files import canonical_json, sha256_file, sync_path, version_of, write_atomic
 from manifests.ledger import total
-from manifests.mirror import Mirror, fetch_url, open_mirror, trim_if_due
+from manifests.mirror import CHANGED, Mirror, fetch_url, open_mirror, trim_if_due
 from manifests.run_recipe import find_user_code
 from manifests.storage import StorageError, is_url, retry_storage
 from pipeline.beam import counters
@@ -85,15 +85,27 @@ class Job:
 
 
 def local_value(value: Any, corpus: Path) -> Any:
-    """Return an argument as the step's function gets it: without its key, and with local copies for URLs."""
+    """Return an argument as the step's function gets it: without its key, and with local copies for URLs.
+
+    Raises:
+        OSError, StorageError: a file cannot be read, or has changed since the run began.
+    """
     if not isinstance(value, Keyed):
         return value
-    if isinstance(value.value, str) and is_url(value.value):
-        version = value.key if isinstance(value.key, str) else value.key[-1]
-        return str(fetch_url(value.value, version, corpus))
-    if isinstance(value.value, list) and any(isinstance(one, str) and is_url(one) for one in value.value):
-        return [local_value(Keyed(one, key), corpus) for one, key in zip(value.value, value.key, strict=True)]
-    return value.value
+    if not value.versions:
+        return value.value
+    places = [value.value] if isinstance(value.value, str) else value.value
+    paths = [local_file(place, version, corpus) for place, version in zip(places, value.versions, strict=True)]
+    return paths[0] if isinstance(value.value, str) else paths
+
+
+def local_file(place: str, version: str, corpus: Path) -> str:
+    """Return the path of a file of which a version is wanted. Raises OSError, StorageError."""
+    if is_url(place):
+        return str(fetch_url(place, version, corpus))
+    if version_of(Path(place)) != version:
+        raise StorageError(f"{place} {CHANGED}")
+    return place
 
 
 def perform(task: Task, *blocks: Any, job: Job) -> None:
