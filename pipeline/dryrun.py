@@ -6,7 +6,7 @@ units, settings and functions are those of the recipe. Nothing is read but the r
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +73,20 @@ class DryEngine(Engine):
         """Return a pipeline that is measured where others run."""
         import apache_beam as beam
 
-        engine = self
+        end_job = self.end_job
 
         class Measured(beam.Pipeline):  # type: ignore[misc]
             def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
                 if error is None:
-                    steps = tuple(dict.fromkeys(task.step for task in engine.tasks))
-                    engine.graphs.append(GraphSize(steps, len(engine.tasks), engine.measure(self)))
-                    leave_receipts(engine.timings.parents[1], engine.tasks, engine.recipe, engine.splits)
+                    end_job(self)
 
         return Measured()
+
+    def end_job(self, pipeline: "beam.Pipeline") -> None:
+        """Measure a job's graph, and leave receipts as its tasks would."""
+        steps = tuple(dict.fromkeys(task.step for task in self.tasks))
+        self.graphs.append(GraphSize(steps, len(self.tasks), self.measure(pipeline)))
+        leave_receipts(self.timings.parents[1], self.tasks, self.recipe, self.splits)
 
     def measure(self, pipeline: "beam.Pipeline") -> int:
         """Return the bytes of a pipeline's portable form."""
@@ -196,7 +200,7 @@ def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
         "text_bytes": dict.fromkeys(recipe.sources, splits * DOCUMENTS * CHARACTERS),
     }
     return {
-        "outputs": [asdict(Output(path, task.size // 4, NO_HASH)) for path in paths],
+        "outputs": [Output(path, task.size // 4, NO_HASH)._asdict() for path in paths],
         "tallies": dict.fromkeys([source] if source in recipe.sources else recipe.sources, tally.as_dict()),
         "facts": facts,
     }

@@ -1,7 +1,7 @@
 """The output folder of a run: create or refuse it, lock it against a second run, gather its times.
 
-Of a corpus in an object store it is the mirror: receipts and the driver's own files come from there when a run begins
-and go there when it ends. Everything else is moved by the tasks.
+Of a corpus in an object store it is the mirror: the driver's own files come from there when a run begins and go there
+when it ends, receipts come when their step begins. Everything else is moved by the tasks.
 """
 
 import contextlib
@@ -82,8 +82,8 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
         if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
             raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
         with leased(mirror.storage, partial(mirror.push, [STATUS])) as lease:
-            for folder in (RECEIPTS, CODE):
-                mirror.pull(folder)
+            shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # each is fetched when its step begins
+            mirror.pull(CODE)
             for name in DRIVER_FILES:
                 (corpus / name).unlink(missing_ok=True)
             mirror.fetch_all(DRIVER_FILES)

@@ -74,7 +74,7 @@ class StageGraph:
 
         self.offsets: Receipts = {}  # by input
         self.cited: Receipts = {}  # by source and dump
-        self.extracted: Receipts = {}  # by split, as all that name no other key
+        self.extracted: Receipts = {}  # by split, as are all below without a comment
         self.dropped_rows: Receipts = {}  # of joined sources, by task
         self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
         self.language_models: Receipts = {}  # by `SOURCE/LANGUAGE`
@@ -191,6 +191,7 @@ class StageGraph:
     def filter(self) -> Work[None]:
         """Filter the documents."""
         self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
+        self.verdicts.clear()
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
@@ -223,6 +224,7 @@ class StageGraph:
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, self.labels, self.contained)
         self.survivors = (yield from run_units(step))["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
+        self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}
 
     def cluster_tables(self) -> Work[None]:
         """Write clusters beside the clean documents."""
@@ -331,7 +333,7 @@ class StageGraph:
         self.ran += ran
         self.engine.status.end_job()
         for step, receipts in zip(itertools.chain(*parts), itertools.chain(*made), strict=True):
-            self.engine.status.end_step(step.name, (receipt.tallies for receipt in receipts.values()))
+            self.engine.status.end_step(step.name, (receipt.counts for receipt in receipts.values()))
         return made
 
     def engine_for(self, parts: Sequence[Part]) -> Engine:

@@ -68,9 +68,7 @@ class LanguageModelText(Strict):
     order: Annotated[int, Field(ge=2, le=6)] = 5
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    max_bytes: Positive = (
-        500_000_000  # UTF-8 of normalised text, drawn by keyed hash; `own` takes 25 times that in memory
-    )
+    max_bytes: Positive = 500_000_000  # of normalised text, drawn by keyed hash; `own` takes 25 times the memory
 
 
 Cuts: TypeAlias = tuple[float, float]  # perplexities below which head ends and from which tail begins

@@ -3,7 +3,7 @@
 A part of a job is a step, or a mapping and a reducing step with a shuffle between (`pipeline.beam.exchange`). A job has
 one leaf, since some engines run a pipeline with two twice over: all units begin in one transform, and what they send to
 reducers is grouped in one shuffle, by part and hash range; on a runner in memory after one more by merge, where a part
-has too many blocks.
+has too many blocks. The receipts of a large job go the same way to be folded into tables (`pipeline.beam.folded`).
 
 Work in several steps is a generator that yields the parts that it wants next, and is sent their receipts. Work that
 does not depend on other work is advanced side by side (`together`), so that it shares jobs: on a remote engine each job
@@ -12,6 +12,7 @@ costs minutes, however small it is.
 
 import contextlib
 import json
+import pickle
 import re
 import time
 import uuid
@@ -38,14 +39,16 @@ from pipeline.beam.exchange import (
     unpack_blocks,
     write_blocks,
 )
+from pipeline.beam.fold import fold_receipts
+from pipeline.beam.folded import tables_for
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import in_order, is_finished, receipt_path, receipts, sweep, unfinished
+from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
 from pipeline.beam.task import BEGUN, NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
 LOG = "workers.log"  # what worker processes write to their standard error
-
+FOLDING = -1  # in place of the number of a part: what is sent names a group of tasks whose receipts are folded
 
 Part = tuple[Step, ...]  # a step, or a mapping and a reducing one; unit number r of a reducing step takes range r
 Made = tuple[Receipts, ...]  # the receipts of a part, by step
@@ -54,6 +57,7 @@ Work = Generator[list[Part], list[Made], Result]
 Perform = Callable[..., None]
 Sent = tuple[tuple[int, int], Place | Piece]  # number of the part and of the range, or of the merge; what it gets
 Grouped = tuple[tuple[int, int], list[Place | Piece]]
+Reduced = tuple[int, tuple[int, int]]  # number of a table; number of the part and of the range
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,12 @@ class PlannedPart:
         """Make the tasks, and look which are finished; `in_memory`: the runner groups places of blocks."""
         self.mapping, self.reducing = part[0], part[1] if len(part) > 1 else None
         self.maps = self.mapping.tasks()
-        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps)
+        self.sizes = [Sizes(corpus, step.folders) for step in part]
+        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps, self.sizes[0])
         self.reduces = self.reducing.tasks(self.maps) if self.reducing else []
-        self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces) if self.reducing else ([], {})
+        self.left, self.reduced = list[Task](), Receipts()
+        if self.reducing is not None:
+            self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces, self.sizes[1])
         self.in_memory = in_memory
         self.merging = merge_step(self.mapping, self.maps, len(self.reduces)) if in_memory else None
         self.merges = self.merging.tasks() if self.merging and self.left else []
@@ -127,9 +134,9 @@ class PlannedPart:
         steps: tuple[Step, ...] = (self.mapping,)
         if self.reducing is not None:
             found, steps = (*found, in_order(self.reduces, self.reduced)), (*steps, self.reducing)
-        for step, done in zip(steps, found, strict=True):
+        for step, done, ran, sizes in zip(steps, found, (self.waiting, self.left), self.sizes, strict=False):
             if not step.shared:
-                sweep(corpus, step, done)
+                sweep(corpus, step, done, None if ran else sizes)
         if self.merging is not None:
             sweep(corpus, self.merging, {})  # their readers have finished
         return found
@@ -165,7 +172,7 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
         title = AND.join(part.mapping.name for part in planned if part.waiting or part.left)
         reduced = AND.join(part.reducing.name for part in planned if part.reducing and part.left)
         with (
-            task_list(corpus, shared, tasks) as listed,
+            task_list(corpus, shared, tasks, sum(len(part.waiting) for part in planned)) as listed,
             watched(corpus, title, len(everything), ran, engine),
             engine.pipeline() as pipeline,
         ):
@@ -175,19 +182,15 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
                 return spread(partial(function, listed, perform), pool).with_output_types(gives)
 
             groups = pipeline | beam.Create(listed.groups).with_output_types(Group)
-            if any(part.left for part in planned):
-                sent = (
-                    groups
-                    | title >> call(_produce, Sent)
-                    | beam.GroupByKey()
-                    | "by range" >> beam.MapTuple(_list_pieces)
-                )
+            sent = groups | title >> call(_produce, Sent)
+            if reduced or listed.tables:
+                sent = sent | beam.GroupByKey() | "by range" >> beam.MapTuple(_list_pieces)
                 if any(part.merges for part in planned):
                     merged = sent | f"merge {title}" >> call(_merge, Sent)
                     sent = merged | "merged" >> beam.GroupByKey() | "by merged range" >> beam.MapTuple(_list_pieces)
-                _ = sent | f"reduce {reduced}" >> call(_consume, type(None))
-            else:
-                _ = groups | title >> call(_produce, type(None))
+                done = sent | f"reduce {reduced or 'nothing'}" >> call(_consume, Reduced)
+                if _tables_of_ranges(shared):
+                    _ = done | "by table" >> beam.GroupByKey() | "fold" >> call(_fold_ranges, type(None))
     engine.check()
     return [part.finish(corpus) for part in planned], len(ran)
 
@@ -261,13 +264,15 @@ def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[Sent]
             yield (number, bisect(part.firsts, task.name) - 1), find_index(Path(part.mapping.corpus), task)
         elif part.reduces:
             yield from _send_blocks(number, part, task)
+    if listed.tables:
+        yield (FOLDING, listed.table_of(group)), ("", pickle.dumps(group))
 
 
 def _merge(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Sent]:
     """Run a merge and send its blocks' places to reducers; pass on what is for reducers already."""
     (number, key), places = group
     part: SharedPart = listed.read_shared()[number]
-    if part.merging is None:
+    if number == FOLDING or part.merging is None:
         yield from (((number, key), place) for place in places)
         return
     if key == 0:
@@ -276,15 +281,34 @@ def _merge(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Sent]
     yield from _send_blocks(number, part, part.merges[key])
 
 
-def _consume(listed: TaskList, perform: Perform, group: Grouped) -> None:
+def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Reduced]:
+    """Reduce a range, or fold the receipts of the groups of tasks that make a table."""
     (number, bucket), pieces = group
-    part: SharedPart = listed.read_shared()[number]
+    parts: list[SharedPart] = listed.read_shared()
+    if number == FOLDING:
+        groups = sorted(pickle.loads(piece[1]) for piece in pieces if isinstance(piece[1], bytes))
+        tasks = [item for group in groups for item in listed.read_group(group)]
+        fold_receipts(Path(listed.corpus), [task for _, task, is_waiting in tasks if is_waiting])
+        return
+    part = parts[number]
     assert part.reducing is not None, "only reducers get blocks"
     root, ordered = Path(part.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
     blocks = [piece[1] if len(piece) == 2 else read_block(root, piece) for piece in ordered]
     if part.merges:
         blocks = [block for merged in blocks for block in unpack_blocks(merged)]
     perform(part.reduces[bucket], [block for block in blocks if block], job=part.reducing)
+    if tables := _tables_of_ranges(parts):
+        yield bucket % tables, (number, bucket)
+
+
+def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
+    return tables_for(sum(len(part.reduces) for part in parts))
+
+
+def _fold_ranges(listed: TaskList, perform: Perform, table: tuple[int, Iterable[tuple[int, int]]]) -> None:
+    """Fold the receipts of the ranges that make a table."""
+    parts: list[SharedPart] = listed.read_shared()
+    fold_receipts(Path(listed.corpus), [parts[number].reduces[bucket] for number, bucket in sorted(table[1])])
 
 
 def _perform_once(perform: Perform, job: Job, task: Task, *received: Any) -> None:
@@ -327,8 +351,7 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
         (engine.timings / notice).unlink(missing_ok=True)
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
-    paths = (receipt_path(corpus, task.step, task.name) for task in waiting)
-    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(paths)
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, [task[:2] for task in waiting])
     marks = engine.timings / BEGUN
     try:
         with (

@@ -19,10 +19,11 @@ from typing import Any, TextIO
 
 from filters.errors import UserError
 from manifests.display import format_bytes
-from manifests.files import canonical_json, write_atomic
+from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.ledger import Tally, tally_from
-from manifests.mirror import place_of
+from manifests.mirror import mirror_of, place_of
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, TASKS, counts_of
+from pipeline.beam.receipts import RECEIPTS
 
 POLL_SECONDS = 0.5
 POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
@@ -32,6 +33,7 @@ SLOW_TIMES = 10  # times as long as the median of the others
 FILE = "status.json"  # below runs/
 WRITE_SECONDS = 2.0  # at least, between two writes while a job runs
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+READ_RECEIPTS = 500  # of a job, at most, for progress
 SHOWN = 3  # tasks at work, and reasons
 AND = " + "  # between the names of steps that share a job
 
@@ -39,18 +41,42 @@ Poll = Callable[[], Counter[str]]
 
 
 class ReceiptCounts:
-    """The counts of the receipts that have appeared, each read once."""
+    """The counts of the receipts that have appeared, by listing their folders.
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self.waiting, self.counts = set(paths), Counter[str]()
+    Those of a small job are read, each once. Of a large one the tasks alone are counted: to read its receipts would
+    cost the driver more than all else.
+    """
+
+    def __init__(self, corpus: Path, waiting: Iterable[tuple[str, str]]) -> None:
+        """Begin with the steps and names of the tasks to come."""
+        self.corpus = corpus
+        self.waiting: dict[str, set[str]] = {}  # files of receipts by step
+        for step, name in waiting:
+            self.waiting.setdefault(step, set()).add(f"{name}.json")
+        self.is_small = sum(map(len, self.waiting.values())) <= READ_RECEIPTS
+        self.older = {step: self._list(step) for step in self.waiting}  # in an object store those of other recipes stay
+        self.counts = Counter[str]()
 
     def __call__(self) -> Counter[str]:
         """Return the counts so far. Raises OSError or ValueError."""
-        for path in [path for path in self.waiting if path.exists()]:
-            tallies = json.loads(path.read_bytes())["tallies"]
-            self.waiting.discard(path)
-            self.counts.update(counts_of({source: tally_from(tally) for source, tally in tallies.items()}))
+        for step, names in self.waiting.items():
+            appeared = {name for name, _ in self._list(step) - self.older[step]}
+            for name in names & appeared:
+                self.counts.update(self._read(step, name) if self.is_small else {TASKS: 1})
+            names -= appeared
         return self.counts
+
+    def _list(self, step: str) -> set[tuple[str, int]]:
+        """Return the files of a step's receipts, with their times of change where they are in an object store."""
+        mirror, folder = mirror_of(self.corpus), f"{RECEIPTS}/{step}"
+        if mirror is None:
+            return {(name, 0) for name in relative_files(self.corpus / folder)}
+        return {(entry.path[len(folder) + 1 :], entry.changed) for entry in mirror.storage.list_files(folder)}
+
+    def _read(self, step: str, name: str) -> Counter[str]:
+        path, mirror = f"{RECEIPTS}/{step}/{name}", mirror_of(self.corpus)
+        stored = mirror.storage.read(path) if mirror is not None else (self.corpus / path).read_bytes()
+        return counts_of({source: tally_from(tally) for source, tally in json.loads(stored)["tallies"].items()})
 
 
 @dataclass(frozen=True)
@@ -129,13 +155,13 @@ class RunStatus:
             self.steps |= {name: dict(job) for name in title.split(AND)}
             self.plain |= {"step": "", "running": [], "slow": []}
 
-    def end_step(self, name: str, tallies: Iterable[Mapping[str, Tally]]) -> None:
-        """Take the tallies of all tasks of a finished step, also of those taken over from earlier runs."""
+    def end_step(self, name: str, counted: Iterable[Mapping[str, Mapping[str, Any]]]) -> None:
+        """Take the plain tallies of all tasks of a finished step, also of those taken over from earlier runs."""
         whole, tasks = Tally(), 0
-        for one in tallies:
+        for one in counted:
             tasks += 1
-            for tally in one.values():
-                whole.add(tally)
+            for plain in one.values():
+                whole.add_plain(plain)
         counts = counts_of({"": whole})
         step = self.steps.setdefault(name, {"began": time.time(), "seconds": 0.0})
         step |= {"done": tasks, "total": tasks, "counts": dict(counts)}
@@ -208,8 +234,9 @@ class Progress:
         self.bar.stop()
         if kind is not None:
             return
-        with contextlib.suppress(OSError, ValueError):
-            self.counts = self.poll()
+        if not isinstance(self.poll, ReceiptCounts) or self.poll.is_small:  # else it would list all for one number
+            with contextlib.suppress(OSError, ValueError):
+                self.counts = self.poll()
         self.status.update(self.total, self.counts, [], [])
         if not self.quiet:
             seconds = time.monotonic() - self.started

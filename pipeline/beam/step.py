@@ -7,21 +7,20 @@ started again redoes at most the units in flight, and gives the same bytes.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from manifests.files import sha256_bytes
-from manifests.ledger import Tally
+from manifests.ledger import Tally, tally_from
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.quarantine import Place
 
 BLOCKS = "blocks"
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """A file that a task wrote: its path below the corpus, and what it must be to be taken over."""
 
     path: str
@@ -46,24 +45,84 @@ class Result:
     shuffled: int = 0
 
 
-@dataclass(frozen=True)
 class Receipt:
-    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run."""
+    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run.
 
-    fingerprint: str
-    outputs: list[Output]
-    tallies: dict[str, Tally]
-    facts: dict[str, Any]
+    A driver holds millions of them, so each is one string of bytes: fingerprint, hash, facts, tallies, and of each
+    output path, size and hash, with zero bytes between. A part is read from it whenever it is asked for.
+    """
 
-    @cached_property
+    __slots__ = ("row",)
+
+    def __init__(
+        self, fingerprint: str, outputs: Sequence[Output], tallies: Mapping[str, Tally], facts: Mapping[str, Any]
+    ) -> None:
+        """Pack the parts."""
+        sha = hash_key([[[output.path, output.sha256] for output in outputs], facts])
+        counts = {source: tally.as_dict() for source, tally in tallies.items()}
+        cells = [fingerprint, sha, _ENCODER.encode(facts), _ENCODER.encode(counts)]
+        cells += [str(cell) for output in outputs for cell in output]
+        self.row = "\0".join(cells).encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def of_row(cls, row: bytes) -> "Receipt":
+        """Return the receipt whose `row` this is."""
+        made = cls.__new__(cls)
+        made.row = row
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receipt) and self.row == other.row
+
+    def __hash__(self) -> int:
+        return hash(self.row)
+
+    @property
+    def fingerprint(self) -> str:
+        """The task's fingerprint."""
+        return self.row[: self.row.index(b"\0")].decode()
+
+    @property
     def sha(self) -> str:
         """The hash of the outputs and facts, for fingerprints of tasks that read them."""
-        return hash_key([[[o.path, o.sha256] for o in self.outputs], self.facts])
+        return self.row.split(b"\0", 2)[1].decode()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values for later steps."""
+        found: dict[str, Any] = json.loads(self.row.split(b"\0", 3)[2])
+        return found
+
+    @property
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """The tallies by source, as plain values."""
+        cell = self.row.split(b"\0", 4)[3]
+        return json.loads(cell) if cell != b"{}" else {}
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """Counts by source."""
+        return {source: tally_from(plain) for source, plain in self.counts.items()}
+
+    def out_of(self, source: str) -> Counter[str]:
+        """Return what a source's tally gives out, by unit."""
+        return Counter(self.counts[source]["out"])
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the outputs."""
+        return self.row.decode("utf-8", "surrogatepass").split("\0")[4::3]
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The files that the task wrote."""
+        cells = self.row.decode("utf-8", "surrogatepass").split("\0")
+        return [Output(*of) for of in zip(cells[4::3], map(int, cells[5::3]), cells[6::3], strict=True)]
 
     @property
     def bytes(self) -> int:
         """The size of all outputs."""
-        return sum(output.bytes for output in self.outputs)
+        return sum(map(int, self.row.split(b"\0")[5::3]))
 
     def below(self, folder: str) -> list[Output]:
         """Return the outputs below a folder of the corpus."""
@@ -89,8 +148,7 @@ class Keyed:
     versions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """One piece of a step's work, done and repeated as a whole.
 
     Attributes:
@@ -105,7 +163,7 @@ class Unit:
     """
 
     name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = {}
     reads: Sequence[Any] = ()
     size: int = 0
     source: str = ""
@@ -113,8 +171,7 @@ class Unit:
     quarantine: tuple[Place, ...] = ()
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A unit as it is handed to an engine."""
 
     step: str
@@ -122,7 +179,7 @@ class Task:
     fingerprint: str
     size: int = 0
     source: str = ""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = {}
     quarantine: tuple[Place, ...] = ()
     files: tuple[Output, ...] = ()
 
@@ -169,45 +226,51 @@ class Step:
         mappers = [] if self.any_way else [[task.name, task.fingerprint] for task in upstream]
         common = hash_key([self.settings, mappers])
         of_source = {name: hash_key(values) for name, values in self.by_source.items()}
+        versions = {calls: code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}}
         made = []
         for unit in self.units:
-            code = code_version(self.function, *unit.calls)
-            parts = [code, common, of_source.get(unit.source, ""), unit.name, unit.arguments, unit.reads]
-            key = hash_key([*parts, unit.quarantine])
+            parts = [versions[unit.calls], common, of_source.get(unit.source, ""), unit.name, unit.arguments]
+            key = hash_key([*parts, unit.reads, unit.quarantine])
             made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
         return made
 
     def with_files(self, tasks: Iterable[Task]) -> list[Task]:
         """Return tasks of this step with the files that each reads."""
         units = {unit.name: unit for unit in self.units}
-        common = list(outputs_in(self.settings))
-        of_source = {name: list(outputs_in(values)) for name, values in self.by_source.items()}
+        common = outputs_in(self.settings)
+        of_source = {name: outputs_in(values) for name, values in self.by_source.items()}
         made = []
         for task in tasks:
             unit = units[task.name]
-            files = {*common, *of_source.get(unit.source, ()), *outputs_in([unit.reads, unit.arguments])}
-            made.append(replace(task, files=tuple(sorted(files, key=lambda output: output.path))))
+            files = {*common, *of_source.get(unit.source, ()), *outputs_in((unit.reads, unit.arguments))}
+            made.append(task._replace(files=tuple(sorted(files))))
         return made
 
     def code(self) -> str:
         """Return the version of the step's code over all units."""
-        versions = sorted({code_version(self.function, *unit.calls) for unit in self.units})
+        versions = sorted({code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}})
         return versions[0] if len(versions) == 1 else hash_key(versions)
 
 
-def outputs_in(value: Any) -> Iterator[Output]:
-    """Yield the outputs that receipts, keys and plain values name."""
-    if isinstance(value, Output):
-        yield value
-    elif isinstance(value, Receipt):
-        yield from value.outputs
-    elif isinstance(value, Keyed):
-        yield from outputs_in(value.key)
-    elif isinstance(value, Mapping):
-        yield from outputs_in(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from outputs_in(one)
+def outputs_in(value: Any) -> list[Output]:
+    """Return the outputs that receipts, keys and plain values name."""
+    found: list[Output] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str | int):
+            continue
+        if isinstance(one, Output):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, Receipt):
+            found += one.outputs
+        elif isinstance(one, Keyed):
+            left.append(one.key)
+        elif isinstance(one, Mapping):
+            left += one.values()
+    return found
 
 
 def source_of(split: str) -> str:
@@ -217,8 +280,7 @@ def source_of(split: str) -> str:
 
 def hash_key(value: Any) -> str:
     """Return the SHA-256 of a value's canonical JSON, with settings as plain values and `Keyed` as its key."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
-    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
+    return sha256_bytes(_ENCODER.encode(value).encode("utf-8", "surrogatepass"))
 
 
 def _plain(value: Any) -> Any:
@@ -229,3 +291,6 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return value.model_dump()
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)

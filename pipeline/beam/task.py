@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         ]
         plain = {
             "fingerprint": task.fingerprint,
-            "outputs": [asdict(output) for output in outputs],
+            "outputs": [output._asdict() for output in outputs],
             "tallies": {source: tally.as_dict() for source, tally in result.tallies.items()},
             "facts": result.facts,
         }

@@ -187,7 +187,7 @@ class Split:
 
     def signatures_argument(self) -> Keyed:
         """Return the argument for functions that read the signatures."""
-        return Keyed(str(self.path), self.of_corpus(self.signatures))
+        return Keyed(f"{self.corpus}/{self.signatures.path}", self.of_corpus(self.signatures))
 
     @property
     def scope(self) -> str:
@@ -261,7 +261,7 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
 def _split(recipe: Recipe, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt) -> Split:
     source = source_of(name)
     (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
-    documents, compared = filtered.tallies[source].out["records"], recipe.comparison_of(source)
+    documents, compared = filtered.out_of(source)["records"], recipe.comparison_of(source)
     return Split(
         name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, signatures, clean
     )

@@ -5,6 +5,7 @@ again.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,8 +74,9 @@ def survivor_step(
     units: dict[str, dict[str, int]] = {}
     for name, receipt in filtered.items():
         tally = units.setdefault(source_of(name), {"records": 0, "characters": 0})
+        out = receipt.out_of(source_of(name))
         for unit in tally:
-            tally[unit] += receipt.tallies[source_of(name)].out[unit]
+            tally[unit] += out[unit]
     settings = {
         "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
         "splits": Keyed(splits, [[split.name, split.signatures] for split in splits]),
@@ -231,6 +233,7 @@ def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
     return Result([path])
 
 
+@lru_cache(maxsize=1)
 def verdicts_of(clusters: Receipt) -> dict[str, Output]:
     """Return the file of the verdicts on each split that has any, from the receipt of the survivors.
 

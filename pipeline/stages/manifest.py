@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import canonical_json, write_atomic
-from manifests.ledger import Tally, imbalances, total
+from manifests.ledger import Tally, imbalances, tally_from
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
@@ -20,14 +20,15 @@ class LedgerError(Exception):
     """The ledger does not balance: a defect of the pipeline, never of the input."""
 
 
-def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, object]]:
+def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the ledger {stage: {source: tally}} from the receipts of each stage."""
-    ledger: dict[str, dict[str, object]] = {}
+    ledger: dict[str, dict[str, dict[str, Any]]] = {}
     for stage, found in stages.items():
-        sources = sorted({source for receipt in found for source in receipt.tallies})
-        ledger[stage] = {
-            source: total(receipt.tallies.get(source, Tally()) for receipt in found).as_dict() for source in sources
-        }
+        sums: dict[str, Tally] = {}
+        for receipt in found:
+            for source, counts in receipt.counts.items():
+                sums.setdefault(source, Tally()).add_plain(counts)
+        ledger[stage] = {source: tally.as_dict() for source, tally in sorted(sums.items())}
     return ledger
 
 
@@ -48,7 +49,7 @@ def write_manifest_of(
     problems = imbalances(ledger)
     sources = {name: _source(recipe, name, shards) for name in ledger["tokenize"]}
     for name, entry in sources.items():
-        counted = total(receipt.tallies.get(name, Tally()) for receipt in stages["tokenize"]).out
+        counted = tally_from(ledger["tokenize"][name]).out
         written = {
             "records": entry.documents,
             "tokens": sum(shard.tokens for shard in (*entry.train, *entry.validation)),

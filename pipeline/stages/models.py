@@ -64,7 +64,7 @@ def given_files(name: str, source: Source) -> dict[str, str]:
 def hash_models(recipe: Recipe) -> dict[str, str]:
     """Return the SHA-256 of every model and list that the recipe gives by path, by source and use.
 
-    Each is loaded, so that a run ends before it begins.
+    Each is loaded, so that a damaged one ends the run before any work begins.
 
     Raises:
         UserError: one of them cannot be read.

@@ -1,4 +1,4 @@
-"""Documents of a split as rules leave them: what `filter` does to all documents, and the stages before it to some.
+"""Apply rules to the documents of a split, for `filter` and for the stages before it that rules need.
 
 A rule that needs a stage sees there exactly what the rules before it leave. So each such stage reads the documents
 again and applies those rules; what it finds about each document is a verdict, in a small file a split.
@@ -33,7 +33,7 @@ COMPARING = ("url_dedup", "line_dedup")  # those of them that compare documents 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The receipts of verdicts by stage and split, as far as they are made."""
+    """The receipts of verdicts by stage and split, of the stages that have run."""
 
     by_stage: Mapping[str, Receipts] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ def arguments_of(
 
 
 def uses_of(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
-    """Return how the uses of some of a source's rules begin, in names of models and lists."""
+    """Return the prefixes of the names of models and lists that some of a source's rules use."""
     labels = zip(source.filters, rule_labels(source.filters), strict=True)
     return [f"{name}.{label}." for rule, label in labels if any(rule is one for one in rules)]
 

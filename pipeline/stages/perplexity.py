@@ -53,9 +53,7 @@ from pipeline.stages.pages import (
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
 
-PIECES_BYTES = (
-    200_000_000  # of text to train pieces on: more takes memory and hardly changes them (CCNet: 400,000 articles)
-)
+PIECES_BYTES = 200_000_000  # of text to train pieces on; more hardly changes them (CCNet: 400,000 articles)
 MAX_TEXT_BYTES = 1 << 30  # of one plain text file, decompressed
 SCORE_SCHEMA = pa.schema([("language", pa.string()), ("perplexity", pa.float32())])
 

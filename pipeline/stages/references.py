@@ -40,9 +40,7 @@ STAGE = "references"
 URLS, POSITIVES, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "positives", "sample", "train"))
 
 CANDIDATES = 4  # candidate negatives per positive that is wanted, at most, so that every length finds its match
-MIN_DOMAINS = (
-    20  # of each class, to hold out whole domains; with fewer, pages are held out singly, and the card says so
-)
+MIN_DOMAINS = 20  # of each class, to hold out whole domains; with fewer, single pages are held out (see the card)
 CARD_PAGES = 20_000  # drawn from the crawl, to measure how much a threshold keeps
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the card's sweep
 SAMPLE_SCHEMA = pa.schema(
@@ -143,7 +141,7 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     """Return, by source that trains, the share of its pages that are drawn as candidates."""
     records = Counter[str]()
     for split, receipt in extracted.items():
-        records[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
+        records[source_of(split)] += receipt.out_of(source_of(split))["records"]
     return {
         name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
         for name, source in sorted(recipe.sources.items())

@@ -227,7 +227,7 @@ def test_an_entry_of_no_shard_is_one_sentence(tmp_path: Path) -> None:
         list(Index(tmp_path, [path.name]).candidates("ids", 0, 9))
 
 
-@pytest.mark.parametrize("documents", [20_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("documents", [5_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents: int) -> None:
     """Probes are counted, and anonymous memory of whole commands; no time."""
     manifest = benchmark.write_corpus(tmp_path, documents, documents // 10)

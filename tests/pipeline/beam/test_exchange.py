@@ -27,7 +27,7 @@ BLOCKS = st.dictionaries(st.integers(0, 9), st.binary(min_size=1, max_size=20), 
 def write(corpus: Path, step: str, name: str, mapped: Mapped) -> Task:
     """Write a finished mapper's blocks and receipt."""
     made = write_blocks(lambda *_: mapped, step, corpus, name)
-    outputs = [Output(path, (corpus / path).stat().st_size, "0" * 64).__dict__ for path in made.paths]
+    outputs = [Output(path, (corpus / path).stat().st_size, "0" * 64)._asdict() for path in made.paths]
     plain = {"fingerprint": "f", "outputs": outputs, "tallies": {}, "facts": made.facts}
     write_atomic(receipt_path(corpus, step, name), canonical_json(plain))
     return Task(step, name, "f")

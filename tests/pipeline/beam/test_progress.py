@@ -16,14 +16,14 @@ from toy import engine
 
 from filters.errors import UserError
 from manifests.ledger import Tally
+from manifests.mirror import open_mirror
 from pipeline.__main__ import main
 from pipeline.beam import progress
-from pipeline.beam.counters import LIVE, NAMESPACE
+from pipeline.beam.counters import LIVE, NAMESPACE, TASKS
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_step
 from pipeline.beam.pool import POOLS, Called, Pool, _call
 from pipeline.beam.progress import FILE, Marks, Progress, ReceiptCounts, RunStatus, read_status, status_text
-from pipeline.beam.receipts import receipt_path
 from pipeline.beam.step import Step, Unit
 from pipeline.folder import is_held
 
@@ -71,10 +71,32 @@ def test_records_bytes_and_every_drop_reason_are_beam_counters(tmp_path: Path, k
 
 
 def test_receipts_give_the_same_counts_on_engines_that_tell_none(tmp_path: Path) -> None:
-    counts = ReceiptCounts([receipt_path(tmp_path, "toy", unit.name) for unit in STEP.units])
+    counts = ReceiptCounts(tmp_path, [("toy", unit.name) for unit in STEP.units])
     assert not counts()
     run_step(tmp_path, STEP, engine(tmp_path))
     assert counts() == counts() == Counter(EXPECTED)
+
+
+def test_of_a_large_job_receipts_are_counted_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "READ_RECEIPTS", len(STEP.units) - 1)
+    counts = ReceiptCounts(tmp_path, [("toy", unit.name) for unit in STEP.units])
+    run_step(tmp_path, STEP, engine(tmp_path))
+    assert counts() == counts() == Counter({TASKS: len(STEP.units)})
+
+
+def test_receipts_of_another_recipe_in_an_object_store_do_not_count(tmp_path: Path) -> None:
+    """A run removes its own copies of them, and leaves the store's to be overwritten."""
+    (tmp_path / "here").mkdir()
+    storage = open_mirror(tmp_path / "here", f"file://{tmp_path}/store").storage
+    run_step(tmp_path, STEP, engine(tmp_path))
+    stored = {name: (tmp_path / f"receipts/toy/{name}.json").read_bytes() for name in ("0", "1")}
+    storage.write("receipts/toy/0.json", stored["0"])
+    counts = ReceiptCounts(tmp_path / "here", [("toy", name) for name in stored])
+    assert not counts()
+    storage.write("receipts/toy/0.json", stored["0"])
+    assert counts()[TASKS] == 1
+    storage.write("receipts/toy/1.json", stored["1"])
+    assert counts()[TASKS] == 2
 
 
 class Terminal(io.StringIO):
@@ -141,10 +163,10 @@ def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: py
     assert 2 <= len(spent) <= 4, "one look of 20 ms every 400 ms, and one at the end"
 
 
-def tally(**counts: int) -> dict[str, Tally]:
+def tally(**counts: int) -> dict[str, dict[str, Any]]:
     one = Tally()
     one.enter(**counts)
-    return {"web": one}
+    return {"web": one.as_dict()}
 
 
 def test_steps_that_share_a_job_have_lines_of_their_own_when_it_has_ended(tmp_path: Path) -> None:
