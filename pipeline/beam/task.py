@@ -22,13 +22,11 @@ from manifests.run_recipe import find_user_code
 from manifests.storage import StorageError, is_url, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
+from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.quarantine import RecordCrashedError, holding
 from pipeline.beam.receipts import receipt_path
-from pipeline.beam.step import Keyed, Output, Result, Task, hash_key
-
-BEGUN = "begun"  # folder of marks that last as long as their tasks, and beyond them if the interpreter dies
-
+from pipeline.beam.step import Keyed, Output, Result, Task
 
 # Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
 NOTICES: dict[type[Exception], str] = {
@@ -130,18 +128,11 @@ def perform(task: Task, *blocks: Any, job: Job) -> None:
         raise
 
 
-def begun_path(timings: Path, task: Task) -> Path:
-    """Return the path of the mark of a task that has begun."""
-    return timings / BEGUN / f"{hash_key([task.step, task.name])[:32]}.json"
-
-
 def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
     requests = Counter(mirror.storage.requests) if mirror is not None else Counter[str]()
-    begun = begun_path(timings, task)
-    write_atomic(begun, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
-    try:
+    with marked(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
             for needed in task.files:
@@ -193,5 +184,3 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         }
         write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
         return counters.counts_of(result.tallies)
-    finally:
-        begun.unlink(missing_ok=True)
