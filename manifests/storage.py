@@ -16,10 +16,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -39,8 +38,7 @@ class StorageError(Exception):
     """A read or write kept failing. It says nothing about the data: the same command goes on from there."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A stored file: its path below the URL, its size, and its time of change in nanoseconds."""
 
     path: str

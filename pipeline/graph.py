@@ -65,6 +65,7 @@ class StageGraph:
         self.recall_report = ""
         self.code: dict[str, set[str]] = {}
         self.findings: dict[str, Any] = {}
+        self.ledger: dict[str, dict[str, dict[str, Any]]] = {}  # tallies by stage and source
         if lists := pages.count_lists(recipe):
             self.findings["lists"] = lists
         if reasons := pages.custom_reasons(recipe):
@@ -75,7 +76,6 @@ class StageGraph:
         self.offsets: Receipts = {}  # by input
         self.cited: Receipts = {}  # by source and dump
         self.extracted: Receipts = {}  # by split, as are all below without a comment
-        self.dropped_rows: Receipts = {}  # of joined sources, by task
         self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
         self.language_models: Receipts = {}  # by `SOURCE/LANGUAGE`
         self.cuts: Receipts = {}  # by source
@@ -87,7 +87,6 @@ class StageGraph:
         self.contained: Receipts = {}  # by source
         self.measured: Receipt | None = None
         self.shards: Receipts = {}  # by name
-        self.tokenized: Receipts = {}
         self.index: Receipts = {}  # by file
 
     def build(self) -> Manifest:
@@ -147,12 +146,12 @@ class StageGraph:
     def extract(self) -> Work[None]:
         """Read the documents of sources whose records stand for themselves, and join those of others from rows."""
         given = (self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine)
-        self.extract_step = extract.extract_step(*given)
-        extracted, (joined, self.dropped_rows) = yield from together(
-            run_units(self.extract_step), join.join_sources(*given)
-        )
+        step = extract.extract_step(*given)
+        self.extract_arguments = step.by_source
+        extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
         self.extracted = extracted | joined
-        sweep(self.corpus, self.extract_step, self.extracted)
+        self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
+        sweep(self.corpus, step, self.extracted)
 
     def url_dedup(self) -> Work[None]:
         """Find older copies under one URL, of the sources whose rules ask for it."""
@@ -182,7 +181,7 @@ class StageGraph:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
         training = self.inputs.training[references.STAGE]
         recipe, extracted, by_source, verdicts = self.before(references.STAGE)
-        step = references.positives_step(recipe, training, self.extract_step.by_source, by_source)
+        step = references.positives_step(recipe, training, self.extract_arguments, by_source)
         given = yield from run_units(step)
         sample = references.sample_step(self.cited, given, recipe, extracted, by_source, verdicts)
         sampled = yield from run_units(sample)
@@ -191,7 +190,9 @@ class StageGraph:
     def filter(self) -> Work[None]:
         """Filter the documents."""
         self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
+        self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
         self.verdicts.clear()
+        self.extracted = {split: receipt.without_counts() for split, receipt in self.extracted.items()}
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
@@ -224,7 +225,9 @@ class StageGraph:
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, self.labels, self.contained)
         self.survivors = (yield from run_units(step))["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
-        self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}
+        self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
+        self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}  # of no more use, and large
+        self.filtered = {split: receipt.without_counts() for split, receipt in self.filtered.items()}
 
     def cluster_tables(self) -> Work[None]:
         """Write clusters beside the clean documents."""
@@ -250,7 +253,8 @@ class StageGraph:
         steps = tokenize.tokenize_steps(
             self.recipe, recipe_sha, self.filtered, self.survivors, self.trained, self.generation
         )
-        self.tokenized, self.shards = yield from exchange(*steps)
+        tokenized, self.shards = yield from exchange(*steps)
+        self.ledger["tokenize"] = manifest.sum_tallies(tokenized.values())
 
     def corpus_index(self) -> Work[None]:
         """Write the index of documents and URLs."""
@@ -268,18 +272,21 @@ class StageGraph:
 
     def manifest(self) -> Manifest:
         """Write the ledger and the manifest. Raises LedgerError."""
-        ledger = {
-            "extract": [*self.extracted.values(), *self.dropped_rows.values()],
-            "filter": list(self.filtered.values()),
-            "neardup": [self.survivors],
-            "tokenize": list(self.tokenized.values()),
-        }
         versions = {name: sorted(found) for name, found in sorted(self.code.items())}
         code = {name: found[0] if len(found) == 1 else hash_key(found) for name, found in versions.items()}
         index = corpus_index.index_entries(self.index)
         models = self.model_entries()
         return manifest.write_manifest_of(
-            self.corpus, self.recipe, self.names, models, code, ledger, self.trained, self.shards, index, self.findings
+            self.corpus,
+            self.recipe,
+            self.names,
+            models,
+            code,
+            self.ledger,
+            self.trained,
+            self.shards,
+            index,
+            self.findings,
         )
 
     def statistics(self, manifest_sha: str) -> Work[None]:

@@ -111,7 +111,8 @@ class PlannedPart:
         if self.reducing is None:
             return SharedPart(job)
         numbers = {task.name: number for number, task in enumerate(self.reduces)}
-        reduces = {numbers[task.name]: task for task in self.left}
+        complete = _completer(corpus, self.reducing)
+        reduces = {numbers[task.name]: complete(task) for task in self.left}
         shared = SharedPart(_writing(job, self.mapping), job_of(corpus, self.reducing, engine), reduces, self.in_memory)
         if self.merging is None:
             return shared
@@ -123,9 +124,8 @@ class PlannedPart:
 
         Where a range is still to be reduced, these are all: finished ones have blocks to send, too.
         """
-        again = {task.name: task for task in self.waiting}
-        needed = self.maps if self.left else self.waiting
-        return [(again.get(task.name, task), task.name in again) for task in needed]
+        again = {task.name for task in self.waiting}
+        return [(task, task.name in again) for task in (self.maps if self.left else self.waiting)]
 
     def finish(self, corpus: Path) -> Made:
         """Return the receipts of all tasks, by step, and remove what other tasks have left."""
@@ -141,6 +141,11 @@ class PlannedPart:
         if self.merging is not None:
             sweep(corpus, self.merging, {})  # their readers have finished
         return found
+
+
+def _completer(corpus: Path, step: Step) -> Callable[[Task], Task]:
+    """Return a function that adds to tasks the files that they fetch; of a corpus of this machine they fetch none."""
+    return step.completer() if mirror_of(corpus) is not None else lambda task: task
 
 
 def _writing(job: Job, step: Step) -> Job:
@@ -169,12 +174,18 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
         shared = [part.share(corpus, engine) for part in planned]
         tasks = [(number, *item) for number, part in enumerate(planned) for item in part.to_map()]
         tasks.sort(key=lambda one: (-one[1].size, one[1].name))  # the largest first, so that workers end together
-        everything = [task for part in planned for task in (*part.maps, *part.merges, *part.reduces)]
+        completers = [_completer(corpus, part.mapping) for part in planned]
+
+        def complete(item: tuple[int, Task, bool]) -> tuple[int, Task, bool]:
+            number, task, is_waiting = item
+            return number, completers[number](task) if is_waiting else task, is_waiting
+
+        total = sum(len(tasks) for part in planned for tasks in (part.maps, part.merges, part.reduces))
         title = AND.join(part.mapping.name for part in planned if part.waiting or part.left)
         reduced = AND.join(part.reducing.name for part in planned if part.reducing and part.left)
         with (
-            task_list(corpus, shared, tasks, sum(len(part.waiting) for part in planned)) as listed,
-            watched(corpus, title, len(everything), ran, engine),
+            task_list(corpus, shared, tasks, complete, sum(len(part.waiting) for part in planned)) as listed,
+            watched(corpus, title, total, ran, engine),
             engine.pipeline() as pipeline,
         ):
             pool = engine.pool_for([task for _, task, _ in tasks])
@@ -352,7 +363,7 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
         (engine.timings / notice).unlink(missing_ok=True)
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
-    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, [task[:2] for task in waiting])
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, waiting)
     marks = Marks(engine.timings / BEGUN, None if engine.is_local else mirror_of(corpus))
     try:
         with (

@@ -25,6 +25,7 @@ from manifests.storage import StorageError
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, TASKS, counts_of
 from pipeline.beam.marks import Marks, RunningTask
 from pipeline.beam.receipts import RECEIPTS
+from pipeline.beam.step import Task
 
 POLL_SECONDS = 0.5
 POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
@@ -46,23 +47,21 @@ class ReceiptCounts:
     cost the driver more than all else.
     """
 
-    def __init__(self, corpus: Path, waiting: Iterable[tuple[str, str]]) -> None:
-        """Begin with the steps and names of the tasks to come."""
-        self.corpus = corpus
-        self.waiting: dict[str, set[str]] = {}  # files of receipts by step
-        for step, name in waiting:
-            self.waiting.setdefault(step, set()).add(f"{name}.json")
-        self.is_small = sum(map(len, self.waiting.values())) <= READ_RECEIPTS
-        self.older = {step: self._list(step) for step in self.waiting}  # in an object store those of other recipes stay
+    def __init__(self, corpus: Path, waiting: Sequence[Task]) -> None:
+        """Begin with the tasks to come."""
+        self.corpus, self.is_small = corpus, len(waiting) <= READ_RECEIPTS
+        self.older = {step: self._list(step) for step in {task.step for task in waiting}}  # also of other recipes
         self.counts = Counter[str]()
 
     def __call__(self) -> Counter[str]:
         """Return the counts so far. Raises OSError, ValueError or StorageError."""
-        for step, names in self.waiting.items():
-            appeared = {name for name, _ in self._list(step) - self.older[step]}
-            for name in names & appeared:
-                self.counts.update(self._read(step, name) if self.is_small else {TASKS: 1})
-            names -= appeared
+        appeared = {step: self._list(step) - older for step, older in self.older.items()}
+        if not self.is_small:
+            return Counter({TASKS: sum(map(len, appeared.values()))})
+        for step, names in appeared.items():
+            for name in names:
+                self.counts.update(self._read(step, name[0]))
+                self.older[step].add(name)
         return self.counts
 
     def _list(self, step: str) -> set[tuple[str, int]]:

@@ -75,10 +75,9 @@ class Sizes:
     @cached_property
     def listed(self) -> dict[str, int]:
         """The files of the folders in the object store."""
-        self.is_listed, storage = True, self.mirror.storage if self.mirror is not None else None
-        return (
-            {file.path: file.bytes for folder in self.folders for file in storage.list_files(folder)} if storage else {}
-        )
+        self.is_listed = True
+        files = [self.mirror.storage.list_files(folder) for folder in self.folders] if self.mirror is not None else []
+        return {file.path: file.bytes for some in files for file in some}
 
     def __call__(self, path: str) -> int | None:
         """Return the size of a file."""
@@ -125,8 +124,7 @@ def unfinished(
             receipt_path(corpus, task.step, task.name).unlink()
     if len(unfolded) >= FOLD_FROM:
         write_tables(corpus, step.name, unfolded)
-    waiting = sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name))
-    return step.with_files(waiting) if mirror_of(corpus) is not None else waiting, found
+    return sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name)), found
 
 
 def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:

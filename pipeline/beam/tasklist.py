@@ -7,7 +7,7 @@ import contextlib
 import pickle
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,13 +69,16 @@ class TaskList:
 
 
 @contextlib.contextmanager
-def task_list(corpus: Path, shared: Any, tasks: Sequence[Any], folded: int = 0) -> Iterator[TaskList]:
+def task_list(
+    corpus: Path, shared: Any, tasks: Sequence[Any], complete: Callable[[Any], Any] = lambda task: task, folded: int = 0
+) -> Iterator[TaskList]:
     """Write tasks to a file that lasts as long as the block.
 
     Args:
         corpus: the corpus.
         shared: what all tasks share. It can be pickled.
         tasks: in the order in which they are to begin. They can be pickled.
+        complete: returns what stands in the file for a task; called when it is written, so that not all are held.
         folded: the number of receipts that are folded.
     """
     mirror = mirror_of(corpus)
@@ -86,7 +89,7 @@ def task_list(corpus: Path, shared: Any, tasks: Sequence[Any], folded: int = 0) 
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         first = file.write(pickle.dumps(shared))
         for number in range(count):
-            packed = pickle.dumps(list(tasks[number::count]))  # so that groups take equally long
+            packed = pickle.dumps([complete(task) for task in tasks[number::count]])  # so that groups take equally long
             groups.append((file.tell(), file.write(packed)))
         end = file.tell()
     if mirror is not None:

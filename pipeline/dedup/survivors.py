@@ -23,7 +23,7 @@ from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import runs
-from pipeline.beam.step import Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.dedup.choice import (
     CONTAINED,
@@ -238,7 +238,7 @@ def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean"
     found, units = verdicts_of(survivors), []
     for split, receipt in sorted(filtered.items()):
         verdicts = found.get(split)
-        reads = [receipt.below(folder), verdicts]
+        reads = [Files(receipt, folder), verdicts]
         path = verdicts.path if verdicts is not None else ""
         units.append(Unit(split, {"verdicts": path}, reads, receipt.below("clean")[0].bytes, source_of(split)))
     return units

@@ -3,6 +3,7 @@
 A ledger that does not balance, or shards that hold other counts than the ledger says, fail the run here.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,13 @@ class LedgerError(Exception):
     """The ledger does not balance: a defect of the pipeline, never of the input."""
 
 
-def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the ledger {stage: {source: tally}} from the receipts of each stage."""
-    ledger: dict[str, dict[str, dict[str, Any]]] = {}
-    for stage, found in stages.items():
-        sums: dict[str, Tally] = {}
-        for receipt in found:
-            for source, counts in receipt.counts.items():
-                sums.setdefault(source, Tally()).add_plain(counts)
-        ledger[stage] = {source: tally.as_dict() for source, tally in sorted(sums.items())}
-    return ledger
+def sum_tallies(found: Iterable[Receipt]) -> dict[str, dict[str, Any]]:
+    """Return a stage's part of the ledger: the sum of the tallies of its receipts, by source."""
+    sums: dict[str, Tally] = {}
+    for receipt in found:
+        for source, counts in receipt.counts.items():
+            sums.setdefault(source, Tally()).add_plain(counts)
+    return {source: tally.as_dict() for source, tally in sorted(sums.items())}
 
 
 def write_manifest_of(
@@ -38,14 +36,13 @@ def write_manifest_of(
     input_names: dict[str, list[str]],
     models: dict[str, ModelEntry],
     code: dict[str, str],
-    stages: dict[str, list[Receipt]],
+    ledger: dict[str, dict[str, dict[str, Any]]],
     trained: Receipt,
     shards: Receipts,
     index: list[IndexEntry],
     findings: dict[str, Any],
 ) -> Manifest:
-    """Write the ledger and the manifest. Raises LedgerError."""
-    ledger = ledger_of(stages)
+    """Write the ledger, the tallies by stage and source, and the manifest. Raises LedgerError."""
     problems = imbalances(ledger)
     sources = {name: _source(recipe, name, shards) for name in ledger["tokenize"]}
     for name, entry in sources.items():

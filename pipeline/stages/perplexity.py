@@ -38,7 +38,7 @@ from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
@@ -88,7 +88,7 @@ def score_step(
         rules, rule = recipe.sources[source].rule_for(STAGE)
         if rule is not None and rule.needs_verdicts:
             arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.step_key())}
-            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
+            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source, calls_of([*rules, rule])))
     return Step(SCORE, score_documents, units, {}, arguments)
 

@@ -28,7 +28,7 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
@@ -114,7 +114,7 @@ def sample_step(
     for split, receipt in sorted(extracted.items()):
         if "share" in arguments[source_of(split)]:
             rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
-            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
+            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 

@@ -13,12 +13,12 @@ from toy import Engine, engine
 from filters.reasons import Reason
 from manifests.files import relative_files
 from manifests.ledger import Tally
-from pipeline.beam import folded
+from pipeline.beam import exchange, folded
 from pipeline.beam import receipts as reading
 from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.receipts import read_receipt, receipts
-from pipeline.beam.step import Output, Receipt, Step, Unit, hash_key
+from pipeline.beam.step import Files, Keyed, Output, Receipt, Step, Unit, hash_key
 
 COUNT = 11
 
@@ -59,6 +59,19 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
         assert receipt.bytes == sum(output.bytes for output in given[name])
         assert receipt.paths == [output.path for output in given[name]]
         assert receipt.out_of(name) == tally.out and receipt == receipts[name]
+        bare = receipt.without_counts()
+        assert [bare.outputs, bare.facts, bare.sha, bare.tallies] == [receipt.outputs, facts, key, {}]
+
+
+def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
+    outputs = [Output("clean/a", 1, "x"), Output("cleaner/a", 2, "y"), Output("dropped/a", 3, "z")]
+    receipt = Receipt("f", outputs, {}, {})
+    assert hash_key([Files(receipt, "clean")]) == hash_key([receipt.below("clean")]) == hash_key([outputs[:1]])
+    step = Step(
+        "toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [Files(receipt, "clean"), [outputs[1]]])]
+    )
+    [task] = step.tasks()
+    assert step.completer()(task) == task._replace(files=tuple(outputs)) and not task.files
 
 
 def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
@@ -74,10 +87,15 @@ def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
     assert list(receipts(tmp_path, squares().tasks())) and run_step(tmp_path, squares(), engine(tmp_path))[1] == 0
 
 
-def test_an_exchange_folds_mappers_and_ranges(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "places"), [(Engine, 1_000), (Engine, 8), (toy.ShuffleEngine, 8)])
+def test_an_exchange_folds_mappers_and_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Engine], places: int
+) -> None:
+    """Also with a level of merges between, for which places are few."""
+    monkeypatch.setattr(exchange, "MOST_PLACES", places)
     maps = Step("toy/map", toy.scatter, [Unit(f"{n}", {"bound": n}, (), n) for n in range(9)])
     reduces = Step("toy/reduce", toy.gather, [Unit(f"{r}") for r in range(toy.RANGES)], owns=("ranges",))
-    run_exchange(tmp_path, maps, reduces, engine(tmp_path))
+    run_exchange(tmp_path, maps, reduces, engine(tmp_path, kind=kind))
     for step, count in (("toy/map", 9), ("toy/reduce", toy.RANGES)):
         tables = read_tables(tmp_path, step)
         assert len(list(itertools.chain(*tables.values()))) == count and len(tables) <= tables_for(count)
