@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +28,7 @@ UNKNOWN = "-"  # in a record: the file's hash was not asked for
 SCRATCH_BYTES = 64 << 30  # of files that a machine keeps by default
 TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where there are many
 CHANGED = "has changed or gone since the run began: give the same command again, which reads it anew"
+END_BYTES = 16 << 20  # at either end of an Arrow file: more than all that says where its columns lie
 THREADS = 32  # transfers at once: each waits for the network most of the time
 
 
@@ -214,6 +215,32 @@ def stored_copy(corpus: Path, path: str) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             mirror.storage.download_ranges(path, Path(scratch) / Path(path).name)
         yield Path(scratch) / Path(path).name
+
+
+@contextlib.contextmanager
+def stored_parts(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, int]]) -> Iterator[Path]:
+    """Yield what `stored_copy` does, but in an object store a copy in which one range of the bytes is zeros, unread.
+
+    Args:
+        corpus: its folder.
+        path: of the file, below it.
+        left_out: returns start and end of that range from a copy that has `END_BYTES` at both ends.
+    """
+    mirror = mirror_of(corpus)
+    if mirror is None:
+        yield corpus / path
+        return
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        copy = Path(scratch) / Path(path).name
+        with contextlib.suppress(FileNotFoundError):
+            size = mirror.storage.size(path)
+            with copy.open("wb") as file:
+                file.truncate(size)
+                first, last = min(END_BYTES, size), max(size - END_BYTES, min(END_BYTES, size))
+                mirror.storage.copy_spans(path, file.fileno(), [(0, first), (last, size)])
+                start, end = left_out(copy)
+                mirror.storage.copy_spans(path, file.fileno(), [(first, min(start, last)), (max(end, first), last)])
+        yield copy
 
 
 def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
