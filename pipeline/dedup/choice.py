@@ -16,7 +16,7 @@ from filters.reasons import Reason
 from pipeline.beam.tables import id_halves
 from pipeline.dedup.signatures import COMPARED_COLUMNS, ROW_BITS, Lookup, Rows, Split
 
-SLICE_DOCUMENTS = 1 << 20  # looked at together, or one cluster: at most 1.6 GB of their columns and signatures
+SLICE_DOCUMENTS = 1 << 20  # looked at together, or one cluster: 1.4 GB of their columns and signatures
 REASONS = ("", Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value, Reason.CONTAINED.value)
 STAYS, EXACT, NEAR, CONTAINED = range(4)  # codes: places in REASONS
 
