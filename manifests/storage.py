@@ -52,7 +52,7 @@ def is_url(place: str) -> bool:
 
 
 def retry_storage(call: Callable[[], Value], place: str) -> Value:
-    """Return what a call returns, which may be repeated from its start, after retries if storage fails.
+    """Call a function that may be repeated from its start, again if storage fails, and return its result.
 
     Args:
         call: reads or writes; an OSError of it is a failure of storage, since readers name every fault of the data.
@@ -247,7 +247,7 @@ class Storage:
         self._retry(remove, path)
 
     def _put(self, path: str, data: Any) -> None:
-        """Write in one call, between which and the end of the upload nothing of ours can fail."""
+        """Write a file by one call, so that no error of ours can end an upload halfway."""
         target = f"{self.root}/{path}"
         if isinstance(self.filesystem, fs.LocalFileSystem):
             self.requests["put"] += 1

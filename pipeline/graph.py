@@ -298,7 +298,7 @@ class StageGraph:
         )
 
     def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
-        """Return what a stage needs that applies the rules before its own; all rules for an empty name."""
+        """Return the arguments of a stage that applies the rules before its own; all rules for an empty name."""
         made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
         for name, source in self.recipe.sources.items():
