@@ -174,7 +174,7 @@ class Rederiver:
             self.inputs[name] = inputs.match(name, patterns, self.folder)
             if file in stored:
                 item = stored[file]
-                self.inputs[name][file] = fetch_url(item.path, item.sha256, self.corpus)
+                self.inputs[name][file] = fetch_url(item.path, item.version, self.corpus)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]

@@ -68,7 +68,11 @@ def train_step(recipe: Recipe, texts: Mapping[str, list[Input]]) -> Step:
             "source": source,
             "code": code,
             "rules": Keyed(rules, rules.model_dump(exclude={"text"})),
-            "paths": Keyed([file.path for file in files], [[file.name, file.sha256] for file in files]),
+            "paths": Keyed(
+                [file.path for file in files],
+                [[file.name, file.key] for file in files],
+                tuple(file.version for file in files),
+            ),
         }
         units.append(Unit(name, arguments, (), sum(file.size for file in files)))
     return Step(TRAIN, train_language_model, units, {"seed": recipe.seed}, owns=("models/perplexity",))

@@ -58,7 +58,7 @@ SAMPLE_SCHEMA = pa.schema(
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
     """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
     units = [
-        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
+        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.key, (dump.version,))}, (), dump.size)
         for use, found in sorted(dumps.items())
         if use.endswith("/wiki")
         for dump in found
@@ -88,7 +88,7 @@ def positives_step(
             before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
             arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
             calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
-            arguments = {"path": Keyed(archive.path, archive.sha256), "min_characters": least}
+            arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
             units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
     return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
 
