@@ -27,9 +27,9 @@ ablation: setup
 test: setup
 	$(PY) -m pytest $(SHARED)
 
-# The tests that build no corpus.
+# The tests that build no corpus, with a fifth of the random examples.
 test-fast: setup
-	$(PY) -m pytest $(SHARED) -m 'not corpus and not slow and not gpu and not cluster'
+	$(PY) -m pytest $(SHARED) --hypothesis-profile quick -m 'not corpus and not slow and not gpu and not cluster'
 
 # Set-up, demo and tests on every interpreter from 3.11 on that is found here, each in a clone of its own.
 test-matrix:

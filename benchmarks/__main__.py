@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
 
-`evaluation`, `extraction`, `fit-extraction`, `oracle`, `templates`, `train` and `walks` take options:
+`evaluation`, `extraction`, `fit-extraction`, `oracle`, `scale`, `templates`, `train` and `walks` take options:
 `python -m benchmarks oracle --help`.
 """
 
@@ -36,6 +36,7 @@ WITH_OPTIONS = {  # modules whose `main` takes options
     "extraction": "extraction",
     "fit-extraction": "fit_extraction",
     "oracle": "oracle",
+    "scale": "scale",
     "templates": "templates",
     "train": "training",
     "walks": "walks",

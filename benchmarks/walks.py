@@ -86,7 +86,7 @@ WALKS = {
         "a recipe's rule to its decision", PIPELINE, _run("rule", "--stage", "filter"),
         (
             Window("manifests/recipe.py:load_recipe"),
-            Window("pipeline/preflight.py:hash_models"),
+            Window("pipeline/stages/models.py:hash_models"),
             Window(ANNOTATE, "filters/quality/bad_words.py:has_bad_word"),
         ),
     ),

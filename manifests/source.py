@@ -14,7 +14,7 @@ SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxi
 KINDS: tuple[str, ...] = get_args(SourceKind)
 IMPLIED = {"common_crawl": "http_status", "github": "code"}  # rules that a kind has unless its list names them
 LANGUAGE_KNOWN = frozenset({"wikipedia"})  # kinds whose reader tells each document's language
-CODE_KEYS = ("longest_line", "mean_line", "alphanumerics", "letters_a_token", "minified_mean")  # once of `github`
+CODE_KEYS = ("longest_line", "mean_line", "alphanumerics", "letters_a_token", "minified_mean")  # moved from `github`
 
 
 class Limits(Strict):

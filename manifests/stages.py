@@ -29,6 +29,7 @@ class StepKind:
 
 STEPS = {
     "split_offsets": StepKind("stored bytes", "Large dumps are cut where records begin.", per_source=True),
+    "split_offsets/checksums": StepKind("stored bytes", "Dumps that are not cut are hashed."),
     "extract": StepKind(
         "stored bytes", "Dumps are read record by record, and documents taken out of them.", per_source=True
     ),
@@ -58,7 +59,8 @@ STEPS = {
     "clusters/survivors": StepKind("kept characters", "The survivors of clusters are chosen.", serial=True),
     "clusters/tables": StepKind("kept characters", "Clusters are written beside the clean documents."),
     "recall": StepKind("kept characters", "Planted copies measure the recall of near-duplicate detection."),
-    "recall/measure": StepKind("run", "Planted copies are looked for.", serial=True),
+    "recall/copies": StepKind("run", "Drawn documents are copied, and the copies looked for."),
+    "recall/measure": StepKind("run", "The planted copies that were found are counted.", serial=True),
     "tokenizer": StepKind("kept characters", "A sample of the text is drawn."),
     "tokenizer/train": StepKind("sample bytes", "The tokenizer is trained.", serial=True),
     "tokenize": StepKind("tokens", "Text becomes tokens in shards."),

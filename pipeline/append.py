@@ -29,10 +29,11 @@ from manifests.manifest import (
     write_manifest,
 )
 from manifests.recipe import Recipe
+from manifests.run_recipe import load_run_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.inheritance import inherited, recipe_of
+from pipeline.inheritance import inherited
 from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages.manifest import LEDGER
@@ -66,7 +67,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
         _check(corpus, parent)
         number = len(parent.generations) + 1
         folder = generation_folder(corpus, number)
-        recipe = recipe_of(corpus)
+        recipe = load_run_recipe(corpus)
         recipe = recipe.with_inputs({name: [] for name in recipe.sources}).with_inputs(inputs)
         folders.prepare(folder)
         _refuse_known(corpus, parent, recipe, inputs, folder)

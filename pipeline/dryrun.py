@@ -6,7 +6,7 @@ units, settings and functions are those of the recipe. Nothing is read but the r
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph
 from pipeline.preflight import RunInputs
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import PASSES, given_files
+from pipeline.stages.models import given_files
+from pipeline.stages.pages import PASSES
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -72,16 +73,20 @@ class DryEngine(Engine):
         """Return a pipeline that is measured where others run."""
         import apache_beam as beam
 
-        engine = self
+        end_job = self.end_job
 
         class Measured(beam.Pipeline):  # type: ignore[misc]
             def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
                 if error is None:
-                    steps = tuple(dict.fromkeys(task.step for task in engine.tasks))
-                    engine.graphs.append(GraphSize(steps, len(engine.tasks), engine.measure(self)))
-                    leave_receipts(engine.timings.parents[1], engine.tasks, engine.recipe, engine.splits)
+                    end_job(self)
 
         return Measured()
+
+    def end_job(self, pipeline: "beam.Pipeline") -> None:
+        """Measure a job's graph, and leave receipts as its tasks would."""
+        steps = tuple(dict.fromkeys(task.step for task in self.tasks))
+        self.graphs.append(GraphSize(steps, len(self.tasks), self.measure(pipeline)))
+        leave_receipts(self.timings.parents[1], self.tasks, self.recipe, self.splits)
 
     def measure(self, pipeline: "beam.Pipeline") -> int:
         """Return the bytes of a pipeline's portable form."""
@@ -148,11 +153,11 @@ def made_up_inputs(recipe: Recipe, splits: int) -> RunInputs:
 
 
 def _input(source: str, name: str, size: int) -> Input:
-    return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH)
+    return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH, NO_HASH)
 
 
 def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
-    """Write a made-up receipt for each task, of a run over so many splits of each source."""
+    """Write a made-up receipt for each task of a run over `splits` splits of each source."""
     for task in tasks:
         if task.step == "filter":
             write_atomic(corpus / signature_path(task.name), b"")  # a later step looks at its size
@@ -184,6 +189,8 @@ def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
         "cuts": {},
         "dropped": {},
         "settings": [],
+        "keys": [0],
+        "copies": [],
         "source": source,
         "budget": recipe.tokenizer.sample_bytes,
         "sha256": NO_HASH,
@@ -193,7 +200,7 @@ def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
         "text_bytes": dict.fromkeys(recipe.sources, splits * DOCUMENTS * CHARACTERS),
     }
     return {
-        "outputs": [asdict(Output(path, task.size // 4, NO_HASH)) for path in paths],
+        "outputs": [Output(path, task.size // 4, NO_HASH)._asdict() for path in paths],
         "tallies": dict.fromkeys([source] if source in recipe.sources else recipe.sources, tally.as_dict()),
         "facts": facts,
     }

@@ -1,7 +1,7 @@
 """The output folder of a run: create or refuse it, lock it against a second run, gather its times.
 
-Of a corpus in an object store it is the mirror: receipts and the driver's own files come from there when a run begins
-and go there when it ends. Everything else is moved by the tasks.
+Of a corpus in an object store it is the mirror: the driver's own files come from there when a run begins and go there
+when it ends, receipts come when their step begins. Everything else is moved by the tasks.
 """
 
 import contextlib
@@ -18,22 +18,21 @@ from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import mirror_of
+from manifests.run_recipe import CODE, RECIPE_FILE
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
+from pipeline.beam.marks import BEGUN, remove_published
 from pipeline.beam.receipts import RECEIPTS
-from pipeline.beam.task import BEGUN, CODE
 from pipeline.lease import is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (
-    *("recipe.yaml", "runs/checksums.json", quarantine.FILE, "ledger.json", "report.html"),
+    *(RECIPE_FILE, quarantine.FILE, "ledger.json", "report.html"),
     *(SHA_FILE, FILE),
 )
-
-RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 
 
 def prepare(corpus: Path) -> None:
@@ -83,8 +82,8 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
         if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
             raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
         with leased(mirror.storage, partial(mirror.push, [STATUS])) as lease:
-            for folder in (RECEIPTS, CODE):
-                mirror.pull(folder)
+            shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # each is fetched when its step begins
+            mirror.pull(CODE)
             for name in DRIVER_FILES:
                 (corpus / name).unlink(missing_ok=True)
             mirror.fetch_all(DRIVER_FILES)
@@ -157,3 +156,6 @@ def take_over_marks(corpus: Path, engine: Engine) -> None:
     for mark in sorted((corpus / "runs").glob(f"*.parts/{BEGUN}/*.json")):
         (engine.timings / BEGUN).mkdir(parents=True, exist_ok=True)
         mark.replace(engine.timings / BEGUN / mark.name)
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        remove_published(mirror)

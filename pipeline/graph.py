@@ -6,6 +6,8 @@ finished is not done again.
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from pipeline.stages import (
     url_dedup,
 )
 from pipeline.stages import filter as filters
+from pipeline.stages.models import models_of
 
 
 class StopAfterStage(Exception):  # noqa: N818  # not an error: `--stage` asked for no more
@@ -62,6 +65,7 @@ class StageGraph:
         self.recall_report = ""
         self.code: dict[str, set[str]] = {}
         self.findings: dict[str, Any] = {}
+        self.ledger: dict[str, dict[str, dict[str, Any]]] = {}  # tallies by stage and source
         if lists := pages.count_lists(recipe):
             self.findings["lists"] = lists
         if reasons := pages.custom_reasons(recipe):
@@ -71,8 +75,7 @@ class StageGraph:
 
         self.offsets: Receipts = {}  # by input
         self.cited: Receipts = {}  # by source and dump
-        self.extracted: Receipts = {}  # by split, as all that name no other key
-        self.dropped_rows: Receipts = {}  # of joined sources, by task
+        self.extracted: Receipts = {}  # by split, as are all below without a comment
         self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
         self.language_models: Receipts = {}  # by `SOURCE/LANGUAGE`
         self.cuts: Receipts = {}  # by source
@@ -84,7 +87,6 @@ class StageGraph:
         self.contained: Receipts = {}  # by source
         self.measured: Receipt | None = None
         self.shards: Receipts = {}  # by name
-        self.tokenized: Receipts = {}
         self.index: Receipts = {}  # by file
 
     def build(self) -> Manifest:
@@ -109,8 +111,8 @@ class StageGraph:
         """
         passes = (((stage,), (getattr(self, stage),)) for stage in pages.order_of_passes(self.recipe))
         return (
-            (("split_offsets",), (self.split_offsets, self.train_language_models, self.collect_cited_urls)),
-            (("extract", "join"), (self.extract,)),
+            (("split_offsets",), (self.split_offsets,)),
+            (("extract", "join"), (self.extract, self.train_language_models, self.collect_cited_urls)),
             *passes,
             (("filter",), (self.filter,)),
             (("neardup", "containment"), (self.neardup, self.containment)),
@@ -121,8 +123,16 @@ class StageGraph:
         )
 
     def split_offsets(self) -> Work[None]:
-        """Find where large dumps can be cut."""
-        self.offsets = yield from run_units(split_offsets.offset_step(self.recipe, self.inputs.dumps))
+        """Hash the inputs, and find where large dumps can be cut."""
+        dumps, training = self.inputs.dumps, self.inputs.training
+        others = [item for uses in training.values() for items in uses.values() for item in items]
+        self.offsets, hashed = yield from together(
+            run_units(split_offsets.offset_step(self.recipe, dumps)),
+            run_units(split_offsets.checksum_step(self.recipe, dumps, others)),
+        )
+        known = partial(split_offsets.with_checksums, hashed=self.offsets | hashed)
+        given = {stage: {use: known(items) for use, items in uses.items()} for stage, uses in training.items()}
+        self.inputs = replace(self.inputs, dumps=known(dumps), training=given)
 
     def train_language_models(self) -> Work[None]:
         """Train the language models of the sources whose rules ask for it, on texts that are given."""
@@ -136,12 +146,12 @@ class StageGraph:
     def extract(self) -> Work[None]:
         """Read the documents of sources whose records stand for themselves, and join those of others from rows."""
         given = (self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine)
-        self.extract_step = extract.extract_step(*given)
-        extracted, (joined, self.dropped_rows) = yield from together(
-            run_units(self.extract_step), join.join_sources(*given)
-        )
+        step = extract.extract_step(*given)
+        self.extract_arguments = step.by_source
+        extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
         self.extracted = extracted | joined
-        sweep(self.corpus, self.extract_step, self.extracted)
+        self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
+        sweep(self.corpus, step, self.extracted)
 
     def url_dedup(self) -> Work[None]:
         """Find older copies under one URL, of the sources whose rules ask for it."""
@@ -171,7 +181,7 @@ class StageGraph:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
         training = self.inputs.training[references.STAGE]
         recipe, extracted, by_source, verdicts = self.before(references.STAGE)
-        step = references.positives_step(recipe, training, self.extract_step.by_source, by_source)
+        step = references.positives_step(recipe, training, self.extract_arguments, by_source)
         given = yield from run_units(step)
         sample = references.sample_step(self.cited, given, recipe, extracted, by_source, verdicts)
         sampled = yield from run_units(sample)
@@ -180,6 +190,9 @@ class StageGraph:
     def filter(self) -> Work[None]:
         """Filter the documents."""
         self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
+        self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
+        self.verdicts.clear()
+        self.extracted = {split: receipt.without_counts() for split, receipt in self.extracted.items()}
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
@@ -212,6 +225,9 @@ class StageGraph:
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, self.labels, self.contained)
         self.survivors = (yield from run_units(step))["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
+        self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
+        self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}  # of no more use, and large
+        self.filtered = {split: receipt.without_counts() for split, receipt in self.filtered.items()}
 
     def cluster_tables(self) -> Work[None]:
         """Write clusters beside the clean documents."""
@@ -222,7 +238,8 @@ class StageGraph:
         sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
         if sources and self.recipe.deduplication.canaries:
             drawn = yield from run_units(recall.draw_step(self.recipe, self.filtered, self.survivors))
-            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn)))["all"]
+            copies = yield from run_units(recall.copies_step(self.recipe, drawn))
+            self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn, copies)))["all"]
             self.recall_report = recall.report(self.measured)
 
     def tokenizer(self) -> Work[None]:
@@ -236,7 +253,8 @@ class StageGraph:
         steps = tokenize.tokenize_steps(
             self.recipe, recipe_sha, self.filtered, self.survivors, self.trained, self.generation
         )
-        self.tokenized, self.shards = yield from exchange(*steps)
+        tokenized, self.shards = yield from exchange(*steps)
+        self.ledger["tokenize"] = manifest.sum_tallies(tokenized.values())
 
     def corpus_index(self) -> Work[None]:
         """Write the index of documents and URLs."""
@@ -254,18 +272,21 @@ class StageGraph:
 
     def manifest(self) -> Manifest:
         """Write the ledger and the manifest. Raises LedgerError."""
-        ledger = {
-            "extract": [*self.extracted.values(), *self.dropped_rows.values()],
-            "filter": list(self.filtered.values()),
-            "neardup": [self.survivors],
-            "tokenize": list(self.tokenized.values()),
-        }
         versions = {name: sorted(found) for name, found in sorted(self.code.items())}
         code = {name: found[0] if len(found) == 1 else hash_key(found) for name, found in versions.items()}
         index = corpus_index.index_entries(self.index)
         models = self.model_entries()
         return manifest.write_manifest_of(
-            self.corpus, self.recipe, self.names, models, code, ledger, self.trained, self.shards, index, self.findings
+            self.corpus,
+            self.recipe,
+            self.names,
+            models,
+            code,
+            self.ledger,
+            self.trained,
+            self.shards,
+            index,
+            self.findings,
         )
 
     def statistics(self, manifest_sha: str) -> Work[None]:
@@ -277,7 +298,7 @@ class StageGraph:
         )
 
     def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
-        """Return what a stage needs that applies the rules before its own; all rules for an empty name."""
+        """Return the arguments of a stage that applies the rules before its own; all rules for an empty name."""
         made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
         for name, source in self.recipe.sources.items():
@@ -288,8 +309,7 @@ class StageGraph:
             ]
         cuts = {source: perplexity.cuts_of(receipt) for source, receipt in self.cuts.items()}
         models = {
-            name: pages.models_of(name, source, self.corpus, cuts.get(name))
-            for name, source in self.recipe.sources.items()
+            name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
         }
         by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
         return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)
@@ -320,7 +340,7 @@ class StageGraph:
         self.ran += ran
         self.engine.status.end_job()
         for step, receipts in zip(itertools.chain(*parts), itertools.chain(*made), strict=True):
-            self.engine.status.end_step(step.name, (receipt.tallies for receipt in receipts.values()))
+            self.engine.status.end_step(step.name, (receipt.counts for receipt in receipts.values()))
         return made
 
     def engine_for(self, parts: Sequence[Part]) -> Engine:

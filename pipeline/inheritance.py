@@ -1,21 +1,15 @@
-"""What a generation takes over from the corpus that it is appended to: its recipe, and all that was trained for it."""
+"""Derive the recipe of a generation from the corpus that it is appended to: all that was trained is given by path."""
 
 import json
 from pathlib import Path
 
-import yaml
-
-from filters.errors import UserError
 from filters.quality.perplexity import Perplexity
 from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, generation_folder
-from manifests.mirror import fetch
-from manifests.recipe import Recipe, parse_recipe, read_yaml
+from manifests.recipe import Recipe
 from manifests.tokenizer import FILE as MODEL
-from pipeline.beam.task import find_user_code
-from pipeline.folder import RECIPE_FILE
-from pipeline.stages.pages import cuts_path, trained_references
+from pipeline.stages.models import cuts_path, trained_references
 
 CUTOFFS = "inherited"  # a folder of the generation's: the parent's cut-offs as tables, one file per source
 
@@ -54,16 +48,6 @@ def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: s
             _write_cutoffs(corpus / cuts_path(name), table, rule.head, rule.tail)
             files["cutoffs"] = str(table)
     return files
-
-
-def recipe_of(folder: Path) -> Recipe:
-    """Return the recipe as a run wrote it. Raises UserError."""
-    path = fetch(folder, RECIPE_FILE)
-    find_user_code(folder)
-    try:
-        return parse_recipe(read_yaml(path.read_bytes()), str(path))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
 
 
 def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:

@@ -6,18 +6,17 @@ from pathlib import Path
 
 from filters.errors import UserError
 from filters.rule import load_class, name_of
-from manifests.files import sha256_file, write_atomic
-from manifests.mirror import fetch_url
+from manifests.files import write_atomic
 from manifests.recipe import Recipe
-from manifests.storage import connect, is_url
+from manifests.run_recipe import CODE
 from pipeline import folder
 from pipeline.beam.quarantine import Place
-from pipeline.beam.task import CODE
 from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import PASSES, given_files, order_of_passes
+from pipeline.stages.models import hash_models
+from pipeline.stages.pages import PASSES, order_of_passes
 from pipeline.stages.tokenizer import check as check_tokenizer
 
 
@@ -108,62 +107,8 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     )
 
 
-def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
-    """Return the recipe with paths of local copies in place of URLs of models and lists, and what was copied.
-
-    Args:
-        recipe: the run's.
-        corpus: the output folder. The copies lie at the same path on every machine.
-
-    Returns:
-        The recipe, and for each copy its URL and its version, as `fetch_url` takes them.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    given: dict[str, str] = {}
-
-    def copy(path: str) -> str:
-        if not is_url(path):
-            return path
-        parent, _, name = path.rpartition("/")
-        entry = connect(parent).find(name)
-        if entry is None:
-            raise UserError(f"{path} does not exist: check the URL")
-        given[path] = str(entry.changed)
-        return str(fetch_url(path, given[path], corpus))
-
-    sources = {
-        name: source.model_copy(update={"filters": [rule.map_paths(copy) for rule in source.filters]})
-        for name, source in recipe.sources.items()
-    }
-    path = recipe.tokenizer.path
-    tokenizer = recipe.tokenizer.model_copy(update={"path": copy(path) if path else None})
-    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer}), tuple(sorted(given.items()))
-
-
 def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
-
-
-def hash_models(recipe: Recipe) -> dict[str, str]:
-    """Return the SHA-256 of every model and list that the recipe gives by path, by source and use.
-
-    Each is loaded, so that a run ends before it begins.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
-    found: dict[str, str] = {}
-    for name, source in recipe.sources.items():
-        for rule in source.filters:
-            rule.check()
-        for use, path in given_files(name, source).items():
-            try:
-                found[use] = sha256_file(Path(path))
-            except OSError as error:
-                raise UserError(f"{use}: {path} cannot be read ({error.strerror}): check the path") from error
-    return found
 
 
 def custom_classes(recipe: Recipe) -> list[type]:

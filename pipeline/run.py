@@ -12,6 +12,7 @@ from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe
 from manifests.report import write_report
+from manifests.run_recipe import RECIPE_FILE
 from manifests.storage import StorageError, storage_error
 from pipeline import folder
 from pipeline.beam import quarantine
@@ -22,7 +23,8 @@ from pipeline.beam.progress import FILE as STATUS
 from pipeline.beam.receipts import remove_temporaries
 from pipeline.beam.tasklist import remove_task_lists
 from pipeline.graph import StageGraph, StopAfterStage
-from pipeline.preflight import keep_user_code, preflight, with_absolute_paths, with_local_models
+from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
+from pipeline.stages.models import with_local_models
 
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
 
@@ -86,7 +88,7 @@ def run(
                 remove_temporaries(corpus)
                 remove_task_lists(corpus)
                 folder.take_over_marks(corpus, engine)
-                write_atomic(corpus / folder.RECIPE_FILE, recipe.as_yaml())
+                write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
                 folder.publish_code(corpus)
                 if not (corpus / MANIFEST).exists():

@@ -4,32 +4,31 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.models.sentencepiece import encode_texts
-from filters.quality.perplexity import Cuts
 from filters.rule import Filtered, Found, Rule, apply_rules
-from manifests.corpus import CorpusReader
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
 from manifests.recipe import Recipe
+from manifests.run_recipe import RECIPE_FILE, load_run_recipe
 from manifests.source import LANGUAGE_KNOWN, Source
-from manifests.tokenizer import FILE as MODEL
+from manifests.tools.corpus import CorpusReader
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
-from pipeline.folder import RECIPE_FILE
-from pipeline.inheritance import inherited, recipe_of
-from pipeline.preflight import hash_models, with_local_models
 from pipeline.sources import inputs
-from pipeline.sources.base import joined_for, reader_for
-from pipeline.stages import line_dedup
-from pipeline.stages.pages import cuts_path, find_mask, models_of, page_of, verdict_path
-from pipeline.stages.tokenize import tokenizer
+from pipeline.sources.base import joined_for, page_of, reader_for
+from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
+
+if TYPE_CHECKING:
+    from filters.quality.perplexity import Cuts
+
+LINES = "line_dedup"  # the stage whose verdicts are kept for tracing
 
 
 @dataclass(frozen=True)
@@ -76,26 +75,22 @@ class Rederiver:
     """Derives documents of one generation of a corpus again; recipe, models and inputs are found once."""
 
     def __init__(self, corpus: Path, moved: dict[str, list[str]], generation: int = 0) -> None:
-        self.corpus, self.moved = corpus, moved
+        self.corpus, self.moved, self.reader = corpus, moved, CorpusReader(corpus)
         self.folder = generation_folder(corpus, generation)
         fetch_folder(self.folder, "models")
         self.manifest: Manifest = load_manifest(self.folder)
-        self.recipe: Recipe = recipe_of(self.folder)
+        self.recipe: Recipe = load_run_recipe(self.folder)
         if generation:  # the corpus may have been moved since
+            from pipeline.inheritance import inherited
+
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
-        expected = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
-        if hash_models(self.recipe) != expected:
-            raise UserError(f"a model that {self.folder / RECIPE_FILE} names has changed since the corpus was built")
-        self.models: dict[str, dict[str, Any]] = {
-            name: models_of(name, source, self.folder, _read_cutoffs(self.folder, name))
-            for name, source in self.recipe.sources.items()
-        }
+        self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
         self.inputs: dict[str, dict[str, Path]] = {}  # paths by source and name
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
         """Return True if the steps give the tokens that the shard holds, and the result in words."""
-        expected = CorpusReader(self.corpus).shard(shard).tokens[lineage.start : lineage.stop]
+        expected = self.reader.shard(shard).tokens[lineage.start : lineage.stop]
         if not lineage.has_derived_id:
             return False, "the document's id does not follow from its source and locator"
         source: Source = self.recipe.sources[lineage.source]
@@ -124,22 +119,32 @@ class Rederiver:
             return False, str(error)
         if filtered.reason is not None:
             return False, f"filter drops the document now: {filtered.reason}"
-        model = tokenizer(str(fetch(self.corpus, MODEL)), self.manifest.tokenizer.sha256)
-        (tokens,) = encode_texts([filtered.text], model, self.manifest.tokenizer.vocabulary)
+        (tokens,) = encode_texts([filtered.text], self.reader.tokenizer, self.manifest.tokenizer.vocabulary)
         if not np.array_equal(tokens, expected):
             return False, f"{len(tokens)} tokens now, {len(expected)} in the shard, and they differ"
         return True, f"the same {len(tokens)} tokens, from {paths[place.file]}"
 
     def _filter(self, document: Document, rules: list[Rule], lineage: Lineage, joined: bool) -> Filtered:
         """Pass a document through its source's rules again. Raises LookupError if a verdict is not kept."""
-        models, known = self.models[lineage.source], self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
+        models, known = self._models(lineage.source), self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
         found = []
         for rule in rules:
             verdict = None
-            if rule.needs == line_dedup.STAGE:
+            if rule.needs == LINES:
                 verdict = self._line_verdict(lineage, joined)
             found.append(Found(verdict, models.get(rule.needs)))
         return apply_rules(page_of(document.as_row(), known), rules, found)
+
+    def _models(self, name: str) -> dict[str, Any]:
+        """Return what the run made for a source's rules. Raises UserError if a file that they name has changed."""
+        if name not in self.models:
+            source, entries = self.recipe.sources[name], self.manifest.models.items()
+            expected = {use: one.sha256 for use, one in entries if not one.path and use.startswith(f"{name}.")}
+            if hash_given_files(name, source) != expected:
+                path = self.folder / RECIPE_FILE
+                raise UserError(f"a model of {name} that {path} names has changed since the corpus was built")
+            self.models[name] = models_of(name, source, self.folder, _read_cutoffs(self.folder, name))
+        return self.models[name]
 
     def _line_verdict(self, lineage: Lineage, joined: bool) -> Any:
         """Return the kept verdict on a document's lines. Of a joined document, or a piece's, all splits are searched.
@@ -147,7 +152,9 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
-        root = verdict_path(line_dedup.STAGE, lineage.source).removesuffix(".arrow")
+        from pipeline.stages.pages import find_mask, verdict_path
+
+        root = verdict_path(LINES, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file
         names = [name for name in list_folder(self.folder, root) if name.startswith(begins) and name.endswith(".arrow")]
         splits = (f"{lineage.source}/{name.removesuffix('.arrow')}" for name in names)
@@ -167,13 +174,13 @@ class Rederiver:
             self.inputs[name] = inputs.match(name, patterns, self.folder)
             if file in stored:
                 item = stored[file]
-                self.inputs[name][file] = fetch_url(item.path, item.sha256, self.corpus)
+                self.inputs[name][file] = fetch_url(item.path, item.version, self.corpus)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]
 
 
-def _read_cutoffs(corpus: Path, source: str) -> dict[str, Cuts] | None:
+def _read_cutoffs(corpus: Path, source: str) -> "dict[str, Cuts] | None":
     """Return the perplexity cut-offs that the run computed for a source; None if it computed none."""
     path = fetch(corpus, cuts_path(source))
     if not path.exists():

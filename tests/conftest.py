@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
+sys.dont_write_bytecode = False  # else every process would compile, and pytest rewrite, all modules again
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH", "")]))  # for Beam's workers
 
 # What a user has set for terminals would colour and wrap the output that the tests read.
@@ -24,6 +26,7 @@ for _name in _TERMINALS:
 # An example may take as long as a slow or busy machine needs for it, and so may the drawing of examples.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+settings.register_profile("quick", settings.get_profile("any machine"))  # of `make test-fast`: a fifth of the examples
 
 # Modules whose tests build corpora, run jobs on several workers, or train on several ranks: most of the suite's time.
 CORPUS_MODULES = {
@@ -31,10 +34,11 @@ CORPUS_MODULES = {
     "test_checkpoint", "test_cli", "test_cluster_size", "test_cluster_steps", "test_containment", "test_diff",
     "test_duplicates", "test_duplicates_at_scale", "test_extend_docs", "test_filter_lists", "test_fingerprint",
     "test_generations", "test_github_corpus", "test_join", "test_kills", "test_launch", "test_llama_sample",
-    "test_neardup", "test_pipeline", "test_plan_corpus", "test_quarantine", "test_real_archives", "test_recall",
-    "test_reference_positives", "test_remove", "test_report", "test_sample", "test_samples", "test_samples_anywhere",
-    "test_samples_ccnet", "test_setup", "test_statistics", "test_storage_faults", "test_task", "test_trainer_run",
-    "test_trainer_spikes", "test_verify", "test_worker_faults",
+    "test_neardup", "test_object_stores", "test_pipeline", "test_plan_corpus", "test_quarantine",
+    "test_real_archives", "test_recall", "test_reference_positives", "test_remove", "test_report", "test_sample",
+    "test_samples", "test_samples_anywhere", "test_samples_ccnet", "test_setup", "test_statistics",
+    "test_storage_faults", "test_task", "test_trainer_run", "test_trainer_spikes", "test_verify",
+    "test_worker_faults",
 }  # fmt: skip
 CORPUS_FIXTURES = {"demo_corpus", "demo_without_dropped", "first_corpus", "llama_corpus"}
 
@@ -45,10 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Processes take one module after the other: the short ones at the end keep all of them busy until then.
     """
     for item in items:
+        if settings.get_current_profile_name() == "quick" and hasattr(item, "obj"):
+            _draw_fewer_examples(item.obj)
         if item.path.stem in CORPUS_MODULES or CORPUS_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.corpus)
     long = {item.path for item in items if item.get_closest_marker("corpus")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def _draw_fewer_examples(test: Any) -> None:
+    """Let a property test draw a fifth of its examples; hypothesis has no option that limits all tests."""
+    given = getattr(test, "_hypothesis_internal_use_settings", None)
+    if given is not None:
+        test._hypothesis_internal_use_settings = settings(given, max_examples=max(10, given.max_examples // 5))
 
 
 def pytest_runtest_setup() -> None:

@@ -113,16 +113,21 @@ def word_hashes(text: str) -> Keys:
 
 def shingle_hashes(text: str, scheme: MinHash) -> Hashes:
     """Return the distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
-    hashes = (_shingles(text, scheme.ngram) >> np.uint64(32)).astype(np.uint32)
+    hashes = ngram_hashes(word_hashes(text), scheme)
     hashes.sort()
     return drop_repeats(hashes)
 
 
 def wide_shingle_hashes(text: str, ngram: int) -> Keys:
     """Return `shingle_hashes` in 64 bits, for many long texts, among which 32-bit hashes would collide by chance."""
-    hashes = _shingles(text, ngram)
+    hashes = _shingles(word_hashes(text), ngram)
     hashes.sort()
     return drop_repeats(hashes)
+
+
+def ngram_hashes(words: Keys, scheme: MinHash) -> Hashes:
+    """Return the 32-bit hashes of a text's word n-grams, in order, by the hashes of its words (`word_hashes`)."""
+    return (_shingles(words, scheme.ngram) >> np.uint64(32)).astype(np.uint32)
 
 
 def signature(hashes: Hashes, scheme: MinHash) -> Hashes:
@@ -164,9 +169,9 @@ def similarity(a: Hashes, b: Hashes) -> float:
     return float((a == b).mean()) if len(a) and len(a) == len(b) else 0.0
 
 
-def _shingles(text: str, ngram: int) -> Keys:
+def _shingles(words: Keys, ngram: int) -> Keys:
     """Return the 64-bit hashes of a text's word n-grams, in order, in an array of its own."""
-    hashes = mix(word_hashes(text))
+    hashes = mix(words)
     if not len(hashes):
         return hashes
     width = min(ngram, len(hashes))
@@ -216,11 +221,13 @@ def _kinds() -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=16)
 def _permutations(count: int, seed: int) -> tuple[Hashes, Hashes]:
-    """Return the multipliers and offsets that datasketch publishes for this number of permutations and seed."""
-    import datasketch
+    """Return the multipliers and offsets that datasketch draws for this number of permutations and seed.
 
-    published = datasketch.MinHash(num_perm=count, seed=seed, scheme="affine32").permutations
-    return published[0].astype(np.uint32), published[1].astype(np.uint32)
+    An odd multiplier makes h -> a * h + b mod 2^32 a bijection. NumPy keeps the stream of `RandomState` (NEP 19).
+    """
+    numbers = np.random.RandomState(seed)
+    a = numbers.randint(0, 1 << 31, count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    return a, numbers.randint(0, 1 << 32, count, dtype=np.uint32)
 
 
 def _mix_32(values: Hashes) -> Hashes:

@@ -1,7 +1,8 @@
 """The recall of near-duplicate detection: canaries, the S-curve of MinHash banding, and whether the two agree.
 
 A canary is a copy of a real document, edited to a known similarity, that goes through the same signatures and bands as
-the corpus. It is a text of the document's words alone, since nothing else of a text is compared.
+the corpus. It is a sequence of word hashes, since nothing else of a text is compared: those of the document, but for
+some that are replaced by random numbers, the hashes of made-up words.
 
 A pair of Jaccard similarity s agrees in each of b x r permutations with probability s. It is a candidate if all r rows
 of some band agree, 1 - (1 - s^r)^b (Leskovec et al., MMDS 3.4.2), and is accepted if the share of agreeing permutations
@@ -10,17 +11,17 @@ also reaches a threshold. The counts found are tested by exact binomial tails. A
 
 import hashlib
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.dedup.jaccard import intersection_size
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature, similarity, split_words
+from filters.dedup.minhash import Hashes, MinHash, band_hashes, ngram_hashes, signature, similarity, word_hashes
+from filters.hashing import GOLDEN, Keys, drop_repeats, mix, run_starts
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +38,24 @@ LONGEST = 20_000  # words: copies of a longer document tell no more, and take lo
 CONFIDENCE = 0.99  # of a level's interval; an expected share outside of it is a warning
 FAILURE = 1e-6  # combined p-value: by chance one run in a million; bands that are off by a row, with 500 pairs at 0.6
 HALVINGS = 60  # of an interval that holds a probability, to a float's last digit
+
+
+class Planted(NamedTuple):
+    """A canary.
+
+    Attributes:
+        jaccard: its true similarity to the original.
+        expected: the probability that the two share a band.
+        found: they do.
+        accepted: their estimated similarity reaches the threshold as well.
+        right: their true similarity reaches it, too.
+    """
+
+    jaccard: float
+    expected: float
+    found: bool
+    accepted: bool
+    right: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,80 +89,98 @@ class Finding:
     message: str
 
 
-def measure_recall(
-    texts: Iterable[tuple[bytes, str]],
-    scheme: MinHash,
-    levels: Sequence[float] = LEVELS,
-    seed: int = 1,
-    threshold: float = 0.7,
-) -> list[Level]:
-    """Count the canaries that share a band with their original, and the number that the theory expects, by level.
+def plant_canaries(
+    identity: bytes, text: str, scheme: MinHash, seed: int = 1, levels: Sequence[float] = LEVELS
+) -> list[Planted]:
+    """Copy a document to each similarity, and compare the copies with it.
 
     Args:
-        texts: (document id, text), in any order, which does not change the result. The documents should not be copies
-            of each other: similar pairs are found or missed together, and then the counts are not binomial.
+        identity: the document's id.
+        text: its text.
         scheme: the recipe's.
-        levels: similarities.
         seed: of the edits.
-        threshold: similarity from which a pair counts as accepted.
+        levels: similarities in (0, 1].
+
+    Returns:
+        A canary per level; none for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
     """
-    found: list[list[tuple[float, float, bool, bool, bool]]] = [[] for _ in levels]
-    for identity, text in texts:
-        original = signature(shingle_hashes(text, scheme), scheme)
-        for rows, level in zip(found, levels, strict=True):
-            planted = make_canary(text, level, _key(seed, identity, level), scheme)
-            if planted is None:
-                continue
-            copy, jaccard = planted
-            other = signature(shingle_hashes(copy, scheme), scheme)
-            meet = bool((band_hashes(original[None], scheme) == band_hashes(other[None], scheme)).any())
-            alike = meet and similarity(original, other) >= threshold
-            likely = candidate_probability(jaccard, scheme.bands, scheme.rows)
-            rows.append((jaccard, likely, meet, alike, alike and jaccard >= threshold))
-    columns = [tuple(zip(*rows, strict=True)) or ((),) * 5 for rows in found]
+    words = word_hashes(text)
+    original = _distinct(words, scheme)
+    if len(original) < SHORTEST or len(words) > LONGEST:
+        return []
+    copies = [_distinct(edit_words(words, level, _key(seed, identity, level), scheme), scheme) for level in levels]
+    signed, *others = signatures = [signature(hashes, scheme) for hashes in (original, *copies)]
+    bands = band_hashes(np.stack(signatures), scheme)
+    meet = (bands[1:] == bands[0]).any(axis=1).tolist()
+    made = []
+    for copy, other, found in zip(copies, others, meet, strict=True):
+        both = intersection_size(original, copy)
+        jaccard = both / (len(original) + len(copy) - both)
+        expected = candidate_probability(jaccard, scheme.bands, scheme.rows)
+        accepted = found and similarity(signed, other) >= scheme.threshold
+        made.append(Planted(jaccard, expected, found, accepted, accepted and jaccard >= scheme.threshold))
+    return made
+
+
+def count_levels(planted: Iterable[Sequence[Planted]], levels: Sequence[float] = LEVELS) -> list[Level]:
+    """Count the canaries that were found, and the number that the theory expects, by level.
+
+    Args:
+        planted: the canaries of each document, in any order, which does not change the result. The documents should
+            not be copies of each other: similar pairs are found or missed together, and then the counts are not
+            binomial.
+        levels: of each document's canaries.
+    """
+    documents = [one for one in planted if one]
+    columns = zip(*documents, strict=True) if documents else ((),) * len(levels)
     return [
-        Level(level, _mean(true), _mean(likely), sum(meet), len(meet), sum(alike), sum(right))
-        for level, (true, likely, meet, alike, right) in zip(levels, columns, strict=True)
+        Level(
+            level,
+            _mean([one.jaccard for one in pairs]),
+            _mean([one.expected for one in pairs]),
+            sum(one.found for one in pairs),
+            len(pairs),
+            sum(one.accepted for one in pairs),
+            sum(one.right for one in pairs),
+        )
+        for level, pairs in zip(levels, columns, strict=True)
     ]
 
 
-def make_canary(text: str, level: float, key: bytes, scheme: MinHash) -> tuple[str, float] | None:
-    """Return a copy of a text as near as possible to a Jaccard similarity in (0, 1], and its true similarity.
+def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
+    """Return a copy of a text as near as possible to a Jaccard similarity in (0, 1].
 
-    Words that are n apart or more, in an order keyed by `key`, are replaced by made-up words, each of which removes n
-    shingles and adds n new ones, as long as the similarity stays at the level or above. Made-up words at the end, a new
-    shingle each, make up the rest.
+    Words that are n apart, in an order keyed by `key`, are replaced by made-up words, as long as the similarity stays
+    at the level or above. Each removes the shingles that occur only around it and adds n new ones. Made-up words at the
+    end, a new shingle each, make up the rest. No search is needed: for each shingle the last replacement that it
+    survives is known from the order.
+
+    Args:
+        words: (w,) word hashes, of more than 2n words.
+        level: similarity wanted.
+        key: 24 bytes.
+        scheme: gives n, the words of a shingle.
 
     Returns:
-        None for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
+        (w + appended,) word hashes.
     """
-    words = split_words(text)
-    original = shingle_hashes(text, scheme)
-    if len(original) < SHORTEST or len(words) > LONGEST:
-        return None
-    slots = _slots(len(words), scheme.ngram, key)
-
-    def edit(replaced: int, appended: int) -> tuple[str, int, int]:
-        """Return the copy, |A ∩ B| and |A ∪ B|."""
-        made = words.copy()
-        for place in slots[:replaced]:
-            made[place] = _made_up_word(place, key)
-        made += [_made_up_word(len(words) + place, key) for place in range(appended)]
-        copy = " ".join(made)
-        hashes = shingle_hashes(copy, scheme)
-        both = intersection_size(original, hashes)
-        return copy, both, len(original) + len(hashes) - both
-
-    def is_below(replaced: int) -> bool:
-        _, both, either = edit(replaced, 0)
-        return both / either < level
-
-    replaced = max(0, bisect_left(range(len(slots) + 1), True, key=is_below) - 1)
-    _, both, either = edit(replaced, 0)
-    fewest = max(0, math.floor(both / level) - either)
-    appended = min((fewest, fewest + 1), key=lambda more: abs(both / (either + more) - level))
-    copy, both, either = edit(replaced, appended)
-    return copy, both / either
+    ngram = scheme.ngram
+    slots = _slots(len(words), ngram, key)
+    shingles = ngram_hashes(words, scheme)
+    replaced_at = np.full(len(shingles), len(slots))  # by place, the number of the replacement that removes it
+    replaced_at[slots[:, None] - np.arange(ngram)] = np.arange(len(slots))[:, None]
+    order = np.argsort(shingles)
+    last = np.maximum.reduceat(replaced_at[order], np.flatnonzero(run_starts(shingles[order])))
+    removed = np.bincount(last + 1, minlength=len(slots) + 1)[: len(slots) + 1]  # shingles, by number of replacements
+    both, either = len(last) - np.cumsum(removed), len(last) + ngram * np.arange(len(slots) + 1)
+    replaced = int(np.count_nonzero(both / either >= level)) - 1
+    shared, whole = int(both[replaced]), int(either[replaced])
+    fewest = max(0, math.floor(shared / level) - whole)
+    appended = min((fewest, fewest + 1), key=lambda more: abs(shared / (whole + more) - level))
+    made_up = _random(key[16:24], len(words) + appended)
+    copy = np.concatenate([words, made_up[len(words) :]])
+    copy[slots[:replaced]] = made_up[slots[:replaced]]
+    return copy
 
 
 def candidate_probability(at: float, bands: int, rows: int) -> float:
@@ -249,23 +286,27 @@ def combine_p_values(p_values: Sequence[float]) -> float:
     return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
 
 
-def _slots(count: int, ngram: int, key: bytes) -> list[int]:
+def _distinct(words: Keys, scheme: MinHash) -> Hashes:
+    hashes = ngram_hashes(words, scheme)
+    hashes.sort()
+    return drop_repeats(hashes)
+
+
+def _slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:
     """Return places n apart, none of which shares a shingle with another or is cut short by an end, in keyed order."""
-    offset = int.from_bytes(_digest(key, b"offset"), "big") % ngram
-    places = range(ngram - 1 + offset, count - ngram + 1, ngram)
-    return sorted(places, key=lambda place: _digest(key, b"slot %d" % place))
-
-
-def _made_up_word(place: int, key: bytes) -> str:
-    return "zq" + _digest(key, b"word %d" % place).hex()
+    first = ngram - 1 + int.from_bytes(key[:8], "big") % ngram
+    places = np.arange(first, count - ngram + 1, ngram)
+    return places[np.argsort(_random(key[8:16], len(places)), kind="stable")]
 
 
 def _key(seed: int, identity: bytes, level: float) -> bytes:
     return hashlib.sha256(f"{seed}\0canary\0{level!r}\0".encode() + identity).digest()
 
 
-def _digest(key: bytes, what: bytes) -> bytes:
-    return hashlib.blake2b(what, digest_size=8, key=key[:64]).digest()
+def _random(key: bytes, count: int) -> Keys:
+    """Return numbers that look random, a sequence for each key of 8 bytes."""
+    start = np.uint64(int.from_bytes(key, "big"))
+    return mix(start ^ (np.arange(1, count + 1, dtype=np.uint64) * GOLDEN))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -274,7 +274,7 @@ def _parse_number(digits: str) -> int | None:
 
 
 def _gather_opening(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
-    """Yield the same, with a first chunk long enough to tell the encoding."""
+    """Yield the chunks, the first ones joined until they are long enough to tell the encoding."""
     held, told = b"", False
     for chunk in chunks:
         if told:
@@ -384,7 +384,7 @@ def _read_plain(stored: Stored, start: int, end: int, limit: int, complete: bool
 
 @dataclass
 class _Feed:
-    """The chunks of one unit at a time, and the map of its decoded bytes to stored ones."""
+    """Hands out the chunks of one unit at a time, and maps decoded bytes of the unit to stored ones."""
 
     chunks: Iterator[Chunk]
     stop: int  # stored bytes before it belong to chunks that have been taken
@@ -452,7 +452,7 @@ def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete:
 
 
 def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yield the same in UTF-8, chunk by chunk."""
+    """Yield the chunks, transcoded to UTF-8."""
     last = Chunk(b"", 0, 0)
 
     def data() -> Iterator[bytes]:
@@ -468,7 +468,7 @@ def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def _settle(items: Iterator[Frame], size: int) -> Iterator[Frame]:
-    """Yield the same, the last with all stored bytes that are left of `size`."""
+    """Yield the frames; the last one accounts for all stored bytes that are left of `size`."""
     held: Frame | None = None
     for item in items:
         if held is not None:

@@ -21,8 +21,8 @@ FIRST_STEP = 1 << 14  # bytes searched at first for records of both kinds, then 
 NESTED = 1 << 10  # records within one block that are followed
 EXAMINED = 1 << 12  # first and last bytes of the one block of a member that are searched for another record
 AHEAD = 1 << 24  # bytes of a record behind garbage that are read to see what follows it
-CROSSING = 1 << 12  # last bytes of a block in which a header begins that it ends in
-OWN_BYTES = 1 << 10  # of a header that tell it from all others
+CROSSING = 1 << 12  # last bytes of a block that are searched for a header that goes on behind the block
+OWN_BYTES = 1 << 10  # first bytes of a header, which identify it
 
 WARC_LINE = re.compile(rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r{0,2}\n")
 WARC_NEWLINES, ARC_NEWLINES = 2, 1  # that end a block
@@ -115,7 +115,7 @@ class Head(NamedTuple):
 
 
 class Members(Protocol):
-    """Compressed members between uncompressed records: they are read otherwise, and records end before them."""
+    """Compressed members between uncompressed records, which end where a member begins; another reader reads them."""
 
     def begins(self, position: int) -> bool:
         """Return True if a member begins at a position."""

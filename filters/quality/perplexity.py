@@ -68,9 +68,7 @@ class LanguageModelText(Strict):
     order: Annotated[int, Field(ge=2, le=6)] = 5
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    max_bytes: Positive = (
-        500_000_000  # UTF-8 of normalised text, drawn by keyed hash; `own` takes 25 times that in memory
-    )
+    max_bytes: Positive = 500_000_000  # of normalised text, drawn by keyed hash; `own` takes 25 times the memory
 
 
 Cuts: TypeAlias = tuple[float, float]  # perplexities below which head ends and from which tail begins
@@ -434,11 +432,11 @@ def number_pieces(sentences: Iterable[bytes]) -> tuple[npt.NDArray[np.int32], np
     return np.array(ids, np.int32), np.array(offsets, np.int64), [piece.decode() for piece in number]
 
 
-def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: float, threads: int = 1) -> bytes:
+def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: float) -> bytes:
     """Return a unigram model trained on normalised lines with SentencePiece's defaults, as CCNet's `spm_train`.
 
-    The same lines, in order, and the same number of threads give the same bytes. All of the text is held in memory, at
-    20 bytes a character and more; a few hundred MB of text are enough.
+    The same lines, in order, give the same bytes: one thread trains. All of the text is held in memory, at 20 bytes a
+    character and more; a few hundred MB of text are enough.
 
     Raises:
         UserError: there is too little text.
@@ -454,7 +452,7 @@ def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: floa
             vocab_size=vocabulary,
             character_coverage=character_coverage,
             max_sentence_length=LONGEST_LINE,
-            num_threads=threads,
+            num_threads=1,
             minloglevel=2,
         )
     except (OSError, RuntimeError) as error:

@@ -28,7 +28,7 @@ PROTECTED = split_names(
     subparagraph appendix maketitle title author date thanks abstract label ref eqref pageref cite citep citet
     bibliography bibliographystyle bibitem item caption footnote input include usepackage par"""
 )
-CALL_CHARACTERS = 16  # that a call counts for, besides its replacement
+CALL_CHARACTERS = 16  # counted for each call, besides its replacement
 # Characters that \xspace sets apart from its word, besides letters and digits (package xspace, list of exceptions).
 SPACED = "$([`\u2018\u201c"
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from manifests.corpus import CorpusReader
 from manifests.display import number_table, safe_line
 from manifests.index import Index, Part
 from manifests.ledger import STAGES, tally_from
 from manifests.manifest import Manifest
+from manifests.tools.corpus import CorpusReader
 
 if TYPE_CHECKING:
     from rich.console import Console

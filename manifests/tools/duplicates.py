@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.errors import UserError
-from manifests.corpus import Mask, open_parquet, parquet_files, scan_parquet
 from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
+from manifests.tools.corpus import Mask, open_parquet, parquet_files, scan_parquet
 
 if TYPE_CHECKING:
     from rich.text import Text

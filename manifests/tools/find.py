@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from manifests.corpus import CorpusReader, StoredDocument
 from manifests.display import MOST_SHOWN
 from manifests.document import ID_BYTES
 from manifests.files import canonical_json
 from manifests.mirror import list_folder
+from manifests.tools.corpus import CorpusReader, StoredDocument
 
 if TYPE_CHECKING:
     from manifests.tools.duplicates import Removed
@@ -151,7 +151,7 @@ def _find_dropped(reader: CorpusReader, queries: list[str], most: int) -> list[D
 
 
 def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
-    from manifests.corpus import scan_parquet
+    from manifests.tools.corpus import scan_parquet
     from manifests.tools.duplicates import match_rows
 
     columns = ["id", "url", "reason", *PLACE]

@@ -26,7 +26,6 @@ import pyarrow.compute as pc
 
 from filters.errors import UserError
 from filters.reasons import Reason
-from manifests.corpus import CorpusReader, Mask
 from manifests.display import safe_line, shorten
 from manifests.files import canonical_json, sha256_bytes, sha256_file, write_atomic
 from manifests.index import FOLDER, Entries, Part, pack_entries, parse_name, write_part
@@ -45,6 +44,7 @@ from manifests.manifest import (
 )
 from manifests.mirror import fetch, list_folder
 from manifests.shard import write_shard
+from manifests.tools.corpus import CorpusReader, Mask
 
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
-from manifests.corpus import CorpusReader
 from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.files import unreadable
 from manifests.manifest import ShardEntry, generation_of
 from manifests.mirror import fetch, fetch_folder, list_folder
+from manifests.tools.corpus import CorpusReader
 from manifests.tools.duplicates import duplicates
 
 MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.corpus import CorpusReader, StoredDocument
 from manifests.display import safe
 from manifests.document import document_id
+from manifests.tools.corpus import CorpusReader, StoredDocument
 
 AROUND = 12  # tokens shown on either side
 

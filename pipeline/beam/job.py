@@ -2,7 +2,8 @@
 
 A part of a job is a step, or a mapping and a reducing step with a shuffle between (`pipeline.beam.exchange`). A job has
 one leaf, since some engines run a pipeline with two twice over: all units begin in one transform, and what they send to
-reducers is grouped in one shuffle, by part and hash range.
+reducers is grouped in one shuffle, by part and hash range; on a runner in memory after one more by merge, where a part
+has too many blocks. The receipts of a large job go the same way to be folded into tables (`pipeline.beam.folded`).
 
 Work in several steps is a generator that yields the parts that it wants next, and is sent their receipts. Work that
 does not depend on other work is advanced side by side (`together`), so that it shares jobs: on a remote engine each job
@@ -11,12 +12,14 @@ costs minutes, however small it is.
 
 import contextlib
 import json
+import pickle
 import re
 import time
 import uuid
+from bisect import bisect
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,21 +29,36 @@ from manifests.mirror import mirror_of
 from manifests.storage import StorageError, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.engines import Engine, workers_apart
-from pipeline.beam.exchange import Piece, Place, find_blocks, read_block, write_blocks
+from pipeline.beam.exchange import (
+    Piece,
+    Place,
+    find_blocks,
+    find_index,
+    merge_step,
+    read_block,
+    unpack_blocks,
+    write_blocks,
+)
+from pipeline.beam.fold import fold_receipts
+from pipeline.beam.folded import tables_for
+from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import in_order, is_finished, receipt_path, receipts, sweep, unfinished
+from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
-from pipeline.beam.task import BEGUN, NOTICES, Job, perform
+from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
 LOG = "workers.log"  # what worker processes write to their standard error
-
+FOLDING = -1  # in place of the number of a part: what is sent names a group of tasks whose receipts are folded
 
 Part = tuple[Step, ...]  # a step, or a mapping and a reducing one; unit number r of a reducing step takes range r
 Made = tuple[Receipts, ...]  # the receipts of a part, by step
 Result = TypeVar("Result")
 Work = Generator[list[Part], list[Made], Result]
 Perform = Callable[..., None]
+Sent = tuple[tuple[int, int], Place | Piece]  # number of the part and of the range, or of the merge; what it gets
+Grouped = tuple[tuple[int, int], list[Place | Piece]]
+Reduced = tuple[int, tuple[int, int]]  # number of a table; number of the part and of the range
 
 
 @dataclass(frozen=True)
@@ -52,43 +70,62 @@ class SharedPart:
         reducing: of the reducers, if there are any.
         reduces: the reducers still to run, by range.
         in_memory: True to group places of blocks, False to group the blocks.
+        merging: of the merges, if there are any.
+        merges: tasks that merge the mappers' blocks, in the order of names.
     """
 
     mapping: Job
-    reducing: Job | None
-    reduces: dict[int, Task]
-    in_memory: bool
+    reducing: Job | None = None
+    reduces: dict[int, Task] = field(default_factory=dict)
+    in_memory: bool = False
+    merging: Job | None = None
+    merges: Sequence[Task] = ()
+
+    @cached_property
+    def firsts(self) -> list[str]:
+        """The name of each merge's first mapper."""
+        return [task.arguments["first"] for task in self.merges]
 
 
 class PlannedPart:
     """A part with its tasks, and the receipts of those that are finished."""
 
-    def __init__(self, corpus: Path, part: Part) -> None:
-        """Make the tasks, and look which are finished."""
+    def __init__(self, corpus: Path, part: Part, in_memory: bool) -> None:
+        """Make the tasks, and look which are finished; `in_memory`: the runner groups places of blocks."""
         self.mapping, self.reducing = part[0], part[1] if len(part) > 1 else None
         self.maps = self.mapping.tasks()
-        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps)
+        self.sizes = [Sizes(corpus, step.folders) for step in part]
+        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps, self.sizes[0])
         self.reduces = self.reducing.tasks(self.maps) if self.reducing else []
-        self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces) if self.reducing else ([], {})
+        self.left, self.reduced = list[Task](), Receipts()
+        if self.reducing is not None:
+            self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces, self.sizes[1])
+        self.in_memory = in_memory
+        self.merging = merge_step(self.mapping, self.maps, len(self.reduces)) if in_memory else None
+        self.merges = self.merging.tasks() if self.merging and self.left else []
+        self.unmerged = unfinished(corpus, self.merging, self.merges)[0] if self.merging else []
 
     def share(self, corpus: Path, engine: Engine) -> SharedPart:
         """Return what all tasks share."""
         job = job_of(corpus, self.mapping, engine)
         if self.reducing is None:
-            return SharedPart(job, None, {}, engine.in_memory)
-        job = replace(job, function=partial(write_blocks, self.mapping.function, self.mapping.name))
+            return SharedPart(job)
         numbers = {task.name: number for number, task in enumerate(self.reduces)}
-        reduces = {numbers[task.name]: task for task in self.left}
-        return SharedPart(job, job_of(corpus, self.reducing, engine), reduces, engine.in_memory)
+        complete = _completer(corpus, self.reducing)
+        reduces = {numbers[task.name]: complete(task) for task in self.left}
+        shared = SharedPart(_writing(job, self.mapping), job_of(corpus, self.reducing, engine), reduces, self.in_memory)
+        if self.merging is None:
+            return shared
+        merging = _writing(job_of(corpus, self.merging, engine), self.merging)
+        return replace(shared, merging=merging, merges=self.merges)
 
     def to_map(self) -> list[tuple[Task, bool]]:
         """Return the tasks of the mapping step that a job needs, each with whether it is still to run.
 
         Where a range is still to be reduced, these are all: finished ones have blocks to send, too.
         """
-        again = {task.name: task for task in self.waiting}
-        needed = self.maps if self.left else self.waiting
-        return [(again.get(task.name, task), task.name in again) for task in needed]
+        again = {task.name for task in self.waiting}
+        return [(task, task.name in again) for task in (self.maps if self.left else self.waiting)]
 
     def finish(self, corpus: Path) -> Made:
         """Return the receipts of all tasks, by step, and remove what other tasks have left."""
@@ -98,10 +135,22 @@ class PlannedPart:
         steps: tuple[Step, ...] = (self.mapping,)
         if self.reducing is not None:
             found, steps = (*found, in_order(self.reduces, self.reduced)), (*steps, self.reducing)
-        for step, done in zip(steps, found, strict=True):
+        for step, done, ran, sizes in zip(steps, found, (self.waiting, self.left), self.sizes, strict=False):
             if not step.shared:
-                sweep(corpus, step, done)
+                sweep(corpus, step, done, None if ran else sizes)
+        if self.merging is not None:
+            sweep(corpus, self.merging, {})  # their readers have finished
         return found
+
+
+def _completer(corpus: Path, step: Step) -> Callable[[Task], Task]:
+    """Return a function that adds to tasks the files that they fetch; of a corpus of this machine they fetch none."""
+    return step.completer() if mirror_of(corpus) is not None else lambda task: task
+
+
+def _writing(job: Job, step: Step) -> Job:
+    """Return a mapping step's job with its blocks written to a file."""
+    return replace(job, function=partial(write_blocks, step.function, step.name))
 
 
 def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[Made], int]:
@@ -115,8 +164,8 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
     Raises:
         UserError, StorageError, WorkerDiedError: with a sentence for the user.
     """
-    planned = [PlannedPart(corpus, part) for part in parts]
-    ran = [task for part in planned for task in (*part.waiting, *part.left)]
+    planned = [PlannedPart(corpus, part, engine.in_memory) for part in parts]
+    ran = [task for part in planned for task in (*part.waiting, *part.unmerged, *part.left)]
     if ran:
         import apache_beam as beam  # here, so that reading a receipt does not load it
 
@@ -125,27 +174,35 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
         shared = [part.share(corpus, engine) for part in planned]
         tasks = [(number, *item) for number, part in enumerate(planned) for item in part.to_map()]
         tasks.sort(key=lambda one: (-one[1].size, one[1].name))  # the largest first, so that workers end together
-        everything = [task for part in planned for task in (*part.maps, *part.reduces)]
+        completers = [_completer(corpus, part.mapping) for part in planned]
+
+        def complete(item: tuple[int, Task, bool]) -> tuple[int, Task, bool]:
+            number, task, is_waiting = item
+            return number, completers[number](task) if is_waiting else task, is_waiting
+
+        total = sum(len(tasks) for part in planned for tasks in (part.maps, part.merges, part.reduces))
         title = AND.join(part.mapping.name for part in planned if part.waiting or part.left)
         reduced = AND.join(part.reducing.name for part in planned if part.reducing and part.left)
         with (
-            task_list(corpus, shared, tasks) as listed,
-            watched(corpus, title, len(everything), ran, engine),
+            task_list(corpus, shared, tasks, complete, sum(len(part.waiting) for part in planned)) as listed,
+            watched(corpus, title, total, ran, engine),
             engine.pipeline() as pipeline,
         ):
             pool = engine.pool_for([task for _, task, _ in tasks])
-            produce, consume = partial(_produce, listed, perform), partial(_consume, listed, perform)
+
+            def call(function: Callable[..., Any], gives: Any) -> beam.PTransform:
+                return spread(partial(function, listed, perform), pool).with_output_types(gives)
+
             groups = pipeline | beam.Create(listed.groups).with_output_types(Group)
-            if any(part.left for part in planned):
-                _ = (
-                    groups
-                    | title >> spread(produce, pool).with_output_types(tuple[tuple[int, int], Place | Piece])
-                    | beam.GroupByKey()
-                    | beam.MapTuple(lambda place, pieces: (place, list(pieces)))
-                    | f"reduce {reduced}" >> spread(consume, pool).with_output_types(type(None))
-                )
-            else:
-                _ = groups | title >> spread(produce, pool).with_output_types(type(None))
+            sent = groups | title >> call(_produce, Sent)
+            if reduced or listed.tables:
+                sent = sent | beam.GroupByKey() | "by range" >> beam.MapTuple(_list_pieces)
+                if any(part.merges for part in planned):
+                    merged = sent | f"merge {title}" >> call(_merge, Sent)
+                    sent = merged | "merged" >> beam.GroupByKey() | "by merged range" >> beam.MapTuple(_list_pieces)
+                done = sent | f"reduce {reduced or 'nothing'}" >> call(_consume, Reduced)
+                if _tables_of_ranges(shared):
+                    _ = done | "by table" >> beam.GroupByKey() | "fold" >> call(_fold_ranges, type(None))
     engine.check()
     return [part.finish(corpus) for part in planned], len(ran)
 
@@ -205,29 +262,85 @@ def finish(work: Work[Result], run: Callable[[Sequence[Part]], list[Made]]) -> R
         return end.value  # type: ignore[no-any-return]
 
 
-def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[tuple[tuple[int, int], Place | Piece]]:
+def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[Sent]:
+    """Run a group of tasks, and send what mappers have for reducers to these, or its place to the mapper's merge."""
     parts: list[SharedPart] = listed.read_shared()
-    if group == (listed.first, group[1]):  # ranges that no mapper has a block for are reduced, to an empty result
+    if group == (listed.first, group[1]):
         for number, part in enumerate(parts):
-            yield from (((number, bucket), ("", b"")) for bucket in sorted(part.reduces))
+            yield from () if part.merges else _send_nothing(number, part)
     for number, task, is_waiting in listed.read_group(group):
-        part, place_name = parts[number], f"stage {task.step}, {task.name}"
-        root = Path(part.mapping.corpus)
-        # An engine may call this again, as when a worker died; what is finished by then is not done again.
-        if is_waiting and not retry_storage(partial(is_finished, root, task), place_name):
-            perform(task, job=part.mapping)
-        for bucket, place in retry_storage(partial(find_blocks, root, task), place_name) if part.reduces else ():
-            if bucket in part.reduces:
-                yield (number, bucket), place if part.in_memory else (task.name, read_block(root, place))
+        part = parts[number]
+        if is_waiting:
+            _perform_once(perform, part.mapping, task)
+        if part.merges:
+            yield (number, bisect(part.firsts, task.name) - 1), find_index(Path(part.mapping.corpus), task)
+        elif part.reduces:
+            yield from _send_blocks(number, part, task)
+    if listed.tables:
+        yield (FOLDING, listed.table_of(group)), ("", pickle.dumps(group))
 
 
-def _consume(listed: TaskList, perform: Perform, group: tuple[tuple[int, int], Iterable[Place | Piece]]) -> None:
-    (number, bucket), pieces = group
+def _merge(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Sent]:
+    """Run a merge and send its blocks' places to reducers; pass on what is for reducers already."""
+    (number, key), places = group
     part: SharedPart = listed.read_shared()[number]
+    if number == FOLDING or part.merging is None:
+        yield from (((number, key), place) for place in places)
+        return
+    if key == 0:
+        yield from _send_nothing(number, part)
+    _perform_once(perform, part.merging, part.merges[key], places)
+    yield from _send_blocks(number, part, part.merges[key])
+
+
+def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Reduced]:
+    """Reduce a range, or fold the receipts of the groups of tasks that make a table."""
+    (number, bucket), pieces = group
+    parts: list[SharedPart] = listed.read_shared()
+    if number == FOLDING:
+        groups = sorted(pickle.loads(piece[1]) for piece in pieces if isinstance(piece[1], bytes))
+        tasks = [item for group in groups for item in listed.read_group(group)]
+        fold_receipts(Path(listed.corpus), [task for _, task, is_waiting in tasks if is_waiting])
+        return
+    part = parts[number]
     assert part.reducing is not None, "only reducers get blocks"
     root, ordered = Path(part.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
     blocks = [piece[1] if len(piece) == 2 else read_block(root, piece) for piece in ordered]
+    if part.merges:
+        blocks = [block for merged in blocks for block in unpack_blocks(merged)]
     perform(part.reduces[bucket], [block for block in blocks if block], job=part.reducing)
+    if tables := _tables_of_ranges(parts):
+        yield bucket % tables, (number, bucket)
+
+
+def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
+    return tables_for(sum(len(part.reduces) for part in parts))
+
+
+def _fold_ranges(listed: TaskList, perform: Perform, table: tuple[int, Iterable[tuple[int, int]]]) -> None:
+    """Fold the receipts of the ranges that make a table."""
+    parts: list[SharedPart] = listed.read_shared()
+    fold_receipts(Path(listed.corpus), [parts[number].reduces[bucket] for number, bucket in sorted(table[1])])
+
+
+def _perform_once(perform: Perform, job: Job, task: Task, *received: Any) -> None:
+    """Run a task unless it is finished: an engine may call again, as when a worker died."""
+    if not retry_storage(partial(is_finished, Path(job.corpus), task), f"stage {task.step}, {task.name}"):
+        perform(task, *received, job=job)
+
+
+def _send_nothing(number: int, part: SharedPart) -> Iterator[Sent]:
+    """Yield an empty block for each range: one that no mapper has a block for is reduced, to an empty result."""
+    yield from (((number, bucket), ("", b"")) for bucket in sorted(part.reduces))
+
+
+def _send_blocks(number: int, part: SharedPart, task: Task) -> Iterator[Sent]:
+    for bucket, sent in find_blocks(Path(part.mapping.corpus), task, part.reduces.keys(), part.in_memory):
+        yield (number, bucket), sent
+
+
+def _list_pieces(key: tuple[int, int], pieces: Iterable[Place | Piece]) -> Grouped:
+    return key, list(pieces)
 
 
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
@@ -250,9 +363,8 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
         (engine.timings / notice).unlink(missing_ok=True)
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
-    paths = (receipt_path(corpus, task.step, task.name) for task in waiting)
-    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(paths)
-    marks = engine.timings / BEGUN
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, waiting)
+    marks = Marks(engine.timings / BEGUN, None if engine.is_local else mirror_of(corpus))
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,

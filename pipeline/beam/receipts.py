@@ -1,16 +1,20 @@
-"""Receipts on disk and in object stores: which tasks are finished, and the sweeping of what no receipt names."""
+"""Receipts on disk and in object stores: which tasks are finished, and the sweeping of what no receipt names.
+
+The driver reads the tables that workers have folded receipts into, and single receipts of the tasks that no table has.
+"""
 
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
-from manifests.files import is_temporary, relative_files
+from manifests.files import is_temporary
 from manifests.ledger import tally_from
-from manifests.mirror import mirror_of
+from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError
+from pipeline.beam.folded import FOLD_FROM, read_tables, remove_tables, table_paths, write_tables
 from pipeline.beam.step import Output, Receipt, Receipts, Step, Task
 
 RECEIPTS = "receipts"
@@ -38,7 +42,7 @@ def is_finished(corpus: Path, task: Task, size_of: Callable[[str], int | None] |
     Args:
         corpus: its folder.
         task: the task.
-        size_of: from `sizes_for`; None to look at files of this machine.
+        size_of: by path below the corpus; None to look at files of this machine.
     """
     receipt = read_receipt(corpus, task.step, task.name)
     return receipt is not None and is_whole(receipt, task, size_of or partial(_size, corpus))
@@ -53,25 +57,36 @@ def is_whole(receipt: Receipt, task: Task, size_of: Callable[[str], int | None])
 
 def is_step_finished(corpus: Path, step: Step) -> bool:
     """Return True if all tasks of a step are finished."""
-    size_of = sizes_for(corpus, step)
-    return all(is_finished(corpus, task, size_of) for task in step.tasks())
+    size_of, tasks = Sizes(corpus, step.folders), step.tasks()
+    found = _find(corpus, step.name, tasks)
+    return all(task.name in found and is_whole(found[task.name], task, size_of) for task in tasks)
 
 
-def sizes_for(corpus: Path, step: Step) -> Callable[[str], int | None]:
-    """Return a function that returns the size of a step's output by its path below the corpus; None if it is missing.
+class Sizes:
+    """The sizes of files by path below the corpus; None for one that is missing.
 
-    Of a corpus in an object store, the step's folders are listed once.
+    Of a corpus in an object store, the folders given are listed once, when the first size is asked for.
     """
-    mirror = mirror_of(corpus)
-    if mirror is None:
-        return partial(_size, corpus)
-    listed = {entry.path: entry.bytes for folder in step.folders for entry in mirror.storage.list_files(folder)}
 
-    def size_of(path: str) -> int | None:
-        entry = None if path in listed else mirror.storage.find(path)
-        return entry.bytes if entry is not None else listed.get(path)
+    def __init__(self, corpus: Path, folders: Iterable[str]) -> None:
+        self.corpus, self.folders, self.mirror = corpus, folders, mirror_of(corpus)
+        self.is_listed = False
 
-    return size_of
+    @cached_property
+    def listed(self) -> dict[str, int]:
+        """The files of the folders in the object store."""
+        self.is_listed = True
+        files = [self.mirror.storage.list_files(folder) for folder in self.folders] if self.mirror is not None else []
+        return {file.path: file.bytes for some in files for file in some}
+
+    def __call__(self, path: str) -> int | None:
+        """Return the size of a file."""
+        if self.mirror is None:
+            return _size(self.corpus, path)
+        if path in self.listed:
+            return self.listed[path]
+        entry = self.mirror.storage.find(path)
+        return entry.bytes if entry is not None else None
 
 
 def _size(corpus: Path, path: str) -> int | None:
@@ -81,24 +96,35 @@ def _size(corpus: Path, path: str) -> int | None:
         return None
 
 
-def unfinished(corpus: Path, step: Step, tasks: Iterable[Task]) -> tuple[list[Task], Receipts]:
+def unfinished(
+    corpus: Path, step: Step, tasks: Sequence[Task], sizes: Sizes | None = None
+) -> tuple[list[Task], Receipts]:
     """Return the tasks of a step still to run, largest first so that workers end together, and the others' receipts.
 
-    Receipts of older fingerprints are removed, so that no reader takes them for new.
+    Receipts of older fingerprints are removed, so that no reader takes them for new, and tables that hold any of them.
+    Receipts that no table has any more are folded anew where they are many.
     """
-    size_of, mirror = sizes_for(corpus, step), mirror_of(corpus)
-    waiting: list[Task] = []
-    found: Receipts = {}
-    for task in tasks:
-        receipt = read_receipt(corpus, task.step, task.name)
-        if receipt is not None and is_whole(receipt, task, size_of):
-            found[task.name] = receipt
-            continue
-        waiting.append(task)
-        if receipt is not None:
+    size_of, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
+    found, unfolded = Receipts(), Receipts()
+    for path, rows in read_tables(corpus, step.name).items():
+        true = {
+            name: receipt
+            for name, receipt in rows.items()
+            if name in by_name and is_whole(receipt, by_name[name], size_of)
+        }
+        lost = len(rows) - len(true) if not step.shared else sum(name in by_name for name in rows.keys() - true.keys())
+        found |= true
+        if lost or not rows:
+            remove_tables(corpus, [path])
+            unfolded |= true
+    for task, receipt in _single_receipts(corpus, step.name, [task for task in tasks if task.name not in found]):
+        if is_whole(receipt, task, size_of):
+            found[task.name] = unfolded[task.name] = receipt
+        else:
             receipt_path(corpus, task.step, task.name).unlink()
-    waiting.sort(key=lambda task: (-task.size, task.name))
-    return step.with_files(waiting) if mirror is not None else waiting, found
+    if len(unfolded) >= FOLD_FROM:
+        write_tables(corpus, step.name, unfolded)
+    return sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name)), found
 
 
 def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:
@@ -107,44 +133,92 @@ def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:
 
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
-    """Return the receipts of finished tasks by name. Raises StorageError if one is missing after its job ended well."""
-    found, mirror, tasks = {}, mirror_of(corpus), list(tasks)
-    if mirror is not None:
-        mirror.fetch_all(f"{RECEIPTS}/{task.step}/{task.name}.json" for task in tasks)
+    """Return the receipts of finished tasks of one step by name.
+
+    Raises:
+        StorageError: one is missing after its job ended well.
+    """
+    tasks = list(tasks)
+    found = _find(corpus, tasks[0].step, tasks) if tasks else {}
     for task in tasks:
-        receipt = read_receipt(corpus, task.step, task.name)
-        if receipt is None or receipt.fingerprint != task.fingerprint:
+        if task.name not in found:
             raise StorageError(
                 f"stage {task.step}: {task.name} left no receipt in {corpus}: see to it that the engine's workers run "
                 "and write to that very folder, then run the same command again"
             )
-        found[task.name] = receipt
     return found
 
 
-def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
+def _find(corpus: Path, step: str, tasks: Sequence[Task]) -> Receipts:
+    """Return the receipts of tasks' own fingerprints, as far as they are there."""
+    fingerprints, found = {task.name: task.fingerprint for task in tasks}, Receipts()
+    for rows in read_tables(corpus, step).values() if len(tasks) >= FOLD_FROM else ():
+        found |= {name: receipt for name, receipt in rows.items() if receipt.fingerprint == fingerprints.get(name)}
+    left = [task for task in tasks if task.name not in found]
+    for task, receipt in _single_receipts(corpus, step, left):
+        if receipt.fingerprint == task.fingerprint:
+            found[task.name] = receipt
+    return found
+
+
+def _single_receipts(corpus: Path, step: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Receipt]]:
+    """Yield tasks and their receipts, as far as there are any."""
+    if not tasks:
+        return
+    names, mirror = set(list_folder(corpus, f"{RECEIPTS}/{step}")), mirror_of(corpus)
+    present = [task for task in tasks if f"{task.name}.json" in names]
+    if mirror is not None:
+        mirror.fetch_all(f"{RECEIPTS}/{step}/{task.name}.json" for task in present)
+    for task in present:
+        receipt = read_receipt(corpus, step, task.name)
+        if receipt is not None:
+            yield task, receipt
+
+
+def sweep(corpus: Path, step: Step, kept: Receipts, sizes: Sizes | None = None) -> None:
     """Remove what a step's folders hold beyond the receipts and outputs of its finished units, by name.
 
-    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run.
+    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run. A large step's
+    receipts in an object store are not listed for it: one without its outputs is worth nothing.
+
+    Args:
+        corpus: its folder.
+        step: the step.
+        kept: receipts of its finished units.
+        sizes: of its folders, if no task has written to them since these were listed.
     """
-    claimed = {output.path for receipt in kept.values() for output in receipt.outputs}
-    claimed |= {f"{RECEIPTS}/{step.name}/{name}.json" for name in kept}
-    mirror = mirror_of(corpus)
-    for folder in (f"{RECEIPTS}/{step.name}", *step.folders):
-        if mirror is not None:
-            for entry in mirror.storage.list_files(folder):
-                if entry.path not in claimed:
-                    mirror.storage.remove(entry.path)
-        for relative in relative_files(corpus / folder):
-            if f"{folder}/{relative}" not in claimed:
-                (corpus / folder / relative).unlink()
-        for empty, _, _ in sorted(os.walk(corpus / folder), reverse=True):
-            with contextlib.suppress(OSError):
-                Path(empty).rmdir()
+    storage = mirror.storage if (mirror := mirror_of(corpus)) is not None else None
+    if not kept:
+        remove_tables(corpus, table_paths(corpus, step.name))
+    folder = f"{RECEIPTS}/{step.name}"
+    _sweep_folder(corpus, folder, {f"{folder}/{name}.json" for name in kept})
+    claimed = {path for receipt in kept.values() for path in receipt.paths}
+    for one in step.folders:
+        _sweep_folder(corpus, one, claimed)
+    if storage is not None:
+        known = sizes if sizes is not None and sizes.is_listed else Sizes(corpus, step.folders)
+        found = set(known.listed)
+        if len(kept) < FOLD_FROM:
+            found |= {file.path for file in storage.list_files(folder) if file.path[len(folder) + 1 : -5] not in kept}
+        for path in found - claimed:
+            storage.remove(path)
+
+
+def _sweep_folder(corpus: Path, folder: str, claimed: set[str]) -> None:
+    """Remove the files of a folder of this machine but the claimed ones, and folders that are empty then."""
+    start = len(f"{corpus}/")
+    for parent, _, names in os.walk(corpus / folder, topdown=False):
+        gone = [name for name in names if f"{parent}/{name}"[start:] not in claimed]
+        for name in gone:
+            (Path(parent) / name).unlink()
+        if len(gone) == len(names):
+            with contextlib.suppress(OSError):  # it holds folders that stay
+                Path(parent).rmdir()
 
 
 def remove_temporaries(corpus: Path) -> None:
     """Remove what a killed run left half-written. Only to be called under the corpus's lock."""
-    for relative in relative_files(corpus):
-        if is_temporary(Path(relative)):
-            (corpus / relative).unlink()
+    for parent, _, names in os.walk(corpus):
+        for name in names:
+            if is_temporary(Path(name)):
+                (Path(parent) / name).unlink()

@@ -7,21 +7,20 @@ started again redoes at most the units in flight, and gives the same bytes.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from manifests.files import sha256_bytes
-from manifests.ledger import Tally
+from manifests.ledger import Tally, tally_from
 from pipeline.beam.fingerprint import code_version
 from pipeline.beam.quarantine import Place
 
 BLOCKS = "blocks"
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """A file that a task wrote: its path below the corpus, and what it must be to be taken over."""
 
     path: str
@@ -46,47 +45,127 @@ class Result:
     shuffled: int = 0
 
 
-@dataclass(frozen=True)
 class Receipt:
-    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run."""
+    """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run.
 
-    fingerprint: str
-    outputs: list[Output]
-    tallies: dict[str, Tally]
-    facts: dict[str, Any]
+    A driver holds millions of them, so each is one string of bytes: fingerprint, hash, facts, tallies, and of each
+    output path, size and hash, with zero bytes between. A part is read from it whenever it is asked for.
+    """
 
-    @cached_property
+    __slots__ = ("row",)
+
+    def __init__(
+        self, fingerprint: str, outputs: Sequence[Output], tallies: Mapping[str, Tally], facts: Mapping[str, Any]
+    ) -> None:
+        """Pack the parts."""
+        sha = hash_key([[[output.path, output.sha256] for output in outputs], facts])
+        counts = {source: tally.as_dict() for source, tally in tallies.items()}
+        cells = [fingerprint, sha, _ENCODER.encode(facts), _ENCODER.encode(counts)]
+        cells += [str(cell) for output in outputs for cell in output]
+        self.row = "\0".join(cells).encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def of_row(cls, row: bytes) -> "Receipt":
+        """Return the receipt whose `row` this is."""
+        made = cls.__new__(cls)
+        made.row = row
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receipt) and self.row == other.row
+
+    def __hash__(self) -> int:
+        return hash(self.row)
+
+    @property
+    def fingerprint(self) -> str:
+        """The task's fingerprint."""
+        return self.row[: self.row.index(b"\0")].decode()
+
+    @property
     def sha(self) -> str:
         """The hash of the outputs and facts, for fingerprints of tasks that read them."""
-        return hash_key([[[o.path, o.sha256] for o in self.outputs], self.facts])
+        return self.row.split(b"\0", 2)[1].decode()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values for later steps."""
+        return _read_json(self.row.split(b"\0", 3)[2])
+
+    @property
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """The tallies by source, as plain values."""
+        cell = self.row.split(b"\0", 4)[3]
+        return _read_json(cell) if cell != b"{}" else {}
+
+    def without_counts(self) -> "Receipt":
+        """Return the receipt without fingerprint and tallies, for who has seen them: a driver holds it for long."""
+        _, sha, facts, _, *outputs = self.row.split(b"\0")
+        return Receipt.of_row(b"\0".join([b"", sha, facts, b"{}", *outputs]))
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """Counts by source."""
+        return {source: tally_from(plain) for source, plain in self.counts.items()}
+
+    def out_of(self, source: str) -> Counter[str]:
+        """Return what a source's tally gives out, by unit."""
+        return Counter(self.counts[source]["out"])
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the outputs."""
+        return self.row.decode("utf-8", "surrogatepass").split("\0")[4::3]
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The files that the task wrote."""
+        return self.below("")
 
     @property
     def bytes(self) -> int:
         """The size of all outputs."""
-        return sum(output.bytes for output in self.outputs)
+        return sum(map(int, self.row.split(b"\0")[5::3]))
 
     def below(self, folder: str) -> list[Output]:
-        """Return the outputs below a folder of the corpus."""
-        return [output for output in self.outputs if output.path.startswith(f"{folder}/")]
+        """Return the outputs below a folder of the corpus; all for an empty name."""
+        cells, prefix = self.row.decode("utf-8", "surrogatepass").split("\0"), folder and f"{folder}/"
+        files = zip(cells[4::3], cells[5::3], cells[6::3], strict=True)
+        return [Output(path, int(size), sha256) for path, size, sha256 in files if path.startswith(prefix)]
 
 
 Receipts = dict[str, Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The outputs of a receipt below a folder, as units read them: a driver holds many, so they are not listed here."""
+
+    receipt: Receipt
+    folder: str
+
+    def outputs(self) -> list[Output]:
+        """Return the outputs."""
+        return self.receipt.below(self.folder)
 
 
 @dataclass(frozen=True)
 class Keyed:
     """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
 
-    A value that is a URL, or a list of them, reaches the function as paths of local copies. Then the key, or the last
-    item of each file's, is the file's version, as `Input.sha256` holds it.
+    Attributes:
+        value: the argument.
+        key: what stands for it in fingerprints.
+        versions: for a path or URL, or a list of them, `Input.version` of each. A task fails if one has changed, and
+            its function gets paths of local copies for URLs.
     """
 
     value: Any
     key: Any = None
+    versions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """One piece of a step's work, done and repeated as a whole.
 
     Attributes:
@@ -101,7 +180,7 @@ class Unit:
     """
 
     name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = {}
     reads: Sequence[Any] = ()
     size: int = 0
     source: str = ""
@@ -109,8 +188,7 @@ class Unit:
     quarantine: tuple[Place, ...] = ()
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A unit as it is handed to an engine."""
 
     step: str
@@ -118,7 +196,7 @@ class Task:
     fingerprint: str
     size: int = 0
     source: str = ""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = {}
     quarantine: tuple[Place, ...] = ()
     files: tuple[Output, ...] = ()
 
@@ -165,45 +243,54 @@ class Step:
         mappers = [] if self.any_way else [[task.name, task.fingerprint] for task in upstream]
         common = hash_key([self.settings, mappers])
         of_source = {name: hash_key(values) for name, values in self.by_source.items()}
+        versions = {calls: code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}}
         made = []
         for unit in self.units:
-            code = code_version(self.function, *unit.calls)
-            parts = [code, common, of_source.get(unit.source, ""), unit.name, unit.arguments, unit.reads]
-            key = hash_key([*parts, unit.quarantine])
+            parts = [versions[unit.calls], common, of_source.get(unit.source, ""), unit.name, unit.arguments]
+            key = hash_key([*parts, unit.reads, unit.quarantine])
             made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
         return made
 
-    def with_files(self, tasks: Iterable[Task]) -> list[Task]:
-        """Return tasks of this step with the files that each reads."""
+    def completer(self) -> Callable[[Task], Task]:
+        """Return a function that adds to a task of this step the files that it reads."""
         units = {unit.name: unit for unit in self.units}
-        common = list(outputs_in(self.settings))
-        of_source = {name: list(outputs_in(values)) for name, values in self.by_source.items()}
-        made = []
-        for task in tasks:
+        common = outputs_in(self.settings)
+        of_source = {name: outputs_in(values) for name, values in self.by_source.items()}
+
+        def complete(task: Task) -> Task:
             unit = units[task.name]
-            files = {*common, *of_source.get(unit.source, ()), *outputs_in([unit.reads, unit.arguments])}
-            made.append(replace(task, files=tuple(sorted(files, key=lambda output: output.path))))
-        return made
+            files = {*common, *of_source.get(unit.source, ()), *outputs_in((unit.reads, unit.arguments))}
+            return task._replace(files=tuple(sorted(files)))
+
+        return complete
 
     def code(self) -> str:
         """Return the version of the step's code over all units."""
-        versions = sorted({code_version(self.function, *unit.calls) for unit in self.units})
+        versions = sorted({code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}})
         return versions[0] if len(versions) == 1 else hash_key(versions)
 
 
-def outputs_in(value: Any) -> Iterator[Output]:
-    """Yield the outputs that receipts, keys and plain values name."""
-    if isinstance(value, Output):
-        yield value
-    elif isinstance(value, Receipt):
-        yield from value.outputs
-    elif isinstance(value, Keyed):
-        yield from outputs_in(value.key)
-    elif isinstance(value, Mapping):
-        yield from outputs_in(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from outputs_in(one)
+def outputs_in(value: Any) -> list[Output]:
+    """Return the outputs that receipts, keys and plain values name."""
+    found: list[Output] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str | int):
+            continue
+        if isinstance(one, Output):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, Receipt):
+            found += one.outputs
+        elif isinstance(one, Files):
+            found += one.outputs()
+        elif isinstance(one, Keyed):
+            left.append(one.key)
+        elif isinstance(one, Mapping):
+            left += one.values()
+    return found
 
 
 def source_of(split: str) -> str:
@@ -213,8 +300,7 @@ def source_of(split: str) -> str:
 
 def hash_key(value: Any) -> str:
     """Return the SHA-256 of a value's canonical JSON, with settings as plain values and `Keyed` as its key."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
-    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
+    return sha256_bytes(_ENCODER.encode(value).encode("utf-8", "surrogatepass"))
 
 
 def _plain(value: Any) -> Any:
@@ -222,6 +308,18 @@ def _plain(value: Any) -> Any:
         return value.key
     if isinstance(value, Receipt):
         return value.sha
+    if isinstance(value, Files):
+        return value.outputs()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return value.model_dump()
+
+
+def _read_json(cell: bytes) -> dict[str, Any]:
+    """Return the value of a cell; `json.loads` takes half as long again."""
+    found: dict[str, Any] = _DECODER.raw_decode(cell.decode("utf-8", "surrogatepass"))[0]
+    return found
+
+
+_DECODER = json.JSONDecoder()
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)

@@ -9,6 +9,7 @@ hashes of texts read again.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = fetched[self.unit(unit_name(split, number))]
-            clean = Keyed(str(Path(split.corpus) / split.clean.path), split.of_corpus(split.clean))
+            clean = Keyed(f"{split.corpus}/{split.clean.path}", split.of_corpus(split.clean))
             paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": split.signatures_argument()}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, [wanted], split.signatures.bytes))
@@ -138,10 +139,14 @@ def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:
         sweep(corpus, Step(name, map_bands, []), done.get(name, {}))
 
 
+@lru_cache
+def _group_of(scope: str) -> int:
+    return int(sha256_json(scope)[:16], 16)
+
+
 def _keys_of(split: Split, number: int) -> dict[str, Any]:
     """Return the arguments of a split's mapper; documents are compared if their `group` is the same."""
-    group = int(sha256_json(split.scope)[:16], 16)
-    return {"number": number, "group": group, "path": split.signatures_argument()}
+    return {"number": number, "group": _group_of(split.scope), "path": split.signatures_argument()}
 
 
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:

@@ -1,21 +1,29 @@
 """recall: copies of real documents, edited to known similarities, sent through the same signatures and bands.
 
 The share of them that meets its original in a band is set beside the share that the bands and rows promise, for each
-MinHash settings on documents of the sources that have it. They are made beside the corpus, which is the same without
-them; the results are in `canaries.json`.
+MinHash settings on documents of the sources that have it. Three steps: `draw` takes originals from each split, `copies`
+copies some at a time and compares, `measure` counts. All this is made beside the corpus, which is the same without it;
+the results are in `canaries.json`.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from filters.dedup import recall
 from filters.dedup.minhash import MinHash
-from filters.dedup.recall import Level, check_levels, confidence_interval, half_point
+from filters.dedup.recall import (
+    Level,
+    Planted,
+    check_levels,
+    confidence_interval,
+    count_levels,
+    half_point,
+    plant_canaries,
+)
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
@@ -24,11 +32,12 @@ from pipeline.beam.tables import read_rows, table_writer
 from pipeline.dedup.survivors import read_verdicts, survivor_units
 
 STAGE = "recall"
-DRAW, MEASURE = f"{STAGE}/draw", f"{STAGE}/measure"
+DRAW, COPIES, MEASURE = f"{STAGE}/draw", f"{STAGE}/copies", f"{STAGE}/measure"
 FILE = "canaries.json"
 
 DRAWN_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("text", pa.large_string())])
-SPARE = 2.0  # documents drawn for each that is used: some are too short for a copy
+SPARE = 2.0  # documents drawn for each that is used: by chance, far fewer than one run in a million draws too few
+TASK_ORIGINALS = 50  # that one task copies: some tenths of a second
 
 
 class RecallError(Exception):
@@ -46,10 +55,14 @@ def sources_by_minhash(recipe: Recipe, sources: Iterable[str]) -> dict[MinHash, 
 
 
 def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
-    """Return the step with a unit per split of the sources with near-duplicate detection."""
-    documents = Counter[str]()
-    for split, receipt in filtered.items():
-        documents[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
+    """Return the step with a unit per split of the sources with near-duplicate detection.
+
+    Args:
+        recipe: the run's.
+        filtered: receipts of clean documents by split.
+        clusters: the receipt of the survivors, which counts them.
+    """
+    documents = {source: tally.out["records"] for source, tally in clusters.tallies.items()}
     by_source: dict[str, dict[str, float]] = {}
     for sources in sources_by_minhash(recipe, documents).values():
         wanted = SPARE * recipe.deduplication.canaries / max(sum(documents[source] for source in sources), 1)
@@ -58,45 +71,97 @@ def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
     return Step(DRAW, draw_originals, units, {"seed": recipe.seed}, by_source)
 
 
-def measure_step(recipe: Recipe, drawn: Receipts) -> Step:
-    """Return the step with the one unit that copies and compares."""
-    searched = sources_by_minhash(recipe, {source_of(split) for split in drawn})
+def copies_step(recipe: Recipe, drawn: Receipts) -> Step:
+    """Return the step with a unit for every `TASK_ORIGINALS` originals of one MinHash settings."""
+    units = []
+    for number, (minhash, sources) in enumerate(_searched(recipe, drawn).items()):
+        of_sources = {split: receipt for split, receipt in drawn.items() if source_of(split) in sources}
+        chosen = smallest_keys(of_sources, recipe.deduplication.canaries)
+        for part in range(0, len(chosen), TASK_ORIGINALS):
+            originals = rows_by_split(chosen[part : part + TASK_ORIGINALS])
+            reads = [drawn[split] for split in originals]
+            units.append(Unit(f"{number}/{part:05d}", {"minhash": minhash, "originals": originals}, reads))
+    return Step(COPIES, plant_copies, units, {"seed": recipe.seed}, owns=())
+
+
+def measure_step(recipe: Recipe, drawn: Receipts, copies: Receipts) -> Step:
+    """Return the step with the one unit that counts the copies that were found."""
     planted = [
-        (minhash, sources, [split for split in sorted(drawn) if source_of(split) in sources])
-        for minhash, sources in searched.items()
+        (minhash, sources, [copies[name].facts["copies"] for name in copies if name.startswith(f"{number}/")])
+        for number, (minhash, sources) in enumerate(_searched(recipe, drawn).items())
     ]
-    settings = {"seed": recipe.seed, "planted": planted, "canaries": recipe.deduplication.canaries}
-    reads = [[split, receipt] for split, receipt in sorted(drawn.items())]
-    return Step(MEASURE, measure_recall, [Unit("all", {}, reads)], settings, owns=())
+    return Step(MEASURE, measure_recall, [Unit("all")], {"planted": planted}, owns=())
+
+
+def _searched(recipe: Recipe, drawn: Receipts) -> dict[MinHash, list[str]]:
+    return sources_by_minhash(recipe, {source_of(split) for split in drawn})
+
+
+def smallest_keys(drawn: Receipts, count: int) -> list[tuple[str, int]]:
+    """Return the split and the row of the drawn originals with the smallest keys, sorted."""
+    found = [(key, split, row) for split, receipt in drawn.items() for row, key in enumerate(receipt.facts["keys"])]
+    return [(split, row) for _, split, row in sorted(found)[:count]]
+
+
+def rows_by_split(places: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    """Return the rows of each split that places name."""
+    found: dict[str, list[int]] = {}
+    for split, row in sorted(places):
+        found.setdefault(split, []).append(row)
+    return found
+
+
+def drawn_path(split: str) -> str:
+    """Return the path of a split's originals, below the corpus."""
+    return f"blocks/{DRAW}/{split}.parquet"
 
 
 def draw_originals(corpus: Path, split: str, *, seed: int, share: float, verdicts: str) -> Result:
-    """Write a split's originals, drawn by keyed hash among its survivors."""
-    limit, path = int(share * 2**64), f"blocks/{DRAW}/{split}.parquet"
-    in_clusters = read_verdicts(corpus, verdicts)
-    with table_writer(corpus / path, DRAWN_SCHEMA) as writer:
-        for number, row in enumerate(read_rows(corpus / f"clean/{split}.parquet", ["id", "text"])):
-            if order_key(seed, "canaries/draw", row["id"]) < limit and not in_clusters.get(number, (b"", ""))[1]:
+    """Write a split's originals, drawn by keyed hash among its survivors, and return their keys as facts.
+
+    The text of a row group is read only if an original is in it; without an original there is no file.
+    """
+    limit, in_clusters = int(share * 2**64), read_verdicts(corpus, verdicts)
+    removed = {row for row, verdict in in_clusters.items() if verdict.reason}
+    found: list[tuple[int, dict[str, Any]]] = []
+    with pq.ParquetFile(corpus / f"clean/{split}.parquet") as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, columns=["id"])["id"].to_pylist()
+            keys = [order_key(seed, "canaries/draw", identity) for identity in ids]
+            rows = [row for row, key in enumerate(keys) if key < limit and first + row not in removed]
+            texts = file.read_row_group(group, columns=["text"])["text"].take(rows).to_pylist() if rows else []
+            found += [(keys[row], {"id": ids[row], "text": text}) for row, text in zip(rows, texts, strict=True)]
+            first += len(ids)
+    if found:
+        with table_writer(corpus / drawn_path(split), DRAWN_SCHEMA) as writer:
+            for _, row in found:
                 writer.append(row)
-    return Result([path])
+    return Result([drawn_path(split)] if found else [], {}, {"keys": [key for key, _ in found]})
+
+
+def plant_copies(corpus: Path, unit: str, *, seed: int, minhash: MinHash, originals: dict[str, list[int]]) -> Result:
+    """Copy originals, compare the copies with them, and return what was found as facts.
+
+    `originals`: by split, the rows of its drawn documents.
+    """
+    copies = []
+    for split, rows in originals.items():
+        drawn = list(read_rows(corpus / drawn_path(split)))
+        copies += [plant_canaries(drawn[row]["id"], drawn[row]["text"], minhash, seed) for row in rows]
+    return Result([], {}, {"copies": copies})
 
 
 def measure_recall(
-    corpus: Path, unit: str, *, seed: int, planted: list[tuple[MinHash, list[str], list[str]]], canaries: int
+    corpus: Path, unit: str, *, planted: list[tuple[MinHash, list[str], list[list[list[Planted]]]]]
 ) -> Result:
-    """Plant copies of the originals with the smallest keys, and count which are found.
+    """Count the copies that were found.
 
-    `planted`: MinHash settings, each with its sources and their splits.
+    `planted`: MinHash settings, each with its sources and the copies of its originals, task by task.
     """
     found = []
-    for minhash, sources, splits in planted:
-        rows = [
-            (order_key(seed, "canaries/draw", row["id"]), row["id"], row["text"])
-            for split in splits
-            for row in read_rows(corpus / f"blocks/{DRAW}/{split}.parquet")
-        ]
-        originals = [(identity, text) for _, identity, text in sorted(rows)]
-        levels = recall.measure_recall(originals[:canaries], minhash, seed=seed, threshold=minhash.threshold)
+    for minhash, sources, copies in planted:
+        levels = count_levels([Planted(*one) for one in document] for task in copies for document in task)
         found.append(
             {
                 "sources": sources,

@@ -197,7 +197,11 @@ class Split:
 
 def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
     """Return the splits of this run."""
-    return [_split(recipe, corpus, name, False, extracted[name], receipt) for name, receipt in sorted(filtered.items())]
+    compared = {source: recipe.comparison_of(source) for source in set(map(source_of, filtered))}
+    return [
+        _split(compared[source_of(name)], corpus, name, False, extracted[name], receipt)
+        for name, receipt in sorted(filtered.items())
+    ]
 
 
 def earlier_splits(recipe: Recipe) -> list[Split]:
@@ -252,16 +256,18 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
                     f"deduplication.survivor: {rule} compares what {corpus} was built without: rebuild that corpus, or "
                     f"leave {rule} out"
                 )
-        split = _split(recipe, corpus, name, True, extracted, receipt)
+        split = _split(recipe.comparison_of(source_of(name)), corpus, name, True, extracted, receipt)
         if schemes.get(split.source, "") != split.compared.scheme:
             split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
         yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
 
 
-def _split(recipe: Recipe, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt) -> Split:
+def _split(
+    compared: Comparison, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt
+) -> Split:
     source = source_of(name)
     (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
-    documents, compared = filtered.tallies[source].out["records"], recipe.comparison_of(source)
+    documents = filtered.out_of(source)["records"]
     return Split(
         name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, signatures, clean
     )

@@ -3,6 +3,7 @@
 A reader returns one outcome per record, and raises no exception for a damaged one.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -54,7 +55,7 @@ class Outcome:
         document: None for a dropped record.
         reason: None for a document.
         detail: What exactly was wrong, for the dead letters.
-        url: Of a dropped page, if the record names one, so that people can find out what became of it.
+        url: Of a dropped page, for people who look for it; empty if the record names none.
     """
 
     locator: Locator
@@ -227,6 +228,17 @@ def byte_range(place: Locator | Part) -> tuple[str, int, int, str, int, int]:
     return place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length
 
 
+def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
+    """Return a row of documents as rules see it."""
+    language = json_language(row["metadata"]) if language_known else ""
+    return Page(row["text"], row["url"], row["timestamp"], language, row["metadata"])
+
+
+def json_language(metadata: str) -> str:
+    """Return the language in a document's metadata, canonical JSON; empty if there is none."""
+    return str(json.loads(metadata).get("language", "")) if metadata else ""
+
+
 def joined_for(source: Source) -> JoinedReader | None:
     """Return the reader of a source whose documents are joined from rows; None for other sources."""
     tables = source.kind == "github" and source.github.form == "tables"
@@ -252,12 +264,12 @@ def reader_for(name: str, source: Source) -> Reader:
 
 
 def code_of(reader: Reader) -> Callable[..., Any]:
-    """Return what stands for a reader's code when it reads: its function, or the class of a user's own."""
+    """Return the function, or the user's class, whose code version covers how a source's files are read."""
     return reader.read if isinstance(reader, ModuleType) else type(reader)
 
 
 def cutter_of(reader: Reader) -> Callable[..., Any]:
-    """Return what stands for a reader's code when it cuts files."""
+    """Return the function, or the user's class, whose code version covers how a source's files are cut."""
     return reader.find_pieces if isinstance(reader, ModuleType) else type(reader)
 
 

@@ -25,7 +25,6 @@ from pipeline.sources import common_crawl
 from pipeline.sources.base import Outcome, Piece, apportion, check_text, cut_pieces
 
 HEADERS = ("WARC", "CONTENT-", "Content-")  # starts of lines that are not text (C4's builder, split_wet_file)
-GROUP = "row-group-"
 
 
 def read(

@@ -113,7 +113,7 @@ class RecordReader:
 
 
 def custom_reader(name: str, source: Source) -> Reader:
-    """Return the reader that a source's kind names. Raises UserError if it is none, or its settings are wrong."""
+    """Return the reader that a source's kind names. Raises UserError for no reader, and for wrong settings."""
     assert source.kind is not None
     try:
         found = load_class(source.kind, "kind")

@@ -13,7 +13,7 @@ from filters.rule import COLUMNS, Rule
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from pipeline.beam.step import Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages
@@ -42,7 +42,7 @@ def filter_step(
     units = []
     for split, receipt in extracted.items():
         rules = recipe.sources[source_of(split)].rules_at("filter")
-        reads = [receipt.below("documents"), *verdicts.of(split, rules)]
+        reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
         units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     arguments = {name: {**rules, "minhash": signed_by(recipe, name)} for name, rules in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)

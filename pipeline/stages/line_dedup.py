@@ -25,7 +25,7 @@ from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import dump_of
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
@@ -56,7 +56,7 @@ def collect_step(
         rules, rule = recipe.sources[source].rule_for(STAGE)
         if isinstance(rule, DuplicateLines):
             arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.normalise)}
-            reads, facts = [receipt.below("documents"), *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
+            reads, facts = [Files(receipt, "documents"), *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
             units.append(Unit(split, facts, reads, receipt.bytes, source, calls_of([*rules, rule])))
     return Step(COLLECT, collect_hashes, units, {}, arguments)
 

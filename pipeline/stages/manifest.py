@@ -3,11 +3,12 @@
 A ledger that does not balance, or shards that hold other counts than the ledger says, fail the run here.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from manifests.files import canonical_json, write_atomic
-from manifests.ledger import Tally, imbalances, total
+from manifests.ledger import Tally, imbalances, tally_from
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
@@ -20,15 +21,13 @@ class LedgerError(Exception):
     """The ledger does not balance: a defect of the pipeline, never of the input."""
 
 
-def ledger_of(stages: dict[str, list[Receipt]]) -> dict[str, dict[str, object]]:
-    """Return the ledger {stage: {source: tally}} from the receipts of each stage."""
-    ledger: dict[str, dict[str, object]] = {}
-    for stage, found in stages.items():
-        sources = sorted({source for receipt in found for source in receipt.tallies})
-        ledger[stage] = {
-            source: total(receipt.tallies.get(source, Tally()) for receipt in found).as_dict() for source in sources
-        }
-    return ledger
+def sum_tallies(found: Iterable[Receipt]) -> dict[str, dict[str, Any]]:
+    """Return a stage's part of the ledger: the sum of the tallies of its receipts, by source."""
+    sums: dict[str, Tally] = {}
+    for receipt in found:
+        for source, counts in receipt.counts.items():
+            sums.setdefault(source, Tally()).add_plain(counts)
+    return {source: tally.as_dict() for source, tally in sorted(sums.items())}
 
 
 def write_manifest_of(
@@ -37,18 +36,17 @@ def write_manifest_of(
     input_names: dict[str, list[str]],
     models: dict[str, ModelEntry],
     code: dict[str, str],
-    stages: dict[str, list[Receipt]],
+    ledger: dict[str, dict[str, dict[str, Any]]],
     trained: Receipt,
     shards: Receipts,
     index: list[IndexEntry],
     findings: dict[str, Any],
 ) -> Manifest:
-    """Write the ledger and the manifest. Raises LedgerError."""
-    ledger = ledger_of(stages)
+    """Write the ledger, the tallies by stage and source, and the manifest. Raises LedgerError."""
     problems = imbalances(ledger)
     sources = {name: _source(recipe, name, shards) for name in ledger["tokenize"]}
     for name, entry in sources.items():
-        counted = total(receipt.tallies.get(name, Tally()) for receipt in stages["tokenize"]).out
+        counted = tally_from(ledger["tokenize"][name]).out
         written = {
             "records": entry.documents,
             "tokens": sum(shard.tokens for shard in (*entry.train, *entry.validation)),

@@ -1,11 +1,10 @@
-"""Documents of a split as rules leave them: what `filter` does to all documents, and the stages before it to some.
+"""Apply rules to the documents of a split, for `filter` and for the stages before it that rules need.
 
 A rule that needs a stage sees there exactly what the rules before it leave. So each such stage reads the documents
 again and applies those rules; what it finds about each document is a verdict, in a small file a split.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.errors import UserError
-from filters.quality.perplexity import Cuts, LanguageModels
 from filters.reasons import Reason
-from filters.rule import Filtered, Found, Page, Rule, apply_rules, kept_languages, name_of, rule_labels
+from filters.rule import Filtered, Found, Rule, apply_rules, name_of, rule_labels
 from manifests.document import ID_BYTES, locator_from
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
@@ -26,6 +23,7 @@ from manifests.source import LANGUAGE_KNOWN, Source
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.step import Keyed, Receipt, Receipts
 from pipeline.beam.tables import read_ipc, read_rows
+from pipeline.sources.base import page_of
 
 SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
 PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order
@@ -35,7 +33,7 @@ COMPARING = ("url_dedup", "line_dedup")  # those of them that compare documents 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The receipts of verdicts by stage and split, as far as they are made."""
+    """The receipts of verdicts by stage and split, of the stages that have run."""
 
     by_stage: Mapping[str, Receipts] = field(default_factory=dict)
 
@@ -76,7 +74,7 @@ def arguments_of(
 
 
 def uses_of(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
-    """Return how the uses of some of a source's rules begin, in names of models and lists."""
+    """Return the prefixes of the names of models and lists that some of a source's rules use."""
     labels = zip(source.filters, rule_labels(source.filters), strict=True)
     return [f"{name}.{label}." for rule, label in labels if any(rule is one for one in rules)]
 
@@ -128,17 +126,6 @@ def filter_pages(
         forget_record()
 
 
-def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
-    """Return a row of documents as rules see it."""
-    language = json_language(row["metadata"]) if language_known else ""
-    return Page(row["text"], row["url"], row["timestamp"], language, row["metadata"])
-
-
-def json_language(metadata: str) -> str:
-    """Return the language in a document's metadata, canonical JSON; empty if there is none."""
-    return str(json.loads(metadata).get("language", "")) if metadata else ""
-
-
 def read_older(corpus: Path, split: str) -> Iterable[bool]:
     """Return for each document of a split, in order, whether `url_dedup` found a newer one under its URL."""
     older: list[bool] = np.fromfile(corpus / verdict_path("url_dedup", split), np.bool_).tolist()
@@ -182,53 +169,10 @@ def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:
         path = fetch(corpus, verdict_path("line_dedup", split))
         if path.exists():
             batch = read_ipc(path)
-            row = pc.index(batch.column("id"), pa.scalar(document, pa.binary(ID_BYTES))).as_py()
+            row = batch.column("id").index(pa.scalar(document, pa.binary(ID_BYTES))).as_py()
             if row >= 0:
                 return np.array(batch.column("removed")[row].as_py(), bool)
     return None
-
-
-def models_of(name: str, source: Source, corpus: Path, cuts: Mapping[str, Cuts] | None) -> dict[str, Any]:
-    """Return what the run makes for a source's rules, by the stage that makes it.
-
-    Args:
-        name: of the source.
-        source: its part of the recipe.
-        corpus: the corpus, below which the models lie.
-        cuts: of perplexity, by language, where they are found already.
-    """
-    found: dict[str, Any] = {"references": str(corpus / trained_references(name))}
-    _, rule = source.rule_for("perplexity")
-    if rule is not None:
-        codes = sorted(rule.training_inputs())
-        files = {code: trained_language_model(corpus, name, code) for code in codes} if codes else None
-        found["perplexity"] = LanguageModels(files, cuts)
-    return found
-
-
-def trained_language_model(corpus: Path, source: str, code: str) -> tuple[str, str]:
-    """Return the paths of pieces and n-grams of a language model that the run trains."""
-    folder = corpus / "models/perplexity" / source
-    return str(folder / f"{code}.sp.model"), str(folder / f"{code}.arpa")
-
-
-def cuts_path(source: str) -> str:
-    """Return the path of a source's cut-offs, below the corpus."""
-    return f"models/cuts/{source}.json"
-
-
-def trained_references(source: str) -> str:
-    """Return the path of the reference classifier that the run trains, below the corpus."""
-    return f"models/references/{source}.bin"
-
-
-def given_files(name: str, source: Source) -> dict[str, str]:
-    """Return every file that a source's rules give by path, by `SOURCE.RULE.USE`. Raises UserError."""
-    found: dict[str, str] = {}
-    for number, (rule, label) in enumerate(zip(source.filters, rule_labels(source.filters), strict=True)):
-        languages = kept_languages(source.filters[:number])
-        found |= {f"{name}.{label}.{use}": path for use, path in rule.find_files(languages).items()}
-    return found
 
 
 def custom_reasons(recipe: Recipe) -> dict[str, str]:

@@ -38,25 +38,22 @@ from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
+from pipeline.sources.base import page_of
 from pipeline.sources.inputs import Input
+from pipeline.stages.models import cuts_path, trained_language_model
 from pipeline.stages.pages import (
     Verdicts,
     calls_of,
-    cuts_path,
     filter_pages,
-    page_of,
-    trained_language_model,
     verdict_path,
 )
 
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
 
-PIECES_BYTES = (
-    200_000_000  # of text to train pieces on: more takes memory and hardly changes them (CCNet: 400,000 articles)
-)
+PIECES_BYTES = 200_000_000  # of text to train pieces on; more hardly changes them (CCNet: 400,000 articles)
 MAX_TEXT_BYTES = 1 << 30  # of one plain text file, decompressed
 SCORE_SCHEMA = pa.schema([("language", pa.string()), ("perplexity", pa.float32())])
 
@@ -71,7 +68,11 @@ def train_step(recipe: Recipe, texts: Mapping[str, list[Input]]) -> Step:
             "source": source,
             "code": code,
             "rules": Keyed(rules, rules.model_dump(exclude={"text"})),
-            "paths": Keyed([file.path for file in files], [[file.name, file.sha256] for file in files]),
+            "paths": Keyed(
+                [file.path for file in files],
+                [[file.name, file.key] for file in files],
+                tuple(file.version for file in files),
+            ),
         }
         units.append(Unit(name, arguments, (), sum(file.size for file in files)))
     return Step(TRAIN, train_language_model, units, {"seed": recipe.seed}, owns=("models/perplexity",))
@@ -87,7 +88,7 @@ def score_step(
         rules, rule = recipe.sources[source].rule_for(STAGE)
         if rule is not None and rule.needs_verdicts:
             arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.step_key())}
-            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
+            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source, calls_of([*rules, rule])))
     return Step(SCORE, score_documents, units, {}, arguments)
 

@@ -28,20 +28,20 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
+from pipeline.sources.base import page_of
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of, trained_references
+from pipeline.stages.models import trained_references
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
 URLS, POSITIVES, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "positives", "sample", "train"))
 
 CANDIDATES = 4  # candidate negatives per positive that is wanted, at most, so that every length finds its match
-MIN_DOMAINS = (
-    20  # of each class, to hold out whole domains; with fewer, pages are held out singly, and the card says so
-)
+MIN_DOMAINS = 20  # of each class, to hold out whole domains; with fewer, single pages are held out (see the card)
 CARD_PAGES = 20_000  # drawn from the crawl, to measure how much a threshold keeps
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the card's sweep
 SAMPLE_SCHEMA = pa.schema(
@@ -58,7 +58,7 @@ SAMPLE_SCHEMA = pa.schema(
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
     """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
     units = [
-        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
+        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.key, (dump.version,))}, (), dump.size)
         for use, found in sorted(dumps.items())
         if use.endswith("/wiki")
         for dump in found
@@ -88,7 +88,7 @@ def positives_step(
             before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
             arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
             calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
-            arguments = {"path": Keyed(archive.path, archive.sha256), "min_characters": least}
+            arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
             units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
     return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
 
@@ -115,7 +115,7 @@ def sample_step(
     for split, receipt in sorted(extracted.items()):
         if "share" in arguments[source_of(split)]:
             rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
-            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
+            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
@@ -142,7 +142,7 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     """Return, by source that trains, the share of its pages that are drawn as candidates."""
     records = Counter[str]()
     for split, receipt in extracted.items():
-        records[source_of(split)] += receipt.tallies[source_of(split)].out["records"]
+        records[source_of(split)] += receipt.out_of(source_of(split))["records"]
     return {
         name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
         for name, source in sorted(recipe.sources.items())

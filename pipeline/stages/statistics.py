@@ -35,7 +35,7 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.shard import open_shard
-from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_rows
 from pipeline.dedup import recall
 from pipeline.dedup.survivors import read_verdicts, verdicts_of
@@ -58,14 +58,14 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
     """Return the step with a unit per split."""
     verdicts, units = verdicts_of(clusters), []
     for split, receipt in sorted(filtered.items()):
-        letters = [*extracted[split].below("deadletters"), *extracted[split].below("skipped")]
-        dropped, clean, on_clean = receipt.below("dropped"), receipt.below("clean"), verdicts.get(split)
+        letters = [Files(extracted[split], folder) for folder in ("deadletters", "skipped")]
+        dropped, (clean,), on_clean = Files(receipt, "dropped"), receipt.below("clean"), verdicts.get(split)
         arguments = {
-            "letters": [output.path for output in letters],
-            "dropped": "".join(output.path for output in dropped),
+            "letters": [output.path for files in letters for output in files.outputs()],
+            "dropped": "".join(output.path for output in dropped.outputs()),
             "verdicts": on_clean.path if on_clean is not None else "",
         }
-        units.append(Unit(split, arguments, [letters, dropped, clean, on_clean], clean[0].bytes))
+        units.append(Unit(split, arguments, [letters, dropped, Files(receipt, "clean"), on_clean], clean.bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 

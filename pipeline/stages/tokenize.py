@@ -6,7 +6,6 @@ The validation side is drawn by duplicate cluster, so that no near-duplicate cro
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def tokenize_steps(
     """
     plan = buckets(recipe, clusters, trained)
     model = trained.below("models")
-    maps = [replace(unit, reads=[unit.reads, model]) for unit in survivor_units(filtered, clusters)]
+    maps = [unit._replace(reads=[unit.reads, model]) for unit in survivor_units(filtered, clusters)]
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
     settings = {**facts, "held_out": recipe.shards.validation}

@@ -29,8 +29,8 @@ STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
 MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 
-LINE_CHARACTERS = 1_024  # longer lines are cut: SentencePiece silently leaves out lines over its limit, which is
-LINE_BYTES = 4 * LINE_CHARACTERS  # this; a character has at most four bytes
+LINE_CHARACTERS = 1_024  # longer lines are cut, since SentencePiece silently leaves out lines over its limit
+LINE_BYTES = 4 * LINE_CHARACTERS  # that limit: a character has at most four bytes of UTF-8
 RESERVED = "\u2585"  # SentencePiece's own mark for rare characters: it silently leaves out every line that has it
 CARD_BYTES = 4 << 20  # of text of each source that the card is measured on: a second a source
 SAMPLE_SCHEMA = pa.schema(

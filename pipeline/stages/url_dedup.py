@@ -20,7 +20,7 @@ from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.step import Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Files, Receipts, Result, Step, Unit, source_of
 from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
 
 STAGE = "url_dedup"
@@ -43,7 +43,7 @@ def collect_step(
     for split, receipt in sorted(extracted.items()):
         rules, rule = recipe.sources[source_of(split)].rule_for(STAGE)
         if rule is not None:
-            reads = [receipt.below("documents"), *verdicts.of(split, rules)]
+            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
     return Step(COLLECT, collect_keys, units, {}, by_source)
 

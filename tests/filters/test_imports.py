@@ -19,7 +19,7 @@ print(*sorted({"datasketch", "fasttext", "google.protobuf", "kenlm", "sentencepi
 """
 READING = """
 import sys
-import manifests.corpus, manifests.tools.show, manifests.tools.sample, manifests.tools.verify, manifests.shard
+import manifests.tools.corpus, manifests.tools.show, manifests.tools.sample, manifests.tools.verify, manifests.shard
 print(*sorted(name for name in sys.modules if name.startswith("filters.quality.")))
 """
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchmarks import find as benchmark
 from filters.errors import UserError
-from manifests.corpus import CorpusReader
 from manifests.document import Locator, document_id
 from manifests.index import (
     ENTRY,
@@ -30,6 +29,7 @@ from manifests.index import (
     write_part,
 )
 from manifests.shard import open_shard, shard_schema, write_shard
+from manifests.tools.corpus import CorpusReader
 from pipeline.beam.exchange import range_of
 
 KEYS = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 5), st.integers(2**64 - 5, 2**64 - 1))
@@ -227,7 +227,7 @@ def test_an_entry_of_no_shard_is_one_sentence(tmp_path: Path) -> None:
         list(Index(tmp_path, [path.name]).candidates("ids", 0, 9))
 
 
-@pytest.mark.parametrize("documents", [20_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("documents", [5_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents: int) -> None:
     """Probes are counted, and anonymous memory of whole commands; no time."""
     manifest = benchmark.write_corpus(tmp_path, documents, documents // 10)

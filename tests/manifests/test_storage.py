@@ -55,6 +55,16 @@ def test_bytes_come_back_as_they_were_written_whatever_the_name(stored: Storage,
     assert stored.read(name) == b"" and stored.list_files(name.partition("/")[0] if "/" in name else "")
 
 
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+def test_a_small_file_is_sent_by_one_request(stored: Storage) -> None:
+    obstore = pytest.importorskip("obstore")
+    stored.write("small", b"abc")
+    bucket, _, prefix = stored.root.partition("/")
+    client = obstore.store.S3Store(bucket, client_options={"allow_http": True}, endpoint=os.environ["AWS_ENDPOINT_URL"])
+    tag = obstore.head(client, f"{prefix}/small")["e_tag"]
+    assert "-" not in tag, "an upload in parts, which takes three requests"
+
+
 def test_what_is_not_there_is_named(stored: Storage, tmp_path: Path) -> None:
     assert stored.find("nothing") is None and stored.list_files("nothing") == [] and stored.is_empty()
     with pytest.raises(FileNotFoundError):

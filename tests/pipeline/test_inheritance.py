@@ -13,8 +13,9 @@ from filters.quality.perplexity import Perplexity, load_cutoffs
 from filters.quality.references import References
 from manifests.manifest import Generation, Manifest, ModelEntry, TokenizerEntry, generation_folder
 from manifests.recipe import Recipe, load_recipe
+from manifests.run_recipe import load_run_recipe
 from pipeline.inheritance import _write_cutoffs as write_cutoffs
-from pipeline.inheritance import inherited, recipe_of
+from pipeline.inheritance import inherited
 
 CUTS = {"en": {"head": 310.5, "tail": 820.25}, "de": {"head": 1e-3, "tail": 7e20}}
 TRAINED = [
@@ -101,10 +102,10 @@ def test_a_corpus_without_its_recipe_is_refused(corpus: Path, text: str | None) 
     if text is not None:
         (corpus / "recipe.yaml").write_text(text, "utf-8")
     with pytest.raises(UserError, match=r"recipe\.yaml"):
-        recipe_of(corpus)
+        load_run_recipe(corpus)
 
 
 def test_a_recipe_is_read_as_the_run_wrote_it(corpus: Path) -> None:
     recipe: Recipe = load_recipe(ROOT / "recipes/demo.yaml")
     (corpus / "recipe.yaml").write_bytes(recipe.as_yaml())
-    assert recipe_of(corpus) == recipe
+    assert load_run_recipe(corpus) == recipe

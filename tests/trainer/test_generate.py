@@ -43,10 +43,13 @@ def test_draws_have_the_probabilities_of_the_temperature() -> None:
 
 
 def test_the_same_seed_gives_the_same_text_after_the_prompt(run: Path) -> None:
-    first, again, other = (
-        "".join(p for (p,) in generate(run, None, ["The corpus"], 40, 1.0, 1.0, s)) for s in (1, 1, 2)
-    )
-    assert first == again != other and first.startswith("The corpus") and len(first) > 20
+    def texts() -> list[str]:
+        return ["".join(p for (p,) in generate(run, None, ["The corpus"], 8, 1.0, 1.0, seed)) for seed in range(5)]
+
+    made = texts()
+    assert made == texts() and all(text.startswith("The corpus") for text in made)
+    # A barely trained model ends a text at once with a probability of 1 in 600: two of five do not.
+    assert sum(len(text) > len("The corpus") for text in made) > 3 and len(set(made)) > 3
 
 
 def test_a_character_of_several_tokens_comes_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,12 @@ PARAMETERS = SIZE.count_parameters(VOCABULARY)
 @pytest.fixture(params=[1, 2], ids=["sharded", "hybrid"])
 def ranks(request: pytest.FixtureRequest) -> parallel.Ranks:
     replicas = request.param
+    gc.freeze()  # what other tests have left is not counted, nor looked at again and again
     dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
     shape, names = ((8,), ("shard",)) if replicas == 1 else ((2, 4), ("replicate", "shard"))
     yield parallel.Ranks(0, 8, torch.device("cpu"), init_device_mesh("cpu", shape, mesh_dim_names=names))
     dist.destroy_process_group()
+    gc.unfreeze()
 
 
 def bytes_held() -> int:

@@ -3,7 +3,7 @@
 import codecs
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.data_files import read_rows
@@ -78,6 +78,7 @@ def test_a_stray_lead_byte_does_not_swallow_the_markup_behind_it(encoding: str) 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(raw=st.binary(max_size=80))
+@settings(max_examples=50)
 def test_any_bytes_give_text_that_files_can_hold(encoding: str, raw: bytes) -> None:
     text = decode_bytes(raw, encoding)
     text.encode()

@@ -101,7 +101,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_mark_up_takes_linear_time(name: str) -> None:
-    assert_linear(render_post, HOSTILE[name], 600_000)
+    assert_linear(render_post, HOSTILE[name], 300_000)
 
 
 def test_memory_is_of_the_order_of_the_text() -> None:

@@ -147,4 +147,4 @@ def test_time_is_linear(unit: str) -> None:
                                                   paragraph_characters=1.0, duplicates=[1.0] * 6)),
              (fineweb_lines, FineWebLines(line_ends=0.0, short_lines=1.0, duplicate_characters=1.0)))  # fmt: skip
     for module, rule in rules:
-        assert_linear(lambda text, module=module, rule=rule: module.find_reason(text, rule), repeated(unit), 1 << 20)
+        assert_linear(lambda text, module=module, rule=rule: module.find_reason(text, rule), repeated(unit), 1 << 19)

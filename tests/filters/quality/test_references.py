@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import os
 import random
 import subprocess
@@ -49,12 +50,12 @@ def test_the_same_texts_give_the_same_bytes(model: str) -> None:
 def test_another_process_gives_the_same_bytes(model: str, filling: str) -> None:
     """Whatever its memory held before: glibc fills what it allocates with the complement of MALLOC_PERTURB_."""
     code = (
-        "import hashlib, test_references as t\n"
-        "print(hashlib.sha256(t.train(t.POSITIVES, t.NEGATIVES, **t.SETTINGS)).hexdigest())"
+        "import hashlib, json, sys; from filters.quality.references import train\n"
+        "print(hashlib.sha256(train(**json.load(sys.stdin))).hexdigest())"
     )
-    modules = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
-    environment = {**os.environ, "PYTHONPATH": modules, "MALLOC_PERTURB_": filling}
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=600, env=environment)
+    request = json.dumps({"positives": POSITIVES, "negatives": NEGATIVES, **SETTINGS}).encode()
+    environment = {**os.environ, "MALLOC_PERTURB_": filling}
+    run = subprocess.run([sys.executable, "-c", code], input=request, cwd=ROOT, capture_output=True, env=environment)
     assert (run.stderr, run.stdout.decode().strip()) == (b"", hashlib.sha256(Path(model).read_bytes()).hexdigest())
 
 

@@ -170,6 +170,6 @@ HOSTILE = """References
 
 @pytest.mark.parametrize("piece", HOSTILE.split("|"))
 def test_hostile_plain_tex_takes_linear_time(piece: str) -> None:
-    assert_linear(lambda text: extract_body(text, "keep"), repeated(piece), 200_000)
-    assert_linear(lambda text: skip_preamble(text, 0), repeated(piece), 200_000)
-    assert_linear(lambda text: is_macro_file(text, text), repeated(piece), 100_000)
+    assert_linear(lambda text: extract_body(text, "keep"), repeated(piece), 80_000)
+    assert_linear(lambda text: skip_preamble(text, 0), repeated(piece), 80_000)
+    assert_linear(lambda text: is_macro_file(text, text), repeated(piece), 80_000)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from filters.errors import UserError
 from manifests.__main__ import main
-from manifests.corpus import CorpusReader
 from manifests.files import relative_files, sha256_file
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
+from manifests.tools.corpus import CorpusReader
 from manifests.tools.diff import diff
 from manifests.tools.remove import _scan_urls, match_documents, parse_line, read_removal_list, remove
 from manifests.tools.sample import SampledDocument, SampleQuery, sample

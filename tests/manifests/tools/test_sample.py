@@ -63,7 +63,7 @@ def test_no_shard_is_opened_that_nothing_is_drawn_from(corpus: Path) -> None:
         opened.append(name)
         return open_shard_of(folder, name)
 
-    with mock.patch("manifests.corpus.open_shard_of", counting):
+    with mock.patch("manifests.tools.corpus.open_shard_of", counting):
         sample(corpus, SampleQuery(number=1))
     assert len(opened) == 1
 

@@ -174,22 +174,22 @@ def exchange(corpus: Path, running: Engine) -> int:
     return run_exchange(corpus, Step("toy/map", toy.scatter, maps), reduces, running)[2]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [Engine, ShuffleEngine, PoolEngine],
-    ids=["files", "shuffle", "processes"],
-)
+@pytest.mark.parametrize("places", [1 << 18, 2 * toy.RANGES], ids=["each", "merged"])
+@pytest.mark.parametrize("kind", [Engine, ShuffleEngine, PoolEngine], ids=["files", "shuffle", "processes"])
 def test_the_exchange_gives_the_same_bytes_by_files_by_shuffle_and_by_processes(
-    tmp_path: Path, kind: type[Engine]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Engine], places: int
 ) -> None:
+    monkeypatch.setattr("pipeline.beam.exchange.MOST_PLACES", places)
     running = engine(tmp_path, kind=kind)
-    assert exchange(tmp_path, running) == 3 + toy.RANGES
+    merges = 2 if places < 3 * toy.RANGES and kind is not ShuffleEngine else 0
+    assert exchange(tmp_path, running) == 3 + merges + toy.RANGES
     first = (
         b"".join(n.to_bytes(8, "little") for n in (0, 4)) + b"|" + b"".join(n.to_bytes(8, "little") for n in (0, 4, 8))
     )
     assert (tmp_path / "ranges/0").read_bytes() == first, "blocks come in the order of the mappers' names"
     assert (tmp_path / "ranges/3").read_bytes() == b"", "a range without a block is reduced to an empty result"
     assert exchange(tmp_path, running) == 0
+    assert not (tmp_path / "blocks/toy/map-merge").exists(), "merged blocks go when they have been read"
     running.pool.stop()
 
 
@@ -203,15 +203,30 @@ def test_an_exchange_resumes_by_ranges_and_by_mappers(tmp_path: Path) -> None:
     assert digest(tmp_path, "ranges", "receipts", "blocks") == before
 
 
+def test_an_exchange_resumes_by_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange(tmp_path, engine(tmp_path))
+    before = digest(tmp_path, "ranges", "receipts", "blocks")
+    monkeypatch.setattr("pipeline.beam.exchange.MOST_PLACES", 2 * toy.RANGES)
+    (tmp_path / "receipts/toy/reduce/1.json").unlink()
+    with monkeypatch.context() as killed:
+        killed.setattr("pipeline.beam.job.sweep", lambda *_: None)
+        assert exchange(tmp_path, engine(tmp_path)) == 3, "two merges and a range"
+    (tmp_path / "receipts/toy/reduce/2.json").unlink()
+    (tmp_path / "blocks/toy/map-merge/000001").unlink()
+    assert exchange(tmp_path, engine(tmp_path)) == 2, "a merge and a range, which takes the other merge over"
+    assert digest(tmp_path, "ranges", "receipts", "blocks") == before
+
+
 def test_a_machine_with_an_older_receipt_reads_the_block_index_of_the_newer(tmp_path: Path) -> None:
     """A mapper was done again elsewhere: its file there has other blocks than the receipt here tells."""
     here = open_mirror(tmp_path / "here", (tmp_path / "store").as_uri()).folder
     exchange(here, engine(here))
     (task,) = Step("toy/map", toy.scatter, [Unit("a", {"bound": 5}, (), 5)]).tasks()
-    before = find_blocks(here, task)
+    before = list(find_blocks(here, task, {0, 1}, as_places=True))
+    assert len(before) == 2
     receipt = here / "receipts/toy/map/a.json"
     receipt.write_bytes(receipt.read_bytes().replace(task.fingerprint.encode(), b"0" * 64))
-    assert find_blocks(here, task) == before
+    assert list(find_blocks(here, task, {0, 1}, as_places=True)) == before
 
 
 def test_receipts_of_finished_units_hold_counts_and_facts(tmp_path: Path) -> None:

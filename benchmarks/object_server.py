@@ -1,0 +1,176 @@
+"""A server on loopback that speaks as much of S3 as a driver asks for, and can pretend to hold millions of objects.
+
+`python -m benchmarks.object_server PORT`. Objects are in memory. Whoever stands for the workers may POST lines of
+`size key` to `/PRETEND`: objects of zeros that cost nothing but their names. A page of a listing takes as long as its
+length, whatever the bucket holds, which is why this is not moto.
+"""
+
+import bisect
+import re
+import sys
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from xml.sax.saxutils import escape
+
+PRETEND = "pretend"  # path of the request by which objects are pretended
+PAGE = 1_000  # keys of a page of a listing, as of S3
+STAMP = "Thu, 01 Jan 2026 00:00:00 GMT", "2026-01-01T00:00:00.000Z"  # time of change of all objects
+ETAG = '"0"'
+
+
+class Objects:
+    """Objects by key, and their keys in order."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes | int] = {}  # content, or the size of an object of zeros
+        self.parts: dict[str, dict[int, bytes]] = {}  # of uploads in parts, by the upload's name
+        self.lock = threading.Lock()
+        self._keys: list[str] | None = None
+
+    def put(self, items: dict[str, bytes | int]) -> None:
+        """Store objects."""
+        with self.lock:
+            self._keys = self._keys if items.keys() <= self.held.keys() else None
+            self.held |= items
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        with self.lock:
+            if self.held.pop(key, None) is not None:
+                self._keys = None
+
+    def list(self, prefix: str, after: str) -> tuple[list[tuple[str, int]], bool]:
+        """Return a page of keys and sizes below a prefix, behind a key, and whether there are more."""
+        with self.lock:
+            if self._keys is None:
+                self._keys = sorted(self.held)
+            start = bisect.bisect_right(self._keys, after) if after else bisect.bisect_left(self._keys, prefix)
+            found = self._keys[start : start + PAGE + 1]
+            below = [key for key in found if key.startswith(prefix)]
+            return [(key, _size(self.held[key])) for key in below[:PAGE]], len(below) > PAGE
+
+
+def _size(held: bytes | int) -> int:
+    return held if isinstance(held, int) else len(held)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    protocol_version = "HTTP/1.1"
+    objects = Objects()
+
+    def do_GET(self) -> None:
+        """Return an object, a range of it, or a page of a listing."""
+        key, query = self._place()
+        if "list-type" in query or not key.partition("/")[2]:
+            self._list(key.partition("/")[0], query)
+            return
+        held = self.objects.held.get(key)
+        if held is None:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            return
+        size, found = _size(held), re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start, end = (int(found[1]), min(int(found[2] or size), size - 1) + 1) if found else (0, size)
+        body = bytes(end - start) if isinstance(held, int) else held[start:end]
+        more = {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if found else {}
+        self._answer(206 if found else 200, body, more | {"Last-Modified": STAMP[0], "ETag": ETAG})
+
+    def do_HEAD(self) -> None:
+        """Return the size of an object; a bucket is always there."""
+        key, _ = self._place()
+        held = self.objects.held.get(key) if key.partition("/")[2] else 0
+        length = {"Content-Length": str(_size(held or 0)), "Last-Modified": STAMP[0], "ETag": ETAG}
+        self._answer(404 if held is None else 200, b"", length)
+
+    def do_PUT(self) -> None:
+        """Store an object, or a part of one."""
+        (key, query), body = self._place(), self._body()
+        if "uploadId" in query:
+            self.objects.parts.setdefault(key, {})[int(query["partNumber"])] = body
+        elif key.partition("/")[2]:
+            self.objects.put({key: body})
+        self._answer(200, b"", {"ETag": ETAG})
+
+    def do_POST(self) -> None:
+        """Begin or end an upload in parts, remove objects, or pretend to hold some."""
+        (key, query), body = self._place(), self._body()
+        if key == PRETEND:
+            items = (line.split(" ", 1) for line in body.decode().splitlines())
+            self.objects.put({name: int(size) for size, name in items})
+        elif "uploads" in query:
+            self._xml("InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{escape(key)}</UploadId>")
+            return
+        elif "uploadId" in query:
+            parts = self.objects.parts.pop(key, {})
+            self.objects.put({key: b"".join(part for _, part in sorted(parts.items()))})
+            self._xml("CompleteMultipartUploadResult", f"<Key>{escape(key)}</Key><ETag>{ETAG}</ETag>")
+            return
+        self._xml("DeleteResult", "")
+
+    def do_DELETE(self) -> None:
+        """Remove an object."""
+        self.objects.remove(self._place()[0])
+        self._answer(204, b"")
+
+    def _list(self, bucket: str, query: dict[str, str]) -> None:
+        prefix, start = query.get("prefix", ""), len(bucket) + 1
+        page, more = self.objects.list(f"{bucket}/{prefix}", query.get("continuation-token", ""))
+        rows = [
+            f"<Contents><Key>{escape(key[start:])}</Key><LastModified>{STAMP[1]}</LastModified><ETag>{ETAG}</ETag>"
+            f"<Size>{size}</Size></Contents>"
+            for key, size in page
+        ]
+        token = f"<NextContinuationToken>{escape(page[-1][0])}</NextContinuationToken>" if more else ""
+        head = f"<Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page)}</KeyCount><MaxKeys>{PAGE}</MaxKeys>"
+        self._xml("ListBucketResult", f"{head}<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(rows)}")
+
+    def _place(self) -> tuple[str, dict[str, str]]:
+        """Return the bucket and key of a request, and its query."""
+        parts = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+        return urllib.parse.unquote(parts.path).lstrip("/"), query
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "") == "chunked":
+            body = b"".join(iter(self._chunk, b""))
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        return _decode_aws_chunks(body) if "aws-chunked" in self.headers.get("Content-Encoding", "") else body
+
+    def _chunk(self) -> bytes:
+        size = int(self.rfile.readline().split(b";")[0], 16)
+        data = self.rfile.read(size)
+        self.rfile.readline()
+        return data
+
+    def _xml(self, name: str, inner: str) -> None:
+        namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+        self._answer(200, f'<?xml version="1.0"?><{name} xmlns="{namespace}">{inner}</{name}>'.encode())
+
+    def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *given: object) -> None:
+        """Print nothing."""
+
+
+def _decode_aws_chunks(body: bytes) -> bytes:
+    """Return what AWS's client has sent in chunks of its own, each behind a line with its length."""
+    found, at = [], 0
+    while True:
+        end = body.index(b"\r\n", at)
+        size = int(body[at:end].split(b";")[0], 16)
+        if not size:
+            return b"".join(found)
+        found.append(body[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -1,0 +1,74 @@
+"""The scale benchmark: its object server answers as S3 does, and the driver keeps its bounds at 100,000 splits."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks import scale
+from benchmarks.data import ROOT
+from benchmarks.scale import Clock, Figures, object_server, pretend, report
+from manifests.storage import Entry, Storage
+from pipeline.dryrun import GraphSize
+
+STAMP = 1_767_225_600_000_000_000  # of all objects
+
+
+def test_the_object_server_holds_what_is_written_and_what_is_pretended(tmp_path: Path) -> None:
+    with object_server(tmp_path):
+        storage = Storage("s3://bucket/corpus")
+        assert storage.is_empty() and storage.list_files("a") == [] and storage.find("a/b") is None
+        large = bytes(range(256)) * (12 << 12)
+        for path, data in (("a/b c&d", b"small"), ("a/empty", b""), ("large", large)):
+            storage.write(path, data)
+            assert storage.read(path) == data
+        assert storage.read_range("large", 255, 3) == large[255:258]
+        pretend(storage.root, {f"many/{number:04d}": number for number in range(2_500)})
+        assert storage.list_files("many") == [Entry(f"many/{number:04d}", number, STAMP) for number in range(2_500)]
+        assert storage.read("many/0003") == bytes(3)
+        storage.remove("a/empty")
+        assert [entry.path for entry in storage.list_files("a")] == ["a/b c&d"] and not storage.is_empty()
+
+
+def test_every_second_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(scale.time, "process_time", lambda: now[0])
+    clock = Clock(last=0.0)
+
+    def work(seconds: float) -> None:
+        now[0] += seconds
+
+    def work_twice() -> None:
+        work(1.0)
+        clock.timed("inner", work)(2.0)
+        work(4.0)
+
+    clock.timed("outer", work_twice)()
+    work(8.0)
+    clock.turn()
+    assert clock.seconds == {"outer": 5.0, "inner": 2.0, clock.stack[0]: 8.0}
+
+
+def test_the_report_is_by_thousand_splits_and_task() -> None:
+    graphs = [GraphSize(("extract",), 2_000, 500), GraphSize(("filter", "recall"), 1_000, 600)]
+    first = Figures(Counter(tasks=4.0, graphs=2.0), 3_000, Counter(get=20, list=10), graphs, 1)
+    said = report(2_000, first, first, Figures(Counter(tasks=1.0), 0, Counter(), [], 5_000_000))
+    assert "| in all | 3.000 | 0.500 |" in said and "peak of the driver: 5 MB" in said
+    assert "600 bytes (filter, recall)" in said and "20 get, 10 list; 0.0100 a task" in said
+
+
+@pytest.mark.slow
+def test_the_driver_of_100_000_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "benchmarks", "scale", "--splits", "100000", "--store"]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    with capsys.disabled():
+        print(f"\n{said}")
+    seconds = [float(cell) for cell in re.findall(r"\| in all \| (\S+) \| (\S+) \|", said)[0]]
+    peak, graph = (
+        int(re.findall(pattern, said)[0].replace(",", ""))
+        for pattern in (r"peak of the driver: (\S+) MB", r"largest graph: (\S+) bytes")
+    )
+    assert max(seconds) < 1.0 and peak < 1_000 and graph < 1_000_000

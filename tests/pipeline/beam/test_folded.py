@@ -1,0 +1,142 @@
+"""Folded receipts: tables of finished tasks say what the receipts say, and never more."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import Engine, engine
+
+from filters.reasons import Reason
+from manifests.files import relative_files
+from manifests.ledger import Tally
+from pipeline.beam import exchange, folded
+from pipeline.beam import receipts as reading
+from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
+from pipeline.beam.job import run_exchange, run_step
+from pipeline.beam.receipts import read_receipt, receipts
+from pipeline.beam.step import Files, Keyed, Output, Receipt, Step, Unit, hash_key
+
+COUNT = 11
+
+
+@pytest.fixture(autouse=True)
+def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fold from four receipts on, into tables of about three."""
+    monkeypatch.setattr(folded, "FOLD_FROM", 4)
+    monkeypatch.setattr(reading, "FOLD_FROM", 4)
+    monkeypatch.setattr(folded, "ROWS", 3)
+
+
+def squares(count: int = COUNT, **arguments: int) -> Step:
+    units = [Unit(f"{n:02d}", {"number": n, **arguments}, (), n) for n in range(count)]
+    return Step("toy", toy.square, units, owns=("squares",))
+
+
+def plain(receipt: Receipt) -> list[Any]:
+    return [receipt.fingerprint, receipt.outputs, receipt.tallies, receipt.facts, receipt.sha, hash_key(receipt)]
+
+
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=()), min_size=1)
+
+
+@given(st.dictionaries(NAMES, st.lists(st.tuples(NAMES, st.integers(0), NAMES))), st.dictionaries(NAMES, NAMES))
+def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], facts: dict[str, Any]) -> None:
+    """Also of paths with tabs, line ends and bytes that are no UTF-8; hashes are those of a value as JSON has it."""
+    tally = Tally()
+    tally.enter(records=len(facts))
+    tally.drop(Reason.NO_TEXT, records=len(facts))
+    given = {name: [Output(*one) for one in some] for name, some in outputs.items()}
+    receipts = {name: Receipt(hash_key(name), some, {name: tally}, facts) for name, some in given.items()}
+    read = unpack_table(pack_table(receipts))
+    assert list(read) == list(given)
+    for name, receipt in read.items():
+        key = hash_key([[[output.path, output.sha256] for output in given[name]], facts])
+        assert plain(receipt) == [hash_key(name), given[name], {name: tally}, facts, key, hash_key(key)]
+        assert receipt.bytes == sum(output.bytes for output in given[name])
+        assert receipt.paths == [output.path for output in given[name]]
+        assert receipt.out_of(name) == tally.out and receipt == receipts[name]
+        bare = receipt.without_counts()
+        assert [bare.outputs, bare.facts, bare.sha, bare.tallies] == [receipt.outputs, facts, key, {}]
+
+
+def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
+    outputs = [Output("clean/a", 1, "x"), Output("cleaner/a", 2, "y"), Output("dropped/a", 3, "z")]
+    receipt = Receipt("f", outputs, {}, {})
+    assert hash_key([Files(receipt, "clean")]) == hash_key([receipt.below("clean")]) == hash_key([outputs[:1]])
+    step = Step(
+        "toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [Files(receipt, "clean"), [outputs[1]]])]
+    )
+    [task] = step.tasks()
+    assert step.completer()(task) == task._replace(files=tuple(outputs)) and not task.files
+
+
+def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = run_step(tmp_path, squares(), engine(tmp_path))
+    tables = read_tables(tmp_path, "toy")
+    assert len(tables) <= tables_for(COUNT)
+    assert sorted(itertools.chain(*tables.values())) == sorted(found) == [task.name for task in squares().tasks()]
+    assert all(plain(found[name]) == plain(read_receipt(tmp_path, "toy", name)) for name in found)  # type: ignore[arg-type]
+    monkeypatch.setattr(reading, "read_receipt", None)
+    assert run_step(tmp_path, squares(), engine(tmp_path))[1] == 0
+    assert list(receipts(tmp_path, squares().tasks())) and run_step(tmp_path, squares(), engine(tmp_path))[1] == 0
+
+
+@pytest.mark.parametrize(("kind", "places"), [(Engine, 1_000), (Engine, 8), (toy.ShuffleEngine, 8)])
+def test_an_exchange_folds_mappers_and_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Engine], places: int
+) -> None:
+    """Also with a level of merges between, for which places are few."""
+    monkeypatch.setattr(exchange, "MOST_PLACES", places)
+    maps = Step("toy/map", toy.scatter, [Unit(f"{n}", {"bound": n}, (), n) for n in range(9)])
+    reduces = Step("toy/reduce", toy.gather, [Unit(f"{r}") for r in range(toy.RANGES)], owns=("ranges",))
+    run_exchange(tmp_path, maps, reduces, engine(tmp_path, kind=kind))
+    for step, count in (("toy/map", 9), ("toy/reduce", toy.RANGES)):
+        tables = read_tables(tmp_path, step)
+        assert len(list(itertools.chain(*tables.values()))) == count and len(tables) <= tables_for(count)
+
+
+@pytest.mark.parametrize("damage", ["output gone", "output cut", "table cut", "tables gone", "all receipts gone"])
+def test_damage_costs_at_most_the_damaged_units(tmp_path: Path, damage: str) -> None:
+    run_step(tmp_path, squares(), engine(tmp_path))
+    output, tables = tmp_path / "squares/05", sorted((tmp_path / folded.FOLDER).rglob("*/*"))
+    if damage == "output gone":
+        output.unlink()
+    elif damage == "output cut":
+        output.write_bytes(b"")
+    elif damage == "table cut":
+        tables[0].write_bytes(tables[0].read_bytes()[:-9])
+    elif damage == "tables gone":
+        for table in tables:
+            table.unlink()
+    else:
+        for receipt in (tmp_path / "receipts").rglob("*.json"):
+            receipt.unlink()
+    found, ran = run_step(tmp_path, squares(), engine(tmp_path))
+    assert ran == (1 if damage.startswith("output") else 0)
+    assert list(found) == [f"{n:02d}" for n in range(COUNT)] and output.read_text("utf-8") == "25"
+
+
+def test_a_table_of_another_recipe_is_gone_before_the_step_runs(tmp_path: Path) -> None:
+    """Its rows would be true again for the first recipe, over outputs of the second that are as long."""
+    run_step(tmp_path, squares(), engine(tmp_path))
+
+    class Killed(Engine):
+        def pipeline(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step(tmp_path, squares(add=1), engine(tmp_path, kind=Killed))
+    assert not read_tables(tmp_path, "toy")
+    assert run_step(tmp_path, squares(), engine(tmp_path))[1] == COUNT
+
+
+def test_a_step_without_units_keeps_no_table(tmp_path: Path) -> None:
+    run_step(tmp_path, squares(), engine(tmp_path))
+    run_step(tmp_path, squares(0), engine(tmp_path))
+    assert relative_files(tmp_path / "squares") == relative_files(tmp_path / folded.FOLDER) == []
