@@ -48,7 +48,7 @@ GUESSED, SNIPPETS = 0.7, 0.25  # weights: of blocks whose labels are guessed, an
 BETWEEN, OUTSIDE = 1.5, -0.5  # log-odds that are added to guesses between the wanted snippets of a page, and outside
 COMMENTS_SHARE = 0.9  # of a page's blocks: a container with more is not the comments, whatever its name
 
-SEEDS, UNITS = (1, 2), 24  # fits whose mean is taken, and the units of each
+UNITS, SEED = 24, 1
 STEPS, BATCH = 1_100, 1_024  # and blocks per step: the shared sets are passed over eleven times
 RATE, WARM_UP = 4e-3, 0.15  # the highest rate of learning, and the share of the steps up to it; it falls to 0 after it
 MEAN_DECAY, SQUARE_DECAY = 0.9, 0.995  # of Adam's averages of the gradients and their squares
@@ -127,9 +127,8 @@ def fit_weights(sets: dict[str, list[Page]]) -> str:
         in_context += [add_context(page, unseen) for page in pages if page.of_set == name]
     second = fit_pages(in_context)
     rows = first.rows([*names, *NAMES]) + second.rows(in_context[0].columns, CONTEXT)
-    units = len(first.output)
-    rows += [[name, value, *[0] * units] for name, value in CHOSEN.items()]
-    heading = ["input", "direct", *(f"unit {number}" for number in range(1, units + 1))]
+    rows += [[name, value, *[0] * UNITS] for name, value in CHOSEN.items()]
+    heading = ["input", "direct", *(f"unit {number}" for number in range(1, UNITS + 1))]
     lines = ["\t".join([name, *(f"{weight:.4g}" for weight in weights)]) for name, *weights in rows]
     return "\n".join(["\t".join(heading), *lines, ""])
 
@@ -155,15 +154,14 @@ def fit_pages(pages: Sequence[Labelled]) -> Network:
     features = len(pages[0].columns)
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + LEAST_DEVIATION
     mean[features:], scale[features:] = 0, 1
-    standard, weights = (inputs - mean) / scale, weights / weights.mean()
-    fits = [fit_network(standard, labels, weights, features, seed) for seed in SEEDS]
-    hidden, bias, output, direct, intercept = (np.stack(parts) for parts in zip(*fits, strict=True))
-    hidden, bias, output = np.hstack(list(hidden)), bias.ravel(), output.ravel() / np.float32(len(SEEDS))
-    hidden, direct = hidden / scale[:, None], direct.mean(axis=0) / scale
-    return Network(hidden, bias - mean @ hidden, output, direct, intercept.mean(axis=0) - mean @ direct)
+    hidden, bias, output, direct, intercept = fit_network(
+        (inputs - mean) / scale, labels, weights / weights.mean(), features
+    )
+    hidden, direct = hidden / scale[:, None], direct / scale
+    return Network(hidden, bias - mean @ hidden, output, direct, intercept - mean @ direct)
 
 
-def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int, seed: int) -> list[Floats]:
+def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int) -> list[Floats]:
     """Return the network that minimises the weighted log loss.
 
     Args:
@@ -171,13 +169,12 @@ def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int, 
         labels: (n,) from 0 to 1.
         weights: (n,).
         features: the number of inputs that are no names.
-        seed: of the first weights, the order of the blocks and what is left out.
 
     Returns:
         Weights of the inputs on the units (d, u), the units' biases, their weights on the output, the direct weights
         of the inputs, and the intercept (1,).
     """
-    chance = np.random.default_rng(seed)
+    chance = np.random.default_rng(SEED)
     count, width = inputs.shape
     network = [
         chance.normal(0, np.sqrt(2 / width), (width, UNITS)),

@@ -99,7 +99,7 @@ def _average_others(scores: Column, weights: Column, weight: Column, weighted: C
 
 def _number_looks(page: Page, parents: Sequence[int]) -> Indexes:
     """Return a number for each block, the same for blocks whose two innermost containers have the same names."""
-    known: dict[tuple[str, int, str, int], int] = {}
-    tags, names = page.tags, page.names
-    looks = [(tags[place], names[place], tags[parents[place]], names[parents[place]]) for place in page.places]
-    return np.array([known.setdefault(look, len(known)) for look in looks])
+    nearest, around = page.places, [parents[place] for place in page.places]
+    columns = (map(of.__getitem__, places) for places in (nearest, around) for of in (page.tags, page.names))
+    known: dict[tuple[str | int, ...], int] = {}
+    return np.array([known.setdefault(look, len(known)) for look in zip(*columns, strict=True)])
