@@ -41,10 +41,11 @@ from pipeline.beam.exchange import (
 )
 from pipeline.beam.fold import fold_receipts
 from pipeline.beam.folded import tables_for
+from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
 from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipts, Step, Task
-from pipeline.beam.task import BEGUN, NOTICES, Job, perform
+from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
 LOG = "workers.log"  # what worker processes write to their standard error
@@ -362,7 +363,7 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
     poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, waiting)
-    marks = engine.timings / BEGUN
+    marks = Marks(engine.timings / BEGUN, None if engine.is_local else mirror_of(corpus))
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,
