@@ -11,7 +11,7 @@ import numpy as np
 from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.models.sentencepiece import encode_texts
-from filters.rule import Filtered, Found, Rule, apply_rules
+from filters.rule import Filtered, Found, Rule, apply_rules, page_of
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
@@ -22,7 +22,7 @@ from manifests.tools.corpus import CorpusReader
 from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
-from pipeline.sources.base import joined_for, page_of, reader_for
+from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
 
 if TYPE_CHECKING:

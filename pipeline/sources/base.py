@@ -3,7 +3,6 @@
 A reader returns one outcome per record, and raises no exception for a damaged one.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -226,17 +225,6 @@ def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:
 def byte_range(place: Locator | Part) -> tuple[str, int, int, str, int, int]:
     """Return the fields that locators and their parts have in common, in the order in which both take them."""
     return place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length
-
-
-def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
-    """Return a row of documents as rules see it."""
-    language = json_language(row["metadata"]) if language_known else ""
-    return Page(row["text"], row["url"], row["timestamp"], language, row["metadata"])
-
-
-def json_language(metadata: str) -> str:
-    """Return the language in a document's metadata, canonical JSON; empty if there is none."""
-    return str(json.loads(metadata).get("language", "")) if metadata else ""
 
 
 def joined_for(source: Source) -> JoinedReader | None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from filters.reasons import Reason
-from filters.rule import Filtered, Found, Rule, apply_rules, name_of, rule_labels
+from filters.rule import Filtered, Found, Rule, apply_rules, name_of, page_of, rule_labels
 from manifests.document import ID_BYTES, locator_from
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
@@ -23,7 +23,6 @@ from manifests.source import LANGUAGE_KNOWN, Source
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.step import Keyed, Receipt, Receipts
 from pipeline.beam.tables import read_ipc, read_rows
-from pipeline.sources.base import page_of
 
 SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
 PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order

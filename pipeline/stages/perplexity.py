@@ -33,14 +33,13 @@ from filters.quality.perplexity import (
     number_pieces,
     train_pieces,
 )
-from filters.rule import Found, Rule
+from filters.rule import Found, Rule, page_of
 from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
-from pipeline.sources.base import page_of
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
 from pipeline.stages.pages import (

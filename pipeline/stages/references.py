@@ -22,7 +22,7 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
-from filters.rule import Found, Rule, apply_rules
+from filters.rule import Found, Rule, apply_rules, page_of
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -31,7 +31,6 @@ from manifests.source import Source
 from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
-from pipeline.sources.base import page_of
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import trained_references
 from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages
