@@ -6,8 +6,9 @@ A block's label is the share of its words that lie in runs of three words of the
 in it where the blocks before it ended. A block weighs as much as its share in the words of its page, so that pages
 count alike.
 
-Some pages have only snippets or parts of their text as gold. A network that is fitted on what is known guesses the
-labels of their other blocks; those between the first and the last wanted snippet are likelier main text.
+Pages that have only snippets or parts of their text as gold are labelled by two other extractors as far as these agree:
+trafilatura's default and resiliparse's main content (where they disagree, trafilatura counts, with a lower weight). The
+snippets and parts count on top. Each set of a new kind would otherwise need gold texts of its own.
 
 Readers' comments are no main text, though one of the sets counts them as such: blocks of its gold texts in containers
 named after comments have no weight.
@@ -20,7 +21,7 @@ units and of names. The result depends on the pages and the version of numpy alo
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ import numpy.typing as npt
 from resiliparse.parse.html import HTMLTree
 
 from benchmarks.data import ROOT, SHARED
-from benchmarks.extraction import WORD, Page, gold_text, load_sets
+from benchmarks.extraction import WORD, Page, extractors, gold_text, load_sets
 from filters.formats.charset import decode
 from filters.html.blocks import Page as Blocks
 from filters.html.blocks import parse_blocks
@@ -42,10 +43,10 @@ Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
 WEIGHTS = ROOT / "filters/html/weights.tsv"
+TEACHERS = ("trafilatura, default", "resiliparse")
 RUN = 3  # words in a row that a block must share with the gold text
 LEAST_WORDS = 60  # a page with fewer words weighs less
-GUESSED, SNIPPETS = 0.7, 0.25  # weights: of blocks whose labels are guessed, and of all others of their page together
-BETWEEN, OUTSIDE = 1.5, -0.5  # log-odds that are added to guesses between the wanted snippets of a page, and outside
+DISAGREED, TAUGHT, SNIPPETS = 0.3, 0.7, 0.25  # weights: of blocks that teachers disagree on, that they label, of gold
 COMMENTS_SHARE = 0.9  # of a page's blocks: a container with more is not the comments, whatever its name
 
 UNITS, SEED = 24, 1
@@ -59,13 +60,12 @@ CHOSEN = {CUT: -1.6, CUT_SHARE: 0.5, CUT_MARGIN: 2.5}  # by the F1 of the shared
 
 
 class Labelled(NamedTuple):
-    """The blocks of a page with how far each is main text (0 to 1; NaN if the gold does not say), and its weight."""
+    """The blocks of a page with how far each is main text (0 to 1), and its weight."""
 
     of_set: str
     blocks: Blocks
     columns: tuple[str, ...]  # the inputs that are not names
     inputs: Array  # (blocks, inputs)
-    words: Array
     labels: Array
     weights: Array
 
@@ -116,9 +116,6 @@ def fit_weights(sets: dict[str, list[Page]]) -> str:
     """Return the table of weights, fitted on sets of pages with gold."""
     pages = [found for name, of_set in sets.items() for page in of_set if (found := label_page(page, name))]
     names = pages[0].columns
-    if any(np.isnan(page.labels).any() for page in pages):
-        known = fit_pages(pages)
-        pages = [guess_labels(page, known.score(page.inputs)) for page in pages]
     first = fit_pages(pages)
     in_context = []
     for name in sets:
@@ -140,16 +137,10 @@ def add_context(page: Labelled, network: Network) -> Labelled:
 
 
 def fit_pages(pages: Sequence[Labelled]) -> Network:
-    """Return the network that is fitted on the blocks whose labels are known."""
-
-    def join(part: Callable[[Labelled], Array]) -> Floats:
-        parts = [part(page)[~np.isnan(page.labels)] for page in pages]
-        return np.concatenate(parts).astype(np.float32)
-
+    """Return the network that is fitted on the blocks of pages."""
     inputs, labels, weights = (
-        join(lambda page: page.inputs),
-        join(lambda page: page.labels),
-        join(lambda page: page.weights),
+        np.concatenate([getattr(page, part) for page in pages]).astype(np.float32)
+        for part in ("inputs", "labels", "weights")
     )
     features = len(pages[0].columns)
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + LEAST_DEVIATION
@@ -218,7 +209,8 @@ def compute_gradients(
 
 def label_page(page: Page, of_set: str) -> Labelled | None:
     """Return the blocks of a page with their labels and weights; None if it has no blocks."""
-    tree = HTMLTree.parse(decode(page.body, None))
+    html = decode(page.body, None)
+    tree = HTMLTree.parse(html)
     blocks = parse_blocks(tree.body.html) if tree.body is not None else None
     if blocks is None or not blocks.texts:
         return None
@@ -229,23 +221,13 @@ def label_page(page: Page, of_set: str) -> Labelled | None:
         labels = align(blocks.texts, gold_text(page.gold))
         weights = np.where((labels > 0.5) & find_comments(blocks), 0, share_weight(words, labels))
     else:
+        labels, weights = label_by_teachers(blocks.texts, words, html)
         label = label_by_snippets if "with" in page.gold else label_parts
-        labels = label(blocks.texts, page.gold)
-        weights = weigh_snippets(words, labels, ~np.isnan(labels))
-    return Labelled(of_set, blocks, columns, collect_inputs(features, columns), words, labels, weights)
-
-
-def guess_labels(page: Labelled, scores: Array) -> Labelled:
-    """Return a page with guesses for the labels that are not known, by the scores of its blocks."""
-    unknown = np.isnan(page.labels)
-    if not unknown.any():
-        return page
-    wanted = np.flatnonzero(page.labels == 1)
-    if len(wanted) > 1:
-        order = np.arange(len(scores))
-        scores = scores + np.where((order >= wanted[0]) & (order <= wanted[-1]), BETWEEN, OUTSIDE)
-    labels = np.where(unknown, 1 / (1 + np.exp(-scores)), page.labels)
-    return page._replace(labels=labels, weights=weigh_snippets(page.words, labels, ~unknown))
+        known = label(blocks.texts, page.gold)
+        sure = ~np.isnan(known)
+        weights = np.where(sure, weights + SNIPPETS / max(1, int(sure.sum())), TAUGHT * weights)
+        labels = np.where(sure, known, labels)
+    return Labelled(of_set, blocks, columns, collect_inputs(features, columns), labels, weights)
 
 
 def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
@@ -260,12 +242,6 @@ def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
 def share_weight(words: Array, labels: Array) -> Array:
     """Return weights by words, which are larger on pages with a larger share of main text."""
     return (words + 1) / max(float(words @ labels + 0.3 * words.sum()), LEAST_WORDS)
-
-
-def weigh_snippets(words: Array, labels: Array, known: npt.NDArray[np.bool_]) -> Array:
-    """Return the weights of blocks of which a snippet or part may have made the label known."""
-    shares = share_weight(words, np.nan_to_num(labels))
-    return np.where(known, shares + SNIPPETS / max(1, int(known.sum())), GUESSED * shares)
 
 
 def align(texts: Sequence[str], gold: str) -> Array:
@@ -294,6 +270,20 @@ def align(texts: Sequence[str], gold: str) -> Array:
         if first is not None and labels[index] >= 0.5:
             last = first + len(words)
     return labels
+
+
+def label_by_teachers(texts: Sequence[str], words: Array, html: str) -> tuple[Array, Array]:
+    """Return labels by trafilatura, and weights that are lower where resiliparse disagrees.
+
+    Raises:
+        SystemExit: trafilatura is not installed.
+    """
+    known = extractors()
+    if TEACHERS[0] not in known:
+        raise SystemExit("sets without gold texts are labelled by trafilatura: run `make peers`, or leave them out")
+    first, second = (align(texts, known[name](html)) > 0.5 for name in TEACHERS)
+    labels = first.astype(float)
+    return labels, share_weight(words, labels) * np.where(first == second, 1.0, DISAGREED)
 
 
 def label_by_snippets(texts: Sequence[str], gold: dict[str, Any]) -> Array:
