@@ -211,7 +211,7 @@ def work(corpus: Path, url: str, recipe: Recipe, splits: int) -> tuple[int, tupl
     with listed.open("rb") as file:
         for part in pickle.load(file):
             named += [split.name for split in part.mapping.settings["splits"].value] if is_choice(part) else []
-            for task in part.reduces.values():
+            for task in map(pickle.loads, part.reduces.values()):
                 tasks.setdefault(task.step, []).append(task)
         with contextlib.suppress(EOFError):
             while True:

@@ -67,7 +67,7 @@ class SharedPart:
     Attributes:
         mapping: of the step, or of the mappers.
         reducing: of the reducers, if there are any.
-        reduces: the reducers still to run, by range.
+        reduces: the reducers still to run, by range, pickled: each worker process holds them all and needs few.
         in_memory: True to group places of blocks, False to group the blocks.
         merging: of the merges, if there are any.
         merges: tasks that merge the mappers' blocks, in the order of names.
@@ -75,7 +75,7 @@ class SharedPart:
 
     mapping: Job
     reducing: Job | None = None
-    reduces: dict[int, Task] = field(default_factory=dict)
+    reduces: dict[int, bytes] = field(default_factory=dict)
     in_memory: bool = False
     merging: Job | None = None
     merges: Sequence[Task] = ()
@@ -111,7 +111,7 @@ class PlannedPart:
             return SharedPart(job)
         numbers = {task.name: number for number, task in enumerate(self.reduces)}
         complete = _completer(corpus, self.reducing)
-        reduces = {numbers[task.name]: complete(task) for task in self.left}
+        reduces = {numbers[task.name]: pickle.dumps(complete(task)) for task in self.left}
         shared = SharedPart(_writing(job, self.mapping), job_of(corpus, self.reducing, engine), reduces, self.in_memory)
         if self.merging is None:
             return shared
@@ -307,7 +307,7 @@ def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Red
     blocks = [piece[1] if len(piece) == 2 else read_block(root, piece) for piece in ordered]
     if part.merges:
         blocks = [block for merged in blocks for block in unpack_blocks(merged)]
-    perform(part.reduces[bucket], [block for block in blocks if block], job=part.reducing)
+    perform(pickle.loads(part.reduces[bucket]), [block for block in blocks if block], job=part.reducing)
     if tables := _tables_of_ranges(parts):
         yield bucket % tables, (number, bucket)
 
@@ -319,7 +319,8 @@ def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
 def _fold_ranges(listed: TaskList, perform: Perform, table: tuple[int, Iterable[tuple[int, int]]]) -> None:
     """Fold the receipts of the ranges that make a table."""
     parts: list[SharedPart] = listed.read_shared()
-    fold_receipts(Path(listed.corpus), [parts[number].reduces[bucket] for number, bucket in sorted(table[1])])
+    tasks = [pickle.loads(parts[number].reduces[bucket]) for number, bucket in sorted(table[1])]
+    fold_receipts(Path(listed.corpus), tasks)
 
 
 def _perform_once(perform: Perform, job: Job, task: Task, *received: Any) -> None:
