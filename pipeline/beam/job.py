@@ -43,7 +43,7 @@ from pipeline.beam.fold import fold_receipts
 from pipeline.beam.folded import tables_for
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
 from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
-from pipeline.beam.step import Receipts, Step, Task
+from pipeline.beam.step import Receipt, Receipts, Step, Task
 from pipeline.beam.task import BEGUN, NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
@@ -96,7 +96,7 @@ class PlannedPart:
         self.sizes = [Sizes(corpus, step.folders) for step in part]
         self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps, self.sizes[0])
         self.reduces = self.reducing.tasks(self.maps) if self.reducing else []
-        self.left, self.reduced = list[Task](), Receipts()
+        self.left, self.reduced = list[Task](), dict[str, Receipt]()
         if self.reducing is not None:
             self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces, self.sizes[1])
         self.in_memory = in_memory
@@ -128,18 +128,18 @@ class PlannedPart:
 
     def finish(self, corpus: Path) -> Made:
         """Return the receipts of all tasks, by step, and remove what other tasks have left."""
-        self.mapped |= receipts(corpus, self.waiting)
-        self.reduced |= receipts(corpus, self.left)
-        found: Made = (in_order(self.maps, self.mapped),)
-        steps: tuple[Step, ...] = (self.mapping,)
-        if self.reducing is not None:
-            found, steps = (*found, in_order(self.reduces, self.reduced)), (*steps, self.reducing)
-        for step, done, ran, sizes in zip(steps, found, (self.waiting, self.left), self.sizes, strict=False):
-            if not step.shared:
-                sweep(corpus, step, done, None if ran else sizes)
+        found = list[Receipts]()
+        maps = (self.mapping, self.maps, self.waiting, self.mapped)
+        reduces = (self.reducing, self.reduces, self.left, self.reduced)
+        for (step, tasks, ran, held), sizes in zip((maps, reduces), self.sizes, strict=False):
+            if step is not None:
+                done = in_order(tasks, {**held, **receipts(corpus, ran)})
+                if not step.shared:
+                    sweep(corpus, step, done, None if ran else sizes)
+                found.append(done)
         if self.merging is not None:
             sweep(corpus, self.merging, {})  # their readers have finished
-        return found
+        return tuple(found)
 
 
 def _completer(corpus: Path, step: Step) -> Callable[[Task], Task]:
