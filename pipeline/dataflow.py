@@ -45,7 +45,7 @@ class Price:
 
 
 def price_of(cost: Cost, jobs: int) -> Price:
-    """Return the price of a planned cost, spent in so many jobs."""
+    """Return the price of a planned cost that is spent in `jobs` jobs."""
     shuffled = sum(step.shuffled or 0.0 for step in cost.steps)
     return Price(cost.cpu_seconds / 3600, jobs * START_SECONDS * cost.workers / 3600, shuffled)
 

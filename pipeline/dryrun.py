@@ -157,7 +157,7 @@ def _input(source: str, name: str, size: int) -> Input:
 
 
 def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
-    """Write a made-up receipt for each task, of a run over so many splits of each source."""
+    """Write a made-up receipt for each task of a run over `splits` splits of each source."""
     for task in tasks:
         if task.step == "filter":
             write_atomic(corpus / signature_path(task.name), b"")  # a later step looks at its size

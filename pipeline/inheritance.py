@@ -1,4 +1,4 @@
-"""What a generation takes over from the corpus that it is appended to: its recipe, and all that was trained for it."""
+"""Derive the recipe of a generation from the corpus that it is appended to: all that was trained is given by path."""
 
 import json
 from pathlib import Path

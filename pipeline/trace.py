@@ -23,7 +23,7 @@ from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
-from pipeline.stages.models import cuts_path, hash_models, models_of, with_local_models
+from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
 from pipeline.stages.pages import find_mask, page_of, verdict_path
 
 if TYPE_CHECKING:
@@ -86,13 +86,7 @@ class Rederiver:
 
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
-        expected = {name: model.sha256 for name, model in self.manifest.models.items() if not model.path}
-        if hash_models(self.recipe) != expected:
-            raise UserError(f"a model that {self.folder / RECIPE_FILE} names has changed since the corpus was built")
-        self.models: dict[str, dict[str, Any]] = {
-            name: models_of(name, source, self.folder, _read_cutoffs(self.folder, name))
-            for name, source in self.recipe.sources.items()
-        }
+        self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
         self.inputs: dict[str, dict[str, Path]] = {}  # paths by source and name
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
@@ -133,7 +127,7 @@ class Rederiver:
 
     def _filter(self, document: Document, rules: list[Rule], lineage: Lineage, joined: bool) -> Filtered:
         """Pass a document through its source's rules again. Raises LookupError if a verdict is not kept."""
-        models, known = self.models[lineage.source], self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
+        models, known = self._models(lineage.source), self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
         found = []
         for rule in rules:
             verdict = None
@@ -141,6 +135,17 @@ class Rederiver:
                 verdict = self._line_verdict(lineage, joined)
             found.append(Found(verdict, models.get(rule.needs)))
         return apply_rules(page_of(document.as_row(), known), rules, found)
+
+    def _models(self, name: str) -> dict[str, Any]:
+        """Return what the run made for a source's rules. Raises UserError if a file that they name has changed."""
+        if name not in self.models:
+            source, entries = self.recipe.sources[name], self.manifest.models.items()
+            expected = {use: one.sha256 for use, one in entries if not one.path and use.startswith(f"{name}.")}
+            if hash_given_files(name, source) != expected:
+                path = self.folder / RECIPE_FILE
+                raise UserError(f"a model of {name} that {path} names has changed since the corpus was built")
+            self.models[name] = models_of(name, source, self.folder, _read_cutoffs(self.folder, name))
+        return self.models[name]
 
     def _line_verdict(self, lineage: Lineage, joined: bool) -> Any:
         """Return the kept verdict on a document's lines. Of a joined document, or a piece's, all splits are searched.

@@ -8,7 +8,7 @@ from filters.formats.charset import decode
 from filters.reasons import Reason
 
 OPENING = 400  # bytes in which a file declares its encoding
-CHARACTERS_PER_ERROR = 1_000  # of which one may be unexplained by the encoding
+CHARACTERS_PER_ERROR = 1_000  # of which the encoding may leave one undefined
 _DECLARED = re.compile(rb"\A(?:[^\n]{0,200}\n)?[^\n]{0,200}?(?:coding[:=][ \t]{0,4}|encoding=[\"'])([\w.-]{1,40})")
 _TEXT = ("iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "latin", "mac")  # prefixes of encodings of text
 

@@ -42,7 +42,7 @@ GENERATED = re.compile(  # what programs write into the files that they make
     r"\bregenerate this file\b|\bcoder version\s*:|\bc/c\+\+ source code generated on\b",
     re.IGNORECASE,
 )
-DATA_LINES, DATA_SHARE = 100, 0.8  # a table of data is as long, with as large a share of lines that hold only numbers
+DATA_LINES, DATA_SHARE = 100, 0.8  # lines of a table of data, and the share of them with numbers alone
 _COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
 _WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
 _DATA = re.compile(r"[\s0-9xXA-Fa-fuUlLeE,.{}\[\]()+\-;:\"']*+")

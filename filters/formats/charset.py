@@ -10,8 +10,8 @@ from filters.formats.encodings import UNDEFINED, decode_bytes, find_encoding, re
 # Byte order marks come before every declaration (WHATWG Encoding, section 6).
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
 META_BYTES = 1 << 15  # of a page in which it may declare its encoding: beyond a parser's first 1,024, it starts again
-CHARACTERS_PER_ERROR = 1_000  # a declared encoding may leave one in as many unexplained, since pages are cut
-SEQUENCES_PER_ERROR = 10  # of UTF-8, whatever is declared; in text of East Asian encodings a sixth of an error's number
+CHARACTERS_PER_ERROR = 1_000  # of which a declared encoding may leave one undefined, since pages are cut
+SEQUENCES_PER_ERROR = 10  # valid ones of UTF-8 for each invalid one; text in East Asian encodings has one for six
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _CONTENT = re.compile(rb"charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;\"']+))", re.IGNORECASE)
@@ -126,7 +126,7 @@ def _detect_encoding(body: bytes, url: str) -> str:
 
 
 def _is_hungarian(body: bytes) -> bool:
-    """Return True if letters that only Hungarian has beside its others stand for õ and û: the detector misses them."""
+    """Return True for Hungarian text in windows-1250, of which the detector takes ő and ű for õ and û."""
     counts = Counter(body)
     doubled = sum(counts[letter] for letter in "őű".encode("cp1250"))
     common = sum(counts[letter] for letter in "áéíóöúü".encode("cp1250"))

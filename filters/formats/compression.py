@@ -287,9 +287,9 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             return
 
 
-def decode_stored(stored: StoredView, start: int = 0, end: int | None = None) -> Iterator[bytes | Damage]:
+def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
     """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
-    for chunk in decode_chunks(stored, start, len(stored) if end is None else end):
+    for chunk in decode_chunks(stored, 0, len(stored)):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
 

@@ -1,7 +1,7 @@
 """The repetition rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
 
-A duplicate is a copy of something earlier in the same document, so that what occurs first is none. A word is what
-stands between white space, and shares of characters are shares of the characters of words. The paper leaves these open.
+A duplicate is a copy of something earlier in the same document, so the first occurrence is no duplicate. Words are
+separated by white space, and shares of characters are shares of the characters of words. The paper leaves these open.
 """
 
 from collections.abc import Collection, Iterator, Sequence

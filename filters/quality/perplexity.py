@@ -432,11 +432,11 @@ def number_pieces(sentences: Iterable[bytes]) -> tuple[npt.NDArray[np.int32], np
     return np.array(ids, np.int32), np.array(offsets, np.int64), [piece.decode() for piece in number]
 
 
-def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: float, threads: int = 1) -> bytes:
+def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: float) -> bytes:
     """Return a unigram model trained on normalised lines with SentencePiece's defaults, as CCNet's `spm_train`.
 
-    The same lines, in order, and the same number of threads give the same bytes. All of the text is held in memory, at
-    20 bytes a character and more; a few hundred MB of text are enough.
+    The same lines, in order, give the same bytes: one thread trains. All of the text is held in memory, at 20 bytes a
+    character and more; a few hundred MB of text are enough.
 
     Raises:
         UserError: there is too little text.
@@ -452,7 +452,7 @@ def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: floa
             vocab_size=vocabulary,
             character_coverage=character_coverage,
             max_sentence_length=LONGEST_LINE,
-            num_threads=threads,
+            num_threads=1,
             minloglevel=2,
         )
     except (OSError, RuntimeError) as error:

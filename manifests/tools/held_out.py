@@ -29,7 +29,7 @@ SPARE = 4  # candidates for each document wanted
 
 @dataclass(slots=True)
 class SourceCount:
-    """What became of the candidates of a source."""
+    """Counts of a source's candidates: frozen documents with their bytes, and those left out by reason."""
 
     documents: int = 0
     bytes: int = 0
@@ -40,7 +40,7 @@ class SourceCount:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutText:
-    """What was written."""
+    """The result: counts by source, and the hash of the file."""
 
     sources: dict[str, SourceCount]
     sha256: str

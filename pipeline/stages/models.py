@@ -73,11 +73,18 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
     for name, source in recipe.sources.items():
         for rule in source.filters:
             rule.check()
-        for use, path in given_files(name, source).items():
-            try:
-                found[use] = sha256_file(Path(path))
-            except OSError as error:
-                raise UserError(f"{use}: {path} cannot be read ({error.strerror}): check the path") from error
+        found |= hash_given_files(name, source)
+    return found
+
+
+def hash_given_files(name: str, source: Source) -> dict[str, str]:
+    """Return the SHA-256 of every file that a source's rules give by path, by `SOURCE.RULE.USE`. Raises UserError."""
+    found: dict[str, str] = {}
+    for use, path in given_files(name, source).items():
+        try:
+            found[use] = sha256_file(Path(path))
+        except OSError as error:
+            raise UserError(f"{use}: {path} cannot be read ({error.strerror}): check the path") from error
     return found
 
 

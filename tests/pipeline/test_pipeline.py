@@ -1,5 +1,6 @@
 """The whole way on the bundled sample: one result however it runs, nothing lost, every token traced."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -15,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import ROOT, build, build_in_two, demo_recipe, digests, file_times, first_recipe
 
+from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS
 from manifests.document import document_id, locator_from
 from manifests.files import canonical_json
 from manifests.ledger import STAGES, imbalances, tally_from
-from manifests.manifest import load_manifest
+from manifests.manifest import ModelEntry, load_manifest
 from manifests.shard import open_shard
 from manifests.tools.trace import trace as lineage_of
 from manifests.tools.verify import verify
@@ -120,6 +122,17 @@ def test_pipeline_trace_gives_the_same_tokens_for_every_document(corpus: Path) -
             assert same, f"{entry.path} row {row}: {finding}"
             traced += 1
     assert traced == sum(source.documents for source in load_manifest(corpus).sources.values()) > 50
+
+
+def test_trace_refuses_a_model_that_has_changed_and_looks_at_those_of_its_source_alone(corpus: Path) -> None:
+    rederiver, manifest = Rederiver(corpus, {}), load_manifest(corpus)
+    changed = {use: ModelEntry(sha256="0" * 64) for use in manifest.models if use.startswith("common_crawl.")}
+    assert changed, "the demo gives a list of bad words"
+    rederiver.manifest = manifest.model_copy(update={"models": manifest.models | changed})
+    for source, is_refused in (("books", False), ("common_crawl", True)):
+        path = manifest.sources[source].train[0].path
+        with pytest.raises(UserError, match="of common_crawl") if is_refused else contextlib.nullcontext():
+            assert rederiver.check(path, lineage_of(corpus, path, 5))[0]
 
 
 def test_trace_finds_moved_dumps_and_says_when_they_changed(corpus: Path, sample: Path, tmp_path: Path) -> None:

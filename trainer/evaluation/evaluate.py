@@ -41,7 +41,7 @@ Records = dict[str, Record]  # by key
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to evaluate.
+    """Options of an evaluation.
 
     Attributes:
         limit: Number of questions of each task; None for all.

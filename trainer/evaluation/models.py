@@ -47,7 +47,7 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         corpus: The corpus's folder, if it has moved.
 
     Raises:
-        UserError: There is none, or not one that can be evaluated.
+        UserError: The folder holds no model, or one that cannot be evaluated.
     """
     if (path / "config.json").is_file():
         files = [*path.glob("*.safetensors"), *path.glob("tokenizer*"), path / "config.json"]
@@ -63,18 +63,17 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
     return Source(saved.folder, _hash_files(files), manifest.manifest_sha, int(saved.state["step"]), open_saved)
 
 
-def open_engine(source: Source, device: str, precision: str, length: int | None = None) -> Engine:
+def open_engine(source: Source, device: str, precision: str) -> Engine:
     """Load a model onto a device.
 
     Args:
         source: The model.
         device: "cpu" or "cuda".
         precision: "fp32" or "bf16", of weights and products.
-        length: Tokens of its context, if not its own.
     """
-    model, vocabulary, own = source.open()
+    model, vocabulary, length = source.open()
     model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    return Engine(model.requires_grad_(False), vocabulary, length or own)
+    return Engine(model.requires_grad_(False), vocabulary, length)
 
 
 def _hash_files(files: list[Path]) -> str:

@@ -31,7 +31,7 @@ OUTPUT_CHARACTERS = 2_000  # kept of the output's end
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a program ended.
+    """The end of a program's run.
 
     Attributes:
         passed: It ran to its last line.

@@ -1,4 +1,4 @@
-"""How answers are judged: ranking of likelihoods, extraction and comparison of texts, votes, pass@k, intervals."""
+"""Score answers: ranking of likelihoods, extraction and comparison of texts, votes, pass@k, intervals."""
 
 import math
 import re

@@ -25,7 +25,7 @@ GPT3 = "Brown et al. 2020 (GPT-3), appendix G"
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How an answer is written.
+    """Settings by which an answer is written.
 
     Attributes:
         tokens: The largest number of tokens.
