@@ -1,4 +1,4 @@
-"""Fit the weights of the main-text extractor (filters/html/weights.tsv) on gold sets: a network that labels blocks.
+"""Fit the weights of the main-text extractor (filters/html/weights.tsv) on gold sets: two networks that label blocks.
 
     python -m benchmarks fit-extraction --data ../shared/data/html_extraction [--leave-out SET] [--output FILE]
 
@@ -6,19 +6,21 @@ A block's label is the share of its words that lie in runs of three words of the
 in it where the blocks before it ended. A block weighs as much as its share in the words of its page, so that pages
 count alike.
 
-Pages that have only snippets or parts of their text as gold are labelled by two other extractors as far as these agree:
-trafilatura's default and resiliparse's main content (where they disagree, trafilatura counts, with a lower weight). The
-snippets and parts count on top. Each set of a new kind would otherwise need gold texts of its own.
+Some pages have only snippets or parts of their text as gold. A network that is fitted on what is known guesses the
+labels of their other blocks; those between the first and the last wanted snippet are likelier main text.
 
 Readers' comments are no main text, though one of the sets counts them as such: blocks of its gold texts in containers
 named after comments have no weight.
 
-The network is trained by Adam with decoupled decay of the weights (Loshchilov and Hutter, ICLR 2019) and dropout of
+The second network learns from scores as it will see them, of pages that the first was not fitted on: each set's by a
+network that is fitted on the others.
+
+The networks are trained by Adam with decoupled decay of the weights (Loshchilov and Hutter, ICLR 2019) and dropout of
 units and of names. The result depends on the pages and the version of numpy alone.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,40 +30,66 @@ import numpy.typing as npt
 from resiliparse.parse.html import HTMLTree
 
 from benchmarks.data import ROOT, SHARED
-from benchmarks.extraction import WORD, Page, extractors, gold_text, load_sets
+from benchmarks.extraction import WORD, Page, gold_text, load_sets
 from filters.formats.charset import decode
 from filters.html.blocks import Page as Blocks
 from filters.html.blocks import parse_blocks
-from filters.html.features import COMMENTS, Features, describe_blocks
-from filters.html.model import BIAS, CUT, CUT_MARGIN, CUT_SHARE, NAMES, NEIGHBOURS, OUTPUT, collect_inputs
+from filters.html.context import describe_context
+from filters.html.features import COMMENTS, describe_blocks
+from filters.html.model import BIAS, CONTEXT, CUT, CUT_MARGIN, CUT_SHARE, NAMES, OUTPUT, collect_inputs
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
 WEIGHTS = ROOT / "filters/html/weights.tsv"
-TEACHERS = ("trafilatura, default", "resiliparse")
 RUN = 3  # words in a row that a block must share with the gold text
-PAGE_WEIGHT = 10.0  # of all blocks of a page together, against the penalty
 LEAST_WORDS = 60  # a page with fewer words weighs less
-DISAGREED, TAUGHT, SNIPPETS = 0.3, 0.7, 0.25  # weights: of blocks that teachers disagree on, that they label, of gold
+GUESSED, SNIPPETS = 0.7, 0.25  # weights: of blocks whose labels are guessed, and of all others of their page together
+BETWEEN, OUTSIDE = 1.5, -0.5  # log-odds that are added to guesses between the wanted snippets of a page, and outside
 COMMENTS_SHARE = 0.9  # of a page's blocks: a container with more is not the comments, whatever its name
 
-UNITS, SEED = 48, 1
+UNITS, SEED = 24, 1
 STEPS, BATCH = 1_100, 1_024  # and blocks per step: the shared sets are passed over eleven times
 RATE, WARM_UP = 4e-3, 0.15  # the highest rate of learning, and the share of the steps up to it; it falls to 0 after it
 MEAN_DECAY, SQUARE_DECAY = 0.9, 0.995  # of Adam's averages of the gradients and their squares
 WEIGHT_DECAY = 0.02
 UNIT_DROPOUT, NAME_DROPOUT = 0.4, 0.1
 LEAST_DEVIATION = 1e-2  # of an input, by which it is divided
-CHOSEN = {CUT: -1.6, CUT_SHARE: 0.3, CUT_MARGIN: 2.5, NEIGHBOURS: 0.6}  # by the F1 of the shared sets, each left out
+CHOSEN = {CUT: -1.6, CUT_SHARE: 0.5, CUT_MARGIN: 2.5}  # by the F1 of the shared sets, each left out
 
 
 class Labelled(NamedTuple):
-    """The blocks of a page with how far each is main text (0 to 1), and its weight."""
+    """The blocks of a page with how far each is main text (0 to 1; NaN if the gold does not say), and its weight."""
 
-    features: Features
+    of_set: str
+    blocks: Blocks
+    columns: tuple[str, ...]  # the inputs that are not names
+    inputs: Array  # (blocks, inputs)
+    words: Array
     labels: Array
     weights: Array
+
+
+class Network(NamedTuple):
+    """The weights of d inputs, as they are, on u units and on the output."""
+
+    hidden: Floats  # (d, u)
+    bias: Floats  # (u,)
+    output: Floats  # (u,)
+    direct: Floats  # (d,)
+    intercept: Floats  # (1,)
+
+    def score(self, inputs: Array) -> Array:
+        """Return the log-odds of blocks."""
+        units = np.maximum(inputs @ self.hidden + self.bias, 0)
+        scores: Array = units @ self.output + inputs @ self.direct + self.intercept
+        return scores
+
+    def rows(self, names: Sequence[str], prefix: str = "") -> list[list[Any]]:
+        """Return the rows of the table of weights."""
+        rows = [[name, one, *units] for name, one, units in zip(names, self.direct, self.hidden, strict=True)]
+        rows += [[BIAS, float(self.intercept[0]), *self.bias], [OUTPUT, 0, *self.output]]
+        return [[prefix + name, *weights] for name, *weights in rows]
 
 
 def main(arguments: list[str]) -> int:
@@ -79,35 +107,58 @@ def main(arguments: list[str]) -> int:
     if not sets:
         print(f"no NAME.gold.jsonl.gz to fit on in {', '.join(map(str, options.data))}")
         return 1
-    options.output.write_text(fit_weights([page for pages in sets.values() for page in pages]), encoding="utf-8")
+    options.output.write_text(fit_weights(sets), encoding="utf-8")
     print(f"fitted on {', '.join(sets)}: {options.output}")
     return 0
 
 
-def fit_weights(pages: Sequence[Page]) -> str:
-    """Return the table of weights, fitted on pages with gold."""
-    labelled = [found for page in pages if (found := label_page(page))]
-    names = tuple(labelled[0].features.columns)
-    inputs = np.concatenate([collect_inputs(page.features, names) for page in labelled]).astype(np.float32)
-    labels, weights = (
-        np.concatenate([getattr(page, part) for page in labelled]).astype(np.float32) for part in ("labels", "weights")
-    )
-    mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + LEAST_DEVIATION
-    mean[len(names) :], scale[len(names) :] = 0, 1
-    hidden, bias, output, direct, intercept = fit_network(
-        (inputs - mean) / scale, labels, weights / weights.mean(), len(names)
-    )
-    hidden, direct = hidden / scale[:, None], direct / scale
-    bias, intercept = bias - mean @ hidden, intercept - mean @ direct
-    rows = [[name, one, *units] for name, one, units in zip([*names, *NAMES], direct, hidden, strict=True)]
-    rows += [
-        [BIAS, float(intercept[0]), *bias],
-        [OUTPUT, 0, *output],
-        *([name, value, *[0] * UNITS] for name, value in CHOSEN.items()),
-    ]
+def fit_weights(sets: dict[str, list[Page]]) -> str:
+    """Return the table of weights, fitted on sets of pages with gold."""
+    pages = [found for name, of_set in sets.items() for page in of_set if (found := label_page(page, name))]
+    names = pages[0].columns
+    if any(np.isnan(page.labels).any() for page in pages):
+        known = fit_pages(pages)
+        pages = [guess_labels(page, known.score(page.inputs)) for page in pages]
+    first = fit_pages(pages)
+    in_context = []
+    for name in sets:
+        others = [page for page in pages if page.of_set != name]
+        unseen = fit_pages(others) if others else first
+        in_context += [add_context(page, unseen) for page in pages if page.of_set == name]
+    second = fit_pages(in_context)
+    rows = first.rows([*names, *NAMES]) + second.rows(in_context[0].columns, CONTEXT)
+    rows += [[name, value, *[0] * UNITS] for name, value in CHOSEN.items()]
     heading = ["input", "direct", *(f"unit {number}" for number in range(1, UNITS + 1))]
     lines = ["\t".join([name, *(f"{weight:.4g}" for weight in weights)]) for name, *weights in rows]
     return "\n".join(["\t".join(heading), *lines, ""])
+
+
+def add_context(page: Labelled, network: Network) -> Labelled:
+    """Return a page with the inputs of the second network, from the scores of the first."""
+    columns = describe_context(network.score(page.inputs), page.blocks)
+    return page._replace(columns=tuple(columns), inputs=np.array(list(columns.values())).T)
+
+
+def fit_pages(pages: Sequence[Labelled]) -> Network:
+    """Return the network that is fitted on the blocks whose labels are known."""
+
+    def join(part: Callable[[Labelled], Array]) -> Floats:
+        parts = [part(page)[~np.isnan(page.labels)] for page in pages]
+        return np.concatenate(parts).astype(np.float32)
+
+    inputs, labels, weights = (
+        join(lambda page: page.inputs),
+        join(lambda page: page.labels),
+        join(lambda page: page.weights),
+    )
+    features = len(pages[0].columns)
+    mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + LEAST_DEVIATION
+    mean[features:], scale[features:] = 0, 1
+    hidden, bias, output, direct, intercept = fit_network(
+        (inputs - mean) / scale, labels, weights / weights.mean(), features
+    )
+    hidden, direct = hidden / scale[:, None], direct / scale
+    return Network(hidden, bias - mean @ hidden, output, direct, intercept - mean @ direct)
 
 
 def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int) -> list[Floats]:
@@ -165,27 +216,36 @@ def compute_gradients(
     return [inputs.T @ on_units, on_units.sum(axis=0), errors @ units, errors @ inputs, errors.sum(keepdims=True)]
 
 
-def label_page(page: Page) -> Labelled | None:
+def label_page(page: Page, of_set: str) -> Labelled | None:
     """Return the blocks of a page with their labels and weights; None if it has no blocks."""
-    html = decode(page.body, None)
-    tree = HTMLTree.parse(html)
+    tree = HTMLTree.parse(decode(page.body, None))
     blocks = parse_blocks(tree.body.html) if tree.body is not None else None
     if blocks is None or not blocks.texts:
         return None
     features = describe_blocks(blocks, tree.title or "")
+    columns = tuple(features.columns)
     words = np.array([len(WORD.findall(text)) for text in blocks.texts], dtype=float)
     if "gold_text" in page.gold:
         labels = align(blocks.texts, gold_text(page.gold))
         weights = np.where((labels > 0.5) & find_comments(blocks), 0, share_weight(words, labels))
     else:
-        labels, weights = label_by_teachers(blocks.texts, words, html)
-        known = (
-            label_by_snippets(blocks.texts, page.gold) if "with" in page.gold else label_parts(blocks.texts, page.gold)
-        )
-        sure = ~np.isnan(known)
-        weights = np.where(sure, weights + SNIPPETS / max(1, int(sure.sum())), TAUGHT * weights)
-        labels = np.where(sure, known, labels)
-    return Labelled(features, labels, PAGE_WEIGHT * weights)
+        label = label_by_snippets if "with" in page.gold else label_parts
+        labels = label(blocks.texts, page.gold)
+        weights = weigh_snippets(words, labels, ~np.isnan(labels))
+    return Labelled(of_set, blocks, columns, collect_inputs(features, columns), words, labels, weights)
+
+
+def guess_labels(page: Labelled, scores: Array) -> Labelled:
+    """Return a page with guesses for the labels that are not known, by the scores of its blocks."""
+    unknown = np.isnan(page.labels)
+    if not unknown.any():
+        return page
+    wanted = np.flatnonzero(page.labels == 1)
+    if len(wanted) > 1:
+        order = np.arange(len(scores))
+        scores = scores + np.where((order >= wanted[0]) & (order <= wanted[-1]), BETWEEN, OUTSIDE)
+    labels = np.where(unknown, 1 / (1 + np.exp(-scores)), page.labels)
+    return page._replace(labels=labels, weights=weigh_snippets(page.words, labels, ~unknown))
 
 
 def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
@@ -200,6 +260,12 @@ def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
 def share_weight(words: Array, labels: Array) -> Array:
     """Return weights by words, which are larger on pages with a larger share of main text."""
     return (words + 1) / max(float(words @ labels + 0.3 * words.sum()), LEAST_WORDS)
+
+
+def weigh_snippets(words: Array, labels: Array, known: npt.NDArray[np.bool_]) -> Array:
+    """Return the weights of blocks of which a snippet or part may have made the label known."""
+    shares = share_weight(words, np.nan_to_num(labels))
+    return np.where(known, shares + SNIPPETS / max(1, int(known.sum())), GUESSED * shares)
 
 
 def align(texts: Sequence[str], gold: str) -> Array:
@@ -228,20 +294,6 @@ def align(texts: Sequence[str], gold: str) -> Array:
         if first is not None and labels[index] >= 0.5:
             last = first + len(words)
     return labels
-
-
-def label_by_teachers(texts: Sequence[str], words: Array, html: str) -> tuple[Array, Array]:
-    """Return labels by trafilatura, and weights that are lower where resiliparse disagrees.
-
-    Raises:
-        SystemExit: trafilatura is not installed.
-    """
-    known = extractors()
-    if TEACHERS[0] not in known:
-        raise SystemExit("sets without gold texts are labelled by trafilatura: run `make peers`, or leave them out")
-    first, second = (align(texts, known[name](html)) > 0.5 for name in TEACHERS)
-    labels = first.astype(float)
-    return labels, share_weight(words, labels) * np.where(first == second, 1.0, DISAGREED)
 
 
 def label_by_snippets(texts: Sequence[str], gold: dict[str, Any]) -> Array:

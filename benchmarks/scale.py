@@ -74,6 +74,7 @@ OUTPUTS = {  # of a task, by step; of other steps one file below `blocks`
     "corpus_index/files": ("index/{}",),
 }
 FACTS = {  # that steps with many tasks leave; others leave all that `make_up` knows
+    "split_offsets/checksums": ("sha256",),
     "extract": ("file",),
     "url_dedup/collect": ("documents",),
     "url_dedup/duplicates": ("documents", "older"),

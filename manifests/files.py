@@ -34,6 +34,12 @@ def sha256_json(value: Any) -> str:
     return sha256_bytes(canonical_json(value))
 
 
+def version_of(path: Path) -> str:
+    """Return what changes whenever a file is written: its size and time of change. Raises OSError."""
+    state = path.stat()
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +27,8 @@ INPUTS = "inputs"  # folder of copies of dumps, models and lists, beside the mir
 UNKNOWN = "-"  # in a record: the file's hash was not asked for
 SCRATCH_BYTES = 64 << 30  # of files that a machine keeps by default
 TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where there are many
+CHANGED = "has changed or gone since the run began: give the same command again, which reads it anew"
+END_BYTES = 16 << 20  # at either end of an Arrow file: more than all that says where its columns lie
 THREADS = 32  # transfers at once: each waits for the network most of the time
 
 
@@ -215,6 +217,32 @@ def stored_copy(corpus: Path, path: str) -> Iterator[Path]:
         yield Path(scratch) / Path(path).name
 
 
+@contextlib.contextmanager
+def stored_parts(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, int]]) -> Iterator[Path]:
+    """Yield what `stored_copy` does, but in an object store a copy in which one range of the bytes is zeros, unread.
+
+    Args:
+        corpus: its folder.
+        path: of the file, below it.
+        left_out: returns start and end of that range from a copy that has `END_BYTES` at both ends.
+    """
+    mirror = mirror_of(corpus)
+    if mirror is None:
+        yield corpus / path
+        return
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        copy = Path(scratch) / Path(path).name
+        with contextlib.suppress(FileNotFoundError):
+            size = mirror.storage.size(path)
+            with copy.open("wb") as file:
+                file.truncate(size)
+                first, last = min(END_BYTES, size), max(size - END_BYTES, min(END_BYTES, size))
+                mirror.storage.copy_spans(path, file.fileno(), [(0, first), (last, size)])
+                start, end = left_out(copy)
+                mirror.storage.copy_spans(path, file.fileno(), [(first, min(start, last)), (max(end, first), last)])
+        yield copy
+
+
 def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
     """Return the local path of a folder of a corpus with all its files, which are downloaded first if need be.
 
@@ -262,9 +290,7 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
     entry = storage.find(name)  # after the download: what was read is not newer
     if entry is None or str(entry.changed) != version or entry.bytes != (folder / path).stat().st_size:
         (folder / path).unlink(missing_ok=True)
-        raise StorageError(
-            f"{url} has changed or gone since the run began: give the same command again, which reads it anew"
-        )
+        raise StorageError(f"{url} {CHANGED}")
     record(folder, path, version)
     return folder / path
 

@@ -110,6 +110,22 @@ def open_shard(path: Path) -> Shard:
     return Shard(path, view_column(column.values.slice(first, last - first)), offsets - first, batch, metadata)
 
 
+def token_bytes(path: Path) -> tuple[int, int]:
+    """Return start and end of the tokens in a shard's file, of which the ends alone need be right.
+
+    Returns:
+        Two equal places if the file is no shard.
+    """
+    with pa.memory_map(str(path)) as mapped:
+        begin = mapped.read_buffer(1).address
+        try:
+            values = pa.ipc.open_file(mapped).get_batch(0).column("tokens").values.buffers()[1]
+        except (pa.ArrowException, KeyError, AttributeError, ValueError):
+            return 0, 0
+        start = values.address - begin
+        return start, start + values.size
+
+
 def open_shard_of(corpus: Path, path: str) -> Shard:
     """Memory-map a shard of a corpus, given its path below `shards/`. Raises UserError when it cannot be read."""
     try:

@@ -29,6 +29,7 @@ class StepKind:
 
 STEPS = {
     "split_offsets": StepKind("stored bytes", "Large dumps are cut where records begin.", per_source=True),
+    "split_offsets/checksums": StepKind("stored bytes", "Dumps that are not cut are hashed."),
     "extract": StepKind(
         "stored bytes", "Dumps are read record by record, and documents taken out of them.", per_source=True
     ),

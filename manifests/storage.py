@@ -14,7 +14,7 @@ import time
 import urllib.parse
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -52,7 +52,7 @@ def is_url(place: str) -> bool:
 
 
 def retry_storage(call: Callable[[], Value], place: str) -> Value:
-    """Return what a call returns, which may be repeated from its start, after retries if storage fails.
+    """Call a function that may be repeated from its start, again if storage fails, and return its result.
 
     Args:
         call: reads or writes; an OSError of it is a failure of storage, since readers name every fault of the data.
@@ -185,16 +185,29 @@ class Storage:
 
     def download_ranges(self, path: str, target: Path) -> None:
         """Copy a file to this machine as ranges, several at once. Raises FileNotFoundError, StorageError."""
+        size = self.size(path)
+        with atomic_path(target) as temporary, temporary.open("wb") as file:
+            self.copy_spans(path, file.fileno(), [(0, size)])
+
+    def size(self, path: str) -> int:
+        """Return the bytes of a file. Raises FileNotFoundError, StorageError."""
         entry = self.find(path)
         if entry is None:
             raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
-        size, starts = entry.bytes, range(0, entry.bytes, RANGE_BYTES)
-        with atomic_path(target) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(RANGES) as pool:
+        return entry.bytes
 
-            def copy(start: int) -> None:
-                os.pwrite(file.fileno(), self.read_range(path, start, min(RANGE_BYTES, size - start)), start)
+    def copy_spans(self, path: str, descriptor: int, spans: Iterable[tuple[int, int]]) -> None:
+        """Copy parts of a file, from start to end, to the same places of a file that is open here, several at once."""
+        parts = [
+            (start, min(start + RANGE_BYTES, end)) for first, end in spans for start in range(first, end, RANGE_BYTES)
+        ]
 
-            for _ in pool.map(copy, starts):
+        def copy(part: tuple[int, int]) -> None:
+            start, end = part
+            os.pwrite(descriptor, self.read_range(path, start, end - start), start)
+
+        with ThreadPoolExecutor(RANGES) as pool:
+            for _ in pool.map(copy, parts):
                 pass
 
     def publish(self, source: Path, path: str) -> None:
@@ -234,7 +247,7 @@ class Storage:
         self._retry(remove, path)
 
     def _put(self, path: str, data: Any) -> None:
-        """Write in one call, between which and the end of the upload nothing of ours can fail."""
+        """Write a file by one call, so that no error of ours can end an upload halfway."""
         target = f"{self.root}/{path}"
         if isinstance(self.filesystem, fs.LocalFileSystem):
             self.requests["put"] += 1

@@ -153,7 +153,7 @@ def made_up_inputs(recipe: Recipe, splits: int) -> RunInputs:
 
 
 def _input(source: str, name: str, size: int) -> Input:
-    return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH)
+    return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH, NO_HASH)
 
 
 def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:

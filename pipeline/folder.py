@@ -22,15 +22,15 @@ from manifests.run_recipe import CODE, RECIPE_FILE
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
+from pipeline.beam.marks import BEGUN, remove_published
 from pipeline.beam.receipts import RECEIPTS
-from pipeline.beam.task import BEGUN
 from pipeline.lease import is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (
-    *(RECIPE_FILE, "runs/checksums.json", quarantine.FILE, "ledger.json", "report.html"),
+    *(RECIPE_FILE, quarantine.FILE, "ledger.json", "report.html"),
     *(SHA_FILE, FILE),
 )
 
@@ -156,3 +156,6 @@ def take_over_marks(corpus: Path, engine: Engine) -> None:
     for mark in sorted((corpus / "runs").glob(f"*.parts/{BEGUN}/*.json")):
         (engine.timings / BEGUN).mkdir(parents=True, exist_ok=True)
         mark.replace(engine.timings / BEGUN / mark.name)
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        remove_published(mirror)

@@ -6,6 +6,8 @@ finished is not done again.
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +111,8 @@ class StageGraph:
         """
         passes = (((stage,), (getattr(self, stage),)) for stage in pages.order_of_passes(self.recipe))
         return (
-            (("split_offsets",), (self.split_offsets, self.train_language_models, self.collect_cited_urls)),
-            (("extract", "join"), (self.extract,)),
+            (("split_offsets",), (self.split_offsets,)),
+            (("extract", "join"), (self.extract, self.train_language_models, self.collect_cited_urls)),
             *passes,
             (("filter",), (self.filter,)),
             (("neardup", "containment"), (self.neardup, self.containment)),
@@ -121,8 +123,16 @@ class StageGraph:
         )
 
     def split_offsets(self) -> Work[None]:
-        """Find where large dumps can be cut."""
-        self.offsets = yield from run_units(split_offsets.offset_step(self.recipe, self.inputs.dumps))
+        """Hash the inputs, and find where large dumps can be cut."""
+        dumps, training = self.inputs.dumps, self.inputs.training
+        others = [item for uses in training.values() for items in uses.values() for item in items]
+        self.offsets, hashed = yield from together(
+            run_units(split_offsets.offset_step(self.recipe, dumps)),
+            run_units(split_offsets.checksum_step(self.recipe, dumps, others)),
+        )
+        known = partial(split_offsets.with_checksums, hashed={**self.offsets, **hashed})
+        given = {stage: {use: known(items) for use, items in uses.items()} for stage, uses in training.items()}
+        self.inputs = replace(self.inputs, dumps=known(dumps), training=given)
 
     def train_language_models(self) -> Work[None]:
         """Train the language models of the sources whose rules ask for it, on texts that are given."""
@@ -288,7 +298,7 @@ class StageGraph:
         )
 
     def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
-        """Return what a stage needs that applies the rules before its own; all rules for an empty name."""
+        """Return the arguments of a stage that applies the rules before its own; all rules for an empty name."""
         made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
         for name, source in self.recipe.sources.items():

@@ -11,7 +11,7 @@ import numpy as np
 from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.models.sentencepiece import encode_texts
-from filters.rule import Filtered, Found, Rule, apply_rules
+from filters.rule import Filtered, Found, Rule, apply_rules, page_of
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
@@ -24,7 +24,6 @@ from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
 from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
-from pipeline.stages.pages import find_mask, page_of, verdict_path
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
@@ -153,6 +152,8 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
+        from pipeline.stages.pages import find_mask, verdict_path
+
         root = verdict_path(LINES, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file
         names = [name for name in list_folder(self.folder, root) if name.startswith(begins) and name.endswith(".arrow")]
@@ -173,7 +174,7 @@ class Rederiver:
             self.inputs[name] = inputs.match(name, patterns, self.folder)
             if file in stored:
                 item = stored[file]
-                self.inputs[name][file] = fetch_url(item.path, item.sha256, self.corpus)
+                self.inputs[name][file] = fetch_url(item.path, item.version, self.corpus)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         return self.inputs[name][file]

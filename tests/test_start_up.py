@@ -6,7 +6,7 @@ import sys
 import pytest
 
 LIBRARIES = "apache_beam datasketch fasttext kenlm pandas pyarrow.compute rich sentencepiece torch"
-RUNS = "pipeline.beam.job pipeline.beam.task pipeline.dedup pipeline.download pipeline.folder filters.quality"
+RUNS = "pipeline.beam.step pipeline.dedup pipeline.download pipeline.folder filters.quality"
 FORBIDDEN = {
     "manifests.__main__": f"{LIBRARIES} numpy pyarrow pydantic yaml",
     "pipeline.__main__": f"{LIBRARIES} numpy pyarrow pydantic yaml",

@@ -20,7 +20,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
 SWITCH = argparse.BooleanOptionalAction
-ERROR_DELAY_SECONDS = 10  # other ranks wait, as torchrun ends all ranks at the first exit: the first rank prints
+ERROR_DELAY_SECONDS = 10  # that other ranks wait, so that the first one prints: torchrun ends all at an exit
 
 
 def main(arguments: list[str]) -> int:

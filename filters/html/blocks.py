@@ -40,7 +40,7 @@ _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 
 class Page(NamedTuple):
-    """The blocks of a page in order, and its containers in the order of their start tags; the first is the root."""
+    """The blocks of a page in order, and the containers that hold some, by their start tags; the first is the root."""
 
     texts: list[str]  # of the blocks: a line each, or the lines of a `pre` element
     linked: list[int]  # characters inside links
@@ -58,6 +58,7 @@ def parse_blocks(body: str) -> Page:
     page = texts, linked, places, gaps, parents, tags, names, starts, ends = Page(
         [], [], [], [], [-1], [""], [0], [0], [0]
     )
+    containers = page[4:]
     current = 0  # the open container
     parts: list[str] = []  # of the line
     in_link, preformatted = False, 0
@@ -110,8 +111,12 @@ def parse_blocks(body: str) -> Page:
             elif kind == _CLOSE:
                 preformatted -= name == "/pre"
                 if current:
-                    ends[current] = len(texts)
-                    current = parents[current]
+                    opened, current = current, parents[current]
+                    if starts[opened] < len(texts):
+                        ends[opened] = len(texts)
+                    else:  # it holds no block, and is the last container, since those in it are gone
+                        for column in containers:
+                            column.pop()
             if gap != "\n\n":
                 wider = gaps_of(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
                 if gap != "\n" or wider != "\t":

@@ -1,7 +1,8 @@
 """Extract the text of a decoded web page.
 
-The main text is the blocks of a page (filters.html.blocks) that a small network (filters.html.model) takes for main
-text, by evidence from the text and its place in the tree (filters.html.features).
+The main text is the blocks of a page (filters.html.blocks) that two small networks (filters.html.model) take for main
+text, by evidence from the text and its place in the tree (filters.html.features), and by what they make of the blocks
+around (filters.html.context).
 """
 
 import re
@@ -12,7 +13,7 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, Model, add_neighbours, level_tables, score_blocks, select_blocks
+from filters.html.model import MODEL, Model, level_tables, score_blocks, select_blocks
 from filters.reasons import Reason
 
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
@@ -80,10 +81,10 @@ def _extract_main_text(html: str, model: Model) -> str:
     page = parse_blocks(tree.body.html) if tree.body is not None else None
     if page is None or not page.texts:
         return ""
-    scores = score_blocks(describe_blocks(page, tree.title or ""), model)
+    scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
     parts: list[str] = []
     last = -1
-    for index in select_blocks(level_tables(add_neighbours(scores, page, model), page), model):
+    for index in select_blocks(level_tables(scores, page), model):
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])

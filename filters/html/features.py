@@ -63,7 +63,7 @@ COMMENTS = BITS["word_comments"] | BITS["schema_comment"]
 _ANY_ARTICLE = _ARTICLES[0] | _ARTICLES[1] | _ARTICLES[2] | _ARTICLES[3]
 _WORD = re.compile(r"\w+")
 _STAMP = re.compile(r"\d{1,2}:\d\d|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(?:19|20)\d\d\b")
-_DIGIT = re.compile(r"\d")
+_NO_DIGITS = re.compile(r"[^\d\0]+")
 _REPEATED = frozenset("div article section aside li tr table ul dl td".split())
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
 
@@ -114,7 +114,7 @@ def describe_blocks(page: Page, title: str) -> Features:
     inside = [names.inherited[place] for place in page.places]
     junk = np.bitwise_count(np.array(inside) & _JUNK).astype(float)
     article = _find_article(names, measures, junk)
-    digits = [_count_digits(text[:DIGITS_IN]) for text in page.texts]
+    digits = _count_digits(page.texts)
     columns = (
         _describe_text(page.texts, measures)
         | _describe_writing(page.texts, digits, measures)
@@ -433,10 +433,10 @@ def _find_lines(text: str, ends: Sequence[int], labels: Sequence[str]) -> npt.ND
     return found
 
 
-def _count_digits(text: str) -> int:
-    if text.isascii():
-        return len(text) - len(text.encode("ascii").translate(None, b"0123456789"))
-    return len(_DIGIT.findall(text))
+def _count_digits(texts: Sequence[str]) -> list[int]:
+    """Return the number of digits in the beginning of each text; the parser leaves no NUL in any."""
+    beginnings = "\0".join([text[:DIGITS_IN] for text in texts])
+    return [len(digits) for digits in _NO_DIGITS.sub("", beginnings).split("\0")]
 
 
 def _count_commas(text: str) -> int:

@@ -1,8 +1,9 @@
-"""Score blocks by a small neural network: the log-odds that a block is main text.
+"""Score blocks by two small neural networks: the log-odds that a block is main text.
 
-Its inputs are the features of a block, and for each group of names whether it is among those of all containers of the
-block (`inside`) or of the nearest two (`nearest`). One layer of rectified units and a direct linear term are added.
-`python -m benchmarks fit-extraction` writes the weights; nothing else in them is set by hand.
+The inputs of the first are the features of a block (filters.html.features), and for each group of names whether it is
+among those of all containers of the block (`inside`) or of the nearest two (`nearest`). The second sees the scores that
+the first gives to all blocks of the page (filters.html.context). Each has one layer of rectified units and a direct
+linear term. `python -m benchmarks fit-extraction` writes the weights; nothing else in them is set by hand.
 """
 
 from collections.abc import Sequence
@@ -13,17 +14,17 @@ import numpy.typing as npt
 
 from filters.data_files import read_rows
 from filters.html.blocks import Page
+from filters.html.context import describe_context
 from filters.html.features import Column, Features
 from filters.html.names import GROUPS
 
 DATA_FILES = ("weights.tsv",)  # part of the code version of a step
 INSIDE, NEAREST = "inside ", "nearest "
 NAMES = [*(INSIDE + name for name in GROUPS), *(NEAREST + name for name in GROUPS)]  # the inputs that are names
+CONTEXT = "context "  # before the inputs of the second network
 BIAS, OUTPUT = "bias", "output"
-CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS = "cut", "cut share", "cut margin", "neighbours"
-SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN, NEIGHBOURS)
-NEAR = 2  # blocks before and after one that are its neighbours
-MOST = 3.0  # log-odds from the cut, by which a neighbour counts at most
+CUT, CUT_SHARE, CUT_MARGIN = "cut", "cut share", "cut margin"
+SETTINGS = (CUT, CUT_SHARE, CUT_MARGIN)
 CELLS = ("td", "th", "caption")
 MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
 
@@ -35,43 +36,73 @@ ROWS = 64  # blocks at a time: OpenBLAS starts threads for products of over 2^18
 _SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
 
-class Model(NamedTuple):
+class Network(NamedTuple):
     """The weights: of d inputs on u units and on the output directly, and of the units on the output."""
 
-    features: tuple[str, ...]  # the inputs that are not names, which are the first
+    inputs: tuple[str, ...]  # d
     weights: Column  # (d, u + 1): on the units, and in the last column on the output
     bias: Column  # (u + 1,)
     output: Column  # (u,)
+
+
+class Model(NamedTuple):
+    """Two networks, and where the scores of the second are cut."""
+
+    blocks: Network  # its last inputs are NAMES
+    context: Network
     cut: float  # blocks are main text above this, plus a share of the highest log-odds of the page
     cut_share: float
     cut_margin: float  # and in any case, if their log-odds are lower than the highest by no more than this
-    neighbours: float  # the share of its neighbours' mean log-odds that is added to those of a block
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the inputs of the first network that are not names."""
+        return self.blocks.inputs[: -len(NAMES)]
 
 
 def read_model(rows: list[list[str]]) -> Model:
     """Return the model of a table of (input, weight on the output, weights on the units).
 
     The row `bias` holds what is added to each, the row `output` the weights of the units, and the settings one number.
-    Names that are not in the table have no weight.
+    Rows of the second network begin with `CONTEXT`. Names that are not in the table have no weight.
     """
     table = {name: _round(np.array(weights, dtype=float), WEIGHT_STEP) for name, *weights in rows}
-    names = [name for name in table if name not in (BIAS, OUTPUT, *SETTINGS, *NAMES)]
-    bias = table[BIAS]
-    weights = np.array([table.get(name, np.zeros_like(bias)) for name in [*names, *NAMES]])
-    settings = (float(table[name][0]) for name in SETTINGS)
-    return Model(tuple(names), np.roll(weights, -1, axis=1), np.roll(bias, -1), table[OUTPUT][1:], *settings)
+    settings = [float(table.pop(name)[0]) for name in SETTINGS]
+    second = {name: table.pop(name) for name in list(table) if name.startswith(CONTEXT)}
+    absent = np.zeros_like(table[BIAS])
+    first = {name: row for name, row in table.items() if name not in NAMES} | {
+        name: table.get(name, absent) for name in NAMES
+    }
+    context = {name.removeprefix(CONTEXT): row for name, row in second.items()}
+    return Model(_read_network(first), _read_network(context), *settings)
 
 
-def score_blocks(features: Features, model: Model) -> Column:
+def _read_network(rows: dict[str, Column]) -> Network:
+    bias, output = rows.pop(BIAS), rows.pop(OUTPUT)
+    return Network(tuple(rows), np.roll(list(rows.values()), -1, axis=1), np.roll(bias, -1), output[1:])
+
+
+def score_blocks(features: Features, page: Page, model: Model) -> Column:
     """Return the log-odds of each block."""
+    inputs = describe_context(score_alone(features, model), page)
+    columns = _round(np.array([inputs[name] for name in model.context.inputs]).T, STEP)
+    return _score(_multiply(columns, model.context.weights) + model.context.bias, model.context)
+
+
+def score_alone(features: Features, model: Model) -> Column:
+    """Return the log-odds of each block by the first network."""
+    network, names = model.blocks, model.features
     kinds: dict[tuple[int, int], int] = {}  # what is due to names is computed once for all blocks of the same
     kind = [kinds.setdefault(masks, len(kinds)) for masks in zip(features.inside, features.nearest, strict=True)]
     inside, nearest = (_unpack(masks) for masks in zip(*kinds, strict=True))
-    of_names = _multiply(np.hstack([inside, nearest]).astype(float), model.weights[len(model.features) :])
-    inputs = _round(np.array([features.columns[name] for name in model.features]).T, STEP)
-    sums = _multiply(inputs, model.weights[: len(model.features)]) + (of_names + model.bias)[kind]
+    of_names = _multiply(np.hstack([inside, nearest]).astype(float), network.weights[len(names) :])
+    inputs = _round(np.array([features.columns[name] for name in names]).T, STEP)
+    return _score(_multiply(inputs, network.weights[: len(names)]) + (of_names + network.bias)[kind], network)
+
+
+def _score(sums: Column, network: Network) -> Column:
     units = _round(np.maximum(sums[:, :-1], 0), STEP)
-    scores: Column = np.einsum("bu,u->b", units, model.output) + sums[:, -1]
+    scores: Column = np.einsum("bu,u->b", units, network.output) + sums[:, -1]
     return scores
 
 
@@ -84,27 +115,6 @@ def collect_inputs(features: Features, names: tuple[str, ...]) -> Column:
     """Return the inputs of all blocks, a row each: the named features, then the names of its containers."""
     columns = np.array([features.columns[name] for name in names]).T
     return np.hstack([columns, _unpack(features.inside), _unpack(features.nearest)])
-
-
-def add_neighbours(scores: Column, page: Page, model: Model) -> Column:
-    """Return the scores with a share of the mean of each block's neighbours, by how far these lie from the cut.
-
-    Neighbours are at most `NEAR` blocks away, in containers with the same parent or grandparent; long ones count more.
-    A block that is above the cut by less than the share counts against its neighbours: main text is surer than that.
-    """
-    parent, count = np.maximum(page.parents, 0), len(scores)
-    up = parent[page.places]
-    further = parent[up]
-    sizes = np.log2([1 + len(text) for text in page.texts])
-    distances = np.clip(scores - find_cut(scores, model) - model.neighbours, -MOST, MOST)
-    sums, weights = np.zeros(count), np.full(count, 1e-6)
-    for step in range(1, min(NEAR, count - 1) + 1):
-        together = (up[step:] == up[:-step]) | (further[step:] == further[:-step])
-        for here, there in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
-            sums[here] += together * sizes[there] * distances[there]
-            weights[here] += together * sizes[there]
-    added: Column = scores + model.neighbours * sums / weights
-    return added
 
 
 def level_tables(scores: Column, page: Page) -> Column:

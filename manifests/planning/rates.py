@@ -122,7 +122,7 @@ class Rates:
 def find_run_records(corpus: Path) -> list[Path]:
     """Return the run records of a corpus, those of killed runs included. Raise UserError without any."""
     runs = fetch_folder(corpus, "runs", ".json")
-    found = sorted(path for path in runs.glob("*.json") if path.name != "checksums.json")
+    found = sorted(runs.glob("*Z.json"))
     found += sorted(runs.glob("*.parts/*.json"))
     if not found:
         raise UserError(f"{runs} holds no record of a run: give --rates FILE, the runs/<start>.json of another corpus")

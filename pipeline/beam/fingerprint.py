@@ -34,6 +34,7 @@ PLUMBING = frozenset(
         "pipeline.beam.engines",
         "pipeline.beam.quarantine",
         "pipeline.beam.job",
+        "pipeline.beam.marks",
         "pipeline.beam.receipts",
         "pipeline.beam.step",
         "pipeline.beam.task",

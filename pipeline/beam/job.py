@@ -41,10 +41,11 @@ from pipeline.beam.exchange import (
 )
 from pipeline.beam.fold import fold_receipts
 from pipeline.beam.folded import tables_for
+from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
 from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipt, Receipts, Step, Task
-from pipeline.beam.task import BEGUN, NOTICES, Job, perform
+from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
 LOG = "workers.log"  # what worker processes write to their standard error
@@ -166,10 +167,6 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
     planned = [PlannedPart(corpus, part, engine.in_memory) for part in parts]
     ran = [task for part in planned for task in (*part.waiting, *part.unmerged, *part.left)]
     if ran:
-        import apache_beam as beam  # here, so that reading a receipt does not load it
-
-        from pipeline.beam.spread import spread
-
         shared = [part.share(corpus, engine) for part in planned]
         tasks = [(number, *item) for number, part in enumerate(planned) for item in part.to_map()]
         tasks.sort(key=lambda one: (-one[1].size, one[1].name))  # the largest first, so that workers end together
@@ -185,23 +182,26 @@ def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[M
         with (
             task_list(corpus, shared, tasks, complete, sum(len(part.waiting) for part in planned)) as listed,
             watched(corpus, title, total, ran, engine),
-            engine.pipeline() as pipeline,
         ):
             pool = engine.pool_for([task for _, task, _ in tasks])
+            import apache_beam as beam  # here, so that reading a receipt does not load it
+
+            from pipeline.beam.spread import spread
 
             def call(function: Callable[..., Any], gives: Any) -> beam.PTransform:
                 return spread(partial(function, listed, perform), pool).with_output_types(gives)
 
-            groups = pipeline | beam.Create(listed.groups).with_output_types(Group)
-            sent = groups | title >> call(_produce, Sent)
-            if reduced or listed.tables:
-                sent = sent | beam.GroupByKey() | "by range" >> beam.MapTuple(_list_pieces)
-                if any(part.merges for part in planned):
-                    merged = sent | f"merge {title}" >> call(_merge, Sent)
-                    sent = merged | "merged" >> beam.GroupByKey() | "by merged range" >> beam.MapTuple(_list_pieces)
-                done = sent | f"reduce {reduced or 'nothing'}" >> call(_consume, Reduced)
-                if _tables_of_ranges(shared):
-                    _ = done | "by table" >> beam.GroupByKey() | "fold" >> call(_fold_ranges, type(None))
+            with engine.pipeline() as pipeline:
+                groups = pipeline | beam.Create(listed.groups).with_output_types(Group)
+                sent = groups | title >> call(_produce, Sent)
+                if reduced or listed.tables:
+                    sent = sent | beam.GroupByKey() | "by range" >> beam.MapTuple(_list_pieces)
+                    if any(part.merges for part in planned):
+                        merged = sent | f"merge {title}" >> call(_merge, Sent) | "merged" >> beam.GroupByKey()
+                        sent = merged | "by merged range" >> beam.MapTuple(_list_pieces)
+                    done = sent | f"reduce {reduced or 'nothing'}" >> call(_consume, Reduced)
+                    if _tables_of_ranges(shared):
+                        _ = done | "by table" >> beam.GroupByKey() | "fold" >> call(_fold_ranges, type(None))
     engine.check()
     return [part.finish(corpus) for part in planned], len(ran)
 
@@ -364,7 +364,7 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
     begun, done = time.perf_counter(), total - len(waiting)
     counters.LIVE.clear()
     poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, waiting)
-    marks = engine.timings / BEGUN
+    marks = Marks(engine.timings / BEGUN, None if engine.is_local else mirror_of(corpus))
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess, parent_process
 from typing import Any, NamedTuple
 
@@ -61,6 +62,10 @@ class Pool:
             method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             context = multiprocessing.get_context(method)
             context.set_forkserver_preload(PRELOADED)
+            if method == "forkserver":
+                forkserver.ensure_running()
+                import apache_beam  # noqa: F401  # the driver's next import, as long as that of the fork server
+
             before = set(multiprocessing.active_children())
             self._executor = ProcessPoolExecutor(workers, context, initializer=_follow_driver)
             # The executor starts a process only if none is idle: all of them are busy until the last has started.

@@ -7,12 +7,11 @@ and `python -m pipeline status` shows it elsewhere.
 
 import contextlib
 import json
-import statistics
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -22,15 +21,15 @@ from manifests.display import format_bytes
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.ledger import Tally, tally_from
 from manifests.mirror import mirror_of, place_of
+from manifests.storage import StorageError
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, TASKS, counts_of
+from pipeline.beam.marks import Marks, RunningTask
 from pipeline.beam.receipts import RECEIPTS
 from pipeline.beam.step import Task
 
 POLL_SECONDS = 0.5
 POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
 LINE_SECONDS = 15.0  # between the lines of progress in a log, where there is no terminal
-SLOW_SECONDS = 60.0  # a task is slow from here on, if it also takes
-SLOW_TIMES = 10  # times as long as the median of the others
 FILE = "status.json"  # below runs/
 WRITE_SECONDS = 2.0  # at least, between two writes while a job runs
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -55,7 +54,7 @@ class ReceiptCounts:
         self.counts = Counter[str]()
 
     def __call__(self) -> Counter[str]:
-        """Return the counts so far. Raises OSError or ValueError."""
+        """Return the counts so far. Raises OSError, ValueError or StorageError."""
         appeared = {step: self._list(step) - older for step, older in self.older.items()}
         if not self.is_small:
             return Counter({TASKS: sum(map(len, appeared.values()))})
@@ -76,43 +75,6 @@ class ReceiptCounts:
         path, mirror = f"{RECEIPTS}/{step}/{name}", mirror_of(self.corpus)
         stored = mirror.storage.read(path) if mirror is not None else (self.corpus / path).read_bytes()
         return counts_of({source: tally_from(tally) for source, tally in json.loads(stored)["tallies"].items()})
-
-
-@dataclass(frozen=True)
-class RunningTask:
-    """A task at work, by its mark, and how long it has been seen there by this process's clock."""
-
-    name: str
-    seconds: float
-
-
-class Marks:
-    """The marks of tasks at work in a folder, and how long those stayed that have gone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.seen: dict[str, tuple[str, float]] = {}  # by file: task, first seen
-        self.durations: list[float] = []
-
-    def poll(self) -> None:
-        """Look at the folder. Raises OSError or ValueError."""
-        now, present = time.monotonic(), {path.name for path in self.folder.glob("*.json")}
-        for name in self.seen.keys() - present:
-            self.durations.append(now - self.seen.pop(name)[1])
-        for name in present - self.seen.keys():
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                self.seen[name] = json.loads((self.folder / name).read_bytes())["task"], now
-
-    def running(self) -> list[RunningTask]:
-        """Return the tasks at work, the longest first."""
-        now = time.monotonic()
-        found = [RunningTask(task, now - since) for task, since in self.seen.values()]
-        return sorted(found, key=lambda one: -one.seconds)
-
-    def slow(self) -> list[RunningTask]:
-        """Return the tasks at work that take far longer than others did, the longest first."""
-        typical = statistics.median(self.durations) if self.durations else 0.0
-        return [one for one in self.running() if one.seconds > max(SLOW_SECONDS, SLOW_TIMES * typical)]
 
 
 class RunStatus:
@@ -188,7 +150,7 @@ class Progress:
     """
 
     def __init__(
-        self, step: str, done: int, waiting: int, poll: Poll, marks: Path, status: RunStatus, terminal: TextIO,
+        self, step: str, done: int, waiting: int, poll: Poll, marks: Marks, status: RunStatus, terminal: TextIO,
         quiet: bool,
     ) -> None:  # fmt: skip
         """Begin with the tasks taken over from earlier runs and those to come.
@@ -198,7 +160,7 @@ class Progress:
             done: tasks taken over.
             waiting: tasks to come.
             poll: returns the counts of those that are finished so far.
-            marks: the folder with marks of tasks at work.
+            marks: of the tasks at work.
             status: gets all that people see, and more.
             terminal: where to write.
             quiet: write nothing.
@@ -208,7 +170,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         self.step, self.done, self.total, self.poll = step, done, done + waiting, poll
-        self.marks, self.status, self.terminal, self.quiet = Marks(marks), status, terminal, quiet
+        self.marks, self.status, self.terminal, self.quiet = marks, status, terminal, quiet
         self.counts = Counter[str]()
         self.started = self.said = time.monotonic()
         self.stop = threading.Event()
@@ -234,7 +196,7 @@ class Progress:
         if kind is not None:
             return
         if not isinstance(self.poll, ReceiptCounts) or self.poll.is_small:  # else it would list all for one number
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, StorageError):
                 self.counts = self.poll()
         self.status.update(self.total, self.counts, [], [])
         if not self.quiet:
@@ -248,7 +210,7 @@ class Progress:
         pause = POLL_SECONDS
         while not self.stop.wait(pause):
             began = time.monotonic()
-            with contextlib.suppress(OSError, ValueError):  # progress may fail where storage does
+            with contextlib.suppress(OSError, ValueError, StorageError):  # progress may fail where storage does
                 self.counts = self.poll()
                 self.marks.poll()
             pause = max(POLL_SECONDS, (time.monotonic() - began) / POLL_SHARE)

@@ -187,12 +187,16 @@ class Files:
 class Keyed:
     """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
 
-    A value that is a URL, or a list of them, reaches the function as paths of local copies. Then the key, or the last
-    item of each file's, is the file's version, as `Input.sha256` holds it.
+    Attributes:
+        value: the argument.
+        key: what stands for it in fingerprints.
+        versions: for a path or URL, or a list of them, `Input.version` of each. A task fails if one has changed, and
+            its function gets paths of local copies for URLs.
     """
 
     value: Any
     key: Any = None
+    versions: tuple[str, ...] = ()
 
 
 class Unit(NamedTuple):

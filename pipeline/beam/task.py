@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.files import canonical_json, sha256_file, sync_path, write_atomic
+from manifests.files import canonical_json, sha256_file, sync_path, version_of, write_atomic
 from manifests.ledger import total
-from manifests.mirror import Mirror, fetch_url, open_mirror, trim_if_due
+from manifests.mirror import CHANGED, Mirror, fetch_url, open_mirror, trim_if_due
 from manifests.run_recipe import find_user_code
 from manifests.storage import StorageError, is_url, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
+from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.quarantine import RecordCrashedError, holding
 from pipeline.beam.receipts import receipt_path
-from pipeline.beam.step import Keyed, Output, Result, Task, hash_key
-
-BEGUN = "begun"  # folder of marks that last as long as their tasks, and beyond them if the interpreter dies
-
+from pipeline.beam.step import Keyed, Output, Result, Task
 
 # Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
 NOTICES: dict[type[Exception], str] = {
@@ -85,15 +83,27 @@ class Job:
 
 
 def local_value(value: Any, corpus: Path) -> Any:
-    """Return an argument as the step's function gets it: without its key, and with local copies for URLs."""
+    """Return an argument as the step's function gets it: without its key, and with local copies for URLs.
+
+    Raises:
+        OSError, StorageError: a file cannot be read, or has changed since the run began.
+    """
     if not isinstance(value, Keyed):
         return value
-    if isinstance(value.value, str) and is_url(value.value):
-        version = value.key if isinstance(value.key, str) else value.key[-1]
-        return str(fetch_url(value.value, version, corpus))
-    if isinstance(value.value, list) and any(isinstance(one, str) and is_url(one) for one in value.value):
-        return [local_value(Keyed(one, key), corpus) for one, key in zip(value.value, value.key, strict=True)]
-    return value.value
+    if not value.versions:
+        return value.value
+    places = [value.value] if isinstance(value.value, str) else value.value
+    paths = [local_file(place, version, corpus) for place, version in zip(places, value.versions, strict=True)]
+    return paths[0] if isinstance(value.value, str) else paths
+
+
+def local_file(place: str, version: str, corpus: Path) -> str:
+    """Return the path of a file of which a version is wanted. Raises OSError, StorageError."""
+    if is_url(place):
+        return str(fetch_url(place, version, corpus))
+    if version_of(Path(place)) != version:
+        raise StorageError(f"{place} {CHANGED}")
+    return place
 
 
 def perform(task: Task, *blocks: Any, job: Job) -> None:
@@ -118,18 +128,11 @@ def perform(task: Task, *blocks: Any, job: Job) -> None:
         raise
 
 
-def begun_path(timings: Path, task: Task) -> Path:
-    """Return the path of the mark of a task that has begun."""
-    return timings / BEGUN / f"{hash_key([task.step, task.name])[:32]}.json"
-
-
 def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
     requests = Counter(mirror.storage.requests) if mirror is not None else Counter[str]()
-    begun = begun_path(timings, task)
-    write_atomic(begun, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
-    try:
+    with marked(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
             for needed in task.files:
@@ -181,5 +184,3 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         }
         write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
         return counters.counts_of(result.tallies)
-    finally:
-        begun.unlink(missing_ok=True)

@@ -1,13 +1,14 @@
 """clusters: the survivor of each cluster, chosen by one worker, and the verdicts on all documents.
 
-Verdicts go back by split. From these, `clusters/` is written beside `clean/`, row by row, so that no text is written
-again.
+That worker holds some 180 bytes of each document in a cluster (docs/scale.md), and more only of those of the clusters
+that it looks at together (`pipeline.dedup.choice`). Verdicts go back by split. From these, `clusters/` is written
+beside `clean/`, row by row, so that no text is written again.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +16,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filters.dedup.settings import Deduplication
+from filters.hashing import run_starts
 from filters.reasons import Reason
 from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
+from pipeline.beam.exchange import runs
 from pipeline.beam.step import Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
+from pipeline.dedup.choice import (
+    CONTAINED,
+    REASONS,
+    STAYS,
+    Codes,
+    Similarities,
+    choose_in_clusters,
+    cluster_slices,
+)
 from pipeline.dedup.clusters import STAGE, read_labels
 from pipeline.dedup.containment import read_contained
 from pipeline.dedup.signatures import ROW_BITS, SIGNATURES, Lookup, Rows, Split, signature_path, verdict_path
 
 SURVIVORS, TABLES = f"{STAGE}/survivors", f"{STAGE}/tables"
-FOLDER = "clusters"
+FOLDER, DUPLICATES = "clusters", "duplicates"
+GROUP_ROWS = 1 << 20  # of the file of duplicates
 
 DUPLICATE_SCHEMA = pa.schema(
     [
@@ -85,9 +98,7 @@ def survivor_step(
         "contained": [receipt.outputs[0].path for _, receipt in sorted(contained.items())],
     }
     reads = [list(labels.values()), [receipt for _, receipt in sorted(contained.items())]]
-    return Step(
-        SURVIVORS, choose_survivors, [Unit("all", {}, reads)], settings, owns=("duplicates", f"verdicts/{STAGE}")
-    )
+    return Step(SURVIVORS, choose_survivors, [Unit("all", {}, reads)], settings, owns=(DUPLICATES, f"verdicts/{STAGE}"))
 
 
 def choose_survivors(
@@ -105,45 +116,57 @@ def choose_survivors(
     A survivor that is almost whole in another document is removed as well, unless that one is of its own cluster: then
     the policy has chosen between them. Its cluster becomes part of the other's.
     """
-    lookup = Lookup([split.path for split in splits])
-    parts = [(np.empty(0, np.int64), np.empty(0, np.int64)), *(read_labels(corpus / path) for path in labels)]
-    nodes, smallest = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    inside = read_contained(corpus, contained)
-    alone = np.setdiff1d(np.concatenate(inside[:2]), nodes)
-    nodes, smallest = np.concatenate([nodes, alone]), np.concatenate([smallest, alone])
+    lookup, inside = Lookup([split.path for split in splits]), read_contained(corpus, contained)
+    nodes, smallest = _clustered([corpus / path for path in labels], inside)
+    first, gone = run_starts(smallest), _removed_before(splits, nodes)
+    codes, similarity = np.zeros(len(nodes), np.uint8), np.ones(len(nodes), np.float32)
+    for part in cluster_slices(first):
+        chosen = choose_in_clusters(lookup, splits, nodes[part], smallest[part], gone[part], rules)
+        nodes[part], codes[part], similarity[part] = chosen
+    heads, number = nodes[first], np.cumsum(first) - 1  # survivors, and each node's cluster
+    earlier = np.array([split.earlier for split in splits], bool)
+    here = ~earlier[nodes >> ROW_BITS]
+    into, found = join_contained(nodes, number, first & here, inside)
+    for place, share in found:
+        codes[place], similarity[place] = CONTAINED, share
+    number = into[number]
+    sizes = np.bincount(number[here], minlength=len(heads)).astype(np.uint32)
+    clusters = lookup.column("id", heads) if len(heads) else pa.array([], pa.binary(ID_BYTES))
 
     tallies = {source: Tally() for source in units}
     for source, counts in units.items():
         tallies[source].enter(**counts)
         tallies[source].keep(**counts)
-    text_bytes = _text_bytes(lookup, splits)
-    order = _survivors_first(lookup, splits, nodes, smallest, rules, _removed_before(splits, nodes))
-    nodes, smallest = nodes[order], smallest[order]
-    first = np.r_[True, smallest[1:] != smallest[:-1]][: len(nodes)]
-    number = np.cumsum(first) - 1  # of each node's cluster
-    earlier = np.array([split.earlier for split in splits], bool)
-    here = ~earlier[nodes >> ROW_BITS]
-    reasons = np.where(here, _reasons(lookup, nodes, smallest, first), "")
-    similarity = _similarity(lookup, splits, nodes, nodes[first][number], reasons)
-    into, found = join_contained(nodes, number, first & here, inside)
-    for place, share in found:
-        reasons[place], similarity[place] = Reason.CONTAINED.value, share
-    number = into[number]
-    kept, sizes = nodes[first][number], np.bincount(number, here).astype(np.uint32)[number]
-    _count_removed(lookup, splits, nodes, reasons, tallies, text_bytes)
-    clusters = lookup.column("id", kept) if len(kept) else pa.array([], pa.binary(ID_BYTES))
-    table = _duplicates(lookup, nodes, clusters, similarity, reasons)
-    path = "duplicates/clusters-00000-of-00001.parquet"
-    with atomic_path(corpus / path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    verdicts = _write_verdicts(corpus, splits, nodes[here], clusters.filter(pa.array(here)), reasons[here], sizes[here])
+    text_bytes, paths = _text_bytes(lookup, splits), [f"{DUPLICATES}/clusters-00000-of-00001.parquet"]
+    _write_duplicates(corpus / paths[0], lookup, nodes, number, codes, similarity, clusters)
+    for split, places in places_by_split(nodes):
+        if not earlier[split]:
+            paths.append(verdict_path(splits[split].name))
+            rows, own = nodes[places] & ((1 << ROW_BITS) - 1), number[places]
+            _write_verdicts(corpus / paths[-1], rows, clusters.take(pa.array(own)), codes[places], sizes[own])
+            text_bytes[splits[split].source] -= _count_removed(
+                lookup.batch(split), rows, codes[places], tallies[splits[split].source]
+            )
     facts = {
-        "clusters": len(np.unique(number[sizes > 1])),
+        "clusters": int((sizes > 1).sum()),
         "largest": int(sizes.max(initial=1)),
-        "of_earlier": int((here & earlier[kept >> ROW_BITS]).sum()),
+        "of_earlier": int((here & earlier[heads >> ROW_BITS][number]).sum()),
         "text_bytes": text_bytes,
     }
-    return Result([path, *verdicts], tallies, facts)
+    return Result(paths, tallies, facts)
+
+
+def _clustered(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
+    """Return the documents of all clusters and the smallest of each one's, which sorts them.
+
+    A document of a contained pair that is in no cluster is one of its own.
+    """
+    parts = [(np.empty(0, np.int64), np.empty(0, np.int64)), *map(read_labels, labels)]
+    nodes, smallest = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    alone = np.setdiff1d(np.concatenate(inside[:2]), nodes)
+    nodes, smallest = np.concatenate([nodes, alone]), np.concatenate([smallest, alone])
+    order = np.argsort(smallest, kind="stable")
+    return nodes[order], smallest[order]
 
 
 def join_contained(
@@ -253,142 +276,66 @@ def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
     return {row["row"]: Verdict(row["cluster"], row["reason"], row["cluster_size"]) for row in rows}
 
 
-def _survivors_first(
-    lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, rules: Deduplication, gone: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """Return an order of the nodes: cluster by cluster, and in each the survivor first.
-
-    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the
-    recipe's `survivor` decides, and last the smallest id.
-    """
-    if not len(nodes):
-        return np.empty(0, np.int64)
-    high, low = id_halves(lookup.column("id", nodes))
-    of_split = nodes >> ROW_BITS
-    earlier = np.array([split.earlier for split in splits], bool)[of_split]
-    keys: list[npt.NDArray[Any]] = [np.where(gone, 2, np.where(earlier, 0, 1))]
-    for rule in rules.survivor:
-        if rule == "longest":
-            keys.append(-lookup.column("characters", nodes).to_numpy(zero_copy_only=False))
-        elif rule == "cleanest":
-            keys.append(lookup.column("leftovers", nodes).to_numpy(zero_copy_only=False))
-        elif rule in ("newest", "oldest"):
-            stamps = lookup.column("timestamp", nodes).to_numpy(zero_copy_only=False).astype(str)
-            rank = np.unique(stamps, return_inverse=True)[1]
-            keys.append(-rank if rule == "newest" else np.where(stamps == "", len(stamps), rank))
-        elif rule == "score":
-            scores = lookup.column("score", nodes).to_numpy(zero_copy_only=False).astype(np.float64)
-            keys.append(-np.nan_to_num(scores, nan=-1.0))
-        elif rule == "dump":
-            keys.append(np.unique([split.dump for split in splits], return_inverse=True)[1][of_split])
-        else:
-            ranks = {source: rank for rank, source in enumerate(rules.source_priority)}
-            keys.append(np.array([ranks.get(split.source, len(ranks)) for split in splits])[of_split])
-    return np.lexsort([low, high, *reversed(keys), labels])
+def places_by_split(nodes: Rows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield each split that nodes name, and the places of its nodes in the order of its rows."""
+    order = np.argsort(nodes, kind="stable")
+    for split, start, end in runs(nodes[order] >> ROW_BITS):
+        yield split, order[start:end]
 
 
 def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     """Return True for each node that an earlier corpus has removed already."""
     gone = np.zeros(len(nodes), bool)
-    for number in np.unique(nodes >> ROW_BITS).tolist():
-        if splits[number].earlier:
-            verdicts = read_verdicts(Path(splits[number].corpus), splits[number].verdicts)
+    for split, places in places_by_split(nodes) if any(split.earlier for split in splits) else ():
+        if splits[split].earlier:
+            verdicts = read_verdicts(Path(splits[split].corpus), splits[split].verdicts)
             rows = [row for row, verdict in verdicts.items() if verdict.reason]
-            gone |= np.isin(nodes, (np.int64(number) << ROW_BITS) + np.array(rows, np.int64))
+            gone[places] = np.isin(nodes[places] & ((1 << ROW_BITS) - 1), np.array(rows, np.int64))
     return gone
 
 
-def _reasons(lookup: Lookup, nodes: Rows, labels: Rows, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
-    """Return each node's reason: "" for the survivor, exact for the text of an earlier one of it, else near."""
-    if not len(nodes):
-        return np.empty(0, "U16")
-    high, low = id_halves(lookup.column("content_hash", nodes))
-    order = np.lexsort([np.arange(len(nodes)), low, high, labels])
-    same = np.zeros(len(nodes), bool)
-    a, b = order[:-1], order[1:]
-    same[b] = (labels[a] == labels[b]) & (high[a] == high[b]) & (low[a] == low[b])
-    duplicate = np.where(same, Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value)
-    return np.where(first, "", duplicate)
+def _count_removed(batch: pa.RecordBatch, rows: Rows, codes: Codes, tally: Tally) -> int:
+    """Count the documents of a split that are removed, and return the bytes of their text."""
+    size = 0
+    for code in np.unique(codes[codes != STAYS]).tolist():
+        chosen = pa.array(rows[codes == code])
+        characters = int(batch.column("characters").take(chosen).to_numpy().sum())
+        units = {"records": len(chosen), "characters": characters}
+        tally.drop(Reason(REASONS[code]), **units)
+        tally.out.subtract(units)
+        size += int(batch.column("bytes").take(chosen).to_numpy().sum())
+    return size
 
 
-def _count_removed(
+def _write_duplicates(
+    path: Path,
     lookup: Lookup,
-    splits: list[Split],
     nodes: Rows,
-    reasons: npt.NDArray[np.str_],
-    tallies: dict[str, Tally],
-    text_bytes: dict[str, int],
+    number: npt.NDArray[np.int64],
+    codes: Codes,
+    similarity: Similarities,
+    clusters: pa.Array,
 ) -> None:
-    removed = nodes[reasons != ""]
-    if not len(removed):
-        return
-    why = reasons[reasons != ""]
-    sources = np.array([split.source for split in splits])[removed >> ROW_BITS]
-    characters = lookup.column("characters", removed).to_numpy(zero_copy_only=False)
-    sizes = lookup.column("bytes", removed).to_numpy(zero_copy_only=False)
-    for source in np.unique(sources).tolist():
-        for reason in (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED):
-            chosen = (sources == source) & (why == reason.value)
-            if chosen.any():
-                units = {"records": int(chosen.sum()), "characters": int(characters[chosen].sum())}
-                tallies[source].drop(reason, **units)
-                tallies[source].out.subtract(units)
-                text_bytes[source] -= int(sizes[chosen].sum())
+    """Write the removed documents, sorted by cluster and id, some at a time."""
+    gone = np.flatnonzero(codes)
+    removed = lookup.column("id", nodes[gone]) if len(gone) else pa.array([], pa.binary(ID_BYTES))
+    kept = clusters.take(pa.array(number[gone]))
+    order = np.lexsort([*reversed(id_halves(removed)), *reversed(id_halves(kept))]) if len(gone) else gone
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, DUPLICATE_SCHEMA, compression="zstd") as writer,
+    ):
+        for start in range(0, max(len(order), 1), GROUP_ROWS):
+            part = order[start : start + GROUP_ROWS]
+            of_cluster, shares = kept.take(pa.array(part)), pa.array(similarity[gone[part]], from_pandas=True)
+            names = pa.array([REASONS[code] for code in codes[gone[part]].tolist()], pa.string())
+            columns = [removed.take(pa.array(part)), of_cluster, of_cluster, shares, names]  # of shares, NaN is null
+            writer.write_table(pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA), GROUP_ROWS)
 
 
-def _similarity(
-    lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, reasons: npt.NDArray[np.str_]
-) -> npt.NDArray[np.float32]:
-    """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies.
-
-    It is NaN where the two have signatures of different schemes: a chain of duplicates joined them.
-    """
-    similarity = np.ones(len(nodes), np.float32)
-    similarity[reasons == Reason.NEAR_DUPLICATE.value] = np.nan
-    schemes = np.array([split.compared.scheme for split in splits])
-    for scheme in {split.compared.scheme for split in splits} - {""}:
-        alike = (schemes[nodes >> ROW_BITS] == scheme) & (schemes[kept >> ROW_BITS] == scheme)
-        near = np.flatnonzero(alike & (reasons == Reason.NEAR_DUPLICATE.value))
-        if len(near):
-            similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
-    return similarity
-
-
-def _duplicates(
-    lookup: Lookup,
-    nodes: Rows,
-    clusters: pa.Array,
-    similarity: npt.NDArray[np.float32],
-    reasons: npt.NDArray[np.str_],
-) -> pa.Table:
-    gone = reasons != ""
-    if not gone.any():
-        return DUPLICATE_SCHEMA.empty_table()
-    ids = lookup.column("id", nodes[gone])
-    kept = clusters.filter(pa.array(gone))
-    shares = pa.array(similarity[gone], from_pandas=True)  # NaN is null
-    columns = [ids, kept, kept, shares, pa.array(reasons[gone].tolist(), pa.string())]
-    table = pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA)
-    return table.sort_by([("cluster", "ascending"), ("removed", "ascending")])
-
-
-def _write_verdicts(
-    corpus: Path,
-    splits: list[Split],
-    nodes: Rows,
-    clusters: pa.Array,
-    reasons: npt.NDArray[np.str_],
-    sizes: npt.NDArray[np.uint32],
-) -> Iterator[str]:
-    for number in np.unique(nodes >> ROW_BITS).tolist():
-        chosen = np.flatnonzero(nodes >> ROW_BITS == number)
-        chosen = chosen[np.argsort(nodes[chosen])]
-        rows = pa.array(nodes[chosen] & ((1 << ROW_BITS) - 1))
-        texts = pa.array(reasons[chosen].tolist(), pa.string())
-        columns = [rows, clusters.take(pa.array(chosen)), texts, pa.array(sizes[chosen])]
-        path = verdict_path(splits[number].name)
-        write_ipc(corpus / path, VERDICT_SCHEMA, columns)
-        yield path
+def _write_verdicts(path: Path, rows: Rows, clusters: pa.Array, codes: Codes, sizes: npt.NDArray[np.uint32]) -> None:
+    reasons = pa.array([REASONS[code] for code in codes.tolist()], pa.string())
+    write_ipc(path, VERDICT_SCHEMA, [pa.array(rows), clusters, reasons, pa.array(sizes)])
 
 
 def _text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:

@@ -54,7 +54,7 @@ class Outcome:
         document: None for a dropped record.
         reason: None for a document.
         detail: What exactly was wrong, for the dead letters.
-        url: Of a dropped page, if the record names one, so that people can find out what became of it.
+        url: Of a dropped page, for people who look for it; empty if the record names none.
     """
 
     locator: Locator
@@ -252,12 +252,12 @@ def reader_for(name: str, source: Source) -> Reader:
 
 
 def code_of(reader: Reader) -> Callable[..., Any]:
-    """Return what stands for a reader's code when it reads: its function, or the class of a user's own."""
+    """Return the function, or the user's class, whose code version covers how a source's files are read."""
     return reader.read if isinstance(reader, ModuleType) else type(reader)
 
 
 def cutter_of(reader: Reader) -> Callable[..., Any]:
-    """Return what stands for a reader's code when it cuts files."""
+    """Return the function, or the user's class, whose code version covers how a source's files are cut."""
     return reader.find_pieces if isinstance(reader, ModuleType) else type(reader)
 
 

@@ -1,12 +1,12 @@
-"""Named, checksummed input files from the recipe's paths, globs and URLs.
+"""Named input files from the recipe's paths, globs and URLs.
 
-An input's name is its path below its glob's fixed prefix, so a corpus does not depend on the folder of its dumps.
+An input's name is its path below its glob's fixed prefix, so a corpus does not depend on the folder of its dumps. The
+driver opens each file and reads no more of it: a step of the run hashes them (`pipeline.stages.split_offsets`).
 """
 
 import concurrent.futures
 import fnmatch
 import glob
-import json
 import os
 import re
 import urllib.parse
@@ -17,14 +17,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from filters.errors import UserError
-from manifests.files import sha256_file, write_atomic
+from manifests.files import version_of
 from manifests.mirror import Mirror, mirror_of
 from manifests.storage import StorageError, connect, is_url, retry_storage, split_url
 
 if TYPE_CHECKING:
     from pipeline.download.http import RetryPolicy
 
-CHECKSUMS = "runs/checksums.json"
 RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for the default
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
@@ -39,7 +38,9 @@ class Input:
         name: its name in the corpus.
         path: its absolute path now, or its URL in an object store.
         size: in bytes.
-        sha256: of its bytes; of an object its time of change, since only who reads it whole could hash it.
+        version: its size and time of change, by which a task sees that it has changed since the run began; of an object
+            its time of change.
+        sha256: of its bytes; empty until it has been hashed, and for objects.
         problem: why it cannot be read; empty if it can.
     """
 
@@ -47,8 +48,14 @@ class Input:
     name: str
     path: str
     size: int
-    sha256: str
+    version: str
+    sha256: str = ""
     problem: str = ""
+
+    @property
+    def key(self) -> str:
+        """What stands for its bytes in cache keys: the hash as soon as it is known, else the version."""
+        return self.sha256 or self.version
 
 
 def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
@@ -123,20 +130,14 @@ def is_matched(pattern: str) -> bool:
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
-    """Return the files that a source's patterns match, with their checksums, sorted by name.
+    """Return the files that a source's patterns match, with their versions, sorted by name.
 
     An unreadable file has a `problem`, which the caller refuses or counts. Raises UserError as `match` does.
     """
     patterns = list(patterns)
     found = match(source, patterns, corpus)
-    checksums = _Checksums(corpus / CHECKSUMS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        hashed = pool.map(checksums.of, found.values())
-        inputs = [
-            Input(source, name, str(path.absolute()), size, sha256, problem)
-            for (name, path), (size, sha256, problem) in zip(found.items(), hashed, strict=True)
-        ]
-    checksums.save()
+        inputs = list(pool.map(partial(_look, source), found.keys(), found.values()))
     stored = match_stored(source, patterns)
     if both := sorted(found.keys() & stored.keys()):
         raise UserError(f"source {source}: {stored[both[0]].path} and {found[both[0]]} would both be named {both[0]!r}")
@@ -157,7 +158,7 @@ def _publish(mirror: Mirror, item: Input) -> Input:
         mirror.storage.publish(Path(item.path), path)
         entry = mirror.storage.find(path)
         assert entry is not None, "published just now"
-    return replace(item, path=f"{mirror.storage.url}/{path}", sha256=str(entry.changed))
+    return replace(item, path=f"{mirror.storage.url}/{path}", version=str(entry.changed))
 
 
 def fixed_prefix(pattern: str) -> Path:
@@ -212,40 +213,21 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
     return name, folder / name
 
 
-class _Checksums:
-    """Cache of files' SHA-256 by path, size and modification time.
+def _look(source: str, name: str, path: Path) -> Input:
+    """Return a file of this machine as an input, with a problem if it cannot be opened and read."""
 
-    A finished corpus is recognised without reading its dumps again. The cache is part of no fingerprint.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.known: dict[str, list[int | str]] = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            self.known = {}
-
-    def of(self, path: Path) -> tuple[int, str, str]:
-        """Return size and SHA-256 of a file, and why it cannot be read, empty if it can."""
-        try:
-            return *retry_storage(partial(self._read, path), str(path)), ""
-        except StorageError as error:
-            assert isinstance(error.__cause__, OSError)
-            return 0, "", error.__cause__.strerror or str(error.__cause__)
-
-    def _read(self, path: Path) -> tuple[int, str]:
-        key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-        state = path.stat()
-        stamp: list[int | str] = [state.st_size, state.st_mtime_ns]
-        if self.known.get(key, [])[:2] != stamp:
-            self.known[key] = [*stamp, sha256_file(path)]
-        with path.open("rb") as file:  # a checksum may be known of a file that can no longer be read
+    def look() -> str:
+        with path.open("rb") as file:
             file.read(1)
-        return state.st_size, str(self.known[key][2])
+        return version_of(path)
 
-    def save(self) -> None:
-        """Write the cache for the next run."""
-        write_atomic(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode())
+    place = str(path.absolute())
+    try:
+        version = retry_storage(look, str(path))
+    except StorageError as error:
+        assert isinstance(error.__cause__, OSError)
+        return Input(source, name, place, 0, "", "", error.__cause__.strerror or str(error.__cause__))
+    return Input(source, name, place, int(version.partition(" ")[0]), version)
 
 
 def dump_of(name: str) -> str:

@@ -5,7 +5,6 @@ again and applies those rules; what it finds about each document is a verdict, i
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from filters.reasons import Reason
-from filters.rule import Filtered, Found, Page, Rule, apply_rules, name_of, rule_labels
+from filters.rule import Filtered, Found, Rule, apply_rules, name_of, page_of, rule_labels
 from manifests.document import ID_BYTES, locator_from
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
@@ -124,17 +123,6 @@ def filter_pages(
             ) from error
         yield row, filtered
         forget_record()
-
-
-def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
-    """Return a row of documents as rules see it."""
-    language = json_language(row["metadata"]) if language_known else ""
-    return Page(row["text"], row["url"], row["timestamp"], language, row["metadata"])
-
-
-def json_language(metadata: str) -> str:
-    """Return the language in a document's metadata, canonical JSON; empty if there is none."""
-    return str(json.loads(metadata).get("language", "")) if metadata else ""
 
 
 def read_older(corpus: Path, split: str) -> Iterable[bool]:

@@ -33,7 +33,7 @@ from filters.quality.perplexity import (
     number_pieces,
     train_pieces,
 )
-from filters.rule import Found, Rule
+from filters.rule import Found, Rule, page_of
 from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
@@ -46,7 +46,6 @@ from pipeline.stages.pages import (
     Verdicts,
     calls_of,
     filter_pages,
-    page_of,
     verdict_path,
 )
 
@@ -68,7 +67,11 @@ def train_step(recipe: Recipe, texts: Mapping[str, list[Input]]) -> Step:
             "source": source,
             "code": code,
             "rules": Keyed(rules, rules.model_dump(exclude={"text"})),
-            "paths": Keyed([file.path for file in files], [[file.name, file.sha256] for file in files]),
+            "paths": Keyed(
+                [file.path for file in files],
+                [[file.name, file.key] for file in files],
+                tuple(file.version for file in files),
+            ),
         }
         units.append(Unit(name, arguments, (), sum(file.size for file in files)))
     return Step(TRAIN, train_language_model, units, {"seed": recipe.seed}, owns=("models/perplexity",))

@@ -22,7 +22,7 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
-from filters.rule import Found, Rule, apply_rules
+from filters.rule import Found, Rule, apply_rules, page_of
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -33,7 +33,7 @@ from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import trained_references
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, page_of
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -57,7 +57,7 @@ SAMPLE_SCHEMA = pa.schema(
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
     """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
     units = [
-        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.sha256)}, (), dump.size)
+        Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.key, (dump.version,))}, (), dump.size)
         for use, found in sorted(dumps.items())
         if use.endswith("/wiki")
         for dump in found
@@ -87,7 +87,7 @@ def positives_step(
             before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
             arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
             calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
-            arguments = {"path": Keyed(archive.path, archive.sha256), "min_characters": least}
+            arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
             units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
     return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
 

@@ -1,22 +1,27 @@
-"""split_offsets: where a large dump can be cut, by one pass that only frames its records.
+"""split_offsets: the hash of each input, and where a large dump can be cut, by one pass that only frames its records.
 
 A file that is larger than the recipe's `split_bytes` is read in pieces that begin and end where records do, so that one
 large file uses all cores and documents do not depend on the number of workers. A file that cannot be cut is one piece.
+
+The steps of this stage know a file by its size and time of change, all later ones by its hash.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filters.formats.stream import open_stored
+from manifests.files import sha256_file
 from manifests.recipe import Recipe
 from manifests.source import Source
+from manifests.storage import is_url
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.sources.base import cutter_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 
-STEP = "split_offsets"
+STAGE = "split_offsets"
+OFFSETS, CHECKSUMS = f"{STAGE}/offsets", f"{STAGE}/checksums"
 
 
 class Piece(NamedTuple):
@@ -30,12 +35,11 @@ class Piece(NamedTuple):
 def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
     """Return the step with a unit per file that is larger than a split, or of a source whose rows are joined."""
     units = []
-    for item in inputs:
+    for item in filter(lambda item: is_cut(recipe, item), inputs):
         source = recipe.sources[item.source]
         joined = joined_for(source)
-        if item.size > recipe.split_bytes or joined is not None:
-            call = joined.survey if joined is not None else cutter_of(reader_for(item.source, source))
-            units.append(Unit(f"{item.source}/{item.name}", file_of(item), (), item.size, item.source, (call,)))
+        call = joined.survey if joined is not None else cutter_of(reader_for(item.source, source))
+        units.append(Unit(unit_of(item), file_of(item), (), item.size, item.source, (call,)))
     by_source = {
         name: {
             "name": name,
@@ -43,28 +47,65 @@ def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
         }
         for name, source in recipe.sources.items()
     }
-    return Step(STEP, find_offsets, units, {"split_bytes": recipe.split_bytes}, by_source, owns=())
+    return Step(OFFSETS, find_offsets, units, {"split_bytes": recipe.split_bytes}, by_source, owns=())
 
 
 def find_offsets(
     corpus: Path, unit: str, *, name: str, source: Source, split_bytes: int, file: str, path: str
 ) -> Result:
-    """Return the pieces of one file as facts; of a joined source, the file's survey as well."""
+    """Return the hash and the pieces of one file as facts; of a joined source, the file's survey as well."""
     joined = joined_for(source)
+    facts = {"sha256": sha256_file(Path(path))}
     with open_stored(Path(path)) as stored:
         if joined is not None:
-            return Result([], {}, asdict(joined.survey(stored, file, source, split_bytes)))
+            return Result([], {}, facts | asdict(joined.survey(stored, file, source, split_bytes)))
         pieces = reader_for(name, source).find_pieces(stored, source, split_bytes)
-        return Result([], {}, {"pieces": [list(piece) for piece in pieces]})
+        return Result([], {}, facts | {"pieces": [list(piece) for piece in pieces]})
+
+
+def checksum_step(recipe: Recipe, dumps: Iterable[Input], others: Iterable[Input]) -> Step:
+    """Return the step with a unit per file of this machine that is not cut. Those of object stores keep their version.
+
+    Args:
+        recipe: the run's.
+        dumps: of all sources.
+        others: files that a stage trains on.
+    """
+    items = [*(item for item in dumps if not is_cut(recipe, item)), *others]
+    units = [Unit(unit_of(item), file_of(item), (), item.size) for item in items if not is_url(item.path)]
+    return Step(CHECKSUMS, hash_input, units, owns=(), is_one_way=True)  # dumps of object stores have no unit
+
+
+def hash_input(corpus: Path, unit: str, *, file: str, path: str) -> Result:
+    """Return the hash of a file as a fact."""
+    return Result([], {}, {"sha256": sha256_file(Path(path))})
+
+
+def with_checksums(items: Iterable[Input], hashed: Receipts) -> list[Input]:
+    """Return inputs with their hashes, from the receipts of both steps."""
+    return [
+        replace(item, sha256=hashed[unit_of(item)].facts["sha256"]) if unit_of(item) in hashed else item
+        for item in items
+    ]
+
+
+def is_cut(recipe: Recipe, item: Input) -> bool:
+    """Return True if a file is larger than a split, or of a source whose rows are joined."""
+    return item.size > recipe.split_bytes or joined_for(recipe.sources[item.source]) is not None
+
+
+def unit_of(item: Input) -> str:
+    """Return the name of an input's unit."""
+    return f"{item.source}/{item.name}"
 
 
 def file_of(item: Input) -> dict[str, Any]:
     """Return the arguments that name an input: its path counts by size and hash."""
-    return {"file": item.name, "path": Keyed(item.path, [item.size, item.sha256])}
+    return {"file": item.name, "path": Keyed(item.path, [item.size, item.key], (item.version,))}
 
 
 def pieces_of(offsets: Receipts, item: Input) -> Iterator[Piece]:
     """Yield the pieces of an input: all of it where no offsets were looked for."""
-    receipt = offsets.get(f"{item.source}/{item.name}")
+    receipt = offsets.get(unit_of(item))
     for piece in receipt.facts["pieces"] if receipt else [(0, item.size, 0)]:
         yield Piece(*piece)

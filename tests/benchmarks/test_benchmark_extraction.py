@@ -14,7 +14,7 @@ from benchmarks.extraction import Page, gold_text, interval, load_sets, overlap,
 from filters.data_files import parse_rows
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, NAMES, read_model
+from filters.html.model import MODEL, read_model
 
 SUBJECTS = "rivers hills woods towns roads seas lakes fields".split()
 
@@ -108,8 +108,9 @@ def test_labels_follow_the_gold_text_in_order() -> None:
     assert fit_extraction.align(texts, "The cat sat on the mat today. It slept.").tolist() == [0, 1, 1, 0, 0]
 
 
-def test_weights_are_what_the_command_writes(folder: Path, tmp_path: Path) -> None:
+def test_weights_are_what_the_command_writes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pages give the same file, a left-out set changes it, and a model of it finds the text of new pages."""
+    monkeypatch.setattr(fit_extraction, "STEPS", 200)
     files = [tmp_path / f"{number}.tsv" for number in range(3)]
     for file, left_out in zip(files, ([], [], ["two"]), strict=True):
         assert fit_extraction.main(["--data", str(folder), "--output", str(file), "--leave-out", *left_out]) == 0
@@ -124,9 +125,20 @@ def test_comments_that_a_gold_text_holds_teach_nothing() -> None:
     comments = "".join(f"<div class=comment><p>{line}</p></div>" for line in story("seas"))
     page = Page("a", f"{page_of('woods')}<div id=comments>{comments}</div>".encode(), {})
     gold = "\n".join(story("woods") + story("seas"))
-    labelled = fit_extraction.label_page(page._replace(gold={"gold_text": gold}))
+    labelled = fit_extraction.label_page(page._replace(gold={"gold_text": gold}), "set")
     assert labelled is not None and labelled.labels[-4:].tolist() == [1.0] * 4
     assert not labelled.weights[-4:].any() and labelled.weights[:-4].all()
+
+
+def test_blocks_between_snippets_are_likelier_main_text() -> None:
+    first, _, _, last = story("hills")
+    page = Page("a", page_of("hills").encode(), {"with": [first, last], "without": ["All about seas"]})
+    labelled = fit_extraction.label_page(page, "set")
+    assert labelled is not None and np.isnan(labelled.labels).sum() == len(labelled.labels) - 3
+    guessed = fit_extraction.guess_labels(labelled, np.zeros(len(labelled.labels)))
+    assert guessed.labels[9] == guessed.labels[12] == 1.0 and sorted(guessed.labels)[0] == 0.0
+    assert min(guessed.labels[10:12]) > 0.5 > max(guessed.labels[:9])
+    assert min(labelled.weights[9], labelled.weights[12]) > 0 and guessed.weights.all()
 
 
 def test_gradients_are_those_of_the_loss() -> None:
@@ -152,4 +164,5 @@ def test_the_weights_are_of_each_feature() -> None:
     body = HTMLTree.parse("<p>text").body
     assert body is not None
     assert set(MODEL.features) == describe_blocks(parse_blocks(body.html), "").columns.keys()
-    assert MODEL.weights.shape == (len(MODEL.features) + len(NAMES), len(MODEL.output) + 1)
+    for network in (MODEL.blocks, MODEL.context):
+        assert network.weights.shape == (len(network.inputs), len(network.output) + 1)

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests import mirror, storage
 from manifests.document import CLEAN_SCHEMA, Document, Locator, Part, content_hash, document_id
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, Tokenizer, parse_recipe
-from manifests.shard import open_shard, shard_schema, write_shard
+from manifests.shard import open_shard, shard_schema, token_bytes, write_shard
 from pipeline.beam.exchange import Mapped
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
@@ -60,6 +61,38 @@ def shard(tmp_path: Path) -> Path:
     path = tmp_path / "train-00000-of-00001.arrow"
     write_shard(path, pa.RecordBatch.from_pylist(ROWS, schema=shard_schema(VOCABULARY)), {"source": "web"})
     return path
+
+
+def test_of_a_stored_shard_all_is_read_but_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of its columns, small shards included."""
+    monkeypatch.setattr(mirror, "END_BYTES", 4 << 10)
+    monkeypatch.setattr(storage, "RANGE_BYTES", 1 << 10)
+    store = (tmp_path / "store").as_uri()
+    for documents, length in ((0, 0), (1, 3), (3, 50_000), (200, 900)):
+        rows = [ROWS[n % len(ROWS)] | {"tokens": [1, *[7] * length, 2]} for n in range(documents)]
+        write_shard(
+            tmp_path / "store/x.arrow", pa.RecordBatch.from_pylist(rows, schema=shard_schema(VOCABULARY)), {"a": "b"}
+        )
+        machine = mirror.open_mirror(tmp_path / "machine", store)
+        before = machine.storage.requests["get"]
+        with mirror.stored_parts(machine.folder, "x.arrow", token_bytes) as path:
+            found = open_shard(path)
+        whole = open_shard(tmp_path / "store/x.arrow")
+        assert found.batch.drop_columns("tokens").equals(whole.batch.drop_columns("tokens"))
+        assert (found.offsets == whole.offsets).all() and len(found.tokens) == len(whole.tokens)
+        assert found.metadata == whole.metadata
+        if length > 100:
+            assert not found.tokens.all(), "unread"
+            rest = (tmp_path / "store/x.arrow").stat().st_size - whole.tokens.nbytes
+            assert (machine.storage.requests["get"] - before) << 10 < rest + (20 << 10)
+    with mirror.stored_parts(machine.folder, "y.arrow", token_bytes) as path:
+        assert not path.exists()
+    (tmp_path / "store/z.arrow").write_bytes(b"no shard" * 10_000)
+    with (
+        mirror.stored_parts(machine.folder, "z.arrow", token_bytes) as path,
+        pytest.raises((pa.ArrowInvalid, OSError)),
+    ):
+        open_shard(path)
 
 
 def test_pyarrow_maps_a_shard_without_a_copy(shard: Path) -> None:

@@ -10,9 +10,13 @@ from filters.errors import UserError
 from manifests import storage
 from manifests.files import sha256_bytes
 from manifests.mirror import fetch_url, open_mirror
+from manifests.recipe import parse_recipe
+from pipeline.beam.engines import Engine
+from pipeline.beam.job import finish, run_job, run_units, together
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
+from pipeline.stages.split_offsets import checksum_step, offset_step, with_checksums
 
 
 @pytest.fixture
@@ -38,20 +42,24 @@ def test_names_are_the_paths_below_the_globs_fixed_prefix(dumps: Path, tmp_path:
     assert names(dumps, tmp_path, "odd[1].txt") == ["odd[1].txt"]
 
 
-def test_moved_dumps_keep_names_and_checksums(dumps: Path, tmp_path: Path) -> None:
-    here = resolve("books", [str(dumps / "**")], tmp_path / "one")
+def hashes(dumps: Path, corpus: Path) -> dict[str, str]:
+    """The hashes by name, from the stage that reads the inputs, here in splits of 6 bytes."""
+    plain = {"name": "x", "seed": 1, "goal_tokens": 9, "split_bytes": 6, "sources": {"books": {"weight": 1.0}}}
+    recipe, items = parse_recipe(plain, "r"), resolve("books", [str(dumps / "**")], corpus)
+    assert {item.sha256 for item in items} == {""}, "the driver reads no input"
+    engine = Engine(1, (), corpus / "runs", quiet=True)
+    both = together(run_units(offset_step(recipe, items)), run_units(checksum_step(recipe, items, [])))
+    found = finish(both, lambda parts: run_job(corpus, parts, engine)[0])
+    assert list(map(len, found)) == [4, 1], "files that are cut, and the others"
+    return {item.name: item.sha256 for item in with_checksums(items, found[0] | found[1])}
+
+
+def test_moved_dumps_keep_names_and_checksums_and_a_changed_one_gets_another(dumps: Path, tmp_path: Path) -> None:
+    here = hashes(dumps, tmp_path / "one")
     moved = dumps.rename(tmp_path / "moved")
-    there = resolve("books", [str(moved / "**")], tmp_path / "two")
-    assert [(i.name, i.size, i.sha256) for i in here] == [(i.name, i.size, i.sha256) for i in there]
-    assert here[1].sha256 == sha256_bytes(b"a.txt")
-
-
-def test_a_changed_file_gets_a_new_checksum_although_one_is_remembered(dumps: Path, tmp_path: Path) -> None:
-    before = {i.name: i.sha256 for i in resolve("books", [str(dumps / "**")], tmp_path)}
-    (dumps / "a.txt").write_text("other", encoding="utf-8")
-    after = {i.name: i.sha256 for i in resolve("books", [str(dumps / "**")], tmp_path)}
-    assert before["a.txt"] != after["a.txt"] == sha256_bytes(b"other")
-    assert before["deep/b.txt"] == after["deep/b.txt"]
+    assert hashes(moved, tmp_path / "two") == here == {name: sha256_bytes(name.encode()) for name in here}
+    (moved / "a.txt").write_text("other", encoding="utf-8")
+    assert hashes(moved, tmp_path / "two") == here | {"a.txt": sha256_bytes(b"other")}
 
 
 def test_one_file_matched_twice_is_one_input(dumps: Path, tmp_path: Path) -> None:
@@ -94,7 +102,7 @@ def test_a_download_for_a_corpus_in_a_store_lies_there_for_all_workers(server: S
         corpus = open_mirror(tmp_path / machine, store).folder
         (item,) = resolve("books", [url], corpus)
         assert item.path == f"{store}/inputs/books/a book.txt" and item.size == 5
-        assert fetch_url(item.path, item.sha256, corpus).read_bytes() == b"hello"
+        assert fetch_url(item.path, item.version, corpus).read_bytes() == b"hello"
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_verify_reads_what_is_stored_now_in_ranges_and_leaves_nothing(
     assert verify(corpus) == []
     assert relative_files(corpus / "shards") == held and not list(scratch.glob("tmp*"))
     assert connect(url).requests["get"] > sum(entry.bytes for entry in load_manifest(corpus).shards()) // 1000
+    assert verify(corpus, fast=True) == [] and not list(scratch.glob("tmp*"))
     for name in names:
         stored = tmp_path / "store" / name
         stored.write_bytes(stored.read_bytes().replace(b"1", b"2"))

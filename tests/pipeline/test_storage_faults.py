@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import faults
 import pytest
@@ -19,8 +20,10 @@ from pipeline.__main__ import main
 from pipeline.beam import task
 from pipeline.beam.engines import Engine
 from pipeline.beam.receipts import receipt_path
+from pipeline.beam.step import Task
 from pipeline.run import run
 from pipeline.sources import inputs
+from pipeline.sources.inputs import Input
 
 RECIPE = """
 name: x
@@ -131,34 +134,57 @@ def test_a_dump_that_vanishes_after_the_start_ends_the_run_by_name(
 ) -> None:
     copy, out = Path(shutil.copytree(dumps, tmp_path / "dumps")), tmp_path / "corpus"
     (copy / "recipe.yaml").write_text(RECIPE.format(folder=copy), "utf-8")
-    away, save = copy / "away", inputs._Checksums.save
-    monkeypatch.setattr(inputs._Checksums, "save", lambda self: (save(self), _move(copy / "books/1.txt", away)))
+    away, resolve = copy / "away", inputs.resolve
+
+    def resolve_and_move(*given: Any) -> list[Input]:
+        found = resolve(*given)
+        if not away.exists():
+            (copy / "books/1.txt").rename(away)
+        return found
+
+    monkeypatch.setattr(inputs, "resolve", resolve_and_move)
     assert main(command(copy, out)) == 1
     said = capsys.readouterr().err
-    assert "stage extract, books/1.txt: access to " in said and "No such file or directory" in said
+    assert "stage split_offsets/checksums, books/1.txt: access to " in said and "No such file or directory" in said
     monkeypatch.undo()
     away.rename(copy / "books/1.txt")
     assert main(command(copy, out)) == 0
     assert load_manifest(out).manifest_sha == load_manifest(built).manifest_sha
 
 
-def _move(path: Path, to: Path) -> None:
-    if path.exists():
-        path.rename(to)
+def test_a_dump_that_changes_under_the_run_ends_it_by_name(
+    dumps: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, out = Path(shutil.copytree(dumps, tmp_path / "dumps")), tmp_path / "corpus"
+    (copy / "recipe.yaml").write_text(RECIPE.format(folder=copy), "utf-8")
+    page, perform = copy / "books/1.txt", task.perform
+    before = page.read_bytes()
+
+    def change_and_perform(one: Task, *blocks: Any, job: task.Job) -> None:
+        if one.step == "extract":
+            page.write_bytes(before + b"More of it.")
+        perform(one, *blocks, job=job)
+
+    with faults.performing(change_and_perform):
+        assert main(command(copy, out)) == 1
+    assert f"{page} has changed or gone since the run began" in capsys.readouterr().err
+    page.write_bytes(before)
+    assert main(command(copy, out)) == 0
+    assert load_manifest(out).manifest_sha == load_manifest(built).manifest_sha
 
 
 def test_a_dump_that_cannot_be_opened_is_refused_or_skipped_by_name_and_tried_again(
     dumps: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, out = inputs._Checksums._read, tmp_path / "corpus"
+    look, out = inputs.version_of, tmp_path / "corpus"
 
-    def broken(self: inputs._Checksums, path: Path) -> tuple[int, str]:
+    def broken(path: Path) -> str:
         if path.name == "1.txt":
             raise OSError(errno.EIO, "Input/output error", str(path))
-        return read(self, path)
+        return look(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(inputs._Checksums, "_read", broken)
+        patch.setattr(inputs, "version_of", broken)
         assert main(command(dumps, out)) == 2
         said = capsys.readouterr().err
         assert "books/1.txt cannot be read (Input/output error)" in said and "--skip-unreadable" in said

@@ -176,10 +176,10 @@ def test_archives_that_are_no_book(changes: dict[str, Any], reason: Reason) -> N
 
 
 def test_bombs_are_not_inflated() -> None:
-    bomb = epub({"OEBPS/text/1.xhtml": b" " * (80 << 20)})
+    bomb = epub({"OEBPS/text/1.xhtml": b" " * (60 << 20)})
     many = "".join(item(f"i{n}", f"t/{n}.xhtml") for n in range(80))
     spine = "".join(f'<itemref idref="i{n}"/>' for n in range(80))
-    chapters = {f"OEBPS/t/{n}.xhtml": b"<html>" + b"ab " * 300_000 + b"</html>" for n in range(80)}
+    chapters = {f"OEBPS/t/{n}.xhtml": b"<html>" + b"ab " * 150_000 + b"</html>" for n in range(80)}
     wide = epub({"OEBPS/content.opf": package(many, spine), **chapters})
     tracemalloc.start()
     assert damage(bomb, 1 << 30) is Reason.TOO_LARGE

@@ -92,7 +92,7 @@ def real_archives() -> list[Archive]:
 
 
 def test_made_archives() -> None:
-    run(made_archives(), 300, seed=1)
+    run(made_archives(), 200, seed=1)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")

@@ -119,7 +119,7 @@ def test_of_a_task_that_ran_again_the_last_run_counts(tmp_path: Path) -> None:
     slow = [one | {"cpu_seconds": 100.0} for one in web()]
     write_run(runs / "20260101T000000Z.json", slow, [])
     write_run(runs / "20260102T000000Z.json", web(), [{"job": "extract", "seconds": 100.0, "tasks": 8}], workers=2)
-    (runs / "checksums.json").write_text("{}", encoding="utf-8")
+    (runs / "status.json").write_text("{}", encoding="utf-8")
     rates = read_rates(find_run_records(tmp_path))
     assert rates.steps == rates_of(web()).steps
     inside = sum(one["seconds"] for one in web())

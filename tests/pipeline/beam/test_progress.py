@@ -15,16 +15,18 @@ import toy
 from toy import engine
 
 from filters.errors import UserError
+from manifests.files import write_atomic
 from manifests.ledger import Tally
 from manifests.mirror import open_mirror
 from pipeline.__main__ import main
-from pipeline.beam import progress
+from pipeline.beam import marks, progress
 from pipeline.beam.counters import LIVE, NAMESPACE, TASKS
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_step
+from pipeline.beam.marks import Marks
 from pipeline.beam.pool import POOLS, Called, Pool, _call
-from pipeline.beam.progress import FILE, Marks, Progress, ReceiptCounts, RunStatus, read_status, status_text
-from pipeline.beam.step import Step, Unit
+from pipeline.beam.progress import FILE, Progress, ReceiptCounts, RunStatus, read_status, status_text
+from pipeline.beam.step import Step, Task, Unit
 from pipeline.folder import is_held
 
 EXPECTED = {"tasks": 4, "records": 4 * 7, "bytes": 4 * 70, "dropped/no-text": 4 * 2, "dropped/too-short": 4}
@@ -106,7 +108,7 @@ class Terminal(io.StringIO):
 
 def test_progress_tells_counts_and_is_silent_when_asked(tmp_path: Path) -> None:
     for quiet, terminal in ((False, io.StringIO()), (False, Terminal()), (True, io.StringIO())):
-        with Progress("toy", 1, 3, lambda: Counter(EXPECTED), tmp_path, RunStatus(), terminal, quiet):
+        with Progress("toy", 1, 3, lambda: Counter(EXPECTED), Marks(tmp_path), RunStatus(), terminal, quiet):
             pass
         said = terminal.getvalue()
         assert ("4 parts" in said and "documents/s" in said) is not quiet
@@ -115,7 +117,7 @@ def test_progress_tells_counts_and_is_silent_when_asked(tmp_path: Path) -> None:
 def test_a_task_that_takes_far_longer_than_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    marks = Marks(tmp_path)
+    looked = Marks(tmp_path)
     for number, (begins, ends) in enumerate([(0, 20), (0, 300), (20, 40), (40, 60)]):
         (tmp_path / f"{number}.json").write_text(json.dumps({"task": f"web/{number}", "span": (begins, ends)}), "utf-8")
     spans = {path: json.loads(path.read_text("utf-8"))["span"] for path in tmp_path.iterdir()}
@@ -128,21 +130,47 @@ def test_a_task_that_takes_far_longer_than_others_is_named(tmp_path: Path, monke
                 path.write_text(contents[path], "utf-8")
             else:
                 path.unlink(missing_ok=True)
-        marks.poll()
-        slow[moment] = [one.name for one in marks.slow()]
+        looked.poll()
+        slow[moment] = [one.name for one in looked.slow()]
     assert slow[200] == [] and slow[210] == ["web/1"], "ten times the 20 s of the others"
-    assert marks.running() == []
+    assert looked.running() == []
+
+
+def test_the_mark_of_a_long_task_reaches_the_store_and_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver on another machine finds it there; a short task's mark costs no request."""
+    store = (tmp_path / "store").as_uri()
+    worker, driver = (open_mirror(tmp_path / machine, store) for machine in ("worker", "driver"))
+    task, timings = Task("toy", "web/a", "", {}), "runs/x.parts"
+    elsewhere = Marks(driver.folder / timings / marks.BEGUN, driver)
+    before = dict(worker.storage.requests)
+    with marks.marked(worker.folder / timings, task, worker):
+        elsewhere.poll()
+        assert elsewhere.running() == [] and worker.storage.requests["put"] == before.get("put", 0)
+    monkeypatch.setattr(marks, "PUBLISH_SECONDS", 0.0)
+    with marks.marked(worker.folder / timings, task, worker):
+        deadline = time.monotonic() + 10
+        while not elsewhere.running() and time.monotonic() < deadline:
+            elsewhere.poll()
+        assert [one.name for one in elsewhere.running()] == ["web/a"]
+    elsewhere.poll()
+    assert elsewhere.running() == [] and len(elsewhere.durations) == 1
+    write_atomic(driver.folder / timings / marks.BEGUN / "dead.json", b'{"task": "web/b"}')
+    driver.push([f"{timings}/{marks.BEGUN}/dead.json"])
+    marks.remove_published(driver)
+    assert not driver.storage.list_files("runs")
 
 
 def test_a_slow_task_stands_in_the_line_of_progress_and_in_the_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("POLL_SECONDS", "LINE_SECONDS", "SLOW_SECONDS"):
-        monkeypatch.setattr(progress, name, 0.001)
+    for module, name in ((progress, "POLL_SECONDS"), (progress, "LINE_SECONDS"), (marks, "SLOW_SECONDS")):
+        monkeypatch.setattr(module, name, 0.001)
     (tmp_path / "a.json").write_text('{"task": "web/a"}', "utf-8")
     terminal, status = io.StringIO(), RunStatus()
     status.open(tmp_path / "runs" / FILE)
-    with Progress("toy", 1, 3, lambda: Counter(EXPECTED), tmp_path, status, terminal, False):
+    with Progress("toy", 1, 3, lambda: Counter(EXPECTED), Marks(tmp_path), status, terminal, False):
         time.sleep(0.3)
         named = [one["name"] for one in status.plain["slow"]]
     assert "5/4 parts" in terminal.getvalue() and "web/a runs for 0 s, far longer than others" in terminal.getvalue()
@@ -158,7 +186,7 @@ def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: py
         spent.append(0.02)
         return Counter()
 
-    with Progress("toy", 0, 1, slow_listing, tmp_path, RunStatus(), io.StringIO(), True):
+    with Progress("toy", 0, 1, slow_listing, Marks(tmp_path), RunStatus(), io.StringIO(), True):
         time.sleep(1.0)
     assert 2 <= len(spent) <= 4, "one look of 20 ms every 400 ms, and one at the end"
 

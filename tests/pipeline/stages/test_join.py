@@ -178,7 +178,7 @@ def test_a_file_that_can_no_longer_be_read_ends_the_run_by_name(sample: Path, tm
     inputs = resolve(
         "stackexchange", [str(sample / "stackexchange/code*"), str(sample / "stackexchange/p*/**")], tmp_path
     )
-    gone = [inputs[0], dataclasses.replace(inputs[1], path=str(tmp_path / "gone"), size=99, sha256="")]
+    gone = [inputs[0], dataclasses.replace(inputs[1], path=str(tmp_path / "gone"), size=99)]
     given = recipe(str(sample / "stackexchange/**"))
     said = rf"{gone[1].name}: .*No such file"
     with mock.patch("manifests.storage.WAITS", []), pytest.raises(StorageError, match=said):
