@@ -16,6 +16,7 @@ ALLOWED = {
         "compression",  # zstd from then on
         "brotli",
         "chardetng_py",
+        "datasketch",
         "fasttext",
         "google",  # protobuf
         "isal",

@@ -221,13 +221,11 @@ def _kinds() -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=16)
 def _permutations(count: int, seed: int) -> tuple[Hashes, Hashes]:
-    """Return the multipliers and offsets that datasketch draws for this number of permutations and seed.
+    """Return the multipliers and offsets that datasketch publishes for this number of permutations and seed."""
+    import datasketch  # here, since it imports scipy: half a second of a worker's life
 
-    An odd multiplier makes h -> a * h + b mod 2^32 a bijection. NumPy keeps the stream of `RandomState` (NEP 19).
-    """
-    numbers = np.random.RandomState(seed)
-    a = numbers.randint(0, 1 << 31, count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-    return a, numbers.randint(0, 1 << 32, count, dtype=np.uint32)
+    published = datasketch.MinHash(num_perm=count, seed=seed, scheme="affine32").permutations
+    return published[0].astype(np.uint32), published[1].astype(np.uint32)
 
 
 def _mix_32(values: Hashes) -> Hashes:
