@@ -74,6 +74,7 @@ OUTPUTS = {  # of a task, by step; of other steps one file below `blocks`
     "corpus_index/files": ("index/{}",),
 }
 FACTS = {  # that steps with many tasks leave; others leave all that `make_up` knows
+    "split_offsets/checksums": ("sha256",),
     "extract": ("file",),
     "url_dedup/collect": ("documents",),
     "url_dedup/duplicates": ("documents", "older"),
@@ -211,7 +212,7 @@ def work(corpus: Path, url: str, recipe: Recipe, splits: int) -> tuple[int, tupl
     with listed.open("rb") as file:
         for part in pickle.load(file):
             named += [split.name for split in part.mapping.settings["splits"].value] if is_choice(part) else []
-            for task in part.reduces.values():
+            for task in map(pickle.loads, part.reduces.values()):
                 tasks.setdefault(task.step, []).append(task)
         with contextlib.suppress(EOFError):
             while True:

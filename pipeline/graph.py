@@ -17,7 +17,7 @@ from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import Made, Part, Work, exchange, finish, run_job, run_units, together
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, hash_key, source_of
+from pipeline.beam.step import Receipt, Receipts, hash_key, source_of, without_counts
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
@@ -130,7 +130,7 @@ class StageGraph:
             run_units(split_offsets.offset_step(self.recipe, dumps)),
             run_units(split_offsets.checksum_step(self.recipe, dumps, others)),
         )
-        known = partial(split_offsets.with_checksums, hashed=self.offsets | hashed)
+        known = partial(split_offsets.with_checksums, hashed={**self.offsets, **hashed})
         given = {stage: {use: known(items) for use, items in uses.items()} for stage, uses in training.items()}
         self.inputs = replace(self.inputs, dumps=known(dumps), training=given)
 
@@ -149,7 +149,7 @@ class StageGraph:
         step = extract.extract_step(*given)
         self.extract_arguments = step.by_source
         extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
-        self.extracted = extracted | joined
+        self.extracted = {**extracted, **joined}
         self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
         sweep(self.corpus, step, self.extracted)
 
@@ -192,15 +192,15 @@ class StageGraph:
         self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
         self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
         self.verdicts.clear()
-        self.extracted = {split: receipt.without_counts() for split, receipt in self.extracted.items()}
+        self.extracted = without_counts(self.extracted)
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
     def neardup(self) -> Work[None]:
         """Find pairs of duplicates, in this corpus and with earlier ones, and join them to clusters."""
         searches = neardup.near_searches(self.splits)
-        (_, exact), *found = yield from together(
-            exchange(*neardup.find_exact(self.splits)), *(search.search() for search in searches)
+        exact, *found = yield from together(
+            neardup.search_exact(self.splits), *(search.search() for search in searches)
         )
         done = {name: {unit: one[name][unit] for one in found for unit in one[name]} for name in neardup.SEARCH}
         neardup.sweep_searches(self.corpus, done)
@@ -227,7 +227,7 @@ class StageGraph:
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
         self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}  # of no more use, and large
-        self.filtered = {split: receipt.without_counts() for split, receipt in self.filtered.items()}
+        self.filtered = without_counts(self.filtered)
 
     def cluster_tables(self) -> Work[None]:
         """Write clusters beside the clean documents."""

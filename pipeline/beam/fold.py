@@ -6,12 +6,12 @@ from pathlib import Path
 from manifests.mirror import mirror_of
 from pipeline.beam.folded import write_table
 from pipeline.beam.receipts import RECEIPTS, read_receipt
-from pipeline.beam.step import Receipts, Task
+from pipeline.beam.step import Receipt, Task
 
 
 def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
     """Write a table for each step of the receipts of tasks, but for those that a run with other settings has left."""
-    mirror, found = mirror_of(corpus), dict[str, Receipts]()
+    mirror, found = mirror_of(corpus), dict[str, dict[str, Receipt]]()
     if mirror is not None:
         mirror.fetch_all(_path(task) for task in tasks)
     for task in tasks:

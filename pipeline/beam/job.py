@@ -44,7 +44,7 @@ from pipeline.beam.folded import tables_for
 from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
 from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
-from pipeline.beam.step import Receipts, Step, Task
+from pipeline.beam.step import Receipt, Receipts, Step, Task
 from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list
 
@@ -68,7 +68,7 @@ class SharedPart:
     Attributes:
         mapping: of the step, or of the mappers.
         reducing: of the reducers, if there are any.
-        reduces: the reducers still to run, by range.
+        reduces: the reducers still to run, by range, pickled: each worker process holds them all and needs few.
         in_memory: True to group places of blocks, False to group the blocks.
         merging: of the merges, if there are any.
         merges: tasks that merge the mappers' blocks, in the order of names.
@@ -76,7 +76,7 @@ class SharedPart:
 
     mapping: Job
     reducing: Job | None = None
-    reduces: dict[int, Task] = field(default_factory=dict)
+    reduces: dict[int, bytes] = field(default_factory=dict)
     in_memory: bool = False
     merging: Job | None = None
     merges: Sequence[Task] = ()
@@ -97,7 +97,7 @@ class PlannedPart:
         self.sizes = [Sizes(corpus, step.folders) for step in part]
         self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps, self.sizes[0])
         self.reduces = self.reducing.tasks(self.maps) if self.reducing else []
-        self.left, self.reduced = list[Task](), Receipts()
+        self.left, self.reduced = list[Task](), dict[str, Receipt]()
         if self.reducing is not None:
             self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces, self.sizes[1])
         self.in_memory = in_memory
@@ -112,7 +112,7 @@ class PlannedPart:
             return SharedPart(job)
         numbers = {task.name: number for number, task in enumerate(self.reduces)}
         complete = _completer(corpus, self.reducing)
-        reduces = {numbers[task.name]: complete(task) for task in self.left}
+        reduces = {numbers[task.name]: pickle.dumps(complete(task)) for task in self.left}
         shared = SharedPart(_writing(job, self.mapping), job_of(corpus, self.reducing, engine), reduces, self.in_memory)
         if self.merging is None:
             return shared
@@ -129,18 +129,18 @@ class PlannedPart:
 
     def finish(self, corpus: Path) -> Made:
         """Return the receipts of all tasks, by step, and remove what other tasks have left."""
-        self.mapped |= receipts(corpus, self.waiting)
-        self.reduced |= receipts(corpus, self.left)
-        found: Made = (in_order(self.maps, self.mapped),)
-        steps: tuple[Step, ...] = (self.mapping,)
-        if self.reducing is not None:
-            found, steps = (*found, in_order(self.reduces, self.reduced)), (*steps, self.reducing)
-        for step, done, ran, sizes in zip(steps, found, (self.waiting, self.left), self.sizes, strict=False):
-            if not step.shared:
-                sweep(corpus, step, done, None if ran else sizes)
+        found = list[Receipts]()
+        maps = (self.mapping, self.maps, self.waiting, self.mapped)
+        reduces = (self.reducing, self.reduces, self.left, self.reduced)
+        for (step, tasks, ran, held), sizes in zip((maps, reduces), self.sizes, strict=False):
+            if step is not None:
+                done = in_order(tasks, {**held, **receipts(corpus, ran)})
+                if not step.shared:
+                    sweep(corpus, step, done, None if ran else sizes)
+                found.append(done)
         if self.merging is not None:
             sweep(corpus, self.merging, {})  # their readers have finished
-        return found
+        return tuple(found)
 
 
 def _completer(corpus: Path, step: Step) -> Callable[[Task], Task]:
@@ -307,7 +307,7 @@ def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Red
     blocks = [piece[1] if len(piece) == 2 else read_block(root, piece) for piece in ordered]
     if part.merges:
         blocks = [block for merged in blocks for block in unpack_blocks(merged)]
-    perform(part.reduces[bucket], [block for block in blocks if block], job=part.reducing)
+    perform(pickle.loads(part.reduces[bucket]), [block for block in blocks if block], job=part.reducing)
     if tables := _tables_of_ranges(parts):
         yield bucket % tables, (number, bucket)
 
@@ -319,7 +319,8 @@ def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
 def _fold_ranges(listed: TaskList, perform: Perform, table: tuple[int, Iterable[tuple[int, int]]]) -> None:
     """Fold the receipts of the ranges that make a table."""
     parts: list[SharedPart] = listed.read_shared()
-    fold_receipts(Path(listed.corpus), [parts[number].reduces[bucket] for number, bucket in sorted(table[1])])
+    tasks = [pickle.loads(parts[number].reduces[bucket]) for number, bucket in sorted(table[1])]
+    fold_receipts(Path(listed.corpus), tasks)
 
 
 def _perform_once(perform: Perform, job: Job, task: Task, *received: Any) -> None:

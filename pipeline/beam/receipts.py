@@ -15,7 +15,7 @@ from manifests.ledger import tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError
 from pipeline.beam.folded import FOLD_FROM, read_tables, remove_tables, table_paths, write_tables
-from pipeline.beam.step import Output, Receipt, Receipts, Step, Task
+from pipeline.beam.step import Output, PackedReceipts, Receipt, Receipts, Step, Task
 
 RECEIPTS = "receipts"
 
@@ -98,14 +98,14 @@ def _size(corpus: Path, path: str) -> int | None:
 
 def unfinished(
     corpus: Path, step: Step, tasks: Sequence[Task], sizes: Sizes | None = None
-) -> tuple[list[Task], Receipts]:
+) -> tuple[list[Task], dict[str, Receipt]]:
     """Return the tasks of a step still to run, largest first so that workers end together, and the others' receipts.
 
     Receipts of older fingerprints are removed, so that no reader takes them for new, and tables that hold any of them.
     Receipts that no table has any more are folded anew where they are many.
     """
     size_of, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
-    found, unfolded = Receipts(), Receipts()
+    found, unfolded = dict[str, Receipt](), dict[str, Receipt]()
     for path, rows in read_tables(corpus, step.name).items():
         true = {
             name: receipt
@@ -129,7 +129,7 @@ def unfinished(
 
 def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:
     """Return receipts in the order of their tasks."""
-    return {task.name: found[task.name] for task in tasks}
+    return PackedReceipts((task.name, found[task.name]) for task in tasks)
 
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
@@ -151,7 +151,7 @@ def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
 
 def _find(corpus: Path, step: str, tasks: Sequence[Task]) -> Receipts:
     """Return the receipts of tasks' own fingerprints, as far as they are there."""
-    fingerprints, found = {task.name: task.fingerprint for task in tasks}, Receipts()
+    fingerprints, found = {task.name: task.fingerprint for task in tasks}, dict[str, Receipt]()
     for rows in read_tables(corpus, step).values() if len(tasks) >= FOLD_FROM else ():
         found |= {name: receipt for name, receipt in rows.items() if receipt.fingerprint == fingerprints.get(name)}
     left = [task for task in tasks if task.name not in found]

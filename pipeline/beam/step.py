@@ -6,9 +6,11 @@ started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import dataclasses
+import itertools
 import json
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -99,7 +101,7 @@ class Receipt:
         return _read_json(cell) if cell != b"{}" else {}
 
     def without_counts(self) -> "Receipt":
-        """Return the receipt without fingerprint and tallies, for who has seen them: a driver holds it for long."""
+        """Return the receipt without fingerprint and tallies."""
         _, sha, facts, _, *outputs = self.row.split(b"\0")
         return Receipt.of_row(b"\0".join([b"", sha, facts, b"{}", *outputs]))
 
@@ -134,7 +136,39 @@ class Receipt:
         return [Output(path, int(size), sha256) for path, size, sha256 in files if path.startswith(prefix)]
 
 
-Receipts = dict[str, Receipt]
+Receipts = Mapping[str, Receipt]  # by the names of their tasks
+
+
+class PackedReceipts(Mapping[str, Receipt]):
+    """Receipts in one string of bytes, which goes back to the system as a whole.
+
+    As objects they would lie between those of the tasks that a driver makes and forgets, and hold their memory.
+    """
+
+    def __init__(self, found: Iterable[tuple[str, Receipt]]) -> None:
+        """Take receipts, each with the name of its task."""
+        self._numbers: dict[str, int] = {}
+        rows = []
+        for number, (name, receipt) in enumerate(found):
+            self._numbers[name] = number
+            rows.append(receipt.row)
+        self._ends = array("Q", itertools.accumulate(map(len, rows), initial=0))
+        self._rows = b"".join(rows)
+
+    def __getitem__(self, name: str) -> Receipt:
+        number = self._numbers[name]
+        return Receipt.of_row(self._rows[self._ends[number] : self._ends[number + 1]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def without_counts(found: Receipts) -> Receipts:
+    """Return receipts without fingerprints and tallies, for who has seen these and holds the rest for long."""
+    return PackedReceipts((name, receipt.without_counts()) for name, receipt in found.items())
 
 
 @dataclass(frozen=True, slots=True)

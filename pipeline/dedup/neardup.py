@@ -55,6 +55,12 @@ def find_exact(splits: list[Split]) -> tuple[Step, Step]:
     return Step(TEXTS, map_texts, units, {"ranges": ranges}), reducing
 
 
+def search_exact(splits: list[Split]) -> Work[Receipts]:
+    """Find documents of one text, and return the receipts of their edges."""
+    _, edges = yield from exchange(*find_exact(splits))
+    return edges
+
+
 @dataclass(frozen=True)
 class NearSearch:
     """The search for near-duplicates among the splits of one MinHash settings.

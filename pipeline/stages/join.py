@@ -35,7 +35,7 @@ from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
 from pipeline.beam.job import Work, exchange, together
 from pipeline.beam.quarantine import Place, forget_record, places_within
-from pipeline.beam.step import Receipts, Result, Step, Unit
+from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
@@ -79,8 +79,8 @@ def join_sources(
         if joined is not None and items:
             settings = extract.source_arguments(name, source, models)
             works.append(join_source(name, source, joined, items, offsets, settings, quarantine))
-    documents: Receipts = {}
-    rows: Receipts = {}
+    documents: dict[str, Receipt] = {}
+    rows: dict[str, Receipt] = {}
     for made, dropped in (yield from together(*works)):
         documents |= made
         rows |= dropped
@@ -97,7 +97,7 @@ def join_source(
     quarantine: Iterable[Place],
 ) -> Work[tuple[Receipts, Receipts]]:
     """Join one source, a shuffle a round, and return what `join_sources` returns of all."""
-    rows: Receipts = {}
+    rows: dict[str, Receipt] = {}
     surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
     shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
     rules = calls_of(source.rules_at("extract"))

@@ -18,7 +18,7 @@ from pipeline.beam import receipts as reading
 from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.receipts import read_receipt, receipts
-from pipeline.beam.step import Files, Keyed, Output, Receipt, Step, Unit, hash_key
+from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key
 
 COUNT = 11
 
@@ -53,6 +53,8 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
     receipts = {name: Receipt(hash_key(name), some, {name: tally}, facts) for name, some in given.items()}
     read = unpack_table(pack_table(receipts))
     assert list(read) == list(given)
+    packed = PackedReceipts(read.items())
+    assert len(packed) == len(read) and dict(packed) == read and set(packed) == set(read)
     for name, receipt in read.items():
         key = hash_key([[[output.path, output.sha256] for output in given[name]], facts])
         assert plain(receipt) == [hash_key(name), given[name], {name: tally}, facts, key, hash_key(key)]
