@@ -115,7 +115,7 @@ def _dry_run(recipe: "Recipe", splits: int) -> int:
 
 
 def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine") -> None:
-    from pipeline.beam.choices import option
+    from pipeline.choices import option
     from pipeline.dataflow import check_price
     from pipeline.plan import PlanRequest
 
@@ -166,8 +166,8 @@ def _print_unreadable(names: tuple[str, ...]) -> None:
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
     from manifests.cores import usable_cores
-    from pipeline.beam.choices import choose
     from pipeline.beam.engines import Engine, check_options
+    from pipeline.choices import choose
 
     engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
     if options.engine:
@@ -213,7 +213,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _engines(options: argparse.Namespace) -> int:
-    from pipeline.beam.choices import list_engines
+    from pipeline.choices import list_engines
 
     print(list_engines())
     return 0

@@ -16,12 +16,12 @@ from manifests.run_recipe import RECIPE_FILE
 from manifests.storage import StorageError, storage_error
 from pipeline import folder
 from pipeline.beam import quarantine
-from pipeline.beam.choices import check_engine, running
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError
 from pipeline.beam.progress import FILE as STATUS
 from pipeline.beam.receipts import remove_temporaries
 from pipeline.beam.tasklist import remove_task_lists
+from pipeline.choices import check_engine, running
 from pipeline.graph import StageGraph, StopAfterStage
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
 from pipeline.stages.models import with_local_models

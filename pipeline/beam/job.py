@@ -39,11 +39,10 @@ from pipeline.beam.exchange import (
     unpack_blocks,
     write_blocks,
 )
-from pipeline.beam.fold import fold_receipts
 from pipeline.beam.folded import tables_for
 from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import Sizes, in_order, is_finished, receipts, sweep, unfinished
+from pipeline.beam.receipts import Sizes, fold_receipts, in_order, is_finished, receipts, sweep, unfinished
 from pipeline.beam.step import Receipt, Receipts, Step, Task
 from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import Group, TaskList, task_list

@@ -14,7 +14,7 @@ from manifests.files import is_temporary
 from manifests.ledger import tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError
-from pipeline.beam.folded import FOLD_FROM, read_tables, remove_tables, table_paths, write_tables
+from pipeline.beam.folded import FOLD_FROM, read_tables, remove_tables, table_paths, write_table, write_tables
 from pipeline.beam.step import Output, PackedReceipts, Receipt, Receipts, Step, Task
 
 RECEIPTS = "receipts"
@@ -173,6 +173,26 @@ def _single_receipts(corpus: Path, step: str, tasks: Sequence[Task]) -> Iterator
         receipt = read_receipt(corpus, step, task.name)
         if receipt is not None:
             yield task, receipt
+
+
+def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
+    """Write a table for each step of the receipts of tasks, but for those that a run with other settings has left."""
+    mirror, found = mirror_of(corpus), dict[str, dict[str, Receipt]]()
+    if mirror is not None:
+        mirror.fetch_all(_path_below(task) for task in tasks)
+    for task in tasks:
+        receipt = read_receipt(corpus, task.step, task.name)
+        if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
+            mirror.fetch_anew(_path_below(task))  # made by another machine
+            receipt = read_receipt(corpus, task.step, task.name)
+        if receipt is not None and receipt.fingerprint == task.fingerprint:
+            found.setdefault(task.step, {})[task.name] = receipt
+    for step, some in found.items():
+        write_table(corpus, step, some)
+
+
+def _path_below(task: Task) -> str:
+    return f"{RECEIPTS}/{task.step}/{task.name}.json"
 
 
 def sweep(corpus: Path, step: Step, kept: Receipts, sizes: Sizes | None = None) -> None:

@@ -18,12 +18,12 @@ from filters.errors import UserError
 from manifests.planning.cost import Cost, StepCost
 from manifests.recipe import load_recipe, parse_recipe
 from manifests.stages import STAGES, stage_of
+from pipeline import choices
 from pipeline.__main__ import main
-from pipeline.beam import choices
-from pipeline.beam.choices import choose
 from pipeline.beam.engines import Engine, check_options
 from pipeline.beam.job import run_step
 from pipeline.beam.step import Step, Unit
+from pipeline.choices import choose
 from pipeline.dataflow import check_price, price_of
 from pipeline.dryrun import DryEngine, dry_run
 from pipeline.plan import PlanRequest

@@ -25,8 +25,8 @@ from benchmarks import servers
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
 from manifests.storage import StorageError
-from pipeline.beam.choices import check_engine, choose, running
 from pipeline.beam.engines import Engine
+from pipeline.choices import check_engine, choose, running
 from pipeline.run import run
 
 pytestmark = pytest.mark.cluster

@@ -20,7 +20,7 @@ from pipeline.beam.engines import LOCAL, Engine
 if TYPE_CHECKING:
     import apache_beam as beam
 
-DASK = "pipeline.beam.dask_runner.ClosingDaskRunner"
+DASK = "pipeline.dask_runner.ClosingDaskRunner"
 FLINK = "2.2"  # Beam's default version
 JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
 JAR_CACHE = Path("~/.apache_beam/cache/jars")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from filters.errors import UserError
+from pipeline import choices
 from pipeline.__main__ import ENGINES
-from pipeline.beam import choices
-from pipeline.beam.choices import CHOICES, check_engine, choose, list_engines, option
 from pipeline.beam.engines import Engine, check_options
+from pipeline.choices import CHOICES, check_engine, choose, list_engines, option
 
 JAR, EXTERNAL = "--flink_job_server_jar=https://x/y.jar", "--environment_type=EXTERNAL"
 
