@@ -111,7 +111,8 @@ class Marks:
         if self.mirror is None:
             return {path.name for path in self.folder.glob("*.json")}
         below = self.folder.relative_to(self.mirror.folder).as_posix()
-        return {entry.path.rpartition("/")[2] for entry in self.mirror.storage.list_files(below)}
+        names = {entry.path.rpartition("/")[2] for entry in self.mirror.storage.list_files(below)}
+        return {name for name in names if name.endswith(".json")}  # a store that is a folder may hold half a file
 
     def _read(self, name: str) -> bytes:
         if self.mirror is None:

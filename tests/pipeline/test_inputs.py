@@ -51,7 +51,7 @@ def hashes(dumps: Path, corpus: Path) -> dict[str, str]:
     both = together(run_units(offset_step(recipe, items)), run_units(checksum_step(recipe, items, [])))
     found = finish(both, lambda parts: run_job(corpus, parts, engine)[0])
     assert list(map(len, found)) == [4, 1], "files that are cut, and the others"
-    return {item.name: item.sha256 for item in with_checksums(items, found[0] | found[1])}
+    return {item.name: item.sha256 for item in with_checksums(items, {**found[0], **found[1]})}
 
 
 def test_moved_dumps_keep_names_and_checksums_and_a_changed_one_gets_another(dumps: Path, tmp_path: Path) -> None:
