@@ -177,7 +177,7 @@ def merge_blocks(root: Path, name: str, indexes: Iterable[Place], *, first: str)
         root: the corpus.
         name: of the merge.
         indexes: places of the mappers' indexes.
-        first: name of the first mapper.
+        first: name of the first mapper, by which the job finds the merge of each mapper.
     """
     return Mapped(_merged(root, sorted(indexes)))
 

@@ -298,7 +298,7 @@ def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Red
     if number == FOLDING:
         groups = sorted(pickle.loads(piece[1]) for piece in pieces if isinstance(piece[1], bytes))
         tasks = [item for group in groups for item in listed.read_group(group)]
-        fold_receipts(Path(listed.corpus), [task for _, task, is_waiting in tasks if is_waiting])
+        _fold(listed, [task for _, task, is_waiting in tasks if is_waiting])
         return
     part = parts[number]
     assert part.reducing is not None, "only reducers get blocks"
@@ -318,8 +318,13 @@ def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
 def _fold_ranges(listed: TaskList, perform: Perform, table: tuple[int, Iterable[tuple[int, int]]]) -> None:
     """Fold the receipts of the ranges that make a table."""
     parts: list[SharedPart] = listed.read_shared()
-    tasks = [pickle.loads(parts[number].reduces[bucket]) for number, bucket in sorted(table[1])]
-    fold_receipts(Path(listed.corpus), tasks)
+    _fold(listed, [pickle.loads(parts[number].reduces[bucket]) for number, bucket in sorted(table[1])])
+
+
+def _fold(listed: TaskList, tasks: Sequence[Task]) -> None:
+    """Fold the receipts of tasks into tables. Raises StorageError."""
+    names = " and ".join(sorted({task.step for task in tasks}))
+    retry_storage(partial(fold_receipts, Path(listed.corpus), tasks), f"stage {names}, receipts")
 
 
 def _perform_once(perform: Perform, job: Job, task: Task, *received: Any) -> None:

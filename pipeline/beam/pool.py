@@ -64,7 +64,7 @@ class Pool:
             context.set_forkserver_preload(PRELOADED)
             if method == "forkserver":
                 forkserver.ensure_running()
-                import apache_beam  # noqa: F401  # the driver's next import, as long as that of the fork server
+                import apache_beam  # noqa: F401  # the driver needs it next: both processes import at the same time
 
             before = set(multiprocessing.active_children())
             self._executor = ProcessPoolExecutor(workers, context, initializer=_follow_driver)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from toy import Engine, engine
 
 from filters.reasons import Reason
+from manifests import storage
 from manifests.files import relative_files
 from manifests.ledger import Tally
-from pipeline.beam import exchange, folded
+from manifests.storage import StorageError
+from pipeline.beam import exchange, folded, job
 from pipeline.beam import receipts as reading
 from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
@@ -101,6 +103,28 @@ def test_an_exchange_folds_mappers_and_ranges(
     for step, count in (("toy/map", 9), ("toy/reduce", toy.RANGES)):
         tables = read_tables(tmp_path, step)
         assert len(list(itertools.chain(*tables.values()))) == count and len(tables) <= tables_for(count)
+
+
+def test_folding_whose_storage_fails_is_repeated_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WAITS", [0.0])
+    calls: list[int] = []
+
+    def fail(*given: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1 or (tmp_path / "broken").exists():
+            raise OSError(5, "Input/output error", "the-disk")
+        reading.fold_receipts(*given)
+
+    monkeypatch.setattr(job, "fold_receipts", fail)
+    run_step(tmp_path, squares(), engine(tmp_path))
+    assert len(list(itertools.chain(*read_tables(tmp_path, "toy").values()))) == COUNT
+    (tmp_path / "broken").touch()
+    with pytest.raises(StorageError, match=r"^stage toy, receipts: access to the-disk failed .* continues from here$"):
+        run_step(tmp_path, squares(add=1), engine(tmp_path))
+    (tmp_path / "broken").unlink()
+    assert run_step(tmp_path, squares(add=1), engine(tmp_path))[1] == 0, "the tasks are finished"
 
 
 @pytest.mark.parametrize("damage", ["output gone", "output cut", "table cut", "tables gone", "all receipts gone"])
