@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from filters.errors import UserError
+from filters.errors import RunError, UserError
 from manifests import stages
-from manifests.display import escape_unencodable_output
+from manifests.display import escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
     from manifests.recipe import Recipe
@@ -52,9 +52,9 @@ def main(arguments: list[str]) -> int:
     options.beam = arguments[cut + 1 :]
     try:
         return COMMANDS[options.command].run(options)
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("stopped: run the same command again to continue", file=sys.stderr)
         return 130
@@ -62,12 +62,8 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from manifests.mirror import place_of
-    from manifests.storage import StorageError
-    from manifests.tools.show import summary
-    from pipeline.beam.pool import WorkerDiedError
-    from pipeline.dedup.recall import RecallError
+    from manifests.tools.show import summary_parts
     from pipeline.run import run
-    from pipeline.stages.manifest import LedgerError
 
     recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
     if options.dry_run is not None:
@@ -75,23 +71,19 @@ def _run(options: argparse.Namespace) -> int:
     engine, started = _engine(options, options.output), time.monotonic()
     if options.max_cost is not None:
         _check_price(recipe, options, engine)
-    try:
-        done = run(
-            recipe,
-            options.output,
-            engine,
-            options.keep_dropped,
-            options.stage,
-            skip_unreadable=options.skip_unreadable,
-            quarantined=options.quarantine,
-        )
-    except (LedgerError, StorageError, WorkerDiedError, RecallError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    done = run(
+        recipe,
+        options.output,
+        engine,
+        options.keep_dropped,
+        options.stage,
+        skip_unreadable=options.skip_unreadable,
+        quarantined=options.quarantine,
+    )
     if done.manifest is None:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {place_of(options.output)}")
         return 0
-    print(summary(done.manifest))
+    print_parts(summary_parts(done.manifest))
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
@@ -136,23 +128,16 @@ def _load_recipe(options: argparse.Namespace) -> "Recipe":
 
 def _append(options: argparse.Namespace) -> int:
     from manifests.mirror import mirror_of
-    from manifests.storage import StorageError
-    from manifests.tools.show import summary
+    from manifests.tools.show import summary_parts
     from pipeline.append import append
-    from pipeline.beam.pool import WorkerDiedError
-    from pipeline.stages.manifest import LedgerError
 
     if mirror_of(options.corpus.absolute()) is not None:
         raise UserError("append changes a corpus on this machine's disk: copy it here, append, and copy it back")
     engine, started = _engine(options, options.corpus), time.monotonic()
-    try:
-        done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
-    except (LedgerError, StorageError, WorkerDiedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
     manifest = done.manifest
     assert manifest is not None, "no stage was named to stop after"
-    print(summary(manifest))
+    print_parts(summary_parts(manifest))
     _print_unreadable(done.unreadable)
     number, seconds = len(manifest.generations), time.monotonic() - started
     print(f"\n{options.corpus}: generation {number} appended in {seconds:.0f} s, manifest {manifest.manifest_sha}")
@@ -165,7 +150,7 @@ def _print_unreadable(names: tuple[str, ...]) -> None:
 
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
-    from manifests.cores import usable_cores
+    from manifests.files import usable_cores
     from pipeline.beam.engines import Engine, check_options
     from pipeline.choices import choose
 
