@@ -83,9 +83,7 @@ def _train(options: argparse.Namespace) -> str:
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
-        given = {
-            name: value for name, value in values.items() if name not in ("command", "config", "run", "stop_after")
-        }
+        given = {name: value for name, value in values.items() if name not in UNSAVED}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
         summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:
@@ -318,19 +316,19 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     free = parser.add_argument_group("settings that may change").add_argument
     free("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
     free("--stop-after", type=_whole, default=0, metavar="K", help="stop early, after step K")
-    skip = {"metavar": "A:B", "help": "skip these steps, counted from 1 as in metrics.csv; the run remembers them"}
-    free("--skip-steps", type=_step_range, action="append", default=[], **skip)
+    skip = "skip these steps, counted from 1 as in metrics.csv; the run remembers them"
+    free("--skip-steps", type=_step_range, action="append", default=[], metavar="A:B", help=skip)
     free("--micro-batch", type=_count, help="sequences that a rank holds at once (default: by memory)")
-    minutes = {"default": 15.0, "metavar": "M", "help": "minutes between checkpoints (default: 15; 0: none)"}
-    free("--checkpoint-minutes", type=float, **minutes)
+    minutes = "minutes between checkpoints (default: 15; 0: none)"
+    free("--checkpoint-minutes", type=float, default=15.0, metavar="M", help=minutes)
     free("--checkpoint-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
     free("--validate-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
     limit = "end the run after N steps in a row whose gradients are not finite"
     free("--non-finite-limit", type=_count, default=5, metavar="N", help=limit)
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
     free("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
-    evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
-    free("--evaluate-every", type=_whole, default=0, **evaluate)
+    evaluate = "steps between evaluations on benchmarks (docs/evaluation.md)"
+    free("--evaluate-every", type=_whole, default=0, metavar="N", help=evaluate)
     free("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
     free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
     free("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
