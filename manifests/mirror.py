@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
-from manifests.storage import Storage, StorageError, connect, is_url
+from manifests.storage import Storage, StorageError, connect
 
 FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
@@ -29,6 +29,11 @@ TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where th
 CHANGED = "has changed or gone since the run began: give the same command again, which reads it anew"
 END_BYTES = 16 << 20  # at either end of an Arrow file: more than all that says where its columns lie
 THREADS = 32  # transfers at once: each waits for the network most of the time
+
+
+def is_url(place: str) -> bool:
+    """Return True for a URL; False for a path of this machine."""
+    return "://" in place
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,6 @@ class Entry(NamedTuple):
     changed: int
 
 
-def is_url(place: str) -> bool:
-    """Return True for a URL; False for a path of this machine."""
-    return "://" in place
-
-
 def retry_storage(call: Callable[[], Value], place: str) -> Value:
     """Call a function that may be repeated from its start, again if storage fails, and return its result.
 

@@ -299,8 +299,7 @@ def _number(
 
 def _corpus(text: str) -> Path:
     """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
-    from manifests.mirror import mirror_folder, open_mirror
-    from manifests.storage import is_url
+    from manifests.mirror import is_url, mirror_folder, open_mirror
 
     if not is_url(text):
         return Path(text)

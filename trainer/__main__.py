@@ -150,7 +150,7 @@ def _generate(options: argparse.Namespace) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    from trainer.evaluation.command import download_tasks, evaluate_model, list_tasks
+    from trainer.evaluation.tasks import download_tasks, list_tasks
 
     if options.list:
         return list_tasks(options.data, options.tasks)
@@ -158,7 +158,45 @@ def _evaluate(options: argparse.Namespace) -> str:
         return download_tasks(options.data, options.tasks)
     if options.model is None:
         raise UserError("give a MODEL to evaluate, or --list or --download")
-    return evaluate_model(options)
+    return _evaluate_model(options)
+
+
+def _evaluate_model(options: argparse.Namespace) -> str:
+    """Evaluate a model; return a table of its scores beside the paper's."""
+    from manifests.files import canonical_json, write_atomic
+    from trainer.evaluation.evaluate import Options, evaluate, prepare
+    from trainer.evaluation.judges import open_judge
+    from trainer.evaluation.models import find_model, open_engine
+    from trainer.evaluation.results import RESULTS, format_table, summarize
+    from trainer.evaluation.tasks import choose_tasks
+    from trainer.parallel import resolve_device
+
+    judges = {kind: open_judge(kind, path) for kind, path in options.judge}
+    device = resolve_device(options.device)
+    precision = options.precision or ("bf16" if device == "cuda" else "fp32")
+    how = Options(options.limit, options.shots, options.samples, judges, options.run_code, precision)
+    tasks = choose_tasks(options.data, options.tasks)
+    runs, refused = prepare(tasks, options.data, how)
+    if not runs or (options.tasks and refused):
+        raise UserError("; ".join(dict.fromkeys(refused.values())))
+    source = find_model(options.model, options.corpus)
+    output = options.output or options.model / "evaluation"
+    records = evaluate(source, lambda: open_engine(source, device, precision), runs, output, how)
+    results = {**summarize(source, runs, records, refused), "precision": precision}
+    text = format_table(results)
+    if options.harness:
+        from trainer.evaluation.harness import compare_with_harness
+        from trainer.hf import export
+
+        folder = options.model
+        if not (folder / "config.json").is_file():
+            folder = output / "exported"
+            if not folder.exists():
+                export(options.model, folder, options.corpus)
+        results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)
+        text += "\n\n" + lines
+    write_atomic(output / RESULTS, canonical_json(results))
+    return f"{text}\n{output / RESULTS}"
 
 
 def _plot(options: argparse.Namespace) -> str:
@@ -168,8 +206,7 @@ def _plot(options: argparse.Namespace) -> str:
 
 
 def _compare(options: argparse.Namespace) -> str:
-    from trainer.evaluation.bits import read_held_out
-    from trainer.evaluation.compare import compare
+    from trainer.evaluation.compare import compare, read_held_out
 
     text, values = compare(options.runs, read_held_out(options.held_out))
     return json.dumps(values, indent=2) if options.json else text

@@ -7,11 +7,12 @@ all of MMLU: the paper's averages are means over questions (docs/evaluation.md s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from filters.errors import UserError
 from manifests.files import sha256_json
 from trainer.evaluation import layouts
-from trainer.evaluation.layouts import LETTERS, Data, Item
+from trainer.evaluation.layouts import LETTERS, Data, Item, download, find_files
 
 Scores = tuple[float | None, float | None, float | None, float | None]  # of the paper's 7B, 13B, 33B and 65B
 
@@ -162,6 +163,46 @@ def select_tasks(names: Sequence[str]) -> list[Task]:
     if unknown:
         raise UserError(f"--tasks {unknown[0]} is not known: `python -m trainer evaluate --list` shows the names")
     return [task for name, task in TASKS.items() if name in names]
+
+
+def list_tasks(root: Path, names: Sequence[str]) -> str:
+    """Return the tasks, their files in `root`, and where those are published."""
+    lines = []
+    for task in select_tasks(names or list(TASKS)):
+        data = task.data
+        state = "present" if find_files(data, root, data.items) else "missing"
+        wanted = ", ".join(pattern for pattern in (data.items, *data.beside, data.shots) if pattern)
+        shots = "/".join(map(str, task.shots))
+        lines.append(f"{task.name:32} {state}  {data.count:,} questions of {task.split}, {shots} shots, {task.rule}")
+        lines.append(f"    {root / data.folder}: {wanted}")
+        lines += [f"    {url}" for url in data.urls]
+    return "\n".join(lines)
+
+
+def download_tasks(root: Path, names: Sequence[str]) -> str:
+    """Fetch the files of tasks that are not there yet, and return one line for each benchmark."""
+    benchmarks: dict[tuple[str, str], Data] = {}
+    for task in select_tasks(names or list(TASKS)):
+        benchmarks.setdefault((task.data.folder, task.data.items), task.data)
+    lines = []
+    for data in benchmarks.values():
+        written = download(data, root)
+        lines.append(f"{root / data.folder}: " + (f"{len(written)} files fetched" if written else "already there"))
+    return "\n".join(lines)
+
+
+def choose_tasks(root: Path, names: Sequence[str]) -> list[Task]:
+    """Return the tasks of the given names, else those in the paper's form whose files are in `root`.
+
+    Raises:
+        UserError: A name is unknown, or no file of a benchmark is there.
+    """
+    if names:
+        return select_tasks(names)
+    found = [task for task in TASKS.values() if ":" not in task.name and find_files(task.data, root, task.data.items)]
+    if not found:
+        raise UserError(f"{root} holds no benchmark: give --data, or fetch them with --download")
+    return found
 
 
 # fmt: off
