@@ -378,6 +378,20 @@ def _server(url: str | None) -> Argument:
     return _argument("--base-url", help, default=url, required=url is None, metavar="URL")
 
 
+def _requests(at_once: str, parallel: int, of: str, attempts: int, timeout: float) -> tuple[Argument, ...]:
+    """Return the options of all downloads: what is requested `at_once`, attempts per `of`, and their defaults."""
+    return (
+        _argument("--parallel", f"{at_once} (default: {parallel})", type=POSITIVE, default=parallel, metavar="N"),
+        _argument("--attempts", f"attempts per {of} (default: {attempts})",
+                  type=POSITIVE, default=attempts, metavar="N"),
+        _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
+                  type=SECONDS, default=2.0, metavar="S"),
+        _argument("--timeout", f"seconds without data after which a connection is broken (default: {timeout:g})",
+                  type=SECONDS, default=timeout, metavar="S"),
+        QUIET,
+    )  # fmt: skip
+
+
 COMMANDS = {
     "run": Command("build a corpus, or continue an interrupted build", _run, (
         _argument("recipe", "path of the recipe, such as recipes/demo.yaml", type=Path),
@@ -470,16 +484,11 @@ DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {  # arguments but -
         _server(None),
     )),
 }  # fmt: skip
+
 TRANSFER = (
     _argument("--output", "folder for the files; it is created", type=Path, required=True, metavar="DIR"),
-    _argument("--parallel", "simultaneous downloads (default: 4)", type=POSITIVE, default=4, metavar="N"),
-    _argument("--attempts", "attempts per file (default: 8)", type=POSITIVE, default=8, metavar="N"),
-    _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
-              type=SECONDS, default=2.0, metavar="S"),
-    _argument("--timeout", "seconds without data before a new attempt (default: 60)",
-              type=SECONDS, default=60.0, metavar="S"),
-    QUIET,
-)  # fmt: skip
+    *_requests("simultaneous downloads", 4, "file", 8, 60.0),
+)
 REFERENCES = (
     _argument("wiki", "Wikipedia dumps, whose articles cite the pages", type=Path, nargs="+", metavar="WIKI_DUMP"),
     _argument("--output", "web archive to write or to continue, such as cited.warc.gz",
@@ -491,16 +500,10 @@ REFERENCES = (
     _argument("--seed", "of the drawing (default: 0)", type=COUNT, default=0, metavar="N"),
     _argument("--delay", "seconds between two requests to a host, more if its robots.txt asks for it (default: 5)",
               type=SECONDS, default=5.0, metavar="S"),
-    _argument("--parallel", "hosts asked at a time (default: 8)", type=POSITIVE, default=8, metavar="N"),
     _argument("--max-bytes", "size of a page as sent; a larger one is skipped (default: 4194304)",
               type=POSITIVE, default=4 << 20, metavar="N"),
-    _argument("--attempts", "attempts per page (default: 3)", type=POSITIVE, default=3, metavar="N"),
-    _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
-              type=SECONDS, default=2.0, metavar="S"),
-    _argument("--timeout", "seconds without data after which a connection is broken (default: 30)",
-              type=SECONDS, default=30.0, metavar="S"),
+    *_requests("hosts asked at a time", 8, "page", 3, 30.0),
     _argument("--allow-private", "send requests to private and loopback addresses, too", action="store_true"),
-    QUIET,
 )  # fmt: skip
 
 

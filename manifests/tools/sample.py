@@ -19,10 +19,9 @@ from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
-from manifests.files import unreadable
 from manifests.manifest import ShardEntry, generation_of
 from manifests.mirror import fetch, fetch_folder, list_folder
-from manifests.tools.corpus import CorpusReader
+from manifests.tools.corpus import CorpusReader, open_parquet
 from manifests.tools.duplicates import duplicates
 
 MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
@@ -117,10 +116,8 @@ class Signals:
 
 
 def _read_signals(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=["id", *SIGNALS])
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise unreadable(path, error, "give the run again") from error
+    with open_parquet(path) as file:
+        return file.read(["id", *SIGNALS])
 
 
 def _find_pieces(folder: Path, source: str, file: str) -> list[tuple[int, str]]:
@@ -158,8 +155,8 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
             f"the ledger of {corpus} has nothing dropped as {query.reason}: `show` lists the reasons it has"
         )
     note = f"{dropped:,} were dropped as {query.reason}"
-    if query.reason in DEAD_LETTERS:
-        return _draw_dead_letters(reader, query, note)
+    if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them
+        return Sample(_draw_lines(reader, query, "deadletters"), note)
     return (_draw_duplicates if query.reason in BY_DUPLICATES else _draw_dropped)(reader, query, note)
 
 
@@ -246,22 +243,17 @@ def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample
         kept = pc.and_(pc.equal(table["reason"], query.reason), pc.is_valid(table["text"]))
         rows = np.flatnonzero(kept.to_numpy()).tolist()
         offered += [(order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row) for row in rows]
-    if not offered:
-        return _draw_places(reader, query, note)
+    if not offered:  # dropped by `extract`, which keeps the places of records, or not kept
+        places = _draw_lines(reader, query, "skipped")
+        if places:
+            return Sample(places, f"{note} by extract, which keeps their places, but never their text")
+        return Sample([], f"{note}, and the run kept none: give --keep-dropped N, which keeps what filters drop")
     drawn = []
     for _, source, path, row in heapq.nsmallest(query.number, offered):
         plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
         facts = {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
         drawn.append(SampledDocument({"document": plain["id"].hex(), "source": source, **facts}, plain["text"]))
     return Sample(drawn, f"{note}, of which the run kept {len(offered):,}")
-
-
-def _draw_places(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
-    """Draw from the places of the records that `extract` dropped; it keeps no text of them."""
-    offered = _draw_lines(reader, query, "skipped")
-    if not offered:
-        return Sample([], f"{note}, and the run kept none: give --keep-dropped N, which keeps what filters drop")
-    return Sample(offered, f"{note} by extract, which keeps their places, but never their text")
 
 
 def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
@@ -284,11 +276,6 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
         if len(drawn) == query.number:
             break
     return Sample(drawn, note)
-
-
-def _draw_dead_letters(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
-    """Draw from the records that could not be read: their places, and what is wrong with them."""
-    return Sample(_draw_lines(reader, query, "deadletters"), note)
 
 
 def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[SampledDocument]:
