@@ -44,7 +44,7 @@ from manifests.manifest import (
 )
 from manifests.mirror import fetch, list_folder
 from manifests.shard import write_shard
-from manifests.tools.corpus import CorpusReader, Mask
+from manifests.tools.corpus import CorpusReader
 
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
@@ -58,6 +58,7 @@ ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
 
 Kind = Literal["url", "document", "domain", "repository"]
 Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 # The host of a URL: RFC 3986, section 3.2; a backslash ends the host as well, as in browsers (WHATWG URL).
 HOST = r"^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(?P<name>\[[^\]/?#]*\]|[^/?#:\\]*)"

@@ -21,7 +21,7 @@ from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.manifest import ShardEntry, generation_of
 from manifests.mirror import fetch, fetch_folder, list_folder
-from manifests.tools.corpus import CorpusReader, open_parquet
+from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
 
 MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
@@ -262,10 +262,10 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
         return Sample([], f"{note}, but there is no clean/ with their texts")
     ids = []
     for folder in reader.run_folders:
-        for path in sorted(fetch_folder(folder, "duplicates").rglob("*.parquet")):
-            table = pq.read_table(path, columns=["removed", "reason"])
-            mine = table.filter(pc.equal(table["reason"], query.reason))["removed"].to_pylist()
-            ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in mine]
+        paths = sorted(fetch_folder(folder, "duplicates").rglob("*.parquet"))
+        for _, _, table in scan_parquet(paths, ["removed", "reason"], pc.field("reason") == query.reason):
+            removed = table["removed"].to_pylist()
+            ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in removed]
     drawn = []
     for _, identity, folder in sorted(ids):
         cluster = duplicates(folder, identity, 1)
@@ -280,10 +280,8 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
 
 def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[SampledDocument]:
     """Draw from the lines of one kind of file that have the reason asked for."""
-    offered: list[tuple[int, str, bytes]] = []
-    for source, path in reader.run_files(kind, "*.jsonl", query.source):
-        with path.open("rb") as file:
-            lines = (line for line in file if json.loads(line)["reason"] == query.reason)
-            keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for line in lines)
-            offered = heapq.nsmallest(query.number, itertools.chain(offered, keyed))
-    return [SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in offered]
+    lines = ((source, line) for source, line in reader.letters(kind, query.source)
+             if json.loads(line)["reason"] == query.reason)  # fmt: skip
+    keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for source, line in lines)
+    chosen = heapq.nsmallest(query.number, keyed)
+    return [SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in chosen]
