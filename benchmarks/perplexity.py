@@ -17,9 +17,9 @@ import sentencepiece
 
 from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
 from benchmarks.stages import recipe
-from filters.dedup.paragraphs import line_hashes
 from filters.formats.stream import open_stored
 from filters.models.kneser_ney import build_binary, estimate, run_lmplz, write_arpa
+from filters.quality.duplicate_lines import line_hashes
 from filters.quality.perplexity import (
     REPLACED_MARKS,
     PageScorer,

@@ -19,20 +19,20 @@ from filters.settings import Strict, parse_settings
 
 # Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
 RULES = {
-    "bad_words": "filters.quality.bad_words:BadWords",
+    "bad_words": "filters.quality.c4:BadWords",
     "blocklist": "filters.quality.blocklist:Blocked",
     "c4": "filters.quality.c4:C4",
     "code": "filters.quality.code:Code",
     "duplicate_lines": "filters.quality.duplicate_lines:DuplicateLines",
     "fineweb_lines": "filters.quality.fineweb_lines:FineWebLines",
-    "gopher_quality": "filters.quality.gopher_quality:GopherQuality",
-    "gopher_repetition": "filters.quality.gopher_repetition:GopherRepetition",
-    "http_status": "filters.quality.http_status:HttpStatus",
+    "gopher_quality": "filters.quality.gopher:GopherQuality",
+    "gopher_repetition": "filters.quality.gopher:GopherRepetition",
+    "http_status": "filters.quality.record:HttpStatus",
     "language": "filters.quality.language:Language",
-    "max_characters": "filters.quality.length:MaxCharacters",
-    "min_characters": "filters.quality.length:MinCharacters",
-    "min_sentences": "filters.quality.min_sentences:MinSentences",
-    "newest_url": "filters.quality.newest_url:NewestUrl",
+    "max_characters": "filters.quality.c4:MaxCharacters",
+    "min_characters": "filters.quality.record:MinCharacters",
+    "min_sentences": "filters.quality.c4:MinSentences",
+    "newest_url": "filters.quality.c4:NewestUrl",
     "perplexity": "filters.quality.perplexity:Perplexity",
     "references": "filters.quality.references:References",
 }

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import brotli
 from isal import igzip_lib
 
-from filters.formats.compression import SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
 from filters.formats.records import Headers
+from filters.formats.stream import SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
 from filters.reasons import Reason
 
 MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack

@@ -12,8 +12,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.formats.compression import Chunk, decode_chunks, decode_stored, is_compressed
-from filters.formats.stream import Damage, Stored, StoredView, slice_stored
+from filters.formats.stream import (
+    Chunk,
+    Damage,
+    Stored,
+    StoredView,
+    decode_chunks,
+    decode_stored,
+    is_compressed,
+    slice_stored,
+)
 from filters.reasons import Reason
 
 PARQUET = b"PAR1"

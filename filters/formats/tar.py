@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from filters.formats.compression import ChunkReader
-from filters.formats.stream import Damage, Stored, StoredReader
+from filters.formats.stream import ChunkReader, Damage, Stored, StoredReader
 from filters.reasons import Reason
 
 BLOCK = 512

@@ -296,7 +296,10 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded."""
+    """Drop pages whose URL or domain is on a list, before they are decoded.
+
+    The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
+    """
 
     REASONS = (Reason.BLOCKED_URL,)
     FILES = ("paths",)

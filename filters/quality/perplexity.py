@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from filters.dedup.paragraphs import OTHER_DIGIT, encode_plain, strip_lines
 from filters.errors import UserError
+from filters.quality.duplicate_lines import OTHER_DIGIT, encode_plain, strip_lines
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Positive, Strict
@@ -87,7 +87,10 @@ class LanguageModels(NamedTuple):
 
 
 class Perplexity(Rule):
-    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl."""
+    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl.
+
+    The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
+    """
 
     REASONS = (Reason.PERPLEXITY,)
     SIGNALS = ("perplexity", "bucket")

@@ -21,7 +21,10 @@ CITED, OTHER = "__label__wiki", "__label__cc"
 
 
 class References(Rule):
-    """Drop pages unlike those that Wikipedia cites, by a classifier that is given, or trained on cited pages."""
+    """Drop pages unlike those that Wikipedia cites, by a classifier that is given, or trained on cited pages.
+
+    The reference rule: pages that read like those which Wikipedia cites (LLaMA, section 2.1), by a linear classifier.
+    """
 
     REASONS = (Reason.NOT_REFERENCE_LIKE,)
     SIGNALS = ("reference_score",)

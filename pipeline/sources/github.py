@@ -42,8 +42,7 @@ from filters.code.licences import (
 )
 from filters.code.notebooks import render_notebook
 from filters.formats import tar, zip
-from filters.formats.compression import decode_stored
-from filters.formats.stream import Damage, Stored
+from filters.formats.stream import Damage, Stored, decode_stored
 from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.errors import UserError
-from filters.quality.bad_words import BadWords, has_bad_word, read_bad_words
+from filters.quality.c4 import BadWords, has_bad_word, read_bad_words
 from filters.reasons import Reason
 from filters.rule import Found, Page, drop, keep
 
