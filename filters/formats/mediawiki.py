@@ -26,8 +26,10 @@ from filters.formats.stream import (
     Damage,
     Stored,
     decode_chunks,
+    decode_stored,
     is_compressed,
     open_stored,
+    read_ranges,
 )
 from filters.reasons import Reason
 
@@ -117,8 +119,7 @@ def read_dump(path: Path | str) -> Iterator[bytes | Damage]:
         OSError: The file cannot be opened.
     """
     with open_stored(Path(path)) as stored:
-        for chunk in decode_chunks(stored, 0, len(stored), resume=True):
-            yield chunk.damage or chunk.data
+        yield from decode_stored(stored, resume=True)
 
 
 def read_pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> Iterator[Page | Damage]:
@@ -319,20 +320,12 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
-    """Return the decoded bytes at a place, fewer at the end."""
+    """Return the decoded bytes at a place; fewer, or none, if the dump ends before."""
     if not is_compressed(stored) and is_utf8_xml(_read_opening(stored)):
         return bytes(stored[offset : offset + length])[inner_offset : inner_offset + inner_length]
-    held, base = bytearray(), 0
     chunks = decode_chunks(stored, offset, min(offset + length, len(stored)), resume=True)
-    for data in transcode_xml(chunk.data for chunk in chunks):
-        assert isinstance(data, bytes)
-        held += data
-        if base + len(held) >= inner_offset + inner_length:
-            break
-        gone = min(len(held), max(inner_offset - base, 0))
-        del held[:gone]
-        base += gone
-    return bytes(held[inner_offset - base :][:inner_length])
+    found = read_ranges(transcode_xml(chunk.data for chunk in chunks), [(inner_offset, inner_length)])
+    return next(found, (0, b""))[1]
 
 
 def find_cuts(stored: Stored, split_bytes: int) -> list[int]:

@@ -210,22 +210,6 @@ def find_row(data: Stored, position: int) -> int:
     return len(data)
 
 
-def read_ranges(chunks: Iterable[bytes | Damage], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
-    """Yield the decoded bytes of each (offset, length) that lies within the chunks, with its index, by offset."""
-    waiting = sorted(enumerate(ranges), key=lambda item: item[1][0])
-    held, base = bytearray(), 0
-    for chunk in chunks:
-        if not waiting:
-            return
-        held += chunk if isinstance(chunk, bytes) else b""
-        while waiting and base + len(held) >= sum(waiting[0][1]):
-            index, (offset, length) = waiting.pop(0)
-            yield index, bytes(held[offset - base :][:length])
-        keep = max(waiting[0][1][0] - base, 0) if waiting else 0
-        base += len(held[:keep])
-        del held[:keep]
-
-
 def parse_keys(row: bytes) -> PostKeys | Damage:
     """Parse a row's keys alone. An answer that names no question belongs to question 0."""
     attributes = _parse_attributes(row)

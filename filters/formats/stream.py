@@ -33,10 +33,8 @@ PIECE = 1 << 20  # bytes, decoded or copied at a time
 NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WARC standard has two CRLF after it
 REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
 GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
-FIRST_SLICE = (
-    1 << 14
-)  # stored bytes of an archive's member fed at first: most are short, and the rest is copied in vain
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
+FIRST_SLICE = 1 << 14  # the same of an archive's member at first: most are short, and the rest is copied in vain
 OPENING = 1 << 12  # bytes in which a file declares its encoding
 
 SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd frame without content (RFC 8878, section 3.1.2)
@@ -362,9 +360,9 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             return
 
 
-def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
-    for chunk in decode_chunks(stored, 0, len(stored)):
+def decode_stored(stored: StoredView, resume: bool = False) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them but for `resume`."""
+    for chunk in decode_chunks(stored, 0, len(stored), resume):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
 
@@ -431,6 +429,22 @@ def read_decoded(stored: StoredView, limit: int) -> bytes | Damage:
         if size > limit:
             return Damage(Reason.TOO_LARGE, f"over {limit} bytes")
     return b"".join(parts)
+
+
+def read_ranges(chunks: Iterable[bytes | Damage], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """Yield the decoded bytes of each (offset, length) that lies within the chunks, with its index, by offset."""
+    waiting = sorted(enumerate(ranges), key=lambda item: item[1][0])
+    held, base = bytearray(), 0
+    for chunk in chunks:
+        if not waiting:
+            return
+        held += chunk if isinstance(chunk, bytes) else b""
+        while waiting and base + len(held) >= sum(waiting[0][1]):
+            index, (offset, length) = waiting.pop(0)
+            yield index, bytes(held[offset - base :][:length])
+        keep = max(waiting[0][1][0] - base, 0) if waiting else 0
+        base += len(held[:keep])
+        del held[:keep]
 
 
 # --- a window on decoded bytes ---

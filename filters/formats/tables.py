@@ -152,11 +152,9 @@ def read_lines(stored: StoredView, limit: int, start: int, end: int) -> Iterator
 
     A line of more than `limit` bytes is damage and is not held.
     """
-    position = start
     pieces = (Chunk(data, 0, 0) for data in slice_stored(stored, start, end))
     for line in _split_lines(pieces, limit, start):
-        position = line.stop
-        yield line._replace(stored=position - line.start)
+        yield line._replace(stored=line.stop - line.start)
 
 
 def read_compressed_lines(stored: StoredView, limit: int) -> Iterator[Line]:
@@ -229,11 +227,9 @@ def parse_row(data: bytes) -> dict[str, Any] | Damage | None:
         return Damage(Reason.CORRUPT_RECORD, "nested too deeply")
     except ValueError as error:
         return Damage(Reason.CORRUPT_RECORD, f"not JSON: {str(error)[:80]}")
-    return (
-        row
-        if isinstance(row, dict)
-        else Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
-    )
+    if not isinstance(row, dict):
+        return Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
+    return row
 
 
 def get_column(row: dict[str, Any], name: str) -> Any:

@@ -11,7 +11,6 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from filters.dedup.minhash import folded_words
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
 from filters.rule import Found, Page, Removed, Rule, Verdict, drop, edit
@@ -27,6 +26,9 @@ ABBREVIATIONS = frozenset(
 )
 _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
 _WORD = re.compile(r"\w+")
+_ASCII = bytes(code if chr(code).isalnum() or chr(code) == "_" else 0x20 for code in range(128))
+_FOLD = _ASCII.lower() + b" " * 128  # lower case; blanks in place of all that is no word character in ASCII
+_MARKS = re.compile("[\u00a0\u00ab\u00bb\u2010-\u2027\u2030-\u205e]")  # no-break space, guillemets, marks: no letters
 _SCHEME = re.compile(r"https?://(?:www\.)?")
 _TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
 _DIGITS = 18  # of a time
@@ -234,7 +236,25 @@ def read_bad_words(path: str) -> frozenset[bytes]:
 
 def has_bad_word(page: str, bad_words: frozenset[bytes]) -> bool:
     """Return True if a page holds one of the words that `read_bad_words` returns."""
-    return bool(bad_words) and not bad_words.isdisjoint(folded_words(page, _WORD))
+    return bool(bad_words) and not bad_words.isdisjoint(folded_words(page))
+
+
+def folded_words(text: str) -> list[bytes]:
+    r"""Return the words (`\w+`) of a casefolded text, each in UTF-8 (lone surrogates pass).
+
+    Most lines are ASCII, typographic marks aside. There one table folds case and turns all but word characters into
+    spaces. Other lines are left to the regular expression.
+    """
+    if text.isascii():
+        return text.encode("ascii").translate(_FOLD).split()
+    found: list[bytes] = []
+    for line in text.split("\n"):
+        plain = line if line.isascii() else _MARKS.sub(" ", line)
+        if plain.isascii():
+            found += plain.encode("ascii").translate(_FOLD).split()
+        else:
+            found += [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(line.casefold())]
+    return found
 
 
 def normalise_url(url: str) -> str:

@@ -12,7 +12,7 @@ import unicodedata
 from itertools import islice
 from typing import Literal
 
-from filters.tex.source import compile_control, find_all, find_group_end, split_names
+from filters.tex.source import TABLES, compile_control, find_all, find_group_end, names_of
 
 UNCLOSED = 100  # groups without an end after which no more are looked for: damage, or hostile input
 GROUP_CHARACTERS = 4_000  # of an argument that a preamble sets, or of one reference
@@ -97,16 +97,8 @@ _UNIT = r"(?:true)?[ \t]{0,9}(?:pt|in|cm|mm|pc|bp|em|ex|sp|dd|cc|fil+|mu)(?![a-z
 _LENGTH = rf"[-+]?[ \t]{{0,9}}(?:[0-9.,]{{1,12}}[ \t]{{0,9}}(?:{_UNIT})?|[0-9.]{{0,9}}\\[a-zA-Z@]{{1,40}}[0-9]?)"
 _VALUE = rf"{_LENGTH}(?:[ \t]{{1,9}}(?:plus|minus)[ \t]{{0,9}}{_LENGTH}){{0,2}}"
 # Commands that print nothing, alone or before a value, a name or a file.
-_SWITCH = """nopagenumbers|raggedbottom|raggedright|frenchspacing|nonfrenchspacing|loadmsbm|loadmsam|loadeufm|loadbold
-    |UseAMSsymbols|NoBlackBoxes|BlackBoxes|TagsOnRight|TagsOnLeft|NoRunningHeads|CenteredTagsOnSplits|NoPageNumbers|normalspace
-    |writelabels|draftmode|writedefs|writetoc|PHYSREV|doublespace|singlespace|bigskip|medskip|smallskip|null|vfill|eject
-    |makeatletter|makeatother|relax|batchmode|nonstopmode|scrollmode|errorstopmode|unlock|lock|tenpoint|twelvepoint
-    |normalbaselines|sloppy|fussy|pageno|draft|newpage|vfil|supereject|obeylines"""
-_REGISTER = """magnification|mag|hsize|vsize|hoffset|voffset|baselineskip|parskip|parindent|lineskip|lineskiplimit
-    |tolerance|pretolerance|hfuzz|vfuzz|overfullrule|hbadness|vbadness|abovedisplayskip|belowdisplayskip|pageno|vskip|vglue
-    |hangindent|hangafter|leftskip|rightskip|topskip|maxdepth|clubpenalty|widowpenalty|hyphenpenalty|mathsurround
-    |abovedisplayshortskip|belowdisplayshortskip|jot|thickmuskip|medmuskip|thinmuskip|emergencystretch|delimitershortfall
-    |brokenpenalty|interlinepenalty|openup|showboxdepth|maxdeadcycles"""
+_SWITCH = "|".join(TABLES["switch"]["*"])
+_REGISTER = "|".join(TABLES["register"]["*"])
 _STATEMENT = re.compile(
     rf"""\s*+(?:
     \\new(?:dimen|count|skip|muskip|box|toks|read|write|fam|if|insert)(?![a-zA-Z@]){_BLANKS}\\[a-zA-Z@]{{1,40}}
@@ -119,9 +111,9 @@ _STATEMENT = re.compile(
         [ \t]{{0,9}}=?[ \t]{{0,9}}["'`]?\\?\w{{1,9}}
     |\\(?:(?:text|script|scriptscript)font|skewchar|hyphenchar|fam|mathcode|delcode|lccode|uccode)[^\n=]{{0,40}}={_BLANKS}
         (?:["'`]?\\?[\w@-]{{1,40}})
-    |\\(?:{"".join(_REGISTER.split())})(?![a-zA-Z@]){_BLANKS}(?:by(?![a-z]))?=?{_BLANKS}{_VALUE}
+    |\\(?:{_REGISTER})(?![a-zA-Z@]){_BLANKS}(?:by(?![a-z]))?=?{_BLANKS}{_VALUE}
     |\\[a-zA-Z@]{{1,40}}[ \t]{{0,9}}={_BLANKS}{_VALUE}
-    |\\(?:{"".join(_SWITCH.split())})(?![a-zA-Z@])
+    |\\(?:{_SWITCH})(?![a-zA-Z@])
     |\\documentstyle(?![a-zA-Z@])[ \t]{{0,9}}\{{[^{{}}\n]{{0,99}}\}}
     |[{{}}](?=\s*+\\(?:new|font|catcode|hsize|input))
     )""",
@@ -148,11 +140,7 @@ _PRINTS = compile_control(
     r"(?:listrefs|listfigs|listtoc|writetoc|refout|figout|footatend|centerline\{\}|endref)(?![a-zA-Z@])"
 )
 
-_WORDS = split_names(
-    """references reference referencescited bibliography literature literaturecited workscited literatur
-    literaturverzeichnis bibliographie referencesbibliographiques bibliografia bibliografía referencias referências
-    literatura riferimenti riferimentibibliografici література литература списоклитературы"""
-)
+_WORDS = names_of("references heading")
 _DECORATION = re.compile(r"\\[a-zA-Z@]+[ \t]?|\\.|[^\w]|[\d_]|(?:true)?(?:pt|cm|mm)(?![a-zA-Z])")
 _ITEM = re.compile(
     r"^[ \t]*+(?:\\(?:noindent|par|smallskip|medskip|hang)(?![a-zA-Z@])[ \t]*+)*"

@@ -22,7 +22,7 @@ from filters.tex.source import (
     decode,
     find_all,
     find_group_end,
-    split_names,
+    names_of,
     strip_comments,
 )
 
@@ -30,13 +30,7 @@ MAX_MEMBERS = 20_000  # of a submission's tar; real ones have a few hundred at m
 OPENING = 1 << 12  # bytes in which a file shows that it is not text
 
 # Extensions of figures, styles, bibliographies and data: such files are never read as a part of a paper.
-NOT_TEX = split_names(
-    """pdf ps eps epsi epsf ps2 ps3 png jpg jpeg gif tif tiff bmp svg mps emf wmf ico mp4 avi mov mpg wav mp3 swf
-    sty cls clo bst bbx cbx lbx dbx ldf fd def cfg rtx enc map tfm vf pfb pfa pk mf otf ttf afm
-    bib bbl blg aux log out toc lof lot ind idx ilg ist gls glo brf nav snm vrb fls fdb_latexmk synctex
-    csv tsv dat xls xlsx doc docx ppt pptx odt rtf htm html xml zip gz z bz2 xz tar tgz rar 7z
-    py m r c cc cpp h java f f90 sh pl nb ipynb mat npy h5 hdf5 root fits"""
-)
+NOT_TEX = names_of("not TeX")
 # How PDF, PostScript, zip (and docx), compress, HTML, images and RTF begin.
 _NOT_TEXT = (
     b"%PDF",
@@ -62,12 +56,12 @@ _INCLUDE = compile_control(
     rf"(?:{_NAME}|[ \t]{{0,9}}\"([^\"\n]{{1,200}})\"|[ \t\n]{{0,9}}([^\s{{}}\\%\"]{{1,200}}))"
 )
 _SECOND = re.compile(_NAME)
-_FROM = split_names("import subimport inputfrom subinputfrom includefrom subincludefrom")
+_FROM = frozenset("import subimport inputfrom subinputfrom includefrom subincludefrom".split())
 _ONLY = compile_control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
 _CLASS = compile_control(
     r"(?:documentclass|documentstyle)(?![a-zA-Z@])[ \t\n]{0,9}(?:\[[^\]]{0,2000}\][ \t\n]{0,9})?(?:\{([^{}]{0,99})\})?"
 )
-_PARTS = split_names("standalone subfiles")  # classes of files that can be papers, and are parts of another
+_PARTS = frozenset({"standalone", "subfiles"})  # classes of files that can be papers, and are parts of another
 _PLAIN = compile_control(
     r"(?:bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)"
     r"|input[ \t]{1,9}(?:amstex|amsppt|harvmac|phyzzx|jytex|lanlmac)"

@@ -15,10 +15,11 @@ from filters.formats.stream import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
+from filters.rule import Record, first_record_reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
-from pipeline.sources.base import Outcome, Piece, check_length, check_record
+from pipeline.sources.base import Outcome, Piece, check_length
 
 NO_PAGE = {  # WARC record types that never hold a page (ISO 28500, section 6)
     "warcinfo": Reason.ARCHIVE_METADATA,
@@ -89,7 +90,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         raise _DroppedError(Reason.OTHER_FORM)
     if not frame.target_uri.lower().startswith(("http:", "https:")):
         raise _DroppedError(Reason.NOT_HTTP)
-    if reason := check_record(frame.target_uri, None, recipe):
+    if reason := first_record_reason(recipe.filters, Record(frame.target_uri, None)):
         raise _DroppedError(reason)
     if not frame.headers.has_rewritten_lines():
         mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
@@ -122,7 +123,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
         response = Response(200, frame.headers, frame.block)  # its Content-Type is that of the block
     else:
         response = parse_response(frame.block, recipe.limits.record_bytes)
-        if reason := check_record(frame.target_uri, response.status, recipe):
+        if reason := first_record_reason(recipe.filters, Record(frame.target_uri, response.status)):
             raise _DroppedError(reason)
     if not response.body or response.body.isspace():
         raise _DroppedError(Reason.EMPTY_BODY)
