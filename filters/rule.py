@@ -285,8 +285,9 @@ class Filtered:
 
 def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
     """Return a row of documents as rules see it."""
-    language = _language_in(row["metadata"]) if language_known else ""
-    return Page(row["text"], row["url"], row["timestamp"], language, row["metadata"])
+    metadata = row["metadata"]
+    language = str(json.loads(metadata).get("language", "")) if language_known and metadata else ""
+    return Page(row["text"], row["url"], row["timestamp"], language, metadata)
 
 
 def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Filtered:
@@ -453,11 +454,6 @@ def rule_labels(rules: Sequence[Rule]) -> list[str]:
     names = [name_of(rule) for rule in rules]
     numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
     return [name if number == 1 else f"{name}-{number}" for name, number in zip(names, numbers, strict=True)]
-
-
-def _language_in(metadata: str) -> str:
-    """Return the language in a document's metadata, canonical JSON; empty if there is none."""
-    return str(json.loads(metadata).get("language", "")) if metadata else ""
 
 
 def _check_edit(rule: Rule, before: str, verdict: Verdict) -> None:

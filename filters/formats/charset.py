@@ -1,4 +1,4 @@
-"""Text from bytes: pages as the web decodes them, and XML files chunk by chunk.
+"""Text from bytes: pages as the web decodes them, XML files chunk by chunk, and source files.
 
 A page is decoded by its byte order mark, its declarations, or detection. Encodings are those of the WHATWG Encoding
 Standard, where a label names an encoding that is often larger than its own standard: `iso-8859-1` is windows-1252,
@@ -11,10 +11,12 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 
 from filters.data_files import read_rows
 from filters.formats.stream import OPENING, Damage
+from filters.reasons import Reason
 
 DATA_FILES = ("encodings.tsv", "code_points.tsv")  # part of the code version of a step
 
@@ -55,8 +57,13 @@ _XML_MARKS = (
     (b"\0<", "utf-16-be"),
 )
 _XML_DECLARED = re.compile(rb"\s{0,64}<\?xml[^>]{0,200}?encoding\s{0,8}=\s{0,8}[\"']([\w.:-]{1,40})[\"']")
-# Accepted codecs begin so.
+SOURCE_OPENING = 400  # bytes in which a source file declares its encoding
+_SOURCE_DECLARED = re.compile(
+    rb"\A(?:[^\n]{0,200}\n)?[^\n]{0,200}?(?:coding[:=][ \t]{0,4}|encoding=[\"'])([\w.-]{1,40})"
+)
+# Codecs of text, by the beginnings of their names: in XML, in source files.
 _XML_CODECS = ("utf", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "ascii")
+_SOURCE_CODECS = ("iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "latin", "mac")
 
 
 def decode(body: bytes, content_type: str | None, url: str = "") -> str:
@@ -312,11 +319,8 @@ def detect_xml_encoding(opening: bytes) -> str:
         if opening.startswith(mark):
             return name
     declared = _XML_DECLARED.match(opening)
-    try:
-        name = codecs.lookup(declared[1].decode("ascii", "replace")).name if declared else "utf-8"
-    except LookupError:
-        return "utf-8"
-    return name if name.startswith(_XML_CODECS) and name != "utf-7" else "utf-8"
+    name = _find_codec(declared[1], _XML_CODECS) if declared else ""
+    return name if name not in ("", "utf-7") else "utf-8"
 
 
 def is_utf8_xml(opening: bytes) -> bool:
@@ -339,3 +343,48 @@ def transcode_xml(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
         yield decoder.decode(chunk).encode("utf-8", "replace") if decoder else chunk
     if decoder:
         yield decoder.decode(b"", True).encode("utf-8", "replace")
+
+
+# --- source files ---
+
+
+def decode_source(raw: bytes) -> str | Reason:
+    """Return a source file's text with LF line ends.
+
+    The encoding is told by a byte order mark, else it is UTF-8, else the declared one (PEP 263, XML), else detected.
+
+    Returns:
+        The text, or the reason why there is none: NOT_PLAIN_TEXT for NULs, UNDECODABLE_TEXT if no encoding fits.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _check_source(raw.decode("utf-16", "replace").encode("utf-8", "replace").decode())
+    if b"\0" in raw:
+        return Reason.NOT_PLAIN_TEXT
+    with suppress(UnicodeDecodeError):
+        return _unify_line_ends(raw.decode("utf-8-sig"))
+    declared = _SOURCE_DECLARED.match(raw[:SOURCE_OPENING])
+    if declared and (name := _find_codec(declared[1], _SOURCE_CODECS)):
+        with suppress(UnicodeDecodeError):
+            return _check_source(raw.decode(name))
+    return _check_source(decode(raw, None))
+
+
+def _check_source(text: str) -> str | Reason:
+    if "\0" in text:
+        return Reason.NOT_PLAIN_TEXT
+    if text.count(UNDEFINED) * CHARACTERS_PER_ERROR > len(text) + CHARACTERS_PER_ERROR:
+        return Reason.UNDECODABLE_TEXT
+    return _unify_line_ends(text)
+
+
+def _unify_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _find_codec(label: bytes, families: tuple[str, ...]) -> str:
+    """Return the name of Python's codec for a label, "" for none or one that does not begin as one of `families`."""
+    try:
+        name = codecs.lookup(label.decode("ascii", "replace")).name
+    except LookupError:
+        return ""
+    return name if name.startswith(families) else ""

@@ -36,7 +36,7 @@ _NEWLINE = re.compile(rb"\n")
 _NEXT_LINE = re.compile(rb"\n(?=" + WARC_LINE.pattern + rb")")
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")
 _HEADER_END = re.compile(rb"\n(?:\r{0,2}\n|WARC/)")  # or another record within the header, which then has no end
-# The first such field; its group is None if it holds anything but digits.
+# The first such field, with a group if it holds digits alone.
 _CONTENT_LENGTH = re.compile(
     rb"\n(?i:content-length)[ \t]*+:(?:[ \t]*+([0-9]{1,18}+)[ \t]*+\r{0,2}+(?:\Z|\n(?![ \t])))?"
 )

@@ -105,24 +105,6 @@ class StoredFile(io.RawIOBase):
         return len(data)
 
 
-class StoredReader:
-    """Stored bytes, read forwards; what is skipped is never touched."""
-
-    def __init__(self, stored: StoredView, position: int = 0) -> None:
-        self.stored, self.position = stored, position
-
-    def take(self, count: int) -> bytes:
-        """Return the next `count` bytes, fewer at the end."""
-        data = bytes(self.stored[self.position : self.position + count])
-        self.position += len(data)
-        return data
-
-    def skip_to(self, position: int) -> bool:
-        """Continue from a later position; return False if the bytes end before it."""
-        self.position = min(position, len(self.stored))
-        return position <= len(self.stored)
-
-
 # --- decompression ---
 
 

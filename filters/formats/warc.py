@@ -112,8 +112,7 @@ class Frame(NamedTuple):
         return (self.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">").strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
+class Boundary(NamedTuple):
     """A piece of an archive that is framed by itself: the stored bytes [start, end).
 
     `wasted`: stored bytes before it that failed to decompress (see `RETRIES`).

@@ -48,7 +48,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces of about `split_bytes` stored bytes; the state is `Boundary.wasted`."""
-    return [(cut.start, cut.end, cut.wasted) for cut in find_boundaries(stored, _limits(recipe), split_bytes)]
+    return [*find_boundaries(stored, _limits(recipe), split_bytes)]
 
 
 def _limits(recipe: Source) -> Limits:

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
-from filters.code.encoding import decode_source
 from filters.code.headers import strip_licence
 from filters.code.languages import (
     WHITELIST,
@@ -20,6 +19,7 @@ from filters.code.languages import (
     is_named_minified,
     is_vendored,
 )
+from filters.formats.charset import decode_source
 from filters.quality.code import Code, check_code, is_data_table, is_marked_generated, measure_shape
 from filters.reasons import Reason
 

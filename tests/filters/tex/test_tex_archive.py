@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import tar, zipped
 
-from filters.formats.stream import StoredReader
-from filters.formats.tar import TarEntry, parse_header, read_entries, resolve_path, stream_entries
+from filters.formats.tar import StoredReader, TarEntry, parse_header, read_entries, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.source import restore_literals
 from filters.tex.submission import MAX_INCLUSIONS, Submission, assemble, is_hidden, read_gzip_name, read_submission
