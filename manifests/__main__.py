@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filters.errors import UserError
-from manifests.display import MOST_SHOWN, escape_unencodable_output, safe, standard_output
+from filters.errors import RunError, UserError
+from manifests.display import MOST_SHOWN, escape_unencodable_output, print_parts, safe, standard_output
 
 CHARACTERS = 600  # of a sampled document, shown
 
@@ -22,8 +22,8 @@ CHARACTERS = 600  # of a sampled document, shown
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
-    0: success. 1: the corpus is not what its manifest says, `diff` found a difference, or `find` found nothing.
-    2: a mistake in the arguments.
+    0: success. 1: the corpus is not what its manifest says, `diff` found a difference, `find` found nothing, or a file
+    cannot be read. 2: a mistake in the arguments.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -32,22 +32,20 @@ def main(arguments: list[str]) -> int:
         options.corpus = open_corpus(options.corpus)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
 
 
 def _show(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
-    from manifests.tools.show import figures, print_summary, summary
+    from manifests.tools.show import figures, summary_parts
 
     manifest = load_manifest(options.corpus)
     if options.json:
         _print_json({**manifest.model_dump(), "summary": figures(manifest)})
-    elif (console := standard_output()).is_terminal:
-        print_summary(manifest, console)
     else:
-        print(summary(manifest))
+        print_parts(summary_parts(manifest))
     return 0
 
 
@@ -130,7 +128,7 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(found.as_dict())
     else:
-        found.print(standard_output())
+        print_parts(found.parts())
     return 0 if found.equal else 1
 
 
@@ -159,7 +157,7 @@ def _freeze(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from manifests.report import write_report
+    from manifests.report.page import write_report
 
     path = str(write_report(options.corpus, options.output))
     print(json.dumps({"report": path}) if options.json else path)

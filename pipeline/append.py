@@ -5,15 +5,14 @@ tokenizer, models and cut-offs. Only when it is finished do its shards and index
 links, and last of all the manifest that names them: until then the corpus is the old one.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 
 from filters.errors import UserError
-from manifests.files import atomic_path, canonical_json, relative_files, sha256_file, write_atomic
+from manifests.files import atomic_path, canonical_json, link_or_copy, relative_files, sha256_file, write_atomic
 from manifests.index import FOLDER
 from manifests.ledger import Tally, tally_from, total
 from manifests.manifest import (
@@ -28,8 +27,7 @@ from manifests.manifest import (
     load_manifest,
     write_manifest,
 )
-from manifests.recipe import Recipe
-from manifests.run_recipe import load_run_recipe
+from manifests.recipe import Recipe, load_run_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
@@ -136,7 +134,7 @@ def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Man
     names = [*(f"shards/{entry.path}" for entry in made.shards()), *(f"{FOLDER}/{entry.path}" for entry in made.index)]
     for name in names:
         with atomic_path(corpus / name) as temporary:
-            _link(folder / name, temporary)
+            link_or_copy(folder / name, temporary)
     write_manifest(corpus, manifest)
     _finish(corpus, manifest)
     return manifest
@@ -179,7 +177,7 @@ def _refuse_known(
 ) -> None:
     """Raise UserError for an input whose name the corpus has: a document's id comes from it, so none may come twice."""
     for name in inputs:
-        known = _names(parent, name)
+        known = parent.input_names(name)
         for file in inputs_module.match(name, recipe.sources[name].inputs, folder):
             if file in known:
                 raise UserError(
@@ -193,17 +191,3 @@ def _has(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> b
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
     asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}
     return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}
-
-
-def _names(manifest: Manifest, source: str) -> set[str]:
-    """Return the names of a source's inputs, of all generations."""
-    recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
-    return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        copyfile(source, target)

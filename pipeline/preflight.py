@@ -7,8 +7,7 @@ from pathlib import Path
 from filters.errors import UserError
 from filters.rule import load_class, name_of
 from manifests.files import write_atomic
-from manifests.recipe import Recipe
-from manifests.run_recipe import CODE
+from manifests.recipe import CODE, Recipe
 from pipeline import folder
 from pipeline.beam.quarantine import Place
 from pipeline.dedup.signatures import Split, earlier_splits

@@ -6,7 +6,7 @@ from manifests.display import format_count, format_edge, format_quantity, format
 from manifests.report.data import ReportData
 from manifests.report.html import Html, bar, details, element, foreign, join, note, table, visible
 from manifests.report.statistics import Bands, Bins, Names, SourceStatistics
-from manifests.report.svg import describe_bins, histogram, merge_bins, recall_curve, ridges
+from manifests.report.svg import describe_bins, histograms, merge_bins, recall_curve
 
 SOURCES = 10  # shown one by one: those with most documents
 NAMES = 12  # of domains, languages, years, licences of one source
@@ -45,7 +45,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
         ("Likeness to cited pages", source.score, ""),
     ):
         if bins.counts:
-            chart = histogram(f"{visible(name, 40)}: {label}", bins, unit)
+            chart = histograms(f"{visible(name, 40)}: {label}", [("", bins)], unit)
             yield _figure(label, describe_bins(bins, unit), chart, bins)
     buckets = [(one, merge_bins(source.perplexity[one])) for one in BUCKETS if one in source.perplexity]
     if buckets := [(bucket, bins) for bucket, bins in buckets if bins.counts]:
@@ -55,7 +55,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
             f"tail from {format_edge(float(cut['tail']))}"
             for code, cut in sorted(cuts.items())[:4]
         )
-        chart = ridges(f"{visible(name, 40)}: perplexity", buckets, "")
+        chart = histograms(f"{visible(name, 40)}: perplexity", buckets, "")
         yield _figure("Perplexity", caption or describe_bins(buckets[0][1], ""), chart, *(bins for _, bins in buckets))
     for kind, (title, column) in KINDS.items():
         names = source.names.get(kind, Names())
@@ -95,7 +95,7 @@ def duplicate_charts(data: ReportData) -> Iterator[Html]:
     if clusters.counts:
         sizes = describe_bins(clusters, " documents")
         caption = f"{format_quantity(clusters.total(), 'clusters')}; {sizes}"
-        figures.append(_figure(title, caption, histogram(title, clusters, ""), clusters))
+        figures.append(_figure(title, caption, histograms(title, [("", clusters)], ""), clusters))
     for bands in searched:
         said = (
             f"{_sources_of(bands, searched)}{bands.bands} bands of {bands.rows} rows. The line is the expected recall; "

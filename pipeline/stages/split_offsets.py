@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from filters.formats.stream import open_stored
 from manifests.files import sha256_file
+from manifests.mirror import is_url
 from manifests.recipe import Recipe
 from manifests.source import Source
-from manifests.storage import is_url
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.sources.base import code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input

@@ -154,7 +154,7 @@ def _parse_row(data: Data, path: Path, name: str, row: Row) -> Item:
     try:
         item = data.parse(row)
         if item.choices and not 0 <= item.gold < len(item.choices):
-            raise ValueError("the right choice is none of the choices")
+            raise ValueError("the right choice is not among the choices")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path} is malformed in {name} ({_describe(error)}): fetch it again") from error
     return replace(item, name=name)
