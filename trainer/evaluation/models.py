@@ -16,7 +16,7 @@ from trainer.evaluation.engine import Engine, Vocabulary
 from trainer.events import find_corpus
 from trainer.generate import load_model
 from trainer.hf import load_hf_weights, read_llama_config
-from trainer.model import Llama
+from trainer.model import Llama, allocate
 from trainer.sizes import Preset
 
 
@@ -86,9 +86,7 @@ def _open_published(folder: Path) -> tuple[Llama, Vocabulary, int]:
     if width < 8 * dimension // 3:
         raise UserError(f"{folder} has intermediate_size {width}, less than 8/3 of hidden_size: give another model")
     size = Preset(dimension, config.heads, config.layers, 0.0, multiple=width, norm_epsilon=config.norm_epsilon)
-    with torch.device("meta"):
-        model = Llama(size, config.vocabulary)
-    model.to_empty(device="cpu")
+    model = allocate(size, config.vocabulary)
     load_hf_weights(model, folder)
     return model, _read_vocabulary(folder), config.length
 
