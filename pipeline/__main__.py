@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import RunError, UserError
 from manifests import stages
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE
 from manifests.display import escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
@@ -280,23 +281,6 @@ def _argument(name: str, help: str, **settings: Any) -> Argument:
     return name, {"help": help, **settings}
 
 
-def _number(
-    kind: type[int] | type[float], allowed: Callable[[float], bool], expected: str
-) -> Callable[[str], int | float]:
-    """Return a type for `add_argument`: a number that `allowed` accepts, else an error that says what is `expected`."""
-
-    def convert(text: str) -> int | float:
-        try:
-            number = kind(text)
-        except ValueError:
-            number = kind(-1)
-        if not allowed(number):
-            raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}")
-        return number
-
-    return convert
-
-
 def _corpus(text: str) -> Path:
     """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
     from manifests.mirror import is_url, mirror_folder, open_mirror
@@ -321,7 +305,7 @@ def _finished_corpus(text: str) -> Path:
 
 def _tokens(text: str) -> int:
     """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
-    number = float(ABOVE_ZERO(text))
+    number = ABOVE_ZERO(text)
     if not number.is_integer():
         raise argparse.ArgumentTypeError(f"must be a whole number such as 1e12, not {text!r}")
     return int(number)
@@ -339,12 +323,6 @@ def exit_now(code: int) -> NoReturn:
         os._exit(code)
     sys.exit(code)
 
-
-COUNT = _number(int, lambda number: number >= 0, "a whole number of at least 0")
-POSITIVE = _number(int, lambda number: number >= 1, "a whole number of at least 1")
-ABOVE_ZERO = _number(float, lambda number: 0 < number < float("inf"), "a number above 0")
-SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
-SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
 
 CORPUS = _argument("corpus", "folder or URL of the corpus", type=_corpus)
 READ_CORPUS = _argument("corpus", "folder or URL of a finished corpus", type=_finished_corpus)

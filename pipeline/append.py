@@ -60,7 +60,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
     load_manifest(corpus)
     with folders.locked(corpus):
         parent = load_manifest(corpus)
-        if _finish(corpus, parent) and _has(parent, inputs, corpus):
+        if _finish(corpus, parent) and _has_inputs(parent, inputs, corpus):
             return Finished(parent, 0)
         _check(corpus, parent)
         number = len(parent.generations) + 1
@@ -78,7 +78,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
             raise storage_error(error, "append") from error
 
 
-def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
+def merge_generation(parent: Manifest, made: Manifest, number: int) -> Manifest:
     """Return the manifest of a corpus and its new generation: shards, schemes, index and ledger of both."""
     sources = dict(parent.sources)
     for name, new in made.sources.items():
@@ -124,7 +124,7 @@ def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
 
 def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Manifest:
     """Publish a finished generation. Every step may be repeated; writing the manifest decides."""
-    folder, manifest = generation_folder(corpus, number), merged(parent, made, number)
+    folder, manifest = generation_folder(corpus, number), merge_generation(parent, made, number)
     write_atomic(folder / PUBLISHING, f"{manifest.manifest_sha}\n".encode())
     keep_manifest(corpus, parent)
     for root in ("shards", FOLDER):
@@ -186,7 +186,7 @@ def _refuse_known(
                 )
 
 
-def _has(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
+def _has_inputs(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
     """Return True if the last generation was made of exactly these inputs."""
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
     asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}

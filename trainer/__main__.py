@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import errno
 import json
-import math
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
 from manifests.display import escape_unencodable_output
 from trainer.schedule import SCHEDULES
 from trainer.sizes import PRESETS
@@ -212,24 +212,6 @@ def _compare(options: argparse.Namespace) -> str:
     return json.dumps(values, indent=2) if options.json else text
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def _whole(text: str) -> int:
-    return _count(text) if text != "0" else 0
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError("must be a finite number above 0")
-    return number
-
-
 def _stages(text: str) -> list[dict[str, Any]]:
     from trainer.config import parse_stages
 
@@ -242,7 +224,7 @@ def _stages(text: str) -> list[dict[str, Any]]:
 def _step_range(text: str) -> tuple[int, int]:
     """Parse `K` or `A:B`, both ends included."""
     begin, _, end = text.partition(":")
-    steps = _count(begin), _count(end or begin)
+    steps = POSITIVE(begin), POSITIVE(end or begin)
     if steps[0] > steps[1]:
         raise argparse.ArgumentTypeError("the first step must not be after the last")
     return steps
@@ -259,21 +241,21 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(command("train", _train, "train, or resume training"))
     trace = command("trace", _trace, "show the documents of one step's batch").add_argument
-    trace("--step", type=_count, required=True, help="the step, counted from 1 as in metrics.csv")
+    trace("--step", type=POSITIVE, required=True, help="the step, counted from 1 as in metrics.csv")
     trace("--json", action="store_true", help="print JSON")
     usage = "python -m trainer launch [--nproc N] [torchrun's options] -- train …"
     launch = command("launch", _launch, "train in several processes, by torchrun", usage=usage).add_argument
-    launch("--nproc", type=_count, default=1, help="processes on this machine, one per GPU")
+    launch("--nproc", type=POSITIVE, default=1, help="processes on this machine, one per GPU")
     export = command("export", _export, "write a checkpoint in Hugging Face's layout").add_argument
     generate = command("generate", _generate, "continue a text with a checkpoint").add_argument
     for add in (export, generate):
         add("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's folder, or one checkpoint's")
     export("output", type=Path, metavar="OUT", help="a new folder")
     export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
-    export("--file-bytes", type=_count, default=5_000_000_000, help="bytes of weights in one file")
+    export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="bytes of weights in one file")
     generate("--prompt", action="append", metavar="TEXT", help="the text to continue; several are continued together")
     generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    generate("--tokens", type=_count, default=200, help="the largest number of tokens to generate")
+    generate("--tokens", type=POSITIVE, default=200, help="the largest number of tokens to generate")
     generate("--temperature", type=float, default=0.8, help="0 takes the most probable token")
     generate("--top-p", type=float, default=0.95, help="sample from this share of probability (nucleus)")
     generate("--seed", type=int, default=0, help="seed of the random numbers")
@@ -299,10 +281,10 @@ def _add_evaluate(evaluate: Callable[..., Any]) -> None:
     evaluate("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
     evaluate("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
     evaluate("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
-    evaluate("--limit", type=_count, metavar="N", help="N questions of each task, drawn at random")
+    evaluate("--limit", type=POSITIVE, metavar="N", help="N questions of each task, drawn at random")
     shots = "numbers of examples to show, separated by commas (default: the paper's)"
     evaluate("--shots", type=_numbers, metavar="K", help=shots)
-    evaluate("--samples", type=_count, metavar="N", help="answers to a question (default: the task's)")
+    evaluate("--samples", type=POSITIVE, metavar="N", help="answers to a question (default: the task's)")
     judge = "a classifier of toxicity, truthful or informative: a fastText model or a folder of transformers"
     evaluate("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
     evaluate("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
@@ -334,11 +316,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     train("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
     fixed = parser.add_argument_group("settings that must stay the same when a run is resumed").add_argument
     fixed("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
-    fixed("--steps", type=_count, help="optimizer steps of the whole run")
-    fixed("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
-    fixed("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
-    fixed("--learning-rate", type=_positive, help="the peak (default: the preset's)")
-    fixed("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
+    fixed("--steps", type=POSITIVE, help="optimizer steps of the whole run")
+    fixed("--batch-tokens", type=POSITIVE, help="tokens per step (default: the preset's)")
+    fixed("--sequence-length", type=POSITIVE, help="tokens per sequence (default: the preset's)")
+    fixed("--learning-rate", type=ABOVE_ZERO, help="the peak (default: the preset's)")
+    fixed("--warmup", type=POSITIVE, help="steps of linear warm-up (default: the preset's)")
     schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
     fixed("--schedule", choices=tuple(SCHEDULES), default="cosine", help=schedules)
     stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
@@ -349,40 +331,42 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     fixed("--document-masks", action=SWITCH, default=False, help="tokens attend to their own document only")
     sigmas = "skip a step whose gradient norm is S deviations above the mean; 0: only norms that are not finite"
     fixed("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
-    fixed("--outlier-window", type=_count, default=128, metavar="N", help="steps behind that mean")
+    fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps behind that mean")
     free = parser.add_argument_group("settings that may change").add_argument
     free("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
-    free("--stop-after", type=_whole, default=0, metavar="K", help="stop early, after step K")
+    free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early, after step K")
     skip = "skip these steps, counted from 1 as in metrics.csv; the run remembers them"
     free("--skip-steps", type=_step_range, action="append", default=[], metavar="A:B", help=skip)
-    free("--micro-batch", type=_count, help="sequences that a rank holds at once (default: by memory)")
+    free("--micro-batch", type=POSITIVE, help="sequences that a rank holds at once (default: by memory)")
     minutes = "minutes between checkpoints (default: 15; 0: none)"
     free("--checkpoint-minutes", type=float, default=15.0, metavar="M", help=minutes)
-    free("--checkpoint-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
-    free("--validate-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
+    free("--checkpoint-every", type=COUNT, default=0, metavar="N", help="steps (always at the end)")
+    free("--validate-every", type=COUNT, default=0, metavar="N", help="steps (always at the end)")
     limit = "end the run after N steps in a row whose gradients are not finite"
-    free("--non-finite-limit", type=_count, default=5, metavar="N", help=limit)
+    free("--non-finite-limit", type=POSITIVE, default=5, metavar="N", help=limit)
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
-    free("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
+    free("--hang-seconds", type=ABOVE_ZERO, default=1800.0, metavar="S", help=hang)
     evaluate = "steps between evaluations on benchmarks (docs/evaluation.md)"
-    free("--evaluate-every", type=_whole, default=0, metavar="N", help=evaluate)
+    free("--evaluate-every", type=COUNT, default=0, metavar="N", help=evaluate)
     free("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
     free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
-    free("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
-    free("--keep", type=_count, default=2, help="checkpoints to keep")
+    free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="questions of each task")
+    free("--keep", type=POSITIVE, default=2, help="checkpoints to keep")
     free("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
     free("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
-    free("--cache-bytes", type=_count, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)")
+    free(
+        "--cache-bytes", type=POSITIVE, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)"
+    )
     free("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    free("--threads", type=_count, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
-    free("--replicas", type=_count, default=1, metavar="R", help="model copies, each on W/R ranks")
+    free("--threads", type=POSITIVE, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
+    free("--replicas", type=POSITIVE, default=1, metavar="R", help="model copies, each on W/R ranks")
     free("--activation", choices=("none", "selective", "full"), default="none", help="checkpointing")
     free("--compile", action=SWITCH, help="use torch.compile, block by block (default: on a GPU)")
     same_bits = "use algorithms that give the same bits each time, where PyTorch has them"
     free("--deterministic", action=SWITCH, default=False, help=same_bits)
     free("--tensorboard", action=SWITCH, default=False, help="also write RUN/tensorboard")
     free("--wandb", action=SWITCH, default=False, help="also report to Weights & Biases")
-    free("--peak-tflops", type=_positive, help="of one device, for MFU (default: a GPU's data sheet)")
+    free("--peak-tflops", type=ABOVE_ZERO, help="of one device, for MFU (default: a GPU's data sheet)")
 
 
 def leave(code: int) -> NoReturn:
