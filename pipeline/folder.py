@@ -18,7 +18,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import mirror_of
-from manifests.run_recipe import CODE, RECIPE_FILE
+from manifests.recipe import CODE, RECIPE_FILE
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG

@@ -12,9 +12,8 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
-from manifests.recipe import Recipe
-from manifests.report import write_report
-from manifests.run_recipe import RECIPE_FILE
+from manifests.recipe import RECIPE_FILE, Recipe
+from manifests.report.page import write_report
 from manifests.storage import StorageError, storage_error
 from pipeline import folder
 from pipeline.beam import quarantine

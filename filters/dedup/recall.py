@@ -19,20 +19,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.jaccard import intersection_size
+from filters.dedup.jaccard import jaccard
 from filters.dedup.minhash import Hashes, MinHash, band_hashes, ngram_hashes, signature, similarity, word_hashes
 from filters.hashing import GOLDEN, Keys, drop_repeats, mix, run_starts
 
 Floats = npt.NDArray[np.float64]
 
-LEVELS = (
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    0.95,
-)  # similarities of canaries: from the curve's rise to its end, for FineWeb's 14x8
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # similarities of canaries: all of the curve's rise, for FineWeb's 14x8
 SHORTEST = 50  # distinct shingles: no copy of a shorter document comes within 0.01 of every level
 LONGEST = 20_000  # words: copies of a longer document tell no more, and take longer to make
 CONFIDENCE = 0.99  # of a level's interval; an expected share outside of it is a warning
@@ -114,11 +107,10 @@ def plant_canaries(
     meet = (bands[1:] == bands[0]).any(axis=1).tolist()
     made = []
     for copy, other, found in zip(copies, others, meet, strict=True):
-        both = intersection_size(original, copy)
-        jaccard = both / (len(original) + len(copy) - both)
-        expected = candidate_probability(jaccard, scheme.bands, scheme.rows)
+        alike = jaccard(original, copy)
+        expected = candidate_probability(alike, scheme.bands, scheme.rows)
         accepted = found and similarity(signed, other) >= scheme.threshold
-        made.append(Planted(jaccard, expected, found, accepted, accepted and jaccard >= scheme.threshold))
+        made.append(Planted(alike, expected, found, accepted, accepted and alike >= scheme.threshold))
     return made
 
 
@@ -191,30 +183,6 @@ def candidate_probability(at: float, bands: int, rows: int) -> float:
 def half_point(bands: int, rows: int) -> float:
     """Return the similarity at which half of the pairs share a band."""
     return math.pow(-math.expm1(math.log(0.5) / bands), 1 / rows)
-
-
-def agreements_needed(bands: int, rows: int, threshold: float) -> int:
-    """Return the fewest agreeing permutations whose share reaches the threshold, as floats compare."""
-    permutations = bands * rows
-    needed = math.ceil(threshold * permutations) - 1  # the product may be rounded up over a whole number
-    return needed if needed >= 0 and needed / permutations >= threshold else needed + 1
-
-
-@lru_cache(maxsize=4096)
-def acceptance_probability(at: float, bands: int, rows: int, threshold: float) -> float:
-    """Return the probability that a pair of similarity `at` shares a band and is estimated at the threshold or above.
-
-    Exact: band by band, the distribution of agreeing permutations, kept apart by whether some whole band agreed.
-    """
-    band = binomial(rows, at)
-    part = band.copy()
-    part[rows] = 0.0
-    none, some = np.ones(1), np.zeros(1)
-    for _ in range(bands):
-        some = np.convolve(some, band)
-        some[rows:] += none * band[rows]
-        none = np.convolve(none, part)
-    return float(min(1.0, some[agreements_needed(bands, rows, threshold) :].sum()))
 
 
 def check_levels(levels: Sequence[Level]) -> list[Finding]:

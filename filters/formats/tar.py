@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from filters.formats.compression import ChunkReader
-from filters.formats.stream import Damage, Stored, StoredReader
+from filters.formats.stream import ChunkReader, Damage, Stored, StoredView
 from filters.reasons import Reason
 
 BLOCK = 512
@@ -19,7 +18,6 @@ EXTENSIONS = 8  # of these, one after the other
 PATH_CHARACTERS = 4096  # of a member's path (PATH_MAX of Linux)
 ZEROS = 1 << 20  # bytes examined at a time after the end of an archive
 
-Reader = StoredReader | ChunkReader  # bytes read forwards
 Kind = Literal["file", "directory", "link", "other", "extension", "end", "damage"]
 _KINDS: dict[int, Kind] = {
     **dict.fromkeys(b"\x000" + b"7", "file"),
@@ -31,6 +29,27 @@ _LINKS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": 
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+class StoredReader:
+    """Stored bytes, read forwards; what is skipped is never touched."""
+
+    def __init__(self, stored: StoredView, position: int = 0) -> None:
+        self.stored, self.position = stored, position
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        data = bytes(self.stored[self.position : self.position + count])
+        self.position += len(data)
+        return data
+
+    def skip_to(self, position: int) -> bool:
+        """Continue from a later position; return False if the bytes end before it."""
+        self.position = min(position, len(self.stored))
+        return position <= len(self.stored)
+
+
+Reader = StoredReader | ChunkReader  # bytes read forwards
 
 
 class Header(NamedTuple):

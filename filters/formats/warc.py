@@ -13,16 +13,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from filters.formats import arc
-from filters.formats.compression import (
-    FIRST_SLICE,
-    GZIP,
-    SKIPPABLE,
-    ZSTD,
-    CompressedStream,
-    GzipMember,
-    ZstdMember,
-    read_dictionary,
-)
 from filters.formats.records import (
     Headers,
     Record,
@@ -32,7 +22,18 @@ from filters.formats.records import (
     parse_single_record,
     read_records,
 )
-from filters.formats.stream import Stored, Window
+from filters.formats.stream import (
+    FIRST_SLICE,
+    GZIP,
+    SKIPPABLE,
+    ZSTD,
+    CompressedStream,
+    GzipMember,
+    Stored,
+    Window,
+    ZstdMember,
+    read_dictionary,
+)
 from filters.reasons import Reason
 
 TRIAL = 1 << 12  # stored bytes decompressed to tell if a member begins with a record
@@ -111,8 +112,7 @@ class Frame(NamedTuple):
         return (self.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">").strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
+class Boundary(NamedTuple):
     """A piece of an archive that is framed by itself: the stored bytes [start, end).
 
     `wasted`: stored bytes before it that failed to decompress (see `RETRIES`).

@@ -1,7 +1,7 @@
 """Evaluation of a classifier of two classes: the figures of its card.
 
 Labels are booleans, scores floats; a score at a threshold counts as above it. Figures are rounded, so that cards can be
-compared as text; an undefined figure (of an empty class, say) is None.
+compared as text; an undefined figure, such as that of an empty class, becomes None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,6 @@ class Matched:
 
 def auc(labels: Labels, scores: Scores) -> float | None:
     """Return the area under the ROC curve: the probability of a positive above a negative, where ties count half."""
-    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
         return None
@@ -52,7 +51,6 @@ def auc(labels: Labels, scores: Scores) -> float | None:
 
 def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
     """Return, by threshold, the share of positives among those kept, and the share kept of the positives."""
-    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     return [
         {
             "threshold": threshold,
@@ -69,7 +67,6 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
 
     Mean and share are equal if the scores are probabilities.
     """
-    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     places = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     positives = np.bincount(places, weights=labels, minlength=BINS)
@@ -87,7 +84,6 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
 
 def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
     """Return, by threshold, the share of documents kept, and of text, in the unit of `sizes` (tokens, characters)."""
-    scores, sizes = np.asarray(scores, np.float64), np.asarray(sizes, np.int64)
     return [
         {
             "threshold": threshold,
@@ -110,7 +106,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
     size = max(bins.max(initial=0), candidate_bins.max(initial=0)) + 1
     wanted = np.floor(np.bincount(bins, minlength=size) * ratio + 0.5).astype(np.int64)
     there = np.bincount(candidate_bins, minlength=size)
-    order = np.lexsort((np.asarray(keys), candidate_bins))
+    order = np.lexsort((keys, candidate_bins))
     rank = np.arange(len(order)) - (np.cumsum(there) - there)[candidate_bins[order]]
     taken = np.sort(order[rank < wanted[candidate_bins[order]]])
     return Matched(taken, int(wanted.sum()), int((wanted > 0).sum()), int((there < wanted).sum()))
@@ -118,7 +114,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
 
 def length_bins(lengths: Numbers) -> Numbers:
     """Return the number of each length's bin, which is 0 for the length 0; exact, since it takes no logarithm."""
-    fractions, exponents = np.frexp(np.maximum(np.asarray(lengths, np.float64), 0))
+    fractions, exponents = np.frexp(np.maximum(lengths, 0.0))
     within = np.floor((fractions - 0.5) * 2 * BINS_PER_DOUBLING).astype(np.int64)
     return np.where(fractions > 0, exponents * BINS_PER_DOUBLING + within, 0).astype(np.int64)
 
@@ -143,7 +139,6 @@ def card(
         trained_on: number of texts by class.
         settings: of the training.
     """
-    labels = np.asarray(labels, np.bool_)
     return {
         "settings": dict(settings),
         "trained_on": dict(trained_on),

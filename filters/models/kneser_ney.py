@@ -1,4 +1,4 @@
-"""N-gram language models: interpolated modified Kneser-Ney estimation on whole arrays, ARPA files, kenlm's programs.
+"""N-gram language models: interpolated modified Kneser-Ney estimation on whole arrays, ARPA files, kenlm's lmplz.
 
 Definitions are those of Chen & Goodman 1999, section 3, and of Heafield et al. 2013, "Scalable Modified Kneser-Ney
 Language Model Estimation", and so of kenlm's lmplz without pruning: adjusted counts, three discounts per order from its
@@ -196,14 +196,18 @@ def run_lmplz(program: Path, sentences: Path, arpa: Path, order: int, memory: st
     Raises:
         UserError: the program does not run, or fails.
     """
-    scratch = f"{arpa.parent}/"
-    command = [str(program), "--order", str(order), "--memory", memory, "--temp_prefix", scratch, "--skip_symbols"]
-    _run([*command, "--text", str(sentences), "--arpa", str(arpa), "--discount_fallback"])  # last: it takes values
-
-
-def build_binary(program: Path, arpa: Path, binary: Path) -> None:
-    """Convert an ARPA file into kenlm's memory-mapped hash tables, shared by all processes that load them."""
-    _run([str(program), "probing", str(arpa), str(binary)])
+    command = [str(program), "--order", str(order), "--memory", memory, "--temp_prefix", f"{arpa.parent}/"]
+    command += ["--skip_symbols", "--text", str(sentences), "--arpa", str(arpa)]
+    command += ["--discount_fallback"]  # last: it takes values
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise UserError(
+            f"{program} does not run ({error.strerror}): build kenlm's programs with `make lmplz`."
+        ) from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise UserError(f"{program} failed with code {done.returncode}: {said or 'it did not say why'}")
 
 
 def _log10(values: Floats) -> Floats:
@@ -299,15 +303,3 @@ def _mark(text: str) -> pa.Scalar:
 
 def _text(logs: Logs) -> pa.Array:
     return pc.cast(pa.array(logs + np.float32(0)), pa.large_string())  # + 0: no "-0"
-
-
-def _run(command: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as error:
-        raise UserError(
-            f"{command[0]} does not run ({error.strerror}): build kenlm's programs with `make lmplz`."
-        ) from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise UserError(f"{command[0]} failed with code {done.returncode}: {said or 'it did not say why'}")

@@ -102,7 +102,7 @@ class Blocklist:
 
     def blocks(self, url: str) -> bool:
         """Return True if a URL is on the list; any text is valid, and a text without a host is not on it."""
-        host, path, query = _split(url)
+        host, path, query = split_url(url)
         if not host:
             return False
         if any(map(self._holds, _parent_domains(host, self.labels))):
@@ -123,14 +123,6 @@ class Blocklist:
         end = self.starts[bucket + 1]
         at = bisect_left(self.keys, key, self.starts[bucket], end)
         return at < end and self.keys[at] == key
-
-
-def url_host(url: str) -> str:
-    """Return the host of a URL in lower case and punycode, without port and trailing dots, IPv6 in brackets; or "".
-
-    Any text is valid; a text without a scheme begins with the host.
-    """
-    return _split(url)[0]
 
 
 def parse_line(line: str) -> list[str] | None:
@@ -157,7 +149,7 @@ def parse_line(line: str) -> list[str] | None:
 def _normalise_pattern(word: str) -> str | None:
     """Return a pattern in normal form; None for a word that is no pattern."""
     below = word.removeprefix("*").removeprefix(".") if word.startswith(("*.", ".")) else word
-    host, path, query = _split(below)
+    host, path, query = split_url(below)
     if "#" in word or not (_IPV6.fullmatch(host) or _DOMAIN.fullmatch(host)) or len(host) > MAX_DOMAIN_CHARACTERS:
         return None
     parts = _segments(path)
@@ -168,8 +160,12 @@ def _normalise_pattern(word: str) -> str | None:
     return f"{host.removeprefix('www.')}/{'/'.join(parts)}" + (f"?{query}" if query else "")
 
 
-def _split(url: str) -> tuple[str, str, str]:
-    """Return the host (normalised), the path and the query (as written) of a URL."""
+def split_url(url: str) -> tuple[str, str, str]:
+    """Return the host, the path and the query (these two as written) of a URL.
+
+    The host is in lower case and punycode, without port and trailing dots, IPv6 in brackets; "" without one. Any text
+    is valid; a text without a scheme begins with the host.
+    """
     url = url.strip(_SPACES)
     if "\n" in url or "\t" in url or "\r" in url:
         url = url.translate({9: None, 10: None, 13: None})
@@ -296,7 +292,10 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded."""
+    """Drop pages whose URL or domain is on a list, before they are decoded.
+
+    The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
+    """
 
     REASONS = (Reason.BLOCKED_URL,)
     FILES = ("paths",)

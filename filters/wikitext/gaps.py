@@ -11,11 +11,7 @@ import re
 from typing import NamedTuple
 
 GONE = "\x04"
-UNKNOWN, SPOKEN, END = (
-    "\x07",
-    "\x08",
-    "\x0e",
-)  # the first two begin a mark, which END ends; between is what may be shown
+UNKNOWN, SPOKEN, END = "\x07", "\x08", "\x0e"  # UNKNOWN and SPOKEN begin a mark, which END ends
 
 _TOKEN = re.compile(
     r"(?P<marks>[\x07\x08](?:[^\x07\x08\x0e\n]*\x0e)(?:[ \u00a0]{0,4}(?:\x04|[\x07\x08][^\x07\x08\x0e\n]*\x0e))*)"

@@ -18,9 +18,9 @@ from typing import Any
 from filters.errors import UserError
 from manifests.files import canonical_json, sha256_file, sync_path, version_of, write_atomic
 from manifests.ledger import total
-from manifests.mirror import CHANGED, Mirror, fetch_url, open_mirror, trim_if_due
-from manifests.run_recipe import find_user_code
-from manifests.storage import StorageError, is_url, retry_storage
+from manifests.mirror import CHANGED, Mirror, fetch_url, is_url, open_mirror, trim_if_due
+from manifests.recipe import find_user_code
+from manifests.storage import StorageError, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
 from pipeline.beam.marks import begun_path, marked

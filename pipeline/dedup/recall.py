@@ -24,6 +24,7 @@ from filters.dedup.recall import (
     half_point,
     plant_canaries,
 )
+from filters.errors import RunError
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
@@ -40,7 +41,7 @@ SPARE = 2.0  # documents drawn for each that is used: by chance, far fewer than 
 TASK_ORIGINALS = 50  # that one task copies: some tenths of a second
 
 
-class RecallError(Exception):
+class RecallError(RunError):
     """Near-duplicates are not found as often as the recipe's bands and rows promise: a defect of the pipeline."""
 
 

@@ -23,8 +23,8 @@ from filters.errors import UserError
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
+from manifests.mirror import is_url
 from manifests.recipe import Recipe
-from manifests.storage import is_url
 from pipeline.beam.receipts import RECEIPTS, read_receipt
 from pipeline.beam.step import Awaited, Keyed, Output, Receipt, Receipts, planned, source_of
 from pipeline.beam.tables import read_ipc, write_ipc

@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from filters.formats.compression import is_compressed
-from filters.formats.stream import Stored
+from filters.formats.stream import Stored, is_compressed
 from filters.formats.tar import BLOCK, parse_header, read_entries
 from filters.reasons import Reason
-from filters.tex.body import extract_body, extract_title, is_document, is_notice, replace_accents
+from filters.tex.body import extract_body, extract_title, is_document, is_macro_file, is_notice, replace_accents
 from filters.tex.macros import expand_macros
-from filters.tex.plain import is_macro_file
-from filters.tex.project import Project, assemble
 from filters.tex.source import restore_literals, strip_false_branches
-from filters.tex.submission import Submission, read_submission
+from filters.tex.submission import Project, Submission, assemble, read_submission
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined

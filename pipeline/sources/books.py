@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
 from filters.formats.charset import decode
-from filters.formats.compression import GZIP, read_decoded
-from filters.formats.stream import Damage, Stored
+from filters.formats.stream import GZIP, Damage, Stored, read_decoded
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source

@@ -14,8 +14,7 @@ from itertools import islice
 from typing import Any
 
 from filters.formats import tables
-from filters.formats.compression import GZIP, decode_stored, is_compressed
-from filters.formats.stream import Damage, Stored
+from filters.formats.stream import GZIP, Damage, Stored, decode_stored, is_compressed
 from filters.formats.tables import Group, Line
 from filters.reasons import Reason
 from manifests.document import Document, Locator

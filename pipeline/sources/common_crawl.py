@@ -8,18 +8,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from filters.formats.charset import decode
-from filters.formats.digest import check_block_digest
-from filters.formats.encodings import replace_c1
+from filters.formats.charset import decode, replace_c1
 from filters.formats.http import HttpError, Response, is_html, parse_response
+from filters.formats.records import check_block_digest
 from filters.formats.stream import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
+from filters.rule import Record, first_record_reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
-from pipeline.sources.base import Outcome, Piece, check_length, check_record
+from pipeline.sources.base import Outcome, Piece, check_length
 
 NO_PAGE = {  # WARC record types that never hold a page (ISO 28500, section 6)
     "warcinfo": Reason.ARCHIVE_METADATA,
@@ -48,7 +48,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces of about `split_bytes` stored bytes; the state is `Boundary.wasted`."""
-    return [(cut.start, cut.end, cut.wasted) for cut in find_boundaries(stored, _limits(recipe), split_bytes)]
+    return [*find_boundaries(stored, _limits(recipe), split_bytes)]
 
 
 def _limits(recipe: Source) -> Limits:
@@ -90,7 +90,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         raise _DroppedError(Reason.OTHER_FORM)
     if not frame.target_uri.lower().startswith(("http:", "https:")):
         raise _DroppedError(Reason.NOT_HTTP)
-    if reason := check_record(frame.target_uri, None, recipe):
+    if reason := first_record_reason(recipe.filters, Record(frame.target_uri, None)):
         raise _DroppedError(reason)
     if not frame.headers.has_rewritten_lines():
         mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
@@ -123,7 +123,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
         response = Response(200, frame.headers, frame.block)  # its Content-Type is that of the block
     else:
         response = parse_response(frame.block, recipe.limits.record_bytes)
-        if reason := check_record(frame.target_uri, response.status, recipe):
+        if reason := first_record_reason(recipe.filters, Record(frame.target_uri, response.status)):
             raise _DroppedError(reason)
     if not response.body or response.body.isspace():
         raise _DroppedError(Reason.EMPTY_BODY)

@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from filters.code.encoding import decode_source
 from filters.code.headers import strip_licence
 from filters.code.languages import (
     NOTEBOOK,
@@ -42,8 +41,8 @@ from filters.code.licences import (
 )
 from filters.code.notebooks import render_notebook
 from filters.formats import tar, zip
-from filters.formats.compression import decode_stored
-from filters.formats.stream import Damage, Stored
+from filters.formats.charset import decode_source
+from filters.formats.stream import Damage, Stored, decode_stored
 from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from filters.errors import UserError
 from manifests.files import version_of
-from manifests.mirror import Mirror, mirror_of
-from manifests.storage import StorageError, connect, is_url, retry_storage, split_url
+from manifests.mirror import Mirror, is_url, mirror_of
+from manifests.storage import StorageError, connect, retry_storage, split_url
 
 if TYPE_CHECKING:
     from pipeline.download.http import RetryPolicy

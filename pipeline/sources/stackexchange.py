@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from filters.errors import UserError
-from filters.formats.compression import OPENING
 from filters.formats.posts_xml import (
     ANSWER,
     HOPELESS,
@@ -25,11 +24,10 @@ from filters.formats.posts_xml import (
     is_plain,
     parse_keys,
     parse_post,
-    read_ranges,
     read_tables,
     scan_rows,
 )
-from filters.formats.stream import Damage, Stored, slice_stored
+from filters.formats.stream import OPENING, Damage, Stored, read_ranges, slice_stored
 from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
@@ -46,9 +46,8 @@ STEP = "join"
 RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
 PACK_BYTES = 64 << 20  # packed rows that a mapper holds before it writes
 ROW_BYTES = 256  # a row's size beside its data, at most in most cases
-_HEAD = struct.Struct(
-    "<5QHHHI"
-)  # offset, length, inner offset, inner length, stored bytes; lengths of the four strings
+# Offset, length, inner offset, inner length, stored bytes; lengths of the four strings.
+_HEAD = struct.Struct("<5QHHHI")
 _LONGEST_NAME = (1 << 16) - 1
 _DEAD = b""  # the group of rows that are dead letters or examples of drops: their data is reason, NUL, detail
 
@@ -173,8 +172,8 @@ def reduce_documents(
     corpus: Path, split: str, blocks: list[bytes], *, name: str, source: Source, number: int
 ) -> Result:
     """Write the documents of a range."""
-    items = combined(blocks, name, source, number)
-    return extract.write_outcomes(corpus, split, name, source, _outcomes(items), {"file": name})
+    outcomes = cast("Iterator[Outcome]", combined(blocks, name, source, number))  # the last round sends no rows on
+    return extract.write_outcomes(corpus, split, name, source, outcomes, {"file": name})
 
 
 def reduce_rows(
@@ -252,12 +251,6 @@ def combined(blocks: list[bytes], name: str, source: Source, number: int) -> Ite
             yield from map(_dead_letter, rows)
         else:
             yield from combine(rows, name, source, number)
-
-
-def _outcomes(items: Iterable[Row | Outcome]) -> Iterator[Outcome]:
-    for item in items:
-        assert isinstance(item, Outcome), "the last round has no rows to send on"
-        yield item
 
 
 def _place(row: Row) -> tuple[str, int, str, int]:

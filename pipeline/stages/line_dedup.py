@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.paragraphs import NO_PARAGRAPH, later_copy_mask, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
-from filters.quality.duplicate_lines import DuplicateLines
+from filters.quality.duplicate_lines import NO_PARAGRAPH, DuplicateLines, later_copy_mask, repeat_mask
 from filters.rule import Rule
 from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.hashing import group_keys
-from filters.quality.newest_url import time_key, url_digest
+from filters.quality.c4 import time_key, url_digest
 from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.recipe import Recipe

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
+from banding import acceptance_probability
 from corpus import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from filters.dedup.recall import (
     LONGEST,
     SHORTEST,
     Level,
-    acceptance_probability,
     check_levels,
     confidence_interval,
     count_levels,

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from executed import covered_by_versions
 
-from filters.quality.c4 import C4, clean, count_sentences
+from filters.quality.c4 import C4, clean, count_sentences, normalise_url, time_key
 from filters.quality.duplicate_lines import line_keys
-from filters.quality.newest_url import normalise_url, time_key
 from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source

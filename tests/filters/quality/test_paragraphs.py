@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_memory import run_exchange
 
-from filters.dedup.paragraphs import later_copy_mask, line_hash, paragraph_hashes, remove_lines, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
-from filters.quality.duplicate_lines import DuplicateLines
+from filters.quality.duplicate_lines import (
+    DuplicateLines,
+    later_copy_mask,
+    line_hash,
+    paragraph_hashes,
+    remove_lines,
+    repeat_mask,
+)
 from manifests.document import DOCUMENT_SCHEMA, Document, Locator
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
