@@ -16,7 +16,7 @@ from trainer.evaluation.models import Source, read_pieces
 from trainer.evaluation.score import Mean, mean
 from trainer.evaluation.tasks import select_tasks
 from trainer.events import write_rows
-from trainer.model import Llama
+from trainer.model import Llama, allocate
 from trainer.parallel import reshard
 
 FILE = "evaluation.csv"
@@ -35,11 +35,7 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
 def gather_model(model: nn.Module, first: bool) -> Llama | None:
     """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
     reshard(model)
-    whole = None
-    if first:
-        with torch.device("meta"):
-            whole = Llama(model.size, model.vocabulary)
-        whole.to_empty(device=next(model.parameters()).device)
+    whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if first else None
     mine = dict(whole.named_parameters()) if whole else {}
     for name, parameter in model.named_parameters():
         full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
