@@ -33,9 +33,9 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
-from pipeline.beam.job import Work, exchange, together
 from pipeline.beam.quarantine import Place, forget_record, places_within
 from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
