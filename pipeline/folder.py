@@ -23,7 +23,8 @@ from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
 from pipeline.beam.marks import BEGUN, remove_published
-from pipeline.beam.receipts import RECEIPTS
+from pipeline.beam.receipts import RECEIPTS, remove_temporaries
+from pipeline.beam.tasklist import remove_task_lists
 from pipeline.lease import is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
@@ -147,8 +148,10 @@ def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
     shutil.rmtree(engine.timings, ignore_errors=True)
 
 
-def take_over_marks(corpus: Path, engine: Engine) -> None:
-    """Take over the marks of tasks that were at work when an earlier run's process died, perhaps of one of them."""
+def clear_killed_run(corpus: Path, engine: Engine) -> None:
+    """Remove what a killed run has left half done, and take over the marks of its tasks: one may have killed it."""
+    remove_temporaries(corpus)
+    remove_task_lists(corpus)
     for mark in sorted((corpus / "runs").glob(f"*.parts/{BEGUN}/*.json")):
         (engine.timings / BEGUN).mkdir(parents=True, exist_ok=True)
         mark.replace(engine.timings / BEGUN / mark.name)

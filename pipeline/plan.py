@@ -58,7 +58,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """Estimates of `plan`, and the measurements they rest on; `cost` is None without rates."""
+    """Estimates of `plan`, and the measurements they rest on; without rates there is no `cost`."""
 
     request: PlanRequest
     plan: plans.Plan

@@ -36,6 +36,16 @@ def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
         return None
 
 
+def read_finished(corpus: Path, task: Task) -> Receipt:
+    """Return the receipt of a task that has ended, which another machine may have written to the object store."""
+    mirror, receipt = mirror_of(corpus), read_receipt(corpus, task.step, task.name)
+    if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
+        mirror.fetch_anew(_path_below(task))
+        receipt = read_receipt(corpus, task.step, task.name)
+    assert receipt is not None and receipt.fingerprint == task.fingerprint, "it was performed or found finished"
+    return receipt
+
+
 def is_finished(corpus: Path, task: Task, size_of: Callable[[str], int | None] | None = None) -> bool:
     """Return True if a task's outputs exist in full, made under its fingerprint.
 
@@ -127,9 +137,9 @@ def unfinished(
     return sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name)), found
 
 
-def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:
-    """Return receipts in the order of their tasks."""
-    return PackedReceipts((task.name, found[task.name]) for task in tasks)
+def in_order(tasks: Iterable[Task], found: Receipts, others: Receipts) -> Receipts:
+    """Return receipts in the order of their tasks, each from the one or from the others."""
+    return PackedReceipts.of((task.name, (found if task.name in found else others)[task.name]) for task in tasks)
 
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:

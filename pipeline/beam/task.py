@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pickle
 import resource
@@ -25,7 +26,7 @@ from pipeline.beam.alone import perform_alone
 from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.quarantine import RecordCrashedError, holding
-from pipeline.beam.receipts import receipt_path
+from pipeline.beam.receipts import read_finished, receipt_path
 from pipeline.beam.step import Keyed, Output, Result, Task
 
 # Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
@@ -135,7 +136,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     with marked(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
-            for needed in task.files:
+            awaited = (output for one, path in task.awaited for output in read_finished(root, one).below(path))
+            for needed in itertools.chain(task.files, awaited):
                 mirror.fetch(needed.path, needed.sha256)
         for model, version in job.given:
             fetch_url(model, version, root)

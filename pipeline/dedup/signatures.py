@@ -26,10 +26,11 @@ from manifests.manifest import load_manifest
 from manifests.mirror import is_url
 from manifests.recipe import Recipe
 from pipeline.beam.receipts import RECEIPTS, read_receipt
-from pipeline.beam.step import Keyed, Output, Receipt, Receipts, source_of
+from pipeline.beam.step import Awaited, Keyed, Output, Receipt, Receipts, planned, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import dump_of
 
+WRITER = "filter"  # the step that writes signatures and clean documents
 SIGNATURES = "blocks/signatures"  # folder of the signature files
 ROW_BITS = 32  # of a row reference that number the row
 # by rule of `survivor`, the column that it compares
@@ -202,6 +203,23 @@ def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Recei
         _split(compared[source_of(name)], corpus, name, False, extracted[name], receipt)
         for name, receipt in sorted(filtered.items())
     ]
+
+
+def awaited_for(split: Split, output: Output) -> tuple[Awaited, ...]:
+    """Return the task that units which read a file of a split wait for, where it is still to be written."""
+    return () if output.sha256 else (Awaited(WRITER, split.name, output.path),)
+
+
+def planned_splits(recipe: Recipe, corpus: Path, extracted: Receipts) -> list[Split]:
+    """Return the splits of this run before `filter` has run, with the documents that they have at most."""
+    compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
+    splits = []
+    for name, receipt in sorted(extracted.items()):
+        source, dump = source_of(name), dump_of(receipt.facts["file"])
+        signatures, clean = (planned(at, receipt.bytes) for at in (signature_path(name), f"clean/{name}.parquet"))
+        documents = receipt.out_of(source)["records"]
+        splits.append(Split(name, str(corpus), False, source, dump, documents, compared[source], signatures, clean))
+    return splits
 
 
 def earlier_splits(recipe: Recipe) -> list[Split]:

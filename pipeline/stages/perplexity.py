@@ -8,7 +8,7 @@ percentiles of this crawl, by an exact histogram.
 import gzip
 import tempfile
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
@@ -92,14 +92,15 @@ def score_step(
     return Step(SCORE, score_documents, units, {}, arguments)
 
 
-def cut_step(recipe: Recipe, scored: Receipts) -> Step:
-    """Return the step with a unit per source."""
-    units = []
-    for source in sorted({source_of(split) for split in scored}):
+def cut_step(recipe: Recipe, score: Step) -> Step:
+    """Return the step with a unit per source whose documents are scored."""
+    units, by_source = [], defaultdict[str, list[str]](list)
+    for unit in score.units:
+        by_source[unit.source].append(unit.name)
+    for source, splits in by_source.items():
         rule = rule_of(recipe, source)
-        splits = [split for split in sorted(scored) if source_of(split) == source]
         arguments = {"head": rule.head, "tail": rule.tail, "splits": splits}
-        units.append(Unit(source, arguments, [scored[split] for split in splits]))
+        units.append(Unit(source, arguments, awaits=tuple(Awaited(SCORE, split) for split in splits)))
     return Step(CUTS, find_cuts, units, owns=("models/cuts",))
 
 

@@ -5,7 +5,7 @@ takes the cited pages of each split and candidates for the others, drawn by keye
 and measures on domains held out.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Files, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
@@ -119,21 +119,24 @@ def sample_step(
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
 
-def train_step(recipe: Recipe, extracted: Receipts, sampled: Receipts, given: Receipts) -> Step:
-    """Return the step with a unit per source."""
-    units = []
+def train_step(recipe: Recipe, extracted: Receipts, sample: Step, given: Receipts) -> Step:
+    """Return the step with a unit per source whose pages are sampled."""
+    units, sampled = [], defaultdict[str, list[str]](list)
+    for unit in sample.units:
+        sampled[unit.source].append(unit.name)
     for source, share in shares(recipe, extracted).items():
         rules = rule_of(recipe, source)
-        splits, archives = _of_source(sampled, source), _of_source(given, source)
+        splits, archives = sampled[source], _of_source(given, source)
         if splits:
             arguments = {
                 "rules": Keyed(rules, rules.key()),
-                "splits": list(splits),
+                "splits": splits,
                 "archives": list(archives),
                 "unread": sum((Counter(receipt.facts["dropped"]) for receipt in archives.values()), Counter[str]()),
                 "share": share,
             }
-            units.append(Unit(source, arguments, [*splits.values(), *archives.values()]))
+            awaits = tuple(Awaited(SAMPLE, split) for split in splits)
+            units.append(Unit(source, arguments, list(archives.values()), awaits=awaits))
     return Step(TRAIN, train_classifier, units, {"seed": recipe.seed}, owns=("models/references",))
 
 

@@ -37,7 +37,7 @@ def test_the_graph_of_every_job_of_the_papers_recipe_is_small() -> None:
     assert max(graph.bytes for graph in graphs) < LIMIT // 10
     never = {"url_dedup", "neardup", "recall"}  # what the paper does not have, but for exact duplicates
     assert {stage_of(step) for graph in graphs for step in graph.steps} >= set(STAGES) - never
-    assert len(graphs) == 16, "independent steps share jobs, and what does not grow is done by the driver"
+    assert len(graphs) == 10, "steps share jobs as turns or side by side, and what does not grow is done by the driver"
 
 
 def test_a_dry_run_prints_every_job_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,7 @@ def run_stage(
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     mapping, reducing = lines.find_duplicates(made, found)
     ranges = run_exchange(corpus, mapping, reducing)
-    run_exchange(corpus, *lines.send_verdicts({unit.name: found[unit.name] for unit in mapping.units}, ranges))
+    run_exchange(corpus, *lines.send_verdicts(mapping, reducing))
     return (
         {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),
