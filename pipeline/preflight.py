@@ -8,7 +8,6 @@ from filters.errors import UserError
 from filters.rule import load_class, name_of
 from manifests.files import write_atomic
 from manifests.recipe import CODE, Recipe
-from pipeline import folder
 from pipeline.beam.quarantine import Place
 from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
@@ -41,7 +40,7 @@ class RunInputs:
 
 
 def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> RunInputs:
-    """Check readers, models, the output folder and the inputs.
+    """Check readers, models and the inputs.
 
     Args:
         recipe: with absolute paths.
@@ -60,7 +59,6 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
     order_of_passes(recipe)
     hashes = hash_models(recipe)
     check_tokenizer(recipe)
-    folder.prepare(corpus)
     unreadable: list[str] = []
 
     def resolve(name: str, patterns: list[str]) -> list[Input]:

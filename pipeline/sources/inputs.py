@@ -9,8 +9,9 @@ import fnmatch
 import glob
 import os
 import re
+import stat
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -175,21 +176,75 @@ def _find_matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Pa
     if "://" in pattern:
         return [_download(source, pattern, corpus)]
     path = Path(pattern).expanduser()
-    if path.is_dir():
+    if stat.S_ISDIR(_mode(path)):
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
-    paths = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True, include_hidden=True)]
-    prefix = fixed_prefix(str(path))
-    matches = [
-        (_format_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file() or _dangles(p)
-    ]
-    if not matches:
+    paths = [path] if stat.S_ISREG(_mode(path)) else list(_find_inputs(Path(), path.parts))
+    if not paths:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
-    return matches
+    prefix = fixed_prefix(str(path))
+    return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 
 
-def _dangles(path: Path) -> bool:
-    """Return True for a link to nothing: an input that cannot be read, so that no run leaves it out in silence."""
-    return path.is_symlink() and not path.exists()
+def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Yield the files below a folder that match the parts of a glob, and what hides some: a folder that cannot be read.
+
+    `glob.glob` leaves such folders out in silence. A path may come twice.
+    """
+    if not parts:
+        if _is_input(folder):
+            yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if not glob.has_magic(part):
+        yield from _find_inputs(folder / part, rest)
+        return
+    try:
+        with os.scandir(folder) as entries:
+            found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return  # as a file is for the rest of a pattern
+    except OSError:
+        yield folder
+        return
+    if part == "**":
+        yield from _find_inputs(folder, rest)
+    for path, is_folder in found:
+        if part != "**":
+            if fnmatch.fnmatchcase(path.name, part):
+                yield from _find_inputs(path, rest)
+        elif is_folder:
+            yield from _find_inputs(path, parts)
+        elif not rest:
+            yield from _find_inputs(path, rest)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return True for a folder, a link to one, and a link that cannot be followed, as whoever lists it finds out."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
+
+
+def _is_input(path: Path) -> bool:
+    """Return True for a file, and for what may be one: a link to nothing, or a path in a folder that keeps it hidden.
+
+    The latter cannot be read, so that a run refuses or counts it, and leaves nothing out in silence.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return path.is_symlink()
+    except OSError:
+        return True
+
+
+def _mode(path: Path) -> int:
+    """Return a path's type and permissions; 0 where nothing is there, or where it cannot be looked at."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _format_name(path: Path) -> str:
