@@ -225,7 +225,8 @@ class Storage:
             StorageError: it cannot be written.
         """
         self.requests["put"] += 1
-        return _creator(self.url)(self.filesystem, self.root, path, data)
+        create = CREATORS.get(split_url(self.url)[0], _create_by_move)
+        return create(self.filesystem, self.root, path, data)
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is no error. Raises StorageError."""
@@ -323,15 +324,6 @@ def _gcs() -> fs.FileSystem:
     return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host)
 
 
-Create = Callable[[fs.FileSystem, str, str, bytes], bool]
-
-
-def _creator(url: str) -> Create:
-    """Return the create-only write of a kind of store: pyarrow has none."""
-    scheme = split_url(url)[0]
-    return {"s3": _create_s3, "gs": _create_gcs, "gcs": _create_gcs, "file": _create_file}.get(scheme, _create_by_move)
-
-
 def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
     """Create by a conditional request: `If-None-Match: *`."""
     try:
@@ -408,3 +400,7 @@ def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes
             raise storage_error(error, f"{root}/{path}") from error
         return False
     return True
+
+
+# The create-only write of each kind of store, which pyarrow lacks.
+CREATORS = {"s3": _create_s3, "gs": _create_gcs, "gcs": _create_gcs, "file": _create_file}

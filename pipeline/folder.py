@@ -78,7 +78,7 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
             raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
         mirror = mirror_of(corpus)
         if mirror is None:
-            yield _stay
+            yield lambda: None  # the lock on a folder of this machine cannot be lost
             return
         if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
             raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
@@ -89,10 +89,6 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
                 (corpus / name).unlink(missing_ok=True)
             mirror.fetch_all(DRIVER_FILES)
             yield lease.check
-
-
-def _stay() -> None:
-    """Do nothing: the lock on a folder of this machine cannot be lost."""
 
 
 def publish(corpus: Path, started: str) -> None:

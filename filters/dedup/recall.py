@@ -98,10 +98,12 @@ def plant_canaries(
         A canary per level; none for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
     """
     words = word_hashes(text)
-    original = _distinct(words, scheme)
+    original = _hash_distinct(words, scheme)
     if len(original) < SHORTEST or len(words) > LONGEST:
         return []
-    copies = [_distinct(edit_words(words, level, _key(seed, identity, level), scheme), scheme) for level in levels]
+    copies = [
+        _hash_distinct(edit_words(words, level, _derive_key(seed, identity, level), scheme), scheme) for level in levels
+    ]
     signed, *others = signatures = [signature(hashes, scheme) for hashes in (original, *copies)]
     bands = band_hashes(np.stack(signatures), scheme)
     meet = (bands[1:] == bands[0]).any(axis=1).tolist()
@@ -157,7 +159,7 @@ def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
         (w + appended,) word hashes.
     """
     ngram = scheme.ngram
-    slots = _slots(len(words), ngram, key)
+    slots = _choose_slots(len(words), ngram, key)
     shingles = ngram_hashes(words, scheme)
     replaced_at = np.full(len(shingles), len(slots))  # by place, the number of the replacement that removes it
     replaced_at[slots[:, None] - np.arange(ngram)] = np.arange(len(slots))[:, None]
@@ -169,7 +171,7 @@ def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
     shared, whole = int(both[replaced]), int(either[replaced])
     fewest = max(0, math.floor(shared / level) - whole)
     appended = min((fewest, fewest + 1), key=lambda more: abs(shared / (whole + more) - level))
-    made_up = _random(key[16:24], len(words) + appended)
+    made_up = _draw_random(key[16:24], len(words) + appended)
     copy = np.concatenate([words, made_up[len(words) :]])
     copy[slots[:replaced]] = made_up[slots[:replaced]]
     return copy
@@ -254,24 +256,24 @@ def combine_p_values(p_values: Sequence[float]) -> float:
     return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
 
 
-def _distinct(words: Keys, scheme: MinHash) -> Hashes:
+def _hash_distinct(words: Keys, scheme: MinHash) -> Hashes:
     hashes = ngram_hashes(words, scheme)
     hashes.sort()
     return drop_repeats(hashes)
 
 
-def _slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:
+def _choose_slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:
     """Return places n apart, none of which shares a shingle with another or is cut short by an end, in keyed order."""
     first = ngram - 1 + int.from_bytes(key[:8], "big") % ngram
     places = np.arange(first, count - ngram + 1, ngram)
-    return places[np.argsort(_random(key[8:16], len(places)), kind="stable")]
+    return places[np.argsort(_draw_random(key[8:16], len(places)), kind="stable")]
 
 
-def _key(seed: int, identity: bytes, level: float) -> bytes:
+def _derive_key(seed: int, identity: bytes, level: float) -> bytes:
     return hashlib.sha256(f"{seed}\0canary\0{level!r}\0".encode() + identity).digest()
 
 
-def _random(key: bytes, count: int) -> Keys:
+def _draw_random(key: bytes, count: int) -> Keys:
     """Return numbers that look random, a sequence for each key of 8 bytes."""
     start = np.uint64(int.from_bytes(key, "big"))
     return mix(start ^ (np.arange(1, count + 1, dtype=np.uint64) * GOLDEN))

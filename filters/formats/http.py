@@ -66,13 +66,13 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
     Raises:
         HttpError: The response cannot be read, or its body decodes to more than `max_body_bytes` (TOO_LARGE).
     """
-    status = _final_status(block)
+    status = _match_final_status(block)
     if status is None:
         raise HttpError(Reason.CORRUPT_HTTP, "no status line")
     blank = _BLANK_LINE.search(block, status.end())
     stop, start = blank.span() if blank else (len(block), len(block))
     headers, body = Headers(block[status.start() : stop]), block[start:]
-    transfer, content = _codings(headers, "Transfer-Encoding"), _codings(headers, "Content-Encoding")
+    transfer, content = _list_codings(headers, "Transfer-Encoding"), _list_codings(headers, "Content-Encoding")
     if "chunked" in transfer:
         body = _join_chunks(body)
     if codings := [name for name in content + transfer if name not in _NO_CODINGS]:
@@ -85,7 +85,7 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
     return Response(int(status.group(1)), headers, body)
 
 
-def _final_status(block: bytes) -> re.Match[bytes] | None:
+def _match_final_status(block: bytes) -> re.Match[bytes] | None:
     """Match the status line of the final response; interim ones may precede it (RFC 9110, section 15.2)."""
     status = _STATUS_LINE.match(block)
     while status and status[1].startswith(b"1") and (blank := _BLANK_LINE.search(block, status.end())):
@@ -112,7 +112,7 @@ def is_html(response: Response) -> bool:
     return _HTML_START.match(start, position) is not None
 
 
-def _codings(headers: Headers, name: str) -> list[str]:
+def _list_codings(headers: Headers, name: str) -> list[str]:
     values = headers.all(name)
     return [value.strip() for value in ",".join(values).lower().split(",") if value.strip()] if values else []
 

@@ -130,7 +130,7 @@ def scan_rows(
     for chunk in chunks:
         if isinstance(chunk, Damage):
             end = base + len(buffer)
-            yield from _segment(buffer, begin, len(buffer), start, end, first, too_large, True)
+            yield from _frame_segment(buffer, begin, len(buffer), start, end, first, too_large, True)
             yield RawRow(end, end, problem=chunk.problem, detail=chunk.detail)
             return
         buffer += chunk
@@ -141,7 +141,7 @@ def scan_rows(
                 stop = base + found
                 if first and ends is None:
                     ends = b"<posts" in buffer[begin:found]
-                yield from _segment(buffer, begin, found, start, stop, first, too_large, False)
+                yield from _frame_segment(buffer, begin, found, start, stop, first, too_large, False)
                 begin, start, first, too_large = found, stop, False, False
         seen = max(seen, len(buffer) - 4) if found < 0 else found
         if len(buffer) - begin > limit:
@@ -155,12 +155,12 @@ def scan_rows(
     end = base + len(buffer)
     if first and ends is None:
         ends = b"<posts" in buffer[begin:]
-    yield from _segment(buffer, begin, len(buffer), start, end, first, too_large, True)
+    yield from _frame_segment(buffer, begin, len(buffer), start, end, first, too_large, True)
     if ends and b"</posts" not in tail:
         yield RawRow(end, end, problem=Reason.TRUNCATED_RECORD, detail="the file ends without </posts>")
 
 
-def _segment(
+def _frame_segment(
     buffer: bytearray, begin: int, stop: int, start: int, end: int, first: bool, too_large: bool, last: bool
 ) -> Iterator[RawRow]:
     """Yield the bytes from one row's mark to the next: [start, end), of which buffer[begin:stop] is held."""

@@ -161,7 +161,7 @@ def stream_entries(source: Reader) -> Iterator[TarEntry]:
         if entry.kind == "damage":
             return
         if not source.skip_to(entry.stop) and source.position < entry.data + entry.size:
-            yield _damage(source, source.position, Reason.TRUNCATED_RECORD, f"{entry.name!r} ends early")
+            yield _report_damage(source, source.position, Reason.TRUNCATED_RECORD, f"{entry.name!r} ends early")
             return
 
 
@@ -252,14 +252,18 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
     for _ in range(EXTENSIONS):
         block = source.take(BLOCK)
         if not block:
-            return None if source.position == offset else _damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
+            return (
+                None
+                if source.position == offset
+                else _report_damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
+            )
         if not block.strip(b"\0"):
             return TarEntry(offset, offset, 0, _skip_zeros(source), "", "end", commit=commit)
         header = parse_header(block)
         if header is None:
             if len(block) < BLOCK:
-                return _damage(source, offset, Reason.TRUNCATED_RECORD, "the archive ends within a header")
-            return _damage(source, offset, Reason.CORRUPT_RECORD, "no tar header")
+                return _report_damage(source, offset, Reason.TRUNCATED_RECORD, "the archive ends within a header")
+            return _report_damage(source, offset, Reason.CORRUPT_RECORD, "no tar header")
         data, kind = source.position, header.kind
         if kind != "extension":
             path = name or header.name
@@ -270,7 +274,7 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
             stop = data + _round_up(size)
             return TarEntry(offset, data, size, stop, path, kind, letter=header.letter, commit=commit)
         if header.size > EXTENSION_BYTES:
-            return _damage(source, offset, Reason.TOO_LARGE, f"an extended header of {header.size} bytes")
+            return _report_damage(source, offset, Reason.TOO_LARGE, f"an extended header of {header.size} bytes")
         extension = source.take(_round_up(header.size))[: header.size]
         if header.letter == b"L":
             name = _decode_name(extension.split(b"\0", 1)[0])
@@ -281,10 +285,10 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
             elif header.letter == b"x":
                 name, stated = _decode_name(fields.get(b"path", b"")) or name, fields.get(b"size", b"")
                 size = int(stated) if len(stated) < 19 and stated.isdigit() else -1
-    return _damage(source, offset, Reason.CORRUPT_RECORD, "headers that extend headers without end")
+    return _report_damage(source, offset, Reason.CORRUPT_RECORD, "headers that extend headers without end")
 
 
-def _damage(source: Reader, offset: int, reason: Reason, detail: str) -> TarEntry:
+def _report_damage(source: Reader, offset: int, reason: Reason, detail: str) -> TarEntry:
     return TarEntry(offset, offset, 0, source.position, "", "damage", reason, detail)
 
 

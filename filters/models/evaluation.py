@@ -46,7 +46,7 @@ def auc(labels: Labels, scores: Scores) -> float | None:
     ends = np.cumsum(counts)
     twice_ranks = 2 * ends - counts + 1  # of equal scores the mean rank, doubled to stay whole
     above = int(twice_ranks[place[labels]].sum()) - positives * (positives + 1)
-    return _rounded(above / (2 * positives * negatives))
+    return _round(above / (2 * positives * negatives))
 
 
 def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
@@ -54,8 +54,8 @@ def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]
     return [
         {
             "threshold": threshold,
-            "precision": _share((kept & labels).sum(), kept.sum()),
-            "recall": _share((kept & labels).sum(), labels.sum()),
+            "precision": _divide((kept & labels).sum(), kept.sum()),
+            "recall": _divide((kept & labels).sum(), labels.sum()),
         }
         for threshold in thresholds
         for kept in [scores >= threshold]
@@ -75,8 +75,8 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
         {
             "from": place / BINS,
             "count": int(counts[place]),
-            "mean_score": _share(sums[place], counts[place]),
-            "positives": _share(positives[place], counts[place]),
+            "mean_score": _divide(sums[place], counts[place]),
+            "positives": _divide(positives[place], counts[place]),
         }
         for place in range(BINS)
     ]
@@ -87,8 +87,8 @@ def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[d
     return [
         {
             "threshold": threshold,
-            "documents": _share(kept.sum(), len(scores)),
-            "text": _share(sizes[kept].sum(), sizes.sum()),
+            "documents": _divide(kept.sum(), len(scores)),
+            "text": _divide(sizes[kept].sum(), sizes.sum()),
         }
         for threshold in thresholds
         for kept in [scores >= threshold]
@@ -150,9 +150,9 @@ def card(
     }
 
 
-def _share(part: float, whole: float) -> float | None:
-    return _rounded(part / whole) if whole else None
+def _divide(part: float, whole: float) -> float | None:
+    return _round(part / whole) if whole else None
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return round(float(value), DIGITS)

@@ -80,7 +80,7 @@ class Blocklist:
         labels = segments = malformed = 0
         for path in paths:
             before, bad = len(keys), 0
-            for line in _lines(path):
+            for line in _read_lines(path):
                 patterns = None if line is None else parse_line(line)
                 if patterns is None:
                     bad += 1
@@ -91,11 +91,11 @@ class Blocklist:
                         segments = max(segments, rest.partition("?")[0].count("/") + 1)
                     else:
                         labels = max(labels, host.count(".") + 1)
-                    keys.append(_key(pattern))
+                    keys.append(_hash_pattern(pattern))
             if bad and len(keys) == before:
                 raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
             malformed += bad
-        return cls(*_index(keys), labels, segments, malformed)
+        return cls(*_index_keys(keys), labels, segments, malformed)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -109,7 +109,7 @@ class Blocklist:
             return True
         if not self.segments or not (path or query):
             return False
-        parts = _segments(path)
+        parts = _split_path(path)
         host = prefix = host.removeprefix("www.")
         for part in parts[: self.segments]:
             prefix = f"{prefix}/{part}"
@@ -118,7 +118,7 @@ class Blocklist:
         return bool(query) and self._holds(f"{host}/{'/'.join(parts)}?{query}")
 
     def _holds(self, pattern: str) -> bool:
-        key = _key(pattern)
+        key = _hash_pattern(pattern)
         bucket = key >> self.shift
         end = self.starts[bucket + 1]
         at = bisect_left(self.keys, key, self.starts[bucket], end)
@@ -152,7 +152,7 @@ def _normalise_pattern(word: str) -> str | None:
     host, path, query = split_url(below)
     if "#" in word or not (_IPV6.fullmatch(host) or _DOMAIN.fullmatch(host)) or len(host) > MAX_DOMAIN_CHARACTERS:
         return None
-    parts = _segments(path)
+    parts = _split_path(path)
     if not parts and not query:
         return host
     if below is not word or len(parts) > MAX_SEGMENTS:
@@ -226,7 +226,7 @@ def _parent_domains(host: str, most: int) -> Iterator[str]:
             return
 
 
-def _segments(path: str) -> list[str]:
+def _split_path(path: str) -> list[str]:
     """Return the segments of a path, percent-encoding normalised, without empty ones and dots, `..` resolved."""
     if "\\" in path:
         path = path.replace("\\", "/")
@@ -241,11 +241,11 @@ def _segments(path: str) -> list[str]:
     return parts
 
 
-def _key(pattern: str) -> int:
+def _hash_pattern(pattern: str) -> int:
     return xxhash.xxh3_64_intdigest(pattern.encode("utf-8", "surrogatepass"))
 
 
-def _index(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
+def _index_keys(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
     """Return the distinct keys, sorted; the starts of their buckets; the shift from a key to its bucket."""
     unique = np.unique(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
     bits = max(len(unique).bit_length() - _BUCKET, 1)
@@ -254,7 +254,7 @@ def _index(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
     return array("Q", unique.tobytes()), array("I", starts.astype(np.uint32).tobytes()), 64 - bits
 
 
-def _lines(path: Path) -> Iterator[str | None]:
+def _read_lines(path: Path) -> Iterator[str | None]:
     """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
     try:
         with path.open("rb") as stored:
@@ -268,13 +268,13 @@ def _lines(path: Path) -> Iterator[str | None]:
                     raise UserError(f"blocklist {path} is a binary file: give a list of text, one pattern a line")
                 ended = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
                 if whole:
-                    yield _text(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None
+                    yield _decode_line(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None
                 first, whole = False, ended
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"blocklist {path} cannot be read ({error}): check the path and the file") from error
 
 
-def _text(line: bytes) -> str | None:
+def _decode_line(line: bytes) -> str | None:
     try:
         return line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

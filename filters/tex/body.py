@@ -12,7 +12,8 @@ import unicodedata
 from itertools import islice
 from typing import Literal
 
-from filters.tex.source import TABLES, compile_control, find_all, find_group_end, names_of
+from filters.data_files import merge_items
+from filters.tex.source import TABLES, compile_control, find_all, find_group_end
 
 UNCLOSED = 100  # groups without an end after which no more are looked for: damage, or hostile input
 GROUP_CHARACTERS = 4_000  # of an argument that a preamble sets, or of one reference
@@ -140,7 +141,7 @@ _PRINTS = compile_control(
     r"(?:listrefs|listfigs|listtoc|writetoc|refout|figout|footatend|centerline\{\}|endref)(?![a-zA-Z@])"
 )
 
-_WORDS = names_of("references heading")
+_WORDS = merge_items(TABLES["references heading"])
 _DECORATION = re.compile(r"\\[a-zA-Z@]+[ \t]?|\\.|[^\w]|[\d_]|(?:true)?(?:pt|cm|mm)(?![a-zA-Z])")
 _ITEM = re.compile(
     r"^[ \t]*+(?:\\(?:noindent|par|smallskip|medskip|hang)(?![a-zA-Z@])[ \t]*+)*"
@@ -237,7 +238,7 @@ def extract_title(text: str) -> str:
 
     `text` is as `extract_body` takes it.
     """
-    if title := _clean_title(harvmac_title(text)):
+    if title := _clean_title(find_harvmac_title(text)):
         return title
     for mark in islice(find_all(_TITLE, text), TITLES):
         stop = find_group_end(text, mark.end(), TITLE_SOURCE_CHARACTERS)
@@ -304,7 +305,7 @@ def find_title_page(text: str, start: int, stop: int) -> int:
     return found
 
 
-def harvmac_title(text: str) -> str:
+def find_harvmac_title(text: str) -> str:
     r"""Return the second argument of harvmac's \Title{number}{title}, "" without one."""
     for mark in islice(find_all(_HARVMAC_TITLE, text), TITLES):
         first = _skip_groups(text, mark.end(), 1)
@@ -411,7 +412,7 @@ def _measure_list(text: str, start: int, item: re.Pattern[str], years: bool) -> 
         if between and (number or len(between) > HEADING_CHARACTERS):
             break
         number += 1
-        stop = _end_of_item(text, mark.end())
+        stop = _find_item_end(text, mark.end())
         dated += bool(_YEAR.search(text, mark.end(), stop))
     return stop, number >= REFERENCE_ITEMS and (not years or 2 * dated >= number)
 
@@ -430,7 +431,7 @@ def _measure_entries(text: str, start: int) -> tuple[int, bool]:
     return stop, number >= REFERENCE_ITEMS
 
 
-def _end_of_item(text: str, position: int) -> int:
+def _find_item_end(text: str, position: int) -> int:
     """Return the end of an item: the next item's line, an empty line, or a command that ends lists."""
     limit = min(position + GROUP_CHARACTERS, len(text))
     end = _ENDS_LIST.search(text, position, limit)

@@ -19,11 +19,12 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from filters.data_files import merge_items
 from filters.reasons import Reason
-from filters.tex.source import CLOSE, OPEN, ends_in_word, names_of
+from filters.tex.source import CLOSE, OPEN, TABLES, ends_in_word
 
 # Commands that keep their own name even where an author redefines them: their purpose stays the same.
-PROTECTED = names_of("protected command")
+PROTECTED = merge_items(TABLES["protected command"])
 CALL_CHARACTERS = 16  # counted for each call, besides its replacement
 # Characters that \xspace sets apart from its word, besides letters and digits (package xspace, list of exceptions).
 SPACED = "$([`\u2018\u201c"
@@ -36,7 +37,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?")
 _TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", re.DOTALL)
 # Control words that begin a definition.
-DEFINERS = names_of("definer")
+DEFINERS = merge_items(TABLES["definer"])
 
 _PREFIXED = re.compile(r"\\(?:(?:long|global|outer|protected)(?![a-zA-Z@])\s{0,9}\\){1,9}([egx]?def|let)(?![a-zA-Z@])")
 _NAME = re.compile(r"\s{0,9}(?:\{\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}\}|\\([a-zA-Z@]+|[^a-zA-Z@\s]))")

@@ -10,20 +10,15 @@ import io
 import re
 from collections.abc import Iterator
 
-from filters.data_files import read_lists
+from filters.data_files import merge_items, read_lists
 
 DATA_FILES = ("names.tsv",)  # part of the code version of a step
 TABLES = read_lists("filters.tex", "names.tsv")
 
 
-def names_of(table: str) -> frozenset[str]:
-    """Return all names in a list of names.tsv."""
-    return frozenset(name for names in TABLES[table].values() for name in names)
-
-
 WORD_CHARACTERS = 64  # of the longest control word, where its start is searched backwards
-LITERAL = names_of("literal environment")  # whose content is not TeX
-UNPRINTED = names_of("unprinted environment")  # of the packages comment and html; LaTeX's filecontents
+LITERAL = merge_items(TABLES["literal environment"])  # whose content is not TeX
+UNPRINTED = merge_items(TABLES["unprinted environment"])  # of the packages comment and html; LaTeX's filecontents
 VERB_CHARACTERS = 1_000  # of \verb|…| and the like, on one line
 URL_CHARACTERS = 2_000  # of an argument in which % is an ordinary character
 # Marks around the number of a literal that was set aside: noncharacters (Unicode, section 23.7), which no text holds.
@@ -57,7 +52,7 @@ _CONDITION = re.compile(
     r"|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))"
 )
 # Control words that begin as TeX's conditions do, but are macros with arguments.
-_NO_CONDITION = names_of("not a condition")
+_NO_CONDITION = merge_items(TABLES["not a condition"])
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 

@@ -12,17 +12,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from filters.data_files import merge_items
 from filters.formats.stream import ChunkReader, StoredView, decode_stored
 from filters.formats.tar import BLOCK, TarEntry, parse_header, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.body import is_macro_file
 from filters.tex.source import (
+    TABLES,
     compile_control,
     declared_encoding,
     decode,
     find_all,
     find_group_end,
-    names_of,
     strip_comments,
 )
 
@@ -30,7 +31,7 @@ MAX_MEMBERS = 20_000  # of a submission's tar; real ones have a few hundred at m
 OPENING = 1 << 12  # bytes in which a file shows that it is not text
 
 # Extensions of figures, styles, bibliographies and data: such files are never read as a part of a paper.
-NOT_TEX = names_of("not TeX")
+NOT_TEX = merge_items(TABLES["not TeX"])
 # How PDF, PostScript, zip (and docx), compress, HTML, images and RTF begin.
 _NOT_TEXT = (
     b"%PDF",
@@ -313,11 +314,11 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     candidates = hinted or single
     if not candidates:
         typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
-        candidates = [path for path in _largest(files, typed) if _matches(_CLASS, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, typed) if _matches(_CLASS, library.file(path).text)]
     if not candidates:
-        candidates = [path for path in _largest(files, files) if _matches(_PLAIN, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, files) if _matches(_PLAIN, library.file(path).text)]
     if not candidates:
-        candidates = _largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
+        candidates = _list_largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
         return next(iter(candidates), None), 0
     ranked = sorted(candidates, key=lambda path: _rank(library, path))
@@ -325,7 +326,7 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     return ranked[0], sum(path not in below for path in candidates)
 
 
-def _largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
+def _list_largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
     return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
 
 

@@ -24,17 +24,17 @@ DATA_FILES = ("functions.tsv",)  # part of the code version of a step
 _ROWS = read_rows("filters.wikitext", "functions.tsv")
 
 
-def _table(name: str) -> dict[str, str]:
+def _load_table(name: str) -> dict[str, str]:
     return {key: value for table, key, value in _ROWS if table == name}
 
 
-_MONTHS = {language: names.split() for language, names in _table("month").items()}
+_MONTHS = {language: names.split() for language, names in _load_table("month").items()}
 # The words for "to", "and", "or" between two quantities; MediaWiki's {{convert}} translates the English ones.
-_WORDS = {language: words.split() for language, words in _table("range word").items()}
-_SIGNS = _table("range sign")
-_UNITS = _table("unit")  # {{convert}} spells these otherwise when it shows them
-_CURRENCIES = _table("currency")
-_ACCIDENTALS = _table("accidental")
+_WORDS = {language: words.split() for language, words in _load_table("range word").items()}
+_SIGNS = _load_table("range sign")
+_UNITS = _load_table("unit")  # {{convert}} spells these otherwise when it shows them
+_CURRENCIES = _load_table("currency")
+_ACCIDENTALS = _load_table("accidental")
 _TO, _AND, _OR = ("to", "to(-)", "to about"), ("and", "&", "and(-)", ", and"), ("or", ", or")
 # Units that a second quantity in a smaller one may follow: 6 ft 2 in.
 _COMPOUND = frozenset("mi yd ft foot feet st lb lbs chain furlong LT ST t h min".split())
@@ -48,13 +48,13 @@ _CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,8})?\Z")
 _DEGREES = ("°", "′", "″")
 
 
-def _positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
+def _list_positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
     return [arguments[key] for key in map(str, range(1, most + 1)) if key in arguments]
 
 
 def _render_convert(call: Call) -> str:
     """Return the quantity of {{convert|5|km|mi}} before its conversion; a number that is not understood is a gap."""
-    values = _positional(call.arguments)
+    values = _list_positional(call.arguments)
     text, place = "", 0
     while place < len(values) and _NUMBER.match(values[place]):
         text += _format_number(values[place])
@@ -120,14 +120,14 @@ def _format_date(language: str, parts: list[str]) -> str:
 
 def _render_fraction(call: Call) -> str:
     """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2."""
-    parts = _positional(call.arguments, 3)
+    parts = _list_positional(call.arguments, 3)
     whole = f"{parts[0]} " if len(parts) == 3 else ""
     return f"{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
 
 
 def _render_dash_year(call: Call) -> str:
     """Return {{dash year|2009|14}} as 2009–14, and 2009{{dash year|14}} likewise."""
-    years = _positional(call.arguments)
+    years = _list_positional(call.arguments)
     return "–".join(years) if len(years) > 1 else "–" + "".join(years)
 
 
@@ -148,7 +148,7 @@ def _render_coordinates(call: Call) -> str:
     if not {"inline", "i", "it"} & {word.strip() for word in display}:
         return GONE
     parts = []
-    for value in _positional(call.arguments):
+    for value in _list_positional(call.arguments):
         if not (_NUMBER.match(value) or value.upper() in ("N", "S", "E", "W", "O")):
             break
         parts.append(value)
@@ -173,7 +173,7 @@ def _render_height(call: Call) -> str:
 
 def _render_harvard(call: Call) -> str:
     """Return {{harvtxt|Boolos|Jeffrey|1974}} as Boolos & Jeffrey (1974)."""
-    parts = _positional(call.arguments)
+    parts = _list_positional(call.arguments)
     return f"{' & '.join(parts[:-1])} ({parts[-1]})" if len(parts) > 1 else "".join(parts)
 
 
@@ -184,7 +184,7 @@ def _render_ship(call: Call) -> str:
 
 def _render_spoken(call: Call) -> str:
     """Return {{IPA|/a/}} or {{IPA|fr|bɔ̃}} marked as a pronunciation."""
-    values = _positional(call.arguments)
+    values = _list_positional(call.arguments)
     if len(values) > 1 and _CODE.match(values[0]):
         values = values[1:]
     return mark_spoken(values[0] if values else "")

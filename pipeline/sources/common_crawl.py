@@ -37,13 +37,13 @@ def read(
 ) -> Iterator[Outcome]:
     """Yield the outcome of every record of an archive, or of one of its pieces."""
     for frame in read_frames(stored, _limits(recipe), start, end, wasted):
-        yield _outcome(frame, name, source, recipe)
+        yield _convert_frame(frame, name, source, recipe)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
     """Read the record at a locator again. Raises LookupError if it is not there."""
     place = (locator.offset, locator.length, locator.inner_offset, locator.inner_length)
-    return _outcome(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
+    return _convert_frame(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
@@ -63,7 +63,7 @@ class _DroppedError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
+def _convert_frame(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     locator = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
     if frame.problem is not None:
         return Outcome.drop(locator, frame.stored, frame, frame.target_uri)
@@ -73,16 +73,16 @@ def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     if is_quarantined(locator):
         return Outcome(locator, frame.stored, reason=Reason.QUARANTINED)
     try:
-        text = _text(frame, kind, recipe)
+        text = _extract_text(frame, kind, recipe)
     except (_DroppedError, HttpError, ExtractionError) as error:
         return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail, url=frame.target_uri)
     date = frame.headers.get("WARC-Date") or ""
     date = date if _W3C_DATE.fullmatch(date) else ""
-    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _metadata(frame))
+    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _get_metadata(frame))
     return Outcome(locator, frame.stored, document)
 
 
-def _text(frame: Frame, kind: str, recipe: Source) -> str:
+def _extract_text(frame: Frame, kind: str, recipe: Source) -> str:
     """Return the text of a page. Raises an error with the reason if the record holds none that is wanted."""
     if kind not in PAGES or frame.headers.get("WARC-Segment-Number"):
         raise _DroppedError(Reason.UNSUPPORTED_FORMAT, f"WARC-Type {kind[:40]!r}" if kind not in PAGES else "a segment")
@@ -96,7 +96,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
         if mismatch:
             raise _DroppedError(Reason.CORRUPT_RECORD, mismatch)
-    text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)
+    text = _decode_wet(frame) if kind == "conversion" else _extract_page(frame, kind, recipe)
     if not text:
         raise _DroppedError(Reason.NO_TEXT)
     if damage := check_length(text, recipe):
@@ -104,7 +104,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
     return text
 
 
-def _plain_text(frame: Frame) -> str:
+def _decode_wet(frame: Frame) -> str:
     """Return the block of a WET record, without newlines around it; its encoding is UTF-8 by default.
 
     A record of another content type, such as an image of the page, is dropped.
@@ -118,7 +118,7 @@ def _plain_text(frame: Frame) -> str:
     return text if not text.isspace() else ""
 
 
-def _page(frame: Frame, kind: str, recipe: Source) -> str:
+def _extract_page(frame: Frame, kind: str, recipe: Source) -> str:
     if kind == "resource":
         response = Response(200, frame.headers, frame.block)  # its Content-Type is that of the block
     else:
@@ -133,7 +133,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
     return replace_c1(extract_text(html, recipe.limits.html_depth, recipe.extractor))  # numeric references made some
 
 
-def _metadata(frame: Frame) -> dict[str, Any]:
+def _get_metadata(frame: Frame) -> dict[str, Any]:
     """Return a WET record's languages: ISO 639-3 codes joined by commas (Common Crawl, since 2018)."""
     languages = frame.headers.get("WARC-Identified-Content-Language")
     return {"identified_language": languages} if languages else {}

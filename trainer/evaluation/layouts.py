@@ -426,17 +426,14 @@ def download(data: Data, root: Path) -> list[Path]:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response, atomic_path(path) as temporary:
                 with temporary.open("wb") as file:
                     shutil.copyfileobj(response, file)
-                _check_length(temporary, response.headers.get("Content-Length"))
+                size, expected = temporary.stat().st_size, response.headers.get("Content-Length")
+                if expected is not None and size != int(expected):
+                    raise ValueError(f"{size} of {expected} bytes arrived")
             written += _unpack(path, patterns)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
             advice = f"fetch it by hand into {root / data.folder}"
             raise UserError(f"{url} cannot be fetched ({_describe(error)}): try again, or {advice}") from error
     return written
-
-
-def _check_length(path: Path, expected: str | None) -> None:
-    if expected is not None and path.stat().st_size != int(expected):
-        raise ValueError(f"{path.stat().st_size} of {expected} bytes arrived")
 
 
 def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
