@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.data import table
-from filters.quality.blocklist import Blocklist, url_host
+from filters.quality.blocklist import Blocklist, split_url
 
 LENGTHS = (10, 10_000, 5_000_000)
 URLS = 100_000
@@ -40,7 +40,7 @@ def run() -> str:
     absent = [f"https://www.{name(rng)}/articles/2019/{number}.html?page=1" for number in range(URLS)]
     begun = time.process_time()
     for url in absent:
-        url_host(url)
+        split_url(url)
     parsing = (time.process_time() - begun) / URLS
     rows = []
     with tempfile.TemporaryDirectory() as folder:

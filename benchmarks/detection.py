@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from benchmarks.data import SHARED, table
 from filters.data_files import read_rows
-from filters.formats.charset import decode
-from filters.formats.encodings import decode_bytes, find_encoding
+from filters.formats.charset import decode, decode_bytes, find_encoding
 
 SIZES = (60, 120, 600, 2_500)  # characters of text on a page
 PAGES = 40  # of one language, encoding and size at most

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_exchange
-from pipeline.beam.step import Output, Receipt
-from pipeline.stages import corpus_index
+from pipeline.beam.step import Output, Receipt, Step, Unit
+from pipeline.stages import corpus_index, tokenize
 from pipeline.stages.tokenizer import MODEL, train_bpe
 
 DOCUMENTS, SHARD_DOCUMENTS, VOCABULARY, ROUNDS = 10_000_000, 1_000_000, 320, 5
@@ -70,7 +71,10 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
         output = Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))
         made[name] = Receipt("made up", [output], {}, facts)
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs/now", quiet=True)
-    _, files, _ = run_exchange(corpus, *corpus_index.index_steps(made, 0), engine)
+    shards = Step(tokenize.SHARDS, tokenize.write_documents, [Unit(name) for name in made])
+    keys, files_step = corpus_index.index_steps(shards, documents, 0)
+    keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
+    _, files, _ = run_exchange(corpus, keys, files_step, engine)
     entries = [
         ShardEntry(
             path=receipt.outputs[0].path.removeprefix("shards/"),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from benchmarks.data import table
 from manifests.ledger import Tally
 from manifests.recipe import parse_recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_exchange
+from pipeline.beam.job import run_job
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import write_ipc
 from pipeline.stages import line_dedup
@@ -35,7 +36,9 @@ def write_split(corpus: Path, number: int) -> Receipt:
     identities = pa.array([int.from_bytes(name[:8], "big") for name in names], pa.uint64())
     path = corpus / line_dedup.line_hash_path(f"common_crawl/{number:03d}")
     write_ipc(path, line_dedup.HASH_SCHEMA, [ids, identities, column])
-    return Receipt("made up", [], {"common_crawl": Tally()}, {"file": f"{number:03d}", "lines": count})
+    tally = Tally()
+    tally.keep(characters=count * line_dedup.LINE_CHARACTERS)
+    return Receipt("made up", [], {"common_crawl": tally}, {"file": f"{number:03d}"})
 
 
 def measure_stage(folder: Path) -> dict[str, float]:
@@ -48,8 +51,11 @@ def measure_stage(folder: Path) -> dict[str, float]:
     engine = Engine(1, ("--direct_running_mode=in_memory",), folder / "runs/now", quiet=True)
     before = resource.getrusage(resource.RUSAGE_SELF)
     with PeakAnonymous() as peak:
-        keys, found, _ = run_exchange(folder, *line_dedup.find_duplicates(recipe, collected), engine)
-        run_exchange(folder, *line_dedup.send_verdicts(keys, found), engine)
+        keys, duplicates = line_dedup.find_duplicates(recipe, collected)
+        keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
+        places, verdicts = line_dedup.send_verdicts(keys, duplicates)
+        verdicts = replace(verdicts, units=[unit._replace(awaits=()) for unit in verdicts.units])
+        [[(_, found)], _], _ = run_job(folder, [[(keys, duplicates)], [(places, verdicts)]], engine)
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"peak": peak.bytes, "seconds": seconds, "ranges": len(found), **line_dedup.findings(found)}

@@ -7,6 +7,7 @@ threads included; the ways of one table alternate.
 import gzip
 import resource
 import statistics
+import subprocess
 import tempfile
 import time
 import unicodedata
@@ -17,9 +18,9 @@ import sentencepiece
 
 from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
 from benchmarks.stages import recipe
-from filters.dedup.paragraphs import line_hashes
 from filters.formats.stream import open_stored
-from filters.models.kneser_ney import build_binary, estimate, run_lmplz, write_arpa
+from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
+from filters.quality.duplicate_lines import line_hashes
 from filters.quality.perplexity import (
     REPLACED_MARKS,
     PageScorer,
@@ -166,6 +167,7 @@ def run() -> str:
         estimated = estimating(sentences, folder)
         model = folder / "ours.arpa"
         if (PROGRAMS / "build_binary").exists():
-            build_binary(PROGRAMS / "build_binary", model, folder / "ours.arpa.bin")
-            model = folder / "ours.arpa.bin"
+            binary = folder / "ours.arpa.bin"
+            subprocess.run([PROGRAMS / "build_binary", "probing", model, binary], check=True, capture_output=True)
+            model = binary
         return "\n\n".join([scoring(pages, str(pieces), str(model)), estimated, hashing(pages)])

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import pickle
 import resource
 import sys
 import tempfile
@@ -33,13 +32,25 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
 from manifests.mirror import mirror_of, open_mirror
 from manifests.recipe import Recipe, parse_recipe, read_yaml
-from pipeline.beam import folded, job, tasklist
+from pipeline.beam import folded, job
 from pipeline.beam.progress import RunStatus
 from pipeline.beam.receipts import RECEIPTS
 from pipeline.beam.step import Output, Receipt, Step, Task
+from pipeline.beam.tasklist import TaskWriter, read_all
+from pipeline.beam.waves import SharedPart
 from pipeline.dedup.signatures import verdict_path
 from pipeline.dedup.survivors import SURVIVORS, choose_survivors
-from pipeline.dryrun import CHARACTERS, DOCUMENTS, NO_HASH, DryEngine, DryGraph, GraphSize, made_up_inputs, make_up
+from pipeline.dryrun import (
+    CHARACTERS,
+    DOCUMENTS,
+    NO_HASH,
+    DryEngine,
+    DryGraph,
+    GraphSize,
+    listed_tasks,
+    made_up_inputs,
+    make_up,
+)
 from pipeline.graph import StageGraph
 from pipeline.stages.manifest import LedgerError
 
@@ -157,9 +168,10 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (job, "unfinished", "looking for finished tasks"),
     (job, "receipts", "reading receipts"),
     (job, "sweep", "sweeping"),
+    (TaskWriter, "add", "task lists"),
     (RunStatus, "end_step", "adding up counts"),
 )
-ENTRIES = ((job, "task_list", "task lists"), (job, "watched", "progress"))
+ENTRIES = ((job, "watched", "progress"),)
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,7 @@ class ScaleEngine(DryEngine):
 class ScaleGraph(DryGraph):
     """All that the driver does in a run, but for reading inputs and writing the manifest."""
 
-    run_parts = StageGraph.run_parts
+    run_turns = StageGraph.run_turns
 
     def build_graphs(self) -> list[GraphSize]:
         """Run all jobs."""
@@ -206,26 +218,18 @@ def work(corpus: Path, url: str, recipe: Recipe, splits: int) -> tuple[int, tupl
     """Leave what the tasks of the job leave whose list lies in a corpus, and return their number and their steps."""
     if url:
         open_mirror(corpus, url)
-    (listed,) = (corpus / tasklist.FOLDER).iterdir()
+    *_, parts = read_all(corpus)
+    named = [split.name for part in parts if is_choice(part) for split in part.mapping.settings["splits"].value]
     tasks: dict[str, list[Task]] = {}
-    named: list[str] = []
-    with listed.open("rb") as file:
-        for part in pickle.load(file):
-            named += [split.name for split in part.mapping.settings["splits"].value] if is_choice(part) else []
-            for task in map(pickle.loads, part.reduces.values()):
-                tasks.setdefault(task.step, []).append(task)
-        with contextlib.suppress(EOFError):
-            while True:
-                for _, task, is_waiting in pickle.load(file):
-                    if is_waiting:
-                        tasks.setdefault(task.step, []).append(task)
+    for task in listed_tasks(corpus):
+        tasks.setdefault(task.step, []).append(task)
     for step, some in tasks.items():
         for start in range(0, len(some), folded.ROWS):
             leave(corpus, step, some[start : start + folded.ROWS], recipe, splits, named, folded.tables_for(len(some)))
     return sum(map(len, tasks.values())), tuple(tasks)
 
 
-def is_choice(part: job.SharedPart) -> bool:
+def is_choice(part: SharedPart) -> bool:
     """Return True for the step that chooses survivors, which writes a file for each split."""
     return part.mapping.function is choose_survivors
 

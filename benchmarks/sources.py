@@ -26,7 +26,7 @@ from manifests.ledger import Tally
 from manifests.source import Columns, Source
 from pipeline.sources import arxiv, books, c4, stackexchange, wikipedia
 from pipeline.sources import github as repositories
-from pipeline.stages.join import blocks_of, combined
+from pipeline.stages.join import combine_groups, pack_rows
 
 ROUNDS = 7
 
@@ -57,8 +57,8 @@ def stack_exchange() -> Case | None:
         blocks = []
         for name, data in stored.items():
             keyed = stackexchange.read_rows(data, name, recipe, shared, 0, len(data), 0)
-            blocks += [block for _, block in blocks_of(keyed, Tally(), 1)]
-        found = combined(blocks, "stackexchange", recipe, 0)
+            blocks += [block for _, block in pack_rows(keyed, Tally(), 1)]
+        found = combine_groups(blocks, "stackexchange", recipe, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
     def bare() -> int:
@@ -174,8 +174,8 @@ def github() -> Case | None:
         survey = repositories.survey(stored, "own.tar", recipe, 1 << 30)
         shared = repositories.collect_shared("github", recipe, {"own.tar": survey.counts})
         keyed = repositories.read_rows(stored, "own.tar", recipe, shared, *survey.pieces[0])
-        blocks = [block for _, block in blocks_of(keyed, Tally(), 1)]
-        found = combined(blocks, "github", recipe, 0)
+        blocks = [block for _, block in pack_rows(keyed, Tally(), 1)]
+        found = combine_groups(blocks, "github", recipe, 0)
         return sum(getattr(item, "document", None) is not None for item in found)
 
     def bare() -> int:

@@ -87,7 +87,7 @@ WALKS = {
         (
             Window("manifests/recipe.py:load_recipe"),
             Window("pipeline/stages/models.py:hash_models"),
-            Window(ANNOTATE, "filters/quality/bad_words.py:has_bad_word"),
+            Window(ANNOTATE, "filters/quality/c4.py:has_bad_word"),
         ),
     ),
     "picture": Walk(

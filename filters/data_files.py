@@ -4,6 +4,7 @@ A module that reads such files lists them in a constant `DATA_FILES`, as paths r
 of a step (`pipeline.beam.fingerprint`) hashes these files too, so that an edit of a table redoes what depends on it.
 """
 
+from collections.abc import Mapping
 from importlib import resources
 
 
@@ -35,3 +36,8 @@ def read_lists(package: str, name: str) -> dict[str, dict[str, list[str]]]:
     for of_list, key, items in read_rows(package, name):
         lists.setdefault(of_list, {}).setdefault(key, []).extend(items.split(", "))
     return lists
+
+
+def merge_items(items: Mapping[str, list[str]]) -> frozenset[str]:
+    """Return the items of all keys of a list that `read_lists` read."""
+    return frozenset(item for of_key in items.values() for item in of_key)

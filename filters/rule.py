@@ -19,20 +19,20 @@ from filters.settings import Strict, parse_settings
 
 # Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
 RULES = {
-    "bad_words": "filters.quality.bad_words:BadWords",
+    "bad_words": "filters.quality.c4:BadWords",
     "blocklist": "filters.quality.blocklist:Blocked",
     "c4": "filters.quality.c4:C4",
     "code": "filters.quality.code:Code",
     "duplicate_lines": "filters.quality.duplicate_lines:DuplicateLines",
     "fineweb_lines": "filters.quality.fineweb_lines:FineWebLines",
-    "gopher_quality": "filters.quality.gopher_quality:GopherQuality",
-    "gopher_repetition": "filters.quality.gopher_repetition:GopherRepetition",
-    "http_status": "filters.quality.http_status:HttpStatus",
+    "gopher_quality": "filters.quality.gopher:GopherQuality",
+    "gopher_repetition": "filters.quality.gopher:GopherRepetition",
+    "http_status": "filters.quality.record:HttpStatus",
     "language": "filters.quality.language:Language",
-    "max_characters": "filters.quality.length:MaxCharacters",
-    "min_characters": "filters.quality.length:MinCharacters",
-    "min_sentences": "filters.quality.min_sentences:MinSentences",
-    "newest_url": "filters.quality.newest_url:NewestUrl",
+    "max_characters": "filters.quality.c4:MaxCharacters",
+    "min_characters": "filters.quality.record:MinCharacters",
+    "min_sentences": "filters.quality.c4:MinSentences",
+    "newest_url": "filters.quality.c4:NewestUrl",
     "perplexity": "filters.quality.perplexity:Perplexity",
     "references": "filters.quality.references:References",
 }
@@ -285,8 +285,9 @@ class Filtered:
 
 def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
     """Return a row of documents as rules see it."""
-    language = _language_in(row["metadata"]) if language_known else ""
-    return Page(row["text"], row["url"], row["timestamp"], language, row["metadata"])
+    metadata = row["metadata"]
+    language = str(json.loads(metadata).get("language", "")) if language_known and metadata else ""
+    return Page(row["text"], row["url"], row["timestamp"], language, metadata)
 
 
 def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Filtered:
@@ -453,11 +454,6 @@ def rule_labels(rules: Sequence[Rule]) -> list[str]:
     names = [name_of(rule) for rule in rules]
     numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
     return [name if number == 1 else f"{name}-{number}" for name, number in zip(names, numbers, strict=True)]
-
-
-def _language_in(metadata: str) -> str:
-    """Return the language in a document's metadata, canonical JSON; empty if there is none."""
-    return str(json.loads(metadata).get("language", "")) if metadata else ""
 
 
 def _check_edit(rule: Rule, before: str, verdict: Verdict) -> None:

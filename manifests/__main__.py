@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filters.errors import UserError
-from manifests.display import MOST_SHOWN, escape_unencodable_output, safe, standard_output
+from filters.errors import RunError, UserError
+from manifests.arguments import POSITIVE
+from manifests.display import MOST_SHOWN, escape_unencodable_output, print_parts, safe, standard_output
 
 CHARACTERS = 600  # of a sampled document, shown
 
@@ -22,8 +23,8 @@ CHARACTERS = 600  # of a sampled document, shown
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
-    0: success. 1: the corpus is not what its manifest says, `diff` found a difference, or `find` found nothing.
-    2: a mistake in the arguments.
+    0: success. 1: the corpus is not what its manifest says, `diff` found a difference, `find` found nothing, or a file
+    cannot be read. 2: a mistake in the arguments.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -32,22 +33,20 @@ def main(arguments: list[str]) -> int:
         options.corpus = open_corpus(options.corpus)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
 
 
 def _show(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
-    from manifests.tools.show import figures, print_summary, summary
+    from manifests.tools.show import figures, summary_parts
 
     manifest = load_manifest(options.corpus)
     if options.json:
         _print_json({**manifest.model_dump(), "summary": figures(manifest)})
-    elif (console := standard_output()).is_terminal:
-        print_summary(manifest, console)
     else:
-        print(summary(manifest))
+        print_parts(summary_parts(manifest))
     return 0
 
 
@@ -130,7 +129,7 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(found.as_dict())
     else:
-        found.print(standard_output())
+        print_parts(found.parts())
     return 0 if found.equal else 1
 
 
@@ -159,7 +158,7 @@ def _freeze(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from manifests.report import write_report
+    from manifests.report.page import write_report
 
     path = str(write_report(options.corpus, options.output))
     print(json.dumps({"report": path}) if options.json else path)
@@ -182,14 +181,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--fast", action="store_true", help="check sizes, counts and a sample of each shard only")
     add("--quiet", action="store_true", help="show no progress bar")
     add = command("sample", _sample, "draw documents to look at, by keyed hash")
-    add("-n", dest="number", type=_positive, default=5, metavar="N", help="number of documents (default 5)")
+    add("-n", dest="number", type=POSITIVE, default=5, metavar="N", help="number of documents (default 5)")
     add("--seed", type=int, default=0, metavar="K", help="another seed draws other documents (default 0)")
     add("--source", default="", help="from this source only")
     add("--language", default="", help="in this language only")
     add("--score", metavar="[NAME=]LOW:HIGH", help="by reference (default), language or perplexity")
     add("--side", choices=("train", "validation"), default="", help="from this side only")
     add("--reason", default="", help="from the records dropped for this reason, instead of the shards")
-    add("--characters", type=_positive, default=CHARACTERS, help=f"shown of each text (default {CHARACTERS})")
+    add("--characters", type=POSITIVE, default=CHARACTERS, help=f"shown of each text (default {CHARACTERS})")
     add = command("trace", _trace, "show the bytes that a token comes from")
     add("shard", help="path below shards/")
     add("token", type=int, help="index in the flat token column")
@@ -209,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
     add("compared", type=Path, nargs="+", metavar="CORPUS", help="folders of the corpora to compare")
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
-    add("--documents", type=_positive, default=500, metavar="N", help="of each source, at most (default 500)")
+    add("--documents", type=POSITIVE, default=500, metavar="N", help="of each source, at most (default 500)")
     add = command("report", _report, "write its report, one HTML file")
     add("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
     return parser
@@ -240,13 +239,6 @@ def _print_json(value: Any) -> None:
     """Print JSON; lone surrogates, which no encoding takes, are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     print(text.encode("utf-8", "backslashreplace").decode())
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
 
 
 if __name__ == "__main__":

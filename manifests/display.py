@@ -6,10 +6,11 @@ rich is imported inside the functions that need it, so that commands that print 
 import io
 import re
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 WIDTH = 118  # columns of output that goes to no terminal
@@ -115,6 +116,27 @@ def number_table(title: str, first: str, *numbers: str) -> "Table":
     for heading in numbers:
         table.add_column(heading, justify="right")
     return table
+
+
+def render_text(parts: "Iterable[RenderableType]") -> str:
+    """Return tables and lines as plain text of at most `WIDTH` columns; brackets in strings are no markup."""
+    from rich.console import Console
+
+    page = io.StringIO()
+    console = Console(file=page, width=WIDTH, highlight=False, markup=False)
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
+
+
+def print_parts(parts: "Iterable[RenderableType]") -> None:
+    """Print tables and lines: coloured in a terminal, else as `render_text` returns them."""
+    console = standard_output()
+    if not console.is_terminal:
+        print(render_text(parts))
+        return
+    for part in parts:
+        console.print(part, markup=False)
 
 
 def standard_output() -> "Console":

@@ -5,6 +5,7 @@ machine and in every rebuild; its text has a content hash of its own.
 """
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,6 +80,31 @@ _PART_FIELDS: list[tuple[str, pa.DataType]] = [
     ("inner_length", pa.int64()),
 ]
 LOCATOR_FIELDS: list[tuple[str, pa.DataType]] = [*_PART_FIELDS, ("parts", pa.list_(pa.struct(_PART_FIELDS)))]
+
+
+def document_ids(source: str, rows: pa.RecordBatch) -> list[bytes]:
+    """Return the ids that a source and its rows' locators give: `document_id` on columns, ten times as fast."""
+    import pyarrow.compute as pc
+
+    texts = []
+    for name in ("file", "member"):
+        coded = rows.column(name).dictionary_encode()
+        spelled = [json.dumps(text, ensure_ascii=False) for text in coded.dictionary.to_pylist()]
+        texts.append(pa.array(spelled, pa.string()).take(coded.indices))
+    numbers = {
+        name: rows.column(name).cast(pa.string()) for name in ("inner_length", "inner_offset", "length", "offset")
+    }
+    pieces = [f'[{json.dumps(source)},{{"file":', texts[0]]
+    pieces += [',"inner_length":', numbers["inner_length"], ',"inner_offset":', numbers["inner_offset"]]
+    pieces += [',"length":', numbers["length"], ',"member":', texts[1], ',"offset":', numbers["offset"]]
+    joined = pc.binary_join_element_wise(*pieces, ',"parts":[]}]\n', "").cast(pa.binary())
+    ids = [hashlib.sha256(text).digest()[:ID_BYTES] for text in joined.to_pylist()]
+    locators = rows.select([name for name, _ in LOCATOR_FIELDS])
+    lengths = pc.fill_null(pc.list_value_length(rows.column("parts")), 0)
+    for row in pc.indices_nonzero(lengths).to_pylist():
+        ids[row] = document_id(source, locator_from(locators.slice(row, 1).to_pylist()[0]))
+    return ids
+
 
 # `documents/`: as extracted.
 DOCUMENT_SCHEMA = pa.schema(

@@ -1,8 +1,9 @@
-"""Atomic files, and hashes that do not depend on the machine."""
+"""Files of this machine: written whole or not at all, linked, listed, hashed the same everywhere; and its cores."""
 
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-
-CHUNK_BYTES = 1 << 20
 
 
 def canonical_json(value: Any) -> bytes:
@@ -89,7 +88,21 @@ def unreadable(path: Path | str, why: object, advice: str) -> UserError:
     return UserError(f"{path} cannot be read ({' '.join(str(why).split())}): {advice}")
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, which must be free, or copy it where the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def relative_files(root: Path) -> list[str]:
     """Return every file below a folder, as sorted paths with forward slashes, relative to it."""
     start = len(str(root).rstrip("/")) + 1
     return sorted(f"{folder}/{name}"[start:] for folder, _, names in os.walk(root) for name in names)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, which a container or `taskset` may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from filters.reasons import CUSTOM, DEAD_LETTERS, AnyReason, Reason
+from filters.reasons import CUSTOM, AnyReason, Reason
 
 STAGES = ("extract", "filter", "neardup", "tokenize")
 """The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""
@@ -124,8 +124,3 @@ def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 if given[unit] != taken[unit]
             ]
     return problems
-
-
-def dead_lettered(tally: Tally) -> int:
-    """Return the number of records of a tally that are dead letters."""
-    return sum(units["records"] for reason, units in tally.dropped.items() if reason in DEAD_LETTERS)

@@ -45,6 +45,10 @@ class SourceEntry(_Entry):
     train: list[ShardEntry]
     validation: list[ShardEntry]
 
+    def shards(self) -> list[ShardEntry]:
+        """Return the shards of both sides, train first."""
+        return [*self.train, *self.validation]
+
 
 class IndexEntry(_Entry):
     """One file of `index/`: `path` below it."""
@@ -121,8 +125,12 @@ class Manifest(_Entry):
 
     def shards(self) -> list[ShardEntry]:
         """Return every shard, in the order of sources, train before validation."""
-        entries = [self.sources[name] for name in sorted(self.sources)]
-        return [shard for entry in entries for shard in (*entry.train, *entry.validation)]
+        return [shard for _, source in sorted(self.sources.items()) for shard in source.shards()]
+
+    def input_names(self, source: str) -> set[str]:
+        """Return the names of a source's inputs, of the first run and every generation."""
+        recipes = [self.recipe, *(generation.recipe for generation in self.generations)]
+        return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
 
     def recipe_shas(self) -> set[str]:
         """Return the hashes of the recipes that shards may name: the first run's and every generation's."""

@@ -5,7 +5,6 @@ the file has not been touched since; so an older file of the same name is never 
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
-from manifests.storage import Storage, StorageError, connect, is_url
+from manifests.storage import Storage, StorageError, connect
 
 FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
@@ -30,6 +29,11 @@ TRIM_SECONDS = 60.0  # between two looks at all files, which takes long where th
 CHANGED = "has changed or gone since the run began: give the same command again, which reads it anew"
 END_BYTES = 16 << 20  # at either end of an Arrow file: more than all that says where its columns lie
 THREADS = 32  # transfers at once: each waits for the network most of the time
+
+
+def is_url(place: str) -> bool:
+    """Return True for a URL; False for a path of this machine."""
+    return "://" in place
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,13 @@ def trim_if_due(folder: Path) -> None:
         trim(folder)
 
 
-def mirror_folder(url: str) -> Path:
-    """Return the folder that stands for a corpus here: below TERATOKEN_SCRATCH, else below the temporary folder."""
-    return _scratch() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+def mirror_folder(url: str, cache: Path | None = None) -> Path:
+    """Return the folder that stands for a corpus here, below `cache`; None for the scratch folder."""
+    return (cache or _scratch()) / sha256_bytes(url.rstrip("/").encode())[:16]
 
 
 def _scratch() -> Path:
+    """Return the folder that TERATOKEN_SCRATCH names, else one below the temporary folder."""
     named = os.environ.get("TERATOKEN_SCRATCH")
     folder = Path(named or f"{tempfile.gettempdir()}/teratoken-{os.getuid()}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,30 +206,17 @@ def fetch(corpus: Path, path: str) -> Path:
 
 
 @contextlib.contextmanager
-def stored_copy(corpus: Path, path: str) -> Iterator[Path]:
+def stored_copy(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, int]] | None = None) -> Iterator[Path]:
     """Yield the local path of a file of a corpus; in an object store that of a copy of what lies there now.
 
     The copy is made in ranges and deleted when the block ends, so that a check of a whole corpus neither trusts files
     that were fetched earlier nor fills the disk. A file that is not there is not copied.
-    """
-    mirror = mirror_of(corpus)
-    if mirror is None:
-        yield corpus / path
-        return
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
-        with contextlib.suppress(FileNotFoundError):
-            mirror.storage.download_ranges(path, Path(scratch) / Path(path).name)
-        yield Path(scratch) / Path(path).name
-
-
-@contextlib.contextmanager
-def stored_parts(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, int]]) -> Iterator[Path]:
-    """Yield what `stored_copy` does, but in an object store a copy in which one range of the bytes is zeros, unread.
 
     Args:
         corpus: its folder.
         path: of the file, below it.
-        left_out: returns start and end of that range from a copy that has `END_BYTES` at both ends.
+        left_out: returns start and end of a range that is not read, from a copy that has `END_BYTES` at both ends; the
+            final copy has zeros there.
     """
     mirror = mirror_of(corpus)
     if mirror is None:
@@ -238,7 +230,7 @@ def stored_parts(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, 
                 file.truncate(size)
                 first, last = min(END_BYTES, size), max(size - END_BYTES, min(END_BYTES, size))
                 mirror.storage.copy_spans(path, file.fileno(), [(0, first), (last, size)])
-                start, end = left_out(copy)
+                start, end = left_out(copy) if left_out else (0, 0)
                 mirror.storage.copy_spans(path, file.fileno(), [(first, min(start, last)), (max(end, first), last)])
         yield copy
 
@@ -295,12 +287,13 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
     return folder / path
 
 
-def open_corpus(place: str) -> Path:
+def open_corpus(place: str, cache: Path | None = None) -> Path:
     """Return the folder of a corpus to read.
 
     Args:
         place: a folder, which is returned, or a URL: then a folder of this machine for the files that are read, another
             one for every manifest, so that a corpus that has changed is read anew.
+        cache: that folder is below it; None for the scratch folder.
 
     Raises:
         UserError: the URL cannot be opened or holds no corpus.
@@ -312,8 +305,8 @@ def open_corpus(place: str) -> Path:
     except FileNotFoundError as error:
         raise UserError(f"{place} has no {FILE}: give the URL of a finished corpus") from error
     except StorageError as error:
-        raise UserError(str(error)) from error
-    folder = mirror_folder(f"{place.rstrip('/')} {sha256_bytes(manifest)}")
+        raise UserError(f"{error}; check the URL and your access to it") from error
+    folder = mirror_folder(f"{place.rstrip('/')} {sha256_bytes(manifest)}", cache)
     open_mirror(folder, place)
     trim_if_due(folder)
     write_atomic(folder / FILE, manifest)

@@ -2,8 +2,11 @@
 
 Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each source's `weight`. A wrong key, type or
 range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
+
+A corpus keeps the recipe of its run, and the modules of the user's own rules and readers that it names.
 """
 
+import sys
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -15,10 +18,14 @@ from filters.errors import UserError
 from filters.rule import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
 from manifests.files import sha256_json
+from manifests.mirror import fetch, fetch_folder
 from manifests.source import Source
 
 if TYPE_CHECKING:
     import yaml
+
+RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
+CODE = "code"  # copies of the modules that hold a user's own rules and readers
 
 TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
 
@@ -127,7 +134,7 @@ class Recipe(Strict):
         return plain
 
     def filled_in(self) -> dict[str, Any]:
-        """Return plain values, defaults filled in; a source's `deduplication` is None where it is the recipe's."""
+        """Return plain values with defaults filled in; a source's `deduplication` is None if it is the recipe's."""
         plain, default = self.model_dump(), Comparison().complete(self.deduplication).model_dump()
         for name, source in plain["sources"].items():
             own = self.comparison_of(name).model_dump()
@@ -177,6 +184,25 @@ def read_yaml(stored: bytes) -> Any:
     import yaml
 
     return yaml.load(stored, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def load_run_recipe(folder: Path) -> Recipe:
+    """Return the recipe that a run wrote into its folder, and let imports find the user's modules. Raises UserError."""
+    import yaml
+
+    path = fetch(folder, RECIPE_FILE)
+    find_user_code(folder)
+    try:
+        return parse_recipe(read_yaml(path.read_bytes()), str(path))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
+
+
+def find_user_code(corpus: Path) -> None:
+    """Let imports find the modules of a user's own rules and readers that a corpus keeps, after all others."""
+    folder = str(corpus / CODE)
+    if folder not in sys.path and fetch_folder(corpus, CODE).is_dir():
+        sys.path.append(folder)
 
 
 def _loader() -> type["yaml.SafeLoader"]:

@@ -3,14 +3,12 @@
 Its token values are contiguous, so a memory map gives any window without a copy, and the list offsets are the document
 boundaries. A document is BOS, its pieces, EOS; the trainer adds nothing.
 
-The trainer reads a corpus in an object store from a folder of this machine (`local`), with `remote.json` beside the
-manifest: a `Store` fetches shards when they are asked for, within a budget of bytes. They appear whole and checked, or
-not at all, and the ones unused for longest go first. Any number of processes of a machine may share the folder.
+The trainer reads a corpus in an object store from a folder of this machine (`local`): a `Store` fetches shards when
+they are asked for, within a budget of bytes. They appear whole and checked, or not at all, and the ones unused for
+longest go first. Any number of processes of a machine may share the folder.
 """
 
 import fcntl
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,14 +23,14 @@ import pyarrow as pa
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
-from manifests.files import CHUNK_BYTES, atomic_path, canonical_json, unreadable, write_atomic
-from manifests.manifest import FILE, SHA_FILE, ShardEntry, load_manifest
-from manifests.mirror import fetch
-from manifests.storage import StorageError, connect, is_url
+from manifests.files import atomic_path, unreadable, write_atomic
+from manifests.manifest import ShardEntry, load_manifest
+from manifests.mirror import fetch, mirror_of, open_corpus
+from manifests.storage import StorageError
 
 FORMAT = "teratoken-shard-2"
-REMOTE = "remote.json"
-TRIES = 3  # downloads of a shard before it is refused
+BUDGET = ".bytes"  # in the cache of a corpus: the bytes of shards that it may hold
+TRIES = 3  # to open a shard that other processes may remove
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -152,26 +150,13 @@ def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
     Raises:
         UserError: the corpus cannot be read, or its largest shard is larger than the cache.
     """
-    if not is_url(corpus):
-        return Path(corpus)
-    url = corpus.rstrip("/")
-    storage = connect(url)
-    found = {}
-    for name in (FILE, SHA_FILE, tokenizer.FILE):
-        try:
-            found[name] = storage.read(name)
-        except FileNotFoundError as error:
-            if name == FILE:
-                raise UserError(f"{url} has no {FILE}: give the URL of a finished corpus") from error
-        except StorageError as error:
-            raise UserError(f"{error}; check the URL and your access to it") from error
-    folder = cache / hashlib.sha256(url.encode() + b"\0" + found[FILE]).hexdigest()[:16]
-    for name, data in found.items():
-        write_atomic(folder / name, data)
-    biggest = max((entry.bytes for entry in load_manifest(folder).shards()), default=0)
-    if biggest > cache_bytes:
-        raise UserError(f"--cache-bytes {cache_bytes} is less than the largest shard: give {biggest} or more")
-    write_atomic(folder / REMOTE, canonical_json({"url": url, "bytes": cache_bytes}))
+    folder = open_corpus(corpus, cache)
+    if mirror_of(folder) is not None:
+        biggest = max((entry.bytes for entry in load_manifest(folder).shards()), default=0)
+        if biggest > cache_bytes:
+            raise UserError(f"--cache-bytes {cache_bytes} is less than the largest shard: give {biggest} or more")
+        write_atomic(folder / BUDGET, str(cache_bytes).encode())
+        fetch(folder, tokenizer.FILE)
     return folder
 
 
@@ -179,11 +164,10 @@ class Store:
     """Opens the shards of a corpus folder; in the cache of a remote corpus, at `url`, it fetches them first."""
 
     def __init__(self, corpus: Path) -> None:
-        self.corpus, self.url = corpus, ""
-        if (corpus / REMOTE).is_file():
-            remote = json.loads((corpus / REMOTE).read_bytes())
-            self.url, self.bytes = str(remote["url"]), int(remote["bytes"])
-            self.storage = connect(self.url)
+        self.corpus, self.url, mirror = corpus, "", mirror_of(corpus)
+        if mirror is not None:
+            self.url, self.storage = mirror.storage.url, mirror.storage
+            self.bytes = int((corpus / BUDGET).read_bytes())
             self.entries = {entry.path: entry for entry in load_manifest(corpus).shards()}
 
     def open(self, path: str) -> Shard:
@@ -229,35 +213,18 @@ class Store:
         return target
 
     def _fetch(self, entry: ShardEntry, part: BinaryIO) -> None:
-        problem = ""
-        for _ in range(TRIES):
-            with _locked(self.corpus / ".evicting"):
-                self._evict(entry.bytes, Path(part.name))
-                part.truncate(entry.bytes)  # so that others count it in full from now on
-            try:
-                problem = self._copy(entry, part)
-            except (OSError, pa.ArrowException) as error:
-                problem = str(error)
-            if not problem:
-                return
-        Path(part.name).unlink()
-        raise UserError(
-            f"shards/{entry.path} as fetched from {self.url} is not the manifest's ({problem}): restore it there"
-        )
-
-    def _copy(self, entry: ShardEntry, part: BinaryIO) -> str:
-        """Stream one shard into the open file; return a clause about what is wrong with it, or ""."""
-        total, size = hashlib.sha256(), 0
-        part.seek(0)
-        with self.storage.open_stream(f"shards/{entry.path}") as stream:
-            while size <= entry.bytes and (block := stream.read(CHUNK_BYTES)):
-                size += len(block)
-                total.update(block)
-                part.write(block)
-        part.flush()
-        if size != entry.bytes:
-            return f"{'more' if size > entry.bytes else 'less'} than {entry.bytes} bytes"
-        return "" if total.hexdigest() == entry.sha256 else "another sha256"
+        with _locked(self.corpus / ".evicting"):
+            self._evict(entry.bytes, Path(part.name))
+            part.truncate(entry.bytes)  # so that others count it in full from now on
+        try:
+            self.storage.copy_to(f"shards/{entry.path}", part, entry.sha256)
+        except (FileNotFoundError, StorageError) as error:
+            Path(part.name).unlink()
+            cause = error.__cause__ if isinstance(error, StorageError) else error
+            problem = " ".join(str(getattr(cause, "strerror", None) or cause).split())
+            raise UserError(
+                f"shards/{entry.path} as fetched from {self.url} is not the manifest's ({problem}): restore it there"
+            ) from error
 
     def _evict(self, wanted: int, mine: Path) -> None:
         """Delete the least recently used shards until `wanted` bytes fit, and the partial files of killed processes.

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
-from filters.errors import UserError
+from filters.errors import RunError, UserError
 from manifests.files import atomic_path
 
 WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
@@ -34,8 +34,12 @@ S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
 Value = TypeVar("Value")
 
 
-class StorageError(Exception):
+class StorageError(RunError):
     """A read or write kept failing. It says nothing about the data: the same command goes on from there."""
+
+
+class _MissingError(Exception):
+    """A stored file does not exist, which another try would not change."""
 
 
 class Entry(NamedTuple):
@@ -44,11 +48,6 @@ class Entry(NamedTuple):
     path: str
     bytes: int
     changed: int
-
-
-def is_url(place: str) -> bool:
-    """Return True for a URL; False for a path of this machine."""
-    return "://" in place
 
 
 def retry_storage(call: Callable[[], Value], place: str) -> Value:
@@ -98,23 +97,13 @@ class Storage:
         self.filesystem, self.root = _connect(self.url)
 
     def read(self, path: str) -> bytes:
-        """Return the bytes of a file. Raises FileNotFoundError if there is none, StorageError if it cannot be read."""
+        """Return the bytes of a file. Raises FileNotFoundError if it is missing, StorageError if it cannot be read."""
 
-        def read() -> bytes | None:
-            try:
-                with self._count("get").open_input_stream(f"{self.root}/{path}", compression=None) as stream:
-                    return bytes(stream.read())
-            except FileNotFoundError:
-                return None
+        def read() -> bytes:
+            with self._open(path) as stream:
+                return bytes(stream.read())
 
-        data = self._retry(read, path)
-        if data is None:
-            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
-        return data
-
-    def open_stream(self, path: str) -> pa.NativeFile:
-        """Open a file to be read once, from its start. Raises OSError."""
-        return self._count("get").open_input_stream(f"{self.root}/{path}", compression=None)
+        return self._retry(read, path)
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Return part of a file. Raises StorageError if it cannot be read or is shorter."""
@@ -149,45 +138,46 @@ class Storage:
         return not self._retry(lambda: self._count("list").get_file_info(selector), "")
 
     def find(self, path: str) -> Entry | None:
-        """Return a file's size and time of change; None if there is none."""
+        """Return a file's size and time of change; None if it does not exist."""
         info = self._retry(lambda: self._count("get").get_file_info(f"{self.root}/{path}"), path)
         return Entry(path, info.size, info.mtime_ns or 0) if info.type == fs.FileType.File else None
 
     def download(self, path: str, target: Path, sha256: str = "") -> None:
-        """Copy a file to this machine; it appears at `target` whole, or not at all.
+        """Copy a file to this machine; it appears at `target` whole, or not at all. Raises what `copy_to` raises."""
+
+        def copy() -> None:
+            with atomic_path(target) as temporary, temporary.open("wb") as file:
+                self._copy(path, file, sha256)
+
+        self._retry(copy, path)
+
+    def copy_to(self, path: str, file: BinaryIO, sha256: str = "") -> None:
+        """Write a file's bytes to one that is open here, from its start.
 
         Raises:
             FileNotFoundError: there is no such file.
             StorageError: it cannot be read, or has another hash than `sha256`, if that is given.
         """
+        self._retry(lambda: self._copy(path, file, sha256), path)
 
-        def copy() -> bool:
-            total = hashlib.sha256()
-            try:
-                with (
-                    self._count("get").open_input_stream(f"{self.root}/{path}", compression=None) as stream,
-                    atomic_path(target) as temporary,
-                    temporary.open("wb") as file,
-                ):
-                    while block := stream.read(CHUNK_BYTES):
-                        total.update(block)
-                        file.write(block)
-                    if sha256 and total.hexdigest() != sha256:
-                        raise OSError(5, f"its SHA-256 is not {sha256}", f"{self.url}/{path}")
-            except FileNotFoundError as error:
-                if error.filename is not None:  # of this machine: pyarrow's own names no file
-                    raise OSError(5, str(error), error.filename) from error
-                return False
-            return True
+    def _copy(self, path: str, file: BinaryIO, sha256: str) -> None:
+        total = hashlib.sha256()
+        with self._open(path) as stream:
+            file.seek(0)
+            while block := stream.read(CHUNK_BYTES):
+                total.update(block)
+                file.write(block)
+        file.truncate()
+        file.flush()
+        if sha256 and total.hexdigest() != sha256:
+            raise OSError(5, f"its SHA-256 is not {sha256}", f"{self.url}/{path}")
 
-        if not self._retry(copy, path):
-            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
-
-    def download_ranges(self, path: str, target: Path) -> None:
-        """Copy a file to this machine as ranges, several at once. Raises FileNotFoundError, StorageError."""
-        size = self.size(path)
-        with atomic_path(target) as temporary, temporary.open("wb") as file:
-            self.copy_spans(path, file.fileno(), [(0, size)])
+    def _open(self, path: str) -> pa.NativeFile:
+        """Open a file to be read once, from its start. Raises _MissingError, OSError."""
+        try:
+            return self._count("get").open_input_stream(f"{self.root}/{path}", compression=None)
+        except FileNotFoundError as error:
+            raise _MissingError from error
 
     def size(self, path: str) -> int:
         """Return the bytes of a file. Raises FileNotFoundError, StorageError."""
@@ -228,14 +218,15 @@ class Storage:
         self._retry(lambda: self._put(path, data), path)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Store bytes as a file if there is none yet, and return True; return False if there is one.
+        """Store bytes as a new file and return True; return False if the file exists.
 
         Raises:
             UserError: the client library that can do it is not installed.
             StorageError: it cannot be written.
         """
         self.requests["put"] += 1
-        return _creator(self.url)(self.filesystem, self.root, path, data)
+        create = CREATORS.get(split_url(self.url)[0], _create_by_move)
+        return create(self.filesystem, self.root, path, data)
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is no error. Raises StorageError."""
@@ -265,7 +256,11 @@ class Storage:
         return self.filesystem
 
     def _retry(self, call: Callable[[], Value], path: str) -> Value:
-        return retry_storage(call, f"{self.url}/{path}".rstrip("/"))
+        place = f"{self.url}/{path}".rstrip("/")
+        try:
+            return retry_storage(call, place)
+        except _MissingError as error:
+            raise FileNotFoundError(2, "No such file", place) from error
 
     def __getstate__(self) -> str:
         return self.url
@@ -327,15 +322,6 @@ def _gcs() -> fs.FileSystem:
         return fs.GcsFileSystem()
     scheme, _, host = emulator.rpartition("://")
     return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host)
-
-
-Create = Callable[[fs.FileSystem, str, str, bytes], bool]
-
-
-def _creator(url: str) -> Create:
-    """Return the create-only write of a kind of store: pyarrow has none."""
-    scheme = split_url(url)[0]
-    return {"s3": _create_s3, "gs": _create_gcs, "gcs": _create_gcs, "file": _create_file}.get(scheme, _create_by_move)
 
 
 def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
@@ -414,3 +400,7 @@ def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes
             raise storage_error(error, f"{root}/{path}") from error
         return False
     return True
+
+
+# The create-only write of each kind of store, which pyarrow lacks.
+CREATORS = {"s3": _create_s3, "gs": _create_gcs, "gcs": _create_gcs, "file": _create_file}

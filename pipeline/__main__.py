@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from filters.errors import UserError
+from filters.errors import RunError, UserError
 from manifests import stages
-from manifests.display import escape_unencodable_output
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE
+from manifests.display import escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
     from manifests.recipe import Recipe
@@ -52,9 +53,9 @@ def main(arguments: list[str]) -> int:
     options.beam = arguments[cut + 1 :]
     try:
         return COMMANDS[options.command].run(options)
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("stopped: run the same command again to continue", file=sys.stderr)
         return 130
@@ -62,12 +63,8 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from manifests.mirror import place_of
-    from manifests.storage import StorageError
-    from manifests.tools.show import summary
-    from pipeline.beam.pool import WorkerDiedError
-    from pipeline.dedup.recall import RecallError
+    from manifests.tools.show import summary_parts
     from pipeline.run import run
-    from pipeline.stages.manifest import LedgerError
 
     recipe = _load_recipe(options).with_inputs(_parse_inputs(options.input))
     if options.dry_run is not None:
@@ -75,23 +72,19 @@ def _run(options: argparse.Namespace) -> int:
     engine, started = _engine(options, options.output), time.monotonic()
     if options.max_cost is not None:
         _check_price(recipe, options, engine)
-    try:
-        done = run(
-            recipe,
-            options.output,
-            engine,
-            options.keep_dropped,
-            options.stage,
-            skip_unreadable=options.skip_unreadable,
-            quarantined=options.quarantine,
-        )
-    except (LedgerError, StorageError, WorkerDiedError, RecallError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    done = run(
+        recipe,
+        options.output,
+        engine,
+        options.keep_dropped,
+        options.stage,
+        skip_unreadable=options.skip_unreadable,
+        quarantined=options.quarantine,
+    )
     if done.manifest is None:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {place_of(options.output)}")
         return 0
-    print(summary(done.manifest))
+    print_parts(summary_parts(done.manifest))
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
@@ -136,23 +129,16 @@ def _load_recipe(options: argparse.Namespace) -> "Recipe":
 
 def _append(options: argparse.Namespace) -> int:
     from manifests.mirror import mirror_of
-    from manifests.storage import StorageError
-    from manifests.tools.show import summary
+    from manifests.tools.show import summary_parts
     from pipeline.append import append
-    from pipeline.beam.pool import WorkerDiedError
-    from pipeline.stages.manifest import LedgerError
 
     if mirror_of(options.corpus.absolute()) is not None:
         raise UserError("append changes a corpus on this machine's disk: copy it here, append, and copy it back")
     engine, started = _engine(options, options.corpus), time.monotonic()
-    try:
-        done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
-    except (LedgerError, StorageError, WorkerDiedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    done = append(options.corpus, _parse_inputs(options.input), engine, options.skip_unreadable)
     manifest = done.manifest
     assert manifest is not None, "no stage was named to stop after"
-    print(summary(manifest))
+    print_parts(summary_parts(manifest))
     _print_unreadable(done.unreadable)
     number, seconds = len(manifest.generations), time.monotonic() - started
     print(f"\n{options.corpus}: generation {number} appended in {seconds:.0f} s, manifest {manifest.manifest_sha}")
@@ -165,7 +151,7 @@ def _print_unreadable(names: tuple[str, ...]) -> None:
 
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
-    from manifests.cores import usable_cores
+    from manifests.files import usable_cores
     from pipeline.beam.engines import Engine, check_options
     from pipeline.choices import choose
 
@@ -295,27 +281,9 @@ def _argument(name: str, help: str, **settings: Any) -> Argument:
     return name, {"help": help, **settings}
 
 
-def _number(
-    kind: type[int] | type[float], allowed: Callable[[float], bool], expected: str
-) -> Callable[[str], int | float]:
-    """Return a type for `add_argument`: a number that `allowed` accepts, else an error that says what is `expected`."""
-
-    def convert(text: str) -> int | float:
-        try:
-            number = kind(text)
-        except ValueError:
-            number = kind(-1)
-        if not allowed(number):
-            raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}")
-        return number
-
-    return convert
-
-
 def _corpus(text: str) -> Path:
     """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
-    from manifests.mirror import mirror_folder, open_mirror
-    from manifests.storage import is_url
+    from manifests.mirror import is_url, mirror_folder, open_mirror
 
     if not is_url(text):
         return Path(text)
@@ -337,7 +305,7 @@ def _finished_corpus(text: str) -> Path:
 
 def _tokens(text: str) -> int:
     """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
-    number = float(ABOVE_ZERO(text))
+    number = ABOVE_ZERO(text)
     if not number.is_integer():
         raise argparse.ArgumentTypeError(f"must be a whole number such as 1e12, not {text!r}")
     return int(number)
@@ -355,12 +323,6 @@ def exit_now(code: int) -> NoReturn:
         os._exit(code)
     sys.exit(code)
 
-
-COUNT = _number(int, lambda number: number >= 0, "a whole number of at least 0")
-POSITIVE = _number(int, lambda number: number >= 1, "a whole number of at least 1")
-ABOVE_ZERO = _number(float, lambda number: 0 < number < float("inf"), "a number above 0")
-SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
-SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
 
 CORPUS = _argument("corpus", "folder or URL of the corpus", type=_corpus)
 READ_CORPUS = _argument("corpus", "folder or URL of a finished corpus", type=_finished_corpus)
@@ -392,6 +354,20 @@ def _inputs(help: str, metavar: str = "SOURCE=GLOB", required: bool = False) -> 
 def _server(url: str | None) -> Argument:
     help = "server with the publisher's layout, such as a mirror" + (" (default: %(default)s)" if url else "")
     return _argument("--base-url", help, default=url, required=url is None, metavar="URL")
+
+
+def _requests(at_once: str, parallel: int, of: str, attempts: int, timeout: float) -> tuple[Argument, ...]:
+    """Return the options of all downloads: what is requested `at_once`, attempts per `of`, and their defaults."""
+    return (
+        _argument("--parallel", f"{at_once} (default: {parallel})", type=POSITIVE, default=parallel, metavar="N"),
+        _argument("--attempts", f"attempts per {of} (default: {attempts})",
+                  type=POSITIVE, default=attempts, metavar="N"),
+        _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
+                  type=SECONDS, default=2.0, metavar="S"),
+        _argument("--timeout", f"seconds without data after which a connection is broken (default: {timeout:g})",
+                  type=SECONDS, default=timeout, metavar="S"),
+        QUIET,
+    )  # fmt: skip
 
 
 COMMANDS = {
@@ -486,16 +462,11 @@ DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {  # arguments but -
         _server(None),
     )),
 }  # fmt: skip
+
 TRANSFER = (
     _argument("--output", "folder for the files; it is created", type=Path, required=True, metavar="DIR"),
-    _argument("--parallel", "simultaneous downloads (default: 4)", type=POSITIVE, default=4, metavar="N"),
-    _argument("--attempts", "attempts per file (default: 8)", type=POSITIVE, default=8, metavar="N"),
-    _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
-              type=SECONDS, default=2.0, metavar="S"),
-    _argument("--timeout", "seconds without data before a new attempt (default: 60)",
-              type=SECONDS, default=60.0, metavar="S"),
-    QUIET,
-)  # fmt: skip
+    *_requests("simultaneous downloads", 4, "file", 8, 60.0),
+)
 REFERENCES = (
     _argument("wiki", "Wikipedia dumps, whose articles cite the pages", type=Path, nargs="+", metavar="WIKI_DUMP"),
     _argument("--output", "web archive to write or to continue, such as cited.warc.gz",
@@ -507,16 +478,10 @@ REFERENCES = (
     _argument("--seed", "of the drawing (default: 0)", type=COUNT, default=0, metavar="N"),
     _argument("--delay", "seconds between two requests to a host, more if its robots.txt asks for it (default: 5)",
               type=SECONDS, default=5.0, metavar="S"),
-    _argument("--parallel", "hosts asked at a time (default: 8)", type=POSITIVE, default=8, metavar="N"),
     _argument("--max-bytes", "size of a page as sent; a larger one is skipped (default: 4194304)",
               type=POSITIVE, default=4 << 20, metavar="N"),
-    _argument("--attempts", "attempts per page (default: 3)", type=POSITIVE, default=3, metavar="N"),
-    _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
-              type=SECONDS, default=2.0, metavar="S"),
-    _argument("--timeout", "seconds without data after which a connection is broken (default: 30)",
-              type=SECONDS, default=30.0, metavar="S"),
+    *_requests("hosts asked at a time", 8, "page", 3, 30.0),
     _argument("--allow-private", "send requests to private and loopback addresses, too", action="store_true"),
-    QUIET,
 )  # fmt: skip
 
 

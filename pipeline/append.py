@@ -5,15 +5,14 @@ tokenizer, models and cut-offs. Only when it is finished do its shards and index
 links, and last of all the manifest that names them: until then the corpus is the old one.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 
 from filters.errors import UserError
-from manifests.files import atomic_path, canonical_json, relative_files, sha256_file, write_atomic
+from manifests.files import atomic_path, canonical_json, link_or_copy, relative_files, sha256_file, write_atomic
 from manifests.index import FOLDER
 from manifests.ledger import Tally, tally_from, total
 from manifests.manifest import (
@@ -28,8 +27,7 @@ from manifests.manifest import (
     load_manifest,
     write_manifest,
 )
-from manifests.recipe import Recipe
-from manifests.run_recipe import load_run_recipe
+from manifests.recipe import Recipe, load_run_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
@@ -62,7 +60,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
     load_manifest(corpus)
     with folders.locked(corpus):
         parent = load_manifest(corpus)
-        if _finish(corpus, parent) and _has(parent, inputs, corpus):
+        if _finish(corpus, parent) and _has_inputs(parent, inputs, corpus):
             return Finished(parent, 0)
         _check(corpus, parent)
         number = len(parent.generations) + 1
@@ -80,7 +78,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
             raise storage_error(error, "append") from error
 
 
-def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
+def merge_generation(parent: Manifest, made: Manifest, number: int) -> Manifest:
     """Return the manifest of a corpus and its new generation: shards, schemes, index and ledger of both."""
     sources = dict(parent.sources)
     for name, new in made.sources.items():
@@ -126,7 +124,7 @@ def merged(parent: Manifest, made: Manifest, number: int) -> Manifest:
 
 def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Manifest:
     """Publish a finished generation. Every step may be repeated; writing the manifest decides."""
-    folder, manifest = generation_folder(corpus, number), merged(parent, made, number)
+    folder, manifest = generation_folder(corpus, number), merge_generation(parent, made, number)
     write_atomic(folder / PUBLISHING, f"{manifest.manifest_sha}\n".encode())
     keep_manifest(corpus, parent)
     for root in ("shards", FOLDER):
@@ -136,7 +134,7 @@ def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Man
     names = [*(f"shards/{entry.path}" for entry in made.shards()), *(f"{FOLDER}/{entry.path}" for entry in made.index)]
     for name in names:
         with atomic_path(corpus / name) as temporary:
-            _link(folder / name, temporary)
+            link_or_copy(folder / name, temporary)
     write_manifest(corpus, manifest)
     _finish(corpus, manifest)
     return manifest
@@ -179,7 +177,7 @@ def _refuse_known(
 ) -> None:
     """Raise UserError for an input whose name the corpus has: a document's id comes from it, so none may come twice."""
     for name in inputs:
-        known = _names(parent, name)
+        known = parent.input_names(name)
         for file in inputs_module.match(name, recipe.sources[name].inputs, folder):
             if file in known:
                 raise UserError(
@@ -188,22 +186,8 @@ def _refuse_known(
                 )
 
 
-def _has(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
+def _has_inputs(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
     """Return True if the last generation was made of exactly these inputs."""
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
     asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}
     return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}
-
-
-def _names(manifest: Manifest, source: str) -> set[str]:
-    """Return the names of a source's inputs, of all generations."""
-    recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
-    return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        copyfile(source, target)

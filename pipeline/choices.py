@@ -52,10 +52,6 @@ class Choice:
     defaults: Mapping[str, str] = field(default_factory=dict)
 
 
-def _nothing(arguments: Sequence[str]) -> str:
-    return ""
-
-
 def _dask(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("distributed") is None:
         return "the package distributed: pip install dask distributed"
@@ -100,7 +96,7 @@ def _dataflow(arguments: Sequence[str]) -> str:
 
 
 CHOICES = {
-    "local": Choice(LOCAL, "worker processes on this machine", _nothing),
+    "local": Choice(LOCAL, "worker processes on this machine", lambda arguments: ""),
     "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _dask),
     "portable": Choice(
         "PortableRunner", "any job service of Beam, such as Prism", _portable, {"environment_type": "LOOPBACK"}

@@ -4,8 +4,8 @@ Receipts of tasks are made up, so that each step finds what it plans by: the num
 units, settings and functions are those of the recipe. Nothing is read but the recipe and no engine is asked.
 """
 
+import pickle
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,11 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import Made, Part, Work, exchange, run_job, together
+from pipeline.beam.job import run_job
 from pipeline.beam.receipts import receipt_path
-from pipeline.beam.step import Output, Receipts, Task, source_of
+from pipeline.beam.step import Output, Task, source_of
+from pipeline.beam.tasklist import read_all
+from pipeline.beam.work import Made, Part, Turns, Work, together
 from pipeline.dedup.clusters import one_worker_steps
 from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph
@@ -55,7 +57,6 @@ class DryEngine(Engine):
     recipe: Recipe = field(kw_only=True)
     splits: int = field(kw_only=True)  # of each source
     graphs: list[GraphSize] = field(default_factory=list, compare=False)
-    tasks: list[Task] = field(default_factory=list, compare=False)  # of the next job
 
     @property
     def in_memory(self) -> bool:
@@ -66,7 +67,7 @@ class DryEngine(Engine):
         """Return an engine whose graphs do not count: a remote engine never sees them."""
         return replace(self, graphs=[])
 
-    def pool_for(self, tasks: Any) -> None:
+    def pool_for(self, sizes: Any) -> None:
         """Return None: there are no processes here."""
 
     def pipeline(self) -> "beam.Pipeline":
@@ -84,9 +85,11 @@ class DryEngine(Engine):
 
     def end_job(self, pipeline: "beam.Pipeline") -> None:
         """Measure a job's graph, and leave receipts as its tasks would."""
-        steps = tuple(dict.fromkeys(task.step for task in self.tasks))
-        self.graphs.append(GraphSize(steps, len(self.tasks), self.measure(pipeline)))
-        leave_receipts(self.timings.parents[1], self.tasks, self.recipe, self.splits)
+        corpus = self.timings.parents[1]
+        tasks = listed_tasks(corpus)
+        steps = tuple(dict.fromkeys(task.step for task in tasks))
+        self.graphs.append(GraphSize(steps, len(tasks), self.measure(pipeline)))
+        leave_receipts(corpus, tasks, self.recipe, self.splits)
 
     def measure(self, pipeline: "beam.Pipeline") -> int:
         """Return the bytes of a pipeline's portable form."""
@@ -108,18 +111,14 @@ class DryGraph(StageGraph):
         self.finish(self.statistics(NO_HASH))
         return self.engine.graphs
 
-    def run_parts(self, parts: Sequence[Part]) -> list[Made]:
+    def run_turns(self, turns: Turns) -> list[list[Made]]:
         """Build the graph of a job."""
-        self.engine.tasks.clear()
-        for part in parts:
-            maps = part[0].tasks()
-            self.engine.tasks.extend([*maps, *(task for reducing in part[1:] for task in reducing.tasks(maps))])
-        return run_job(self.corpus, parts, self.engine_for(parts))[0]
+        return run_job(self.corpus, turns, self.engine_for(turns))[0]
 
-    def connect(self) -> Work[Receipts]:
-        """Build the graph by which one worker joins duplicates; the number of rounds otherwise is not known before."""
-        _, labels = yield from exchange(*one_worker_steps(self.edges))
-        return labels
+    def connect(self) -> Work[Part]:
+        """Return the steps by which one worker joins duplicates; the number of rounds otherwise is not known before."""
+        yield from ()
+        return one_worker_steps(self.edges)
 
 
 def dry_run(recipe: Recipe, splits: int, kind: type[DryEngine] = DryEngine) -> list[GraphSize]:
@@ -154,6 +153,13 @@ def made_up_inputs(recipe: Recipe, splits: int) -> RunInputs:
 
 def _input(source: str, name: str, size: int) -> Input:
     return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH, NO_HASH)
+
+
+def listed_tasks(corpus: Path) -> list[Task]:
+    """Return the tasks to run of the job whose task list lies in a corpus."""
+    *groups, parts = read_all(corpus)
+    mapped = [task for group in groups for task, is_waiting in group if is_waiting]
+    return [*mapped, *(pickle.loads(task) for part in parts for task in part.reduces.values())]
 
 
 def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:

@@ -18,12 +18,13 @@ from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import mirror_of
-from manifests.run_recipe import CODE, RECIPE_FILE
+from manifests.recipe import CODE, RECIPE_FILE
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
 from pipeline.beam.marks import BEGUN, remove_published
-from pipeline.beam.receipts import RECEIPTS
+from pipeline.beam.receipts import RECEIPTS, remove_temporaries
+from pipeline.beam.tasklist import remove_task_lists
 from pipeline.lease import is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
@@ -77,7 +78,7 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
             raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
         mirror = mirror_of(corpus)
         if mirror is None:
-            yield _stay
+            yield lambda: None  # the lock on a folder of this machine cannot be lost
             return
         if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
             raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
@@ -88,10 +89,6 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
                 (corpus / name).unlink(missing_ok=True)
             mirror.fetch_all(DRIVER_FILES)
             yield lease.check
-
-
-def _stay() -> None:
-    """Do nothing: the lock on a folder of this machine cannot be lost."""
 
 
 def publish(corpus: Path, started: str) -> None:
@@ -151,8 +148,10 @@ def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
     shutil.rmtree(engine.timings, ignore_errors=True)
 
 
-def take_over_marks(corpus: Path, engine: Engine) -> None:
-    """Take over the marks of tasks that were at work when an earlier run's process died, perhaps of one of them."""
+def clear_killed_run(corpus: Path, engine: Engine) -> None:
+    """Remove what a killed run has left half done, and take over the marks of its tasks: one may have killed it."""
+    remove_temporaries(corpus)
+    remove_task_lists(corpus)
     for mark in sorted((corpus / "runs").glob(f"*.parts/{BEGUN}/*.json")):
         (engine.timings / BEGUN).mkdir(parents=True, exist_ok=True)
         mark.replace(engine.timings / BEGUN / mark.name)

@@ -4,8 +4,7 @@ Stages that do not depend on each other share Beam jobs. The files of each step 
 finished is not done again.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,12 @@ from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
 from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import Made, Part, Work, exchange, finish, run_job, run_units, together
+from pipeline.beam.job import run_job
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, hash_key, source_of, without_counts
+from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of, without_counts
+from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
-from pipeline.dedup.signatures import Split, splits_of
+from pipeline.dedup.signatures import Split, planned_splits, splits_of
 from pipeline.preflight import RunInputs
 from pipeline.stages import (
     corpus_index,
@@ -38,10 +38,6 @@ from pipeline.stages import (
 )
 from pipeline.stages import filter as filters
 from pipeline.stages.models import models_of
-
-
-class StopAfterStage(Exception):  # noqa: N818  # not an error: `--stage` asked for no more
-    """The stage that was asked for is finished."""
 
 
 class StageGraph:
@@ -82,24 +78,24 @@ class StageGraph:
         self.classifiers: Receipts = {}  # by source
         self.filtered: Receipts = {}
         self.splits: list[Split] = []
+        self.exact: Receipts = {}  # edges by range
+        self.candidates: list[Made] = []  # by search
+        self.sketched: Receipts = {}
         self.edges: Receipts = {}  # by path below the corpus
-        self.labels: Receipts = {}  # by range
-        self.contained: Receipts = {}  # by source
         self.measured: Receipt | None = None
         self.shards: Receipts = {}  # by name
         self.index: Receipts = {}  # by file
 
-    def build(self) -> Manifest:
-        """Run the stages in order, then write the manifest and the statistics.
+    def build(self) -> Manifest | None:
+        """Run the stages in order, then write the manifest and the statistics. Without these, stop after `last`.
 
         Raises:
-            StopAfterStage: the stage that was asked for is finished.
             UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
         """
         for names, works in self.stages():
             self.finish(together(*(work() for work in works)))
             if self.last in names:
-                raise StopAfterStage
+                return None
         made = self.manifest()
         self.finish(self.statistics(made.manifest_sha))
         return made
@@ -115,11 +111,10 @@ class StageGraph:
             (("extract", "join"), (self.extract, self.train_language_models, self.collect_cited_urls)),
             *passes,
             (("filter",), (self.filter,)),
-            (("neardup", "containment"), (self.neardup, self.containment)),
-            (("clusters",), (self.clusters,)),
+            (("neardup",), (self.neardup,)),
+            (("containment", "clusters"), (self.clusters,)),
             (("recall", "tokenizer"), (self.cluster_tables, self.recall, self.tokenizer, self.split_statistics)),
-            (("tokenize",), (self.tokenize,)),
-            (("corpus_index",), (self.corpus_index, self.shard_statistics)),
+            (("tokenize", "corpus_index"), (self.tokenize,)),
         )
 
     def split_offsets(self) -> Work[None]:
@@ -152,30 +147,29 @@ class StageGraph:
         self.extracted = {**extracted, **joined}
         self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
         sweep(self.corpus, step, self.extracted)
+        self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
 
     def url_dedup(self) -> Work[None]:
         """Find older copies under one URL, of the sources whose rules ask for it."""
-        collected = yield from run_units(url_dedup.collect_step(*self.before(url_dedup.STAGE)))
-        if collected:
-            keys, duplicates = yield from exchange(*url_dedup.find_duplicates(collected))
+        _, *found = yield url_dedup.dedup_turns(*self.before(url_dedup.STAGE))
+        if found:
+            [(_, duplicates)], [(_, verdicts)] = found
+            self.verdicts[url_dedup.STAGE] = without_counts(verdicts)
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
-            ordered = {split: collected[split] for split in keys}
-            _, self.verdicts[url_dedup.STAGE] = yield from exchange(*url_dedup.send_verdicts(ordered, duplicates))
 
     def line_dedup(self) -> Work[None]:
         """Find lines that occur elsewhere, of the sources whose rules ask for it."""
-        collected = yield from run_units(line_dedup.collect_step(*self.before(line_dedup.STAGE)))
-        if collected:
-            keys, duplicates = yield from exchange(*line_dedup.find_duplicates(self.recipe, collected))
+        _, *found = yield line_dedup.dedup_turns(*self.before(line_dedup.STAGE))
+        if found:
+            [(_, duplicates)], [(_, verdicts)] = found
+            self.verdicts[line_dedup.STAGE] = without_counts(verdicts)
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
-            ordered = {split: collected[split] for split in keys}
-            _, self.verdicts[line_dedup.STAGE] = yield from exchange(*line_dedup.send_verdicts(ordered, duplicates))
 
     def perplexity(self) -> Work[None]:
         """Score documents and find cut-offs, of the sources whose rules ask for it."""
-        scores = yield from run_units(perplexity.score_step(*self.before(perplexity.STAGE)))
-        self.cuts = yield from run_units(perplexity.cut_step(self.recipe, scores))
-        self.verdicts[perplexity.STAGE] = scores
+        score = perplexity.score_step(*self.before(perplexity.STAGE))
+        [[(scores,)], [(self.cuts,)]] = yield [[(score,)], [(perplexity.cut_step(self.recipe, score),)]]
+        self.verdicts[perplexity.STAGE] = without_counts(scores)
 
     def references(self) -> Work[None]:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
@@ -184,50 +178,54 @@ class StageGraph:
         step = references.positives_step(recipe, training, self.extract_arguments, by_source)
         given = yield from run_units(step)
         sample = references.sample_step(self.cited, given, recipe, extracted, by_source, verdicts)
-        sampled = yield from run_units(sample)
-        self.classifiers = yield from run_units(references.train_step(self.recipe, self.extracted, sampled, given))
+        train = references.train_step(self.recipe, sample, given)
+        [_, [(self.classifiers,)]] = yield [[(sample,)], [(train,)]]
 
     def filter(self) -> Work[None]:
-        """Filter the documents."""
-        self.filtered = yield from run_units(filters.filter_step(*self.before(""), self.keep_dropped))
+        """Filter the documents, and begin to compare what is left."""
+        made = yield [[(filters.filter_step(*self.before(""), self.keep_dropped),)], self.first_comparisons()]
+        [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
         self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
         self.verdicts.clear()
         self.extracted = without_counts(self.extracted)
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
+    def first_comparisons(self) -> list[Part]:
+        """Return the steps that compare documents as soon as `filter` has run."""
+        splits = [*planned_splits(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
+        sketch = containment.sketch_step(self.recipe, splits)
+        searches = neardup.near_searches(splits)
+        return [neardup.find_exact(splits), (sketch,), *(search.find_candidates() for search in searches)]
+
     def neardup(self) -> Work[None]:
-        """Find pairs of duplicates, in this corpus and with earlier ones, and join them to clusters."""
+        """Verify candidates for pairs of duplicates, in this corpus and with earlier ones."""
         searches = neardup.near_searches(self.splits)
-        exact, *found = yield from together(
-            neardup.search_exact(self.splits), *(search.search() for search in searches)
-        )
+        works = (search.verify(found) for search, found in zip(searches, self.candidates, strict=True))
+        found = yield from together(*works)
         done = {name: {unit: one[name][unit] for one in found for unit in one[name]} for name in neardup.SEARCH}
         neardup.sweep_searches(self.corpus, done)
         if searches:
             self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
         near = done[neardup.EDGES].values()
-        self.edges = {receipt.outputs[0].path: receipt for receipt in (*exact.values(), *near)}
-        self.labels = yield from self.connect()
-
-    def connect(self) -> Work[Receipts]:
-        """Join duplicates to clusters, and return the receipts of their labels."""
-        return clusters.connect(self.corpus, self.edges, one_worker=self.recipe.deduplication.one_worker)
-
-    def containment(self) -> Work[None]:
-        """Find documents that are almost whole in others, of the sources that ask for it."""
-        if any(source.containment for source in self.recipe.sources.values()):
-            sketched = yield from run_units(containment.sketch_step(self.recipe, self.splits))
-            self.contained = yield from run_units(containment.compare_step(self.recipe, self.splits, sketched))
+        self.edges = {receipt.outputs[0].path: receipt for receipt in (*self.exact.values(), *near)}
 
     def clusters(self) -> Work[None]:
-        """Choose the document of each cluster that stays."""
-        step = survivors.survivor_step(self.recipe, self.splits, self.filtered, self.labels, self.contained)
-        self.survivors = (yield from run_units(step))["all"]
+        """Join duplicates to clusters, find documents that are almost whole in others, and choose those that stay."""
+        labels = yield from self.connect()
+        contained = containment.compare_step(self.recipe, self.splits, self.sketched)
+        step = survivors.survivor_step(self.recipe, self.splits, self.filtered, labels[-1], contained)
+        [_, [(chosen,)]] = yield [[labels, (contained,)], [(step,)]]
+        clusters.sweep_ways(self.corpus)
+        self.survivors = chosen["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
-        self.splits, self.edges, self.labels, self.contained = [], {}, {}, {}  # of no more use, and large
+        self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
         self.filtered = without_counts(self.filtered)
+
+    def connect(self) -> Work[Part]:
+        """Return the steps that are left to join duplicates to clusters."""
+        return clusters.connect(self.corpus, self.edges, one_worker=self.recipe.deduplication.one_worker)
 
     def cluster_tables(self) -> Work[None]:
         """Write clusters beside the clean documents."""
@@ -244,31 +242,29 @@ class StageGraph:
 
     def tokenizer(self) -> Work[None]:
         """Train the tokenizer on a sample, or take the given one."""
-        samples = yield from run_units(tokenizer.sample_step(self.recipe, self.filtered, self.survivors))
-        self.trained = (yield from run_units(tokenizer.train_step(self.recipe, samples)))["all"]
+        sample = tokenizer.sample_step(self.recipe, self.filtered, self.survivors)
+        [_, [(trained,)]] = yield [[(sample,)], [(tokenizer.train_step(self.recipe, sample),)]]
+        self.trained = trained["all"]
 
     def tokenize(self) -> Work[None]:
-        """Write the token shards."""
+        """Write the token shards, then the index of documents and URLs and the statistics of shards."""
         recipe_sha = self.recipe.sha(self.names)
-        steps = tokenize.tokenize_steps(
+        parts, shards = tokenize.tokenize_steps(
             self.recipe, recipe_sha, self.filtered, self.survivors, self.trained, self.generation
         )
-        tokenized, self.shards = yield from exchange(*steps)
+        documents = sum(tally.out["records"] for tally in self.survivors.tallies.values())
+        index = corpus_index.index_steps(shards, documents, self.generation)
+        [[(tokenized, self.shards)], [(_, self.index), (self.of_shards,)]] = yield [
+            [(parts, shards)],
+            [index, (statistics.shard_step(shards),)],
+        ]
         self.ledger["tokenize"] = manifest.sum_tallies(tokenized.values())
-
-    def corpus_index(self) -> Work[None]:
-        """Write the index of documents and URLs."""
-        _, self.index = yield from exchange(*corpus_index.index_steps(self.shards, self.generation))
 
     def split_statistics(self) -> Work[None]:
         """Describe the documents of each split."""
         self.of_splits = yield from run_units(
             statistics.split_step(self.recipe, self.extracted, self.filtered, self.survivors)
         )
-
-    def shard_statistics(self) -> Work[None]:
-        """Describe the tokens of each shard."""
-        self.of_shards = yield from run_units(statistics.shard_step(self.shards))
 
     def manifest(self) -> Manifest:
         """Write the ledger and the manifest. Raises LedgerError."""
@@ -328,25 +324,31 @@ class StageGraph:
 
     def finish(self, work: Work[Any]) -> None:
         """Run the jobs that work asks for, until it ends."""
-        finish(work, self.run_parts)
+        finish(work, self.run_turns)
 
-    def run_parts(self, parts: Sequence[Part]) -> list[Made]:
-        """Run steps that do not depend on each other as one job, and return the receipts of each part."""
+    def run_turns(self, turns: Turns) -> list[list[Made]]:
+        """Run a job, and return the receipts of each part."""
         self.engine.check()
-        for step in itertools.chain(*parts):
+        for step in steps_of(turns):
             if step.units and not step.is_one_way:  # for the manifest
                 self.code.setdefault(step.name, set()).add(step.code())
-        made, ran = run_job(self.corpus, parts, self.engine_for(parts))
+        made, ran = run_job(self.corpus, turns, self.engine_for(turns))
         self.ran += ran
         self.engine.status.end_job()
-        for step, receipts in zip(itertools.chain(*parts), itertools.chain(*made), strict=True):
+        found = (receipts for parts in made for part in parts for receipts in part)
+        for step, receipts in zip(steps_of(turns), found, strict=True):
             self.engine.status.end_step(step.name, (receipt.counts for receipt in receipts.values()))
         return made
 
-    def engine_for(self, parts: Sequence[Part]) -> Engine:
+    def engine_for(self, turns: Turns) -> Engine:
         """Return the engine of a job: the local one where nothing grows with the corpus.
 
         A job of its own would take a remote engine minutes to start.
         """
-        grows = any(kind_of(step.name).unit != "run" for step in itertools.chain(*parts) if step.units)
+        grows = any(kind_of(step.name).unit != "run" for step in steps_of(turns) if step.units)
         return self.engine if grows else self.engine.here()
+
+
+def steps_of(turns: Turns) -> Iterator[Step]:
+    """Yield the steps of a job."""
+    yield from (step for parts in turns for part in parts for step in part)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filters.errors import UserError
+from manifests.display import render_text
 from manifests.manifest import load_manifest
 from manifests.planning import cost as costs
 from manifests.planning import plan as plans
@@ -57,7 +58,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """Estimates of `plan`, and the measurements they rest on; `cost` is None without rates."""
+    """Estimates of `plan`, and the measurements they rest on; without rates there is no `cost`."""
 
     request: PlanRequest
     plan: plans.Plan
@@ -82,7 +83,7 @@ class PlanResult:
             parts += ["", supply.measured_table(self.measured), *self.notes]
         if self.run is not None:
             parts += ["", plans.run_table(self.run)]
-        return plans.render_text(parts)
+        return render_text(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -7,8 +7,7 @@ from pathlib import Path
 from filters.errors import UserError
 from filters.rule import load_class, name_of
 from manifests.files import write_atomic
-from manifests.recipe import Recipe
-from manifests.run_recipe import CODE
+from manifests.recipe import CODE, Recipe
 from pipeline import folder
 from pipeline.beam.quarantine import Place
 from pipeline.dedup.signatures import Split, earlier_splits
@@ -111,21 +110,16 @@ def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
-def custom_classes(recipe: Recipe) -> list[type]:
-    """Return the classes of a user's own that a recipe names: rules and readers."""
-    found: list[type] = []
-    for source in recipe.sources.values():
-        found += [type(rule) for rule in source.filters if ":" in name_of(rule)]
-        found += [load_class(source.kind, "kind")] if source.kind is not None and ":" in source.kind else []
-    return list(dict.fromkeys(found))
-
-
 def keep_user_code(recipe: Recipe, corpus: Path) -> None:
     """Copy the modules of a user's own classes into the corpus, for workers elsewhere and for later commands.
 
     Of a class in a package, all Python files of the package are copied.
     """
-    for name in sorted({one.__module__.partition(".")[0] for one in custom_classes(recipe)}):
+    classes: list[type] = []
+    for source in recipe.sources.values():
+        classes += [type(rule) for rule in source.filters if ":" in name_of(rule)]
+        classes += [load_class(source.kind, "kind")] if source.kind is not None and ":" in source.kind else []
+    for name in sorted({one.__module__.partition(".")[0] for one in classes}):
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.origin is not None, "the recipe was checked"
         place = Path(spec.origin)

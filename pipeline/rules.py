@@ -1,6 +1,5 @@
 """The command `filters`: the rules that a recipe can list, for people and as docs/filters.md."""
 
-import importlib
 import inspect
 import re
 import textwrap
@@ -58,8 +57,7 @@ def write_markdown() -> str:
     for name in RULES:
         rule = load_rule(name)
         summary, facts = _facts(rule)
-        module = importlib.import_module(rule.__module__)
-        parts += [f"## {name}", f"{summary} {facts}".rstrip(), _first_sentences(module.__doc__ or "")]
+        parts += [f"## {name}", f"{summary} {facts}".rstrip(), _paragraph(rule, 1)]
         settings = settings_of(rule)
         if settings:
             rows = [f"| `{one.name}` | {one.type} | {one.default} | {one.meaning} |" for one in settings]
@@ -87,10 +85,9 @@ def settings_of(rule: type[Rule]) -> list[Setting]:
 
 def _facts(rule: type[Rule]) -> tuple[str, str]:
     """Return a rule's first sentence, and what is special about it in brackets."""
-    summary = (rule.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
     special = ["acts at extract"] if rule.model_fields["at"].default == "extract" else []
     special += ["needs a pass"] if rule.needs is not Rule.needs else []
-    return summary, f"({', '.join(special)})" if special else ""
+    return _paragraph(rule, 0), f"({', '.join(special)})" if special else ""
 
 
 def _comments(rule: type) -> dict[str, str]:
@@ -115,8 +112,9 @@ def _comments(rule: type) -> dict[str, str]:
     return found
 
 
-def _first_sentences(text: str) -> str:
-    return text.split("\n\n")[0].replace("\n", " ").strip()
+def _paragraph(rule: type[Rule], number: int) -> str:
+    """Return a paragraph of a rule's docstring: the first says what the rule does, the second where it is from."""
+    return " ".join((rule.__doc__ or "").split("\n\n")[number].split())
 
 
 def _plain(value: Any) -> str:

@@ -1,8 +1,10 @@
 """A whole run: hold the folder, check the inputs, run the stages, write the report."""
 
 import contextlib
+import itertools
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +12,20 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import FILE as MANIFEST
 from manifests.manifest import Manifest
-from manifests.recipe import Recipe
-from manifests.report import write_report
-from manifests.run_recipe import RECIPE_FILE
+from manifests.recipe import RECIPE_FILE, Recipe
+from manifests.report.page import write_report
 from manifests.storage import StorageError, storage_error
 from pipeline import folder
 from pipeline.beam import quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError
 from pipeline.beam.progress import FILE as STATUS
-from pipeline.beam.receipts import remove_temporaries
-from pipeline.beam.tasklist import remove_task_lists
 from pipeline.choices import check_engine, running
-from pipeline.graph import StageGraph, StopAfterStage
+from pipeline.graph import StageGraph
 from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
 from pipeline.stages.models import with_local_models
+
+Places = frozenset[quarantine.Place]  # of records
 
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
 
@@ -78,51 +79,68 @@ def run(
         folder.refuse_changed(corpus)
         here, models = with_local_models(recipe, corpus)
         inputs = preflight(here, corpus, skip_unreadable)
-        held = given = _quarantine(corpus, quarantined)
+        held = _quarantine(corpus, quarantined)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, given=models)
-        manifest, ran, crashes = None, 0, 0
+
+        def graph_without(held: Places) -> StageGraph:
+            return StageGraph(here, corpus, engine, replace(inputs, quarantine=held), keep_dropped, only, generation)
+
         try:
-            try:
-                engine.status.open(corpus / "runs" / STATUS)
-                remove_temporaries(corpus)
-                remove_task_lists(corpus)
-                folder.take_over_marks(corpus, engine)
+            with _recorded(corpus, engine, started):
+                folder.clear_killed_run(corpus, engine)
                 write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
                 keep_user_code(recipe, corpus)
                 folder.publish_code(corpus)
                 if not (corpus / MANIFEST).exists():
                     check_engine(engine)
-                while True:
-                    known = replace(inputs, quarantine=held)
-                    graph = StageGraph(here, corpus, engine, known, keep_dropped, only, generation)
-                    try:
-                        with contextlib.suppress(StopAfterStage):
-                            manifest = graph.build()
-                        break
-                    except (WorkerCrashedError, quarantine.RecordCrashedError) as error:
-                        held = quarantine.learn(corpus / quarantine.FILE, held, error, crashes)
-                        ran, crashes = ran + graph.ran, crashes + 1
-            finally:
-                engine.pool.stop()
-                engine.status.close(sys.exception())
-                with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
-                    folder.fold_timings(corpus, started, engine)
-                if sys.exception() is not None:
-                    with contextlib.suppress(StorageError):  # nor is it to tell a store how the run ended
-                        check_lock()
-                        folder.publish(corpus, started)
-            if manifest is not None:
+                finished = _build(corpus, graph_without, held)
+            if finished.manifest is not None:
                 write_report(corpus)  # after the times, which it shows
             check_lock()
             folder.publish(corpus, started)
         except OSError as error:
             raise storage_error(error, "the run") from error
-        skipped = tuple(inputs.unreadable)
-        return Finished(manifest, ran + graph.ran, graph.recall_report, skipped, len(held - given))
+        return replace(finished, unreadable=tuple(inputs.unreadable))
 
 
-def _quarantine(corpus: Path, path: Path | None) -> frozenset[quarantine.Place]:
+def _build(corpus: Path, graph_without: Callable[[Places], StageGraph], held: Places) -> Finished:
+    """Build the corpus, and once more after each record that kills the interpreter, without it.
+
+    Args:
+        corpus: its folder.
+        graph_without: returns the stages of a run that leaves records out.
+        held: the records that are left out from the start.
+    """
+    left_out, ran = held, 0
+    for crashes in itertools.count():
+        graph = graph_without(left_out)
+        try:
+            manifest = graph.build()
+            return Finished(manifest, ran + graph.ran, graph.recall_report, quarantined=len(left_out - held))
+        except (WorkerCrashedError, quarantine.RecordCrashedError) as error:
+            left_out, ran = quarantine.learn(corpus / quarantine.FILE, left_out, error, crashes), ran + graph.ran
+    raise AssertionError("`learn` raises what cannot be left out")
+
+
+@contextlib.contextmanager
+def _recorded(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
+    """Keep the run's status while the block runs, and its times when it ends, however it does."""
+    try:
+        engine.status.open(corpus / "runs" / STATUS)
+        yield
+    finally:
+        engine.pool.stop()
+        engine.status.close(sys.exception())
+        with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
+            folder.fold_timings(corpus, started, engine)
+        if sys.exception() is not None:
+            with contextlib.suppress(StorageError):  # nor is it to tell a store how the run ended
+                engine.check()
+                folder.publish(corpus, started)
+
+
+def _quarantine(corpus: Path, path: Path | None) -> Places:
     """Return the records that are dropped unread, and keep those of a given file in the corpus. Raises UserError."""
     if path is not None and not path.is_file():
         raise UserError(f"--quarantine {path} is no file: give {quarantine.FILE} of another corpus")

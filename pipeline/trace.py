@@ -15,8 +15,7 @@ from filters.rule import Filtered, Found, Rule, apply_rules, page_of
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
-from manifests.recipe import Recipe
-from manifests.run_recipe import RECIPE_FILE, load_run_recipe
+from manifests.recipe import RECIPE_FILE, Recipe, load_run_recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.trace import Lineage

@@ -30,10 +30,10 @@ def covered_by_versions() -> Iterator[None]:
         found.clear()
     attempt, tasks = task.attempt, step_module.Step.tasks
 
-    def declared(step: step_module.Step, upstream: Any = ()) -> list[step_module.Task]:
+    def declared(step: step_module.Step, *given: Any) -> list[step_module.Task]:
         known = functions.setdefault((step.name, step.function.__name__), {step.function})
         known |= {call for unit in step.units for call in unit.calls}
-        return tasks(step, upstream)
+        return tasks(step, *given)
 
     tracing = mock.patch.object(task, "attempt", partial(traced, attempt))
     with mock.patch.object(step_module.Step, "tasks", declared), tracing:

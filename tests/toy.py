@@ -8,7 +8,6 @@ import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from filters.errors import UserError
 from filters.reasons import Reason
@@ -31,7 +30,7 @@ class ShuffleEngine(Engine):
 class PoolEngine(Engine):
     """Two worker processes for every job, however small."""
 
-    def pool_for(self, tasks: Sequence[Any]) -> Pool:
+    def pool_for(self, sizes: Sequence[int]) -> Pool:
         self.pool.start(2)
         return self.pool
 
@@ -72,6 +71,12 @@ def square(
     tally.keep(records=1)
     write_atomic(corpus / f"squares/{name}", str(number * number + add).encode())
     return Result([f"squares/{name}"], {"toy": tally}, {"number": number})
+
+
+def add_files(corpus: Path, name: str, *, of: list[str]) -> Result:
+    """Write the sum of the numbers in files."""
+    write_atomic(corpus / f"sums/{name}", str(sum(int((corpus / path).read_bytes()) for path in of)).encode())
+    return Result([f"sums/{name}"])
 
 
 def wait(corpus: Path, name: str) -> Result:

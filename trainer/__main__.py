@@ -4,14 +4,15 @@ import argparse
 import dataclasses
 import errno
 import json
-import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
 from manifests.display import escape_unencodable_output
 from trainer.schedule import SCHEDULES
 from trainer.sizes import PRESETS
@@ -19,21 +20,13 @@ from trainer.sizes import PRESETS
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
+UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are no options of the run
 SWITCH = argparse.BooleanOptionalAction
 ERROR_DELAY_SECONDS = 10  # that other ranks wait, so that the first one prints: torchrun ends all at an exit
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; return 0, or 2 after a mistake of the user."""
-    commands = {
-        "compare": _compare,
-        "evaluate": _evaluate,
-        "export": _export,
-        "generate": _generate,
-        "plot": _plot,
-        "trace": _trace,
-        "train": _train,
-    }
     try:
         if arguments[:1] == ["launch"]:
             return _launch(*_parse_launch(arguments[1:]))
@@ -42,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
             arguments = ["train", *expand_config(arguments[1:])]
         options = _parser().parse_args(arguments)
-        text = commands[options.command](options)
+        text: str = options.function(options)
         if text:
             print(text)
         return 0
@@ -90,7 +83,7 @@ def _train(options: argparse.Namespace) -> str:
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
-        given = {name: value for name, value in values.items() if name not in ("command", "config", "stop_after")}
+        given = {name: value for name, value in values.items() if name not in UNSAVED}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
         summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
     finally:
@@ -157,7 +150,7 @@ def _generate(options: argparse.Namespace) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    from trainer.evaluation.command import download_tasks, evaluate_model, list_tasks
+    from trainer.evaluation.tasks import download_tasks, list_tasks
 
     if options.list:
         return list_tasks(options.data, options.tasks)
@@ -165,7 +158,45 @@ def _evaluate(options: argparse.Namespace) -> str:
         return download_tasks(options.data, options.tasks)
     if options.model is None:
         raise UserError("give a MODEL to evaluate, or --list or --download")
-    return evaluate_model(options)
+    return _evaluate_model(options)
+
+
+def _evaluate_model(options: argparse.Namespace) -> str:
+    """Evaluate a model; return a table of its scores beside the paper's."""
+    from manifests.files import canonical_json, write_atomic
+    from trainer.evaluation.evaluate import Options, evaluate, prepare
+    from trainer.evaluation.judges import open_judge
+    from trainer.evaluation.models import find_model, open_engine
+    from trainer.evaluation.results import RESULTS, format_table, summarize
+    from trainer.evaluation.tasks import choose_tasks
+    from trainer.parallel import resolve_device
+
+    judges = {kind: open_judge(kind, path) for kind, path in options.judge}
+    device = resolve_device(options.device)
+    precision = options.precision or ("bf16" if device == "cuda" else "fp32")
+    how = Options(options.limit, options.shots, options.samples, judges, options.run_code, precision)
+    tasks = choose_tasks(options.data, options.tasks)
+    runs, refused = prepare(tasks, options.data, how)
+    if not runs or (options.tasks and refused):
+        raise UserError("; ".join(dict.fromkeys(refused.values())))
+    source = find_model(options.model, options.corpus)
+    output = options.output or options.model / "evaluation"
+    records = evaluate(source, lambda: open_engine(source, device, precision), runs, output, how)
+    results = {**summarize(source, runs, records, refused), "precision": precision}
+    text = format_table(results)
+    if options.harness:
+        from trainer.evaluation.harness import compare_with_harness
+        from trainer.hf import export
+
+        folder = options.model
+        if not (folder / "config.json").is_file():
+            folder = output / "exported"
+            if not folder.exists():
+                export(options.model, folder, options.corpus)
+        results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)
+        text += "\n\n" + lines
+    write_atomic(output / RESULTS, canonical_json(results))
+    return f"{text}\n{output / RESULTS}"
 
 
 def _plot(options: argparse.Namespace) -> str:
@@ -175,29 +206,10 @@ def _plot(options: argparse.Namespace) -> str:
 
 
 def _compare(options: argparse.Namespace) -> str:
-    from trainer.evaluation.bits import read_held_out
-    from trainer.evaluation.compare import compare
+    from trainer.evaluation.compare import compare, read_held_out
 
     text, values = compare(options.runs, read_held_out(options.held_out))
     return json.dumps(values, indent=2) if options.json else text
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def _whole(text: str) -> int:
-    return _count(text) if text != "0" else 0
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError("must be a finite number above 0")
-    return number
 
 
 def _stages(text: str) -> list[dict[str, Any]]:
@@ -212,7 +224,7 @@ def _stages(text: str) -> list[dict[str, Any]]:
 def _step_range(text: str) -> tuple[int, int]:
     """Parse `K` or `A:B`, both ends included."""
     begin, _, end = text.partition(":")
-    steps = _count(begin), _count(end or begin)
+    steps = POSITIVE(begin), POSITIVE(end or begin)
     if steps[0] > steps[1]:
         raise argparse.ArgumentTypeError("the first step must not be after the last")
     return steps
@@ -221,63 +233,66 @@ def _step_range(text: str) -> tuple[int, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Train a LLaMA on a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_train(commands)
-    trace = commands.add_parser("trace", help="show the documents of one step's batch")
-    trace.add_argument("--step", type=_count, required=True, help="the step, counted from 1 as in metrics.csv")
-    trace.add_argument("--json", action="store_true", help="print JSON")
+
+    def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, help=summary, **settings)
+        made.set_defaults(function=function)
+        return made
+
+    _add_train(command("train", _train, "train, or resume training"))
+    trace = command("trace", _trace, "show the documents of one step's batch").add_argument
+    trace("--step", type=POSITIVE, required=True, help="the step, counted from 1 as in metrics.csv")
+    trace("--json", action="store_true", help="print JSON")
     usage = "python -m trainer launch [--nproc N] [torchrun's options] -- train …"
-    launch = commands.add_parser("launch", help="train in several processes, by torchrun", usage=usage)
-    launch.add_argument("--nproc", type=_count, default=1, help="processes on this machine, one per GPU")
-    export = commands.add_parser("export", help="write a checkpoint in Hugging Face's layout")
-    generate = commands.add_parser("generate", help="continue a text with a checkpoint")
-    for command in (export, generate):
-        command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's folder, or one checkpoint's")
-    export.add_argument("output", type=Path, metavar="OUT", help="a new folder")
-    export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
-    export.add_argument("--file-bytes", type=_count, default=5_000_000_000, help="bytes of weights in one file")
-    prompt = "the text to continue; several are continued together"
-    generate.add_argument("--prompt", action="append", metavar="TEXT", help=prompt)
-    generate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    generate.add_argument("--tokens", type=_count, default=200, help="the largest number of tokens to generate")
-    generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the most probable token")
-    generate.add_argument("--top-p", type=float, default=0.95, help="sample from this share of probability (nucleus)")
-    generate.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
-    plot = commands.add_parser("plot", help="draw a run's curves")
-    plot.add_argument("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
-    compare = commands.add_parser("compare", help="compare runs on held-out text, beside the noise of seeds")
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
-    held_out = "the file of `python -m manifests freeze`"
-    compare.add_argument("--held-out", type=Path, required=True, metavar="FILE", help=held_out)
-    compare.add_argument("--json", action="store_true", help="print JSON")
-    for command in (trace, plot):
-        command.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    evaluate = _add_evaluate(commands)
-    for command in (trace, export, generate, plot, evaluate):
-        command.add_argument("--corpus", type=Path, help="the corpus's folder, if it has moved")
+    launch = command("launch", _launch, "train in several processes, by torchrun", usage=usage).add_argument
+    launch("--nproc", type=POSITIVE, default=1, help="processes on this machine, one per GPU")
+    export = command("export", _export, "write a checkpoint in Hugging Face's layout").add_argument
+    generate = command("generate", _generate, "continue a text with a checkpoint").add_argument
+    for add in (export, generate):
+        add("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's folder, or one checkpoint's")
+    export("output", type=Path, metavar="OUT", help="a new folder")
+    export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
+    export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="bytes of weights in one file")
+    generate("--prompt", action="append", metavar="TEXT", help="the text to continue; several are continued together")
+    generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    generate("--tokens", type=POSITIVE, default=200, help="the largest number of tokens to generate")
+    generate("--temperature", type=float, default=0.8, help="0 takes the most probable token")
+    generate("--top-p", type=float, default=0.95, help="sample from this share of probability (nucleus)")
+    generate("--seed", type=int, default=0, help="seed of the random numbers")
+    plot = command("plot", _plot, "draw a run's curves").add_argument
+    plot("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
+    compare = command("compare", _compare, "compare runs on held-out text, beside the noise of seeds").add_argument
+    compare("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
+    compare("--held-out", type=Path, required=True, metavar="FILE", help="the file of `python -m manifests freeze`")
+    compare("--json", action="store_true", help="print JSON")
+    for add in (trace, plot):
+        add("run", type=Path, metavar="RUN", help="a run's folder")
+    evaluate = command("evaluate", _evaluate, "score a model on the paper's benchmarks").add_argument
+    _add_evaluate(evaluate)
+    for add in (trace, export, generate, plot, evaluate):
+        add("--corpus", type=Path, help="the corpus's folder, if it has moved")
     return parser
 
 
-def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
-    evaluate: argparse.ArgumentParser = commands.add_parser("evaluate", help="score a model on the paper's benchmarks")
+def _add_evaluate(evaluate: Callable[..., Any]) -> None:
     model = "a run's folder, one checkpoint's, or a Llama in Hugging Face's layout"
-    evaluate.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=model)
+    evaluate("model", type=Path, nargs="?", metavar="MODEL", help=model)
     tasks = "names, separated by commas (default: all whose files are there)"
-    evaluate.add_argument("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
-    evaluate.add_argument("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
-    evaluate.add_argument("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
-    evaluate.add_argument("--limit", type=_count, metavar="N", help="N questions of each task, drawn at random")
+    evaluate("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
+    evaluate("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
+    evaluate("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
+    evaluate("--limit", type=POSITIVE, metavar="N", help="N questions of each task, drawn at random")
     shots = "numbers of examples to show, separated by commas (default: the paper's)"
-    evaluate.add_argument("--shots", type=_numbers, metavar="K", help=shots)
-    evaluate.add_argument("--samples", type=_count, metavar="N", help="answers to a question (default: the task's)")
+    evaluate("--shots", type=_numbers, metavar="K", help=shots)
+    evaluate("--samples", type=POSITIVE, metavar="N", help="answers to a question (default: the task's)")
     judge = "a classifier of toxicity, truthful or informative: a fastText model or a folder of transformers"
-    evaluate.add_argument("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
-    evaluate.add_argument("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
-    evaluate.add_argument("--harness", action="store_true", help="score with lm-evaluation-harness too, and compare")
-    evaluate.add_argument("--list", action="store_true", help="list tasks, their files and where these are published")
-    evaluate.add_argument("--download", action="store_true", help="fetch the published files into DIR")
-    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    evaluate.add_argument("--precision", choices=("bf16", "fp32"), help="(default: bf16 on a GPU, else fp32)")
-    return evaluate
+    evaluate("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
+    evaluate("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
+    evaluate("--harness", action="store_true", help="score with lm-evaluation-harness too, and compare")
+    evaluate("--list", action="store_true", help="list tasks, their files and where these are published")
+    evaluate("--download", action="store_true", help="fetch the published files into DIR")
+    evaluate("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    evaluate("--precision", choices=("bf16", "fp32"), help="(default: bf16 on a GPU, else fp32)")
 
 
 def _names(text: str) -> list[str]:
@@ -295,64 +310,63 @@ def _judge(text: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
-def _add_train(commands: Any) -> None:
-    train = commands.add_parser("train", help="train, or resume training")
-    train.add_argument("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
-    train.add_argument("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
-    fixed = train.add_argument_group("settings that must stay the same when a run is resumed")
-    fixed.add_argument("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
-    fixed.add_argument("--steps", type=_count, help="optimizer steps of the whole run")
-    fixed.add_argument("--batch-tokens", type=_count, help="tokens per step (default: the preset's)")
-    fixed.add_argument("--sequence-length", type=_count, help="tokens per sequence (default: the preset's)")
-    fixed.add_argument("--learning-rate", type=_positive, help="the peak (default: the preset's)")
-    fixed.add_argument("--warmup", type=_count, help="steps of linear warm-up (default: the preset's)")
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    train = parser.add_argument
+    train("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
+    train("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
+    fixed = parser.add_argument_group("settings that must stay the same when a run is resumed").add_argument
+    fixed("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
+    fixed("--steps", type=POSITIVE, help="optimizer steps of the whole run")
+    fixed("--batch-tokens", type=POSITIVE, help="tokens per step (default: the preset's)")
+    fixed("--sequence-length", type=POSITIVE, help="tokens per sequence (default: the preset's)")
+    fixed("--learning-rate", type=ABOVE_ZERO, help="the peak (default: the preset's)")
+    fixed("--warmup", type=POSITIVE, help="steps of linear warm-up (default: the preset's)")
     schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
-    fixed.add_argument("--schedule", choices=tuple(SCHEDULES), default="cosine", help=schedules)
+    fixed("--schedule", choices=tuple(SCHEDULES), default="cosine", help=schedules)
     stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
-    fixed.add_argument("--stages", type=_stages, metavar="JSON", help=stages)
-    fixed.add_argument("--seed", type=int, help="of weights and data order (default: the corpus's)")
-    fixed.add_argument("--init-from", default="", metavar="DIR", help="start from published weights")
-    fixed.add_argument("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
-    fixed.add_argument(
-        "--document-masks", action=SWITCH, default=False, help="tokens attend to their own document only"
-    )
+    fixed("--stages", type=_stages, metavar="JSON", help=stages)
+    fixed("--seed", type=int, help="of weights and data order (default: the corpus's)")
+    fixed("--init-from", default="", metavar="DIR", help="start from published weights")
+    fixed("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
+    fixed("--document-masks", action=SWITCH, default=False, help="tokens attend to their own document only")
     sigmas = "skip a step whose gradient norm is S deviations above the mean; 0: only norms that are not finite"
-    fixed.add_argument("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
-    fixed.add_argument("--outlier-window", type=_count, default=128, metavar="N", help="steps behind that mean")
-    free = train.add_argument_group("settings that may change")
-    free.add_argument("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
-    free.add_argument("--stop-after", type=_whole, default=0, metavar="K", help="stop early, after step K")
-    skip = {"metavar": "A:B", "help": "skip these steps, counted from 1 as in metrics.csv; the run remembers them"}
-    free.add_argument("--skip-steps", type=_step_range, action="append", default=[], **skip)
-    free.add_argument("--micro-batch", type=_count, help="sequences that a rank holds at once (default: by memory)")
-    minutes = {"default": 15.0, "metavar": "M", "help": "minutes between checkpoints (default: 15; 0: none)"}
-    free.add_argument("--checkpoint-minutes", type=float, **minutes)
-    free.add_argument("--checkpoint-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
-    free.add_argument("--validate-every", type=_whole, default=0, metavar="N", help="steps (always at the end)")
+    fixed("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
+    fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps behind that mean")
+    free = parser.add_argument_group("settings that may change").add_argument
+    free("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
+    free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early, after step K")
+    skip = "skip these steps, counted from 1 as in metrics.csv; the run remembers them"
+    free("--skip-steps", type=_step_range, action="append", default=[], metavar="A:B", help=skip)
+    free("--micro-batch", type=POSITIVE, help="sequences that a rank holds at once (default: by memory)")
+    minutes = "minutes between checkpoints (default: 15; 0: none)"
+    free("--checkpoint-minutes", type=float, default=15.0, metavar="M", help=minutes)
+    free("--checkpoint-every", type=COUNT, default=0, metavar="N", help="steps (always at the end)")
+    free("--validate-every", type=COUNT, default=0, metavar="N", help="steps (always at the end)")
     limit = "end the run after N steps in a row whose gradients are not finite"
-    free.add_argument("--non-finite-limit", type=_count, default=5, metavar="N", help=limit)
+    free("--non-finite-limit", type=POSITIVE, default=5, metavar="N", help=limit)
     hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
-    free.add_argument("--hang-seconds", type=_positive, default=1800.0, metavar="S", help=hang)
-    evaluate = {"metavar": "N", "help": "steps between evaluations on benchmarks (docs/evaluation.md)"}
-    free.add_argument("--evaluate-every", type=_whole, default=0, **evaluate)
-    free.add_argument("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
-    free.add_argument("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
-    free.add_argument("--evaluate-limit", type=_count, default=200, metavar="N", help="questions of each task")
-    free.add_argument("--keep", type=_count, default=2, help="checkpoints to keep")
-    free.add_argument("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
-    free.add_argument("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
-    size = "size of the cache in bytes (default: 1 TiB)"
-    free.add_argument("--cache-bytes", type=_count, default=1 << 40, metavar="N", help=size)
-    free.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    free.add_argument("--threads", type=_count, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
-    free.add_argument("--replicas", type=_count, default=1, metavar="R", help="model copies, each on W/R ranks")
-    free.add_argument("--activation", choices=("none", "selective", "full"), default="none", help="checkpointing")
-    free.add_argument("--compile", action=SWITCH, help="use torch.compile, block by block (default: on a GPU)")
+    free("--hang-seconds", type=ABOVE_ZERO, default=1800.0, metavar="S", help=hang)
+    evaluate = "steps between evaluations on benchmarks (docs/evaluation.md)"
+    free("--evaluate-every", type=COUNT, default=0, metavar="N", help=evaluate)
+    free("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
+    free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
+    free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="questions of each task")
+    free("--keep", type=POSITIVE, default=2, help="checkpoints to keep")
+    free("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
+    free("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
+    free(
+        "--cache-bytes", type=POSITIVE, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)"
+    )
+    free("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    free("--threads", type=POSITIVE, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
+    free("--replicas", type=POSITIVE, default=1, metavar="R", help="model copies, each on W/R ranks")
+    free("--activation", choices=("none", "selective", "full"), default="none", help="checkpointing")
+    free("--compile", action=SWITCH, help="use torch.compile, block by block (default: on a GPU)")
     same_bits = "use algorithms that give the same bits each time, where PyTorch has them"
-    free.add_argument("--deterministic", action=SWITCH, default=False, help=same_bits)
-    free.add_argument("--tensorboard", action=SWITCH, default=False, help="also write RUN/tensorboard")
-    free.add_argument("--wandb", action=SWITCH, default=False, help="also report to Weights & Biases")
-    free.add_argument("--peak-tflops", type=_positive, help="of one device, for MFU (default: a GPU's data sheet)")
+    free("--deterministic", action=SWITCH, default=False, help=same_bits)
+    free("--tensorboard", action=SWITCH, default=False, help="also write RUN/tensorboard")
+    free("--wandb", action=SWITCH, default=False, help="also report to Weights & Biases")
+    free("--peak-tflops", type=ABOVE_ZERO, help="of one device, for MFU (default: a GPU's data sheet)")
 
 
 def leave(code: int) -> NoReturn:

@@ -1,5 +1,6 @@
 """The configuration of a run: what must stay the same when it is resumed, what may change, and its YAML file."""
 
+import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -175,15 +176,13 @@ def expand_config(arguments: list[str]) -> list[str]:
     Raises:
         UserError: The file cannot be read or holds no mapping.
     """
-    words, rest = list(arguments), list[str]()
-    while words:
-        word = words.pop(0)
-        name, _, value = word.partition("=")
-        if name == "--config" and (value or words):
-            rest = [*_config_words(Path(value or words.pop(0))), *rest]
-        else:
-            rest.append(word)
-    return rest
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", type=Path, action="append", default=[])
+    try:
+        options, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # no file behind it, which the command's own parser says
+        return arguments
+    return [word for path in reversed(options.config) for word in _config_words(path)] + rest
 
 
 def _config_words(path: Path) -> list[str]:

@@ -4,9 +4,11 @@
 whose loss or gradient norm was an outlier. `RUN/run.json` holds the plan, from which a step is traced to its documents.
 """
 
+import contextlib
 import datetime
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +36,28 @@ def log(run: Path, event: str, **facts: Any) -> None:
 
 
 def read_events(run: Path, event: str) -> list[dict[str, Any]]:
-    """Return the log's events of one kind; a truncated last line is ignored."""
-    events = []
-    for line in (run / LOG).read_text(encoding="utf-8").splitlines() if (run / LOG).exists() else ():
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            continue
-    return [one for one in events if isinstance(one, dict) and one.get("event") == event]
+    """Return the log's events of one kind."""
+    return [one for one in read_lines(run / LOG) if one.get("event") == event]
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines, if it is there; a truncated line is ignored."""
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            one = json.loads(line)
+            if isinstance(one, dict):
+                yield one
+
+
+def write_rows(path: Path, head: str, trained: int, rows: Sequence[str] = ()) -> None:
+    """Write a CSV file anew: its head, its rows up to the step `trained`, and further rows.
+
+    So no step has two rows after a run was resumed, and none is truncated.
+    """
+    before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+    steps = (line.partition(",")[0] for line in before)
+    kept = [line for line, step in zip(before, steps, strict=True) if step.isdigit() and int(step) <= trained]
+    write_atomic(path, ("\n".join([head, *kept, *rows]) + "\n").encode())
 
 
 def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:

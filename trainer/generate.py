@@ -11,14 +11,12 @@ from filters.errors import UserError
 from manifests import tokenizer
 from trainer.checkpoint import SavedModel, open_checkpoint
 from trainer.events import find_corpus
-from trainer.model import KeyValueCache, Llama, prefer_fast_attention
+from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention
 
 
 def load_model(saved: SavedModel, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Llama:
     """Return the whole model of a checkpoint on one device, in this process."""
-    with torch.device("meta"):
-        model = Llama(saved.size, saved.vocabulary)
-    model.to(dtype).to_empty(device=device)
+    model = allocate(saved.size, saved.vocabulary, device, dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(saved.weight(name))

@@ -7,6 +7,7 @@ weights of one output file in memory at a time.
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -226,35 +227,69 @@ def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:
     return readers
 
 
+@dataclass(frozen=True, slots=True)
+class LlamaConfig:
+    """The numbers in the `config.json` of a Llama in Hugging Face's layout."""
+
+    dimension: int
+    heads: int
+    key_heads: int
+    layers: int
+    width: int
+    vocabulary: int
+    length: int
+    norm_epsilon: float
+
+
+def read_llama_config(folder: Path) -> LlamaConfig:
+    """Read the configuration of a published model.
+
+    Raises:
+        UserError: It cannot be read, or is of a model that the code here does not compute.
+    """
+    keys = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        dimension, heads, layers, width, vocabulary = (int(config[key]) for key in keys)
+        length, epsilon = int(config["max_position_embeddings"]), float(config["rms_norm_eps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} has no readable config.json of a Llama: download the model again") from error
+    rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    expected = {
+        "model_type": (config.get("model_type", "llama"), "llama"),
+        "head_dim": (config.get("head_dim") or dimension // heads, dimension // heads),
+        "rotary base": (rotary.get("rope_theta", ROTARY_BASE), ROTARY_BASE),
+        "kind of rotary positions": (rotary.get("rope_type", rotary.get("type", "default")), "default"),
+        "activation": (config.get("hidden_act", "silu"), "silu"),
+        "biases": (bool(config.get("attention_bias") or config.get("mlp_bias")), False),
+    }
+    for setting, (published, ours) in expected.items():
+        if published != ours:
+            raise UserError(
+                f"{folder} has {setting} {published}; only Llamas with {ours} are computed here: give another"
+            )
+    key_heads = int(config.get("num_key_value_heads") or heads)
+    return LlamaConfig(dimension, heads, key_heads, layers, width, vocabulary, length, epsilon)
+
+
 def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> float:
     """Return the epsilon of a published model's norms, which differs between published models of a size.
 
     Raises:
         UserError: Its configuration or tokenizer differs from the model's and the corpus's in what no shape shows.
     """
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-        epsilon = float(config["rms_norm_eps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no readable config.json of a Llama: download the model again") from error
-    path = folder / "tokenizer.model"
+    config, path = read_llama_config(folder), folder / "tokenizer.model"
     if path.is_file() and sha256_file(path) != tokenizer.sha256:
         raise UserError(f"{folder} has a different tokenizer than the corpus: build the corpus with {path}")
-    rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    heads = config.get("num_attention_heads")
     expected = {
-        "dimension": (size.dimension, config.get("hidden_size")),
-        "layers": (size.layers, config.get("num_hidden_layers")),
-        "heads": (size.heads, heads),
-        "heads of keys": (size.heads, config.get("num_key_value_heads") or heads),
-        "rotary base": (ROTARY_BASE, rotary.get("rope_theta", ROTARY_BASE)),
-        "kind of rotary positions": ("default", rotary.get("rope_type", rotary.get("type", "default"))),
-        "activation": ("silu", config.get("hidden_act", "silu")),
-        "biases": (False, bool(config.get("attention_bias") or config.get("mlp_bias"))),
-        "vocabulary": (tokenizer.vocabulary, config.get("vocab_size", tokenizer.vocabulary)),
+        "dimension": (size.dimension, config.dimension),
+        "layers": (size.layers, config.layers),
+        "heads": (size.heads, config.heads),
+        "heads of keys": (size.heads, config.key_heads),
+        "vocabulary": (tokenizer.vocabulary, config.vocabulary),
     }
     for setting, (ours, published) in expected.items():
         if ours != published:
             difference = f"{setting} {published}, the model {ours}"
             raise UserError(f"{folder} has {difference}: give its --model and a corpus with its tokenizer")
-    return epsilon
+    return config.norm_epsilon

@@ -19,7 +19,7 @@ from manifests.report.html import Html, element, read_style
 from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
 from trainer.data import BatchReader, hash_batch
-from trainer.events import find_corpus, log, read_run, record_spike
+from trainer.events import find_corpus, log, read_run, record_spike, write_rows
 from trainer.parallel import Ranks, peak_memory
 from trainer.sizes import Preset
 from trainer.step import StepMetrics
@@ -77,10 +77,7 @@ class MetricsWriter:
         self.columns = ["step", "tokens", "loss", "bits_per_byte", "learning_rate", "gradient_norm", "skipped", "batch"]
         self.columns += [f"{kind}_{source}" for kind in ("loss", "bits_per_byte") for source in self.sources]
         self.columns += CLOCK
-        before = (run / FILE).read_text(encoding="utf-8").splitlines()[1:] if (run / FILE).exists() else []
-        steps = (line.partition(",")[0] for line in before)
-        kept = [line for line, step in zip(before, steps, strict=True) if step.isdigit() and int(step) <= resumed]
-        write_atomic(run / FILE, ("\n".join([",".join(self.columns), *kept]) + "\n").encode())
+        write_rows(run / FILE, ",".join(self.columns), resumed)
         self.printed = 0.0
         self.started = self.clock = time.monotonic()
 

@@ -343,3 +343,13 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, total: Tensor, each: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_x, to_weight = ctx.saved_tensors
         return to_x * total, to_weight * total, None, None
+
+
+def allocate(
+    size: Preset, vocabulary: int, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Llama:
+    """Return a whole model on one device, whose weights are undefined: a checkpoint is to fill them."""
+    with torch.device("meta"):
+        model = Llama(size, vocabulary)
+    model.to(dtype).to_empty(device=device)
+    return model

@@ -288,11 +288,8 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         bits = format_bits_per_byte(loss, int(stepper.text_bytes(rows).sum()))
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
-    path = run / VALIDATION_FILE
     if ranks.first and lines:
-        before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
-        kept = [line for line in before if int(line.partition(",")[0]) < step]
-        write_atomic(path, ("\n".join(["step,source,loss,bits_per_byte,windows", *kept, *lines]) + "\n").encode())
+        events.write_rows(run / VALIDATION_FILE, "step,source,loss,bits_per_byte,windows", step - 1, lines)
 
 
 @contextmanager

@@ -12,8 +12,7 @@ import zipfile
 from typing import NamedTuple
 from xml.parsers import expat
 
-from filters.formats.charset import decode
-from filters.formats.encodings import replace_c1
+from filters.formats.charset import decode, replace_c1
 from filters.formats.stream import Damage, Stored
 from filters.formats.tar import resolve_path
 from filters.formats.zip import ZIP_ERRORS

@@ -156,9 +156,9 @@ def strip_licence(text: str, language: str) -> StrippedFile:
     """Remove the licence from the comments at a file's top. Never raises; takes linear time."""
     removed, legal = list[tuple[int, int]](), list[str]()
     for comment in find_top_comments(text, language):
-        if any(_is_legal(_words(text, line)) for line in comment.lines):
+        if any(_is_legal(_get_words(text, line)) for line in comment.lines):
             legal.append(text[comment.start : comment.stop])
-            removed += _removable(text, comment)
+            removed += _find_removable(text, comment)
     if language == "Python":
         docstring = _find_docstring(text)
         if any(_is_legal(line[:MAX_LINE]) for line in docstring.split("\n")):
@@ -242,7 +242,7 @@ def _find_docstring(text: str) -> str:
     return text[mark.end() : end] if end >= 0 else ""
 
 
-def _words(text: str, line: Line) -> str:
+def _get_words(text: str, line: Line) -> str:
     return text[line.start : min(line.stop, line.start + MAX_LINE)]
 
 
@@ -250,7 +250,7 @@ def _is_legal(words: str) -> bool:
     return bool(_NOTICE.search(words) or _LICENCE.search(words))
 
 
-def _removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
+def _find_removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
     """Yield the stretches of a comment to remove: all of it, with the blank lines behind, if no words would be left."""
     gone = set(_find_legal_lines(text, comment.lines))
     left = {number for number, line in enumerate(comment.lines) if line.has_words} - gone
@@ -280,7 +280,7 @@ def _find_legal_lines(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
     for (has_words, _), numbers in groupby(range(len(lines)), key=paragraphs.__getitem__):
         if not has_words:
             continue
-        words = {number: _words(text, lines[number]) for number in numbers}
+        words = {number: _get_words(text, lines[number]) for number in numbers}
         paragraph = " ".join(words.values())
         legal_words = {word.lastindex for word in _LEGAL_WORDS.finditer(paragraph)}
         whole = _LICENCE.search(paragraph) or len(legal_words) >= LEGAL_WORDS

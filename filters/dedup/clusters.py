@@ -50,8 +50,8 @@ def connected_components(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Row
     """
     nodes = _gather_nodes(parts)
     root = np.arange(len(nodes), dtype=np.int32 if len(nodes) <= np.iinfo(np.int32).max else np.int64)
-    for block in _blocks(parts()):
-        a, b = _ranks(nodes, block)
+    for block in _split_blocks(parts()):
+        a, b = _find_ranks(nodes, block)
         while True:
             a, b = _find_roots(root, a), _find_roots(root, b)
             apart = a != b
@@ -81,8 +81,8 @@ def star_edges(keys: Keys, rows: Rows) -> Rows:
 
     A group of k rows has k - 1 such edges, and k² pairs.
     """
-    keys, rows = _shared_keys(keys, rows)
-    return distinct_edges(_stars(run_starts(keys), rows))
+    keys, rows = _select_shared(keys, rows)
+    return distinct_edges(_make_stars(run_starts(keys), rows))
 
 
 def verify_stars(
@@ -100,11 +100,11 @@ def verify_stars(
     accepted, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
     rejected = 0
     for _ in range(max_rounds):
-        keys, rows = _shared_keys(keys, rows)
+        keys, rows = _select_shared(keys, rows)
         if not len(rows):
             break
         first = run_starts(keys)
-        edges, which = _number_edges(_stars(first, rows))
+        edges, which = _number_edges(_make_stars(first, rows))
         found = similar(edges[:, 0], edges[:, 1])
         alike = found >= threshold
         accepted.append(edges[alike])
@@ -144,7 +144,7 @@ def large_star(edges: Rows) -> Rows:
     """
     edges = distinct_edges(edges)
     node, neighbour = edges.T
-    centre = np.minimum(node, _smallest_neighbours(edges))
+    centre = np.minimum(node, _find_smallest(edges))
     larger = neighbour > node
     return distinct_edges(np.stack([centre[larger], neighbour[larger]], axis=1))
 
@@ -159,7 +159,7 @@ def small_star(edges: Rows) -> Rows:
         Distinct, sorted edges.
     """
     edges = distinct_edges(edges)
-    centre = _smallest_neighbours(edges)
+    centre = _find_smallest(edges)
     others = edges[:, 1] != centre
     joined = [np.stack([centre, edges[:, 0]], axis=1), np.stack([centre[others], edges[others, 1]], axis=1)]
     return distinct_edges(np.concatenate(joined))
@@ -175,9 +175,9 @@ def count_unsettled(edges: Rows) -> int:
         edges: as for `large_star`.
     """
     edges = distinct_edges(edges)
-    node, smallest = edges[:, 0], _smallest_neighbours(edges)
+    node, smallest = edges[:, 0], _find_smallest(edges)
     first = run_starts(node)
-    return int((first & (smallest < node) & ~_alone(first)).sum())
+    return int((first & (smallest < node) & ~_find_alone(first)).sum())
 
 
 def contract(edges: Rows) -> Rows:
@@ -187,39 +187,39 @@ def contract(edges: Rows) -> Rows:
     return distinct_edges(np.stack([labels[rays], nodes[rays]], axis=1))
 
 
-def _alone(first: Mask) -> Mask:
+def _find_alone(first: Mask) -> Mask:
     """Return a mask of the runs of one element, from the mask of each run's first element."""
     return np.asarray(first & np.r_[first[1:], True][: len(first)])
 
 
-def _stars(first: Mask, rows: Rows) -> Rows:
+def _make_stars(first: Mask, rows: Rows) -> Rows:
     """Return the edges from the first row of each run of equal keys to the others."""
     return np.stack([rows[first][np.cumsum(first) - 1][~first], rows[~first]], axis=1)
 
 
-def _smallest_neighbours(edges: Rows) -> Rows:
+def _find_smallest(edges: Rows) -> Rows:
     """Return, for each of the sorted edges, the smallest neighbour of its node."""
     first = run_starts(edges[:, 0])
     return np.asarray(edges[first, 1][np.cumsum(first) - 1])
 
 
-def _shared_keys(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
+def _select_shared(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
     """Return the distinct (key, row) of the keys that more than one row has, sorted.
 
     Most keys have one row. They are set aside by two hash tables of their slots before the others are sorted.
     """
     for multiplier in _SLOTS:
-        together = _crowded(keys, multiplier)
+        together = _find_crowded(keys, multiplier)
         keys, rows = keys[together], rows[together]
     order = np.lexsort([rows, keys])
     keys, rows = keys[order], rows[order]
     fresh = run_starts(keys, rows)
     keys, rows = keys[fresh], rows[fresh]
-    several = ~_alone(run_starts(keys))
+    several = ~_find_alone(run_starts(keys))
     return keys[several], rows[several]
 
 
-def _crowded(keys: Keys, multiplier: np.uint64) -> Mask:
+def _find_crowded(keys: Keys, multiplier: np.uint64) -> Mask:
     """Return a mask of the keys whose slot another entry shares, be its key equal or not; two to four slots a key."""
     bits = np.uint64((2 * len(keys)).bit_length())
     counts = np.zeros(1 << int(bits), np.uint32)
@@ -247,7 +247,7 @@ def _number_edges(edges: Rows) -> tuple[Rows, Rows]:
     return ordered[fresh], which
 
 
-def _blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
+def _split_blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
     for edges in parts:
         for start in range(0, len(edges), BLOCK):
             yield edges[start : start + BLOCK]
@@ -261,7 +261,7 @@ def _gather_nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
     """
     held: list[Rows] = [np.empty(0, np.int64)]
     fresh = 0
-    for block in _blocks(parts()):
+    for block in _split_blocks(parts()):
         held.append(drop_repeats(np.sort(block.ravel(), kind="stable")))
         fresh += len(held[-1])
         if fresh >= len(held[0]):
@@ -279,7 +279,7 @@ def _merge(held: list[Rows]) -> None:
     held.append(drop_repeats(together))
 
 
-def _ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:
+def _find_ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:
     """Return the places of a block's two sides among the sorted nodes, looked up in ascending order, for the cache."""
     ends = block.T.ravel()
     order = np.argsort(ends)

@@ -86,7 +86,7 @@ def find_candidates(
     distinct, which = np.unique(sizes, return_inverse=True)
     enough = np.array([hashes_needed(int(size), threshold, miss) for size in distinct], np.int64)[which]
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for inner, outer in _meetings(values, offsets, sizes - enough + 1, hot):
+    for inner, outer in _find_meetings(values, offsets, sizes - enough + 1, hot):
         possible = (inner != outer) & (sizes[outer] >= enough[inner])
         inner, outer = inner[possible], outer[possible]
         both = pairs_intersection(values, offsets, inner, outer)
@@ -127,7 +127,7 @@ def verify_candidates(
     return ContainedPairs(*(np.ascontiguousarray(found[name]) for name in ("inner", "outer", "share", "jaccard")))
 
 
-def _meetings(values: Hashes, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
+def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
     """Yield (inner, outer) of the books that hold one of the inner's `probes[inner]` rarest hashes, in blocks.
 
     Each pair occurs once, sorted by inner over all blocks.
@@ -135,7 +135,7 @@ def _meetings(values: Hashes, offsets: Places, probes: Places, hot: int) -> Iter
     sizes = np.diff(offsets)
     owner = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     order = np.lexsort([owner, -sizes.astype(np.int32)[owner], values])  # holders of a hash: the largest first
-    first, counts, group = _groups(values, order)
+    first, counts, group = _group_values(values, order)
     rarest = np.lexsort([values, counts[group], owner])
     place = np.arange(len(values)) - np.repeat(offsets[:-1], sizes)
     chosen = rarest[place < probes[owner]]  # sorted by owner, as the hashes themselves are
@@ -156,7 +156,7 @@ def _meetings(values: Hashes, offsets: Places, probes: Places, hot: int) -> Iter
         start = end
 
 
-def _groups(values: Hashes, order: Places) -> tuple[Places, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+def _group_values(values: Hashes, order: Places) -> tuple[Places, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return, for equal values in `order`: each group's start, its size, and the group of every value."""
     first = np.flatnonzero(run_starts(values[order]))
     counts = np.diff(np.r_[first, len(values)]).astype(np.int32)

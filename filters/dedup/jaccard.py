@@ -1,8 +1,8 @@
-"""Exact Jaccard similarity and containment of sets of shingle hashes.
+"""Exact Jaccard similarity of sets of shingle hashes.
 
 A set is a sorted array of distinct unsigned integers (uint32 or uint64), as `minhash.shingle_hashes` returns it. Many
-sets are packed into one array (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty sets and
-the containment of an empty set are 0, as for signatures: a text without a word is like no other.
+sets are packed into one array (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty sets
+is 0, as for signatures: a text without a word is like no other.
 """
 
 import numpy as np
@@ -17,11 +17,6 @@ def jaccard(a: Hashes, b: Hashes) -> float:
     """Return |A ∩ B| / |A ∪ B|."""
     both = intersection_size(a, b)
     return both / (len(a) + len(b) - both) if both else 0.0
-
-
-def containment(a: Hashes, b: Hashes) -> float:
-    """Return |A ∩ B| / |A|: the share of A that is in B."""
-    return intersection_size(a, b) / len(a) if len(a) else 0.0
 
 
 def intersection_size(a: Hashes, b: Hashes) -> int:

@@ -6,7 +6,6 @@ word. A text with fewer than n words has one shingle, all of its words; a text w
 its content hash is compared.
 """
 
-import re
 from functools import lru_cache
 from typing import Literal
 
@@ -22,18 +21,9 @@ UNSPACED = (  # Unicode blocks of Thai and Lao, Myanmar, Khmer, Hiragana and Kat
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF)),
     *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
 )
-SHINGLE_BLOCK = (
-    1 << 10
-)  # shingles permuted at once: a block stays in the cache, a book takes no more memory than a page
+SHINGLE_BLOCK = 1 << 10  # shingles permuted at once: they stay in the cache, and a book takes no more than a page
 TEXT_BLOCK = 1 << 16  # code points hashed at once, which bounds the powers held; longer runs of letters are cut
 
-_UNSPACED_CLASS = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
-_WORD = re.compile(f"[{_UNSPACED_CLASS}]|[^\\W{_UNSPACED_CLASS}]+")
-_ASCII = bytes(code if chr(code).isalnum() or chr(code) == "_" else 0x20 for code in range(128))
-_FOLD = (
-    _ASCII.lower() + b" " * 128
-)  # folds the case of ASCII, and turns all other characters but word characters to " "
-_MARKS = re.compile("[\u00a0\u00ab\u00bb\u2010-\u2027\u2030-\u205e]")  # no-break space, guillemets, marks: no letters
 _BREAK, _LETTER, _ALONE = 0, 1, 2  # kinds of code points: between words, part of a word, a word by itself
 
 
@@ -61,33 +51,6 @@ class MinHash(Strict):
     def scheme(self) -> str:
         """Return the full name of the scheme: signatures and bands of equal names are comparable."""
         return f"datasketch-affine32/polynomial-64/words-{self.ngram}/bands-{self.bands}x{self.rows}/seed-{self.seed}"
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words of a text, in order, casefolded."""
-    return [word.decode("utf-8", "surrogatepass") for word in folded_words(text, _WORD)]
-
-
-def folded_words(text: str, word: re.Pattern[str]) -> list[bytes]:
-    r"""Return `word.findall(text.casefold())`, each word in UTF-8 (lone surrogates pass), faster where lines are ASCII.
-
-    Most lines are ASCII, typographic marks aside. There one table folds case and turns all but word characters into
-    spaces. Other lines are left to the regular expression.
-
-    Args:
-        text: any text.
-        word: a pattern that finds runs of `\w` in ASCII, and whose matches hold neither line feeds nor marks.
-    """
-    if text.isascii():
-        return text.encode("ascii").translate(_FOLD).split()
-    found: list[bytes] = []
-    for line in text.split("\n"):
-        plain = line if line.isascii() else _MARKS.sub(" ", line)
-        if plain.isascii():
-            found += plain.encode("ascii").translate(_FOLD).split()
-        else:
-            found += [match.encode("utf-8", "surrogatepass") for match in word.findall(line.casefold())]
-    return found
 
 
 def word_hashes(text: str) -> Keys:

@@ -19,20 +19,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.jaccard import intersection_size
+from filters.dedup.jaccard import jaccard
 from filters.dedup.minhash import Hashes, MinHash, band_hashes, ngram_hashes, signature, similarity, word_hashes
 from filters.hashing import GOLDEN, Keys, drop_repeats, mix, run_starts
 
 Floats = npt.NDArray[np.float64]
 
-LEVELS = (
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    0.95,
-)  # similarities of canaries: from the curve's rise to its end, for FineWeb's 14x8
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # similarities of canaries: all of the curve's rise, for FineWeb's 14x8
 SHORTEST = 50  # distinct shingles: no copy of a shorter document comes within 0.01 of every level
 LONGEST = 20_000  # words: copies of a longer document tell no more, and take longer to make
 CONFIDENCE = 0.99  # of a level's interval; an expected share outside of it is a warning
@@ -105,20 +98,21 @@ def plant_canaries(
         A canary per level; none for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
     """
     words = word_hashes(text)
-    original = _distinct(words, scheme)
+    original = _hash_distinct(words, scheme)
     if len(original) < SHORTEST or len(words) > LONGEST:
         return []
-    copies = [_distinct(edit_words(words, level, _key(seed, identity, level), scheme), scheme) for level in levels]
+    copies = [
+        _hash_distinct(edit_words(words, level, _derive_key(seed, identity, level), scheme), scheme) for level in levels
+    ]
     signed, *others = signatures = [signature(hashes, scheme) for hashes in (original, *copies)]
     bands = band_hashes(np.stack(signatures), scheme)
     meet = (bands[1:] == bands[0]).any(axis=1).tolist()
     made = []
     for copy, other, found in zip(copies, others, meet, strict=True):
-        both = intersection_size(original, copy)
-        jaccard = both / (len(original) + len(copy) - both)
-        expected = candidate_probability(jaccard, scheme.bands, scheme.rows)
+        alike = jaccard(original, copy)
+        expected = candidate_probability(alike, scheme.bands, scheme.rows)
         accepted = found and similarity(signed, other) >= scheme.threshold
-        made.append(Planted(jaccard, expected, found, accepted, accepted and jaccard >= scheme.threshold))
+        made.append(Planted(alike, expected, found, accepted, accepted and alike >= scheme.threshold))
     return made
 
 
@@ -165,7 +159,7 @@ def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
         (w + appended,) word hashes.
     """
     ngram = scheme.ngram
-    slots = _slots(len(words), ngram, key)
+    slots = _choose_slots(len(words), ngram, key)
     shingles = ngram_hashes(words, scheme)
     replaced_at = np.full(len(shingles), len(slots))  # by place, the number of the replacement that removes it
     replaced_at[slots[:, None] - np.arange(ngram)] = np.arange(len(slots))[:, None]
@@ -177,7 +171,7 @@ def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
     shared, whole = int(both[replaced]), int(either[replaced])
     fewest = max(0, math.floor(shared / level) - whole)
     appended = min((fewest, fewest + 1), key=lambda more: abs(shared / (whole + more) - level))
-    made_up = _random(key[16:24], len(words) + appended)
+    made_up = _draw_random(key[16:24], len(words) + appended)
     copy = np.concatenate([words, made_up[len(words) :]])
     copy[slots[:replaced]] = made_up[slots[:replaced]]
     return copy
@@ -191,30 +185,6 @@ def candidate_probability(at: float, bands: int, rows: int) -> float:
 def half_point(bands: int, rows: int) -> float:
     """Return the similarity at which half of the pairs share a band."""
     return math.pow(-math.expm1(math.log(0.5) / bands), 1 / rows)
-
-
-def agreements_needed(bands: int, rows: int, threshold: float) -> int:
-    """Return the fewest agreeing permutations whose share reaches the threshold, as floats compare."""
-    permutations = bands * rows
-    needed = math.ceil(threshold * permutations) - 1  # the product may be rounded up over a whole number
-    return needed if needed >= 0 and needed / permutations >= threshold else needed + 1
-
-
-@lru_cache(maxsize=4096)
-def acceptance_probability(at: float, bands: int, rows: int, threshold: float) -> float:
-    """Return the probability that a pair of similarity `at` shares a band and is estimated at the threshold or above.
-
-    Exact: band by band, the distribution of agreeing permutations, kept apart by whether some whole band agreed.
-    """
-    band = binomial(rows, at)
-    part = band.copy()
-    part[rows] = 0.0
-    none, some = np.ones(1), np.zeros(1)
-    for _ in range(bands):
-        some = np.convolve(some, band)
-        some[rows:] += none * band[rows]
-        none = np.convolve(none, part)
-    return float(min(1.0, some[agreements_needed(bands, rows, threshold) :].sum()))
 
 
 def check_levels(levels: Sequence[Level]) -> list[Finding]:
@@ -286,24 +256,24 @@ def combine_p_values(p_values: Sequence[float]) -> float:
     return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
 
 
-def _distinct(words: Keys, scheme: MinHash) -> Hashes:
+def _hash_distinct(words: Keys, scheme: MinHash) -> Hashes:
     hashes = ngram_hashes(words, scheme)
     hashes.sort()
     return drop_repeats(hashes)
 
 
-def _slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:
+def _choose_slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:
     """Return places n apart, none of which shares a shingle with another or is cut short by an end, in keyed order."""
     first = ngram - 1 + int.from_bytes(key[:8], "big") % ngram
     places = np.arange(first, count - ngram + 1, ngram)
-    return places[np.argsort(_random(key[8:16], len(places)), kind="stable")]
+    return places[np.argsort(_draw_random(key[8:16], len(places)), kind="stable")]
 
 
-def _key(seed: int, identity: bytes, level: float) -> bytes:
+def _derive_key(seed: int, identity: bytes, level: float) -> bytes:
     return hashlib.sha256(f"{seed}\0canary\0{level!r}\0".encode() + identity).digest()
 
 
-def _random(key: bytes, count: int) -> Keys:
+def _draw_random(key: bytes, count: int) -> Keys:
     """Return numbers that look random, a sequence for each key of 8 bytes."""
     start = np.uint64(int.from_bytes(key, "big"))
     return mix(start ^ (np.arange(1, count + 1, dtype=np.uint64) * GOLDEN))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import brotli
 from isal import igzip_lib
 
-from filters.formats.compression import SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
 from filters.formats.records import Headers
+from filters.formats.stream import GZIP, SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
 from filters.reasons import Reason
 
 MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
@@ -22,6 +22,7 @@ CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{1,3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_GZIP, _ZSTD = re.compile(re.escape(GZIP)), re.compile(re.escape(ZSTD) + b"|" + SKIPPABLE.pattern)  # magic numbers
 _NO_CODINGS = ("chunked", "identity", "none")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -65,13 +66,13 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
     Raises:
         HttpError: The response cannot be read, or its body decodes to more than `max_body_bytes` (TOO_LARGE).
     """
-    status = _final_status(block)
+    status = _match_final_status(block)
     if status is None:
         raise HttpError(Reason.CORRUPT_HTTP, "no status line")
     blank = _BLANK_LINE.search(block, status.end())
     stop, start = blank.span() if blank else (len(block), len(block))
     headers, body = Headers(block[status.start() : stop]), block[start:]
-    transfer, content = _codings(headers, "Transfer-Encoding"), _codings(headers, "Content-Encoding")
+    transfer, content = _list_codings(headers, "Transfer-Encoding"), _list_codings(headers, "Content-Encoding")
     if "chunked" in transfer:
         body = _join_chunks(body)
     if codings := [name for name in content + transfer if name not in _NO_CODINGS]:
@@ -84,7 +85,7 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
     return Response(int(status.group(1)), headers, body)
 
 
-def _final_status(block: bytes) -> re.Match[bytes] | None:
+def _match_final_status(block: bytes) -> re.Match[bytes] | None:
     """Match the status line of the final response; interim ones may precede it (RFC 9110, section 15.2)."""
     status = _STATUS_LINE.match(block)
     while status and status[1].startswith(b"1") and (blank := _BLANK_LINE.search(block, status.end())):
@@ -111,7 +112,7 @@ def is_html(response: Response) -> bool:
     return _HTML_START.match(start, position) is not None
 
 
-def _codings(headers: Headers, name: str) -> list[str]:
+def _list_codings(headers: Headers, name: str) -> list[str]:
     values = headers.all(name)
     return [value.strip() for value in ",".join(values).lower().split(",") if value.strip()] if values else []
 
@@ -167,16 +168,26 @@ def _reads_as_text(body: bytes) -> bool:
 
 
 def _decode_gzip(body: bytes, limit: int) -> bytes:
-    """Decode one or more gzip members and drop what follows them, as browsers do."""
-    if not body.startswith(b"\x1f\x8b"):
+    return _decode_streams(body, limit, _GZIP, lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP))
+
+
+def _decode_zstd(body: bytes, limit: int) -> bytes:
+    """Decode frames of RFC 8878."""
+    if not body.startswith(ZSTD):
         raise _EncodingMismatchError
+    return _decode_streams(body, limit, _ZSTD, open_zstd)
+
+
+def _decode_streams(body: bytes, limit: int, begins: re.Pattern[bytes], create: Callable[[], Decoder]) -> bytes:
+    """Decode one or more streams and drop what follows them, as browsers do."""
     parts: list[bytes] = []
     size = position = 0
-    while body.startswith(b"\x1f\x8b", position):
-        decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        part, position = _decompress(body, position, decoder, limit - size)
+    while begins.match(body, position):
+        part, position = _decompress(body, position, create(), limit - size)
         parts.append(part)
         size += len(part)
+    if not parts:
+        raise _EncodingMismatchError
     return b"".join(parts)
 
 
@@ -189,19 +200,6 @@ def _decode_deflate(body: bytes, limit: int) -> bytes:
     else:
         flag = igzip_lib.DECOMP_DEFLATE
     return _decompress(body, 0, igzip_lib.IgzipDecompressor(flag=flag), limit)[0]
-
-
-def _decode_zstd(body: bytes, limit: int) -> bytes:
-    """Decode one or more frames of RFC 8878."""
-    if not body.startswith(ZSTD):
-        raise _EncodingMismatchError
-    parts: list[bytes] = []
-    size = position = 0
-    while body.startswith(ZSTD, position) or SKIPPABLE.match(body, position):
-        part, position = _decompress(body, position, open_zstd(), limit - size)
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
 
 
 class _BrotliDecoder:

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
 
-from filters.formats.compression import (
+from filters.formats.charset import is_utf8_xml, transcode_xml
+from filters.formats.stream import (
     BZIP2,
     BZIP2_STREAM,
     GZIP,
     OPENING,
     Chunk,
+    Damage,
+    Stored,
     decode_chunks,
+    decode_stored,
     is_compressed,
-    is_utf8,
-    transcode,
+    open_stored,
+    read_ranges,
 )
-from filters.formats.stream import Damage, Stored, open_stored
 from filters.reasons import Reason
 
 MAX_BYTES = 1 << 25  # of a page: MediaWiki's limit for a text is 2 MiB ($wgMaxArticleSize); histories may hold more
@@ -116,8 +119,7 @@ def read_dump(path: Path | str) -> Iterator[bytes | Damage]:
         OSError: The file cannot be opened.
     """
     with open_stored(Path(path)) as stored:
-        for chunk in decode_chunks(stored, 0, len(stored), resume=True):
-            yield chunk.damage or chunk.data
+        yield from decode_stored(stored, resume=True)
 
 
 def read_pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> Iterator[Page | Damage]:
@@ -126,7 +128,7 @@ def read_pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> 
     No bytes make it raise. Takes linear time, and memory of the order of `max_bytes`. A part of a dump, cut at pages,
     is a dump too.
     """
-    for raw in scan_pages(transcode(_gather_opening(chunks)), max_bytes):
+    for raw in scan_pages(transcode_xml(_gather_opening(chunks)), max_bytes):
         if raw.problem is None:
             yield parse_page(raw.data)
         elif raw.problem is not Reason.ARCHIVE_METADATA:
@@ -311,27 +313,19 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
     end = len(stored) if end is None else end
     opening = _read_opening(stored)
     complete = end == len(stored) and b"<mediawiki" in opening[:OPENING].replace(b"\0", b"")
-    if is_compressed(stored) or not is_utf8(opening):
-        yield from _settle(_read_compressed(stored, start, end, limit, complete, is_utf8(opening)), end - start)
+    if is_compressed(stored) or not is_utf8_xml(opening):
+        yield from _settle(_read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening)), end - start)
     else:
         yield from _settle(_read_plain(stored, start, end, limit, complete), end - start)
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
-    """Return the decoded bytes at a place, fewer at the end."""
-    if not is_compressed(stored) and is_utf8(_read_opening(stored)):
+    """Return the decoded bytes at a place; fewer, or none, if the dump ends before."""
+    if not is_compressed(stored) and is_utf8_xml(_read_opening(stored)):
         return bytes(stored[offset : offset + length])[inner_offset : inner_offset + inner_length]
-    held, base = bytearray(), 0
     chunks = decode_chunks(stored, offset, min(offset + length, len(stored)), resume=True)
-    for data in transcode(chunk.data for chunk in chunks):
-        assert isinstance(data, bytes)
-        held += data
-        if base + len(held) >= inner_offset + inner_length:
-            break
-        gone = min(len(held), max(inner_offset - base, 0))
-        del held[:gone]
-        base += gone
-    return bytes(held[inner_offset - base :][:inner_length])
+    found = read_ranges(transcode_xml(chunk.data for chunk in chunks), [(inner_offset, inner_length)])
+    return next(found, (0, b""))[1]
 
 
 def find_cuts(stored: Stored, split_bytes: int) -> list[int]:
@@ -340,7 +334,7 @@ def find_cuts(stored: Stored, split_bytes: int) -> list[int]:
     A plain dump is cut after pages, a bzip2 one before streams that begin with a page, a gzipped one nowhere.
     """
     found: list[int] = []
-    if not is_utf8(_read_opening(stored)):
+    if not is_utf8_xml(_read_opening(stored)):
         return found
     bzip2, gzip = stored[:3] == BZIP2, stored[:2] == GZIP
     for wanted in range(split_bytes, 0 if gzip else len(stored), split_bytes):
@@ -461,7 +455,7 @@ def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             last = chunk
             yield chunk.data
 
-    for text in transcode(data()):
+    for text in transcode_xml(data()):
         assert isinstance(text, bytes)
         yield last._replace(data=text)
         last = Chunk(b"", last.stop, last.fed)

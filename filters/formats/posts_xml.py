@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from filters.formats import sevenzip
-from filters.formats.compression import BZIP2, GZIP, OPENING, decode_stored, is_utf8, transcode
-from filters.formats.stream import Damage, Stored, slice_stored
+from filters.formats.charset import is_utf8_xml, transcode_xml
+from filters.formats.stream import BZIP2, GZIP, OPENING, Damage, Stored, decode_stored, slice_stored
 from filters.reasons import Reason
 
 TABLE = "Posts.xml"
@@ -90,7 +90,7 @@ class Table(NamedTuple):
 def is_plain(stored: Stored) -> bool:
     """Return True if a file is an uncompressed table in UTF-8, so that rows can be read by byte offset."""
     opening = bytes(stored[:OPENING])
-    return not opening.startswith((GZIP, BZIP2, sevenzip.MAGIC)) and is_utf8(opening)
+    return not opening.startswith((GZIP, BZIP2, sevenzip.MAGIC)) and is_utf8_xml(opening)
 
 
 def read_tables(stored: Stored, start: int, end: int) -> Iterator[Table]:
@@ -103,12 +103,12 @@ def read_tables(stored: Stored, start: int, end: int) -> Iterator[Table]:
             return
         wanted = [entry for entry in entries if PurePosixPath(entry.name).name.lower() == TABLE.lower()][:1]
         for entry in entries:
-            chunks = transcode(sevenzip.decode_entry(stored, entry)) if entry in wanted else None
+            chunks = transcode_xml(sevenzip.decode_entry(stored, entry)) if entry in wanted else None
             yield Table(entry.name, entry.size, chunks)
     elif magic.startswith((GZIP, BZIP2)):
-        yield Table("", 0, transcode(decode_stored(stored)))
+        yield Table("", 0, transcode_xml(decode_stored(stored)))
     else:
-        yield Table("", end - start, transcode(slice_stored(stored, start, end)))
+        yield Table("", end - start, transcode_xml(slice_stored(stored, start, end)))
 
 
 def scan_rows(
@@ -130,7 +130,7 @@ def scan_rows(
     for chunk in chunks:
         if isinstance(chunk, Damage):
             end = base + len(buffer)
-            yield from _segment(buffer, begin, len(buffer), start, end, first, too_large, True)
+            yield from _frame_segment(buffer, begin, len(buffer), start, end, first, too_large, True)
             yield RawRow(end, end, problem=chunk.problem, detail=chunk.detail)
             return
         buffer += chunk
@@ -141,7 +141,7 @@ def scan_rows(
                 stop = base + found
                 if first and ends is None:
                     ends = b"<posts" in buffer[begin:found]
-                yield from _segment(buffer, begin, found, start, stop, first, too_large, False)
+                yield from _frame_segment(buffer, begin, found, start, stop, first, too_large, False)
                 begin, start, first, too_large = found, stop, False, False
         seen = max(seen, len(buffer) - 4) if found < 0 else found
         if len(buffer) - begin > limit:
@@ -155,12 +155,12 @@ def scan_rows(
     end = base + len(buffer)
     if first and ends is None:
         ends = b"<posts" in buffer[begin:]
-    yield from _segment(buffer, begin, len(buffer), start, end, first, too_large, True)
+    yield from _frame_segment(buffer, begin, len(buffer), start, end, first, too_large, True)
     if ends and b"</posts" not in tail:
         yield RawRow(end, end, problem=Reason.TRUNCATED_RECORD, detail="the file ends without </posts>")
 
 
-def _segment(
+def _frame_segment(
     buffer: bytearray, begin: int, stop: int, start: int, end: int, first: bool, too_large: bool, last: bool
 ) -> Iterator[RawRow]:
     """Yield the bytes from one row's mark to the next: [start, end), of which buffer[begin:stop] is held."""
@@ -208,22 +208,6 @@ def find_row(data: Stored, position: int) -> int:
             return found
         position = found + 4
     return len(data)
-
-
-def read_ranges(chunks: Iterable[bytes | Damage], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
-    """Yield the decoded bytes of each (offset, length) that lies within the chunks, with its index, by offset."""
-    waiting = sorted(enumerate(ranges), key=lambda item: item[1][0])
-    held, base = bytearray(), 0
-    for chunk in chunks:
-        if not waiting:
-            return
-        held += chunk if isinstance(chunk, bytes) else b""
-        while waiting and base + len(held) >= sum(waiting[0][1]):
-            index, (offset, length) = waiting.pop(0)
-            yield index, bytes(held[offset - base :][:length])
-        keep = max(waiting[0][1][0] - base, 0) if waiting else 0
-        base += len(held[:keep])
-        del held[:keep]
 
 
 def parse_keys(row: bytes) -> PostKeys | Damage:

@@ -5,13 +5,14 @@ a record's end, or spans the next record, the next line that begins a record is 
 the problem, and reading goes on after it.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple, Protocol
 
 from filters.formats import arc
-from filters.formats.digest import agrees_with_digest
 from filters.formats.stream import NEWLINE_LIMIT, Window
 from filters.reasons import Reason
 
@@ -24,6 +25,7 @@ AHEAD = 1 << 24  # bytes of a record behind garbage that are read to see what fo
 CROSSING = 1 << 12  # last bytes of a block that are searched for a header that goes on behind the block
 OWN_BYTES = 1 << 10  # first bytes of a header, which identify it
 
+DIGESTS = ("sha1", "sha256", "sha512", "md5")  # algorithms by label, without hyphens
 WARC_LINE = re.compile(rb"WARC/([01]\.[0-9]{1,2})[ \t]{0,8}\r{0,2}\n")
 WARC_NEWLINES, ARC_NEWLINES = 2, 1  # that end a block
 _WARC_START = re.compile(WARC_LINE.pattern + rb"(?=[A-Za-z][A-Za-z-]{0,60}+[ \t]{0,8}:)|(?<=\n)" + WARC_LINE.pattern)
@@ -34,7 +36,7 @@ _NEWLINE = re.compile(rb"\n")
 _NEXT_LINE = re.compile(rb"\n(?=" + WARC_LINE.pattern + rb")")
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")
 _HEADER_END = re.compile(rb"\n(?:\r{0,2}\n|WARC/)")  # or another record within the header, which then has no end
-# The first such field; its group is None if it holds anything but digits.
+# The first such field, with a group if it holds digits alone.
 _CONTENT_LENGTH = re.compile(
     rb"\n(?i:content-length)[ \t]*+:(?:[ \t]*+([0-9]{1,18}+)[ \t]*+\r{0,2}+(?:\Z|\n(?![ \t])))?"
 )
@@ -437,3 +439,44 @@ def _is_record(window: Window, position: int, members: Members | None, own: byte
     stop = window.skip_newlines(head.stop)
     ends = not window.reach(stop + 1) or _parse_line(window, stop) is not None
     return ends or (members is not None and members.begins(stop))
+
+
+# --- digests ---
+
+
+def agrees_with_digest(declared: str | None, block: bytes) -> bool | None:
+    """Return True if a block has its `WARC-Block-Digest` (`sha1:…`), False if not, None if that cannot be checked.
+
+    Values are in base32 (most writers), hexadecimal (pywb, Webrecorder) or base64. Unknown algorithms, and values that
+    cannot be a digest of the algorithm named, are ignored. `WARC-Payload-Digest` is never checked: writers disagree on
+    the bytes that it covers (ISO 28500:2017, section 5.8).
+    """
+    label, _, value = (declared or "").partition(":")
+    algorithm = label.strip().lower().replace("-", "")
+    if algorithm not in DIGESTS:
+        return None
+    digest = hashlib.new(algorithm, block, usedforsecurity=False).digest()
+    wanted = _decode_digest(value.strip().rstrip("="), len(digest))
+    return None if wanted is None else wanted == digest
+
+
+def check_block_digest(declared: str | None, block: bytes) -> str:
+    """Check a block against its `WARC-Block-Digest` and return the error, or ""."""
+    if agrees_with_digest(declared, block) is not False:
+        return ""
+    return f"the block's {(declared or '').partition(':')[0].strip()[:10].lower()} differs from the declared one"
+
+
+def _decode_digest(value: str, size: int) -> bytes | None:
+    """Return a digest of `size` bytes; the length of its text tells the encoding."""
+    try:
+        if len(value) == 2 * size:
+            return bytes.fromhex(value)
+        padding = "=" * (-len(value) % 8)
+        if len(value) == -(-size * 8 // 5):
+            return base64.b32decode(value + padding, casefold=True)
+        if len(value) == -(-size * 4 // 3):
+            return base64.b64decode(value + padding, validate=False)
+    except ValueError:
+        pass
+    return None

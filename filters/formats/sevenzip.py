@@ -12,8 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from filters.formats.compression import CompressedStream, Decoder
-from filters.formats.stream import Damage, Stored, StoredFile
+from filters.formats.stream import CompressedStream, Damage, Decoder, Stored, StoredFile
 from filters.reasons import Reason
 
 MAGIC = b"7z\xbc\xaf\x27\x1c"

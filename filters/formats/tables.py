@@ -12,8 +12,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.formats.compression import Chunk, decode_chunks, decode_stored, is_compressed
-from filters.formats.stream import Damage, Stored, StoredView, slice_stored
+from filters.formats.stream import (
+    Chunk,
+    Damage,
+    Stored,
+    StoredView,
+    decode_chunks,
+    decode_stored,
+    is_compressed,
+    slice_stored,
+)
 from filters.reasons import Reason
 
 PARQUET = b"PAR1"
@@ -144,11 +152,9 @@ def read_lines(stored: StoredView, limit: int, start: int, end: int) -> Iterator
 
     A line of more than `limit` bytes is damage and is not held.
     """
-    position = start
     pieces = (Chunk(data, 0, 0) for data in slice_stored(stored, start, end))
     for line in _split_lines(pieces, limit, start):
-        position = line.stop
-        yield line._replace(stored=position - line.start)
+        yield line._replace(stored=line.stop - line.start)
 
 
 def read_compressed_lines(stored: StoredView, limit: int) -> Iterator[Line]:
@@ -221,11 +227,9 @@ def parse_row(data: bytes) -> dict[str, Any] | Damage | None:
         return Damage(Reason.CORRUPT_RECORD, "nested too deeply")
     except ValueError as error:
         return Damage(Reason.CORRUPT_RECORD, f"not JSON: {str(error)[:80]}")
-    return (
-        row
-        if isinstance(row, dict)
-        else Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
-    )
+    if not isinstance(row, dict):
+        return Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
+    return row
 
 
 def get_column(row: dict[str, Any], name: str) -> Any:

@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from filters.formats.compression import ChunkReader
-from filters.formats.stream import Damage, Stored, StoredReader
+from filters.formats.stream import ChunkReader, Damage, Stored, StoredView
 from filters.reasons import Reason
 
 BLOCK = 512
@@ -19,7 +18,6 @@ EXTENSIONS = 8  # of these, one after the other
 PATH_CHARACTERS = 4096  # of a member's path (PATH_MAX of Linux)
 ZEROS = 1 << 20  # bytes examined at a time after the end of an archive
 
-Reader = StoredReader | ChunkReader  # bytes read forwards
 Kind = Literal["file", "directory", "link", "other", "extension", "end", "damage"]
 _KINDS: dict[int, Kind] = {
     **dict.fromkeys(b"\x000" + b"7", "file"),
@@ -31,6 +29,27 @@ _LINKS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": 
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+class StoredReader:
+    """Stored bytes, read forwards; what is skipped is never touched."""
+
+    def __init__(self, stored: StoredView, position: int = 0) -> None:
+        self.stored, self.position = stored, position
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        data = bytes(self.stored[self.position : self.position + count])
+        self.position += len(data)
+        return data
+
+    def skip_to(self, position: int) -> bool:
+        """Continue from a later position; return False if the bytes end before it."""
+        self.position = min(position, len(self.stored))
+        return position <= len(self.stored)
+
+
+Reader = StoredReader | ChunkReader  # bytes read forwards
 
 
 class Header(NamedTuple):
@@ -142,7 +161,7 @@ def stream_entries(source: Reader) -> Iterator[TarEntry]:
         if entry.kind == "damage":
             return
         if not source.skip_to(entry.stop) and source.position < entry.data + entry.size:
-            yield _damage(source, source.position, Reason.TRUNCATED_RECORD, f"{entry.name!r} ends early")
+            yield _report_damage(source, source.position, Reason.TRUNCATED_RECORD, f"{entry.name!r} ends early")
             return
 
 
@@ -233,14 +252,18 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
     for _ in range(EXTENSIONS):
         block = source.take(BLOCK)
         if not block:
-            return None if source.position == offset else _damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
+            return (
+                None
+                if source.position == offset
+                else _report_damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
+            )
         if not block.strip(b"\0"):
             return TarEntry(offset, offset, 0, _skip_zeros(source), "", "end", commit=commit)
         header = parse_header(block)
         if header is None:
             if len(block) < BLOCK:
-                return _damage(source, offset, Reason.TRUNCATED_RECORD, "the archive ends within a header")
-            return _damage(source, offset, Reason.CORRUPT_RECORD, "no tar header")
+                return _report_damage(source, offset, Reason.TRUNCATED_RECORD, "the archive ends within a header")
+            return _report_damage(source, offset, Reason.CORRUPT_RECORD, "no tar header")
         data, kind = source.position, header.kind
         if kind != "extension":
             path = name or header.name
@@ -251,7 +274,7 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
             stop = data + _round_up(size)
             return TarEntry(offset, data, size, stop, path, kind, letter=header.letter, commit=commit)
         if header.size > EXTENSION_BYTES:
-            return _damage(source, offset, Reason.TOO_LARGE, f"an extended header of {header.size} bytes")
+            return _report_damage(source, offset, Reason.TOO_LARGE, f"an extended header of {header.size} bytes")
         extension = source.take(_round_up(header.size))[: header.size]
         if header.letter == b"L":
             name = _decode_name(extension.split(b"\0", 1)[0])
@@ -262,10 +285,10 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
             elif header.letter == b"x":
                 name, stated = _decode_name(fields.get(b"path", b"")) or name, fields.get(b"size", b"")
                 size = int(stated) if len(stated) < 19 and stated.isdigit() else -1
-    return _damage(source, offset, Reason.CORRUPT_RECORD, "headers that extend headers without end")
+    return _report_damage(source, offset, Reason.CORRUPT_RECORD, "headers that extend headers without end")
 
 
-def _damage(source: Reader, offset: int, reason: Reason, detail: str) -> TarEntry:
+def _report_damage(source: Reader, offset: int, reason: Reason, detail: str) -> TarEntry:
     return TarEntry(offset, offset, 0, source.position, "", "damage", reason, detail)
 
 

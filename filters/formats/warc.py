@@ -13,16 +13,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from filters.formats import arc
-from filters.formats.compression import (
-    FIRST_SLICE,
-    GZIP,
-    SKIPPABLE,
-    ZSTD,
-    CompressedStream,
-    GzipMember,
-    ZstdMember,
-    read_dictionary,
-)
 from filters.formats.records import (
     Headers,
     Record,
@@ -32,7 +22,18 @@ from filters.formats.records import (
     parse_single_record,
     read_records,
 )
-from filters.formats.stream import Stored, Window
+from filters.formats.stream import (
+    FIRST_SLICE,
+    GZIP,
+    SKIPPABLE,
+    ZSTD,
+    CompressedStream,
+    GzipMember,
+    Stored,
+    Window,
+    ZstdMember,
+    read_dictionary,
+)
 from filters.reasons import Reason
 
 TRIAL = 1 << 12  # stored bytes decompressed to tell if a member begins with a record
@@ -111,8 +112,7 @@ class Frame(NamedTuple):
         return (self.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">").strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
+class Boundary(NamedTuple):
     """A piece of an archive that is framed by itself: the stored bytes [start, end).
 
     `wasted`: stored bytes before it that failed to decompress (see `RETRIES`).
@@ -139,7 +139,7 @@ def read_frames(
     """
     held: Frame | None = None
     for part in _read_parts(stored, limits, start, len(stored) if end is None else end, wasted):
-        for frame in _single_frame(part, limits) or _part_frames(stored, limits, part):
+        for frame in _frame_single(part, limits) or _frame_part(stored, limits, part):
             if held and frame.problem is Reason.ARCHIVE_METADATA:
                 held = held._replace(stored=held.stored + frame.stored)
                 continue
@@ -286,34 +286,34 @@ class _Members:
 # --- frames ---
 
 
-def _single_frame(part: _Part, limits: Limits) -> tuple[Frame] | None:
+def _frame_single(part: _Part, limits: Limits) -> tuple[Frame] | None:
     """Return the frame of a member that one record fills, as nearly all do."""
     length = part.stop - part.start
     single = parse_single_record(part.data) if part.data and length <= limits.max_stored_bytes else None
     return (Frame(part.start, length, 0, len(part.data or b""), length, *single),) if single else None
 
 
-def _part_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
+def _frame_part(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
     """Yield the frames of a part."""
     length = part.stop - part.start
     if part.record is not None:
-        yield _frame(part.record, part.start, length, 0, length)
+        yield _make_frame(part.record, part.start, length, 0, length)
         return
     assert part.member is not None
     if part.member.damage is not None:
-        yield from _damage_frames(stored, limits, part)
+        yield from _frame_damage(stored, limits, part)
     elif part.is_empty:
         empty = Record(0, 0, problem=Reason.ARCHIVE_METADATA, detail="a compressed member without content")
-        yield _frame(empty, part.start, length, 0, length)
+        yield _make_frame(empty, part.start, length, 0, length)
     else:
-        yield from _member_frames(stored, limits, part)
+        yield from _frame_member(stored, limits, part)
 
 
-def _frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
+def _make_frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
     return Frame(offset, length, inner_offset, record[1] - record[0], stored, *record[2:])
 
 
-def _damage_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
+def _frame_damage(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
     """Yield the frame of a damaged member; before it, the whole records of a last member that is cut off.
 
     No checksum vouches for these records, but each ended as a record does and another began. They account for no stored
@@ -326,13 +326,13 @@ def _damage_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Fram
         before: Record | None = None
         for record in read_records(_open_window(stored, part), 0, limits.max_record_bytes):
             if before is not None and before.problem is None:
-                yield _frame(before, part.start, length, before.start, 0)
+                yield _make_frame(before, part.start, length, before.start, 0)
             before = record
     damage = Record(0, 0, problem=problem, detail=part.member.damage.detail)
-    yield _frame(damage, part.start, length, 0, length)
+    yield _make_frame(damage, part.start, length, 0, length)
 
 
-def _member_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
+def _frame_member(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
     """Yield the frames of a whole member, of which each record gets its share of the stored bytes."""
     assert part.member is not None
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
@@ -342,7 +342,7 @@ def _member_frames(stored: Stored, limits: Limits, part: _Part) -> Iterator[Fram
             detail = f"{length} stored bytes"
             record = Record(record.start, record.stop, problem=Reason.TOO_LARGE, detail=detail)
         share = length * record.stop // size - length * record.start // size
-        yield _frame(record, part.start, length, record.start, share)
+        yield _make_frame(record, part.start, length, record.start, share)
 
 
 def _open_window(stored: Stored, part: _Part) -> Window:

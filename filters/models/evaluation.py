@@ -1,7 +1,7 @@
 """Evaluation of a classifier of two classes: the figures of its card.
 
 Labels are booleans, scores floats; a score at a threshold counts as above it. Figures are rounded, so that cards can be
-compared as text; an undefined figure (of an empty class, say) is None.
+compared as text; an undefined figure, such as that of an empty class, becomes None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,6 @@ class Matched:
 
 def auc(labels: Labels, scores: Scores) -> float | None:
     """Return the area under the ROC curve: the probability of a positive above a negative, where ties count half."""
-    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
         return None
@@ -47,17 +46,16 @@ def auc(labels: Labels, scores: Scores) -> float | None:
     ends = np.cumsum(counts)
     twice_ranks = 2 * ends - counts + 1  # of equal scores the mean rank, doubled to stay whole
     above = int(twice_ranks[place[labels]].sum()) - positives * (positives + 1)
-    return _rounded(above / (2 * positives * negatives))
+    return _round(above / (2 * positives * negatives))
 
 
 def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
     """Return, by threshold, the share of positives among those kept, and the share kept of the positives."""
-    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     return [
         {
             "threshold": threshold,
-            "precision": _share((kept & labels).sum(), kept.sum()),
-            "recall": _share((kept & labels).sum(), labels.sum()),
+            "precision": _divide((kept & labels).sum(), kept.sum()),
+            "recall": _divide((kept & labels).sum(), labels.sum()),
         }
         for threshold in thresholds
         for kept in [scores >= threshold]
@@ -69,7 +67,6 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
 
     Mean and share are equal if the scores are probabilities.
     """
-    labels, scores = np.asarray(labels, np.bool_), np.asarray(scores, np.float64)
     places = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     positives = np.bincount(places, weights=labels, minlength=BINS)
@@ -78,8 +75,8 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
         {
             "from": place / BINS,
             "count": int(counts[place]),
-            "mean_score": _share(sums[place], counts[place]),
-            "positives": _share(positives[place], counts[place]),
+            "mean_score": _divide(sums[place], counts[place]),
+            "positives": _divide(positives[place], counts[place]),
         }
         for place in range(BINS)
     ]
@@ -87,12 +84,11 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
 
 def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
     """Return, by threshold, the share of documents kept, and of text, in the unit of `sizes` (tokens, characters)."""
-    scores, sizes = np.asarray(scores, np.float64), np.asarray(sizes, np.int64)
     return [
         {
             "threshold": threshold,
-            "documents": _share(kept.sum(), len(scores)),
-            "text": _share(sizes[kept].sum(), sizes.sum()),
+            "documents": _divide(kept.sum(), len(scores)),
+            "text": _divide(sizes[kept].sum(), sizes.sum()),
         }
         for threshold in thresholds
         for kept in [scores >= threshold]
@@ -110,7 +106,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
     size = max(bins.max(initial=0), candidate_bins.max(initial=0)) + 1
     wanted = np.floor(np.bincount(bins, minlength=size) * ratio + 0.5).astype(np.int64)
     there = np.bincount(candidate_bins, minlength=size)
-    order = np.lexsort((np.asarray(keys), candidate_bins))
+    order = np.lexsort((keys, candidate_bins))
     rank = np.arange(len(order)) - (np.cumsum(there) - there)[candidate_bins[order]]
     taken = np.sort(order[rank < wanted[candidate_bins[order]]])
     return Matched(taken, int(wanted.sum()), int((wanted > 0).sum()), int((there < wanted).sum()))
@@ -118,7 +114,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
 
 def length_bins(lengths: Numbers) -> Numbers:
     """Return the number of each length's bin, which is 0 for the length 0; exact, since it takes no logarithm."""
-    fractions, exponents = np.frexp(np.maximum(np.asarray(lengths, np.float64), 0))
+    fractions, exponents = np.frexp(np.maximum(lengths, 0.0))
     within = np.floor((fractions - 0.5) * 2 * BINS_PER_DOUBLING).astype(np.int64)
     return np.where(fractions > 0, exponents * BINS_PER_DOUBLING + within, 0).astype(np.int64)
 
@@ -143,7 +139,6 @@ def card(
         trained_on: number of texts by class.
         settings: of the training.
     """
-    labels = np.asarray(labels, np.bool_)
     return {
         "settings": dict(settings),
         "trained_on": dict(trained_on),
@@ -155,9 +150,9 @@ def card(
     }
 
 
-def _share(part: float, whole: float) -> float | None:
-    return _rounded(part / whole) if whole else None
+def _divide(part: float, whole: float) -> float | None:
+    return _round(part / whole) if whole else None
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return round(float(value), DIGITS)

@@ -1,4 +1,4 @@
-"""N-gram language models: interpolated modified Kneser-Ney estimation on whole arrays, ARPA files, kenlm's programs.
+"""N-gram language models: interpolated modified Kneser-Ney estimation on whole arrays, ARPA files, kenlm's lmplz.
 
 Definitions are those of Chen & Goodman 1999, section 3, and of Heafield et al. 2013, "Scalable Modified Kneser-Ney
 Language Model Estimation", and so of kenlm's lmplz without pruning: adjusted counts, three discounts per order from its
@@ -106,7 +106,7 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
         raise UserError("The language model has no text to learn from: give it texts with at least one word.")
     if len(tokens) + 2 * (len(offsets) - 1) > MAX_POSITIONS:
         raise UserError("The language model's text has more than 2^31 tokens: lower max_bytes.")
-    stream, depth = _with_marks(tokens, offsets)
+    stream, depth = _add_marks(tokens, offsets)
     seen = np.bincount(stream, minlength=len(pieces) + len(SPECIAL))
     seen[UNKNOWN] = seen[BEGIN] = 0  # never predicted from a count
     kept = np.flatnonzero((seen > 0) | (np.arange(len(seen)) < len(SPECIAL)))
@@ -114,7 +114,7 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
     number = np.zeros(len(seen), np.int32)
     number[kept] = np.arange(len(kept))
     stream = number[stream]
-    last = _last_ngram(stream, depth, len(kept), order)
+    last = _find_last_ngram(stream, depth, len(kept), order)
 
     rows = _Rows(
         np.zeros(len(kept), np.int32),
@@ -128,8 +128,8 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
     lower: Floats = np.array([1 / (len(kept) - 1)])  # uniform over all that can be predicted: all words but <s>
     for n in range(1, order + 1):
         longer = _extend(rows, stream, depth, n + 1, len(kept), n + 1 == order) if n < order else None
-        counts = rows.count if longer is None else _adjusted(rows, longer)
-        discounts = discounts_of(counts if depth[last] < n - 1 or longer is None else _recounted(counts, rows, last))
+        counts = rows.count if longer is None else _adjust_counts(rows, longer)
+        discounts = discounts_of(counts if depth[last] < n - 1 or longer is None else _recount_last(counts, rows, last))
         taken = np.array([0.0, *discounts])[np.minimum(counts, 3)]
         total = np.bincount(rows.context, counts, len(lower))
         with np.errstate(invalid="ignore"):  # 0 / 0 in what is no context
@@ -175,10 +175,14 @@ def write_arpa(model: Model, file: BinaryIO) -> None:
         file.write(f"\\{n}-grams:\n".encode())
         for begin in range(0, len(table.word), BLOCK):
             rows = slice(begin, begin + BLOCK)
-            columns = [_text(table.log_probability[rows]), _mark("\t"), _ngrams(model, words, n, rows)]
+            columns = [
+                _format_logs(table.log_probability[rows]),
+                _make_scalar("\t"),
+                _join_words(model, words, n, rows),
+            ]
             if n < len(model.orders):
-                columns += [_mark("\t"), _text(table.log_backoff[rows])]
-            file.write(pc.binary_join_element_wise(*columns, _mark("\n"), _mark("")).buffers()[2])
+                columns += [_make_scalar("\t"), _format_logs(table.log_backoff[rows])]
+            file.write(pc.binary_join_element_wise(*columns, _make_scalar("\n"), _make_scalar("")).buffers()[2])
         file.write(b"\n")
     file.write(b"\\end\\\n")
 
@@ -196,14 +200,18 @@ def run_lmplz(program: Path, sentences: Path, arpa: Path, order: int, memory: st
     Raises:
         UserError: the program does not run, or fails.
     """
-    scratch = f"{arpa.parent}/"
-    command = [str(program), "--order", str(order), "--memory", memory, "--temp_prefix", scratch, "--skip_symbols"]
-    _run([*command, "--text", str(sentences), "--arpa", str(arpa), "--discount_fallback"])  # last: it takes values
-
-
-def build_binary(program: Path, arpa: Path, binary: Path) -> None:
-    """Convert an ARPA file into kenlm's memory-mapped hash tables, shared by all processes that load them."""
-    _run([str(program), "probing", str(arpa), str(binary)])
+    command = [str(program), "--order", str(order), "--memory", memory, "--temp_prefix", f"{arpa.parent}/"]
+    command += ["--skip_symbols", "--text", str(sentences), "--arpa", str(arpa)]
+    command += ["--discount_fallback"]  # last: it takes values
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise UserError(
+            f"{program} does not run ({error.strerror}): build kenlm's programs with `make lmplz`."
+        ) from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise UserError(f"{program} failed with code {done.returncode}: {said or 'it did not say why'}")
 
 
 def _log10(values: Floats) -> Floats:
@@ -212,7 +220,7 @@ def _log10(values: Floats) -> Floats:
     return logs
 
 
-def _with_marks(tokens: Ids, offsets: Offsets) -> tuple[Ids, npt.NDArray[np.int8]]:
+def _add_marks(tokens: Ids, offsets: Offsets) -> tuple[Ids, npt.NDArray[np.int8]]:
     """Return the sentences with their marks, ids after the special words, and each position's distance from its `<s>`.
 
     The distance is at most 127.
@@ -252,13 +260,13 @@ def _extend(shorter: _Rows, stream: Ids, depth: npt.NDArray[np.int8], n: int, wo
     return _Rows(context.astype(np.int32), word.astype(np.int32), shorter.at[one], count, depth[one] == n - 1, at)
 
 
-def _adjusted(rows: _Rows, longer: _Rows) -> Counts:
+def _adjust_counts(rows: _Rows, longer: _Rows) -> Counts:
     """Return the number of words that an n-gram follows, `<s>` among them; its count if it begins with `<s>` itself."""
     follows = np.bincount(longer.suffix, minlength=len(rows.word))
     return np.where(rows.begins, rows.count, follows)
 
 
-def _last_ngram(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> int:
+def _find_last_ngram(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int) -> int:
     """Return the end of the n-gram that lmplz visits last: by its words' first appearance, from the last word back.
 
     For that n-gram and its suffixes lmplz's counts of counts take the raw count in place of the adjusted one
@@ -274,40 +282,28 @@ def _last_ngram(stream: Ids, depth: npt.NDArray[np.int8], words: int, order: int
     return int(ends[0])
 
 
-def _recounted(counts: Counts, rows: _Rows, last: int) -> Counts:
+def _recount_last(counts: Counts, rows: _Rows, last: int) -> Counts:
     """Return adjusted counts with the raw count of the n-gram that ends at `last`."""
     counts = counts.copy()
     counts[rows.at[last]] = rows.count[rows.at[last]]
     return counts
 
 
-def _ngrams(model: Model, words: pa.Array, n: int, rows: slice) -> pa.Array:
+def _join_words(model: Model, words: pa.Array, n: int, rows: slice) -> pa.Array:
     """Return the words of n-grams, joined by blanks, from the last word back along the contexts."""
     columns = []
     row: Ids | slice = rows
     for table in reversed(model.orders[:n]):
         columns.append(words.take(pa.array(table.word[row])))
         row = table.context[row]
-    return pc.binary_join_element_wise(*reversed(columns), _mark(" "))
+    return pc.binary_join_element_wise(*reversed(columns), _make_scalar(" "))
 
 
 @cache
-def _mark(text: str) -> pa.Scalar:
+def _make_scalar(text: str) -> pa.Scalar:
     """Return text as what stands between columns. It is made when needed: the first scalar imports pandas."""
     return pa.scalar(text, pa.large_string())
 
 
-def _text(logs: Logs) -> pa.Array:
+def _format_logs(logs: Logs) -> pa.Array:
     return pc.cast(pa.array(logs + np.float32(0)), pa.large_string())  # + 0: no "-0"
-
-
-def _run(command: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as error:
-        raise UserError(
-            f"{command[0]} does not run ({error.strerror}): build kenlm's programs with `make lmplz`."
-        ) from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise UserError(f"{command[0]} failed with code {done.returncode}: {said or 'it did not say why'}")

@@ -80,7 +80,7 @@ class Blocklist:
         labels = segments = malformed = 0
         for path in paths:
             before, bad = len(keys), 0
-            for line in _lines(path):
+            for line in _read_lines(path):
                 patterns = None if line is None else parse_line(line)
                 if patterns is None:
                     bad += 1
@@ -91,25 +91,25 @@ class Blocklist:
                         segments = max(segments, rest.partition("?")[0].count("/") + 1)
                     else:
                         labels = max(labels, host.count(".") + 1)
-                    keys.append(_key(pattern))
+                    keys.append(_hash_pattern(pattern))
             if bad and len(keys) == before:
                 raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
             malformed += bad
-        return cls(*_index(keys), labels, segments, malformed)
+        return cls(*_index_keys(keys), labels, segments, malformed)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def blocks(self, url: str) -> bool:
         """Return True if a URL is on the list; any text is valid, and a text without a host is not on it."""
-        host, path, query = _split(url)
+        host, path, query = split_url(url)
         if not host:
             return False
         if any(map(self._holds, _parent_domains(host, self.labels))):
             return True
         if not self.segments or not (path or query):
             return False
-        parts = _segments(path)
+        parts = _split_path(path)
         host = prefix = host.removeprefix("www.")
         for part in parts[: self.segments]:
             prefix = f"{prefix}/{part}"
@@ -118,19 +118,11 @@ class Blocklist:
         return bool(query) and self._holds(f"{host}/{'/'.join(parts)}?{query}")
 
     def _holds(self, pattern: str) -> bool:
-        key = _key(pattern)
+        key = _hash_pattern(pattern)
         bucket = key >> self.shift
         end = self.starts[bucket + 1]
         at = bisect_left(self.keys, key, self.starts[bucket], end)
         return at < end and self.keys[at] == key
-
-
-def url_host(url: str) -> str:
-    """Return the host of a URL in lower case and punycode, without port and trailing dots, IPv6 in brackets; or "".
-
-    Any text is valid; a text without a scheme begins with the host.
-    """
-    return _split(url)[0]
 
 
 def parse_line(line: str) -> list[str] | None:
@@ -157,10 +149,10 @@ def parse_line(line: str) -> list[str] | None:
 def _normalise_pattern(word: str) -> str | None:
     """Return a pattern in normal form; None for a word that is no pattern."""
     below = word.removeprefix("*").removeprefix(".") if word.startswith(("*.", ".")) else word
-    host, path, query = _split(below)
+    host, path, query = split_url(below)
     if "#" in word or not (_IPV6.fullmatch(host) or _DOMAIN.fullmatch(host)) or len(host) > MAX_DOMAIN_CHARACTERS:
         return None
-    parts = _segments(path)
+    parts = _split_path(path)
     if not parts and not query:
         return host
     if below is not word or len(parts) > MAX_SEGMENTS:
@@ -168,8 +160,12 @@ def _normalise_pattern(word: str) -> str | None:
     return f"{host.removeprefix('www.')}/{'/'.join(parts)}" + (f"?{query}" if query else "")
 
 
-def _split(url: str) -> tuple[str, str, str]:
-    """Return the host (normalised), the path and the query (as written) of a URL."""
+def split_url(url: str) -> tuple[str, str, str]:
+    """Return the host, the path and the query (these two as written) of a URL.
+
+    The host is in lower case and punycode, without port and trailing dots, IPv6 in brackets; "" without one. Any text
+    is valid; a text without a scheme begins with the host.
+    """
     url = url.strip(_SPACES)
     if "\n" in url or "\t" in url or "\r" in url:
         url = url.translate({9: None, 10: None, 13: None})
@@ -230,7 +226,7 @@ def _parent_domains(host: str, most: int) -> Iterator[str]:
             return
 
 
-def _segments(path: str) -> list[str]:
+def _split_path(path: str) -> list[str]:
     """Return the segments of a path, percent-encoding normalised, without empty ones and dots, `..` resolved."""
     if "\\" in path:
         path = path.replace("\\", "/")
@@ -245,11 +241,11 @@ def _segments(path: str) -> list[str]:
     return parts
 
 
-def _key(pattern: str) -> int:
+def _hash_pattern(pattern: str) -> int:
     return xxhash.xxh3_64_intdigest(pattern.encode("utf-8", "surrogatepass"))
 
 
-def _index(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
+def _index_keys(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
     """Return the distinct keys, sorted; the starts of their buckets; the shift from a key to its bucket."""
     unique = np.unique(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
     bits = max(len(unique).bit_length() - _BUCKET, 1)
@@ -258,7 +254,7 @@ def _index(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
     return array("Q", unique.tobytes()), array("I", starts.astype(np.uint32).tobytes()), 64 - bits
 
 
-def _lines(path: Path) -> Iterator[str | None]:
+def _read_lines(path: Path) -> Iterator[str | None]:
     """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
     try:
         with path.open("rb") as stored:
@@ -272,13 +268,13 @@ def _lines(path: Path) -> Iterator[str | None]:
                     raise UserError(f"blocklist {path} is a binary file: give a list of text, one pattern a line")
                 ended = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
                 if whole:
-                    yield _text(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None
+                    yield _decode_line(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None
                 first, whole = False, ended
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"blocklist {path} cannot be read ({error}): check the path and the file") from error
 
 
-def _text(line: bytes) -> str | None:
+def _decode_line(line: bytes) -> str | None:
     try:
         return line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
@@ -296,7 +292,10 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded."""
+    """Drop pages whose URL or domain is on a list, before they are decoded.
+
+    The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
+    """
 
     REASONS = (Reason.BLOCKED_URL,)
     FILES = ("paths",)

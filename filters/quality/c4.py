@@ -1,12 +1,17 @@
-"""The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow Datasets.
+"""The rules of C4 (Raffel et al. 2020, section 2.2), in the form of the builder of TensorFlow Datasets.
 
 The builder counts sentences with NLTK's punkt model. Here a sentence ends at . ? or !, with closing quotes or brackets,
 before white space and a capital, a digit or an opening mark, or at the end of a line, unless an initial or one of a few
-abbreviations ends there: in linear time, and without a model.
+abbreviations ends there: in linear time, and without a model. Its duplicate lines are those of
+`filters.quality.duplicate_lines`.
 """
 
+import hashlib
 import re
+from functools import lru_cache
+from pathlib import Path
 
+from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
 from filters.rule import Found, Page, Removed, Rule, Verdict, drop, edit
 from filters.settings import Count, Positive
@@ -20,10 +25,20 @@ ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof rev st jr sr vs etc e.g i.e cf al fig no vol pp ed approx dept est inc ltd co corp".split()
 )
 _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
+_WORD = re.compile(r"\w+")
+_ASCII = bytes(code if chr(code).isalnum() or chr(code) == "_" else 0x20 for code in range(128))
+_FOLD = _ASCII.lower() + b" " * 128  # lower case; blanks in place of all that is no word character in ASCII
+_MARKS = re.compile("[\u00a0\u00ab\u00bb\u2010-\u2027\u2030-\u205e]")  # no-break space, guillemets, marks: no letters
+_SCHEME = re.compile(r"https?://(?:www\.)?")
+_TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
+_DIGITS = 18  # of a time
 
 
 class C4(Rule):
-    """Keep sentences, and drop pages with a mark of code or filler or too few of them."""
+    """Keep sentences, and drop pages with a mark of code or filler or too few of them.
+
+    The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow Datasets.
+    """
 
     REASONS = (
         Reason.C4_PAGE_TOO_LONG,
@@ -47,6 +62,78 @@ class C4(Rule):
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return the page's sentences, or the reason to drop it."""
         return clean(page.text, self)
+
+
+class MaxCharacters(Rule):
+    """Drop overlong pages.
+
+    C4's builder does so before it looks for the newest page under a URL.
+    """
+
+    REASONS = (Reason.C4_PAGE_TOO_LONG,)
+    SHORT = "most"
+
+    most: Positive = 190_000  # C4's builder (c4_utils.py)
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the page stays."""
+        return Verdict(reason=Reason.C4_PAGE_TOO_LONG if len(page.text) > self.most else None)
+
+
+class MinSentences(Rule):
+    """Drop pages with few sentences. Meant for text that `c4` has left.
+
+    The rule that counts sentences again: C4's builder does so after duplicate lines are gone.
+    """
+
+    REASONS = (Reason.C4_TOO_FEW_SENTENCES,)
+    SHORT = "least"
+
+    least: Count = 3  # C4, section 2.2: pages with fewer than three sentences go; as many in the builder
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the page stays."""
+        enough = has_enough_sentences(page.text.split("\n"), self.least)
+        return Verdict(reason=None if enough else Reason.C4_TOO_FEW_SENTENCES)
+
+
+class BadWords(Rule):
+    """Drop pages that hold a word of a list.
+
+    The rule of bad words, the last of C4's (Raffel et al. 2020, section 2.2).
+    """
+
+    REASONS = (Reason.C4_BAD_WORD,)
+    FILES = ("words",)
+    SHORT = "words"
+
+    words: str  # path of a list, one word a line; C4 takes the English list of LDNOOBW
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the page stays."""
+        return Verdict(reason=Reason.C4_BAD_WORD if has_bad_word(page.text, read_bad_words(self.words)) else None)
+
+    def check(self) -> None:
+        """Read the list. Raises UserError."""
+        read_bad_words(self.words)
+
+
+class NewestUrl(Rule):
+    """Drop older copies of a page, among the documents that the rules before leave.
+
+    The rule of C4's builder that keeps one document under a URL: the newest; of equal times, that of the smaller id.
+    """
+
+    REASONS = (Reason.OLDER_COPY,)
+
+    @property
+    def needs(self) -> str:
+        """The stage that compares the URLs of all documents."""
+        return "url_dedup"
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the document stays. The verdict is True for an older copy."""
+        return Verdict(reason=Reason.OLDER_COPY if found.verdict else None)
 
 
 def clean(text: str, rules: C4) -> Verdict:
@@ -130,3 +217,60 @@ def _find_phrase(line: str) -> Reason | None:
     if "{" in line:
         return Reason.C4_CURLY_BRACKET
     return Reason.C4_POLICY if any(phrase in folded for phrase in POLICY) else None
+
+
+@lru_cache(maxsize=8)
+def read_bad_words(path: str) -> frozenset[bytes]:
+    """Return the casefolded words of a list, one word a line, in UTF-8.
+
+    Raises:
+        UserError: the list cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"bad_words: {path} cannot be read ({error}): give one word a line") from error
+    words = (line.strip().casefold() for line in lines)
+    return frozenset(word.encode("utf-8", "surrogatepass") for word in words if word)
+
+
+def has_bad_word(page: str, bad_words: frozenset[bytes]) -> bool:
+    """Return True if a page holds one of the words that `read_bad_words` returns."""
+    return bool(bad_words) and not bad_words.isdisjoint(folded_words(page))
+
+
+def folded_words(text: str) -> list[bytes]:
+    r"""Return the words (`\w+`) of a casefolded text, each in UTF-8 (lone surrogates pass).
+
+    Most lines are ASCII, typographic marks aside. There one table folds case and turns all but word characters into
+    spaces. Other lines are left to the regular expression.
+    """
+    if text.isascii():
+        return text.encode("ascii").translate(_FOLD).split()
+    found: list[bytes] = []
+    for line in text.split("\n"):
+        plain = line if line.isascii() else _MARKS.sub(" ", line)
+        if plain.isascii():
+            found += plain.encode("ascii").translate(_FOLD).split()
+        else:
+            found += [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(line.casefold())]
+    return found
+
+
+def normalise_url(url: str) -> str:
+    """Return the form of a URL by which pages are grouped (the builder's `normalize_url`).
+
+    It has no scheme and no `www.`, wherever they occur, no tracking parameters if they come first, and no final slash.
+    """
+    return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
+
+
+def url_digest(url: str) -> bytes:
+    """Return the MD5 of a URL's normal form, 16 bytes."""
+    return hashlib.md5(normalise_url(url).encode(), usedforsecurity=False).digest()
+
+
+def time_key(timestamp: str) -> int:
+    """Return a number that orders times in ISO 8601 and UTC as they follow each other; 0 for none."""
+    digits = "".join(character for character in timestamp if character.isascii() and character.isdigit())
+    return int(digits[:_DIGITS].ljust(_DIGITS, "0") or 0)

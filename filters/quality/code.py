@@ -1,12 +1,72 @@
-"""The rules for files of code (LLaMA, section 2.1), as settings of a recipe; `filters.code.rules` measures."""
+"""The rules for files of code, by their text.
 
-from filters.code.rules import CodeLimits, find_drop_reason
+LLaMA, section 2.1: "we filtered low quality files with heuristics based on the line length or proportion of
+alphanumeric characters". The numbers are those of RedPajama's filter (`github_run_filter.py`).
+
+RedPajama counts tokens with Pythia's tokenizer. Here a token is up to `LETTERS` letters of a run, `DIGITS` digits,
+`MARKS` punctuation marks or `BLANKS` blanks, where a single blank belongs to the word behind it: the average of
+byte-pair encodings of code, linear, and without a model. docs/sources/github.md has the comparison.
+"""
+
+import re
+from itertools import islice
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from filters.code.headers import find_top_comments
 from filters.reasons import Reason
-from filters.rule import ExtractRule, Found, Page, Verdict, drop, keep
+from filters.rule import ExtractRule, Found, Page, Verdict
+from filters.settings import Positive, Share
+
+LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16  # at most in one token
+GENERATED_LINES = 20  # lines from the top in which a mark of generated files may be
+MARK_CHARACTERS = 1_000  # of such a line that are searched
+_WHAT = (
+    r"(?:code|file|class|source|parser|lexer|scanner|tokenizer|header|makefile(?:\.in)?|bindings?|stubs?|wrapper|module"
+    r"|implementation|documentation|docs|interface|table|data|output|form|script|page)s?"
+)
+GENERATED = re.compile(  # what programs write into the files that they make
+    r"@(?:auto)?generated\b|"
+    r"\bdo not (?:manually |hand[- ])?(?:edit|modify|change)\b(?=\W*$|[ ]*[.!;:,*/#(-]| (?:this|by|manually|directly"
+    r"|unless|or|anything|the generated)\b)|"
+    r"\bauto-?generated\b(?! file)|\b(?:automatically|machine|auto|mechanically) generated\b|\bmachine-generated\b|"
+    r"\bgenerated (?:automatically|by the protocol buffer)|"
+    r"\bthis (?:file|code|class|source) (?:is|was|has been) (?:generated|created automatically)\b|"
+    r"^generated (?:by|from|with|using|on|via|at|code|source)\b|"
+    rf"\b{_WHAT} (?:(?:is|was|were|are|has been) )?generated (?:by|from|with|using|via)\b|"
+    r"\ba bison parser, made by|^\$antlr\b|\bmeta object code from reading\b|"
+    r"\bcreated by: (?:the (?:qt|resource)|pyqt|pyside)|"
+    r"\b(?:changes|modifications|edits)(?: you)? (?:made )?(?:in|to) this file (?:will|may)\b|\bwill be overwritten\b|"
+    r"\bregenerate this file\b|\bcoder version\s*:|\bc/c\+\+ source code generated on\b",
+    re.IGNORECASE,
+)
+DATA_LINES, DATA_SHARE = 100, 0.8  # lines of a table of data, and the share of them with numbers alone
+_COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
+_WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
+_DATA = re.compile(r"[\s0-9xXA-Fa-fuUlLeE,.{}\[\]()+\-;:\"']*+")
+_BLANK, _LETTER, _DIGIT, _MARK = range(4)
+_NEWLINE = 10
 
 
-class Code(CodeLimits, ExtractRule):
-    """Drop generated and minified files, and files with odd lines or few letters."""
+class Shape(NamedTuple):
+    """The measurements that the rules compare. LF separates lines."""
+
+    characters: int
+    lines: int
+    longest_line: int  # characters
+    mean_line: float  # characters by lines, as RedPajama counts
+    alphanumerics: float  # share of the characters
+    letters_a_token: float
+
+
+class Code(ExtractRule):
+    """Drop generated and minified files, and files with odd lines or few letters.
+
+    The rules for files of code (LLaMA, section 2.1), with the numbers of RedPajama's filter (`github_run_filter.py`).
+    """
 
     REASONS = (
         Reason.NO_TEXT,
@@ -18,7 +78,107 @@ class Code(CodeLimits, ExtractRule):
         Reason.CODE_FEW_LETTERS,
     )
 
+    longest_line: Positive = 1_000  # characters
+    mean_line: Annotated[float, Field(gt=0)] = 100.0  # characters a line, over the whole file
+    alphanumerics: Share = 0.25
+    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
+    minified_mean: Annotated[float, Field(gt=0)] = 110.0  # characters a line of minified JavaScript or CSS (linguist)
+
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the file stays. Its language is that of its programs."""
-        reason = find_drop_reason(page.text, page.language, self)
-        return keep() if reason is None else drop(reason)
+        return Verdict(reason=check_code(page.text, page.language, self))
+
+
+def measure_shape(text: str) -> Shape:
+    """Measure a text. Takes linear time, and some 16 bytes of memory per character."""
+    if not text:
+        return Shape(0, 0, 0, 0.0, 0.0, 0.0)
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    kinds = _classify(codes)
+    newlines = np.flatnonzero(codes == _NEWLINE)
+    edges = np.concatenate(([-1], newlines, [len(codes)]))
+    letters, digits = (int(np.count_nonzero(kinds == kind)) for kind in (_LETTER, _DIGIT))
+    lines = len(newlines) + 1
+    return Shape(
+        characters=len(codes),
+        lines=lines,
+        longest_line=int(np.diff(edges).max()) - 1,
+        mean_line=len(codes) / lines,
+        alphanumerics=(letters + digits) / len(codes),
+        letters_a_token=letters / max(_count_tokens(kinds), 1),
+    )
+
+
+def _classify(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """Return the class of each character."""
+    kinds = _ASCII[np.minimum(codes, 127)]
+    others = np.flatnonzero(codes > 127)
+    if len(others):
+        distinct, places = np.unique(codes[others], return_inverse=True)
+        kinds[others] = np.array([_classify_one(chr(code)) for code in distinct.tolist()], dtype=np.uint8)[places]
+    return kinds
+
+
+def _classify_one(character: str) -> int:
+    if character.isalpha():
+        return _LETTER
+    if character.isalnum():
+        return _DIGIT
+    return _BLANK if character.isspace() else _MARK
+
+
+_MOST = np.array([BLANKS, LETTERS, DIGITS, MARKS])
+_ASCII = np.array([_classify_one(chr(code)) for code in range(128)], dtype=np.uint8)
+
+
+def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
+    starts = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1))
+    lengths = np.diff(np.concatenate((starts, [len(kinds)])))
+    counts = -(-lengths // _MOST[kinds[starts]])
+    counts[(kinds[starts] == _BLANK) & (lengths == 1)] = 0
+    return int(counts.sum())
+
+
+def check_code(text: str, language: str, rules: Code) -> Reason | None:
+    """Return the reason to drop a file, by its text alone, or None to keep it."""
+    if not text.strip():
+        return Reason.NO_TEXT
+    if is_marked_generated(text, language) or is_data_table(text):
+        return Reason.GENERATED_FILE
+    shape = measure_shape(text)
+    checks = {
+        Reason.MINIFIED_FILE: language in ("JavaScript", "CSS") and shape.mean_line > rules.minified_mean,
+        Reason.CODE_LONG_LINE: shape.longest_line > rules.longest_line,
+        Reason.CODE_LONG_LINES: shape.mean_line > rules.mean_line,
+        Reason.CODE_FEW_ALPHANUMERICS: shape.alphanumerics < rules.alphanumerics,
+        Reason.CODE_FEW_LETTERS: shape.letters_a_token < rules.letters_a_token,
+    }
+    return next((reason for reason, fails in checks.items() if fails), None)
+
+
+def is_marked_generated(text: str, language: str) -> bool:
+    """Return True if a comment among a text's first lines says that a program wrote it.
+
+    Lines inside a block comment at the top need no mark of their own.
+    """
+    opening_lines = text.split("\n", GENERATED_LINES)[:GENERATED_LINES]
+    top = sum(map(len, opening_lines)) + len(opening_lines)
+    for comment in islice(find_top_comments(text, language), GENERATED_LINES):
+        for line in comment.lines if comment.block else ():
+            if line.begin < top and GENERATED.search(text[line.start : min(line.stop, line.start + MARK_CHARACTERS)]):
+                return True
+    starts = ("<!--",) if language in ("Markdown", "HTML", "XML") else _COMMENT
+    for text_line in opening_lines:
+        opening = text_line[:MARK_CHARACTERS].lstrip()
+        if opening.lower().startswith(starts) and GENERATED.search(_WORDS.sub("", opening, count=1)):
+            return True
+    return False
+
+
+def is_data_table(text: str) -> bool:
+    """Return True if a text is a long table of numbers, such as programs write."""
+    if text.count("\n") < DATA_LINES:
+        return False
+    lines = [line for line in text.split("\n") if line.strip()]
+    numbers = sum(_DATA.fullmatch(line) is not None and any(map(str.isdigit, line)) for line in lines)
+    return len(lines) >= DATA_LINES and numbers >= DATA_SHARE * len(lines)

@@ -1,15 +1,18 @@
 """The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6)."""
 
-from filters.quality.gopher_repetition import count_duplicates
+from filters.quality.gopher import count_duplicates
 from filters.reasons import Reason
-from filters.rule import Found, Page, Rule, Verdict, drop, keep
+from filters.rule import Found, Page, Rule, Verdict
 from filters.settings import Count, Share
 
 TERMINAL_MARKS = tuple(".?!…\"'”’»。？！؟।")  # FineWeb's list has the marks of more scripts
 
 
 class FineWebLines(Rule):
-    """Drop pages of lists and menus: few lines that end a sentence, short lines, repeated lines, few words a line."""
+    """Drop pages of lists and menus: few lines that end a sentence, short lines, repeated lines, few words a line.
+
+    The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6).
+    """
 
     REASONS = (
         Reason.FINEWEB_LINE_ENDS,
@@ -27,11 +30,10 @@ class FineWebLines(Rule):
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
-        reason = find_reason(page.text, self)
-        return keep() if reason is None else drop(reason)
+        return Verdict(reason=check_lines(page.text, self))
 
 
-def find_reason(text: str, rules: FineWebLines) -> Reason | None:
+def check_lines(text: str, rules: FineWebLines) -> Reason | None:
     """Return the first reason to drop a page; None to keep it."""
     lines = [line for line in text.split("\n") if line.strip()]
     if sum(line.endswith(TERMINAL_MARKS) for line in lines) < rules.line_ends * len(lines):

@@ -18,7 +18,10 @@ _BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 class Language(Rule):
-    """Drop documents in other languages, and those whose language is unsure."""
+    """Drop documents in other languages, and those whose language is unsure.
+
+    The language rule: identification by fastText (Joulin et al. 2016), as in CCNet and LLaMA (section 2.1).
+    """
 
     REASONS = (Reason.LANGUAGE, Reason.LANGUAGE_UNSURE)
     SIGNALS = ("language", "language_score")

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from filters.dedup.paragraphs import OTHER_DIGIT, encode_plain, strip_lines
 from filters.errors import UserError
+from filters.quality.duplicate_lines import OTHER_DIGIT, encode_plain, strip_lines
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Positive, Strict
@@ -44,9 +44,7 @@ REPLACED_MARKS = {  # of the 34 marks that `paragraphs.REMOVED_MARKS` lists, the
 HIGHEST_EXPONENT = 14  # a perplexity of 10^14 or more counts as infinite: floats above it hold no tenths
 RESERVED = frozenset([b"<unk>", b"<s>", b"</s>"])  # words with a meaning of their own in an ARPA model
 LONGEST_PIECE = 256  # bytes; a longer run of characters that the model does not know is damage, not a word to learn
-LONGEST_LINE = (
-    1 << 16
-)  # bytes of a line that pieces are trained on; SentencePiece by default leaves out lines from 4,192
+LONGEST_LINE = 1 << 16  # bytes of a line that pieces are trained on; by default SentencePiece's limit is 4,192
 CACHED_WORDS = 1 << 17  # some 30 MB, and under 100 MB whatever the words are
 PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")  # endings of a language model's two files, as CCNet names them
 LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # where `make lmplz` builds it
@@ -61,9 +59,7 @@ _TOO_HIGH = re.compile(r"value <= (\d+)")  # in SentencePiece's message, the lar
 class LanguageModelText(Strict):
     """Settings of a language model's training (CCNet: 65,536 unigram pieces, 5-grams by modified Kneser-Ney)."""
 
-    text: list[str] = Field(
-        min_length=1
-    )  # paths and globs: Wikipedia dumps (.xml, .xml.bz2), plain text, gzipped or not
+    text: list[str] = Field(min_length=1)  # paths and globs: Wikipedia dumps (.xml, .xml.bz2), text, gzipped or not
     estimator: Literal["own", "lmplz"] = "own"  # `lmplz` is kenlm's program, built by `make lmplz`
     order: Annotated[int, Field(ge=2, le=6)] = 5
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
@@ -87,7 +83,10 @@ class LanguageModels(NamedTuple):
 
 
 class Perplexity(Rule):
-    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl."""
+    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl.
+
+    The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
+    """
 
     REASONS = (Reason.PERPLEXITY,)
     SIGNALS = ("perplexity", "bucket")
@@ -99,9 +98,8 @@ class Perplexity(Rule):
     cutoffs: str | None = None  # CCNet's cutoff.csv; without it the percentiles of this crawl, by language
     head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
     tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which on a page is tail
-    keep: list[Literal["head", "middle", "tail", "all"]] = Field(
-        default=["head", "middle"], min_length=1
-    )  # `all`: pages in languages without a model
+    # `all`: pages in languages without a model
+    keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
     unit: Unit = "line"  # one sentence of the model; CCNet's cut-offs were made with `document`
 
     @model_validator(mode="after")
@@ -136,7 +134,7 @@ class Perplexity(Rule):
         score = found.verdict
         if score is None:
             score = load_scorer(*files, self.unit).perplexity(page.text)
-        cuts = _given_cuts(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
+        cuts = load_cutoffs(Path(self.cutoffs), self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
         return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
@@ -300,11 +298,7 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 
 @lru_cache(maxsize=16)
-def _given_cuts(path: str, head: int, tail: int) -> dict[str, Cuts]:
-    return load_cutoffs(Path(path), head, tail)
-
-
-def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, tuple[float, float]]:
+def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
     """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
 
     Args:

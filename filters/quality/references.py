@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from filters.errors import UserError
 from filters.models import fasttext
 from filters.reasons import Reason
-from filters.rule import Found, Page, Rule, Verdict, drop, keep
+from filters.rule import Found, Page, Rule, Verdict
 from filters.settings import Count, Positive, Share
 
 TRAINED_ON = ("wiki", "positives")  # settings with paths of what the run trains on
@@ -21,22 +21,18 @@ CITED, OTHER = "__label__wiki", "__label__cc"
 
 
 class References(Rule):
-    """Drop pages unlike those that Wikipedia cites, by a classifier that is given, or trained on cited pages."""
+    """Drop pages unlike those that Wikipedia cites, by a classifier that is given, or trained on cited pages.
+
+    The reference rule: pages that read like those which Wikipedia cites (LLaMA, section 2.1), by a linear classifier.
+    """
 
     REASONS = (Reason.NOT_REFERENCE_LIKE,)
     SIGNALS = ("reference_score",)
     FILES = ("model",)
     FIXED = (
-        "wiki",
-        "positives",
-        "min_positives",
-        "min_characters",
-        "max_pages",
-        "dimension",
-        "epochs",
-        "learning_rate",
+        "wiki", "positives", "min_positives", "min_characters", "max_pages", "dimension", "epochs", "learning_rate",
         "held_out",
-    )
+    )  # fmt: skip
 
     threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
@@ -47,9 +43,8 @@ class References(Rule):
     max_pages: Positive = 300_000  # positives, chosen by keyed hash
     dimension: Positive = 100
     epochs: Positive = 5
-    learning_rate: Annotated[float, Field(gt=0)] = (
-        0.5  # with RedPajama's 0.1, a few hundred pages leave all scores at 0.5
-    )
+    # with RedPajama's 0.1, a few hundred pages leave all scores at 0.5
+    learning_rate: Annotated[float, Field(gt=0)] = 0.5
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the pages, by domain, that the card is measured on
 
     @property
@@ -65,11 +60,8 @@ class References(Rule):
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays, with its score. The run's model is the path of the classifier."""
         score = load(self.model or found.models).score(page.text)
-        return (
-            keep(reference_score=score)
-            if score >= self.threshold
-            else drop(Reason.NOT_REFERENCE_LIKE, reference_score=score)
-        )
+        reason = None if score >= self.threshold else Reason.NOT_REFERENCE_LIKE
+        return Verdict(reason=reason, signals={"reference_score": score})
 
     def check(self) -> None:
         """Load the classifier that is given. Raises UserError."""

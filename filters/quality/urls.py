@@ -51,10 +51,10 @@ def normalise(url: str) -> str:
         if len(url) > MAX_CHARACTERS:
             return ""
         parts = PARTS.match(_NOT_IN_URLS.sub("", url).strip(" \0"))
-        host = _host(parts.group(1)) if parts else ""
+        host = _normalise_host(parts.group(1)) if parts else ""
         if not parts or not host:
             return ""
-        path, query = _path(parts.group(2)), _query(parts.group(3) or "")
+        path, query = _normalise_path(parts.group(2)), _normalise_query(parts.group(3) or "")
         original = _find_original(host, path)
         if original is None:
             return f"//{host}{path}{query}"
@@ -70,7 +70,7 @@ def url_hash(url: str) -> int:
 def is_archived_copy(url: str) -> bool:
     """Return True for the URL of a web archive's copy of another page."""
     parts = PARTS.match(url)
-    host = _host(parts.group(1)) if parts else ""
+    host = _normalise_host(parts.group(1)) if parts else ""
     return any(hosts.fullmatch(host) for hosts in WRAPPERS)
 
 
@@ -91,7 +91,7 @@ def domain(url: str) -> str:
     return ".".join(labels[-3:] if long else labels[-2:])
 
 
-def _host(authority: str) -> str:
+def _normalise_host(authority: str) -> str:
     """Return the host, with its port unless that is 80 or 443; empty for an invalid one."""
     place = authority.rpartition("@")[2]
     bracketed = _IPV6.fullmatch(place.lower())
@@ -114,7 +114,7 @@ def _host(authority: str) -> str:
     return name if int(port) in (80, 443) else f"{name}:{int(port)}"
 
 
-def _path(path: str) -> str:
+def _normalise_path(path: str) -> str:
     """Resolve percent-encoding and dot segments (RFC 3986, sections 5.2.4 and 6.2.2), and drop final slashes."""
     path = _TO_ENCODE.sub(_encode, path.replace("\\", "/"))
     if "/." in path:
@@ -128,7 +128,7 @@ def _path(path: str) -> str:
     return path.rstrip("/")
 
 
-def _query(query: str) -> str:
+def _normalise_query(query: str) -> str:
     kept = [part for part in _TO_ENCODE.sub(_encode, query).split("&") if part and not _is_tracking(part)]
     return "?" + "&".join(kept) if kept else ""
 

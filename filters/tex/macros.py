@@ -19,15 +19,12 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from filters.data_files import merge_items
 from filters.reasons import Reason
-from filters.tex.source import CLOSE, OPEN, ends_in_word, split_names
+from filters.tex.source import CLOSE, OPEN, TABLES, ends_in_word
 
 # Commands that keep their own name even where an author redefines them: their purpose stays the same.
-PROTECTED = split_names(
-    """documentclass documentstyle begin end document part chapter section subsection subsubsection paragraph
-    subparagraph appendix maketitle title author date thanks abstract label ref eqref pageref cite citep citet
-    bibliography bibliographystyle bibitem item caption footnote input include usepackage par"""
-)
+PROTECTED = merge_items(TABLES["protected command"])
 CALL_CHARACTERS = 16  # counted for each call, besides its replacement
 # Characters that \xspace sets apart from its word, besides letters and digits (package xspace, list of exceptions).
 SPACED = "$([`\u2018\u201c"
@@ -40,10 +37,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?")
 _TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", re.DOTALL)
 # Control words that begin a definition.
-DEFINERS = split_names(
-    """newcommand renewcommand providecommand DeclareRobustCommand newrobustcmd renewrobustcmd def gdef edef xdef let
-    DeclareMathOperator newenvironment renewenvironment long global outer protected"""
-)
+DEFINERS = merge_items(TABLES["definer"])
 
 _PREFIXED = re.compile(r"\\(?:(?:long|global|outer|protected)(?![a-zA-Z@])\s{0,9}\\){1,9}([egx]?def|let)(?![a-zA-Z@])")
 _NAME = re.compile(r"\s{0,9}(?:\{\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}\}|\\([a-zA-Z@]+|[^a-zA-Z@\s]))")

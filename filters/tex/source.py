@@ -1,7 +1,8 @@
 """TeX as an author typed it, prepared for reading: encoding detected, comments removed, literal text set aside.
 
 TeX decides what a character means only by running, and a stranger's file is not to be run. This module has its rules
-under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 and 8). Each pass takes linear time.
+under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 and 8). Each pass takes linear time. The table
+names.tsv lists names of environments, control words, encodings and files.
 """
 
 import codecs
@@ -9,19 +10,15 @@ import io
 import re
 from collections.abc import Iterator
 
+from filters.data_files import merge_items, read_lists
 
-def split_names(words: str) -> frozenset[str]:
-    """Return the set of names in a list separated by blanks."""
-    return frozenset(words.split())
+DATA_FILES = ("names.tsv",)  # part of the code version of a step
+TABLES = read_lists("filters.tex", "names.tsv")
 
 
 WORD_CHARACTERS = 64  # of the longest control word, where its start is searched backwards
-LITERAL = split_names(
-    """verbatim verbatim* Verbatim Verbatim* BVerbatim LVerbatim SaveVerbatim alltt lstlisting minted Code CodeInput
-    CodeOutput CodeChunk Sinput Soutput Schunk"""
-)  # environments whose content is not TeX
-# Environments that print nothing (packages comment, html; LaTeX's filecontents).
-UNPRINTED = split_names("comment filecontents filecontents* rawhtml htmlonly")
+LITERAL = merge_items(TABLES["literal environment"])  # whose content is not TeX
+UNPRINTED = merge_items(TABLES["unprinted environment"])  # of the packages comment and html; LaTeX's filecontents
 VERB_CHARACTERS = 1_000  # of \verb|…| and the like, on one line
 URL_CHARACTERS = 2_000  # of an argument in which % is an ordinary character
 # Marks around the number of a literal that was set aside: noncharacters (Unicode, section 23.7), which no text holds.
@@ -29,15 +26,7 @@ OPEN, CLOSE = "\ufdd0", "\ufdd1"
 DECLARED_BYTES = 1 << 16  # in which a file names its encoding
 
 # Names of encodings in \usepackage[…]{inputenc} and \begin{CJK}{…}, and Python's for them.
-ENCODINGS = {
-    "utf8": "utf-8", "utf8x": "utf-8", "ascii": "latin-1", "latin1": "cp1252", "latin2": "iso8859-2",
-    "latin3": "iso8859-3", "latin4": "iso8859-4", "latin5": "cp1254", "latin9": "iso8859-15", "latin10": "iso8859-16",
-    "cp1250": "cp1250", "cp1251": "cp1251", "cp1252": "cp1252", "cp1257": "cp1257", "ansinew": "cp1252",
-    "applemac": "mac-roman", "macce": "mac-latin2", "cp437": "cp437", "cp850": "cp850", "cp852": "cp852",
-    "cp858": "cp858", "cp865": "cp865", "cp866": "cp866", "koi8-r": "koi8-r", "koi8-ru": "koi8-u",
-    "iso88595": "iso8859-5", "maccyr": "mac-cyrillic", "gbk": "gb18030", "gb": "gb18030", "bg5": "big5", "big5": "big5",
-    "sjis": "cp932",    "jis": "iso2022_jp", "euc-jp": "euc_jp", "ks": "euc_kr", "hangul": "euc_kr",
-}  # fmt: skip
+ENCODINGS = {name: codec for codec, names in TABLES["encoding"].items() for name in names}
 
 CYRILLIC = ("cp1251", "koi8-u", "cp866", "iso8859-5", "mac-cyrillic")  # encodings that are detected
 CYRILLIC_WORDS = 20  # with fewer words, no encoding is detected
@@ -63,11 +52,7 @@ _CONDITION = re.compile(
     r"|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))"
 )
 # Control words that begin as TeX's conditions do, but are macros with arguments.
-_NO_CONDITION = split_names(
-    """iff ifthenelse ifdef ifundef ifcsdef ifcsundef ifdefmacro ifdefempty ifdefstring ifdefstrequal ifstrequal
-    ifstrempty ifblank ifbool iftoggle ifboolexpr ifnumcomp ifnumequal ifpackageloaded iflanguage ifnotblank
-    ifempty ifentrytype iffieldundef"""
-)
+_NO_CONDITION = merge_items(TABLES["not a condition"])
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 

@@ -1,29 +1,37 @@
-"""The files of a submission to arXiv that may be TeX: a gzipped tar, a tar, a gzipped file, or a file.
+"""A submission to arXiv: its files that may be TeX, and the one text that they make.
 
-Nothing is written to disk, figures are decompressed and dropped, and links are not followed: every file of a submission
-consists of bytes of that submission.
+A submission is a gzipped tar, a tar, a gzipped file, or a file. Nothing is written to disk, figures are decompressed
+and dropped, and links are not followed: every file consists of bytes of that submission. The text is the root file with
+the files that it includes in place. Drafts, old versions and notes beside a paper are not part of it unless the paper
+includes them.
 """
 
+import json
 import posixpath
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from filters.formats.compression import ChunkReader, decode_stored
-from filters.formats.stream import StoredView
+from filters.data_files import merge_items
+from filters.formats.stream import ChunkReader, StoredView, decode_stored
 from filters.formats.tar import BLOCK, TarEntry, parse_header, resolve_path, stream_entries
 from filters.reasons import Reason
-from filters.tex.source import split_names
+from filters.tex.body import is_macro_file
+from filters.tex.source import (
+    TABLES,
+    compile_control,
+    declared_encoding,
+    decode,
+    find_all,
+    find_group_end,
+    strip_comments,
+)
 
 MAX_MEMBERS = 20_000  # of a submission's tar; real ones have a few hundred at most
 OPENING = 1 << 12  # bytes in which a file shows that it is not text
 
 # Extensions of figures, styles, bibliographies and data: such files are never read as a part of a paper.
-NOT_TEX = split_names(
-    """pdf ps eps epsi epsf ps2 ps3 png jpg jpeg gif tif tiff bmp svg mps emf wmf ico mp4 avi mov mpg wav mp3 swf
-    sty cls clo bst bbx cbx lbx dbx ldf fd def cfg rtx enc map tfm vf pfb pfa pk mf otf ttf afm
-    bib bbl blg aux log out toc lof lot ind idx ilg ist gls glo brf nav snm vrb fls fdb_latexmk synctex
-    csv tsv dat xls xlsx doc docx ppt pptx odt rtf htm html xml zip gz z bz2 xz tar tgz rar 7z
-    py m r c cc cpp h java f f90 sh pl nb ipynb mat npy h5 hdf5 root fits"""
-)
+NOT_TEX = merge_items(TABLES["not TeX"])
 # How PDF, PostScript, zip (and docx), compress, HTML, images and RTF begin.
 _NOT_TEXT = (
     b"%PDF",
@@ -37,6 +45,32 @@ _NOT_TEXT = (
     b"{\\rtf",
 )
 _UNREAD = {b"PK\x03\x04": "zip", b"\x1f\x9d": "compress", b"7z\xbc\xaf": "7z", b"\xfd7zXZ": "xz"}
+
+MAX_ROOTS = 64  # the largest files, which are compared as roots
+MAX_INCLUSIONS = 10_000
+GROUP_CHARACTERS = 2_000  # of an argument of \InputIfFileExists
+
+_NAME = r"[ \t\n]{0,9}\{[ \t]{0,9}([^{}\n]{1,200})\}"
+_INCLUDE = compile_control(
+    r"(endinput)(?![a-zA-Z@])[^\n]*|(include|subfile|subfileinclude|InputIfFileExists|import|subimport|inputfrom"
+    r"|subinputfrom|includefrom|subincludefrom|input|@input)(?![a-zA-Z@])"
+    rf"(?:{_NAME}|[ \t]{{0,9}}\"([^\"\n]{{1,200}})\"|[ \t\n]{{0,9}}([^\s{{}}\\%\"]{{1,200}}))"
+)
+_SECOND = re.compile(_NAME)
+_FROM = frozenset("import subimport inputfrom subinputfrom includefrom subincludefrom".split())
+_ONLY = compile_control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
+_CLASS = compile_control(
+    r"(?:documentclass|documentstyle)(?![a-zA-Z@])[ \t\n]{0,9}(?:\[[^\]]{0,2000}\][ \t\n]{0,9})?(?:\{([^{}]{0,99})\})?"
+)
+_PARTS = frozenset({"standalone", "subfiles"})  # classes of files that can be papers, and are parts of another
+_PLAIN = compile_control(
+    r"(?:bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)"
+    r"|input[ \t]{1,9}(?:amstex|amsppt|harvmac|phyzzx|jytex|lanlmac)"
+)
+_BEGIN = compile_control(r"begin[ \t]{0,9}\{document\}")
+_END = compile_control(r"end[ \t]{0,9}\{document\}")
+_IGNORED = re.compile(rb"\s{0,99}%[ \t]{0,9}auto-ignore")
+_HINT = re.compile(r"[ \t]*-?[ \t]*(filename|usage)[ \t]*:[ \t]*[\"']?([^\"'#\n]{1,200})")
 
 
 class Submission(NamedTuple):
@@ -141,3 +175,287 @@ def _is_wanted(entry: TarEntry, path: str) -> bool:
     suffix = posixpath.basename(path).rpartition(".")
     named = suffix[2].lower() if suffix[0] else ""
     return entry.kind == "file" and path != "" and not is_hidden(path) and named not in NOT_TEX and named != "cry"
+
+
+# --- the text of a submission's files ---
+
+
+class Project(NamedTuple):
+    """A paper's text.
+
+    Attributes:
+        text: The root with all files that it includes, without comments; empty with a problem.
+        literals: The literal text that `strip_comments` set aside.
+        root: The root's path.
+        included: The number of files included.
+        missing: The number of inclusions that name no file of the submission.
+        others: The number of other roots, which are left out.
+        problem: Why there is no text.
+        detail: A sentence about the problem.
+    """
+
+    text: str
+    literals: list[str]
+    root: str = ""
+    included: int = 0
+    missing: int = 0
+    others: int = 0
+    problem: Reason | None = None
+    detail: str = ""
+
+
+class _Reference(NamedTuple):
+    """An inclusion of a file: `raw` as typed, `kind` the command, `paths` where the file may be."""
+
+    raw: str
+    kind: str
+    paths: tuple[str, ...]
+    otherwise: str = ""
+
+
+class _File(NamedTuple):
+    text: str
+    pieces: list[str | _Reference]
+
+
+def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project:
+    """Assemble the text of a paper. Never raises; takes time linear in all files and the result.
+
+    Args:
+        files: Bytes by path.
+        depth: Of inclusions; deeper ones are left out.
+        characters: The most that the whole may have.
+    """
+    kept, hinted = _apply_readme(files)
+    library = _Library({path: data for path, data in kept.items() if not _IGNORED.match(data)})
+    root, others = _find_root(library, hinted)
+    if root is None:
+        gone = Reason.NO_BODY_TEXT if kept and not library.files else Reason.NO_TEX
+        return Project("", [], problem=gone)
+    library.declared = declared_encoding(library.files[root])
+    return _include(library, root, others, depth, characters)
+
+
+class _Library:
+    """The files of a submission, each read once, on demand."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.read = files, dict[str, _File]()
+        self.literals: list[str] = []
+        self.declared = ""
+
+    def file(self, path: str) -> _File:
+        """Return a file without its comments, cut where it includes others."""
+        if path not in self.read:
+            text = strip_comments(decode(self.files[path], self.declared), self.literals)
+            self.read[path] = _File(text, list(_split_inclusions(text, path)))
+        return self.read[path]
+
+    def find(self, reference: _Reference) -> str | None:
+        """Return the path of the included file, None if the submission does not have it."""
+        return next((path for path in reference.paths if path in self.files), None)
+
+
+def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files that the submission's 00README does not tell arXiv to ignore, and the roots that it names.
+
+    See https://info.arxiv.org/help/00README.html: `NAME KEYWORD` per line, or YAML or JSON with `sources`.
+    """
+    uses: list[tuple[str, str]] = []
+    for path, data in files.items():
+        name = posixpath.basename(path).lower()
+        if not name.startswith("00readme"):
+            continue
+        text = decode(data[: 1 << 16])
+        folder = posixpath.dirname(path)
+        if name.endswith((".yaml", ".yml", ".json")):
+            found = _parse_json(text) if name.endswith(".json") else _parse_yaml(text)
+        else:
+            found = [(words[0], words[1]) for words in map(str.split, text.split("\n")) if len(words) > 1]
+        uses += [(posixpath.normpath(posixpath.join(folder, file)), use.lower()) for file, use in found]
+    ignored = {file for file, use in uses if use == "ignore"}
+    kept = {
+        path: data
+        for path, data in files.items()
+        if path not in ignored and not posixpath.basename(path).lower().startswith("00readme")
+    }
+    return kept, [file for file, use in uses if use in ("toplevelfile", "toplevel") and file in kept]
+
+
+def _parse_yaml(text: str) -> list[tuple[str, str]]:
+    """Return `filename` and `usage` of each item of a list, in either order."""
+    found: list[dict[str, str]] = []
+    for line in text.split("\n"):
+        entry = _HINT.match(line)
+        if line.lstrip().startswith("-") or not found:
+            found.append({})
+        if entry:
+            found[-1][entry[1]] = entry[2].strip()
+    return [(item["filename"], item["usage"]) for item in found if {"filename", "usage"} <= item.keys()]
+
+
+def _parse_json(text: str) -> list[tuple[str, str]]:
+    try:
+        sources = json.loads(text)["sources"]
+        return [(str(item["filename"]), str(item.get("usage", ""))) for item in sources]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+
+
+def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
+    """Return the root file, and the number of other candidates.
+
+    Of the files that 00README names, else of those with a document class, else of plain TeX's, else of all `.tex`
+    files, it is the one that reaches the most text; of equal ones the least deep, then the first by name. A file whose
+    class makes it a part of another comes after all others.
+    """
+    files = library.files
+    single = [""] if "" in files else []
+    candidates = hinted or single
+    if not candidates:
+        typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
+        candidates = [path for path in _list_largest(files, typed) if _matches(_CLASS, library.file(path).text)]
+    if not candidates:
+        candidates = [path for path in _list_largest(files, files) if _matches(_PLAIN, library.file(path).text)]
+    if not candidates:
+        candidates = _list_largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
+    if len(candidates) < 2:
+        return next(iter(candidates), None), 0
+    ranked = sorted(candidates, key=lambda path: _rank(library, path))
+    below = _find_reachable(library, ranked[0])
+    return ranked[0], sum(path not in below for path in candidates)
+
+
+def _list_largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
+    return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
+
+
+def _matches(pattern: re.Pattern[str], text: str) -> bool:
+    return next(find_all(pattern, text), None) is not None
+
+
+def _find_reachable(library: _Library, root: str) -> set[str]:
+    """Return a file and all that it includes, directly or not."""
+    found, waiting = {root}, [root]
+    while waiting:
+        for piece in library.file(waiting.pop()).pieces:
+            path = library.find(piece) if isinstance(piece, _Reference) else None
+            if path is not None and path not in found:
+                found.add(path)
+                waiting.append(path)
+    return found
+
+
+def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
+    """Return a sort key that is smallest for the best root: parts of others and files of macros come last."""
+    text = library.file(root).text
+    stated = next(find_all(_CLASS, text), None)
+    last = is_macro_file(text, text) if stated is None else stated[1] in _PARTS
+    reach = sum(len(library.file(path).text) for path in _find_reachable(library, root))
+    return last, -reach, root.count("/"), root
+
+
+def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
+    r"""Yield a file's text, cut where it includes another, up to \endinput."""
+    start = 0
+    for mark in find_all(_INCLUDE, text):
+        if mark.start() < start or (mark[5] and mark[2] not in ("input", "@input")):
+            continue
+        if mark[1]:
+            yield text[start : mark.start()]
+            return
+        name, folder, otherwise, stop = (mark[3] or mark[4] or mark[5]).strip(), "", "", mark.end()
+        if mark[2] in _FROM:
+            second = _SECOND.match(text, stop)
+            if second is None:
+                continue
+            name, folder, stop = second[1].strip(), name, second.end()
+        if mark[2] == "InputIfFileExists":
+            first = find_group_end(text, stop, GROUP_CHARACTERS) if text[stop : stop + 1] == "{" else -1
+            last = find_group_end(text, first, GROUP_CHARACTERS) if first > 0 and text[first : first + 1] == "{" else -1
+            if last < 0:
+                continue
+            otherwise, stop = text[first + 1 : last - 1], last
+        yield text[start : mark.start()]
+        yield _Reference(text[mark.start() : stop], mark[2], tuple(_list_paths(name, folder, path)), otherwise)
+        start = stop
+    yield text[start:]
+
+
+def _list_paths(name: str, folder: str, within: str) -> Iterator[str]:
+    """Yield the paths that a name may mean, in order of preference; none of them leads outside.
+
+    They begin at the top (where arXiv runs TeX), then at the folder of the file that includes it, with .tex first.
+    """
+    for base in dict.fromkeys(("", posixpath.dirname(within))):
+        path = posixpath.normpath(posixpath.join(base, folder, name))
+        if not path.startswith(("/", "..")):
+            yield from (f"{path}.tex", path)
+
+
+def _include(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
+    """Return the text of the root with everything it includes."""
+    whole = library.file(root)
+    only = next((mark[1] for mark in find_all(_ONLY, whole.text)), None)
+    wanted = None if only is None else {name.strip().removesuffix(".tex") for name in only.split(",")}
+    out: list[str] = []
+    stack: list[tuple[str, Iterator[str | _Reference]]] = [(root, iter(whole.pieces))]
+    open_files, used = {root}, {root}
+    size = inclusions = missing = 0
+    while stack:
+        piece = next(stack[-1][1], None)
+        if piece is None:
+            open_files.discard(stack.pop()[0])
+            continue
+        if isinstance(piece, _Reference):
+            path = library.find(piece)
+            if path is None:
+                missing += 1
+                piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
+            elif _is_excluded(piece, wanted) or path in open_files or len(stack) >= depth:
+                continue
+            else:
+                inclusions += 1
+                if inclusions > MAX_INCLUSIONS:
+                    return _too_large(root, f"over {MAX_INCLUSIONS} inclusions")
+                open_files.add(path)
+                used.add(path)
+                stack.append((path, iter(_extract_inner(library.file(path)))))
+                continue
+        size += len(piece)
+        if size > characters:
+            return _too_large(root, f"over {characters} characters with what it includes")
+        out.append(piece)
+    return Project("".join(out), library.literals, root, len(used) - 1, missing, others)
+
+
+def _is_excluded(reference: _Reference, wanted: set[str] | None) -> bool:
+    r"""Return True if \includeonly excludes a file."""
+    if wanted is None or reference.kind != "include":
+        return False
+    return not any(path in wanted for path in reference.paths)
+
+
+def _extract_inner(file: _File) -> list[str | _Reference]:
+    """Return the text that an included file adds: of one that can stand alone (subfiles, standalone), its body."""
+    if not _matches(_BEGIN, file.text):
+        return file.pieces
+    inner: list[str | _Reference] = []
+    begun = False
+    for piece in file.pieces:
+        if isinstance(piece, str):
+            if not begun:
+                begin = next(find_all(_BEGIN, piece), None)
+                if begin is None:
+                    continue
+                begun, piece = True, piece[begin.end() :]
+            end = next(find_all(_END, piece), None)
+            if end is not None:
+                return [*inner, piece[: end.start()]]
+        if begun:
+            inner.append(piece)
+    return inner
+
+
+def _too_large(root: str, detail: str) -> Project:
+    return Project("", [], root, problem=Reason.TOO_LARGE, detail=detail)

@@ -1,13 +1,14 @@
 """Compute the text of templates that show more than their arguments: quantities, dates, money, coordinates.
 
-Each function is named, behind an `@`, in the table templates.tsv. Sources: the documentation of each template in the
-wikis that have it.
+Each function is named, behind an `@`, in the table templates.tsv; functions.tsv has what they put in place of what they
+find. Sources: the documentation of each template in the wikis that have it.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from filters.data_files import read_rows
 from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 
 
@@ -19,26 +20,22 @@ class Call(NamedTuple):
     arguments: Mapping[str, str]
 
 
-_MONTHS = {
-    "en": "January February March April May June July August September October November December".split(),
-    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split(),
-}
+DATA_FILES = ("functions.tsv",)  # part of the code version of a step
+_ROWS = read_rows("filters.wikitext", "functions.tsv")
+
+
+def _load_table(name: str) -> dict[str, str]:
+    return {key: value for table, key, value in _ROWS if table == name}
+
+
+_MONTHS = {language: names.split() for language, names in _load_table("month").items()}
 # The words for "to", "and", "or" between two quantities; MediaWiki's {{convert}} translates the English ones.
-_WORDS = {"bg": "до и или", "ca": "a i o", "cs": "až a nebo", "da": "til og eller", "de": "bis und oder",
-          "en": "to and or", "es": "a y o", "fr": "à et ou", "hr": "do i ili", "hu": "– és vagy", "it": "a e o",
-          "nl": "tot en of", "pl": "do i lub", "pt": "a e ou", "ro": "la și sau", "ru": "до и или", "sl": "do in ali",
-          "sr": "до и или", "sv": "till och eller", "uk": "до і або"}  # fmt: skip
+_WORDS = {language: words.split() for language, words in _load_table("range word").items()}
+_SIGNS = _load_table("range sign")
+_UNITS = _load_table("unit")  # {{convert}} spells these otherwise when it shows them
+_CURRENCIES = _load_table("currency")
+_ACCIDENTALS = _load_table("accidental")
 _TO, _AND, _OR = ("to", "to(-)", "to about"), ("and", "&", "and(-)", ", and"), ("or", ", or")
-_SIGNS = {"by": " × ", "x": " × ", "×": " × ", "*": " × ", "xx": " × ", "х": " × ", "-": "–", "–": "–", "—": "–",
-          "to-": "–", "+/-": " ± ", "+-": " ± ", "±": " ± ", "+/−": " ± ", ",": ", ", "/": "/", "+": " + "}  # fmt: skip
-# {{convert}} spells these otherwise when it shows them.
-_UNITS = {"C": "°C", "F": "°F", "K": "K", "km2": "km²", "m2": "m²", "cm2": "cm²", "mm2": "mm²", "sqmi": "sq mi",
-          "sqkm": "km²", "sqm": "m²", "sqft": "sq ft", "sqin": "sq in", "sqyd": "sq yd", "m3": "m³", "cm3": "cm³",
-          "km3": "km³", "cuft": "cu ft", "cuin": "cu in", "cuyd": "cu yd", "cumi": "cu mi", "cc": "cm³", "foot": "ft",
-          "feet": "ft", "mile": "mi", "miles": "mi", "impgal": "imp gal", "USgal": "US gal", "usgal": "US gal",
-          "kg/m3": "kg/m³", "g/cm3": "g/cm³", "kg/m2": "kg/m²", "kph": "km/h", "kmh": "km/h", "m/s2": "m/s²",
-          "PD/sqmi": "per sq mi", "PD/km2": "per km²", "/sqmi": "per sq mi", "/km2": "per km²", "Nm": "N⋅m",
-          "m3/s": "m³/s", "cuft/s": "cu ft/s", "lbft": "lb⋅ft", "lb-ft": "lb⋅ft"}  # fmt: skip
 # Units that a second quantity in a smaller one may follow: 6 ft 2 in.
 _COMPOUND = frozenset("mi yd ft foot feet st lb lbs chain furlong LT ST t h min".split())
 _DIGITS = r"\d½⅓⅔¼¾⅛"
@@ -47,20 +44,17 @@ _NUMBER = re.compile(rf"[-−+±~]?[{_DIGITS}.,/+⁄ \u00a0\u2009]{{0,40}}[{_DIG
 _POWER = re.compile(r"[eE]([-−+]?\d{1,3})\Z")
 _MIXED = re.compile(r"(?<=\d)[-+](?=\d{1,9}[/⁄])")
 _SCALED = re.compile(r"e(\d{1,2})(?=[a-zA-Z])")  # a unit of {{convert}} with a power of ten: e6acre
-_CURRENCIES = {"USD": "US$", "US": "US$", "EUR": "€", "GBP": "£", "UK": "£", "JPY": "¥", "INR": "₹", "AUD": "A$",
-               "CAD": "C$", "NZD": "NZ$", "BRL": "R$", "CNY": "CN¥", "KRW": "₩", "RUB": "₽", "UAH": "₴"}  # fmt: skip
-_ACCIDENTALS = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮", "n": "♮"}
 _CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,8})?\Z")
 _DEGREES = ("°", "′", "″")
 
 
-def _positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
+def _list_positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
     return [arguments[key] for key in map(str, range(1, most + 1)) if key in arguments]
 
 
 def _render_convert(call: Call) -> str:
     """Return the quantity of {{convert|5|km|mi}} before its conversion; a number that is not understood is a gap."""
-    values = _positional(call.arguments)
+    values = _list_positional(call.arguments)
     text, place = "", 0
     while place < len(values) and _NUMBER.match(values[place]):
         text += _format_number(values[place])
@@ -91,8 +85,7 @@ def _format_number(value: str) -> str:
 def _format_range(word: str, language: str) -> str:
     """Return what stands between the two quantities of a range, or "" for what is not a word of ranges."""
     word = word.strip().lower()
-    local = _WORDS.get(language, _WORDS["en"]).split()
-    for english, shown in zip((_TO, _AND, _OR), local, strict=True):
+    for english, shown in zip((_TO, _AND, _OR), _WORDS.get(language, _WORDS["en"]), strict=True):
         if word in english or word == shown:
             return "–" if shown == "–" else f" {shown} "
     return _SIGNS.get(word, "")
@@ -127,14 +120,14 @@ def _format_date(language: str, parts: list[str]) -> str:
 
 def _render_fraction(call: Call) -> str:
     """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2."""
-    parts = _positional(call.arguments, 3)
+    parts = _list_positional(call.arguments, 3)
     whole = f"{parts[0]} " if len(parts) == 3 else ""
     return f"{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
 
 
 def _render_dash_year(call: Call) -> str:
     """Return {{dash year|2009|14}} as 2009–14, and 2009{{dash year|14}} likewise."""
-    years = _positional(call.arguments)
+    years = _list_positional(call.arguments)
     return "–".join(years) if len(years) > 1 else "–" + "".join(years)
 
 
@@ -155,7 +148,7 @@ def _render_coordinates(call: Call) -> str:
     if not {"inline", "i", "it"} & {word.strip() for word in display}:
         return GONE
     parts = []
-    for value in _positional(call.arguments):
+    for value in _list_positional(call.arguments):
         if not (_NUMBER.match(value) or value.upper() in ("N", "S", "E", "W", "O")):
             break
         parts.append(value)
@@ -180,7 +173,7 @@ def _render_height(call: Call) -> str:
 
 def _render_harvard(call: Call) -> str:
     """Return {{harvtxt|Boolos|Jeffrey|1974}} as Boolos & Jeffrey (1974)."""
-    parts = _positional(call.arguments)
+    parts = _list_positional(call.arguments)
     return f"{' & '.join(parts[:-1])} ({parts[-1]})" if len(parts) > 1 else "".join(parts)
 
 
@@ -191,7 +184,7 @@ def _render_ship(call: Call) -> str:
 
 def _render_spoken(call: Call) -> str:
     """Return {{IPA|/a/}} or {{IPA|fr|bɔ̃}} marked as a pronunciation."""
-    values = _positional(call.arguments)
+    values = _list_positional(call.arguments)
     if len(values) > 1 and _CODE.match(values[0]):
         values = values[1:]
     return mark_spoken(values[0] if values else "")

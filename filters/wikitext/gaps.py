@@ -11,11 +11,7 @@ import re
 from typing import NamedTuple
 
 GONE = "\x04"
-UNKNOWN, SPOKEN, END = (
-    "\x07",
-    "\x08",
-    "\x0e",
-)  # the first two begin a mark, which END ends; between is what may be shown
+UNKNOWN, SPOKEN, END = "\x07", "\x08", "\x0e"  # UNKNOWN and SPOKEN begin a mark, which END ends
 
 _TOKEN = re.compile(
     r"(?P<marks>[\x07\x08](?:[^\x07\x08\x0e\n]*\x0e)(?:[ \u00a0]{0,4}(?:\x04|[\x07\x08][^\x07\x08\x0e\n]*\x0e))*)"
@@ -92,7 +88,7 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
                 sentence = _end_sentence(out, sentence)
             out.append(found)
         elif _stands_for_text(tail, text[position : position + 8].lstrip(GONE), whole_line):
-            shown = _shown(found, in_brackets=bool(brackets), tail=tail)
+            shown = _show_marks(found, in_brackets=bool(brackets), tail=tail)
             if shown is not None:
                 out.append(shown)
             elif brackets:
@@ -143,7 +139,7 @@ def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
     return not (before in _SEPARATORS and following in ")]）,;:/–—-.")
 
 
-def _shown(marks: str, *, in_brackets: bool, tail: str) -> str | None:
+def _show_marks(marks: str, *, in_brackets: bool, tail: str) -> str | None:
     """Return the text of consecutive marks, `GONE` for pronunciations that are not shown, None if text is missing.
 
     Text that would stick to a word or number is not shown.

@@ -5,28 +5,24 @@ from MediaWiki's message files for the twenty languages of LLaMA's Wikipedia (se
 still use.
 """
 
-from filters.data_files import read_lists
+from filters.data_files import merge_items, read_lists
 
 DATA_FILES = ("names.tsv",)  # part of the code version of a step
 _TABLES = read_lists("filters.wikitext", "names.tsv")
 
 
-def _names(table: str) -> frozenset[str]:
-    return frozenset(name for names in _TABLES[table].values() for name in names)
-
-
 LANGUAGES = tuple(_TABLES["wikipedia"]["*"])  # codes of LLaMA's twenty (section 2.1)
-OTHER_LANGUAGES = _names("other wikipedia")  # codes of the rest, past ones too: prefixes of links to the same article
-FILES = _names("file namespace")  # links to these show a picture or a player, with a caption
-CATEGORIES = _names("category namespace")
-REDIRECTS = _names("redirect word")  # behind #, at the start of a page that only leads to another
-LITERAL = _names("literal element")  # content is text without markup
-FORMULAS = _names("formula element")  # content is TeX
-LISTINGS = _names("listing element")  # content is shown with every blank
-CODE = FORMULAS | LISTINGS | _names("foreign element")  # content is in another language than wikitext
-ASIDE = _names("aside element")  # not part of the running text
-LINES = _names("line element")  # a line breaks before and after
-TAGS = LINES | _names("inline element")  # all of wikitext; anything else between angle brackets is text
+OTHER_LANGUAGES = merge_items(_TABLES["other wikipedia"])  # codes of others, past ones too: prefixes of links
+FILES = merge_items(_TABLES["file namespace"])  # links to these show a picture or a player, with a caption
+CATEGORIES = merge_items(_TABLES["category namespace"])
+REDIRECTS = merge_items(_TABLES["redirect word"])  # behind #, at the start of a page that only leads to another
+LITERAL = merge_items(_TABLES["literal element"])  # content is text without markup
+FORMULAS = merge_items(_TABLES["formula element"])  # content is TeX
+LISTINGS = merge_items(_TABLES["listing element"])  # content is shown with every blank
+CODE = FORMULAS | LISTINGS | merge_items(_TABLES["foreign element"])  # content is in another language than wikitext
+ASIDE = merge_items(_TABLES["aside element"])  # not part of the running text
+LINES = merge_items(_TABLES["line element"])  # a line breaks before and after
+TAGS = LINES | merge_items(_TABLES["inline element"])  # all of wikitext; anything else between angle brackets is text
 # Headings of sections with notes, links and literature, by language. They count at the first and second level only: a
 # section on a country's literature is below one on its culture.
 APPARATUS = {language: frozenset(names) for language, names in _TABLES["apparatus heading"].items()}

@@ -61,7 +61,7 @@ def render_text(
         language: The code of the wiki, for the names of its templates.
         title: The page's title, for {{PAGENAME}}.
         apparatus: False leaves out the sections of notes, links and literature.
-        tables: True renders the rows of tables as lines (`filters.wikitext.tables`); else tables vanish.
+        tables: True renders the rows of tables as lines (`filters.wikitext.markup`); else tables vanish.
     """
     kept: list[str] = []
 

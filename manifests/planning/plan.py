@@ -4,9 +4,8 @@ It follows from the supply of each source, its weight, its epoch cap and the tok
 training run that has begun.
 """
 
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.errors import UserError
-from manifests.display import WIDTH, format_bytes, format_tokens, number_table
+from manifests.display import format_bytes, format_tokens, number_table
 from manifests.order import expected_counts, plan_from, quotas, shares
 from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
@@ -175,17 +174,6 @@ def _missing(kind: str, supply: Supply, tokens: float) -> Missing:
     factors = supply.factors
     text, stored = tokens * factors.bytes_per_token.value, factors.estimate_stored(tokens)
     return Missing(tokens, text, stored, tokens / each if each else 0.0, piece)
-
-
-def render_text(parts: "Iterable[RenderableType]") -> str:
-    """Return tables and lines as text of at most `WIDTH` columns."""
-    from rich.console import Console
-
-    page = io.StringIO()
-    console = Console(file=page, width=WIDTH, highlight=False, markup=False)
-    for part in parts:
-        console.print(part)
-    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 
 def plan_parts(plan: Plan) -> "list[RenderableType]":

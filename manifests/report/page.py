@@ -1,19 +1,41 @@
-"""The page of a report: headline, flow charts, dropped records by reason, mixture, and sections of other modules."""
+"""The page of a report: a headline, and its sections in their order, each a function of the data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+import yaml
 
 from filters.reasons import DEAD_LETTERS, describe_reason
-from manifests.display import format_bytes, format_count, format_quantity, format_share, format_short
+from manifests.display import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_edge,
+    format_quantity,
+    format_share,
+    format_short,
+)
 from manifests.files import write_atomic
 from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
-from manifests.report import documents, provenance
-from manifests.report.data import Flow, LedgerFlow, ReportData, Unit, read_flow, sum_flows
-from manifests.report.html import Html, bar, details, element, foreign, join, note, read_style, section, table, visible
-from manifests.report.statistics import Example
-from manifests.report.svg import flow_chart
+from manifests.report.data import Flow, LedgerFlow, ReportData, StepCost, Unit, read_flow, sum_flows
+from manifests.report.html import (
+    Html,
+    bar,
+    details,
+    element,
+    foreign,
+    join,
+    note,
+    pairs,
+    read_style,
+    section,
+    table,
+    visible,
+)
+from manifests.report.statistics import Bands, Bins, Example, Names, SourceStatistics
+from manifests.report.svg import describe_bins, flow_chart, histograms, merge_bins, recall_curve
 from manifests.stages import STEPS
 
 FILE = "report.html"
@@ -22,6 +44,18 @@ SOURCES = 60  # rows of a table of sources; the rest is one row
 REASONS = 60  # shown of one stage, more than the catalogue has
 EXAMPLES = 3  # of one reason and stage, over all sources
 EXAMPLE_CHARACTERS = 200
+SHOWN_SOURCES = 10  # with charts of their documents: those with most
+NAMES = 12  # of domains, languages, years, licences of one source
+BUCKETS = ("head", "middle", "tail", "all")
+KINDS = {
+    "domains": ("Top domains", "domain"),
+    "language": ("Languages", "language"),
+    "year": ("Years", "year"),
+    "licence": ("Licences", "licence"),
+}
+STEP_ROWS, MODELS, CODES = 60, 100, 60  # rows of a table
+CARD_ROWS = 40
+RECIPE_CHARACTERS = 60_000
 UNIT_NOTES = {
     "records": "From dumps to shards.",
     "characters": "From extraction to the tokenizer.",
@@ -54,11 +88,11 @@ def render_page(data: ReportData) -> str:
         "flow": ("Flow to the shards", _flow(data)),
         "dropped": ("Dropped records by reason", _dropped(data)),
         "mixture": ("Mixture", _mixture(data)),
-        "documents": ("Documents", documents.document_charts(data)),
-        "duplicates": ("Near-duplicates", documents.duplicate_charts(data)),
-        "cost": ("Cost", provenance.cost_tables(data)),
-        "models": ("Models", provenance.model_tables(data)),
-        "identity": ("Recipe and hashes", provenance.hashes(data)),
+        "documents": ("Documents", _documents(data)),
+        "duplicates": ("Near-duplicates", _duplicates(data)),
+        "cost": ("Cost", _cost(data)),
+        "models": ("Models", _models(data)),
+        "identity": ("Recipe and hashes", _identity(data)),
     }
     links = [element("li", element("a", title, href=f"#{name}")) for name, (title, _) in sections.items()]
     name = str(manifest.recipe.get("name", "a corpus"))
@@ -112,8 +146,8 @@ def _headline(data: ReportData) -> Html:
         (format_share(kept, read["records"]), "of records became documents in shards"),
         (f"{len(shards):,}", f"shards, {format_bytes(sum(shard.bytes for shard in shards))}"),
     ]
-    pairs = [element("div", element("dt", name), element("dd", number)) for number, name in numbers]
-    return element("dl", *pairs, class_="headline")
+    shown = [element("div", element("dt", name), element("dd", number)) for number, name in numbers]
+    return element("dl", *shown, class_="headline")
 
 
 def _flow(data: ReportData) -> list[Html]:
@@ -247,3 +281,216 @@ def _mixture_row(name: str, source: SourceEntry, weight: float, goal: int, seen:
         format_short(seen),
         bar(seen / whole if whole else 0.0),
     ]
+
+
+def _documents(data: ReportData) -> Iterator[Html]:
+    """Yield the distributions of each source's documents."""
+    statistics = data.statistics
+    if not statistics.sources:
+        yield note("This corpus has no statistics.json: run the pipeline again.")
+        return
+    yield note("Documents in shards, train and held out.")
+    if statistics.manifest_sha and statistics.manifest_sha != data.manifest.manifest_sha:
+        sha = visible(statistics.manifest_sha, 16)
+        yield note(f"Counted in corpus {sha}, from which this one was derived.")
+    ordered = sorted(statistics.sources.items(), key=lambda item: (-item[1].documents, item[0]))
+    for name, source in ordered[:SHOWN_SOURCES]:
+        yield element("h3", foreign(name), f": {format_quantity(source.documents, 'documents')}")
+        yield element("div", *_source_charts(name, source, data), class_="multiples")
+    if rest := ordered[SHOWN_SOURCES:]:
+        number = format_count(sum(source.documents for _, source in rest))
+        yield note(f"and {len(rest):,} more sources with {number} documents together")
+
+
+def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Iterator[Html]:
+    for label, bins, unit in (
+        ("Length in characters", merge_bins(source.characters), " characters"),
+        ("Length in tokens", merge_bins(source.tokens), " tokens"),
+        ("Likeness to cited pages", source.score, ""),
+    ):
+        if bins.counts:
+            chart = histograms(f"{visible(name, 40)}: {label}", [("", bins)], unit)
+            yield _figure(label, describe_bins(bins, unit), chart, bins)
+    buckets = [(one, merge_bins(source.perplexity[one])) for one in BUCKETS if one in source.perplexity]
+    if buckets := [(bucket, bins) for bucket, bins in buckets if bins.counts]:
+        cuts = ((data.manifest.findings.get("cuts") or {}).get(name) or {}).get("cuts") or {}
+        caption = "; ".join(
+            f"{visible(str(code), 12)}: head below {format_edge(float(cut['head']))}, "
+            f"tail from {format_edge(float(cut['tail']))}"
+            for code, cut in sorted(cuts.items())[:4]
+        )
+        chart = histograms(f"{visible(name, 40)}: perplexity", buckets, "")
+        yield _figure("Perplexity", caption or describe_bins(buckets[0][1], ""), chart, *(bins for _, bins in buckets))
+    for kind, (title, column) in KINDS.items():
+        names = source.names.get(kind, Names())
+        if names.total and not names.top:
+            most, total = format_count(names.error), format_count(names.total)
+            yield note(f"{title}: no name stands for more than {most} of {total} documents")
+        elif names.top:
+            yield _name_table(title, column, names, source.documents)
+
+
+def _figure(title: str, caption: str, chart: Html, *histograms: Bins) -> Html:
+    """Return a chart with its caption, and its numbers as a table that opens."""
+    rows = [
+        [f"{format_edge(low)} to {format_edge(high)}", format_count(number), format_share(number, bins.total())]
+        for bins in histograms
+        for low, high, number in zip(bins.edges, bins.edges[1:], bins.counts, strict=False)
+        if number
+    ]
+    numbers = details("as a table", table(title, ["from, to below", "documents", "share"], rows), class_="quiet")
+    return element("figure", element("figcaption", element("b", title), caption), chart, numbers)
+
+
+def _name_table(title: str, column: str, names: Names, documents: int) -> Html:
+    shown, most = names.top[:NAMES], names.top[0][1] or 1
+    rows: list[tuple[str, int]] = [(join([foreign(name, 60), bar(number / most)]), number) for name, number in shown]
+    rest = names.total - sum(number for _, number in shown)
+    rows += [("others", rest)] if rest > 0 else []
+    error = f", counts at most {format_count(names.error)} too low" if names.error else ""
+    cells = [[name, format_count(number), format_share(number, documents)] for name, number in rows]
+    return table(f"{title}, by documents{error}", [column, "number", "share"], cells)
+
+
+def _duplicates(data: ReportData) -> Iterator[Html]:
+    """Yield the sizes of clusters and the recall of near-duplicates."""
+    clusters, searched, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents per cluster"
+    figures = []
+    if clusters.counts:
+        sizes = describe_bins(clusters, " documents")
+        caption = f"{format_quantity(clusters.total(), 'clusters')}; {sizes}"
+        figures.append(_figure(title, caption, histograms(title, [("", clusters)], ""), clusters))
+    for bands in searched:
+        said = (
+            f"{_sources_of(bands, searched)}{bands.bands} bands of {bands.rows} rows. The line is the expected recall; "
+            f"dots are planted copies with 99% intervals; dashes mark the threshold {bands.threshold:g}."
+        )
+        caption = element("figcaption", element("b", "Pairs found, by Jaccard similarity"), said)
+        figures.append(element("figure", caption, recall_curve(bands)))
+    yield element("div", *figures, class_="multiples") if figures else note("Near-duplicates were not looked for.")
+    for bands in searched:
+        title = (
+            f"{_sources_of(bands, searched)}Canaries: copies planted at known similarities, and how many share a band"
+        )
+        yield _recall_table(title, bands) if bands.planted else note("No copies were planted to measure recall.")
+
+
+def _sources_of(bands: Bands, searched: list[Bands]) -> str:
+    """Return the beginning of a sentence that names the sources of bands, where sources differ in them."""
+    return f"{visible(', '.join(bands.sources))}: " if len(searched) > 1 else ""
+
+
+def _recall_table(title: str, bands: Bands) -> Html:
+    rows = [
+        [
+            f"{one.level:.2f}",
+            format_share(one.expected, 1),
+            format_share(one.found, one.planted),
+            f"{format_share(one.interval[0], 1)} to {format_share(one.interval[1], 1)}",
+            f"{format_count(one.found)} of {format_count(one.planted)}",
+        ]
+        for one in bands.planted
+        if one.planted
+    ]
+    columns = ["Jaccard", "expected", "found", "99% interval", "copies"]
+    return table(title, columns, rows)
+
+
+def _cost(data: ReportData) -> Iterator[Html]:
+    """Yield the cost of each stage and step."""
+    costs, runs, _ = data.costs
+    if not costs:
+        yield note("This corpus has no records of its runs.")
+        return
+    stages: dict[str, StepCost] = {}
+    whole = StepCost()
+    for step, cost in costs.items():
+        stages.setdefault(step.partition("/")[0], StepCost()).add(cost)
+        whole.add(cost)
+    columns = ["processor time", "wall time", "tasks", "records per core-second", "peak memory", ""]
+    said = f"{runs:,} runs" if runs != 1 else "one run"
+    foot = [*_cost_cells("all", whole), ""]
+    yield table(f"Over {said}; no hash depends on these", ["stage", *columns], _cost_rows(stages), foot)
+    yield details("The steps of each stage", table("Steps", ["step", *columns], _cost_rows(costs)))
+    yield note("Processor time is of all workers together; memory is of the largest process during the step.")
+
+
+def _cost_rows(costs: Mapping[str, StepCost]) -> list[list[str]]:
+    """Return the rows of a table, the most expensive first."""
+    most = max(cost.cpu_seconds for cost in costs.values()) or 1.0
+    ordered = sorted(costs.items(), key=lambda item: (-item[1].cpu_seconds, item[0]))
+    return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered[:STEP_ROWS]]
+
+
+def _cost_cells(name: str, cost: StepCost) -> list[str]:
+    rate = format_short(cost.records / cost.cpu_seconds) if cost.records and cost.cpu_seconds else ""
+    times = format_duration(cost.cpu_seconds), format_duration(cost.wall_seconds)
+    return [foreign(name), *times, format_count(cost.tasks), rate, format_bytes(cost.peak_bytes)]
+
+
+def _models(data: ReportData) -> Iterator[Html]:
+    """Yield the hash of every model, and the cards of those that the run trained."""
+    manifest, tokenizer = data.manifest, data.manifest.tokenizer
+    pieces = f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"
+    rows = [["tokenizer", element("code", foreign(tokenizer.sha256)), pieces]]
+    for name, entry in sorted(manifest.models.items())[:MODELS]:
+        place = foreign(entry.path) if entry.path else "given"
+        rows.append([foreign(name), element("code", foreign(entry.sha256)), place])
+    yield table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, text_columns=3)
+    if len(manifest.models) > MODELS:
+        yield note(f"and {len(manifest.models) - MODELS:,} more")
+    cards, left_out = data.cards
+    for path, card in cards.items():
+        values = list(_flatten(card))
+        more = [note(f"and {len(values) - CARD_ROWS:,} more")] if len(values) > CARD_ROWS else []
+        yield details(foreign(path), join([_foreign_pairs(dict(values[:CARD_ROWS])), *more]))
+    if left_out := [*left_out, *data.costs[2]]:
+        yield note(f"Not shown, too large or not readable: {visible(', '.join(left_out), 400)}")
+
+
+def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested values, each with its dotted name; a list of plain values is one value."""
+    nested: Iterator[tuple[Any, Any]] | None = None
+    if isinstance(value, Mapping):
+        nested = iter(sorted(value.items()))
+    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
+        nested = enumerate(value)
+    if nested is not None:
+        for key, inner in nested:
+            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    elif isinstance(value, float):
+        yield name, f"{value:g}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield name, format_count(value)
+    else:
+        yield name, "none" if value is None else str(value)
+
+
+def _identity(data: ReportData) -> Iterator[Html]:
+    """Yield the hashes and the recipe."""
+    manifest, removal = data.manifest, data.manifest.removal
+    values = {
+        "manifest": manifest.manifest_sha,
+        "recipe": manifest.recipe_sha,
+        "tokenizer": manifest.tokenizer.sha256,
+        "signatures": ", ".join(sorted(set(manifest.signatures.values()) - {""})) or "none",
+        "derived from": manifest.parent or "no other corpus",
+        "format": manifest.format,
+        "seed": str(manifest.seed),
+    }
+    if removal is not None:
+        removed = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
+        values["removed"] = f"{removed}, by the list {removal.list_sha256}"
+    yield _foreign_pairs(values, 200)
+    recipe = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
+    lines: list[str] = [foreign(line, 400) for line in recipe[:RECIPE_CHARACTERS].split("\n")]
+    lines += ["… the rest is in manifest.json"] if len(recipe) > RECIPE_CHARACTERS else []
+    code = element("code", join(lines, "\n"))
+    yield details("The recipe, with defaults", element("pre", code, tabindex="0", role="region", aria_label="Recipe"))
+    yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items())[:CODES])))
+
+
+def _foreign_pairs(values: Mapping[str, str], limit: int = 100) -> Html:
+    return pairs((foreign(name), foreign(value, limit)) for name, value in values.items())

@@ -164,27 +164,24 @@ def describe_bins(bins: Bins, unit: str) -> str:
     return f"median {half}{unit}; nine in ten from {format_edge(low[0])} to {format_edge(high[1])}"
 
 
-def histogram(title: str, bins: Bins, unit: str) -> Html:
-    """Return bars of equal width, one per bin, with the round edges below them."""
-    if not bins.counts:
-        return Html("")
-    bottom = HEAD + HEIGHT
-    parts = [_bars(bins, HEAD, HEIGHT), _edge_labels(bins.edges, bottom)]
-    return _draw(title, describe_bins(bins, unit), parts, WIDTH, bottom + AXIS, "chart")
+def histograms(title: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
+    """Return histograms one below the other, each under its name if it has one, over one axis with its round edges.
 
-
-def ridges(title: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
-    """Return histograms one below the other over one axis; those with other edges than the first are left out."""
+    Bars are of equal width, one per bin. Histograms with other edges than the first are left out.
+    """
     rows = [(label, bins) for label, bins in rows if bins.counts and bins.edges == rows[0][1].edges]
     if not rows:
         return Html("")
-    height, parts = HEIGHT / 2, []
+    head, height = (RIDGE_HEAD, HEIGHT / 2) if rows[0][0] else (HEAD, HEIGHT)
+    parts: list[Html] = []
     for place, (label, bins) in enumerate(rows):
-        top = RIDGE_HEAD + place * (height + RIDGE_HEAD)
-        parts += [_bars(bins, top, height), _label(f"{label}: {format_short(bins.total())}", 0, top - 5, "name")]
-    bottom = len(rows) * (height + RIDGE_HEAD)
-    description = "; ".join(f"{label}: {describe_bins(bins, unit)}" for label, bins in rows)
-    return _draw(title, description, [*parts, _edge_labels(rows[0][1].edges, bottom)], WIDTH, bottom + AXIS, "chart")
+        top = head + place * (height + head)
+        parts.append(_bars(bins, top, height))
+        parts += [_label(f"{label}: {format_short(bins.total())}", 0, top - 5, "name")] if label else []
+    bottom = len(rows) * (height + head)
+    parts.append(_edge_labels(rows[0][1].edges, bottom))
+    described = (f"{label}: {describe_bins(bins, unit)}".removeprefix(": ") for label, bins in rows)
+    return _draw(title, "; ".join(described), parts, WIDTH, bottom + AXIS, "chart")
 
 
 def _bars(bins: Bins, top: float, height: float) -> Html:

@@ -1,14 +1,12 @@
 """The one reader of a finished corpus: manifest, index, shards, tokenizer, and the Parquet files beside the shards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from filters.errors import UserError
@@ -21,10 +19,9 @@ from manifests.mirror import fetch, fetch_folder
 from manifests.shard import Shard, open_shard_of
 
 if TYPE_CHECKING:
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
     import sentencepiece
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,12 @@ class CorpusReader:
         found = [(root, path) for root in roots for path in sorted((root / source).rglob(pattern))]
         return [(path.relative_to(root).parts[0], path) for root, path in found]
 
+    def letters(self, kind: str, source: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield (source, line) of a kind of files of JSON lines, `skipped` or `deadletters`, of all runs."""
+        for name, path in self.run_files(kind, "*.jsonl", source):
+            with path.open("rb") as file:
+                yield from ((name, line) for line in file)
+
 
 def parquet_files(folder: Path, kind: str) -> list[Path]:
     """Return the Parquet files below `kind` (`clean`, `duplicates`) of one run's folder, by name.
@@ -131,7 +134,7 @@ def parquet_files(folder: Path, kind: str) -> list[Path]:
 
 
 def scan_parquet(
-    paths: list[Path], columns: list[str], chosen: Callable[[pa.Table], Mask]
+    paths: list[Path], columns: list[str], chosen: "pc.Expression"
 ) -> Iterator[tuple[Path, int, pa.Table]]:
     """Yield (file, row group, its chosen rows) of every row group that has some; only these columns are read.
 
@@ -141,9 +144,9 @@ def scan_parquet(
     for path in paths:
         with open_parquet(path) as file:
             for number in range(file.num_row_groups):
-                table = file.read_row_group(number, columns)
-                if (mask := chosen(table)).any():
-                    yield path, number, table.filter(pa.array(mask))
+                table = file.read_row_group(number, columns).filter(chosen)
+                if table.num_rows:
+                    yield path, number, table
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from manifests.manifest import Manifest
 from manifests.tools.corpus import CorpusReader
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
     from rich.table import Table
 
 UNITS = ("documents", "tokens")
@@ -57,32 +57,35 @@ class Difference:
         """Return plain values."""
         return {**asdict(self), "equal": self.equal}
 
-    def print(self, console: "Console") -> None:
-        """Print tables and lines for people."""
-        console.print(f"A {self.a}\nB {self.b}")
+    def parts(self) -> "Iterator[RenderableType]":
+        """Yield tables and lines for people."""
+        yield f"A {self.a}\nB {self.b}"
         if self.equal:
-            console.print("the same corpus")
+            yield "the same corpus"
             return
-        console.print(self.parent or "neither names the other as its parent")
-        console.print(self._document_table())
+        yield self.parent or "neither names the other as its parent"
+        yield self._document_table()
         if self.ledger:
-            table = number_table("Records dropped", "stage")
-            for heading in ("source", "reason"):
-                table.add_column(heading)
-            for heading in ("A", "B", "change"):
-                table.add_column(heading, justify="right")
-            for stage, source, reason, before, after in self.ledger:
-                numbers = (f"{before:,}", f"{after:,}", f"{after - before:+,}")
-                table.add_row(stage, source, reason or "(records in)", *numbers)
-            console.print(table)
+            yield self._ledger_table()
         for title in ("recipe", "models", "code", "other"):
             pairs = getattr(self, title).items()
             lines = [f"{title:<8} {key}: {_shorten(here)} -> {_shorten(there)}" for key, (here, there) in pairs]
-            _print_some(console, lines, title)
+            yield from _first_lines(lines, title)
         for source, names in self.inputs.items():
             for change, files in names.items():
                 lines = [f"input {change:<6} {source}: {file}" for file in files]
-                _print_some(console, lines, f"inputs {change} of {source}")
+                yield from _first_lines(lines, f"inputs {change} of {source}")
+
+    def _ledger_table(self) -> "Table":
+        table = number_table("Records dropped", "stage")
+        for heading in ("source", "reason"):
+            table.add_column(heading)
+        for heading in ("A", "B", "change"):
+            table.add_column(heading, justify="right")
+        for stage, source, reason, before, after in self.ledger:
+            numbers = (f"{before:,}", f"{after:,}", f"{after - before:+,}")
+            table.add_row(stage, source, reason or "(records in)", *numbers)
+        return table
 
     def _document_table(self) -> "Table":
         columns = ("in both", "tokens", "only in A", "tokens", "only in B", "tokens")
@@ -170,8 +173,7 @@ def _documents(
 
 
 def _sum_shards(manifest: Manifest, source: str) -> Count:
-    entry = manifest.sources.get(source)
-    shards = [*entry.train, *entry.validation] if entry else []
+    shards = manifest.sources[source].shards() if source in manifest.sources else []
     return {unit: sum(getattr(shard, unit) for shard in shards) for unit in UNITS}
 
 
@@ -222,16 +224,11 @@ def _without_inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]]:
     found = {}
     for source in sorted({*before.recipe["sources"], *after.recipe["sources"]}):
-        here, there = _input_names(before, source), _input_names(after, source)
+        here, there = before.input_names(source), after.input_names(source)
         changes = {"gone": sorted(here - there), "added": sorted(there - here)}
         if here != there:
             found[source] = {change: files for change, files in changes.items() if files}
     return found
-
-
-def _input_names(manifest: Manifest, source: str) -> set[str]:
-    recipes = [manifest.recipe, *(generation.recipe for generation in manifest.generations)]
-    return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
 
 
 def _models(manifest: Manifest) -> dict[str, Any]:
@@ -253,11 +250,10 @@ def _parent(before: Manifest, after: Manifest) -> str:
     return ""
 
 
-def _print_some(console: "Console", lines: list[str], title: str) -> None:
-    for line in lines[:SHOWN]:
-        console.print(safe_line(line), markup=False)
+def _first_lines(lines: list[str], title: str) -> Iterator[str]:
+    yield from map(safe_line, lines[:SHOWN])
     if len(lines) > SHOWN:
-        console.print(f"… and {len(lines) - SHOWN:,} more {title}")
+        yield f"… and {len(lines) - SHOWN:,} more {title}"
 
 
 def _shorten(value: Any) -> str:

@@ -6,19 +6,18 @@ the row groups that hold them.
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.errors import UserError
 from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
-from manifests.tools.corpus import Mask, open_parquet, parquet_files, scan_parquet
+from manifests.tools.corpus import open_parquet, parquet_files, scan_parquet
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -132,9 +131,8 @@ def duplicates(folder: Path, document: str, shown: int = MOST_SHOWN) -> Cluster:
     rows = _read_cluster(folder, identity)
     if rows is None:
         raise UserError(f"document {identity.hex()} is in {folder} but in no cluster: it has no duplicate there")
-    rows = rows.sort_by(_ORDER)
-    own = pa.array(_equals(rows["removed"], identity))
-    chosen = pa.concat_tables([rows.filter(own), rows.filter(pc.invert(own))]).slice(0, max(1, shown)).sort_by(_ORDER)
+    rows, own = rows.sort_by(_ORDER), _is("removed", identity)
+    chosen = pa.concat_tables([rows.filter(own), rows.filter(~own)]).slice(0, max(1, shown)).sort_by(_ORDER)
     removed = chosen.to_pylist()
     kept = removed[0]["kept"]
     found = _read_members(folder, clean, [kept, *(row["removed"] for row in removed)])
@@ -161,7 +159,7 @@ def find_removed(folder: Path, document: str, most: int) -> list[Removed]:
     found = []
     for identity in _find_ids(parquet_files(folder, "clean"), document)[:most]:
         rows = _read_cluster(folder, identity)
-        own = rows.filter(pa.array(_equals(rows["removed"], identity))).to_pylist() if rows is not None else []
+        own = rows.filter(_is("removed", identity)).to_pylist() if rows is not None else []
         found += [Removed(row["removed"].hex(), row["kept"].hex(), row["reason"]) for row in own]
     return found
 
@@ -179,25 +177,19 @@ def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
     return found[0]
 
 
-def match_rows(document: str) -> Callable[[pa.Table], Mask]:
-    """Return a function that tells which rows of a table match an id, the beginning of one, or a URL."""
+def matches(document: str) -> pc.Expression:
+    """Return the condition that a row with `id` and `url` matches an id, the beginning of one, or a URL."""
     prefix = document.lower()
-    by_id = _ID.fullmatch(prefix) is not None
-    if by_id:
-        low, high = (pa.scalar(bytes.fromhex(prefix.ljust(2 * ID_BYTES, fill)), _IDENTITY) for fill in "0f")
-
-    def matches(table: pa.Table) -> Mask:
-        if by_id:
-            return np.asarray(pc.and_(pc.greater_equal(table["id"], low), pc.less_equal(table["id"], high)).to_numpy())
-        return np.asarray(pc.fill_null(pc.equal(table["url"], document), False).to_numpy())
-
-    return matches
+    if not _ID.fullmatch(prefix):
+        return pc.field("url") == document
+    low, high = (pa.scalar(bytes.fromhex(prefix.ljust(2 * ID_BYTES, fill)), _IDENTITY) for fill in "0f")
+    return (pc.field("id") >= low) & (pc.field("id") <= high)
 
 
 def _find_ids(clean: list[Path], document: str) -> list[bytes]:
     """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
     columns = ["id"] if _ID.fullmatch(document.lower()) else ["id", "url"]
-    found = scan_parquet(clean, columns, match_rows(document))
+    found = scan_parquet(clean, columns, matches(document))
     return [identity for _, _, table in found for identity in table["id"].to_pylist()]
 
 
@@ -205,28 +197,21 @@ def _read_cluster(folder: Path, identity: bytes) -> pa.Table | None:
     """Return the rows of `duplicates/` that make up a document's cluster; None if it is in no cluster."""
     files, columns = parquet_files(folder, "duplicates"), ["removed", "kept", "similarity", "reason"]
 
-    def of_document(table: pa.Table) -> Mask:
-        return _equals(table["removed"], identity) | _equals(table["kept"], identity)
-
+    of_document = _is("removed", identity) | _is("kept", identity)
     kept = [table["kept"][0].as_py() for _, _, table in scan_parquet(files, columns, of_document)]
     if not kept:
         return None
-    found = scan_parquet(files, columns, lambda table: _equals(table["kept"], kept[0]))
-    return pa.concat_tables(table for _, _, table in found)
+    return pa.concat_tables(table for _, _, table in scan_parquet(files, columns, _is("kept", kept[0])))
 
 
 def _read_members(folder: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
-    wanted = pa.array(identities, _IDENTITY)
-
-    def chosen(table: pa.Table) -> Mask:
-        return np.asarray(pc.is_in(table["id"], value_set=wanted).to_numpy())
-
+    chosen = pc.field("id").isin(pa.array(identities, _IDENTITY))
     found = {}
     for path, number, _ in scan_parquet(clean, ["id"], chosen):
         with open_parquet(path) as file:
             table = file.read_row_group(number, ["id", "url", "text"])
         source = path.relative_to(folder / "clean").parts[0]
-        for row in table.filter(pa.array(chosen(table))).to_pylist():
+        for row in table.filter(chosen).to_pylist():
             text, url = row["text"], row["url"] or ""
             plain = {"id": row["id"].hex(), "source": source, "url": url, "characters": len(text), "text": text}
             found[row["id"]] = plain
@@ -237,8 +222,8 @@ def _read_members(folder: Path, clean: list[Path], identities: Sequence[bytes]) 
     return found
 
 
-def _equals(column: pa.ChunkedArray, identity: bytes) -> Mask:
-    return np.asarray(pc.equal(column, pa.scalar(identity, _IDENTITY)).to_numpy())
+def _is(column: str, identity: bytes) -> pc.Expression:
+    return pc.field(column) == pa.scalar(identity, _IDENTITY)
 
 
 def _printable(text: str) -> str:

@@ -152,11 +152,11 @@ def _find_dropped(reader: CorpusReader, queries: list[str], most: int) -> list[D
 
 def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
     from manifests.tools.corpus import scan_parquet
-    from manifests.tools.duplicates import match_rows
+    from manifests.tools.duplicates import matches
 
     columns = ["id", "url", "reason", *PLACE]
     for source, path in reader.run_files("dropped", "*.parquet"):
-        for _, _, table in scan_parquet([path], columns, match_rows(query)):
+        for _, _, table in scan_parquet([path], columns, matches(query)):
             for row in table.to_pylist():
                 document, place = row.pop("id").hex(), {name: row[name] for name in PLACE}
                 yield DroppedRecord(document, source, row["url"] or "", row["reason"], "", **place)
@@ -164,8 +164,8 @@ def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
 
 def _read_skipped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
     quoted = canonical_json({"url": query}).strip()[1:-1]
-    for source, path in [file for kind in ("skipped", "deadletters") for file in reader.run_files(kind, "*.jsonl")]:
-        with path.open("rb") as lines:
-            for row in (json.loads(line) for line in lines if quoted in line):
-                place = {name: row[name] for name in PLACE if name in row}
-                yield DroppedRecord("", source, row["url"], row["reason"], row["detail"], **place)
+    for source, line in itertools.chain(reader.letters("skipped"), reader.letters("deadletters")):
+        if quoted in line:
+            row = json.loads(line)
+            place = {name: row[name] for name in PLACE if name in row}
+            yield DroppedRecord("", source, row["url"], row["reason"], row["detail"], **place)

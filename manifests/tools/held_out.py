@@ -6,6 +6,7 @@ measure of contamination (Brown et al. 2020, appendix C). Decoded texts are comp
 duplicates and tokenizers of the corpora do not matter.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from filters.dedup.minhash import wide_shingle_hashes
 from filters.errors import UserError
@@ -25,6 +27,8 @@ SHARED = 0.5  # of a document's distinct n-grams
 MIN_WORDS = 50  # a shorter document has few n-grams and says little
 DOCUMENTS = 500  # of each source, by default
 SPARE = 4  # candidates for each document wanted
+
+Candidate = tuple[dict[str, str], npt.NDArray[np.uint64]]  # a row of the file, and the hashes of its n-grams
 
 
 @dataclass(slots=True)
@@ -72,35 +76,16 @@ def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, doc
     Raises:
         UserError: Nothing is left, or a corpus cannot be read.
     """
-    reader = CorpusReader(reference)
+    reader, others = CorpusReader(reference), [CorpusReader(corpus) for corpus in compared]
     counts = {name: SourceCount() for name in reader.manifest.sources}
-    rows, shingles = [], []
-    for name, source in sorted(reader.manifest.sources.items()):
-        for number, (identity, url, text) in enumerate(_documents(reader, source.validation)):
-            if number == SPARE * documents:
-                break
-            if len(text.split()) < MIN_WORDS:
-                counts[name].short += 1
-                continue
-            rows.append({"source": name, "document": identity.hex(), "url": url, "text": text})
-            shingles.append(wide_shingle_hashes(text, NGRAM))
-    known = np.unique(np.concatenate([*shingles, np.zeros(1, np.uint64)]))  # never empty
-    seen, trained = np.zeros(len(known), bool), set[str]()
-    wanted = {row["document"] for row in rows}
-    others = [CorpusReader(corpus) for corpus in compared]
-    for other in others:
-        for _, source in sorted(other.manifest.sources.items()):
-            for identity, _, text in _documents(other, source.train):
-                trained |= {identity.hex()} & wanted
-                hashes = wide_shingle_hashes(text, NGRAM)
-                places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
-                seen[places[known[places] == hashes]] = True
+    candidates = list(_candidates(reader, documents, counts))
+    trained, shares = _compare(candidates, others)
     kept = []
-    for row, hashes in zip(rows, shingles, strict=True):
+    for (row, _), share in zip(candidates, shares, strict=True):
         count = counts[row["source"]]
         if row["document"] in trained:
             count.trained += 1
-        elif seen[np.searchsorted(known, hashes)].mean() > SHARED:
+        elif share > SHARED:
             count.shared += 1
         elif count.documents < documents:
             count.documents += 1
@@ -116,6 +101,32 @@ def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, doc
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (head, *kept)).encode("utf-8", "replace")
     write_atomic(output, data)
     return HeldOutText(counts, sha256_bytes(data))
+
+
+def _candidates(reader: CorpusReader, documents: int, counts: dict[str, SourceCount]) -> Iterator[Candidate]:
+    """Yield the first documents of each source that are long enough, with the hashes of their n-grams."""
+    for name, source in sorted(reader.manifest.sources.items()):
+        for identity, url, text in itertools.islice(_documents(reader, source.validation), SPARE * documents):
+            if len(text.split()) < MIN_WORDS:
+                counts[name].short += 1
+                continue
+            row = {"source": name, "document": identity.hex(), "url": url, "text": text}
+            yield row, wide_shingle_hashes(text, NGRAM)
+
+
+def _compare(candidates: Sequence[Candidate], others: Sequence[CorpusReader]) -> tuple[set[str], list[float]]:
+    """Return the ids that a corpus trains on, and each candidate's share of n-grams that are in training texts."""
+    known = np.unique(np.concatenate([*(hashes for _, hashes in candidates), np.zeros(1, np.uint64)]))  # never empty
+    seen, trained = np.zeros(len(known), bool), set[str]()
+    wanted = {row["document"] for row, _ in candidates}
+    for other in others:
+        for _, source in sorted(other.manifest.sources.items()):
+            for identity, _, text in _documents(other, source.train):
+                trained |= {identity.hex()} & wanted
+                hashes = wide_shingle_hashes(text, NGRAM)
+                places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+                seen[places[known[places] == hashes]] = True
+    return trained, [float(seen[np.searchsorted(known, hashes)].mean()) for _, hashes in candidates]
 
 
 def _documents(reader: CorpusReader, entries: Sequence[ShardEntry]) -> Iterator[tuple[bytes, str, str]]:

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from filters.errors import UserError
 from filters.reasons import Reason
 from manifests.display import safe_line, shorten
-from manifests.files import canonical_json, sha256_bytes, sha256_file, write_atomic
+from manifests.files import canonical_json, link_or_copy, sha256_bytes, sha256_file, write_atomic
 from manifests.index import FOLDER, Entries, Part, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
 from manifests.manifest import (
@@ -44,7 +44,7 @@ from manifests.manifest import (
 )
 from manifests.mirror import fetch, list_folder
 from manifests.shard import write_shard
-from manifests.tools.corpus import CorpusReader, Mask
+from manifests.tools.corpus import CorpusReader
 
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
@@ -58,6 +58,7 @@ ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
 
 Kind = Literal["url", "document", "domain", "repository"]
 Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 # The host of a URL: RFC 3986, section 3.2; a backslash ends the host as well, as in browsers (WHATWG URL).
 HOST = r"^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(?P<name>\[[^\]/?#]*\]|[^/?#:\\]*)"
@@ -364,13 +365,8 @@ class _Writer:
             self._link(name / file)
 
     def _link(self, name: Path) -> None:
-        """Link the parent's file; copy it where the file system has no hard links or is another."""
-        (self.new / name).parent.mkdir(parents=True, exist_ok=True)
-        held = fetch(self.corpus, str(name))
-        try:
-            (self.new / name).hardlink_to(held)
-        except OSError:
-            shutil.copyfile(held, self.new / name)
+        """Give the parent's file its name in the new corpus."""
+        link_or_copy(fetch(self.corpus, str(name)), self.new / name)
 
 
 @contextmanager

@@ -19,10 +19,9 @@ from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
-from manifests.files import unreadable
 from manifests.manifest import ShardEntry, generation_of
 from manifests.mirror import fetch, fetch_folder, list_folder
-from manifests.tools.corpus import CorpusReader
+from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
 
 MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
@@ -117,10 +116,8 @@ class Signals:
 
 
 def _read_signals(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=["id", *SIGNALS])
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise unreadable(path, error, "give the run again") from error
+    with open_parquet(path) as file:
+        return file.read(["id", *SIGNALS])
 
 
 def _find_pieces(folder: Path, source: str, file: str) -> list[tuple[int, str]]:
@@ -158,8 +155,8 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
             f"the ledger of {corpus} has nothing dropped as {query.reason}: `show` lists the reasons it has"
         )
     note = f"{dropped:,} were dropped as {query.reason}"
-    if query.reason in DEAD_LETTERS:
-        return _draw_dead_letters(reader, query, note)
+    if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them
+        return Sample(_draw_lines(reader, query, "deadletters"), note)
     return (_draw_duplicates if query.reason in BY_DUPLICATES else _draw_dropped)(reader, query, note)
 
 
@@ -246,8 +243,11 @@ def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample
         kept = pc.and_(pc.equal(table["reason"], query.reason), pc.is_valid(table["text"]))
         rows = np.flatnonzero(kept.to_numpy()).tolist()
         offered += [(order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row) for row in rows]
-    if not offered:
-        return _draw_places(reader, query, note)
+    if not offered:  # dropped by `extract`, which keeps the places of records, or not kept
+        places = _draw_lines(reader, query, "skipped")
+        if places:
+            return Sample(places, f"{note} by extract, which keeps their places, but never their text")
+        return Sample([], f"{note}, and the run kept none: give --keep-dropped N, which keeps what filters drop")
     drawn = []
     for _, source, path, row in heapq.nsmallest(query.number, offered):
         plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
@@ -256,24 +256,16 @@ def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample
     return Sample(drawn, f"{note}, of which the run kept {len(offered):,}")
 
 
-def _draw_places(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
-    """Draw from the places of the records that `extract` dropped; it keeps no text of them."""
-    offered = _draw_lines(reader, query, "skipped")
-    if not offered:
-        return Sample([], f"{note}, and the run kept none: give --keep-dropped N, which keeps what filters drop")
-    return Sample(offered, f"{note} by extract, which keeps their places, but never their text")
-
-
 def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
     """Draw from the documents removed as duplicates, whose texts are in `clean/`."""
     if not any(list_folder(folder, "clean") for folder in reader.run_folders):
         return Sample([], f"{note}, but there is no clean/ with their texts")
     ids = []
     for folder in reader.run_folders:
-        for path in sorted(fetch_folder(folder, "duplicates").rglob("*.parquet")):
-            table = pq.read_table(path, columns=["removed", "reason"])
-            mine = table.filter(pc.equal(table["reason"], query.reason))["removed"].to_pylist()
-            ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in mine]
+        paths = sorted(fetch_folder(folder, "duplicates").rglob("*.parquet"))
+        for _, _, table in scan_parquet(paths, ["removed", "reason"], pc.field("reason") == query.reason):
+            removed = table["removed"].to_pylist()
+            ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in removed]
     drawn = []
     for _, identity, folder in sorted(ids):
         cluster = duplicates(folder, identity, 1)
@@ -286,17 +278,10 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
     return Sample(drawn, note)
 
 
-def _draw_dead_letters(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
-    """Draw from the records that could not be read: their places, and what is wrong with them."""
-    return Sample(_draw_lines(reader, query, "deadletters"), note)
-
-
 def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[SampledDocument]:
     """Draw from the lines of one kind of file that have the reason asked for."""
-    offered: list[tuple[int, str, bytes]] = []
-    for source, path in reader.run_files(kind, "*.jsonl", query.source):
-        with path.open("rb") as file:
-            lines = (line for line in file if json.loads(line)["reason"] == query.reason)
-            keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for line in lines)
-            offered = heapq.nsmallest(query.number, itertools.chain(offered, keyed))
-    return [SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in offered]
+    lines = ((source, line) for source, line in reader.letters(kind, query.source)
+             if json.loads(line)["reason"] == query.reason)  # fmt: skip
+    keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for source, line in lines)
+    chosen = heapq.nsmallest(query.number, keyed)
+    return [SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in chosen]

@@ -1,54 +1,41 @@
 """`show`: the contents of a corpus, as tables for people."""
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from filters.reasons import DEAD_LETTERS, describe_reason
-from manifests.display import WIDTH, number_table
+from manifests.display import number_table
 from manifests.ledger import STAGES, Tally, imbalances, tally_from
 from manifests.manifest import Manifest
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
     from rich.table import Table
 
 COUNTS = ("records_in", "dead_letters", "dropped", "documents", "train_tokens", "validation_tokens")
 
 
-def summary(manifest: Manifest) -> str:
-    """Return sources, dropped records by reason, and the corpus's hashes, as plain text of at most `WIDTH` columns."""
-    from rich.console import Console
+def summary_parts(manifest: Manifest) -> "Iterator[RenderableType]":
+    """Yield sources, dropped records by reason, and the corpus's hashes, as tables and lines."""
+    from rich.text import Text
 
-    page = io.StringIO()
-    print_summary(manifest, Console(file=page, width=WIDTH, highlight=False))
-    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
-
-
-def print_summary(manifest: Manifest, console: "Console") -> None:
-    """Print the same on a console, with colours in a terminal."""
-    from rich.markup import escape
-
-    console.print(_source_table(manifest))
-    console.print(_reason_table(manifest.ledger, manifest.findings))
-    for line in _findings(manifest.findings):
-        console.print(line, markup=False)
+    yield _source_table(manifest)
+    yield _reason_table(manifest.ledger, manifest.findings)
+    yield from _findings(manifest.findings)
     problems = imbalances(manifest.ledger)
-    state = f"[red]NOT balanced: {escape('; '.join(problems))}" if problems else "[green]balanced"
-    console.print(f"ledger    {state}")
+    state = (f"NOT balanced: {'; '.join(problems)}", "red") if problems else ("balanced", "green")
+    yield Text.assemble("ledger    ", state)
     whole = figures(manifest)["total"]
-    console.print(f"shards    {whole['shards']:,}, {whole['bytes'] / 1e6:,.2f} MB, {whole['tokens']:,} tokens")
+    yield f"shards    {whole['shards']:,}, {whole['bytes'] / 1e6:,.2f} MB, {whole['tokens']:,} tokens"
     if manifest.index:
         size, rows = sum(entry.bytes for entry in manifest.index), sum(entry.rows for entry in manifest.index)
-        console.print(f"index     {len(manifest.index):,} files, {size / 1e6:,.2f} MB, {rows:,} ids and URLs")
+        yield f"index     {len(manifest.index):,} files, {size / 1e6:,.2f} MB, {rows:,} ids and URLs"
     if manifest.parent:
-        console.print(f"parent    {manifest.parent}")
+        yield f"parent    {manifest.parent}"
     if removal := manifest.removal:
-        console.print(
-            f"removed   {removal.documents:,} documents, {removal.tokens:,} tokens, by the list {removal.list_sha256}"
-        )
-    console.print(f"tokenizer {manifest.tokenizer.vocabulary:,} pieces, sha256 {manifest.tokenizer.sha256[:16]}…")
-    console.print(f"manifest  {manifest.manifest_sha}")
+        yield f"removed   {removal.documents:,} documents, {removal.tokens:,} tokens, by the list {removal.list_sha256}"
+    yield f"tokenizer {manifest.tokenizer.vocabulary:,} pieces, sha256 {manifest.tokenizer.sha256[:16]}…"
+    yield f"manifest  {manifest.manifest_sha}"
 
 
 def figures(manifest: Manifest) -> dict[str, Any]:
@@ -60,7 +47,7 @@ def figures(manifest: Manifest) -> dict[str, Any]:
     sources: dict[str, dict[str, Any]] = {}
     for name, source in sorted(manifest.sources.items()):
         tallies = [tally_from(manifest.ledger[stage][name]) for stage in STAGES]
-        shards = [*source.train, *source.validation]
+        shards = source.shards()
         share = source.weight / weights
         asked = share * manifest.goal_tokens / source.unique_tokens if source.unique_tokens else None
         sources[name] = {
@@ -83,6 +70,8 @@ def figures(manifest: Manifest) -> dict[str, Any]:
 
 
 def _source_table(manifest: Manifest) -> "Table":
+    from rich.text import Text
+
     counts = ("records in", "dead", "dropped", "documents", "train tokens", "held out")
     table = number_table("Sources", "source", "weight", *counts, "MB", "epochs at goal")
     for name, found in figures(manifest)["sources"].items():
@@ -93,7 +82,7 @@ def _source_table(manifest: Manifest) -> "Table":
             f"{found['share']:.1%}",
             *(f"{found[key]:,}" for key in COUNTS),
             f"{found['bytes'] / 1e6:,.2f}",
-            f"[yellow]{epochs}" if asked is None or asked > cap else epochs,
+            Text(epochs, "yellow" if asked is None or asked > cap else ""),
         )
     return table
 

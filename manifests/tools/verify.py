@@ -6,9 +6,7 @@ entries themselves are compared only where two sums differ.
 """
 
 import concurrent.futures
-import hashlib
 import json
-import mmap
 import multiprocessing
 import re
 from collections import Counter
@@ -26,9 +24,8 @@ from filters.errors import UserError
 from filters.hashing import Keys
 from filters.reasons import Reason
 from manifests import tokenizer
-from manifests.cores import usable_cores
-from manifests.document import ID_BYTES, LOCATOR_FIELDS, document_id, locator_from
-from manifests.files import canonical_json, sha256_bytes, sha256_json
+from manifests.document import document_ids
+from manifests.files import canonical_json, sha256_bytes, sha256_file, sha256_json, usable_cores
 from manifests.index import (
     FOLDER,
     KINDS,
@@ -53,13 +50,12 @@ from manifests.manifest import (
     is_unfinished,
     load_manifest,
 )
-from manifests.mirror import list_folder, mirror_of, stored_copy, stored_parts
-from manifests.shard import Shard, Store, open_shard, shard_schema, token_bytes, token_dtype
+from manifests.mirror import list_folder, mirror_of, stored_copy
+from manifests.shard import Shard, open_shard, shard_schema, token_bytes, token_dtype
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
 LARGE_BYTES = 1 << 30  # of shards and index, from which processes are worth their start: threads share one lock
 FULL_CHECK_BYTES = 1 << 30  # the trainer hashes this much: a smaller corpus in full, of a larger one a sample
-BLOCK_BYTES = 8 << 20  # of a file, hashed at a time
 IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
 ROWS_AT_ONCE = 1 << 14  # rows of a shard
 ENTRIES_AT_ONCE = 1 << 20  # entries of an index file
@@ -134,7 +130,7 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
     entries = manifest.shards()
     whole = {entry.path for entry in entries} if mode == "full" else set()
     whole = _draw_shards(manifest, entries) if mode in ("auto", "sampled") else whole
-    remote = bool(Store(corpus).url)
+    remote = mirror_of(corpus) is not None
     for entry in sorted(entries, key=lambda entry: entry.path not in whole)[part::parts]:
         path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"
         if remote and not path.exists():
@@ -264,7 +260,7 @@ def _check_ledger(corpus: Path, manifest: Manifest) -> Iterator[str]:
     if set(counted) != set(manifest.sources):
         yield f"{FILE}: its sources are not the ledger's"
     for name, source in manifest.sources.items():
-        shards = [*source.train, *source.validation]
+        shards = source.shards()
         units = {"tokens": sum(s.tokens for s in shards), "records": sum(s.documents for s in shards)}
         for unit, held in units.items():
             if (out := counted[name].out[unit]) != held:
@@ -334,7 +330,7 @@ def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fas
             return [f"{name}: missing"]
         if size is not None and held != size:
             return [f"{name}: {held} bytes, the manifest says {size}"]
-        return [] if fast or _sha256_mapped(path) == sha256 else [f"{name}: its bytes have changed (sha256)"]
+        return [] if fast or sha256_file(path) == sha256 else [f"{name}: its bytes have changed (sha256)"]
     except OSError as error:
         return [f"{name}: cannot be read ({error.strerror})"]
 
@@ -351,18 +347,6 @@ def _open_file(
         return [f"{name}: not readable ({' '.join(str(error).split())})"]
 
 
-def _sha256_mapped(path: Path) -> str:
-    """Return the SHA-256 of a memory-mapped file: a tenth faster than through a buffer."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return digest.hexdigest()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-            for start in range(0, len(view), BLOCK_BYTES):
-                digest.update(view[start : start + BLOCK_BYTES])
-    return digest.hexdigest()
-
-
 def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
     with stored_copy(corpus, name) as path:
         return FileCheck(_check_file(path, name, sha256))
@@ -377,7 +361,7 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         return shard
 
     name = f"shards/{entry.path}"
-    with stored_parts(corpus, name, token_bytes) if fast else stored_copy(corpus, name) as path:
+    with stored_copy(corpus, name, token_bytes if fast else None) as path:
         shard = _open_file(path, name, entry, fast, open_valid)
     if isinstance(shard, list):
         return FileCheck(shard)
@@ -450,34 +434,10 @@ def _check_ids(shard: Shard, source: str, fast: bool) -> list[str]:
         if pc.unique(rows.column("source")).to_pylist() != [source]:
             return ["a document of another source"]
         held = rows.column("document").to_pylist()
-        for row, derived in enumerate(derive_ids(source, rows)):
+        for row, derived in enumerate(document_ids(source, rows)):
             if derived != held[row]:
                 return [f"document {start + row}: its id is not the one that its source and locator give"]
     return []
-
-
-def derive_ids(source: str, rows: pa.RecordBatch) -> list[bytes]:
-    """Return the ids that rows' source and locators give: `document_id` on columns, ten times as fast."""
-    import pyarrow.compute as pc
-
-    texts = []
-    for name in ("file", "member"):
-        coded = rows.column(name).dictionary_encode()
-        spelled = [json.dumps(text, ensure_ascii=False) for text in coded.dictionary.to_pylist()]
-        texts.append(pa.array(spelled, pa.string()).take(coded.indices))
-    numbers = {
-        name: rows.column(name).cast(pa.string()) for name in ("inner_length", "inner_offset", "length", "offset")
-    }
-    pieces = [f'[{json.dumps(source)},{{"file":', texts[0]]
-    pieces += [',"inner_length":', numbers["inner_length"], ',"inner_offset":', numbers["inner_offset"]]
-    pieces += [',"length":', numbers["length"], ',"member":', texts[1], ',"offset":', numbers["offset"]]
-    joined = pc.binary_join_element_wise(*pieces, ',"parts":[]}]\n', "").cast(pa.binary())
-    ids = [hashlib.sha256(text).digest()[:ID_BYTES] for text in joined.to_pylist()]
-    lengths = pc.fill_null(pc.list_value_length(rows.column("parts")), 0)
-    locators = rows.select([name for name, _ in LOCATOR_FIELDS])
-    for row in np.flatnonzero(lengths.to_numpy()).tolist():
-        ids[row] = document_id(source, locator_from(locators.slice(row, 1).to_pylist()[0]))
-    return ids
 
 
 def _check_vocabulary(shard: Shard, manifest: Manifest) -> list[str]:
@@ -508,7 +468,8 @@ def _checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
     """Check the bytes, the count and the order of one index file. `known`: the shards' paths."""
     name = f"{FOLDER}/{entry.path}"
-    with stored_parts(corpus, name, _between_ends) if fast else stored_copy(corpus, name) as path:
+    ends_only = (lambda path: (0, path.stat().st_size)) if fast else None  # which tell the number of entries
+    with stored_copy(corpus, name, ends_only) as path:
         part = _open_file(path, name, entry, fast, open_part)
     if isinstance(part, list):
         return FileCheck(part)
@@ -522,11 +483,6 @@ def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) ->
         found.append("an entry of a shard that it does not name")
     found += [f"entries of {path}, which is not in the manifest" for path in sorted(used - known)]
     return FileCheck([f"{name}: {what}" for what in found], {} if found else _checksum_part(part))
-
-
-def _between_ends(path: Path) -> tuple[int, int]:
-    """Return start and end of what is between the ends of a file: the number of its entries can be told by these."""
-    return 0, path.stat().st_size
 
 
 def _check_order(part: Part) -> list[str]:

@@ -21,7 +21,7 @@ from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.mirror import mirror_of
 from manifests.storage import retry_storage
-from pipeline.beam.receipts import read_receipt, receipt_path
+from pipeline.beam.receipts import read_finished
 from pipeline.beam.step import BLOCKS, Result, Step, Task, Unit
 
 MOST_PLACES = 1 << 18  # that a runner groups in memory: measured, some 900 bytes a place in the driver's process
@@ -107,14 +107,9 @@ def range_of(keys: npt.NDArray[np.uint64], ranges: int) -> npt.NDArray[np.int64]
 
 def find_index(root: Path, task: Task) -> Place:
     """Return the place of the index at the end of a finished mapper's file. Raises StorageError."""
-    mirror = mirror_of(root)
 
     def find() -> Place:
-        receipt = read_receipt(root, task.step, task.name)
-        if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):  # of another machine
-            mirror.fetch_anew(receipt_path(root, task.step, task.name).relative_to(root).as_posix())
-            receipt = read_receipt(root, task.step, task.name)
-        assert receipt is not None and receipt.fingerprint == task.fingerprint, "it was performed or found finished"
+        receipt = read_finished(root, task)
         (output,) = receipt.outputs
         length = receipt.facts["blocks"] * ROW_BYTES
         return task.name, output.path, output.sha256[:16], output.bytes - length, length

@@ -39,6 +39,8 @@ PLUMBING = frozenset(
         "pipeline.beam.step",
         "pipeline.beam.task",
         "pipeline.beam.tasklist",
+        "pipeline.beam.waves",
+        "pipeline.beam.work",
         "manifests.mirror",
         "manifests.storage",
     }

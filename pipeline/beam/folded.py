@@ -5,7 +5,6 @@ is not read. A table with a row that is true no longer is removed before the ste
 """
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from manifests.files import canonical_json, sha256_bytes, write_atomic
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import retry_storage
-from pipeline.beam.step import Receipt, Receipts
+from pipeline.beam.step import PackedReceipts, Receipts
 
 FOLDER = "runs/tables"
 ROWS = 2_000  # of a table, about: some 1.5 MB
@@ -49,11 +48,7 @@ def unpack_table(data: bytes) -> Receipts:
     """Return the receipts of a table."""
     end = data.index(b"\n") + 1
     names, lengths = json.loads(data[:end])
-    ends = itertools.accumulate(lengths, initial=end)
-    return {
-        name: Receipt.of_row(data[start:stop])
-        for name, (start, stop) in zip(names, itertools.pairwise(ends), strict=True)
-    }
+    return PackedReceipts(names, lengths, data, end)
 
 
 def write_table(corpus: Path, step: str, found: Receipts) -> None:

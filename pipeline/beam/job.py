@@ -1,13 +1,8 @@
-"""Beam jobs: the units of steps that are not finished, in one job where the steps do not depend on each other.
+"""Beam jobs: the units of steps that are not finished, as one job.
 
-A part of a job is a step, or a mapping and a reducing step with a shuffle between (`pipeline.beam.exchange`). A job has
-one leaf, since some engines run a pipeline with two twice over: all units begin in one transform, and what they send to
-reducers is grouped in one shuffle, by part and hash range; on a runner in memory after one more by merge, where a part
-has too many blocks. The receipts of a large job go the same way to be folded into tables (`pipeline.beam.folded`).
-
-Work in several steps is a generator that yields the parts that it wants next, and is sent their receipts. Work that
-does not depend on other work is advanced side by side (`together`), so that it shares jobs: on a remote engine each job
-costs minutes, however small it is.
+The driver plans all tasks of a job before it begins, also those that wait for others; what workers do is in
+`pipeline.beam.waves`. Of planned tasks it holds little more than their names: the rest is in the task list. Mappers'
+block files are resume points like any output, and finished ranges are not reduced again.
 """
 
 import contextlib
@@ -16,135 +11,152 @@ import pickle
 import re
 import time
 import uuid
-from bisect import bisect
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import islice
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from manifests.files import canonical_json, write_atomic
 from manifests.mirror import mirror_of
-from manifests.storage import StorageError, retry_storage
+from manifests.storage import StorageError
 from pipeline.beam import counters
 from pipeline.beam.engines import Engine, workers_apart
-from pipeline.beam.exchange import (
-    Piece,
-    Place,
-    find_blocks,
-    find_index,
-    merge_step,
-    read_block,
-    unpack_blocks,
-    write_blocks,
-)
-from pipeline.beam.folded import tables_for
+from pipeline.beam.exchange import merge_step, write_blocks
 from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import Sizes, fold_receipts, in_order, is_finished, receipts, sweep, unfinished
-from pipeline.beam.step import Receipt, Receipts, Step, Task
+from pipeline.beam.receipts import Sizes, in_order, receipts, sweep, unfinished
+from pipeline.beam.step import Known, PackedReceipts, PackedTasks, Receipts, Step, Task
 from pipeline.beam.task import NOTICES, Job, perform
-from pipeline.beam.tasklist import Group, TaskList, task_list
+from pipeline.beam.tasklist import GROUPS, Group, TaskList, TaskWriter, task_list
+from pipeline.beam.waves import Grouped, Sent, SharedPart, advance, first_elements, waves_of
+from pipeline.beam.work import Made, Part, Turns
 
 LOG = "workers.log"  # what worker processes write to their standard error
-FOLDING = -1  # in place of the number of a part: what is sent names a group of tasks whose receipts are folded
-
-Part = tuple[Step, ...]  # a step, or a mapping and a reducing one; unit number r of a reducing step takes range r
-Made = tuple[Receipts, ...]  # the receipts of a part, by step
-Result = TypeVar("Result")
-Work = Generator[list[Part], list[Made], Result]
-Perform = Callable[..., None]
-Sent = tuple[tuple[int, int], Place | Piece]  # number of the part and of the range, or of the merge; what it gets
-Grouped = tuple[tuple[int, int], list[Place | Piece]]
-Reduced = tuple[int, tuple[int, int]]  # number of a table; number of the part and of the range
 
 
-@dataclass(frozen=True)
-class SharedPart:
-    """What all tasks of a part share.
+class PlannedStep:
+    """The tasks of a step, and the receipts of those that are finished."""
 
-    Attributes:
-        mapping: of the step, or of the mappers.
-        reducing: of the reducers, if there are any.
-        reduces: the reducers still to run, by range, pickled: each worker process holds them all and needs few.
-        in_memory: True to group places of blocks, False to group the blocks.
-        merging: of the merges, if there are any.
-        merges: tasks that merge the mappers' blocks, in the order of names.
-    """
+    def __init__(self, corpus: Path, step: Step, mappers: Sequence[Task] = (), known: Known | None = None) -> None:
+        """Make the tasks, and look which are finished. The arguments are those of `Step.tasks`."""
+        self.corpus, self.step, self.known = corpus, step, known or {}
+        self.sizes = Sizes(corpus, step.folders)
+        self.tasks: Sequence[Task] = step.tasks(mappers, self.known)
+        left, found = unfinished(corpus, step, self.tasks, self.sizes)
+        self.waiting: Sequence[Task] = left
+        self.found = PackedReceipts.of((task.name, found[task.name]) for task in self.tasks if task.name in found)
 
-    mapping: Job
-    reducing: Job | None = None
-    reduces: dict[int, bytes] = field(default_factory=dict)
-    in_memory: bool = False
-    merging: Job | None = None
-    merges: Sequence[Task] = ()
+    def completer(self) -> Callable[[Task], Task]:
+        """Return a function that adds to tasks the files that they fetch: none of a corpus of this machine."""
+        return self.step.completer(self.known) if mirror_of(self.corpus) is not None else lambda task: task
 
-    @cached_property
-    def firsts(self) -> list[str]:
-        """The name of each merge's first mapper."""
-        return [task.arguments["first"] for task in self.merges]
+    def pack(self) -> None:
+        """Forget all of the tasks but names and fingerprints."""
+        is_new = len(self.tasks) == len(self.waiting)
+        self.tasks = PackedTasks(self.step.name, self.tasks)
+        self.waiting = self.tasks if is_new else PackedTasks(self.step.name, self.waiting)
+
+    def finish(self) -> Receipts:
+        """Return the receipts of all tasks, and remove what other tasks have left."""
+        done: Receipts = self.found
+        if self.waiting:
+            done = in_order(self.tasks, self.found, receipts(self.corpus, self.waiting))
+        if not self.step.shared:
+            sweep(self.corpus, self.step, done, None if self.waiting else self.sizes)
+        return done
 
 
 class PlannedPart:
-    """A part with its tasks, and the receipts of those that are finished."""
+    """A part with its tasks, which are written to the job's task list.
 
-    def __init__(self, corpus: Path, part: Part, in_memory: bool) -> None:
-        """Make the tasks, and look which are finished; `in_memory`: the runner groups places of blocks."""
-        self.mapping, self.reducing = part[0], part[1] if len(part) > 1 else None
-        self.maps = self.mapping.tasks()
-        self.sizes = [Sizes(corpus, step.folders) for step in part]
-        self.waiting, self.mapped = unfinished(corpus, self.mapping, self.maps, self.sizes[0])
-        self.reduces = self.reducing.tasks(self.maps) if self.reducing else []
-        self.left, self.reduced = list[Task](), dict[str, Receipt]()
-        if self.reducing is not None:
-            self.left, self.reduced = unfinished(corpus, self.reducing, self.reduces, self.sizes[1])
-        self.in_memory = in_memory
-        self.merging = merge_step(self.mapping, self.maps, len(self.reduces)) if in_memory else None
-        self.merges = self.merging.tasks() if self.merging and self.left else []
-        self.unmerged = unfinished(corpus, self.merging, self.merges)[0] if self.merging else []
+    Attributes:
+        steps: of the part.
+        merging: merges of the mappers' blocks, if there are any.
+        sizes: of the tasks in the list.
+        groups: of these tasks, each after the size and the name of its first one.
+        shared: what workers must know of the part.
+    """
 
-    def share(self, corpus: Path, engine: Engine) -> SharedPart:
-        """Return what all tasks share."""
-        job = job_of(corpus, self.mapping, engine)
-        if self.reducing is None:
-            return SharedPart(job)
-        numbers = {task.name: number for number, task in enumerate(self.reduces)}
-        complete = _completer(corpus, self.reducing)
-        reduces = {numbers[task.name]: pickle.dumps(complete(task)) for task in self.left}
-        shared = SharedPart(_writing(job, self.mapping), job_of(corpus, self.reducing, engine), reduces, self.in_memory)
-        if self.merging is None:
-            return shared
-        merging = _writing(job_of(corpus, self.merging, engine), self.merging)
-        return replace(shared, merging=merging, merges=self.merges)
+    def __init__(
+        self, corpus: Path, part: Part, engine: Engine, known: Known, begins: int, listed: TaskWriter, groups: int
+    ) -> None:
+        """Plan a part.
 
-    def to_map(self) -> list[tuple[Task, bool]]:
-        """Return the tasks of the mapping step that a job needs, each with whether it is still to run.
-
-        Where a range is still to be reduced, these are all: finished ones have blocks to send, too.
+        Args:
+            corpus: its folder.
+            part: the steps.
+            engine: that runs them.
+            known: fingerprints of the tasks of earlier turns.
+            begins: the wave of the first tasks.
+            listed: where the tasks are written.
+            groups: of them, at most.
         """
-        again = {task.name for task in self.waiting}
-        return [(task, task.name in again) for task in (self.maps if self.left else self.waiting)]
+        mapping = PlannedStep(corpus, part[0], (), known)
+        self.steps, self.shared = [mapping], SharedPart(begins, job_of(corpus, part[0], engine))
+        self.merging: PlannedStep | None = None
+        for step in part[1:]:
+            self.steps.append(PlannedStep(corpus, step, mapping.tasks, known))
+            self._share(corpus, engine, mapping, self.steps[1])
+        needed = sorted(mapping.tasks if self.shared.reduces else mapping.waiting, key=_largest_first)
+        self.sizes = array("Q", (task.size for task in needed))
+        self.groups = _write(mapping, needed, listed, groups)
+        for one in self.steps:
+            one.pack()
 
-    def finish(self, corpus: Path) -> Made:
+    def _share(self, corpus: Path, engine: Engine, mapping: PlannedStep, reducing: PlannedStep) -> None:
+        """Let workers know of reducers and, where a runner in memory would hold too many places of blocks, merges."""
+        numbers, complete = {task.name: number for number, task in enumerate(reducing.tasks)}, reducing.completer()
+        self.shared = replace(
+            self.shared,
+            mapping=_writing(self.shared.mapping, mapping.step),
+            reducing=job_of(corpus, reducing.step, engine),
+            reduces={numbers[task.name]: pickle.dumps(complete(task)) for task in reducing.waiting},
+            in_memory=engine.in_memory,
+        )
+        step = merge_step(mapping.step, mapping.tasks, len(numbers)) if engine.in_memory else None
+        if step is not None:
+            self.merging = PlannedStep(corpus, step if reducing.waiting else replace(step, units=[]))
+            merging = _writing(job_of(corpus, step, engine), step)
+            self.shared = replace(self.shared, merging=merging, merges=list(self.merging.tasks))
+
+    @property
+    def waiting(self) -> int:
+        """The number of tasks to run, merges included."""
+        return sum(len(one.waiting) for one in self._all)
+
+    @property
+    def total(self) -> int:
+        """The number of tasks, merges included."""
+        return sum(len(one.tasks) for one in self._all)
+
+    @property
+    def _all(self) -> list[PlannedStep]:
+        return [*self.steps, *([self.merging] if self.merging is not None else [])]
+
+    def finish(self) -> Made:
         """Return the receipts of all tasks, by step, and remove what other tasks have left."""
-        found = list[Receipts]()
-        maps = (self.mapping, self.maps, self.waiting, self.mapped)
-        reduces = (self.reducing, self.reduces, self.left, self.reduced)
-        for (step, tasks, ran, held), sizes in zip((maps, reduces), self.sizes, strict=False):
-            if step is not None:
-                done = in_order(tasks, {**held, **receipts(corpus, ran)})
-                if not step.shared:
-                    sweep(corpus, step, done, None if ran else sizes)
-                found.append(done)
+        made = tuple(one.finish() for one in self.steps)
         if self.merging is not None:
-            sweep(corpus, self.merging, {})  # their readers have finished
-        return tuple(found)
+            sweep(self.merging.corpus, self.merging.step, {})  # their readers have finished
+        return made
 
 
-def _completer(corpus: Path, step: Step) -> Callable[[Task], Task]:
-    """Return a function that adds to tasks the files that they fetch; of a corpus of this machine they fetch none."""
-    return step.completer() if mirror_of(corpus) is not None else lambda task: task
+def _write(mapping: PlannedStep, tasks: Sequence[Task], listed: TaskWriter, most: int) -> list[tuple[int, str, Group]]:
+    """Write tasks of a step to the list, in so many groups: those that are finished have blocks to send."""
+    waiting, complete = {task.name for task in mapping.waiting}, mapping.completer()
+
+    def item(task: Task) -> tuple[Task, bool]:
+        return (complete(task), True) if task.name in waiting else (task, False)
+
+    return [(*_largest_first(task), group) for task, group in zip(tasks, listed.add(tasks, item, most), strict=False)]
+
+
+def _largest_first(task: Task) -> tuple[int, str]:
+    """Return the key that sorts tasks so that workers end together."""
+    return -task.size, task.name
 
 
 def _writing(job: Job, step: Step) -> Job:
@@ -152,199 +164,86 @@ def _writing(job: Job, step: Step) -> Job:
     return replace(job, function=partial(write_blocks, step.function, step.name))
 
 
-def run_job(corpus: Path, parts: Sequence[Part], engine: Engine) -> tuple[list[Made], int]:
-    """Run the units that are not finished of steps that do not depend on each other, as one Beam job with one leaf.
+def plan_job(corpus: Path, turns: Turns, engine: Engine, listed: TaskWriter) -> list[list[PlannedPart]]:
+    """Return the parts of a job by turn, their tasks written to a list."""
+    steps = (step for parts in turns[1:] for part in parts for step in part)
+    awaited = {one.step for step in steps for unit in step.units for one in unit.awaits}
+    known, begins = defaultdict[str, dict[str, str]](dict), 0
+    planned = list[list[PlannedPart]]()
+    for turn in turns:
+        groups = max(1, GROUPS // max(1, len(turn)))
+        planned.append([PlannedPart(corpus, part, engine, known, begins, listed, groups) for part in turn])
+        begins = max([begins, *(part.shared.ends + 1 for part in planned[-1] if part.waiting)])
+        for one in (step for part in planned[-1] for step in part.steps if step.step.name in awaited):
+            known[one.step.name].update((task.name, task.fingerprint) for task in one.tasks)
+    return planned
 
-    Mappers' block files are resume points like any output, and finished ranges are not reduced again.
+
+def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]], int]:
+    """Run the units that are not finished, as one Beam job; the parts of a turn begin when those before have ended.
 
     Returns:
-        The receipts of all units by name, for each step of each part; and how many units ran.
+        By turn and part, the receipts of all units by name, for each step; and how many units ran.
 
     Raises:
         UserError, StorageError, WorkerDiedError: with a sentence for the user.
     """
-    planned = [PlannedPart(corpus, part, engine.in_memory) for part in parts]
-    ran = [task for part in planned for task in (*part.waiting, *part.unmerged, *part.left)]
-    if ran:
-        shared = [part.share(corpus, engine) for part in planned]
-        tasks = [(number, *item) for number, part in enumerate(planned) for item in part.to_map()]
-        tasks.sort(key=lambda one: (-one[1].size, one[1].name))  # the largest first, so that workers end together
-        completers = [_completer(corpus, part.mapping) for part in planned]
-
-        def complete(item: tuple[int, Task, bool]) -> tuple[int, Task, bool]:
-            number, task, is_waiting = item
-            return number, completers[number](task) if is_waiting else task, is_waiting
-
-        total = sum(len(tasks) for part in planned for tasks in (part.maps, part.merges, part.reduces))
-        title = AND.join(part.mapping.name for part in planned if part.waiting or part.left)
-        reduced = AND.join(part.reducing.name for part in planned if part.reducing and part.left)
-        with (
-            task_list(corpus, shared, tasks, complete, sum(len(part.waiting) for part in planned)) as listed,
-            watched(corpus, title, total, ran, engine),
-        ):
-            pool = engine.pool_for([task for _, task, _ in tasks])
-            import apache_beam as beam  # here, so that reading a receipt does not load it
-
-            from pipeline.beam.spread import spread
-
-            def call(function: Callable[..., Any], gives: Any) -> beam.PTransform:
-                return spread(partial(function, listed, perform), pool).with_output_types(gives)
-
-            with engine.pipeline() as pipeline:
-                groups = pipeline | beam.Create(listed.groups).with_output_types(Group)
-                sent = groups | title >> call(_produce, Sent)
-                if reduced or listed.tables:
-                    sent = sent | beam.GroupByKey() | "by range" >> beam.MapTuple(_list_pieces)
-                    if any(part.merges for part in planned):
-                        merged = sent | f"merge {title}" >> call(_merge, Sent) | "merged" >> beam.GroupByKey()
-                        sent = merged | "by merged range" >> beam.MapTuple(_list_pieces)
-                    done = sent | f"reduce {reduced or 'nothing'}" >> call(_consume, Reduced)
-                    if _tables_of_ranges(shared):
-                        _ = done | "by table" >> beam.GroupByKey() | "fold" >> call(_fold_ranges, type(None))
+    with task_list(corpus) as listed:
+        planned = plan_job(corpus, turns, engine, listed)
+        waiting = [part for parts in planned for part in parts if part.waiting]
+        if waiting:
+            shared = [part.shared for part in waiting]
+            groups = sorted((*item, number) for number, part in enumerate(waiting) for item in part.groups)
+            folded = sum(len(part.steps[0].waiting) for part in waiting)
+            elements = list(first_elements(shared, [(number, group) for _, _, group, number in groups]))
+            total = sum(part.total for parts in planned for part in parts)
+            written = listed.close(shared, folded)
+            with watched(corpus, waiting, total, engine):
+                run_waves(written, elements, waiting, engine)
     engine.check()
-    return [part.finish(corpus) for part in planned], len(ran)
+    return [[part.finish() for part in parts] for parts in planned], sum(part.waiting for part in waiting)
+
+
+def run_waves(listed: TaskList, elements: list[Grouped], parts: Sequence[PlannedPart], engine: Engine) -> None:
+    """Build the graph of a job and run it, from its first elements."""
+    pool = engine.pool_for([size for part in parts for size in part.sizes])
+    import apache_beam as beam  # here, so that reading a receipt does not load it
+
+    from pipeline.beam.spread import spread
+
+    shared = [part.shared for part in parts]
+    with engine.pipeline() as pipeline:
+        packed = [pickle.dumps(element) for element in elements]  # Beam looks into each tuple, at length
+        found = pipeline | beam.Create(packed) | "elements" >> beam.Map(pickle.loads).with_output_types(Grouped)
+        for wave in range(waves_of(listed, shared)):
+            if wave:
+                found = found | f"to {wave}" >> beam.GroupByKey() | f"in {wave}" >> beam.MapTuple(_list_values)
+            call = spread(partial(advance, listed, perform, wave), pool)
+            title = f"{wave}: {_title(parts, wave)}" if wave else _title(parts, wave)
+            found = found | title >> call.with_output_types(Sent)
+
+
+def _list_values(key: Any, values: Iterable[Any]) -> Grouped:
+    return key, list(values)
+
+
+def _title(parts: Sequence[PlannedPart], wave: int) -> str:
+    """Return the names of the steps whose tasks begin in a wave."""
+    begun = {one.steps[0].step.name for one in parts if one.shared.begins == wave and one.steps[0].waiting}
+    ended = {one.steps[1].step.name for one in parts if one.shared.ends == wave and one.shared.reduces}
+    return AND.join(sorted(begun | ended)) or "merges, receipts"
 
 
 def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
     """Run one step; see `run_job`."""
-    [(found,)], ran = run_job(corpus, [(step,)], engine)
+    [[(found,)]], ran = run_job(corpus, [[(step,)]], engine)
     return found, ran
 
 
 def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
     """Run one exchange; see `run_job`."""
-    [(mapped, reduced)], ran = run_job(corpus, [(mapping, reducing)], engine)
+    [[(mapped, reduced)]], ran = run_job(corpus, [[(mapping, reducing)]], engine)
     return mapped, reduced, ran
-
-
-def run_units(step: Step) -> Work[Receipts]:
-    """Run a step whose units do not talk to each other, and return its receipts by unit."""
-    [(found,)] = yield [(step,)]
-    return found
-
-
-def exchange(mapping: Step, reducing: Step) -> Work[tuple[Receipts, Receipts]]:
-    """Run a step whose mappers send blocks to reducers, and return the receipts of both by unit."""
-    [(mapped, reduced)] = yield [(mapping, reducing)]
-    return mapped, reduced
-
-
-def together(*works: Work[Any]) -> Work[list[Any]]:
-    """Advance works that do not depend on each other, the next steps of all in one job, and return their results."""
-    results: list[Any] = [None] * len(works)
-    asked: dict[int, list[Part]] = {}
-
-    def advance(number: int, made: list[Made] | None) -> None:
-        try:
-            asked[number] = next(works[number]) if made is None else works[number].send(made)
-        except StopIteration as end:
-            results[number] = end.value
-            asked.pop(number, None)
-
-    for number in range(len(works)):
-        advance(number, None)
-    while asked:
-        found = iter((yield [part for parts in asked.values() for part in parts]))
-        for number, parts in list(asked.items()):
-            advance(number, list(islice(found, len(parts))))
-    return results
-
-
-def finish(work: Work[Result], run: Callable[[Sequence[Part]], list[Made]]) -> Result:
-    """Run the parts that work asks for until it ends, and return its result."""
-    try:
-        parts = next(work)
-        while True:
-            parts = work.send(run(parts))
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-
-
-def _produce(listed: TaskList, perform: Perform, group: Group) -> Iterator[Sent]:
-    """Run a group of tasks, and send what mappers have for reducers to these, or its place to the mapper's merge."""
-    parts: list[SharedPart] = listed.read_shared()
-    if group == (listed.first, group[1]):
-        for number, part in enumerate(parts):
-            yield from () if part.merges else _send_nothing(number, part)
-    for number, task, is_waiting in listed.read_group(group):
-        part = parts[number]
-        if is_waiting:
-            _perform_once(perform, part.mapping, task)
-        if part.merges:
-            yield (number, bisect(part.firsts, task.name) - 1), find_index(Path(part.mapping.corpus), task)
-        elif part.reduces:
-            yield from _send_blocks(number, part, task)
-    if listed.tables:
-        yield (FOLDING, listed.table_of(group)), ("", pickle.dumps(group))
-
-
-def _merge(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Sent]:
-    """Run a merge and send its blocks' places to reducers; pass on what is for reducers already."""
-    (number, key), places = group
-    part: SharedPart = listed.read_shared()[number]
-    if number == FOLDING or part.merging is None:
-        yield from (((number, key), place) for place in places)
-        return
-    if key == 0:
-        yield from _send_nothing(number, part)
-    _perform_once(perform, part.merging, part.merges[key], places)
-    yield from _send_blocks(number, part, part.merges[key])
-
-
-def _consume(listed: TaskList, perform: Perform, group: Grouped) -> Iterator[Reduced]:
-    """Reduce a range, or fold the receipts of the groups of tasks that make a table."""
-    (number, bucket), pieces = group
-    parts: list[SharedPart] = listed.read_shared()
-    if number == FOLDING:
-        groups = sorted(pickle.loads(piece[1]) for piece in pieces if isinstance(piece[1], bytes))
-        tasks = [item for group in groups for item in listed.read_group(group)]
-        _fold(listed, [task for _, task, is_waiting in tasks if is_waiting])
-        return
-    part = parts[number]
-    assert part.reducing is not None, "only reducers get blocks"
-    root, ordered = Path(part.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
-    blocks = [piece[1] if len(piece) == 2 else read_block(root, piece) for piece in ordered]
-    if part.merges:
-        blocks = [block for merged in blocks for block in unpack_blocks(merged)]
-    perform(pickle.loads(part.reduces[bucket]), [block for block in blocks if block], job=part.reducing)
-    if tables := _tables_of_ranges(parts):
-        yield bucket % tables, (number, bucket)
-
-
-def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
-    return tables_for(sum(len(part.reduces) for part in parts))
-
-
-def _fold_ranges(listed: TaskList, perform: Perform, table: tuple[int, Iterable[tuple[int, int]]]) -> None:
-    """Fold the receipts of the ranges that make a table."""
-    parts: list[SharedPart] = listed.read_shared()
-    _fold(listed, [pickle.loads(parts[number].reduces[bucket]) for number, bucket in sorted(table[1])])
-
-
-def _fold(listed: TaskList, tasks: Sequence[Task]) -> None:
-    """Fold the receipts of tasks into tables. Raises StorageError."""
-    names = " and ".join(sorted({task.step for task in tasks}))
-    retry_storage(partial(fold_receipts, Path(listed.corpus), tasks), f"stage {names}, receipts")
-
-
-def _perform_once(perform: Perform, job: Job, task: Task, *received: Any) -> None:
-    """Run a task unless it is finished: an engine may call again, as when a worker died."""
-    if not retry_storage(partial(is_finished, Path(job.corpus), task), f"stage {task.step}, {task.name}"):
-        perform(task, *received, job=job)
-
-
-def _send_nothing(number: int, part: SharedPart) -> Iterator[Sent]:
-    """Yield an empty block for each range: one that no mapper has a block for is reduced, to an empty result."""
-    yield from (((number, bucket), ("", b"")) for bucket in sorted(part.reduces))
-
-
-def _send_blocks(number: int, part: SharedPart, task: Task) -> Iterator[Sent]:
-    for bucket, sent in find_blocks(Path(part.mapping.corpus), task, part.reduces.keys(), part.in_memory):
-        yield (number, bucket), sent
-
-
-def _list_pieces(key: tuple[int, int], pieces: Iterable[Place | Piece]) -> Grouped:
-    return key, list(pieces)
 
 
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
@@ -356,8 +255,14 @@ def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
 
 
 @contextlib.contextmanager
-def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engine: Engine) -> Iterator[None]:
+def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engine) -> Iterator[None]:
     """Show progress over the waiting tasks while the block runs, and turn what ends it into a sentence for the user.
+
+    Args:
+        corpus: its folder.
+        parts: those with tasks to run.
+        total: tasks of the job, with those that are finished.
+        engine: that runs them.
 
     Raises:
         UserError, StorageError: a worker said so, whatever the engine wrapped it in.
@@ -365,17 +270,19 @@ def watched(corpus: Path, title: str, total: int, waiting: Sequence[Task], engin
     """
     for notice in NOTICES.values():
         (engine.timings / notice).unlink(missing_ok=True)
-    begun, done = time.perf_counter(), total - len(waiting)
+    steps = [step for part in parts for step in part.steps if step.waiting]
+    waiting, title = sum(part.waiting for part in parts), AND.join(step.step.name for step in steps)
+    begun, done = time.perf_counter(), total - waiting
     counters.LIVE.clear()
-    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, waiting)
+    poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, {step.step.name for step in steps}, waiting)
     marks = Marks(engine.timings / BEGUN, None if engine.is_local else mirror_of(corpus))
     try:
         with (
             workers_apart(engine.timings / LOG) as terminal,
-            Progress(title, done, len(waiting), poll, marks, engine.status, terminal, engine.quiet),
+            Progress(title, done, waiting, poll, marks, engine.status, terminal, engine.quiet),
         ):
             yield
-        job = {"job": title, "tasks": len(waiting), "seconds": time.perf_counter() - begun}
+        job = {"job": title, "tasks": waiting, "seconds": time.perf_counter() - begun}
         write_atomic(engine.timings / f"{uuid.uuid4().hex}.json", canonical_json(job))
     except BaseException as error:
         died = engine.pool.died() if "BrokenProcessPool" in repr(error) else None

@@ -17,6 +17,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess, parent_process
 from typing import Any, NamedTuple
 
+from filters.errors import RunError
 from pipeline.beam.counters import collected
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
@@ -35,7 +36,7 @@ class Called(NamedTuple):
     counts: Mapping[str, int]
 
 
-class WorkerDiedError(Exception):
+class WorkerDiedError(RunError):
     """A worker process was killed from outside or crashed."""
 
 

@@ -25,7 +25,6 @@ from manifests.storage import StorageError
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, TASKS, counts_of
 from pipeline.beam.marks import Marks, RunningTask
 from pipeline.beam.receipts import RECEIPTS
-from pipeline.beam.step import Task
 
 POLL_SECONDS = 0.5
 POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
@@ -47,10 +46,10 @@ class ReceiptCounts:
     cost the driver more than all else.
     """
 
-    def __init__(self, corpus: Path, waiting: Sequence[Task]) -> None:
-        """Begin with the tasks to come."""
-        self.corpus, self.is_small = corpus, len(waiting) <= READ_RECEIPTS
-        self.older = {step: self._list(step) for step in {task.step for task in waiting}}  # also of other recipes
+    def __init__(self, corpus: Path, steps: Iterable[str], waiting: int) -> None:
+        """Begin with the steps that have tasks to run, and the number of these."""
+        self.corpus, self.is_small = corpus, waiting <= READ_RECEIPTS
+        self.older = {step: self._list(step) for step in steps}  # also of other recipes
         self.counts = Counter[str]()
 
     def __call__(self) -> Counter[str]:
@@ -237,7 +236,7 @@ def _slow(tasks: list[RunningTask]) -> str:
 
 
 def read_status(corpus: Path) -> dict[str, Any]:
-    """Return the status that the last run on a corpus left. Raises UserError if there is none."""
+    """Return the status that the last run on a corpus left. Raises UserError where no run has begun."""
     path = corpus / "runs" / FILE
     try:
         plain: dict[str, Any] = json.loads(path.read_bytes())

@@ -15,7 +15,7 @@ from manifests.ledger import tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError
 from pipeline.beam.folded import FOLD_FROM, read_tables, remove_tables, table_paths, write_table, write_tables
-from pipeline.beam.step import Output, PackedReceipts, Receipt, Receipts, Step, Task
+from pipeline.beam.step import Output, Receipt, Receipts, Step, Task
 
 RECEIPTS = "receipts"
 
@@ -34,6 +34,16 @@ def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
         return Receipt(plain["fingerprint"], [Output(**o) for o in plain["outputs"]], tallies, plain["facts"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_finished(corpus: Path, task: Task) -> Receipt:
+    """Return the receipt of a task that has ended, which another machine may have written to the object store."""
+    mirror, receipt = mirror_of(corpus), read_receipt(corpus, task.step, task.name)
+    if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
+        mirror.fetch_anew(_path_below(task))
+        receipt = read_receipt(corpus, task.step, task.name)
+    assert receipt is not None and receipt.fingerprint == task.fingerprint, "it was performed or found finished"
+    return receipt
 
 
 def is_finished(corpus: Path, task: Task, size_of: Callable[[str], int | None] | None = None) -> bool:
@@ -127,9 +137,9 @@ def unfinished(
     return sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name)), found
 
 
-def in_order(tasks: Iterable[Task], found: Receipts) -> Receipts:
-    """Return receipts in the order of their tasks."""
-    return PackedReceipts((task.name, found[task.name]) for task in tasks)
+def in_order(tasks: Iterable[Task], found: Receipts, others: Receipts) -> Receipts:
+    """Return receipts in the order of their tasks, each from the one or from the others."""
+    return {task.name: (found if task.name in found else others)[task.name] for task in tasks}
 
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:

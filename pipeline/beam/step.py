@@ -6,13 +6,16 @@ started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import dataclasses
+import io
 import itertools
 import json
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, overload
 
 from manifests.files import sha256_bytes
 from manifests.ledger import Tally, tally_from
@@ -20,6 +23,7 @@ from pipeline.beam.fingerprint import code_version
 from pipeline.beam.quarantine import Place
 
 BLOCKS = "blocks"
+DIGEST = 32  # bytes of a fingerprint
 
 
 class Output(NamedTuple):
@@ -28,6 +32,11 @@ class Output(NamedTuple):
     path: str
     bytes: int
     sha256: str
+
+
+def planned(path: str, size: int) -> Output:
+    """Return what stands for a file of about that size which is still to be written: units of it await its task."""
+    return Output(path, size, "")
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,12 @@ class Result:
 class Receipt:
     """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run.
 
-    A driver holds millions of them, so each is one string of bytes: fingerprint, hash, facts, tallies, and of each
-    output path, size and hash, with zero bytes between. A part is read from it whenever it is asked for.
+    A driver holds millions of them, so each is a row of bytes: fingerprint, hash, facts, tallies, and of each output
+    path, size and hash, with zero bytes between. A part is read from it whenever it is asked for. Rows of many receipts
+    lie in one string, which goes back to the system as a whole.
     """
 
-    __slots__ = ("row",)
+    __slots__ = ("_end", "_rows", "_start")
 
     def __init__(
         self, fingerprint: str, outputs: Sequence[Output], tallies: Mapping[str, Tally], facts: Mapping[str, Any]
@@ -64,14 +74,20 @@ class Receipt:
         counts = {source: tally.as_dict() for source, tally in tallies.items()}
         cells = [fingerprint, sha, _ENCODER.encode(facts), _ENCODER.encode(counts)]
         cells += [str(cell) for output in outputs for cell in output]
-        self.row = "\0".join(cells).encode("utf-8", "surrogatepass")
+        self._rows, self._start = "\0".join(cells).encode("utf-8", "surrogatepass"), 0
+        self._end = len(self._rows)
 
     @classmethod
-    def of_row(cls, row: bytes) -> "Receipt":
-        """Return the receipt whose `row` this is."""
+    def of_row(cls, rows: bytes, start: int, end: int) -> "Receipt":
+        """Return the receipt whose `row` lies there."""
         made = cls.__new__(cls)
-        made.row = row
+        made._rows, made._start, made._end = rows, start, end
         return made
+
+    @property
+    def row(self) -> bytes:
+        """All parts."""
+        return self._rows[self._start : self._end]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Receipt) and self.row == other.row
@@ -103,7 +119,8 @@ class Receipt:
     def without_counts(self) -> "Receipt":
         """Return the receipt without fingerprint and tallies."""
         _, sha, facts, _, *outputs = self.row.split(b"\0")
-        return Receipt.of_row(b"\0".join([b"", sha, facts, b"{}", *outputs]))
+        row = b"\0".join([b"", sha, facts, b"{}", *outputs])
+        return Receipt.of_row(row, 0, len(row))
 
     @property
     def tallies(self) -> dict[str, Tally]:
@@ -129,35 +146,36 @@ class Receipt:
         """The size of all outputs."""
         return sum(map(int, self.row.split(b"\0")[5::3]))
 
-    def below(self, folder: str) -> list[Output]:
-        """Return the outputs below a folder of the corpus; all for an empty name."""
-        cells, prefix = self.row.decode("utf-8", "surrogatepass").split("\0"), folder and f"{folder}/"
+    def below(self, place: str) -> list[Output]:
+        """Return the outputs below a folder of the corpus, or the one of that path; all for an empty name."""
+        cells, prefix = self.row.decode("utf-8", "surrogatepass").split("\0"), place and f"{place}/"
         files = zip(cells[4::3], cells[5::3], cells[6::3], strict=True)
-        return [Output(path, int(size), sha256) for path, size, sha256 in files if path.startswith(prefix)]
+        return [Output(path, int(size), sha256) for path, size, sha256 in files if f"{path}/".startswith(prefix)]
 
 
 Receipts = Mapping[str, Receipt]  # by the names of their tasks
 
 
 class PackedReceipts(Mapping[str, Receipt]):
-    """Receipts in one string of bytes, which goes back to the system as a whole.
+    """Receipts whose rows lie in one string of bytes."""
 
-    As objects they would lie between those of the tasks that a driver makes and forgets, and hold their memory.
-    """
+    def __init__(self, names: Iterable[str], lengths: Iterable[int], rows: bytes, start: int = 0) -> None:
+        """Take the names of tasks, and the lengths of their receipts' rows, which begin at `start` of a string."""
+        self._numbers = {name: number for number, name in enumerate(names)}
+        self._ends, self._rows = array("Q", itertools.accumulate(lengths, initial=start)), rows
 
-    def __init__(self, found: Iterable[tuple[str, Receipt]]) -> None:
-        """Take receipts, each with the name of its task."""
-        self._numbers: dict[str, int] = {}
-        rows = []
-        for number, (name, receipt) in enumerate(found):
-            self._numbers[name] = number
-            rows.append(receipt.row)
-        self._ends = array("Q", itertools.accumulate(map(len, rows), initial=0))
-        self._rows = b"".join(rows)
+    @classmethod
+    def of(cls, found: Iterable[tuple[str, Receipt]]) -> "PackedReceipts":
+        """Return the same receipts, each with the name of its task, packed."""
+        names, lengths, rows = list[str](), array("Q"), io.BytesIO()
+        for name, receipt in found:
+            names.append(name)
+            lengths.append(rows.write(receipt.row))
+        return cls(names, lengths, rows.getvalue())
 
     def __getitem__(self, name: str) -> Receipt:
         number = self._numbers[name]
-        return Receipt.of_row(self._rows[self._ends[number] : self._ends[number + 1]])
+        return Receipt.of_row(self._rows, self._ends[number], self._ends[number + 1])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._numbers)
@@ -168,7 +186,7 @@ class PackedReceipts(Mapping[str, Receipt]):
 
 def without_counts(found: Receipts) -> Receipts:
     """Return receipts without fingerprints and tallies, for who has seen these and holds the rest for long."""
-    return PackedReceipts((name, receipt.without_counts()) for name, receipt in found.items())
+    return PackedReceipts.of((name, receipt.without_counts()) for name, receipt in found.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +201,7 @@ class Files:
         return self.receipt.below(self.folder)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Keyed:
     """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
 
@@ -199,6 +217,17 @@ class Keyed:
     versions: tuple[str, ...] = ()
 
 
+class Awaited(NamedTuple):
+    """A task of an earlier turn of the same job, of whose outputs a unit reads one, or those below a folder, or all."""
+
+    step: str
+    name: str
+    path: str = ""
+
+
+Known = Mapping[str, Mapping[str, str]]  # fingerprints of the tasks of earlier turns, by step and name
+
+
 class Unit(NamedTuple):
     """One piece of a step's work, done and repeated as a whole.
 
@@ -211,6 +240,8 @@ class Unit(NamedTuple):
         source: the source whose entry of `Step.by_source` the function gets as well.
         calls: functions that the step's function looks up at run time, part of its code.
         quarantine: records that the function's readers drop unread.
+        awaits: what else it reads, of tasks that may not have run when this unit is planned: they stand in its
+            fingerprint by their own.
     """
 
     name: str
@@ -220,10 +251,16 @@ class Unit(NamedTuple):
     source: str = ""
     calls: tuple[Callable[..., Any], ...] = ()
     quarantine: tuple[Place, ...] = ()
+    awaits: tuple[Awaited, ...] = ()
 
 
 class Task(NamedTuple):
-    """A unit as it is handed to an engine."""
+    """A unit as it is handed to an engine.
+
+    Attributes:
+        files: of a corpus in an object store, what the task fetches.
+        awaited: tasks of whose outputs it fetches some as well, as `Awaited.path` says.
+    """
 
     step: str
     name: str
@@ -233,6 +270,34 @@ class Task(NamedTuple):
     arguments: Mapping[str, Any] = {}
     quarantine: tuple[Place, ...] = ()
     files: tuple[Output, ...] = ()
+    awaited: tuple[tuple["Task", str], ...] = ()
+
+
+class PackedTasks(Sequence[Task]):
+    """The names and fingerprints of tasks of one step: a driver holds many."""
+
+    def __init__(self, step: str, tasks: Iterable[Task]) -> None:
+        """Take the tasks."""
+        self._step, self._names, digests = step, list[str](), bytearray()
+        for task in tasks:
+            self._names.append(task.name)
+            digests += bytes.fromhex(task.fingerprint)
+        self._digests = bytes(digests)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Task]: ...
+
+    def __getitem__(self, place: int | slice) -> Task | list[Task]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        name = self._names[place]
+        return Task(self._step, name, self._digests[place * DIGEST : (place + 1) * DIGEST].hex())
 
 
 @dataclass(frozen=True)
@@ -272,21 +337,27 @@ class Step:
         """The folders that the step owns."""
         return (f"{BLOCKS}/{self.name}",) if self.owns is None else self.owns
 
-    def tasks(self, upstream: Sequence[Task] = ()) -> list[Task]:
-        """Return a task for each unit, with its fingerprint. `upstream`: mappers, whose blocks every unit may get."""
+    def tasks(self, upstream: Sequence[Task] = (), known: Known = MappingProxyType({})) -> list[Task]:
+        """Return a task for each unit, with its fingerprint.
+
+        Args:
+            upstream: mappers, whose blocks every unit may get.
+            known: fingerprints of tasks that units await.
+        """
         mappers = [] if self.any_way else [[task.name, task.fingerprint] for task in upstream]
         common = hash_key([self.settings, mappers])
         of_source = {name: hash_key(values) for name, values in self.by_source.items()}
         versions = {calls: code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}}
         made = []
         for unit in self.units:
-            parts = [versions[unit.calls], common, of_source.get(unit.source, ""), unit.name, unit.arguments]
+            parts: list[Any] = [versions[unit.calls], common, of_source.get(unit.source, ""), unit.name, unit.arguments]
+            parts += [[one, known[one.step][one.name]] for one in unit.awaits]
             key = hash_key([*parts, unit.reads, unit.quarantine])
             made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
         return made
 
-    def completer(self) -> Callable[[Task], Task]:
-        """Return a function that adds to a task of this step the files that it reads."""
+    def completer(self, known: Known = MappingProxyType({})) -> Callable[[Task], Task]:
+        """Return a function that adds to a task of this step the files that it reads. `known`: as for `tasks`."""
         units = {unit.name: unit for unit in self.units}
         common = outputs_in(self.settings)
         of_source = {name: outputs_in(values) for name, values in self.by_source.items()}
@@ -294,7 +365,8 @@ class Step:
         def complete(task: Task) -> Task:
             unit = units[task.name]
             files = {*common, *of_source.get(unit.source, ()), *outputs_in((unit.reads, unit.arguments))}
-            return task._replace(files=tuple(sorted(files)))
+            awaited = tuple((Task(one.step, one.name, known[one.step][one.name]), one.path) for one in unit.awaits)
+            return task._replace(files=tuple(sorted(files)), awaited=awaited)
 
         return complete
 
@@ -305,7 +377,7 @@ class Step:
 
 
 def outputs_in(value: Any) -> list[Output]:
-    """Return the outputs that receipts, keys and plain values name."""
+    """Return the outputs that receipts, keys and plain values name, but for those that are still to be written."""
     found: list[Output] = []
     left = [value]
     while left:
@@ -313,7 +385,7 @@ def outputs_in(value: Any) -> list[Output]:
         if isinstance(one, str | int):
             continue
         if isinstance(one, Output):
-            found.append(one)
+            found += [one] if one.sha256 else []
         elif isinstance(one, list | tuple):
             left += one
         elif isinstance(one, Receipt):
@@ -329,7 +401,7 @@ def outputs_in(value: Any) -> list[Output]:
 
 def source_of(split: str) -> str:
     """Return the source that a split, or another name that begins with one, belongs to."""
-    return split.partition("/")[0]
+    return sys.intern(split.partition("/")[0])
 
 
 def hash_key(value: Any) -> str:

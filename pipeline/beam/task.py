@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pickle
 import resource
@@ -17,15 +18,15 @@ from typing import Any
 from filters.errors import UserError
 from manifests.files import canonical_json, sha256_file, sync_path, version_of, write_atomic
 from manifests.ledger import total
-from manifests.mirror import CHANGED, Mirror, fetch_url, open_mirror, trim_if_due
-from manifests.run_recipe import find_user_code
-from manifests.storage import StorageError, is_url, retry_storage
+from manifests.mirror import CHANGED, Mirror, fetch_url, is_url, open_mirror, trim_if_due
+from manifests.recipe import find_user_code
+from manifests.storage import StorageError, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.alone import perform_alone
 from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.quarantine import RecordCrashedError, holding
-from pipeline.beam.receipts import receipt_path
+from pipeline.beam.receipts import read_finished, receipt_path
 from pipeline.beam.step import Keyed, Output, Result, Task
 
 # Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
@@ -135,7 +136,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     with marked(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
-            for needed in task.files:
+            awaited = (output for one, path in task.awaited for output in read_finished(root, one).below(path))
+            for needed in itertools.chain(task.files, awaited):
                 mirror.fetch(needed.path, needed.sha256)
         for model, version in job.given:
             fetch_url(model, version, root)

@@ -1,6 +1,6 @@
 """The tasks of a job, in a file that workers read: a job graph stays small, whatever the number of tasks.
 
-The graph holds at most `GROUPS` elements, each the place of a group of tasks in the file.
+The graph holds at most `GROUPS` elements for each turn of the job, each the place of a group of tasks in the file.
 """
 
 import contextlib
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from manifests.files import atomic_path
 from manifests.mirror import fetch, mirror_of, open_mirror
 from pipeline.beam.folded import tables_for
 
@@ -31,89 +30,101 @@ class TaskList:
         corpus: the corpus's folder.
         url: of a corpus in an object store; empty for one of this machine.
         path: of the file, below the corpus.
-        first: offset of the first group: the value that all tasks share lies before.
-        end: offset of the file's end.
+        shared: place of the value that all tasks share, behind all groups.
         tables: into which the receipts of the tasks are folded; 0 for a small job.
-        groups: of tasks, in the order in which they are to begin.
     """
 
     corpus: str
     url: str
     path: str
-    first: int
-    end: int
+    shared: Group
     tables: int
-    groups: tuple[Group, ...]
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        """Leave the groups out: workers get them one by one."""
-        return self.corpus, self.url, self.path, self.first, self.end, self.tables
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Read what `__getstate__` packed."""
-        for name, value in zip(("corpus", "url", "path", "first", "end", "tables"), state, strict=True):
-            object.__setattr__(self, name, value)
 
     def table_of(self, group: Group) -> int:
         """Return the number of the table for the receipts of a group's tasks."""
-        return (group[0] - self.first) * self.tables // (self.end - self.first)
+        return group[0] * self.tables // self.shared[0]
 
     def read_shared(self) -> Any:
         """Return the value that all tasks share, read once a process."""
-        return _read_shared(self.corpus, self.url, self.path, self.first)
+        return _read_shared(self.corpus, self.url, self.path, self.shared)
 
     def read_group(self, group: Group) -> list[Any]:
         """Return the tasks of a group."""
-        made: list[Any] = pickle.loads(_read(self.corpus, self.url, self.path, *group))
+        made: list[Any] = pickle.loads(_read(self.corpus, self.url, self.path, group))
         return made
 
 
-@contextlib.contextmanager
-def task_list(
-    corpus: Path, shared: Any, tasks: Sequence[Any], complete: Callable[[Any], Any] = lambda task: task, folded: int = 0
-) -> Iterator[TaskList]:
-    """Write tasks to a file that lasts as long as the block.
+@dataclass
+class TaskWriter:
+    """A task list that is being written, group by group."""
 
-    Args:
-        corpus: the corpus.
-        shared: what all tasks share. It can be pickled.
-        tasks: in the order in which they are to begin. They can be pickled.
-        complete: returns what stands in the file for a task; called when it is written, so that not all are held.
-        folded: the number of receipts that are folded.
-    """
-    mirror = mirror_of(corpus)
-    relative = f"{FOLDER}/{uuid.uuid4().hex}"
+    corpus: Path
+    path: str
+    file: BinaryIO
+    is_stored: bool = False
+
+    def add(
+        self, tasks: Sequence[Any], complete: Callable[[Any], Any] = lambda task: task, most: int = GROUPS
+    ) -> list[Group]:
+        """Write tasks, dealt out to groups so that these take equally long, and return the groups.
+
+        Args:
+            tasks: in the order in which they are to begin. They can be pickled.
+            complete: returns what stands in the file for a task; called when it is written, so that not all are held.
+            most: groups.
+        """
+        count = min(most, len(tasks))
+        return [self._append([complete(task) for task in tasks[number::count]]) for number in range(count)]
+
+    def close(self, shared: Any, folded: int = 0) -> TaskList:
+        """Write what all tasks share, which can be pickled, and return the list. `folded`: receipts that are folded."""
+        place, mirror = self._append(shared), mirror_of(self.corpus)
+        self.file.close()
+        if mirror is not None:
+            mirror.push([self.path])
+            self.is_stored = True
+        url = mirror.storage.url if mirror is not None else ""
+        return TaskList(str(self.corpus), url, self.path, place, tables_for(folded))
+
+    def _append(self, value: Any) -> Group:
+        return self.file.tell(), self.file.write(pickle.dumps(value))
+
+
+@contextlib.contextmanager
+def task_list(corpus: Path) -> Iterator[TaskWriter]:
+    """Open a task list for writing; its file lasts as long as the block."""
+    relative, mirror = f"{FOLDER}/{uuid.uuid4().hex}", mirror_of(corpus)
     path = corpus / relative
-    count = min(GROUPS, len(tasks))
-    groups = []
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        first = file.write(pickle.dumps(shared))
-        for number in range(count):
-            packed = pickle.dumps([complete(task) for task in tasks[number::count]])  # so that groups take equally long
-            groups.append((file.tell(), file.write(packed)))
-        end = file.tell()
-    if mirror is not None:
-        mirror.push([relative])
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        url = mirror.storage.url if mirror else ""
-        yield TaskList(str(corpus), url, relative, first, end, tables_for(folded), tuple(groups))
+        with path.open("wb") as file:
+            writer = TaskWriter(corpus, relative, file)
+            yield writer
     finally:
         path.unlink(missing_ok=True)
-        if mirror is not None:
+        if mirror is not None and writer.is_stored:
             mirror.storage.remove(relative)
 
 
 @lru_cache(maxsize=2)
-def _read_shared(corpus: str, url: str, path: str, length: int) -> Any:
-    return pickle.loads(_read(corpus, url, path, 0, length))
+def _read_shared(corpus: str, url: str, path: str, place: Group) -> Any:
+    return pickle.loads(_read(corpus, url, path, place))
 
 
-def _read(corpus: str, url: str, path: str, offset: int, length: int) -> bytes:
+def _read(corpus: str, url: str, path: str, place: Group) -> bytes:
     if url:
         open_mirror(Path(corpus), url)
     with fetch(Path(corpus), path).open("rb") as file:
-        file.seek(offset)
-        return file.read(length)
+        file.seek(place[0])
+        return file.read(place[1])
+
+
+def read_all(corpus: Path) -> Iterator[Any]:
+    """Yield the groups of the one task list that lies in a corpus, then what all its tasks share."""
+    (path,) = (corpus / FOLDER).iterdir()
+    with path.open("rb") as file, contextlib.suppress(EOFError):
+        while True:
+            yield pickle.load(file)
 
 
 def remove_task_lists(corpus: Path) -> None:

@@ -29,10 +29,10 @@ from filters.dedup.clusters import (
 )
 from filters.errors import UserError
 from pipeline.beam.exchange import Mapped, by_range, ranges_for
-from pipeline.beam.job import Work, exchange
 from pipeline.beam.receipts import is_step_finished, receipts, sweep
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
+from pipeline.beam.work import Part, Work, exchange
 from pipeline.dedup.neardup import RANGE_BYTES
 
 STAGE = "clusters"
@@ -51,8 +51,8 @@ def connect(
     ranges: int = 0,
     one_worker: int = ONE_WORKER_EDGES,
     max_rounds: int = MAX_ROUNDS,
-) -> Work[Receipts]:
-    """Find the connected components of edges between row references.
+) -> Work[Part]:
+    """Plan how the connected components of edges between row references are found: rounds are run before it returns.
 
     Args:
         corpus: the corpus.
@@ -63,8 +63,8 @@ def connect(
         max_rounds: after which it gives up.
 
     Returns:
-        Receipts, one per hash range of the nodes, whose files `read_labels` reads. Nothing of the steps `clusters/cut`
-        and `clusters/rounds` is left.
+        The steps that are left to run, of which the last has a unit per hash range of the nodes: `read_labels` reads
+        its files. When they have ended, nothing but these is needed (`sweep_ways`).
 
     Raises:
         UserError: `max_rounds` rounds leave edges to join.
@@ -72,14 +72,18 @@ def connect(
     total = _count_edges(edges)
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
     cut, labels = one_worker_steps(edges, ranges)
-    if not is_step_finished(corpus, labels):
-        if total > one_worker:
-            stars = yield from _rounds(corpus, edges, ranges, max_rounds)
-            cut = Step(CUT, map_labels, _edge_units(stars), cut.settings, is_one_way=True)
-        yield from exchange(cut, labels)
+    if is_step_finished(corpus, labels):
+        return (labels,)
+    if total > one_worker:
+        stars = yield from _rounds(corpus, edges, ranges, max_rounds)
+        cut = Step(CUT, map_labels, _edge_units(stars), cut.settings, is_one_way=True)
+    return cut, labels
+
+
+def sweep_ways(corpus: Path) -> None:
+    """Remove what the ways to the clusters have left."""
     for past in (CUT, ROUNDS):
         sweep(corpus, Step(past, map_labels, []), {})
-    return receipts(corpus, labels.tasks())
 
 
 def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:

@@ -16,7 +16,7 @@ from filters.dedup.minhash import wide_shingle_hashes
 from manifests.recipe import Recipe
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.dedup.signatures import ROW_BITS, Rows, Split
+from pipeline.dedup.signatures import ROW_BITS, Rows, Split, awaited_for
 
 STAGE = "containment"
 SKETCHES, COMPARE = f"{STAGE}/sketches", f"{STAGE}/compare"
@@ -29,7 +29,7 @@ def sketch_step(recipe: Recipe, splits: list[Split]) -> Step:
     """Return the step with a unit per split of the sources that ask for it."""
     rules = {name: source.containment for name, source in recipe.sources.items() if source.containment}
     units = [
-        Unit(split.name, {}, [split.clean], source=split.source)
+        Unit(split.name, {}, [split.clean], source=split.source, awaits=awaited_for(split, split.clean))
         for split in splits
         if split.source in rules and not split.earlier
     ]

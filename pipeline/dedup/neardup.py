@@ -23,11 +23,11 @@ from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
-from pipeline.beam.job import Work, exchange
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import BLOCKS, Keyed, Receipts, Result, Step, Unit
+from pipeline.beam.step import BLOCKS, Awaited, Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_rows, write_ipc
-from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, signatures_of
+from pipeline.beam.work import Made, Work
+from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, awaited_for, signatures_of
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
@@ -45,7 +45,7 @@ PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of e
 def find_exact(splits: list[Split]) -> tuple[Step, Step]:
     """Return the steps that find documents of one text: a mapper per split, a reducer per range of content hashes."""
     units = [
-        Unit(unit_name(split, number), _keys_of(split, number), (), split.signatures.bytes)
+        _keys_unit(unit_name(split, number), split, number)
         for number, split in enumerate(splits)
         if split.compared.exact
     ]
@@ -53,12 +53,6 @@ def find_exact(splits: list[Split]) -> tuple[Step, Step]:
     ranges = ranges_for(documents * TEXT_KEY.itemsize, RANGE_BYTES) if units else 0
     reducing = Step(EXACT, reduce_texts, [Unit(f"{r:05d}") for r in range(ranges)])
     return Step(TEXTS, map_texts, units, {"ranges": ranges}), reducing
-
-
-def search_exact(splits: list[Split]) -> Work[Receipts]:
-    """Find documents of one text, and return the receipts of their edges."""
-    _, edges = yield from exchange(*find_exact(splits))
-    return edges
 
 
 @dataclass(frozen=True)
@@ -81,20 +75,17 @@ class NearSearch:
         """Return a unit per hash range."""
         return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
 
-    def search(self) -> Work[dict[str, Receipts]]:
-        """Find and verify candidates, and return the receipts by step."""
-        bands, candidates = yield from exchange(*self.find_candidates())
-        wanted, fetched = yield from exchange(*self.fetch_evidence(candidates))
-        evidence, edges = yield from exchange(*self.verify_candidates(candidates, fetched))
-        return dict(zip(SEARCH, (bands, candidates, wanted, fetched, evidence, edges), strict=True))
+    def verify(self, found: Made) -> Work[dict[str, Receipts]]:
+        """Verify what `find_candidates` has found, and return the receipts by step."""
+        [[fetched], [verified]] = yield [[self.fetch_evidence(found[1])], [self.verify_candidates(found[1])]]
+        return dict(zip(SEARCH, (*found, *fetched, *verified), strict=True))
 
     def find_candidates(self) -> tuple[Step, Step]:
         """Return the steps that find documents sharing a band: a mapper per split, a reducer per hash range."""
         documents = sum(split.documents for split in self.splits.values())
         ranges = ranges_for(documents * self.minhash.bands * KEY.itemsize, RANGE_BYTES)
         units = [
-            Unit(self.unit(unit_name(split, number)), _keys_of(split, number), (), split.signatures.bytes)
-            for number, split in self.splits.items()
+            _keys_unit(self.unit(unit_name(split, number)), split, number) for number, split in self.splits.items()
         ]
         mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
         bucket = {"bucket": self.minhash.bucket}
@@ -108,15 +99,15 @@ class NearSearch:
         mapping = Step(WANTED, map_wanted, maps, settings, shared=True)
         return mapping, Step(FETCH, reduce_wanted, reduces, shared=True)
 
-    def verify_candidates(self, candidates: Receipts, fetched: Receipts) -> tuple[Step, Step]:
+    def verify_candidates(self, candidates: Receipts) -> tuple[Step, Step]:
         """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
         units = []
         for number, split in self.splits.items():
-            wanted = fetched[self.unit(unit_name(split, number))]
+            wanted = self.unit(unit_name(split, number))
             clean = Keyed(f"{split.corpus}/{split.clean.path}", split.of_corpus(split.clean))
-            paths = {"fetch": wanted.outputs[0].path, "clean": clean, "path": split.signatures_argument()}
+            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": split.signatures_argument()}
             name = self.unit(f"split/{unit_name(split, number)}")
-            units.append(Unit(name, paths, [wanted], split.signatures.bytes))
+            units.append(Unit(name, paths, (), split.signatures.bytes, awaits=(Awaited(FETCH, wanted),)))
         for number, receipt in enumerate(candidates.values()):
             units.append(Unit(self.unit(f"range/{number:05d}"), {"pairs": receipt.outputs[0].path}, [receipt]))
         ranges = self.evidence_ranges(candidates)
@@ -150,9 +141,11 @@ def _group_of(scope: str) -> int:
     return int(sha256_json(scope)[:16], 16)
 
 
-def _keys_of(split: Split, number: int) -> dict[str, Any]:
-    """Return the arguments of a split's mapper; documents are compared if their `group` is the same."""
-    return {"number": number, "group": _group_of(split.scope), "path": split.signatures_argument()}
+def _keys_unit(name: str, split: Split, number: int) -> Unit:
+    """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
+    path = Keyed(f"{split.corpus}/{split.signatures.path}", split.of_corpus(split.signatures))  # as one of a Path, fast
+    arguments = {"number": number, "group": _group_of(split.scope), "path": path}
+    return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
 
 
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:

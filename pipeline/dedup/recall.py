@@ -24,6 +24,7 @@ from filters.dedup.recall import (
     half_point,
     plant_canaries,
 )
+from filters.errors import RunError
 from manifests.document import ID_BYTES, order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
@@ -40,14 +41,14 @@ SPARE = 2.0  # documents drawn for each that is used: by chance, far fewer than 
 TASK_ORIGINALS = 50  # that one task copies: some tenths of a second
 
 
-class RecallError(Exception):
+class RecallError(RunError):
     """Near-duplicates are not found as often as the recipe's bands and rows promise: a defect of the pipeline."""
 
 
 def sources_by_minhash(recipe: Recipe, sources: Iterable[str]) -> dict[MinHash, list[str]]:
     """Return the sources that have each MinHash settings, in the order of their names."""
     found: dict[MinHash, list[str]] = {}
-    for source in sorted(sources):
+    for source in sorted(set(sources)):
         minhash = recipe.comparison_of(source).minhash
         if minhash is not None:
             found.setdefault(minhash, []).append(source)

@@ -6,6 +6,7 @@ first, in the order of their names; those of earlier corpora follow.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,13 +24,14 @@ from filters.errors import UserError
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
+from manifests.mirror import is_url
 from manifests.recipe import Recipe
-from manifests.storage import is_url
 from pipeline.beam.receipts import RECEIPTS, read_receipt
-from pipeline.beam.step import Keyed, Output, Receipt, Receipts, source_of
+from pipeline.beam.step import Awaited, Keyed, Output, Receipt, Receipts, planned, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import dump_of
 
+WRITER = "filter"  # the step that writes signatures and clean documents
 SIGNATURES = "blocks/signatures"  # folder of the signature files
 ROW_BITS = 32  # of a row reference that number the row
 # by rule of `survivor`, the column that it compares
@@ -204,6 +206,23 @@ def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Recei
     ]
 
 
+def awaited_for(split: Split, output: Output) -> tuple[Awaited, ...]:
+    """Return the task that units which read a file of a split wait for, where it is still to be written."""
+    return () if output.sha256 else (Awaited(WRITER, split.name, output.path),)
+
+
+def planned_splits(recipe: Recipe, corpus: Path, extracted: Receipts) -> list[Split]:
+    """Return the splits of this run before `filter` has run, with the documents that they have at most."""
+    compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
+    splits, place = [], str(corpus)
+    for name, receipt in sorted(extracted.items()):
+        source, dump = source_of(name), sys.intern(dump_of(receipt.facts["file"]))
+        signatures, clean = (planned(at, receipt.bytes) for at in (signature_path(name), f"clean/{name}.parquet"))
+        documents = receipt.out_of(source)["records"]
+        splits.append(Split(name, place, False, source, dump, documents, compared[source], signatures, clean))
+    return splits
+
+
 def earlier_splits(recipe: Recipe) -> list[Split]:
     """Return the splits of the corpora that the recipe compares with, each file checked against its receipt.
 
@@ -268,6 +287,5 @@ def _split(
     source = source_of(name)
     (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
     documents = filtered.out_of(source)["records"]
-    return Split(
-        name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, signatures, clean
-    )
+    place, dump = sys.intern(str(corpus)), sys.intern(dump_of(extracted.facts["file"]))
+    return Split(name, place, earlier, source, dump, documents, compared, signatures, clean)

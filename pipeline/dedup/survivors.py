@@ -23,7 +23,7 @@ from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import runs
-from pipeline.beam.step import Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import BLOCKS, Awaited, Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.dedup.choice import (
     CONTAINED,
@@ -71,17 +71,15 @@ class Verdict(NamedTuple):
     size: int
 
 
-def survivor_step(
-    recipe: Recipe, splits: list[Split], filtered: Receipts, labels: Receipts, contained: Receipts
-) -> Step:
+def survivor_step(recipe: Recipe, splits: list[Split], filtered: Receipts, labels: Step, contained: Step) -> Step:
     """Return the step with the one unit that chooses.
 
     Args:
         recipe: the run's.
         splits: of this run and of earlier corpora.
         filtered: receipts of clean documents by split.
-        labels: the clusters.
-        contained: by source, the documents that are almost whole in others.
+        labels: writes the clusters.
+        contained: finds the documents that are almost whole in others.
     """
     rules = recipe.deduplication
     units: dict[str, dict[str, int]] = {}
@@ -94,11 +92,12 @@ def survivor_step(
         "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
         "splits": Keyed(splits, [[split.name, split.signatures] for split in splits]),
         "units": units,
-        "labels": [receipt.outputs[0].path for receipt in labels.values()],
-        "contained": [receipt.outputs[0].path for _, receipt in sorted(contained.items())],
+        "labels": [f"{BLOCKS}/{labels.name}/{unit.name}.arrow" for unit in labels.units],
+        "contained": [f"{BLOCKS}/{contained.name}/{unit.name}.arrow" for unit in contained.units],
     }
-    reads = [list(labels.values()), [receipt for _, receipt in sorted(contained.items())]]
-    return Step(SURVIVORS, choose_survivors, [Unit("all", {}, reads)], settings, owns=(DUPLICATES, f"verdicts/{STAGE}"))
+    awaits = tuple(Awaited(step.name, unit.name) for step in (labels, contained) for unit in step.units)
+    owned = (DUPLICATES, f"verdicts/{STAGE}")
+    return Step(SURVIVORS, choose_survivors, [Unit("all", awaits=awaits)], settings, owns=owned)
 
 
 def choose_survivors(

@@ -2,12 +2,10 @@
 
 import concurrent.futures
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
 from filters.errors import UserError
@@ -47,17 +45,20 @@ def download(
         raise UserError(f"two URLs have the same file name {twice[0]!r}: give them different names")
     _check_writable(folder)
     transfers = [Transfer(file) for file in files]
-    with _ProgressDisplay(transfers, terminal) as display:
-        session = Session(policy or RetryPolicy(), display.log)
-        pool = concurrent.futures.ThreadPoolExecutor(parallel)
+    display = _ProgressDisplay(transfers, terminal)
+    session = Session(policy or RetryPolicy(), display.log)
+    pool = concurrent.futures.ThreadPoolExecutor(parallel)
 
-        def run(transfer: Transfer) -> DownloadResult:
-            result = fetch(transfer, folder, session)
-            display.finish(result)
-            return result
+    def run(transfer: Transfer) -> DownloadResult:
+        result = fetch(transfer, folder, session)
+        display.finish(result)
+        return result
 
+    with display.bar:
         try:
             futures = [pool.submit(run, transfer) for transfer in transfers]
+            while concurrent.futures.wait(futures, POLL_SECONDS).not_done:
+                display.update()
             return [future.result() for future in futures]
         finally:
             session.stop.set()
@@ -97,7 +98,7 @@ def _check_writable(folder: Path) -> None:
 
 
 class _ProgressDisplay:
-    """Show progress while a `with` block runs: a bar in a terminal, else a line every `LINE_SECONDS`."""
+    """Shows progress: a bar in a terminal, else a line every `LINE_SECONDS`."""
 
     def __init__(self, transfers: list[Transfer], terminal: TextIO | None) -> None:
         from rich.console import Console
@@ -106,25 +107,11 @@ class _ProgressDisplay:
         self.transfers = transfers
         self.finished: set[str] = set()
         self.started = self.last_line = time.monotonic()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
         self.console = Console(file=terminal, quiet=terminal is None)
         shown = terminal is not None and terminal.isatty()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True, disable=not shown)
-
-    def __enter__(self) -> "_ProgressDisplay":
-        self.task = self.bar.add_task("", total=len(self.transfers), rate="")
-        self.bar.start()
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop.set()
-        self.thread.join()
-        self.bar.stop()
+        self.task = self.bar.add_task("", total=len(transfers), rate="")
 
     def log(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -136,15 +123,15 @@ class _ProgressDisplay:
         if result.state is State.PRESENT:
             self.log(f"{result.file.target}: {result.state}")
 
-    def _run(self) -> None:
-        while not self.stop.wait(POLL_SECONDS):
-            seconds = time.monotonic() - self.started
-            received = sum(transfer.received for transfer in self.transfers)
-            files = f"{len(self.finished)}/{len(self.transfers)} files"
-            rate = f"{received / 1e6:,.1f} MB, {received / 1e6 / seconds:,.1f} MB/s"
-            running = [item for item in self.transfers if item.size and item.file.target not in self.finished]
-            completed = len(self.finished) + sum(item.written / item.size for item in running if item.size)
-            self.bar.update(self.task, completed=completed, description=files, rate=rate)
-            if self.bar.disable and time.monotonic() - self.last_line >= LINE_SECONDS:
-                self.last_line = time.monotonic()
-                self.log(f"{files}, {rate}")
+    def update(self) -> None:
+        """Show how far the files are now."""
+        seconds = time.monotonic() - self.started
+        received = sum(transfer.received for transfer in self.transfers)
+        files = f"{len(self.finished)}/{len(self.transfers)} files"
+        rate = f"{received / 1e6:,.1f} MB, {received / 1e6 / seconds:,.1f} MB/s"
+        running = [item for item in self.transfers if item.size and item.file.target not in self.finished]
+        completed = len(self.finished) + sum(item.written / item.size for item in running if item.size)
+        self.bar.update(self.task, completed=completed, description=files, rate=rate)
+        if self.bar.disable and time.monotonic() - self.last_line >= LINE_SECONDS:
+            self.last_line = time.monotonic()
+            self.log(f"{files}, {rate}")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TextIO, TypeVar
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 from filters.errors import UserError
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
@@ -287,7 +287,7 @@ def read_list(path: Path, parse: Callable[[bytes], _T], kind: str, advice: str =
         if path.stat().st_size > MAX_LIST_BYTES:
             raise ValueError("too large")
         found = parse(path.read_bytes())
-    except (OSError, ValueError, KeyError, expat.ExpatError, UserError) as error:
+    except (OSError, ValueError, KeyError, ElementTree.ParseError, UserError) as error:
         raise UserError(f"{path} is not {kind} ({error}): {advice}") from error
     if not found:
         raise UserError(f"{path} is not {kind} (it lists no files): {advice}")
@@ -340,40 +340,16 @@ def parse_checksums(data: bytes) -> dict[str, str]:
 
 def read_arxiv_manifest(path: Path) -> list[ArxivFile]:
     """Return the files that arXiv's manifest lists. Raises UserError for one that is invalid or defines entities."""
-    reader = _ManifestReader()
 
     def parse(data: bytes) -> list[ArxivFile]:
-        reader.parser.Parse(data, True)
-        return [_arxiv_file(fields) for fields in reader.files]
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_TreeBuilder()))
+        return [_arxiv_file({field.tag: field.text or "" for field in file}) for file in root.iter("file")]
 
     return read_list(path, parse, ARXIV_MANIFEST, "get it from the archive or a mirror")
 
 
-class _ManifestReader:
-    """Collects the fields of each `file` element."""
-
-    def __init__(self) -> None:
-        self.files: list[dict[str, str]] = []
-        self.field = ""
-        self.parser = expat.ParserCreate()
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._text
-        self.parser.EntityDeclHandler = self._refuse
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self.field = name
-        if name == "file":
-            self.files.append({})
-
-    def _end(self, name: str) -> None:
-        self.field = ""
-
-    def _text(self, text: str) -> None:
-        if self.files and self.field:
-            self.files[-1][self.field] = self.files[-1].get(self.field, "") + text
-
-    def _refuse(self, *declaration: object) -> None:
+class _TreeBuilder(ElementTree.TreeBuilder):
+    def doctype(self, *declaration: object) -> None:
         raise ValueError("it defines entities")
 
 

@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from filters.formats.compression import is_compressed
-from filters.formats.stream import Stored
+from filters.formats.stream import Stored, is_compressed
 from filters.formats.tar import BLOCK, parse_header, read_entries
 from filters.reasons import Reason
-from filters.tex.body import extract_body, extract_title, is_document, is_notice, replace_accents
+from filters.tex.body import extract_body, extract_title, is_document, is_macro_file, is_notice, replace_accents
 from filters.tex.macros import expand_macros
-from filters.tex.plain import is_macro_file
-from filters.tex.project import Project, assemble
 from filters.tex.source import restore_literals, strip_false_branches
-from filters.tex.submission import Submission, read_submission
+from filters.tex.submission import Project, Submission, assemble, read_submission
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
@@ -86,7 +83,7 @@ def _is_monthly(stored: Stored) -> bool:
     if is_compressed(stored) or bytes(stored[:4]) == b"%PDF":
         return False
     entries = islice(read_entries(stored), SAMPLED_MEMBERS)
-    return any(entry.kind == "file" and _identifier(entry.name) for entry in entries)
+    return any(entry.kind == "file" and _find_identifier(entry.name) for entry in entries)
 
 
 def _read_submission(
@@ -114,10 +111,12 @@ def _read_submission(
     if submission.problem is not None:
         yield Outcome.drop(place, size, submission)
     else:
-        yield _document(submission, place, name, size, source, recipe)
+        yield _convert_submission(submission, place, name, size, source, recipe)
 
 
-def _document(submission: Submission, place: Locator, name: str, size: int, source: str, recipe: Source) -> Outcome:
+def _convert_submission(
+    submission: Submission, place: Locator, name: str, size: int, source: str, recipe: Source
+) -> Outcome:
     limit, rules = recipe.limits.text_characters, recipe.arxiv
     project = assemble(submission.files, rules.inclusion_depth, limit)
     if project.problem is not None:
@@ -139,20 +138,20 @@ def _document(submission: Submission, place: Locator, name: str, size: int, sour
         return Outcome.drop(place, size, damage)
     member = "!".join(part for part in (place.member, project.root) if part)
     locator = Locator(place.file, place.offset, place.length, member, 0, submission.decoded)
-    identifier = _identifier(name)
+    identifier = _find_identifier(name)
     title = restore_literals(extract_title(expanded.text), project.literals, limit)
-    url, month = ABSTRACT_URL + identifier if identifier else "", _month(identifier)
-    metadata = _metadata(identifier, title or "", project)
+    url, month = ABSTRACT_URL + identifier if identifier else "", _find_month(identifier)
+    metadata = _get_metadata(identifier, title or "", project)
     return Outcome(locator, size, Document(source, locator, text, url, month, recipe.licence, metadata))
 
 
-def _metadata(identifier: str, title: str, project: Project) -> dict[str, Any]:
+def _get_metadata(identifier: str, title: str, project: Project) -> dict[str, Any]:
     metadata = {"id": identifier, "title": title, "included": project.included}
     metadata |= {"missing": project.missing, "other_roots": project.others}
     return {key: value for key, value in metadata.items() if value}
 
 
-def _identifier(name: str) -> str:
+def _find_identifier(name: str) -> str:
     """Return the identifier that a file's name begins with, without version (1403.0035, math/0303005); else empty."""
     stem = posixpath.basename(name)
     if new := _NEW_ID.match(stem):
@@ -161,7 +160,7 @@ def _identifier(name: str) -> str:
     return f"{old[1]}/{old[2]}" if old else ""
 
 
-def _month(identifier: str) -> str:
+def _find_month(identifier: str) -> str:
     """Return the year and month of an identifier (ISO 8601)."""
     digits = identifier.rpartition("/")[2][:4]
     if not digits:

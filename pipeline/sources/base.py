@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from filters.errors import UserError
 from filters.formats.stream import Stored
 from filters.reasons import AnyReason, Reason
-from filters.rule import Page, Record, first_reason, first_record_reason
+from filters.rule import Page, first_reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 
@@ -195,11 +195,6 @@ class Dropped:
     detail: str = ""
 
 
-def check_record(url: str, status: int | None, recipe: Source) -> AnyReason | None:
-    """Return why a record is dropped before its body is decoded, or None. `status`: of HTTP; None without one."""
-    return first_record_reason(recipe.filters, Record(url, status))
-
-
 def check_length(text: str, recipe: Source, language: str = "") -> Dropped | None:
     """Return why a text is dropped: over the recipe's limit, or by a rule that acts at `extract`. None to keep it."""
     if len(text) > recipe.limits.text_characters:
@@ -251,14 +246,10 @@ def reader_for(name: str, source: Source) -> Reader:
     return reader
 
 
-def code_of(reader: Reader) -> Callable[..., Any]:
-    """Return the function, or the user's class, whose code version covers how a source's files are read."""
-    return reader.read if isinstance(reader, ModuleType) else type(reader)
-
-
-def cutter_of(reader: Reader) -> Callable[..., Any]:
-    """Return the function, or the user's class, whose code version covers how a source's files are cut."""
-    return reader.find_pieces if isinstance(reader, ModuleType) else type(reader)
+def code_of(reader: Reader, use: Literal["read", "find_pieces"]) -> Callable[..., Any]:
+    """Return the function, or the user's class, whose code version covers how a source's files are read or cut."""
+    found: Callable[..., Any] = getattr(reader, use) if isinstance(reader, ModuleType) else type(reader)
+    return found
 
 
 def check_readable(name: str, source: Source) -> None:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
 from filters.formats.charset import decode
-from filters.formats.compression import GZIP, read_decoded
-from filters.formats.stream import Damage, Stored
+from filters.formats.stream import GZIP, Damage, Stored, read_decoded
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
@@ -32,7 +31,7 @@ def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
     """Yield the outcome of a file's one book."""
-    yield _book(stored, name, source, recipe)
+    yield _convert_book(stored, name, source, recipe)
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
@@ -42,13 +41,13 @@ def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
     """Read the book at a locator again. Raises LookupError if the file has changed."""
-    outcome = _book(stored, locator.file, source, recipe)
+    outcome = _convert_book(stored, locator.file, source, recipe)
     if outcome.locator != locator:
         raise LookupError(f"{locator.file} has changed since it was read: its size differs")
     return outcome
 
 
-def _book(stored: Stored, name: str, source: str, recipe: Source) -> Outcome:
+def _convert_book(stored: Stored, name: str, source: str, recipe: Source) -> Outcome:
     whole, limits = Locator(name, 0, len(stored)), recipe.limits
     if is_quarantined(whole):
         return Outcome(whole, len(stored), reason=Reason.QUARANTINED)
@@ -59,7 +58,7 @@ def _book(stored: Stored, name: str, source: str, recipe: Source) -> Outcome:
         if isinstance(book, Damage):
             return Outcome.drop(whole, len(stored), book)
         locator = Locator(name, 0, len(stored), book.package, 0, book.size)
-        return _document(book.text, locator, source, recipe, book.about)
+        return _convert_text(book.text, locator, source, recipe, book.about)
     gzipped = bytes(stored[:2]) == GZIP
     raw = read_decoded(stored, limits.record_bytes) if gzipped else bytes(stored[: limits.record_bytes + 1])
     if isinstance(raw, bytes) and len(raw) > limits.record_bytes:
@@ -69,10 +68,10 @@ def _book(stored: Stored, name: str, source: str, recipe: Source) -> Outcome:
     locator = Locator(name, 0, len(stored), "", 0, len(raw))
     if raw.startswith(OTHER_FORMATS):
         return Outcome(locator, len(stored), reason=Reason.NOT_PLAIN_TEXT)
-    return _document(decode_book(raw), locator, source, recipe, {})
+    return _convert_text(decode_book(raw), locator, source, recipe, {})
 
 
-def _document(text: str, locator: Locator, source: str, recipe: Source, about: dict[str, str]) -> Outcome:
+def _convert_text(text: str, locator: Locator, source: str, recipe: Source, about: dict[str, str]) -> Outcome:
     """Return a book's outcome; `about` is the metadata of its package."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text[:1000].lstrip().lower().startswith(MARKUP):

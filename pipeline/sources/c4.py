@@ -14,8 +14,7 @@ from itertools import islice
 from typing import Any
 
 from filters.formats import tables
-from filters.formats.compression import GZIP, decode_stored, is_compressed
-from filters.formats.stream import Damage, Stored
+from filters.formats.stream import GZIP, Damage, Stored, decode_stored, is_compressed
 from filters.formats.tables import Group, Line
 from filters.reasons import Reason
 from manifests.document import Document, Locator
@@ -44,7 +43,9 @@ def read(
         for line in lines:
             length = line.stop - line.start
             inside = Locator(name, 0, len(stored), "", line.start, length)
-            yield _line(line, inside if packed else Locator(name, line.start, length, "", 0, length), source, recipe)
+            yield _convert_line(
+                line, inside if packed else Locator(name, line.start, length, "", 0, length), source, recipe
+            )
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
@@ -66,7 +67,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
     if locator.member:
         outcome = _reread_row(stored, locator, source, recipe)
     elif line := _reread_line(stored, locator):
-        outcome = _line(line, locator, source, recipe)
+        outcome = _convert_line(line, locator, source, recipe)
     if outcome is None:
         raise LookupError(f"{locator.file} has changed since it was read: it holds no such row")
     return outcome
@@ -81,15 +82,17 @@ def is_archive(stored: Stored) -> bool:
     return opening.startswith(b"WARC")
 
 
-def _line(line: Line, place: Locator, source: str, recipe: Source) -> Outcome:
+def _convert_line(line: Line, place: Locator, source: str, recipe: Source) -> Outcome:
     if line.problem is not None:
         return Outcome.drop(place, line.stored, line)
     if is_quarantined(place):
         return Outcome(place, line.stored, reason=Reason.QUARANTINED)
-    return _row(tables.parse_row(line.data), place, line.stored, source, recipe)
+    return _convert_row(tables.parse_row(line.data), place, line.stored, source, recipe)
 
 
-def _row(row: dict[str, Any] | Damage | None, place: Locator, stored: int, source: str, recipe: Source) -> Outcome:
+def _convert_row(
+    row: dict[str, Any] | Damage | None, place: Locator, stored: int, source: str, recipe: Source
+) -> Outcome:
     if isinstance(row, Damage):
         return Outcome.drop(place, stored, row)
     names = recipe.columns
@@ -130,7 +133,7 @@ def _read_parquet(
                 if is_quarantined(here):
                     yield done, Outcome(here, 0, reason=Reason.QUARANTINED)
                 else:
-                    yield done, _row(row, here, 0, source, recipe)
+                    yield done, _convert_row(row, here, 0, source, recipe)
         if not total:
             yield 0, Outcome(whole, 0, reason=Reason.NO_TEXT, detail="no rows")
         elif done < total:
@@ -155,7 +158,7 @@ def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -
         if replace(place, inner_offset=number, inner_length=1) == locator:
             rows = tables.read_group_rows(stored, group, _column_names(recipe))
             row = next(islice(rows, number, None), None)
-            return None if row is None else _row(row, locator, 0, source, recipe)
+            return None if row is None else _convert_row(row, locator, 0, source, recipe)
     return None
 
 

@@ -8,18 +8,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from filters.formats.charset import decode
-from filters.formats.digest import check_block_digest
-from filters.formats.encodings import replace_c1
+from filters.formats.charset import decode, replace_c1
 from filters.formats.http import HttpError, Response, is_html, parse_response
+from filters.formats.records import check_block_digest
 from filters.formats.stream import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
+from filters.rule import Record, first_record_reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
-from pipeline.sources.base import Outcome, Piece, check_length, check_record
+from pipeline.sources.base import Outcome, Piece, check_length
 
 NO_PAGE = {  # WARC record types that never hold a page (ISO 28500, section 6)
     "warcinfo": Reason.ARCHIVE_METADATA,
@@ -37,18 +37,18 @@ def read(
 ) -> Iterator[Outcome]:
     """Yield the outcome of every record of an archive, or of one of its pieces."""
     for frame in read_frames(stored, _limits(recipe), start, end, wasted):
-        yield _outcome(frame, name, source, recipe)
+        yield _convert_frame(frame, name, source, recipe)
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
     """Read the record at a locator again. Raises LookupError if it is not there."""
     place = (locator.offset, locator.length, locator.inner_offset, locator.inner_length)
-    return _outcome(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
+    return _convert_frame(read_frame(stored, *place, _limits(recipe)), locator.file, source, recipe)
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
     """Return pieces of about `split_bytes` stored bytes; the state is `Boundary.wasted`."""
-    return [(cut.start, cut.end, cut.wasted) for cut in find_boundaries(stored, _limits(recipe), split_bytes)]
+    return [*find_boundaries(stored, _limits(recipe), split_bytes)]
 
 
 def _limits(recipe: Source) -> Limits:
@@ -63,7 +63,7 @@ class _DroppedError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
+def _convert_frame(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     locator = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
     if frame.problem is not None:
         return Outcome.drop(locator, frame.stored, frame, frame.target_uri)
@@ -73,16 +73,16 @@ def _outcome(frame: Frame, name: str, source: str, recipe: Source) -> Outcome:
     if is_quarantined(locator):
         return Outcome(locator, frame.stored, reason=Reason.QUARANTINED)
     try:
-        text = _text(frame, kind, recipe)
+        text = _extract_text(frame, kind, recipe)
     except (_DroppedError, HttpError, ExtractionError) as error:
         return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail, url=frame.target_uri)
     date = frame.headers.get("WARC-Date") or ""
     date = date if _W3C_DATE.fullmatch(date) else ""
-    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _metadata(frame))
+    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _get_metadata(frame))
     return Outcome(locator, frame.stored, document)
 
 
-def _text(frame: Frame, kind: str, recipe: Source) -> str:
+def _extract_text(frame: Frame, kind: str, recipe: Source) -> str:
     """Return the text of a page. Raises an error with the reason if the record holds none that is wanted."""
     if kind not in PAGES or frame.headers.get("WARC-Segment-Number"):
         raise _DroppedError(Reason.UNSUPPORTED_FORMAT, f"WARC-Type {kind[:40]!r}" if kind not in PAGES else "a segment")
@@ -90,13 +90,13 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
         raise _DroppedError(Reason.OTHER_FORM)
     if not frame.target_uri.lower().startswith(("http:", "https:")):
         raise _DroppedError(Reason.NOT_HTTP)
-    if reason := check_record(frame.target_uri, None, recipe):
+    if reason := first_record_reason(recipe.filters, Record(frame.target_uri, None)):
         raise _DroppedError(reason)
     if not frame.headers.has_rewritten_lines():
         mismatch = check_block_digest(frame.headers.get("WARC-Block-Digest"), frame.block)
         if mismatch:
             raise _DroppedError(Reason.CORRUPT_RECORD, mismatch)
-    text = _plain_text(frame) if kind == "conversion" else _page(frame, kind, recipe)
+    text = _decode_wet(frame) if kind == "conversion" else _extract_page(frame, kind, recipe)
     if not text:
         raise _DroppedError(Reason.NO_TEXT)
     if damage := check_length(text, recipe):
@@ -104,7 +104,7 @@ def _text(frame: Frame, kind: str, recipe: Source) -> str:
     return text
 
 
-def _plain_text(frame: Frame) -> str:
+def _decode_wet(frame: Frame) -> str:
     """Return the block of a WET record, without newlines around it; its encoding is UTF-8 by default.
 
     A record of another content type, such as an image of the page, is dropped.
@@ -118,12 +118,12 @@ def _plain_text(frame: Frame) -> str:
     return text if not text.isspace() else ""
 
 
-def _page(frame: Frame, kind: str, recipe: Source) -> str:
+def _extract_page(frame: Frame, kind: str, recipe: Source) -> str:
     if kind == "resource":
         response = Response(200, frame.headers, frame.block)  # its Content-Type is that of the block
     else:
         response = parse_response(frame.block, recipe.limits.record_bytes)
-        if reason := check_record(frame.target_uri, response.status, recipe):
+        if reason := first_record_reason(recipe.filters, Record(frame.target_uri, response.status)):
             raise _DroppedError(reason)
     if not response.body or response.body.isspace():
         raise _DroppedError(Reason.EMPTY_BODY)
@@ -133,7 +133,7 @@ def _page(frame: Frame, kind: str, recipe: Source) -> str:
     return replace_c1(extract_text(html, recipe.limits.html_depth, recipe.extractor))  # numeric references made some
 
 
-def _metadata(frame: Frame) -> dict[str, Any]:
+def _get_metadata(frame: Frame) -> dict[str, Any]:
     """Return a WET record's languages: ISO 639-3 codes joined by commas (Common Crawl, since 2018)."""
     languages = frame.headers.get("WARC-Identified-Content-Language")
     return {"identified_language": languages} if languages else {}

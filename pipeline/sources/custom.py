@@ -71,7 +71,7 @@ class RecordReader:
                     f"source {source}: {type(self).__name__}.read_entries gives bytes {entry.start} to {entry.end} "
                     f"after {position} in {name}: records must follow each other"
                 )
-            last = self._outcome(entry, name, source, recipe, entry.end - position)
+            last = self._convert_entry(entry, name, source, recipe, entry.end - position)
             position = entry.end
         if last is not None:
             yield Outcome(last.locator, last.stored + end - position, last.document, last.reason, last.detail)
@@ -89,7 +89,7 @@ class RecordReader:
         end = locator.offset + locator.length
         for entry in self.read_entries(stored, locator.offset, end, self.settings(source, recipe)):
             if (entry.start, entry.end) == (locator.offset, end):
-                return self._outcome(entry, locator.file, source, recipe, locator.length)
+                return self._convert_entry(entry, locator.file, source, recipe, locator.length)
             break
         raise LookupError(f"{locator.file} has no record of {locator.length} bytes at {locator.offset}")
 
@@ -100,7 +100,7 @@ class RecordReader:
         except ValueError as error:
             raise UserError(f"source {source}, settings: {error}") from error
 
-    def _outcome(self, entry: Entry, name: str, source: str, recipe: Source, stored: int) -> Outcome:
+    def _convert_entry(self, entry: Entry, name: str, source: str, recipe: Source, stored: int) -> Outcome:
         place = Locator(name, entry.start, entry.end - entry.start)
         if entry.reason is not None:
             return Outcome(place, stored, reason=entry.reason, detail=entry.detail)

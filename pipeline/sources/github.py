@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from filters.code.encoding import decode_source
 from filters.code.headers import strip_licence
 from filters.code.languages import (
     NOTEBOOK,
@@ -42,8 +41,8 @@ from filters.code.licences import (
 )
 from filters.code.notebooks import render_notebook
 from filters.formats import tar, zip
-from filters.formats.compression import decode_stored
-from filters.formats.stream import Damage, Stored
+from filters.formats.charset import decode_source
+from filters.formats.stream import Damage, Stored, decode_stored
 from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
@@ -153,7 +152,7 @@ def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str
             folders.add("/".join(parts[:controlled]))
         elif is_licence_file(name):
             folders.add("/".join(parts[:-1]))
-    outermost = (folder for folder in folders if folders.isdisjoint(_parents(folder)))
+    outermost = (folder for folder in folders if folders.isdisjoint(_list_parents(folder)))
     return {"roots": dict.fromkeys(sorted(outermost), True)}
 
 
@@ -162,7 +161,7 @@ def read_rows(
 ) -> Iterator[Row | Outcome]:
     """Yield files of code and licences by repository."""
     size = len(stored)
-    root = next((folder for folder in _parents(name) if folder in shared["roots"]), None)
+    root = next((folder for folder in _list_parents(name) if folder in shared["roots"]), None)
     if root is not None or not is_archive(name):
         path = name.removeprefix(f"{root}/") if root else name
         place = Locator(name, 0, size, path, 0, size)
@@ -171,14 +170,14 @@ def read_rows(
             yield Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"{size} bytes")
         else:
             raw = bytes(stored) if wanted else b""
-            yield _row(f"tree/{root or ''}".encode(), place, size, raw, path, "", recipe)
+            yield _make_row(f"tree/{root or ''}".encode(), place, size, raw, path, "", recipe)
         return
     nothing = Outcome(Locator(name, 0, size), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="an archive without files")
     if size:
         yield from apportion(_read_archive(stored, name, recipe, bool(state & 1)), size, state >> 1, nothing)
 
 
-def _parents(name: str) -> Iterator[str]:
+def _list_parents(name: str) -> Iterator[str]:
     """Yield the folders above a path, from the innermost to the top, whose name is empty."""
     while name:
         name = name.rpartition("/")[0]
@@ -228,10 +227,12 @@ def _read_archive(
         if member.problem is not None:
             yield member.end, Outcome.drop(place, 0, member)
         else:
-            yield member.end, _row(group, place, 0, member.data, path_of(member.name), member.commit, recipe)
+            yield member.end, _make_row(group, place, 0, member.data, path_of(member.name), member.commit, recipe)
 
 
-def _row(group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: str, recipe: Source) -> Row | Outcome:
+def _make_row(
+    group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: str, recipe: Source
+) -> Row | Outcome:
     if is_quarantined(place):
         return Outcome(place, size, reason=Reason.QUARANTINED)
     reason = check_path(path, recipe)
@@ -266,19 +267,19 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
             continue
         seen.add(path)
         if not licence:
-            found = next((licences[folder] for folder in _parents(path) if folder in licences), [])
+            found = next((licences[folder] for folder in _list_parents(path) if folder in licences), [])
             licence = join_licences(one for _, one in found if one) or UNKNOWN
         if not is_allowed(licence, recipe.github.licences):
             yield Outcome(row.locator, row.stored, reason=Reason.NO_LICENCE)
             continue
         place = replace(row.locator, parts=tuple(Part(*byte_range(where)) for where, _ in found))
         code = Code(text.decode(), about["language"], licence)
-        repository, ref = _repository_of(row, about["ref"])
+        repository, ref = _find_repository(row, about["ref"])
         document = make_document(source, place, code, repository, path, ref, licence)
         yield Outcome(place, row.stored, document)
 
 
-def _repository_of(row: Row, commit: str) -> tuple[str, str]:
+def _find_repository(row: Row, commit: str) -> tuple[str, str]:
     """Return a repository's name and ref, from the group of a row."""
     kind, _, name = row.group.decode().partition("/")
     if kind == "tree":
@@ -312,4 +313,4 @@ def _reread_rows(stored: Stored, name: str, members: set[str], recipe: Source) -
     for path in members:
         root, size = name.removesuffix(path).rstrip("/"), len(stored)
         place = Locator(name, 0, size, path, 0, size)
-        yield _row(f"tree/{root}".encode(), place, 0, bytes(stored), path, "", recipe)
+        yield _make_row(f"tree/{root}".encode(), place, 0, bytes(stored), path, "", recipe)

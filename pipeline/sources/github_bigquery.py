@@ -13,8 +13,7 @@ from typing import Any
 
 from filters.code.licences import UNKNOWN, is_allowed, join_licences
 from filters.errors import UserError
-from filters.formats.compression import is_compressed
-from filters.formats.stream import Damage, Stored
+from filters.formats.stream import Damage, Stored, is_compressed
 from filters.formats.tables import TableRow, survey_table
 from filters.formats.tables import read_rows as read_table_rows
 from filters.formats.tar import is_safe_path
@@ -73,40 +72,40 @@ def read_rows(
     """Yield licences and files by repository, contents by id. The state is the largest `TableRow.end`."""
     table, limit = table_of(name), recipe.limits.record_bytes
     rows = read_table_rows(stored, start, end, limit, COLUMNS[table])
-    items = ((item.end, _row_of(_place(name, item), item.row, table, recipe)) for item in rows)
+    items = ((item.end, _make_row(_locate(name, item), item.row, table, recipe)) for item in rows)
     reason = Reason.UNUSED_ROW if end - start < len(stored) else Reason.UNSUPPORTED_FORMAT
     nothing = Outcome(Locator(name, start, end - start), 0, reason=reason, detail="no rows")
     if start < end:
         yield from apportion(items, end - start, state, nothing)
 
 
-def _row_of(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
+def _make_row(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
     if isinstance(row, Damage):
         return Outcome.drop(place, 0, row)
     if is_quarantined(place):
         return Outcome(place, 0, reason=Reason.QUARANTINED)
     if table == "licenses":
-        named = _texts(row, "repo_name", "license")
-        return Row(named[0], place, 0, _LICENCE + named[1]) if named else _broken(place, table)
+        named = _get_texts(row, "repo_name", "license")
+        return Row(named[0], place, 0, _LICENCE + named[1]) if named else _drop_broken(place, table)
     if table == "files":
-        return _file(place, row, recipe)
-    (identifier,) = _texts(row, "id") or (b"",)
+        return _make_file_row(place, row, recipe)
+    (identifier,) = _get_texts(row, "id") or (b"",)
     if not identifier:
-        return _broken(place, table)
+        return _drop_broken(place, table)
     if row.get("binary") in (True, "true"):
         return Outcome(place, 0, reason=Reason.NOT_PLAIN_TEXT)
     content = row.get("content")
     if content is None:  # BigQuery leaves out files of 1 MiB or more
         return Outcome(place, 0, reason=Reason.NO_TEXT)
     if not isinstance(content, str):
-        return _broken(place, table)
+        return _drop_broken(place, table)
     return Row(identifier, place, 0, _CONTENT + content.encode("utf-8", "replace"))
 
 
-def _file(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
-    named = _texts(row, "repo_name", "path", "id")
+def _make_file_row(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
+    named = _get_texts(row, "repo_name", "path", "id")
     if named is None:
-        return _broken(place, "files")
+        return _drop_broken(place, "files")
     repository, path, identifier = (part.decode() for part in named)
     mode = str(row.get("mode") or _REGULAR_FILE)
     if not mode.isdecimal() or int(mode[:9]) & _KIND != _REGULAR_FILE:
@@ -121,14 +120,14 @@ def _file(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
     return Row(named[0], place, 0, _FILE + canonical_json(about))
 
 
-def _texts(row: dict[str, Any], *columns: str) -> tuple[bytes, ...] | None:
+def _get_texts(row: dict[str, Any], *columns: str) -> tuple[bytes, ...] | None:
     """Return the values of columns if each is a text that is short enough for a key, else None."""
     values = [row.get(column) for column in columns]
     found = tuple(value.encode("utf-8", "replace") for value in values if isinstance(value, str) and value)
     return found if len(found) == len(columns) and max(map(len, found)) < 1 << 16 else None
 
 
-def _broken(place: Locator, table: str) -> Outcome:
+def _drop_broken(place: Locator, table: str) -> Outcome:
     detail = f"not a row of {table}: a column is missing or not a text"
     return Outcome(place, 0, reason=Reason.CORRUPT_RECORD, detail=detail)
 
@@ -190,7 +189,7 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     for place in places:
         table = table_of(place.file)
         found = _reread_row(stored[place.file], place, recipe.limits.record_bytes, COLUMNS[table])
-        row = _row_of(place, found, table, recipe)
+        row = _make_row(place, found, table, recipe)
         if isinstance(row, Row):
             rows.append(row)
     content = [row for row in rows if row.data[:1] == _CONTENT]
@@ -201,13 +200,13 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     raise LookupError(f"{locator.file} has changed since it was read: its rows make no such document")
 
 
-def _place(name: str, row: TableRow) -> Locator:
+def _locate(name: str, row: TableRow) -> Locator:
     return Locator(name, row.offset, row.length, "", row.inner_offset, row.inner_length)
 
 
 def _reread_row(stored: Stored, place: Locator, limit: int, columns: list[str]) -> dict[str, Any]:
     start, end = (0, len(stored)) if is_compressed(stored) else (place.offset, place.offset + place.length)
     for item in read_table_rows(stored, start, end, limit, columns):
-        if _place(place.file, item) == place and isinstance(item.row, dict):
+        if _locate(place.file, item) == place and isinstance(item.row, dict):
             return item.row
     raise LookupError(f"{place.file} holds no row at {place.inner_offset or place.offset}")

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from filters.errors import UserError
 from manifests.files import version_of
-from manifests.mirror import Mirror, mirror_of
-from manifests.storage import StorageError, connect, is_url, retry_storage, split_url
+from manifests.mirror import Mirror, is_url, mirror_of
+from manifests.storage import StorageError, connect, retry_storage, split_url
 
 if TYPE_CHECKING:
     from pipeline.download.http import RetryPolicy
@@ -68,7 +68,7 @@ def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        for name, path in [] if is_stored(pattern) else _matches(source, pattern, corpus):
+        for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus):
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise UserError(
                     f"source {source}: {found[name]} and {path} would both be named {name!r}: "
@@ -137,7 +137,7 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
     patterns = list(patterns)
     found = match(source, patterns, corpus)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        inputs = list(pool.map(partial(_look, source), found.keys(), found.values()))
+        inputs = list(pool.map(partial(_inspect, source), found.keys(), found.values()))
     stored = match_stored(source, patterns)
     if both := sorted(found.keys() & stored.keys()):
         raise UserError(f"source {source}: {stored[both[0]].path} and {found[both[0]]} would both be named {both[0]!r}")
@@ -171,7 +171,7 @@ def fixed_prefix(pattern: str) -> Path:
     return Path(*fixed) if fixed else Path()
 
 
-def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
+def _find_matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
     if "://" in pattern:
         return [_download(source, pattern, corpus)]
     path = Path(pattern).expanduser()
@@ -179,7 +179,9 @@ def _matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True, include_hidden=True)]
     prefix = fixed_prefix(str(path))
-    matches = [(_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file() or _dangles(p)]
+    matches = [
+        (_format_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file() or _dangles(p)
+    ]
     if not matches:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
     return matches
@@ -190,7 +192,7 @@ def _dangles(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _name(path: Path) -> str:
+def _format_name(path: Path) -> str:
     """Return a file's name as text, with escapes for bytes that are not UTF-8."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
@@ -213,7 +215,7 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
     return name, folder / name
 
 
-def _look(source: str, name: str, path: Path) -> Input:
+def _inspect(source: str, name: str, path: Path) -> Input:
     """Return a file of this machine as an input, with a problem if it cannot be opened and read."""
 
     def look() -> str:

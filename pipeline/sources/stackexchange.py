@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from filters.errors import UserError
-from filters.formats.compression import OPENING
 from filters.formats.posts_xml import (
     ANSWER,
     HOPELESS,
@@ -25,11 +24,10 @@ from filters.formats.posts_xml import (
     is_plain,
     parse_keys,
     parse_post,
-    read_ranges,
     read_tables,
     scan_rows,
 )
-from filters.formats.stream import Damage, Stored, slice_stored
+from filters.formats.stream import OPENING, Damage, Stored, read_ranges, slice_stored
 from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
@@ -122,7 +120,7 @@ def read_rows(
         ends = end == len(stored) and b"<posts" in bytes(stored[:OPENING])
         for raw in scan_rows(slice_stored(stored, start, end), limit, start, ends):
             length = len(raw.data) or raw.stop - raw.start
-            yield _row_of(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
+            yield _make_row(raw, Locator(name, raw.start, length, "", 0, length), raw.stop - raw.start, site, kept)
     elif end:
         size = len(stored)
         empty = Outcome(Locator(name, 0, size), 0, reason=Reason.UNSUPPORTED_FORMAT, detail="holds no table")
@@ -142,10 +140,10 @@ def _read_compressed(
             if table.chunks is None:
                 yield position, Outcome(place, 0, reason=Reason.UNUSED_ROW)
             else:
-                yield position, _row_of(raw, place, 0, site, kept)
+                yield position, _make_row(raw, place, 0, site, kept)
 
 
-def _row_of(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> Row | Outcome:
+def _make_row(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> Row | Outcome:
     if raw.problem is not None:
         return Outcome.drop(place, stored, raw)
     if not kept:
@@ -174,13 +172,13 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
             seen.add((post.kind, post.identifier))
             (questions if post.kind == QUESTION else answers).append((row, post))
     if questions:
-        yield from _document(questions[0], answers, source, recipe)
+        yield from _join_question(questions[0], answers, source, recipe)
         return
     for row, _ in answers:
         yield Outcome(row.locator, row.stored, reason=Reason.ORPHAN, detail=f"no question {row.group.decode()}")
 
 
-def _document(
+def _join_question(
     question: tuple[Row, Post], answers: list[tuple[Row, Post]], source: str, recipe: Source
 ) -> Iterator[Outcome]:
     """Yield a question with its answers by descending score, then by id. Answers without text are dropped."""
@@ -205,9 +203,9 @@ def _document(
         yield from (Outcome.drop(part.locator, part.stored, damage) for part in (row, *others))
         return
     site = row.group.decode().rpartition("/")[0]
-    metadata = {**_attribution(asked), "site": site, "tags": [tag for tag in _TAGS.split(asked.tags) if tag]}
+    metadata = {**_get_attribution(asked), "site": site, "tags": [tag for tag in _TAGS.split(asked.tags) if tag]}
     metadata["answers"] = [
-        {**_attribution(answer), "accepted": answer.identifier == asked.accepted} for _, answer, _ in kept
+        {**_get_attribution(answer), "accepted": answer.identifier == asked.accepted} for _, answer, _ in kept
     ]
     document = Document(
         source,
@@ -231,7 +229,7 @@ def licence_of(post: Post) -> str:
     return next(name for begun, name in SHARE_ALIKE if post.created >= begun)
 
 
-def _attribution(post: Post) -> dict[str, Any]:
+def _get_attribution(post: Post) -> dict[str, Any]:
     about = {"id": post.identifier, "score": post.score, "author": post.author, "licence": licence_of(post)}
     return {name: value for name, value in about.items() if value != ""}
 

@@ -52,7 +52,7 @@ def read(
         if frame.problem is not None:
             yield Outcome.drop(place, frame.stored, frame)
         else:
-            yield _outcome(frame.data, place, frame.stored, language, source, recipe)
+            yield _convert_page(frame.data, place, frame.stored, language, source, recipe)
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
@@ -69,10 +69,10 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
     element = read_element(stored, offset, length, inner_offset, inner_length)
     if len(element) != inner_length or not (element.startswith(b"<page") and element.rstrip().endswith(b">")):
         raise LookupError(f"{file} has changed since it was read: there is no page at {inner_offset}")
-    return _outcome(element, locator, length, detect_language(file, recipe), source, recipe)
+    return _convert_page(element, locator, length, detect_language(file, recipe), source, recipe)
 
 
-def _outcome(element: bytes, place: Locator, stored: int, language: str, source: str, recipe: Source) -> Outcome:
+def _convert_page(element: bytes, place: Locator, stored: int, language: str, source: str, recipe: Source) -> Outcome:
     if is_quarantined(place):
         return Outcome(place, stored, reason=Reason.QUARANTINED)
     page = parse_page(element)

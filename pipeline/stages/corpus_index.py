@@ -24,28 +24,28 @@ from manifests.index import (
 from manifests.manifest import IndexEntry
 from manifests.shard import open_shard
 from pipeline.beam.exchange import Mapped, by_range, join_blocks
-from pipeline.beam.step import Receipts, Result, Step, Unit
+from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit
 
 STAGE = "corpus_index"
 KEYS, FILES = f"{STAGE}/keys", f"{STAGE}/files"
 BATCH_ROWS = 1 << 16  # URLs that are Python strings at a time
 
 
-def index_steps(shards: Receipts, generation: int) -> tuple[Step, Step]:
+def index_steps(shards: Step, documents: int, generation: int) -> tuple[Step, Step]:
     """Return the steps that write the index: a mapper per shard, a reducer per file.
 
-    The number of files of each kind follows from the shards' documents and URLs.
+    The number of files of each kind follows from that of documents, of which each has at most one URL.
     """
-    rows = {"ids": "documents", "urls": "urls"}
-    parts = {kind: count_parts(sum(r.facts[rows[kind]] for r in shards.values())) for kind in KINDS}
-    found = {name: receipt.outputs[0] for name, receipt in sorted(shards.items())}
+    parts = dict.fromkeys(KINDS, count_parts(documents))
+    found = {unit.name: f"{unit.name}.arrow" for unit in sorted(shards.units, key=lambda unit: unit.name)}
     maps = [
-        Unit(name, {"path": output.path, "number": number}, [output], output.bytes)
-        for number, (name, output) in enumerate(found.items())
+        Unit(name, {"path": f"shards/{path}", "number": number}, awaits=(Awaited(shards.name, name),))
+        for number, (name, path) in enumerate(found.items())
     ]
     names = [PartName(kind, generation, parts[kind], number) for kind in KINDS for number in range(parts[kind])]
-    paths = [output.path.removeprefix("shards/") for output in found.values()]
-    reducing = Step(FILES, write_entries, [Unit(str(name)) for name in names], {"paths": paths}, owns=(FOLDER,))
+    reducing = Step(
+        FILES, write_entries, [Unit(str(name)) for name in names], {"paths": list(found.values())}, owns=(FOLDER,)
+    )
     return Step(KEYS, send_entries, maps, {"parts": parts}), reducing
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
+from filters.rule import Record, first_record_reason
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
@@ -15,7 +16,7 @@ from manifests.source import Source
 from pipeline.beam.quarantine import Place, forget_record, places_within
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
-from pipeline.sources.base import Outcome, check_record, code_of, joined_for, reader_for
+from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 from pipeline.stages.pages import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
@@ -55,7 +56,7 @@ def extract_step(
             if split in units:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
             arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
-            calls = (code_of(reader_for(item.source, source)), *calls_of(source.rules_at("extract")))
+            calls = (code_of(reader_for(item.source, source), "read"), *calls_of(source.rules_at("extract")))
             held = places_within(quarantine, item.source, item.name, piece.start, piece.end)
             units[split] = Unit(split, arguments, (), size, item.source, calls, held)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
@@ -100,9 +101,10 @@ def write_outcomes(
         for outcome in outcomes:
             forget_record()
             tally.enter(records=1, bytes=outcome.stored)
-            if outcome.document is not None and (reason := check_record(outcome.document.url, None, source)):
+            if outcome.document is not None:
                 url = outcome.document.url  # not every reader looks at it
-                outcome = Outcome(outcome.locator, outcome.stored, reason=reason, url=url)
+                if reason := first_record_reason(source.filters, Record(url, None)):
+                    outcome = Outcome(outcome.locator, outcome.stored, reason=reason, url=url)
             if outcome.document is not None:
                 row = outcome.document.as_row()
                 tally.keep(records=1, bytes=outcome.stored, characters=len(row["text"]))

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
@@ -33,9 +33,9 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
-from pipeline.beam.job import Work, exchange, together
 from pipeline.beam.quarantine import Place, forget_record, places_within
 from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
@@ -46,9 +46,8 @@ STEP = "join"
 RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
 PACK_BYTES = 64 << 20  # packed rows that a mapper holds before it writes
 ROW_BYTES = 256  # a row's size beside its data, at most in most cases
-_HEAD = struct.Struct(
-    "<5QHHHI"
-)  # offset, length, inner offset, inner length, stored bytes; lengths of the four strings
+# Offset, length, inner offset, inner length, stored bytes; lengths of the four strings.
+_HEAD = struct.Struct("<5QHHHI")
 _LONGEST_NAME = (1 << 16) - 1
 _DEAD = b""  # the group of rows that are dead letters or examples of drops: their data is reason, NUL, detail
 
@@ -163,18 +162,19 @@ def map_rows(
     tally = Tally()
     if packed:
         block = (corpus / packed).read_bytes()
-        items: Iterator[Row | Outcome] = (_unpacked(block, place) for place in _places(block))
+        items: Iterator[Row | Outcome] = (_unpack(block, place) for place in _find_places(block))
     else:
-        items = _keyed(unit, source, shared, file, path, start, end, state)
-    return Mapped(blocks_of(items, tally, ranges), {name: tally})
+        items = _read_split(unit, source, shared, file, path, start, end, state)
+    return Mapped(pack_rows(items, tally, ranges), {name: tally})
 
 
 def reduce_documents(
     corpus: Path, split: str, blocks: list[bytes], *, name: str, source: Source, number: int
 ) -> Result:
     """Write the documents of a range."""
-    items = combined(blocks, name, source, number)
-    return extract.write_outcomes(corpus, split, name, source, _outcomes(items), {"file": name})
+    items = combine_groups(blocks, name, source, number)
+    outcomes = cast("Iterator[Outcome]", items)  # the last round sends no rows on
+    return extract.write_outcomes(corpus, split, name, source, outcomes, {"file": name})
 
 
 def reduce_rows(
@@ -183,23 +183,23 @@ def reduce_rows(
     """Write the rows of a range that go on to the next round, as one packed file."""
     tally, path = Tally(), f"{folder}/{part}"
     with atomic_path(corpus / path) as temporary, temporary.open("wb") as file:
-        for _, block in blocks_of(combined(blocks, name, source, number), tally, 1):
+        for _, block in pack_rows(combine_groups(blocks, name, source, number), tally, 1):
             file.write(block)
     return Result([path], {name: tally})
 
 
-def _joined(source: Source) -> JoinedReader:
+def _get_reader(source: Source) -> JoinedReader:
     joined = joined_for(source)
     assert joined is not None, "only such sources have units here"
     return joined
 
 
-def _keyed(
+def _read_split(
     unit: str, source: Source, shared: dict[str, Any], file: str, path: str, start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
     left = end - start
     with open_stored(Path(path)) as stored:
-        for item in _joined(source).read_rows(stored, file, source, shared, start, end, state):
+        for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
             forget_record()
             left -= item.stored
             yield item
@@ -207,7 +207,7 @@ def _keyed(
         raise RuntimeError(f"{unit}: {end - start} bytes, {end - start - left} accounted for")
 
 
-def blocks_of(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
+def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
     """Yield rows packed by range, whenever `PACK_BYTES` are together; count in `tally` what is dropped here.
 
     Of each reason the first few go on as rows, so that the places of examples are kept beside the documents.
@@ -223,8 +223,8 @@ def blocks_of(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
                 _count(item, tally)
                 continue
             item = Row(_DEAD, item.locator, item.stored, f"{item.reason.value}\0{item.detail}".encode())
-        packed = _packed(item)
-        held.setdefault(_range_of(item, ranges), bytearray()).extend(packed)
+        packed = _pack(item)
+        held.setdefault(_choose_range(item, ranges), bytearray()).extend(packed)
         size += len(packed)
         if size >= PACK_BYTES:
             yield from ((bucket, bytes(held[bucket])) for bucket in sorted(held))
@@ -241,41 +241,37 @@ def _count(item: Outcome, tally: Tally) -> None:
         tally.drop(item.reason, records=1, bytes=item.stored)
 
 
-def combined(blocks: list[bytes], name: str, source: Source, number: int) -> Iterator[Row | Outcome]:
+def combine_groups(blocks: list[bytes], name: str, source: Source, number: int) -> Iterator[Row | Outcome]:
     """Yield what becomes of all rows of a range, group by group, in the order of their names."""
-    index = [(_group(block, place), which, place) for which, block in enumerate(blocks) for place in _places(block)]
+    index = [
+        (_read_group(block, place), which, place) for which, block in enumerate(blocks) for place in _find_places(block)
+    ]
     index.sort()
-    combine = _joined(source).combine
+    combine = _get_reader(source).combine
     for group, places in groupby(index, key=lambda item: item[0]):
-        rows = sorted((_unpacked(blocks[which], place) for _, which, place in places), key=_place)
+        rows = sorted((_unpack(blocks[which], place) for _, which, place in places), key=_get_place)
         if group == _DEAD:
-            yield from map(_dead_letter, rows)
+            yield from map(_restore_dead_letter, rows)
         else:
             yield from combine(rows, name, source, number)
 
 
-def _outcomes(items: Iterable[Row | Outcome]) -> Iterator[Outcome]:
-    for item in items:
-        assert isinstance(item, Outcome), "the last round has no rows to send on"
-        yield item
-
-
-def _place(row: Row) -> tuple[str, int, str, int]:
+def _get_place(row: Row) -> tuple[str, int, str, int]:
     return row.locator.file, row.locator.offset, row.locator.member, row.locator.inner_offset
 
 
-def _dead_letter(row: Row) -> Outcome:
+def _restore_dead_letter(row: Row) -> Outcome:
     reason, _, detail = row.data.decode().partition("\0")
     return Outcome(row.locator, row.stored, None, Reason(reason), detail)
 
 
-def _range_of(row: Row, ranges: int) -> int:
+def _choose_range(row: Row, ranges: int) -> int:
     # dead letters are spread by their places
-    name = row.group or repr(_place(row)).encode()
+    name = row.group or repr(_get_place(row)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") * ranges >> 64
 
 
-def _packed(row: Row) -> bytes:
+def _pack(row: Row) -> bytes:
     # a group's name must be shorter than 64 KiB, as a file's always is
     place = row.locator
     file, member = place.file.encode(), place.member.encode("utf-8", "backslashreplace")[:_LONGEST_NAME]
@@ -284,19 +280,19 @@ def _packed(row: Row) -> bytes:
     return b"".join((_HEAD.pack(*numbers, *lengths), row.group, file, member, row.data))
 
 
-def _places(block: bytes) -> Iterator[int]:
+def _find_places(block: bytes) -> Iterator[int]:
     place = 0
     while place < len(block):
         yield place
         place += _HEAD.size + sum(_HEAD.unpack_from(block, place)[5:])
 
 
-def _group(block: bytes, place: int) -> bytes:
+def _read_group(block: bytes, place: int) -> bytes:
     start = place + _HEAD.size
     return block[start : start + _HEAD.unpack_from(block, place)[5]]
 
 
-def _unpacked(block: bytes, place: int) -> Row:
+def _unpack(block: bytes, place: int) -> Row:
     *numbers, group, file, member, data = _HEAD.unpack_from(block, place)
     parts, end = [], place + _HEAD.size
     for length in (group, file, member, data):

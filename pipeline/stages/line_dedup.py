@@ -17,18 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.paragraphs import NO_PARAGRAPH, later_copy_mask, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
-from filters.quality.duplicate_lines import DuplicateLines
+from filters.quality.duplicate_lines import NO_PARAGRAPH, DuplicateLines, later_copy_mask, repeat_mask
 from filters.rule import Rule
 from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.step import Files, Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
+from pipeline.beam.work import Turns
 from pipeline.sources.inputs import dump_of
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
+from pipeline.stages.pages import Verdicts, filter_pages, units_for, verdict_path
 
 STAGE = "line_dedup"
 COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
@@ -36,6 +36,7 @@ COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
 )
 
 RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some four times as much while it sorts
+LINE_CHARACTERS = 32  # of a line, to divide a range before lines are counted: shorter ones fill it more
 LINE_BITS = 36  # a place is split number << 36 | line of the split
 KEY = np.dtype([("key", "<u8"), ("place", "<i8")])
 ORDERED_KEY = np.dtype([*KEY.descr, ("identity", "<u8")])  # the identity decides which copy stays
@@ -50,14 +51,15 @@ def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
-    units, arguments = [], dict(by_source)
-    for split, receipt in sorted(extracted.items()):
-        source = source_of(split)
-        rules, rule = recipe.sources[source].rule_for(STAGE)
+    units = [
+        unit._replace(arguments={"file": extracted[unit.name].facts["file"]})
+        for unit in units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
+    ]
+    arguments = dict(by_source)
+    for name, source in recipe.sources.items():
+        _, rule = source.rule_for(STAGE)
         if isinstance(rule, DuplicateLines):
-            arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.normalise)}
-            reads, facts = [Files(receipt, "documents"), *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
-            units.append(Unit(split, facts, reads, receipt.bytes, source, calls_of([*rules, rule])))
+            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.normalise)}
     return Step(COLLECT, collect_hashes, units, {}, arguments)
 
 
@@ -89,29 +91,41 @@ def collect_hashes(
     return Result([line_hash_path(split)], {}, {"lines": offsets[-1], "file": file})
 
 
-def find_duplicates(recipe: Recipe, collected: Receipts) -> tuple[Step, Step]:
-    """Return the steps that find duplicate lines: a mapper per split. `collected`: receipts of `collect` by split."""
-    groups = _groups(recipe, collected)
+def dedup_turns(
+    recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
+) -> Turns:
+    """Return the steps of the stage as turns of one job; without a source that needs it, the first alone."""
+    collect = collect_step(recipe, extracted, by_source, verdicts)
+    if not collect.units:
+        return [[(collect,)]]
+    found = find_duplicates(recipe, {unit.name: extracted[unit.name] for unit in collect.units})
+    return [[(collect,)], [found], [send_verdicts(*found)]]
+
+
+def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
+    """Return the steps that find duplicate lines: a mapper per split that `collect` has run on."""
+    groups = _groups(recipe, extracted)
     ordered = any(group.rules.keep == "first" for group in groups.values())
-    lines = {split: collected[split].facts["lines"] for split in groups}
+    characters = {split: extracted[split].out_of(source_of(split))["characters"] for split in groups}
+    lines = {split: size // LINE_CHARACTERS for split, size in characters.items()}
     ranges = ranges_for(sum(lines.values()) * (ORDERED_KEY if ordered else KEY).itemsize, RANGE_BYTES)
     units = []
     for number, (split, group) in enumerate(groups.items()):
         arguments = {"number": number, "group": group.number}
-        units.append(Unit(split, arguments, [collected[split]], lines[split] * 8))
+        units.append(Unit(split, arguments, (), lines[split] * 8, awaits=(Awaited(COLLECT, split),)))
     first = [group.rules.keep == "first" for group in groups.values()]
     settings = {"ordered": ordered, "first": first, "part": [group.part for group in groups.values()]}
     reducing = Step(DUPLICATES, reduce_duplicates, [Unit(f"{r:05d}") for r in range(ranges)], settings)
     return Step(KEYS, map_keys, units, {"ranges": ranges, "ordered": ordered}), reducing
 
 
-def send_verdicts(collected: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
+def send_verdicts(keys: Step, duplicates: Step) -> tuple[Step, Step]:
     """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
 
-    `collected`: receipts of `collect`, in the order of the splits' numbers.
+    `keys`: its units are in the order of the splits' numbers.
     """
-    maps = [Unit(name, {}, [receipt], receipt.bytes) for name, receipt in sorted(duplicates.items())]
-    reduces = [Unit(split, {}, [receipt]) for split, receipt in collected.items()]
+    maps = [Unit(unit.name, awaits=(Awaited(DUPLICATES, unit.name),)) for unit in duplicates.units]
+    reduces = [Unit(unit.name, awaits=(Awaited(COLLECT, unit.name),)) for unit in keys.units]
     owned = (f"verdicts/{STAGE}",)
     return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 
@@ -206,11 +220,11 @@ class _Group(NamedTuple):
     rules: DuplicateLines
 
 
-def _groups(recipe: Recipe, collected: Receipts) -> dict[str, _Group]:
+def _groups(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
     """Return the group of each split, in the order of the splits."""
     needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
     rules = {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
-    splits = {split: receipt.facts["file"] for split, receipt in sorted(collected.items())}
+    splits = {split: receipt.facts["file"] for split, receipt in sorted(extracted.items())}
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():
         key = order_key(recipe.seed, "lines", f"{source_of(split)}/{file}".encode())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from filters.errors import RunError
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally, imbalances, tally_from
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
@@ -17,7 +18,7 @@ from pipeline.beam.step import Receipt, Receipts, source_of
 LEDGER = "ledger.json"
 
 
-class LedgerError(Exception):
+class LedgerError(RunError):
     """The ledger does not balance: a defect of the pipeline, never of the input."""
 
 
@@ -49,7 +50,7 @@ def write_manifest_of(
         counted = tally_from(ledger["tokenize"][name]).out
         written = {
             "records": entry.documents,
-            "tokens": sum(shard.tokens for shard in (*entry.train, *entry.validation)),
+            "tokens": sum(shard.tokens for shard in entry.shards()),
         }
         problems += [
             f"source {name}: tokenize gave out {counted[unit]} {unit}, the shards hold {number}"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from filters.errors import UserError
 from filters.rule import kept_languages, rule_labels
 from manifests.files import sha256_file
-from manifests.mirror import fetch_url
+from manifests.mirror import fetch_url, is_url
 from manifests.recipe import Recipe
 from manifests.source import Source
-from manifests.storage import connect, is_url
+from manifests.storage import connect
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts

@@ -8,7 +8,7 @@ percentiles of this crawl, by an exact histogram.
 import gzip
 import tempfile
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,14 +38,14 @@ from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
 from pipeline.stages.pages import (
     Verdicts,
-    calls_of,
     filter_pages,
+    units_for,
     verdict_path,
 )
 
@@ -81,25 +81,24 @@ def score_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose cut-offs are this crawl's own."""
-    units, arguments = [], dict(by_source)
-    for split, receipt in sorted(extracted.items()):
-        source = source_of(split)
-        rules, rule = recipe.sources[source].rule_for(STAGE)
+    arguments = dict(by_source)
+    for name, source in recipe.sources.items():
+        _, rule = source.rule_for(STAGE)
         if rule is not None and rule.needs_verdicts:
-            arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.step_key())}
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source, calls_of([*rules, rule])))
-    return Step(SCORE, score_documents, units, {}, arguments)
+            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.step_key())}
+    units = units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
+    return Step(SCORE, score_documents, [unit for unit in units if "rule" in arguments[unit.source]], {}, arguments)
 
 
-def cut_step(recipe: Recipe, scored: Receipts) -> Step:
-    """Return the step with a unit per source."""
-    units = []
-    for source in sorted({source_of(split) for split in scored}):
+def cut_step(recipe: Recipe, score: Step) -> Step:
+    """Return the step with a unit per source whose documents are scored."""
+    units, by_source = [], defaultdict[str, list[str]](list)
+    for unit in score.units:
+        by_source[unit.source].append(unit.name)
+    for source, splits in by_source.items():
         rule = rule_of(recipe, source)
-        splits = [split for split in sorted(scored) if source_of(split) == source]
         arguments = {"head": rule.head, "tail": rule.tail, "splits": splits}
-        units.append(Unit(source, arguments, [scored[split] for split in splits]))
+        units.append(Unit(source, arguments, awaits=tuple(Awaited(SCORE, split) for split in splits)))
     return Step(CUTS, find_cuts, units, owns=("models/cuts",))
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from filters.formats.stream import open_stored
 from manifests.files import sha256_file
+from manifests.mirror import is_url
 from manifests.recipe import Recipe
 from manifests.source import Source
-from manifests.storage import is_url
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
-from pipeline.sources.base import cutter_of, joined_for, reader_for
+from pipeline.sources.base import code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 
 STAGE = "split_offsets"
@@ -38,7 +38,7 @@ def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
     for item in filter(lambda item: is_cut(recipe, item), inputs):
         source = recipe.sources[item.source]
         joined = joined_for(source)
-        call = joined.survey if joined is not None else cutter_of(reader_for(item.source, source))
+        call = joined.survey if joined is not None else code_of(reader_for(item.source, source), "find_pieces")
         units.append(Unit(unit_of(item), file_of(item), (), item.size, item.source, (call,)))
     by_source = {
         name: {

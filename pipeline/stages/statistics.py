@@ -35,7 +35,7 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.shard import open_shard
-from pipeline.beam.step import Files, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Files, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_rows
 from pipeline.dedup import recall
 from pipeline.dedup.survivors import read_verdicts, verdicts_of
@@ -69,9 +69,9 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
-def shard_step(shards: Receipts) -> Step:
+def shard_step(shards: Step) -> Step:
     """Return the step with a unit per shard."""
-    units = [Unit(name, {}, [receipt], receipt.outputs[0].bytes) for name, receipt in sorted(shards.items())]
+    units = [Unit(unit.name, awaits=(Awaited(shards.name, unit.name),)) for unit in shards.units]
     return Step(SHARDS, summarize_shard, units)
 
 

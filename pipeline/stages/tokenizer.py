@@ -21,7 +21,7 @@ from filters.models.sentencepiece import byte_values, open_model, round_trip, su
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe, Tokenizer
-from pipeline.beam.step import Keyed, Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
 from pipeline.dedup.survivors import read_verdicts, survivor_units
 
@@ -51,17 +51,17 @@ def sample_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
     return Step(SAMPLE, draw, units, {"seed": recipe.seed}, by_source)
 
 
-def train_step(recipe: Recipe, samples: Receipts) -> Step:
+def train_step(recipe: Recipe, sample: Step) -> Step:
     """Return the step with the one unit that trains, or takes over the given model."""
     rules = recipe.tokenizer
     key = sha256_file(Path(rules.path)) if rules.path else rules.model_dump(exclude={"path"})
     settings = {
         "rules": Keyed(rules, key),
-        "splits": sorted(samples),
-        "budgets": {receipt.facts["source"]: receipt.facts["budget"] for receipt in samples.values()},
+        "splits": [unit.name for unit in sample.units],
+        "budgets": {source: sample.by_source[source]["budget"] for source in {unit.source for unit in sample.units}},
     }
-    reads = [[name, receipt] for name, receipt in sorted(samples.items())]
-    return Step(TRAIN, train, [Unit("all", {}, reads)], settings, owns=())
+    awaits = tuple(Awaited(SAMPLE, unit.name) for unit in sample.units)
+    return Step(TRAIN, train, [Unit("all", awaits=awaits)], settings, owns=())
 
 
 def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int, verdicts: str) -> Result:

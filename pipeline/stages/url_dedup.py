@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.hashing import group_keys
-from filters.quality.newest_url import time_key, url_digest
+from filters.quality.c4 import time_key, url_digest
 from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.step import Files, Receipts, Result, Step, Unit, source_of
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
+from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.work import Turns
+from pipeline.stages.pages import Verdicts, filter_pages, units_for, verdict_path
 
 STAGE = "url_dedup"
 COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
@@ -39,13 +40,7 @@ def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
-    units = []
-    for split, receipt in sorted(extracted.items()):
-        rules, rule = recipe.sources[source_of(split)].rule_for(STAGE)
-        if rule is not None:
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
-    return Step(COLLECT, collect_keys, units, {}, by_source)
+    return Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
 
 
 def collect_keys(
@@ -62,17 +57,29 @@ def collect_keys(
     return Result([url_key_path(split)], {}, {"documents": len(rows)})
 
 
-def find_duplicates(collected: Receipts) -> tuple[Step, Step]:
-    """Return the steps that find older copies: a mapper per split. `collected`: receipts of `collect` by split."""
-    sources = sorted({source_of(split) for split in collected})
-    documents = {split: receipt.facts["documents"] for split, receipt in sorted(collected.items())}
+def dedup_turns(
+    recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
+) -> Turns:
+    """Return the steps of the stage as turns of one job; without a source that needs it, the first alone."""
+    collect = collect_step(recipe, extracted, by_source, verdicts)
+    if not collect.units:
+        return [[(collect,)]]
+    found = find_duplicates({unit.name: extracted[unit.name] for unit in collect.units})
+    return [[(collect,)], [found], [send_verdicts(*found)]]
+
+
+def find_duplicates(extracted: Receipts) -> tuple[Step, Step]:
+    """Return the steps that find older copies: a mapper per split that `collect` has run on."""
+    sources = sorted({source_of(split) for split in extracted})
+    documents = {split: receipt.out_of(source_of(split))["records"] for split, receipt in sorted(extracted.items())}
     ranges = ranges_for(sum(documents.values()) * KEY.itemsize, RANGE_BYTES)
     units = [
         Unit(
             split,
             {"number": number, "group": sources.index(source_of(split))},
-            [collected[split]],
+            (),
             documents[split] * ROW.itemsize,
+            awaits=(Awaited(COLLECT, split),),
         )
         for number, split in enumerate(documents)
     ]
@@ -80,13 +87,13 @@ def find_duplicates(collected: Receipts) -> tuple[Step, Step]:
     return Step(KEYS, map_keys, units, {"ranges": ranges}), reducing
 
 
-def send_verdicts(collected: Receipts, duplicates: Receipts) -> tuple[Step, Step]:
+def send_verdicts(keys: Step, duplicates: Step) -> tuple[Step, Step]:
     """Return the steps that send the places of older copies back: a mapper per range, a reducer per split.
 
-    `collected`: receipts of `collect`, in the order of the splits' numbers.
+    `keys`: its units are in the order of the splits' numbers.
     """
-    maps = [Unit(name, {}, [receipt], receipt.bytes) for name, receipt in sorted(duplicates.items())]
-    reduces = [Unit(split, {}, [receipt]) for split, receipt in collected.items()]
+    maps = [Unit(unit.name, awaits=(Awaited(DUPLICATES, unit.name),)) for unit in duplicates.units]
+    reduces = [Unit(unit.name, awaits=(Awaited(COLLECT, unit.name),)) for unit in keys.units]
     owned = (f"verdicts/{STAGE}",)
     return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 

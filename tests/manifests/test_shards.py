@@ -75,7 +75,7 @@ def test_of_a_stored_shard_all_is_read_but_its_tokens(tmp_path: Path, monkeypatc
         )
         machine = mirror.open_mirror(tmp_path / "machine", store)
         before = machine.storage.requests["get"]
-        with mirror.stored_parts(machine.folder, "x.arrow", token_bytes) as path:
+        with mirror.stored_copy(machine.folder, "x.arrow", token_bytes) as path:
             found = open_shard(path)
         whole = open_shard(tmp_path / "store/x.arrow")
         assert found.batch.drop_columns("tokens").equals(whole.batch.drop_columns("tokens"))
@@ -85,11 +85,11 @@ def test_of_a_stored_shard_all_is_read_but_its_tokens(tmp_path: Path, monkeypatc
             assert not found.tokens.all(), "unread"
             rest = (tmp_path / "store/x.arrow").stat().st_size - whole.tokens.nbytes
             assert (machine.storage.requests["get"] - before) << 10 < rest + (20 << 10)
-    with mirror.stored_parts(machine.folder, "y.arrow", token_bytes) as path:
+    with mirror.stored_copy(machine.folder, "y.arrow", token_bytes) as path:
         assert not path.exists()
     (tmp_path / "store/z.arrow").write_bytes(b"no shard" * 10_000)
     with (
-        mirror.stored_parts(machine.folder, "z.arrow", token_bytes) as path,
+        mirror.stored_copy(machine.folder, "z.arrow", token_bytes) as path,
         pytest.raises((pa.ArrowInvalid, OSError)),
     ):
         open_shard(path)

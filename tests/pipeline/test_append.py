@@ -196,8 +196,8 @@ def reference(staged: Path, sample: Path, tmp_path_factory: pytest.TempPathFacto
 STEPS = [
     ("write_atomic", 1, "old"),
     ("keep_manifest", 1, "old"),
-    ("_link", 1, "old"),
-    ("_link", 4, "old"),
+    ("link_or_copy", 1, "old"),
+    ("link_or_copy", 4, "old"),
     ("write_manifest", 1, "old"),
     ("write_atomic", 2, "new"),
     ("write_atomic", 3, "new"),

@@ -13,9 +13,9 @@ import toy_lm
 from corpus import build
 from executed import covered_by_versions
 
-from filters.dedup.paragraphs import remove_lines
 from filters.errors import UserError
 from filters.quality import perplexity, references
+from filters.quality.duplicate_lines import remove_lines
 from filters.quality.language import bundled_model_path, load
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import load_manifest

@@ -12,8 +12,7 @@ from filters.errors import UserError
 from filters.quality.perplexity import Perplexity, load_cutoffs
 from filters.quality.references import References
 from manifests.manifest import Generation, Manifest, ModelEntry, TokenizerEntry, generation_folder
-from manifests.recipe import Recipe, load_recipe
-from manifests.run_recipe import load_run_recipe
+from manifests.recipe import Recipe, load_recipe, load_run_recipe
 from pipeline.inheritance import _write_cutoffs as write_cutoffs
 from pipeline.inheritance import inherited
 

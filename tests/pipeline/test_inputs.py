@@ -12,7 +12,8 @@ from manifests.files import sha256_bytes
 from manifests.mirror import fetch_url, open_mirror
 from manifests.recipe import parse_recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import finish, run_job, run_units, together
+from pipeline.beam.job import run_job
+from pipeline.beam.work import finish, run_units, together
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
 from pipeline.sources.inputs import fixed_prefix, match, resolve
@@ -49,7 +50,7 @@ def hashes(dumps: Path, corpus: Path) -> dict[str, str]:
     assert {item.sha256 for item in items} == {""}, "the driver reads no input"
     engine = Engine(1, (), corpus / "runs", quiet=True)
     both = together(run_units(offset_step(recipe, items)), run_units(checksum_step(recipe, items, [])))
-    found = finish(both, lambda parts: run_job(corpus, parts, engine)[0])
+    found = finish(both, lambda turns: run_job(corpus, turns, engine)[0])
     assert list(map(len, found)) == [4, 1], "files that are cut, and the others"
     return {item.name: item.sha256 for item in with_checksums(items, {**found[0], **found[1]})}
 

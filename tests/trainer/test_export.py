@@ -200,7 +200,7 @@ def copied(out: Path, to: Path, **settings: object) -> Path:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_attention_heads": 8}, "heads 8, the model 4"),
+        ({"num_attention_heads": 8, "head_dim": None}, "heads 8, the model 4"),
         ({"num_key_value_heads": 2}, "heads of keys 2, the model 4"),
         ({"rope_theta": 5e5}, "rotary base 500000.0"),
         ({"rope_scaling": {"type": "linear", "factor": 2}}, "kind of rotary positions linear"),

@@ -27,6 +27,7 @@ from trainer.evaluation.models import Source
 from trainer.evaluation.sandbox import run_program
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Task, choose_shots, format_item
+from trainer.events import read_lines
 
 ITEMS = "items.jsonl"
 ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
@@ -156,16 +157,8 @@ def evaluate(
 
 
 def read_records(path: Path, model: str) -> Records:
-    """Return the records of a model by key; a truncated last line is ignored."""
-    records: Records = {}
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record["model"] == model:
-            records[record["key"]] = record
-    return records
+    """Return the records of a model by key."""
+    return {record["key"]: record for record in read_lines(path) if record["model"] == model}
 
 
 def open_for_append(path: Path) -> TextIO:

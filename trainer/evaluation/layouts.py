@@ -154,7 +154,7 @@ def _parse_row(data: Data, path: Path, name: str, row: Row) -> Item:
     try:
         item = data.parse(row)
         if item.choices and not 0 <= item.gold < len(item.choices):
-            raise ValueError("the right choice is none of the choices")
+            raise ValueError("the right choice is not among the choices")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path} is malformed in {name} ({_describe(error)}): fetch it again") from error
     return replace(item, name=name)
@@ -183,6 +183,12 @@ def open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
+def _open_beside(path: Path, name: str) -> IO[str]:
+    """Open the file of a name beside another, or its gzipped form."""
+    beside = path.with_name(name)
+    return open_text(beside if beside.exists() else beside.with_name(f"{name}.gz"))
+
+
 def json_lines(path: Path) -> Iterator[Row]:
     """Yield the objects of a file with one JSON object per line."""
     with open_text(path) as file:
@@ -191,8 +197,7 @@ def json_lines(path: Path) -> Iterator[Row]:
 
 def labelled_lines(path: Path) -> Iterator[Row]:
     """Yield the objects of `NAME.jsonl`, with `label` from the same line of `NAME-labels.lst`."""
-    beside = path.with_name(path.name.partition(".")[0] + "-labels.lst")
-    with open_text(beside if beside.exists() else beside.with_name(beside.name + ".gz")) as file:
+    with _open_beside(path, path.name.partition(".")[0] + "-labels.lst") as file:
         labels = file.read().split()
     yield from (row | {"label": label} for row, label in zip(json_lines(path), labels, strict=True))
 
@@ -237,8 +242,7 @@ def triviaqa_rows(path: Path) -> Iterator[Row]:
 
 def winogender_rows(path: Path) -> Iterator[Row]:
     """Yield the sentences of WinoGender with the share of women in the occupation (Bureau of Labor Statistics)."""
-    beside = path.with_name("occupations-stats.tsv")
-    with open_text(beside if beside.exists() else beside.with_name(beside.name + ".gz")) as file:
+    with _open_beside(path, "occupations-stats.tsv") as file:
         women = {row["occupation"]: float(row["bls_pct_female"]) for row in csv.DictReader(file, delimiter="\t")}
     with open_text(path) as file:
         for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -422,17 +426,14 @@ def download(data: Data, root: Path) -> list[Path]:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response, atomic_path(path) as temporary:
                 with temporary.open("wb") as file:
                     shutil.copyfileobj(response, file)
-                _check_length(temporary, response.headers.get("Content-Length"))
+                size, expected = temporary.stat().st_size, response.headers.get("Content-Length")
+                if expected is not None and size != int(expected):
+                    raise ValueError(f"{size} of {expected} bytes arrived")
             written += _unpack(path, patterns)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
             advice = f"fetch it by hand into {root / data.folder}"
             raise UserError(f"{url} cannot be fetched ({_describe(error)}): try again, or {advice}") from error
     return written
-
-
-def _check_length(path: Path, expected: str | None) -> None:
-    if expected is not None and path.stat().st_size != int(expected):
-        raise ValueError(f"{path.stat().st_size} of {expected} bytes arrived")
 
 
 def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:

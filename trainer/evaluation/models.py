@@ -15,8 +15,8 @@ from trainer.checkpoint import open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
 from trainer.events import find_corpus
 from trainer.generate import load_model
-from trainer.hf import load_hf_weights
-from trainer.model import ROTARY_BASE, Llama
+from trainer.hf import load_hf_weights, read_llama_config
+from trainer.model import Llama, allocate
 from trainer.sizes import Preset
 
 
@@ -81,47 +81,14 @@ def _hash_files(files: list[Path]) -> str:
 
 
 def _open_published(folder: Path) -> tuple[Llama, Vocabulary, int]:
-    size, rows, length = read_llama_config(folder)
-    with torch.device("meta"):
-        model = Llama(size, rows)
-    model.to_empty(device="cpu")
+    config = read_llama_config(folder)
+    dimension, width = config.dimension, config.width
+    if width < 8 * dimension // 3:
+        raise UserError(f"{folder} has intermediate_size {width}, less than 8/3 of hidden_size: give another model")
+    size = Preset(dimension, config.heads, config.layers, 0.0, multiple=width, norm_epsilon=config.norm_epsilon)
+    model = allocate(size, config.vocabulary)
     load_hf_weights(model, folder)
-    vocabulary = _read_vocabulary(folder)
-    return model, vocabulary, length
-
-
-def read_llama_config(folder: Path) -> tuple[Preset, int, int]:
-    """Return the size, the rows of the embedding and the context of a model in Hugging Face's layout.
-
-    Raises:
-        UserError: It is not a Llama that this model's code computes.
-    """
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-        width, heads, inner = (
-            int(config[f"{key}"]) for key in ("hidden_size", "num_attention_heads", "intermediate_size")
-        )
-        layers, rows, length = (
-            int(config[key]) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings")
-        )
-        epsilon = float(config["rms_norm_eps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no readable config.json of a Llama: download the model again") from error
-    rotary = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    expected = {
-        "model_type": (config.get("model_type"), "llama"),
-        "head_dim": (config.get("head_dim") or width // heads, width // heads),
-        "rope_theta": (rotary.get("rope_theta", ROTARY_BASE), ROTARY_BASE),
-        "rope_type": (rotary.get("rope_type", rotary.get("type", "default")), "default"),
-        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "attention_bias": (bool(config.get("attention_bias") or config.get("mlp_bias")), False),
-    }
-    for key, (published, ours) in expected.items():
-        if published != ours:
-            raise UserError(f"{folder} has {key} {published}; only Llamas with {ours} are evaluated here: give another")
-    if inner < 8 * width // 3:
-        raise UserError(f"{folder} has intermediate_size {inner}, less than 8/3 of hidden_size: give another model")
-    return Preset(width, heads, layers, 0.0, multiple=inner, norm_epsilon=epsilon), rows, length
+    return model, _read_vocabulary(folder), config.length
 
 
 def _read_vocabulary(folder: Path) -> Vocabulary:

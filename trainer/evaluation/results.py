@@ -8,6 +8,7 @@ from trainer.evaluation.evaluate import JUDGES, Records, Run
 from trainer.evaluation.models import Source
 from trainer.evaluation.score import mean
 
+RESULTS = "results.json"
 SIZES = ("7B", "13B", "33B", "65B")
 BITS = "bits per byte"
 HEAD = ("task", "metric", "score", "95 % interval", "chance", BITS, *(f"LLaMA {size}" for size in SIZES), "questions")

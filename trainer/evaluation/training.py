@@ -10,13 +10,13 @@ from torch.distributed.tensor import DTensor
 
 from filters.errors import UserError
 from manifests import tokenizer
-from manifests.files import write_atomic
 from trainer.evaluation.engine import Engine
 from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
 from trainer.evaluation.models import Source, read_pieces
 from trainer.evaluation.score import Mean, mean
 from trainer.evaluation.tasks import select_tasks
-from trainer.model import Llama
+from trainer.events import write_rows
+from trainer.model import Llama, allocate
 from trainer.parallel import reshard
 
 FILE = "evaluation.csv"
@@ -35,11 +35,7 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
 def gather_model(model: nn.Module, first: bool) -> Llama | None:
     """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
     reshard(model)
-    whole = None
-    if first:
-        with torch.device("meta"):
-            whole = Llama(model.size, model.vocabulary)
-        whole.to_empty(device=next(model.parameters()).device)
+    whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if first else None
     mine = dict(whole.named_parameters()) if whole else {}
     for name, parameter in model.named_parameters():
         full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -75,14 +71,11 @@ class TrainingEvaluator:
         source = Source(self.run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, self.length))
         records = evaluate(source, lambda: engine, self.runs, self.run / "evaluation", Options())
         found = {(one.name, metric): each for one in self.runs for metric, each in _means(one, records).items()}
-        path = self.run / FILE
-        before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
-        kept = [line for line in before if int(line.partition(",")[0]) < step]
         lines = [
             f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
             for (name, metric), one in found.items()
         ]
-        write_atomic(path, ("\n".join([HEAD, *kept, *lines]) + "\n").encode())
+        write_rows(self.run / FILE, HEAD, step - 1, lines)
         return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 

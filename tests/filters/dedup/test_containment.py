@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 
 from filters.dedup import containment as module
 from filters.dedup.containment import find_candidates, hashes_needed, sketch, verify_candidates
-from filters.dedup.jaccard import containment, intersection_size, jaccard
+from filters.dedup.jaccard import intersection_size, jaccard
 from filters.dedup.minhash import MinHash, shingle_hashes
 from filters.dedup.recall import binomial
 
 WIDE = 10**9
+
+
+def containment(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the share of `a` that is in `b`."""
+    return intersection_size(a, b) / len(a) if len(a) else 0.0
 
 
 def hashes(chance: np.random.Generator, count: int, dtype: type = np.uint64) -> np.ndarray:

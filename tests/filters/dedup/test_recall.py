@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
+from banding import acceptance_probability
 from corpus import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from filters.dedup.recall import (
     LONGEST,
     SHORTEST,
     Level,
-    acceptance_probability,
     check_levels,
     confidence_interval,
     count_levels,
@@ -79,7 +79,7 @@ def test_one_more_replacement_would_be_too_many(length: int, ngram: int, kinds: 
     scheme = MinHash(ngram=ngram)
     words = word_hashes(" ".join(random.Random(length).choices(VOCABULARY[:kinds], k=length)))
     copy = edit_words(words, level, key, scheme)
-    slots = canaries._slots(len(words), ngram, key)
+    slots = canaries._choose_slots(len(words), ngram, key)
     replaced = int((copy[slots] != words[slots]).sum())
     edited = words.copy()
     for number, slot in enumerate(slots[: replaced + 1]):
@@ -95,7 +95,8 @@ def test_any_text_gives_copies_measured_truly_or_none(text: str, identity: bytes
     words = word_hashes(text)
     assert len(planted) == (0 if len(shingle_hashes(text, SCHEME)) < SHORTEST else len(LEVELS))
     for one, level in zip(planted, LEVELS if planted else (), strict=True):
-        assert one.jaccard == true_jaccard(words, edit_words(words, level, canaries._key(1, identity, level), SCHEME))
+        copy = edit_words(words, level, canaries._derive_key(1, identity, level), SCHEME)
+        assert one.jaccard == true_jaccard(words, copy)
 
 
 def test_repetitive_and_unspaced_texts() -> None:
@@ -121,7 +122,7 @@ def test_the_order_of_documents_is_of_no_account_and_the_seed_is() -> None:
     found = measure(texts, (0.6, 0.7))
     assert measure(reversed(texts), (0.6, 0.7)) == found
     assert [one.planted for one in found] == [25, 25]
-    key = canaries._key
+    key = canaries._derive_key
     assert len({key(seed, identity, level) for seed in (1, 2) for identity in (b"a", b"b") for level in LEVELS}) == 24
 
 

@@ -5,13 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from banding import acceptance_probability, agreements_needed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.dedup.recall import (
     Level,
-    acceptance_probability,
-    agreements_needed,
     binomial,
     candidate_probability,
     check_levels,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.data_files import read_rows
-from filters.formats.encodings import decode_bytes, find_encoding, replace_c1
+from filters.formats.charset import decode_bytes, find_encoding, replace_c1
 
 ENCODINGS = [row[0] for row in read_rows("filters.formats", "encodings.tsv")]
 

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import assert_linear
 
-from filters.formats import compression, posts_xml, sevenzip
+from filters.formats import posts_xml, sevenzip
+from filters.formats.charset import detect_xml_encoding, transcode_xml
 from filters.formats.posts_xml import Post, PostKeys, RawRow, find_row, parse_keys, parse_post, scan_rows
-from filters.formats.stream import Damage
+from filters.formats.stream import Damage, decode_stored
 from filters.reasons import Reason
 
 SAMPLES = sorted((Path(__file__).parents[4] / "shared/data/stackexchange").glob("*.xml.gz"))
@@ -177,7 +178,7 @@ def test_forty_megabytes_stay_within_memory_and_time() -> None:
 
 def test_a_bomb_without_rows_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posts_xml, "HOPELESS", 10 << 20)
-    bomb = compression.decode_stored(gzip.compress(HEAD + bytes(60 << 20), 1))
+    bomb = decode_stored(gzip.compress(HEAD + bytes(60 << 20), 1))
     found = list(scan_rows(bomb, 1 << 20))
     assert problems(found) == [Reason.TOO_LARGE] and next(bomb, None) is not None, "the rest was not inflated"
 
@@ -228,20 +229,20 @@ def test_pieces_begin_at_rows() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "windows-1251"])
 def test_any_encoding_becomes_utf8(encoding: str) -> None:
     text = f'<?xml version="1.0" encoding="{encoding}"?><posts>{row(1, "Привет").decode()}</posts>'.encode(encoding)
-    chunks = compression.transcode(text[n : n + 7] for n in range(0, len(text), 7))
+    chunks = transcode_xml(text[n : n + 7] for n in range(0, len(text), 7))
     if encoding == "windows-1251":
-        chunks = compression.transcode([text])
+        chunks = transcode_xml([text])
     found = [parse_post(raw.data) for raw in scan_rows(chunks, LIMIT) if raw.problem is None]
     assert [item.body for item in found if isinstance(item, Post)] == ["Привет"]
 
 
 @pytest.mark.parametrize("name", ["nonsense", "base64", "utf-7", "unicode_escape", "rot13"])
 def test_no_declaration_leads_astray(name: str) -> None:
-    assert compression.detect_encoding(f"<?xml version='1.0' encoding='{name}'?>".encode()) == "utf-8"
+    assert detect_xml_encoding(f"<?xml version='1.0' encoding='{name}'?>".encode()) == "utf-8"
 
 
 def unpack(data: bytes) -> tuple[bytes, list[Reason]]:
-    found = list(compression.decode_stored(data))
+    found = list(decode_stored(data))
     return b"".join(c for c in found if isinstance(c, bytes)), [c.problem for c in found if isinstance(c, Damage)]
 
 

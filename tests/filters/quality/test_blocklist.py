@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
 from filters.errors import UserError
-from filters.quality.blocklist import MAX_LINE_BYTES, MAX_SEGMENTS, Blocklist, parse_line, url_host
+from filters.quality.blocklist import MAX_LINE_BYTES, MAX_SEGMENTS, Blocklist, parse_line, split_url
 
 
 def listed(folder: Path, *lines: str) -> Blocklist:
@@ -173,7 +173,7 @@ def test_a_list_that_is_none_is_a_users_mistake(tmp_path: Path, stored: bytes | 
     ],
 )
 def test_hosts(url: str, host: str) -> None:
-    assert url_host(url) == host
+    assert split_url(url)[0] == host
 
 
 LABELS = st.sampled_from(["a", "b", "com", "www", "ü", "xn--tda", "1"])
@@ -241,9 +241,9 @@ def some(tmp_path_factory: pytest.TempPathFactory) -> Blocklist:
 def test_no_url_and_no_line_raises(some: Blocklist, text: str) -> None:
     for url in (text, f"http://{text}", f"http://{text}.a.com/", f"http://b.com/{text}"):
         assert isinstance(some.blocks(url), bool)
-        host = url_host(url)
-        assert url_host(f"http://{host}/") == host
-    assert parse_line(text) is None or all(map(url_host, parse_line(text) or []))
+        host = split_url(url)[0]
+        assert split_url(f"http://{host}/")[0] == host
+    assert parse_line(text) is None or all(split_url(pattern)[0] for pattern in parse_line(text) or [])
 
 
 @pytest.mark.parametrize(
@@ -265,5 +265,5 @@ def test_every_pattern_of_a_larger_list_is_found(tmp_path: Path) -> None:
 
 def test_a_host_that_punycode_would_take_seconds_for_is_left_as_it_is() -> None:
     label = "".join(map(chr, random.Random(0).choices(range(0x4E00, 0x9000), k=4_000)))
-    assert url_host(f"http://{label}.com/") == f"{label}.com"
-    assert_linear(url_host, lambda size: f"http://{label[:size]}.com/", len(label))
+    assert split_url(f"http://{label}.com/")[0] == f"{label}.com"
+    assert_linear(split_url, lambda size: f"http://{label[:size]}.com/", len(label))

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.quality.c4 import C4, CITATION, POLICY, clean, count_sentences
-from filters.quality.min_sentences import MinSentences
+from filters.quality.c4 import C4, CITATION, POLICY, MinSentences, clean, count_sentences
 from filters.reasons import AnyReason, Reason
 from filters.rule import Found, Page, Removed, Verdict, drop, edit
 

@@ -8,10 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
-from filters.quality import fineweb_lines, gopher_quality, gopher_repetition
+from filters.quality import gopher
 from filters.quality.fineweb_lines import FineWebLines
-from filters.quality.gopher_quality import GopherQuality
-from filters.quality.gopher_repetition import GopherRepetition, repeated_ngrams
+from filters.quality.gopher import GopherQuality, GopherRepetition, repeated_ngrams
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, drop, keep
 
@@ -118,8 +117,8 @@ def test_shares_of_ngrams_are_those_of_plain_counting(words: list[str]) -> None:
     sizes = []
     for size, places, numbers in repeated_ngrams(words, 10):
         tops, duplicates = plain_shares(words, size)
-        assert gopher_repetition.top_share(places, numbers, size, lengths) in tops
-        assert gopher_repetition.duplicate_share(places, numbers, size, lengths) == duplicates
+        assert gopher.top_share(places, numbers, size, lengths) in tops
+        assert gopher.duplicate_share(places, numbers, size, lengths) == duplicates
         sizes.append(size)
     repeating = [len(words) - size + 1 > len({*zip(*(words[n:] for n in range(size)), strict=False)}) for size in SIZES]
     assert sizes == list(SIZES)[: [*repeating, False].index(False)]
@@ -142,9 +141,9 @@ def test_stop_words_are_a_setting_of_a_language() -> None:
 
 @pytest.mark.parametrize("unit", ["a", "a ", "ab \n", "\n", "\n\n", "• x\n", "# ", "..", "a b c d e f g h i j k\n\n"])
 def test_time_is_linear(unit: str) -> None:
-    rules = ((gopher_quality, GopherQuality(max_words=10**9, max_word_length=1e9, symbols=1.0)),
-             (gopher_repetition, GopherRepetition(lines=1.0, line_characters=1.0, paragraphs=1.0, top=[1.0] * 3,
-                                                  paragraph_characters=1.0, duplicates=[1.0] * 6)),
-             (fineweb_lines, FineWebLines(line_ends=0.0, short_lines=1.0, duplicate_characters=1.0)))  # fmt: skip
-    for module, rule in rules:
-        assert_linear(lambda text, module=module, rule=rule: module.find_reason(text, rule), repeated(unit), 1 << 19)
+    rules = (GopherQuality(max_words=10**9, max_word_length=1e9, symbols=1.0),
+             GopherRepetition(lines=1.0, line_characters=1.0, paragraphs=1.0, top=[1.0] * 3,
+                              paragraph_characters=1.0, duplicates=[1.0] * 6),
+             FineWebLines(line_ends=0.0, short_lines=1.0, duplicate_characters=1.0))  # fmt: skip
+    for rule in rules:
+        assert_linear(lambda text, rule=rule: rule.apply(Page(text), Found()), repeated(unit), 1 << 19)

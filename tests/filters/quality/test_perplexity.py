@@ -202,7 +202,8 @@ def test_a_table_of_cut_offs_that_is_none_is_the_users_mistake(tmp_path: Path) -
     assert load_cutoffs(table) == {"en": (340.0, 520.0), "fr": (180.0, 330.0)}
     with pytest.raises(UserError, match="no row for percentile 61"):
         load_cutoffs(table, 30, 61)
-    for damaged in ("", ",en\n30\n", ",en\n30,x\n", "\x00", ",en\nthirty,340\n"):
+    for number, damaged in enumerate(("", ",en\n30\n", ",en\n30,x\n", "\x00", ",en\nthirty,340\n")):
+        table = tmp_path / f"{number}.csv"
         table.write_text(damaged, encoding="utf-8")
         with pytest.raises(UserError, match=r"not a table|no row"):
             load_cutoffs(table)

@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import tar, zipped
 
-from filters.formats.stream import StoredReader
-from filters.formats.tar import TarEntry, parse_header, read_entries, resolve_path, stream_entries
+from filters.formats.tar import StoredReader, TarEntry, parse_header, read_entries, resolve_path, stream_entries
 from filters.reasons import Reason
-from filters.tex.project import MAX_INCLUSIONS, assemble
 from filters.tex.source import restore_literals
-from filters.tex.submission import Submission, is_hidden, read_gzip_name, read_submission
+from filters.tex.submission import MAX_INCLUSIONS, Submission, assemble, is_hidden, read_gzip_name, read_submission
 
 PAPER = b"\\documentclass{article}\n\\begin{document}\nText.\n\\end{document}\n"
 LIMIT = 1 << 20

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
 from filters.reasons import Reason
-from filters.tex.body import extract_body, extract_title
-from filters.tex.plain import is_macro_file, skip_preamble, strip_references
+from filters.tex.body import extract_body, extract_title, is_macro_file, skip_preamble, strip_references
 from filters.tex.source import CYRILLIC, decode
 from manifests.source import Source
 from pipeline.sources import arxiv

@@ -70,6 +70,7 @@ SHOWN = {
         "{{citation|bonjour}} {{incise|ici}} {{heure|4|30}} {{euro|77.80}}": "« bonjour » – ici – 4 h 30 77.80 €",
         "{{XXe siècle}}, la {{84e|édition}} {{unité|2|e=3|kg}}": "XXe siècle, la 84e édition 2×10^3 kg",
         "Otton {{Ier}} l{{'}}an": "Otton Ier l’an",
+        "cafés, écoles{{etc.}}) Roux {{et al.}}, 1990": "cafés, écoles etc.) Roux et al., 1990",
     },
     "de": {'{{"|Ja}} {{enS|yes}} {{Höhe|115|DE-NHN}}': "„Ja“ yes 115 m", "{{Zitat |Text=A |Autor=B}}": "A"},
     "es": {"{{unidad|5|km}} {{siglo|XIX||s}} {{esd|a b}}": "5 km siglo XIX a b"},
@@ -83,7 +84,7 @@ SHOWN = {
     "sr": {"{{јез-нем|Berlin}} {{jez-en|x}}": "Berlin x"},
 }
 
-COUNTS = {"*": 273, "bg": 9, "ca": 23, "cs": 13, "da": 8, "de": 55, "en": 155, "es": 30, "fr": 128, "hr": 8,
+COUNTS = {"*": 273, "bg": 9, "ca": 23, "cs": 13, "da": 8, "de": 55, "en": 155, "es": 30, "fr": 129, "hr": 8,
           "hu": 17, "it": 22, "nl": 17, "pl": 18, "pt": 29, "ro": 29, "ru": 72, "sl": 8, "sr": 19, "sv": 11,
           "uk": 38}  # fmt: skip
 NAMES = {"LANGUAGES": 20, "OTHER_LANGUAGES": 343, "FILES": 46, "CATEGORIES": 13, "REDIRECTS": 28, "LITERAL": 1,

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from trainer_corpus import write_corpus
 
 from manifests import order
+from manifests.display import WIDTH, render_text
 from manifests.manifest import load_manifest
 from manifests.order import Plan as Order
 from manifests.order import SourcePlan, plan_for, quotas
 from manifests.planning import supply
-from manifests.planning.plan import Plan, make_plan, plan_parts, render_text
+from manifests.planning.plan import Plan, make_plan, plan_parts
 from manifests.recipe import Recipe, load_recipe, parse_recipe
-from manifests.tools.show import WIDTH
 from pipeline.__main__ import main
 
 LLAMA = str(ROOT / "recipes/llama.yaml")

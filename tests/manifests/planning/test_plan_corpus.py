@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from corpus import ROOT, SHARED, demo_recipe
 
+from manifests.display import WIDTH
 from manifests.manifest import load_manifest
 from manifests.planning import supply
 from manifests.planning.plan import read_training_run
-from manifests.tools.show import WIDTH
 from pipeline.__main__ import main
 
 LLAMA = str(ROOT / "recipes/llama.yaml")

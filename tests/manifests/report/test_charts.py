@@ -25,10 +25,9 @@ from manifests.report.svg import (
     TRUNK,
     describe_bins,
     flow_chart,
-    histogram,
+    histograms,
     merge_bins,
     recall_curve,
-    ridges,
 )
 
 amounts = st.lists(st.integers(1, 10**9), min_size=1, max_size=20)
@@ -99,7 +98,9 @@ def test_a_river_without_water_is_not_drawn_and_the_rest_is_folded() -> None:
 
 
 def test_bars_are_in_proportion_and_labelled_at_round_edges() -> None:
-    root = drawn(histogram("lengths", Bins(edges=[80, 100, 125, 160, 200, 250], counts=[1, 0, 4, 2, 1]), " words"))
+    root = drawn(
+        histograms("lengths", [("", Bins(edges=[80, 100, 125, 160, 200, 250], counts=[1, 0, 4, 2, 1]))], " words")
+    )
     heights = [float(bar.get("height", "")) for bar in root.iter("rect")]
     assert heights == pytest.approx([22, 88, 44, 22])
     assert [label.text for label in root.iter("text")] == ["100", "200"]
@@ -120,7 +121,7 @@ def test_labels_of_an_axis_do_not_touch(counts: list[int]) -> None:
     bins = Bins(edges=[float(edge) for edge in range(len(counts) + 1)], counts=counts)
     if not any(counts):
         counts[0] = 1
-    root = drawn(histogram("any", Bins(edges=bins.edges, counts=counts), ""))
+    root = drawn(histograms("any", [("", Bins(edges=bins.edges, counts=counts))], ""))
     ends = []
     for label in root.iter("text"):
         x, width, anchor = float(label.get("x", "")), 6.2 * len(label.text or ""), label.get("class", "").split()
@@ -136,9 +137,9 @@ def test_histograms_over_one_axis_keep_their_places() -> None:
         ("none", Bins()),
         ("tail", Bins(edges=edges, counts=[0, 0, 5])),
     ]
-    root = drawn(ridges("perplexity", rows, ""))
+    root = drawn(histograms("perplexity", rows, ""))
     assert [float(bar.get("x", "")) for bar in root.iter("rect")] == pytest.approx([0, 24, 48])
-    assert ridges("nothing", [("none", Bins())], "") == "" and histogram("nothing", Bins(), "") == ""
+    assert histograms("nothing", [("none", Bins())], "") == ""
 
 
 def test_the_curve_passes_through_its_points_and_shows_what_was_planted() -> None:

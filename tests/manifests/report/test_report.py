@@ -19,10 +19,9 @@ from synthetic import write_hostile
 from filters.reasons import DESCRIPTIONS
 from manifests.__main__ import main
 from manifests.manifest import load_manifest, write_manifest
-from manifests.report import write_report
 from manifests.report.data import ReportData, read_flow
 from manifests.report.html import read_style
-from manifests.report.page import POLICY
+from manifests.report.page import POLICY, write_report
 
 LIGHT, DARK = (
     dict(re.findall(r"--(\w+):(#\w+);", line)) for line in read_style("colors").splitlines() if "--paper" in line

@@ -19,13 +19,13 @@ from rich.console import Console
 
 from filters.errors import UserError
 from manifests.__main__ import main
-from manifests.document import LOCATOR_FIELDS, Locator, Part, document_id
+from manifests.document import LOCATOR_FIELDS, Locator, Part, document_id, document_ids
 from manifests.files import canonical_json, relative_files, sha256_file, sha256_json
 from manifests.index import ENTRY, open_part, write_part
 from manifests.manifest import load_manifest
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, write_shard
-from manifests.tools.verify import derive_ids, verify
+from manifests.tools.verify import verify
 from pipeline.stages.tokenizer import train_bpe
 
 MUTATIONS = 100
@@ -368,4 +368,4 @@ LOCATORS = st.builds(
 @given(st.lists(LOCATORS, min_size=1, max_size=5))
 def test_ids_derived_by_columns_are_the_documents_ids(locators: list[Locator]) -> None:
     rows = pa.RecordBatch.from_pylist([one.as_dict() for one in locators], schema=pa.schema(LOCATOR_FIELDS))
-    assert derive_ids("books", rows) == [document_id("books", one) for one in locators]
+    assert document_ids("books", rows) == [document_id("books", one) for one in locators]

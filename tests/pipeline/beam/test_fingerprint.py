@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from corpus import ROOT
 
+from filters.quality.c4 import NewestUrl
 from filters.quality.duplicate_lines import DuplicateLines
-from filters.quality.newest_url import NewestUrl
 from filters.quality.perplexity import Perplexity
 from manifests.recipe import parse_recipe
 from pipeline.beam import fingerprint
@@ -144,7 +144,7 @@ def test_an_edit_changes_the_versions_of_the_steps_that_reach_it_and_of_no_other
     assert changed_by(f"{steps}/pages.py", "def read_masks", "def  read_masks") == of_pages
     assert changed_by(f"{steps}/pages.py", "def filter_pages", "def  filter_pages") == of_pages
     assert changed_by("filters/quality/duplicate_lines.py", "def apply", "def  apply") == {"filter"}
-    assert changed_by("filters/quality/newest_url.py", "def apply", "def  apply") == {"filter"}
+    assert changed_by("filters/quality/c4.py", "class NewestUrl", "class  NewestUrl") == {"filter"}
     assert changed_by("filters/quality/perplexity.py", "def apply", "def  apply") >= {"perplexity"}
     assert changed_by("manifests/files.py", "def atomic_path", "def  atomic_path") == set(), "plumbing"
 

@@ -15,7 +15,7 @@ from manifests import storage
 from manifests.files import relative_files
 from manifests.ledger import Tally
 from manifests.storage import StorageError
-from pipeline.beam import exchange, folded, job
+from pipeline.beam import exchange, folded, waves
 from pipeline.beam import receipts as reading
 from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
@@ -55,7 +55,7 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
     receipts = {name: Receipt(hash_key(name), some, {name: tally}, facts) for name, some in given.items()}
     read = unpack_table(pack_table(receipts))
     assert list(read) == list(given)
-    packed = PackedReceipts(read.items())
+    packed = PackedReceipts.of(read.items())
     assert len(packed) == len(read) and dict(packed) == read and set(packed) == set(read)
     for name, receipt in read.items():
         key = hash_key([[[output.path, output.sha256] for output in given[name]], facts])
@@ -117,7 +117,7 @@ def test_folding_whose_storage_fails_is_repeated_and_then_named(
             raise OSError(5, "Input/output error", "the-disk")
         reading.fold_receipts(*given)
 
-    monkeypatch.setattr(job, "fold_receipts", fail)
+    monkeypatch.setattr(waves, "fold_receipts", fail)
     run_step(tmp_path, squares(), engine(tmp_path))
     assert len(list(itertools.chain(*read_tables(tmp_path, "toy").values()))) == COUNT
     (tmp_path / "broken").touch()

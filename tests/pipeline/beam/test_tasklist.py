@@ -6,7 +6,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipeline.beam.tasklist import FOLDER, GROUPS, Group, TaskList, remove_task_lists, task_list
+from pipeline.beam.tasklist import FOLDER, GROUPS, Group, TaskList, read_all, remove_task_lists, task_list
 
 MEGABYTE = 1 << 20
 
@@ -14,21 +14,25 @@ MEGABYTE = 1 << 20
 @pytest.mark.parametrize("count", [0, 1, GROUPS - 1, GROUPS, 3 * GROUPS + 7])
 def test_every_task_is_in_one_group_and_the_first_come_first(tmp_path: Path, count: int) -> None:
     tasks = [f"task {number}" for number in range(count)]
-    with task_list(tmp_path, {"shared": True}, tasks) as listed:
-        groups = [listed.read_group(group) for group in listed.groups]
+    with task_list(tmp_path) as writer:
+        places = writer.add(tasks)
+        listed = writer.close({"shared": True})
+        groups = [listed.read_group(place) for place in places]
         assert len(groups) <= GROUPS and sorted(itertools.chain(*groups)) == sorted(tasks)
         assert [group[0] for group in groups] == tasks[: len(groups)]
         assert max(map(len, groups), default=0) - min(map(len, groups), default=0) <= 1
         assert listed.read_shared() == {"shared": True}
-        assert len(list((tmp_path / FOLDER).iterdir())) == 1
+        assert list(read_all(tmp_path)) == [*groups, {"shared": True}]
     assert not list((tmp_path / FOLDER).iterdir())
 
 
 def test_the_graph_of_a_job_of_many_tasks_is_small(tmp_path: Path) -> None:
     tasks = [{"name": f"a name of some length {number:07d}", "number": number} for number in range(100_000)]
-    with task_list(tmp_path, "shared", tasks) as listed:
+    with task_list(tmp_path) as writer:
+        groups = writer.add(tasks)
+        listed = writer.close("shared")
         pipeline = beam.Pipeline()
-        _ = pipeline | beam.Create(listed.groups).with_output_types(Group) | beam.Map(Reader(listed))
+        _ = pipeline | beam.Create(groups).with_output_types(Group) | beam.Map(Reader(listed))
         assert pipeline.to_runner_api().ByteSize() < MEGABYTE / 2
 
 

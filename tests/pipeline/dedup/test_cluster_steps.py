@@ -1,7 +1,6 @@
 """Clusters in rounds: each operation on graphs made by hand, and both ways to the same bytes over the exchange."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import networkx
@@ -26,9 +25,10 @@ from filters.errors import UserError
 from manifests.files import sha256_file
 from pipeline.beam import job
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import Made, Part, finish, run_job
+from pipeline.beam.job import run_job
 from pipeline.beam.step import Output, Receipt, Receipts
 from pipeline.beam.tables import write_ipc
+from pipeline.beam.work import Made, Turns, Work, finish
 from pipeline.dedup import clusters as module
 from pipeline.dedup.clusters import EDGE_SCHEMA, read_labels
 
@@ -148,12 +148,17 @@ def connect(corpus: Path, edges: Receipts, running: Engine, **how: int) -> tuple
     """Connect edges over three ranges, and return the receipts and how many tasks ran."""
     ran = []
 
-    def run(parts: Sequence[Part]) -> list[Made]:
-        made, count = run_job(corpus, parts, running)
+    def run(turns: Turns) -> list[list[Made]]:
+        made, count = run_job(corpus, turns, running)
         ran.append(count)
         return made
 
-    return finish(module.connect(corpus, edges, 3, **how), run), sum(ran)
+    def work() -> Work[Receipts]:
+        [[made]] = yield [[(yield from module.connect(corpus, edges, 3, **how))]]
+        module.sweep_ways(corpus)
+        return made[-1]
+
+    return finish(work(), run), sum(ran)
 
 
 def clusters(corpus: Path, parts: list[np.ndarray], running: Engine, **how: int) -> dict[int, int]:
@@ -218,11 +223,11 @@ def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: p
     expected = clusters(tmp_path / "whole", parts, engine(tmp_path), one_worker=10)
     begun: list[str] = []
 
-    def dying(corpus: Path, parts: Sequence[Part], *rest: object) -> tuple:
-        begun.append(parts[0][0].name)
+    def dying(corpus: Path, turns: Turns, *rest: object) -> tuple:
+        begun.append(turns[0][0][0].name)
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return job.run_job(corpus, parts, *rest)
+        return job.run_job(corpus, turns, *rest)
 
     monkeypatch.setattr(sys.modules[__name__], "run_job", dying)
     with pytest.raises(KeyboardInterrupt):

@@ -24,7 +24,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.step import Output, Receipt, Receipts, Step, Unit
 from pipeline.beam.tables import write_ipc
-from pipeline.dedup import clusters, neardup, survivors
+from pipeline.dedup import clusters, containment, neardup, survivors
 from pipeline.dedup.containment import CONTAINED_SCHEMA
 from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of
 
@@ -109,16 +109,21 @@ def write_splits(corpus: Path, recipe: Recipe, texts: Mapping[str, list[Document
     return extracted, filtered
 
 
-def labels_of(corpus: Path, edges: Receipts) -> Receipts:
+def labels_of(corpus: Path, edges: Receipts) -> Step:
+    """Write the clusters of edges, and return the step that did."""
     paths = [receipt.outputs[0].path for receipt in edges.values()]
     cut = Step(clusters.CUT, clusters.map_components, [Unit("all", {"edges": paths})], {"ranges": 2})
-    return run_exchange(corpus, cut, clusters.label_step(edges, 2))
+    labels = clusters.label_step(edges, 2)
+    run_exchange(corpus, cut, labels)
+    return labels
 
 
 def survivors_of(
-    corpus: Path, recipe: Recipe, splits: list[Split], filtered: Receipts, contained: Receipts, edges: Receipts
+    corpus: Path, recipe: Recipe, splits: list[Split], filtered: Receipts, contained: list[str], edges: Receipts
 ) -> Found:
-    step = survivors.survivor_step(recipe, splits, filtered, labels_of(corpus, edges), contained)
+    """Choose the survivors. `contained`: sources with a file of documents that lie within others."""
+    compare = Step(containment.COMPARE, containment.compare_documents, [Unit(source) for source in contained])
+    step = survivors.survivor_step(recipe, splits, filtered, labels_of(corpus, edges), compare)
     chosen = run_map(corpus, step)["all"]
     tables = run_map(corpus, survivors.table_step(filtered, chosen))
     found = Found(facts=chosen.facts)
@@ -142,10 +147,10 @@ def deduplicate(recipe: Recipe, texts: Mapping[str, list[Document]]) -> Found:
         edges = [*run_exchange(corpus, *neardup.find_exact(splits)).values()]
         for search in neardup.near_searches(splits):
             candidates = run_exchange(corpus, *search.find_candidates())
-            fetched = run_exchange(corpus, *search.fetch_evidence(candidates))
-            edges += run_exchange(corpus, *search.verify_candidates(candidates, fetched)).values()
+            run_exchange(corpus, *search.fetch_evidence(candidates))
+            edges += run_exchange(corpus, *search.verify_candidates(candidates)).values()
         named = {receipt.outputs[0].path: receipt for receipt in edges}
-        return survivors_of(corpus, recipe, splits, filtered, {}, named)
+        return survivors_of(corpus, recipe, splits, filtered, [], named)
 
 
 def expected_clusters(recipe: Recipe, texts: Mapping[str, list[Document]]) -> list[set[bytes]]:
@@ -241,13 +246,9 @@ def test_survivors_stand_for_every_document_that_entered(
         )
         inside = [(nodes[a], nodes[b], share) for a, b, share in contained if a != b and {nodes[a], nodes[b]} <= here]
         columns = [pa.array([row[n] for row in inside], CONTAINED_SCHEMA.types[n]) for n in (0, 1, 2)]
-        write_ipc(corpus / "contained", CONTAINED_SCHEMA, columns)
-        receipts = {
-            name: Receipt("", [Output(name, 0, "")], {}, {"edges": len(pairs)}) for name in ("edges", "contained")
-        }
-        found = survivors_of(
-            corpus, recipe, splits, filtered, {"code": receipts["contained"]}, {"edges": receipts["edges"]}
-        )
+        write_ipc(corpus / f"blocks/{containment.COMPARE}/code.arrow", CONTAINED_SCHEMA, columns)
+        receipt = Receipt("", [Output("edges", 0, "")], {}, {"edges": len(pairs)})
+        found = survivors_of(corpus, recipe, splits, filtered, ["code"], {"edges": receipt})
         removed = pq.read_table(corpus / "duplicates/clusters-00000-of-00001.parquet").to_pylist()
     stayed = [one for one, reason in found.reasons.items() if not reason]
     assert sum(found.sizes[one] for one in stayed) + found.facts["of_earlier"] == len(here)

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from executed import covered_by_versions
 
-from filters.quality.c4 import C4, clean, count_sentences
+from filters.quality.c4 import C4, clean, count_sentences, normalise_url, time_key
 from filters.quality.duplicate_lines import line_keys
-from filters.quality.newest_url import normalise_url, time_key
 from filters.reasons import Reason
 from manifests.recipe import parse_recipe
 from manifests.source import Source
@@ -142,7 +141,7 @@ def test_what_is_hashed_depends_on_the_rules_before_and_not_on_those_after(tmp_p
     of_lines = {f"line_dedup/{step}" for step in ("collect", "keys", "duplicates", "places", "verdicts")}
     assert {"extract", "filter"} | of_urls | of_lines <= steps_rerun(tmp_path / "c", plain)
     (tmp_path / "bad-words.txt").write_text("nothing", encoding="utf-8")
-    assert steps_rerun(tmp_path / "c", plain) == {"filter"}
+    assert steps_rerun(tmp_path / "c", plain) == {"filter", "neardup"}, "which begins in the job of `filter`"
     plain["sources"]["c4"]["filters"][2] = {"c4": {"min_words_per_line": 6}}
     changed = steps_rerun(tmp_path / "c", plain)
     assert "line_dedup/collect" in changed and not changed & {"extract", *of_urls}

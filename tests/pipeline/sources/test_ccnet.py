@@ -11,10 +11,11 @@ from corpus import build, build_in_two, ccnet_recipe, digests, with_rule
 from executed import covered_by_versions
 
 from filters.quality.urls import normalise
+from manifests.display import render_text
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
-from manifests.tools.show import summary
+from manifests.tools.show import summary_parts
 from manifests.tools.trace import trace as lineage_of
 from manifests.tools.verify import verify
 from pipeline.beam.engines import Engine
@@ -41,7 +42,7 @@ def rows(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
 
 def test_the_corpus_verifies_and_says_what_it_found(corpus: Path) -> None:
     assert verify(corpus) == []
-    said = summary(load_manifest(corpus))
+    said = render_text(summary_parts(load_manifest(corpus)))
     for word in ("lines ", "pairs ", "lists ", "buckets ", "cited ", "balanced"):
         assert word in said
 

@@ -20,9 +20,10 @@ from manifests.shard import open_shard
 from manifests.storage import StorageError
 from manifests.tools.trace import trace
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import finish, run_job, run_step
+from pipeline.beam.job import run_job, run_step
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import read_rows
+from pipeline.beam.work import finish
 from pipeline.sources.base import JOINED
 from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join
@@ -210,7 +211,7 @@ def joined(
     engine = Engine(workers, (), corpus / "runs", quiet=True)
     offsets, _ = run_step(corpus, offset_step(given, inputs), engine)
     work = join.join_sources(given, inputs, offsets, {})
-    return finish(work, lambda parts: run_job(corpus, parts, engine)[0])
+    return finish(work, lambda turns: run_job(corpus, turns, engine)[0])
 
 
 @contextlib.contextmanager

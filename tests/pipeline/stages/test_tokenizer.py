@@ -22,7 +22,7 @@ from filters.models.sentencepiece import byte_values, decoded_form, summarize_me
 from manifests.document import order_key
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.fingerprint import reached_symbols
-from pipeline.beam.step import Output, Receipt, Result
+from pipeline.beam.step import Output, Receipt, Result, Step, Task, Unit
 from pipeline.beam.task import Job
 from pipeline.stages import tokenize, tokenizer
 from pipeline.stages.tokenizer import LINE_BYTES, RESERVED, draw, drawn, sentences, train, train_bpe, train_step
@@ -183,8 +183,10 @@ def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Pat
 
 
 def run_train(corpus: Path, receipts: dict[str, Receipt], made: Recipe) -> tuple[dict[str, Any], Result]:
-    step = train_step(made, receipts)
-    result = Job(str(corpus), "", (), "", train, step.settings, {}).call(step.tasks()[0])
+    units = [Unit(name, source=receipt.facts["source"]) for name, receipt in sorted(receipts.items())]
+    by_source = {receipt.facts["source"]: receipt.facts for receipt in receipts.values()}
+    step = train_step(made, Step(tokenizer.SAMPLE, draw, units, {}, by_source))
+    result = Job(str(corpus), "", (), "", train, step.settings, {}).call(Task(step.name, "all", ""))
     return json.loads((corpus / tokenizer.CARD).read_bytes()), result
 
 

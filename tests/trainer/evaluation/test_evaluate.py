@@ -174,7 +174,7 @@ def test_mistakes_are_told_in_one_sentence(
     ("change", "expected"),
     [
         ({"intermediate_size": 64}, "intermediate_size 64"),
-        ({"rope_theta": 500_000.0}, "rope_theta 500000.0"),
+        ({"rope_theta": 500_000.0}, "rotary base 500000.0"),
         ({"model_type": "mistral"}, "model_type mistral"),
         ({"hidden_size": None}, "no readable config.json"),
     ],

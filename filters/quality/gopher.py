@@ -1,7 +1,8 @@
-"""The repetition rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
+"""The rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1): quality, for English text, and repetition.
 
-A duplicate is a copy of something earlier in the same document, so the first occurrence is no duplicate. Words are
-separated by white space, and shares of characters are shares of the characters of words. The paper leaves these open.
+A word is what stands between white space. The paper defines neither words nor bullets; these are our choice. A
+duplicate is a copy of something earlier in the same document, so the first occurrence is no duplicate. Shares of
+characters are shares of the characters of words. The paper leaves these open, too.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -12,15 +13,52 @@ import numpy.typing as npt
 from pydantic import Field
 
 from filters.reasons import Reason
-from filters.rule import Found, Page, Rule, Verdict, drop, keep
-from filters.settings import Share
+from filters.rule import Found, Page, Rule, Verdict
+from filters.settings import Count, Positive, Share
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 FIRST_TOP, FIRST_DUPLICATE = 2, 5  # words of the n-grams that the first entry of `top` and of `duplicates` is for
+BULLETS = ("•", "‣", "◦", "·", "*", "-")
+ELLIPSES = ("...", "…")
+
+
+class GopherQuality(Rule):
+    """Drop documents that do not look like prose: by words, symbols, bullets, ellipses, letters and stop words.
+
+    The quality rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1), for English text.
+    """
+
+    REASONS = (
+        Reason.GOPHER_WORD_COUNT,
+        Reason.GOPHER_WORD_LENGTH,
+        Reason.GOPHER_SYMBOLS,
+        Reason.GOPHER_BULLETS,
+        Reason.GOPHER_ELLIPSES,
+        Reason.GOPHER_FEW_LETTERS,
+        Reason.GOPHER_STOP_WORDS,
+    )
+
+    # the numbers of the paper
+    min_words: Count = 50
+    max_words: Positive = 100_000
+    min_word_length: float = 3.0  # mean characters of a word
+    max_word_length: float = 10.0
+    symbols: Share = 0.1  # `#` a word, and ellipses a word
+    bullets: Share = 0.9  # of lines that begin with a bullet
+    ellipses: Share = 0.3  # of lines that end with an ellipsis
+    letters: Share = 0.8  # least share of words with a letter
+    stop_words: list[str] = Field(default=["the", "be", "to", "of", "and", "that", "have", "with"])  # in lower case
+    min_stop_words: Count = 2  # different ones
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the document stays."""
+        return Verdict(reason=check_quality(page.text, self))
 
 
 class GopherRepetition(Rule):
     """Drop documents that repeat themselves: lines, paragraphs, and n-grams of 2 to 10 words.
+
+    The repetition rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
 
     Attributes:
         top: most of the characters that the most frequent n-gram may take, for n = 2, 3, 4, if it occurs twice or more.
@@ -44,11 +82,32 @@ class GopherRepetition(Rule):
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the document stays."""
-        reason = find_reason(page.text, self)
-        return keep() if reason is None else drop(reason)
+        return Verdict(reason=check_repetition(page.text, self))
 
 
-def find_reason(text: str, rules: GopherRepetition) -> Reason | None:
+def check_quality(text: str, rules: GopherQuality) -> Reason | None:
+    """Return the first reason to drop a document, in the order of the paper; None to keep it."""
+    words = text.split()
+    if not rules.min_words <= len(words) <= rules.max_words:
+        return Reason.GOPHER_WORD_COUNT
+    count = max(len(words), 1)
+    if words and not rules.min_word_length <= sum(map(len, words)) / count <= rules.max_word_length:
+        return Reason.GOPHER_WORD_LENGTH
+    if max(text.count("#"), sum(map(text.count, ELLIPSES))) / count > rules.symbols:
+        return Reason.GOPHER_SYMBOLS
+    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
+    if sum(line.startswith(BULLETS) for line in lines) > rules.bullets * len(lines):
+        return Reason.GOPHER_BULLETS
+    if sum(line.endswith(ELLIPSES) for line in lines) > rules.ellipses * len(lines):
+        return Reason.GOPHER_ELLIPSES
+    if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) < rules.letters * len(words):
+        return Reason.GOPHER_FEW_LETTERS
+    if len({word.lower() for word in words}.intersection(rules.stop_words)) < rules.min_stop_words:
+        return Reason.GOPHER_STOP_WORDS
+    return None
+
+
+def check_repetition(text: str, rules: GopherRepetition) -> Reason | None:
     """Return the first reason to drop a document; None to keep it."""
     for separator, most, most_characters, reason in (
         ("\n", rules.lines, rules.line_characters, Reason.GOPHER_DUPLICATE_LINES),

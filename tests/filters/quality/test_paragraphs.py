@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_memory import run_exchange
 
-from filters.dedup.paragraphs import later_copy_mask, line_hash, paragraph_hashes, remove_lines, repeat_mask
 from filters.hashing import duplicate_mask, group_keys
-from filters.quality.duplicate_lines import DuplicateLines
+from filters.quality.duplicate_lines import (
+    DuplicateLines,
+    later_copy_mask,
+    line_hash,
+    paragraph_hashes,
+    remove_lines,
+    repeat_mask,
+)
 from manifests.document import DOCUMENT_SCHEMA, Document, Locator
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
@@ -132,7 +138,7 @@ def run_stage(
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     mapping, reducing = lines.find_duplicates(made, found)
     ranges = run_exchange(corpus, mapping, reducing)
-    run_exchange(corpus, *lines.send_verdicts({unit.name: found[unit.name] for unit in mapping.units}, ranges))
+    run_exchange(corpus, *lines.send_verdicts(mapping, reducing))
     return (
         {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),
