@@ -147,26 +147,29 @@ class StageGraph:
         self.extracted = {**extracted, **joined}
         self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
         sweep(self.corpus, step, self.extracted)
+        self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
 
     def url_dedup(self) -> Work[None]:
         """Find older copies under one URL, of the sources whose rules ask for it."""
         _, *found = yield url_dedup.dedup_turns(*self.before(url_dedup.STAGE))
         if found:
-            [(_, duplicates)], [(_, self.verdicts[url_dedup.STAGE])] = found
+            [(_, duplicates)], [(_, verdicts)] = found
+            self.verdicts[url_dedup.STAGE] = without_counts(verdicts)
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
 
     def line_dedup(self) -> Work[None]:
         """Find lines that occur elsewhere, of the sources whose rules ask for it."""
         _, *found = yield line_dedup.dedup_turns(*self.before(line_dedup.STAGE))
         if found:
-            [(_, duplicates)], [(_, self.verdicts[line_dedup.STAGE])] = found
+            [(_, duplicates)], [(_, verdicts)] = found
+            self.verdicts[line_dedup.STAGE] = without_counts(verdicts)
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
 
     def perplexity(self) -> Work[None]:
         """Score documents and find cut-offs, of the sources whose rules ask for it."""
         score = perplexity.score_step(*self.before(perplexity.STAGE))
         [[(scores,)], [(self.cuts,)]] = yield [[(score,)], [(perplexity.cut_step(self.recipe, score),)]]
-        self.verdicts[perplexity.STAGE] = scores
+        self.verdicts[perplexity.STAGE] = without_counts(scores)
 
     def references(self) -> Work[None]:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
@@ -175,24 +178,25 @@ class StageGraph:
         step = references.positives_step(recipe, training, self.extract_arguments, by_source)
         given = yield from run_units(step)
         sample = references.sample_step(self.cited, given, recipe, extracted, by_source, verdicts)
-        train = references.train_step(self.recipe, self.extracted, sample, given)
+        train = references.train_step(self.recipe, sample, given)
         [_, [(self.classifiers,)]] = yield [[(sample,)], [(train,)]]
 
     def filter(self) -> Work[None]:
         """Filter the documents, and begin to compare what is left."""
-        step = filters.filter_step(*self.before(""), self.keep_dropped)
-        planned = [*planned_splits(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
-        comparing = [
-            neardup.find_exact(planned),
-            (containment.sketch_step(self.recipe, planned),),
-            *(search.find_candidates() for search in neardup.near_searches(planned)),
-        ]
-        [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = yield [[(step,)], comparing]
+        made = yield [[(filters.filter_step(*self.before(""), self.keep_dropped),)], self.first_comparisons()]
+        [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
         self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
         self.verdicts.clear()
         self.extracted = without_counts(self.extracted)
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
+
+    def first_comparisons(self) -> list[Part]:
+        """Return the steps that compare documents as soon as `filter` has run."""
+        splits = [*planned_splits(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
+        sketch = containment.sketch_step(self.recipe, splits)
+        searches = neardup.near_searches(splits)
+        return [neardup.find_exact(splits), (sketch,), *(search.find_candidates() for search in searches)]
 
     def neardup(self) -> Work[None]:
         """Verify candidates for pairs of duplicates, in this corpus and with earlier ones."""

@@ -55,7 +55,9 @@ class PlannedStep:
 
     def pack(self) -> None:
         """Forget all of the tasks but names and fingerprints."""
-        self.tasks, self.waiting = (PackedTasks(self.step.name, tasks) for tasks in (self.tasks, self.waiting))
+        is_new = len(self.tasks) == len(self.waiting)
+        self.tasks = PackedTasks(self.step.name, self.tasks)
+        self.waiting = self.tasks if is_new else PackedTasks(self.step.name, self.waiting)
 
     def finish(self) -> Receipts:
         """Return the receipts of all tasks, and remove what other tasks have left."""

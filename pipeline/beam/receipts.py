@@ -15,7 +15,7 @@ from manifests.ledger import tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError
 from pipeline.beam.folded import FOLD_FROM, read_tables, remove_tables, table_paths, write_table, write_tables
-from pipeline.beam.step import Output, PackedReceipts, Receipt, Receipts, Step, Task
+from pipeline.beam.step import Output, Receipt, Receipts, Step, Task
 
 RECEIPTS = "receipts"
 
@@ -151,7 +151,7 @@ def unfinished(
 
 def in_order(tasks: Iterable[Task], found: Receipts, others: Receipts) -> Receipts:
     """Return receipts in the order of their tasks, each from the one or from the others."""
-    return PackedReceipts.of((task.name, (found if task.name in found else others)[task.name]) for task in tasks)
+    return {task.name: (found if task.name in found else others)[task.name] for task in tasks}
 
 
 def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:

@@ -6,8 +6,10 @@ started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import dataclasses
+import io
 import itertools
 import json
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -165,11 +167,11 @@ class PackedReceipts(Mapping[str, Receipt]):
     @classmethod
     def of(cls, found: Iterable[tuple[str, Receipt]]) -> "PackedReceipts":
         """Return the same receipts, each with the name of its task, packed."""
-        names, rows = list[str](), list[bytes]()
+        names, lengths, rows = list[str](), array("Q"), io.BytesIO()
         for name, receipt in found:
             names.append(name)
-            rows.append(receipt.row)
-        return cls(names, map(len, rows), b"".join(rows))
+            lengths.append(rows.write(receipt.row))
+        return cls(names, lengths, rows.getvalue())
 
     def __getitem__(self, name: str) -> Receipt:
         number = self._numbers[name]
@@ -199,7 +201,7 @@ class Files:
         return self.receipt.below(self.folder)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Keyed:
     """An argument of which only `key` counts in fingerprints: a path by the hash of its file, say, or not at all.
 
@@ -399,7 +401,7 @@ def outputs_in(value: Any) -> list[Output]:
 
 def source_of(split: str) -> str:
     """Return the source that a split, or another name that begins with one, belongs to."""
-    return split.partition("/")[0]
+    return sys.intern(split.partition("/")[0])
 
 
 def hash_key(value: Any) -> str:

@@ -143,7 +143,8 @@ def _group_of(scope: str) -> int:
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
-    arguments = {"number": number, "group": _group_of(split.scope), "path": split.signatures_argument()}
+    path = Keyed(f"{split.corpus}/{split.signatures.path}", split.of_corpus(split.signatures))  # as one of a Path, fast
+    arguments = {"number": number, "group": _group_of(split.scope), "path": path}
     return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
 
 

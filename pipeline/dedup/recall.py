@@ -48,7 +48,7 @@ class RecallError(RunError):
 def sources_by_minhash(recipe: Recipe, sources: Iterable[str]) -> dict[MinHash, list[str]]:
     """Return the sources that have each MinHash settings, in the order of their names."""
     found: dict[MinHash, list[str]] = {}
-    for source in sorted(sources):
+    for source in sorted(set(sources)):
         minhash = recipe.comparison_of(source).minhash
         if minhash is not None:
             found.setdefault(minhash, []).append(source)

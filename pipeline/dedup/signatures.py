@@ -6,6 +6,7 @@ first, in the order of their names; those of earlier corpora follow.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -213,12 +214,12 @@ def awaited_for(split: Split, output: Output) -> tuple[Awaited, ...]:
 def planned_splits(recipe: Recipe, corpus: Path, extracted: Receipts) -> list[Split]:
     """Return the splits of this run before `filter` has run, with the documents that they have at most."""
     compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
-    splits = []
+    splits, place = [], str(corpus)
     for name, receipt in sorted(extracted.items()):
-        source, dump = source_of(name), dump_of(receipt.facts["file"])
+        source, dump = source_of(name), sys.intern(dump_of(receipt.facts["file"]))
         signatures, clean = (planned(at, receipt.bytes) for at in (signature_path(name), f"clean/{name}.parquet"))
         documents = receipt.out_of(source)["records"]
-        splits.append(Split(name, str(corpus), False, source, dump, documents, compared[source], signatures, clean))
+        splits.append(Split(name, place, False, source, dump, documents, compared[source], signatures, clean))
     return splits
 
 
@@ -286,6 +287,5 @@ def _split(
     source = source_of(name)
     (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
     documents = filtered.out_of(source)["records"]
-    return Split(
-        name, str(corpus), earlier, source, dump_of(extracted.facts["file"]), documents, compared, signatures, clean
-    )
+    place, dump = sys.intern(str(corpus)), sys.intern(dump_of(extracted.facts["file"]))
+    return Split(name, place, earlier, source, dump, documents, compared, signatures, clean)

@@ -39,12 +39,13 @@ def filter_step(
         verdicts: of the stages that rules need.
         keep_dropped: dropped documents per reason and split whose text is kept for people to look at.
     """
-    units = []
+    rules = {name: source.rules_at("filter") for name, source in recipe.sources.items()}
+    calls, units = {name: calls_of(some) for name, some in rules.items()}, []
     for split, receipt in extracted.items():
-        rules = recipe.sources[source_of(split)].rules_at("filter")
-        reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
-        units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
-    arguments = {name: {**rules, "minhash": signed_by(recipe, name)} for name, rules in by_source.items()}
+        source = source_of(split)
+        reads = [Files(receipt, "documents"), *verdicts.of(split, rules[source])]
+        units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+    arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 

@@ -24,11 +24,11 @@ from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.step import Awaited, Files, Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.work import Turns
 from pipeline.sources.inputs import dump_of
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
+from pipeline.stages.pages import Verdicts, filter_pages, units_for, verdict_path
 
 STAGE = "line_dedup"
 COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
@@ -51,14 +51,15 @@ def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
-    units, arguments = [], dict(by_source)
-    for split, receipt in sorted(extracted.items()):
-        source = source_of(split)
-        rules, rule = recipe.sources[source].rule_for(STAGE)
+    units = [
+        unit._replace(arguments={"file": extracted[unit.name].facts["file"]})
+        for unit in units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
+    ]
+    arguments = dict(by_source)
+    for name, source in recipe.sources.items():
+        _, rule = source.rule_for(STAGE)
         if isinstance(rule, DuplicateLines):
-            arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.normalise)}
-            reads, facts = [Files(receipt, "documents"), *verdicts.of(split, rules)], {"file": receipt.facts["file"]}
-            units.append(Unit(split, facts, reads, receipt.bytes, source, calls_of([*rules, rule])))
+            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.normalise)}
     return Step(COLLECT, collect_hashes, units, {}, arguments)
 
 

@@ -21,7 +21,7 @@ from manifests.mirror import fetch
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
-from pipeline.beam.step import Keyed, Receipt, Receipts
+from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Unit, source_of
 from pipeline.beam.tables import read_ipc, read_rows
 
 SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
@@ -81,6 +81,30 @@ def uses_of(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
 def calls_of(rules: Iterable[Rule]) -> tuple[Callable[..., Any], ...]:
     """Return the classes of rules, which are part of the code of the step that applies them."""
     return tuple(dict.fromkeys(type(rule) for rule in rules))
+
+
+def units_for(
+    recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdicts, with_rule: bool = False
+) -> list[Unit]:
+    """Return a unit per split that is to be read with the rules before a stage, of the sources that need it.
+
+    Args:
+        recipe: the run's.
+        stage: its name.
+        extracted: receipts of documents by split.
+        verdicts: of the stages that rules need.
+        with_rule: the rule that needs the stage is called as well.
+    """
+    found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
+    calls = {name: calls_of([*rules, *([rule] if rule and with_rule else [])]) for name, (rules, rule) in found.items()}
+    units = []
+    for split, receipt in sorted(extracted.items()):
+        source = source_of(split)
+        rules, rule = found[source]
+        if rule is not None:
+            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
+            units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+    return units
 
 
 def filter_pages(

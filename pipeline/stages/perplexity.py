@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from filters.formats.charset import decode
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.formats.stream import Damage
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
@@ -38,14 +38,14 @@ from filters.wikitext.render import render_text
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
 from pipeline.stages.pages import (
     Verdicts,
-    calls_of,
     filter_pages,
+    units_for,
     verdict_path,
 )
 
@@ -81,15 +81,13 @@ def score_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose cut-offs are this crawl's own."""
-    units, arguments = [], dict(by_source)
-    for split, receipt in sorted(extracted.items()):
-        source = source_of(split)
-        rules, rule = recipe.sources[source].rule_for(STAGE)
+    arguments = dict(by_source)
+    for name, source in recipe.sources.items():
+        _, rule = source.rule_for(STAGE)
         if rule is not None and rule.needs_verdicts:
-            arguments[source] = {**by_source[source], "rule": Keyed(rule, rule.step_key())}
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source, calls_of([*rules, rule])))
-    return Step(SCORE, score_documents, units, {}, arguments)
+            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.step_key())}
+    units = units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
+    return Step(SCORE, score_documents, [unit for unit in units if "rule" in arguments[unit.source]], {}, arguments)
 
 
 def cut_step(recipe: Recipe, score: Step) -> Step:
@@ -188,7 +186,7 @@ def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
 
 def articles(path: Path) -> Iterator[Page | Damage]:
     """Yield the articles of a Wikipedia dump (namespace 0, no redirects), with the damage between them."""
-    for page in read_pages(read_dump(path)):
+    for page in read_dump(path):
         if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
             yield page
 

@@ -28,12 +28,12 @@ from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.step import Awaited, Files, Keyed, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import trained_references
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages
+from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, units_for
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -110,33 +110,26 @@ def sample_step(
         }
         least = rule_of(recipe, source).min_characters
         arguments[source] = {**by_source[source], **lists, "share": share, "least": least}
-    units = []
-    for split, receipt in sorted(extracted.items()):
-        if "share" in arguments[source_of(split)]:
-            rules, _ = recipe.sources[source_of(split)].rule_for(STAGE)
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
+    units = units_for(recipe, STAGE, extracted, verdicts)
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
 
-def train_step(recipe: Recipe, extracted: Receipts, sample: Step, given: Receipts) -> Step:
+def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
     """Return the step with a unit per source whose pages are sampled."""
     units, sampled = [], defaultdict[str, list[str]](list)
     for unit in sample.units:
         sampled[unit.source].append(unit.name)
-    for source, share in shares(recipe, extracted).items():
-        rules = rule_of(recipe, source)
-        splits, archives = sampled[source], _of_source(given, source)
-        if splits:
-            arguments = {
-                "rules": Keyed(rules, rules.key()),
-                "splits": splits,
-                "archives": list(archives),
-                "unread": sum((Counter(receipt.facts["dropped"]) for receipt in archives.values()), Counter[str]()),
-                "share": share,
-            }
-            awaits = tuple(Awaited(SAMPLE, split) for split in splits)
-            units.append(Unit(source, arguments, list(archives.values()), awaits=awaits))
+    for source, splits in sampled.items():
+        rules, archives = rule_of(recipe, source), _of_source(given, source)
+        arguments = {
+            "rules": Keyed(rules, rules.key()),
+            "splits": splits,
+            "archives": list(archives),
+            "unread": sum((Counter(receipt.facts["dropped"]) for receipt in archives.values()), Counter[str]()),
+            "share": sample.by_source[source]["share"],
+        }
+        awaits = tuple(Awaited(SAMPLE, split) for split in splits)
+        units.append(Unit(source, arguments, list(archives.values()), awaits=awaits))
     return Step(TRAIN, train_classifier, units, {"seed": recipe.seed}, owns=("models/references",))
 
 

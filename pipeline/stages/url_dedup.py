@@ -20,9 +20,9 @@ from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
-from pipeline.beam.step import Awaited, Files, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.work import Turns
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages, verdict_path
+from pipeline.stages.pages import Verdicts, filter_pages, units_for, verdict_path
 
 STAGE = "url_dedup"
 COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
@@ -40,13 +40,7 @@ def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
-    units = []
-    for split, receipt in sorted(extracted.items()):
-        rules, rule = recipe.sources[source_of(split)].rule_for(STAGE)
-        if rule is not None:
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source_of(split), calls_of(rules)))
-    return Step(COLLECT, collect_keys, units, {}, by_source)
+    return Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
 
 
 def collect_keys(

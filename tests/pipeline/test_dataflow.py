@@ -40,6 +40,11 @@ def test_the_graph_of_every_job_of_the_papers_recipe_is_small() -> None:
     assert len(graphs) == 10, "steps share jobs as turns or side by side, and what does not grow is done by the driver"
 
 
+@pytest.mark.parametrize(("recipe", "jobs"), [("ccnet", 10), ("demo", 7)])
+def test_steps_of_other_recipes_share_jobs_as_well(recipe: str, jobs: int) -> None:
+    assert len(dry_run(load_recipe(ROOT / f"recipes/{recipe}.yaml"), 1)) == jobs
+
+
 def test_a_dry_run_prints_every_job_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: x\nseed: 1\ngoal_tokens: 9\nsources: {books: {weight: 1.0}}\n", "utf-8")
@@ -70,7 +75,7 @@ def images(proto: Any) -> list[Any]:
 def test_beams_runner_for_dataflow_takes_every_job() -> None:
     pytest.importorskip("apitools", reason="Beam's client for Google Cloud is not installed: apache-beam[gcp]")
     graphs = dry_run(load_recipe(ROOT / "recipes/demo.yaml"), 1, DataflowDryEngine)
-    assert len(graphs) > 10 and max(graph.bytes for graph in graphs) < LIMIT
+    assert len(graphs) == 7 and max(graph.bytes for graph in graphs) < LIMIT
 
 
 class MeasuringEngine(Engine):
