@@ -97,7 +97,7 @@ def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _codes(lookup: Lookup, nodes: Rows, kept: npt.NDArray[np.int64]) -> Codes:
-    """Return each node's reason: `STAYS` for the survivor, whose index is in `kept`, `EXACT` for its text, or `NEAR`."""
+    """Return each node's reason: `STAYS` for the survivor, its index in `kept`, `EXACT` for its text, else `NEAR`."""
     high, low = id_halves(lookup.column("content_hash", nodes))
     same = (high == high[kept]) & (low == low[kept])
     return np.where(kept == np.arange(len(nodes)), STAYS, np.where(same, EXACT, NEAR)).astype(np.uint8)
