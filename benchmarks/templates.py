@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.data import ABSENT, SHARED, table
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.wikitext.gaps import GONE, SPOKEN, UNKNOWN, resolve_marks
 from filters.wikitext.names import ASIDE, CODE, LITERAL
 from filters.wikitext.render import strip_elements
@@ -87,7 +87,7 @@ def measure(folder: Path) -> tuple[dict[str, Counter[str]], Counter[tuple[str, s
     lost: Counter[tuple[str, str]] = Counter()
     for path in sorted({*folder.rglob("*.xml*"), *folder.rglob("*.bz2")}):
         language = detect_language(path.relative_to(folder).as_posix(), Source(weight=1))
-        for page in read_pages(read_dump(path)) if language else ():
+        for page in read_dump(path) if language else ():
             if not isinstance(page, Page) or page.namespace or page.redirect:
                 continue
             for use in find_uses(page.wikitext):

@@ -17,7 +17,7 @@ import mwparserfromhell
 from mwparserfromhell import nodes
 
 from benchmarks.data import ABSENT, ROOT, SHARED, table
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.wikitext.render import render_text
 
 ROUNDS = 5
@@ -57,7 +57,7 @@ def real() -> list[Article]:
     return [
         Article(path.name[:2], page.title, page.wikitext, render_tree(mwparserfromhell.parse(page.wikitext)))
         for path in sorted((SHARED / "wikipedia").rglob("*.bz2"))
-        for page in read_pages(read_dump(path))
+        for page in read_dump(path)
         if isinstance(page, Page) and page.namespace == 0 and not page.redirect
         if not page.wikitext.lstrip().lower().startswith("#redirect")
     ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from filters.errors import RunError, UserError
 from manifests.arguments import POSITIVE
-from manifests.display import MOST_SHOWN, escape_unencodable_output, print_parts, safe, standard_output
+from manifests.display import MOST_SHOWN, escape_unencodable_output, print_parts, safe_line, standard_output
 
 CHARACTERS = 600  # of a sampled document, shown
 
@@ -36,6 +36,12 @@ def main(arguments: list[str]) -> int:
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        place, why = safe_line(str(error.filename or "a file")), error.strerror or error
+        print(f"error: {place} cannot be used ({why}): check its rights and the room on its disk", file=sys.stderr)
+        return 1
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -102,7 +108,7 @@ def _find(options: argparse.Namespace) -> int:
     from manifests.tools.find import find
 
     found = find(options.corpus, options.what, options.most)
-    _print_either(options, found.as_dict, lambda: map(safe, found.lines(options.corpus)))
+    _print_either(options, found.as_dict, lambda: found.lines(options.corpus))
     return 0 if found else 1
 
 

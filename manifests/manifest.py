@@ -12,11 +12,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from filters.errors import UserError
-from manifests.files import canonical_json, sha256_json, write_atomic
+from manifests.files import canonical_json, sha256_json, unreadable, write_atomic
 
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
 FORMAT: Literal["teratoken-manifest-4"] = "teratoken-manifest-4"
+READABLE = "give this user the right to read it"
 HISTORY, GENERATIONS = "history", "generations"
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
@@ -177,19 +178,34 @@ def load_manifest(corpus: Path) -> Manifest:
         UserError: there is no manifest, or this version cannot read it.
     """
     path = corpus / FILE
-    if not corpus.is_dir():
+    try:
+        is_folder, is_finished = corpus.is_dir(), path.is_file()
+    except OSError as error:
+        raise unreadable(path, error.strerror, READABLE) from error
+    if not is_folder:
         raise UserError(f"{corpus} is not a folder: give the output folder of `python -m pipeline run`")
-    if not path.is_file():
+    if not is_finished:
         raise UserError(f"{corpus} has no {FILE}: finish the run by giving the same `python -m pipeline run` again")
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, a corpus's own or an earlier one of `history/`.
+
+    Raises:
+        UserError: it cannot be read, or is not of this version.
+    """
     try:
         plain = json.loads(path.read_bytes())
         written = plain.get("format") if isinstance(plain, dict) else None
         if isinstance(written, str) and written.startswith("teratoken-manifest-") and written != FORMAT:
             raise UserError(
-                f"{corpus} was written by another version ({written}; this one reads {FORMAT}): rebuild it into a new "
-                "folder, or use the version that wrote it"
+                f"{path} was written by another version ({written}; this one reads {FORMAT}): rebuild the corpus into "
+                "a new folder, or use the version that wrote it"
             )
         return Manifest.model_validate(plain)
+    except OSError as error:
+        raise unreadable(path, error.strerror, READABLE) from error
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path} is not a manifest this version reads ({first}): rebuild the corpus") from error

@@ -12,6 +12,7 @@ from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.models.sentencepiece import encode_texts
 from filters.rule import Filtered, Found, Rule, apply_rules, page_of
+from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
 from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
@@ -49,8 +50,8 @@ class Rederivation:
         return {**self.lineage.as_dict(), "same": self.same, "finding": self.finding}
 
     def text(self) -> str:
-        """Return lines for people."""
-        return "\n".join([*self.lineage.lines(), f"again     {self.finding}"])
+        """Return lines for people, safe for a terminal."""
+        return "\n".join([*self.lineage.lines(), safe_line(f"again     {self.finding}")])
 
 
 def trace(corpus: Path, shard: str, token: int, moved: dict[str, list[str]]) -> Rederivation:

@@ -184,7 +184,7 @@ def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
 def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = (0, 1)) -> tuple[int, Path] | None:
     """Return (step, folder) of the newest whole checkpoint of a run, or None if it has no checkpoint at all.
 
-    Checkpoints found damaged are renamed, half-written ones removed, and both are named in the terminal.
+    Newer ones that are damaged are renamed, half-written ones removed, and both are named in the terminal.
 
     Args:
         run: The run's folder.
@@ -200,17 +200,23 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
     for folder in half if part[0] == 0 else ():
         print(f"removed {folder}, which was not written to its end", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
+    damaged: list[tuple[Path, str]] = []
     for step, folder in reversed(found):
         damage = share(find_damage(folder, part))
-        if not damage:
-            return step, folder
-        if part[0] == 0:
-            aside = folder.with_name(folder.name + DAMAGED)
+        if damage:
+            damaged.append((folder, damage))
+            continue
+        for other, what in damaged if part[0] == 0 else ():
+            aside = other.with_name(other.name + DAMAGED)
             shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-            print(f"{folder} is damaged ({damage}): renamed to {aside.name}, the one before is taken", file=sys.stderr)
-    if found:
-        raise UserError(f"{run} has no whole checkpoint: give another --output, or remove it to train from the start")
+            other.rename(aside)
+            print(f"{other} is damaged ({what}): renamed to {aside.name}, {folder.name} is taken", file=sys.stderr)
+        return step, folder
+    if damaged:
+        told = "; ".join(f"{folder.name}: {what}" for folder, what in damaged)
+        raise UserError(
+            f"{run} has no whole checkpoint ({told}): give another --output, or remove it to train from the start"
+        )
     return None
 
 
@@ -229,9 +235,9 @@ def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = Tru
         files = dict(state["files"])
         if state.pop("sha256") != sha256_json(state):
             return f"the bytes of {STATE} have changed"
-    except OSError:
+    except FileNotFoundError:
         return f"{STATE} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{STATE} cannot be read"
     for name in sorted(files)[part[0] :: part[1]]:
         path = folder / name
@@ -310,16 +316,34 @@ class SavedModel:
         return self.reader.rows(f"model.{name}", 0, self.shapes[name][0])
 
 
-def open_checkpoint(path: Path) -> SavedModel:
-    """Open the checkpoint at a path, or the newest of a run without visible damage, or raise UserError."""
-    whole = [folder for _, folder in list_checkpoints(path) if not find_damage(folder, hashes=False)]
-    folder = whole[-1] if whole else path
-    if not (folder / STATE).is_file():
+def open_checkpoint(path: Path, hashes: bool = True) -> SavedModel:
+    """Open the checkpoint at a path, or the newest of a run.
+
+    Args:
+        path: A run's folder, or one checkpoint's.
+        hashes: Compare every byte with its hash, as a resume does; False for who reads no weights.
+
+    Raises:
+        UserError: There is no checkpoint, or it is damaged; which other one is whole is then named.
+    """
+    found = list_checkpoints(path)
+    folder = found[-1][1] if found else path
+    if not ((_NAME.match(folder.name) and folder.is_dir()) or (folder / STATE).is_file()):
         raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
+    if damage := find_damage(folder, hashes=hashes):
+        raise UserError(f"{folder} is damaged ({damage}): {_advise_another(folder)}")
     state, reader = read_state(folder), CheckpointReader(folder)
     shapes = {key[6:]: reader.shape(key) for key in reader.parts if key.startswith("model.")}
     training = state["training"]
     return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state, reader)
+
+
+def _advise_another(damaged: Path) -> str:
+    """Return what to do instead of reading a damaged checkpoint: the newest whole one of its run, if any."""
+    for _, folder in reversed(list_checkpoints(damaged.resolve().parents[1])):
+        if folder.name != damaged.name and not find_damage(folder):
+            return f"{folder} is whole: give that one, or the run's `train` command again, which continues from it"
+    return "no other checkpoint of its run is whole: train the run again"
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 from filters.formats.charset import is_utf8_xml, transcode_xml
@@ -26,7 +27,6 @@ from filters.formats.stream import (
     Damage,
     Stored,
     decode_chunks,
-    decode_stored,
     is_compressed,
     open_stored,
     read_ranges,
@@ -112,31 +112,8 @@ class Frame:
     detail: str = ""
 
 
-def read_dump(path: Path | str) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of a dump that is plain or compressed by bzip2 or gzip.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    with open_stored(Path(path)) as stored:
-        yield from decode_stored(stored, resume=True)
-
-
-def read_pages(chunks: Iterable[bytes | Damage], max_bytes: int = MAX_BYTES) -> Iterator[Page | Damage]:
-    """Yield the pages of a dump in order, with the damage between them.
-
-    No bytes make it raise. Takes linear time, and memory of the order of `max_bytes`. A part of a dump, cut at pages,
-    is a dump too.
-    """
-    for raw in scan_pages(transcode_xml(_gather_opening(chunks)), max_bytes):
-        if raw.problem is None:
-            yield parse_page(raw.data)
-        elif raw.problem is not Reason.ARCHIVE_METADATA:
-            yield Damage(raw.problem, raw.detail)
-
-
 def scan_pages(
-    chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool | None = None
+    chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool = False
 ) -> Iterator[RawPage]:
     """Yield the pages of decoded bytes and the text around them, without a gap except for blanks at the very end.
 
@@ -146,7 +123,7 @@ def scan_pages(
         chunks: UTF-8.
         limit: Bytes of a page; a larger one is damage.
         position: Where the bytes begin.
-        ends: True if `</mediawiki>` must end them; None: if they begin with `<mediawiki`.
+        ends: True if `</mediawiki>` must end them.
     """
     buffer, base = bytearray(), position  # buffer[0] lies at `base`
     start, begin, searched = position, -1, position  # of the open stretch, of the open page, of the next search
@@ -191,7 +168,7 @@ def scan_pages(
             base = kept
     end = base + len(buffer)
     yield from _frame_end(start, end, begin, opening, first, tail)
-    if begin < 0 and (b"<mediawiki" in opening if ends is None else ends) and b"</mediawiki" not in tail:
+    if begin < 0 and ends and b"</mediawiki" not in tail:
         yield RawPage(end, end, end, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 
 
@@ -216,57 +193,22 @@ def _frame_outside(start: int, stop: int, opening: bytes) -> RawPage:
 
 def parse_page(element: bytes) -> Page | Damage:
     """Parse a page's element. Bytes that are not UTF-8 become U+FFFD."""
-    fields, parser = _Fields(), expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = fields.start
-    parser.EndElementHandler = fields.end
-    parser.CharacterDataHandler = fields.characters
     try:
-        parser.Parse(element.decode("utf-8", "replace"), True)
-    except expat.ExpatError as error:
+        page = ElementTree.fromstring(element.decode("utf-8", "replace"))
+    except ElementTree.ParseError as error:
         problem = Reason.ENTITY_EXPANSION if error.code == _UNDEFINED_ENTITY else Reason.CORRUPT_RECORD
         return Damage(problem, f"a page that is not XML: {expat.ErrorString(error.code)}")
-    title, identifier = fields.texts.get("title"), _parse_number(fields.texts.get("id", ""))
-    if title is None or identifier is None:
+
+    def read(path: str, default: str = "") -> str:  # of several revisions the last
+        found = page.findall(path)
+        return "".join(found[-1].itertext()) if found else default
+
+    identifier = _parse_number(read("id"))
+    if page.find("title") is None or identifier is None:
         return Damage(Reason.CORRUPT_RECORD, "a page without title or id")
-    namespace = _parse_number(fields.texts.get("ns", "0")) or 0
-    revision = _parse_number(fields.texts.get("revision/id", "0")) or 0
-    wikitext, time = fields.texts.get("revision/text", ""), fields.texts.get("revision/timestamp", "").strip()
-    return Page(identifier, namespace, title, fields.redirect, wikitext, revision, time)
-
-
-class _Fields:
-    """The texts of a page's own elements and of its last revision's, collected by a parser."""
-
-    WANTED = frozenset(["title", "ns", "id", "revision/id", "revision/timestamp", "revision/text"])
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        self.redirect = False
-        self.depth = 0
-        self.parent = ""  # the page's own element that is open
-        self.name = ""  # of the element whose text is collected
-        self.parts: list[str] = []
-
-    def start(self, name: str, _: dict[str, str]) -> None:
-        self.depth += 1
-        if self.depth == 2:
-            self.parent = name
-            self.redirect = self.redirect or name == "redirect"
-        elif self.depth == 3:
-            name = f"{self.parent}/{name}"
-        if self.depth in (2, 3) and name in self.WANTED:
-            self.name, self.parts = name, []
-
-    def end(self, _: str) -> None:
-        self.depth -= 1
-        if self.name and self.depth == 1 + self.name.count("/"):
-            self.texts[self.name] = "".join(self.parts)
-            self.name = ""
-
-    def characters(self, data: str) -> None:
-        if self.name:
-            self.parts.append(data)
+    namespace, revision = _parse_number(read("ns", "0")) or 0, _parse_number(read("revision/id", "0")) or 0
+    wikitext, time = read("revision/text"), read("revision/timestamp").strip()
+    return Page(identifier, namespace, read("title"), page.find("redirect") is not None, wikitext, revision, time)
 
 
 def _parse_number(digits: str) -> int | None:
@@ -275,28 +217,21 @@ def _parse_number(digits: str) -> int | None:
     return int(digits) if number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
-def _gather_opening(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
-    """Yield the chunks, the first ones joined until they are long enough to tell the encoding."""
-    held, told = b"", False
-    for chunk in chunks:
-        if told:
-            yield chunk
-            continue
-        if isinstance(chunk, bytes):
-            held += chunk
-            if len(held) < OPENING:
-                continue
-        told = bool(held)
-        if held:
-            yield held
-        held = b""
-        if isinstance(chunk, Damage):
-            yield chunk
-    if held:
-        yield held
-
-
 # --- pages among the stored bytes ---
+
+
+def read_dump(path: Path | str, limit: int = MAX_BYTES) -> Iterator[Page | Damage]:
+    """Yield the pages of a dump in order, with the damage between them.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    with open_stored(Path(path)) as stored:
+        for frame in read_frames(stored, limit):
+            if frame.problem is None:
+                yield parse_page(frame.data)
+            elif frame.problem is not Reason.ARCHIVE_METADATA:
+                yield Damage(frame.problem, frame.detail)
 
 
 def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = None) -> Iterator[Frame]:

@@ -19,7 +19,7 @@ MOST = 4.0  # log-odds: surer than this, a block counts no more
 NEXT = (1, 2, 3)  # blocks before and after one, each an input
 NEAR = (4, 10, 25)  # blocks on both sides whose mean is an input
 LEVELS = 4  # the innermost containers whose means are inputs
-NEVER = 14.0  # the logarithm of letters to a block that is likely main text, where there is none
+NEVER = 14.0  # the logarithm of letters to a block that is likely main text, if the page has none
 
 
 def describe_context(scores: Column, page: Page) -> dict[str, Column]:

@@ -6,6 +6,7 @@ around (filters.html.context).
 """
 
 import re
+import unicodedata
 from collections import Counter
 
 from resiliparse.extract.html2text import extract_plain_text
@@ -37,6 +38,7 @@ _OPENING, _NEXT_ATTRIBUTE = re.compile(_TAG_START), re.compile(_ATTRIBUTE)
 # A lookahead is matched in one way only, as atomic groups are from Python 3.11.5 on.
 _MANY = re.compile(rf"{_TAG_START}(?:(?=({_ATTRIBUTE}))\1){{{MANY_ATTRIBUTES}}}")
 _BLANK_LINES = re.compile(r"\n{3,}")
+_STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")  # so many combining marks in a row take quadratic time to sort
 
 
 class ExtractionError(Exception):
@@ -49,6 +51,8 @@ class ExtractionError(Exception):
 
 def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main", model: Model = MODEL) -> str:
     """Return the text of a page, one paragraph per line, without image descriptions and list bullets.
+
+    Letters with marks are composed (Unicode's normalisation form C, UAX 15), as most pages write them.
 
     Args:
         html: The decoded page.
@@ -67,12 +71,12 @@ def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main", mod
         raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
         if extractor == "main":
-            return _extract_main_text(html, model)
+            return _compose(_extract_main_text(html, model))
         text = extract_plain_text(html, main_content=extractor == "resiliparse", alt_texts=False, list_bullets=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ExtractionError(Reason.EXTRACTION_FAILED, type(error).__name__) from error
     lines = "\n".join(line.strip() for line in text.split("\n"))
-    return _BLANK_LINES.sub("\n\n", lines).strip("\n")
+    return _compose(_BLANK_LINES.sub("\n\n", lines).strip("\n"))
 
 
 def _extract_main_text(html: str, model: Model) -> str:
@@ -88,6 +92,11 @@ def _extract_main_text(html: str, model: Model) -> str:
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])
+
+
+def _compose(text: str) -> str:
+    """Return a text in normalisation form C, or unchanged if it stacks marks beyond those of any language."""
+    return text if text.isascii() or _STACKED.search(text) else unicodedata.normalize("NFC", text)
 
 
 def _has_crowded_tag(html: str) -> bool:

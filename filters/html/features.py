@@ -394,7 +394,7 @@ def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Col
 
 
 def _find_title(texts: Sequence[str], levels: Sequence[int], title: str) -> tuple[int, Column]:
-    """Return (the index of the title among the blocks, 0 if there is none, the share of each heading in its words)."""
+    """Return the index of the title among the blocks, 0 without a title, and the share of each heading in its words."""
     similar = np.zeros(len(texts))
     wanted = set(_WORD.findall(title.lower()))
     best, at = 0.0, 0

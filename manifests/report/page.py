@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import yaml
 
+from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, describe_reason
 from manifests.display import (
     format_bytes,
@@ -74,10 +75,14 @@ def write_report(corpus: Path, output: Path | None = None) -> Path:
         The path of the file.
 
     Raises:
-        UserError: The folder is not a corpus, or a file of it cannot be read.
+        UserError: The folder is not a corpus, or a file of it cannot be read, or the report not written.
     """
     path = output or corpus / FILE
-    write_atomic(path, render_page(ReportData(corpus)).encode("utf-8"))
+    page = render_page(ReportData(corpus)).encode("utf-8")
+    try:
+        write_atomic(path, page)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give --output FILE in another folder") from error
     return path
 
 

@@ -4,15 +4,16 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from manifests.display import MOST_SHOWN
+from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
 from manifests.files import canonical_json
-from manifests.mirror import list_folder
+from manifests.manifest import HISTORY, read_manifest
+from manifests.mirror import fetch, list_folder
 from manifests.tools.corpus import CorpusReader, StoredDocument
 
 if TYPE_CHECKING:
@@ -47,13 +48,17 @@ class DroppedRecord:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """The documents that match a query, or those that were removed as duplicates or dropped; True if there are any."""
+    """The documents that match a query, or those that were removed as duplicates or dropped; True if there are any.
+
+    If there are none, `unseen` says where the document may be that no file of the run names.
+    """
 
     query: str
     held: list[StoredDocument]
     more: bool  # more documents match than `held` lists
     removed: "list[Removed]"
     dropped: list[DroppedRecord]
+    unseen: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.held or self.removed or self.dropped)
@@ -66,10 +71,11 @@ class FoundDocuments:
             "more": self.more,
             "removed": [asdict(one) for one in self.removed],
             "dropped": [asdict(one) for one in self.dropped],
+            "unseen": self.unseen,
         }
 
     def lines(self, corpus: Path) -> list[str]:
-        """Return lines for people."""
+        """Return lines for people, safe for a terminal."""
         told: list[str] = []
         for one in self.held:
             told += [
@@ -90,10 +96,10 @@ class FoundDocuments:
             for one in self.removed
         ]
         told += map(str, self.dropped)
-        return told or [
-            f"no shard of {corpus} holds it, and no file of the run names it as a duplicate or as dropped: "
-            "the inputs have no page of this URL or id"
-        ]
+        if not self:
+            told = [f"no shard of {corpus} holds it, and no file of its run names it as a duplicate or as dropped"]
+            told += self.unseen
+        return [safe_line(line) for line in told]
 
 
 def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
@@ -116,7 +122,24 @@ def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
     held = [reader.document(place.shard, place.row) for place in itertools.islice(places, most + 1)]
     removed = [] if held else _find_removed(reader, queries, most)
     dropped = [] if held or removed else _find_dropped(reader, queries, most)
-    return FoundDocuments(query, held[:most], len(held) > most, removed, dropped)
+    unseen = [] if held or removed or dropped else list(_explain_unseen(reader))
+    return FoundDocuments(query, held[:most], len(held) > most, removed, dropped, unseen)
+
+
+def _explain_unseen(reader: CorpusReader) -> Iterator[str]:
+    """Yield a sentence about each place where a document may be that no shard holds and no file of the run names."""
+    earlier = [f"{HISTORY}/{name}" for name in list_folder(reader.folder, HISTORY) if name.endswith(".json")]
+    for manifest in [reader.manifest, *(read_manifest(fetch(reader.folder, name)) for name in earlier)]:
+        if removal := manifest.removal:
+            yield (
+                f"the removal list of SHA-256 {removal.list_sha256} took {removal.documents:,} documents out of the "
+                f"parent corpus, manifest_sha {manifest.parent}: `find` in that corpus shows whether it had this one"
+            )
+    if letters := sum(1 for _ in reader.letters("deadletters")):
+        yield (
+            f"a corrupt or too large record may have no URL and no id: deadletters/ lists {letters:,} records that "
+            "could not be read"
+        )
 
 
 def vary_port(url: str) -> list[str]:

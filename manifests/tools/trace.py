@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from manifests.display import safe
+from manifests.display import safe, safe_line
 from manifests.document import document_id
 from manifests.tools.corpus import CorpusReader, StoredDocument
 
@@ -37,9 +37,8 @@ class Lineage(StoredDocument):
             f"source    {self.source}",
             f"url       {self.url or 'none'}",
             *self.origin(),
-            f"text      …{self.text}…",
         ]
-        return [safe(line) for line in told]
+        return [*map(safe_line, told), safe(f"text      …{self.text}…")]
 
 
 def trace(corpus: Path, shard_name: str, token: int) -> Lineage:

@@ -12,7 +12,7 @@ from typing import TextIO
 from urllib.parse import urldefrag
 
 from filters.errors import UserError
-from filters.formats.mediawiki import read_dump, read_pages
+from filters.formats.mediawiki import read_dump
 from filters.formats.stream import Damage
 from filters.quality import urls
 from filters.wikitext.citations import find_cited_urls
@@ -77,7 +77,7 @@ def _cited_urls(dumps: Sequence[Path]) -> Iterator[str]:
     """Yield the URLs that articles cite, without fragments."""
     for dump in dumps:
         try:
-            for page in read_pages(read_dump(dump)):
+            for page in read_dump(dump):
                 if not isinstance(page, Damage) and page.namespace == 0 and not page.redirect:
                     for url in find_cited_urls(page.wikitext):
                         yield urldefrag(f"https:{url}" if url.startswith("//") else url).url

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from filters.formats.charset import decode
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.formats.stream import Damage
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
@@ -186,7 +186,7 @@ def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
 
 def articles(path: Path) -> Iterator[Page | Damage]:
     """Yield the articles of a Wikipedia dump (namespace 0, no redirects), with the damage between them."""
-    for page in read_pages(read_dump(path)):
+    for page in read_dump(path):
         if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
             yield page
 

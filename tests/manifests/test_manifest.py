@@ -1,9 +1,11 @@
 """Shards, manifest, verify, trace, show: on a small corpus written by hand, and on a hundred damaged copies of it."""
 
+import errno
 import json
 import random
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -209,6 +211,37 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert main([argument.format(corpus) for argument in arguments]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "report"])
+@pytest.mark.parametrize("method", ["read_bytes", "is_file"])
+def test_what_may_not_be_read_is_one_sentence(
+    corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, method: str
+) -> None:
+    """The superuser may read all files, so the error is made here."""
+    whole = getattr(Path, method)
+
+    def refuse(path: Path) -> object:
+        if path == corpus / "manifest.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, method, refuse)
+    assert main([command, str(corpus)]) == 2
+    said = capsys.readouterr().err
+    assert f"{corpus}/manifest.json cannot be read (Permission denied): give this user the right" in said
+
+
+def test_what_cannot_be_written_is_one_sentence(
+    corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (corpus / "file").write_text("", encoding="utf-8")
+    assert main(["report", str(corpus), "--output", str(corpus / "file/report.html")]) == 2
+    assert "report.html cannot be written (" in capsys.readouterr().err
+    full = OSError(errno.ENOSPC, "No space left on device", "there\n")
+    monkeypatch.setattr("manifests.report.page.write_report", mock.Mock(side_effect=full))
+    assert main(["report", str(corpus)]) == 1
+    assert "there\\n cannot be used (No space left on device)" in capsys.readouterr().err
 
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:

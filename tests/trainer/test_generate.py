@@ -1,6 +1,8 @@
 """Generated text: sampled as asked for, whole characters, the same for the same seed."""
 
 import io
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from trainer_corpus import write_text_corpus
 from filters.errors import UserError
 from trainer import generate as module
 from trainer.__main__ import main
+from trainer.evaluation.compare import HeldOut, score_run
+from trainer.evaluation.models import find_model
 from trainer.generate import continue_texts, generate, print_pieces, sample
 from trainer.model import KeyValueCache, Llama
 from trainer.sizes import Preset
@@ -82,6 +86,27 @@ def test_the_command_writes_text_and_refuses_nonsense(run: Path, capfd: pytest.C
     assert "--top-p above 0" in capfd.readouterr().err
     with pytest.raises(UserError, match="holds no checkpoint"):
         list(generate(run.parent, None, [""], 1, 1.0, 1.0, 0))
+
+
+def test_no_command_reads_weights_whose_bytes_have_changed(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The changed bytes are plausible numbers, so only their hash shows it."""
+    shutil.copytree(run, tmp_path / "run")
+    weights = tmp_path / "run/checkpoints/step-00000002/rank-00000.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    damaged = "step-00000002 is damaged (the bytes of rank-00000.safetensors have changed)"
+    for command in (["export", str(tmp_path / "run"), str(tmp_path / "out")], ["generate", str(tmp_path / "run")]):
+        assert main(command) == 2
+        said = capfd.readouterr()
+        assert f"{damaged}: no other checkpoint of its run is whole: train the run again" in said.err and not said.out
+    assert not (tmp_path / "out").exists()
+    held_out = HeldOut([], ["a"], ["text"], "")
+    for read in (find_model, lambda path: score_run(path, held_out)):
+        with pytest.raises(UserError, match=re.escape(damaged)):
+            read(tmp_path / "run")
 
 
 def test_a_terminal_that_lacks_the_characters_gets_question_marks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import sha256_file, sha256_json
-from trainer.checkpoint import open_checkpoint
+from trainer.checkpoint import STATE, open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
 from trainer.events import find_corpus
 from trainer.generate import load_model
@@ -59,8 +59,9 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         vocabulary = read_pieces(folder / tokenizer.FILE)
         return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
 
-    files = [one for one in saved.folder.rglob("*") if one.is_file()]
-    return Source(saved.folder, _hash_files(files), manifest.manifest_sha, int(saved.state["step"]), open_saved)
+    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it was opened
+    identity = sha256_json({**hashes, STATE: sha256_file(saved.folder / STATE)})
+    return Source(saved.folder, identity, manifest.manifest_sha, int(saved.state["step"]), open_saved)
 
 
 def open_engine(source: Source, device: str, precision: str) -> Engine:

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.formats.charset import decode
-from filters.html.extract import ExtractionError, extract_text
+from filters.html.extract import _STACKED, ExtractionError, extract_text
 from filters.reasons import Reason
 
 PARAGRAPH = "<p>" + "Some text of the page, long enough to be kept by the extractor. " * 5 + "</p>"
@@ -145,6 +146,7 @@ def test_no_text_is_invented(parts: list[tuple[str, str, bool]]) -> None:
         "('<div>' * 99 + 'x' + '</div>' * 99) * (n // 99)",
         "'<br>' * n",
         "'&amp;&lt;' * n",
+        "'<p>text e' + '\\u0301\\u0323' * n",
         "('<a ' + '<a ' * 900 + '>') * (n // 900)",
         "('<p ' + ' '.join(f'a{k}=\">\"' for k in range(60)) + '>x') * (n // 60)",
         "'<a href=\"' * n",
@@ -162,6 +164,20 @@ def test_time_is_linear_in_the_page(page: str) -> None:
         f"assert_linear(work, lambda n: {page}, 16_000)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=600, check=True)
+
+
+@pytest.mark.parametrize("extractor", ["main", "resiliparse", "all"])
+def test_letters_with_marks_are_composed(extractor: str) -> None:
+    text = extract_text(
+        "<article>" + "<p>Scho\u0308ne Gru\u0308\u00dfe, \u09df, e\u0323\u0302.</p>" * 9, extractor=extractor
+    )
+    assert text.split("\n\n") == ["Sch\u00f6ne Gr\u00fc\u00dfe, \u09af\u09bc, \u1ec7."] * 9
+
+
+def test_marks_that_are_sorted_are_found() -> None:
+    """A character of a combining class above 0 is neither of a word nor blank, so `_STACKED` sees all of a run."""
+    marks = [character for character in map(chr, range(0x110000)) if unicodedata.combining(character)]
+    assert len(marks) > 800 and all(_STACKED.search(mark * 64) for mark in marks)
 
 
 def prose(about: str, sentences: int = 3) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.quality.urls import normalise, url_hash
 from filters.wikitext.citations import find_cited_urls
 
@@ -64,7 +64,7 @@ def test_hostile_wikitext_takes_linear_time(piece: str) -> None:
 def test_the_samples_cite_pages() -> None:
     if not SAMPLES.exists():
         pytest.skip("no sample dumps here")
-    articles = [page for page in read_pages(read_dump(next(SAMPLES.glob("enwiki*")))) if isinstance(page, Page)]
+    articles = [page for page in read_dump(next(SAMPLES.glob("enwiki*"))) if isinstance(page, Page)]
     found = [url for page in articles for url in find_cited_urls(page.wikitext)]
     assert len(found) > 3_000 and sum(bool(normalise(url)) for url in found) > 0.995 * len(found)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.wikitext.names import LANGUAGES
 from filters.wikitext.render import render_text
 
@@ -44,7 +44,7 @@ def test_real_pages_are_nearer_to_an_independent_rendering_than_strip_code() -> 
     articles = [
         wikitext.Article(path.name[:2], page.title, page.wikitext, "")
         for path in sorted((SHARED / "wikipedia").glob("minidumps/*"))
-        for page in read_pages(read_dump(path))
+        for page in read_dump(path)
         if isinstance(page, Page) and len(page.wikitext) < 60_000
     ]
     ours, theirs = [], []
@@ -59,7 +59,7 @@ def test_real_pages_are_nearer_to_an_independent_rendering_than_strip_code() -> 
 def test_redpajamas_row_of_the_same_page_differs_in_the_ways_the_docs_name() -> None:
     with gzip.open(REDPAJAMA, "rt", encoding="utf-8") as file:
         rows = {row["meta"]["title"]: row["text"] for row in map(json.loads, file)}
-    dump = read_pages(read_dump(next((SHARED / "wikipedia").glob("bgwiki*"))))
+    dump = read_dump(next((SHARED / "wikipedia").glob("bgwiki*")))
     (page,) = [page for page in dump if isinstance(page, Page) and page.title in rows]
     theirs, ours = rows[page.title], render_text(page.wikitext, "bg", page.title)
     words = [Counter(re.findall(r"\w+", text.lower())) for text in (theirs, ours)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import assert_linear
 
-from filters.formats.mediawiki import Page, read_dump, read_pages
+from filters.formats.mediawiki import Page, read_dump
 from filters.wikitext.render import render_text
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "wikipedia"
@@ -215,7 +215,7 @@ def test_the_samples_become_prose() -> None:
         pytest.skip("no sample dumps here")
     found = {
         page.title: render_text(page.wikitext)
-        for page in read_pages(read_dump(next(SAMPLES.glob("enwiki*"))))
+        for page in read_dump(next(SAMPLES.glob("enwiki*")))
         if isinstance(page, Page)
     }
     assert found["Anarchism"].startswith(

@@ -139,7 +139,7 @@ def test_default_factors_are_those_of_real_dumps() -> None:
                 text += len(outcome.document.text.encode()) if outcome.document else 0
     assert text / stored == pytest.approx(supply.default_factors("books", "x.txt.gz").text.value, abs=0.1)
     path = next((SHARED / "wikipedia").glob("enwiki*.bz2"))
-    pages = [page for page in wiki_dump.read_pages(wiki_dump.read_dump(path)) if isinstance(page, wiki_dump.Page)]
+    pages = [page for page in wiki_dump.read_dump(path) if isinstance(page, wiki_dump.Page)]
     articles = [page for page in pages if page.namespace == 0 and not page.redirect]
     text = sum(len(render_text(page.wikitext).encode()) for page in articles)
     wanted = supply.default_factors("wikipedia").text.value

@@ -11,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.__main__ import main
+from manifests.display import safe_line
+from manifests.document import Locator
 from manifests.manifest import load_manifest
-from manifests.tools.find import find, vary_port
+from manifests.tools.corpus import StoredDocument
+from manifests.tools.find import DroppedRecord, FoundDocuments, find, vary_port
+from manifests.tools.trace import Lineage
+from pipeline.trace import Rederivation
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,36 @@ def test_a_page_that_extract_dropped_is_found_by_its_url(corpus: Path, capsys: p
     assert (row["reason"], row["offset"], "") in {(one.reason, one.offset, one.document) for one in found}
     assert main(["find", str(corpus), row["url"]]) == 0
     assert f"was dropped ({row['reason']}" in capsys.readouterr().out
+
+
+def test_of_a_page_that_no_file_names_only_what_is_known_is_said(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record may be one of those that could not be read, so `find` must not deny it."""
+    letters = sum(len(path.read_bytes().splitlines()) for path in (corpus / "deadletters").rglob("*.jsonl"))
     assert main(["find", str(corpus), "https://nowhere.example/"]) == 1
+    said = capsys.readouterr().out
+    assert letters and f"may have no URL and no id: deadletters/ lists {letters} records" in said
+    assert "the inputs have no page" not in said
+
+
+HOSTILE = "a\n\x1b[2J\u202eb"
+
+
+@given(st.sampled_from(["held", "dropped", "again"]), st.text(min_size=1))
+def test_no_name_drives_the_terminal_or_adds_a_line(where: str, name: str) -> None:
+    name = HOSTILE + name
+    place = Locator(name, 0, 1, name)
+    stored = StoredDocument("00", name, name, name, 0, 0, 1, 1, place)
+    dropped = DroppedRecord("", name, name, name, name, name, 0, 1, name)
+    if where == "again":
+        lines = Rederivation(Lineage(**vars(stored), token=0, piece=name, text=""), True, name).text().split("\n")
+        assert len(lines) == 8
+    else:
+        found = FoundDocuments("", [stored] * (where == "held"), False, [], [dropped] * (where == "dropped"))
+        lines = found.lines(Path("corpus"))
+        assert len(lines) == (7 if where == "held" else 1)
+    assert all(line == safe_line(line) for line in lines)
 
 
 def test_a_url_is_found_with_and_without_its_default_port(corpus: Path) -> None:

@@ -20,6 +20,7 @@ from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.diff import diff
+from manifests.tools.find import find
 from manifests.tools.remove import _scan_urls, match_documents, parse_line, read_removal_list, remove
 from manifests.tools.sample import SampledDocument, SampleQuery, sample
 from manifests.tools.trace import trace as lineage
@@ -71,6 +72,20 @@ def test_exactly_the_named_documents_are_gone(removed: Path, documents: dict[str
     left = {one.facts["document"]: one for one in sample(removed, SampleQuery(number=1000)).drawn}
     assert set(left) == set(documents) - gone
     assert all(one.text == documents[name].text for name, one in left.items())
+
+
+def test_find_names_the_removal_and_the_corpus_that_had_the_document(
+    corpus: Path, removed: Path, documents: dict[str, SampledDocument], tmp_path: Path
+) -> None:
+    """What is removed is known to the parent alone; neither a child nor a grandchild may deny that it was there."""
+    gone, left = sorted(named(removed, documents)), sorted(set(documents) - named(removed, documents))
+    remove(removed, listed(tmp_path, left[0]), tmp_path / "again")
+    parent, list_sha = load_manifest(corpus).manifest_sha, sha256_file(removed.parent / "list.txt")
+    for child in (removed, tmp_path / "again"):
+        for query in (gone[0], documents[gone[-1]].facts["url"] or gone[-1]):
+            said = " ".join(find(child, query).lines(child))
+            assert f"SHA-256 {list_sha} took {len(gone):,} documents out of the parent" in said
+            assert f"manifest_sha {parent}" in said and "the inputs have no page" not in said
 
 
 def test_it_verifies_and_names_its_parent_and_the_list(
