@@ -59,6 +59,7 @@ def _show(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
     from manifests.mirror import place_of
+    from manifests.repair import advise_repair
     from manifests.tools.verify import checked_bytes, verify
 
     manifest, started = load_manifest(options.corpus), time.perf_counter()
@@ -66,12 +67,14 @@ def _verify(options: argparse.Namespace) -> int:
     with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
+    advice = f"of each file: {advise_repair(options.corpus)}" if problems else ""
     if options.json:
-        _print_json({"manifest_sha": manifest.manifest_sha, "problems": problems, "bytes": size, "seconds": seconds})
+        found = {"problems": problems, "advice": advice, "bytes": size, "seconds": seconds}
+        _print_json({"manifest_sha": manifest.manifest_sha, **found})
         return 1 if problems else 0
     checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
     good = f"{place_of(options.corpus)}: {len(manifest.shards())} shards as the manifest says ({checked})"
-    print("\n".join(problems) if problems else good)
+    print("\n".join([*problems, advice]) if problems else good)
     if not options.fast:
         print(f"{size / 1e6:,.1f} MB in {seconds:,.1f} s: {size / 1e6 / seconds:,.0f} MB/s")
     return 1 if problems else 0

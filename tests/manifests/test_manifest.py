@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from filters.errors import UserError
+from manifests import tokenizer
 from manifests.__main__ import main
 from manifests.document import Locator, Part, document_id, locator_from, order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
@@ -232,6 +233,42 @@ def test_what_may_not_be_read_is_one_sentence(
     assert f"{corpus}/manifest.json cannot be read (Permission denied): give this user the right" in said
 
 
+@pytest.mark.parametrize(
+    ("receipts", "advice"),
+    [
+        (True, "give the same `python -m pipeline run` command again, which makes missing"),
+        (False, "has no receipts of"),
+    ],
+)
+def test_a_damaged_or_missing_file_is_named_with_how_to_get_it_again(
+    corpus: Path, capsys: pytest.CaptureFixture[str], receipts: bool, advice: str
+) -> None:
+    if receipts:
+        (corpus / "receipts/tokenize").mkdir(parents=True)
+    (corpus / "shards" / SHARD).unlink()
+    (corpus / "models/tokenizer.model").write_bytes(b"damaged")
+    assert main(["verify", str(corpus)]) == 1
+    said = capsys.readouterr().out
+    assert f"shards/{SHARD}: missing" in said and said.count(advice) == 1
+    assert main(["verify", str(corpus), "--json"]) == 1
+    assert advice in json.loads(capsys.readouterr().out)["advice"]
+    assert main(["trace", str(corpus), SHARD, "0"]) == 2
+    said = capsys.readouterr().err
+    assert f"shards/{SHARD} is missing: " in said and advice in said and "it has" not in said
+    assert main(["sample", str(corpus)]) == 2
+    with pytest.raises(UserError, match=f"tokenizer.model cannot be read or is damaged: .*{advice}"):
+        tokenizer.load(corpus)
+
+
+def test_a_reason_that_only_other_sources_have_is_not_denied(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tallies = {"web": {"dropped": {"language": {"records": 1_234}}}, "books": {"dropped": {}}}
+    write_manifest(corpus, load_manifest(corpus).model_copy(update={"ledger": {"filter": tallies}}))
+    assert main(["sample", str(corpus), "--reason", "language", "--source", "books"]) == 2
+    assert "nothing dropped as language in books, but 1,234 in web: " in capsys.readouterr().err
+    assert main(["sample", str(corpus), "--reason", "redirect"]) == 2
+    assert "nothing dropped as redirect: `show` lists" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_one_sentence(
     corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +283,7 @@ def test_what_cannot_be_written_is_one_sentence(
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
     (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
-    with pytest.raises(UserError, match="rebuild the corpus"):
+    with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it anew"):
         load_manifest(corpus)
 
 
