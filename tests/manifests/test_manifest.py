@@ -1,8 +1,10 @@
 """Shards, manifest, verify, trace, show: on a small corpus written by hand, and on a hundred damaged copies of it."""
 
 import errno
+import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from unittest import mock
@@ -258,6 +260,30 @@ def test_a_damaged_or_missing_file_is_named_with_how_to_get_it_again(
     assert main(["sample", str(corpus)]) == 2
     with pytest.raises(UserError, match=f"tokenizer.model cannot be read or is damaged: .*{advice}"):
         tokenizer.load(corpus)
+
+
+def test_hashes_and_ids_follow_from_the_words_of_the_page(corpus: Path) -> None:
+    """docs/format.md, with `json` and `hashlib` alone: what a reader without this project would write."""
+
+    def digest(value: object) -> str:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode() + b"\n").hexdigest()
+
+    data = (corpus / "manifest.json").read_bytes()
+    plain = json.loads(data)
+    assert data == json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    sha = plain.pop("manifest_sha")
+    assert digest(plain) == sha == (corpus / "manifest.json.sha256").read_text(encoding="utf-8").strip()
+    fields = ("file", "offset", "length", "member", "inner_offset", "inner_length")
+    with pa.memory_map(str(corpus / "shards" / SHARD)) as mapped:
+        rows = pa.ipc.open_file(mapped).read_all().to_pylist()
+    for row in rows:
+        parts = [{name: part[name] for name in fields} for part in row["parts"] or []]
+        locator = {**{name: row[name] for name in fields}, "parts": parts}
+        assert digest([row["source"], locator])[:32] == row["document"].hex()
+    page = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
+    example = re.search(r"`([0-9a-f]{32})`:\n\n```\n(.*)\n```", page)
+    assert rows and example and digest(json.loads(example[2]))[:32] == example[1]
 
 
 def test_a_reason_that_only_other_sources_have_is_not_denied(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
