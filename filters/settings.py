@@ -11,9 +11,9 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    """A part of the recipe: unknown keys and wrong types are errors, values are never coerced and never change."""
+    """A part of the recipe: numbers are finite, wrong keys and types are errors, values are never coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 Part = TypeVar("Part", bound=Strict)
@@ -44,9 +44,15 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"key {key} (value {first['input']!r}) is not known: {hint}allowed here: {', '.join(allowed)}"
     if first["type"] == "missing":
+        beside = [one for one in error.errors() if one["type"] == "missing" and one["loc"][:-1] == first["loc"][:-1]]
+        if len(beside) > 1:
+            keys = [".".join([*path[:-1], str(one["loc"][-1])]) for one in beside]
+            return f"keys {', '.join(keys)} are missing: give each a value"
         field = _model_at(path[:-1], root).model_fields.get(path[-1])
         kind = getattr(field.annotation, "__name__", str(field.annotation)) if field else "a value"
         return f"key {key} is missing: give a value ({kind})"
+    if first["type"] == "list_type" and isinstance(first["input"], str):
+        return f"key {key} = {first['input']!r}: should be a list, such as [{first['input']!r}]"
     message = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     value = repr(first["input"])
     if len(value) > 60 and first["type"] == "value_error":

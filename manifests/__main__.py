@@ -5,7 +5,6 @@ Each command imports its own tool, so that none waits for the libraries of the o
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,14 @@ from typing import Any
 
 from filters.errors import RunError, UserError
 from manifests.arguments import POSITIVE
-from manifests.display import MOST_SHOWN, escape_unencodable_output, print_parts, safe_line, standard_output
+from manifests.display import (
+    MOST_SHOWN,
+    end_quietly,
+    escape_unencodable_output,
+    print_parts,
+    safe_line,
+    standard_output,
+)
 
 CHARACTERS = 600  # of a sampled document, shown
 
@@ -258,10 +264,4 @@ def _print_json(value: Any) -> None:
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(end_quietly(lambda: main(sys.argv[1:])))

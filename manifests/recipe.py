@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 CODE = "code"  # copies of the modules that hold a user's own rules and readers
 
-TrainerPreset = Literal["demo", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"]
+# The presets of the trainer, as `manifests.planning.cost.SIZES` has them; a test compares them.
+TrainerPreset = Literal[
+    "demo", "2m", "5m", "10m", "20m", "40m", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"
+]  # fmt: skip
 
 
 class Tokenizer(Strict):

@@ -16,6 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -31,6 +32,8 @@ CHUNK_BYTES = 16 << 20  # of a download, each one request
 RANGE_BYTES = 16 << 20  # of a download in ranges, each one request
 RANGES = 4  # of a file at once: each waits for the network most of the time
 S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
+GCS_LIMIT = timedelta(seconds=3)  # of its retries of a request, which otherwise go on for minutes in silence
+BUCKETS = ("s3", "gs", "gcs")  # schemes of stores of which the first part of a path is a bucket
 Value = TypeVar("Value")
 
 
@@ -76,8 +79,10 @@ def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
     file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
     after = f" after {tries} tries" if tries > 1 else ""
     why = " ".join(str(error.strerror or error).split())
+    is_remote = place.startswith(tuple(f"{scheme}://" for scheme in BUCKETS))
+    cause = "credentials, bucket and network" if is_remote else "disk, mount or permissions"
     return StorageError(
-        f"{place}: {file} failed ({why}){after}: check the disk, mount or permissions, then run "
+        f"{place}: {file} failed ({why}){after}: check the {cause}, then run "
         "the same command again, which continues from here"
     )
 
@@ -285,6 +290,8 @@ def split_url(url: str) -> tuple[str, str, str]:
 def _connect(url: str) -> tuple[fs.FileSystem, str]:
     """Open the file system of a URL, in which blanks and letters beyond ASCII may stand as they are."""
     scheme, bucket, path = split_url(url)
+    if scheme.rstrip(":") in BUCKETS and not bucket:
+        raise UserError(f"{url} names no bucket: give {scheme.rstrip(':')}://BUCKET/PATH")
     try:
         if scheme == "s3":
             return _s3(bucket), f"{bucket}/{path}".rstrip("/")
@@ -292,9 +299,11 @@ def _connect(url: str) -> tuple[fs.FileSystem, str]:
             return _gcs(), f"{bucket}/{path}".rstrip("/")
         filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{url} cannot be opened ({error}): give s3://, gs://, hdfs:// or file:// and a path"
-        ) from error
+        advice = "give s3://, gs://, hdfs:// or file:// and a path"
+        if scheme in BUCKETS and isinstance(error, OSError):
+            advice = "check the bucket's name, the credentials and the network"
+            advice += ", AWS_REGION and AWS_ENDPOINT_URL" if scheme == "s3" else ""
+        raise UserError(f"{url} cannot be opened ({' '.join(str(error).split())}): {advice}") from error
     return filesystem, str(root).rstrip("/")
 
 
@@ -319,9 +328,9 @@ def _gcs() -> fs.FileSystem:
     """Open Google Cloud Storage, or the emulator at STORAGE_EMULATOR_HOST."""
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if not emulator:
-        return fs.GcsFileSystem()
+        return fs.GcsFileSystem(retry_time_limit=GCS_LIMIT)
     scheme, _, host = emulator.rpartition("://")
-    return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host)
+    return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host, retry_time_limit=GCS_LIMIT)
 
 
 def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
@@ -362,11 +371,16 @@ def _create_gcs(filesystem: fs.FileSystem, root: str, path: str, data: bytes) ->
 def _gcs_client() -> Any:
     try:
         from google.auth import credentials
+        from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
     except ImportError as error:
         raise UserError("corpora in gs:// need google-cloud-storage: pip install 'teratoken[gcs]'") from error
     if "STORAGE_EMULATOR_HOST" not in os.environ:
-        return storage.Client()
+        try:
+            return storage.Client()
+        except (DefaultCredentialsError, OSError) as error:  # the latter for a project that is not known
+            why = " ".join(str(error).split())
+            raise UserError(f"gs:// cannot be opened ({why}): give application default credentials") from error
     anonymous: Any = credentials.AnonymousCredentials  # untyped
     return storage.Client(project="emulated", credentials=anonymous())
 

@@ -7,6 +7,7 @@ when it ends, receipts come when their step begins. Everything else is moved by 
 import contextlib
 import fcntl
 import json
+import os
 import platform
 import shutil
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
-from manifests.mirror import mirror_of
+from manifests.mirror import Mirror, mirror_of
 from manifests.recipe import CODE, RECIPE_FILE
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
@@ -25,9 +26,17 @@ from pipeline.beam.job import LOG
 from pipeline.beam.marks import BEGUN, remove_published
 from pipeline.beam.receipts import RECEIPTS, remove_temporaries
 from pipeline.beam.tasklist import remove_task_lists
-from pipeline.lease import is_leased, leased
+from pipeline.lease import LEASES, is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
+LOCK = "runs/lock"  # the first file of a corpus
+
+# Files by which a corpus is recognised, as JSON, and keys that they have: a folder named `runs` says nothing.
+MARKS = {
+    LOCK: {"teratoken_corpus"},
+    STATUS: {"started", "state", "steps"},
+    FILE: {"manifest_sha", "ledger"},
+}
 
 # Files of a corpus that no task writes, in the order in which they are published.
 DRIVER_FILES = (
@@ -41,13 +50,36 @@ def prepare(corpus: Path) -> None:
     try:
         if corpus.exists() and not corpus.is_dir():
             raise UserError(f"--output {corpus} is a file: give a folder")
-        is_foreign = corpus.is_dir() and any(corpus.iterdir()) and not (corpus / "runs").is_dir()
-        if is_foreign and mirror_of(corpus) is None:  # of a corpus in an object store that is looked at there
+        is_known = mirror_of(corpus) is not None  # of a corpus in an object store that is looked at there
+        if not is_known and _holds_files(corpus) and not is_corpus(lambda name: (corpus / name).read_bytes()):
             raise UserError(f"--output {corpus} holds files that are not a corpus: give a new or empty folder")
-        (corpus / "runs").mkdir(parents=True, exist_ok=True)
-        (corpus / RECEIPTS).mkdir(exist_ok=True)
+        (corpus / RECEIPTS).mkdir(parents=True, exist_ok=True)
+        (corpus / LOCK).parent.mkdir(exist_ok=True)
+        (corpus / LOCK).touch()
+        with (corpus / LOCK).open("r+b") as file:  # not emptied first: another run may do the same now
+            file.write(canonical_json(dict.fromkeys(MARKS[LOCK], 1)))
     except OSError as error:
         raise UserError(f"--output {corpus} cannot be written ({error.strerror}): give another folder") from error
+
+
+def is_corpus(read: Callable[[str], bytes]) -> bool:
+    """Return True for a folder that a run has begun to write. `read`: returns a file of it, or raises OSError."""
+    for name, keys in MARKS.items():
+        with contextlib.suppress(OSError, ValueError):
+            plain = json.loads(read(name))
+            if isinstance(plain, dict) and keys <= plain.keys():
+                return True
+    return False
+
+
+def _holds_files(corpus: Path) -> bool:
+    """Return True if a folder holds any file but a lock; empty folders do not count. Raises OSError."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    paths = (Path(folder, name) for folder, _, names in os.walk(corpus, onerror=fail) for name in names)
+    return corpus.is_dir() and any(path != corpus / LOCK for path in paths)
 
 
 def refuse_changed(corpus: Path) -> None:
@@ -71,24 +103,38 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
         A function that raises StorageError if another run has taken the corpus over.
     """
     prepare(corpus)
-    with (corpus / "runs" / "lock").open("w", encoding="utf-8") as file:
+    with (corpus / LOCK).open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
-        mirror = mirror_of(corpus)
-        if mirror is None:
-            yield lambda: None  # the lock on a folder of this machine cannot be lost
-            return
-        if not mirror.storage.list_files("runs") and not mirror.storage.is_empty():
-            raise UserError(f"--output {mirror.storage.url} holds files that are not a corpus: give an empty one")
-        with leased(mirror.storage, partial(mirror.push, [STATUS])) as lease:
-            shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # each is fetched when its step begins
-            mirror.pull(CODE)
-            for name in DRIVER_FILES:
-                (corpus / name).unlink(missing_ok=True)
-            mirror.fetch_all(DRIVER_FILES)
-            yield lease.check
+        try:
+            mirror = mirror_of(corpus)
+            with _leased(corpus, mirror) if mirror is not None else contextlib.nullcontext(_never_lost) as check_lock:
+                yield check_lock
+        except UserError:
+            if not _holds_files(corpus):  # refused before it wrote anything: the folder is no corpus yet
+                file.truncate(0)
+            raise
+
+
+def _never_lost() -> None:
+    """Do nothing: the lock on a folder of this machine cannot be lost."""
+
+
+@contextlib.contextmanager
+def _leased(corpus: Path, mirror: Mirror) -> Iterator[Callable[[], None]]:
+    """Hold the lease on a corpus in an object store, and fetch the driver's own files. Yields what `locked` does."""
+    store = mirror.storage
+    if not store.list_files(LEASES) and not is_corpus(store.read) and not store.is_empty():
+        raise UserError(f"--output {store.url} holds files that are not a corpus: give an empty one")
+    with leased(store, partial(mirror.push, [STATUS])) as lease:
+        shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # each is fetched when its step begins
+        mirror.pull(CODE)
+        for name in DRIVER_FILES:
+            (corpus / name).unlink(missing_ok=True)
+        mirror.fetch_all(DRIVER_FILES)
+        yield lease.check
 
 
 def publish(corpus: Path, started: str) -> None:
@@ -109,7 +155,7 @@ def is_held(corpus: Path) -> bool:
     """Return True if a run holds the corpus: one of this machine, or of any that has a lease in an object store."""
     mirror = mirror_of(corpus)
     try:
-        with (corpus / "runs" / "lock").open("r", encoding="utf-8") as file:
+        with (corpus / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         pass

@@ -195,6 +195,9 @@ def _stored_sizes(source: str, patterns: list[str]) -> dict[str, int]:
                 f"source {source}: {pattern} would have to be downloaded to be measured: give --unique {source}=TOKENS"
             )
     try:
-        return {name: path.stat().st_size for name, path in match(source, patterns, Path()).items()}
+        found = match(source, patterns, Path())
+        for folder in filter(Path.is_dir, found.values()):
+            next(folder.iterdir())  # is among the inputs because it cannot be read
+        return {name: path.stat().st_size for name, path in found.items()}
     except OSError as error:
         raise UserError(f"source {source}: {error.filename} cannot be read ({error.strerror}): check it") from error

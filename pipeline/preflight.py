@@ -3,12 +3,12 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from filters.errors import UserError
 from filters.rule import load_class, name_of
 from manifests.files import write_atomic
 from manifests.recipe import CODE, Recipe
-from pipeline import folder
 from pipeline.beam.quarantine import Place
 from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
@@ -40,13 +40,14 @@ class RunInputs:
     quarantine: frozenset[Place] = frozenset()
 
 
-def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> RunInputs:
-    """Check readers, models, the output folder and the inputs.
+def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, terminal: TextIO | None = None) -> RunInputs:
+    """Check readers, models and the inputs.
 
     Args:
         recipe: with absolute paths.
         corpus: the output folder.
         skip_unreadable: skip inputs that cannot be opened, instead of refusing them.
+        terminal: receives the progress of downloads; None for no output.
 
     Raises:
         UserError: something is wrong, in one sentence.
@@ -60,11 +61,10 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False) -> Ru
     order_of_passes(recipe)
     hashes = hash_models(recipe)
     check_tokenizer(recipe)
-    folder.prepare(corpus)
     unreadable: list[str] = []
 
     def resolve(name: str, patterns: list[str]) -> list[Input]:
-        found = inputs_module.resolve(name, patterns, corpus)
+        found = inputs_module.resolve(name, patterns, corpus, terminal)
         broken = [item for item in found if item.problem]
         if broken and not skip_unreadable:
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""

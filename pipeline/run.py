@@ -78,7 +78,7 @@ def run(
     with folder.locked(corpus) as check_lock, running(engine) as engine:
         folder.refuse_changed(corpus)
         here, models = with_local_models(recipe, corpus)
-        inputs = preflight(here, corpus, skip_unreadable)
+        inputs = preflight(here, corpus, skip_unreadable, None if engine.quiet else sys.stderr)
         held = _quarantine(corpus, quarantined)
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, given=models)

@@ -134,7 +134,7 @@ class Perplexity(Rule):
         score = found.verdict
         if score is None:
             score = load_scorer(*files, self.unit).perplexity(page.text)
-        cuts = load_cutoffs(Path(self.cutoffs), self.head, self.tail) if self.cutoffs else made.cuts
+        cuts = _given_cuts(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
         return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
@@ -298,6 +298,10 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 
 @lru_cache(maxsize=16)
+def _given_cuts(path: str, head: int, tail: int) -> dict[str, Cuts]:
+    return load_cutoffs(Path(path), head, tail)
+
+
 def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
     """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
 

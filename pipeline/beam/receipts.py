@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
-from manifests.files import is_temporary
+from manifests.files import is_temporary, sha256_file
 from manifests.ledger import tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError
@@ -46,36 +46,54 @@ def read_finished(corpus: Path, task: Task) -> Receipt:
     return receipt
 
 
-def is_finished(corpus: Path, task: Task, size_of: Callable[[str], int | None] | None = None) -> bool:
-    """Return True if a task's outputs exist in full, made under its fingerprint.
-
-    Args:
-        corpus: its folder.
-        task: the task.
-        size_of: by path below the corpus; None to look at files of this machine.
-    """
+def is_finished(corpus: Path, task: Task) -> bool:
+    """Return True if this machine has a task's outputs in full, made under its fingerprint."""
     receipt = read_receipt(corpus, task.step, task.name)
-    return receipt is not None and is_whole(receipt, task, size_of or partial(_size, corpus))
+    holds = partial(_holds, corpus, written=_written(corpus, _path_below(task)))
+    return receipt is not None and is_whole(receipt, task, holds)
 
 
-def is_whole(receipt: Receipt, task: Task, size_of: Callable[[str], int | None]) -> bool:
-    """Return True if a receipt is of a task's fingerprint, and its outputs have the sizes that it says."""
-    return receipt.fingerprint == task.fingerprint and all(
-        size_of(output.path) == output.bytes for output in receipt.outputs
-    )
+def is_whole(receipt: Receipt, task: Task, holds: Callable[[Output], bool]) -> bool:
+    """Return True if a receipt is of a task's fingerprint, and its outputs are there as it says."""
+    return receipt.fingerprint == task.fingerprint and all(map(holds, receipt.outputs))
 
 
 def is_step_finished(corpus: Path, step: Step) -> bool:
     """Return True if all tasks of a step are finished."""
-    size_of, tasks = Sizes(corpus, step.folders), step.tasks()
-    found = _find(corpus, step.name, tasks)
-    return all(task.name in found and is_whole(found[task.name], task, size_of) for task in tasks)
+    return not unfinished(corpus, step, step.tasks())[0]
+
+
+def _written(corpus: Path, path: str) -> int | None:
+    """Return when receipts were written, in ns. None of those in a store, whose outputs are hashed when fetched."""
+    if mirror_of(corpus) is None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return os.stat(f"{corpus}/{path}").st_mtime_ns  # noqa: PTH116  # a third of the time
+    return None
+
+
+def _holds(corpus: Path, output: Output, written: int | None) -> bool:
+    """Return True if this machine has an output with the size that its receipt says, and no other bytes.
+
+    A file that is newer than its receipt was copied or changed: it is hashed, and if it is the same, not again.
+    """
+    path = f"{corpus}/{output.path}"
+    try:
+        found = os.stat(path)  # noqa: PTH116  # a third of the time
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if found.st_size != output.bytes or written is None or found.st_mtime_ns <= written:
+        return found.st_size == output.bytes
+    if sha256_file(Path(path)) != output.sha256:
+        return False
+    with contextlib.suppress(OSError):  # the corpus is not to be written to
+        os.utime(path, ns=(found.st_atime_ns, written))
+    return True
 
 
 class Sizes:
-    """The sizes of files by path below the corpus; None for one that is missing.
+    """The outputs of a step on this machine, or their sizes in an object store.
 
-    Of a corpus in an object store, the folders given are listed once, when the first size is asked for.
+    Of a store, the folders given are listed once, when the first output is asked for.
     """
 
     def __init__(self, corpus: Path, folders: Iterable[str]) -> None:
@@ -89,21 +107,14 @@ class Sizes:
         files = [self.mirror.storage.list_files(folder) for folder in self.folders] if self.mirror is not None else []
         return {file.path: file.bytes for some in files for file in some}
 
-    def __call__(self, path: str) -> int | None:
-        """Return the size of a file."""
+    def holds(self, output: Output, written: int | None) -> bool:
+        """Return True if an output is there as its receipt says, which was written at that time; see `_holds`."""
         if self.mirror is None:
-            return _size(self.corpus, path)
-        if path in self.listed:
-            return self.listed[path]
-        entry = self.mirror.storage.find(path)
-        return entry.bytes if entry is not None else None
-
-
-def _size(corpus: Path, path: str) -> int | None:
-    try:
-        return os.stat(f"{corpus}/{path}").st_size  # noqa: PTH116  # a third of the time
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+            return _holds(self.corpus, output, written)
+        if output.path in self.listed:
+            return self.listed[output.path] == output.bytes
+        entry = self.mirror.storage.find(output.path)
+        return entry is not None and entry.bytes == output.bytes
 
 
 def unfinished(
@@ -114,13 +125,14 @@ def unfinished(
     Receipts of older fingerprints are removed, so that no reader takes them for new, and tables that hold any of them.
     Receipts that no table has any more are folded anew where they are many.
     """
-    size_of, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
+    known, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
     found, unfolded = dict[str, Receipt](), dict[str, Receipt]()
     for path, rows in read_tables(corpus, step.name).items():
+        holds = partial(known.holds, written=_written(corpus, path))
         true = {
             name: receipt
             for name, receipt in rows.items()
-            if name in by_name and is_whole(receipt, by_name[name], size_of)
+            if name in by_name and is_whole(receipt, by_name[name], holds)
         }
         lost = len(rows) - len(true) if not step.shared else sum(name in by_name for name in rows.keys() - true.keys())
         found |= true
@@ -128,7 +140,7 @@ def unfinished(
             remove_tables(corpus, [path])
             unfolded |= true
     for task, receipt in _single_receipts(corpus, step.name, [task for task in tasks if task.name not in found]):
-        if is_whole(receipt, task, size_of):
+        if is_whole(receipt, task, partial(known.holds, written=_written(corpus, _path_below(task)))):
             found[task.name] = unfolded[task.name] = receipt
         else:
             receipt_path(corpus, task.step, task.name).unlink()

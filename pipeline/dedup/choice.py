@@ -54,9 +54,10 @@ def choose_in_clusters(
     """
     nodes = nodes[_survivors_first(lookup, splits, nodes, labels, rules, gone)]
     first = run_starts(labels)
-    codes = _codes(lookup, nodes, labels, first)
+    kept = np.flatnonzero(first)[np.cumsum(first) - 1]
+    codes = _codes(lookup, nodes, kept)
     codes[np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]] = STAYS
-    return nodes, codes, _similarity(lookup, splits, nodes, nodes[first][np.cumsum(first) - 1], codes)
+    return nodes, codes, _similarity(lookup, splits, nodes, nodes[kept], codes)
 
 
 def _survivors_first(
@@ -95,14 +96,11 @@ def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values
 
 
-def _codes(lookup: Lookup, nodes: Rows, labels: Rows, first: Mask) -> Codes:
-    """Return each node's reason: `STAYS` for the survivor, `EXACT` for the text of an earlier one, else `NEAR`."""
+def _codes(lookup: Lookup, nodes: Rows, kept: npt.NDArray[np.int64]) -> Codes:
+    """Return each node's reason: `STAYS` for the survivor, its index in `kept`, `EXACT` for its text, else `NEAR`."""
     high, low = id_halves(lookup.column("content_hash", nodes))
-    order = np.lexsort([np.arange(len(nodes)), low, high, labels])
-    same = np.zeros(len(nodes), bool)
-    a, b = order[:-1], order[1:]
-    same[b] = (labels[a] == labels[b]) & (high[a] == high[b]) & (low[a] == low[b])
-    return np.where(first, STAYS, np.where(same, EXACT, NEAR)).astype(np.uint8)
+    same = (high == high[kept]) & (low == low[kept])
+    return np.where(kept == np.arange(len(nodes)), STAYS, np.where(same, EXACT, NEAR)).astype(np.uint8)
 
 
 def _similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, codes: Codes) -> Similarities:

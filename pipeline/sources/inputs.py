@@ -9,12 +9,13 @@ import fnmatch
 import glob
 import os
 import re
+import stat
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from filters.errors import UserError
 from manifests.files import version_of
@@ -24,7 +25,8 @@ from manifests.storage import StorageError, connect, retry_storage, split_url
 if TYPE_CHECKING:
     from pipeline.download.http import RetryPolicy
 
-RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for the default
+RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for `ATTEMPTS`
+ATTEMPTS = 5  # half a minute of waits: the user waits as well, and may have mistyped the host
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
@@ -58,17 +60,18 @@ class Input:
         return self.sha256 or self.version
 
 
-def match(source: str, patterns: Iterable[str], corpus: Path) -> dict[str, Path]:
+def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO | None = None) -> dict[str, Path]:
     """Return the files that a source's patterns match, by name; those at http URLs are downloaded into the corpus.
 
-    Patterns of object stores are left to `match_stored`.
+    Patterns of object stores are left to `match_stored`. `terminal`: receives the progress of downloads, and why they
+    wait.
 
     Raises:
         UserError: A pattern matches nothing, two files have one name, or a download fails.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus):
+        for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus, terminal):
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise UserError(
                     f"source {source}: {found[name]} and {path} would both be named {name!r}: "
@@ -129,13 +132,13 @@ def is_matched(pattern: str) -> bool:
     return any(map(os.path.exists, found))  # `missing/**` matches `missing/`
 
 
-def resolve(source: str, patterns: Iterable[str], corpus: Path) -> list[Input]:
+def resolve(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO | None = None) -> list[Input]:
     """Return the files that a source's patterns match, with their versions, sorted by name.
 
     An unreadable file has a `problem`, which the caller refuses or counts. Raises UserError as `match` does.
     """
     patterns = list(patterns)
-    found = match(source, patterns, corpus)
+    found = match(source, patterns, corpus, terminal)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         inputs = list(pool.map(partial(_inspect, source), found.keys(), found.values()))
     stored = match_stored(source, patterns)
@@ -171,25 +174,79 @@ def fixed_prefix(pattern: str) -> Path:
     return Path(*fixed) if fixed else Path()
 
 
-def _find_matches(source: str, pattern: str, corpus: Path) -> list[tuple[str, Path]]:
+def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | None) -> list[tuple[str, Path]]:
     if "://" in pattern:
-        return [_download(source, pattern, corpus)]
+        return [_download(source, pattern, corpus, terminal)]
     path = Path(pattern).expanduser()
-    if path.is_dir():
+    if stat.S_ISDIR(_mode(path)):
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
-    paths = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True, include_hidden=True)]
-    prefix = fixed_prefix(str(path))
-    matches = [
-        (_format_name(p.relative_to(prefix) if prefix.parts else p), p) for p in paths if p.is_file() or _dangles(p)
-    ]
-    if not matches:
+    paths = [path] if stat.S_ISREG(_mode(path)) else list(_find_inputs(Path(), path.parts))
+    if not paths:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
-    return matches
+    prefix = fixed_prefix(str(path))
+    return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 
 
-def _dangles(path: Path) -> bool:
-    """Return True for a link to nothing: an input that cannot be read, so that no run leaves it out in silence."""
-    return path.is_symlink() and not path.exists()
+def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Yield the files below a folder that match the parts of a glob, and what hides some: a folder that cannot be read.
+
+    `glob.glob` leaves such folders out in silence. A path may come twice.
+    """
+    if not parts:
+        if _is_input(folder):
+            yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if not glob.has_magic(part):
+        yield from _find_inputs(folder / part, rest)
+        return
+    try:
+        with os.scandir(folder) as entries:
+            found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return  # as a file is for the rest of a pattern
+    except OSError:
+        yield folder
+        return
+    if part == "**":
+        yield from _find_inputs(folder, rest)
+    for path, is_folder in found:
+        if part != "**":
+            if fnmatch.fnmatchcase(path.name, part):
+                yield from _find_inputs(path, rest)
+        elif is_folder:
+            yield from _find_inputs(path, parts)
+        elif not rest:
+            yield from _find_inputs(path, rest)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return True for a folder, a link to one, and a link that cannot be followed, as whoever lists it finds out."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
+
+
+def _is_input(path: Path) -> bool:
+    """Return True for a file, and for what may be one: a link to nothing, or a path in a folder that keeps it hidden.
+
+    The latter cannot be read, so that a run refuses or counts it, and leaves nothing out in silence.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return path.is_symlink()
+    except OSError:
+        return True
+
+
+def _mode(path: Path) -> int:
+    """Return a path's type and permissions; 0 where nothing is there, or where it cannot be looked at."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _format_name(path: Path) -> str:
@@ -197,10 +254,10 @@ def _format_name(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
+def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> tuple[str, Path]:
     """Download one URL into the corpus, once. Raises UserError if that fails."""
     from pipeline.download.download import download
-    from pipeline.download.http import RemoteFile, State
+    from pipeline.download.http import RemoteFile, RetryPolicy, State
 
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
@@ -209,7 +266,8 @@ def _download(source: str, url: str, corpus: Path) -> tuple[str, Path]:
     if not name:
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
     folder = corpus / "inputs" / source
-    (result,) = download([RemoteFile(url, name)], folder, RETRY_POLICY)
+    policy = RETRY_POLICY or RetryPolicy(ATTEMPTS)
+    (result,) = download([RemoteFile(url, name)], folder, policy, terminal=terminal)
     if result.state is State.FAILED:
         raise UserError(f"source {source}: {url} cannot be downloaded ({result.reason}): check it and run again")
     return name, folder / name

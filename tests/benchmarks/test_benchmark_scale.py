@@ -72,4 +72,4 @@ def test_the_driver_of_100_000_splits(capsys: pytest.CaptureFixture[str]) -> Non
         int(re.findall(pattern, said)[0].replace(",", ""))
         for pattern in (r"peak of the driver: (\S+) MB", r"largest graph: (\S+) bytes")
     )
-    assert max(seconds) < 2.9 and peak < 2_500 and graph < 1_000_000
+    assert max(seconds) < 4.0 and peak < 2_150 and graph < 1_000_000

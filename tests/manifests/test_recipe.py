@@ -3,13 +3,14 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from filters.errors import UserError
 from filters.rule import Page, Record, first_reason, first_record_reason, name_of
-from manifests.recipe import load_recipe, parse_recipe
+from manifests.planning.cost import SIZES
+from manifests.recipe import TrainerPreset, load_recipe, parse_recipe
 from manifests.source import Source
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,9 @@ MISTAKES = {
     "wrong type": (("sources", "books", "weight"), "much", ["sources.books.weight", "'much'"]),
     "number as text": (("seed",), "1", ["seed", "'1'"]),
     "out of range": (("sources", "books", "weight"), -1.0, ["sources.books.weight", "-1.0"]),
+    "an infinite weight": (("sources", "books", "weight"), float("inf"), ["sources.books.weight", "finite number"]),
+    "no number": (("sources", "books", "max_epochs"), float("nan"), ["sources.books.max_epochs", "nan"]),
+    "no list": (("sources", "books", "inputs"), "a.txt", ["sources.books.inputs", "such as ['a.txt']"]),
     "share over one": (("shards", "validation"), 1.5, ["shards.validation", "1.5"]),
     "not a preset": (("trainer", "model"), "8b", ["trainer.model", "'8b'", "'7b', '13b'"]),
     "not a survivor rule": (("deduplication", "survivor"), ["longst"], ["deduplication.survivor.0", "'longest'"]),
@@ -77,6 +81,14 @@ def test_a_mistake_is_named_with_its_key_value_and_what_is_allowed(mistake: str)
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(UserError, match="key seed is missing"):
         parse_recipe({key: value for key, value in GOOD.items() if key != "seed"}, "r.yaml")
+    with pytest.raises(UserError, match="keys seed, goal_tokens, sources are missing"):
+        parse_recipe({"name": "x"}, "r.yaml")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_recipe_is_meant_for_any_size_that_a_plan_knows(name: str) -> None:
+    assert parse_recipe({**GOOD, "trainer": {"model": name}}, "r").trainer.model == name
+    assert set(SIZES) == set(get_args(TrainerPreset))
 
 
 @pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a: [1", "- 1\n", "", "\x00"])

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import object_stores
 import pytest
@@ -184,3 +185,37 @@ def test_a_corpus_that_has_changed_is_read_anew(
 def test_a_url_of_no_store_is_refused() -> None:
     with pytest.raises(UserError, match=r"cannot be opened .* give s3://, gs://, hdfs:// or file://"):
         connect("ftp://example.org/a")
+
+
+@pytest.mark.parametrize("url", ["s3://", "gs://", "s3:///path", "gs:///path"])
+def test_a_url_without_a_bucket_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match=f"names no bucket: give {url[:2]}://BUCKET/PATH"):
+        connect(url.rstrip("/"))
+
+
+def test_a_bucket_that_cannot_be_reached_is_no_mistake_in_the_form_of_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(bucket: str) -> str:
+        raise OSError("Could not resolve host")
+
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(storage.fs, "resolve_s3_region", fail)
+    with pytest.raises(UserError, match="check the bucket's name, the credentials and the network, AWS_REGION and"):
+        connect("s3://nowhere/x")
+
+
+def test_google_cloud_storage_is_not_tried_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(storage.fs, "GcsFileSystem", lambda **settings: made.append(settings))
+    for emulator in ("", "http://127.0.0.1:1"):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+        storage._gcs()
+    tries = len(storage.WAITS) + 1
+    assert all(tries * settings["retry_time_limit"].total_seconds() <= 20 for settings in made) and len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "advice"), [("gs://b/x", "credentials, bucket and network"), ("/x", "check the disk")]
+)
+def test_a_failure_says_what_to_check_of_such_a_store(place: str, advice: str) -> None:
+    assert advice in str(storage.storage_error(OSError(5, "no answer"), place))

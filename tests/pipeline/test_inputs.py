@@ -1,9 +1,14 @@
 """Inputs: names that do not depend on where dumps lie, checksums, downloads."""
 
+import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from misbehaving_server import Answer, Server, file, raw, serving, status
 
 from filters.errors import UserError
@@ -16,7 +21,7 @@ from pipeline.beam.job import run_job
 from pipeline.beam.work import finish, run_units, together
 from pipeline.download.http import RetryPolicy
 from pipeline.sources import inputs
-from pipeline.sources.inputs import fixed_prefix, match, resolve
+from pipeline.sources.inputs import _find_inputs, fixed_prefix, match, resolve
 from pipeline.stages.split_offsets import checksum_step, offset_step, with_checksums
 
 
@@ -156,3 +161,52 @@ def test_a_link_to_nothing_is_an_input_that_cannot_be_read(
     found = resolve("web", [str(dumps / "**")], tmp_path / "corpus")
     assert len(found) == whole + 1
     assert [(item.name, item.problem) for item in found if item.problem] == [("gone.gz", "No such file or directory")]
+
+
+@pytest.fixture
+def locked_folder(dumps: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that cannot be entered, also by root, for whom modes mean nothing."""
+    folder, scandir, stat = dumps / "deep", os.scandir, os.stat
+
+    def scan(path: Path) -> Any:
+        if Path(path).is_relative_to(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def state(path: Any, **settings: bool) -> os.stat_result:
+        if isinstance(path, str | Path) and folder in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **settings)
+
+    monkeypatch.setattr(storage, "WAITS", [])
+    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(os, "stat", state)
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/*.txt", "deep/*", "*/*.txt", "deep/b.txt", "deep/er/*", "*/er/c.txt"])
+def test_a_folder_that_cannot_be_read_is_no_input_left_out_in_silence(
+    locked_folder: Path, dumps: Path, tmp_path: Path, pattern: str
+) -> None:
+    broken = [item for item in resolve("books", [str(dumps / pattern)], tmp_path / "corpus") if item.problem]
+    assert len(broken) == 1 and Path(broken[0].path).is_relative_to(locked_folder)
+
+
+PARTS = st.sampled_from(["**", "*", "*.txt", "deep", "er", "?*", "[a-d]*", "*er", "none"])
+
+
+@given(parts=st.lists(PARTS, min_size=1, max_size=4))
+def test_globs_match_what_pythons_do(tree: Path, parts: list[str]) -> None:
+    pattern = str(tree.joinpath(*parts))
+    expected = {path for path in glob.glob(pattern, recursive=True, include_hidden=True) if Path(path).is_file()}
+    assert set(map(str, _find_inputs(Path(), Path(pattern).parts))) == expected
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
+    for name in ("a.txt", "deep/b.txt", "deep/er/c.txt", "deep/er/deep/d.gz", ".hidden/.e.txt", "odd[1].txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name, encoding="utf-8")
+    (root / "link").symlink_to(root / "deep/er")
+    return root

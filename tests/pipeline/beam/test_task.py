@@ -1,5 +1,6 @@
 """Steps and the exchange: receipts, resuming, the same bytes however they run, and failures that end a run."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from toy import PoolEngine, ShuffleEngine, digest, engine
 
 from filters.errors import UserError
 from manifests import storage
-from manifests.files import relative_files, sync_path
+from manifests.files import relative_files, sha256_file, sync_path
 from manifests.mirror import open_mirror
 from manifests.storage import StorageError
+from pipeline.beam import folded as folded_receipts
+from pipeline.beam import receipts as receipts_on_disk
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
 from pipeline.beam.exchange import find_blocks
@@ -93,6 +96,33 @@ def test_a_unit_whose_files_are_not_whole_runs_again(tmp_path: Path, damage: str
     assert not is_finished(tmp_path, step.tasks()[2])
     assert run(tmp_path, step) == 1
     assert digest(tmp_path, "squares", "receipts") == before
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_an_output_that_is_newer_than_its_receipt_is_hashed_once_and_made_again_if_it_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded: bool
+) -> None:
+    if folded:
+        for module in (folded_receipts, receipts_on_disk):
+            monkeypatch.setattr(module, "FOLD_FROM", 1)
+    step, hashed = squares(3), list[Path]()
+    run(tmp_path, step)
+    before = digest(tmp_path, "squares", "receipts")
+    (tmp_path / "squares/02").write_text("5", "utf-8")
+    for name in ("01", "02"):  # as a copy has, made later
+        path = tmp_path / "squares" / name
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+
+    def hash_file(path: Path) -> str:
+        hashed.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(receipts_on_disk, "sha256_file", hash_file)
+    assert run(tmp_path, step) == 1
+    assert digest(tmp_path, "squares", "receipts") == before
+    assert {path.name for path in hashed} == {"01", "02"}
+    hashed.clear()
+    assert run(tmp_path, step) == 0 and not hashed
 
 
 def test_the_sweep_removes_what_no_unit_claims_and_nothing_else(tmp_path: Path) -> None:
