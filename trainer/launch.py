@@ -79,10 +79,10 @@ def run_torchrun(arguments: list[str]) -> int:
     try:
         run.main(arguments)
     except SignalException as error:
-        return 128 + error.sigval
+        return 128 + int(error.sigval)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        code = failure.exitcode
+        code = int(failure.exitcode)
         if code != USER_ERROR:
             how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
             print(f"error: rank {rank} failed first, with {how}: its own output says why", file=sys.stderr)

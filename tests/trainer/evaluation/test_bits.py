@@ -144,7 +144,7 @@ def test_a_corpus_that_the_held_out_text_was_not_compared_with_is_refused(
 
 
 def test_a_file_that_is_no_held_out_text_is_refused(tmp_path: Path) -> None:
-    head = b'{"compared": []}\n'
+    head = b'{"compared": [], "reference": ""}\n'
     rows = (b'{"source": "a"}\n', b'{"source": "a", "text": ""}\n', b"[]\n", b"\xff\n", b"{\n", b"")
     for data in (b"", b"[]\n", b"{}\n", *(head + row for row in rows)):
         path = tmp_path / "held.jsonl"
