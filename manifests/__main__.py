@@ -5,7 +5,6 @@ Each command imports its own tool, so that none waits for the libraries of the o
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,14 @@ from typing import Any
 
 from filters.errors import RunError, UserError
 from manifests.arguments import POSITIVE
-from manifests.display import MOST_SHOWN, escape_unencodable_output, print_parts, safe_line, standard_output
+from manifests.display import (
+    MOST_SHOWN,
+    end_quietly,
+    escape_unencodable_output,
+    print_parts,
+    safe_line,
+    standard_output,
+)
 
 CHARACTERS = 600  # of a sampled document, shown
 
@@ -59,6 +65,7 @@ def _show(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
     from manifests.mirror import place_of
+    from manifests.repair import advise_repair
     from manifests.tools.verify import checked_bytes, verify
 
     manifest, started = load_manifest(options.corpus), time.perf_counter()
@@ -66,12 +73,14 @@ def _verify(options: argparse.Namespace) -> int:
     with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
+    advice = f"of each file: {advise_repair(options.corpus)}" if problems else ""
     if options.json:
-        _print_json({"manifest_sha": manifest.manifest_sha, "problems": problems, "bytes": size, "seconds": seconds})
+        found = {"problems": problems, "advice": advice, "bytes": size, "seconds": seconds}
+        _print_json({"manifest_sha": manifest.manifest_sha, **found})
         return 1 if problems else 0
     checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
     good = f"{place_of(options.corpus)}: {len(manifest.shards())} shards as the manifest says ({checked})"
-    print("\n".join(problems) if problems else good)
+    print("\n".join([*problems, advice]) if problems else good)
     if not options.fast:
         print(f"{size / 1e6:,.1f} MB in {seconds:,.1f} s: {size / 1e6 / seconds:,.0f} MB/s")
     return 1 if problems else 0
@@ -212,7 +221,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
     add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
-    add("compared", type=Path, nargs="+", metavar="CORPUS", help="folders of the corpora to compare")
+    add(
+        "compared",
+        type=Path,
+        nargs="+",
+        metavar="CORPUS",
+        help="corpora that runs train on, the first one too if any does",
+    )
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
     add("--documents", type=POSITIVE, default=500, metavar="N", help="of each source, at most (default 500)")
     add = command("report", _report, "write its report, one HTML file")
@@ -249,10 +264,4 @@ def _print_json(value: Any) -> None:
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(end_quietly(lambda: main(sys.argv[1:])))

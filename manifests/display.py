@@ -4,9 +4,10 @@ rich is imported inside the functions that need it, so that commands that print 
 """
 
 import io
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ def escape_unencodable_output() -> None:
     r"""Let the standard output write a character that its encoding lacks as `\u2026`, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def end_quietly(command: Callable[[], int]) -> int:
+    """Run a command and return its exit code; a reader such as `head` that closes the pipe is no failure."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 def safe(text: str) -> str:

@@ -124,3 +124,21 @@ def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 if given[unit] != taken[unit]
             ]
     return problems
+
+
+def empty_sources(ledger: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the sources that have no record left, and why: the reason that took most, with its count."""
+    present = [stage for stage in STAGES if stage in ledger]
+    found = {}
+    for name in sorted({name for stage in present for name in ledger[stage]}):
+        tallies = [tally_from(ledger[stage].get(name, Tally().as_dict())) for stage in present]
+        if tallies[-1].out["records"]:
+            continue
+        dropped = Counter[str]()
+        for tally in tallies:
+            dropped.update({reason: units["records"] for reason, units in tally.dropped.items()})
+        found[name] = "its inputs hold no record"
+        if dropped:
+            [(reason, records)] = dropped.most_common(1)
+            found[name] = f"{records:,} of {tallies[0].entered['records']:,} records were dropped as {reason}"
+    return found

@@ -4,21 +4,25 @@ The tables at the end list commands and options. Each command imports its own mo
 """
 
 import argparse
+import itertools
 import json
 import logging
 import os
+import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import RunError, UserError
 from manifests import stages
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE
-from manifests.display import escape_unencodable_output, print_parts
+from manifests.display import end_quietly, escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
     from manifests.recipe import Recipe
@@ -45,7 +49,7 @@ def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
     0: success. 1: a result that needs attention (a trace that does not match, a ledger that does not balance, a worker
-    that died, a download that failed). 2: a mistake in the arguments. 130: interrupted from the keyboard.
+    that died, a download that failed). 2: a mistake in the arguments. 130: stopped, from the keyboard or by `kill`.
     """
     logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
     cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -61,7 +65,13 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """End the command as the keyboard does, on SIGTERM."""
+    raise KeyboardInterrupt
+
+
 def _run(options: argparse.Namespace) -> int:
+    from manifests.ledger import empty_sources
     from manifests.mirror import place_of
     from manifests.tools.show import summary_parts
     from pipeline.run import run
@@ -72,6 +82,8 @@ def _run(options: argparse.Namespace) -> int:
     engine, started = _engine(options, options.output), time.monotonic()
     if options.max_cost is not None:
         _check_price(recipe, options, engine)
+    elif options.rates:
+        raise UserError("--rates goes with --max-cost: a run without a limit asks for no price")
     done = run(
         recipe,
         options.output,
@@ -85,6 +97,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"stage {options.stage} is finished: {done.ran} tasks ran, in {place_of(options.output)}")
         return 0
     print_parts(summary_parts(done.manifest))
+    for name, why in empty_sources(done.manifest.ledger).items():
+        print(f"\nwarning: source {name} has no document: {why}")
     if done.recall:
         print(f"\n{done.recall}")
     _print_unreadable(done.unreadable)
@@ -155,6 +169,9 @@ def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
     from pipeline.beam.engines import Engine, check_options
     from pipeline.choices import choose
 
+    for last, word in itertools.pairwise(["", *options.beam]):
+        if not word.startswith("-") and ("=" in last or not last.startswith("--")):
+            raise UserError(f"{word!r} after `--` is no option: give Beam options as --NAME=VALUE")
     engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
     if options.engine:
         engine = choose(options.engine, engine)
@@ -285,6 +302,8 @@ def _corpus(text: str) -> Path:
     """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
     from manifests.mirror import is_url, mirror_folder, open_mirror
 
+    if re.match(r"(s3|gs|gcs|hdfs):/(?!/)", text):
+        raise argparse.ArgumentTypeError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
     if not is_url(text):
         return Path(text)
     try:
@@ -487,4 +506,5 @@ REFERENCES = (
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    exit_now(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, _stop)
+    exit_now(end_quietly(lambda: main(sys.argv[1:])))

@@ -242,6 +242,7 @@ class StageGraph:
 
     def tokenizer(self) -> Work[None]:
         """Train the tokenizer on a sample, or take the given one."""
+        tokenizer.require_text(self.recipe, self.ledger)
         sample = tokenizer.sample_step(self.recipe, self.filtered, self.survivors)
         [_, [(trained,)]] = yield [[(sample,)], [(tokenizer.train_step(self.recipe, sample),)]]
         self.trained = trained["all"]

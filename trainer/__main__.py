@@ -63,9 +63,10 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.shard import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
-    from trainer.config import RunOptions, TrainConfig, prepare
+    from trainer.config import RunOptions, TrainConfig, check_output, prepare
     from trainer.train import train
 
+    check_output(options.output)
     options.device = parallel.resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
@@ -218,7 +219,7 @@ def _stages(text: str) -> list[dict[str, Any]]:
     try:
         return parse_stages(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}: see docs/train.md") from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _step_range(text: str) -> tuple[int, int]:
@@ -300,7 +301,7 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
+    return tuple(COUNT(number) for number in text.split(","))
 
 
 def _judge(text: str) -> tuple[str, Path]:

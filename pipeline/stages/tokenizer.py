@@ -8,7 +8,7 @@ import heapq
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from filters.errors import UserError
 from filters.models.sentencepiece import byte_values, open_model, round_trip, summarize_metrics, tokenizer_metrics
 from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
+from manifests.ledger import empty_sources
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
@@ -38,6 +39,19 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 Drawn = Iterator[tuple[str, str | None, str]]  # source, language, text
+
+
+def require_text(recipe: Recipe, ledger: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise UserError if a tokenizer is to be trained and no document is left to train it on.
+
+    Args:
+        recipe: the run's.
+        ledger: tallies by stage and source, of the stages before.
+    """
+    empty = empty_sources(ledger)
+    if recipe.tokenizer.path is None and len(empty) == len({name for stage in ledger.values() for name in stage}):
+        why = "; ".join(f"{name}: {reason}" for name, reason in empty.items())
+        raise UserError(f"no document was kept ({why}): check the inputs, or loosen the filters that drop them")
 
 
 def sample_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:

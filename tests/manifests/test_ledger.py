@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.reasons import DEAD_LETTERS, DESCRIPTIONS, Reason
-from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
+from manifests.ledger import STAGES, Tally, empty_sources, imbalances, tally_from, total
 
 units = st.dictionaries(st.sampled_from(["records", "bytes", "characters", "tokens"]), st.integers(0, 10**12))
 reasons = st.dictionaries(st.sampled_from([reason.value for reason in Reason]), units, max_size=4)
@@ -88,3 +88,23 @@ def test_an_unknown_reason_is_found() -> None:
 def test_every_reason_is_described_and_damage_is_a_dead_letter() -> None:
     assert set(DESCRIPTIONS) == set(Reason)
     assert Reason.CORRUPT_GZIP in DEAD_LETTERS
+
+
+def test_a_source_without_a_document_is_named_with_what_took_most() -> None:
+    kept, lost = Tally(), Tally()
+    for tally in (kept, lost):
+        tally.enter(records=4)
+        tally.drop(Reason.TOO_SHORT, records=3)
+    kept.keep(records=1)
+    lost.drop(Reason.NO_TEXT, records=1)
+    after = Tally()
+    for count in (after.enter, after.keep):
+        count(records=1)
+    ledger = {
+        "extract": {"a": kept.as_dict(), "b": lost.as_dict(), "c": Tally().as_dict()},
+        "filter": {"a": after.as_dict(), "b": Tally().as_dict(), "c": Tally().as_dict()},
+    }
+    assert empty_sources(ledger) == {
+        "b": f"3 of 4 records were dropped as {Reason.TOO_SHORT.value}",
+        "c": "its inputs hold no record",
+    }

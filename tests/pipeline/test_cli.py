@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from corpus import ROOT
 
-from pipeline.__main__ import STAGES, main
+from pipeline.__main__ import STAGES, _stop, main
 
 RECIPE = """
 name: x
@@ -108,6 +108,54 @@ def test_an_output_that_is_no_corpus_is_left_alone(
 def test_an_unknown_beam_option(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
     mistake(capsys, ["run", recipe, "--output", str(tmp_path / "o"), "--", "--rnner=X"], "no option --rnner")
+
+
+@pytest.mark.parametrize("words", [["stray"], ["--flink_master=[local]", "stray"], ["--streaming", "--x=1", "y"]])
+def test_a_stray_word_among_beam_options(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
+    arguments = ["run", recipe, "--output", str(tmp_path / "o"), "--", *words]
+    mistake(capsys, arguments, f"{words[-1]!r} after `--` is no option")
+
+
+def test_rates_without_a_limit(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
+    mistake(capsys, ["run", recipe, "--output", str(tmp_path / "o"), "--rates", "none"], "--rates goes with --max-cost")
+
+
+def test_a_url_with_a_slash_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["run", "recipe.yaml", "--output", "s3:/bucket/x"])
+    assert "write s3://bucket/x" in capsys.readouterr().err
+
+
+def test_all_documents_dropped(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = RECIPE.format(books=books / "*.txt").replace(
+        "weight: 1.0", "weight: 1.0\n    filters: [min_characters: 90000]"
+    )
+    arguments = ["run", write(tmp_path, text), "--output", str(tmp_path / "out"), "--quiet"]
+    mistake(capsys, arguments, "no document was kept (books: 3 of 3 records were dropped as")
+
+
+def test_kill_ends_a_command_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.choices.list_engines", lambda: _stop(signal.SIGTERM, None))
+    assert main(["engines"]) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:
+    out, into = os.pipe()
+    os.close(out)
+    command = [sys.executable, "-m", "pipeline", "filters"]
+    done = subprocess.run(command, stdout=into, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(into)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_vocabulary_too_large_for_the_text(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,6 +179,15 @@ def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Pat
     assert {arguments["budget"] for arguments in measured.by_source.values()} == {tokenizer.CARD_BYTES}
 
 
+def test_a_tokenizer_without_any_document_is_refused_with_what_took_them(tmp_path: Path) -> None:
+    lost = {"in": {"records": 2}, "out": {}, "dropped": {"too_short": {"records": 2}}, "removed": {}}
+    kept = {"in": {"records": 2}, "out": {"records": 2}, "dropped": {}, "removed": {}}
+    with pytest.raises(UserError, match=r"no document was kept \(books: 2 of 2 records were dropped as too_short\)"):
+        tokenizer.require_text(recipe(), {"extract": {"books": lost}})
+    tokenizer.require_text(recipe(path="given.model"), {"extract": {"books": lost}})
+    tokenizer.require_text(recipe(), {"extract": {"books": lost, "web": kept}})
+
+
 # the card
 
 
