@@ -242,8 +242,11 @@ def _plain(value: Any) -> Any:
 
 
 def check_output(run: Path) -> None:
-    """Check that a run's folder is new, empty or a run's. Raise UserError for one that holds other files."""
-    held = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    """Check that a run's folder is new, empty or a run's. Raise UserError for one that holds other files.
+
+    Files `*.log` may be there: the command's own output is often sent to one.
+    """
+    held = {path.name for path in run.iterdir() if path.suffix != ".log"} if run.is_dir() else set()
     if held and not held & RUN_FILES:
         some = ", ".join(sorted(held)[:3]) + (", …" if len(held) > 3 else "")
         raise UserError(

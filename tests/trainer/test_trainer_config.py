@@ -172,6 +172,9 @@ def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys:
         assert main(["train", str(corpus), "--model", "demo", "--output", str(folder), *OPTIONS]) == 2
         assert f"--output {folder} holds files of no run ({held}): give a new or empty" in capsys.readouterr().err
         assert sorted(folder.rglob("*")) == before
+    (tmp_path / "logged").mkdir()
+    (tmp_path / "logged/out.log").write_bytes(b"")
+    check_output(tmp_path / "logged")
     for name in RUN_FILES:  # also what is left of a run that was killed at its start
         (tmp_path / "photos" / name).mkdir()
         check_output(tmp_path / "photos")
