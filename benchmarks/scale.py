@@ -32,7 +32,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
 from manifests.mirror import mirror_of, open_mirror
 from manifests.recipe import Recipe, parse_recipe, read_yaml
-from pipeline.beam import folded, job
+from pipeline.beam import job, receipts
 from pipeline.beam.progress import RunStatus
 from pipeline.beam.receipts import RECEIPTS
 from pipeline.beam.step import Output, Receipt, Step, Task
@@ -224,8 +224,10 @@ def work(corpus: Path, url: str, recipe: Recipe, splits: int) -> tuple[int, tupl
     for task in listed_tasks(corpus):
         tasks.setdefault(task.step, []).append(task)
     for step, some in tasks.items():
-        for start in range(0, len(some), folded.ROWS):
-            leave(corpus, step, some[start : start + folded.ROWS], recipe, splits, named, folded.tables_for(len(some)))
+        for start in range(0, len(some), receipts.ROWS):
+            leave(
+                corpus, step, some[start : start + receipts.ROWS], recipe, splits, named, receipts.tables_for(len(some))
+            )
     return sum(map(len, tasks.values())), tuple(tasks)
 
 
@@ -259,7 +261,7 @@ def leave(
     else:
         pretend(mirror.storage.root, sizes)
     if tables:
-        folded.write_table(corpus, step, made)
+        receipts.write_table(corpus, step, made)
 
 
 def pretend(root: str, sizes: Mapping[str, int]) -> None:

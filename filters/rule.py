@@ -61,7 +61,7 @@ class Page:
 
 
 class Found(NamedTuple):
-    """The results of the stage that a rule needs, both None for a rule that needs none.
+    """The results of the stage that a rule needs, as the step `filter` passes them; None for a rule that needs none.
 
     Attributes:
         verdict: about this document.

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except (UserError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {safe_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -65,6 +65,7 @@ def _show(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
     from manifests.mirror import place_of
+    from manifests.repair import advise_repair
     from manifests.tools.verify import checked_bytes, verify
 
     manifest, started = load_manifest(options.corpus), time.perf_counter()
@@ -72,12 +73,14 @@ def _verify(options: argparse.Namespace) -> int:
     with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
+    advice = f"of each file: {advise_repair(options.corpus)}" if problems else ""
     if options.json:
-        _print_json({"manifest_sha": manifest.manifest_sha, "problems": problems, "bytes": size, "seconds": seconds})
+        found = {"problems": problems, "advice": advice, "bytes": size, "seconds": seconds}
+        _print_json({"manifest_sha": manifest.manifest_sha, **found})
         return 1 if problems else 0
     checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
     good = f"{place_of(options.corpus)}: {len(manifest.shards())} shards as the manifest says ({checked})"
-    print("\n".join(problems) if problems else good)
+    print("\n".join(map(safe_line, [*problems, advice] if problems else [good])))
     if not options.fast:
         print(f"{size / 1e6:,.1f} MB in {seconds:,.1f} s: {size / 1e6 / seconds:,.0f} MB/s")
     return 1 if problems else 0
@@ -218,7 +221,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
     add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
-    add("compared", type=Path, nargs="+", metavar="CORPUS", help="folders of the corpora to compare")
+    add(
+        "compared",
+        type=Path,
+        nargs="+",
+        metavar="CORPUS",
+        help="corpora that runs train on, the first one too if any does",
+    )
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
     add("--documents", type=POSITIVE, default=500, metavar="N", help="of each source, at most (default 500)")
     add = command("report", _report, "write its report, one HTML file")

@@ -63,6 +63,27 @@ def atomic_path(path: Path, durable: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yield a folder beside `output` that becomes it when the block ends well, and is deleted when it does not.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    output = output.absolute()
+    temporary = output.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(output)
+    except OSError as error:
+        raise UserError(
+            f"{output} cannot be written ({error.strerror or error}): make room there, or give another folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def sync_path(path: Path) -> None:
     """Wait until the bytes of a file, or the names in a folder, are on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)

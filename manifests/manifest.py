@@ -208,4 +208,7 @@ def read_manifest(path: Path) -> Manifest:
         raise unreadable(path, error.strerror, READABLE) from error
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"{path} is not a manifest this version reads ({first}): rebuild the corpus") from error
+        raise UserError(
+            f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "
+            "which writes it anew without building again what is finished"
+        ) from error

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from filters.errors import UserError
 from manifests.mirror import fetch
+from manifests.repair import advise_repair
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -27,7 +28,7 @@ def load(corpus: Path) -> "sentencepiece.SentencePieceProcessor":
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: give the folder of the corpus that holds it") from error
+        raise UserError(f"{path} cannot be read or is damaged: {advise_repair(corpus)}") from error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from filters.errors import UserError
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
-from manifests.display import escape_unencodable_output
+from manifests.display import escape_unencodable_output, safe_line
 from trainer.schedule import SCHEDULES
 from trainer.sizes import PRESETS
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
             raise
         if os.environ.get("RANK", "0") != "0":
             time.sleep(ERROR_DELAY_SECONDS)
-        print(f"error: {_describe(error)}", file=sys.stderr)
+        print(f"error: {safe_line(_describe(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command resumes from the last checkpoint", file=sys.stderr)
@@ -63,9 +63,10 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.shard import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
-    from trainer.config import RunOptions, TrainConfig, prepare
+    from trainer.config import RunOptions, TrainConfig, check_output, prepare
     from trainer.train import train
 
+    check_output(options.output)
     options.device = parallel.resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
@@ -114,7 +115,7 @@ def _trace(options: argparse.Namespace) -> str:
     for sample in samples:
         place = f"{sample['shard']} from token {sample['token']}"
         lines.append(f"sample {sample['sample']}  {sample['source']}  epoch {sample['epoch']}  {place}")
-        lines += [f"    {one['document']}  {one['url'] or one['file']}" for one in sample["documents"]]
+        lines += [safe_line(f"    {one['document']}  {one['url'] or one['file']}") for one in sample["documents"]]
     return "\n".join(lines)
 
 
@@ -218,7 +219,7 @@ def _stages(text: str) -> list[dict[str, Any]]:
     try:
         return parse_stages(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}: see docs/train.md") from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _step_range(text: str) -> tuple[int, int]:
@@ -300,7 +301,7 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
+    return tuple(COUNT(number) for number in text.split(","))
 
 
 def _judge(text: str) -> tuple[str, Path]:

@@ -366,13 +366,44 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> No
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
-    """Raise UserError naming the first setting of plan or training that differs from the saved state."""
-    for part in ("plan", "training"):
-        for key in sorted({*saved[part], *now[part]}):
-            before, after = saved[part].get(key), now[part].get(key)
-            if before != after:
-                shown = "" if isinstance(after, list) else f" ({before} before, {after} now)"
-                raise UserError(
-                    f"{run} holds a run with a different {key.replace('_', ' ')}{shown}: "
-                    "give the same options to resume it, or another --output"
-                )
+    """Raise UserError naming the first option that differs from the saved plan and training, with both values."""
+    different = _find_difference(_name_options(saved), _name_options(now))
+    if different is not None:
+        name, before, after = different
+        told = [
+            "none" if value in (None, "", []) else json.dumps(value, ensure_ascii=False) for value in (before, after)
+        ]
+        raise UserError(
+            f"{run} holds a run with another {name} ({told[0]} before, {told[1]} now): "
+            "give the same options to resume it, or another --output"
+        )
+
+
+def _name_options(state: dict[str, Any]) -> dict[str, Any]:
+    """Return plan and training by the names of the command's options."""
+    plan, training = dict(state["plan"]), dict(state["training"])
+    rates, length = training.pop("learning_rate"), plan["sequence_length"]
+    named = {
+        "corpus": plan.pop("manifest_sha"),
+        "--steps": plan.pop("steps"),
+        "--sequence-length": length,
+        "--batch-tokens": plan.pop("global_batch") * length,
+        "--stages": rates if len(rates) > 1 else [],
+        "mixture of --stages": plan.pop("stages", []),
+    }
+    alone = {name: value for name, value in rates[0].items() if name != "steps"} if len(rates) == 1 else {}
+    rest = sorted({**alone, **plan, **training}.items())
+    return {**named, **{f"--{name.replace('_', '-')}": value for name, value in rest}}
+
+
+def _find_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Return the name and both values of the first setting that differs, inside lists and objects too."""
+    pairs: list[tuple[str, Any, Any]] = []
+    if isinstance(before, dict) and isinstance(now, dict):
+        pairs = [(key, before.get(key), now.get(key)) for key in dict.fromkeys((*before, *now))]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = [(f"{name}, stage {number}", *pair) for number, pair in enumerate(zip(before, now, strict=True), 1)]
+    elif before != now:
+        return name, before, now
+    found = (_find_difference(old, new, f"{name} {key}".strip()) for key, old, new in pairs)
+    return next(filter(None, found), None)

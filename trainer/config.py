@@ -17,19 +17,29 @@ from trainer.schedule import SCHEDULES, StageRate
 from trainer.sizes import NORM_EPSILON, get_preset
 
 FILE = "config.yaml"
+RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # a folder with one of them is a run's
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 < value < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
-STAGE_KEYS: dict[str, Callable[[Any], bool]] = {  # what a stage may hold, each with a test of its value
-    "steps": lambda value: isinstance(value, int) and value > 0,
-    "tokens": _is_positive,
-    "mixture": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_positive, value.values())),
-    "schedule": lambda value: value in SCHEDULES,
-    "learning_rate": _is_positive,
-    "warmup": lambda value: isinstance(value, int) and value >= 0,
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_mixture(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(map(_is_positive, value.values()))
+
+
+# What a stage may hold, each with a test of its value, in words too.
+STAGE_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "steps": (lambda value: _is_whole(value, 1), "a whole number above 0"),
+    "tokens": (_is_positive, "a number above 0"),
+    "mixture": (_is_mixture, "weights above 0 by source"),
+    "schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    "learning_rate": (_is_positive, "a number above 0"),
+    "warmup": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
 }
 
 
@@ -155,15 +165,21 @@ def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: i
 
 def parse_stages(text: str) -> list[dict[str, Any]]:
     """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS. Raise ValueError for another value."""
-    stages = json.loads(text)
+    try:
+        stages = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"must be a JSON list of stages ({error})") from error
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
-        raise ValueError("not a list of stages")
+        raise ValueError('must be a list of stages, as in [{"steps": 100}]')
     for stage in stages:
         for key, value in stage.items():
-            if key not in STAGE_KEYS or not STAGE_KEYS[key](value):
-                raise ValueError(f"{key}: {value}")
+            if key not in STAGE_KEYS:
+                raise ValueError(f"a stage has no key {key!r}: give some of {', '.join(STAGE_KEYS)}")
+            allowed, expected = STAGE_KEYS[key]
+            if not allowed(value):
+                raise ValueError(f"{key} of a stage must be {expected}, not {json.dumps(value)}")
         if ("steps" in stage) == ("tokens" in stage):
-            raise ValueError("a stage has either steps or tokens")
+            raise ValueError("each stage must have either steps or tokens")
     return stages
 
 
@@ -223,3 +239,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return ":".join(map(str, value))
     return str(value) if isinstance(value, Path) else value
+
+
+def check_output(run: Path) -> None:
+    """Check that a run's folder is new, empty or a run's. Raise UserError for one that holds other files."""
+    held = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    if held and not held & RUN_FILES:
+        some = ", ".join(sorted(held)[:3]) + (", …" if len(held) > 3 else "")
+        raise UserError(
+            f"--output {run} holds files of no run ({some}): give a new or empty folder, or a run to resume"
+        )

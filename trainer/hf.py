@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from filters.errors import UserError
 from manifests import tokenizer
-from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
+from manifests.files import atomic_path, canonical_json, new_folder, sha256_file, write_atomic
 from manifests.manifest import Manifest, TokenizerEntry
 from trainer.checkpoint import SavedModel, open_checkpoint, write_tensors
 from trainer.events import find_corpus
@@ -76,14 +76,13 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         One line that describes the export.
 
     Raises:
-        UserError: There is no such checkpoint or corpus, or `out` is not empty.
+        UserError: There is no such checkpoint or corpus, `out` is not empty, or the disk is full; then nothing is left.
     """
     saved = open_checkpoint(path)
     corpus, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
     pieces = tokenizer.load(corpus)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: give a new folder")
-    out.mkdir(parents=True, exist_ok=True)
     length = int(saved.state["plan"]["sequence_length"])
     texts = {
         "config.json": _config(saved, manifest, dtype, length),
@@ -91,11 +90,13 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         "tokenizer.json": tokenizer.tokenizer_json(pieces),
         "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
     }
-    for name, value in texts.items():
-        write_atomic(out / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-    write_atomic(out / "tokenizer.model", (corpus / tokenizer.FILE).read_bytes())
-    write_atomic(out / "README.md", _card(saved, manifest).encode())
-    files = _write_weights(saved, out, TYPES[dtype], file_bytes)
+    model = (corpus / tokenizer.FILE).read_bytes()
+    with new_folder(out) as new:
+        for name, value in texts.items():
+            write_atomic(new / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomic(new / "tokenizer.model", model)
+        write_atomic(new / "README.md", _card(saved, manifest).encode())
+        files = _write_weights(saved, new, TYPES[dtype], file_bytes)
     return f"{out}: step {saved.state['step']}, {files} file{'s' if files > 1 else ''} of {dtype} weights"
 
 

@@ -1,9 +1,11 @@
-"""Run a program under torchrun, with exit code 0 for a run that was stopped on purpose.
+"""Run a program under torchrun, with the program's own exit code, and 0 for a run that was stopped on purpose.
 
-Torchrun passes SIGTERM and SIGINT on to its workers, and then exits with 1 however they ended. The trainer writes the
-file `stopped` into the run's folder when all its ranks have saved after the same step; then the exit code here is 0.
+Torchrun passes SIGTERM and SIGINT on to its workers. It exits with 1 however they ended, after a traceback of its own
+code, which hides what a rank said; so it is called here through `run_torchrun`. The trainer writes the file `stopped`
+into the run's folder when all its ranks have saved after the same step; then the exit code here is 0.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from filters.errors import UserError
 
 STOPPED = "stopped"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+USER_ERROR = 2  # exit code of a rank that has said what the user should do
 SAVING_SECONDS = 3600  # for which torchrun waits before it kills workers; its own 30 s are too few for a large model
 
 
@@ -39,7 +42,7 @@ def launch(options: list[str], workers: int, program: list[str], run: Path) -> i
     """
     rendezvous = ("--nnodes", "--rdzv", "--master", "--standalone")
     alone = [] if any(option.startswith(rendezvous) for option in options) else ["--standalone"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *alone, "--nproc-per-node", str(workers), *options]
+    torchrun = [sys.executable, "-m", "trainer.launch", *alone, "--nproc-per-node", str(workers), *options]
     environment = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVING_SECONDS), **os.environ}
     (run / STOPPED).unlink(missing_ok=True)
     # in its own session, so that Ctrl-C reaches it through this process alone, and once
@@ -60,3 +63,32 @@ def launch(options: list[str], workers: int, program: list[str], run: Path) -> i
         print(f"{run}: stopped and saved; the same command resumes it", file=sys.stderr)
         return 0
     return code if code >= 0 else 128 - code
+
+
+def run_torchrun(arguments: list[str]) -> int:
+    """Run torchrun in this process; return 0, the exit code of the rank that failed first, or 128 + a signal's number.
+
+    A rank's mistake of the user is not repeated; another failure is one line that names the rank.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    for quiet in ("multiprocessing.api", "agent.server.api"):  # which log each process that they end
+        logging.getLogger(f"torch.distributed.elastic.{quiet}").setLevel(logging.CRITICAL)
+    try:
+        run.main(arguments)
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        code = int(failure.exitcode)
+        if code != USER_ERROR:
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+            print(f"error: rank {rank} failed first, with {how}: its own output says why", file=sys.stderr)
+        return code if code >= 0 else 128 - code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_torchrun(sys.argv[1:]))

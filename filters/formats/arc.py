@@ -69,10 +69,7 @@ def read_line(data: bytes) -> ArcLine | None:
 
 
 def find_line(data: Stored | bytearray, start: int, stop: int, reach: int) -> int:
-    """Return the start of the first line that begins in [start, stop) with every field in its place; -1 without one.
-
-    The line may go on to `reach`.
-    """
+    """Return the offset of the first valid header line in [start, stop), or -1; it may end as late as `reach`."""
     position, limit = start, min(reach, stop + LINE_BYTES)
     while fields := _ADDRESS_AND_DATE.search(data, position, limit):
         place, after = fields.span()

@@ -50,7 +50,7 @@ class RawRow(NamedTuple):
 
 
 class PostKeys(NamedTuple):
-    """A row's PostTypeId, its Id, and that of the question it belongs to (its own, if it is a question)."""
+    """The type of a row, its id, and its question's id: its own id, if it is a question."""
 
     kind: int
     identifier: int

@@ -46,7 +46,7 @@ class Network(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Two networks, and where the scores of the second are cut."""
+    """Two networks, and the thresholds for main text on the scores of the second."""
 
     blocks: Network  # its last inputs are NAMES
     context: Network

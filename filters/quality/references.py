@@ -64,7 +64,7 @@ class References(Rule):
         return Verdict(reason=reason, signals={"reference_score": score})
 
     def check(self) -> None:
-        """Load the classifier that is given. Raises UserError."""
+        """Load the classifier of the settings, so that a wrong file is found before the run. Raises UserError."""
         if self.model:
             load(self.model)
 

@@ -30,8 +30,8 @@ class Size:
     batch_tokens: int
 
 
-# 7b to 65b: LLaMA, Table 2 ("4M" tokens taken as 2 ** 22). The others are the presets of `trainer/sizes.py`, demo with
-# 2,048 pieces, the rest with 32,000; a test compares them.
+# The presets of `trainer/sizes.py`, demo with 2,048 pieces, the rest with 32,000; a test compares them. 7b to 65b are
+# those of LLaMA, Table 2 ("4M" tokens taken as 2 ** 22), which has 65.2 B for the 65.3 B of 65b.
 SIZES = {
     "demo": Size(1_328_256, 256, 4_096),
     "2m": Size(14_059_200, 512, 32_768),
@@ -42,10 +42,10 @@ SIZES = {
     "125m": Size(134_105_856, 2_048, 524_288),
     "350m": Size(373_867_520, 2_048, 524_288),
     "1b3": Size(1_364_297_728, 2_048, 1_048_576),
-    "7b": Size(6.7e9, 2_048, 4_194_304),
-    "13b": Size(13.0e9, 2_048, 4_194_304),
-    "33b": Size(32.5e9, 2_048, 4_194_304),
-    "65b": Size(65.2e9, 2_048, 4_194_304),
+    "7b": Size(6_738_415_616, 2_048, 4_194_304),
+    "13b": Size(13_015_864_320, 2_048, 4_194_304),
+    "33b": Size(32_528_943_616, 2_048, 4_194_304),
+    "65b": Size(65_285_660_672, 2_048, 4_194_304),
 }
 PAPER = ("7b", "13b", "33b", "65b")
 

@@ -16,6 +16,7 @@ from manifests.files import unreadable
 from manifests.index import Index
 from manifests.manifest import Manifest, generation_folder, load_manifest
 from manifests.mirror import fetch, fetch_folder
+from manifests.repair import advise_repair
 from manifests.shard import Shard, open_shard_of
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class CorpusReader:
         model = tokenizer.load(self.folder)
         if model.get_piece_size() != self.manifest.tokenizer.vocabulary:
             path = self.folder / tokenizer.FILE
-            raise UserError(f"{path} is not the manifest's: run `python -m manifests verify {self.folder}`")
+            raise UserError(f"{path} is not the manifest's: {advise_repair(self.folder)}")
         return model
 
     @cached_property
@@ -89,6 +90,8 @@ class CorpusReader:
         """Return an open shard, given its path below `shards/`."""
         if not fetch(self.folder, f"shards/{path}").is_file():
             known = [entry.path for entry in self.manifest.shards()]
+            if path in known:
+                raise UserError(f"{self.folder / 'shards' / path} is missing: {advise_repair(self.folder)}")
             some = ", ".join(known[:6]) + ("…" if len(known) > 6 else "")
             raise UserError(f"no shard {path!r} in {self.folder}: it has {some}")
         return self._open(self.folder, path)

@@ -10,11 +10,8 @@ its subdomains as well. Empty lines and lines that begin with `#` are ignored.
 """
 
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +24,7 @@ import pyarrow.compute as pc
 from filters.errors import UserError
 from filters.reasons import Reason
 from manifests.display import safe_line, shorten
-from manifests.files import canonical_json, link_or_copy, sha256_bytes, sha256_file, write_atomic
+from manifests.files import canonical_json, link_or_copy, new_folder, sha256_bytes, sha256_file, write_atomic
 from manifests.index import FOLDER, Entries, Part, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
 from manifests.manifest import (
@@ -144,7 +141,7 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
     shards = len(removed.rows), len(reader.manifest.shards())
     manifest_sha = ""
     if output is not None:
-        with _new_folder(output) as new:
+        with new_folder(output) as new:
             manifest_sha = _Writer(reader, new, removed).write(listed).manifest_sha
     return Outcome(removed, len(listed), listed.sha256, shards, manifest_sha)
 
@@ -367,18 +364,3 @@ class _Writer:
     def _link(self, name: Path) -> None:
         """Give the parent's file its name in the new corpus."""
         link_or_copy(fetch(self.corpus, str(name)), self.new / name)
-
-
-@contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output` that becomes it when the block ends well, and is deleted when it does not."""
-    output = output.absolute()
-    temporary = output.parent / f".{uuid.uuid4().hex}.tmp"
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(output)
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be written ({error.strerror}): give another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

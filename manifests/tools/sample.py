@@ -4,6 +4,7 @@ import heapq
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -144,15 +145,16 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
         raise UserError("--reason is of what was dropped: leave out --language, --score and --side")
     if query.reason not in list(Reason):
         raise UserError(f"{query.reason!r} is no reason: see filters/reasons.py for the catalogue")
-    dropped = sum(
-        tally["dropped"].get(query.reason, {}).get("records", 0)
-        for tallies in manifest.ledger.values()
-        for name, tally in tallies.items()
-        if query.source in ("", name)
-    )
+    by_source = Counter[str]()
+    for tallies in manifest.ledger.values():
+        for name, tally in tallies.items():
+            by_source[name] += tally["dropped"].get(query.reason, {}).get("records", 0)
+    dropped = by_source[query.source] if query.source else by_source.total()
     if not dropped:
+        others = ", ".join(f"{count:,} in {name}" for name, count in sorted(by_source.items()) if count)
+        where = f" in {query.source}, but {others}" if others else ""
         raise UserError(
-            f"the ledger of {corpus} has nothing dropped as {query.reason}: `show` lists the reasons it has"
+            f"the ledger of {corpus} has nothing dropped as {query.reason}{where}: `show` lists the reasons it has"
         )
     note = f"{dropped:,} were dropped as {query.reason}"
     if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them

@@ -1,7 +1,7 @@
 """Records that kill the interpreter: the file that lists them, and the record that a task is reading.
 
 No code can drop a record whose reading kills the interpreter. So a task in whose process the interpreter died runs
-again alone, in a fresh process that notes each record before it is read (`pipeline.beam.alone`). If that process dies
+again alone, in a fresh process that notes each record before it is read (`perform_alone`). If that process dies
 at the same record twice, the record goes into the quarantine file of the corpus, readers drop it unread under the
 reason `quarantined`, and the run goes on. The entries that concern a unit count in its fingerprint, so that a corpus is
 a function of dumps, recipe and quarantine file.
@@ -10,17 +10,26 @@ a function of dumps, recipe and quarantine file.
 import contextlib
 import json
 import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filters.errors import UserError
 from manifests.document import Locator
 from manifests.files import canonical_json, write_atomic
-from pipeline.beam.pool import WorkerCrashedError, WorkerDiedError
+from pipeline.beam.pool import CRASHES, WorkerCrashedError, WorkerDiedError
 
 FILE = "quarantine.jsonl"  # below the corpus
+CALL, ENDED, RECORD = "call.pickle", "ended.pickle", "record.json"  # in the folder of a task that runs alone
+TRIES = 2  # an interpreter may die by chance: a record is blamed only if it dies at the same one again
 MOST_CRASHES = 20  # of one run: more are no fault of records, but of this machine or of a library
 
 
@@ -160,3 +169,94 @@ def _write(data: bytes) -> None:
     descriptor = _note.get()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, data, 0)
+
+
+def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> Mapping[str, int]:
+    """Run a task in a process of its own, find the record that kills it, else return the task's counts.
+
+    It works inside any engine's worker, daemons included.
+
+    Args:
+        task: a `pipeline.beam.step.Task`.
+        blocks: of a reducer.
+        job: a `pipeline.beam.task.Job`.
+
+    Raises:
+        RecordCrashedError: the process died at the same record in all tries.
+        WorkerDiedError: it was killed from outside, or died at no record that can be named.
+        OSError: it died of a mapped file that cannot be read, which says nothing about the record.
+        Exception: what the task raised.
+    """
+    found = set[Place | None]()
+    for _ in range(TRIES):
+        code, place, ended = _run(task, blocks, job)
+        if isinstance(ended, Exception):
+            raise ended
+        if ended is not None:
+            return ended
+        found.add(place)
+        if -code == signal.SIGBUS:
+            _check_mapped(job.arguments_of(task).get("path"))
+        if -code not in CRASHES or place is None or len(found) > 1:
+            raise WorkerDiedError(_sentence(task, code, place))
+    (place,) = found
+    assert place is not None, "else it was raised above"
+    raise RecordCrashedError(line_of(replace(place, source=task.source or task.name.partition("/")[0])))
+
+
+def _run(
+    task: Any, blocks: tuple[Any, ...], job: Any
+) -> tuple[int, Place | None, Mapping[str, int] | Exception | None]:
+    """Return the exit code of a process that runs the task, the record that it was at, and what came of the task."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / CALL).write_bytes(pickle.dumps((task, blocks, job)))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", f"from {__name__} import run_call; run_call()", scratch]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # a pipe to follow us by
+            try:
+                code = process.wait()
+            finally:
+                process.kill()
+        noted, ended = (path.read_bytes() if path.exists() else b"" for path in (folder / RECORD, folder / ENDED))
+    return code, Place(**json.loads(noted)) if noted else None, pickle.loads(ended) if code == 0 and ended else None
+
+
+def _check_mapped(path: str | None) -> None:
+    """Raise OSError if a file cannot be read: reading it through a map of memory would end in SIGBUS."""
+    if path is not None:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+
+
+def _sentence(task: Any, code: int, place: Place | None) -> str:
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    where = f" at {place.file}, byte {place.offset}" if place is not None else ", at no record that can be named"
+    return (
+        f"stage {task.step}, {task.name}: the interpreter died twice, the second time alone in a fresh process "
+        f"({how}{where}): see runs/ of the corpus for what workers said; with SIGKILL give more memory. The same "
+        "command goes on from here"
+    )
+
+
+def run_call() -> None:
+    """Run the task that `perform_alone` has written to the folder of the command line, and write what it returns."""
+    from pipeline.beam.task import attempt  # here: that module imports this one
+
+    folder = Path(sys.argv[1])
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    task, blocks, job = pickle.loads((folder / CALL).read_bytes())
+    ended: Mapping[str, int] | Exception
+    try:
+        with noting(folder / RECORD):
+            ended = attempt(task, blocks, job)
+    except Exception as error:
+        ended = error
+    (folder / ENDED).write_bytes(pickle.dumps(ended))
+
+
+def _follow_parent() -> None:
+    """End when the process that started this one has ended: nobody would know of what is written later."""
+    os.read(0, 1)  # without Python's buffer, whose lock would abort this process at its end
+    os._exit(1)

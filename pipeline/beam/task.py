@@ -22,10 +22,9 @@ from manifests.mirror import CHANGED, Mirror, fetch_url, is_url, open_mirror, tr
 from manifests.recipe import find_user_code
 from manifests.storage import StorageError, retry_storage
 from pipeline.beam import counters
-from pipeline.beam.alone import perform_alone
 from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
-from pipeline.beam.quarantine import RecordCrashedError, holding
+from pipeline.beam.quarantine import RecordCrashedError, holding, perform_alone
 from pipeline.beam.receipts import read_finished, receipt_path
 from pipeline.beam.step import Keyed, Output, Result, Task
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from manifests.mirror import fetch, mirror_of, open_mirror
-from pipeline.beam.folded import tables_for
+from pipeline.beam.receipts import tables_for
 
 FOLDER = "runs/tasks"
 GROUPS = 4_096  # at most: some 100 kB of a job graph, and as many workers as can be busy at once

@@ -3,7 +3,7 @@
 A job has one chain of transforms, since some engines run a pipeline with two leaves twice over. Between two waves all
 elements are grouped in one shuffle by where they go. An element says in which wave it is due, and is passed on until
 then: a group of tasks; the blocks of a range for its reducer, or on a runner in memory their places; places of block
-files for the merge of several mappers; tasks whose receipts are to be folded into tables (`pipeline.beam.folded`).
+files for the merge of several mappers; tasks whose receipts are to be folded into tables (`pipeline.beam.receipts`).
 """
 
 import pickle
@@ -16,8 +16,7 @@ from typing import Any
 
 from manifests.storage import retry_storage
 from pipeline.beam.exchange import Piece, Place, find_blocks, find_index, read_block, unpack_blocks
-from pipeline.beam.folded import tables_for
-from pipeline.beam.receipts import fold_receipts, is_finished
+from pipeline.beam.receipts import fold_receipts, is_finished, tables_for
 from pipeline.beam.step import Task
 from pipeline.beam.task import Job
 from pipeline.beam.tasklist import Group, TaskList

@@ -104,7 +104,7 @@ class SignatureRows:
 
 @lru_cache(maxsize=256)
 def open_signatures(path: Path, size: int) -> pa.RecordBatch:
-    """Return a signature file, memory-mapped. `size`, its bytes, tells a rewritten file from the one opened before."""
+    """Return a signature file, memory-mapped. `size` in bytes is part of the cache key: another size is opened anew."""
     return read_ipc(path)
 
 

@@ -247,7 +247,7 @@ def reader_for(name: str, source: Source) -> Reader:
 
 
 def code_of(reader: Reader, use: Literal["read", "find_pieces"]) -> Callable[..., Any]:
-    """Return the function, or the user's class, whose code version covers how a source's files are read or cut."""
+    """Return the function, or the user's class, whose code is hashed for reading or cutting a source's files."""
     found: Callable[..., Any] = getattr(reader, use) if isinstance(reader, ModuleType) else type(reader)
     return found
 

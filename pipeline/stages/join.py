@@ -242,7 +242,7 @@ def _count(item: Outcome, tally: Tally) -> None:
 
 
 def combine_groups(blocks: list[bytes], name: str, source: Source, number: int) -> Iterator[Row | Outcome]:
-    """Yield what becomes of all rows of a range, group by group, in the order of their names."""
+    """Join the rows of a hash range group by group, in the order of names; yield rows of the next round or outcomes."""
     index = [
         (_read_group(block, place), which, place) for which, block in enumerate(blocks) for place in _find_places(block)
     ]

@@ -267,9 +267,9 @@ def train_classifier(
         rules: its settings.
         splits: of the source, whose pages were sampled.
         archives: of cited pages.
-        unread: records of the archives that are no positives, by reason.
-        share: of the crawl's pages that were drawn as candidates.
-        seed: of all drawing.
+        unread: records of the archives that could not be used as positives, by reason.
+        share: fraction of the crawl's pages that was sampled.
+        seed: of the sampling.
     """
     table, archived = _read_pages(corpus, SAMPLE, splits), _read_pages(corpus, POSITIVES, archives)
     given, in_both = _not_in_crawl(archived, table)

@@ -1,8 +1,10 @@
 """Shards, manifest, verify, trace, show: on a small corpus written by hand, and on a hundred damaged copies of it."""
 
 import errno
+import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from unittest import mock
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from filters.errors import UserError
+from manifests import tokenizer
 from manifests.__main__ import main
 from manifests.document import Locator, Part, document_id, locator_from, order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
@@ -232,6 +235,76 @@ def test_what_may_not_be_read_is_one_sentence(
     assert f"{corpus}/manifest.json cannot be read (Permission denied): give this user the right" in said
 
 
+@pytest.mark.parametrize(
+    ("receipts", "advice"),
+    [
+        (True, "give the same `python -m pipeline run` command again, which makes missing"),
+        (False, "has no receipts of"),
+    ],
+)
+def test_a_damaged_or_missing_file_is_named_with_how_to_get_it_again(
+    corpus: Path, capsys: pytest.CaptureFixture[str], receipts: bool, advice: str
+) -> None:
+    if receipts:
+        (corpus / "receipts/tokenize").mkdir(parents=True)
+    (corpus / "shards" / SHARD).unlink()
+    (corpus / "models/tokenizer.model").write_bytes(b"damaged")
+    assert main(["verify", str(corpus)]) == 1
+    said = capsys.readouterr().out
+    assert f"shards/{SHARD}: missing" in said and said.count(advice) == 1
+    assert main(["verify", str(corpus), "--json"]) == 1
+    assert advice in json.loads(capsys.readouterr().out)["advice"]
+    assert main(["trace", str(corpus), SHARD, "0"]) == 2
+    said = capsys.readouterr().err
+    assert f"shards/{SHARD} is missing: " in said and advice in said and "it has" not in said
+    assert main(["sample", str(corpus)]) == 2
+    with pytest.raises(UserError, match=f"tokenizer.model cannot be read or is damaged: .*{advice}"):
+        tokenizer.load(corpus)
+
+
+def test_no_name_of_a_file_drives_the_terminal(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\n\x1b[2J\u202eb.arrow"
+    (corpus / "shards" / hostile).write_bytes(b"")
+    assert main(["verify", str(corpus)]) == 1
+    assert main(["trace", str(corpus / hostile), "x", "0"]) == 2
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "a\\n\\x1b[2J\\u202eb.arrow" in text and not {"\x1b", "\u202e"} & set(text)
+
+
+def test_hashes_and_ids_follow_from_the_words_of_the_page(corpus: Path) -> None:
+    """docs/format.md, with `json` and `hashlib` alone: what a reader without this project would write."""
+
+    def digest(value: object) -> str:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode() + b"\n").hexdigest()
+
+    data = (corpus / "manifest.json").read_bytes()
+    plain = json.loads(data)
+    assert data == json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    sha = plain.pop("manifest_sha")
+    assert digest(plain) == sha == (corpus / "manifest.json.sha256").read_text(encoding="utf-8").strip()
+    fields = ("file", "offset", "length", "member", "inner_offset", "inner_length")
+    with pa.memory_map(str(corpus / "shards" / SHARD)) as mapped:
+        rows = pa.ipc.open_file(mapped).read_all().to_pylist()
+    for row in rows:
+        parts = [{name: part[name] for name in fields} for part in row["parts"] or []]
+        locator = {**{name: row[name] for name in fields}, "parts": parts}
+        assert digest([row["source"], locator])[:32] == row["document"].hex()
+    page = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
+    example = re.search(r"`([0-9a-f]{32})`:\n\n```\n(.*)\n```", page)
+    assert rows and example and digest(json.loads(example[2]))[:32] == example[1]
+
+
+def test_a_reason_that_only_other_sources_have_is_not_denied(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tallies = {"web": {"dropped": {"language": {"records": 1_234}}}, "books": {"dropped": {}}}
+    write_manifest(corpus, load_manifest(corpus).model_copy(update={"ledger": {"filter": tallies}}))
+    assert main(["sample", str(corpus), "--reason", "language", "--source", "books"]) == 2
+    assert "nothing dropped as language in books, but 1,234 in web: " in capsys.readouterr().err
+    assert main(["sample", str(corpus), "--reason", "redirect"]) == 2
+    assert "nothing dropped as redirect: `show` lists" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_one_sentence(
     corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +319,7 @@ def test_what_cannot_be_written_is_one_sentence(
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
     (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
-    with pytest.raises(UserError, match="rebuild the corpus"):
+    with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it anew"):
         load_manifest(corpus)
 
 

@@ -315,11 +315,8 @@ def test_find_tells_where_a_document_is_or_what_became_of_it(both: Path, capsys:
     gone = pq.read_table(both / "duplicates").to_pylist()[0]
     code, told = said(gone["removed"].hex())
     assert code == 0 and f"was removed ({gone['reason']}), a duplicate of {gone['kept'].hex()}" in told
-    assert said("http://nowhere.example/") == (
-        1,
-        f"no shard of {both} holds it, and no file of the run names it as a duplicate or as dropped: the inputs have "
-        "no page of this URL or id\n",
-    )
+    code, told = said("http://nowhere.example/")
+    assert code == 1 and told.startswith(f"no shard of {both} holds it, and no file of its run names it as a duplicate")
 
 
 def test_mistakes_are_one_sentence(

@@ -1,5 +1,6 @@
 """Export and import: transformers computes what we compute, whatever way the weights went."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -262,6 +263,25 @@ def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys:
     assert "step 12, 1 file of bfloat16 weights" in capsys.readouterr().out
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the same command would refuse its own half of a folder as not empty."""
+
+    def fill_disk(path: Path, tensors: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.EFBIG, "File too large")
+
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("trainer.hf.write_tensors", fill_disk)
+        assert main(["export", str(run), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'out'} cannot be written (File too large): make room there" in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
+    assert main(["export", str(run), str(tmp_path / "out")]) == 0
+
+
 def test_training_goes_on_from_what_was_exported(
     run: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,7 +292,7 @@ def test_training_goes_on_from_what_was_exported(
     drawn = float((run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2])
     assert first < drawn - 0.3, "trained already"
     assert main(words) == 2
-    assert "different init from" in capsys.readouterr().err
+    assert f'another --init-from ("{out}" before, none now)' in capsys.readouterr().err
     assert main([*words, "--init-from", str(out)]) == 0
 
 

@@ -51,14 +51,33 @@ def test_a_run_told_to_stop_saves_and_ends_well(corpus: Path, tmp_path: Path, nu
     os.kill(child.pid, number)
     _, said = child.communicate(timeout=600)
     assert child.returncode == 0, said
-    assert "stopped and saved; the same command resumes it" in said and (run / STOPPED).is_file()
+    assert (
+        "Traceback" not in said
+        and "stopped and saved; the same command resumes it" in said
+        and (run / STOPPED).is_file()
+    )
     step = list_checkpoints(run)[-1][0]
     assert 3 <= step < 2000 and (run / "metrics.csv").read_bytes().count(b"\n") == step + 1
 
 
-@pytest.mark.parametrize(("ends", "code"), [("raise SystemExit(3)", 1), ("", 0)])
-def test_other_endings_keep_their_code(tmp_path: Path, ends: str, code: int) -> None:
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [
+        ("import sys; sys.exit(print('error: no such model', file=sys.stderr) or 2)", 2, "error: no such model"),
+        (KILLED, 137, "rank 0 failed first, with SIGKILL"),
+        ("", 0, ""),
+    ],
+)
+def test_other_endings_keep_their_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], ends: str, code: int, said: str
+) -> None:
+    """One line at most, and none of torchrun's own code, is between the user and what a rank said."""
     (tmp_path / STOPPED).write_text("of a run before", encoding="utf-8")
     (tmp_path / "script.py").write_text(ends, encoding="utf-8")
     assert launch([], 1, [str(tmp_path / "script.py")], tmp_path) == code
     assert not (tmp_path / STOPPED).exists()
+    lines = [line for line in capfd.readouterr().err.splitlines() if "Warning" not in line]
+    assert len(lines) == bool(said) and said in "".join(lines)

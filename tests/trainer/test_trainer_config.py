@@ -1,7 +1,9 @@
 """Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
 
 import csv
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +16,24 @@ from trainer_corpus import write_corpus
 from filters.errors import UserError
 from trainer import checkpoint, sizes
 from trainer.__main__ import _describe, main
-from trainer.config import expand_config
+from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
 from trainer.parallel import wrap_blocks
 from trainer.sizes import PRESETS, Preset, choose_micro_batch, get_preset
 
+RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
+MISTAKES_IN_STAGES = {
+    "[]": "must be a list of stages",
+    "3": "must be a list of stages",
+    "[1]": "must be a list of stages",
+    "{": "must be a JSON list of stages (",
+    '[{"step": 2}]': "a stage has no key 'step': give some of steps, tokens, mixture",
+    '[{"steps": 0}]': "steps of a stage must be a whole number above 0, not 0",
+    '[{"steps": true}]': "steps of a stage must be a whole number above 0, not true",
+    '[{"steps": 1, "schedule": "steep"}]': "schedule of a stage must be one of cosine, wsd",
+    '[{"steps": 1, "tokens": 2}]': "each stage must have either steps or tokens",
+    '[{"warmup": 1}]': "each stage must have either steps or tokens",
+}
 OPTIONS = ["--steps", "4", "--sequence-length", "16", "--batch-tokens", "64"]
 
 
@@ -142,9 +157,67 @@ def test_stages_set_mixture_and_rate_and_a_file_of_options_may_hold_them(
     assert main(command) == 2 and "give --steps, or a list of --stages" in capsys.readouterr().err
     assert main([*command, "--stages", '[{"steps": 1, "mixture": {"wiki": 1}}]']) == 2
     assert "a stage weighs wiki, which the corpus lacks: give some of books, web" in capsys.readouterr().err
-    for text in ("[]", "3", "[1]", '[{"steps": 0}]', '[{"steps": 1, "tokens": 2}]', '[{"steps": 1, "rate": 2}]', "{"):
+    for text, words in MISTAKES_IN_STAGES.items():
         with pytest.raises(SystemExit):
             main([*command, "--stages", text])
+        assert f"argument --stages: {words}" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run in a folder of photos, or in its own corpus, would mix with files that it must not touch."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_bytes(b"")
+    for folder, held in ((tmp_path / "photos", "a.jpg"), (corpus, "manifest.json, manifest.json.sha256, shards")):
+        before = sorted(folder.rglob("*"))
+        assert main(["train", str(corpus), "--model", "demo", "--output", str(folder), *OPTIONS]) == 2
+        assert f"--output {folder} holds files of no run ({held}): give a new or empty" in capsys.readouterr().err
+        assert sorted(folder.rglob("*")) == before
+    for name in RUN_FILES:  # also what is left of a run that was killed at its start
+        (tmp_path / "photos" / name).mkdir()
+        check_output(tmp_path / "photos")
+        (tmp_path / "photos" / name).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"plan": {"steps": 9}}, "--steps (8 before, 9 now)"),
+        ({"plan": {"global_batch": 2, "sequence_length": 32}}, "--sequence-length (16 before, 32 now)"),
+        ({"plan": {"global_batch": 2}}, "--batch-tokens (64 before, 32 now)"),
+        ({"plan": {"manifest_sha": "b", "steps": 9}}, 'corpus ("a" before, "b" now)'),
+        ({"training": {"init_from": "DIR"}}, '--init-from (none before, "DIR" now)'),
+        ({"training": {"outlier_sigmas": 0}}, "--outlier-sigmas (6.0 before, 0 now)"),
+        ({"training": {"learning_rate": [{**RATE, "warmup": 3}]}}, "--warmup (2 before, 3 now)"),
+        ({"training": {"learning_rate": [RATE, RATE]}}, "--stages (none before, ["),
+    ],
+)
+def test_a_run_resumed_with_another_option_names_it_and_both_values(changed: dict[str, Any], told: str) -> None:
+    plan = {"manifest_sha": "a", "seed": 0, "sequence_length": 16, "global_batch": 4, "steps": 8, "stages": []}
+    training = {"init_from": "", "outlier_sigmas": 6.0, "learning_rate": [RATE]}
+    saved = {"plan": plan, "training": training}
+    checkpoint.check_same(saved, saved, Path("run"))
+    now = {part: {**values, **changed.get(part, {})} for part, values in saved.items()}
+    with pytest.raises(UserError, match=re.escape(f"run holds a run with another {told}")):
+        checkpoint.check_same(saved, now, Path("run"))
+
+
+def test_a_stage_that_differs_is_numbered() -> None:
+    plan = {"manifest_sha": "a", "sequence_length": 16, "global_batch": 4, "steps": 16}
+    saved, now = (
+        {"plan": plan, "training": {"learning_rate": [RATE, {**RATE, "schedule": name}]}} for name in ("wsd", "linear")
+    )
+    with pytest.raises(UserError, match=re.escape('--stages, stage 2 schedule ("wsd" before, "linear" now)')):
+        checkpoint.check_same(saved, now, Path("run"))
+
+
+def test_no_url_of_a_traced_step_drives_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = {"document": "00", "url": "http://a\n\x1b[2J\u202e", "file": "b"}
+    sample = {"sample": 0, "source": "web", "epoch": 0, "shard": "s", "token": 0, "documents": [document]}
+    monkeypatch.setattr("trainer.events.trace_step", lambda *_: [sample])
+    assert main(["trace", "run", "--step", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["    00  http://a\\n\\x1b[2J\\u202e"]
 
 
 def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,12 +54,14 @@ class HeldOut:
         sources: Source of each document.
         texts: Text of each document.
         sha256: Of the file.
+        reference: manifest_sha of the corpus that held the documents out.
     """
 
     compared: list[str]
     sources: list[str]
     texts: list[str]
     sha256: str
+    reference: str = ""
 
     def sizes(self) -> Array:
         """Return the bytes of each document in UTF-8."""
@@ -72,7 +74,8 @@ def read_held_out(path: Path) -> HeldOut:
         data = path.read_bytes()
         head, *rows = [json.loads(line) for line in data.decode().split("\n")[:-1]]
         texts = [str(row["text"]) for row in rows]
-        held_out = HeldOut(list(head["compared"]), [str(row["source"]) for row in rows], texts, sha256_bytes(data))
+        sources, reference = [str(row["source"]) for row in rows], str(head["reference"])
+        held_out = HeldOut(list(head["compared"]), sources, texts, sha256_bytes(data), reference)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no file of `python -m manifests freeze`: give that file") from error
     if not texts or not all(texts):
@@ -260,6 +263,11 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
         if len(tokens) > 1:
             (first, one), (second, other) = tokens.items()
             raise UserError(f"{one} has {first:,} tokens and {other} {second:,}: compare runs of the same budget")
+        if plan["manifest_sha"] == held_out.reference not in held_out.compared:
+            raise UserError(
+                f"{run} is trained on the reference of the held-out text, whose own training side was not compared: "
+                "name it twice, as in `python -m manifests freeze REFERENCE REFERENCE CORPUS`, and use that file"
+            )
         if plan["manifest_sha"] not in held_out.compared:
             raise UserError(
                 f"the held-out text was not compared with the corpus of {run}: "

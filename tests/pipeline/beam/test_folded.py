@@ -15,11 +15,10 @@ from manifests import storage
 from manifests.files import relative_files
 from manifests.ledger import Tally
 from manifests.storage import StorageError
-from pipeline.beam import exchange, folded, waves
+from pipeline.beam import exchange, waves
 from pipeline.beam import receipts as reading
-from pipeline.beam.folded import pack_table, read_tables, tables_for, unpack_table
 from pipeline.beam.job import run_exchange, run_step
-from pipeline.beam.receipts import read_receipt, receipts
+from pipeline.beam.receipts import pack_table, read_receipt, read_tables, receipts, tables_for, unpack_table
 from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key
 
 COUNT = 11
@@ -28,9 +27,8 @@ COUNT = 11
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fold from four receipts on, into tables of about three."""
-    monkeypatch.setattr(folded, "FOLD_FROM", 4)
     monkeypatch.setattr(reading, "FOLD_FROM", 4)
-    monkeypatch.setattr(folded, "ROWS", 3)
+    monkeypatch.setattr(reading, "ROWS", 3)
 
 
 def squares(count: int = COUNT, **arguments: int) -> Step:
@@ -130,7 +128,7 @@ def test_folding_whose_storage_fails_is_repeated_and_then_named(
 @pytest.mark.parametrize("damage", ["output gone", "output cut", "table cut", "tables gone", "all receipts gone"])
 def test_damage_costs_at_most_the_damaged_units(tmp_path: Path, damage: str) -> None:
     run_step(tmp_path, squares(), engine(tmp_path))
-    output, tables = tmp_path / "squares/05", sorted((tmp_path / folded.FOLDER).rglob("*/*"))
+    output, tables = tmp_path / "squares/05", sorted((tmp_path / reading.TABLES).rglob("*/*"))
     if damage == "output gone":
         output.unlink()
     elif damage == "output cut":
@@ -165,4 +163,4 @@ def test_a_table_of_another_recipe_is_gone_before_the_step_runs(tmp_path: Path) 
 def test_a_step_without_units_keeps_no_table(tmp_path: Path) -> None:
     run_step(tmp_path, squares(), engine(tmp_path))
     run_step(tmp_path, squares(0), engine(tmp_path))
-    assert relative_files(tmp_path / "squares") == relative_files(tmp_path / folded.FOLDER) == []
+    assert relative_files(tmp_path / "squares") == relative_files(tmp_path / reading.TABLES) == []

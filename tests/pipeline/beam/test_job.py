@@ -8,7 +8,7 @@ import toy
 
 from manifests.mirror import open_mirror
 from pipeline.beam import exchange as beam_exchange
-from pipeline.beam import folded
+from pipeline.beam import receipts
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import job_of, run_job
 from pipeline.beam.step import Awaited, Receipts, Step, Unit
@@ -98,11 +98,11 @@ def test_merges_and_tables_of_a_turn_end_before_the_next_begins(
     tmp_path: Path, kind: type[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(beam_exchange, "MOST_PLACES", 2 * toy.RANGES)
-    monkeypatch.setattr(folded, "FOLD_FROM", 2)
+    monkeypatch.setattr(receipts, "FOLD_FROM", 2)
     made, _ = run_job(tmp_path, chained([2, 3, 4], sent=5), toy.engine(tmp_path, kind=kind))
     assert (tmp_path / "sums/all").read_bytes() == b"41"
     tables = {
-        step for step in ("toy/squares", "toy/sums", "toy/map", "toy/reduce") if folded.read_tables(tmp_path, step)
+        step for step in ("toy/squares", "toy/sums", "toy/map", "toy/reduce") if receipts.read_tables(tmp_path, step)
     }
     assert tables == {"toy/squares", "toy/sums", "toy/map", "toy/reduce"}
     assert run_job(tmp_path, chained([2, 3, 4], sent=5), toy.engine(tmp_path, kind=kind)) == (made, 0)

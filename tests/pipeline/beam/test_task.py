@@ -17,7 +17,6 @@ from manifests import storage
 from manifests.files import relative_files, sha256_file, sync_path
 from manifests.mirror import open_mirror
 from manifests.storage import StorageError
-from pipeline.beam import folded as folded_receipts
 from pipeline.beam import receipts as receipts_on_disk
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
@@ -103,8 +102,7 @@ def test_an_output_that_is_newer_than_its_receipt_is_hashed_once_and_made_again_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded: bool
 ) -> None:
     if folded:
-        for module in (folded_receipts, receipts_on_disk):
-            monkeypatch.setattr(module, "FOLD_FROM", 1)
+        monkeypatch.setattr(receipts_on_disk, "FOLD_FROM", 1)
     step, hashed = squares(3), list[Path]()
     run(tmp_path, step)
     before = digest(tmp_path, "squares", "receipts")

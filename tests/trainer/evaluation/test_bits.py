@@ -125,19 +125,26 @@ def test_what_cannot_be_compared_is_named(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"reference": "1" * 64}, "was not compared with the corpus of"),
+        ({}, "the reference of the held-out text, whose own training side was not compared: name it twice"),
+    ],
+)
 def test_a_corpus_that_the_held_out_text_was_not_compared_with_is_refused(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], message: str
 ) -> None:
     head, *rows = (folder / "held.jsonl").read_text("utf-8").split("\n")
-    lines = [json.dumps({**json.loads(head), "compared": ["0" * 64]}), *rows]
+    lines = [json.dumps({**json.loads(head), "compared": ["0" * 64], **changed}), *rows]
     (tmp_path / "held.jsonl").write_text("\n".join(lines), "utf-8")
     runs = [str(folder / name) for name in ("0.01-0", "0.0001-0")]
     assert main(["compare", *runs, "--held-out", str(tmp_path / "held.jsonl")]) == 2
-    assert "was not compared with the corpus of" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_held_out_text_is_refused(tmp_path: Path) -> None:
-    head = b'{"compared": []}\n'
+    head = b'{"compared": [], "reference": ""}\n'
     rows = (b'{"source": "a"}\n', b'{"source": "a", "text": ""}\n', b"[]\n", b"\xff\n", b"{\n", b"")
     for data in (b"", b"[]\n", b"{}\n", *(head + row for row in rows)):
         path = tmp_path / "held.jsonl"
