@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except (UserError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {safe_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -80,7 +80,7 @@ def _verify(options: argparse.Namespace) -> int:
         return 1 if problems else 0
     checked = "sizes and counts" if options.fast else "hashes, counts, documents, token ids, index and ledger"
     good = f"{place_of(options.corpus)}: {len(manifest.shards())} shards as the manifest says ({checked})"
-    print("\n".join([*problems, advice]) if problems else good)
+    print("\n".join(map(safe_line, [*problems, advice] if problems else [good])))
     if not options.fast:
         print(f"{size / 1e6:,.1f} MB in {seconds:,.1f} s: {size / 1e6 / seconds:,.0f} MB/s")
     return 1 if problems else 0

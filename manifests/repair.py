@@ -15,6 +15,6 @@ def advise_repair(corpus: Path) -> str:
             "or make the corpus again into a new folder"
         )
     return (
-        "delete it if it is damaged, and give the same `python -m pipeline run` command again, which makes missing "
-        "files anew and keeps all others"
+        "give the same `python -m pipeline run` command again, which makes missing files anew and keeps all others "
+        "(delete a damaged file before)"
     )

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from filters.errors import UserError
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
-from manifests.display import escape_unencodable_output
+from manifests.display import escape_unencodable_output, safe_line
 from trainer.schedule import SCHEDULES
 from trainer.sizes import PRESETS
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
             raise
         if os.environ.get("RANK", "0") != "0":
             time.sleep(ERROR_DELAY_SECONDS)
-        print(f"error: {_describe(error)}", file=sys.stderr)
+        print(f"error: {safe_line(_describe(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command resumes from the last checkpoint", file=sys.stderr)
@@ -115,7 +115,7 @@ def _trace(options: argparse.Namespace) -> str:
     for sample in samples:
         place = f"{sample['shard']} from token {sample['token']}"
         lines.append(f"sample {sample['sample']}  {sample['source']}  epoch {sample['epoch']}  {place}")
-        lines += [f"    {one['document']}  {one['url'] or one['file']}" for one in sample["documents"]]
+        lines += [safe_line(f"    {one['document']}  {one['url'] or one['file']}") for one in sample["documents"]]
     return "\n".join(lines)
 
 

@@ -262,6 +262,16 @@ def test_a_damaged_or_missing_file_is_named_with_how_to_get_it_again(
         tokenizer.load(corpus)
 
 
+def test_no_name_of_a_file_drives_the_terminal(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\n\x1b[2J\u202eb.arrow"
+    (corpus / "shards" / hostile).write_bytes(b"")
+    assert main(["verify", str(corpus)]) == 1
+    assert main(["trace", str(corpus / hostile), "x", "0"]) == 2
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "a\\n\\x1b[2J\\u202eb.arrow" in text and not {"\x1b", "\u202e"} & set(text)
+
+
 def test_hashes_and_ids_follow_from_the_words_of_the_page(corpus: Path) -> None:
     """docs/format.md, with `json` and `hashlib` alone: what a reader without this project would write."""
 

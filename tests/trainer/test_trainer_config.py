@@ -210,6 +210,16 @@ def test_a_stage_that_differs_is_numbered() -> None:
         checkpoint.check_same(saved, now, Path("run"))
 
 
+def test_no_url_of_a_traced_step_drives_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = {"document": "00", "url": "http://a\n\x1b[2J\u202e", "file": "b"}
+    sample = {"sample": 0, "source": "web", "epoch": 0, "shard": "s", "token": 0, "documents": [document]}
+    monkeypatch.setattr("trainer.events.trace_step", lambda *_: [sample])
+    assert main(["trace", "run", "--step", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["    00  http://a\\n\\x1b[2J\\u202e"]
+
+
 def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
     for file, words in (("none.yaml", "cannot be read as YAML"), ("list.yaml", "holds no mapping of options")):
