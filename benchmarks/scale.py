@@ -241,25 +241,23 @@ def leave(
 ) -> None:
     """Leave the outputs and receipts of tasks of one step, and a table of them if the step has tables."""
     made = {task.name: receipt_of(task, recipe, splits, named) for task in tasks}
-    mirror, sizes = mirror_of(corpus), Counter[str]()
+    mirror, sizes, left = mirror_of(corpus), Counter[str](), dict[str, bytes]()
     for name, receipt in made.items():
         sizes.update({output.path: output.bytes for output in receipt.outputs})
         plain = {"fingerprint": receipt.fingerprint, "outputs": [output._asdict() for output in receipt.outputs]}
         plain |= {"tallies": receipt.counts, "facts": receipt.facts}
-        path = f"{RECEIPTS}/{step}/{name}.json"
-        if mirror is None:
-            write_atomic(corpus / path, canonical_json(plain))
-        elif tables:
-            sizes[path] = 1_000
-        else:
-            mirror.storage.write(path, canonical_json(plain))
+        left[f"{RECEIPTS}/{step}/{name}.json"] = canonical_json(plain)
     if mirror is None:
         for path, size in sizes.items():
             (corpus / path).parent.mkdir(parents=True, exist_ok=True)
             with (corpus / path).open("wb") as file:
                 file.truncate(size)
+        for path, data in left.items():  # after the outputs: one that is newer than its receipt is hashed
+            write_atomic(corpus / path, data)
     else:
-        pretend(mirror.storage.root, sizes)
+        pretend(mirror.storage.root, {**sizes, **dict.fromkeys(left, 1_000)} if tables else sizes)
+        for path, data in left.items() if not tables else ():
+            mirror.storage.write(path, data)
     if tables:
         receipts.write_table(corpus, step, made)
 

@@ -290,8 +290,9 @@ def split_url(url: str) -> tuple[str, str, str]:
 def _connect(url: str) -> tuple[fs.FileSystem, str]:
     """Open the file system of a URL, in which blanks and letters beyond ASCII may stand as they are."""
     scheme, bucket, path = split_url(url)
-    if scheme.rstrip(":") in BUCKETS and not bucket:
-        raise UserError(f"{url} names no bucket: give {scheme.rstrip(':')}://BUCKET/PATH")
+    store = scheme.rstrip(":")  # of `s3://` as a corpus is named, without the slashes at its end
+    if store in BUCKETS and not bucket:
+        raise UserError(f"{store}:// names no bucket: give {store}://BUCKET/PATH")
     try:
         if scheme == "s3":
             return _s3(bucket), f"{bucket}/{path}".rstrip("/")

@@ -20,13 +20,14 @@ from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.manifest import FILE, SHA_FILE
 from manifests.mirror import Mirror, mirror_of
 from manifests.recipe import CODE, RECIPE_FILE
+from manifests.storage import Storage
 from pipeline.beam import progress, quarantine
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import LOG
 from pipeline.beam.marks import BEGUN, remove_published
 from pipeline.beam.receipts import RECEIPTS, remove_temporaries
 from pipeline.beam.tasklist import remove_task_lists
-from pipeline.lease import LEASES, is_leased, leased
+from pipeline.lease import HEARTBEATS, LEASES, is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
 LOCK = "runs/lock"  # the first file of a corpus
@@ -126,7 +127,7 @@ def _never_lost() -> None:
 def _leased(corpus: Path, mirror: Mirror) -> Iterator[Callable[[], None]]:
     """Hold the lease on a corpus in an object store, and fetch the driver's own files. Yields what `locked` does."""
     store = mirror.storage
-    if not store.list_files(LEASES) and not is_corpus(store.read) and not store.is_empty():
+    if not is_corpus(store.read) and _holds_objects(store):
         raise UserError(f"--output {store.url} holds files that are not a corpus: give an empty one")
     with leased(store, partial(mirror.push, [STATUS])) as lease:
         shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # each is fetched when its step begins
@@ -137,6 +138,13 @@ def _leased(corpus: Path, mirror: Mirror) -> Iterator[Callable[[], None]]:
         yield lease.check
 
 
+def _holds_objects(store: Storage) -> bool:
+    """Return True if a store holds more than a run that was refused before it began has left there."""
+    if not store.list_files(LEASES):
+        return not store.is_empty()  # one request, where to list all files may take long
+    return not all(entry.path.startswith((LEASES, HEARTBEATS, "inputs/")) for entry in store.list_files())
+
+
 def publish(corpus: Path, started: str) -> None:
     """Copy the driver's own files of a run to the store of a mirror; the manifest last."""
     mirror = mirror_of(corpus)
@@ -145,9 +153,10 @@ def publish(corpus: Path, started: str) -> None:
 
 
 def publish_code(corpus: Path) -> None:
-    """Copy the user's own modules to the store of a mirror, before workers look for them."""
+    """Copy the mark of a corpus and the user's own modules to the store of a mirror, before workers look for them."""
     mirror = mirror_of(corpus)
     if mirror is not None:
+        mirror.push([LOCK])
         mirror.push(f"{CODE}/{name}" for name in relative_files(corpus / CODE) if name.endswith(".py"))
 
 

@@ -43,8 +43,13 @@ class Language(Rule):
         return drop(Reason.LANGUAGE_UNSURE, **signals) if unsure else keep(**signals)
 
     def check(self) -> None:
-        """Load the model. Raises UserError."""
-        load(self.model_path())
+        """Raise UserError for a file that is no model, and for a language to keep that the model cannot give."""
+        codes = {label.removeprefix(LABEL_PREFIX) for label in load(self.model_path()).labels} | {UNKNOWN}
+        for code in self.keep:
+            if code not in codes:
+                short = re.split("[-_]", code.lower())[0]
+                example = short if short in codes else "en" if "en" in codes else min(codes)
+                raise UserError(f"language.keep: {code!r} is no code of the model: give codes such as {example!r}")
 
     def languages(self) -> list[str] | None:
         """Return the languages that it keeps."""

@@ -7,7 +7,7 @@ import pytest
 from filters.errors import UserError
 from manifests.files import relative_files
 from manifests.mirror import open_mirror
-from pipeline.folder import LOCK, locked
+from pipeline.folder import LOCK, locked, publish_code
 
 THEIRS = {
     "logs of another program": ["runs/events.out", "documents/thesis.txt"],
@@ -36,6 +36,20 @@ def test_files_in_a_store_beside_a_folder_named_runs_are_refused(tmp_path: Path)
     with pytest.raises(UserError, match="holds files that are not a corpus"), locked(corpus):
         pass
     assert relative_files(tmp_path / "store") == sorted(THEIRS["logs of another program"])
+
+
+def test_a_refused_run_leaves_nothing_in_a_store_that_passes_for_a_corpus(tmp_path: Path) -> None:
+    corpus = open_mirror(tmp_path / "mirror", (tmp_path / "store").as_uri()).folder
+    for names in ([], ["inputs/books/a.txt"]):
+        fill(tmp_path / "store", names)
+        with pytest.raises(UserError, match="no file matches"), locked(corpus):
+            raise UserError("no file matches")
+    fill(tmp_path / "store", ["documents/theirs.txt"])
+    with pytest.raises(UserError, match="holds files that are not a corpus"), locked(corpus):
+        pass
+    publish_code(corpus)  # the first thing that a run does
+    with locked(corpus):
+        pass
 
 
 def test_a_refused_run_leaves_nothing_that_passes_for_a_corpus(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.errors import UserError
-from filters.quality.language import bundled_model_path, load
+from filters.quality.language import Language, bundled_model_path, load
 
 SENTENCES = {
     "en": "The fishing boats came back to the harbour before the storm reached the coast.",
@@ -76,3 +76,10 @@ def test_a_file_that_is_no_model_is_refused_in_a_sentence(tmp_path: Path) -> Non
             load(str(path))
     with pytest.raises(UserError, match="cannot be read"):
         load(str(tmp_path / "none.bin"))
+
+
+@pytest.mark.parametrize(("code", "example"), [("english", "en"), ("EN", "en"), ("de-AT", "de"), ("", "en")])
+def test_a_language_that_the_model_cannot_give_is_refused(code: str, example: str) -> None:
+    Language(keep=["en", "de", "und"]).check()
+    with pytest.raises(UserError, match=f"{code!r} is no code of the model: give codes such as '{example}'"):
+        Language(keep=["en", code]).check()
