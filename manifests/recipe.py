@@ -137,7 +137,7 @@ class Recipe(Strict):
         return plain
 
     def filled_in(self) -> dict[str, Any]:
-        """Return plain values with defaults filled in; a source's `deduplication` is None if it is the recipe's."""
+        """Return plain values with defaults filled in, without a source's `deduplication` if it equals the recipe's."""
         plain, default = self.model_dump(), Comparison().complete(self.deduplication).model_dump()
         for name, source in plain["sources"].items():
             own = self.comparison_of(name).model_dump()

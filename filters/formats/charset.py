@@ -354,7 +354,7 @@ def decode_source(raw: bytes) -> str | Reason:
     The encoding is told by a byte order mark, else it is UTF-8, else the declared one (PEP 263, XML), else detected.
 
     Returns:
-        The text, or the reason why there is none: NOT_PLAIN_TEXT for NULs, UNDECODABLE_TEXT if no encoding fits.
+        The text, or why it cannot be read: NOT_PLAIN_TEXT for NULs, UNDECODABLE_TEXT if no encoding fits.
     """
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _check_source(raw.decode("utf-16", "replace").encode("utf-8", "replace").decode())

@@ -38,7 +38,7 @@ _OPENING, _NEXT_ATTRIBUTE = re.compile(_TAG_START), re.compile(_ATTRIBUTE)
 # A lookahead is matched in one way only, as atomic groups are from Python 3.11.5 on.
 _MANY = re.compile(rf"{_TAG_START}(?:(?=({_ATTRIBUTE}))\1){{{MANY_ATTRIBUTES}}}")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")  # so many combining marks in a row take quadratic time to sort
+_STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")  # sorting combining marks takes quadratic time in such a run
 
 
 class ExtractionError(Exception):

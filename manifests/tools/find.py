@@ -48,9 +48,9 @@ class DroppedRecord:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """The documents that match a query, or those that were removed as duplicates or dropped; True if there are any.
+    """The documents that match a query, or those that were removed as duplicates or dropped; False without any.
 
-    If there are none, `unseen` says where the document may be that no file of the run names.
+    Without any, `unseen` says where the document may be that no file of the run names.
     """
 
     query: str

@@ -145,7 +145,7 @@ class PlannedPart:
 
 
 def _write(mapping: PlannedStep, tasks: Sequence[Task], listed: TaskWriter, most: int) -> list[tuple[int, str, Group]]:
-    """Write tasks of a step to the list, in so many groups: those that are finished have blocks to send."""
+    """Write tasks of a step to the list, in at most `most` groups: finished ones have blocks to send."""
     waiting, complete = {task.name for task in mapping.waiting}, mapping.completer()
 
     def item(task: Task) -> tuple[Task, bool]:
