@@ -29,14 +29,17 @@ def escape_unencodable_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+CLOSED_PIPE = 141  # 128 + SIGPIPE, which ends other programs: what was not printed may have been a failure
+
+
 def end_quietly(command: Callable[[], int]) -> int:
-    """Run a command and return its exit code; a reader such as `head` that closes the pipe is no failure."""
+    """Run a command and return its exit code; without a traceback if a reader such as `head` closes the pipe."""
     try:
         code = command()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return CLOSED_PIPE
     return code
 
 

@@ -1,4 +1,4 @@
-"""The commands on terminals that lack characters."""
+"""The commands on terminals that lack characters, and behind pipes that nobody reads."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 
 import pytest
 from corpus import ROOT
+
+from manifests.display import CLOSED_PIPE, end_quietly
 
 
 @pytest.mark.parametrize("command", [["manifests"], ["pipeline", "plan"], ["trainer", "launch"]])
@@ -26,3 +28,13 @@ def test_what_a_terminal_lacks_is_spelled_out() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert done.stdout.split() == [rb"a\u2026\u65e5"]
+
+
+def test_a_closed_pipe_ends_a_command_without_a_traceback_and_not_as_a_success() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does before all is printed
+    command = [sys.executable, "-m", "pipeline", "filters"]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (CLOSED_PIPE, b"")
+    assert end_quietly(lambda: 2) == 2
