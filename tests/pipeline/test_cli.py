@@ -149,15 +149,6 @@ def test_kill_ends_a_command_with_a_sentence(
     assert "run the same command again" in capsys.readouterr().err
 
 
-def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:
-    out, into = os.pipe()
-    os.close(out)
-    command = [sys.executable, "-m", "pipeline", "filters"]
-    done = subprocess.run(command, stdout=into, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
-    os.close(into)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_a_vocabulary_too_large_for_the_text(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Found by a worker in the middle of the run: the sentence arrives all the same."""
     recipe = write(tmp_path, RECIPE.format(books=books / "*.txt").replace("400", "30000"))
