@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from filters.errors import UserError
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
 from manifests.display import escape_unencodable_output, safe_line
+from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
-from trainer.sizes import PRESETS
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)

@@ -16,10 +16,10 @@ from processes import fork_server
 
 from filters.errors import UserError
 from manifests.files import sha256_file
+from manifests.sizes import Preset
 from trainer import checkpoint, parallel
 from trainer.checkpoint import CheckpointWriter
 from trainer.model import Llama
-from trainer.sizes import Preset
 from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)

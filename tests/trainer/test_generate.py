@@ -13,13 +13,13 @@ import torch
 from trainer_corpus import write_text_corpus
 
 from filters.errors import UserError
+from manifests.sizes import Preset
 from trainer import generate as module
 from trainer.__main__ import main
 from trainer.evaluation.compare import HeldOut, score_run
 from trainer.evaluation.models import find_model
 from trainer.generate import continue_texts, generate, print_pieces, sample
 from trainer.model import KeyValueCache, Llama
-from trainer.sizes import Preset
 
 
 @pytest.fixture(scope="module")

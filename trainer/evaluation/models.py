@@ -11,13 +11,13 @@ import torch
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import sha256_file, sha256_json
+from manifests.sizes import Preset
 from trainer.checkpoint import STATE, open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
 from trainer.events import find_corpus
 from trainer.generate import load_model
 from trainer.hf import load_hf_weights, read_llama_config
 from trainer.model import Llama, allocate
-from trainer.sizes import Preset
 
 
 @dataclass(frozen=True, slots=True)
