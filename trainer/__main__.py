@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from filters.errors import UserError
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
-from manifests.display import escape_unencodable_output, safe_line
+from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
 
@@ -383,4 +383,4 @@ def leave(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    leave(main(sys.argv[1:]))
+    leave(end_quietly(lambda: main(sys.argv[1:])))

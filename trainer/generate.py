@@ -15,7 +15,8 @@ from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention
 
 
 def load_model(saved: SavedModel, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Llama:
-    """Return the whole model of a checkpoint on one device, in this process."""
+    """Return the whole model of a checkpoint on one device, in this process; raise UserError if it is damaged."""
+    saved.check()
     model = allocate(saved.size, saved.vocabulary, device, dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -91,6 +91,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
     }
     model = (corpus / tokenizer.FILE).read_bytes()
+    saved.check()
     with new_folder(out) as new:
         for name, value in texts.items():
             write_atomic(new / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -104,7 +104,7 @@ def test_no_command_reads_weights_whose_bytes_have_changed(
         assert f"{damaged}: no other checkpoint of its run is whole: train the run again" in said.err and not said.out
     assert not (tmp_path / "out").exists()
     held_out = HeldOut([], ["a"], ["text"], "")
-    for read in (find_model, lambda path: score_run(path, held_out)):
+    for read in (lambda path: find_model(path).open(), lambda path: score_run(path, held_out)):
         with pytest.raises(UserError, match=re.escape(damaged)):
             read(tmp_path / "run")
 

@@ -59,7 +59,7 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         vocabulary = read_pieces(folder / tokenizer.FILE)
         return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
 
-    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it was opened
+    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it is loaded
     identity = sha256_json({**hashes, STATE: sha256_file(saved.folder / STATE)})
     return Source(saved.folder, identity, manifest.manifest_sha, int(saved.state["step"]), open_saved)
 
