@@ -22,6 +22,7 @@ from trainer.model import Llama
 from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
+SAVED = {"training": {"model": "dim=32,layers=2,heads=4", "norm_epsilon": 1e-6}}  # what a run saves with a checkpoint
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     saver = CheckpointWriter(tmp_path, keep=2)
     for step in (1, 2):
         fill(model, float(step))
-        saver.save(step, {"x": 1}, model, optimizer)
+        saver.save(step, {"x": 1, **SAVED}, model, optimizer)
     saver.close()
     half = tmp_path / checkpoint.FOLDER / ".step-00000003.tmp"
     half.mkdir()
@@ -221,7 +222,7 @@ def test_weights_are_hashed_once_and_only_to_be_read(
     """A checkpoint may have hundreds of gigabytes: who asks for its step or its hash does not read them."""
     model, optimizer = trained(ranks, 1.0)
     saver = CheckpointWriter(tmp_path, keep=1)
-    saver.save(1, {"training": {"model": "dim=32,layers=2,heads=4", "norm_epsilon": 1e-6}}, model, optimizer)
+    saver.save(1, SAVED, model, optimizer)
     saver.close()
     hashed = []
     monkeypatch.setattr(checkpoint, "sha256_file", lambda path: hashed.append(path.name) or sha256_file(path))
