@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from filters.code.headers import find_top_comments
+from filters.code.headers import GENERATED, find_top_comments
 from filters.reasons import Reason
 from filters.rule import ExtractRule, Found, Page, Verdict
 from filters.settings import Positive, Share
@@ -24,25 +24,6 @@ from filters.settings import Positive, Share
 LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16  # at most in one token
 GENERATED_LINES = 20  # lines from the top in which a mark of generated files may be
 MARK_CHARACTERS = 1_000  # of such a line that are searched
-_WHAT = (
-    r"(?:code|file|class|source|parser|lexer|scanner|tokenizer|header|makefile(?:\.in)?|bindings?|stubs?|wrapper|module"
-    r"|implementation|documentation|docs|interface|table|data|output|form|script|page)s?"
-)
-GENERATED = re.compile(  # what programs write into the files that they make
-    r"@(?:auto)?generated\b|"
-    r"\bdo not (?:manually |hand[- ])?(?:edit|modify|change)\b(?=\W*$|[ ]*[.!;:,*/#(-]| (?:this|by|manually|directly"
-    r"|unless|or|anything|the generated)\b)|"
-    r"\bauto-?generated\b(?! file)|\b(?:automatically|machine|auto|mechanically) generated\b|\bmachine-generated\b|"
-    r"\bgenerated (?:automatically|by the protocol buffer)|"
-    r"\bthis (?:file|code|class|source) (?:is|was|has been) (?:generated|created automatically)\b|"
-    r"^generated (?:by|from|with|using|on|via|at|code|source)\b|"
-    rf"\b{_WHAT} (?:(?:is|was|were|are|has been) )?generated (?:by|from|with|using|via)\b|"
-    r"\ba bison parser, made by|^\$antlr\b|\bmeta object code from reading\b|"
-    r"\bcreated by: (?:the (?:qt|resource)|pyqt|pyside)|"
-    r"\b(?:changes|modifications|edits)(?: you)? (?:made )?(?:in|to) this file (?:will|may)\b|\bwill be overwritten\b|"
-    r"\bregenerate this file\b|\bcoder version\s*:|\bc/c\+\+ source code generated on\b",
-    re.IGNORECASE,
-)
 DATA_LINES, DATA_SHARE = 100, 0.8  # lines of a table of data, and the share of them with numbers alone
 _COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
 _WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
