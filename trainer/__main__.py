@@ -64,10 +64,11 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.tools.verify import check_shards
     from trainer import parallel
     from trainer.config import RunOptions, TrainConfig, check_output, prepare
+    from trainer.model import resolve_device
     from trainer.train import train
 
     check_output(options.output)
-    options.device = parallel.resolve_device(options.device)
+    options.device = resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
@@ -170,7 +171,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
     from trainer.evaluation.models import find_model, open_engine
     from trainer.evaluation.results import RESULTS, format_table, summarize
     from trainer.evaluation.tasks import choose_tasks
-    from trainer.parallel import resolve_device
+    from trainer.model import resolve_device
 
     judges = {kind: open_judge(kind, path) for kind, path in options.judge}
     device = resolve_device(options.device)
@@ -315,7 +316,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument
     train("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
     train("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
-    fixed = parser.add_argument_group("settings that must stay the same when a run is resumed").add_argument
+    _add_fixed(parser.add_argument_group("settings that must stay the same when a run is resumed").add_argument)
+    _add_free(parser.add_argument_group("settings that may change").add_argument)
+
+
+def _add_fixed(fixed: Callable[..., Any]) -> None:
     fixed("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
     fixed("--steps", type=POSITIVE, help="optimizer steps of the whole run")
     fixed("--batch-tokens", type=POSITIVE, help="tokens per step (default: the preset's)")
@@ -333,7 +338,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     sigmas = "skip a step whose gradient norm is S deviations above the mean; 0: only norms that are not finite"
     fixed("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
     fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps behind that mean")
-    free = parser.add_argument_group("settings that may change").add_argument
+
+
+def _add_free(free: Callable[..., Any]) -> None:
     free("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
     free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early, after step K")
     skip = "skip these steps, counted from 1 as in metrics.csv; the run remembers them"
@@ -353,7 +360,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
     free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="questions of each task")
     free("--keep", type=POSITIVE, default=2, help="checkpoints to keep")
-    free("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
+    free("--verify", choices=("auto", "full", "fast"), default="auto", help="check of shards")
     free("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
     free(
         "--cache-bytes", type=POSITIVE, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)"

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from filters.errors import UserError
 from manifests.sizes import Preset
-from trainer.model import Llama
+from trainer.model import Llama, resolve_device
 
 INIT_BLOCK = 1 << 16  # numbers drawn from one generator
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
@@ -60,13 +60,6 @@ class Ranks:
     def shards(self) -> int:
         """Return the number of ranks over which one copy of the model is sharded."""
         return int(self.mesh["shard"].size())
-
-
-def resolve_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "cpu", "cuda" or "auto". Raise UserError for "cuda" without a GPU."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here, give --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def start(

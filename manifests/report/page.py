@@ -20,7 +20,7 @@ from manifests.display import (
 from manifests.files import write_atomic
 from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
-from manifests.report.data import Flow, LedgerFlow, ReportData, StepCost, Unit, read_flow, sum_flows
+from manifests.report.data import LedgerFlow, ReportData, StepCost, Unit, fold_flows, read_flow
 from manifests.report.html import (
     Html,
     bar,
@@ -41,8 +41,7 @@ from manifests.stages import STEPS
 
 FILE = "report.html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script and no network, whatever the text
-SOURCES = 60  # rows of a table of sources; the rest is one row
-REASONS = 60  # shown of one stage, more than the catalogue has
+SOURCES = 60  # rows of sources or reasons in a table; the rest is one row
 EXAMPLES = 3  # of one reason and stage, over all sources
 EXAMPLE_CHARACTERS = 200
 SHOWN_SOURCES = 10  # with charts of their documents: those with most
@@ -54,7 +53,6 @@ KINDS = {
     "year": ("Years", "year"),
     "licence": ("Licences", "licence"),
 }
-STEP_ROWS, MODELS, CODES = 60, 100, 60  # rows of a table
 CARD_ROWS = 40
 RECIPE_CHARACTERS = 60_000
 UNIT_NOTES = {
@@ -173,12 +171,10 @@ def _flow(data: ReportData) -> list[Html]:
 
 
 def _flow_table(flow: LedgerFlow) -> Html:
-    groups = [("enters", "+", flow.entered, SOURCES), *((stage, "−", lost, REASONS) for stage, lost in flow.stages)]
+    groups = [("enters", "+", flow.entered), *((stage, "−", lost) for stage, lost in flow.stages)]
     rows = []
-    for stage, sign, flows, limit in [*groups, ("in shards", "=", flow.arrived, SOURCES)]:
-        rest = flows[limit:]
-        others = [Flow(f"{len(rest):,} others", sum_flows(rest), rest[0].kind)] if rest else []
-        for one in [*flows[:limit], *others]:
+    for stage, sign, flows in [*groups, ("in shards", "=", flow.arrived)]:
+        for one in fold_flows(flows, SOURCES):
             share = format_share(one.amount, flow.total)
             rows.append([join([foreign(one.name), one.mark]), stage, f"{sign} {format_count(one.amount)}", share])
     caption = f"{flow.unit.capitalize()}: entered (+), lost (−) and arrived (=)"
@@ -201,10 +197,8 @@ def _dropped(data: ReportData) -> list[Html]:
         parts += [
             element("h3", stage),
             note(f"{STEPS[stage].label} {format_quantity(entered, 'records')} entered, {passed} passed."),
-            element("div", *(_reason(data, tallies, name, entered, most) for name, _ in reasons[:REASONS])),
+            element("div", *(_reason(data, tallies, name, entered, most) for name, _ in reasons)),
         ]
-        if len(reasons) > REASONS:
-            parts.append(note(f"and {len(reasons) - REASONS:,} more reasons"))
     return parts or [note("Nothing was dropped.")]
 
 
@@ -424,7 +418,7 @@ def _cost_rows(costs: Mapping[str, StepCost]) -> list[list[str]]:
     """Return the rows of a table, the most expensive first."""
     most = max(cost.cpu_seconds for cost in costs.values()) or 1.0
     ordered = sorted(costs.items(), key=lambda item: (-item[1].cpu_seconds, item[0]))
-    return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered[:STEP_ROWS]]
+    return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered]
 
 
 def _cost_cells(name: str, cost: StepCost) -> list[str]:
@@ -438,12 +432,10 @@ def _models(data: ReportData) -> Iterator[Html]:
     manifest, tokenizer = data.manifest, data.manifest.tokenizer
     pieces = f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"
     rows = [["tokenizer", element("code", foreign(tokenizer.sha256)), pieces]]
-    for name, entry in sorted(manifest.models.items())[:MODELS]:
+    for name, entry in sorted(manifest.models.items()):
         place = foreign(entry.path) if entry.path else "given"
         rows.append([foreign(name), element("code", foreign(entry.sha256)), place])
     yield table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, text_columns=3)
-    if len(manifest.models) > MODELS:
-        yield note(f"and {len(manifest.models) - MODELS:,} more")
     cards, left_out = data.cards
     for path, card in cards.items():
         values = list(_flatten(card))
@@ -494,7 +486,7 @@ def _identity(data: ReportData) -> Iterator[Html]:
     lines += ["… the rest is in manifest.json"] if len(recipe) > RECIPE_CHARACTERS else []
     code = element("code", join(lines, "\n"))
     yield details("The recipe, with defaults", element("pre", code, tabindex="0", role="region", aria_label="Recipe"))
-    yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items())[:CODES])))
+    yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items()))))
 
 
 def _foreign_pairs(values: Mapping[str, str], limit: int = 100) -> Html:
