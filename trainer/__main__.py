@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import errno
+import functools
 import json
 import os
 import sys
@@ -96,10 +97,10 @@ def _train(options: argparse.Namespace) -> str:
 def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
     if not options.evaluate_every:
         return None
-    from trainer.evaluation.training import TrainingEvaluator, prepare_runs
+    from trainer.evaluation.training import evaluate_step, prepare_runs
 
     runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
-    return TrainingEvaluator(options.output, corpus, length, runs, first)
+    return functools.partial(evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, first=first)
 
 
 def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
 
         folder = options.model
         if not (folder / "config.json").is_file():
-            folder = output / "exported"
+            folder = output / f"exported-{source.sha256[:16]}"  # another checkpoint has another folder
             if not folder.exists():
                 export(options.model, folder, options.corpus)
         results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)

@@ -389,7 +389,6 @@ def _recall_table(title: str, bands: Bands) -> Html:
             f"{format_count(one.found)} of {format_count(one.planted)}",
         ]
         for one in bands.planted
-        if one.planted
     ]
     columns = ["Jaccard", "expected", "found", "99% interval", "copies"]
     return table(title, columns, rows)
