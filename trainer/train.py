@@ -30,7 +30,7 @@ from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte
 from trainer.model import prefer_fast_attention
 from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
 from trainer.schedule import rate_at
-from trainer.sizes import choose_micro_batch, get_preset
+from trainer.sizes import choose_micro_batch, get_preset, memory_of_rank
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 
@@ -155,11 +155,11 @@ class TrainingLoop:
         self.dog = watch(ranks.rank, ranks.world, options.hang_seconds)
 
     def _choose_micro_batch(self, size: Preset) -> int:
-        gpu, ranks = self.ranks.device.type == "cuda", self.ranks
-        memory = torch.cuda.mem_get_info(ranks.device)[1] if gpu else 0
-        shape = self.plan.sequence_length, self.plan.global_batch // ranks.world, ranks.shards, memory
-        half = self.config.precision == "bf16"
-        return choose_micro_batch(size, self.manifest.tokenizer.vocabulary, *shape, half, self.options.activation)
+        ranks, length = self.ranks, self.plan.sequence_length
+        settings = ranks.shards, self.config.precision == "bf16", self.options.activation
+        memory = memory_of_rank(size, self.manifest.tokenizer.vocabulary, length, 1, *settings)
+        available = torch.cuda.mem_get_info(ranks.device)[1] if ranks.device.type == "cuda" else 0
+        return choose_micro_batch(memory, length, self.plan.global_batch // ranks.world, available)
 
     def restore(self, folder: Path, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""

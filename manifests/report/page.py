@@ -53,8 +53,7 @@ KINDS = {
     "year": ("Years", "year"),
     "licence": ("Licences", "licence"),
 }
-CARD_ROWS = 40
-RECIPE_CHARACTERS = 60_000
+YAML_CHARACTERS = 60_000  # of the recipe, and of a card
 UNIT_NOTES = {
     "records": "From dumps to shards.",
     "characters": "From extraction to the tokenizer.",
@@ -437,31 +436,18 @@ def _models(data: ReportData) -> Iterator[Html]:
     yield table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, text_columns=3)
     cards, left_out = data.cards
     for path, card in cards.items():
-        values = list(_flatten(card))
-        more = [note(f"and {len(values) - CARD_ROWS:,} more")] if len(values) > CARD_ROWS else []
-        yield details(foreign(path), join([_foreign_pairs(dict(values[:CARD_ROWS])), *more]))
+        yield details(foreign(path), _yaml_block(card, "Card"))
     if left_out := [*left_out, *data.costs[2]]:
         yield note(f"Not shown, too large or not readable: {visible(', '.join(left_out), 400)}")
 
 
-def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values, each with its dotted name; a list of plain values is one value."""
-    nested: Iterator[tuple[Any, Any]] | None = None
-    if isinstance(value, Mapping):
-        nested = iter(sorted(value.items()))
-    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
-        nested = enumerate(value)
-    if nested is not None:
-        for key, inner in nested:
-            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value))
-    elif isinstance(value, float):
-        yield name, f"{value:g}"
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield name, format_count(value)
-    else:
-        yield name, "none" if value is None else str(value)
+def _yaml_block(value: Any, label: str) -> Html:
+    """Return nested values as YAML, cut to a number of characters."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    lines: list[str] = [foreign(line, 400) for line in text[:YAML_CHARACTERS].split("\n")]
+    lines += ["… the rest is in the corpus"] if len(text) > YAML_CHARACTERS else []
+    code = element("code", join(lines, "\n"))
+    return element("pre", code, tabindex="0", role="region", aria_label=label)
 
 
 def _identity(data: ReportData) -> Iterator[Html]:
@@ -480,11 +466,7 @@ def _identity(data: ReportData) -> Iterator[Html]:
         removed = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
         values["removed"] = f"{removed}, by the list {removal.list_sha256}"
     yield _foreign_pairs(values, 200)
-    recipe = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
-    lines: list[str] = [foreign(line, 400) for line in recipe[:RECIPE_CHARACTERS].split("\n")]
-    lines += ["… the rest is in manifest.json"] if len(recipe) > RECIPE_CHARACTERS else []
-    code = element("code", join(lines, "\n"))
-    yield details("The recipe, with defaults", element("pre", code, tabindex="0", role="region", aria_label="Recipe"))
+    yield details("The recipe, with defaults", _yaml_block(manifest.recipe, "Recipe"))
     yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items()))))
 
 
