@@ -220,13 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
     add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
-    add(
-        "compared",
-        type=Path,
-        nargs="+",
-        metavar="CORPUS",
-        help="corpora that runs train on, the first one too if any does",
-    )
+    compared = "corpora that runs train on, the first one too if any does"
+    add("compared", type=Path, nargs="+", metavar="CORPUS", help=compared)
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
     add("--documents", type=POSITIVE, default=500, metavar="N", help="of each source, at most (default 500)")
     add = command("report", _report, "write its report, one HTML file")
