@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from filters.dedup.jaccard import Hashes, Places, Shares, intersection_size, pack, pairs_intersection
@@ -135,7 +134,10 @@ def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) ->
     sizes = np.diff(offsets)
     owner = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     order = np.lexsort([owner, -sizes.astype(np.int32)[owner], values])  # holders of a hash: the largest first
-    first, counts, group = _group_values(values, order)
+    first = np.flatnonzero(run_starts(values[order]))
+    counts = np.diff(np.r_[first, len(values)]).astype(np.int32)
+    group = np.empty(len(values), np.int32)  # the number of each hash among the distinct ones
+    group[order] = np.repeat(np.arange(len(first), dtype=np.int32), counts)
     rarest = np.lexsort([values, counts[group], owner])
     place = np.arange(len(values)) - np.repeat(offsets[:-1], sizes)
     chosen = rarest[place < probes[owner]]  # sorted by owner, as the hashes themselves are
@@ -154,12 +156,3 @@ def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) ->
         outer = owner[order[np.repeat(first[group[some]], of_each) + step]]
         yield np.divmod(np.unique(inner * len(sizes) + outer), len(sizes))
         start = end
-
-
-def _group_values(values: Hashes, order: Places) -> tuple[Places, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return, for equal values in `order`: each group's start, its size, and the group of every value."""
-    first = np.flatnonzero(run_starts(values[order]))
-    counts = np.diff(np.r_[first, len(values)]).astype(np.int32)
-    group = np.empty(len(values), np.int32)
-    group[order] = np.repeat(np.arange(len(first), dtype=np.int32), counts)
-    return first, counts, group
