@@ -195,15 +195,12 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
             at = note
         elif _RULE.fullmatch(lines[at]):
             at += 1
-        elif end - at <= CREDIT_LINES and (header or _is_credit(lines[at:end])):
+        elif end - at <= CREDIT_LINES and (
+            header or _CREDIT.match("\n".join(lines[at : min(end, at + 3)])) or any(map(_MADE.search, lines[at:end]))
+        ):
             at = end
         else:
             return at
-
-
-def _is_credit(paragraph: list[str]) -> bool:
-    """Return True for a paragraph on those who made the e-text."""
-    return bool(_CREDIT.match("\n".join(paragraph[:3])) or any(map(_MADE.search, paragraph)))
 
 
 def _find_note_end(lines: list[str], at: int, stop: int) -> int:

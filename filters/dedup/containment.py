@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from filters.dedup.jaccard import Hashes, Places, Shares, intersection_size, pack, pairs_intersection
+from filters.dedup.minhash import HashSet, Places, Shares, intersection_size, pack, pairs_intersection
 from filters.dedup.recall import binomial
 from filters.hashing import run_starts
 from filters.settings import Positive, Strict
@@ -53,7 +53,7 @@ class ContainedPairs:
     jaccard: Shares
 
 
-def sketch(hashes: Hashes, scale: int) -> Hashes:
+def sketch(hashes: HashSet, scale: int) -> HashSet:
     """Return the hashes of a sorted set, uniform over its dtype, that are below 1/scale of the range."""
     greatest = (int(np.iinfo(hashes.dtype).max) + 1) // scale - 1
     return hashes[: int(np.searchsorted(hashes, hashes.dtype.type(greatest), side="right"))]
@@ -69,7 +69,7 @@ def hashes_needed(size: int, threshold: float, miss: float = MISS) -> int:
 
 
 def find_candidates(
-    sketches: Sequence[Hashes], threshold: float, miss: float = MISS, hot: int = HOT
+    sketches: Sequence[HashSet], threshold: float, miss: float = MISS, hot: int = HOT
 ) -> tuple[Places, Places, Shares]:
     """Return candidates (inner, outer, estimated containment of the inner), sorted and distinct, by index of sketch.
 
@@ -96,7 +96,7 @@ def find_candidates(
 
 
 def verify_candidates(
-    inner: Places, outer: Places, shingles: Callable[[int], Hashes], threshold: float
+    inner: Places, outer: Places, shingles: Callable[[int], HashSet], threshold: float
 ) -> ContainedPairs:
     """Return the candidates, in either direction, whose exact containment reaches the threshold.
 
@@ -126,7 +126,7 @@ def verify_candidates(
     return ContainedPairs(*(np.ascontiguousarray(found[name]) for name in ("inner", "outer", "share", "jaccard")))
 
 
-def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
+def _find_meetings(values: HashSet, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
     """Yield (inner, outer) of the books that hold one of the inner's `probes[inner]` rarest hashes, in blocks.
 
     Each pair occurs once, sorted by inner over all blocks.
