@@ -19,10 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.data import table
+from manifests.sizes import Preset
 from trainer import parallel
 from trainer.data import Batch
 from trainer.metrics import PEAKS, flops_per_token
-from trainer.sizes import Preset, choose_micro_batch, get_preset, memory_of_rank
+from trainer.sizes import choose_micro_batch, get_preset, memory_of_rank
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 VOCABULARY = 32_000

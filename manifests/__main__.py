@@ -63,9 +63,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from manifests.manifest import load_manifest
+    from manifests.manifest import advise_repair, load_manifest
     from manifests.mirror import place_of
-    from manifests.repair import advise_repair
     from manifests.tools.verify import checked_bytes, verify
 
     manifest, started = load_manifest(options.corpus), time.perf_counter()

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
+from manifests.manifest import advise_repair
 from manifests.mirror import fetch
-from manifests.repair import advise_repair
 
 if TYPE_CHECKING:
     import sentencepiece

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 from filters.errors import UserError
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
-from manifests.display import escape_unencodable_output, safe_line
+from manifests.display import end_quietly, escape_unencodable_output, safe_line
+from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
-from trainer.sizes import PRESETS
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
@@ -254,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     export("output", type=Path, metavar="OUT", help="a new folder")
     export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
     export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="bytes of weights in one file")
-    generate("--prompt", action="append", metavar="TEXT", help="the text to continue; several are continued together")
+    generate("--prompt", action="append", metavar="TEXT", help="the text to continue; may be given several times")
     generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
     generate("--tokens", type=POSITIVE, default=200, help="the largest number of tokens to generate")
     generate("--temperature", type=float, default=0.8, help="0 takes the most probable token")
@@ -383,4 +383,4 @@ def leave(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    leave(main(sys.argv[1:]))
+    leave(end_quietly(lambda: main(sys.argv[1:])))

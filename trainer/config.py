@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
+from manifests.sizes import NORM_EPSILON
 from trainer.schedule import SCHEDULES, StageRate
-from trainer.sizes import NORM_EPSILON, get_preset
+from trainer.sizes import get_preset
 
 FILE = "config.yaml"
 RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # a folder with one of them is a run's
@@ -244,9 +246,12 @@ def _plain(value: Any) -> Any:
 def check_output(run: Path) -> None:
     """Check that a run's folder is new, empty or a run's. Raise UserError for one that holds other files.
 
-    Files `*.log` may be there: the command's own output is often sent to one.
+    Files `*.log` may be there, and the folder of torchrun's `--log-dir`: the command's own output is often sent there.
     """
-    held = {path.name for path in run.iterdir() if path.suffix != ".log"} if run.is_dir() else set()
+    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")  # a file below torchrun's --log-dir
+    logs = Path(errors).resolve().parents if errors else ()
+    inside = run.resolve().iterdir() if run.is_dir() else ()
+    held = {path.name for path in inside if path.suffix != ".log" and path not in logs}
     if held and not held & RUN_FILES:
         some = ", ".join(sorted(held)[:3]) + (", …" if len(held) > 3 else "")
         raise UserError(

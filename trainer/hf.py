@@ -19,11 +19,11 @@ from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import atomic_path, canonical_json, new_folder, sha256_file, write_atomic
 from manifests.manifest import Manifest, TokenizerEntry
+from manifests.sizes import Preset
 from trainer.checkpoint import SavedModel, open_checkpoint, write_tensors
 from trainer.events import find_corpus
 from trainer.model import ROTARY_BASE
 from trainer.parallel import own_rows
-from trainer.sizes import Preset
 
 FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -91,6 +91,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
     }
     model = (corpus / tokenizer.FILE).read_bytes()
+    saved.check()
     with new_folder(out) as new:
         for name, value in texts.items():
             write_atomic(new / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

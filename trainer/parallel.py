@@ -25,8 +25,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from filters.errors import UserError
+from manifests.sizes import Preset
 from trainer.model import Llama
-from trainer.sizes import Preset
 
 INIT_BLOCK = 1 << 16  # numbers drawn from one generator
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none

@@ -19,6 +19,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
 from manifests.order import Plan
+from manifests.sizes import Preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
 from trainer.config import RunOptions, TrainConfig, save_config
@@ -29,7 +30,7 @@ from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte
 from trainer.model import prefer_fast_attention
 from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
 from trainer.schedule import rate_at
-from trainer.sizes import Preset, choose_micro_batch, get_preset
+from trainer.sizes import choose_micro_batch, get_preset
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 

@@ -14,12 +14,13 @@ from torch import nn
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
+from manifests.sizes import PRESETS, Preset
 from trainer import checkpoint, sizes
 from trainer.__main__ import _describe, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
 from trainer.parallel import wrap_blocks
-from trainer.sizes import PRESETS, Preset, choose_micro_batch, get_preset
+from trainer.sizes import choose_micro_batch, get_preset
 
 RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
 MISTAKES_IN_STAGES = {

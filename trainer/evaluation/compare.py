@@ -199,7 +199,7 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     Raises:
         UserError: There is no checkpoint, or its corpus has moved.
     """
-    saved, path = open_checkpoint(run, hashes=False), run / FILE
+    saved, path = open_checkpoint(run), run / FILE
     facts = {"held_out": held_out.sha256, "step": saved.state["step"], "plan": saved.state["plan"]["manifest_sha"]}
     before = json.loads(path.read_bytes()) if path.exists() else {}
     if {name: before.get(name) for name in facts} == facts:
@@ -207,7 +207,6 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     steps = saved.state["plan"]["steps"]
     if saved.state["step"] < steps:
         raise UserError(f"{run} stopped after step {saved.state['step']} of {steps}: finish it, or leave it out")
-    saved = open_checkpoint(saved.folder)
     corpus, manifest = find_corpus(run, facts["plan"], None)
     pieces = tokenizer.load(corpus)
     documents = [[manifest.tokenizer.bos, *pieces.encode(text)] for text in held_out.texts]

@@ -11,13 +11,13 @@ import torch
 from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import sha256_file, sha256_json
+from manifests.sizes import Preset
 from trainer.checkpoint import STATE, open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
 from trainer.events import find_corpus
 from trainer.generate import load_model
 from trainer.hf import load_hf_weights, read_llama_config
 from trainer.model import Llama, allocate
-from trainer.sizes import Preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         vocabulary = read_pieces(folder / tokenizer.FILE)
         return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
 
-    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it was opened
+    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it is loaded
     identity = sha256_json({**hashes, STATE: sha256_file(saved.folder / STATE)})
     return Source(saved.folder, identity, manifest.manifest_sha, int(saved.state["step"]), open_saved)
 

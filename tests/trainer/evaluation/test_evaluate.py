@@ -24,6 +24,7 @@ from trainer_corpus import write_text_corpus
 from benchmarks.evaluation import write_random_model
 from filters.errors import UserError
 from manifests.manifest import load_manifest
+from manifests.sizes import Preset
 from trainer.__main__ import main
 from trainer.evaluation import confine, judges
 from trainer.evaluation.engine import Engine
@@ -31,7 +32,6 @@ from trainer.evaluation.evaluate import ITEMS, Options, evaluate, prepare, score
 from trainer.evaluation.layouts import Item, download, load_items
 from trainer.evaluation.models import find_model, open_engine
 from trainer.evaluation.tasks import TASKS, select_tasks
-from trainer.sizes import Preset
 
 RANKED = [
     "boolq",

@@ -1,0 +1,62 @@
+"""Model sizes and their training settings, by the names that recipes and the trainer use."""
+
+from dataclasses import dataclass
+
+NORM_EPSILON = 1e-6  # of the published 7B model; the paper states none, later LLaMA models use 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A model size and its training settings.
+
+    Attributes:
+        dimension: Width of the residual stream (Table 2 of the paper, like `heads`, `layers` and `learning_rate`).
+        learning_rate: The peak of the schedule.
+        sequence_length: In tokens.
+        batch_tokens: Tokens per optimizer step.
+        warmup: Steps of linear warm-up.
+        multiple: The SwiGLU width, 2/3 of 4 x dimension (section 2.2), is rounded up to a multiple of this number.
+    """
+
+    dimension: int
+    heads: int
+    layers: int
+    learning_rate: float
+    sequence_length: int = 2048
+    batch_tokens: int = 4_194_304
+    warmup: int = 2_000
+    multiple: int = 256
+    norm_epsilon: float = NORM_EPSILON
+
+    @property
+    def width(self) -> int:
+        """Return the hidden width of the feed-forward layers."""
+        return -(-(2 * 4 * self.dimension // 3) // self.multiple) * self.multiple
+
+    @property
+    def block_parameters(self) -> int:
+        """Return the number of parameters of all blocks, without embedding, last norm and head."""
+        return self.layers * (4 * self.dimension**2 + 3 * self.dimension * self.width + 2 * self.dimension)
+
+    def count_parameters(self, vocabulary: int) -> int:
+        """Return the number of all parameters; embedding and head have `vocabulary` rows each."""
+        return self.block_parameters + (2 * vocabulary + 1) * self.dimension
+
+
+# 7b to 65b: Table 2 of the paper. The others are this project's: `2m` to `40m` are named by the parameters of their
+# blocks, have heads of 64 features as GPT-2, and a peak rate that falls with the width.
+PRESETS = {
+    "demo": Preset(128, 4, 4, 2e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
+    "2m": Preset(192, 3, 4, 2e-3, sequence_length=512, batch_tokens=32_768, warmup=100, multiple=64),
+    "5m": Preset(256, 4, 6, 2e-3, sequence_length=512, batch_tokens=32_768, warmup=100, multiple=64),
+    "10m": Preset(320, 5, 8, 1.5e-3, sequence_length=512, batch_tokens=65_536, warmup=200, multiple=64),
+    "20m": Preset(448, 7, 8, 1e-3, sequence_length=1024, batch_tokens=131_072, warmup=500, multiple=64),
+    "40m": Preset(576, 9, 10, 8e-4, sequence_length=1024, batch_tokens=262_144, warmup=1_000, multiple=64),
+    "125m": Preset(768, 12, 12, 6e-4, batch_tokens=524_288),
+    "350m": Preset(1024, 16, 24, 4e-4, batch_tokens=524_288),
+    "1b3": Preset(2048, 16, 24, 3e-4, batch_tokens=1_048_576),
+    "7b": Preset(4096, 32, 32, 3e-4),
+    "13b": Preset(5120, 40, 40, 3e-4),
+    "33b": Preset(6656, 52, 60, 1.5e-4),
+    "65b": Preset(8192, 64, 80, 1.5e-4),
+}
