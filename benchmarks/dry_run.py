@@ -70,7 +70,8 @@ class Need:
 def measure(size: Preset, world: int, activation: str, vocabulary: int = VOCABULARY) -> Need:
     """Build a model over `world` ranks that are not there, run one micro-batch through a step, and return its needs."""
     length, sequences = size.sequence_length, size.batch_tokens // size.sequence_length // world
-    micro_batch = choose_micro_batch(size, vocabulary, length, sequences, world, int(MEMORY), True, activation)
+    of_one = memory_of_rank(size, vocabulary, length, 1, world, True, activation)
+    micro_batch = choose_micro_batch(of_one, length, sequences, int(MEMORY))
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
         mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("shard",))

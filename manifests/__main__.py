@@ -220,13 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it nothing is written")
     add("--dry-run", action="store_true", help="count the documents and write nothing")
     add = command("freeze", _freeze, "write held-out text that no other corpus trains on")
-    add(
-        "compared",
-        type=Path,
-        nargs="+",
-        metavar="CORPUS",
-        help="corpora that runs train on; name the first one again if a run trains on it",
-    )
+    compared = "corpora that runs train on; name the first one again if a run trains on it"
+    add("compared", type=Path, nargs="+", metavar="CORPUS", help=compared)
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines file for `python -m trainer compare`")
     add("--documents", type=POSITIVE, default=500, metavar="N", help="most documents of each source (default 500)")
     add = command("report", _report, "write the report of a corpus, one HTML file")

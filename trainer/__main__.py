@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import errno
+import functools
 import json
 import os
 import sys
@@ -64,10 +65,11 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.tools.verify import check_shards
     from trainer import parallel
     from trainer.config import RunOptions, TrainConfig, check_output, prepare
+    from trainer.model import resolve_device
     from trainer.train import train
 
     check_output(options.output)
-    options.device = parallel.resolve_device(options.device)
+    options.device = resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
@@ -95,10 +97,10 @@ def _train(options: argparse.Namespace) -> str:
 def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
     if not options.evaluate_every:
         return None
-    from trainer.evaluation.training import TrainingEvaluator, prepare_runs
+    from trainer.evaluation.training import evaluate_step, prepare_runs
 
     runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
-    return TrainingEvaluator(options.output, corpus, length, runs, first)
+    return functools.partial(evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, first=first)
 
 
 def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
     from trainer.evaluation.models import find_model, open_engine
     from trainer.evaluation.results import RESULTS, format_table, summarize
     from trainer.evaluation.tasks import choose_tasks
-    from trainer.parallel import resolve_device
+    from trainer.model import resolve_device
 
     judges = {kind: open_judge(kind, path) for kind, path in options.judge}
     device = resolve_device(options.device)
@@ -191,7 +193,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
 
         folder = options.model
         if not (folder / "config.json").is_file():
-            folder = output / "exported"
+            folder = output / f"exported-{source.sha256[:16]}"  # another checkpoint has another folder
             if not folder.exists():
                 export(options.model, folder, options.corpus)
         results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)
@@ -315,7 +317,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument
     train("corpus", help="folder or URL of the corpus (s3://, gs://, hdfs://, file://)")
     train("--config", metavar="FILE", help="read options from a YAML file; options on the command line override them")
-    fixed = parser.add_argument_group("options that must stay the same when a run is resumed").add_argument
+    _add_fixed(parser.add_argument_group("options that must stay the same when a run is resumed").add_argument)
+    _add_free(parser.add_argument_group("options that may change").add_argument)
+
+
+def _add_fixed(fixed: Callable[..., Any]) -> None:
     fixed("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
     fixed("--steps", type=POSITIVE, help="optimizer steps of the whole run")
     fixed("--batch-tokens", type=POSITIVE, help="tokens per step (default: the preset's)")
@@ -333,7 +339,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     sigmas = "skip steps whose gradient norm is S deviations above the mean (default: 6; 0: only if not finite)"
     fixed("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
     fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps of that mean (default: 128)")
-    free = parser.add_argument_group("options that may change").add_argument
+
+
+def _add_free(free: Callable[..., Any]) -> None:
     free("--output", type=Path, required=True, metavar="RUN", help="folder of the run; it is created")
     free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early after step K, with a checkpoint")
     skip = "skip these steps, counted from 1 as in metrics.csv; the run stores them"
@@ -353,7 +361,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the task files")
     free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="most questions of each task (default: 200)")
     free("--keep", type=POSITIVE, default=2, help="number of checkpoints to keep (default: 2)")
-    free("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="checks before the first step")
+    free("--verify", choices=("auto", "full", "fast"), default="auto", help="checks before the first step")
     free("--cache", type=Path, default=Path("cache"), help="folder for shards downloaded from a URL (default: cache)")
     free(
         "--cache-bytes", type=POSITIVE, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)"

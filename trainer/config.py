@@ -64,11 +64,11 @@ class TrainConfig:
     model: str
     learning_rate: tuple[StageRate, ...]
     seed: int
-    init_from: str = ""
-    precision: str = "fp32"
-    document_masks: bool = False
-    outlier_sigmas: float = 6.0
-    outlier_window: int = 128
+    init_from: str
+    precision: str
+    document_masks: bool
+    outlier_sigmas: float
+    outlier_window: int
     norm_epsilon: float = NORM_EPSILON
 
 
@@ -94,21 +94,21 @@ class RunOptions:
         peak_tflops: Of one device, None for that of its data sheet.
     """
 
-    micro_batch: int | None = None
-    checkpoint_minutes: float = 15.0
-    checkpoint_every: int = 0
-    validate_every: int = 0
-    evaluate_every: int = 0
-    keep: int = 2
-    non_finite_limit: int = 5
-    hang_seconds: float = 1800.0
-    stop_after: int = 0
-    skip_steps: Sequence[tuple[int, int]] = ()
-    activation: str = "none"
-    compile: bool = False
-    tensorboard: bool = False
-    wandb: bool = False
-    peak_tflops: float | None = None
+    micro_batch: int | None
+    checkpoint_minutes: float
+    checkpoint_every: int
+    validate_every: int
+    evaluate_every: int
+    keep: int
+    non_finite_limit: int
+    hang_seconds: float
+    stop_after: int
+    skip_steps: Sequence[tuple[int, int]]
+    activation: str
+    compile: bool
+    tensorboard: bool
+    wandb: bool
+    peak_tflops: float | None
 
 
 def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:

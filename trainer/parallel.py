@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from filters.errors import UserError
 from manifests.sizes import Preset
-from trainer.model import Llama
+from trainer.model import Llama, resolve_device
 
 INIT_BLOCK = 1 << 16  # numbers drawn from one generator
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
@@ -62,13 +62,6 @@ class Ranks:
         return int(self.mesh["shard"].size())
 
 
-def resolve_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "cpu", "cuda" or "auto". Raise UserError for "cuda" without a GPU."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here, give --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
 def start(
     device: str, threads: int, replicas: int = 1, deterministic: bool = False, hang_seconds: float = 1800.0
 ) -> Ranks:
@@ -91,9 +84,7 @@ def start(
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS's deterministic products need
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = (
-            False  # a debugging aid, which costs a write of all memory
-        )
+        torch.utils.deterministic.fill_uninitialized_memory = False  # for debugging only: it writes all memory
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}

@@ -1,6 +1,7 @@
 """The size of a model by name or numbers, and the memory it takes on a device; this module needs no torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from filters.errors import UserError
@@ -66,31 +67,17 @@ def memory_of_rank(
     }
 
 
-def choose_micro_batch(
-    size: Preset,
-    vocabulary: int,
-    length: int,
-    sequences: int,
-    shards: int,
-    bytes_of_device: int,
-    half: bool,
-    activation: str,
-) -> int:
+def choose_micro_batch(memory: Mapping[str, float], length: int, sequences: int, bytes_of_device: int) -> int:
     """Return the number of sequences that a rank holds at once: the largest divisor of `sequences` that fits.
 
     Args:
-        size: See `memory_of_rank`.
-        vocabulary: See `memory_of_rank`.
-        length: See `memory_of_rank`.
+        memory: Result of `memory_of_rank` for a micro-batch of one sequence.
+        length: Tokens of a sequence.
         sequences: Sequences of a rank in a step.
-        shards: See `memory_of_rank`.
         bytes_of_device: Memory of a GPU, 0 for a CPU.
-        half: See `memory_of_rank`.
-        activation: See `memory_of_rank`.
     """
     fits = CPU_TOKENS // length
     if bytes_of_device:
-        parts = memory_of_rank(size, vocabulary, length, 1, shards, half, activation)
-        sequence = parts.pop("activations")
-        fits = math.floor((bytes_of_device * (1 - SPARE) - sum(parts.values())) / sequence)
+        fixed = sum(memory.values()) - memory["activations"]
+        fits = math.floor((bytes_of_device * (1 - SPARE) - fixed) / memory["activations"])
     return max((d for d in range(1, sequences + 1) if sequences % d == 0 and d <= fits), default=1)

@@ -106,7 +106,7 @@ def strip_boilerplate(text: str) -> Book:
     """
     lines = text.split("\n")
     start, after = _find_start(lines)
-    first = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    first = _skip_empty(lines, 0, len(lines))
     titled = first if first < len(lines) and _TITLE_LINE.match(lines[first]) else -1
     marked = start >= 0 or titled >= 0
     opening = _find_opening(lines, after, start < 0) if marked else first
@@ -167,6 +167,13 @@ def _find_end(lines: list[str], opening: int) -> int:
     return stop
 
 
+def _skip_empty(lines: list[str], at: int, stop: int) -> int:
+    """Return the index of the first line from `at` on that is not empty, `stop` without one."""
+    while at < stop and not lines[at].strip():
+        at += 1
+    return at
+
+
 def _find_paragraph_end(lines: list[str], start: int, stop: int) -> int:
     """Return the index of the line after the paragraph that begins at `start`."""
     while start < stop and lines[start].strip():
@@ -178,8 +185,7 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
     """Return where the book begins after credits, older headers and notes; `unmarked`: the header has no end mark."""
     stop = len(lines)
     while True:
-        while at < stop and not lines[at].strip():
-            at += 1
+        at = _skip_empty(lines, at, stop)
         if at == stop:
             return at
         end = _find_paragraph_end(lines, at, stop)
@@ -189,15 +195,12 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
             at = note
         elif _RULE.fullmatch(lines[at]):
             at += 1
-        elif end - at <= CREDIT_LINES and (header or _is_credit(lines[at:end])):
+        elif end - at <= CREDIT_LINES and (
+            header or _CREDIT.match("\n".join(lines[at : min(end, at + 3)])) or any(map(_MADE.search, lines[at:end]))
+        ):
             at = end
         else:
             return at
-
-
-def _is_credit(paragraph: list[str]) -> bool:
-    """Return True for a paragraph on those who made the e-text."""
-    return bool(_CREDIT.match("\n".join(paragraph[:3])) or any(map(_MADE.search, paragraph)))
 
 
 def _find_note_end(lines: list[str], at: int, stop: int) -> int:
@@ -212,18 +215,13 @@ def _find_note_end(lines: list[str], at: int, stop: int) -> int:
     if end - at > 1 and not reader:
         return end
     while end < min(at + NOTE_LINES, stop):  # under a heading: up to two empty lines or what looks like the book's
-        next_one = end
-        while next_one < stop and not lines[next_one].strip():
-            next_one += 1
+        next_one = _skip_empty(lines, end, stop)
         if next_one - end > 1 and end - at > 1:
             return end
         if next_one == stop or lines[next_one].isupper():
             return end
         end = _find_paragraph_end(lines, next_one, stop)
-    first = at + 1
-    while first < stop and not lines[first].strip():
-        first += 1
-    return _find_paragraph_end(lines, first, stop)
+    return _find_paragraph_end(lines, _skip_empty(lines, at + 1, stop), stop)
 
 
 def _find_marked_note_end(lines: list[str], at: int, stop: int) -> int:

@@ -177,9 +177,7 @@ class CompressedStream:
                 kept.clear()
             elif piece:
                 kept.append(piece)
-        if self.size > limit:
-            return None
-        return kept[0] if len(kept) == 1 else b"".join(kept)
+        return None if self.size > limit else b"".join(kept)
 
     def read_opening(self, size: int) -> bytes:
         """Return the first decoded bytes of the first stored bytes fed; none if they do not decompress."""

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from filters.code.headers import GENERATED, find_top_comments
 from filters.reasons import Reason
-from filters.rule import ExtractRule, Found, Page, Verdict
+from filters.rule import ExtractRule, Found, Page, Verdict, drop, keep
 from filters.settings import Positive, Share
 
 LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16  # at most in one token
@@ -66,8 +66,20 @@ class Code(ExtractRule):
     minified_mean: Annotated[float, Field(gt=0)] = 110.0  # characters a line of minified JavaScript or CSS (linguist)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the file stays. Its language is that of its programs."""
-        return Verdict(reason=check_code(page.text, page.language, self))
+        """Drop the file for the first reason, or keep it. Its language is that of its programs."""
+        if not page.text.strip():
+            return drop(Reason.NO_TEXT)
+        if is_marked_generated(page.text, page.language) or is_data_table(page.text):
+            return drop(Reason.GENERATED_FILE)
+        shape = measure_shape(page.text)
+        checks = {
+            Reason.MINIFIED_FILE: page.language in ("JavaScript", "CSS") and shape.mean_line > self.minified_mean,
+            Reason.CODE_LONG_LINE: shape.longest_line > self.longest_line,
+            Reason.CODE_LONG_LINES: shape.mean_line > self.mean_line,
+            Reason.CODE_FEW_ALPHANUMERICS: shape.alphanumerics < self.alphanumerics,
+            Reason.CODE_FEW_LETTERS: shape.letters_a_token < self.letters_a_token,
+        }
+        return next((drop(reason) for reason, fails in checks.items() if fails), keep())
 
 
 def measure_shape(text: str) -> Shape:
@@ -118,23 +130,6 @@ def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
     counts = -(-lengths // _MOST[kinds[starts]])
     counts[(kinds[starts] == _BLANK) & (lengths == 1)] = 0
     return int(counts.sum())
-
-
-def check_code(text: str, language: str, rules: Code) -> Reason | None:
-    """Return the reason to drop a file, by its text alone, or None to keep it."""
-    if not text.strip():
-        return Reason.NO_TEXT
-    if is_marked_generated(text, language) or is_data_table(text):
-        return Reason.GENERATED_FILE
-    shape = measure_shape(text)
-    checks = {
-        Reason.MINIFIED_FILE: language in ("JavaScript", "CSS") and shape.mean_line > rules.minified_mean,
-        Reason.CODE_LONG_LINE: shape.longest_line > rules.longest_line,
-        Reason.CODE_LONG_LINES: shape.mean_line > rules.mean_line,
-        Reason.CODE_FEW_ALPHANUMERICS: shape.alphanumerics < rules.alphanumerics,
-        Reason.CODE_FEW_LETTERS: shape.letters_a_token < rules.letters_a_token,
-    }
-    return next((reason for reason, fails in checks.items() if fails), None)
 
 
 def is_marked_generated(text: str, language: str) -> bool:

@@ -88,20 +88,13 @@ class DuplicateLines(Rule):
         return int.from_bytes((url_digest(url) if self.normalise == "c4" else document)[:8], "big")
 
 
-def normalize_for_dedup(line: str) -> str:
-    """Return the normal form of a line: stripped, in lower case, digits as 0, without marks and control characters."""
-    return _normalize(line.strip()).replace(b"\n", b"").decode()
-
-
-def line_hash(line: str) -> int:
-    """Return the first 8 bytes of the SHA-1 of a line's normal form in UTF-8 as a little-endian unsigned integer."""
-    return int.from_bytes(hashlib.sha1(normalize_for_dedup(line).encode()).digest()[:8], "little")
-
-
 def line_hashes(text: str) -> Keys:
-    """Return `line_hash` of each line of a text, in order, as uint64: one more than the text has line feeds."""
+    """Return a hash of the normal form of each line of a text, in order: one more than the text has line feeds.
+
+    It is the first 8 bytes of the SHA-1 of the form in UTF-8, as a little-endian unsigned integer.
+    """
     sha1 = hashlib.sha1
-    digests = b"".join([sha1(line).digest()[:8] for line in _normalize(strip_lines(text)).split(b"\n")])
+    digests = b"".join([sha1(line).digest()[:8] for line in normal_form(text).split(b"\n")])
     return np.frombuffer(digests, "<u8").astype(np.uint64, copy=False)
 
 
@@ -160,8 +153,9 @@ def encode_plain(text: str) -> bytes:
     return text.encode().translate(_TO_ZERO, _CONTROLS)
 
 
-def _normalize(stripped: str) -> bytes:
-    text = stripped.lower()
+def normal_form(text: str) -> bytes:
+    """Return a text in UTF-8 with its lines stripped, in lower case, digits as 0, without marks and controls."""
+    text = strip_lines(text).lower()
     return encode_plain(text if text.isascii() else _REMOVED.sub("", OTHER_DIGIT.sub("0", text)))
 
 
@@ -174,4 +168,4 @@ def line_keys(lines: Iterable[str]) -> Keys:
     return np.fromiter((int.from_bytes(digest[:8], "big") or 1 for digest in digests), np.uint64)
 
 
-_EMPTY = np.uint64(line_hash(""))
+_EMPTY = line_hashes("")[0]

@@ -2,7 +2,7 @@
 
 from filters.quality.gopher import count_duplicates
 from filters.reasons import Reason
-from filters.rule import Found, Page, Rule, Verdict
+from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Count, Share
 
 TERMINAL_MARKS = tuple(".?!…\"'”’»。？！؟।")  # FineWeb's list has the marks of more scripts
@@ -29,19 +29,14 @@ class FineWebLines(Rule):
     lines_a_word: Share = 0.3  # line feeds for each word
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the page stays."""
-        return Verdict(reason=check_lines(page.text, self))
-
-
-def check_lines(text: str, rules: FineWebLines) -> Reason | None:
-    """Return the first reason to drop a page; None to keep it."""
-    lines = [line for line in text.split("\n") if line.strip()]
-    if sum(line.endswith(TERMINAL_MARKS) for line in lines) < rules.line_ends * len(lines):
-        return Reason.FINEWEB_LINE_ENDS
-    if sum(len(line) <= rules.short_line for line in lines) > rules.short_lines * len(lines):
-        return Reason.FINEWEB_SHORT_LINES
-    if count_duplicates(lines)[1] > rules.duplicate_characters * (len(text) - text.count("\n")):
-        return Reason.FINEWEB_DUPLICATE_LINES
-    if text.count("\n") > rules.lines_a_word * len(text.split()):
-        return Reason.FINEWEB_FEW_WORDS
-    return None
+        """Drop the page for the first reason, or keep it."""
+        lines = [line for line in page.text.split("\n") if line.strip()]
+        if sum(line.endswith(TERMINAL_MARKS) for line in lines) < self.line_ends * len(lines):
+            return drop(Reason.FINEWEB_LINE_ENDS)
+        if sum(len(line) <= self.short_line for line in lines) > self.short_lines * len(lines):
+            return drop(Reason.FINEWEB_SHORT_LINES)
+        if count_duplicates(lines)[1] > self.duplicate_characters * (len(page.text) - page.text.count("\n")):
+            return drop(Reason.FINEWEB_DUPLICATE_LINES)
+        if page.text.count("\n") > self.lines_a_word * len(page.text.split()):
+            return drop(Reason.FINEWEB_FEW_WORDS)
+        return keep()

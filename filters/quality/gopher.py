@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from filters.reasons import Reason
-from filters.rule import Found, Page, Rule, Verdict
+from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Count, Positive, Share
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -51,8 +51,25 @@ class GopherQuality(Rule):
     min_stop_words: Count = 2  # different ones
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays."""
-        return Verdict(reason=check_quality(page.text, self))
+        """Drop the document for the first reason, in the order of the paper, or keep it."""
+        words = page.text.split()
+        if not self.min_words <= len(words) <= self.max_words:
+            return drop(Reason.GOPHER_WORD_COUNT)
+        count = max(len(words), 1)
+        if words and not self.min_word_length <= sum(map(len, words)) / count <= self.max_word_length:
+            return drop(Reason.GOPHER_WORD_LENGTH)
+        if max(page.text.count("#"), sum(map(page.text.count, ELLIPSES))) / count > self.symbols:
+            return drop(Reason.GOPHER_SYMBOLS)
+        lines = [stripped for line in page.text.split("\n") if (stripped := line.strip())]
+        if sum(line.startswith(BULLETS) for line in lines) > self.bullets * len(lines):
+            return drop(Reason.GOPHER_BULLETS)
+        if sum(line.endswith(ELLIPSES) for line in lines) > self.ellipses * len(lines):
+            return drop(Reason.GOPHER_ELLIPSES)
+        if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) < self.letters * len(words):
+            return drop(Reason.GOPHER_FEW_LETTERS)
+        if len({word.lower() for word in words}.intersection(self.stop_words)) < self.min_stop_words:
+            return drop(Reason.GOPHER_STOP_WORDS)
+        return keep()
 
 
 class GopherRepetition(Rule):
@@ -81,51 +98,24 @@ class GopherRepetition(Rule):
     duplicates: list[Share] = Field(default=[0.15, 0.14, 0.13, 0.12, 0.11, 0.1], max_length=6)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays."""
-        return Verdict(reason=check_repetition(page.text, self))
-
-
-def check_quality(text: str, rules: GopherQuality) -> Reason | None:
-    """Return the first reason to drop a document, in the order of the paper; None to keep it."""
-    words = text.split()
-    if not rules.min_words <= len(words) <= rules.max_words:
-        return Reason.GOPHER_WORD_COUNT
-    count = max(len(words), 1)
-    if words and not rules.min_word_length <= sum(map(len, words)) / count <= rules.max_word_length:
-        return Reason.GOPHER_WORD_LENGTH
-    if max(text.count("#"), sum(map(text.count, ELLIPSES))) / count > rules.symbols:
-        return Reason.GOPHER_SYMBOLS
-    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
-    if sum(line.startswith(BULLETS) for line in lines) > rules.bullets * len(lines):
-        return Reason.GOPHER_BULLETS
-    if sum(line.endswith(ELLIPSES) for line in lines) > rules.ellipses * len(lines):
-        return Reason.GOPHER_ELLIPSES
-    if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) < rules.letters * len(words):
-        return Reason.GOPHER_FEW_LETTERS
-    if len({word.lower() for word in words}.intersection(rules.stop_words)) < rules.min_stop_words:
-        return Reason.GOPHER_STOP_WORDS
-    return None
-
-
-def check_repetition(text: str, rules: GopherRepetition) -> Reason | None:
-    """Return the first reason to drop a document; None to keep it."""
-    for separator, most, most_characters, reason in (
-        ("\n", rules.lines, rules.line_characters, Reason.GOPHER_DUPLICATE_LINES),
-        ("\n\n", rules.paragraphs, rules.paragraph_characters, Reason.GOPHER_DUPLICATE_PARAGRAPHS),
-    ):
-        parts = [stripped for part in text.split(separator) if (stripped := part.strip())]
-        number, characters = count_duplicates(parts)
-        if number > most * len(parts) or characters > most_characters * sum(map(len, parts)):
-            return reason
-    words = text.split()
-    lengths = np.fromiter(map(len, words), np.int64, len(words))
-    top, duplicates = dict(enumerate(rules.top, FIRST_TOP)), dict(enumerate(rules.duplicates, FIRST_DUPLICATE))
-    for size, places, numbers in repeated_ngrams(words, max([1, *top, *duplicates])):
-        if size in top and top_share(places, numbers, size, lengths) > top[size]:
-            return Reason.GOPHER_TOP_NGRAM
-        if size in duplicates and duplicate_share(places, numbers, size, lengths) > duplicates[size]:
-            return Reason.GOPHER_DUPLICATE_NGRAMS
-    return None
+        """Drop the document for the first reason, or keep it."""
+        for separator, most, most_characters, reason in (
+            ("\n", self.lines, self.line_characters, Reason.GOPHER_DUPLICATE_LINES),
+            ("\n\n", self.paragraphs, self.paragraph_characters, Reason.GOPHER_DUPLICATE_PARAGRAPHS),
+        ):
+            parts = [stripped for part in page.text.split(separator) if (stripped := part.strip())]
+            number, characters = count_duplicates(parts)
+            if number > most * len(parts) or characters > most_characters * sum(map(len, parts)):
+                return drop(reason)
+        words = page.text.split()
+        lengths = np.fromiter(map(len, words), np.int64, len(words))
+        top, duplicates = dict(enumerate(self.top, FIRST_TOP)), dict(enumerate(self.duplicates, FIRST_DUPLICATE))
+        for size, places, numbers in repeated_ngrams(words, max([1, *top, *duplicates])):
+            if size in top and top_share(places, numbers, size, lengths) > top[size]:
+                return drop(Reason.GOPHER_TOP_NGRAM)
+            if size in duplicates and duplicate_share(places, numbers, size, lengths) > duplicates[size]:
+                return drop(Reason.GOPHER_DUPLICATE_NGRAMS)
+        return keep()
 
 
 def count_duplicates(parts: Collection[str]) -> tuple[int, int]:

@@ -134,7 +134,7 @@ class Perplexity(Rule):
         score = found.verdict
         if score is None:
             score = load_scorer(*files, self.unit).perplexity(page.text)
-        cuts = _given_cuts(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
+        cuts = load_cutoffs(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
         return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
@@ -146,7 +146,7 @@ class Perplexity(Rule):
     def check(self) -> None:
         """Load the cut-offs and the estimator. Raises UserError."""
         if self.cutoffs:
-            load_cutoffs(Path(self.cutoffs), self.head, self.tail)
+            load_cutoffs(self.cutoffs, self.head, self.tail)
         if any(text.estimator == "lmplz" for text in self.train.values()):
             find_lmplz()
 
@@ -298,12 +298,8 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 
 @lru_cache(maxsize=16)
-def _given_cuts(path: str, head: int, tail: int) -> dict[str, Cuts]:
-    return load_cutoffs(Path(path), head, tail)
-
-
-def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
-    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
+def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
+    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv, read once per process.
 
     Args:
         path: a table with a row for each percentile and a column for each language.
@@ -314,7 +310,7 @@ def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
         UserError: the file cannot be read, is no such table, or lacks a percentile.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8", newline="") as file:
             languages, *rows = csv.reader(file)
             by_percentile = {
                 int(row[0]): dict(zip(languages[1:], map(float, row[1:]), strict=True)) for row in rows if row

@@ -73,23 +73,13 @@ _LAYOUT = re.compile(
 )
 
 # Letters that TeX spells with commands: \'e, \"{o}, \c c, \ss (The TeXbook, chapter 9; others of LaTeX's encoding T1).
-ACCENTS = {
-    "`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", "=": "\u0304", "u": "\u0306", ".": "\u0307",
-    '"': "\u0308", "r": "\u030a", "H": "\u030b", "v": "\u030c", "d": "\u0323", "c": "\u0327",
-    "k": "\u0328", "b": "\u0331",
-}  # fmt: skip
-LETTERS = {
-    "ss": "ß", "o": "ø", "O": "Ø", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "aa": "å", "AA": "Å", "l": "ł",
-    "L": "Ł", "i": "ı", "j": "ȷ", "dh": "ð", "DH": "Ð", "th": "þ", "TH": "Þ", "dj": "đ", "DJ": "Đ", "ng": "ŋ",
-    "NG": "Ŋ",
-    "SS": "ẞ",
-}  # fmt: skip
-
+ACCENTS = {command: chr(int(code, 16)) for code, commands in TABLES["accent"].items() for command in commands}
+LETTERS = {command: letter for letter, commands in TABLES["letter"].items() for command in commands}
 _SPELLED = re.compile(
     r"\\(?:\\|(?:([`'^~=.\"])[ \t]{0,9}|([uHrvdckb])(?![a-zA-Z@])[ \t]{0,9})"
     r"(?:\{[ \t]{0,9}(?:([a-zA-Z])|\\([ij])(?![a-zA-Z@]))[ \t]{0,9}\}|([a-zA-Z])"
     r"|\\([ij])(?![a-zA-Z@])(?:\{\}|[ \t]{0,9}))"
-    r"|(ss|ae|AE|oe|OE|aa|AA|dh|DH|th|TH|dj|DJ|ng|NG|SS|[oOlLij])(?![a-zA-Z@])(?:\{\}|[ \t]{1,9})?)"
+    rf"|({'|'.join(LETTERS)})(?![a-zA-Z@])(?:\{{\}}|[ \t]{{1,9}})?)"
 )
 
 # --- plain TeX, AMS-TeX and harvmac: preambles, lists of references, files of macros ---

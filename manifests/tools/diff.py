@@ -38,9 +38,8 @@ class Difference:
     a: str  # manifest_sha
     b: str
     parent: str  # how one descends from the other, for people
-    documents: dict[
-        str, dict[str, Count]
-    ]  # {source: {both, only_a, only_b}}; `both` counts tokens in B, and `tokens_a`
+    # {source: {both, only_a, only_b}}; `both` counts tokens in B, and `tokens_a`
+    documents: dict[str, dict[str, Count]]
     ledger: list[list[Any]] = field(default_factory=list)  # [stage, source, reason, records in A, records in B]
     recipe: dict[str, list[Any]] = field(default_factory=dict)  # pairs by key
     models: dict[str, list[Any]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from trainer.__main__ import _describe, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
 from trainer.parallel import wrap_blocks
-from trainer.sizes import choose_micro_batch, get_preset
+from trainer.sizes import choose_micro_batch, get_preset, memory_of_rank
 
 RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
 MISTAKES_IN_STAGES = {
@@ -108,7 +108,8 @@ def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
     name: str, sequences: int, memory: int, half: bool
 ) -> None:
     def choose(memory: int, activation: str = "none") -> int:
-        return choose_micro_batch(PRESETS[name], 32_000, 2_048, sequences, 8, memory, half, activation)
+        of_one = memory_of_rank(PRESETS[name], 32_000, 2_048, 1, 8, half, activation)
+        return choose_micro_batch(of_one, 2_048, sequences, memory)
 
     found = choose(memory)
     assert found >= 1 and sequences % found == 0
@@ -116,10 +117,10 @@ def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
 
 
 def test_micro_batches_of_known_machines() -> None:
-    assert choose_micro_batch(PRESETS["demo"], 2_048, 256, 16, 1, 0, False, "none") == 8
-    assert choose_micro_batch(PRESETS["7b"], 32_000, 2_048, 16, 1, 80 << 30, True, "none") == 1, (
-        "it does not fit at all"
-    )
+    small = memory_of_rank(PRESETS["demo"], 2_048, 256, 1, 1, False, "none")
+    assert choose_micro_batch(small, 256, 16, 0) == 8
+    large = memory_of_rank(PRESETS["7b"], 32_000, 2_048, 1, 1, True, "none")
+    assert choose_micro_batch(large, 2_048, 16, 80 << 30) == 1, "it does not fit at all"
 
 
 def test_a_file_of_options_is_the_command_line_and_is_saved_with_the_run(corpus: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from trainer.evaluation.evaluate import ITEMS, read_records
 from trainer.evaluation.results import BITS, RESULTS
 from trainer.events import find_corpus, read_run
 from trainer.generate import load_model
-from trainer.model import Llama
+from trainer.model import Llama, resolve_device
 
 Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
@@ -223,7 +223,7 @@ def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array
         documents: Token ids, begin-of-sequence first.
         length: Tokens of a window; the windows of a document do not overlap.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device("auto")
     model = model.to(device)
     windows = [
         (number, ids[start : start + length + 1])

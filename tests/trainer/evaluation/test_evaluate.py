@@ -256,7 +256,7 @@ def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, m
 
 def test_truthfulness_needs_both_judges(classifier: Path) -> None:
     def rates(value: float) -> judges.Judge:
-        return judges.Judge(classifier, "", "", lambda texts: [value] * len(texts))
+        return judges.Judge("", lambda texts: [value] * len(texts))
 
     item = Item({"question": "Do kettles boil?"})
     for truthful, informative, both in ((0.9, 0.9, 1.0), (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)):
