@@ -25,7 +25,7 @@ An entry of the list is one of these:
 Every rule also has these settings:
 
 - `mode: annotate` changes no document and drops none. The signals of the rule are stored, and the reason for which it
-  would drop a document is written to the column `flags` of `clean/`. Rules with "acts at extract" do not have this mode.
+  would drop a document is written to the column `flags` of `clean/`. Rules with "acts at extract" have no such mode.
 - `by_language: {de: {threshold: 0.6}}` sets other values for documents in a language. A rule that identifies the
   language must stand before it in the list. (Wikipedia's reader knows the language.)
 
