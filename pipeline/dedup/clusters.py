@@ -132,7 +132,7 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
             return found
     left = sum(receipt.facts["edges"] for receipt in found.values())
     raise UserError(
-        f"{STAGE}: {left:,} edges were still changing after {max_rounds} rounds: allow more rounds, or more edges on "
+        f"{STAGE}: {left:,} edges still changed after {max_rounds} rounds: allow more rounds, or more edges on "
         "one worker"
     )
 

@@ -131,7 +131,7 @@ def test_without_clean_the_shards_still_tell(corpus: Path, tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (["--source", "none"], "no source 'none'"),
-        (["--reason", "none"], "is no reason"),
+        (["--reason", "none"], "is not a reason"),
         (["--reason", "not-reference-like"], "has nothing dropped as not-reference-like"),
         (["--reason", "language", "--side", "train"], "leave out"),
         (["--score", "1"], "give [NAME=]LOW:HIGH"),
