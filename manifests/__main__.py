@@ -37,8 +37,7 @@ def main(arguments: list[str]) -> int:
         from manifests.mirror import open_corpus
 
         options.corpus = open_corpus(options.corpus)
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        return int(options.run(options))
     except (UserError, RunError) as error:
         print(f"error: {safe_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

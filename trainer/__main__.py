@@ -218,10 +218,7 @@ def _compare(options: argparse.Namespace) -> str:
 def _stages(text: str) -> list[dict[str, Any]]:
     from trainer.config import parse_stages
 
-    try:
-        return parse_stages(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return parse_stages(text)
 
 
 def _step_range(text: str) -> tuple[int, int]:
