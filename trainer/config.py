@@ -14,9 +14,8 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
-from manifests.sizes import NORM_EPSILON
+from manifests.sizes import NORM_EPSILON, get_preset
 from trainer.schedule import SCHEDULES, StageRate
-from trainer.sizes import get_preset
 
 FILE = "config.yaml"
 RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # a folder with one of them is a run's
