@@ -163,9 +163,11 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _freeze(options: argparse.Namespace) -> int:
+    from manifests.mirror import open_corpus
     from manifests.tools.held_out import freeze_held_out
 
-    found = freeze_held_out(options.corpus, options.compared, options.output, options.documents)
+    compared = [open_corpus(place) for place in options.compared]
+    found = freeze_held_out(options.corpus, compared, options.output, options.documents)
     _print_either(options, found.as_dict, found.lines)
     return 0
 
@@ -219,8 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
     add("--dry-run", action="store_true", help="count the documents, write nothing")
     add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
-    compared = "corpora that runs train on, the first one too if any does"
-    add("compared", type=Path, nargs="+", metavar="CORPUS", help=compared)
+    compared = "folders or URLs of corpora that runs train on, the first one too if any does"
+    add("compared", nargs="+", metavar="CORPUS", help=compared)
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
     add("--documents", type=POSITIVE, default=500, metavar="N", help="of each source, at most (default 500)")
     add = command("report", _report, "write its report, one HTML file")
