@@ -276,7 +276,7 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded.
+    """Drop pages whose URL or domain is on a list, before the pages are decoded.
 
     The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
     """
@@ -285,7 +285,7 @@ class Blocked(ExtractRule):
     FILES = ("paths",)
     SHORT = "paths"
 
-    paths: list[str] = Field(min_length=1)  # of lists of domains and URLs, one a line, gzipped or not
+    paths: list[str] = Field(min_length=1)  # paths of lists of domains and URLs, one per line, gzipped or not
 
     def check_record(self, record: Record) -> AnyReason | None:
         """Return the reason to drop a record, or None."""

@@ -83,7 +83,7 @@ class LanguageModels(NamedTuple):
 
 
 class Perplexity(Rule):
-    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl.
+    """Drop pages that are unlike Wikipedia, by the perplexity of an n-gram model and percentiles or fixed cut-offs.
 
     The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
     """
@@ -94,13 +94,13 @@ class Perplexity(Rule):
     FIXED = ("train", "head", "tail", "unit")
 
     models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
-    train: dict[str, LanguageModelText] = {}  # by language, the models that the run trains
-    cutoffs: str | None = None  # CCNet's cutoff.csv; without it the percentiles of this crawl, by language
-    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
-    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which on a page is tail
-    # `all`: pages in languages without a model
+    train: dict[str, LanguageModelText] = {}  # texts of the models that the run trains, by language
+    cutoffs: str | None = None  # path of CCNet's cutoff.csv; null: the percentiles of this crawl, by language
+    head: Annotated[int, Field(ge=1, le=99)] = 30  # a page below this percentile is head
+    tail: Annotated[int, Field(ge=1, le=99)] = 60  # a page at or above this percentile is tail
+    # the buckets to keep; `all` has the pages in languages without a model
     keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    unit: Unit = "line"  # one sentence of the model; CCNet's cut-offs were made with `document`
+    unit: Unit = "line"  # text that the model scores as one sentence; CCNet's cut-offs need `document`
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
