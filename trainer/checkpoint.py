@@ -29,8 +29,7 @@ from torch import Tensor, nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json, sync_path
-from manifests.sizes import Preset
-from trainer.sizes import get_preset
+from manifests.sizes import Preset, get_preset
 
 FOLDER = "checkpoints"
 STATE = "state.json"

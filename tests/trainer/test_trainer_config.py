@@ -14,13 +14,12 @@ from torch import nn
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from manifests.sizes import PRESETS, Preset
-from trainer import checkpoint, sizes
+from manifests.sizes import PRESETS, Preset, get_preset
+from trainer import checkpoint, parallel
 from trainer.__main__ import _describe, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
-from trainer.parallel import wrap_blocks
-from trainer.sizes import choose_micro_batch, get_preset, memory_of_rank
+from trainer.parallel import choose_micro_batch, memory_of_rank, wrap_blocks
 
 RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
 MISTAKES_IN_STAGES = {
@@ -99,7 +98,7 @@ def test_what_a_block_keeps_is_what_the_choice_of_a_micro_batch_counts_on(mode: 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = model.blocks[0](x, *tables)
     assert out.requires_grad
-    assert sum(held.values()) / x.numel() == pytest.approx(sizes.KEPT_NUMBERS[mode], rel=0.12)
+    assert sum(held.values()) / x.numel() == pytest.approx(parallel.KEPT_NUMBERS[mode], rel=0.12)
 
 
 @given(st.sampled_from(list(PRESETS)), st.integers(1, 512), st.sampled_from([0, 24 << 30, 80 << 30]), st.booleans())
