@@ -309,7 +309,7 @@ class StageGraph:
             name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
         }
         by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
-        return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)
+        return self.recipe, self.extracted, by_source, self.verdicts
 
     def model_entries(self) -> dict[str, ModelEntry]:
         """Return every model that the corpus depends on, for the manifest."""

@@ -42,12 +42,7 @@ from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, 
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import cuts_path, trained_language_model
-from pipeline.stages.pages import (
-    Verdicts,
-    filter_pages,
-    units_for,
-    verdict_path,
-)
+from pipeline.stages.pages import SourceRules, Verdicts, filter_pages, units_for, verdict_path
 
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
@@ -86,7 +81,7 @@ def score_step(
         _, rule = source.rule_for(STAGE)
         if rule is not None and rule.needs_verdicts:
             arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.step_key())}
-    units = units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
+    units = units_for(recipe, STAGE, extracted, verdicts)
     return Step(SCORE, score_documents, [unit for unit in units if "rule" in arguments[unit.source]], {}, arguments)
 
 
@@ -133,23 +128,14 @@ def train_language_model(
     return Result([path.relative_to(corpus).as_posix() for path in (pieces, ngrams, card)], {}, facts)
 
 
-def score_documents(
-    corpus: Path,
-    split: str,
-    *,
-    name: str,
-    rules: list[Rule],
-    rule: Rule,
-    models: Mapping[str, Any],
-    language_known: bool,
-) -> Result:
+def score_documents(corpus: Path, split: str, *, applied: SourceRules, rule: Rule) -> Result:
     """Write language and perplexity of a split's documents; null for those that a rule before has dropped."""
-    given = Found(None, models[STAGE])
+    given = Found(None, applied.models[STAGE])
     languages: list[str | None] = []
     values: list[float | None] = []
-    for row, found in filter_pages(corpus, split, rules, models, language_known):
+    for row, found in filter_pages(corpus, split, applied):
         if found.reason is None:
-            page = replace(page_of(row, language_known), text=found.text, signals=found.signals)
+            page = replace(page_of(row, applied.language_known), text=found.text, signals=found.signals)
             page = replace(page, language=found.language or page.language)
             languages.append(page.language)
             values.append(rule.apply(page, given).signals["perplexity"])

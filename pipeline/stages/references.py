@@ -7,6 +7,7 @@ and measures on domains held out.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
-from filters.rule import Found, Rule, apply_rules, page_of
+from filters.rule import Found, apply_rules, page_of
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -33,7 +34,7 @@ from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
 from pipeline.stages.models import trained_references
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, units_for
+from pipeline.stages.pages import COMPARING, SourceRules, Verdicts, calls_of, filter_pages, units_for
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -85,7 +86,9 @@ def positives_step(
         for archive in found if use.endswith("/positives") else ():
             least = rule_of(recipe, source).min_characters
             before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
-            arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
+            applied = by_source[source]["applied"]
+            applied = Keyed(replace(applied.value, rules=before), applied.key)
+            arguments_by_source[source] = {**reading[source], "applied": applied}
             calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
             arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
             units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
@@ -179,19 +182,16 @@ def read_positives(
     *,
     name: str,
     source: Source,
-    rules: list[Rule],
-    before: list[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
+    applied: SourceRules,
     path: str,
     min_characters: int,
     seed: int,
 ) -> Result:
     """Write the pages of an archive as cited ones, read and filtered as the pages of the crawl are; count the others.
 
-    Rules that compare the documents of the crawl are left out: `before` are the other ones of `rules`.
+    `applied` has no rules that compare the documents of the crawl.
     """
-    found = [Found(None, models.get(rule.needs)) for rule in before]
+    found = [Found(None, applied.models.get(rule.needs)) for rule in applied.rules]
     if source.extractor == "wet":  # the text records of a crawl hold all visible text
         source = source.model_copy(update={"extractor": "all"})
     dropped, pages = Counter[str](), 0
@@ -203,7 +203,7 @@ def read_positives(
             if document is None or not page:
                 dropped[str(outcome.reason or Reason.NOT_HTTP)] += 1
                 continue
-            filtered = apply_rules(page_of(document.as_row(), language_known), before, found)
+            filtered = apply_rules(page_of(document.as_row(), applied.language_known), applied.rules, found)
             if filtered.reason is not None or len(filtered.text) < min_characters:
                 dropped[str(filtered.reason or Reason.TOO_SHORT)] += 1
                 continue
@@ -218,10 +218,7 @@ def sample_pages(
     corpus: Path,
     split: str,
     *,
-    name: str,
-    rules: list[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
+    applied: SourceRules,
     seed: int,
     dumps: list[str],
     archives: list[str],
@@ -234,7 +231,7 @@ def sample_pages(
     cited.append(np.sort(_read_pages(corpus, POSITIVES, archives, ["page"]).column("page").to_numpy()))
     path = f"blocks/{SAMPLE}/{split}.parquet"
     with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
-        for row, found in filter_pages(corpus, split, rules, models, language_known):
+        for row, found in filter_pages(corpus, split, applied):
             if found.reason is not None:
                 continue
             key = order_key(seed, "references/sample", row["id"])
