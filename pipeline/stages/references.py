@@ -278,30 +278,32 @@ def train_classifier(
         "unread": dict(unread),
     }
     positives, negatives, matched = _chosen(_sorted(pa.concat_tables([table, given])), rules, source, found)
-    model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
     fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
     unit = "domain" if fewest >= MIN_DOMAINS else "page"
-    held = [_held_out(part, unit, seed, rules.held_out) for part in (positives, negatives)]
-    texts = [part.column("text").to_pylist() for part in (positives, negatives)]
-    trained = [[text for text, out in zip(t, h, strict=True) if not out] for t, h in zip(texts, held, strict=True)]
-    tested = [[text for text, out in zip(t, h, strict=True) if out] for t, h in zip(texts, held, strict=True)]
-    if not trained[0] or not trained[1] or not tested[0] or not tested[1]:
+    sides = [_divide(part, unit, seed, rules.held_out) for part in (positives, negatives)]
+    (cited, tested_cited), (others, tested_others) = sides
+    if not (cited and tested_cited and others and tested_others):
         raise UserError(
             f"source {source}: too few pages to train on some and measure on others: "
             "change references.held_out or give more of the crawl"
         )
-    made = references.train(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
+    model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
+    made = references.train(cited, others, rules.dimension, rules.epochs, rules.learning_rate, seed)
     write_atomic(corpus / model_path, made)
-    model = references.load(str(corpus / model_path))
-    scores = np.array([model.score(text) for part in tested for text in part])
-    labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
-    crawl = _plain_sample(table, share)
-    crawl_scores = np.array([model.score(text) for text in crawl])
-    crawl_sizes = np.array([len(text) for text in crawl], np.int64)
-    thresholds = sorted({*THRESHOLDS, rules.threshold})
-    counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
+    model, crawl = references.load(str(corpus / model_path)), _plain_sample(table, share)
+    scores, crawl_scores = (
+        np.array([model.score(text) for text in texts]) for texts in ([*tested_cited, *tested_others], crawl)
+    )
     facts = {
-        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, rules.key()),
+        **evaluation.card(
+            np.arange(len(scores)) < len(tested_cited),
+            scores,
+            crawl_scores,
+            np.array([len(text) for text in crawl], np.int64),
+            sorted({*THRESHOLDS, rules.threshold}),
+            {"positives": len(cited), "negatives": len(others)},
+            rules.key(),
+        ),
         "positives": found,
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
@@ -357,23 +359,19 @@ def _chosen(
 
 
 def _is_among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
+    """Return True if one of the sorted arrays holds a value."""
     wanted = np.uint64(value)
-    for hashes in cited:
-        place = int(np.searchsorted(hashes, wanted))
-        if place < len(hashes) and hashes[place] == wanted:
-            return True
-    return False
+    return any(np.searchsorted(hashes, wanted) < np.searchsorted(hashes, wanted, "right") for hashes in cited)
 
 
-def _held_out(part: pa.Table, unit: str, seed: int, share: float) -> list[bool]:
-    """Return True for pages to measure on: by domain, so that a site lies wholly on one side, or page by page."""
-    limit = int(share * 2**64)
-    if unit == "page":
-        return [
-            order_key(seed, "references/train", key.to_bytes(8, "big")) < limit
-            for key in part.column("key").to_pylist()
-        ]
-    return [
-        order_key(seed, "references/train", domain.encode("utf-8")) < limit
-        for domain in part.column("domain").to_pylist()
-    ]
+def _divide(part: pa.Table, unit: str, seed: int, share: float) -> tuple[list[str], list[str]]:
+    """Return the texts to train on, and those to measure on, drawn by domain or by page.
+
+    A domain lies wholly on one side, so that the model is measured on sites that it has not seen.
+    """
+    column = part.column("domain" if unit == "domain" else "key").to_pylist()
+    names = [name.encode("utf-8") if isinstance(name, str) else name.to_bytes(8, "big") for name in column]
+    sides: tuple[list[str], list[str]] = ([], [])
+    for name, text in zip(names, part.column("text").to_pylist(), strict=True):
+        sides[order_key(seed, "references/train", name) < int(share * 2**64)].append(text)
+    return sides
