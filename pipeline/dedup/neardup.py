@@ -27,7 +27,7 @@ from pipeline.beam.receipts import sweep
 from pipeline.beam.step import BLOCKS, Awaited, Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_rows, write_ipc
 from pipeline.beam.work import Made, Work
-from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, awaited_for, signatures_of
+from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Lookup, Rows, Split, awaited_for, signatures_of
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
@@ -242,7 +242,7 @@ def map_evidence(
     wants = np.fromfile(corpus / fetch, WANT)
     if not len(wants):
         return Mapped(())
-    inner = wants["row"] & ((1 << ROW_BITS) - 1)
+    inner = wants["row"] & ROW_MASK
     if minhash.verify == "exact":
         return Mapped(_shingle_blocks(Path(clean), wants, inner, minhash))
     return Mapped(_signature_blocks(signatures_of(Lookup([Path(path)]).batch(0)), wants, inner))

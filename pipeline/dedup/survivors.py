@@ -23,7 +23,6 @@ from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from pipeline.beam.exchange import runs
 from pipeline.beam.step import BLOCKS, Awaited, Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
 from pipeline.dedup.clusters import STAGE, read_labels
@@ -31,10 +30,12 @@ from pipeline.dedup.containment import read_contained
 from pipeline.dedup.signatures import (
     COMPARED_COLUMNS,
     ROW_BITS,
+    ROW_MASK,
     SIGNATURES,
     Lookup,
     Rows,
     Split,
+    places_by_split,
     signature_path,
     verdict_path,
 )
@@ -148,7 +149,7 @@ def choose_survivors(
     for split, places in places_by_split(nodes):
         if not earlier[split]:
             paths.append(verdict_path(splits[split].name))
-            rows, own = nodes[places] & ((1 << ROW_BITS) - 1), number[places]
+            rows, own = nodes[places] & ROW_MASK, number[places]
             _write_verdicts(corpus / paths[-1], rows, clusters.take(pa.array(own)), codes[places], sizes[own])
             text_bytes[splits[split].source] -= _count_removed(
                 lookup.batch(split), rows, codes[places], tallies[splits[split].source]
@@ -377,13 +378,6 @@ def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
     return {row["row"]: Verdict(row["cluster"], row["reason"], row["cluster_size"]) for row in rows}
 
 
-def places_by_split(nodes: Rows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Yield each split that nodes name, and the places of its nodes in the order of its rows."""
-    order = np.argsort(nodes, kind="stable")
-    for split, start, end in runs(nodes[order] >> ROW_BITS):
-        yield split, order[start:end]
-
-
 def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     """Return True for each node that an earlier corpus has removed already."""
     gone = np.zeros(len(nodes), bool)
@@ -391,7 +385,7 @@ def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
         if splits[split].earlier:
             verdicts = read_verdicts(Path(splits[split].corpus), splits[split].verdicts)
             rows = [row for row, verdict in verdicts.items() if verdict.reason]
-            gone[places] = np.isin(nodes[places] & ((1 << ROW_BITS) - 1), np.array(rows, np.int64))
+            gone[places] = np.isin(nodes[places] & ROW_MASK, np.array(rows, np.int64))
     return gone
 
 
