@@ -39,6 +39,7 @@ KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band'
 TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
+SHINGLE_SCHEMA = pa.schema([("row", pa.int64()), ("hashes", pa.large_list(pa.uint32()))])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
 
 
@@ -275,8 +276,8 @@ class _Similarity:
     def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
         self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
         if self.exact:
-            tables = [pa.ipc.open_stream(pa.py_buffer(block[1:])).read_all() for block in evidence]
-            table = pa.concat_tables(tables).combine_chunks()
+            batches = [pa.ipc.read_record_batch(pa.py_buffer(block[1:]), SHINGLE_SCHEMA) for block in evidence]
+            table = pa.Table.from_batches(batches).combine_chunks()
             rows, column = table.column("row").to_numpy(), table.column("hashes").chunk(0)
             self.values, self.offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
         else:
@@ -353,17 +354,11 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
     needed = set(inner.tolist())
     texts = (row["text"] for row in read_rows(clean, ["text"]))
     hashes = {row: shingle_hashes(text, minhash) for row, text in enumerate(texts) if row in needed}
-    kind = pa.large_list(pa.uint32())
     for number, start, end in runs(wants["range"]):
-        columns = [
-            pa.array(wants["row"][start:end]),
-            pa.array([hashes[row] for row in inner[start:end].tolist()], kind),
-        ]
-        batch = pa.RecordBatch.from_arrays(columns, names=["row", "hashes"])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        yield number, SHINGLES + sink.getvalue().to_pybytes()
+        found = [hashes[row] for row in inner[start:end].tolist()]
+        columns = [pa.array(wants["row"][start:end]), pa.array(found, SHINGLE_SCHEMA.field("hashes").type)]
+        batch = pa.RecordBatch.from_arrays(columns, schema=SHINGLE_SCHEMA)
+        yield number, SHINGLES + batch.serialize().to_pybytes()
 
 
 def _references(number: int, rows: int) -> Rows:

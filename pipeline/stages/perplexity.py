@@ -5,10 +5,8 @@ language; `score` takes the perplexity of each document that the filters before 
 percentiles of this crawl, by an exact histogram.
 """
 
-import gzip
 import tempfile
-import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import pyarrow as pa
 from filters.errors import UserError
 from filters.formats.charset import decode
 from filters.formats.mediawiki import Page, read_dump
-from filters.formats.stream import Damage
+from filters.formats.stream import Damage, open_stored, read_decoded
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
 from filters.quality.perplexity import (
@@ -33,6 +31,7 @@ from filters.quality.perplexity import (
     number_pieces,
     train_pieces,
 )
+from filters.reasons import Reason
 from filters.rule import Found, Rule, page_of
 from filters.wikitext.render import render_text
 from manifests.document import order_key
@@ -48,7 +47,7 @@ STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
 
 PIECES_BYTES = 200_000_000  # of text to train pieces on; more hardly changes them (CCNet: 400,000 articles)
-MAX_TEXT_BYTES = 1 << 30  # of one plain text file, decompressed
+MAX_TEXT_BYTES = 4 << 30  # of one plain text file, decompressed, which is in memory whole
 SCORE_SCHEMA = pa.schema([("language", pa.string()), ("perplexity", pa.float32())])
 
 
@@ -87,10 +86,8 @@ def score_step(
 
 def cut_step(recipe: Recipe, score: Step) -> Step:
     """Return the step with a unit per source whose documents are scored."""
-    units, by_source = [], defaultdict[str, list[str]](list)
-    for unit in score.units:
-        by_source[unit.source].append(unit.name)
-    for source, splits in by_source.items():
+    units = []
+    for source, splits in score.names_by_source().items():
         rule = rule_of(recipe, source)
         arguments = {"head": rule.head, "tail": rule.tail, "splits": splits}
         units.append(Unit(source, arguments, awaits=tuple(Awaited(SCORE, split) for split in splits)))
@@ -187,14 +184,12 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
             yield page if isinstance(page, Damage) else render_text(page.wikitext)
         return
     try:
-        raw = path.read_bytes()
-        if raw.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as file:  # all members, and an error where the last is cut short
-                raw = file.read(MAX_TEXT_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): give Wikipedia dumps or plain text, gzipped or not"
-        ) from error
+        with open_stored(path) as stored:
+            raw = read_decoded(stored, MAX_TEXT_BYTES)
+    except OSError as error:
+        raw = Damage(Reason.CORRUPT_RECORD, error.strerror or str(error))
+    if isinstance(raw, Damage):
+        raise UserError(f"{path} cannot be read ({raw.detail}): give Wikipedia dumps or plain text, compressed or not")
     yield decode(raw, None)
 
 

@@ -5,7 +5,7 @@ takes the cited pages of each split and candidates for the others, drawn by keye
 and measures on domains held out.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,10 +119,8 @@ def sample_step(
 
 def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
     """Return the step with a unit per source whose pages are sampled."""
-    units, sampled = [], defaultdict[str, list[str]](list)
-    for unit in sample.units:
-        sampled[unit.source].append(unit.name)
-    for source, splits in sampled.items():
+    units = []
+    for source, splits in sample.names_by_source().items():
         rules, archives = rule_of(recipe, source), _of_source(given, source)
         arguments = {
             "rules": Keyed(rules, rules.key()),
