@@ -48,11 +48,9 @@ def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
-    arguments = dict(by_source)
-    for name, source in recipe.sources.items():
-        _, rule = source.rule_for(STAGE)
-        if isinstance(rule, DuplicateLines):
-            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.normalise)}
+    arguments = {
+        name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _rules(recipe).items()
+    }
     return Step(COLLECT, collect_hashes, units_for(recipe, STAGE, extracted, verdicts), {}, arguments)
 
 
@@ -185,10 +183,15 @@ class _Group(NamedTuple):
     rules: DuplicateLines
 
 
+def _rules(recipe: Recipe) -> dict[str, DuplicateLines]:
+    """Return the rule of each source that needs this stage."""
+    needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
+    return {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
+
+
 def _groups(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
     """Return the group of each split, in the order of the splits."""
-    needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
-    rules = {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
+    rules = _rules(recipe)
     splits = {split: receipt.facts["file"] for split, receipt in sorted(extracted.items())}
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():

@@ -75,13 +75,14 @@ def score_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose cut-offs are this crawl's own."""
-    arguments = dict(by_source)
-    for name, source in recipe.sources.items():
-        _, rule = source.rule_for(STAGE)
-        if rule is not None and rule.needs_verdicts:
-            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.step_key())}
-    units = units_for(recipe, STAGE, extracted, verdicts)
-    return Step(SCORE, score_documents, [unit for unit in units if "rule" in arguments[unit.source]], {}, arguments)
+    rules = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
+    arguments = {
+        name: {**by_source[name], "rule": Keyed(rule, rule.step_key())}
+        for name, rule in rules.items()
+        if rule is not None and rule.needs_verdicts
+    }
+    units = [unit for unit in units_for(recipe, STAGE, extracted, verdicts) if unit.source in arguments]
+    return Step(SCORE, score_documents, units, {}, arguments)
 
 
 def cut_step(recipe: Recipe, score: Step) -> Step:

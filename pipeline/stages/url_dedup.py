@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.hashing import group_keys
+from filters.hashing import group_keys, run_starts
 from filters.quality.c4 import time_key, url_digest
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
@@ -96,9 +96,8 @@ def reduce_duplicates(corpus: Path, part: str, blocks: list[bytes]) -> Result:
 def not_newest(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Return (n,) bool: rows of `KEY` under whose URL another is newer, or as new with a smaller id (or place)."""
     order = np.lexsort([rows["place"], rows["low"], rows["high"], -rows["time"], rows["rest"], rows["url"]])
-    urls, rest = rows["url"][order], rows["rest"][order]
-    found = np.zeros(len(rows), bool)
-    found[order[1:][(urls[1:] == urls[:-1]) & (rest[1:] == rest[:-1])]] = True
+    found = np.empty(len(rows), bool)
+    found[order] = ~run_starts(rows["url"][order], rows["rest"][order])
     return found
 
 
