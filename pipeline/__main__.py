@@ -53,9 +53,9 @@ def main(arguments: list[str]) -> int:
     """
     logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    options = _parser().parse_args(arguments[:cut])
-    options.beam = arguments[cut + 1 :]
     try:
+        options = _parser().parse_args(arguments[:cut])
+        options.beam = arguments[cut + 1 :]
         return COMMANDS[options.command].run(options)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -299,27 +299,19 @@ def _argument(name: str, help: str, **settings: Any) -> Argument:
 
 
 def _corpus(text: str) -> Path:
-    """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
+    """Return the folder of a corpus; for a URL the one that stands for it on this machine. Raises UserError."""
     from manifests.mirror import is_url, mirror_folder, open_mirror
 
     if re.match(r"(s3|gs|gcs|hdfs):/(?!/)", text):
-        raise argparse.ArgumentTypeError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
-    if not is_url(text):
-        return Path(text)
-    try:
-        return open_mirror(mirror_folder(text), text).folder
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise UserError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
+    return open_mirror(mirror_folder(text), text).folder if is_url(text) else Path(text)
 
 
 def _finished_corpus(text: str) -> Path:
-    """Return the folder of a corpus to read; for a URL one on this machine."""
+    """Return the folder of a corpus to read; for a URL one on this machine. Raises UserError."""
     from manifests.mirror import open_corpus
 
-    try:
-        return open_corpus(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return open_corpus(text)
 
 
 def _tokens(text: str) -> int:

@@ -31,10 +31,10 @@ from manifests.recipe import Recipe, load_run_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.inheritance import inherited
 from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages.manifest import LEDGER
+from pipeline.stages.models import inherited
 from pipeline.stages.tokenizer import MODEL
 
 PUBLISHING = "publishing"  # a file in the generation's folder: the hash of the manifest that is about to include it
