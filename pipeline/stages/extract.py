@@ -18,7 +18,7 @@ from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import calls_of, uses_of
+from pipeline.stages.filter import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "extract"

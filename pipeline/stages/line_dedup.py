@@ -27,7 +27,7 @@ from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, sou
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.work import Turns
 from pipeline.sources.inputs import dump_of
-from pipeline.stages.pages import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
+from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
 
 STAGE = "line_dedup"
 COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))

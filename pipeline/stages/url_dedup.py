@@ -21,7 +21,7 @@ from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, join_blocks, ranges_for
 from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.work import Turns
-from pipeline.stages.pages import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
+from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
 
 STAGE = "url_dedup"
 COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))
