@@ -56,7 +56,7 @@ class Input:
 
     @property
     def key(self) -> str:
-        """What stands for its bytes in cache keys: the hash as soon as it is known, else the version."""
+        """The part of cache keys that tells its bytes: the hash as soon as it is known, else the version."""
         return self.sha256 or self.version
 
 
@@ -188,7 +188,7 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
 
 
 def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """Yield the files below a folder that match the parts of a glob, and what hides some: a folder that cannot be read.
+    """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
 
     `glob.glob` leaves such folders out in silence. A path may come twice.
     """
@@ -204,7 +204,7 @@ def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
-        return  # as a file is for the rest of a pattern
+        return  # a file holds nothing that the rest of the pattern could match
     except OSError:
         yield folder
         return
@@ -221,7 +221,7 @@ def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Return True for a folder, a link to one, and a link that cannot be followed, as whoever lists it finds out."""
+    """Return True for a folder or a link to one; also for a link that cannot be followed, which fails when listed."""
     try:
         return entry.is_dir()
     except OSError:
@@ -229,9 +229,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_input(path: Path) -> bool:
-    """Return True for a file, and for what may be one: a link to nothing, or a path in a folder that keeps it hidden.
+    """Return True for a file, and for what may be one: a broken link, or a path in a folder that cannot be searched.
 
-    The latter cannot be read, so that a run refuses or counts it, and leaves nothing out in silence.
+    Such a path cannot be read, so that a run refuses it or counts it, and leaves nothing out in silence.
     """
     try:
         return stat.S_ISREG(path.stat().st_mode)

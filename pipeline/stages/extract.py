@@ -23,7 +23,7 @@ from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # records per reason and split whose place is kept, besides those with a URL, which all are: for people
+SKIPPED = 3  # dropped records per reason and split whose place is kept, for people; those with a URL are all kept
 
 
 def extract_step(
