@@ -70,13 +70,16 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
         UserError: A pattern matches nothing, two files have one name, or a download fails.
     """
     found: dict[str, Path] = {}
+    places: dict[str, str] = {}
     for pattern in patterns:
         for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus, terminal):
-            if found.setdefault(name, path).resolve() != path.resolve():
+            place = pattern if is_url(pattern) else str(path.resolve())
+            if places.setdefault(name, place) != place:
                 raise UserError(
-                    f"source {source}: {found[name]} and {path} would both be named {name!r}: "
-                    "give one glob above both, so that their names differ"
+                    f"source {source}: {places[name]} and {place} would both be named {name!r}: "
+                    "give one glob above both, or copies with other names"
                 )
+            found[name] = path
     _check_names(source, found)
     return found
 
@@ -115,6 +118,12 @@ def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
             if other.path != item.path:
                 raise UserError(f"source {source}: {item.path} and {other.path} would both be named {entry.path!r}")
     return found
+
+
+def match_names(source: str, patterns: Iterable[str], corpus: Path) -> set[str]:
+    """Return the names of all files and objects that a source's patterns match. Raises UserError as both do."""
+    patterns = list(patterns)
+    return {*match(source, patterns, corpus), *match_stored(source, patterns)}
 
 
 def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -175,7 +184,7 @@ def fixed_prefix(pattern: str) -> Path:
 
 
 def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | None) -> list[tuple[str, Path]]:
-    if "://" in pattern:
+    if is_url(pattern):
         return [_download(source, pattern, corpus, terminal)]
     path = Path(pattern).expanduser()
     if os.path.isdir(path):  # noqa: PTH112  # unlike `Path.is_dir`, False where it cannot be looked at
