@@ -21,10 +21,10 @@ from trainer.schedule import SCHEDULES
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
-UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are no options of the run
+UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are not saved as options of the run
 SWITCH = argparse.BooleanOptionalAction
-CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # of shards fetched from a URL, by default
-ERROR_DELAY_SECONDS = 10  # that other ranks wait, so that the first one prints: torchrun ends all at an exit
+CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # default folder and size of the cache of shards fetched from a URL
+ERROR_DELAY_SECONDS = 10  # that other ranks wait before they exit, so that the first rank can print
 
 
 def main(arguments: list[str]) -> int:

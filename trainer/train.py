@@ -41,10 +41,10 @@ from trainer.schedule import rate_at
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 
-COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
-LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
+COLLECT_STEPS = 500  # steps between two garbage collections, the same on every rank
+LOSS_FOLLOW = 0.3  # `follow` of the detector of outliers among losses
 VALIDATION_FILE = "validation.csv"
-VALIDATION_WINDOWS = 64  # of each source
+VALIDATION_WINDOWS = 64  # windows of each source
 
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it

@@ -31,9 +31,9 @@ from trainer.events import read_lines
 
 ITEMS = "items.jsonl"
 ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
-JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # by rule
+JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # judges that a rule needs
 PORTION = 2_048  # questions encoded at once
-LINE_SECONDS = 15.0  # between lines of progress, where there is no terminal
+LINE_SECONDS = 15.0  # between two lines of progress where there is no terminal
 COLUMNS = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 Record = dict[str, Any]
