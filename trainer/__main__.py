@@ -71,7 +71,7 @@ def _train(options: argparse.Namespace) -> str:
     from trainer import parallel
     from trainer.config import RunOptions, TrainConfig, check_output, prepare
     from trainer.model import resolve_device
-    from trainer.train import train
+    from trainer.train import RunSetup, train
 
     check_output(options.output)
     options.device = resolve_device(options.device)
@@ -93,7 +93,8 @@ def _train(options: argparse.Namespace) -> str:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in UNSAVED}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
+        settings = manifest, plan, config, run_options
+        summary = train(RunSetup(corpus, options.output, *settings, ranks, given, evaluate))
     finally:
         parallel.stop()
     return summary if ranks.first else ""
