@@ -27,6 +27,7 @@ from manifests.manifest import load_manifest
 from manifests.sizes import Preset
 from trainer.__main__ import main
 from trainer.evaluation import confine, judges
+from trainer.evaluation import evaluate as module
 from trainer.evaluation.engine import Engine
 from trainer.evaluation.evaluate import ITEMS, Options, Run, evaluate, prepare, score_texts
 from trainer.evaluation.layouts import Item, download, load_items
@@ -85,6 +86,18 @@ def test_the_command_scores_and_tells_what_it_cannot(
     assert boolq["metrics"]["bits per byte"]["value"] > 1
     gsm8k = next(one for one in results["runs"] if one["name"] == "gsm8k 0-shot")
     assert gsm8k["paper"] == {}  # the paper shows eight examples
+
+
+def test_files_are_read_once_for_all_numbers_of_examples(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def counted(*arguments: Any, **more: Any) -> list[Item]:
+        read.append(more)
+        return load_items(*arguments, **more)
+
+    monkeypatch.setattr(module, "load_items", counted)
+    runs, refused = prepare(select_tasks(["natural_questions"]), data, Options(shots=(0, 1)))
+    assert [run.shots for run in runs] == [0, 1] and not refused and len(read) == 2
 
 
 def test_the_work_of_a_summary_grows_with_questions_times_groups() -> None:
