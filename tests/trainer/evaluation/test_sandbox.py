@@ -80,8 +80,8 @@ refused(threading.Thread(target=time.sleep, args=(60,)).start)
         ("x = [0]\nwhile True: x += x", "exception"),
         ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))", "exception"),
         ("with open('a', 'wb') as file: file.write(bytes(1 << 24))", "exception"),
-        ("import os, time\nfor n in range(20): os.write(os.open(str(n), 65), bytes(4 << 20))\ntime.sleep(600)", "files"),
-        ("import time\nfor n in range(200): open(str(n), 'w').close()\ntime.sleep(600)", "files"),
+        ("import os, time\nfor n in range(20): os.write(os.open(str(n), 65), bytes(4 << 20))\ntime.sleep(99)", "files"),
+        ("import time\nfor n in range(200): open(str(n), 'w').close()\ntime.sleep(99)", "files"),
     ],
 )  # fmt: skip
 def test_time_memory_and_files_are_limited(program: str, reason: str) -> None:
