@@ -37,8 +37,7 @@ def main(arguments: list[str]) -> int:
         from manifests.mirror import open_corpus
 
         options.corpus = open_corpus(options.corpus)
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        return int(options.run(options))
     except (UserError, RunError) as error:
         print(f"error: {safe_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
@@ -164,9 +163,11 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _freeze(options: argparse.Namespace) -> int:
+    from manifests.mirror import open_corpus
     from manifests.tools.held_out import freeze_held_out
 
-    found = freeze_held_out(options.corpus, options.compared, options.output, options.documents)
+    compared = [open_corpus(place) for place in options.compared]
+    found = freeze_held_out(options.corpus, compared, options.output, options.documents)
     _print_either(options, found.as_dict, found.lines)
     return 0
 
@@ -220,8 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it nothing is written")
     add("--dry-run", action="store_true", help="count the documents and write nothing")
     add = command("freeze", _freeze, "write held-out text that no other corpus trains on")
-    compared = "corpora that runs train on; name the first one again if a run trains on it"
-    add("compared", type=Path, nargs="+", metavar="CORPUS", help=compared)
+    compared = "folders or URLs of corpora that runs train on; name the first one again if a run trains on it"
+    add("compared", nargs="+", metavar="CORPUS", help=compared)
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines file for `python -m trainer compare`")
     add("--documents", type=POSITIVE, default=500, metavar="N", help="most documents of each source (default 500)")
     add = command("report", _report, "write the report of a corpus, one HTML file")

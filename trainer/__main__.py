@@ -23,6 +23,7 @@ DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errn
 PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
 UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are no options of the run
 SWITCH = argparse.BooleanOptionalAction
+CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # of shards fetched from a URL, by default
 ERROR_DELAY_SECONDS = 10  # that other ranks wait, so that the first one prints: torchrun ends all at an exit
 
 
@@ -36,6 +37,10 @@ def main(arguments: list[str]) -> int:
 
             arguments = ["train", *expand_config(arguments[1:])]
         options = _parser().parse_args(arguments)
+        if options.command != "train" and vars(options).get("corpus"):
+            from manifests.shard import local
+
+            options.corpus = local(options.corpus, CACHE, CACHE_BYTES)
         text: str = options.function(options)
         if text:
             print(text)
@@ -218,10 +223,7 @@ def _compare(options: argparse.Namespace) -> str:
 def _stages(text: str) -> list[dict[str, Any]]:
     from trainer.config import parse_stages
 
-    try:
-        return parse_stages(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return parse_stages(text)
 
 
 def _step_range(text: str) -> tuple[int, int]:
@@ -273,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "score a model on the paper's benchmarks").add_argument
     _add_evaluate(evaluate)
     for add in (trace, export, generate, plot, evaluate):
-        add("--corpus", type=Path, help="folder of the corpus, if it was moved")
+        add("--corpus", help="folder or URL of the corpus, if it was moved")
     return parser
 
 
@@ -362,10 +364,9 @@ def _add_free(free: Callable[..., Any]) -> None:
     free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="most questions of each task (default: 200)")
     free("--keep", type=POSITIVE, default=2, help="number of checkpoints to keep (default: 2)")
     free("--verify", choices=("auto", "full", "fast"), default="auto", help="checks before the first step")
-    free("--cache", type=Path, default=Path("cache"), help="folder for shards downloaded from a URL (default: cache)")
-    free(
-        "--cache-bytes", type=POSITIVE, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)"
-    )
+    free("--cache", type=Path, default=CACHE, help=f"folder for shards downloaded from a URL (default: {CACHE})")
+    size = "size of the cache in bytes (default: 1 TiB)"
+    free("--cache-bytes", type=POSITIVE, default=CACHE_BYTES, metavar="N", help=size)
     free("--device", choices=("auto", "cpu", "cuda"), default="auto")
     free("--threads", type=POSITIVE, default=1, help="threads per rank on a CPU; they change last digits (default: 1)")
     free("--replicas", type=POSITIVE, default=1, metavar="R", help="model copies, each on W/R of W ranks (default: 1)")

@@ -19,7 +19,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
 from manifests.order import Plan
-from manifests.sizes import Preset
+from manifests.sizes import Preset, get_preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
 from trainer.config import RunOptions, TrainConfig, save_config
@@ -28,9 +28,16 @@ from trainer.hf import load_hf_weights, read_norm_epsilon
 from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
 from trainer.model import prefer_fast_attention
-from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
+from trainer.parallel import (
+    Ranks,
+    build,
+    choose_micro_batch,
+    first_error_across_ranks,
+    memory_of_rank,
+    reshard,
+    sum_over_ranks,
+)
 from trainer.schedule import rate_at
-from trainer.sizes import choose_micro_batch, get_preset, memory_of_rank
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 

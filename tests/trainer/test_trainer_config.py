@@ -14,13 +14,12 @@ from torch import nn
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from manifests.sizes import PRESETS, Preset
-from trainer import checkpoint, sizes
+from manifests.sizes import PRESETS, Preset, get_preset
+from trainer import checkpoint, parallel
 from trainer.__main__ import _describe, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
-from trainer.parallel import wrap_blocks
-from trainer.sizes import choose_micro_batch, get_preset, memory_of_rank
+from trainer.parallel import choose_micro_batch, memory_of_rank, wrap_blocks
 
 RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
 MISTAKES_IN_STAGES = {
@@ -99,7 +98,7 @@ def test_what_a_block_keeps_is_what_the_choice_of_a_micro_batch_counts_on(mode: 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = model.blocks[0](x, *tables)
     assert out.requires_grad
-    assert sum(held.values()) / x.numel() == pytest.approx(sizes.KEPT_NUMBERS[mode], rel=0.12)
+    assert sum(held.values()) / x.numel() == pytest.approx(parallel.KEPT_NUMBERS[mode], rel=0.12)
 
 
 @given(st.sampled_from(list(PRESETS)), st.integers(1, 512), st.sampled_from([0, 24 << 30, 80 << 30]), st.booleans())
@@ -172,7 +171,10 @@ def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys:
     for folder, held in ((tmp_path / "photos", "a.jpg"), (corpus, "manifest.json, manifest.json.sha256, shards")):
         before = sorted(folder.rglob("*"))
         assert main(["train", str(corpus), "--model", "demo", "--output", str(folder), *OPTIONS]) == 2
-        assert f"--output {folder} holds files of no run ({held}): give a new or empty" in capsys.readouterr().err
+        assert (
+            f"--output {folder} contains other files than a run ({held}): give a new or empty"
+            in capsys.readouterr().err
+        )
         assert sorted(folder.rglob("*")) == before
     (tmp_path / "logged").mkdir()
     (tmp_path / "logged/out.log").write_bytes(b"")
@@ -233,7 +235,7 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
     assert expand_config(["--steps", "3", "--config"]) == ["--steps", "3", "--config"]
     command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
     assert main([*command, "--batch-tokens", "70"]) == 2
-    assert "no multiple of a sequence of 16 tokens: give 64 or 80" in capsys.readouterr().err
+    assert "not a multiple of the sequence of 16: give 64 or 80" in capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([*command, "--output", str(tmp_path / "file")]) == 2
     assert f"error: {tmp_path / 'file'} cannot be written (File exists): give a folder" in capsys.readouterr().err

@@ -112,10 +112,5 @@ def _token_text(token: Any) -> str:
 
 def read_pieces(path: Path) -> Vocabulary:
     """Return the vocabulary of a SentencePiece model, or raise UserError."""
-    import sentencepiece
-
-    try:
-        pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: give the folder that holds the model's tokenizer") from error
+    pieces = tokenizer.read_model(path, "give the folder that holds the model's tokenizer")
     return Vocabulary(pieces.encode, pieces.decode, pieces.bos_id(), pieces.eos_id())
