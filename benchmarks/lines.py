@@ -18,6 +18,7 @@ from pipeline.beam.job import run_job
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import write_ipc
 from pipeline.stages import line_dedup
+from pipeline.stages.pages import send_verdicts
 
 PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 
@@ -53,7 +54,7 @@ def measure_stage(folder: Path) -> dict[str, float]:
     with PeakAnonymous() as peak:
         keys, duplicates = line_dedup.find_duplicates(recipe, collected)
         keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
-        places, verdicts = line_dedup.send_verdicts(keys, duplicates)
+        places, verdicts = send_verdicts(keys, duplicates, line_dedup.LINE_BITS, line_dedup.reduce_verdicts)
         verdicts = replace(verdicts, units=[unit._replace(awaits=()) for unit in verdicts.units])
         [[(_, found)], _], _ = run_job(folder, [[(keys, duplicates)], [(places, verdicts)]], engine)
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -225,5 +225,5 @@ def read_manifest(path: Path) -> Manifest:
         first = str(error).splitlines()[0]
         raise UserError(
             f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "
-            "which writes it anew without building again what is finished"
+            "which writes it again and keeps what is finished"
         ) from error

@@ -31,10 +31,10 @@ from manifests.recipe import Recipe, load_run_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.inheritance import inherited
 from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages.manifest import LEDGER
+from pipeline.stages.models import inherited
 from pipeline.stages.tokenizer import MODEL
 
 PUBLISHING = "publishing"  # a file in the generation's folder: the hash of the manifest that is about to include it
@@ -166,7 +166,7 @@ def _check(corpus: Path, parent: Manifest) -> None:
     beside = corpus / SHA_FILE
     said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
     if not parent.manifest_sha == parent.sha() == said:
-        raise UserError(f"{corpus / FILE} is not what its hash says: run `python -m manifests verify {corpus}`")
+        raise UserError(f"{corpus / FILE} does not match its hash: run `python -m manifests verify {corpus}`")
     model = corpus / MODEL
     if not model.is_file() or sha256_file(model) != parent.tokenizer.sha256:
         raise UserError(f"{model} is not the manifest's: run `python -m manifests verify {corpus}`")

@@ -19,7 +19,7 @@ from pipeline.beam.receipts import sweep
 from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of, without_counts
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
-from pipeline.dedup.signatures import Split, planned_splits, splits_of
+from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
 from pipeline.stages import (
     corpus_index,
@@ -193,7 +193,7 @@ class StageGraph:
 
     def first_comparisons(self) -> list[Part]:
         """Return the steps that compare documents as soon as `filter` has run."""
-        splits = [*planned_splits(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
+        splits = [*splits_of(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
         sketch = containment.sketch_step(self.recipe, splits)
         searches = neardup.near_searches(splits)
         return [neardup.find_exact(splits), (sketch,), *(search.find_candidates() for search in searches)]
@@ -309,7 +309,7 @@ class StageGraph:
             name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
         }
         by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
-        return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)
+        return self.recipe, self.extracted, by_source, self.verdicts
 
     def model_entries(self) -> dict[str, ModelEntry]:
         """Return every model that the corpus depends on, for the manifest."""

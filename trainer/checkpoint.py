@@ -215,7 +215,7 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
     if damaged:
         told = "; ".join(f"{folder.name}: {what}" for folder, what in damaged)
         raise UserError(
-            f"{run} has no whole checkpoint ({told}): give another --output, or remove it to train from the start"
+            f"{run} has no complete checkpoint ({told}): give another --output, or remove it to train from the start"
         )
     return None
 

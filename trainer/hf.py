@@ -264,7 +264,7 @@ def read_llama_config(folder: Path) -> LlamaConfig:
     for setting, (published, ours) in expected.items():
         if published != ours:
             raise UserError(
-                f"{folder} has {setting} {published}; only Llamas with {ours} are computed here: give another"
+                f"{folder} has {setting} {published}; only Llamas with {ours} are supported: give another model"
             )
     if width < 8 * dimension // 3:
         raise UserError(f"{folder} has intermediate_size {width}, less than 8/3 of hidden_size: give another model")

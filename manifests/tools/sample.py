@@ -142,7 +142,7 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
     if not query.reason:
         return _draw_kept(reader, query)
     if query.language or query.score or query.side:
-        raise UserError("--reason is of what was dropped: leave out --language, --score and --side")
+        raise UserError("--reason selects dropped records: leave out --language, --score and --side")
     by_source = Counter[str]()
     for tallies in manifest.ledger.values():
         for name, tally in tallies.items():

@@ -193,10 +193,8 @@ def lock(file: IO[bytes]) -> bool:
     """Return False if another process writes the file. A file system without locks counts as unlocked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
     return True
 
 

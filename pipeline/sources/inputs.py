@@ -178,9 +178,9 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
     if "://" in pattern:
         return [_download(source, pattern, corpus, terminal)]
     path = Path(pattern).expanduser()
-    if stat.S_ISDIR(_mode(path)):
+    if os.path.isdir(path):  # noqa: PTH112  # unlike `Path.is_dir`, False where it cannot be looked at
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
-    paths = [path] if stat.S_ISREG(_mode(path)) else list(_find_inputs(Path(), path.parts))
+    paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise
     if not paths:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
     prefix = fixed_prefix(str(path))
@@ -239,14 +239,6 @@ def _is_input(path: Path) -> bool:
         return path.is_symlink()
     except OSError:
         return True
-
-
-def _mode(path: Path) -> int:
-    """Return a path's type and permissions; 0 where nothing is there, or where it cannot be looked at."""
-    try:
-        return path.stat().st_mode
-    except OSError:
-        return 0
 
 
 def _format_name(path: Path) -> str:

@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from filters.dedup.minhash import MinHash
 from filters.reasons import AnyReason
-from filters.rule import COLUMNS, Rule
+from filters.rule import COLUMNS
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.step import Files, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import table_writer
 from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages
+from pipeline.stages.pages import SourceRules, Verdicts, calls_of, filter_pages, find_verdicts
 
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")
@@ -43,22 +43,14 @@ def filter_step(
     calls, units = {name: calls_of(some) for name, some in rules.items()}, []
     for split, receipt in extracted.items():
         source = source_of(split)
-        reads = [Files(receipt, "documents"), *verdicts.of(split, rules[source])]
+        reads = [Files(receipt, "documents"), *find_verdicts(verdicts, split, rules[source])]
         units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
     arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 
 def filter_documents(
-    corpus: Path,
-    split: str,
-    *,
-    name: str,
-    rules: list[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
-    minhash: MinHash | None,
-    keep_dropped: int,
+    corpus: Path, split: str, *, applied: SourceRules, minhash: MinHash | None, keep_dropped: int
 ) -> Result:
     """Filter one split."""
     kept, dropped = f"clean/{split}.parquet", f"dropped/{split}.parquet"
@@ -66,7 +58,7 @@ def filter_documents(
     gone: list[dict[str, Any]] = []
     counts = Counter[AnyReason]()
     with table_writer(corpus / kept, CLEAN_SCHEMA) as writer:
-        for row, found in filter_pages(corpus, split, rules, models, language_known, columns=None):
+        for row, found in filter_pages(corpus, split, applied, columns=None):
             tally.enter(records=1, characters=len(row["text"]))
             if found.reason is not None:
                 tally.drop(found.reason, records=1, characters=len(row["text"]))
@@ -90,4 +82,4 @@ def filter_documents(
             for row in gone:
                 writer.append(row)
         paths.append(dropped)
-    return Result(paths, {name: tally})
+    return Result(paths, {applied.source: tally})

@@ -6,7 +6,7 @@ again and applies those rules; what it finds about each document is a verdict, i
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,41 @@ from manifests.document import ID_BYTES, locator_from
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
+from manifests.stages import stage_of
+from pipeline.beam.exchange import Mapped, by_split
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
-from pipeline.beam.step import Files, Keyed, Receipt, Receipts, Unit, source_of
+from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, read_rows
+from pipeline.beam.work import Turns
 
 SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
 PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order
-
 COMPARING = ("url_dedup", "line_dedup")  # those of them that compare documents with each other
+
+Verdicts = Mapping[str, Receipts]  # receipts by stage and split, of the stages that have run
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """The receipts of verdicts by stage and split, of the stages that have run."""
+class SourceRules:
+    """Rules, and what is needed to apply them to the documents of a source.
 
-    by_stage: Mapping[str, Receipts] = field(default_factory=dict)
+    Attributes:
+        source: its name.
+        rules: in order.
+        models: from `models_of`.
+        language_known: True if the source's reader tells each document's language.
+    """
 
-    def of(self, split: str, rules: Iterable[Rule]) -> list[Receipt]:
-        """Return the receipts that rules need of one split."""
-        found = (self.by_stage.get(rule.needs, {}) for rule in rules if rule.needs_verdicts)
-        return [receipts[split] for receipts in found if split in receipts]
+    source: str
+    rules: list[Rule]
+    models: Mapping[str, Any]
+    language_known: bool
+
+
+def find_verdicts(verdicts: Verdicts, split: str, rules: Iterable[Rule]) -> list[Receipt]:
+    """Return the receipts of the verdicts that rules need of one split."""
+    found = (verdicts.get(rule.needs, {}) for rule in rules if rule.needs_verdicts)
+    return [receipts[split] for receipts in found if split in receipts]
 
 
 def arguments_of(
@@ -49,7 +64,7 @@ def arguments_of(
     trained: Mapping[str, list[Receipt]],
     stage: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """Return, by source, the arguments of all functions that apply its rules: name, rules and models.
+    """Return, by source, the argument `applied` of all functions that apply its rules: its `SourceRules`.
 
     Args:
         recipe: the run's.
@@ -62,13 +77,9 @@ def arguments_of(
     for name, source in recipe.sources.items():
         rules, _ = source.rule_for(stage)
         uses = {use: sha for use, sha in given.items() if use.startswith(tuple(uses_of(name, source, rules)))}
-        key = [[[type(rule).__module__, rule.step_key()] for rule in rules], uses, trained.get(name, [])]
-        found[name] = {
-            "name": name,
-            "rules": Keyed(rules, key),
-            "models": Keyed(models[name]),
-            "language_known": source.kind in LANGUAGE_KNOWN,
-        }
+        applied = SourceRules(name, rules, models[name], source.kind in LANGUAGE_KNOWN)
+        steps = [[type(rule).__module__, rule.step_key()] for rule in rules]
+        found[name] = {"applied": Keyed(applied, [name, applied.language_known, steps, uses, trained.get(name, [])])}
     return found
 
 
@@ -83,9 +94,7 @@ def calls_of(rules: Iterable[Rule]) -> tuple[Callable[..., Any], ...]:
     return tuple(dict.fromkeys(type(rule) for rule in rules))
 
 
-def units_for(
-    recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdicts, with_rule: bool = False
-) -> list[Unit]:
+def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdicts) -> list[Unit]:
     """Return a unit per split that is to be read with the rules before a stage, of the sources that need it.
 
     Args:
@@ -93,57 +102,49 @@ def units_for(
         stage: its name.
         extracted: receipts of documents by split.
         verdicts: of the stages that rules need.
-        with_rule: the rule that needs the stage is called as well.
     """
     found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
-    calls = {name: calls_of([*rules, *([rule] if rule and with_rule else [])]) for name, (rules, rule) in found.items()}
+    calls = {name: calls_of([*rules, *([rule] if rule else [])]) for name, (rules, rule) in found.items()}
     units = []
     for split, receipt in sorted(extracted.items()):
         source = source_of(split)
         rules, rule = found[source]
         if rule is not None:
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
+            reads = [Files(receipt, "documents"), *find_verdicts(verdicts, split, rules)]
             units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
     return units
 
 
 def filter_pages(
-    corpus: Path,
-    split: str,
-    rules: Sequence[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
-    columns: Sequence[str] | None = SEEN,
+    corpus: Path, split: str, applied: SourceRules, columns: Sequence[str] | None = SEEN
 ) -> Iterator[tuple[dict[str, Any], Filtered]]:
     """Yield each document of a split in order, as a row, with what rules make of it.
 
     Args:
         corpus: the corpus.
         split: of `extract`.
-        rules: in order; the verdicts that they need are there.
-        models: of the source, from `models_of`.
-        language_known: True if the source's reader tells each document's language.
+        applied: the rules; the verdicts that they need are there.
         columns: of the rows: at least `SEEN`; None for all.
     """
-    found: list[Iterator[Any]] = []
+    rules, found = applied.rules, list[Iterator[Any]]()
     for rule in rules:
         read = VERDICTS.get(rule.needs) if rule.needs_verdicts else None
         found.append(iter(read(corpus, split)) if read is not None else itertools.repeat(None))
-    made = [models.get(rule.needs) for rule in rules]
+    made = [applied.models.get(rule.needs) for rule in rules]
     names = None if columns is None or is_noting() else list(columns)
     for row in read_rows(corpus / f"documents/{split}.parquet", names):
         if is_noting():
             note_record(locator_from(row))
         given = [Found(next(verdicts), model) for verdicts, model in zip(found, made, strict=True)]
         try:
-            filtered = apply_rules(page_of(row, language_known), rules, given)
+            filtered = apply_rules(page_of(row, applied.language_known), rules, given)
         except Exception as error:
             own = [name_of(rule) for rule in rules if ":" in name_of(rule)]
             if not own or isinstance(error, UserError | OSError):
                 raise
             raise UserError(
-                f"{' or '.join(own)} fails on document {row['id'].hex()} of {split} ({type(error).__name__}: {error}): "
-                "mend the rule and run again, which continues from here"
+                f"{' or '.join(own)} failed on document {row['id'].hex()} of {split} ({type(error).__name__}: {error})"
+                ": correct the rule and run again; the run continues from here"
             ) from error
         yield row, filtered
         forget_record()
@@ -184,6 +185,35 @@ _PLACES = {
 def verdict_path(stage: str, split: str) -> str:
     """Return the path of a split's verdicts, below the corpus."""
     return _PLACES[stage].format(split)
+
+
+def compare_turns(collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]) -> Turns:
+    """Return the turns of a job that compares documents; without a split to read, the first alone.
+
+    Args:
+        collect: writes what is compared of each split.
+        found: the steps that find duplicates: a mapper per split, in the order of the splits' numbers, and a reducer
+            per range, which writes the places of duplicates: split number << bits | row.
+        bits: of a place that number the row.
+        reduce_verdicts: writes the verdicts of a split from the rows of its duplicates.
+    """
+    if not collect.units:
+        return [[(collect,)]]
+    return [[(collect,)], [found], [send_verdicts(*found, bits, reduce_verdicts)]]
+
+
+def send_verdicts(keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]) -> tuple[Step, Step]:
+    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split."""
+    stage = stage_of(keys.name)
+    maps = [Unit(unit.name, awaits=(Awaited(duplicates.name, unit.name),)) for unit in duplicates.units]
+    reduces = [Unit(unit.name, awaits=(Awaited(f"{stage}/collect", unit.name),)) for unit in keys.units]
+    mapping = Step(f"{stage}/places", map_verdicts, maps, {"folder": f"blocks/{duplicates.name}", "bits": bits})
+    return mapping, Step(f"{stage}/verdicts", reduce_verdicts, reduces, owns=(f"verdicts/{stage}",))
+
+
+def map_verdicts(corpus: Path, part: str, *, folder: str, bits: int) -> Mapped:
+    """Send the rows of a range's duplicates, by split."""
+    return Mapped(by_split(np.fromfile(corpus / folder / part, np.int64), bits))
 
 
 def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:

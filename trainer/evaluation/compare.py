@@ -77,7 +77,7 @@ def read_held_out(path: Path) -> HeldOut:
         sources, reference = [str(row["source"]) for row in rows], str(head["reference"])
         held_out = HeldOut(list(head["compared"]), sources, texts, sha256_bytes(data), reference)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of `python -m manifests freeze`: give that file") from error
+        raise UserError(f"{path} is not a file of `python -m manifests freeze`: give such a file") from error
     if not texts or not all(texts):
         raise UserError(f"{path} has no document, or one without text: write it again with `manifests freeze`")
     return held_out

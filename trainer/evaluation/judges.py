@@ -67,7 +67,7 @@ def open_judge(kind: str, path: Path) -> Judge:
         except Exception as error:
             raise UserError(f"--judge {kind}={path} failed ({error!r}): no score is written") from error
         if len(found) != len(texts) or not all(math.isfinite(one) and 0 <= one <= 1.0001 for one in found):
-            raise UserError(f"--judge {kind}={path} returned rates that are no probabilities: give another classifier")
+            raise UserError(f"--judge {kind}={path} returned rates that are not probabilities: give another classifier")
         return found
 
     return Judge(sha256, rate_checked)

@@ -16,7 +16,6 @@ from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus import ROOT
@@ -35,6 +34,7 @@ from pipeline.download.http import RetryPolicy
 from pipeline.download.page_archive import PAGE, PageArchive
 from pipeline.download.page_request import FetchError, RequestRules, is_public, parse_url
 from pipeline.download.references import CrawlSummary, download_references, draw_cited_urls
+from pipeline.stages.pages import SourceRules
 from pipeline.stages.references import read_positives
 
 BODY = b"<html><body><article><p>" + b"Where the facts of an article come from. " * 20 + b"</p></article></body></html>"
@@ -133,8 +133,10 @@ def test_each_answer_has_its_outcome(server: Server, tmp_path: Path) -> None:
 
 def check_the_reader_takes_all(folder: Path, pages: list[str]) -> None:
     source = Source.model_validate({"weight": 1.0, "kind": "common_crawl"})
-    rules: dict[str, Any] = {"rules": [], "before": [], "models": {}, "language_known": False}
-    reads = partial(read_positives, folder, "web/cited", name="web", source=source, min_characters=300, seed=0, **rules)
+    applied = SourceRules("web", [], {}, False)
+    reads = partial(
+        read_positives, folder, "web/cited", name="web", source=source, applied=applied, min_characters=300, seed=0
+    )
     facts = reads(path=str(folder / "cited.warc.gz")).facts
     assert facts["pages"] == len(pages) and set(facts["dropped"]) <= {"archive-metadata"}
 
