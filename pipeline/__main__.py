@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.max_cost is not None:
         _check_price(recipe, options, engine)
     elif options.rates:
-        raise UserError("--rates goes with --max-cost: a run without a limit asks for no price")
+        raise UserError("--rates needs --max-cost: without a limit no price is computed")
     done = run(
         recipe,
         options.output,
@@ -127,7 +127,7 @@ def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine"
     from pipeline.plan import PlanRequest
 
     if options.engine != "dataflow":
-        raise UserError("--max-cost goes with --engine dataflow: the other engines have no price list")
+        raise UserError("--max-cost needs --engine dataflow: the other engines have no price list")
     workers = int(option(engine.arguments, "max_num_workers") or PlanRequest.workers)
     request = PlanRequest({}, {}, rates=tuple(options.rates), workers=workers)
     print(f"estimate: {check_price(recipe, request, options.max_cost)}", file=sys.stderr)
@@ -171,7 +171,7 @@ def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
 
     for last, word in itertools.pairwise(["", *options.beam]):
         if not word.startswith("-") and ("=" in last or not last.startswith("--")):
-            raise UserError(f"{word!r} after `--` is no option: give Beam options as --NAME=VALUE")
+            raise UserError(f"{word!r} after `--` is not an option: give Beam options as --NAME=VALUE")
     engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
     if options.engine:
         engine = choose(options.engine, engine)

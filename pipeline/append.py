@@ -166,7 +166,7 @@ def _check(corpus: Path, parent: Manifest) -> None:
     beside = corpus / SHA_FILE
     said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
     if not parent.manifest_sha == parent.sha() == said:
-        raise UserError(f"{corpus / FILE} is not what its hash says: run `python -m manifests verify {corpus}`")
+        raise UserError(f"{corpus / FILE} does not match its hash: run `python -m manifests verify {corpus}`")
     model = corpus / MODEL
     if not model.is_file() or sha256_file(model) != parent.tokenizer.sha256:
         raise UserError(f"{model} is not the manifest's: run `python -m manifests verify {corpus}`")

@@ -187,7 +187,7 @@ def check_engine(engine: Engine) -> None:
     if len(found) < TESTED:
         raise UserError(
             f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {place}: its workers "
-            "must run this very version and write to this very folder"
+            "must run this version and write to this folder"
         )
 
 

@@ -70,7 +70,7 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
             raise UserError(
                 f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount "
-                "or permissions and run again, or give --skip-unreadable to go without"
+                "or permissions and run again, or give --skip-unreadable to leave them out"
             )
         unreadable.extend(f"{item.source}/{item.name}" for item in broken)
         return [item for item in found if not item.problem]

@@ -126,7 +126,7 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
         if number % 2 == 0 and not sum(receipt.facts["unsettled"] for receipt in found.values()):
             return found
     raise UserError(
-        f"{STAGE}: {_count_edges(found):,} edges were still changing after {max_rounds} rounds: allow more rounds, or "
+        f"{STAGE}: {_count_edges(found):,} edges still changed after {max_rounds} rounds: allow more rounds, or "
         "more edges on one worker"
     )
 

@@ -213,8 +213,8 @@ def filter_pages(
             if not own or isinstance(error, UserError | OSError):
                 raise
             raise UserError(
-                f"{' or '.join(own)} fails on document {row['id'].hex()} of {split} ({type(error).__name__}: {error}): "
-                "mend the rule and run again, which continues from here"
+                f"{' or '.join(own)} failed on document {row['id'].hex()} of {split} ({type(error).__name__}: {error})"
+                ": correct the rule and run again; the run continues from here"
             ) from error
         yield row, filtered
         forget_record()

@@ -344,6 +344,6 @@ def test_mistakes_are_one_sentence(
     assert "has no manifest.json" in said(tmp_path, f"books={sample / 'books/*.txt'}")
     (both / "manifest.json.sha256").write_text("0" * 64 + "\n", encoding="utf-8")
     try:
-        assert "is not what its hash says" in said(both, f"books={sample / 'books/not-found.txt'}")
+        assert "does not match its hash" in said(both, f"books={sample / 'books/not-found.txt'}")
     finally:
         (both / "manifest.json.sha256").write_text(f"{load_manifest(both).manifest_sha}\n", encoding="utf-8")

@@ -237,7 +237,7 @@ def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: p
 
 
 def test_too_few_rounds_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="still changing after 1 rounds: allow more"):
+    with pytest.raises(UserError, match="still changed after 1 rounds: allow more"):
         clusters(tmp_path, chain(16), engine(tmp_path), one_worker=10, max_rounds=1)
 
 
