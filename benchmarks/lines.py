@@ -18,7 +18,7 @@ from pipeline.beam.job import run_job
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import write_ipc
 from pipeline.stages import line_dedup
-from pipeline.stages.pages import send_verdicts
+from pipeline.stages.filter import send_verdicts
 
 PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 

@@ -20,7 +20,7 @@ SHA_FILE = "manifest.json.sha256"
 FORMAT: Literal["teratoken-manifest-4"] = "teratoken-manifest-4"
 READABLE = "give this user the right to read it"
 HISTORY, GENERATIONS = "history", "generations"
-RECEIPTS = "receipts/tokenize"  # left by the run that wrote the shards; a corpus made by `remove` has none
+RECEIPTS = "receipts/tokenize"  # folder left by the run that wrote the shards; a corpus made by `remove` has none
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
 

@@ -33,7 +33,7 @@ from manifests.sizes import Preset, get_preset
 
 FOLDER = "checkpoints"
 STATE = "state.json"
-DAMAGED = ".damaged"  # ending of a checkpoint that was found damaged
+DAMAGED = ".damaged"  # end of the name of a checkpoint that was found damaged
 _NAME = re.compile(r"step-(\d{8})")
 _TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 

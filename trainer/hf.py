@@ -25,7 +25,7 @@ from trainer.events import find_corpus
 from trainer.model import ROTARY_BASE
 from trainer.parallel import own_rows
 
-FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
+FILE_BYTES = 5_000_000_000  # most bytes of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUTER_NAMES = {
     "embedding.weight": "model.embed_tokens.weight",

@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 BEAT_SECONDS = 1.0
-DEAD_SECONDS = 30.0  # without a beat; a busy machine may delay a thread by seconds
+DEAD_SECONDS = 30.0  # without a beat, after which a rank counts as dead; a busy machine may delay a thread by seconds
 _END = "watch/end"
 
 

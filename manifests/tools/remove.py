@@ -49,8 +49,8 @@ CARRIED = (
     "recipe.yaml quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
     "receipts/extract receipts/filter receipts/clusters/survivors blocks/signatures"
 ).split()
-DECODED_AT_ONCE = 1_000  # documents
-ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
+DECODED_AT_ONCE = 1_000  # documents decoded at a time
+ROWS_AT_ONCE = 1 << 16  # URLs scanned at a time
 
 Kind = Literal["url", "document", "domain", "repository"]
 Entry = tuple[Kind, str]  # of a list

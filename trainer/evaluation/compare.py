@@ -36,11 +36,11 @@ Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
 
 FILE = "held-out.json"  # in a run's folder: the bits of each held-out document under its newest checkpoint
-BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # of one forward pass
+BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # tokens of one forward pass
 LEVEL = 0.95
-DRAWS, DRAWS_AT_ONCE = 2_000, 100  # of documents
-NOISE_DRAWS = 20_000  # of the noise of seeds, whose distribution has longer tails
-WIDTHS = (10, 10, 12, 22, 12, 7)  # of the columns of a table
+DRAWS, DRAWS_AT_ONCE = 2_000, 100  # bootstrap draws of documents, and draws in memory at a time
+NOISE_DRAWS = 20_000  # draws of the noise of seeds, whose distribution has longer tails
+WIDTHS = (10, 10, 12, 22, 12, 7)  # characters of the columns of a table
 MEAN = "mean of sources"  # the row that decides
 ANSWERS = "answers: "  # before the name of a task
 

@@ -18,7 +18,7 @@ POSITIVE = {  # names of the label whose probability is the rate, in lower case 
     "truthful": ("truthful", "true", "yes", "label_1", "1"),
     "informative": ("informative", "true", "yes", "label_1", "1"),
 }
-BATCH = 32  # texts
+BATCH = 32  # texts rated at a time
 
 Rate = Callable[[Sequence[str]], list[float]]
 
