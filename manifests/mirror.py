@@ -226,8 +226,9 @@ def stored_copy(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, i
         return
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         copy = Path(scratch) / Path(path).name
-        with contextlib.suppress(FileNotFoundError):
-            size = mirror.storage.size(path)
+        entry = mirror.storage.find(path)
+        if entry is not None:
+            size = entry.bytes
             with copy.open("wb") as file:
                 file.truncate(size)
                 first, last = min(END_BYTES, size), max(size - END_BYTES, min(END_BYTES, size))
@@ -276,16 +277,14 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
         mark_used(folder, path)
         return folder / path
     trim_if_due(folder)
-    storage, name = _find_file(url)
+    parent, _, name = url.rpartition("/")
     with contextlib.suppress(FileNotFoundError):
-        storage.download(name, folder / path)
-    try:
-        _check_version(url, version, (folder / path).stat().st_size if (folder / path).exists() else -1)
-    except StorageError:
-        (folder / path).unlink(missing_ok=True)
-        raise
-    record(folder, path, version)
-    return folder / path
+        connect(parent).download(name, folder / path)
+        if _is_version(url, version, (folder / path).stat().st_size):
+            record(folder, path, version)
+            return folder / path
+    (folder / path).unlink(missing_ok=True)
+    raise StorageError(f"{url} {CHANGED}")
 
 
 class StoredDump(NamedTuple):
@@ -294,6 +293,9 @@ class StoredDump(NamedTuple):
     url: str
     version: str
     size: int
+
+    def __str__(self) -> str:
+        return self.url
 
 
 @contextlib.contextmanager
@@ -327,15 +329,16 @@ def open_dump(place: str | StoredDump, corpus: Path, start: int, end: int) -> It
 
 @contextlib.contextmanager
 def _open_part(dump: StoredDump, start: int, end: int) -> Iterator[FetchedFile]:
-    storage, name = _find_file(dump.url)
+    parent, _, name = dump.url.rpartition("/")
 
     def fetch(first: int, last: int) -> None:
         try:
-            storage.copy_spans(name, file.fileno(), [(first, last)])
+            connect(parent).copy_spans(name, file.fileno(), [(first, last)])
         except FileNotFoundError as error:  # which readers of a format may take for damage
             raise storage_error(error, dump.url) from error
-        finally:  # after the read: what was read is not newer
-            _check_version(dump.url, dump.version, dump.size)
+        finally:
+            if not _is_version(*dump):
+                raise StorageError(f"{dump} {CHANGED}")
 
     with tempfile.TemporaryFile(dir=_scratch()) as file:
         file.truncate(dump.size)
@@ -351,18 +354,11 @@ def _place_copy(url: str, version: str, corpus: Path) -> tuple[Path, str]:
     return folder, f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{url.rpartition('/')[2]}"
 
 
-def _find_file(url: str) -> tuple[Storage, str]:
-    """Return the store of a file's folder, and the file's name."""
+def _is_version(url: str, version: str, size: int) -> bool:
+    """Return True if a stored file is there and has a time of change and a size: what was read before is not newer."""
     parent, _, name = url.rpartition("/")
-    return connect(parent), name
-
-
-def _check_version(url: str, version: str, size: int) -> None:
-    """Raise StorageError if a stored file is gone, or has another time of change or size."""
-    storage, name = _find_file(url)
-    entry = storage.find(name)
-    if entry is None or (str(entry.changed), entry.bytes) != (version, size):
-        raise StorageError(f"{url} {CHANGED}")
+    entry = connect(parent).find(name)
+    return entry is not None and (str(entry.changed), entry.bytes) == (version, size)
 
 
 def open_corpus(place: str, cache: Path | None = None) -> Path:

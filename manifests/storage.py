@@ -204,13 +204,6 @@ class Storage:
         except FileNotFoundError as error:
             raise _MissingError from error
 
-    def size(self, path: str) -> int:
-        """Return the bytes of a file. Raises FileNotFoundError, StorageError."""
-        entry = self.find(path)
-        if entry is None:
-            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
-        return entry.bytes
-
     def copy_spans(self, path: str, descriptor: int, spans: Iterable[tuple[int, int]]) -> None:
         """Copy parts of a file, from start to end, to the same places of a file that is open here, several at once.
 

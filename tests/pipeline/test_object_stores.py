@@ -26,6 +26,7 @@ from pipeline import lease
 from pipeline.__main__ import main
 from pipeline.beam import task
 from pipeline.lease import leased
+from pipeline.trace import Rederiver
 
 RECIPE = """
 name: x
@@ -132,6 +133,9 @@ def read_with_every_tool(url: str, bucket: str, tmp_path: Path, capsys: pytest.C
     assert run("trace", found["shard"], str(found["start"]))
     assert main(["trace", url, found["shard"], str(found["start"])]) == 0
     assert "the same" in capsys.readouterr().out
+    rederiver = Rederiver(open_corpus(url), {})
+    dumps = [rederiver._find_dump("c4", f"{number}.jsonl") for number in range(2)]
+    assert [str(dump) for dump in dumps] == [f"{bucket}/dumps/c4/{number}.jsonl" for number in range(2)]
     (tmp_path / "list").write_text(f"{found['document']}\n", "utf-8")
     assert manifests(["remove", url, "--list", str(tmp_path / "list"), "--output", f"{bucket}/corpora/less"]) == 0
     capsys.readouterr()
