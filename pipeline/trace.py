@@ -148,7 +148,7 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
-        from pipeline.stages.pages import find_mask, verdict_path
+        from pipeline.stages.filter import find_mask, verdict_path
 
         root = verdict_path(LINES, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file

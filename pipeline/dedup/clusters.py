@@ -1,8 +1,8 @@
 """clusters: from edges between duplicates to clusters; pipeline/dedup/survivors.py chooses the document that stays.
 
-Clusters are found by whichever way the number of edges asks for: union-find on one worker, or rounds of large-star and
-small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes. A round's tasks are named by its
-number and rest on the edges alone, so a run goes on from the last round that was finished; the rounds before it are
+There are two ways, and the number of edges decides: union-find on one worker, or rounds of large-star and small-star
+(filters/dedup/clusters.py), of which each is an exchange. Both give the same bytes. The tasks of a round are named by
+its number and depend on the edges alone, so a run goes on from the last round that was finished. Earlier rounds are
 removed as soon as they are not needed.
 """
 

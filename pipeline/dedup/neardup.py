@@ -1,10 +1,10 @@
 """neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
 
-One exchange finds exact duplicates. Three find near ones, once for each MinHash settings that the sources have, among
-the documents of these settings alone, and never a text in them. `bands` sends each document's keys by hash range, where
-documents that share one become candidates; `fetch` tells each split which of its documents' signatures are wanted;
-`evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is shingle
-hashes of texts read again.
+One exchange finds exact duplicates. Three find near ones; they run once for each MinHash settings that the sources
+have, among the documents of these settings alone. None of them carries text. `bands` sends each document's keys by hash
+range, where documents that share one become candidates; `fetch` tells each split which of its documents' signatures are
+wanted; `evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is
+shingle hashes of texts read again.
 """
 
 from collections.abc import Iterator, Mapping

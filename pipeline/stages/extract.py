@@ -18,12 +18,12 @@ from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import calls_of, uses_of
+from pipeline.stages.filter import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # records per reason and split whose place is kept, besides those with a URL, which all are: for people
+SKIPPED = 3  # dropped records per reason and split whose place is kept, for people; those with a URL are all kept
 
 
 def extract_step(

@@ -39,7 +39,7 @@ from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
-from pipeline.stages.pages import calls_of
+from pipeline.stages.filter import calls_of
 from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "join"
