@@ -125,7 +125,7 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
             mapping = replace(mapping, function=map_large, settings=settings)
         if number not in done:
             yield from exchange(mapping, reducing[number])
-        found = receipts(corpus, reducing[number].tasks())
+        found = receipts(corpus, names[number], reducing[number].fingerprints())
         for past in [mapping, *reducing[max(0, number - 1) : number]]:
             sweep(corpus, past, {})
         if large[number] and not sum(receipt.facts["unsettled"] for receipt in found.values()):
