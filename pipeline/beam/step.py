@@ -241,6 +241,9 @@ class Keyed:
     key: Any = None
     versions: tuple[str, ...] = ()
 
+    def __reduce__(self) -> Any:
+        return Keyed, (self.value, None, self.versions)  # workers have no use for the key
+
 
 class Awaited(NamedTuple):
     """A task of an earlier turn of the same job, of whose outputs a unit reads one, or those below a folder, or all."""

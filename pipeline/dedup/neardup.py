@@ -9,7 +9,7 @@ hashes of texts read again.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,14 @@ class NearSearch:
     minhash: MinHash
     splits: dict[int, Split]
 
+    @cached_property
+    def folder(self) -> str:
+        """The beginning of the names of units: other settings have units of their own."""
+        return sha256_json(self.minhash.model_dump())[:8]
+
     def unit(self, name: str) -> str:
-        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
-        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
+        """Return the name of a unit."""
+        return f"{self.folder}/{name}"
 
     def of_ranges(self, ranges: int) -> list[Unit]:
         """Return a unit per hash range."""
@@ -143,8 +148,7 @@ def _group_of(scope: str) -> int:
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
-    path = Keyed(f"{split.corpus}/{split.signatures.path}", split.of_corpus(split.signatures))  # as one of a Path, fast
-    arguments = {"number": number, "group": _group_of(split.scope), "path": path}
+    arguments = {"number": number, "group": _group_of(split.scope), "path": split.signatures_argument()}
     return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
 
 

@@ -150,7 +150,7 @@ def _places(rows: Rows) -> Rows:
     return np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """A file of signatures.
 
@@ -189,7 +189,7 @@ class Split:
 
     def signatures_argument(self) -> Keyed:
         """Return the argument for functions that read the signatures."""
-        return Keyed(str(self.path), self.of_corpus(self.signatures))
+        return Keyed(f"{self.corpus}/{self.signatures.path}", self.of_corpus(self.signatures))
 
     @property
     def scope(self) -> str:

@@ -41,9 +41,10 @@ def filter_step(
     """
     rules = {name: source.rules_at("filter") for name, source in recipe.sources.items()}
     calls, units = {name: calls_of(some) for name, some in rules.items()}, []
+    needed = {name: verdicts.of(some) for name, some in rules.items()}
     for split, receipt in extracted.items():
         source = source_of(split)
-        reads = [Files(receipt, "documents"), *verdicts.of(split, rules[source])]
+        reads = [Files(receipt, "documents"), *(some[split] for some in needed[source] if split in some)]
         units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
     arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)

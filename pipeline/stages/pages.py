@@ -36,10 +36,9 @@ class Verdicts:
 
     by_stage: Mapping[str, Receipts] = field(default_factory=dict)
 
-    def of(self, split: str, rules: Iterable[Rule]) -> list[Receipt]:
-        """Return the receipts that rules need of one split."""
-        found = (self.by_stage.get(rule.needs, {}) for rule in rules if rule.needs_verdicts)
-        return [receipts[split] for receipts in found if split in receipts]
+    def of(self, rules: Iterable[Rule]) -> list[Receipts]:
+        """Return the receipts that rules need."""
+        return [self.by_stage.get(rule.needs, {}) for rule in rules if rule.needs_verdicts]
 
 
 def arguments_of(
@@ -97,12 +96,12 @@ def units_for(
     """
     found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
     calls = {name: calls_of([*rules, *([rule] if rule and with_rule else [])]) for name, (rules, rule) in found.items()}
+    needed = {name: verdicts.of(rules) for name, (rules, _) in found.items()}
     units = []
     for split, receipt in sorted(extracted.items()):
         source = source_of(split)
-        rules, rule = found[source]
-        if rule is not None:
-            reads = [Files(receipt, "documents"), *verdicts.of(split, rules)]
+        if found[source][1] is not None:
+            reads = [Files(receipt, "documents"), *(some[split] for some in needed[source] if split in some)]
             units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
     return units
 
