@@ -7,6 +7,8 @@
 import importlib
 import sys
 
+from manifests.display import end_quietly
+
 # The module whose `run` returns the table, by name. Each is imported alone, since each needs packages of its own.
 BENCHMARKS = {
     "blocklist": "blocklist",
@@ -64,4 +66,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(end_quietly(lambda: main(sys.argv[1:])))

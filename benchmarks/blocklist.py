@@ -52,7 +52,7 @@ def run() -> str:
             begun = time.process_time()
             blocklist = Blocklist.load([path])
             loading = time.process_time() - begun
-            size = sys.getsizeof(blocklist.keys) + sys.getsizeof(blocklist.starts)
+            size = sys.getsizeof(blocklist.keys)
             as_set = frozenset(blocklist.keys)
             beside = sys.getsizeof(as_set) + sum(map(sys.getsizeof, as_set))
             del as_set

@@ -24,13 +24,13 @@ from safetensors.torch import save_file
 
 from benchmarks.data import ROOT, SHARED, table
 from manifests import tokenizer
+from manifests.sizes import Preset, get_preset
 from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
 from trainer.evaluation.models import find_model, open_engine
 from trainer.evaluation.results import format_table, summarize
 from trainer.evaluation.tasks import choose_tasks
 from trainer.hf import hf_names
 from trainer.model import ROTARY_BASE, Llama
-from trainer.sizes import Preset, get_preset
 
 DATA = SHARED / "evaluation"
 PIECES, CONTEXT = 4_096, 2_048

@@ -183,8 +183,10 @@ class Rule(Strict):
         found: dict[str, str] = {}
         for key in self.FILES:
             value = getattr(self, key)
-            named = {key: value} if isinstance(value, str) else dict(enumerate(value or ()))
-            found |= {f"{key}.{use}" if isinstance(use, int) else use: path for use, path in named.items()}
+            if isinstance(value, str):
+                found[key] = value
+            else:
+                found |= {f"{key}.{number}": path for number, path in enumerate(value or ())}
         return found
 
     def findings(self) -> dict[str, int]:
@@ -223,19 +225,6 @@ class Rule(Strict):
         return self.model_copy(update={**self.by_language[code], "by_language": {}})
 
 
-class Off(Rule):
-    """A rule that a recipe switches off, so that the source's kind does not imply it."""
-
-    AT: ClassVar[tuple[str, ...]] = ("extract",)
-
-    at: Literal["extract", "filter"] = "extract"
-    rule: str
-
-    def apply(self, page: Page, found: Found) -> Verdict:
-        """Return that the document stays."""
-        return keep()
-
-
 class Record(NamedTuple):
     """A record of a dump before its body is decoded. `status`: of HTTP; None for a record that has none."""
 
@@ -257,6 +246,12 @@ class ExtractRule(Rule):
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return what becomes of a document."""
         return keep()
+
+
+class Off(ExtractRule):
+    """A rule that a recipe switches off, so that the source's kind does not imply it."""
+
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)

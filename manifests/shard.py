@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from manifests import tokenizer
-from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
+from manifests.document import ID_BYTES, LOCATOR_FIELDS
 from manifests.files import atomic_path, unreadable, write_atomic
 from manifests.manifest import ShardEntry, load_manifest
 from manifests.mirror import fetch, mirror_of, open_corpus
@@ -75,10 +75,6 @@ class Shard:
         """Return the columns of one document, without its tokens."""
         row = self.batch.drop_columns(["tokens"]).slice(index, 1).to_pylist()[0]
         return dict(row)
-
-    def locator(self, index: int) -> Locator:
-        """Return the locator of one document."""
-        return locator_from(self.row(index))
 
 
 def view_column(column: pa.Array) -> npt.NDArray[Any]:

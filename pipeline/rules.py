@@ -13,22 +13,28 @@ HEAD = """# Filters
 
 This page is made by `python -m pipeline filters --markdown > docs/filters.md`.
 
-A source of a recipe lists its filters under `filters`. A document passes them in that order. Each rule keeps the
-document, edits it, or drops it under a named reason; the ledger counts every reason. An entry is the name of a rule,
-which takes the defaults, or `NAME: {SETTING: VALUE}`. Where a rule has one main setting, `NAME: VALUE` sets it.
+A source of a recipe lists its filters under `filters`. A document passes the rules in that order. Each rule keeps the
+document, edits it, or drops it for a named reason. The ledger counts every reason.
 
-Every rule also takes:
+An entry of the list is one of these:
 
-- `mode: annotate`: the document stays as it is. The rule's signals are kept, and the reason that it would have had
-  stands in the column `flags` of `clean/`. Rules that act at `extract` have no such mode.
-- `by_language: {de: {threshold: 0.6}}`: other settings for documents in a language. A rule that finds the language
-  stands before it in the list. Wikipedia's reader knows the language by itself.
+- `NAME`: a rule with its default settings;
+- `NAME: {SETTING: VALUE}`: a rule with other settings;
+- `NAME: VALUE`: the main setting of a rule that has one.
 
-A rule with "acts at extract" works while the dump is read. It stands before all others. A rule with "needs a pass" sees
-what the rules before it leave of all documents. Two kinds imply a rule that their list does not name: `common_crawl`
-implies `http_status`, `github` implies `code`. `http_status: off` switches it off.
+Every rule also has these settings:
 
-Write your own rules: [extend.md](extend.md).
+- `mode: annotate` changes no document and drops none. The signals of the rule are stored, and the reason for which it
+  would drop a document is written to the column `flags` of `clean/`. Rules with "acts at extract" have no such mode.
+- `by_language: {de: {threshold: 0.6}}` sets other values for documents in a language. A rule that identifies the
+  language must stand before it in the list. (Wikipedia's reader knows the language.)
+
+A rule with "acts at extract" runs while the dump is read, and must stand before all others. A rule with "needs a pass"
+uses facts about all documents that the earlier rules keep. The source kind `common_crawl` always has the rule
+`http_status`, and `github` always has `code`, even if the list does not name them. `http_status: off` switches a rule
+off.
+
+To write your own rules, see [extend.md](extend.md).
 """
 BASE = ("at", "mode", "by_language")
 _COMMENT = re.compile(r"^    (\w+): .*?(?:  # (.*))?$")

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json, sync_path
-from trainer.sizes import Preset, get_preset
+from manifests.sizes import Preset, get_preset
 
 FOLDER = "checkpoints"
 STATE = "state.json"
@@ -250,11 +250,8 @@ def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = Tru
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the plan, the configuration and the step of a checkpoint."""
-    try:
-        return dict(json.loads((folder / STATE).read_bytes()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {folder} cannot be read: remove it to use the one before") from error
+    """Read the plan, the configuration and the step of a checkpoint in which `find_damage` found none."""
+    return dict(json.loads((folder / STATE).read_bytes()))
 
 
 class CheckpointReader:
@@ -263,8 +260,8 @@ class CheckpointReader:
     def __init__(self, folder: Path) -> None:
         self.parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
         try:
-            for name in sorted(read_state(folder)["files"]):
-                file: Any = safe_open(folder / name, "pt")
+            for path in sorted(folder.glob("rank-*")):
+                file: Any = safe_open(path, "pt")
                 for key in file.offset_keys():
                     self.parts.setdefault(key, []).append((file, tuple(file.get_slice(key).get_shape())))
         except (OSError, SafetensorError) as error:
@@ -315,13 +312,16 @@ class SavedModel:
         """Read one whole weight as float32."""
         return self.reader.rows(f"model.{name}", 0, self.shapes[name][0])
 
+    def check(self) -> None:
+        """Compare every byte with its hash, as a resume does; raise UserError if one has changed."""
+        _refuse_damage(self.folder, find_damage(self.folder))
 
-def open_checkpoint(path: Path, hashes: bool = True) -> SavedModel:
-    """Open the checkpoint at a path, or the newest of a run.
+
+def open_checkpoint(path: Path) -> SavedModel:
+    """Open the checkpoint at a path, or the newest of a run. Whoever reads its weights calls `check` first.
 
     Args:
         path: A run's folder, or one checkpoint's.
-        hashes: Compare every byte with its hash, as a resume does; False for who reads no weights.
 
     Raises:
         UserError: There is no checkpoint, or it is damaged; which other one is whole is then named.
@@ -330,20 +330,23 @@ def open_checkpoint(path: Path, hashes: bool = True) -> SavedModel:
     folder = found[-1][1] if found else path
     if not ((_NAME.match(folder.name) and folder.is_dir()) or (folder / STATE).is_file()):
         raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
-    if damage := find_damage(folder, hashes=hashes):
-        raise UserError(f"{folder} is damaged ({damage}): {_advise_another(folder)}")
+    _refuse_damage(folder, find_damage(folder, hashes=False))
     state, reader = read_state(folder), CheckpointReader(folder)
     shapes = {key[6:]: reader.shape(key) for key in reader.parts if key.startswith("model.")}
     training = state["training"]
     return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state, reader)
 
 
-def _advise_another(damaged: Path) -> str:
-    """Return what to do instead of reading a damaged checkpoint: the newest whole one of its run, if any."""
+def _refuse_damage(damaged: Path, damage: str) -> None:
+    """Raise UserError for a damaged checkpoint, naming the newest whole one of its run, if any."""
+    if not damage:
+        return
+    advice = "no other checkpoint of its run is whole: train the run again"
     for _, folder in reversed(list_checkpoints(damaged.resolve().parents[1])):
         if folder.name != damaged.name and not find_damage(folder):
-            return f"{folder} is whole: give that one, or the run's `train` command again, which continues from it"
-    return "no other checkpoint of its run is whole: train the run again"
+            advice = f"{folder} is whole: give that one, or the run's `train` command again, which continues from it"
+            break
+    raise UserError(f"{damaged} is damaged ({damage}): {advice}")
 
 
 @torch.no_grad()

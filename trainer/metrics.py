@@ -18,10 +18,10 @@ from manifests.manifest import Manifest
 from manifests.report.html import Html, element, read_style
 from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
+from manifests.sizes import Preset
 from trainer.data import BatchReader, hash_batch
 from trainer.events import find_corpus, log, read_run, record_spike, write_rows
 from trainer.parallel import Ranks, peak_memory
-from trainer.sizes import Preset
 from trainer.step import StepMetrics
 
 FILE = "metrics.csv"

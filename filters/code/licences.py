@@ -6,16 +6,17 @@ and of several licences all must be kept ones, unless the text itself offers a c
 
 The table licences.tsv lists phrases in the form of `_normalize`: names of `known` licences, for texts that name one
 without its words; names of `other` licences and terms, which are never kept; `harmless` phrases, which name other terms
-without imposing them; offers of a `choice`; and `reference`s to other files.
+without imposing them; offers of a `choice`; and `reference`s to other files. The table licence_texts.tsv has, for each
+licence that is known by its words, the fields of `_Licence`.
 """
 
 import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from filters.data_files import read_lists
+from filters.data_files import read_lists, read_rows
 
-DATA_FILES = ("licences.tsv",)  # part of the code version of a step
+DATA_FILES = ("licences.tsv", "licence_texts.tsv")  # part of the code version of a step
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
 MAX_CHARACTERS = 1 << 20  # of a licence; longer texts are unknown ones
 OPENING_CHARACTERS = 600  # of a long file, in which an offer of a choice counts, if it names all that follows
@@ -32,33 +33,10 @@ class _Licence(NamedTuple):
 
 # Of the table's `other` names, those of terms that come on top of a licence, so that no choice of licences lifts them.
 _TERMS = frozenset({"Commons-Clause", "Field-of-use", "NC", "Proprietary"})
-_GRANT = "permission is hereby granted free of charge to any person obtaining a copy"
-_NOTICE = "the above copyright notice and this permission notice"
-_BSD = "redistribution and use in source and binary forms with or without modification are permitted provided"
-_RETAIN = "redistributions of source code must retain the above copyright notice"
-_ENDORSE = "to endorse or promote products derived from this software"
-_ADVERTISING = "all advertising materials mentioning features"
-_X11, _JSON = "except as contained in this notice", "shall be used for good not evil"
-_NCSA = "to deal with the software without restriction"
-_CLEAR = "no express or implied licenses to any party s patent rights"
-
-_LICENCES = (
-    _Licence("MIT", (_GRANT, _NOTICE), (_X11, _JSON, _NCSA), 170),
-    _Licence("X11", (_GRANT, _NOTICE, _X11), (), 200),
-    _Licence("JSON", (_GRANT, _JSON), (), 180),
-    _Licence("MIT-0", (_GRANT,), (_NOTICE, _JSON, _NCSA), 140),
-    _Licence("NCSA", (_GRANT, _NCSA), (), 250),
-    _Licence("BSD-2-Clause", (_BSD, _RETAIN), (_ENDORSE, _ADVERTISING, _CLEAR), 190),
-    _Licence("BSD-3-Clause", (_BSD, _RETAIN, _ENDORSE), (_ADVERTISING, _CLEAR), 230),
-    _Licence("BSD-3-Clause-Clear", (_BSD, _RETAIN, _CLEAR), (), 250),
-    _Licence("BSD-4-Clause", (_BSD, _RETAIN, _ADVERTISING), (), 260),
-    _Licence("Apache-2.0", ("version 2 0 january 2004", "terms and conditions for use reproduction"), (), 1650),
-    _Licence("Apache-2.0", ("licensed under the apache license version 2 0",), ("terms and conditions for use",), 90),
-    _Licence("ISC", ("permission to use copy modify and or distribute this software for any purpose",), (), 130),
-    _Licence("Unlicense", ("this is free and unencumbered software released into the public domain",), (), 220),
-    _Licence("Zlib", ("this software is provided as is without any express or implied warranty in no event",), (), 140),
-)
-
+_LICENCES = [
+    _Licence(name, tuple(required.split(", ")), tuple(filter(None, excluded.split(", "))), int(words))
+    for name, required, excluded, words in read_rows("filters.code", "licence_texts.tsv")
+]
 _PHRASES = read_lists("filters.code", "licences.tsv")
 _KNOWN, _OTHERS = _PHRASES["known"], _PHRASES["other"]
 _HARMLESS, _CHOICES, _REFERENCES = (_PHRASES[kind]["*"] for kind in ("harmless", "choice", "reference"))

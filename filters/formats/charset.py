@@ -96,12 +96,10 @@ def decode(body: bytes, content_type: str | None, url: str = "") -> str:
 
 def _decode_utf8(body: bytes) -> str | None:
     """Return the text if the bytes are UTF-8, but for a character cut at the end and very few others, else None."""
-    try:
+    with suppress(UnicodeDecodeError):
         text, used = codecs.utf_8_decode(body, "strict", False)
         if used == len(body):
             return text
-    except UnicodeDecodeError:
-        pass
     text = body.decode("utf-8", "replace")
     errors = text.count(UNDEFINED)
     sequences = len(text) - len(text.encode("ascii", "ignore")) - errors
@@ -116,9 +114,9 @@ def _declared_encodings(body: bytes, content_type: str | None) -> Iterator[str]:
         yield encoding
     if form := _UTF_16.match(body):
         yield "utf-16le" if form[1] else "utf-16be"
-    for label in (_find_meta(body[:META_BYTES]), _find_xml_declaration(body)):
-        encoding = find_encoding(label) if label else None
-        if encoding:
+    xml = _XML.match(body)
+    for label in (_find_meta(body[:META_BYTES]), xml[1].decode("latin-1") if xml else ""):
+        if encoding := find_encoding(label):
             # The declaration itself was in ASCII (WHATWG HTML, section 13.2.3.2).
             yield {"utf-16le": "utf-8", "utf-16be": "utf-8", "x-user-defined": "windows-1252"}.get(encoding, encoding)
 
@@ -148,11 +146,6 @@ def _read_attributes(markup: bytes, position: int) -> tuple[dict[str, str], int]
         attributes.setdefault(name.decode("latin-1").lower(), b"".join(values).decode("latin-1"))
         position = found.end()
     return attributes, position
-
-
-def _find_xml_declaration(body: bytes) -> str:
-    declared = _XML.match(body)
-    return declared[1].decode("latin-1") if declared else ""
 
 
 def _detect_encoding(body: bytes, url: str) -> str:

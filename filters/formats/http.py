@@ -6,6 +6,7 @@ does not have is ignored, as browsers do, when the body reads as text.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import brotli
@@ -22,7 +23,6 @@ CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{1,3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-_GZIP, _ZSTD = re.compile(re.escape(GZIP)), re.compile(re.escape(ZSTD) + b"|" + SKIPPABLE.pattern)  # magic numbers
 _NO_CODINGS = ("chunked", "identity", "none")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -167,18 +167,7 @@ def _reads_as_text(body: bytes) -> bool:
     return start.startswith(_BYTE_ORDER_MARKS) or len(start.translate(None, _CONTROLS)) == len(start)
 
 
-def _decode_gzip(body: bytes, limit: int) -> bytes:
-    return _decode_streams(body, limit, _GZIP, lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP))
-
-
-def _decode_zstd(body: bytes, limit: int) -> bytes:
-    """Decode frames of RFC 8878."""
-    if not body.startswith(ZSTD):
-        raise _EncodingMismatchError
-    return _decode_streams(body, limit, _ZSTD, open_zstd)
-
-
-def _decode_streams(body: bytes, limit: int, begins: re.Pattern[bytes], create: Callable[[], Decoder]) -> bytes:
+def _decode_streams(begins: re.Pattern[bytes], create: Callable[[], Decoder], body: bytes, limit: int) -> bytes:
     """Decode one or more streams and drop what follows them, as browsers do."""
     parts: list[bytes] = []
     size = position = 0
@@ -250,5 +239,10 @@ def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tup
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli, "zstd": _decode_zstd,
-}  # fmt: skip
+    "gzip": partial(
+        _decode_streams, re.compile(GZIP), partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_GZIP)
+    ),
+    "zstd": partial(_decode_streams, re.compile(re.escape(ZSTD) + b"|" + SKIPPABLE.pattern), open_zstd),  # RFC 8878
+    "deflate": _decode_deflate,
+    "br": _decode_brotli,
+}

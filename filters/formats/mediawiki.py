@@ -11,7 +11,7 @@ stream the next one is read; other damage ends the bytes.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -249,9 +249,10 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
     opening = _read_opening(stored)
     complete = end == len(stored) and b"<mediawiki" in opening[:OPENING].replace(b"\0", b"")
     if is_compressed(stored) or not is_utf8_xml(opening):
-        yield from _settle(_read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening)), end - start)
+        frames = _read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening))
     else:
-        yield from _settle(_read_plain(stored, start, end, limit, complete), end - start)
+        frames = _read_plain(stored, start, end, limit, complete)
+    yield from _settle(frames, end - start)
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
@@ -322,7 +323,7 @@ class _Feed:
     ended: bool = False  # the unit has been taken to its end
     damaged: bool = False
     tail: bytes = b""
-    span: tuple[int, int, int, int] = field(default=(0, 0, 0, 0))  # of the last chunk: decoded and stored, from and to
+    span: tuple[int, int, int, int] = (0, 0, 0, 0)  # of the last chunk: decoded and stored, from and to
 
     def unit(self) -> Iterator[bytes | Damage]:
         """Yield the bytes of the next unit."""

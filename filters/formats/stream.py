@@ -45,7 +45,7 @@ BZIP2_STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")  # the start of 
 GZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # isal's stub gives an instance
 DECODER_ERRORS = (GZIP_ERROR, lzma.LZMAError, zlib.error, zstd.ZstdError, EOFError, OSError, ValueError)
 _NEWLINES = re.compile(rb"[\r\n]*+")
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
+GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,6 @@ class CompressedStream:
         damage: None if the stream ended as its codec has it.
     """
 
-    __slots__ = (
-        "corrupt", "damage", "decoder", "end", "fed", "grows", "kind", "length", "offset", "size", "step", "stored",
-    )  # fmt: skip
-
     def __init__(
         self, stored: StoredView, offset: int, end: int, decoder: Decoder, kind: str, corrupt: Reason, step: int = SLICE
     ) -> None:
@@ -181,9 +177,7 @@ class CompressedStream:
                 kept.clear()
             elif piece:
                 kept.append(piece)
-        if self.size > limit:
-            return None
-        return kept[0] if len(kept) == 1 else b"".join(kept)
+        return None if self.size > limit else b"".join(kept)
 
     def read_opening(self, size: int) -> bytes:
         """Return the first decoded bytes of the first stored bytes fed; none if they do not decompress."""
@@ -196,8 +190,6 @@ class CompressedStream:
 class GzipMember(CompressedStream):
     """A gzip member (RFC 1952)."""
 
-    __slots__ = ()
-
     def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = FIRST_SLICE) -> None:
         decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         end = len(stored) if end is None else end
@@ -206,7 +198,7 @@ class GzipMember(CompressedStream):
     def pieces(self) -> Iterator[bytes]:
         """Yield the decoded bytes, at most `PIECE` at a time."""
         start = bytes(self.stored[self.offset : min(self.offset + 4, self.end)])
-        if _MEMBER.match(start) or (len(start) < 4 and b"\x1f\x8b\x08\0".startswith(start)):
+        if GZIP_MEMBER.match(start) or (len(start) < 4 and b"\x1f\x8b\x08\0".startswith(start)):
             return super().pieces()
         self.damage = Damage(Reason.CORRUPT_GZIP, "no gzip member begins here")
         return iter(())
@@ -218,8 +210,6 @@ class ZstdMember(CompressedStream):
     `continues` tells from a record's first bytes, the number of its bytes so far and the position of the next frame
     whether that frame belongs to it.
     """
-
-    __slots__ = ("continues", "dictionary")
 
     def __init__(
         self,
@@ -401,16 +391,11 @@ class ChunkReader:
 
 def read_decoded(stored: StoredView, limit: int) -> bytes | Damage:
     """Return the decoded bytes of a whole file, or `TOO_LARGE` damage if there are more than `limit`."""
-    parts: list[bytes] = []
-    size = 0
-    for chunk in decode_stored(stored):
-        if isinstance(chunk, Damage):
-            return chunk
-        parts.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            return Damage(Reason.TOO_LARGE, f"over {limit} bytes")
-    return b"".join(parts)
+    reader = ChunkReader(decode_stored(stored))
+    data = reader.take(limit + 1)
+    if len(data) > limit:
+        return Damage(Reason.TOO_LARGE, f"over {limit} bytes")
+    return reader.damage or data
 
 
 def read_ranges(chunks: Iterable[bytes | Damage], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
@@ -498,21 +483,3 @@ class Window:
         stop = min(position + NEWLINE_LIMIT, self.end)
         found = _NEWLINES.match(self.data, position - self.base, stop - self.base)
         return found.end() + self.base if found else position
-
-    def find_line(self, pattern: re.Pattern[bytes], position: int, size: int) -> int:
-        """Return the start of the next line at or after `position` that matches; the end of all bytes without one.
-
-        Args:
-            pattern: Matches the newline before such a line, if the line follows.
-            position: Where the search begins.
-            size: The most bytes that the pattern looks at.
-        """
-        searched = position
-        while True:
-            found = self.search(pattern, searched - 1, self.end)
-            if found:
-                return found.end() + self.base
-            searched = max(position, self.end - size)
-            self.forget(searched - 1)
-            if not self.reach(self.end + 1):
-                return self.end

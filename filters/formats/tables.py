@@ -20,7 +20,6 @@ from filters.formats.stream import (
     decode_chunks,
     decode_stored,
     is_compressed,
-    slice_stored,
 )
 from filters.reasons import Reason
 
@@ -152,8 +151,7 @@ def read_lines(stored: StoredView, limit: int, start: int, end: int) -> Iterator
 
     A line of more than `limit` bytes is damage and is not held.
     """
-    pieces = (Chunk(data, 0, 0) for data in slice_stored(stored, start, end))
-    for line in _split_lines(pieces, limit, start):
+    for line in _split_lines(decode_chunks(stored, start, end), limit, start):
         yield line._replace(stored=line.stop - line.start)
 
 

@@ -252,11 +252,8 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
     for _ in range(EXTENSIONS):
         block = source.take(BLOCK)
         if not block:
-            return (
-                None
-                if source.position == offset
-                else _report_damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
-            )
+            is_end = source.position == offset
+            return None if is_end else _report_damage(source, offset, Reason.TRUNCATED_RECORD, "no member")
         if not block.strip(b"\0"):
             return TarEntry(offset, offset, 0, _skip_zeros(source), "", "end", commit=commit)
         header = parse_header(block)

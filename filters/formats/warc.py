@@ -25,9 +25,11 @@ from filters.formats.records import (
 from filters.formats.stream import (
     FIRST_SLICE,
     GZIP,
+    GZIP_MEMBER,
     SKIPPABLE,
     ZSTD,
     CompressedStream,
+    Damage,
     GzipMember,
     Stored,
     Window,
@@ -57,8 +59,7 @@ OTHER_FILES = (
     (re.compile(rb"\s*+[\[{]"), "a file in JSON"),
 )
 
-# The upper flag bits of gzip are reserved (RFC 1952, section 2.3.1); zstd's frame (RFC 8878, section 3.1.1).
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]|\x28\xb5\x2f\xfd")
+_MEMBER = re.compile(GZIP_MEMBER.pattern + b"|" + re.escape(ZSTD))
 
 
 class NoSuchRecordError(LookupError):
@@ -139,7 +140,7 @@ def read_frames(
     """
     held: Frame | None = None
     for part in _read_parts(stored, limits, start, len(stored) if end is None else end, wasted):
-        for frame in _frame_single(part, limits) or _frame_part(stored, limits, part):
+        for frame in _frame_part(stored, limits, part):
             if held and frame.problem is Reason.ARCHIVE_METADATA:
                 held = held._replace(stored=held.stored + frame.stored)
                 continue
@@ -286,57 +287,50 @@ class _Members:
 # --- frames ---
 
 
-def _frame_single(part: _Part, limits: Limits) -> tuple[Frame] | None:
-    """Return the frame of a member that one record fills, as nearly all do."""
-    length = part.stop - part.start
-    single = parse_single_record(part.data) if part.data and length <= limits.max_stored_bytes else None
-    return (Frame(part.start, length, 0, len(part.data or b""), length, *single),) if single else None
-
-
 def _frame_part(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
     """Yield the frames of a part."""
     length = part.stop - part.start
     if part.record is not None:
         yield _make_frame(part.record, part.start, length, 0, length)
-        return
-    assert part.member is not None
-    if part.member.damage is not None:
-        yield from _frame_damage(stored, limits, part)
-    elif part.is_empty:
+    elif part.member is not None and part.member.damage is not None:
+        yield from _frame_damage(stored, limits, part, part.member, part.member.damage)
+    elif part.member is not None and part.member.size:
+        yield from _frame_member(stored, limits, part, part.member.size)
+    else:
         empty = Record(0, 0, problem=Reason.ARCHIVE_METADATA, detail="a compressed member without content")
         yield _make_frame(empty, part.start, length, 0, length)
-    else:
-        yield from _frame_member(stored, limits, part)
 
 
 def _make_frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
     return Frame(offset, length, inner_offset, record[1] - record[0], stored, *record[2:])
 
 
-def _frame_damage(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
+def _frame_damage(
+    stored: Stored, limits: Limits, part: _Part, member: CompressedStream, damage: Damage
+) -> Iterator[Frame]:
     """Yield the frame of a damaged member; before it, the whole records of a last member that is cut off.
 
     No checksum vouches for these records, but each ended as a record does and another began. They account for no stored
     bytes: the damage accounts for all.
     """
-    assert part.member is not None and part.member.damage is not None
-    length, problem = part.stop - part.start, part.member.corrupt
-    if part.member.damage.problem is Reason.TRUNCATED_RECORD and part.stop == len(stored):
+    length, problem = part.stop - part.start, member.corrupt
+    if damage.problem is Reason.TRUNCATED_RECORD and part.stop == len(stored):
         problem = Reason.TRUNCATED_RECORD
         before: Record | None = None
         for record in read_records(_open_window(stored, part), 0, limits.max_record_bytes):
             if before is not None and before.problem is None:
                 yield _make_frame(before, part.start, length, before.start, 0)
             before = record
-    damage = Record(0, 0, problem=problem, detail=part.member.damage.detail)
-    yield _make_frame(damage, part.start, length, 0, length)
+    yield _make_frame(Record(0, 0, problem=problem, detail=damage.detail), part.start, length, 0, length)
 
 
-def _frame_member(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
-    """Yield the frames of a whole member, of which each record gets its share of the stored bytes."""
-    assert part.member is not None
+def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
+    """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
+    length = part.stop - part.start
+    if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
+        yield Frame(part.start, length, 0, size, length, *single)
+        return
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
-    length, size = part.stop - part.start, part.member.size
     for record in read_records(window, 0, limits.max_record_bytes):
         if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:
             detail = f"{length} stored bytes"

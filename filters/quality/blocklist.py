@@ -46,7 +46,6 @@ _IPV6 = re.compile(r"\[[0-9a-f:.]{2,45}\]")
 _DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){0,126}")
 _KEPT = "".join(map(chr, range(128))).translate({ord(character): None for character in "%/?#\\"})
 _SPACES = "".join(map(chr, range(33)))
-_BUCKET = 3  # bits of the mean bucket size: buckets of eight keys cost half a byte a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,13 @@ class Blocklist:
     """Patterns by hash.
 
     Attributes:
-        keys: hashes, sorted, uint64.
-        starts: the start of each bucket of equal leading bits, uint32.
-        shift: of a key, to give its bucket.
+        keys: distinct hashes, sorted, uint64.
         labels: of the longest domain.
         segments: of the longest path.
         malformed: number of lines that were no pattern.
     """
 
     keys: "array[int]"
-    starts: "array[int]"
-    shift: int
     labels: int
     segments: int
     malformed: int
@@ -95,7 +90,8 @@ class Blocklist:
             if bad and len(keys) == before:
                 raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
             malformed += bad
-        return cls(*_index_keys(keys), labels, segments, malformed)
+        unique = np.unique(np.array(keys, np.uint64))
+        return cls(array("Q", unique.tobytes()), labels, segments, malformed)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -119,10 +115,8 @@ class Blocklist:
 
     def _holds(self, pattern: str) -> bool:
         key = _hash_pattern(pattern)
-        bucket = key >> self.shift
-        end = self.starts[bucket + 1]
-        at = bisect_left(self.keys, key, self.starts[bucket], end)
-        return at < end and self.keys[at] == key
+        at = bisect_left(self.keys, key)
+        return at < len(self.keys) and self.keys[at] == key
 
 
 def parse_line(line: str) -> list[str] | None:
@@ -245,15 +239,6 @@ def _hash_pattern(pattern: str) -> int:
     return xxhash.xxh3_64_intdigest(pattern.encode("utf-8", "surrogatepass"))
 
 
-def _index_keys(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
-    """Return the distinct keys, sorted; the starts of their buckets; the shift from a key to its bucket."""
-    unique = np.unique(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
-    bits = max(len(unique).bit_length() - _BUCKET, 1)
-    edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
-    starts = np.append(np.searchsorted(unique, edges), len(unique))
-    return array("Q", unique.tobytes()), array("I", starts.astype(np.uint32).tobytes()), 64 - bits
-
-
 def _read_lines(path: Path) -> Iterator[str | None]:
     """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
     try:
@@ -261,8 +246,7 @@ def _read_lines(path: Path) -> Iterator[str | None]:
             packed = stored.read(2) == b"\x1f\x8b"
             stored.seek(0)
             file: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=stored) if packed else stored
-            first = True
-            whole = True
+            first = whole = True
             while line := file.readline(MAX_LINE_BYTES):
                 if b"\0" in line:
                     raise UserError(f"blocklist {path} is a binary file: give a list of text, one pattern a line")
@@ -292,7 +276,7 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded.
+    """Drop pages whose URL or domain is on a list, before the pages are decoded.
 
     The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
     """
@@ -301,7 +285,7 @@ class Blocked(ExtractRule):
     FILES = ("paths",)
     SHORT = "paths"
 
-    paths: list[str] = Field(min_length=1)  # of lists of domains and URLs, one a line, gzipped or not
+    paths: list[str] = Field(min_length=1)  # paths of lists of domains and URLs, one per line, gzipped or not
 
     def check_record(self, record: Record) -> AnyReason | None:
         """Return the reason to drop a record, or None."""

@@ -83,7 +83,7 @@ class LanguageModels(NamedTuple):
 
 
 class Perplexity(Rule):
-    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl.
+    """Drop pages that are unlike Wikipedia, by the perplexity of an n-gram model and percentiles or fixed cut-offs.
 
     The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
     """
@@ -94,13 +94,13 @@ class Perplexity(Rule):
     FIXED = ("train", "head", "tail", "unit")
 
     models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
-    train: dict[str, LanguageModelText] = {}  # by language, the models that the run trains
-    cutoffs: str | None = None  # CCNet's cutoff.csv; without it the percentiles of this crawl, by language
-    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
-    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which on a page is tail
-    # `all`: pages in languages without a model
+    train: dict[str, LanguageModelText] = {}  # texts of the models that the run trains, by language
+    cutoffs: str | None = None  # path of CCNet's cutoff.csv; null: the percentiles of this crawl, by language
+    head: Annotated[int, Field(ge=1, le=99)] = 30  # a page below this percentile is head
+    tail: Annotated[int, Field(ge=1, le=99)] = 60  # a page at or above this percentile is tail
+    # the buckets to keep; `all` has the pages in languages without a model
     keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    unit: Unit = "line"  # one sentence of the model; CCNet's cut-offs were made with `document`
+    unit: Unit = "line"  # text that the model scores as one sentence; CCNet's cut-offs need `document`
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -134,7 +134,7 @@ class Perplexity(Rule):
         score = found.verdict
         if score is None:
             score = load_scorer(*files, self.unit).perplexity(page.text)
-        cuts = _given_cuts(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
+        cuts = load_cutoffs(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
         return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
@@ -146,7 +146,7 @@ class Perplexity(Rule):
     def check(self) -> None:
         """Load the cut-offs and the estimator. Raises UserError."""
         if self.cutoffs:
-            load_cutoffs(Path(self.cutoffs), self.head, self.tail)
+            load_cutoffs(self.cutoffs, self.head, self.tail)
         if any(text.estimator == "lmplz" for text in self.train.values()):
             find_lmplz()
 
@@ -298,12 +298,8 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 
 @lru_cache(maxsize=16)
-def _given_cuts(path: str, head: int, tail: int) -> dict[str, Cuts]:
-    return load_cutoffs(Path(path), head, tail)
-
-
-def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
-    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
+def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
+    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv, read once per process.
 
     Args:
         path: a table with a row for each percentile and a column for each language.
@@ -314,7 +310,7 @@ def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
         UserError: the file cannot be read, is no such table, or lacks a percentile.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8", newline="") as file:
             languages, *rows = csv.reader(file)
             by_percentile = {
                 int(row[0]): dict(zip(languages[1:], map(float, row[1:]), strict=True)) for row in rows if row

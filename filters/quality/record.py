@@ -8,7 +8,7 @@ from filters.settings import Count
 
 
 class HttpStatus(ExtractRule):
-    """Drop answers that are no pages, such as errors and redirects. Records without a status stay.
+    """Drop HTTP responses that are not pages, such as errors and redirects. Records without a status stay.
 
     The rule of the HTTP status, before a page's body is decoded.
     """
@@ -16,7 +16,7 @@ class HttpStatus(ExtractRule):
     REASONS = (Reason.REDIRECT, Reason.HTTP_STATUS)
     SHORT = "keep"
 
-    keep: list[int] = [200]
+    keep: list[int] = [200]  # HTTP statuses to keep
 
     def check_record(self, record: Record) -> AnyReason | None:
         """Return the reason to drop a record, or None."""
@@ -26,7 +26,7 @@ class HttpStatus(ExtractRule):
 
 
 class MinCharacters(Rule):
-    """Drop short documents: as extracted, or with `at: filter` as the rules before leave them.
+    """Drop short documents: as extracted, or with `at: filter` after the earlier rules.
 
     The rule of CCNet about length, in characters.
     """
@@ -35,7 +35,7 @@ class MinCharacters(Rule):
     SHORT = "least"
     AT = ("extract", "filter")
 
-    least: Count = 300  # CCNet drops documents with fewer characters (cc_net, process_wet_file.py)
+    least: Count = 300  # smallest number of characters; default: CCNet (process_wet_file.py)
     at: Literal["extract", "filter"] = "extract"
 
     def apply(self, page: Page, found: Found) -> Verdict:

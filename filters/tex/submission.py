@@ -23,6 +23,7 @@ from filters.tex.source import (
     declared_encoding,
     decode,
     find_all,
+    find_first,
     find_group_end,
     strip_comments,
 )
@@ -172,9 +173,8 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
 
 
 def _is_wanted(entry: TarEntry, path: str) -> bool:
-    suffix = posixpath.basename(path).rpartition(".")
-    named = suffix[2].lower() if suffix[0] else ""
-    return entry.kind == "file" and path != "" and not is_hidden(path) and named not in NOT_TEX and named != "cry"
+    suffix = posixpath.splitext(path)[1].lower().removeprefix(".")
+    return entry.kind == "file" and path != "" and not is_hidden(path) and suffix not in NOT_TEX and suffix != "cry"
 
 
 # --- the text of a submission's files ---
@@ -274,11 +274,8 @@ def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[st
             found = [(words[0], words[1]) for words in map(str.split, text.split("\n")) if len(words) > 1]
         uses += [(posixpath.normpath(posixpath.join(folder, file)), use.lower()) for file, use in found]
     ignored = {file for file, use in uses if use == "ignore"}
-    kept = {
-        path: data
-        for path, data in files.items()
-        if path not in ignored and not posixpath.basename(path).lower().startswith("00readme")
-    }
+    ignored |= {path for path in files if posixpath.basename(path).lower().startswith("00readme")}
+    kept = {path: data for path, data in files.items() if path not in ignored}
     return kept, [file for file, use in uses if use in ("toplevelfile", "toplevel") and file in kept]
 
 
@@ -314,9 +311,9 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     candidates = hinted or single
     if not candidates:
         typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
-        candidates = [path for path in _list_largest(files, typed) if _matches(_CLASS, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, typed) if find_first(_CLASS, library.file(path).text)]
     if not candidates:
-        candidates = [path for path in _list_largest(files, files) if _matches(_PLAIN, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, files) if find_first(_PLAIN, library.file(path).text)]
     if not candidates:
         candidates = _list_largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
@@ -328,10 +325,6 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
 
 def _list_largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
     return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
-
-
-def _matches(pattern: re.Pattern[str], text: str) -> bool:
-    return next(find_all(pattern, text), None) is not None
 
 
 def _find_reachable(library: _Library, root: str) -> set[str]:
@@ -349,7 +342,7 @@ def _find_reachable(library: _Library, root: str) -> set[str]:
 def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
     """Return a sort key that is smallest for the best root: parts of others and files of macros come last."""
     text = library.file(root).text
-    stated = next(find_all(_CLASS, text), None)
+    stated = find_first(_CLASS, text)
     last = is_macro_file(text, text) if stated is None else stated[1] in _PARTS
     reach = sum(len(library.file(path).text) for path in _find_reachable(library, root))
     return last, -reach, root.count("/"), root
@@ -396,8 +389,8 @@ def _list_paths(name: str, folder: str, within: str) -> Iterator[str]:
 def _include(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
     """Return the text of the root with everything it includes."""
     whole = library.file(root)
-    only = next((mark[1] for mark in find_all(_ONLY, whole.text)), None)
-    wanted = None if only is None else {name.strip().removesuffix(".tex") for name in only.split(",")}
+    only = find_first(_ONLY, whole.text)
+    wanted = {name.strip().removesuffix(".tex") for name in only[1].split(",")} if only else None
     out: list[str] = []
     stack: list[tuple[str, Iterator[str | _Reference]]] = [(root, iter(whole.pieces))]
     open_files, used = {root}, {root}
@@ -409,12 +402,10 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
             continue
         if isinstance(piece, _Reference):
             path = library.find(piece)
-            if path is None:
-                missing += 1
-                piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
-            elif _is_excluded(piece, wanted) or path in open_files or len(stack) >= depth:
-                continue
-            else:
+            if path is not None:
+                left_out = piece.kind == "include" and wanted is not None and wanted.isdisjoint(piece.paths)
+                if left_out or path in open_files or len(stack) >= depth:
+                    continue
                 inclusions += 1
                 if inclusions > MAX_INCLUSIONS:
                     return _too_large(root, f"over {MAX_INCLUSIONS} inclusions")
@@ -422,6 +413,8 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
                 used.add(path)
                 stack.append((path, iter(_extract_inner(library.file(path)))))
                 continue
+            missing += 1
+            piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
         size += len(piece)
         if size > characters:
             return _too_large(root, f"over {characters} characters with what it includes")
@@ -429,28 +422,20 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
     return Project("".join(out), library.literals, root, len(used) - 1, missing, others)
 
 
-def _is_excluded(reference: _Reference, wanted: set[str] | None) -> bool:
-    r"""Return True if \includeonly excludes a file."""
-    if wanted is None or reference.kind != "include":
-        return False
-    return not any(path in wanted for path in reference.paths)
-
-
 def _extract_inner(file: _File) -> list[str | _Reference]:
     """Return the text that an included file adds: of one that can stand alone (subfiles, standalone), its body."""
-    if not _matches(_BEGIN, file.text):
+    if find_first(_BEGIN, file.text) is None:
         return file.pieces
     inner: list[str | _Reference] = []
     begun = False
     for piece in file.pieces:
         if isinstance(piece, str):
             if not begun:
-                begin = next(find_all(_BEGIN, piece), None)
+                begin = find_first(_BEGIN, piece)
                 if begin is None:
                     continue
                 begun, piece = True, piece[begin.end() :]
-            end = next(find_all(_END, piece), None)
-            if end is not None:
+            if end := find_first(_END, piece):
                 return [*inner, piece[: end.start()]]
         if begun:
             inner.append(piece)

@@ -118,10 +118,8 @@ def _arc(radius: float, x: float, y: float) -> str:
 
 
 def flow_chart(flow: LedgerFlow) -> Html:
-    """Return the diagram of a flow; empty if nothing entered."""
+    """Return the diagram of a flow that is not empty."""
     total = flow.total
-    if not total:
-        return Html("")
     canvas = _FlowCanvas(total)
     canvas.heading("enters", f"{format_short(total)} {flow.unit}")
     canvas.enter(fold_flows(flow.entered, ROWS))

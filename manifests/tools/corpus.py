@@ -14,9 +14,8 @@ from manifests import tokenizer
 from manifests.document import Locator, locator_from
 from manifests.files import unreadable
 from manifests.index import Index
-from manifests.manifest import Manifest, generation_folder, load_manifest
+from manifests.manifest import Manifest, advise_repair, generation_folder, load_manifest
 from manifests.mirror import fetch, fetch_folder
-from manifests.repair import advise_repair
 from manifests.shard import Shard, open_shard_of
 
 if TYPE_CHECKING:

@@ -121,15 +121,14 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
         corpus: a corpus, or the cache of a remote one: its shards are checked when fetched, a copy that differs is
             deleted and fetched again.
         manifest: its manifest.
-        mode: `full`: every byte. `sampled`: every byte of shards drawn by hash of manifest and name, 1 GiB or one shard
-            at least, and of the others the size, that they open, and their counts. `fast`: sizes. `auto`: full up to
-            1 GiB, else sampled.
+        mode: `full`: every byte. `auto`: every byte of shards drawn by hash of manifest and name, of all up to 1 GiB,
+            and of the others the size, that they open, and their counts. `fast`: sizes.
         part: number of this process, which checks its part of the shards.
         parts: number of processes.
     """
     entries = manifest.shards()
     whole = {entry.path for entry in entries} if mode == "full" else set()
-    whole = _draw_shards(manifest, entries) if mode in ("auto", "sampled") else whole
+    whole = _draw_shards(manifest, entries) if mode == "auto" else whole
     remote = mirror_of(corpus) is not None
     for entry in sorted(entries, key=lambda entry: entry.path not in whole)[part::parts]:
         path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"

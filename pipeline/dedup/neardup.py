@@ -18,8 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.dedup.clusters import verify_stars
-from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
+from filters.dedup.minhash import MinHash, band_hashes, pairs_jaccard, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs

@@ -30,7 +30,7 @@ from trainer.evaluation.evaluate import ITEMS, read_records
 from trainer.evaluation.results import BITS, RESULTS
 from trainer.events import find_corpus, read_run
 from trainer.generate import load_model
-from trainer.model import Llama
+from trainer.model import Llama, resolve_device
 
 Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
@@ -199,7 +199,7 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     Raises:
         UserError: There is no checkpoint, or its corpus has moved.
     """
-    saved, path = open_checkpoint(run, hashes=False), run / FILE
+    saved, path = open_checkpoint(run), run / FILE
     facts = {"held_out": held_out.sha256, "step": saved.state["step"], "plan": saved.state["plan"]["manifest_sha"]}
     before = json.loads(path.read_bytes()) if path.exists() else {}
     if {name: before.get(name) for name in facts} == facts:
@@ -207,7 +207,6 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     steps = saved.state["plan"]["steps"]
     if saved.state["step"] < steps:
         raise UserError(f"{run} stopped after step {saved.state['step']} of {steps}: finish it, or leave it out")
-    saved = open_checkpoint(saved.folder)
     corpus, manifest = find_corpus(run, facts["plan"], None)
     pieces = tokenizer.load(corpus)
     documents = [[manifest.tokenizer.bos, *pieces.encode(text)] for text in held_out.texts]
@@ -224,7 +223,7 @@ def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array
         documents: Token ids, begin-of-sequence first.
         length: Tokens of a window; the windows of a document do not overlap.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device("auto")
     model = model.to(device)
     windows = [
         (number, ids[start : start + length + 1])

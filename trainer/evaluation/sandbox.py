@@ -83,7 +83,7 @@ def run_program(program: str, *, timeout_s: float = 10.0, memory_bytes: int = 1 
                 start_new_session=True,
             )
         assert process.stdin is not None
-        with process.stdin as stdin:
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # of a sandbox that has not started
             stdin.write(json.dumps(request).encode())
         stopped = _wait(process, scratch, time.monotonic() + timeout_s)
         text = output.read_bytes()[-4 * OUTPUT_CHARACTERS :].decode("utf-8", "replace")[-OUTPUT_CHARACTERS:]

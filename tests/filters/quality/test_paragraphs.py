@@ -15,7 +15,7 @@ from filters.hashing import duplicate_mask, group_keys
 from filters.quality.duplicate_lines import (
     DuplicateLines,
     later_copy_mask,
-    line_hash,
+    line_hashes,
     paragraph_hashes,
     remove_lines,
     repeat_mask,
@@ -36,8 +36,8 @@ TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_siz
 def naive(texts: list[str], keep: str, order: list[int]) -> list[list[bool]]:
     """CCNet's rule, line by line: what two documents hold goes from both (or stays in the first of `order`); what one
     document repeats stays there once."""
-    hashes = [[line_hash(line) for line in text.split("\n")] for text in texts]
-    empty = line_hash("")
+    hashes = [line_hashes(text).tolist() for text in texts]
+    empty = int(line_hashes("")[0])
     holders = Counter(h for lines_ in hashes for h in set(lines_) - {empty})
     first = {h: number for number in reversed(order) for h in hashes[number]}
     removed = []

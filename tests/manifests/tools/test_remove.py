@@ -290,9 +290,10 @@ def test_any_line_is_something_or_nothing(line: str) -> None:
 
 
 def scanned(tmp_path: Path, line: str, urls: list[str]) -> list[bool]:
-    found = list(_scan_urls(pa.array(urls), read_removal_list(listed(tmp_path, line))))
-    assert len(found) == 1 and bool(found[0][2]) == found[0][1].any()
-    return [bool(one) for one in found[0][1]]
+    read = read_removal_list(listed(tmp_path, line))
+    found = list(_scan_urls(pa.array(urls), read.of("domain"), read.of("repository")))
+    assert len(found) <= 1 and all(names and mask.any() for mask, names in found)
+    return [bool(one) for one in found[0][0]] if found else [False] * len(urls)
 
 
 def test_a_domain_is_its_hosts_whatever_the_spelling(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from trainer_corpus import write_text_corpus
 from benchmarks.evaluation import write_random_model
 from filters.errors import UserError
 from manifests.manifest import load_manifest
+from manifests.sizes import Preset
 from trainer.__main__ import main
 from trainer.evaluation import confine, judges
 from trainer.evaluation.engine import Engine
@@ -31,7 +32,6 @@ from trainer.evaluation.evaluate import ITEMS, Options, evaluate, prepare, score
 from trainer.evaluation.layouts import Item, download, load_items
 from trainer.evaluation.models import find_model, open_engine
 from trainer.evaluation.tasks import TASKS, select_tasks
-from trainer.sizes import Preset
 
 RANKED = [
     "boolq",
@@ -256,7 +256,7 @@ def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, m
 
 def test_truthfulness_needs_both_judges(classifier: Path) -> None:
     def rates(value: float) -> judges.Judge:
-        return judges.Judge(classifier, "", "", lambda texts: [value] * len(texts))
+        return judges.Judge("", lambda texts: [value] * len(texts))
 
     item = Item({"question": "Do kettles boil?"})
     for truthful, informative, both in ((0.9, 0.9, 1.0), (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)):
