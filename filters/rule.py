@@ -347,7 +347,7 @@ def load_rule(name: str) -> type[Rule]:
         raise ValueError(f"there is no rule {name!r}: {hint}known are {', '.join(RULES)}, and MODULE:CLASS of your own")
     found = load_class(RULES.get(name, name), "rule")
     if not issubclass(found, Rule):
-        raise ValueError(f"{name} is no rule: derive it from filters.rule.Rule")
+        raise ValueError(f"{name} is not a rule: derive it from filters.rule.Rule")
     if name not in RULES:
         _check_custom(name, found)
     return found
@@ -367,7 +367,7 @@ def load_class(place: str, what: str) -> type:
     except Exception as error:
         raise ValueError(f"{what} {place}: importing {module} fails ({type(error).__name__}: {error})") from error
     if not isinstance(found, type):
-        raise ValueError(f"{what} {place} is no class: name a class")
+        raise ValueError(f"{what} {place} is not a class: give the name of a class")
     return found
 
 
@@ -396,7 +396,7 @@ def parse_rules(plain: Any) -> list[Rule]:
             rules.append(item)
             continue
         if isinstance(item, dict) and len(item) != 1:
-            raise ValueError(f"entry {number} has {len(item)} keys: give each rule an entry of its own, begun with -")
+            raise ValueError(f"entry {number} has {len(item)} keys: give each rule its own entry, which begins with -")
         name, settings = next(iter(item.items())) if isinstance(item, dict) else (item, None)
         if not isinstance(name, str):
             raise ValueError(f"entry {number} ({item!r}) is not the name of a rule, nor NAME: SETTINGS")
@@ -430,7 +430,7 @@ def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
             raise ValueError(f"{name} acts at extract, before {late}: put it before {late}")
         late = late or (name if rule.at == "filter" else "")
         if rule.needs and rule.needs in needed:
-            raise ValueError(f"{name} looks at all documents and can be there only once: leave the others out")
+            raise ValueError(f"{name} compares all documents and can stand in the list only once: remove the others")
         needed.add(rule.needs)
         tells = "language" in rule.SIGNALS
         if rule.by_language and not (language_is_known or tells):
@@ -467,5 +467,5 @@ def _check_custom(name: str, rule: type[Rule]) -> None:
     strange = [reason for reason in rule.REASONS if isinstance(reason, Reason) or not reason.startswith("custom-")]
     if strange or not rule.REASONS:
         raise ValueError(
-            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and begun with custom-"
+            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and beginning with custom-"
         )

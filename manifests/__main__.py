@@ -23,7 +23,7 @@ from manifests.display import (
     standard_output,
 )
 
-CHARACTERS = 600  # of a sampled document, shown
+CHARACTERS = 600  # most characters of a sampled document that are shown, by default
 
 
 def main(arguments: list[str]) -> int:

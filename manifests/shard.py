@@ -29,8 +29,8 @@ from manifests.mirror import fetch, mirror_of, open_corpus
 from manifests.storage import StorageError
 
 FORMAT = "teratoken-shard-2"
-BUDGET = ".bytes"  # in the cache of a corpus: the bytes of shards that it may hold
-TRIES = 3  # to open a shard that other processes may remove
+BUDGET = ".bytes"  # file in the cache of a corpus: the most bytes of shards that it may hold
+TRIES = 3  # attempts to open a shard that other processes may remove
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 

@@ -53,9 +53,9 @@ def main(arguments: list[str]) -> int:
     """
     logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    options = _parser().parse_args(arguments[:cut])
-    options.beam = arguments[cut + 1 :]
     try:
+        options = _parser().parse_args(arguments[:cut])
+        options.beam = arguments[cut + 1 :]
         return COMMANDS[options.command].run(options)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.max_cost is not None:
         _check_price(recipe, options, engine)
     elif options.rates:
-        raise UserError("--rates goes with --max-cost: a run without a limit asks for no price")
+        raise UserError("--rates needs --max-cost: without a limit no price is computed")
     done = run(
         recipe,
         options.output,
@@ -127,7 +127,7 @@ def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine"
     from pipeline.plan import PlanRequest
 
     if options.engine != "dataflow":
-        raise UserError("--max-cost goes with --engine dataflow: the other engines have no price list")
+        raise UserError("--max-cost needs --engine dataflow: the other engines have no price list")
     workers = int(option(engine.arguments, "max_num_workers") or PlanRequest.workers)
     request = PlanRequest({}, {}, rates=tuple(options.rates), workers=workers)
     print(f"estimate: {check_price(recipe, request, options.max_cost)}", file=sys.stderr)
@@ -171,7 +171,7 @@ def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
 
     for last, word in itertools.pairwise(["", *options.beam]):
         if not word.startswith("-") and ("=" in last or not last.startswith("--")):
-            raise UserError(f"{word!r} after `--` is no option: give Beam options as --NAME=VALUE")
+            raise UserError(f"{word!r} after `--` is not an option: give Beam options as --NAME=VALUE")
     engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
     if options.engine:
         engine = choose(options.engine, engine)
@@ -299,27 +299,19 @@ def _argument(name: str, help: str, **settings: Any) -> Argument:
 
 
 def _corpus(text: str) -> Path:
-    """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
+    """Return the folder of a corpus; for a URL the one that stands for it on this machine. Raises UserError."""
     from manifests.mirror import is_url, mirror_folder, open_mirror
 
     if re.match(r"(s3|gs|gcs|hdfs):/(?!/)", text):
-        raise argparse.ArgumentTypeError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
-    if not is_url(text):
-        return Path(text)
-    try:
-        return open_mirror(mirror_folder(text), text).folder
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise UserError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
+    return open_mirror(mirror_folder(text), text).folder if is_url(text) else Path(text)
 
 
 def _finished_corpus(text: str) -> Path:
-    """Return the folder of a corpus to read; for a URL one on this machine."""
+    """Return the folder of a corpus to read; for a URL one on this machine. Raises UserError."""
     from manifests.mirror import open_corpus
 
-    try:
-        return open_corpus(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return open_corpus(text)
 
 
 def _tokens(text: str) -> int:

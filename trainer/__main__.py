@@ -21,10 +21,10 @@ from trainer.schedule import SCHEDULES
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
-UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are no options of the run
+UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are not saved as options of the run
 SWITCH = argparse.BooleanOptionalAction
-CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # of shards fetched from a URL, by default
-ERROR_DELAY_SECONDS = 10  # that other ranks wait, so that the first one prints: torchrun ends all at an exit
+CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # default folder and size of the cache of shards fetched from a URL
+ERROR_DELAY_SECONDS = 10  # that other ranks wait before they exit, so that the first rank can print
 
 
 def main(arguments: list[str]) -> int:
@@ -71,7 +71,7 @@ def _train(options: argparse.Namespace) -> str:
     from trainer import parallel
     from trainer.config import RunOptions, TrainConfig, check_output, prepare
     from trainer.model import resolve_device
-    from trainer.train import train
+    from trainer.train import RunSetup, train
 
     check_output(options.output)
     options.device = resolve_device(options.device)
@@ -93,7 +93,8 @@ def _train(options: argparse.Namespace) -> str:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in UNSAVED}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
+        settings = manifest, plan, config, run_options
+        summary = train(RunSetup(corpus, options.output, *settings, ranks, given, evaluate))
     finally:
         parallel.stop()
     return summary if ranks.first else ""

@@ -131,7 +131,7 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     if tokens % length:
         below = tokens - tokens % length
         raise UserError(
-            f"--batch-tokens {tokens} is no multiple of a sequence of {length} tokens: give {below} or {below + length}"
+            f"--batch-tokens {tokens} is not a multiple of the sequence of {length}: give {below} or {below + length}"
         )
     batch = tokens // length
     if batch % world:
@@ -254,5 +254,5 @@ def check_output(run: Path) -> None:
     if held and not held & RUN_FILES:
         some = ", ".join(sorted(held)[:3]) + (", …" if len(held) > 3 else "")
         raise UserError(
-            f"--output {run} holds files of no run ({some}): give a new or empty folder, or a run to resume"
+            f"--output {run} contains other files than a run ({some}): give a new or empty folder, or a run to resume"
         )

@@ -25,7 +25,7 @@ from trainer.events import find_corpus
 from trainer.model import ROTARY_BASE
 from trainer.parallel import own_rows
 
-FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
+FILE_BYTES = 5_000_000_000  # most bytes of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUTER_NAMES = {
     "embedding.weight": "model.embed_tokens.weight",
@@ -264,7 +264,7 @@ def read_llama_config(folder: Path) -> LlamaConfig:
     for setting, (published, ours) in expected.items():
         if published != ours:
             raise UserError(
-                f"{folder} has {setting} {published}; only Llamas with {ours} are computed here: give another"
+                f"{folder} has {setting} {published}; only Llamas with {ours} are supported: give another model"
             )
     if width < 8 * dimension // 3:
         raise UserError(f"{folder} has intermediate_size {width}, less than 8/3 of hidden_size: give another model")

@@ -28,7 +28,7 @@ from filters.errors import UserError
 from manifests.sizes import Preset
 from trainer.model import Llama, resolve_device
 
-INIT_BLOCK = 1 << 16  # numbers drawn from one generator
+INIT_BLOCK = 1 << 16  # numbers that one generator draws
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
 _aten = torch.ops.aten
 # Outputs that selective checkpointing keeps: matrix products and attention. Norms, rotations and the gate cost little
@@ -46,8 +46,8 @@ KEPT_OUTPUTS = [
 # their rotations, attention's output twice, and 4 times the SwiGLU width of 8/3; "selective" the block's input, the
 # outputs of the four products and attention's.
 KEPT_NUMBERS = {"none": 23.0, "selective": 12.5, "full": 1.0}
-LOSS_BYTES = 12  # for each token of a micro-batch and unit of dimension, of the head's input and its gradient
-CPU_TOKENS = 2_048  # of a micro-batch: more fills the caches and saves nothing
+LOSS_BYTES = 12  # of the head's input and its gradient, for each token of a micro-batch and unit of dimension
+CPU_TOKENS = 2_048  # most tokens of a micro-batch on a CPU: more fills its caches and saves nothing
 SPARE = 0.15  # share of a GPU's memory left to temporary buffers and fragments
 
 

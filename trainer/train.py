@@ -41,29 +41,20 @@ from trainer.schedule import rate_at
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 
-COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
-LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
+COLLECT_STEPS = 500  # steps between two garbage collections, the same on every rank
+LOSS_FOLLOW = 0.3  # `follow` of the detector of outliers among losses
 VALIDATION_FILE = "validation.csv"
-VALIDATION_WINDOWS = 64  # of each source
+VALIDATION_WINDOWS = 64  # windows of each source
 
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it
 
 
-def train(
-    corpus: Path,
-    run: Path,
-    manifest: Manifest,
-    plan: Plan,
-    config: TrainConfig,
-    options: RunOptions,
-    ranks: Ranks,
-    given: dict[str, Any],
-    evaluate: Evaluate | None = None,
-) -> str:
-    """Train, or resume training, and return one line about the end of the run.
+@dataclass
+class RunSetup:
+    """All that a training run is made of.
 
-    Args:
+    Attributes:
         corpus: The corpus's folder.
         run: The run's folder.
         manifest: The corpus's manifest.
@@ -73,31 +64,47 @@ def train(
         ranks: This process among all.
         given: All options of the command, saved with the run.
         evaluate: Returns the scores of the model after a step; called after every `options.evaluate_every` steps.
+    """
+
+    corpus: Path
+    run: Path
+    manifest: Manifest
+    plan: Plan
+    config: TrainConfig
+    options: RunOptions
+    ranks: Ranks
+    given: dict[str, Any]
+    evaluate: Evaluate | None
+
+
+def train(setup: RunSetup) -> str:
+    """Train, or resume training, and return one line about the end of the run.
 
     Raises:
         UserError: The folder holds a run of another plan, or the initial weights are those of another model.
     """
+    run, plan, ranks = setup.run, setup.plan, setup.ranks
     share = functools.partial(first_error_across_ranks, world=ranks.world)
     saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
     resumed, folder = saved or (0, run)
     before = checkpoint.read_state(folder) if saved else {}
-    config = _set_norm_epsilon(config, before, manifest)
+    config = _set_norm_epsilon(setup.config, before, setup.manifest)
     state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
     if saved:
         checkpoint.check_same(before, state, run)
     if resumed >= plan.steps:
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
-    skips = events.resolve_skips(run, list(options.skip_steps), resumed, ranks.first)
-    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, not saved, evaluate)
+    skips = events.resolve_skips(run, list(setup.options.skip_steps), resumed, ranks.first)
+    loop = TrainingLoop(**{**vars(setup), "config": config}, fresh=not saved)
     if saved:
         loop.restore(folder, before)
     elif config.init_from:
         load_hf_weights(loop.stepper.model, Path(config.init_from))
-    last = min(plan.steps, options.stop_after or plan.steps)
+    last = min(plan.steps, setup.options.stop_after or plan.steps)
     if ranks.first:
         loop.start_metrics(state, resumed, last)
-        save_config(run, given)
+        save_config(run, setup.given)
     step, stop = loop.train(state, resumed, last, skips)
     if ranks.first:
         events.log(run, "end", step=step, told_to_stop=stop)
@@ -117,25 +124,14 @@ def _set_norm_epsilon(config: TrainConfig, before: dict[str, Any], manifest: Man
 
 
 @dataclass
-class TrainingLoop:
+class TrainingLoop(RunSetup):
     """The model, the data and the metrics of a run, and the loop over its steps.
 
     Attributes:
-        corpus: The corpus's folder.
-        run: The run's folder.
         fresh: Draw initial weights; else a checkpoint fills them.
-        evaluate: See `train`.
     """
 
-    corpus: Path
-    run: Path
-    manifest: Manifest
-    plan: Plan
-    config: TrainConfig
-    options: RunOptions
-    ranks: Ranks
     fresh: bool
-    evaluate: Evaluate | None = None
 
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer

@@ -88,7 +88,7 @@ class Blocklist:
                         labels = max(labels, host.count(".") + 1)
                     keys.append(_hash_pattern(pattern))
             if bad and len(keys) == before:
-                raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
+                raise UserError(f"blocklist {path} contains no domain and no URL: give a list with one per line")
             malformed += bad
         unique = np.unique(np.array(keys, np.uint64))
         return cls(array("Q", unique.tobytes()), labels, segments, malformed)
@@ -249,7 +249,7 @@ def _read_lines(path: Path) -> Iterator[str | None]:
             first = whole = True
             while line := file.readline(MAX_LINE_BYTES):
                 if b"\0" in line:
-                    raise UserError(f"blocklist {path} is a binary file: give a list of text, one pattern a line")
+                    raise UserError(f"blocklist {path} is a binary file: give a text file with one pattern per line")
                 ended = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
                 if whole:
                     yield _decode_line(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None

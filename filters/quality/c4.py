@@ -230,7 +230,7 @@ def read_bad_words(path: str) -> frozenset[bytes]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"bad_words: {path} cannot be read ({error}): give one word a line") from error
+        raise UserError(f"bad_words: {path} cannot be read ({error}): give a file with one word per line") from error
     words = (line.strip().casefold() for line in lines)
     return frozenset(word.encode("utf-8", "surrogatepass") for word in words if word)
 

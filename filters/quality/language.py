@@ -49,7 +49,7 @@ class Language(Rule):
             if code not in codes:
                 short = re.split("[-_]", code.lower())[0]
                 example = short if short in codes else "en" if "en" in codes else min(codes)
-                raise UserError(f"language.keep: {code!r} is no code of the model: give codes such as {example!r}")
+                raise UserError(f"language.keep: {code!r} is not a code of the model: give codes such as {example!r}")
 
     def languages(self) -> list[str] | None:
         """Return the languages that it keeps."""

@@ -107,7 +107,7 @@ class Perplexity(Rule):
         if (self.models is None) == (not self.train):
             raise ValueError("give either models (a folder) or train (texts by language), and not both")
         if self.head > self.tail:
-            raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
+            raise ValueError(f"head ({self.head}) is above tail ({self.tail})")
         return self
 
     @property
@@ -215,7 +215,7 @@ def find_lmplz() -> Path:
     """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
     if found is None:
-        raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
+        raise UserError("estimator: lmplz was not found: build it with `make lmplz`, or choose `estimator: own`")
     return Path(found)
 
 
@@ -278,7 +278,7 @@ def load_kenlm(path: str) -> Any:
         return kenlm.Model(path, config)
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: undecodable bytes in kenlm's own message
         raise UserError(
-            f"{path} is not a language model that kenlm can read: it is missing, cut short, or something else."
+            f"{path} is not a language model that kenlm can read: it is missing, truncated, or another kind of file."
         ) from error
 
 
@@ -321,7 +321,7 @@ def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, 
         ) from error
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is not a table of cut-offs, a row a percentile and a column a language: {error}."
+            f"{path} is not a table of cut-offs, with a row per percentile and a column per language: {error}."
         ) from error
     for percentile in (head, tail):
         if percentile not in by_percentile:
@@ -387,11 +387,11 @@ class PieceEncoder(dict[str, bytes]):
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=path)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"{path} is not a SentencePiece model that can be read: it is missing, cut short, or something else."
+                f"{path} is not a readable SentencePiece model: it is missing, truncated, or another kind of file."
             ) from error
         if not _segments_words(self._model):
             raise UserError(
-                f"{path} has pieces that reach over blanks, or no blank before the first word: use a model trained "
+                f"{path} has pieces that contain blanks inside, or no blank before the first word: use a model trained "
                 "with SentencePiece's defaults, as CCNet's are."
             )
 

@@ -89,7 +89,7 @@ class References(Rule):
     def _one_model(self) -> Self:
         if (self.model is None) == (not self.wiki and not self.positives):
             raise ValueError(
-                "give either model (a fastText model), or what to train one on: wiki (dumps), positives (archives of "
+                "give either model (a fastText model), or the data to train one: wiki (dumps), positives (archives of "
                 "cited pages) or both"
             )
         return self

@@ -40,12 +40,12 @@ from manifests.report.svg import describe_bins, flow_chart, histograms, merge_bi
 from manifests.stages import STEPS
 
 FILE = "report.html"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script and no network, whatever the text
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # forbids scripts and requests
 SOURCES = 60  # rows of sources or reasons in a table; the rest is one row
-EXAMPLES = 3  # of one reason and stage, over all sources
+EXAMPLES = 3  # most examples of one reason and stage, over all sources
 EXAMPLE_CHARACTERS = 200
-SHOWN_SOURCES = 10  # with charts of their documents: those with most
-NAMES = 12  # of domains, languages, years, licences of one source
+SHOWN_SOURCES = 10  # most sources with charts of their documents: those with most documents
+NAMES = 12  # most domains, languages, years or licences of one source
 BUCKETS = ("head", "middle", "tail", "all")
 KINDS = {
     "domains": ("Top domains", "domain"),
@@ -53,7 +53,7 @@ KINDS = {
     "year": ("Years", "year"),
     "licence": ("Licences", "licence"),
 }
-YAML_CHARACTERS = 60_000  # of the recipe, and of a card
+YAML_CHARACTERS = 60_000  # most characters of the recipe, and of a card
 UNIT_NOTES = {
     "records": "From dumps to shards.",
     "characters": "From extraction to the tokenizer.",

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNITS = ("documents", "tokens")
-SHOWN = 40  # differences of recipe, models and inputs that are shown
-SHOWN_CHARACTERS = 80  # of a value
-ENTRIES_AT_ONCE = 1 << 18  # of each file of each index, in memory
+SHOWN = 40  # most differences of recipe, of models and of inputs that are shown
+SHOWN_CHARACTERS = 80  # most characters of a value that are shown
+ENTRIES_AT_ONCE = 1 << 18  # entries of each index file in memory at a time
 
 Count = dict[str, int]  # a number for each of `UNITS`
 

@@ -49,8 +49,8 @@ CARRIED = (
     "recipe.yaml quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
     "receipts/extract receipts/filter receipts/clusters/survivors blocks/signatures"
 ).split()
-DECODED_AT_ONCE = 1_000  # documents
-ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
+DECODED_AT_ONCE = 1_000  # documents decoded at a time
+ROWS_AT_ONCE = 1 << 16  # URLs scanned at a time
 
 Kind = Literal["url", "document", "domain", "repository"]
 Entry = tuple[Kind, str]  # of a list
@@ -133,7 +133,7 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
     """
     reader, listed = CorpusReader(corpus), read_removal_list(list_path)
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output {output} is there already: give a new or empty folder")
+        raise UserError(f"--output {output} already exists: give a new or empty folder")
     removed = match_documents(reader, listed)
     if not removed.rows:
         raise UserError(f"none of the {len(listed.entries):,} entries of {list_path} is in {corpus}: nothing to remove")
@@ -154,7 +154,7 @@ def read_removal_list(path: Path) -> RemovalList:
         raise UserError(f"--list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
         number = data.count(10, 0, error.start) + 1
-        raise UserError(f"--list {path}, line {number}: not UTF-8: save it as such") from error
+        raise UserError(f"--list {path}, line {number}: not UTF-8: save the file as UTF-8") from error
     found = RemovalList(sha256_bytes(data))
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
@@ -163,7 +163,7 @@ def read_removal_list(path: Path) -> RemovalList:
             if parsed is None:
                 given = safe_line(shorten(entry, 60))
                 raise UserError(
-                    f"--list {path}, line {number}: {given!r} is no URL (with ://), domain, owner/name or document id"
+                    f"--list {path}, line {number}: {given!r} is not a URL (with ://), domain, owner/name or id"
                 )
             found.entries.setdefault(parsed, number)
     return found

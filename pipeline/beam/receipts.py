@@ -191,8 +191,8 @@ def read_receipts(corpus: Path, step: str, fingerprints: Fingerprints) -> Iterat
             yield name, receipt
     for name in left:
         raise StorageError(
-            f"stage {step}: {name} left no receipt in {corpus}: see to it that the engine's workers run "
-            "and write to that very folder, then run the same command again"
+            f"stage {step}: {name} left no receipt in {corpus}: check that the engine's workers run "
+            "and write to this folder, then run the same command again"
         )
 
 

@@ -334,7 +334,8 @@ def test_mistakes_are_one_sentence(
 
     before = kept(both)
     for known in (FIRST["common_crawl"][0], SECOND["common_crawl"][0], THIRD["common_crawl"][0]):
-        assert f"{Path(known).name} is already in" in said(both, f"common_crawl={sample / known}")
+        for place in (sample / known, (sample / known).as_uri()):  # by path, and in a store
+            assert f"{Path(known).name} is already in" in said(both, f"common_crawl={place}")
     assert "no source 'arxive'" in said(both, f"arxive={sample / FIRST['common_crawl'][0]}")
     assert "no file matches" in said(both, "books=nowhere/*.txt")
     assert main(["run", str(ROOT / "recipes/demo.yaml"), "--output", str(both), "--quiet"]) == 2
@@ -343,6 +344,6 @@ def test_mistakes_are_one_sentence(
     assert "has no manifest.json" in said(tmp_path, f"books={sample / 'books/*.txt'}")
     (both / "manifest.json.sha256").write_text("0" * 64 + "\n", encoding="utf-8")
     try:
-        assert "is not what its hash says" in said(both, f"books={sample / 'books/not-found.txt'}")
+        assert "does not match its hash" in said(both, f"books={sample / 'books/not-found.txt'}")
     finally:
         (both / "manifest.json.sha256").write_text(f"{load_manifest(both).manifest_sha}\n", encoding="utf-8")

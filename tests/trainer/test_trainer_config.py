@@ -171,7 +171,10 @@ def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys:
     for folder, held in ((tmp_path / "photos", "a.jpg"), (corpus, "manifest.json, manifest.json.sha256, shards")):
         before = sorted(folder.rglob("*"))
         assert main(["train", str(corpus), "--model", "demo", "--output", str(folder), *OPTIONS]) == 2
-        assert f"--output {folder} holds files of no run ({held}): give a new or empty" in capsys.readouterr().err
+        assert (
+            f"--output {folder} contains other files than a run ({held}): give a new or empty"
+            in capsys.readouterr().err
+        )
         assert sorted(folder.rglob("*")) == before
     (tmp_path / "logged").mkdir()
     (tmp_path / "logged/out.log").write_bytes(b"")
@@ -232,7 +235,7 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
     assert expand_config(["--steps", "3", "--config"]) == ["--steps", "3", "--config"]
     command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
     assert main([*command, "--batch-tokens", "70"]) == 2
-    assert "no multiple of a sequence of 16 tokens: give 64 or 80" in capsys.readouterr().err
+    assert "not a multiple of the sequence of 16: give 64 or 80" in capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([*command, "--output", str(tmp_path / "file")]) == 2
     assert f"error: {tmp_path / 'file'} cannot be written (File exists): give a folder" in capsys.readouterr().err

@@ -18,7 +18,7 @@ POSITIVE = {  # names of the label whose probability is the rate, in lower case 
     "truthful": ("truthful", "true", "yes", "label_1", "1"),
     "informative": ("informative", "true", "yes", "label_1", "1"),
 }
-BATCH = 32  # texts
+BATCH = 32  # texts rated at a time
 
 Rate = Callable[[Sequence[str]], list[float]]
 
@@ -67,7 +67,7 @@ def open_judge(kind: str, path: Path) -> Judge:
         except Exception as error:
             raise UserError(f"--judge {kind}={path} failed ({error!r}): no score is written") from error
         if len(found) != len(texts) or not all(math.isfinite(one) and 0 <= one <= 1.0001 for one in found):
-            raise UserError(f"--judge {kind}={path} returned rates that are no probabilities: give another classifier")
+            raise UserError(f"--judge {kind}={path} returned rates that are not probabilities: give another classifier")
         return found
 
     return Judge(sha256, rate_checked)

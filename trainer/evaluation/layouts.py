@@ -21,7 +21,7 @@ from filters.errors import UserError
 from manifests.files import atomic_path
 
 LETTERS = "ABCDEFGHIJ"
-TIMEOUT = 60.0  # seconds without a byte, of a download
+TIMEOUT = 60.0  # seconds without a byte after which a download fails
 SUBJECTS = {  # of MMLU by group (Hendrycks et al. 2021, appendix B)
     "stem": "abstract_algebra astronomy college_biology college_chemistry college_computer_science college_mathematics "
     "college_physics computer_security conceptual_physics electrical_engineering elementary_mathematics "
