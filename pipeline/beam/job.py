@@ -28,7 +28,7 @@ from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.exchange import merge_step, write_blocks
 from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts, RunStatus
-from pipeline.beam.receipts import find_finished, read_receipts, remove_files, sweep, sweep_receipts
+from pipeline.beam.receipts import find_finished, read_receipts, remove_stale, sweep
 from pipeline.beam.step import NOTHING, Fingerprints, Known, PackedReceipts, Receipt, Receipts, Step, Task, Unit
 from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import GROUPS, Group, TaskList, TaskWriter, task_list
@@ -68,8 +68,7 @@ class PlannedStep:
         if self.waiting:
             self.found = PackedReceipts(self.fingerprints, chain(self.found.items(), self._read()))
         if not self.step.shared:
-            remove_files(self.corpus, self.stale)
-            sweep_receipts(self.corpus, self.step.name, self.fingerprints)
+            remove_stale(self.corpus, self.step, self.fingerprints, self.stale)
         status.end_step(self.step.name, len(self.found), self.found.whole)
         return self.found
 

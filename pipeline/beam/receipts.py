@@ -140,7 +140,8 @@ def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple
     Receipts of older fingerprints are removed, so that no reader takes them for new, and tables that hold any of them.
     Receipts that no table has any more are folded anew where they are many.
     """
-    listing, left, unfolded = Listing(corpus, step.folders), set(fingerprints), dict[str, Receipt]()
+    listing, left = Listing(corpus, step.folders), set(fingerprints)
+    unfolded, older = dict[str, Receipt](), list[str]()
 
     def find() -> Iterator[tuple[str, Receipt]]:
         for path, rows in read_tables(corpus, step.name):
@@ -148,7 +149,7 @@ def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple
             true = {name: row for name, row in rows.items() if listing.take(row, fingerprints.get(name), written)}
             lost = rows.keys() - true.keys()
             if not rows or (lost & fingerprints.keys() if step.shared else lost):
-                remove_files(corpus, [path])
+                older.append(path)
                 unfolded.update(true)
             left.difference_update(true)
             yield from true.items()
@@ -158,9 +159,10 @@ def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple
                 unfolded[name] = receipt
                 yield name, receipt
             else:
-                (corpus / path).unlink()
+                older.append(path)
 
     found = PackedReceipts(fingerprints, find())
+    remove_files(corpus, older)
     if len(unfolded) >= FOLD_FROM:
         names = list(unfolded)
         for start in range(0, len(names), ROWS):
@@ -238,29 +240,30 @@ def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
     listing = Listing(corpus, step.folders)
     for path in chain.from_iterable(receipt.paths for receipt in kept.values()) if listing.left else ():
         listing.left.pop(path, None)
-    remove_files(corpus, listing.left)
-    sweep_receipts(corpus, step.name, kept)
+    remove_stale(corpus, step, kept, listing.left)
 
 
-def sweep_receipts(corpus: Path, step: str, kept: Collection[str]) -> None:
-    """Remove receipts of units that a step has no more; without any units, also all tables of it.
+def remove_stale(corpus: Path, step: Step, kept: Collection[str], outputs: Collection[str]) -> None:
+    """Remove stale outputs of a step, and before them the receipts of units that are not kept.
 
-    A large step's receipts in an object store are not listed for it: one without its outputs is worth nothing.
+    In an object store a large step's receipts are listed only if there are such outputs: else a finished corpus would
+    be listed once more at each run. Without any units all tables of the step are removed, too.
     """
     if not kept:
-        remove_files(corpus, table_paths(corpus, step))
-    folder = f"{RECEIPTS}/{step}"
-    if mirror_of(corpus) is None or len(kept) < FOLD_FROM:
+        remove_files(corpus, table_paths(corpus, step.name))
+    if mirror_of(corpus) is None or outputs or len(kept) < FOLD_FROM or not step.folders:
+        folder = f"{RECEIPTS}/{step.name}"
         gone = [file for file in list_folder(corpus, folder) if file.removesuffix(".json") not in kept]
         remove_files(corpus, [f"{folder}/{file}" for file in gone])
+    remove_files(corpus, outputs)
 
 
-def remove_files(corpus: Path, paths: Iterable[str]) -> None:
+def remove_files(corpus: Path, paths: Collection[str]) -> None:
     """Remove files of a corpus, and folders that are empty then."""
     mirror = mirror_of(corpus)
+    if mirror is not None:
+        mirror.storage.remove_all(paths)
     for path in paths:
-        if mirror is not None:
-            mirror.storage.remove(path)
         (corpus / path).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a folder is not there, or holds files that stay
             for parent in Path(path).parents[:-1]:
