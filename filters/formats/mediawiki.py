@@ -220,14 +220,14 @@ def _parse_number(digits: str) -> int | None:
 # --- pages among the stored bytes ---
 
 
-def read_dump(path: Path | str, limit: int = MAX_BYTES) -> Iterator[Page | Damage]:
+def read_dump(path: Path | str) -> Iterator[Page | Damage]:
     """Yield the pages of a dump in order, with the damage between them.
 
     Raises:
         OSError: The file cannot be opened.
     """
     with open_stored(Path(path)) as stored:
-        for frame in read_frames(stored, limit):
+        for frame in read_frames(stored, MAX_BYTES):
             if frame.problem is None:
                 yield parse_page(frame.data)
             elif frame.problem is not Reason.ARCHIVE_METADATA:

@@ -332,9 +332,9 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             return
 
 
-def decode_stored(stored: StoredView, resume: bool = False) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them but for `resume`."""
-    for chunk in decode_chunks(stored, 0, len(stored), resume):
+def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
+    for chunk in decode_chunks(stored, 0, len(stored)):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
 

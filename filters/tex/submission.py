@@ -152,24 +152,23 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
         if entry.kind == "end":
             break
         if entry.kind == "damage":
-            return Submission({}, unsafe=tuple(unsafe), problem=entry.problem, detail=entry.detail)
+            return Submission({}, 0, tuple(unsafe), entry.problem, entry.detail)
         if number >= MAX_MEMBERS:
-            return Submission({}, unsafe=tuple(unsafe), problem=Reason.TOO_LARGE, detail=f"over {MAX_MEMBERS} members")
+            return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {MAX_MEMBERS} members")
         path = resolve_path(entry.name)
         if path is None or entry.kind == "link":
             unsafe.append(entry.name)
         elif _is_wanted(entry, path):
             if entry.size > left:
-                detail = f"over {text_bytes} bytes of text"
-                return Submission({}, unsafe=tuple(unsafe), problem=Reason.TOO_LARGE, detail=detail)
+                return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {text_bytes} bytes of text")
             data = source.take(entry.size)
             if is_text(data):
                 files[path] = data  # of two members of one name the later one counts
                 left -= len(data)
         encrypted = encrypted or (entry.name if entry.name.endswith(".cry") else "")
     if encrypted and not any(path.lower().endswith(".tex") for path in files):
-        return Submission({}, unsafe=tuple(unsafe), problem=Reason.ENCRYPTED, detail=encrypted)
-    return Submission(files, unsafe=tuple(unsafe), problem=None if files else Reason.NO_TEX)
+        return Submission({}, 0, tuple(unsafe), Reason.ENCRYPTED, encrypted)
+    return Submission(files, 0, tuple(unsafe), None if files else Reason.NO_TEX)
 
 
 def _is_wanted(entry: TarEntry, path: str) -> bool:
