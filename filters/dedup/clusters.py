@@ -67,10 +67,8 @@ def connected_components(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Row
 
 def distinct_edges(edges: Rows) -> Rows:
     """Return the distinct rows of (n, 2) edges, sorted by their first node and then by their second."""
-    a, b = edges.T
-    if ((a[1:] > a[:-1]) | ((a[1:] == a[:-1]) & (b[1:] > b[:-1]))).all():
-        return edges
-    return _number_edges(edges)[0]
+    ordered = edges[np.lexsort([edges[:, 1], edges[:, 0]])]
+    return np.asarray(ordered[run_starts(*ordered.T)])
 
 
 def star_edges(keys: Keys, rows: Rows) -> Rows:

@@ -22,9 +22,9 @@ from filters.formats.records import (
     read_records,
 )
 from filters.formats.stream import (
-    FIRST_SLICE,
     GZIP,
     GZIP_MEMBER,
+    MEMBER_SLICE,
     SKIPPABLE,
     ZSTD,
     CompressedStream,
@@ -251,7 +251,7 @@ class _Members:
             start = found.start() + 1
         return stop
 
-    def open(self, offset: int, step: int = FIRST_SLICE) -> CompressedStream | None:
+    def open(self, offset: int, step: int = MEMBER_SLICE) -> CompressedStream | None:
         """Return the member that begins at an offset by its first bytes, None without one."""
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
@@ -264,7 +264,6 @@ class _Members:
         again, decoded = self.open(member.offset, REPLAY), bytearray()
         if again is None:
             return 1, b""
-        again.grows = False
         for piece in again.pieces():
             decoded += piece[: max(REPLAYED - len(decoded), 0)]
         return max(again.fed, 1), bytes(decoded)
@@ -275,7 +274,7 @@ class _Members:
 
     def _decode_opening(self, offset: int) -> bytes:
         """Return the first decoded bytes of the member at an offset, none if it does not decompress."""
-        for size in (64, arc.LINE_BYTES):  # most are decided by few bytes
+        for size in (64, arc.LINE_BYTES):  # few bytes decide about most, also if damage follows them
             member = self.open(offset, TRIAL)
             opening = member.read_opening(size) if member else b""
             if size > len(opening) or opening.lstrip(b"\r\n").startswith(b"WARC/"):
