@@ -10,7 +10,6 @@ too, in the same process, and both are timed in CPU seconds without imports and 
 import argparse
 import gzip
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -23,15 +22,15 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.data import ROOT, SHARED, table
+from benchmarks.measure import cpu_seconds
 from manifests import tokenizer
-from manifests.sizes import Preset
+from manifests.sizes import Preset, get_preset
 from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
 from trainer.evaluation.models import find_model, open_engine
 from trainer.evaluation.results import format_table, summarize
 from trainer.evaluation.tasks import choose_tasks
 from trainer.hf import hf_names
 from trainer.model import ROTARY_BASE, Llama
-from trainer.sizes import get_preset
 
 DATA = SHARED / "evaluation"
 PIECES, CONTEXT = 4_096, 2_048
@@ -150,9 +149,9 @@ def main(arguments: list[str]) -> int:
         engine = open_engine(source, "cpu", "fp32")
         rows, records = [], {}
         for run in runs:
-            started = _cpu_seconds()
+            started = cpu_seconds()
             records |= evaluate(source, lambda: engine, [run], Path(name, "out"), how)
-            rows.append((run.name, len(run.items), _cpu_seconds() - started))
+            rows.append((run.name, len(run.items), cpu_seconds() - started))
         print(format_table(summarize(source, runs, records, refused)) + "\n")
         total = sum(seconds for _, _, seconds in rows)
         cells = [(name, count, f"{seconds:.2f}", f"{count / seconds:.1f}") for name, count, seconds in rows]
@@ -182,11 +181,6 @@ def _time_harness(
         for (name, count, different, apart), (mine, theirs) in pairs
     ]
     return table(head, cells)
-
-
-def _cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of the programs that it ran."""
-    return sum(os.times()[:4])
 
 
 def _train_pieces() -> bytes:

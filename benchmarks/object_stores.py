@@ -16,6 +16,7 @@ from unittest import mock
 
 from benchmarks import servers
 from benchmarks.data import ROOT, table
+from benchmarks.measure import cpu_seconds
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -49,7 +50,7 @@ def run() -> str:
 def _measure(output: str, scratch: Path) -> tuple[float, str]:
     """Return the CPU seconds of a run, and the manifest hash that it prints."""
     command = [sys.executable, "-m", "pipeline", "run", ROOT / "recipes/demo.yaml", "--output", output]
-    before = os.times()
+    begun = cpu_seconds()
     done = subprocess.run(
         [*command, "--workers", "1", "--quiet"],
         cwd=scratch,
@@ -58,8 +59,7 @@ def _measure(output: str, scratch: Path) -> tuple[float, str]:
         capture_output=True,
         text=True,
     )
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = cpu_seconds() - begun
     found = re.search(r"manifest ([0-9a-f]{64})", done.stdout)
     assert found is not None, done.stdout
     return cpu, found[1]

@@ -10,8 +10,8 @@ in Common Crawl) between the request and the metadata record of a real page.
 import itertools
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fastwarc.warc import ArchiveIterator as FastIterator
@@ -19,6 +19,7 @@ from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator
 
 from benchmarks.data import ABSENT, SHARED, archives, table
+from benchmarks.measure import alternate, format_ratios
 from filters.formats.http import HttpError, parse_response
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
@@ -62,7 +63,7 @@ def warcio(path: Path) -> int:
     return count
 
 
-READERS: list[tuple[str, Callable[[Path], int]]] = [("ours", ours), ("FastWARC", fastwarc), ("warcio", warcio)]
+READERS: dict[str, Callable[[Path], int]] = {"ours": ours, "FastWARC": fastwarc, "warcio": warcio}
 
 
 def members(paths: list[Path], kind: str) -> list[bytes]:
@@ -103,16 +104,16 @@ def run() -> str:
 
 
 def _compare(title: str, paths: list[Path]) -> list[list[object]]:
-    times: dict[str, list[float]] = {name: [] for name, _ in READERS}
-    counts: dict[str, int] = {}
-    for _ in range(ROUNDS):
-        for name, reader in READERS:
-            begun = time.process_time()
-            counts[name] = sum(reader(path) for path in paths)
-            times[name].append(time.process_time() - begun)
-    rows: list[list[object]] = []
-    for name, seconds in times.items():
-        ratios = [own / fast for own, fast in zip(seconds, times["FastWARC"], strict=True)]
-        over = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rows.append([title, name, counts[name], f"{counts[name] / statistics.median(seconds):,.0f}", over])
-    return rows
+    ways = {name: partial(_count, reader, paths) for name, reader in READERS.items()}
+    times, counts = alternate(ways, ROUNDS)
+    return [
+        [
+            title, name, counts[name], f"{counts[name] / statistics.median(seconds):,.0f}",
+            format_ratios(seconds, times["FastWARC"]),
+        ]
+        for name, seconds in times.items()
+    ]  # fmt: skip
+
+
+def _count(reader: Callable[[Path], int], paths: list[Path]) -> int:
+    return sum(map(reader, paths))

@@ -9,7 +9,6 @@ encoded ones.
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.data import table
-from benchmarks.lines import PeakAnonymous
+from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, run_module
 from manifests.document import CLEAN_SCHEMA
 from manifests.shard import write_shard
 from pipeline.beam.tables import table_writer
@@ -58,11 +57,8 @@ def make_block(block: int) -> bytes:
             np.zeros(count + 1, np.int32), pa.array([], schema.field("parts").type.value_type)
         ),
     }
-    batch = pa.RecordBatch.from_pydict(columns, schema=schema)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())
+    block: bytes = pa.RecordBatch.from_pydict(columns, schema=schema).serialize().to_pybytes()
+    return block
 
 
 def measure_reducer(folder: Path) -> dict[str, Any]:
@@ -83,7 +79,8 @@ def measure_reducer(folder: Path) -> dict[str, Any]:
     for _ in range(ROUNDS):
         with PeakAnonymous() as memory:
             with timed("join"):
-                parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
+                schema = tokenize.part_schema(VOCABULARY)
+                parts = [pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks]
                 batch = tokenize.join_parts(parts, VOCABULARY)
             path.unlink(missing_ok=True)  # just before the write, as for the bare call: its pages are used again
             with timed("write"):
@@ -138,13 +135,12 @@ def _sync(path: Path) -> None:
 
 def run() -> str:
     """Run each part in a process of its own, so that its memory is measured alone, and return the tables."""
-    if not Path("/proc/self/status").exists():
-        return "skipped: this system does not say how much memory is anonymous"
+    if not HAS_ANONYMOUS:
+        return NO_ANONYMOUS
     told = {}
     for step in ("reducer", "mapper"):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.shards", step, folder]
-            told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
+            told[step] = run_module("shards", step, folder)
     shard, split = told["reducer"], told["mapper"]
     size = shard["bytes"]
 

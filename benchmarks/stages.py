@@ -7,6 +7,7 @@ receipts.
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
@@ -31,6 +32,16 @@ def recipe() -> Recipe:
             "deduplication": plain.deduplication.model_copy(update={"source_priority": [], "canaries": 0}),
         }
     )
+
+
+def page_texts() -> Iterator[str]:
+    """Yield the main text of each real page; nothing if they are not there."""
+    source = recipe().sources["common_crawl"]
+    for path in archives():
+        with open_stored(path) as stored:
+            for outcome in common_crawl.read(stored, path.name, "common_crawl", source):
+                if outcome.document:
+                    yield outcome.document.text
 
 
 def bare(made: Recipe) -> dict[str, tuple[int, float]]:

@@ -27,11 +27,11 @@ from benchmarks.data import ROOT, table
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import load_manifest
 from manifests.order import plan_for
+from manifests.sizes import get_preset
 from trainer import parallel
 from trainer.__main__ import main as trainer_main
 from trainer.data import BatchReader
 from trainer.model import Llama
-from trainer.sizes import get_preset
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 KERNELS = 20  # listed in a profile

@@ -77,7 +77,7 @@ WALKS = {
         "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "filter"),
         (
             Window("pipeline/graph.py:StageGraph.line_dedup", everywhere=True),
-            Window("pipeline/stages/pages.py:read_masks"),
+            Window("pipeline/stages/filter.py:read_masks"),
             Window(JUDGE),
         ),
     ),

@@ -255,7 +255,7 @@ class Off(ExtractRule):
 
 
 class HttpStatus(ExtractRule):
-    """Drop answers that are no pages, such as errors and redirects. Records without a status stay.
+    """Drop HTTP responses that are not pages, such as errors and redirects. Records without a status stay.
 
     The rule of the HTTP status, before a page's body is decoded.
     """
@@ -263,7 +263,7 @@ class HttpStatus(ExtractRule):
     REASONS = (Reason.REDIRECT, Reason.HTTP_STATUS)
     SHORT = "keep"
 
-    keep: list[int] = [200]
+    keep: list[int] = [200]  # HTTP statuses to keep
 
     def check_record(self, record: Record) -> AnyReason | None:
         """Return the reason to drop a record, or None."""
@@ -273,7 +273,7 @@ class HttpStatus(ExtractRule):
 
 
 class MinCharacters(Rule):
-    """Drop short documents: as extracted, or with `at: filter` as the rules before leave them.
+    """Drop short documents: as extracted, or with `at: filter` after the earlier rules.
 
     The rule of CCNet about length, in characters.
     """
@@ -282,7 +282,7 @@ class MinCharacters(Rule):
     SHORT = "least"
     AT = ("extract", "filter")
 
-    least: Count = 300  # CCNet drops documents with fewer characters (cc_net, process_wet_file.py)
+    least: Count = 300  # smallest number of characters; default: CCNet (process_wet_file.py)
     at: Literal["extract", "filter"] = "extract"
 
     def apply(self, page: Page, found: Found) -> Verdict:
@@ -383,7 +383,7 @@ def load_rule(name: str) -> type[Rule]:
         raise ValueError(f"there is no rule {name!r}: {hint}known are {', '.join(RULES)}, and MODULE:CLASS of your own")
     found = load_class(RULES.get(name, name), "rule")
     if not issubclass(found, Rule):
-        raise ValueError(f"{name} is no rule: derive it from filters.rule.Rule")
+        raise ValueError(f"{name} is not a rule: derive it from filters.rule.Rule")
     if name not in RULES:
         _check_custom(name, found)
     return found
@@ -403,7 +403,7 @@ def load_class(place: str, what: str) -> type:
     except Exception as error:
         raise ValueError(f"{what} {place}: importing {module} fails ({type(error).__name__}: {error})") from error
     if not isinstance(found, type):
-        raise ValueError(f"{what} {place} is no class: name a class")
+        raise ValueError(f"{what} {place} is not a class: give the name of a class")
     return found
 
 
@@ -432,7 +432,7 @@ def parse_rules(plain: Any) -> list[Rule]:
             rules.append(item)
             continue
         if isinstance(item, dict) and len(item) != 1:
-            raise ValueError(f"entry {number} has {len(item)} keys: give each rule an entry of its own, begun with -")
+            raise ValueError(f"entry {number} has {len(item)} keys: give each rule its own entry, which begins with -")
         name, settings = next(iter(item.items())) if isinstance(item, dict) else (item, None)
         if not isinstance(name, str):
             raise ValueError(f"entry {number} ({item!r}) is not the name of a rule, nor NAME: SETTINGS")
@@ -466,7 +466,7 @@ def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
             raise ValueError(f"{name} acts at extract, before {late}: put it before {late}")
         late = late or (name if rule.at == "filter" else "")
         if rule.needs and rule.needs in needed:
-            raise ValueError(f"{name} looks at all documents and can be there only once: leave the others out")
+            raise ValueError(f"{name} compares all documents and can stand in the list only once: remove the others")
         needed.add(rule.needs)
         tells = "language" in rule.SIGNALS
         if rule.by_language and not (language_is_known or tells):
@@ -503,5 +503,5 @@ def _check_custom(name: str, rule: type[Rule]) -> None:
     strange = [reason for reason in rule.REASONS if isinstance(reason, Reason) or not reason.startswith("custom-")]
     if strange or not rule.REASONS:
         raise ValueError(
-            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and begun with custom-"
+            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and beginning with custom-"
         )

@@ -20,7 +20,7 @@ SHA_FILE = "manifest.json.sha256"
 FORMAT: Literal["teratoken-manifest-4"] = "teratoken-manifest-4"
 READABLE = "give this user the right to read it"
 HISTORY, GENERATIONS = "history", "generations"
-RECEIPTS = "receipts/tokenize"  # left by the run that wrote the shards; a corpus made by `remove` has none
+RECEIPTS = "receipts/tokenize"  # folder left by the run that wrote the shards; a corpus made by `remove` has none
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
 
@@ -225,5 +225,5 @@ def read_manifest(path: Path) -> Manifest:
         first = str(error).splitlines()[0]
         raise UserError(
             f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "
-            "which writes it anew without building again what is finished"
+            "which writes it again and keeps what is finished"
         ) from error

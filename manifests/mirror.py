@@ -325,7 +325,7 @@ def new_corpus(place: str) -> Iterator[Path]:
         return
     storage = connect(place.rstrip("/"))
     if not storage.is_empty():
-        raise UserError(f"--output {place} is there already: give another URL")
+        raise UserError(f"--output {place} already exists: give another URL")
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         folder = Path(scratch) / "corpus"
         yield folder

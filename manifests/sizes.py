@@ -1,6 +1,8 @@
-"""Model sizes and their training settings, by the names that recipes and the trainer use."""
+"""Model sizes and their training settings, by the names that recipes and the trainer use, or by numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from filters.errors import UserError
 
 NORM_EPSILON = 1e-6  # of the published 7B model; the paper states none, later LLaMA models use 1e-5
 
@@ -60,3 +62,26 @@ PRESETS = {
     "33b": Preset(6656, 52, 60, 1.5e-4),
     "65b": Preset(8192, 64, 80, 1.5e-4),
 }
+
+
+def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
+    """Return the size of a preset's name, or of `dim=D,layers=L,heads=H`.
+
+    A size given in numbers has the other settings of the preset next below it in layers x dimension squared.
+
+    Raises:
+        UserError: The name is no preset's, or the numbers make no model.
+    """
+    if "=" not in name:
+        if name not in PRESETS:
+            raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
+        return replace(PRESETS[name], norm_epsilon=norm_epsilon)
+    parts = dict(part.partition("=")[::2] for part in name.split(","))
+    if set(parts) != {"dim", "layers", "heads"} or not all(value.isdigit() and int(value) for value in parts.values()):
+        raise UserError(f"--model {name} is not of the form dim=256,layers=4,heads=4: give these three whole numbers")
+    dimension, layers, heads = (int(parts[key]) for key in ("dim", "layers", "heads"))
+    if dimension % (2 * heads):
+        raise UserError(f"--model {name}: dim must be an even multiple of heads, as rotary positions pair features")
+    volumes = {each.layers * each.dimension**2: each for each in PRESETS.values()}
+    base = volumes[max((volume for volume in volumes if volume <= layers * dimension**2), default=min(volumes))]
+    return replace(base, dimension=dimension, heads=heads, layers=layers, norm_epsilon=norm_epsilon)

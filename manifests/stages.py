@@ -69,7 +69,7 @@ STEPS = {
     "statistics/merge": StepKind("run", "Descriptions of splits and shards are added up."),
 }
 SAMPLER = "tokenizer/sample"  # writes the sample whose bytes `tokenizer/train` grows with
-STAGES = tuple(name for name in STEPS if "/" not in name)  # in the order of a run
+STAGES = tuple(name for name in STEPS if "/" not in name)  # names of the stages in the order of a run
 
 
 def stage_of(step: str) -> str:

@@ -19,7 +19,7 @@ from pipeline.beam.receipts import sweep
 from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of, without_counts
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
-from pipeline.dedup.signatures import Split, planned_splits, splits_of
+from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
 from pipeline.stages import (
     corpus_index,
@@ -27,7 +27,6 @@ from pipeline.stages import (
     join,
     line_dedup,
     manifest,
-    pages,
     perplexity,
     references,
     split_offsets,
@@ -62,9 +61,9 @@ class StageGraph:
         self.code: dict[str, set[str]] = {}
         self.findings: dict[str, Any] = {}
         self.ledger: dict[str, dict[str, dict[str, Any]]] = {}  # tallies by stage and source
-        if lists := pages.count_lists(recipe):
+        if lists := filters.count_lists(recipe):
             self.findings["lists"] = lists
-        if reasons := pages.custom_reasons(recipe):
+        if reasons := filters.custom_reasons(recipe):
             self.findings["reasons"] = reasons
         if inputs.unreadable:
             self.findings["unreadable"] = {"files": len(inputs.unreadable), "names": sorted(inputs.unreadable)}
@@ -105,7 +104,7 @@ class StageGraph:
 
         What describes the corpus comes last, and is not named: it is of no use without the manifest.
         """
-        passes = (((stage,), (getattr(self, stage),)) for stage in pages.order_of_passes(self.recipe))
+        passes = (((stage,), (getattr(self, stage),)) for stage in filters.order_of_passes(self.recipe))
         return (
             (("split_offsets",), (self.split_offsets,)),
             (("extract", "join"), (self.extract, self.train_language_models, self.collect_cited_urls)),
@@ -193,7 +192,7 @@ class StageGraph:
 
     def first_comparisons(self) -> list[Part]:
         """Return the steps that compare documents as soon as `filter` has run."""
-        splits = [*planned_splits(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
+        splits = [*splits_of(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
         sketch = containment.sketch_step(self.recipe, splits)
         searches = neardup.near_searches(splits)
         return [neardup.find_exact(splits), (sketch,), *(search.find_candidates() for search in searches)]
@@ -294,7 +293,7 @@ class StageGraph:
             )
         )
 
-    def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
+    def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], filters.Verdicts]:
         """Return the arguments of a stage that applies the rules before its own; all rules for an empty name."""
         made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
@@ -308,8 +307,8 @@ class StageGraph:
         models = {
             name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
         }
-        by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
-        return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)
+        by_source = filters.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
+        return self.recipe, self.extracted, by_source, self.verdicts
 
     def model_entries(self) -> dict[str, ModelEntry]:
         """Return every model that the corpus depends on, for the manifest."""

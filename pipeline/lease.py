@@ -35,8 +35,8 @@ class Lease:
         """Raise StorageError if another driver has taken the corpus."""
         if self.lost:
             raise StorageError(
-                f"{self.storage.url}: another run has taken over, since this one gave no sign of life for "
-                f"{STALE_SECONDS:.0f} s: leave it to that run"
+                f"{self.storage.url}: another run has taken over, because this one wrote no heartbeat for "
+                f"{STALE_SECONDS:.0f} s: let that run continue"
             )
 
     def start(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from filters.errors import UserError
 from filters.formats.stream import open_stored
 from filters.models.sentencepiece import encode_texts
-from filters.rule import Filtered, Found, Rule, apply_rules, page_of
+from filters.rule import Filtered, Found, apply_rules, page_of
 from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
@@ -23,7 +23,7 @@ from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
-from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
+from pipeline.stages.models import cuts_path, hash_given_files, inherited, models_of, with_local_models
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
@@ -81,8 +81,6 @@ class Rederiver:
         self.manifest: Manifest = load_manifest(self.folder)
         self.recipe: Recipe = load_run_recipe(self.folder)
         if generation:  # the corpus may have been moved since
-            from pipeline.inheritance import inherited
-
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
         self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
@@ -112,9 +110,8 @@ class Rederiver:
                 return False, str(error)
         if outcome.document is None:
             return False, f"extract drops the record now: {outcome.reason}"
-        rules = source.rules_at("filter")
         try:
-            filtered = self._filter(outcome.document, rules, lineage, joined is not None)
+            filtered = self._filter(outcome.document, lineage, joined is not None)
         except LookupError as error:
             return False, str(error)
         if filtered.reason is not None:
@@ -124,16 +121,15 @@ class Rederiver:
             return False, f"{len(tokens)} tokens now, {len(expected)} in the shard, and they differ"
         return True, f"the same {len(tokens)} tokens, from {paths[place.file]}"
 
-    def _filter(self, document: Document, rules: list[Rule], lineage: Lineage, joined: bool) -> Filtered:
+    def _filter(self, document: Document, lineage: Lineage, joined: bool) -> Filtered:
         """Pass a document through its source's rules again. Raises LookupError if a verdict is not kept."""
-        models, known = self._models(lineage.source), self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
-        found = []
-        for rule in rules:
-            verdict = None
-            if rule.needs == LINES:
-                verdict = self._line_verdict(lineage, joined)
-            found.append(Found(verdict, models.get(rule.needs)))
-        return apply_rules(page_of(document.as_row(), known), rules, found)
+        source, models = self.recipe.sources[lineage.source], self._models(lineage.source)
+        rules = source.rules_at("filter")
+        found = [
+            Found(self._line_verdict(lineage, joined) if rule.needs == LINES else None, models.get(rule.needs))
+            for rule in rules
+        ]
+        return apply_rules(page_of(document.as_row(), source.kind in LANGUAGE_KNOWN), rules, found)
 
     def _models(self, name: str) -> dict[str, Any]:
         """Return what the run made for a source's rules. Raises UserError if a file that they name has changed."""
@@ -152,7 +148,7 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
-        from pipeline.stages.pages import find_mask, verdict_path
+        from pipeline.stages.filter import find_mask, verdict_path
 
         root = verdict_path(LINES, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file

@@ -29,12 +29,11 @@ from torch import Tensor, nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json, sync_path
-from manifests.sizes import Preset
-from trainer.sizes import get_preset
+from manifests.sizes import Preset, get_preset
 
 FOLDER = "checkpoints"
 STATE = "state.json"
-DAMAGED = ".damaged"  # ending of a checkpoint that was found damaged
+DAMAGED = ".damaged"  # end of the name of a checkpoint that was found damaged
 _NAME = re.compile(r"step-(\d{8})")
 _TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
@@ -216,7 +215,7 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
     if damaged:
         told = "; ".join(f"{folder.name}: {what}" for folder, what in damaged)
         raise UserError(
-            f"{run} has no whole checkpoint ({told}): give another --output, or remove it to train from the start"
+            f"{run} has no complete checkpoint ({told}): give another --output, or remove it to train from the start"
         )
     return None
 

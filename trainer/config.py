@@ -14,9 +14,8 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
-from manifests.sizes import NORM_EPSILON
+from manifests.sizes import NORM_EPSILON, get_preset
 from trainer.schedule import SCHEDULES, StageRate
-from trainer.sizes import get_preset
 
 FILE = "config.yaml"
 RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # a folder with one of them is a run's
@@ -64,11 +63,11 @@ class TrainConfig:
     model: str
     learning_rate: tuple[StageRate, ...]
     seed: int
-    init_from: str = ""
-    precision: str = "fp32"
-    document_masks: bool = False
-    outlier_sigmas: float = 6.0
-    outlier_window: int = 128
+    init_from: str
+    precision: str
+    document_masks: bool
+    outlier_sigmas: float
+    outlier_window: int
     norm_epsilon: float = NORM_EPSILON
 
 
@@ -94,21 +93,21 @@ class RunOptions:
         peak_tflops: Of one device, None for that of its data sheet.
     """
 
-    micro_batch: int | None = None
-    checkpoint_minutes: float = 15.0
-    checkpoint_every: int = 0
-    validate_every: int = 0
-    evaluate_every: int = 0
-    keep: int = 2
-    non_finite_limit: int = 5
-    hang_seconds: float = 1800.0
-    stop_after: int = 0
-    skip_steps: Sequence[tuple[int, int]] = ()
-    activation: str = "none"
-    compile: bool = False
-    tensorboard: bool = False
-    wandb: bool = False
-    peak_tflops: float | None = None
+    micro_batch: int | None
+    checkpoint_minutes: float
+    checkpoint_every: int
+    validate_every: int
+    evaluate_every: int
+    keep: int
+    non_finite_limit: int
+    hang_seconds: float
+    stop_after: int
+    skip_steps: Sequence[tuple[int, int]]
+    activation: str
+    compile: bool
+    tensorboard: bool
+    wandb: bool
+    peak_tflops: float | None
 
 
 def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
@@ -132,7 +131,7 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     if tokens % length:
         below = tokens - tokens % length
         raise UserError(
-            f"--batch-tokens {tokens} is no multiple of a sequence of {length} tokens: give {below} or {below + length}"
+            f"--batch-tokens {tokens} is not a multiple of the sequence of {length}: give {below} or {below + length}"
         )
     batch = tokens // length
     if batch % world:
@@ -166,22 +165,22 @@ def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: i
 
 
 def parse_stages(text: str) -> list[dict[str, Any]]:
-    """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS. Raise ValueError for another value."""
+    """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS, or raise ArgumentTypeError."""
     try:
         stages = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"must be a JSON list of stages ({error})") from error
+        raise argparse.ArgumentTypeError(f"must be a JSON list of stages ({error})") from error
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
-        raise ValueError('must be a list of stages, as in [{"steps": 100}]')
+        raise argparse.ArgumentTypeError('must be a list of stages, as in [{"steps": 100}]')
     for stage in stages:
         for key, value in stage.items():
             if key not in STAGE_KEYS:
-                raise ValueError(f"a stage has no key {key!r}: give some of {', '.join(STAGE_KEYS)}")
+                raise argparse.ArgumentTypeError(f"a stage has no key {key!r}: give some of {', '.join(STAGE_KEYS)}")
             allowed, expected = STAGE_KEYS[key]
             if not allowed(value):
-                raise ValueError(f"{key} of a stage must be {expected}, not {json.dumps(value)}")
+                raise argparse.ArgumentTypeError(f"{key} of a stage must be {expected}, not {json.dumps(value)}")
         if ("steps" in stage) == ("tokens" in stage):
-            raise ValueError("each stage must have either steps or tokens")
+            raise argparse.ArgumentTypeError("each stage must have either steps or tokens")
     return stages
 
 
@@ -255,5 +254,5 @@ def check_output(run: Path) -> None:
     if held and not held & RUN_FILES:
         some = ", ".join(sorted(held)[:3]) + (", …" if len(held) > 3 else "")
         raise UserError(
-            f"--output {run} holds files of no run ({some}): give a new or empty folder, or a run to resume"
+            f"--output {run} contains other files than a run ({some}): give a new or empty folder, or a run to resume"
         )

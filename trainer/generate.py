@@ -12,7 +12,7 @@ from filters.errors import UserError
 from manifests import tokenizer
 from trainer.checkpoint import SavedModel, open_checkpoint
 from trainer.events import find_corpus
-from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention
+from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention, resolve_device
 
 
 def load_model(saved: SavedModel, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Llama:
@@ -53,10 +53,10 @@ def generate(
     """
     if temperature < 0 or not 0 < top_p <= 1:
         raise UserError("--temperature must be 0 or more, --top-p above 0 and at most 1")
+    device = resolve_device(device)
     saved = open_checkpoint(path)
     folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
     pieces, length = tokenizer.load(folder), int(saved.state["plan"]["sequence_length"])
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = load_model(saved, device, torch.bfloat16 if device == "cuda" else torch.float32)
     for number, prompt in enumerate(prompts):
         printed, text = "", [manifest.tokenizer.bos, *pieces.encode(prompt)]

@@ -27,8 +27,8 @@ from trainer.step import StepMetrics
 FILE = "metrics.csv"
 LINE_SECONDS = 5.0  # between two lines in the terminal
 CLOCK = ("tokens_per_second", "mfu_6n", "mfu_no_embedding", "mfu_attention", "memory_gb", "seconds_left")
-CURVE_POINTS = 200  # at most in a curve: means of neighbors
-COUNT_TOKENS = 1 << 22  # counted at a time
+CURVE_POINTS = 200  # most points of a curve; more are averaged with their neighbors
+COUNT_TOKENS = 1 << 22  # tokens counted at a time
 PEAKS = {  # dense bf16 FLOP/s by a part of the device's name, the first that fits: NVIDIA's data sheets, no sparsity
     "A100": 312e12,
     "H100 PCIe": 756e12,

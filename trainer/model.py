@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, activate_flash_attention_impl, sdpa_kernel
 
+from filters.errors import UserError
 from manifests.sizes import Preset
 
 ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv 2104.09864), section 3.2.2
@@ -95,6 +96,13 @@ def document_bounds(tokens: Tensor, bos: int, device_type: str) -> Tensor:
     padded = torch.full((1 << len(starts).bit_length(),), tokens.numel(), dtype=torch.int32)
     padded[: len(starts)] = starts
     return F.pad(padded, (0, 1), value=tokens.numel())
+
+
+def resolve_device(device: str) -> str:
+    """Return "cpu" or "cuda" for "cpu", "cuda" or "auto". Raise UserError for "cuda" without a GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no GPU here, give --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:

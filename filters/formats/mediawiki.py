@@ -127,33 +127,37 @@ def scan_pages(
     """
     buffer, base = bytearray(), position  # buffer[0] lies at `base`
     start, begin, searched = position, -1, position  # of the open stretch, of the open page, of the next search
-    opening, tail, first = b"", b"", True
+    outside, tail, first = b"", b"", True  # outside: the first bytes of the open stretch before `searched`, if no page
     for chunk in chunks:
         if isinstance(chunk, Damage):
             end = base + len(buffer)
             yield RawPage(start, end, start, problem=chunk.problem, detail=chunk.detail)
             buffer.clear()
             base = start = searched = end
-            begin, opening, first, ends = -1, b"", False, False
+            begin, outside, first, ends = -1, b"", False, False
             continue
         buffer += chunk
-        opening += chunk[: OPENING - len(opening)] if first else b""
         tail = (tail + chunk[-64:])[-64:]
         while tag := _PAGE.search(buffer, searched - base):
-            at, searched = base + tag.start(), base + tag.end()
-            if begin < 0 and not tag[1]:
-                if first and opening[: at - start].strip():
-                    yield _frame_outside(start, at, opening[: at - start])
+            at, before, searched = base + tag.start(), searched, base + tag.end()
+            if begin < 0:
+                outside = _extend(outside, buffer[before - base : at - base])
+                if tag[1]:
+                    detail = "a page whose first tag is damaged"
+                    yield RawPage(start, searched, start, problem=Reason.CORRUPT_RECORD, detail=detail)
+                    start = searched
+                elif outside:
+                    yield _frame_outside(start, at, outside)
                     start = at
-                begin, first = at, False
-            elif begin >= 0 and searched - begin > limit:
+                begin, outside, first = -1 if tag[1] else at, b"", False
+            elif searched - begin > limit:
                 stop = searched if tag[1] else at
                 yield RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
                 start, begin = stop, -1 if tag[1] else at
-            elif begin >= 0 and tag[1]:
+            elif tag[1]:
                 yield RawPage(start, searched, begin, bytes(buffer[begin - base : searched - base]))
                 start, begin = searched, -1
-            elif begin >= 0:
+            else:
                 yield RawPage(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
                 start = begin = at
         length = base + len(buffer)
@@ -161,34 +165,38 @@ def scan_pages(
             detail = f"over {HOPELESS} bytes without a page"
             yield RawPage(start, length, start, problem=Reason.TOO_LARGE, detail=detail)
             return
-        searched = max(searched, length - _TAG_BYTES)
+        before, searched = searched, max(searched, length - _TAG_BYTES)
+        if begin < 0:
+            outside = _extend(outside, buffer[before - base : searched - base])
         kept = begin if begin >= 0 and length - begin <= limit + _TAG_BYTES else searched
         if kept - base >= _TAG_BYTES:
             del buffer[: kept - base]
             base = kept
     end = base + len(buffer)
-    yield from _frame_end(start, end, begin, opening, first, tail)
-    if begin < 0 and ends and b"</mediawiki" not in tail:
-        yield RawPage(end, end, end, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
-
-
-def _frame_end(start: int, end: int, begin: int, opening: bytes, first: bool, tail: bytes) -> Iterator[RawPage]:
-    """Yield the text after the last page."""
     if begin >= 0:
         yield RawPage(start, end, begin, problem=Reason.TRUNCATED_RECORD, detail="the dump ends within a page")
-    elif first and b"<mediawiki" not in opening and not opening.lstrip().startswith(b"</mediawiki"):
+        return
+    outside = _extend(outside, buffer[searched - base :])
+    if first and b"<mediawiki" not in outside and not outside.startswith(b"</mediawiki"):
         yield RawPage(start, end, start, problem=Reason.UNSUPPORTED_FORMAT, detail="not a MediaWiki dump")
-    elif first:
-        yield _frame_outside(start, end, opening)
-    elif tail[-(end - start) :].strip() if end > start else b"":
-        yield RawPage(start, end, start, problem=Reason.ARCHIVE_METADATA)
+    elif ends and b"</mediawiki" not in tail:
+        yield RawPage(start, end, start, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
+    elif outside:
+        yield _frame_outside(start, end, outside)
 
 
-def _frame_outside(start: int, stop: int, opening: bytes) -> RawPage:
-    """Return the text before a dump's first page."""
-    if _DEFINES.search(opening):
+def _extend(outside: bytes, data: bytearray) -> bytes:
+    """Return the first bytes, without blanks before them, of a stretch that goes on."""
+    return outside if len(outside) >= OPENING else (outside + data if outside else bytes(data.lstrip()))[:OPENING]
+
+
+def _frame_outside(start: int, stop: int, outside: bytes) -> RawPage:
+    """Return the text before a dump's first page, between two pages, or after the last one."""
+    if _DEFINES.search(outside):
         return RawPage(start, stop, start, problem=Reason.ENTITY_EXPANSION, detail="a document type of its own")
-    return RawPage(start, stop, start, problem=Reason.ARCHIVE_METADATA)
+    if b"mediawiki" in outside:  # the header or the end; within a file, of dumps that were joined
+        return RawPage(start, stop, start, problem=Reason.ARCHIVE_METADATA)
+    return RawPage(start, stop, start, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no page")
 
 
 def parse_page(element: bytes) -> Page | Damage:

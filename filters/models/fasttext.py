@@ -40,11 +40,11 @@ class Classifier:
                 f"{role} {path} cannot be read ({error.strerror}): give the path of a fastText model"
             ) from error
         if head != MAGIC:
-            raise UserError(f"{role} {path} is no fastText model: give the path of one")
+            raise UserError(f"{role} {path} is not a fastText model: give the path of a fastText model")
         try:
             self._model: Any = fasttext.load_model(path)
         except (ValueError, RuntimeError, MemoryError) as error:
-            raise UserError(f"{role} {path} is damaged: give the path of a whole fastText model") from error
+            raise UserError(f"{role} {path} is damaged: give the path of a complete fastText model") from error
 
     @property
     def labels(self) -> list[str]:

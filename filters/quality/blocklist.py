@@ -88,7 +88,7 @@ class Blocklist:
                         labels = max(labels, host.count(".") + 1)
                     keys.append(_hash_pattern(pattern))
             if bad and len(keys) == before:
-                raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
+                raise UserError(f"blocklist {path} contains no domain and no URL: give a list with one per line")
             malformed += bad
         unique = np.unique(np.array(keys, np.uint64))
         return cls(array("Q", unique.tobytes()), labels, segments, malformed)
@@ -247,7 +247,7 @@ def _read_lines(path: Path) -> Iterator[str | None]:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"blocklist {path} cannot be read ({error}): check the path and the file") from error
     if b"\0" in data:
-        raise UserError(f"blocklist {path} is a binary file: give a list of text, one pattern a line")
+        raise UserError(f"blocklist {path} is a binary file: give a text file with one pattern per line")
     for line in io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")):
         try:
             yield line.decode("utf-8").rstrip("\r\n") if len(line) <= MAX_LINE_BYTES else None
@@ -266,7 +266,7 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded.
+    """Drop pages whose URL or domain is on a list, before the pages are decoded.
 
     The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
     """
@@ -275,7 +275,7 @@ class Blocked(ExtractRule):
     FILES = ("paths",)
     SHORT = "paths"
 
-    paths: list[str] = Field(min_length=1)  # of lists of domains and URLs, one a line, gzipped or not
+    paths: list[str] = Field(min_length=1)  # paths of lists of domains and URLs, one per line, gzipped or not
 
     def check_record(self, record: Record) -> AnyReason | None:
         """Return the reason to drop a record, or None."""

@@ -32,7 +32,7 @@ _DIGITS = 18  # of a time
 
 
 class C4(Rule):
-    """Keep sentences, and drop pages with a mark of code or filler or too few of them.
+    """Keep lines that are sentences; drop pages with signs of code or filler text, or with too few sentences.
 
     The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow Datasets.
     """
@@ -50,11 +50,12 @@ class C4(Rule):
         Reason.C4_EDITED,
     )
 
-    # the numbers of the reference implementation
-    min_words_per_line: Count = 5
-    min_sentences: Count = 3
-    max_page_characters: Positive = 190_000
-    max_word_characters: Positive = 1_000
+    # Defaults: the reference implementation.
+
+    min_words_per_line: Count = 5  # smallest number of words of a line that stays
+    min_sentences: Count = 3  # smallest number of sentences of a page
+    max_page_characters: Positive = 190_000  # longest page, in characters
+    max_word_characters: Positive = 1_000  # a line with a longer word is removed
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return the page's sentences, or the reason to drop it."""
@@ -62,7 +63,7 @@ class C4(Rule):
 
 
 class MaxCharacters(Rule):
-    """Drop overlong pages.
+    """Drop pages that are too long.
 
     C4's builder does so before it looks for the newest page under a URL.
     """
@@ -70,7 +71,7 @@ class MaxCharacters(Rule):
     REASONS = (Reason.C4_PAGE_TOO_LONG,)
     SHORT = "most"
 
-    most: Positive = 190_000  # C4's builder (c4_utils.py)
+    most: Positive = 190_000  # longest page in characters; default: C4's builder (c4_utils.py)
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -78,7 +79,7 @@ class MaxCharacters(Rule):
 
 
 class MinSentences(Rule):
-    """Drop pages with few sentences. Meant for text that `c4` has left.
+    """Drop pages with few sentences. Use it after `c4`.
 
     The rule that counts sentences again: C4's builder does so after duplicate lines are gone.
     """
@@ -86,7 +87,7 @@ class MinSentences(Rule):
     REASONS = (Reason.C4_TOO_FEW_SENTENCES,)
     SHORT = "least"
 
-    least: Count = 3  # C4, section 2.2: pages with fewer than three sentences go; as many in the builder
+    least: Count = 3  # smallest number of sentences; default: C4, section 2.2, and its builder
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -95,7 +96,7 @@ class MinSentences(Rule):
 
 
 class BadWords(Rule):
-    """Drop pages that hold a word of a list.
+    """Drop pages that contain a word of a list.
 
     The rule of bad words, the last of C4's (Raffel et al. 2020, section 2.2).
     """
@@ -104,7 +105,7 @@ class BadWords(Rule):
     FILES = ("words",)
     SHORT = "words"
 
-    words: str  # path of a list, one word a line; C4 takes the English list of LDNOOBW
+    words: str  # path of a list, one word per line; C4 uses the English list of LDNOOBW
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -116,7 +117,7 @@ class BadWords(Rule):
 
 
 class NewestUrl(Rule):
-    """Drop older copies of a page, among the documents that the rules before leave.
+    """Drop older copies of a page, among the documents that the earlier rules keep.
 
     The rule of C4's builder that keeps one document under a URL: the newest; of equal times, that of the smaller id.
     """
@@ -226,7 +227,7 @@ def read_bad_words(path: str) -> frozenset[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"bad_words: {path} cannot be read ({error}): give one word a line") from error
+        raise UserError(f"bad_words: {path} cannot be read ({error}): give a file with one word per line") from error
     return frozenset(word for line in lines if (word := line.strip().casefold()))
 
 

@@ -44,7 +44,7 @@ class Shape(NamedTuple):
 
 
 class Code(ExtractRule):
-    """Drop generated and minified files, and files with odd lines or few letters.
+    """Drop generated and minified files, and files with long lines or few letters.
 
     The rules for files of code (LLaMA, section 2.1), with the numbers of RedPajama's filter (`github_run_filter.py`).
     """
@@ -59,11 +59,11 @@ class Code(ExtractRule):
         Reason.CODE_FEW_LETTERS,
     )
 
-    longest_line: Positive = 1_000  # characters
-    mean_line: Annotated[float, Field(gt=0)] = 100.0  # characters a line, over the whole file
-    alphanumerics: Share = 0.25
-    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
-    minified_mean: Annotated[float, Field(gt=0)] = 110.0  # characters a line of minified JavaScript or CSS (linguist)
+    longest_line: Positive = 1_000  # longest line, in characters
+    mean_line: Annotated[float, Field(gt=0)] = 100.0  # largest mean number of characters per line
+    alphanumerics: Share = 0.25  # smallest share of letters and digits
+    letters_a_token: Annotated[float, Field(ge=0)] = 1.5  # smallest number of letters per token
+    minified_mean: Annotated[float, Field(gt=0)] = 110.0  # mean characters per line of minified JS or CSS (linguist)
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the file for the first reason, or keep it. Its language is that of its programs."""

@@ -35,19 +35,18 @@ _CONTROLS = bytes([*range(10), *range(11, 32), 127])  # ASCII's control characte
 
 
 class DuplicateLines(Rule):
-    """Remove lines that occur elsewhere, among the documents that the rules before leave.
+    """Remove lines that also occur in other documents, among those that the earlier rules keep.
 
     The rule of duplicate lines: CCNet's paragraph de-duplication (section 3.1), or the lines of C4's builder.
 
     Attributes:
-        scope: documents that are compared with one another: `files`, groups of that many `files` of one crawl, drawn by
-            keyed hash of their names; `dump`, one crawl; `all`, the whole source.
-        files: see `scope`. CCNet cuts a crawl into 1,600 parts and compares 50 of them: one in 32, which is 2,000 of
-            the 64,000 files of a crawl of 2019.
-        keep: `none` removes every copy, as CCNet does; `first` leaves the copy in the document of the smallest id.
-        normalise: `ccnet` compares lines in CCNet's normal form; `c4` stripped and in lower case, as C4's builder does
-            after its page rules. With `c4` and `first` the copy stays that is in the page whose URL, as C4 normalises
-            it, has the smallest MD5.
+        scope: which documents are compared with each other. `files`: groups of that many `files` of one crawl, selected
+            by keyed hash of their names; `dump`: one crawl; `all`: the whole source.
+        files: size of a group of `scope: files`. CCNet cuts a crawl into 1,600 parts and compares 50 of them, which is
+            2,000 of the 64,000 files of a crawl of 2019.
+        keep: `none` removes every copy, as CCNet does. `first` keeps the copy in the document with the smallest id.
+        normalise: `ccnet` compares lines in CCNet's normal form. `c4` compares them stripped and in lower case, as C4's
+            builder does. With `c4` and `first`, the copy stays in the page whose normalised URL has the smallest MD5.
     """
 
     REASONS = (Reason.ONLY_DUPLICATE_LINES, Reason.DUPLICATE_LINE)

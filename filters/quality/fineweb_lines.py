@@ -9,7 +9,7 @@ TERMINAL_MARKS = tuple(".?!…\"'”’»。？！؟।")  # FineWeb's list has 
 
 
 class FineWebLines(Rule):
-    """Drop pages of lists and menus: few lines that end a sentence, short lines, repeated lines, few words a line.
+    """Drop pages of lists and menus: few lines that end a sentence, short or repeated lines, few words per line.
 
     The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6).
     """
@@ -21,12 +21,13 @@ class FineWebLines(Rule):
         Reason.FINEWEB_FEW_WORDS,
     )
 
-    # the numbers of the paper
-    line_ends: Share = 0.12  # least share of lines that end in a mark of punctuation
-    short_lines: Share = 0.67  # most of the lines that have up to `short_line` characters
-    short_line: Count = 30
-    duplicate_characters: Share = 0.01  # in lines that are copies of an earlier one, of all characters
-    lines_a_word: Share = 0.3  # line feeds for each word
+    # Defaults: the paper.
+
+    line_ends: Share = 0.12  # smallest share of lines that end in a punctuation mark
+    short_lines: Share = 0.67  # largest share of short lines
+    short_line: Count = 30  # largest number of characters of a short line
+    duplicate_characters: Share = 0.01  # largest share of characters in lines that repeat an earlier line
+    lines_a_word: Share = 0.3  # largest number of line feeds per word
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the page for the first reason, or keep it."""

@@ -38,17 +38,18 @@ class GopherQuality(Rule):
         Reason.GOPHER_STOP_WORDS,
     )
 
-    # the numbers of the paper
-    min_words: Count = 50
-    max_words: Positive = 100_000
-    min_word_length: float = 3.0  # mean characters of a word
-    max_word_length: float = 10.0
-    symbols: Share = 0.1  # `#` a word, and ellipses a word
-    bullets: Share = 0.9  # of lines that begin with a bullet
-    ellipses: Share = 0.3  # of lines that end with an ellipsis
-    letters: Share = 0.8  # least share of words with a letter
+    # Defaults: the paper.
+
+    min_words: Count = 50  # smallest number of words
+    max_words: Positive = 100_000  # largest number of words
+    min_word_length: float = 3.0  # smallest mean number of characters per word
+    max_word_length: float = 10.0  # largest mean number of characters per word
+    symbols: Share = 0.1  # largest number of `#` per word, and of ellipses per word
+    bullets: Share = 0.9  # largest share of lines that begin with a bullet
+    ellipses: Share = 0.3  # largest share of lines that end with an ellipsis
+    letters: Share = 0.8  # smallest share of words with a letter
     stop_words: list[str] = Field(default=["the", "be", "to", "of", "and", "that", "have", "with"])  # in lower case
-    min_stop_words: Count = 2  # different ones
+    min_stop_words: Count = 2  # smallest number of different stop words
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the document for the first reason, in the order of the paper, or keep it."""
@@ -78,8 +79,8 @@ class GopherRepetition(Rule):
     The repetition rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
 
     Attributes:
-        top: most of the characters that the most frequent n-gram may take, for n = 2, 3, 4, if it occurs twice or more.
-        duplicates: most of the characters in duplicate n-grams, each counted once, for n = 5 to 10.
+        top: largest share of characters in the most frequent n-gram, if it occurs twice or more, for n = 2, 3, 4.
+        duplicates: largest share of characters in repeated n-grams, each character counted once, for n = 5 to 10.
     """
 
     REASONS = (
@@ -89,11 +90,12 @@ class GopherRepetition(Rule):
         Reason.GOPHER_DUPLICATE_NGRAMS,
     )
 
-    # the numbers of table A1
-    lines: Share = 0.3  # duplicate ones, of all lines
-    paragraphs: Share = 0.3  # the same; a paragraph ends at an empty line
-    line_characters: Share = 0.2  # in duplicate lines, of all characters
-    paragraph_characters: Share = 0.2
+    # Defaults: table A1.
+
+    lines: Share = 0.3  # largest share of lines that repeat an earlier line
+    paragraphs: Share = 0.3  # largest share of paragraphs that repeat an earlier one; empty lines separate paragraphs
+    line_characters: Share = 0.2  # largest share of characters in repeated lines
+    paragraph_characters: Share = 0.2  # largest share of characters in repeated paragraphs
     top: list[Share] = Field(default=[0.2, 0.18, 0.16], max_length=3)
     duplicates: list[Share] = Field(default=[0.15, 0.14, 0.13, 0.12, 0.11, 0.1], max_length=6)
 

@@ -83,7 +83,7 @@ class LanguageModels(NamedTuple):
 
 
 class Perplexity(Rule):
-    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl.
+    """Drop pages that are unlike Wikipedia, by the perplexity of an n-gram model and percentiles or fixed cut-offs.
 
     The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
     """
@@ -94,20 +94,20 @@ class Perplexity(Rule):
     FIXED = ("train", "head", "tail", "unit")
 
     models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
-    train: dict[str, LanguageModelText] = {}  # by language, the models that the run trains
-    cutoffs: str | None = None  # CCNet's cutoff.csv; without it the percentiles of this crawl, by language
-    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
-    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which on a page is tail
-    # `all`: pages in languages without a model
+    train: dict[str, LanguageModelText] = {}  # texts of the models that the run trains, by language
+    cutoffs: str | None = None  # path of CCNet's cutoff.csv; null: the percentiles of this crawl, by language
+    head: Annotated[int, Field(ge=1, le=99)] = 30  # a page below this percentile is head
+    tail: Annotated[int, Field(ge=1, le=99)] = 60  # a page at or above this percentile is tail
+    # the buckets to keep; `all` has the pages in languages without a model
     keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    unit: Unit = "line"  # one sentence of the model; CCNet's cut-offs were made with `document`
+    unit: Unit = "line"  # text that the model scores as one sentence; CCNet's cut-offs need `document`
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.models is None) == (not self.train):
             raise ValueError("give either models (a folder) or train (texts by language), and not both")
         if self.head > self.tail:
-            raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
+            raise ValueError(f"head ({self.head}) is above tail ({self.tail})")
         return self
 
     @property
@@ -215,7 +215,7 @@ def find_lmplz() -> Path:
     """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
     if found is None:
-        raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
+        raise UserError("estimator: lmplz was not found: build it with `make lmplz`, or choose `estimator: own`")
     return Path(found)
 
 
@@ -278,7 +278,7 @@ def load_kenlm(path: str) -> Any:
         return kenlm.Model(path, config)
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: undecodable bytes in kenlm's own message
         raise UserError(
-            f"{path} is not a language model that kenlm can read: it is missing, cut short, or something else."
+            f"{path} is not a language model that kenlm can read: it is missing, truncated, or another kind of file."
         ) from error
 
 
@@ -321,7 +321,7 @@ def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, 
         ) from error
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is not a table of cut-offs, a row a percentile and a column a language: {error}."
+            f"{path} is not a table of cut-offs, with a row per percentile and a column per language: {error}."
         ) from error
     for percentile in (head, tail):
         if percentile not in by_percentile:
@@ -387,11 +387,11 @@ class PieceEncoder(dict[str, bytes]):
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=path)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"{path} is not a SentencePiece model that can be read: it is missing, cut short, or something else."
+                f"{path} is not a readable SentencePiece model: it is missing, truncated, or another kind of file."
             ) from error
         if not _segments_words(self._model):
             raise UserError(
-                f"{path} has pieces that reach over blanks, or no blank before the first word: use a model trained "
+                f"{path} has pieces that contain blanks inside, or no blank before the first word: use a model trained "
                 "with SentencePiece's defaults, as CCNet's are."
             )
 

@@ -19,7 +19,7 @@ A100_TFLOPS = 312.0  # dense bfloat16, as NVIDIA states it
 # LLaMA, section 2.4: 380 tokens per second and A100 at 65B, at 6 N FLOPs per token; 0.497 with those of attention.
 UTILISATION = 0.477
 SECONDS_PER_DAY = 86_400.0
-ROUGH_SCALE = 1_000  # a cost at more than this many times the measured bytes is an order of magnitude
+ROUGH_SCALE = 1_000  # from this many times the measured bytes on, a cost is only an order of magnitude
 
 
 PAPER = ("7b", "13b", "33b", "65b")  # sizes of LLaMA, Table 2

@@ -17,15 +17,15 @@ from filters.errors import UserError
 from manifests.mirror import fetch_folder
 from manifests.stages import SAMPLER, STAGES, STEPS, kind_of, stage_of
 
-TEXT_COUNTER = "clusters/survivors"  # counts the bytes of kept text
-JOIN = "join/"  # steps that join the rows of the source after the slash
+TEXT_COUNTER = "clusters/survivors"  # step that counts the bytes of kept text
+JOIN = "join/"  # beginning of the steps that join the rows of a source
 COUNTERS = {  # the step, the side of its tally and the unit there that count an amount
     "stored bytes": ("extract", "entered", "bytes"),
     "extracted characters": ("extract", "out", "characters"),
     "kept characters": ("tokenize/parts", "entered", "characters"),
     "tokens": ("tokenize/parts", "out", "tokens"),
 }
-WARM_TASKS = 3  # needed after a process's first, to separate start-up from slope
+WARM_TASKS = 3  # tasks beyond the first of each process that a fit of start-up and slope needs
 
 NO_RECORD = "{} is not a record of a run: give a corpus's runs/<start>.json"
 Count = Annotated[float, Field(ge=0, lt=2**63, allow_inf_nan=False)]

@@ -22,9 +22,9 @@ from manifests.tools.corpus import open_parquet, parquet_files, scan_parquet
 if TYPE_CHECKING:
     from rich.text import Text
 
-COMPARED_LINES = 1_000  # of each text, from its start: difflib's time grows with the square
-DIFF_LINES = 60  # of a diff, shown
-LINE_CHARACTERS = 300  # of a line, shown
+COMPARED_LINES = 1_000  # lines compared, from the start of each text: difflib's time grows with their square
+DIFF_LINES = 60  # most lines of a diff that are shown
+LINE_CHARACTERS = 300  # most characters of a line that are shown
 _BREAK = re.compile(r"\n|(?<=[.!?]) ")  # texts are compared by sentence: web text has whole paragraphs on a line
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 

@@ -14,7 +14,7 @@ from manifests.document import ID_BYTES
 from manifests.files import canonical_json
 from manifests.manifest import HISTORY, read_manifest
 from manifests.mirror import fetch, list_folder
-from manifests.tools.corpus import CorpusReader, StoredDocument
+from manifests.tools.corpus import CorpusReader, StoredDocument, scan_parquet
 
 if TYPE_CHECKING:
     from manifests.tools.duplicates import Removed
@@ -174,7 +174,6 @@ def _find_dropped(reader: CorpusReader, queries: list[str], most: int) -> list[D
 
 
 def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
-    from manifests.tools.corpus import scan_parquet
     from manifests.tools.duplicates import matches
 
     columns = ["id", "url", "reason", *PLACE]

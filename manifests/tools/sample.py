@@ -25,7 +25,7 @@ from manifests.order import permute
 from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
 
-MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
+MOST_DRAWN = 20_000  # most documents read to find a language or score: a rare one must not read the corpus
 SIGNALS = ("language", "language_score", "perplexity", "bucket", "reference_score")
 SCORES = {"reference": "reference_score", "language": "language_score", "perplexity": "perplexity"}
 BY_DUPLICATES = (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED)
@@ -142,9 +142,7 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
     if not query.reason:
         return _draw_kept(reader, query)
     if query.language or query.score or query.side:
-        raise UserError("--reason is of what was dropped: leave out --language, --score and --side")
-    if query.reason not in list(Reason):
-        raise UserError(f"{query.reason!r} is no reason: see filters/reasons.py for the catalogue")
+        raise UserError("--reason selects dropped records: leave out --language, --score and --side")
     by_source = Counter[str]()
     for tallies in manifest.ledger.values():
         for name, tally in tallies.items():

@@ -291,8 +291,8 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
             left = [json.loads(path.read_bytes()) for path in (engine.timings / BEGUN).glob("*.json")]
             names = sorted(f"{mark['step']} {mark['task']}" for mark in left)
             raise type(died)(
-                f"{died} while at work on {' and '.join(names) or title}: give the same command "
-                "again, with fewer --workers if memory was short; what is finished is kept"
+                f"{died} while working on {' and '.join(names) or title}: give the same command "
+                "again, with fewer --workers if memory was exhausted; finished work is kept"
             ) from None
         if "KeyboardInterrupt" in str(error):  # Beam wraps even that
             raise KeyboardInterrupt from None

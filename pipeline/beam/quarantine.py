@@ -66,7 +66,7 @@ def read_quarantine(path: Path) -> frozenset[Place]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no quarantine file ({error}): give {FILE} of a corpus") from error
+        raise UserError(f"{path} is not a quarantine file ({error}): give {FILE} of a corpus") from error
 
 
 def write_quarantine(path: Path, places: Iterable[Place]) -> None:

@@ -170,8 +170,8 @@ def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
     for task in tasks:
         if task.name not in found:
             raise StorageError(
-                f"stage {task.step}: {task.name} left no receipt in {corpus}: see to it that the engine's workers run "
-                "and write to that very folder, then run the same command again"
+                f"stage {task.step}: {task.name} left no receipt in {corpus}: check that the engine's workers run "
+                "and write to this folder, then run the same command again"
             )
     return found
 

@@ -370,6 +370,13 @@ class Step:
 
         return complete
 
+    def names_by_source(self) -> dict[str, list[str]]:
+        """Return the names of the units of each source."""
+        found: dict[str, list[str]] = {}
+        for unit in self.units:
+            found.setdefault(unit.source, []).append(unit.name)
+        return found
+
     def code(self) -> str:
         """Return the version of the step's code over all units."""
         versions = sorted({code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}})

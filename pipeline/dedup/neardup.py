@@ -1,10 +1,10 @@
 """neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
 
-One exchange finds exact duplicates. Three find near ones, once for each MinHash settings that the sources have, among
-the documents of these settings alone, and never a text in them. `bands` sends each document's keys by hash range, where
-documents that share one become candidates; `fetch` tells each split which of its documents' signatures are wanted;
-`evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is shingle
-hashes of texts read again.
+One exchange finds exact duplicates. Three find near ones; they run once for each MinHash settings that the sources
+have, among the documents of these settings alone. None of them carries text. `bands` sends each document's keys by hash
+range, where documents that share one become candidates; `fetch` tells each split which of its documents' signatures are
+wanted; `evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is
+shingle hashes of texts read again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ import pyarrow as pa
 
 from filters.dedup.clusters import verify_stars
 from filters.dedup.minhash import MinHash, band_hashes, pairs_jaccard, shingle_hashes
-from filters.hashing import duplicate_mask, group_keys, mix
+from filters.hashing import duplicate_mask, group_keys, mix, run_starts
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
 from pipeline.beam.receipts import sweep
 from pipeline.beam.step import BLOCKS, Awaited, Keyed, Receipts, Result, Step, Unit
-from pipeline.beam.tables import id_halves, read_rows, write_ipc
+from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.work import Made, Work
-from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, awaited_for, signatures_of
+from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
@@ -38,6 +38,7 @@ KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band'
 TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
+SHINGLE_SCHEMA = pa.schema([("row", pa.int64()), ("hashes", pa.large_list(pa.uint32()))])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
 
 
@@ -160,7 +161,7 @@ def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
 
 def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ranges: int) -> Mapped:
     """Send the content hashes of one split, by range, packed."""
-    batch = Lookup([Path(path)]).batch(0)
+    batch = read_ipc(Path(path))
     identities, (high, low) = id_halves(batch.column("id"))[0], id_halves(batch.column("content_hash"))
     keys = group_keys(high, np.array([group], np.uint64))
     packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=_references(number, batch.num_rows))
@@ -172,8 +173,7 @@ def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
     path, pairs = f"{BLOCKS}/{EXACT}/{part}", join_blocks(blocks, TEXT_KEY)
     pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]))]
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
-    same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
-    first = np.r_[True, ~same][: len(pairs)]
+    first = run_starts(pairs["key"], pairs["low"])
     centres = pairs["row"][first][np.cumsum(first) - 1]
     members = np.ascontiguousarray(pairs["row"][~first])
     _write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
@@ -182,7 +182,7 @@ def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
 
 def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, minhash: MinHash, ranges: int) -> Mapped:
     """Send the bands of one split, by range, packed."""
-    batch = Lookup([Path(path)]).batch(0)
+    batch = read_ipc(Path(path))
     present = batch.column("has_signature").to_numpy(zero_copy_only=False)
     if not present.any():
         return Mapped(())
@@ -241,10 +241,10 @@ def map_evidence(
     wants = np.fromfile(corpus / fetch, WANT)
     if not len(wants):
         return Mapped(())
-    inner = wants["row"] & ((1 << ROW_BITS) - 1)
+    inner = wants["row"] & ROW_MASK
     if minhash.verify == "exact":
         return Mapped(_shingle_blocks(Path(clean), wants, inner, minhash))
-    return Mapped(_signature_blocks(signatures_of(Lookup([Path(path)]).batch(0)), wants, inner))
+    return Mapped(_signature_blocks(signatures_of(read_ipc(Path(path))), wants, inner))
 
 
 def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: float, rounds: int) -> Result:
@@ -253,10 +253,10 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     pairs = np.concatenate([np.empty(0, KEY), *parts])
     evidence = [block for block in blocks if block[:1] != PAIRS]
     order = np.lexsort([pairs["row"], pairs["identity"]])
-    fresh = np.r_[True, pairs["row"][order][1:] != pairs["row"][order][:-1]][: len(order)]
-    ranked = pairs["row"][order][fresh]
-    ranks = np.empty(len(pairs), np.int64)
-    ranks[order] = np.cumsum(fresh) - 1
+    ordered = pairs["row"][order]
+    first = run_starts(ordered)
+    ranked, ranks = ordered[first], np.empty(len(pairs), np.int64)
+    ranks[order] = np.cumsum(first) - 1
     edges, values, rejected, capped = verify_stars(
         pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
     )
@@ -274,8 +274,8 @@ class _Similarity:
     def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
         self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
         if self.exact:
-            tables = [pa.ipc.open_stream(pa.py_buffer(block[1:])).read_all() for block in evidence]
-            table = pa.concat_tables(tables).combine_chunks()
+            batches = [pa.ipc.read_record_batch(pa.py_buffer(block[1:]), SHINGLE_SCHEMA) for block in evidence]
+            table = pa.Table.from_batches(batches).combine_chunks()
             rows, column = table.column("row").to_numpy(), table.column("hashes").chunk(0)
             self.values, self.offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
         else:
@@ -303,9 +303,7 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
         The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets
         were divided.
     """
-    if not len(pairs):
-        return pairs, 0
-    starts = np.flatnonzero(np.r_[True, pairs["key"][1:] != pairs["key"][:-1]])
+    starts = np.flatnonzero(run_starts(pairs["key"]))
     sizes = np.diff(np.r_[starts, len(pairs)])
     if (sizes <= limit).all():
         return pairs, 0
@@ -352,17 +350,11 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
     needed = set(inner.tolist())
     texts = (row["text"] for row in read_rows(clean, ["text"]))
     hashes = {row: shingle_hashes(text, minhash) for row, text in enumerate(texts) if row in needed}
-    kind = pa.large_list(pa.uint32())
     for number, start, end in runs(wants["range"]):
-        columns = [
-            pa.array(wants["row"][start:end]),
-            pa.array([hashes[row] for row in inner[start:end].tolist()], kind),
-        ]
-        batch = pa.RecordBatch.from_arrays(columns, names=["row", "hashes"])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        yield number, SHINGLES + sink.getvalue().to_pybytes()
+        found = [hashes[row] for row in inner[start:end].tolist()]
+        columns = [pa.array(wants["row"][start:end]), pa.array(found, SHINGLE_SCHEMA.field("hashes").type)]
+        batch = pa.RecordBatch.from_arrays(columns, schema=SHINGLE_SCHEMA)
+        yield number, SHINGLES + batch.serialize().to_pybytes()
 
 
 def _references(number: int, rows: int) -> Rows:

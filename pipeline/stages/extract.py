@@ -18,12 +18,12 @@ from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import calls_of, uses_of
+from pipeline.stages.filter import calls_of, uses_of
 from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # records per reason and split whose place is kept, besides those with a URL, which all are: for people
+SKIPPED = 3  # dropped records per reason and split whose place is kept, for people; those with a URL are all kept
 
 
 def extract_step(
@@ -100,21 +100,19 @@ def write_outcomes(
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
             forget_record()
-            tally.enter(records=1, bytes=outcome.stored)
             if outcome.document is not None:
                 url = outcome.document.url  # not every reader looks at it
                 if reason := first_record_reason(source.filters, Record(url, None)):
                     outcome = Outcome(outcome.locator, outcome.stored, reason=reason, url=url)
             if outcome.document is not None:
                 row = outcome.document.as_row()
+                tally.enter(records=1, bytes=outcome.stored)
                 tally.keep(records=1, bytes=outcome.stored, characters=len(row["text"]))
                 writer.append(row)
                 continue
-            assert outcome.reason is not None, "an outcome is a document or a reason"
-            if outcome.reason is Reason.JOINED:
-                tally.remove(outcome.reason, records=1, bytes=outcome.stored)
+            count_dropped(outcome, tally)
+            if outcome.reason is None or outcome.reason is Reason.JOINED:
                 continue
-            tally.drop(outcome.reason, records=1, bytes=outcome.stored)
             place = {key: value for key, value in outcome.locator.as_dict().items() if value not in ("", [])}
             place |= {"reason": outcome.reason.value, "detail": outcome.detail}
             place |= {"url": outcome.url} if outcome.url else {}
@@ -131,3 +129,11 @@ def write_outcomes(
             paths.append(f"{folder}/{split}.jsonl")
             write_atomic(corpus / paths[-1], b"".join(map(canonical_json, places)))
     return Result(paths, {name: tally}, facts)
+
+
+def count_dropped(outcome: Outcome, tally: Tally) -> None:
+    """Count a record that is no document; a row that has become part of one is not dropped but removed."""
+    assert outcome.reason is not None, "an outcome is a document or a reason"
+    tally.enter(records=1, bytes=outcome.stored)
+    count = tally.remove if outcome.reason is Reason.JOINED else tally.drop
+    count(outcome.reason, records=1, bytes=outcome.stored)

@@ -39,7 +39,7 @@ from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
-from pipeline.stages.pages import calls_of
+from pipeline.stages.filter import calls_of
 from pipeline.stages.split_offsets import file_of, pieces_of
 
 STEP = "join"
@@ -115,8 +115,6 @@ def join_source(
         for split, receipt in sorted(forwarded.items()):
             packed = {"packed": receipt.outputs[0].path}
             units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
-        if not units:
-            continue
         last = number == joined.ROUNDS - 1
         of_step = f"{STEP}/{name}/groups-{number}"
         parts = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
@@ -131,13 +129,11 @@ def join_source(
         else:
             folder = {"number": number, "folder": f"blocks/{of_step}"}
             reducing = Step(of_step, reduce_rows, groups, {**settings, **folder})
-        done, reduced = yield from exchange(mapping, reducing)
+        done, forwarded = yield from exchange(mapping, reducing)
         rows |= {f"rows-{number}/{name}/{unit}": receipt for unit, receipt in done.items()}
-        if last:
-            return reduced, rows
-        forwarded = reduced
-        rows |= {f"groups-{number}/{name}/{unit}": receipt for unit, receipt in reduced.items()}
-    return {}, rows
+        if not last:
+            rows |= {f"groups-{number}/{name}/{unit}": receipt for unit, receipt in forwarded.items()}
+    return forwarded, rows
 
 
 def map_rows(
@@ -220,7 +216,7 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
             examples[item.reason.value] += 1
             is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.SKIPPED
             if item.reason not in DEAD_LETTERS and not is_example:
-                _count(item, tally)
+                extract.count_dropped(item, tally)
                 continue
             item = Row(_DEAD, item.locator, item.stored, f"{item.reason.value}\0{item.detail}".encode())
         packed = _pack(item)
@@ -230,15 +226,6 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
             yield from ((bucket, bytes(held[bucket])) for bucket in sorted(held))
             held, size = {}, 0
     yield from ((bucket, bytes(held[bucket])) for bucket in sorted(held))
-
-
-def _count(item: Outcome, tally: Tally) -> None:
-    assert item.reason is not None
-    tally.enter(records=1, bytes=item.stored)
-    if item.reason is Reason.JOINED:
-        tally.remove(item.reason, records=1, bytes=item.stored)
-    else:
-        tally.drop(item.reason, records=1, bytes=item.stored)
 
 
 def combine_groups(blocks: list[bytes], name: str, source: Source, number: int) -> Iterator[Row | Outcome]:

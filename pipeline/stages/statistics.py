@@ -280,15 +280,9 @@ def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
 
 def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     """Return a histogram of documents per cluster, the one that stayed included; rows come cluster by cluster."""
-    sizes: Counter[int] = Counter()
-    last, count = b"", 0
-    for path in paths:
-        for row in read_rows(corpus / path, ["cluster"]):
-            if row["cluster"] != last:
-                sizes.update([count + 1] if count else [])
-                last, count = row["cluster"], 0
-            count += 1
-    sizes.update([count + 1] if count else [])
+    rows = itertools.chain.from_iterable(read_rows(corpus / path, ["cluster"]) for path in paths)
+    clusters = itertools.groupby(rows, key=lambda row: row["cluster"])
+    sizes = Counter(1 + sum(1 for _ in removed) for _, removed in clusters)
     binned: Counter[int] = Counter()
     for size, times in sizes.items():
         binned.update({place: times * one for place, one in count_bins([size], COUNT_EDGES).items()})

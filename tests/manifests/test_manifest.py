@@ -319,7 +319,7 @@ def test_what_cannot_be_written_is_one_sentence(
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
     (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
-    with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it anew"):
+    with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it again"):
         load_manifest(corpus)
 
 

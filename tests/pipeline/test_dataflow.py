@@ -154,7 +154,7 @@ def test_only_dataflow_has_a_price(tmp_path: Path, capsys: pytest.CaptureFixture
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: x\nseed: 1\ngoal_tokens: 9\nsources: {books: {weight: 1.0}}\n", "utf-8")
     assert main(["run", str(recipe), "--output", str(tmp_path / "corpus"), "--max-cost", "5"]) == 2
-    assert "--max-cost goes with --engine dataflow" in capsys.readouterr().err
+    assert "--max-cost needs --engine dataflow" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def read_with_every_tool(url: str, bucket: str, tmp_path: Path, capsys: pytest.C
     assert manifests(["verify", f"{bucket}/corpora/less", "--quiet"]) == 0
     assert manifests(["diff", url, f"{bucket}/corpora/less"]) == 1
     assert manifests(["remove", url, "--list", str(tmp_path / "list"), "--output", f"{bucket}/corpora/less"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_verify_reads_what_is_stored_now_in_ranges_and_leaves_nothing(

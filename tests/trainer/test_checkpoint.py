@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     DAMAGES[damage](found[1])
     capsys.readouterr()
     for _ in range(2):  # the second attempt must not begin from the start either
-        with pytest.raises(UserError, match="has no whole checkpoint " + re.escape(f"(step-00000001: {damage}")):
+        with pytest.raises(UserError, match="has no complete checkpoint " + re.escape(f"(step-00000001: {damage}")):
             checkpoint.find_newest(tmp_path, str)
     assert "taken" not in capsys.readouterr().err
 

@@ -88,6 +88,16 @@ def test_the_command_writes_text_and_refuses_nonsense(run: Path, capfd: pytest.C
         list(generate(run.parent, None, [""], 1, 1.0, 1.0, 0))
 
 
+def test_the_corpus_may_be_named_by_its_url(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--corpus", (run.parent / "corpus").as_uri(), "--prompt", "The", "--tokens", "1", "--device", "cpu"]
+    assert main(["generate", str(run), *words]) == 0 and capfd.readouterr().out.startswith("The")
+    assert main(["trace", str(run), "--step", "1", *words[:2]]) == 0 and "train-" in capfd.readouterr().out
+    assert main(["trace", str(run), "--step", "1", "--corpus", tmp_path.as_uri()]) == 2
+
+
 def test_no_command_reads_weights_whose_bytes_have_changed(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from trainer_corpus import write_text_corpus
 
+from manifests.sizes import get_preset
 from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.generate import continue_text, load_model
-from trainer.sizes import get_preset, memory_of_rank
+from trainer.parallel import memory_of_rank
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 MODEL, LENGTH, VOCABULARY = "dim=256,layers=4,heads=4", 128, 600

@@ -232,7 +232,7 @@ def test_another_plan_is_refused(
     [
         (["--model", "8b"], "--model 8b is not known"),
         (["--sequence-length", "100000"], "--batch-tokens 256 is less than one sequence"),
-        (["--sequence-length", "100000", "--batch-tokens", "100000"], "no shard holds a window"),
+        (["--sequence-length", "100000", "--batch-tokens", "100000"], "no shard contains a window"),
         (["--steps", "1000000"], "within its epoch caps"),
     ],
 )

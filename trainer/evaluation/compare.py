@@ -30,17 +30,17 @@ from trainer.evaluation.evaluate import ITEMS, read_records
 from trainer.evaluation.results import BITS, RESULTS
 from trainer.events import find_corpus, read_run
 from trainer.generate import load_model
-from trainer.model import Llama
+from trainer.model import Llama, resolve_device
 
 Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
 
 FILE = "held-out.json"  # in a run's folder: the bits of each held-out document under its newest checkpoint
-BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # of one forward pass
+BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # tokens of one forward pass
 LEVEL = 0.95
-DRAWS, DRAWS_AT_ONCE = 2_000, 100  # of documents
-NOISE_DRAWS = 20_000  # of the noise of seeds, whose distribution has longer tails
-WIDTHS = (10, 10, 12, 22, 12, 7)  # of the columns of a table
+DRAWS, DRAWS_AT_ONCE = 2_000, 100  # bootstrap draws of documents, and draws in memory at a time
+NOISE_DRAWS = 20_000  # draws of the noise of seeds, whose distribution has longer tails
+WIDTHS = (10, 10, 12, 22, 12, 7)  # characters of the columns of a table
 MEAN = "mean of sources"  # the row that decides
 ANSWERS = "answers: "  # before the name of a task
 
@@ -77,7 +77,7 @@ def read_held_out(path: Path) -> HeldOut:
         sources, reference = [str(row["source"]) for row in rows], str(head["reference"])
         held_out = HeldOut(list(head["compared"]), sources, texts, sha256_bytes(data), reference)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of `python -m manifests freeze`: give that file") from error
+        raise UserError(f"{path} is not a file of `python -m manifests freeze`: give such a file") from error
     if not texts or not all(texts):
         raise UserError(f"{path} has no document, or one without text: write it again with `manifests freeze`")
     return held_out
@@ -223,7 +223,7 @@ def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array
         documents: Token ids, begin-of-sequence first.
         length: Tokens of a window; the windows of a document do not overlap.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device("auto")
     model = model.to(device)
     windows = [
         (number, ids[start : start + length + 1])

@@ -23,10 +23,10 @@ from pathlib import Path
 from filters.errors import UserError
 from trainer.evaluation import confine
 
-FILE_BYTES = 8 << 20  # of one file, and of the output
-SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # in the scratch folder, as seen at each look
-LOOK_SECONDS = 0.005  # between two looks at the process
-OUTPUT_CHARACTERS = 2_000  # kept of the output's end
+FILE_BYTES = 8 << 20  # most bytes of one file, and of the output
+SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # most bytes and files in the scratch folder
+LOOK_SECONDS = 0.005  # between two looks at the process and its scratch folder
+OUTPUT_CHARACTERS = 2_000  # characters kept of the end of the output
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
 from pipeline.sources.inputs import dump_of
 from pipeline.stages import line_dedup as lines
-from pipeline.stages.pages import find_mask, read_masks
+from pipeline.stages.filter import SourceRules, find_mask, read_masks, send_verdicts
 
 WORDS = st.sampled_from(["menu", "home", "Read more...", "1 of 7", "2 of 9", "", "  ", "—", "a line of its own", "x"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=6)
@@ -126,10 +126,8 @@ def extracted(corpus: Path, files: dict[str, list[str]]) -> tuple[dict[str, Rece
             for row in rows:
                 writer.append(row)
         rule = DuplicateLines()
-        done = lines.collect_hashes(
-            corpus, split, file=name, name="common_crawl", rules=[], rule=rule, models={}, language_known=False
-        )
-        found[split] = Receipt("f", [], {"common_crawl": Tally()}, done.facts)
+        lines.collect_hashes(corpus, split, applied=SourceRules("common_crawl", [], {}, False), rule=rule)
+        found[split] = Receipt("f", [], {"common_crawl": Tally()}, {"file": name})
     return found, ids
 
 
@@ -138,7 +136,7 @@ def run_stage(
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     mapping, reducing = lines.find_duplicates(made, found)
     ranges = run_exchange(corpus, mapping, reducing)
-    run_exchange(corpus, *lines.send_verdicts(mapping, reducing))
+    run_exchange(corpus, *send_verdicts(mapping, reducing, lines.LINE_BITS, lines.reduce_verdicts))
     return (
         {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),

@@ -146,7 +146,7 @@ def test_a_file_that_is_no_reference_model_is_refused_in_a_sentence(tmp_path: Pa
     path = tmp_path / "model.bin"
     for content in (b"", b"no fastText model at all"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is no fastText model"):
+        with pytest.raises(UserError, match="is not a fastText model"):
             load(str(path))
     with pytest.raises(UserError, match="cannot be read"):
         load(str(tmp_path / "none.bin"))

@@ -113,7 +113,7 @@ def test_a_crash_is_learnt_from_until_that_is_of_no_use(tmp_path: Path) -> None:
     with pytest.raises(WorkerCrashedError):
         learn(file, frozenset(), died, quarantine.MOST_CRASHES)
     file.write_text("{}", "utf-8")
-    with pytest.raises(UserError, match="is no quarantine file"):
+    with pytest.raises(UserError, match="is not a quarantine file"):
         read_quarantine(file)
 
 
@@ -171,7 +171,7 @@ def test_the_list_gives_the_same_corpus_elsewhere(
 
 def test_a_missing_list_is_a_mistake(fatal: Recipe, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    with pytest.raises(UserError, match="none is no file"):
+    with pytest.raises(UserError, match="none is not a file"):
         run(fatal, out, Engine(1, (), out / "runs", quiet=True), quarantined=tmp_path / "none")
 
 

@@ -286,7 +286,7 @@ def test_a_beam_option_that_does_not_exist_is_refused() -> None:
 
 
 def test_a_worker_that_dies_ends_the_run_by_name_instead_of_hanging_it(tmp_path: Path) -> None:
-    with pytest.raises(WorkerDiedError, match=r"code 137 .* while at work on .*toy 02"):
+    with pytest.raises(WorkerDiedError, match=r"code 137 .* while working on .*toy 02"):
         run(tmp_path, squares(6, die=2), PoolEngine)
     done = [one.name for one in squares(6, die=2).tasks() if is_finished(tmp_path, one)]
     assert "02" not in done

@@ -13,8 +13,8 @@ from filters.quality.perplexity import Perplexity, load_cutoffs
 from filters.quality.references import References
 from manifests.manifest import Generation, Manifest, ModelEntry, TokenizerEntry, generation_folder
 from manifests.recipe import Recipe, load_recipe, load_run_recipe
-from pipeline.inheritance import _write_cutoffs as write_cutoffs
-from pipeline.inheritance import inherited
+from pipeline.stages.models import _write_cutoffs as write_cutoffs
+from pipeline.stages.models import inherited
 
 CUTS = {"en": {"head": 310.5, "tail": 820.25}, "de": {"head": 1e-3, "tail": 7e20}}
 TRAINED = [
