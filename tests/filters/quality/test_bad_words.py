@@ -42,7 +42,7 @@ def test_the_rule_finds_what_the_expression_finds(text: str, words: frozenset[st
 def test_a_list_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name in ("binary", "none.txt"):
-        with pytest.raises(UserError, match="give one word a line"):
+        with pytest.raises(UserError, match="one word per line"):
             BadWords(words=str(tmp_path / name)).check()
     (tmp_path / "empty").write_text("\n", encoding="utf-8")
     assert not has_bad_word("any word", read_bad_words(str(tmp_path / "empty")))
