@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from filters.errors import UserError
+from filters.formats.stream import FetchedFile, Stored, open_stored
 from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
-from manifests.storage import Storage, StorageError, connect
+from manifests.storage import Storage, StorageError, connect, storage_error
 
 FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
@@ -224,8 +226,9 @@ def stored_copy(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, i
         return
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         copy = Path(scratch) / Path(path).name
-        with contextlib.suppress(FileNotFoundError):
-            size = mirror.storage.size(path)
+        entry = mirror.storage.find(path)
+        if entry is not None:
+            size = entry.bytes
             with copy.open("wb") as file:
                 file.truncate(size)
                 first, last = min(END_BYTES, size), max(size - END_BYTES, min(END_BYTES, size))
@@ -269,22 +272,93 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
     Raises:
         StorageError: the file cannot be read, is gone, or is another than when the run began.
     """
-    parent, _, name = url.rpartition("/")
-    folder = (corpus.parent if mirror_of(corpus) is not None else _scratch()) / INPUTS
-    path = f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{name}"
+    folder, path = _place_copy(url, version, corpus)
     if is_recorded(folder, path, version):
         mark_used(folder, path)
         return folder / path
     trim_if_due(folder)
-    storage = connect(parent)
+    parent, _, name = url.rpartition("/")
     with contextlib.suppress(FileNotFoundError):
-        storage.download(name, folder / path)
-    entry = storage.find(name)  # after the download: what was read is not newer
-    if entry is None or str(entry.changed) != version or entry.bytes != (folder / path).stat().st_size:
-        (folder / path).unlink(missing_ok=True)
-        raise StorageError(f"{url} {CHANGED}")
-    record(folder, path, version)
-    return folder / path
+        connect(parent).download(name, folder / path)
+        if _is_version(url, version, (folder / path).stat().st_size):
+            record(folder, path, version)
+            return folder / path
+    (folder / path).unlink(missing_ok=True)
+    raise StorageError(f"{url} {CHANGED}")
+
+
+class StoredDump(NamedTuple):
+    """A dump in an object store of which a task reads a part: its URL, its time of change, its size in bytes."""
+
+    url: str
+    version: str
+    size: int
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@contextlib.contextmanager
+def open_dump(place: str | StoredDump, corpus: Path, start: int, end: int) -> Iterator[Stored]:
+    """Yield the stored bytes of a dump, of which those from `start` to `end` are read, and perhaps a few others.
+
+    Of a dump in an object store that is not here, these are fetched at once, others when they are read. They lie in a
+    file without a name, which is gone when the block, or the process, ends.
+
+    Args:
+        place: path of this machine, or a dump in an object store.
+        corpus: that is built from it.
+        start: of the part.
+        end: of the part.
+
+    Raises:
+        OSError: the file cannot be opened.
+        StorageError: the dump cannot be read, is gone, or is another than when the run began.
+    """
+    if isinstance(place, StoredDump):
+        folder, path = _place_copy(place.url, place.version, corpus)
+        if not is_recorded(folder, path, place.version):
+            with _open_part(place, start, end) as fetched:
+                yield fetched
+            return
+        mark_used(folder, path)
+        place = str(folder / path)
+    with open_stored(Path(place)) as stored:
+        yield stored
+
+
+@contextlib.contextmanager
+def _open_part(dump: StoredDump, start: int, end: int) -> Iterator[FetchedFile]:
+    parent, _, name = dump.url.rpartition("/")
+
+    def fetch(first: int, last: int) -> None:
+        try:
+            connect(parent).copy_spans(name, file.fileno(), [(first, last)])
+        except FileNotFoundError as error:  # which readers of a format may take for damage
+            raise storage_error(error, dump.url) from error
+        finally:
+            if not _is_version(*dump):
+                raise StorageError(f"{dump} {CHANGED}")
+
+    with tempfile.TemporaryFile(dir=_scratch()) as file:
+        file.truncate(dump.size)
+        fetched = FetchedFile(file.fileno(), dump.size, fetch)
+        with fetched.mapped:
+            fetched.hold(start, end)
+            yield fetched
+
+
+def _place_copy(url: str, version: str, corpus: Path) -> tuple[Path, str]:
+    """Return where the copy of a stored file lies: a folder for copies, and the path below it."""
+    folder = (corpus.parent if mirror_of(corpus) is not None else _scratch()) / INPUTS
+    return folder, f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{url.rpartition('/')[2]}"
+
+
+def _is_version(url: str, version: str, size: int) -> bool:
+    """Return True if a stored file is there and has a time of change and a size: what was read before is not newer."""
+    parent, _, name = url.rpartition("/")
+    entry = connect(parent).find(name)
+    return entry is not None and (str(entry.changed), entry.bytes) == (version, size)
 
 
 def open_corpus(place: str, cache: Path | None = None) -> Path:

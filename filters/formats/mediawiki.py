@@ -27,6 +27,7 @@ from filters.formats.stream import (
     Chunk,
     Damage,
     Stored,
+    buffer_of,
     decode_chunks,
     is_compressed,
     open_stored,
@@ -298,7 +299,7 @@ def _read_opening(stored: Stored) -> bytes:
 def _find_page_stream(stored: Stored, position: int) -> int:
     """Return the start of the next bzip2 stream that begins with a page, -1 if it is not found soon."""
     for _ in range(TRIES):
-        found = BZIP2_STREAM.search(stored, position)
+        found = BZIP2_STREAM.search(buffer_of(stored, position, len(stored)), position)
         if found is None:
             break
         position = found.end()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from isal import igzip_lib
 
@@ -26,9 +26,6 @@ else:
 
 from filters.reasons import Reason
 
-Stored = bytes | mmap.mmap  # the stored bytes of a dump
-StoredView = Stored | memoryview  # the same, or a range of them
-
 PIECE = 1 << 20  # bytes, decoded or copied at a time
 NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WARC standard has two CRLF after it
 REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
@@ -36,6 +33,8 @@ GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
 MEMBER_SLICE = 1 << 14  # the same of an archive's member: most are short, and the rest is copied in vain
 OPENING = 1 << 12  # bytes in which a file declares its encoding
+FETCH_BLOCK = 1 << 18  # bytes of a file elsewhere that are fetched at once, at least
+FETCH_LIMIT = 1 << 24  # the same of a search that goes on, at most
 
 SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd frame without content (RFC 8878, section 3.1.2)
 DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"  # the first of a web archive that has a dictionary (WARC-ZSTD 1.0)
@@ -56,6 +55,70 @@ class Damage:
     detail: str
 
 
+class FetchedFile:
+    """The stored bytes of a file elsewhere, of which those that are read are fetched first, into a file here.
+
+    It can be sliced and searched as bytes can, and is no buffer, so that nothing reads bytes that are not here yet:
+    `buffer_of` returns one.
+    """
+
+    def __init__(self, descriptor: int, size: int, fetch: Callable[[int, int], None]) -> None:
+        """Map the file here.
+
+        Args:
+            descriptor: Of the file here, which has the size of the other one.
+            size: In bytes, at least one.
+            fetch: Writes the bytes from one place to another to the same places of the file here, or raises.
+        """
+        self.size, self.fetch = size, fetch
+        self.held = bytearray(-(-size // FETCH_BLOCK))  # by block: 1 if it is here
+        self.mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+
+    def hold(self, start: int, stop: int) -> mmap.mmap:
+        """Return the whole file as mapped, in which the bytes [start, stop) are those of the other one."""
+        first, last = max(start, 0) // FETCH_BLOCK, -(-min(stop, self.size) // FETCH_BLOCK)
+        while (missing := self.held.find(0, first, last)) >= 0:
+            held = self.held.find(1, missing, last)
+            end = last if held < 0 else held
+            self.fetch(missing * FETCH_BLOCK, min(end * FETCH_BLOCK, self.size))
+            self.held[missing:end] = b"\1" * (end - missing)
+        return self.mapped
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> bytes: ...
+
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        if isinstance(place, slice):
+            start, stop, _ = place.indices(self.size)
+            return self.hold(start, stop)[start:stop]
+        return self.hold(place, place + 1)[place]
+
+    def __bytes__(self) -> bytes:
+        return self[:]
+
+    def find(self, part: bytes, start: int = 0) -> int:
+        """Return where a string of bytes lies at or after `start`, -1 if it does not. Reads in growing steps."""
+        step = FETCH_BLOCK
+        while start < self.size:
+            stop = min(start + step, self.size)
+            found = self.hold(start, stop).find(part, start, stop)
+            if found >= 0 or stop == self.size:
+                return found
+            start, step = max(stop - len(part) + 1, start), min(4 * step, FETCH_LIMIT)
+        return -1
+
+
+Stored = bytes | mmap.mmap | FetchedFile  # the stored bytes of a dump
+StoredView = Stored | memoryview  # the same, or a range of them
+Buffer = TypeVar("Buffer", bound=bytes | bytearray | memoryview | mmap.mmap)
+
+
 @contextmanager
 def open_stored(path: Path) -> Iterator[Stored]:
     """Open a file as a memory map, so that a dump of any size costs no memory.
@@ -69,6 +132,19 @@ def open_stored(path: Path) -> Iterator[Stored]:
         else:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 yield mapped
+
+
+@overload
+def buffer_of(stored: FetchedFile, start: int, stop: int) -> mmap.mmap: ...
+
+
+@overload
+def buffer_of(stored: Buffer, start: int, stop: int) -> Buffer: ...
+
+
+def buffer_of(stored: Any, start: int, stop: int) -> Any:
+    """Return stored bytes as a buffer, of which only [start, stop) may be read."""
+    return stored.hold(start, stop) if isinstance(stored, FetchedFile) else stored
 
 
 def slice_stored(stored: StoredView, start: int, end: int) -> Iterator[bytes]:
@@ -319,7 +395,8 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
         if stream.damage is not None:
             position = end
             if resume and stream.damage.problem is Reason.CORRUPT_RECORD:
-                found = BZIP2_STREAM.search(stored, max(begin + 1, begin + stream.fed - 2 * SLICE), end)
+                after = max(begin + 1, begin + stream.fed - 2 * SLICE)
+                found = BZIP2_STREAM.search(buffer_of(stored, after, end), after, end)
                 position = found.start() if found else end
             else:
                 fresh = False  # bytes that end early belong to what is before them
@@ -467,16 +544,19 @@ class Window:
 
     def search(self, pattern: re.Pattern[bytes], start: int, stop: int) -> re.Match[bytes] | None:
         """Search the held bytes of [start, stop). Positions in the match count from `base`."""
-        return pattern.search(self.data, max(start - self.base, 0), max(min(stop, self.end) - self.base, 0))
+        first, last = max(start - self.base, 0), max(min(stop, self.end) - self.base, 0)
+        return pattern.search(buffer_of(self.data, first - 1, last), first, last)  # patterns look back by one byte
 
     def match(self, pattern: re.Pattern[bytes], position: int, size: int) -> re.Match[bytes] | None:
         """Match a pattern that looks at up to `size` bytes at `position`."""
         self.reach(position + size)
-        return pattern.match(self.data, position - self.base, self.end - self.base)
+        first = position - self.base
+        return pattern.match(buffer_of(self.data, first, first + size), first, self.end - self.base)
 
     def skip_newlines(self, position: int) -> int:
         """Return the end of the run of newlines at `position`, at most `NEWLINE_LIMIT` further on."""
         self.reach(position + NEWLINE_LIMIT)
         stop = min(position + NEWLINE_LIMIT, self.end)
-        found = _NEWLINES.match(self.data, position - self.base, stop - self.base)
+        first, last = position - self.base, stop - self.base
+        found = _NEWLINES.match(buffer_of(self.data, first, last), first, last)
         return found.end() + self.base if found else position

@@ -33,6 +33,7 @@ from filters.formats.stream import (
     Stored,
     Window,
     ZstdMember,
+    buffer_of,
     read_dictionary,
 )
 from filters.reasons import Reason
@@ -245,7 +246,8 @@ class _Members:
 
     def find(self, start: int, stop: int) -> int:
         """Return the start of the next member in [start, stop) that holds a record; `stop` without one."""
-        while found := _MEMBER.search(self.stored, start, min(stop + 3, len(self.stored))):
+        end = min(stop + 3, len(self.stored))
+        while found := _MEMBER.search(buffer_of(self.stored, start, end), start, end):
             if begins_record(self._decode_opening(found.start())):
                 return min(found.start(), stop)
             start = found.start() + 1

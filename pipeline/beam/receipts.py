@@ -131,7 +131,7 @@ def unfinished(
     Receipts that no table has any more are folded anew where they are many.
     """
     known, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
-    found, unfolded = dict[str, Receipt](), dict[str, Receipt]()
+    found, unfolded, older = dict[str, Receipt](), dict[str, Receipt](), list[str]()
     for path, rows in read_tables(corpus, step.name).items():
         holds = partial(known.holds, written=_written(corpus, path))
         true = {
@@ -149,6 +149,9 @@ def unfinished(
             found[task.name] = unfolded[task.name] = receipt
         else:
             receipt_path(corpus, task.step, task.name).unlink()
+            older.append(_path_below(task))
+    if (mirror := mirror_of(corpus)) is not None:
+        mirror.storage.remove_all(older)
     if len(unfolded) >= FOLD_FROM:
         write_tables(corpus, step.name, unfolded)
     return sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name)), found
@@ -225,8 +228,9 @@ def _path_below(task: Task) -> str:
 def sweep(corpus: Path, step: Step, kept: Receipts, sizes: Sizes | None = None) -> None:
     """Remove what a step's folders hold beyond the receipts and outputs of its finished units, by name.
 
-    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run. A large step's
-    receipts in an object store are not listed for it: one without its outputs is worth nothing.
+    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run. In an object store a
+    large step's receipts are listed only if there are such outputs, which are removed after their receipts: else a
+    finished corpus would be listed once more at each run.
 
     Args:
         corpus: its folder.
@@ -244,11 +248,11 @@ def sweep(corpus: Path, step: Step, kept: Receipts, sizes: Sizes | None = None) 
         _sweep_folder(corpus, one, claimed)
     if storage is not None:
         known = sizes if sizes is not None and sizes.is_listed else Sizes(corpus, step.folders)
-        found = set(known.listed)
-        if len(kept) < FOLD_FROM:
-            found |= {file.path for file in storage.list_files(folder) if file.path[len(folder) + 1 : -5] not in kept}
-        for path in found - claimed:
-            storage.remove(path)
+        left = known.listed.keys() - claimed
+        if left or len(kept) < FOLD_FROM or not step.folders:
+            names = (one.path[len(folder) + 1 : -5] for one in storage.list_files(folder))
+            storage.remove_all(f"{folder}/{name}.json" for name in names if name not in kept)
+        storage.remove_all(left)
 
 
 def _sweep_folder(corpus: Path, folder: str, claimed: set[str]) -> None:

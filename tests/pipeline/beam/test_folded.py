@@ -14,6 +14,7 @@ from filters.reasons import Reason
 from manifests import storage
 from manifests.files import relative_files
 from manifests.ledger import Tally
+from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import exchange, waves
 from pipeline.beam import receipts as reading
@@ -164,3 +165,31 @@ def test_a_step_without_units_keeps_no_table(tmp_path: Path) -> None:
     run_step(tmp_path, squares(), engine(tmp_path))
     run_step(tmp_path, squares(0), engine(tmp_path))
     assert relative_files(tmp_path / "squares") == relative_files(tmp_path / reading.TABLES) == []
+
+
+@pytest.mark.parametrize("fold_from", [4, 500])
+def test_a_store_keeps_no_receipt_of_an_older_recipe_or_of_a_unit_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold_from: int
+) -> None:
+    """The older one would be true again for its recipe, over an output of the newer one that is as long."""
+    monkeypatch.setattr(reading, "FOLD_FROM", fold_from)
+    url = (tmp_path / "store").as_uri()
+
+    def run(machine: str, step: Step, kind: type[Engine] = Engine) -> int:
+        corpus = open_mirror(tmp_path / machine, url).folder
+        return run_step(corpus, step, engine(corpus, kind=kind))[1]
+
+    def stored(folder: str) -> list[str]:
+        return [name.removesuffix(".json") for name in relative_files(tmp_path / "store" / folder)]
+
+    class Killed(Engine):
+        def pipeline(self) -> Any:
+            raise KeyboardInterrupt
+
+    assert run("one", squares()) == COUNT
+    with pytest.raises(KeyboardInterrupt):
+        run("two", squares(add=1), Killed)
+    assert not stored("receipts/toy") and not stored(reading.TABLES)
+    assert run("three", squares()) == COUNT
+    assert run("four", squares(5)) == 0
+    assert stored("receipts/toy") == stored("squares") == [f"{n:02d}" for n in range(5)]
