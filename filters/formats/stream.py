@@ -31,7 +31,7 @@ NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WA
 REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
 GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
-FIRST_SLICE = 1 << 14  # the same of an archive's member at first: most are short, and the rest is copied in vain
+MEMBER_SLICE = 1 << 14  # the same of an archive's member: most are short, and the rest is copied in vain
 OPENING = 1 << 12  # bytes in which a file declares its encoding
 FETCH_BLOCK = 1 << 18  # bytes of a remote file that are downloaded at once, at least
 FETCH_LIMIT = 1 << 24  # bytes that a search in one downloads at once, at most
@@ -219,22 +219,20 @@ class CompressedStream:
         self.stored, self.offset, self.end, self.decoder = stored, offset, end, decoder
         self.kind, self.corrupt, self.step = kind, corrupt, step
         self.length = self.size = self.fed = 0
-        self.grows = True  # the slices, with what was read
         self.damage: Damage | None = None
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the decoded bytes, at most `PIECE` at a time."""
-        decoder, position, step = self.decoder, self.offset, self.step
+        decoder, position = self.decoder, self.offset
         while not decoder.eof:
             data = b""
             if decoder.needs_input:
-                data = bytes(self.stored[position : min(position + step, self.end)])
+                data = bytes(self.stored[position : min(position + self.step, self.end)])
                 if not data:
                     self.damage = Damage(Reason.TRUNCATED_RECORD, f"the {self.kind} ends early")
                     return
                 position += len(data)
                 self.fed += len(data)
-                step = min(4 * step, SLICE) if self.grows else step  # the decoder copies what it leaves
             try:
                 piece = decoder.decompress(data, PIECE)
             except DECODER_ERRORS as error:
@@ -266,7 +264,7 @@ class CompressedStream:
 class GzipMember(CompressedStream):
     """A gzip member (RFC 1952)."""
 
-    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = FIRST_SLICE) -> None:
+    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = MEMBER_SLICE) -> None:
         decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         end = len(stored) if end is None else end
         super().__init__(stored, offset, end, decoder, "gzip member", Reason.CORRUPT_GZIP, step)
@@ -293,7 +291,7 @@ class ZstdMember(CompressedStream):
         offset: int,
         dictionary: zstd.ZstdDict | None,
         continues: Callable[[bytes, int, int], bool],
-        step: int = FIRST_SLICE,
+        step: int = MEMBER_SLICE,
     ) -> None:
         self.dictionary, self.continues = dictionary, continues
         decoder = open_zstd(dictionary)
@@ -305,7 +303,6 @@ class ZstdMember(CompressedStream):
         while True:
             decoder = open_zstd(self.dictionary)
             frame = CompressedStream(self.stored, position, self.end, decoder, self.kind, self.corrupt, self.step)
-            frame.grows = self.grows
             fed, size = self.fed, self.size
             for piece in frame.pieces():
                 self.fed, self.size = fed + frame.fed, size + frame.size
@@ -409,9 +406,9 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             return
 
 
-def decode_stored(stored: StoredView, resume: bool = False) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them but for `resume`."""
-    for chunk in decode_chunks(stored, 0, len(stored), resume):
+def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
+    for chunk in decode_chunks(stored, 0, len(stored)):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
 
