@@ -1,4 +1,4 @@
-"""CPU time and requests of a run into an S3 server on loopback, over those of the same run onto this machine's disk.
+"""Measure the CPU time and requests of a run into an S3 server on loopback, beside the same run on a local disk.
 
 Both build the demo's corpus with one worker; the server is a process of its own and does not count. A second table has
 the bytes that tasks download to read the splits of one dump, each on a machine that has no copy.
@@ -55,8 +55,8 @@ def run() -> str:
     requests = {kind: sum(task["requests"].get(kind, 0) for task in tasks) / len(tasks) for kind in ("get", "put")}
     rows = [["disk", f"{disk:.1f}", "1.00", "", ""]]
     rows.append(["S3", f"{store:.1f}", f"{store / disk:.2f}", f"{requests['get']:.1f}", f"{requests['put']:.1f}"])
-    runs = table(["corpus", "CPU s", "over disk", "reads a task", "uploads a task"], rows)
-    return "\n\n".join([runs, table(["splits", "bytes over those of the dump", "more bytes a split"], splits)])
+    runs = table(["corpus", "CPU s", "relative to disk", "reads per task", "uploads per task"], rows)
+    return "\n\n".join([runs, table(["splits", "bytes relative to the dump", "more bytes per split"], splits)])
 
 
 def _measure_splits(scratch: Path) -> list[list[str]]:
