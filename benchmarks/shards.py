@@ -1,15 +1,13 @@
-"""Writing one full shard: blocks of made-up tokens sorted into an Arrow file, beside writing the same bytes again.
+"""Measure the writing of one full shard from the blocks of its mappers, beside writing the same bytes again.
 
-Both go to the same disk in turns, each write with fsync, and the fastest of each counts: if the system has to find new
-pages for its cache, either takes several times as long. The memory is that of the process that holds the blocks, as a
-reducer does. A second part measures a mapper's memory: documents in, blocks out, with made-up tokens in place of
-encoded ones.
+Both are written to the same disk in turns, each with fsync, and the fastest of each counts: a write takes several times
+as long if the system has to find new pages for its cache. The measured memory is that of a reducer with its blocks. A
+second part measures the memory of a mapper, with synthetic tokens in place of encoded ones.
 """
 
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.data import table
-from benchmarks.lines import PeakAnonymous
+from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, run_module
 from manifests.document import CLEAN_SCHEMA
 from manifests.shard import write_shard
 from pipeline.beam.tables import table_writer
@@ -136,13 +134,12 @@ def _sync(path: Path) -> None:
 
 def run() -> str:
     """Run each part in a process of its own, so that its memory is measured alone, and return the tables."""
-    if not Path("/proc/self/status").exists():
-        return "skipped: this system does not say how much memory is anonymous"
+    if not HAS_ANONYMOUS:
+        return NO_ANONYMOUS
     told = {}
     for step in ("reducer", "mapper"):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.shards", step, folder]
-            told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
+            told[step] = run_module("shards", step, folder)
     shard, split = told["reducer"], told["mapper"]
     size = shard["bytes"]
 
@@ -158,7 +155,7 @@ def run() -> str:
         ["peak anonymous memory, blocks included", f"{shard['peak'] / 1e6:,.0f} MB, {shard['peak'] / size:.1f} shards"],
         ["a mapper's split: text, blocks", f"{split['text'] / 1e6:,.0f} MB, {split['sent'] / 1e6:,.0f} MB"],
         ["its peak beyond start-up", f"{split['peak'] / 1e6:,.0f} MB"],
-        ["its text a CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
+        ["its text per CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
     ]
     return table(["best of 5", "by the wall clock", "by the processor's"], rows) + "\n\n" + table(["", ""], facts)
 

@@ -178,7 +178,7 @@ def _refuse_known(
     """Raise UserError for an input whose name the corpus has: a document's id comes from it, so none may come twice."""
     for name in inputs:
         known = parent.input_names(name)
-        for file in inputs_module.match(name, recipe.sources[name].inputs, folder):
+        for file in sorted(inputs_module.match_names(name, recipe.sources[name].inputs, folder)):
             if file in known:
                 raise UserError(
                     f"source {name}: {file} is already in {corpus}: leave it out, or if it is another dump of the same "
@@ -189,5 +189,5 @@ def _refuse_known(
 def _has_inputs(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
     """Return True if the last generation was made of exactly these inputs."""
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
-    asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}
+    asked = {name: sorted(inputs_module.match_names(name, patterns, folder)) for name, patterns in inputs.items()}
     return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}

@@ -24,8 +24,8 @@ from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph
 from pipeline.preflight import RunInputs
 from pipeline.sources.inputs import Input
+from pipeline.stages.filter import PASSES
 from pipeline.stages.models import given_files
-from pipeline.stages.pages import PASSES
 
 if TYPE_CHECKING:
     import apache_beam as beam

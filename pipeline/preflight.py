@@ -14,8 +14,8 @@ from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
+from pipeline.stages.filter import PASSES, order_of_passes
 from pipeline.stages.models import hash_models, map_model_paths
-from pipeline.stages.pages import PASSES, order_of_passes
 from pipeline.stages.tokenizer import check as check_tokenizer
 
 

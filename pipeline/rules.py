@@ -3,7 +3,6 @@
 import inspect
 import re
 import textwrap
-from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -40,16 +39,6 @@ BASE = ("at", "mode", "by_language")
 _COMMENT = re.compile(r"^    (\w+): .*?(?:  # (.*))?$")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A setting of a rule: name, type and default in words, and its meaning with its source."""
-
-    name: str
-    type: str
-    default: str
-    meaning: str
-
-
 def list_rules() -> str:
     """Return a line for each rule, for people."""
     lines = [(name, *_facts(load_rule(name))) for name in RULES]
@@ -64,9 +53,7 @@ def write_markdown() -> str:
         rule = load_rule(name)
         summary, facts = _facts(rule)
         parts += [f"## {name}", f"{summary} {facts}".rstrip(), _paragraph(rule, 1)]
-        settings = settings_of(rule)
-        if settings:
-            rows = [f"| `{one.name}` | {one.type} | {one.default} | {one.meaning} |" for one in settings]
+        if rows := list_settings(rule):
             parts.append("\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows]))
         reasons = [f"`{reason.value}` ({reason.description})" for reason in rule.REASONS]
         parts.append(f"Reasons: {'; '.join(reasons)}.")
@@ -75,18 +62,18 @@ def write_markdown() -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def settings_of(rule: type[Rule]) -> list[Setting]:
-    """Return a rule's own settings, with the comments beside them in its source."""
+def list_settings(rule: type[Rule]) -> list[str]:
+    """Return a row of the table for each of a rule's own settings, whose meaning is the comment beside it."""
     comments: dict[str, str] = {}
     for one in rule.__mro__:
         if issubclass(one, Rule) or "filters" in one.__module__:
             comments = {**_comments(one), **comments}
-    found = []
+    rows = []
     for name, field in rule.model_fields.items():
         if name not in BASE:
             default = "" if field.is_required() else f"`{_plain(field.default)}`"
-            found.append(Setting(name, _type_name(field.annotation), default, comments.get(name, "")))
-    return found
+            rows.append(f"| `{name}` | {_type_name(field.annotation)} | {default} | {comments.get(name, '')} |")
+    return rows
 
 
 def _facts(rule: type[Rule]) -> tuple[str, str]:

@@ -19,13 +19,12 @@ from filters.formats.records import (
     begins_record,
     find_start,
     needs_more,
-    parse_single_record,
     read_records,
 )
 from filters.formats.stream import (
-    FIRST_SLICE,
     GZIP,
     GZIP_MEMBER,
+    MEMBER_SLICE,
     SKIPPABLE,
     ZSTD,
     CompressedStream,
@@ -34,6 +33,7 @@ from filters.formats.stream import (
     Stored,
     Window,
     ZstdMember,
+    buffer_of,
     read_dictionary,
 )
 from filters.reasons import Reason
@@ -246,13 +246,14 @@ class _Members:
 
     def find(self, start: int, stop: int) -> int:
         """Return the start of the next member in [start, stop) that holds a record; `stop` without one."""
-        while found := _MEMBER.search(self.stored, start, min(stop + 3, len(self.stored))):
+        end = min(stop + 3, len(self.stored))
+        while found := _MEMBER.search(buffer_of(self.stored, start, end), start, end):
             if begins_record(self._decode_opening(found.start())):
                 return min(found.start(), stop)
             start = found.start() + 1
         return stop
 
-    def open(self, offset: int, step: int = FIRST_SLICE) -> CompressedStream | None:
+    def open(self, offset: int, step: int = MEMBER_SLICE) -> CompressedStream | None:
         """Return the member that begins at an offset by its first bytes, None without one."""
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
@@ -265,7 +266,6 @@ class _Members:
         again, decoded = self.open(member.offset, REPLAY), bytearray()
         if again is None:
             return 1, b""
-        again.grows = False
         for piece in again.pieces():
             decoded += piece[: max(REPLAYED - len(decoded), 0)]
         return max(again.fed, 1), bytes(decoded)
@@ -276,7 +276,7 @@ class _Members:
 
     def _decode_opening(self, offset: int) -> bytes:
         """Return the first decoded bytes of the member at an offset, none if it does not decompress."""
-        for size in (64, arc.LINE_BYTES):  # most are decided by few bytes
+        for size in (64, arc.LINE_BYTES):  # few bytes decide about most, also if damage follows them
             member = self.open(offset, TRIAL)
             opening = member.read_opening(size) if member else b""
             if size > len(opening) or opening.lstrip(b"\r\n").startswith(b"WARC/"):
@@ -327,9 +327,6 @@ def _frame_damage(
 def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
     """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
     length = part.stop - part.start
-    if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
-        yield Frame(part.start, length, 0, size, length, *single)
-        return
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
     for record in read_records(window, 0, limits.max_record_bytes):
         if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:

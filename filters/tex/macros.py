@@ -38,6 +38,8 @@ _BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?")
 _TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", re.DOTALL)
 # Control words that begin a definition.
 DEFINERS = merge_items(TABLES["definer"])
+_PREFIXES = {"long", "global", "outer", "protected"}
+_ALIASED = {f"\\{name}": name for name in DEFINERS - _PREFIXES}  # as in \newcommand{\nc}{\newcommand}
 
 _PREFIXED = re.compile(r"\\(?:(?:long|global|outer|protected)(?![a-zA-Z@])\s{0,9}\\){1,9}([egx]?def|let)(?![a-zA-Z@])")
 _NAME = re.compile(r"\s{0,9}(?:\{\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}\}|\\([a-zA-Z@]+|[^a-zA-Z@\s]))")
@@ -186,11 +188,13 @@ class _Expander:
         while mark := _SEQUENCE.search(frame.text, frame.seen):
             name = mark[1]
             frame.seen = mark.end()
-            if name in self.macros:
+            macro = self.macros.get(name)
+            command = _ALIASED.get(str(macro.parts[0])) if macro else None if name in self.macros else name
+            if command in DEFINERS:
+                self._define(command, frame, mark.start())
+            elif name in self.macros:
                 if self._call(name, frame, mark.start()):
                     return
-            elif name in DEFINERS:
-                self._define(name, frame, mark.start())
             elif name == "xspace" and frame.depth:
                 self.out.write(frame.text[frame.done : mark.start()])
                 frame.done = mark.end()
@@ -335,8 +339,15 @@ def _read_delimited(frame: _Frame, position: int, delimiter: str) -> Argument:
 
 
 def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[str, Macro | None]) -> Definition | None:
-    """Parse the definition by a command among `DEFINERS` at `begin`; return None if it is not understood."""
-    position = begin + 1 + len(command)
+    """Parse a definition; return None if it is not understood.
+
+    Args:
+        command: One of `DEFINERS`; the text may have another name for it.
+        frame: The text, in which `seen` is the end of the command.
+        begin: Where the command begins.
+        macros: Those defined before.
+    """
+    position = frame.seen
     prefixed = _PREFIXED.match(frame.text, begin)
     if prefixed:
         command, position = prefixed[1], prefixed.end()
@@ -406,6 +417,8 @@ def _split_parameters(parameters: str) -> tuple[str, ...] | None:
 
 def _create_macro(body: str, delimiters: tuple[str, ...] | None, default: str | None) -> Macro | None:
     """Return the macro of a replacement; None for a program."""
+    if body.strip() in _ALIASED and delimiters == ("",):
+        return Macro((body.strip(),), delimiters, None, frozenset())
     if delimiters is None or _PROGRAM.search(body):
         return None
     parts: list[str | int] = []

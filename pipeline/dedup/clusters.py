@@ -1,8 +1,8 @@
 """clusters: from edges between duplicates to clusters; pipeline/dedup/survivors.py chooses the document that stays.
 
-Clusters are found by whichever way the number of edges asks for: union-find on one worker, or rounds of large-star and
-small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes. A round's tasks are named by its
-number and rest on the edges alone, so a run goes on from the last round that was finished; the rounds before it are
+There are two ways, and the number of edges decides: union-find on one worker, or rounds of large-star and small-star
+(filters/dedup/clusters.py), of which each is an exchange. Both give the same bytes. The tasks of a round are named by
+its number and depend on the edges alone, so a run goes on from the last round that was finished. Earlier rounds are
 removed as soon as they are not needed.
 """
 
@@ -120,7 +120,7 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
         mapping = _edge_step(f"{step.name}-cut", found, ranges, way)
         if number not in done:
             yield from exchange(mapping, step)
-        found = receipts(corpus, step.tasks())
+        found = receipts(corpus, step.name, step.fingerprints())
         for past in [mapping, *reducing[max(0, number - 1) : number]]:
             sweep(corpus, past, {})
         if number % 2 == 0 and not sum(receipt.facts["unsettled"] for receipt in found.values()):

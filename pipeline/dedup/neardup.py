@@ -1,15 +1,15 @@
 """neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
 
-One exchange finds exact duplicates. Three find near ones, once for each MinHash settings that the sources have, among
-the documents of these settings alone, and never a text in them. `bands` sends each document's keys by hash range, where
-documents that share one become candidates; `fetch` tells each split which of its documents' signatures are wanted;
-`evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is shingle
-hashes of texts read again.
+One exchange finds exact duplicates. Three find near ones; they run once for each MinHash settings that the sources
+have, among the documents of these settings alone. None of them carries text. `bands` sends each document's keys by hash
+range, where documents that share one become candidates; `fetch` tells each split which of its documents' signatures are
+wanted; `evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is
+shingle hashes of texts read again.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from filters.hashing import duplicate_mask, group_keys, mix, run_starts
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import BLOCKS, Awaited, Keyed, Receipts, Result, Step, Unit
+from pipeline.beam.step import BLOCKS, Awaited, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.work import Made, Work
 from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
@@ -67,9 +67,14 @@ class NearSearch:
     minhash: MinHash
     splits: dict[int, Split]
 
+    @cached_property
+    def folder(self) -> str:
+        """The beginning of the names of units: other settings have units of their own."""
+        return sha256_json(self.minhash.model_dump())[:8]
+
     def unit(self, name: str) -> str:
-        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
-        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
+        """Return the name of a unit."""
+        return f"{self.folder}/{name}"
 
     def of_ranges(self, ranges: int) -> list[Unit]:
         """Return a unit per hash range."""
@@ -104,8 +109,8 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = self.unit(unit_name(split, number))
-            clean = Keyed(f"{split.corpus}/{split.clean.path}", split.of_corpus(split.clean))
-            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": split.signatures_argument()}
+            clean, signed = split.argument(split.clean), split.argument(split.signatures)
+            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": signed}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, (), split.signatures.bytes, awaits=(Awaited(FETCH, wanted),)))
         for number, receipt in enumerate(candidates.values()):
@@ -143,8 +148,7 @@ def _group_of(scope: str) -> int:
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
-    path = Keyed(f"{split.corpus}/{split.signatures.path}", split.of_corpus(split.signatures))  # as one of a Path, fast
-    arguments = {"number": number, "group": _group_of(split.scope), "path": path}
+    arguments = {"number": number, "group": _group_of(split.scope), "path": split.argument(split.signatures)}
     return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
 
 

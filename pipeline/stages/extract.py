@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
 from filters.rule import Record, first_record_reason
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
+from manifests.mirror import StoredDump, open_dump
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.quarantine import Place, forget_record, places_within
@@ -18,12 +18,12 @@ from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import calls_of, uses_of
-from pipeline.stages.split_offsets import file_of, pieces_of
+from pipeline.stages.filter import calls_of, uses_of
+from pipeline.stages.split_offsets import piece_arguments, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # records per reason and split whose place is kept, besides those with a URL, which all are: for people
+SKIPPED = 3  # dropped records per reason and split whose place is kept, for people; those with a URL are all kept
 
 
 def extract_step(
@@ -55,7 +55,7 @@ def extract_step(
             split = f"{item.source}/{item.name}" + (f"@{piece.start:015d}" if len(pieces) > 1 else "")
             if split in units:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
-            arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
+            arguments, size = piece_arguments(item, piece, source), piece.end - piece.start
             calls = (code_of(reader_for(item.source, source), "read"), *calls_of(source.rules_at("extract")))
             held = places_within(quarantine, item.source, item.name, piece.start, piece.end)
             units[split] = Unit(split, arguments, (), size, item.source, calls, held)
@@ -78,10 +78,19 @@ def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> di
 
 
 def extract(
-    corpus: Path, split: str, *, name: str, source: Source, file: str, path: str, start: int, end: int, state: int
+    corpus: Path,
+    split: str,
+    *,
+    name: str,
+    source: Source,
+    file: str,
+    path: str | StoredDump,
+    start: int,
+    end: int,
+    state: int,
 ) -> Result:
     """Read one split of an input: the stored bytes from `start` to `end`. Raises OSError if they cannot be read."""
-    with open_stored(Path(path)) as stored:
+    with open_dump(path, corpus, start, end) as stored:
         outcomes = reader_for(name, source).read(stored, file, name, source, start, end, state)
         result = write_outcomes(corpus, split, name, source, outcomes, {"file": file})
     counted = result.tallies[name].entered["bytes"]

@@ -25,11 +25,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path
 from manifests.ledger import Tally
+from manifests.mirror import StoredDump, open_dump
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
@@ -39,8 +39,8 @@ from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
-from pipeline.stages.pages import calls_of
-from pipeline.stages.split_offsets import file_of, pieces_of
+from pipeline.stages.filter import calls_of
+from pipeline.stages.split_offsets import piece_arguments, pieces_of
 
 STEP = "join"
 RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
@@ -106,7 +106,7 @@ def join_source(
         sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
         ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
         units = [
-            Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
+            Unit(f"dumps/{item.name}@{piece.start:015d}", piece_arguments(item, piece, source), (),
                  piece.end - piece.start, name, (joined.read_rows, *rules),
                  places_within(quarantine, name, item.name, piece.start, piece.end))
             for item in mine
@@ -145,7 +145,7 @@ def map_rows(
     shared: dict[str, Any],
     ranges: int,
     file: str = "",
-    path: str = "",
+    path: str | StoredDump = "",
     start: int = 0,
     end: int = 0,
     state: int = 0,
@@ -160,7 +160,7 @@ def map_rows(
         block = (corpus / packed).read_bytes()
         items: Iterator[Row | Outcome] = (_unpack(block, place) for place in _find_places(block))
     else:
-        items = _read_split(unit, source, shared, file, path, start, end, state)
+        items = _read_split(corpus, unit, source, shared, file, path, start, end, state)
     return Mapped(pack_rows(items, tally, ranges), {name: tally})
 
 
@@ -191,10 +191,18 @@ def _get_reader(source: Source) -> JoinedReader:
 
 
 def _read_split(
-    unit: str, source: Source, shared: dict[str, Any], file: str, path: str, start: int, end: int, state: int
+    corpus: Path,
+    unit: str,
+    source: Source,
+    shared: dict[str, Any],
+    file: str,
+    path: str | StoredDump,
+    start: int,
+    end: int,
+    state: int,
 ) -> Iterator[Row | Outcome]:
     left = end - start
-    with open_stored(Path(path)) as stored:
+    with open_dump(path, corpus, start, end) as stored:
         for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
             forget_record()
             left -= item.stored

@@ -1,11 +1,9 @@
 """line_dedup: which lines occur elsewhere in the crawl, as one verdict file per split (CCNet, section 3.1).
 
-Two exchanges, and never a line in either: hashes go by hash range to where they are compared, and the places of
-duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own
-split.
-
-Before them, `collect` writes a file of line hashes per split, in the order of the documents, of what the rules before
-this one leave.
+First, `collect` writes a file of line hashes per split, in the order of the documents, of what the rules before this
+one leave. Then there are two exchanges, and neither carries the text of a line. Hashes go by hash range to where they
+are compared, and the places of duplicates go back by split. Each document sends a line's hash once; repeats within a
+document are found in its own split.
 """
 
 from collections import Counter
@@ -27,7 +25,7 @@ from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, sou
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.work import Turns
 from pipeline.sources.inputs import dump_of
-from pipeline.stages.pages import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
+from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
 
 STAGE = "line_dedup"
 COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))

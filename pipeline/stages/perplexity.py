@@ -40,8 +40,8 @@ from manifests.recipe import Recipe
 from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
+from pipeline.stages.filter import SourceRules, Verdicts, filter_pages, units_for, verdict_path
 from pipeline.stages.models import cuts_path, trained_language_model
-from pipeline.stages.pages import SourceRules, Verdicts, filter_pages, units_for, verdict_path
 
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))

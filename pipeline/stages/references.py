@@ -6,7 +6,7 @@ and measures on domains held out.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, sou
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
+from pipeline.stages.filter import COMPARING, SourceRules, Verdicts, calls_of, filter_pages, units_for
 from pipeline.stages.models import trained_references
-from pipeline.stages.pages import COMPARING, SourceRules, Verdicts, calls_of, filter_pages, units_for
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -80,19 +80,20 @@ def positives_step(
         reading: `by_source` of `extract`.
         by_source: from `arguments_of`, of the rules before this stage's.
     """
-    units, arguments_by_source = [], dict(reading)
+    units, arguments = [], {}
     for use, found in sorted(archives.items()):
+        if not use.endswith("/positives"):
+            continue
         source = source_of(use)
-        for archive in found if use.endswith("/positives") else ():
-            least = rule_of(recipe, source).min_characters
-            before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
-            applied = by_source[source]["applied"]
-            applied = Keyed(replace(applied.value, rules=before), applied.key)
-            arguments_by_source[source] = {**reading[source], "applied": applied}
-            calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
-            arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
-            units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
-    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
+        least, applied = rule_of(recipe, source).min_characters, by_source[source]["applied"]
+        rules = [rule for rule in applied.value.rules if rule.needs not in COMPARING]
+        applied = Keyed(replace(applied.value, rules=rules), applied.key)
+        arguments[source] = {**reading[source], "applied": applied, "min_characters": least}
+        calls = calls_of([*recipe.sources[source].rules_at("extract"), *rules])
+        for archive in found:
+            path = Keyed(archive.path, archive.key, (archive.version,))
+            units.append(Unit(f"{source}/{archive.name}", {"path": path}, (), archive.size, source, calls))
+    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments)
 
 
 def sample_step(
@@ -104,15 +105,16 @@ def sample_step(
     verdicts: Verdicts,
 ) -> Step:
     """Return the step with a unit per split of the sources that train."""
-    arguments = dict(by_source)
-    for source, share in shares(recipe, extracted).items():
-        lists = {
-            argument: Keyed(sorted(found), sorted(found.items()))
-            for argument, receipts in (("dumps", cited), ("archives", given))
-            for found in [_of_source(receipts, source)]
+    arguments = {
+        source: {
+            **by_source[source],
+            "dumps": _names(cited, source),
+            "archives": _names(given, source),
+            "share": share,
+            "least": rule_of(recipe, source).min_characters,
         }
-        least = rule_of(recipe, source).min_characters
-        arguments[source] = {**by_source[source], **lists, "share": share, "least": least}
+        for source, share in shares(recipe, extracted).items()
+    }
     units = units_for(recipe, STAGE, extracted, verdicts)
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
@@ -155,6 +157,12 @@ def rule_of(recipe: Recipe, source: str) -> References:
 
 def _of_source(receipts: Receipts, source: str) -> Receipts:
     return {name: receipt for name, receipt in sorted(receipts.items()) if source_of(name) == source}
+
+
+def _names(receipts: Receipts, source: str) -> Keyed:
+    """Return the names of a source's tasks as an argument that counts by their results."""
+    found = _of_source(receipts, source)
+    return Keyed(list(found), list(found.items()))
 
 
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
@@ -278,36 +286,43 @@ def train_classifier(
     positives, negatives, matched = _chosen(_sorted(pa.concat_tables([table, given])), rules, source, found)
     fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
     unit = "domain" if fewest >= MIN_DOMAINS else "page"
-    sides = [_divide(part, unit, seed, rules.held_out) for part in (positives, negatives)]
-    (cited, tested_cited), (others, tested_others) = sides
-    if not (cited and tested_cited and others and tested_others):
+    trained, tested = zip(*(_divide(part, unit, seed, rules.held_out) for part in (positives, negatives)), strict=True)
+    if not all([*trained, *tested]):
         raise UserError(
             f"source {source}: too few pages to train on some and measure on others: "
             "change references.held_out or give more of the crawl"
         )
     model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
-    made = references.train(cited, others, rules.dimension, rules.epochs, rules.learning_rate, seed)
+    made = references.train(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
     write_atomic(corpus / model_path, made)
-    model, crawl = references.load(str(corpus / model_path)), _plain_sample(table, share)
-    scores, crawl_scores = (
-        np.array([model.score(text) for text in texts]) for texts in ([*tested_cited, *tested_others], crawl)
-    )
+    score = references.load(str(corpus / model_path)).score
     facts = {
-        **evaluation.card(
-            np.arange(len(scores)) < len(tested_cited),
-            scores,
-            crawl_scores,
-            np.array([len(text) for text in crawl], np.int64),
-            sorted({*THRESHOLDS, rules.threshold}),
-            {"positives": len(cited), "negatives": len(others)},
-            rules.key(),
-        ),
+        **_make_card(score, trained, tested, _plain_sample(table, share), rules),
         "positives": found,
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
     }
     write_atomic(corpus / card_path, canonical_json(facts))
     return Result([model_path, card_path], {}, facts)
+
+
+def _make_card(
+    score: Callable[[str], float],
+    trained: Sequence[list[str]],
+    tested: Sequence[list[str]],
+    crawl: list[str],
+    rules: References,
+) -> dict[str, Any]:
+    """Return the figures of a model on texts held out, positives and negatives, and on a plain sample of the crawl."""
+    return evaluation.card(
+        np.repeat([True, False], [len(texts) for texts in tested]),
+        np.array([score(text) for texts in tested for text in texts]),
+        np.array([score(text) for text in crawl]),
+        np.array([len(text) for text in crawl], np.int64),
+        sorted({*THRESHOLDS, rules.threshold}),
+        dict(zip(("positives", "negatives"), map(len, trained), strict=True)),
+        rules.key(),
+    )
 
 
 def _read_pages(corpus: Path, step: str, units: list[str], columns: list[str] | None = None) -> pa.Table:

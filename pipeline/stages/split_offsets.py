@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from filters.formats.stream import open_stored
 from manifests.files import sha256_file
-from manifests.mirror import is_url
+from manifests.mirror import StoredDump, is_url
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
@@ -102,6 +102,18 @@ def unit_of(item: Input) -> str:
 def file_of(item: Input) -> dict[str, Any]:
     """Return the arguments that name an input: its path counts by size and hash."""
     return {"file": item.name, "path": Keyed(item.path, [item.size, item.key], (item.version,))}
+
+
+def piece_arguments(item: Input, piece: Piece, source: Source) -> dict[str, Any]:
+    """Return the arguments that name a piece of an input.
+
+    Of a dump in an object store a task fetches its piece alone, but for readers of users, which may need a buffer.
+    """
+    arguments = {**file_of(item), **piece._asdict()}
+    if is_url(item.path) and piece.end - piece.start < item.size and ":" not in (source.kind or ""):
+        dump = StoredDump(item.path, item.version, item.size)
+        arguments["path"] = replace(arguments["path"], value=dump, versions=())
+    return arguments
 
 
 def pieces_of(offsets: Receipts, item: Input) -> Iterator[Piece]:

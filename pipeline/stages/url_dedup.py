@@ -1,10 +1,9 @@
 """url_dedup: of all documents of a source under one URL, the newest stays, as in C4's builder.
 
-Two exchanges, and never a text or a URL in either: hashes of URLs go by hash range to where they are compared, and the
-places of older copies go back by split. Equal times: the document of the smaller id stays.
-
-Before them, `collect` writes a file of keys per split, one row per document in their order, of the documents that the
-rules before this one leave.
+First, `collect` writes a file of keys per split, with a row for each document in order; a document that the rules
+before this one drop takes no part. Then there are two exchanges, and neither carries a text or a URL. Hashes of URLs go
+by hash range to where they are compared, and the places of older copies go back by split. Of documents of the same
+time, the one of the smaller id stays.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from manifests.recipe import Recipe
 from pipeline.beam.exchange import Mapped, by_range, join_blocks, ranges_for
 from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.work import Turns
-from pipeline.stages.pages import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
+from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
 
 STAGE = "url_dedup"
 COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import crawl, peer_datatrove
-from benchmarks.crawl import Archive, Measured, anonymous_in, report, write_archive
+from benchmarks.crawl import Archive, Measured, report, write_archive
+from benchmarks.measure import parse_anonymous
 from filters.formats.warc import Limits, read_frames
 
 
@@ -41,8 +42,8 @@ def test_the_small_archive_is_one_page_in_so_many(archive: Path, tmp_path: Path)
 
 
 def test_memory_is_the_anonymous_part() -> None:
-    assert anonymous_in("VmRSS:\t  900 kB\nRssAnon:\t     512 kB\nRssFile:\t 3 kB\n") == 512 << 10
-    assert anonymous_in("VmRSS:\t 900 kB\n") == 0
+    assert parse_anonymous("VmRSS:\t  900 kB\nRssAnon:\t     512 kB\nRssFile:\t 3 kB\n") == 512 << 10
+    assert parse_anonymous("VmRSS:\t 900 kB\n") == 0
 
 
 def test_rates_are_over_the_pages_that_the_small_archive_lacks() -> None:

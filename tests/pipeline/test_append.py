@@ -334,7 +334,8 @@ def test_mistakes_are_one_sentence(
 
     before = kept(both)
     for known in (FIRST["common_crawl"][0], SECOND["common_crawl"][0], THIRD["common_crawl"][0]):
-        assert f"{Path(known).name} is already in" in said(both, f"common_crawl={sample / known}")
+        for place in (sample / known, (sample / known).as_uri()):  # by path, and in a store
+            assert f"{Path(known).name} is already in" in said(both, f"common_crawl={place}")
     assert "no source 'arxive'" in said(both, f"arxive={sample / FIRST['common_crawl'][0]}")
     assert "no file matches" in said(both, "books=nowhere/*.txt")
     assert main(["run", str(ROOT / "recipes/demo.yaml"), "--output", str(both), "--quiet"]) == 2

@@ -27,7 +27,7 @@ from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
 from pipeline.sources.inputs import dump_of
 from pipeline.stages import line_dedup as lines
-from pipeline.stages.pages import SourceRules, find_mask, read_masks, send_verdicts
+from pipeline.stages.filter import SourceRules, find_mask, read_masks, send_verdicts
 
 WORDS = st.sampled_from(["menu", "home", "Read more...", "1 of 7", "2 of 9", "", "  ", "—", "a line of its own", "x"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=6)

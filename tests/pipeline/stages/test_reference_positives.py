@@ -25,7 +25,7 @@ from manifests.source import Source
 from pipeline.beam.engines import Engine
 from pipeline.run import run
 from pipeline.stages import references
-from pipeline.stages.pages import SourceRules
+from pipeline.stages.filter import SourceRules
 from pipeline.stages.references import SAMPLE_SCHEMA
 
 SENTENCE = "A page that an encyclopaedia cites says where its facts come from. "
