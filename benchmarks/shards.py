@@ -1,9 +1,8 @@
-"""Writing one full shard: blocks of made-up tokens sorted into an Arrow file, beside writing the same bytes again.
+"""Measure the writing of one full shard from the blocks of its mappers, beside writing the same bytes again.
 
-Both go to the same disk in turns, each write with fsync, and the fastest of each counts: if the system has to find new
-pages for its cache, either takes several times as long. The memory is that of the process that holds the blocks, as a
-reducer does. A second part measures a mapper's memory: documents in, blocks out, with made-up tokens in place of
-encoded ones.
+Both are written to the same disk in turns, each with fsync, and the fastest of each counts: a write takes several times
+as long if the system has to find new pages for its cache. The measured memory is that of a reducer with its blocks. A
+second part measures the memory of a mapper, with synthetic tokens in place of encoded ones.
 """
 
 import contextlib
@@ -156,7 +155,7 @@ def run() -> str:
         ["peak anonymous memory, blocks included", f"{shard['peak'] / 1e6:,.0f} MB, {shard['peak'] / size:.1f} shards"],
         ["a mapper's split: text, blocks", f"{split['text'] / 1e6:,.0f} MB, {split['sent'] / 1e6:,.0f} MB"],
         ["its peak beyond start-up", f"{split['peak'] / 1e6:,.0f} MB"],
-        ["its text a CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
+        ["its text per CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
     ]
     return table(["best of 5", "by the wall clock", "by the processor's"], rows) + "\n\n" + table(["", ""], facts)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
-from filters.settings import Strict, parse_settings
+from filters.settings import Count, Strict, parse_settings
 
 # Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
 RULES = {
@@ -27,10 +27,10 @@ RULES = {
     "fineweb_lines": "filters.quality.fineweb_lines:FineWebLines",
     "gopher_quality": "filters.quality.gopher:GopherQuality",
     "gopher_repetition": "filters.quality.gopher:GopherRepetition",
-    "http_status": "filters.quality.record:HttpStatus",
+    "http_status": "filters.rule:HttpStatus",
     "language": "filters.quality.language:Language",
     "max_characters": "filters.quality.c4:MaxCharacters",
-    "min_characters": "filters.quality.record:MinCharacters",
+    "min_characters": "filters.rule:MinCharacters",
     "min_sentences": "filters.quality.c4:MinSentences",
     "newest_url": "filters.quality.c4:NewestUrl",
     "perplexity": "filters.quality.perplexity:Perplexity",
@@ -252,6 +252,42 @@ class Off(ExtractRule):
     """A rule that a recipe switches off, so that the source's kind does not imply it."""
 
     rule: str
+
+
+class HttpStatus(ExtractRule):
+    """Drop HTTP responses that are not pages, such as errors and redirects. Records without a status stay.
+
+    The rule of the HTTP status, before a page's body is decoded.
+    """
+
+    REASONS = (Reason.REDIRECT, Reason.HTTP_STATUS)
+    SHORT = "keep"
+
+    keep: list[int] = [200]  # HTTP statuses to keep
+
+    def check_record(self, record: Record) -> AnyReason | None:
+        """Return the reason to drop a record, or None."""
+        if record.status is None or record.status in self.keep:
+            return None
+        return Reason.REDIRECT if 300 <= record.status < 400 else Reason.HTTP_STATUS
+
+
+class MinCharacters(Rule):
+    """Drop short documents: as extracted, or with `at: filter` after the earlier rules.
+
+    The rule of CCNet about length, in characters.
+    """
+
+    REASONS = (Reason.TOO_SHORT,)
+    SHORT = "least"
+    AT = ("extract", "filter")
+
+    least: Count = 300  # smallest number of characters; default: CCNet (process_wet_file.py)
+    at: Literal["extract", "filter"] = "extract"
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the document stays."""
+        return Verdict(reason=Reason.TOO_SHORT if len(page.text) < self.least else None)
 
 
 @dataclass(frozen=True, slots=True)

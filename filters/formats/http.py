@@ -17,7 +17,7 @@ from filters.formats.stream import GZIP, SKIPPABLE, ZSTD, CompressedStream, Deco
 from filters.reasons import Reason
 
 MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
-FIRST_STEP = 1 << 10  # coded bytes fed to a decoder at first: a body may hold millions of streams
+STEP = 1 << 12  # coded bytes fed to a decoder at a time: a body may hold millions of streams
 CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
@@ -226,7 +226,7 @@ def _decode_brotli(body: bytes, limit: int) -> bytes:
 
 def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tuple[bytes, int]:
     """Decompress one stream of `body` from a position on; return its bytes and where it ends."""
-    stream = CompressedStream(body, position, len(body), decoder, "body", Reason.CORRUPT_BODY, FIRST_STEP)
+    stream = CompressedStream(body, position, len(body), decoder, "body", Reason.CORRUPT_BODY, STEP)
     parts: list[bytes] = []
     for piece in stream.pieces():
         parts.append(piece)

@@ -31,10 +31,10 @@ NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WA
 REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
 GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
-FIRST_SLICE = 1 << 14  # the same of an archive's member at first: most are short, and the rest is copied in vain
+MEMBER_SLICE = 1 << 14  # the same of an archive's member: most are short, and the rest is copied in vain
 OPENING = 1 << 12  # bytes in which a file declares its encoding
-FETCH_BLOCK = 1 << 18  # bytes of a file elsewhere that are fetched at once, at least
-FETCH_LIMIT = 1 << 24  # the same of a search that goes on, at most
+FETCH_BLOCK = 1 << 18  # bytes of a remote file that are downloaded at once, at least
+FETCH_LIMIT = 1 << 24  # bytes that a search in one downloads at once, at most
 
 SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd frame without content (RFC 8878, section 3.1.2)
 DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"  # the first of a web archive that has a dictionary (WARC-ZSTD 1.0)
@@ -56,26 +56,26 @@ class Damage:
 
 
 class FetchedFile:
-    """The stored bytes of a file elsewhere, of which those that are read are fetched first, into a file here.
+    """The stored bytes of a remote file, which are downloaded into a local file when they are read.
 
-    It can be sliced and searched as bytes can, and is no buffer, so that nothing reads bytes that are not here yet:
-    `buffer_of` returns one.
+    It can be sliced and searched like bytes. It is not a buffer, so that no code reads bytes that are not here yet;
+    `buffer_of` returns a buffer that holds a range.
     """
 
     def __init__(self, descriptor: int, size: int, fetch: Callable[[int, int], None]) -> None:
-        """Map the file here.
+        """Map the local file.
 
         Args:
-            descriptor: Of the file here, which has the size of the other one.
+            descriptor: Of the local file, which is empty but has the remote file's size.
             size: In bytes, at least one.
-            fetch: Writes the bytes from one place to another to the same places of the file here, or raises.
+            fetch: Copies the bytes from a start to an end into the local file, at the same place, or raises.
         """
         self.size, self.fetch = size, fetch
-        self.held = bytearray(-(-size // FETCH_BLOCK))  # by block: 1 if it is here
+        self.held = bytearray(-(-size // FETCH_BLOCK))  # by block: 1 if it is downloaded
         self.mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
 
     def hold(self, start: int, stop: int) -> mmap.mmap:
-        """Return the whole file as mapped, in which the bytes [start, stop) are those of the other one."""
+        """Download what is missing of the bytes [start, stop), and return the map of the local file."""
         first, last = max(start, 0) // FETCH_BLOCK, -(-min(stop, self.size) // FETCH_BLOCK)
         while (missing := self.held.find(0, first, last)) >= 0:
             held = self.held.find(1, missing, last)
@@ -103,7 +103,7 @@ class FetchedFile:
         return self[:]
 
     def find(self, part: bytes, start: int = 0) -> int:
-        """Return where a string of bytes lies at or after `start`, -1 if it does not. Reads in growing steps."""
+        """Return the place of the first `part` at or after `start`, or -1. Downloads in growing steps."""
         step = FETCH_BLOCK
         while start < self.size:
             stop = min(start + step, self.size)
@@ -143,7 +143,7 @@ def buffer_of(stored: Buffer, start: int, stop: int) -> Buffer: ...
 
 
 def buffer_of(stored: Any, start: int, stop: int) -> Any:
-    """Return stored bytes as a buffer, of which only [start, stop) may be read."""
+    """Return stored bytes as a buffer of the whole file, in which only [start, stop) may be read."""
     return stored.hold(start, stop) if isinstance(stored, FetchedFile) else stored
 
 
@@ -219,22 +219,20 @@ class CompressedStream:
         self.stored, self.offset, self.end, self.decoder = stored, offset, end, decoder
         self.kind, self.corrupt, self.step = kind, corrupt, step
         self.length = self.size = self.fed = 0
-        self.grows = True  # the slices, with what was read
         self.damage: Damage | None = None
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the decoded bytes, at most `PIECE` at a time."""
-        decoder, position, step = self.decoder, self.offset, self.step
+        decoder, position = self.decoder, self.offset
         while not decoder.eof:
             data = b""
             if decoder.needs_input:
-                data = bytes(self.stored[position : min(position + step, self.end)])
+                data = bytes(self.stored[position : min(position + self.step, self.end)])
                 if not data:
                     self.damage = Damage(Reason.TRUNCATED_RECORD, f"the {self.kind} ends early")
                     return
                 position += len(data)
                 self.fed += len(data)
-                step = min(4 * step, SLICE) if self.grows else step  # the decoder copies what it leaves
             try:
                 piece = decoder.decompress(data, PIECE)
             except DECODER_ERRORS as error:
@@ -266,7 +264,7 @@ class CompressedStream:
 class GzipMember(CompressedStream):
     """A gzip member (RFC 1952)."""
 
-    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = FIRST_SLICE) -> None:
+    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = MEMBER_SLICE) -> None:
         decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         end = len(stored) if end is None else end
         super().__init__(stored, offset, end, decoder, "gzip member", Reason.CORRUPT_GZIP, step)
@@ -293,7 +291,7 @@ class ZstdMember(CompressedStream):
         offset: int,
         dictionary: zstd.ZstdDict | None,
         continues: Callable[[bytes, int, int], bool],
-        step: int = FIRST_SLICE,
+        step: int = MEMBER_SLICE,
     ) -> None:
         self.dictionary, self.continues = dictionary, continues
         decoder = open_zstd(dictionary)
@@ -305,7 +303,6 @@ class ZstdMember(CompressedStream):
         while True:
             decoder = open_zstd(self.dictionary)
             frame = CompressedStream(self.stored, position, self.end, decoder, self.kind, self.corrupt, self.step)
-            frame.grows = self.grows
             fed, size = self.fed, self.size
             for piece in frame.pieces():
                 self.fed, self.size = fed + frame.fed, size + frame.size
@@ -409,9 +406,9 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             return
 
 
-def decode_stored(stored: StoredView, resume: bool = False) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them but for `resume`."""
-    for chunk in decode_chunks(stored, 0, len(stored), resume):
+def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
+    for chunk in decode_chunks(stored, 0, len(stored)):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
 

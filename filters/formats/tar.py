@@ -205,10 +205,8 @@ def read_members(
         if entry.kind == "end":
             return
         if entry.kind == "damage":
-            problem, detail = entry.problem, entry.detail
-            if source.damage is not None:
-                problem, detail = source.damage.problem, source.damage.detail
-            yield ArchiveMember("", entry.offset, at, at, problem=problem, detail=detail)
+            cause = source.damage or entry
+            yield ArchiveMember("", entry.offset, at, at, problem=cause.problem, detail=cause.detail)
             return
         if at + entry.size > total:
             detail = f"over {total} decoded bytes: the rest of the archive is not read"
@@ -222,12 +220,11 @@ def read_members(
         stop = min(end, source.position)
         if stop < end:
             data, problem, detail = b"", Reason.TRUNCATED_RECORD, "the archive ends within a member"
-        folder = entry.kind == "directory"
         place = entry.data, stop, source.position
-        yield ArchiveMember(entry.name, *place, data, problem, detail, folder, entry.commit)
-        if stop < end and is_wanted:
-            return  # the member has reported the damage in its data
+        yield ArchiveMember(entry.name, *place, data, problem, detail, entry.kind == "directory", entry.commit)
         if stop < end:
+            if is_wanted:
+                return  # the member has reported the damage in its data
             break
     if source.damage is not None:
         at = source.position

@@ -19,13 +19,12 @@ from filters.formats.records import (
     begins_record,
     find_start,
     needs_more,
-    parse_single_record,
     read_records,
 )
 from filters.formats.stream import (
-    FIRST_SLICE,
     GZIP,
     GZIP_MEMBER,
+    MEMBER_SLICE,
     SKIPPABLE,
     ZSTD,
     CompressedStream,
@@ -254,7 +253,7 @@ class _Members:
             start = found.start() + 1
         return stop
 
-    def open(self, offset: int, step: int = FIRST_SLICE) -> CompressedStream | None:
+    def open(self, offset: int, step: int = MEMBER_SLICE) -> CompressedStream | None:
         """Return the member that begins at an offset by its first bytes, None without one."""
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
@@ -267,7 +266,6 @@ class _Members:
         again, decoded = self.open(member.offset, REPLAY), bytearray()
         if again is None:
             return 1, b""
-        again.grows = False
         for piece in again.pieces():
             decoded += piece[: max(REPLAYED - len(decoded), 0)]
         return max(again.fed, 1), bytes(decoded)
@@ -278,7 +276,7 @@ class _Members:
 
     def _decode_opening(self, offset: int) -> bytes:
         """Return the first decoded bytes of the member at an offset, none if it does not decompress."""
-        for size in (64, arc.LINE_BYTES):  # most are decided by few bytes
+        for size in (64, arc.LINE_BYTES):  # few bytes decide about most, also if damage follows them
             member = self.open(offset, TRIAL)
             opening = member.read_opening(size) if member else b""
             if size > len(opening) or opening.lstrip(b"\r\n").startswith(b"WARC/"):
@@ -329,9 +327,6 @@ def _frame_damage(
 def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
     """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
     length = part.stop - part.start
-    if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
-        yield Frame(part.start, length, 0, size, length, *single)
-        return
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
     for record in read_records(window, 0, limits.max_record_bytes):
         if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:

@@ -9,7 +9,7 @@ shingle hashes of texts read again.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,14 @@ class NearSearch:
     minhash: MinHash
     splits: dict[int, Split]
 
+    @cached_property
+    def folder(self) -> str:
+        """The beginning of the names of units: other settings have units of their own."""
+        return sha256_json(self.minhash.model_dump())[:8]
+
     def unit(self, name: str) -> str:
-        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
-        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
+        """Return the name of a unit."""
+        return f"{self.folder}/{name}"
 
     def of_ranges(self, ranges: int) -> list[Unit]:
         """Return a unit per hash range."""
