@@ -67,7 +67,7 @@ class DryEngine(Engine):
         """Return an engine whose graphs do not count: a remote engine never sees them."""
         return replace(self, graphs=[])
 
-    def pool_for(self, sizes: Any) -> None:
+    def pool_for(self, tasks: int, size: int) -> None:
         """Return None: there are no processes here."""
 
     def pipeline(self) -> "beam.Pipeline":
