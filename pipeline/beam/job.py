@@ -172,7 +172,7 @@ class Planner:
             mapping=_writing(shared.mapping, mapping.step),
             reducing=job_of(self.corpus, reducing.step, self.engine),
             reduces={
-                number: pickle.dumps(reducing.task_of(unit))
+                number: self.listed.write(reducing.task_of(unit))
                 for number, unit in enumerate(units)
                 if unit.name in reducing.waiting
             },
