@@ -1,6 +1,6 @@
-"""`find` and `trace` on ten million made-up documents: time, anonymous memory, and the cost of writing the index.
+"""Measure `find` and `trace` on ten million synthetic documents, and the writing of their index.
 
-The shards have made-up tokens, 8 to 20 per document, and real strings for URLs; the pipeline's own stage writes the
+The shards have synthetic tokens, 8 to 20 per document, and real strings for URLs; the pipeline's own stage writes the
 index. Each command runs in a process of its own, with the files in the page cache.
 """
 
@@ -44,7 +44,7 @@ print(f"\\n{code} {peak.bytes}")
 
 
 def url_of(number: int) -> str:
-    """Return the URL of a document of the made-up corpus, by its number."""
+    """Return the URL of a document of the synthetic corpus, by its number."""
     return f"https://site-{number % 1_000_003:07d}.example/archive/page-{number:010d}.html"
 
 
