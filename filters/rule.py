@@ -64,7 +64,7 @@ class Found(NamedTuple):
     """The results of the stage that a rule needs, as the step `filter` passes them; None for a rule that needs none.
 
     Attributes:
-        verdict: about this document.
+        verdict: the decision about this document.
         models: files and cut-offs that the run has made for the rule.
     """
 
@@ -100,8 +100,8 @@ def edit(text: str, removed: Mapping[AnyReason, Removed], **signals: Any) -> Ver
 
     Args:
         text: what stays; not empty.
-        removed: by reason; all characters that the text has lost are accounted for.
-        signals: by name.
+        removed: what was removed, by reason; it accounts for all characters that the text has lost.
+        signals: values by name.
     """
     return Verdict(text, None, removed, signals)
 
@@ -297,7 +297,7 @@ class Filtered:
     Attributes:
         text: what stays of it, empty if it was dropped.
         reason: why it was dropped.
-        signals: of the rules that it has met.
+        signals: the signals of the rules that were applied.
         removed: what was taken out of the text, by reason.
         flags: reasons that rules with `mode: annotate` would have had.
     """
@@ -326,8 +326,8 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
 
     Args:
         page: the document as extracted.
-        rules: of its source.
-        found: of each rule.
+        rules: the rules of its source.
+        found: the results that each rule needs.
 
     Raises:
         UserError: a rule's text or characters do not add up; the message names the rule.

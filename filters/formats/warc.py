@@ -84,12 +84,12 @@ class Frame(NamedTuple):
 
     Attributes:
         offset: Where the stored bytes begin: a member, or a range of uncompressed bytes.
-        length: Of the stored bytes.
+        length: The number of stored bytes.
         inner_offset: Where the record begins in what these bytes decode to.
         inner_length: Decoded bytes of the record, with the newlines around it.
         stored: Stored bytes that the frame accounts for. A member's are divided among its records by decoded length,
             empty members count for the frame before them; over an archive they sum to its size.
-        headers: Those of the WARC record, or those that WARC would give an ARC record; empty with a problem.
+        headers: The headers of the WARC record, or those that WARC would give an ARC record; empty with a problem.
         version: Such as "1.0" or "ARC/1"; empty with a problem.
         block: The record's content; empty with a problem.
         problem: None for a record.

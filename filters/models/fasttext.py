@@ -22,7 +22,7 @@ class Classifier:
     """A fastText model.
 
     Args:
-        path: of the file.
+        path: path of the file.
         role: name of the model in error messages ("language model").
 
     Raises:
@@ -67,11 +67,11 @@ def train(texts: Mapping[str, Iterable[str]], dimension: int, epochs: int, learn
     out, equally rare ones together.
 
     Args:
-        texts: by label, lines without line breaks; empty lines are left out.
-        dimension: of the word vectors.
-        epochs: passes over the texts.
-        learning_rate: of the first step.
-        seed: of the initial weights and the order of the texts.
+        texts: lines without line breaks, by label; empty lines are left out.
+        dimension: dimension of the word vectors.
+        epochs: number of passes over the texts.
+        learning_rate: learning rate of the first step.
+        seed: seed of the initial weights and of the order of the texts.
 
     Raises:
         UserError: a class has no text, or the learning rate is too high.
