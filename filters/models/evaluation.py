@@ -133,7 +133,7 @@ def card(
     Args:
         labels: labels of the held-out texts.
         scores: scores of the held-out texts.
-        crawl_scores: scores of a plain sample of the crawl, not matched by length: it gives the share that a threshold keeps.
+        crawl_scores: scores of a plain sample of the crawl, not matched by length, which gives the share that is kept.
         crawl_sizes: sizes of the same pages.
         thresholds: thresholds that the tables list.
         trained_on: number of texts by class.
