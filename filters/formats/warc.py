@@ -19,6 +19,7 @@ from filters.formats.records import (
     begins_record,
     find_start,
     needs_more,
+    parse_single_record,
     read_records,
 )
 from filters.formats.stream import (
@@ -327,6 +328,9 @@ def _frame_damage(
 def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
     """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
     length = part.stop - part.start
+    if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
+        yield Frame(part.start, length, 0, size, length, *single)
+        return
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
     for record in read_records(window, 0, limits.max_record_bytes):
         if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:
