@@ -103,7 +103,7 @@ class Mirror:
             self.fetch_anew(path)
 
     def holds(self, path: str, sha256: str = "") -> bool:
-        """Return True if a file is here, with a hash that begins so."""
+        """Return True if a file is here, with a hash that begins with `sha256`."""
         return is_recorded(self.folder, path, sha256) if sha256 else (self.folder / path).is_file()
 
 
@@ -114,7 +114,7 @@ def record(folder: Path, path: str, mark: str) -> None:
 
 
 def is_recorded(folder: Path, path: str, mark: str) -> bool:
-    """Return True if a file of a folder has a mark that begins so and has not been touched since it got it."""
+    """Return True if a file has a mark that begins with `mark`, and has not been touched since it got it."""
     try:
         state = (folder / path).stat()
         size, changed, known = (folder / RECORDS / path).read_text("ascii").split()
@@ -132,7 +132,7 @@ def mark_used(folder: Path, path: str) -> None:
 def trim(folder: Path, most: int = SCRATCH_BYTES) -> None:
     """Remove files with a record, those unused for longest first, until `most` bytes or one file are left.
 
-    A task whose file goes before it opens it is repeated, and fetches it again.
+    A task whose file is removed before the task opens it is repeated, and downloads the file again.
     """
     found = []
     for relative in relative_files(folder / RECORDS):
@@ -288,7 +288,7 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
 
 
 class StoredDump(NamedTuple):
-    """A dump in an object store of which a task reads a part: its URL, its time of change, its size in bytes."""
+    """A dump in an object store, of which a part is read: its URL, its time of change, and its size in bytes."""
 
     url: str
     version: str
@@ -300,15 +300,15 @@ class StoredDump(NamedTuple):
 
 @contextlib.contextmanager
 def open_dump(place: str | StoredDump, corpus: Path, start: int, end: int) -> Iterator[Stored]:
-    """Yield the stored bytes of a dump, of which those from `start` to `end` are read, and perhaps a few others.
+    """Yield the stored bytes of a dump of which the part from `start` to `end` is read.
 
-    Of a dump in an object store that is not here, these are fetched at once, others when they are read. They lie in a
-    file without a name, which is gone when the block, or the process, ends.
+    If the dump lies in an object store and this machine has no copy, that part is downloaded now, and other bytes when
+    they are read. They lie in a file without a name, which is gone when the block or the process ends.
 
     Args:
-        place: path of this machine, or a dump in an object store.
-        corpus: that is built from it.
-        start: of the part.
+        place: path on this machine, or a dump in an object store.
+        corpus: that is built from the dump.
+        start: of the part, in stored bytes.
         end: of the part.
 
     Raises:
@@ -349,13 +349,13 @@ def _open_part(dump: StoredDump, start: int, end: int) -> Iterator[FetchedFile]:
 
 
 def _place_copy(url: str, version: str, corpus: Path) -> tuple[Path, str]:
-    """Return where the copy of a stored file lies: a folder for copies, and the path below it."""
+    """Return the place for the copy of a stored file: the folder of all copies, and the path below it."""
     folder = (corpus.parent if mirror_of(corpus) is not None else _scratch()) / INPUTS
     return folder, f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{url.rpartition('/')[2]}"
 
 
 def _is_version(url: str, version: str, size: int) -> bool:
-    """Return True if a stored file is there and has a time of change and a size: what was read before is not newer."""
+    """Return True if a stored file has this time of change and size; then what was read before is of this version."""
     parent, _, name = url.rpartition("/")
     entry = connect(parent).find(name)
     return entry is not None and (str(entry.changed), entry.bytes) == (version, size)

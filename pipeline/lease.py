@@ -34,8 +34,8 @@ class Lease:
     def check(self) -> None:
         """Raise StorageError if another driver has taken the corpus.
 
-        Who gave no sign of life for long, since it was suspended, say, gives one, and waits until a driver that had not
-        seen it when it looked last would have taken the corpus.
+        A driver that was suspended gives a sign of life and waits first: a driver that looked before the sign has taken
+        the corpus by then, and one that looks after it will not.
         """
         if not self.lost and time.monotonic() - self.beaten > STALE_SECONDS / 2:
             self._give_sign(b"late")

@@ -33,8 +33,8 @@ GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
 MEMBER_SLICE = 1 << 14  # the same of an archive's member: most are short, and the rest is copied in vain
 OPENING = 1 << 12  # bytes in which a file declares its encoding
-FETCH_BLOCK = 1 << 18  # bytes of a file elsewhere that are fetched at once, at least
-FETCH_LIMIT = 1 << 24  # the same of a search that goes on, at most
+FETCH_BLOCK = 1 << 18  # bytes of a remote file that are downloaded at once, at least
+FETCH_LIMIT = 1 << 24  # bytes that a search in one downloads at once, at most
 
 SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd frame without content (RFC 8878, section 3.1.2)
 DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"  # the first of a web archive that has a dictionary (WARC-ZSTD 1.0)
@@ -56,26 +56,26 @@ class Damage:
 
 
 class FetchedFile:
-    """The stored bytes of a file elsewhere, of which those that are read are fetched first, into a file here.
+    """The stored bytes of a remote file, which are downloaded into a local file when they are read.
 
-    It can be sliced and searched as bytes can, and is no buffer, so that nothing reads bytes that are not here yet:
-    `buffer_of` returns one.
+    It can be sliced and searched like bytes. It is not a buffer, so that no code reads bytes that are not here yet;
+    `buffer_of` returns a buffer that holds a range.
     """
 
     def __init__(self, descriptor: int, size: int, fetch: Callable[[int, int], None]) -> None:
-        """Map the file here.
+        """Map the local file.
 
         Args:
-            descriptor: Of the file here, which has the size of the other one.
+            descriptor: Of the local file, which is empty but has the remote file's size.
             size: In bytes, at least one.
-            fetch: Writes the bytes from one place to another to the same places of the file here, or raises.
+            fetch: Copies the bytes from a start to an end into the local file, at the same place, or raises.
         """
         self.size, self.fetch = size, fetch
-        self.held = bytearray(-(-size // FETCH_BLOCK))  # by block: 1 if it is here
+        self.held = bytearray(-(-size // FETCH_BLOCK))  # by block: 1 if it is downloaded
         self.mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
 
     def hold(self, start: int, stop: int) -> mmap.mmap:
-        """Return the whole file as mapped, in which the bytes [start, stop) are those of the other one."""
+        """Download what is missing of the bytes [start, stop), and return the map of the local file."""
         first, last = max(start, 0) // FETCH_BLOCK, -(-min(stop, self.size) // FETCH_BLOCK)
         while (missing := self.held.find(0, first, last)) >= 0:
             held = self.held.find(1, missing, last)
@@ -103,7 +103,7 @@ class FetchedFile:
         return self[:]
 
     def find(self, part: bytes, start: int = 0) -> int:
-        """Return where a string of bytes lies at or after `start`, -1 if it does not. Reads in growing steps."""
+        """Return the place of the first `part` at or after `start`, or -1. Downloads in growing steps."""
         step = FETCH_BLOCK
         while start < self.size:
             stop = min(start + step, self.size)
@@ -143,7 +143,7 @@ def buffer_of(stored: Buffer, start: int, stop: int) -> Buffer: ...
 
 
 def buffer_of(stored: Any, start: int, stop: int) -> Any:
-    """Return stored bytes as a buffer, of which only [start, stop) may be read."""
+    """Return stored bytes as a buffer of the whole file, in which only [start, stop) may be read."""
     return stored.hold(start, stop) if isinstance(stored, FetchedFile) else stored
 
 

@@ -148,7 +148,7 @@ def places_by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
         yield split, order[start:end]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """A file of signatures.
 

@@ -62,8 +62,8 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
         letters = [Files(extracted[split], folder) for folder in ("deadletters", "skipped")]
         dropped, (clean,), on_clean = Files(receipt, "dropped"), receipt.below("clean"), verdicts.get(split)
         arguments = {
-            "letters": [output.path for files in letters for output in files.outputs()],
-            "dropped": "".join(output.path for output in dropped.outputs()),
+            "letters": [path for files in letters for path, _ in files.receipt.files(files.folder)],
+            "dropped": "".join(path for path, _ in receipt.files(dropped.folder)),
             "verdicts": on_clean.path if on_clean is not None else "",
         }
         units.append(Unit(split, arguments, [letters, dropped, Files(receipt, "clean"), on_clean], clean.bytes))

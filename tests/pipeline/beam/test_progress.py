@@ -191,21 +191,15 @@ def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: py
     assert 2 <= len(spent) <= 4, "one look of 20 ms every 400 ms, and one at the end"
 
 
-def tally(**counts: int) -> dict[str, dict[str, Any]]:
-    one = Tally()
-    one.enter(**counts)
-    return {"web": one.as_dict()}
-
-
 def test_steps_that_share_a_job_have_lines_of_their_own_when_it_has_ended(tmp_path: Path) -> None:
     status = RunStatus()
     status.open(tmp_path / "runs" / FILE)
     status.begin(f"extract{progress.AND}join/rows", 0, 5)
     status.update(5, Counter(EXPECTED), [], [])
     status.end_job()
-    status.end_step("extract", [tally(records=5)])
-    status.end_step("join/rows", [tally(), tally()])
-    status.end_step("join/groups", [tally()])
+    status.end_step("extract", 1, Tally(Counter(records=5)))
+    status.end_step("join/rows", 2, Tally())
+    status.end_step("join/groups", 1, Tally())
     status.close(None)
     steps = read_status(tmp_path)["steps"]
     assert [(step["name"], step["total"]) for step in steps] == [("extract", 1), ("join/rows", 2), ("join/groups", 1)]
@@ -226,9 +220,9 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     assert "extract: web/a runs for 70 s, far longer than others" in said
     assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
     status.end_job()
-    status.end_step("extract", [tally(records=5), tally(records=6), tally()])
-    status.end_step("url_dedup", [])
-    status.end_step("clusters", [{}])
+    status.end_step("extract", 3, Tally(Counter(records=11)))
+    status.end_step("url_dedup", 0, Tally())
+    status.end_step("clusters", 1, Tally())
     status.close(ValueError("too bad\nand more"))
     assert main(["status", str(tmp_path)]) == 0
     said = capsys.readouterr().out

@@ -75,9 +75,9 @@ def test_each_declared_part_of_a_unit_is_in_its_fingerprint() -> None:
     assert (
         of(step(arguments={"number": Keyed("here", 1)})) == of(step(arguments={"number": Keyed("there", 1)})) == plain
     )
-    mappers = squares(2).tasks()
+    mappers, fewer = squares(2).fingerprints(), squares(1).fingerprints()
     reduced = Step("toy", toy.square, [Unit("a")])
-    assert reduced.tasks() != reduced.tasks(mappers) and reduced.tasks(mappers) != reduced.tasks(mappers[:1])
+    assert reduced.tasks() != reduced.tasks(mappers) and reduced.tasks(mappers) != reduced.tasks(fewer)
     any_way = Step("toy", toy.square, [Unit("a")], any_way=True)
     assert any_way.tasks() == any_way.tasks(mappers) == reduced.tasks()
 
@@ -262,7 +262,7 @@ def test_receipts_of_finished_units_hold_counts_and_facts(tmp_path: Path) -> Non
     assert [found[name].facts["number"] for name in sorted(found)] == [0, 1]
     assert found["01"].tallies["toy"].entered["records"] == 1
     with pytest.raises(StorageError, match="02 left no receipt"):
-        receipts(tmp_path, squares(3).tasks())
+        receipts(tmp_path, "toy", squares(3).fingerprints())
     assert read_receipt(tmp_path, "toy", "99") is None
 
 
