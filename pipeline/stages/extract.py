@@ -13,13 +13,13 @@ from manifests.ledger import Tally
 from manifests.mirror import StoredDump, open_dump
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.quarantine import Place, forget_record, places_within
+from pipeline.beam.quarantine import Place, forget_record
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
 from pipeline.stages.filter import calls_of, uses_of
-from pipeline.stages.split_offsets import piece_arguments, pieces_of
+from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
@@ -55,10 +55,8 @@ def extract_step(
             split = f"{item.source}/{item.name}" + (f"@{piece.start:015d}" if len(pieces) > 1 else "")
             if split in units:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
-            arguments, size = piece_arguments(item, piece, source), piece.end - piece.start
             calls = (code_of(reader_for(item.source, source), "read"), *calls_of(source.rules_at("extract")))
-            held = places_within(quarantine, item.source, item.name, piece.start, piece.end)
-            units[split] = Unit(split, arguments, (), size, item.source, calls, held)
+            units[split] = piece_unit(split, item, piece, source, calls, quarantine)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
     return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=True)
 

@@ -33,14 +33,14 @@ from manifests.mirror import StoredDump, open_dump
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
-from pipeline.beam.quarantine import Place, forget_record, places_within
+from pipeline.beam.quarantine import Place, forget_record
 from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
 from pipeline.stages.filter import calls_of
-from pipeline.stages.split_offsets import piece_arguments, pieces_of
+from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "join"
 RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
@@ -105,13 +105,12 @@ def join_source(
         mine = [item for item in items if joined.select_round(item.name, source) == number]
         sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
         ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
+        calls = (joined.read_rows, *rules)
         units = [
-            Unit(f"dumps/{item.name}@{piece.start:015d}", piece_arguments(item, piece, source), (),
-                 piece.end - piece.start, name, (joined.read_rows, *rules),
-                 places_within(quarantine, name, item.name, piece.start, piece.end))
+            piece_unit(f"dumps/{item.name}@{piece.start:015d}", item, piece, source, calls, quarantine)
             for item in mine
             for piece in pieces_of(offsets, item)
-        ]  # fmt: skip
+        ]
         for split, receipt in sorted(forwarded.items()):
             packed = {"packed": receipt.outputs[0].path}
             units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
