@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from benchmarks.data import table
 from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, cpu_seconds, run_module
+from benchmarks.shards import plain_columns
 from manifests.files import sha256_file, write_atomic
 from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry, load_manifest, write_manifest
 from manifests.recipe import Tokenizer
@@ -109,21 +110,12 @@ def make_batch(first: int, last: int) -> pa.RecordBatch:
     width = len(urls) // count
     edges = np.arange(count + 1, dtype=np.int32)
     schema = shard_schema(VOCABULARY)
-    parts = schema.field("parts").type
-    numbers = pa.array(np.arange(first, last, dtype=np.int64))
     columns = {
         "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
         "document": pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(chance.bytes(16 * count))]),
         "source": pa.repeat(SOURCE, count),
         "url": pa.StringArray.from_buffers(count, pa.py_buffer(edges * np.int32(width)), pa.py_buffer(urls)),
-        "cluster_size": pa.array(np.ones(count, np.uint32)),
-        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
-        "offset": numbers,
-        "length": numbers,
-        "member": pa.repeat("", count),
-        "inner_offset": numbers,
-        "inner_length": numbers,
-        "parts": pa.ListArray.from_arrays(edges * 0, pa.array([], parts.value_type)),
+        **plain_columns(first, last, schema),
     }
     return pa.RecordBatch.from_pydict(columns, schema=schema)
 
