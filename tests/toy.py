@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from filters.errors import UserError
@@ -30,7 +29,7 @@ class ShuffleEngine(Engine):
 class PoolEngine(Engine):
     """Two worker processes for every job, however small."""
 
-    def pool_for(self, sizes: Sequence[int]) -> Pool:
+    def pool_for(self, tasks: int, size: int) -> Pool:
         self.pool.start(2)
         return self.pool
 

@@ -372,9 +372,9 @@ class Step:
         of_source = {name: files_in(values) for name, values in self.by_source.items()}
 
         def complete(task: Task, unit: Unit) -> Task:
-            files = {*common, *of_source.get(unit.source, ()), *files_in((unit.reads, unit.arguments))}
+            files = dict.fromkeys([*files_in((unit.reads, unit.arguments)), *of_source.get(unit.source, ()), *common])
             awaited = tuple((Task(one.step, one.name, known[one.step][one.name]), one.path) for one in unit.awaits)
-            return task._replace(files=tuple(sorted(files)), awaited=awaited)
+            return task._replace(files=tuple(files), awaited=awaited)
 
         return complete
 

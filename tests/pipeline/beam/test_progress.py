@@ -5,7 +5,6 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,7 +54,7 @@ class ThreadlessPool(Pool):
 class ThreadlessEngine(KeepingEngine):
     """Hands tasks to a pool that needs no process."""
 
-    def pool_for(self, sizes: Sequence[int]) -> Pool:
+    def pool_for(self, tasks: int, size: int) -> Pool:
         object.__setattr__(self, "pool", ThreadlessPool())
         assert id(self.pool) in POOLS
         return self.pool
