@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -37,6 +38,6 @@ SHARE = _number(lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
 
 
-def describe(summary: str) -> dict[str, str]:
+def describe(summary: str) -> dict[str, Any]:
     """Return the settings of `add_parser` that show a summary in the list of commands and in the command's own help."""
     return {"help": summary, "description": f"{summary[0].upper()}{summary[1:]}."}
