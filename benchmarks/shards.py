@@ -31,12 +31,13 @@ TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000
 SPLIT_DOCUMENTS, WORDS = 100_000, 1_500  # a split of 900 MB of text
 
 
-def locator_columns(first: int, last: int, schema: pa.Schema) -> dict[str, pa.Array]:
-    """Return the columns of synthetic locators of the documents `first` to `last`, for shards and their blocks."""
+def plain_columns(first: int, last: int, schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the columns of the documents `first` to `last` that are alike in all: cluster sizes and locators."""
     count = last - first
     numbers = pa.array(np.arange(first, last, dtype=np.int64))
     parts = pa.array([], schema.field("parts").type.value_type)
     return {
+        "cluster_size": pa.array(np.ones(count, np.uint32)),
         "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
         "member": pa.repeat("", count),
         **dict.fromkeys(("offset", "length", "inner_offset", "inner_length"), numbers),
@@ -58,7 +59,7 @@ def make_block(block: int) -> bytes:
         "document": pa.array([chance.bytes(16) for _ in range(count)], pa.binary(16)),
         "source": pa.repeat("common_crawl", count),
         "url": pa.array([f"https://site-{block}.example/archive/page-{number}.html" for number in range(count)]),
-        **locator_columns(0, count, schema),
+        **plain_columns(0, count, schema),
     }
     block: bytes = pa.RecordBatch.from_pydict(columns, schema=schema).serialize().to_pybytes()
     return block

@@ -94,7 +94,7 @@ class ArchiveMember(NamedTuple):
         name: Its path.
         start: Where its data begins in the decoded archive.
         stop: Where its data ends.
-        end: Where the next member begins; of a zip archive, compressed bytes up to here.
+        end: Where the next member begins; for a zip archive, the number of compressed bytes up to here.
         data: Empty if it was not wanted.
         problem: Why the member, or the rest of the archive, cannot be used.
         folder: True for a folder.

@@ -223,7 +223,7 @@ def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project
 
     Args:
         files: Bytes by path.
-        depth: Of inclusions; deeper ones are left out.
+        depth: The most inclusions inside one another; deeper ones are left out.
         characters: The most that the whole may have.
     """
     kept, hinted = _apply_readme(files)

@@ -264,10 +264,13 @@ def compare_turns(collect: Step, found: tuple[Step, Step], bits: int, reduce_ver
 
 
 def send_verdicts(keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]) -> tuple[Step, Step]:
-    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split."""
+    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
+
+    `keys`: its units await what `collect` writes of their splits, as the reducers do.
+    """
     stage = stage_of(keys.name)
     maps = [Unit(unit.name, awaits=(Awaited(duplicates.name, unit.name),)) for unit in duplicates.units]
-    reduces = [Unit(unit.name, awaits=(Awaited(f"{stage}/collect", unit.name),)) for unit in keys.units]
+    reduces = [Unit(unit.name, awaits=unit.awaits) for unit in keys.units]
     mapping = Step(f"{stage}/places", map_verdicts, maps, {"folder": f"blocks/{duplicates.name}", "bits": bits})
     return mapping, Step(f"{stage}/verdicts", reduce_verdicts, reduces, owns=(f"verdicts/{stage}",))
 
