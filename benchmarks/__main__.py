@@ -1,11 +1,13 @@
-"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
+"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or says which data is missing.
 
 `evaluation`, `extraction`, `fit-extraction`, `oracle`, `scale`, `templates`, `train` and `walks` take options:
 `python -m benchmarks oracle --help`.
 """
 
+import ast
 import importlib
 import sys
+from pathlib import Path
 
 from manifests.display import end_quietly
 
@@ -56,13 +58,20 @@ def main(arguments: list[str]) -> int:
         return int(module.main(arguments[1:]))
     names = list(BENCHMARKS) if arguments == ["all"] else arguments
     if not names or set(names) - set(BENCHMARKS):
-        known = ", ".join(sorted({*BENCHMARKS, *WITH_OPTIONS}))
-        print(f"usage: python -m benchmarks NAME, one of: {known}, all", file=sys.stderr)
+        print("usage: python -m benchmarks NAME…, or all\n", file=sys.stderr)
+        for name, module in sorted({**BENCHMARKS, **WITH_OPTIONS}.items()):
+            print(f"  {name:15} {_summary(module)}", file=sys.stderr)
         return 2
     for name in names:
         table = importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").run()
         print(f"## {name}\n\n{table}\n", flush=True)
     return 0
+
+
+def _summary(module: str) -> str:
+    """Return the first line of a module's docstring, without importing it."""
+    source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Look-up of one URL in short and long blocklists on one core: CPU time and memory, beside Python's own set."""
+"""Measure the look-up of URLs in short and long blocklists: CPU time, and memory beside a Python set."""
 
 import random
 import sys

@@ -1,7 +1,7 @@
-"""From bands to clusters: star edges of each hash range, then connected components, on made-up keys without text.
+"""Measure the way from band keys to clusters: star edges of each hash range, then connected components.
 
-The peer is `datasketch.MinHashLSH`, insert and query, on as many documents as fit its tables comfortably. Each side
-runs in a process of its own.
+The keys are synthetic. The peer is `datasketch.MinHashLSH` (insert and query), on fewer documents, because its
+tables must fit into memory. Each side runs in its own process.
 """
 
 import json
@@ -203,21 +203,21 @@ def report(
         ["CPU s: cut bands (from a sample), star edges, components", _seconds(cut, told["star"], told["components"])],
         ["wall s of the last two, with making the keys", f"{told['wall']:.1f}"],
         ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
-        ["documents a CPU second", f"{rate:,.0f}"],
+        ["documents per CPU second", f"{rate:,.0f}"],
         [f"datasketch, {peer_documents:,} documents: insert; insert and query", f"{insert:,.0f}; {both:,.0f}"],
-        ["datasketch, anonymous memory a document", f"{other['memory'] / peer_documents:,.0f} B"],
+        ["datasketch, anonymous memory per document", f"{other['memory'] / peer_documents:,.0f} B"],
         ["ours over datasketch: insert; insert and query", f"{rate / insert:.1f}; {rate / both:.1f}"],
     ]
     steps: list[list[Any]] = [
         ["star edges, in ranges", f"{rounds['edges']:,}, {rounds['ranges']}"],
-        ["exchanges until no edge changes, the one that sees it included", rounds["exchanges"]],
-        ["bytes that crossed, an edge, in all", f"{16 * rounds['rows'] / rounds['edges']:.0f}"],
-        ["CPU s a million edges, in all", f"{rounds['seconds'] / rounds['edges'] * 1e6:.1f}"],
+        ["exchanges, including the one that detects the end", rounds["exchanges"]],
+        ["bytes shuffled per edge, all rounds", f"{16 * rounds['rows'] / rounds['edges']:.0f}"],
+        ["CPU s per million edges, all rounds", f"{rounds['seconds'] / rounds['edges'] * 1e6:.1f}"],
     ]
     alone: list[list[Any]] = [
         ["edges, nodes", f"{one['edges']:,}, {one['nodes']:,}"],
-        ["anonymous memory a node", f"{one['memory'] / one['nodes']:.0f} B"],
-        ["CPU s a million edges", f"{one['seconds'] / one['edges'] * 1e6:.1f}"],
+        ["anonymous memory per node", f"{one['memory'] / one['nodes']:.0f} B"],
+        ["CPU s per million edges", f"{one['seconds'] / one['edges'] * 1e6:.1f}"],
     ]
     return "\n\n".join([table(["", ""], rows), table(["on one worker", ""], alone), table(["in rounds", ""], steps)])
 

@@ -1,12 +1,12 @@
-"""WARC to filtered, de-duplicated documents on one core: ours beside datatrove, on the same file in the same run.
+"""Measure WARC to de-duplicated documents on one core, beside datatrove on the same file in the same run.
 
-Each side runs in a process of its own and reads three archives in turn: a few of the pages, the same few again, and all
-of them. The result is the CPU time of the third minus that of the second, over the pages that only the third has. So
-imports, models and the fixed cost of a run count for neither side.
+Each side runs in its own process and reads three archives: a few of the pages, the same few again, and all pages. The
+result is the CPU time of the third minus that of the second. So imports, models and the fixed cost of a run do not
+count.
 
-The two do not apply the same filters. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
-blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's, MinHash. The numbers of documents
-kept differ accordingly.
+The two sides apply different filters. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
+blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's, MinHash. So the numbers of kept
+documents differ.
 """
 
 import json
@@ -123,7 +123,7 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
     receipt = read_receipt(corpus, survivors.SURVIVORS, "all")
-    assert receipt is not None, "the run ended well"
+    assert receipt is not None, "the run succeeded"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}
 
@@ -209,12 +209,12 @@ def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floor
                 f"{max(one.peak for one in found) / 2**20:,.0f}",
             ]
         )
-    head = ["", "CPU s", "pages a CPU s", "MB HTML a CPU s", "kept", "fixed, s", "start, s", "peak RssAnon, MiB"]
+    head = ["", "CPU s", "pages per CPU s", "MB HTML per CPU s", "kept", "fixed, s", "start, s", "peak RssAnon, MiB"]
     said = [
         f"{full.pages:,} pages, {full.html / 1e6:.1f} MB of HTML; timed: the {pages:,} pages and {megabytes:.1f} MB "
         f"that the small archive lacks; {len(floors)} rounds",
         table(head, rows),
-        f"targets: {TARGET} MB of HTML a CPU second, {TARGET_LM} with perplexity",
+        f"targets: {TARGET} MB of HTML per CPU second, {TARGET_LM} with perplexity",
     ]
     for name, found in rounds.items():
         if name != "ours":

@@ -1,4 +1,4 @@
-"""What a step on GPUs needs, without one: `python -m benchmarks train --device cuda --dry-run`.
+"""Derive what a training step needs on GPUs: `python -m benchmarks train --device cuda --dry-run`.
 
 The trainer's own model, optimizer and step run on fake tensors, which have shapes and no data, over process groups that
 only claim to have ranks. Bytes communicated are counted at the collectives of one micro-batch; weights, gradients and

@@ -1,10 +1,10 @@
-"""Speed of the evaluator: `python -m benchmarks evaluation [--limit 50] [--tasks NAMES] [--harness]`.
+"""Measure the evaluator: `python -m benchmarks evaluation [--limit 50] [--tasks NAMES] [--harness]`.
 
-A model of random weights, the preset `10m` with 4,096 pieces (12.5 million parameters) and a context of 2,048, is
-scored on every benchmark whose files are in `../shared/data/evaluation`. Some of those files are another project's,
-with prompts already formatted; they are written back into the published layout where that is possible, so their scores
-are an exercise and no more. With --harness the same questions of BoolQ, ARC and PIQA go through lm-evaluation-harness
-too, in the same process, and both are timed in CPU seconds without imports and without loading the model.
+A model with random weights (preset `10m`, 4,096 pieces, 12.5 million parameters, a context of 2,048) is scored on every
+benchmark whose files are in `../shared/data/evaluation`. Some of these files have formatted prompts; they are converted
+back to the published layout where possible, so their scores have no meaning. With --harness the same questions of
+BoolQ, ARC and PIQA also go through lm-evaluation-harness in the same process. Times are CPU seconds without imports and
+without loading the model.
 """
 
 import argparse

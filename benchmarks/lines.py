@@ -1,4 +1,4 @@
-"""Memory and time of line de-duplication over a million synthetic pages, which consist of line hashes without text."""
+"""Measure line de-duplication over a million synthetic pages, which consist of line hashes without text."""
 
 import json
 import sys
@@ -71,7 +71,7 @@ def run() -> str:
         ["duplicates found", f"{told['duplicates']:,}"],
         ["hash ranges", told["ranges"]],
         ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
-        ["lines a CPU second", f"{PAGES * LINES_A_PAGE / told['seconds']:,.0f}"],
+        ["lines per CPU second", f"{PAGES * LINES_A_PAGE / told['seconds']:,.0f}"],
     ]
     return table(["", ""], rows)
 

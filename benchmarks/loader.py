@@ -1,8 +1,8 @@
-"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens per CPU second.
+"""Measure the loader beside mosaicml-streaming, on the same windows: samples of 2,048 tokens per CPU second.
 
-Ours reads whole batches, as the trainer does, shuffled over all shards; every sequence is hashed and the order is
-computed during the run. The peer reads single shuffled samples, by iterating and by index. Both give tensors of uint16,
-the stored type.
+Our loader reads whole batches, as the trainer does, shuffled over all shards. Every sequence is hashed, and the order
+is computed during the run. The peer reads single shuffled samples, by iterating and by index. Both give tensors of
+uint16.
 """
 
 import json
@@ -61,7 +61,7 @@ def run() -> str:
         memory = f"{max(each['anonymous'] for each in said[1]) / 2**20:,.0f} MiB"
         rows.append(["mosaicml-streaming 0.13.0", way, *_rates(peer), f"{ratio:.0f} (goal {TARGETS[way]})", memory])
     note = "" if len(said) > 1 else "\n\nthe peer is left out: `make peers-trainer` fetches it"
-    headings = ["loader", "way", "samples a CPU second", "a second", "ours faster by", "anonymous memory"]
+    headings = ["loader", "way", "samples per CPU second", "a second", "ours faster by", "anonymous memory"]
     return f"sequences of {LENGTH:,} tokens, batches of {BATCH}\n\n{table(headings, rows)}{note}"
 
 

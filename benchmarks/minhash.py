@@ -1,4 +1,4 @@
-"""Signatures and bands from text: documents per CPU second of ours beside rensa, datasketch and datatrove.
+"""Measure signatures and bands from text, beside rensa, datasketch and datatrove.
 
 All run on the same real texts in the same run, with 128 permutations (datatrove: its 14 x 8).
 """
@@ -101,5 +101,5 @@ def run() -> str:
     rows = [[name, f"{rate:,.0f}", f"{rate * size / 1e6:.1f}", f"{medians['ours'] / rate:.1f}"]
             for name, rate in medians.items()]  # fmt: skip
     absent = "" if peer is not None else "\n\ndatatrove is not installed: run `make peers`"
-    head = ["", "documents a CPU second", "MB of text a CPU second", "ours over it"]
+    head = ["", "documents per CPU second", "MB of text per CPU second", "ours relative to it"]
     return f"{len(found)} texts of {size / 1e3:.1f} kB\n\n{table(head, rows)}{absent}"

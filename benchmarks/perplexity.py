@@ -1,4 +1,4 @@
-"""The language model on one core: scoring pages as CCNet does and as we do, estimating beside lmplz, hashing lines.
+"""Measure the language model on one core: scoring beside CCNet, estimating beside lmplz, and hashing lines.
 
 Pieces and models are trained here, on the real books; the pages are real, too. Every rate is per CPU second, lmplz's
 threads included; the ways of one table alternate.
@@ -93,7 +93,7 @@ def scoring(pages: list[str], pieces: str, model: str) -> str:
         [name, f"{rate / 1e6:.2f} M", f"{rate * len(pages) / tokens:,.0f}", f"{rate / base:.1f}"]
         for name, rate in rates.items()
     ]
-    return table(["scoring", "tokens a CPU second", "pages a CPU second", "ratio"], rows)
+    return table(["scoring", "tokens per CPU second", "pages per CPU second", "ratio"], rows)
 
 
 def estimating(sentences: list[bytes], folder: Path) -> str:
@@ -113,7 +113,7 @@ def estimating(sentences: list[bytes], folder: Path) -> str:
     built = (PROGRAMS / "lmplz").exists()
     rates = medians({"ours": ours, **({"lmplz": lmplz} if built else {})})
     rows = [[name, f"{rate / 1e6:.2f} M"] for name, rate in rates.items()] + ([] if built else [["lmplz", "not built"]])
-    return table([f"estimating {tokens:,} tokens, order {ORDER}, to ARPA", "tokens a CPU second"], rows)
+    return table([f"estimating {tokens:,} tokens, order {ORDER}, to ARPA", "tokens per CPU second"], rows)
 
 
 def hashing(pages: list[str]) -> str:
@@ -126,7 +126,7 @@ def hashing(pages: list[str]) -> str:
         return size
 
     rates = medians({"line hashes": lambda: through(line_hashes), "lines for the model": lambda: through(lm_lines)})
-    return table(["normal form", "MB a CPU second"], [[name, f"{rate / 1e6:.1f}"] for name, rate in rates.items()])
+    return table(["normal form", "MB per CPU second"], [[name, f"{rate / 1e6:.1f}"] for name, rate in rates.items()])
 
 
 def run() -> str:

@@ -1,4 +1,4 @@
-"""Responses per second from gzipped WARC: ours beside FastWARC and warcio, on the same files, in turns, on one core.
+"""Measure the reading of gzipped WARC files, beside FastWARC and warcio on the same files, on one core.
 
 Each reader frames every record, verifies gzip's checksums, parses the HTTP header of each response and takes its body.
 Ours also removes transfer and content codings, and accounts for every byte.
@@ -87,7 +87,7 @@ def as_common_crawl(out: Path) -> Path:
 
 
 def run() -> str:
-    """Return a table: median responses per CPU second of each reader, and CPU time over FastWARC's, round by round."""
+    """Return a table: median responses per CPU second of each reader, and CPU time relative to FastWARC."""
     crawls = sorted(SHARED.glob(CRAWLS))
     if not (archives() and crawls):
         return ABSENT
@@ -100,7 +100,7 @@ def run() -> str:
         }
         for title, paths in sets.items():
             rows += _compare(title, paths)
-    return table(["files", "reader", "responses", "a CPU second", "CPU time over FastWARC's"], rows)
+    return table(["files", "reader", "responses", "a CPU second", "CPU time relative to FastWARC"], rows)
 
 
 def _compare(title: str, paths: list[Path]) -> list[list[object]]:

@@ -1,4 +1,4 @@
-"""CPU time of each rule that needs only the page itself, alone with its defaults, over real pages."""
+"""Measure each rule that needs only the page itself, alone with its defaults, over real pages."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ def count_dropped(rule: Rule, texts: list[Page]) -> int:
 
 
 def run() -> str:
-    """Return a table: for each rule pages and megabytes a second, and the share of pages that it drops."""
+    """Return a table: for each rule pages and MB per CPU second, and the share of pages that it drops."""
     texts = pages()
     if not texts:
         return ABSENT
@@ -47,5 +47,5 @@ def run() -> str:
         seconds, counts = alternate({name: partial(count_dropped, rule, texts)}, TURNS)
         best, dropped = min(seconds[name]), counts[name] / len(texts)
         rows.append([name, f"{len(texts) / best:,.0f}", f"{size / best / 1e6:,.1f}", f"{dropped:.1%}"])
-    head = ["rule", "pages a CPU s", "MB a CPU s", "pages dropped"]
+    head = ["rule", "pages per CPU s", "MB per CPU s", "pages dropped"]
     return f"{len(texts):,} pages, {size / 1e6:.1f} MB\n\n{table(head, rows)}"

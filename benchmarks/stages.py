@@ -1,4 +1,4 @@
-"""Documents per second and core of each stage on real pages, Beam's share of the time, and peak memory.
+"""Measure documents per CPU second of each stage on real pages, Beam's share of the time, and peak memory.
 
 The lower bound is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
 receipts.
@@ -96,7 +96,7 @@ def run() -> str:
         rows.append([stage, f"{records:,}" if records else "", f"{seconds:.2f}", rate, ratio])
     inside, beam = sum(task["seconds"] for task in tasks), sum(job["seconds"] for job in jobs)
     peak = max(task["peak_rss_bytes"] for task in tasks) / 2**20
-    head = ["stage", "records", "CPU s", "records a CPU s", "CPU time over the bare calls"]
+    head = ["stage", "records", "CPU s", "records per CPU s", "CPU time relative to the bare calls"]
     share = (
         f"{wall:.1f} s in all: {inside:.1f} s in tasks, {beam - inside:.1f} s in Beam around them ({len(jobs)} jobs), "
     )

@@ -1,9 +1,11 @@
-"""Wikitext to text beside mwparserfromhell's strip_code, which made RedPajama's rows: rate and token F1.
+"""Measure wikitext to text beside mwparserfromhell's strip_code: rate and token F1.
 
-There are two references. Golden pages: samples/wikipedia, text written by hand, in twenty languages. Real pages: an
-independent rendering of mwparserfromhell's parse tree by the rules of docs/sources/wikipedia.md, in this module: links
-become their text; pictures, categories, tables, notes and comments are removed; a few templates show their argument. It
-shares no code with ours, and its parser with strip_code.
+strip_code made RedPajama's rows. There are two sets of pages with reference texts:
+
+- golden pages (samples/wikipedia): text written by hand, in twenty languages;
+- real pages: an independent rendering of mwparserfromhell's parse tree, in this module, by the rules of
+  docs/sources/wikipedia.md. Links become their text; pictures, categories, tables, notes and comments are removed; a
+  few templates show their argument. It shares no code with ours; it shares the parser with strip_code.
 """
 
 import re

@@ -14,9 +14,9 @@ from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
 from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_job
+from pipeline.beam.job import collecting_garbage, run_job
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of, without_counts
+from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
@@ -153,7 +153,7 @@ class StageGraph:
         _, *found = yield url_dedup.dedup_turns(*self.before(url_dedup.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
-            self.verdicts[url_dedup.STAGE] = without_counts(verdicts)
+            self.verdicts[url_dedup.STAGE] = verdicts
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
 
     def line_dedup(self) -> Work[None]:
@@ -161,14 +161,14 @@ class StageGraph:
         _, *found = yield line_dedup.dedup_turns(*self.before(line_dedup.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
-            self.verdicts[line_dedup.STAGE] = without_counts(verdicts)
+            self.verdicts[line_dedup.STAGE] = verdicts
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
 
     def perplexity(self) -> Work[None]:
         """Score documents and find cut-offs, of the sources whose rules ask for it."""
         score = perplexity.score_step(*self.before(perplexity.STAGE))
         [[(scores,)], [(self.cuts,)]] = yield [[(score,)], [(perplexity.cut_step(self.recipe, score),)]]
-        self.verdicts[perplexity.STAGE] = without_counts(scores)
+        self.verdicts[perplexity.STAGE] = scores
 
     def references(self) -> Work[None]:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
@@ -186,7 +186,6 @@ class StageGraph:
         [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
         self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
         self.verdicts.clear()
-        self.extracted = without_counts(self.extracted)
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
@@ -220,7 +219,6 @@ class StageGraph:
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
         self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
-        self.filtered = without_counts(self.filtered)
 
     def connect(self) -> Work[Part]:
         """Return the steps that are left to join duplicates to clusters."""
@@ -324,7 +322,8 @@ class StageGraph:
 
     def finish(self, work: Work[Any]) -> None:
         """Run the jobs that work asks for, until it ends."""
-        finish(work, self.run_turns)
+        with collecting_garbage(False):
+            finish(work, self.run_turns)
 
     def run_turns(self, turns: Turns) -> list[list[Made]]:
         """Run a job, and return the receipts of each part."""
@@ -334,10 +333,6 @@ class StageGraph:
                 self.code.setdefault(step.name, set()).add(step.code())
         made, ran = run_job(self.corpus, turns, self.engine_for(turns))
         self.ran += ran
-        self.engine.status.end_job()
-        found = (receipts for parts in made for part in parts for receipts in part)
-        for step, receipts in zip(steps_of(turns), found, strict=True):
-            self.engine.status.end_step(step.name, (receipt.counts for receipt in receipts.values()))
         return made
 
     def engine_for(self, turns: Turns) -> Engine:

@@ -1,7 +1,6 @@
 """The command line of the trainer: `python -m trainer COMMAND`; `train` runs alone, under torchrun or `launch`."""
 
 import argparse
-import dataclasses
 import errno
 import functools
 import json
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, describe
 from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
-PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
 UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are not saved as options of the run
 SWITCH = argparse.BooleanOptionalAction
 CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # default folder and size of the cache of shards fetched from a URL
@@ -53,7 +51,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {safe_line(_describe(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command resumes from the last checkpoint", file=sys.stderr)
+        advice = ": the same command resumes from the last checkpoint" if arguments[:1] == ["train"] else ""
+        print(f"stopped{advice}", file=sys.stderr)
         return 130
 
 
@@ -69,7 +68,7 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.shard import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
-    from trainer.config import RunOptions, TrainConfig, check_output, prepare
+    from trainer.config import RunOptions, check_output, prepare, select_fields
     from trainer.model import resolve_device
     from trainer.train import RunSetup, train
 
@@ -78,11 +77,9 @@ def _train(options: argparse.Namespace) -> str:
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
-    run_options = RunOptions(**_select_fields(RunOptions, values))
-    plan_options = {name: values[name] for name in PLAN_OPTIONS}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
+    manifest, plan, config = prepare(corpus, values, world)
     ranks = parallel.start(
         options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
     )
@@ -93,7 +90,7 @@ def _train(options: argparse.Namespace) -> str:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in UNSAVED}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
-        settings = manifest, plan, config, run_options
+        settings = manifest, plan, config, RunOptions(**select_fields(RunOptions, values))
         summary = train(RunSetup(corpus, options.output, *settings, ranks, given, evaluate))
     finally:
         parallel.stop()
@@ -107,10 +104,6 @@ def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, 
 
     runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
     return functools.partial(evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, first=first)
-
-
-def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
 
 
 def _trace(options: argparse.Namespace) -> str:
@@ -241,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = commands.add_parser(name, help=summary, **settings)
+        made: argparse.ArgumentParser = commands.add_parser(name, **describe(summary), **settings)
         made.set_defaults(function=function)
         return made
 

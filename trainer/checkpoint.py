@@ -29,7 +29,9 @@ from torch import Tensor, nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json, sync_path
+from manifests.manifest import Manifest
 from manifests.sizes import Preset, get_preset
+from trainer.events import find_corpus
 
 FOLDER = "checkpoints"
 STATE = "state.json"
@@ -307,6 +309,15 @@ class SavedModel:
     def vocabulary(self) -> int:
         """Return the number of rows of the embedding."""
         return self.shapes["embedding.weight"][0]
+
+    @property
+    def length(self) -> int:
+        """Return the tokens of a sequence that the model was trained on."""
+        return int(self.state["plan"]["sequence_length"])
+
+    def find_corpus(self, moved_to: Path | None = None) -> tuple[Path, Manifest]:
+        """Return the corpus that the model was trained on, see `trainer.events.find_corpus`."""
+        return find_corpus(self.folder.resolve().parents[1], self.state["plan"]["manifest_sha"], moved_to)
 
     def weight(self, name: str) -> Tensor:
         """Read one whole weight as float32."""

@@ -1,9 +1,10 @@
 """The configuration of a run: what must stay the same when it is resumed, what may change, and its YAML file."""
 
 import argparse
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,17 @@ class RunOptions:
     peak_tflops: float | None
 
 
-def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
+def select_fields(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values that are fields of a dataclass."""
+    return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
+
+
+def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
     """Fix the plan and the configuration of a run.
 
     Args:
         corpus: The corpus's folder.
-        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`, `learning_rate`, `warmup`,
-            `schedule`, `stages`; None takes the value of the preset or the corpus.
+        options: Options of `train`; None takes the value of the preset or the corpus.
         world: Number of ranks.
 
     Raises:
@@ -124,8 +129,8 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     """
     size = get_preset(options["model"])
     manifest = load_manifest(corpus)
-    length = options.pop("sequence_length") or size.sequence_length
-    tokens = options.pop("batch_tokens") or size.batch_tokens
+    length = options["sequence_length"] or size.sequence_length
+    tokens = options["batch_tokens"] or size.batch_tokens
     if tokens < length:
         raise UserError(f"--batch-tokens {tokens} is less than one sequence of {length} tokens: raise it")
     if tokens % length:
@@ -140,9 +145,9 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
             f"give --batch-tokens a multiple of {world * length}"
         )
     seed = manifest.seed if options["seed"] is None else options["seed"]
-    rate, warmup, schedule = (options.pop(name) for name in ("learning_rate", "warmup", "schedule"))
+    rate, warmup, schedule = (options[name] for name in ("learning_rate", "warmup", "schedule"))
     usual = {"learning_rate": rate or size.learning_rate, "schedule": schedule}
-    steps, stages = options.pop("steps"), options.pop("stages") or [{}]
+    steps, stages = options["steps"], options["stages"] or [{}]
     lengths = [_stage_steps(stage, tokens, len(stages), steps) for stage in stages]
     mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
@@ -151,7 +156,8 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
         rising = (size.warmup if warmup is None else warmup) if not rates else 0  # only the first begins from nothing
         own = {**usual, "warmup": min(rising, max(1, count // 2)), **stage}
         rates.append(StageRate(count, *(own[name] for name in ("schedule", "learning_rate", "warmup"))))
-    return manifest, plan, TrainConfig(**{**options, "seed": seed, "learning_rate": tuple(rates)})
+    fixed = {**select_fields(TrainConfig, options), "seed": seed, "learning_rate": tuple(rates)}
+    return manifest, plan, TrainConfig(**fixed)
 
 
 def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:

@@ -11,7 +11,6 @@ from torch import Tensor
 from filters.errors import UserError
 from manifests import tokenizer
 from trainer.checkpoint import SavedModel, open_checkpoint
-from trainer.events import find_corpus
 from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention, resolve_device
 
 
@@ -55,8 +54,8 @@ def generate(
         raise UserError("--temperature must be 0 or more, --top-p above 0 and at most 1")
     device = resolve_device(device)
     saved = open_checkpoint(path)
-    folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
-    pieces, length = tokenizer.load(folder), int(saved.state["plan"]["sequence_length"])
+    folder, manifest = saved.find_corpus(corpus)
+    pieces, length = tokenizer.load(folder), saved.length
     model = load_model(saved, device, torch.bfloat16 if device == "cuda" else torch.float32)
     for number, prompt in enumerate(prompts):
         printed, text = "", [manifest.tokenizer.bos, *pieces.encode(prompt)]

@@ -21,7 +21,6 @@ from manifests.files import atomic_path, canonical_json, new_folder, sha256_file
 from manifests.manifest import Manifest, TokenizerEntry
 from manifests.sizes import Preset
 from trainer.checkpoint import SavedModel, open_checkpoint, write_tensors
-from trainer.events import find_corpus
 from trainer.model import ROTARY_BASE
 from trainer.parallel import own_rows
 
@@ -79,11 +78,11 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         UserError: There is no such checkpoint or corpus, `out` is not empty, or the disk is full; then nothing is left.
     """
     saved = open_checkpoint(path)
-    corpus, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
+    corpus, manifest = saved.find_corpus(corpus)
     pieces = tokenizer.load(corpus)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: give a new folder")
-    length = int(saved.state["plan"]["sequence_length"])
+    length = saved.length
     texts = {
         "config.json": _config(saved, manifest, dtype, length),
         "generation_config.json": {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos},

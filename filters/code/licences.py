@@ -49,6 +49,9 @@ _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}([A-Za-z0-9.+()\- \t]{1,2
 _COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
+_EXCEPTION = re.compile(r"(?<![^\s()])(?!(?:AND|OR|WITH)\s)([^\s()]+)\s+WITH\s+[^\s()]+", re.IGNORECASE)
+_SIGNS = {"AND": "&", "OR": "|", "(": "(", ")": ")", "WITH": "?"}  # a WITH without operands makes no expression
+_INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*+)\)")  # an expression without parentheses, in parentheses
 
 
 def identify_licence(text: str) -> str:
@@ -97,41 +100,20 @@ def join_licences(expressions: Iterable[str]) -> str:
 def is_allowed(expression: str, kept: Collection[str]) -> bool:
     """Return True if an SPDX expression permits use under licences that are `kept`; False if it is not an expression.
 
-    Of `OR` one operand must be kept, of `AND` all; the exception behind `WITH` only adds permissions. The case of names
-    does not count.
+    Of `OR` one operand must be kept, of `AND`, which binds more tightly, all; the exception behind `WITH` only adds
+    permissions. The case of names does not count.
     """
     names = {name.lower() for name in kept}
-    tokens = _TOKEN.findall(expression[:MAX_CHARACTERS])
-    value, end = _evaluate(tokens, 0, names, 0)
-    return value and end == len(tokens)
+    tokens = _TOKEN.findall(_EXCEPTION.sub(r"\1", expression[:MAX_CHARACTERS]))
+    signs = (_SIGNS.get(token.upper()) or ("T" if token.lower() in names else "F") for token in tokens)
+    value = f"({''.join(signs)})"
+    for _ in range(MAX_DEPTH + 1):
+        value = _INNERMOST.sub(_evaluate, value)
+    return value == "T"
 
 
-def _evaluate(tokens: list[str], place: int, names: set[str], depth: int) -> tuple[bool, int]:
-    """Return (value, end) of the expression at a token. An end beyond all tokens means that it is not valid."""
-    any_kept = False
-    all_kept, place = _evaluate_operand(tokens, place, names, depth)
-    while place < len(tokens) and (operator := tokens[place].upper()) in ("AND", "OR"):
-        value, place = _evaluate_operand(tokens, place + 1, names, depth)
-        if operator == "AND":
-            all_kept = all_kept and value
-        else:
-            any_kept, all_kept = any_kept or all_kept, value
-    return any_kept or all_kept, place
-
-
-def _evaluate_operand(tokens: list[str], place: int, names: set[str], depth: int) -> tuple[bool, int]:
-    invalid = (False, len(tokens) + 1)
-    if place >= len(tokens) or tokens[place].upper() in ("AND", "OR", "WITH", ")"):
-        return invalid
-    if tokens[place] == "(":
-        if depth == MAX_DEPTH:
-            return invalid
-        value, place = _evaluate(tokens, place + 1, names, depth + 1)
-        return (value, place + 1) if place < len(tokens) and tokens[place] == ")" else invalid
-    value = tokens[place].lower() in names
-    if place + 1 < len(tokens) and tokens[place + 1].upper() == "WITH":
-        return (value, place + 3) if place + 2 < len(tokens) else invalid
-    return value, place + 1
+def _evaluate(innermost: re.Match[str]) -> str:
+    return "T" if any("F" not in operands for operands in innermost[1].split("|")) else "F"
 
 
 def _normalize(text: str) -> str:

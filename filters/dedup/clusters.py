@@ -72,7 +72,8 @@ def distinct_edges(edges: Rows) -> Rows:
     a, b = edges.T
     if ((a[1:] > a[:-1]) | ((a[1:] == a[:-1]) & (b[1:] > b[:-1]))).all():
         return edges
-    return _number_edges(edges)[0]
+    ordered = edges[np.lexsort([b, a])]
+    return np.asarray(ordered[run_starts(*ordered.T)])
 
 
 def star_edges(keys: Keys, rows: Rows) -> Rows:

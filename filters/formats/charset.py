@@ -8,6 +8,7 @@ this codec decodes otherwise than the standard's index (section 5), or not at al
 """
 
 import codecs
+import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,8 @@ _MULTIBYTE = ("gb18030", "big5hkscs", "euc_jp", "cp932", "cp949")
 _C1 = re.compile("[\x80-\x9f]")
 _C1_IN_UTF8 = re.compile(rb"\xc2[\x80-\x9f]")
 _ESCAPE = re.compile(rb"\x1b(\([BJI]|\$[@B])")  # ISO-2022-JP: ASCII, Roman, Katakana; JIS X 0208 of 1978 and 1983
+
+_ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises from 4,300 digits on
 
 # Byte order marks come before every declaration (WHATWG Encoding, section 6).
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
@@ -301,6 +304,11 @@ def _decode_iso_2022_jp(body: bytes) -> str:
 
 def _ascii(raw: bytes) -> str:
     return raw.decode("ascii", "replace")
+
+
+def unescape(text: str) -> str:
+    """Resolve HTML's character references; those to numbers of nine digits and more become U+FFFD."""
+    return html.unescape(_ENDLESS_NUMBER.sub(UNDEFINED, text)) if "&" in text else text
 
 
 # --- XML ---

@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from filters.formats import arc
-from filters.formats.stream import NEWLINE_LIMIT, Window
+from filters.formats.stream import NEWLINE_LIMIT, Window, buffer_of
 from filters.reasons import Reason
 
 HEADER_LIMIT = 1 << 16  # bytes of a record's header; a longer one is damage
@@ -413,7 +413,8 @@ def _find_line(window: Window, start: int, stop: int, members: Members | None, o
             break
         position += 1
     base, position = window.base, start
-    while (line := arc.find_line(window.data, position - base, first - base, window.end - base)) >= 0:
+    data = buffer_of(window.data, position - base, first - base + arc.LINE_BYTES)
+    while (line := arc.find_line(data, position - base, first - base, window.end - base)) >= 0:
         position = line + base
         if _is_record(window, position, members, own):
             return position

@@ -98,7 +98,7 @@ class ArchiveMember(NamedTuple):
         name: Its path.
         start: Where its data begins in the decoded archive.
         stop: Where its data ends.
-        end: Where the next member begins; of a zip archive, compressed bytes up to here.
+        end: Where the next member begins; for a zip archive, the number of compressed bytes up to here.
         data: Empty if it was not wanted.
         problem: Why the member, or the rest of the archive, cannot be used.
         folder: True for a folder.
@@ -211,10 +211,8 @@ def read_members(
         if entry.kind == "end":
             continue
         if entry.kind == "damage":
-            problem, detail = entry.problem, entry.detail
-            if source.damage is not None:
-                problem, detail = source.damage.problem, source.damage.detail
-            yield ArchiveMember("", entry.offset, at, at, problem=problem, detail=detail)
+            cause = source.damage or entry
+            yield ArchiveMember("", entry.offset, at, at, problem=cause.problem, detail=cause.detail)
             if source.damage is not None or at > total:
                 return
             continue
@@ -230,12 +228,11 @@ def read_members(
         stop = min(end, source.position)
         if stop < end:
             data, problem, detail = b"", Reason.TRUNCATED_RECORD, "the archive ends within a member"
-        folder = entry.kind == "directory"
         place = entry.data, stop, source.position
-        yield ArchiveMember(entry.name, *place, data, problem, detail, folder, entry.commit)
-        if stop < end and is_wanted:
-            return  # the member has reported the damage in its data
+        yield ArchiveMember(entry.name, *place, data, problem, detail, entry.kind == "directory", entry.commit)
         if stop < end:
+            if is_wanted:
+                return  # the member has reported the damage in its data
             break
     if source.damage is not None:
         at = source.position

@@ -23,9 +23,9 @@ from filters.formats.records import (
     read_records,
 )
 from filters.formats.stream import (
-    FIRST_SLICE,
     GZIP,
     GZIP_MEMBER,
+    MEMBER_SLICE,
     SKIPPABLE,
     ZSTD,
     CompressedStream,
@@ -34,6 +34,7 @@ from filters.formats.stream import (
     Stored,
     Window,
     ZstdMember,
+    buffer_of,
     read_dictionary,
 )
 from filters.reasons import Reason
@@ -84,12 +85,12 @@ class Frame(NamedTuple):
 
     Attributes:
         offset: Where the stored bytes begin: a member, or a range of uncompressed bytes.
-        length: Of the stored bytes.
+        length: The number of stored bytes.
         inner_offset: Where the record begins in what these bytes decode to.
         inner_length: Decoded bytes of the record, with the newlines around it.
         stored: Stored bytes that the frame accounts for. A member's are divided among its records by decoded length,
             empty members count for the frame before them; over an archive they sum to its size.
-        headers: Those of the WARC record, or those that WARC would give an ARC record; empty with a problem.
+        headers: The headers of the WARC record, or those that WARC would give an ARC record; empty with a problem.
         version: Such as "1.0" or "ARC/1"; empty with a problem.
         block: The record's content; empty with a problem.
         problem: None for a record.
@@ -246,13 +247,14 @@ class _Members:
 
     def find(self, start: int, stop: int) -> int:
         """Return the start of the next member in [start, stop) that holds a record; `stop` without one."""
-        while found := _MEMBER.search(self.stored, start, min(stop + 3, len(self.stored))):
+        end = min(stop + 3, len(self.stored))
+        while found := _MEMBER.search(buffer_of(self.stored, start, end), start, end):
             if begins_record(self._decode_opening(found.start())):
                 return min(found.start(), stop)
             start = found.start() + 1
         return stop
 
-    def open(self, offset: int, step: int = FIRST_SLICE) -> CompressedStream | None:
+    def open(self, offset: int, step: int = MEMBER_SLICE) -> CompressedStream | None:
         """Return the member that begins at an offset by its first bytes, None without one."""
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
@@ -265,7 +267,6 @@ class _Members:
         again, decoded = self.open(member.offset, REPLAY), bytearray()
         if again is None:
             return 1, b""
-        again.grows = False
         for piece in again.pieces():
             decoded += piece[: max(REPLAYED - len(decoded), 0)]
         return max(again.fed, 1), bytes(decoded)
@@ -276,7 +277,7 @@ class _Members:
 
     def _decode_opening(self, offset: int) -> bytes:
         """Return the first decoded bytes of the member at an offset, none if it does not decompress."""
-        for size in (64, arc.LINE_BYTES):  # most are decided by few bytes
+        for size in (64, arc.LINE_BYTES):  # few bytes decide about most, also if damage follows them
             member = self.open(offset, TRIAL)
             opening = member.read_opening(size) if member else b""
             if size > len(opening) or opening.lstrip(b"\r\n").startswith(b"WARC/"):

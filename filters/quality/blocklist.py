@@ -11,6 +11,7 @@ length of the list. With ten billion pages and five million patterns, some 0.01 
 """
 
 import gzip
+import io
 import ipaddress
 import re
 import zlib
@@ -22,7 +23,6 @@ from encodings import idna
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
 
 import numpy as np
@@ -54,8 +54,8 @@ class Blocklist:
 
     Attributes:
         keys: distinct hashes, sorted, uint64.
-        labels: of the longest domain.
-        segments: of the longest path.
+        labels: number of labels of the longest domain.
+        segments: number of segments of the longest path.
         malformed: number of lines that were no pattern.
     """
 
@@ -242,27 +242,17 @@ def _hash_pattern(pattern: str) -> int:
 def _read_lines(path: Path) -> Iterator[str | None]:
     """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
     try:
-        with path.open("rb") as stored:
-            packed = stored.read(2) == b"\x1f\x8b"
-            stored.seek(0)
-            file: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=stored) if packed else stored
-            first = whole = True
-            while line := file.readline(MAX_LINE_BYTES):
-                if b"\0" in line:
-                    raise UserError(f"blocklist {path} is a binary file: give a text file with one pattern per line")
-                ended = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
-                if whole:
-                    yield _decode_line(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None
-                first, whole = False, ended
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"blocklist {path} cannot be read ({error}): check the path and the file") from error
-
-
-def _decode_line(line: bytes) -> str | None:
-    try:
-        return line.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        return None
+    if b"\0" in data:
+        raise UserError(f"blocklist {path} is a binary file: give a text file with one pattern per line")
+    for line in io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n") if len(line) <= MAX_LINE_BYTES else None
+        except UnicodeDecodeError:
+            yield None
 
 
 @lru_cache(maxsize=2)

@@ -26,9 +26,6 @@ ABBREVIATIONS = frozenset(
 )
 _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
 _WORD = re.compile(r"\w+")
-_ASCII = bytes(code if chr(code).isalnum() or chr(code) == "_" else 0x20 for code in range(128))
-_FOLD = _ASCII.lower() + b" " * 128  # lower case; blanks in place of all that is no word character in ASCII
-_MARKS = re.compile("[\u00a0\u00ab\u00bb\u2010-\u2027\u2030-\u205e]")  # no-break space, guillemets, marks: no letters
 _SCHEME = re.compile(r"https?://(?:www\.)?")
 _TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
 _DIGITS = 18  # of a time
@@ -190,7 +187,7 @@ def _apply_to_line(line: str, rules: C4, marked: bool) -> str | Reason:
     """Return a line as it stays, or the reason to drop it, or its page.
 
     Args:
-        line: of the page.
+        line: a line of the page.
         rules: the thresholds.
         marked: True if the page holds a phrase or bracket for which lines are dropped; the removal of citation marks
             may make up such a phrase, too.
@@ -221,8 +218,8 @@ def _find_phrase(line: str) -> Reason | None:
 
 
 @lru_cache(maxsize=8)
-def read_bad_words(path: str) -> frozenset[bytes]:
-    """Return the casefolded words of a list, one word a line, in UTF-8.
+def read_bad_words(path: str) -> frozenset[str]:
+    """Return the casefolded words of a list in UTF-8, one word a line.
 
     Raises:
         UserError: the list cannot be read.
@@ -231,31 +228,12 @@ def read_bad_words(path: str) -> frozenset[bytes]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"bad_words: {path} cannot be read ({error}): give a file with one word per line") from error
-    words = (line.strip().casefold() for line in lines)
-    return frozenset(word.encode("utf-8", "surrogatepass") for word in words if word)
+    return frozenset(word for line in lines if (word := line.strip().casefold()))
 
 
-def has_bad_word(page: str, bad_words: frozenset[bytes]) -> bool:
+def has_bad_word(page: str, bad_words: frozenset[str]) -> bool:
     """Return True if a page holds one of the words that `read_bad_words` returns."""
-    return bool(bad_words) and not bad_words.isdisjoint(folded_words(page))
-
-
-def folded_words(text: str) -> list[bytes]:
-    r"""Return the words (`\w+`) of a casefolded text, each in UTF-8 (lone surrogates pass).
-
-    Most lines are ASCII, typographic marks aside. There one table folds case and turns all but word characters into
-    spaces. Other lines are left to the regular expression.
-    """
-    if text.isascii():
-        return text.encode("ascii").translate(_FOLD).split()
-    found: list[bytes] = []
-    for line in text.split("\n"):
-        plain = line if line.isascii() else _MARKS.sub(" ", line)
-        if plain.isascii():
-            found += plain.encode("ascii").translate(_FOLD).split()
-        else:
-            found += [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(line.casefold())]
-    return found
+    return bool(bad_words) and not bad_words.isdisjoint(_WORD.findall(page.casefold()))
 
 
 def normalise_url(url: str) -> str:

@@ -9,8 +9,10 @@ includes them.
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import yaml
 
 from filters.data_files import merge_items
 from filters.formats.stream import ChunkReader, StoredView, decode_stored
@@ -71,7 +73,6 @@ _PLAIN = compile_control(
 _BEGIN = compile_control(r"begin[ \t]{0,9}\{document\}")
 _END = compile_control(r"end[ \t]{0,9}\{document\}")
 _IGNORED = re.compile(rb"\s{0,99}%[ \t]{0,9}auto-ignore")
-_HINT = re.compile(r"[ \t]*-?[ \t]*(filename|usage)[ \t]*:[ \t]*[\"']?([^\"'#\n]{1,200})")
 
 
 class Submission(NamedTuple):
@@ -152,24 +153,23 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
         if entry.kind == "end":
             break
         if entry.kind == "damage":
-            return Submission({}, unsafe=tuple(unsafe), problem=entry.problem, detail=entry.detail)
+            return Submission({}, 0, tuple(unsafe), entry.problem, entry.detail)
         if number >= MAX_MEMBERS:
-            return Submission({}, unsafe=tuple(unsafe), problem=Reason.TOO_LARGE, detail=f"over {MAX_MEMBERS} members")
+            return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {MAX_MEMBERS} members")
         path = resolve_path(entry.name)
         if path is None or entry.kind == "link":
             unsafe.append(entry.name)
         elif _is_wanted(entry, path):
             if entry.size > left:
-                detail = f"over {text_bytes} bytes of text"
-                return Submission({}, unsafe=tuple(unsafe), problem=Reason.TOO_LARGE, detail=detail)
+                return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {text_bytes} bytes of text")
             data = source.take(entry.size)
             if is_text(data):
                 files[path] = data  # of two members of one name the later one counts
                 left -= len(data)
         encrypted = encrypted or (entry.name if entry.name.endswith(".cry") else "")
     if encrypted and not any(path.lower().endswith(".tex") for path in files):
-        return Submission({}, unsafe=tuple(unsafe), problem=Reason.ENCRYPTED, detail=encrypted)
-    return Submission(files, unsafe=tuple(unsafe), problem=None if files else Reason.NO_TEX)
+        return Submission({}, 0, tuple(unsafe), Reason.ENCRYPTED, encrypted)
+    return Submission(files, 0, tuple(unsafe), None if files else Reason.NO_TEX)
 
 
 def _is_wanted(entry: TarEntry, path: str) -> bool:
@@ -223,7 +223,7 @@ def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project
 
     Args:
         files: Bytes by path.
-        depth: Of inclusions; deeper ones are left out.
+        depth: The most inclusions inside one another; deeper ones are left out.
         characters: The most that the whole may have.
     """
     kept, hinted = _apply_readme(files)
@@ -269,7 +269,7 @@ def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[st
         text = decode(data[: 1 << 16])
         folder = posixpath.dirname(path)
         if name.endswith((".yaml", ".yml", ".json")):
-            found = _parse_json(text) if name.endswith(".json") else _parse_yaml(text)
+            found = _parse_sources(text, json.loads if name.endswith(".json") else yaml.safe_load)
         else:
             found = [(words[0], words[1]) for words in map(str.split, text.split("\n")) if len(words) > 1]
         uses += [(posixpath.normpath(posixpath.join(folder, file)), use.lower()) for file, use in found]
@@ -279,24 +279,13 @@ def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[st
     return kept, [file for file, use in uses if use in ("toplevelfile", "toplevel") and file in kept]
 
 
-def _parse_yaml(text: str) -> list[tuple[str, str]]:
-    """Return `filename` and `usage` of each item of a list, in either order."""
-    found: list[dict[str, str]] = []
-    for line in text.split("\n"):
-        entry = _HINT.match(line)
-        if line.lstrip().startswith("-") or not found:
-            found.append({})
-        if entry:
-            found[-1][entry[1]] = entry[2].strip()
-    return [(item["filename"], item["usage"]) for item in found if {"filename", "usage"} <= item.keys()]
-
-
-def _parse_json(text: str) -> list[tuple[str, str]]:
+def _parse_sources(text: str, load: Callable[[str], Any]) -> list[tuple[str, str]]:
+    """Return the names and uses of the files that a 00README lists; none if it is broken."""
     try:
-        sources = json.loads(text)["sources"]
-        return [(str(item["filename"]), str(item.get("usage", ""))) for item in sources]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pairs = [(item["filename"], item["usage"]) for item in load(text)["sources"] if "usage" in item]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError):
         return []
+    return [(name, usage) for name, usage in pairs if isinstance(name, str) and isinstance(usage, str)]
 
 
 def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:

@@ -120,7 +120,7 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
         mapping = _edge_step(f"{step.name}-cut", found, ranges, way)
         if number not in done:
             yield from exchange(mapping, step)
-        found = receipts(corpus, step.tasks())
+        found = receipts(corpus, step.name, step.fingerprints())
         for past in [mapping, *reducing[max(0, number - 1) : number]]:
             sweep(corpus, past, {})
         if number % 2 == 0 and not sum(receipt.facts["unsettled"] for receipt in found.values()):

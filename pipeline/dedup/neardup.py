@@ -9,7 +9,7 @@ shingle hashes of texts read again.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.clusters import verify_stars
+from filters.dedup.clusters import Similar, verify_stars
 from filters.dedup.minhash import MinHash, band_hashes, pairs_jaccard, shingle_hashes
 from filters.hashing import duplicate_mask, group_keys, mix, run_starts
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import BLOCKS, Awaited, Keyed, Receipts, Result, Step, Unit
+from pipeline.beam.step import BLOCKS, Awaited, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.work import Made, Work
 from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
@@ -67,9 +67,14 @@ class NearSearch:
     minhash: MinHash
     splits: dict[int, Split]
 
+    @cached_property
+    def folder(self) -> str:
+        """The beginning of the names of units: other settings have units of their own."""
+        return sha256_json(self.minhash.model_dump())[:8]
+
     def unit(self, name: str) -> str:
-        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
-        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
+        """Return the name of a unit."""
+        return f"{self.folder}/{name}"
 
     def of_ranges(self, ranges: int) -> list[Unit]:
         """Return a unit per hash range."""
@@ -104,8 +109,8 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = self.unit(unit_name(split, number))
-            clean = Keyed(f"{split.corpus}/{split.clean.path}", split.of_corpus(split.clean))
-            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": split.signatures_argument()}
+            clean, signed = split.argument(split.clean), split.argument(split.signatures)
+            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": signed}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, (), split.signatures.bytes, awaits=(Awaited(FETCH, wanted),)))
         for number, receipt in enumerate(candidates.values()):
@@ -143,8 +148,7 @@ def _group_of(scope: str) -> int:
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
-    path = Keyed(f"{split.corpus}/{split.signatures.path}", split.of_corpus(split.signatures))  # as one of a Path, fast
-    arguments = {"number": number, "group": _group_of(split.scope), "path": path}
+    arguments = {"number": number, "group": _group_of(split.scope), "path": split.argument(split.signatures)}
     return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
 
 
@@ -257,39 +261,35 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     first = run_starts(ordered)
     ranked, ranks = ordered[first], np.empty(len(pairs), np.int64)
     ranks[order] = np.cumsum(first) - 1
-    edges, values, rejected, capped = verify_stars(
-        pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
-    )
+    similar = _similarity(evidence, ranked)
+    edges, values, rejected, capped = verify_stars(pairs["key"], ranks, similar, threshold, rounds)
     path = f"{BLOCKS}/{EDGES}/{part}"
     _write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 
 
-class _Similarity:
-    """Similarity of pairs of documents by the evidence: estimated from signatures, exact from shingles.
+def _similarity(evidence: list[bytes], ranked: Rows) -> Similar:
+    """Return the function that compares pairs of documents by the evidence: signatures, or for exact values shingles.
 
     `ranked` holds the documents' row references, in the order of their ids; pairs are places in it.
     """
+    if evidence and evidence[0][:1] == SHINGLES:
+        batches = [pa.ipc.read_record_batch(pa.py_buffer(block[1:]), SHINGLE_SCHEMA) for block in evidence]
+        table = pa.Table.from_batches(batches).combine_chunks()
+        column = table.column("hashes").chunk(0)
+        values, offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
+        places = _places(table.column("row").to_numpy(), ranked)
+        return lambda a, b: np.asarray(pairs_jaccard(values, offsets, places[a], places[b]))
+    parts = [_read_signatures(block) for block in evidence]
+    places = _places(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in parts)]), ranked)
+    signatures = np.concatenate([part for _, part in parts]) if parts else np.empty((0, 0), np.uint32)
+    return lambda a, b: np.asarray((signatures[places[a]] == signatures[places[b]]).mean(axis=1))
 
-    def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
-        self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
-        if self.exact:
-            batches = [pa.ipc.read_record_batch(pa.py_buffer(block[1:]), SHINGLE_SCHEMA) for block in evidence]
-            table = pa.Table.from_batches(batches).combine_chunks()
-            rows, column = table.column("row").to_numpy(), table.column("hashes").chunk(0)
-            self.values, self.offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
-        else:
-            parts = [_read_signatures(block) for block in evidence]
-            rows = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
-            self.signatures = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, 0), np.uint32)
-        order = np.argsort(rows)
-        self.places = order[np.searchsorted(rows[order], ranked)] if len(rows) else order
 
-    def __call__(self, a: Rows, b: Rows) -> npt.NDArray[np.float64]:
-        a, b = self.places[a], self.places[b]
-        if self.exact:
-            return np.asarray(pairs_jaccard(self.values, self.offsets, a, b))
-        return np.asarray((self.signatures[a] == self.signatures[b]).mean(axis=1))
+def _places(rows: Rows, ranked: Rows) -> Rows:
+    """Return the place in `rows` of each of `ranked`."""
+    order = np.argsort(rows)
+    return order[np.searchsorted(rows[order], ranked)] if len(rows) else order
 
 
 def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int]:

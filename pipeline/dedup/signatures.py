@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,7 +148,7 @@ def places_by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
         yield split, order[start:end]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """A file of signatures.
 
@@ -182,13 +181,9 @@ class Split:
         """The signature file."""
         return Path(self.corpus) / self.signatures.path
 
-    def of_corpus(self, output: Output) -> Any:
-        """Return what stands for a file in cache keys: of an earlier corpus its hash, since no task fetches it."""
-        return output.sha256 if self.earlier else output
-
-    def signatures_argument(self) -> Keyed:
-        """Return the argument for functions that read the signatures."""
-        return Keyed(str(self.path), self.of_corpus(self.signatures))
+    def argument(self, output: Output) -> Keyed:
+        """Return the argument for functions that read one of its files; of an earlier corpus no task fetches them."""
+        return Keyed(f"{self.corpus}/{output.path}", output.sha256 if self.earlier else output)
 
     @property
     def scope(self) -> str:

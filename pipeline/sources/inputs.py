@@ -106,9 +106,8 @@ def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
     found: dict[str, Input] = {}
     for pattern in filter(is_stored, patterns):
         scheme, bucket, path = split_url(pattern)
-        prefix = fixed_prefix(path).as_posix()
-        folder = f"{scheme}://{bucket}" + ("" if prefix == "." else f"/{prefix}")
-        rest = path.removeprefix(prefix).lstrip("/").split("/")
+        fixed = fixed_prefix(path).parts
+        folder, rest = "/".join([f"{scheme}://{bucket}", *fixed]), path.split("/")[len(fixed) :]
         entries = [entry for entry in connect(folder).list_files() if _is_match(entry.path.split("/"), rest)]
         if not entries:
             raise UserError(f"source {source}: no object matches {pattern!r}: check the URL, and quote globs")

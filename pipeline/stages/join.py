@@ -30,17 +30,18 @@ from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path
 from manifests.ledger import Tally
+from manifests.mirror import StoredDump, open_range
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
-from pipeline.beam.quarantine import Place, forget_record, places_within
+from pipeline.beam.quarantine import Place, forget_record
 from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
 from pipeline.stages.filter import calls_of
-from pipeline.stages.split_offsets import file_of, pieces_of
+from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "join"
 RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
@@ -105,13 +106,12 @@ def join_source(
         mine = [item for item in items if joined.select_round(item.name, source) == number]
         sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
         ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
+        calls = (joined.read_rows, *rules)
         units = [
-            Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
-                 piece.end - piece.start, name, (joined.read_rows, *rules),
-                 places_within(quarantine, name, item.name, piece.start, piece.end))
+            piece_unit(f"dumps/{item.name}@{piece.start:015d}", item, piece, source, calls, quarantine)
             for item in mine
             for piece in pieces_of(offsets, item)
-        ]  # fmt: skip
+        ]
         for split, receipt in sorted(forwarded.items()):
             packed = {"packed": receipt.outputs[0].path}
             units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
@@ -145,7 +145,7 @@ def map_rows(
     shared: dict[str, Any],
     ranges: int,
     file: str = "",
-    path: str = "",
+    path: str | StoredDump = "",
     start: int = 0,
     end: int = 0,
     state: int = 0,
@@ -160,7 +160,7 @@ def map_rows(
         block = (corpus / packed).read_bytes()
         items: Iterator[Row | Outcome] = (_unpack(block, place) for place in _find_places(block))
     else:
-        items = _read_split(unit, source, shared, file, path, start, end, state)
+        items = _read_split(corpus, unit, source, shared, file, path, start, end, state)
     return Mapped(pack_rows(items, tally, ranges), {name: tally})
 
 
@@ -191,10 +191,18 @@ def _get_reader(source: Source) -> JoinedReader:
 
 
 def _read_split(
-    unit: str, source: Source, shared: dict[str, Any], file: str, path: str, start: int, end: int, state: int
+    corpus: Path,
+    unit: str,
+    source: Source,
+    shared: dict[str, Any],
+    file: str,
+    path: str | StoredDump,
+    start: int,
+    end: int,
+    state: int,
 ) -> Iterator[Row | Outcome]:
     left = end - start
-    with open_stored(Path(path)) as stored:
+    with open_range(path, corpus, start, end) if isinstance(path, StoredDump) else open_stored(Path(path)) as stored:
         for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
             forget_record()
             left -= item.stored

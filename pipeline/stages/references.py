@@ -80,19 +80,20 @@ def positives_step(
         reading: `by_source` of `extract`.
         by_source: from `arguments_of`, of the rules before this stage's.
     """
-    units, arguments_by_source = [], dict(reading)
+    units, arguments = [], {}
     for use, found in sorted(archives.items()):
+        if not use.endswith("/positives"):
+            continue
         source = source_of(use)
-        for archive in found if use.endswith("/positives") else ():
-            least = rule_of(recipe, source).min_characters
-            before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
-            applied = by_source[source]["applied"]
-            applied = Keyed(replace(applied.value, rules=before), applied.key)
-            arguments_by_source[source] = {**reading[source], "applied": applied}
-            calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
-            arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
-            units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
-    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
+        least, applied = rule_of(recipe, source).min_characters, by_source[source]["applied"]
+        rules = [rule for rule in applied.value.rules if rule.needs not in COMPARING]
+        applied = Keyed(replace(applied.value, rules=rules), applied.key)
+        arguments[source] = {**reading[source], "applied": applied, "min_characters": least}
+        calls = calls_of([*recipe.sources[source].rules_at("extract"), *rules])
+        for archive in found:
+            path = Keyed(archive.path, archive.key, (archive.version,))
+            units.append(Unit(f"{source}/{archive.name}", {"path": path}, (), archive.size, source, calls))
+    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments)
 
 
 def sample_step(
@@ -104,15 +105,16 @@ def sample_step(
     verdicts: Verdicts,
 ) -> Step:
     """Return the step with a unit per split of the sources that train."""
-    arguments = dict(by_source)
-    for source, share in shares(recipe, extracted).items():
-        lists = {
-            argument: Keyed(sorted(found), sorted(found.items()))
-            for argument, receipts in (("dumps", cited), ("archives", given))
-            for found in [_of_source(receipts, source)]
+    arguments = {
+        source: {
+            **by_source[source],
+            "dumps": _names(cited, source),
+            "archives": _names(given, source),
+            "share": share,
+            "least": rule_of(recipe, source).min_characters,
         }
-        least = rule_of(recipe, source).min_characters
-        arguments[source] = {**by_source[source], **lists, "share": share, "least": least}
+        for source, share in shares(recipe, extracted).items()
+    }
     units = units_for(recipe, STAGE, extracted, verdicts)
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
@@ -155,6 +157,12 @@ def rule_of(recipe: Recipe, source: str) -> References:
 
 def _of_source(receipts: Receipts, source: str) -> Receipts:
     return {name: receipt for name, receipt in sorted(receipts.items()) if source_of(name) == source}
+
+
+def _names(receipts: Receipts, source: str) -> Keyed:
+    """Return the names of a source's tasks as an argument that counts by their results."""
+    found = _of_source(receipts, source)
+    return Keyed(list(found), list(found.items()))
 
 
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:

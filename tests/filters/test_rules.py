@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from filters.errors import UserError
 from filters.quality.c4 import C4, MaxCharacters
 from filters.quality.language import Language
-from filters.quality.record import MinCharacters
 from filters.reasons import CustomReason, Reason
 from filters.rule import (
     RULES,
     Found,
+    MinCharacters,
     Page,
     Record,
     Removed,

@@ -98,6 +98,14 @@ def test_the_corpus_may_be_named_by_its_url(
     assert main(["trace", str(run), "--step", "1", "--corpus", tmp_path.as_uri()]) == 2
 
 
+def test_a_checkpoint_may_be_named_from_within_its_folder(
+    run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run / "checkpoints")
+    assert main(["generate", "step-00000002", "--prompt", "The", "--tokens", "1", "--device", "cpu"]) == 0
+    assert capfd.readouterr().out.startswith("The")
+
+
 def test_no_command_reads_weights_whose_bytes_have_changed(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from manifests.files import canonical_json, sha256_bytes, write_atomic
 from trainer.checkpoint import open_checkpoint
 from trainer.evaluation.evaluate import ITEMS, read_records
 from trainer.evaluation.results import BITS, RESULTS
-from trainer.events import find_corpus, read_run
+from trainer.events import read_run
 from trainer.generate import load_model
 from trainer.model import Llama, resolve_device
 
@@ -207,10 +207,10 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     steps = saved.state["plan"]["steps"]
     if saved.state["step"] < steps:
         raise UserError(f"{run} stopped after step {saved.state['step']} of {steps}: finish it, or leave it out")
-    corpus, manifest = find_corpus(run, facts["plan"], None)
+    corpus, manifest = saved.find_corpus()
     pieces = tokenizer.load(corpus)
     documents = [[manifest.tokenizer.bos, *pieces.encode(text)] for text in held_out.texts]
-    bits = measure_bits(load_model(saved), documents, int(saved.state["plan"]["sequence_length"]))
+    bits = measure_bits(load_model(saved), documents, saved.length)
     write_atomic(path, canonical_json({**facts, "bits": bits.tolist()}))
     return bits
 

@@ -13,7 +13,6 @@ from manifests import tokenizer
 from manifests.files import sha256_file, sha256_json
 from trainer.checkpoint import STATE, open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
-from trainer.events import find_corpus
 from trainer.generate import load_model
 from trainer.hf import load_hf_weights, read_llama_config
 from trainer.model import Llama, allocate
@@ -53,11 +52,11 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
         hashes = {file.name: sha256_file(file) for file in files}
         return Source(path, sha256_json(hashes), "", 0, lambda: _open_published(path))
     saved = open_checkpoint(path)
-    folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
+    folder, manifest = saved.find_corpus(corpus)
 
     def open_saved() -> tuple[Llama, Vocabulary, int]:
         vocabulary = read_pieces(folder / tokenizer.FILE)
-        return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
+        return load_model(saved), vocabulary, saved.length
 
     hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it is loaded
     identity = sha256_json({**hashes, STATE: sha256_file(saved.folder / STATE)})

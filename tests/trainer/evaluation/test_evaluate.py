@@ -26,7 +26,7 @@ from filters.errors import UserError
 from manifests.manifest import load_manifest
 from manifests.sizes import Preset
 from trainer.__main__ import main
-from trainer.evaluation import confine, judges
+from trainer.evaluation import confine, harness, judges
 from trainer.evaluation import evaluate as module
 from trainer.evaluation.engine import Engine
 from trainer.evaluation.evaluate import ITEMS, Options, Run, evaluate, prepare, score_texts
@@ -287,8 +287,8 @@ def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, m
         judges.open_judge("truthful", classifier)
     for rates, expected in (
         (None, "failed"),
-        ([{"toxic": float("nan")}], "no probabilities"),
-        ([], "no probabilities"),
+        ([{"toxic": float("nan")}], "not probabilities"),
+        ([], "not probabilities"),
     ):
         monkeypatch.setattr(judges, "_open_fasttext", lambda _: (["toxic"], lambda texts: list(rates)))  # noqa: B023
         with pytest.raises(UserError, match=expected):
@@ -376,14 +376,20 @@ def test_the_list_names_files_and_where_they_are_published(data: Path, capsys: p
 
 
 def test_a_run_is_evaluated_while_it_trains_and_afterwards(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = write_text_corpus(tmp_path / "corpus", 600)
     options = ["--model", "dim=32,layers=1,heads=2", "--sequence-length", "64", "--batch-tokens", "128", "--steps", "5"]
     evaluation = ["--evaluate-every", "2", "--evaluate-tasks", "boolq,mmlu", "--evaluate-data", str(data)]
     arguments = ["train", str(corpus), "--output", str(tmp_path / "run"), *options, *evaluation]
-    assert main([*arguments, "--stop-after", "3"]) == 0
-    assert main(arguments) == 0
+    exported: list[Path] = []
+    monkeypatch.setattr(harness, "compare_with_harness", lambda folder, *_: exported.append(folder) or ([], ""))
+    compare = ["evaluate", str(tmp_path / "run"), "--data", str(data), "--tasks", "boolq", "--harness"]
+    for more in (["--stop-after", "3"], []):
+        assert main([*arguments, *more]) == 0
+        assert main([*compare, "--output", str(tmp_path / "compared")]) == 0
+    assert len(set(exported)) == 2 and all((folder / "config.json").is_file() for folder in exported)
+    capsys.readouterr()
     lines = (tmp_path / "run/evaluation.csv").read_text(encoding="utf-8").splitlines()
     rows = [line.split(",") for line in lines[1:]]
     assert [row[:3] for row in rows[::4]] == [
