@@ -272,18 +272,6 @@ def _title(parts: Sequence[PlannedPart], wave: int) -> str:
     return AND.join(sorted(begun | ended)) or "merges, receipts"
 
 
-def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
-    """Run one step; see `run_job`."""
-    [[(found,)]], ran = run_job(corpus, [[(step,)]], engine)
-    return found, ran
-
-
-def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
-    """Run one exchange; see `run_job`."""
-    [[(mapped, reduced)]], ran = run_job(corpus, [[(mapping, reducing)]], engine)
-    return mapped, reduced, ran
-
-
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
     """Return what all tasks of a step share."""
     mirror = mirror_of(corpus)

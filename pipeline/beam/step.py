@@ -361,11 +361,6 @@ class Step:
         """Return the task of a unit, without the files that it reads."""
         return Task(self.name, unit.name, fingerprint, unit.size, unit.source, unit.arguments, unit.quarantine)
 
-    def tasks(self, upstream: Fingerprints = NOTHING, known: Known = NOTHING) -> list[Task]:
-        """Return a task for each unit. The arguments are those of `fingerprints`."""
-        made = self.fingerprints(upstream, known)
-        return [self.task(unit, made[unit.name]) for unit in self.units]
-
     def completer(self, known: Known = NOTHING) -> Callable[[Task, Unit], Task]:
         """Return a function that adds the files that it reads to the task of a unit. `known`: as for `fingerprints`."""
         common = files_in(self.settings)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 import toy
-from toy import engine
+from toy import engine, run_step
 
 from filters.errors import UserError
 from manifests.files import write_atomic
@@ -21,7 +21,6 @@ from pipeline.__main__ import main
 from pipeline.beam import marks, progress
 from pipeline.beam.counters import LIVE, NAMESPACE, TASKS
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_step
 from pipeline.beam.marks import Marks
 from pipeline.beam.pool import POOLS, Called, Pool, _call
 from pipeline.beam.progress import FILE, Progress, ReceiptCounts, RunStatus, read_status, status_text
