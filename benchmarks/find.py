@@ -24,7 +24,7 @@ from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_exchange
+from pipeline.beam.job import run_job
 from pipeline.beam.step import Output, Receipt, Step, Unit
 from pipeline.stages import corpus_index, tokenize
 from pipeline.stages.tokenizer import MODEL, train_bpe
@@ -67,7 +67,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
     shards = Step(tokenize.SHARDS, tokenize.write_documents, [Unit(name) for name in made])
     keys, files_step = corpus_index.index_steps(shards, documents, 0)
     keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
-    _, files, _ = run_exchange(corpus, keys, files_step, engine)
+    [[(_, files)]], _ = run_job(corpus, [[(keys, files_step)]], engine)
     entries = [
         ShardEntry(
             path=receipt.outputs[0].path.removeprefix("shards/"),
