@@ -24,7 +24,6 @@ from manifests.ledger import Tally
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
-from manifests.stages import stage_of
 from pipeline.beam.exchange import Mapped, by_split
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
@@ -248,10 +247,13 @@ def verdict_path(stage: str, split: str) -> str:
     return _PLACES[stage].format(split)
 
 
-def compare_turns(collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]) -> Turns:
+def compare_turns(
+    stage: str, collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]
+) -> Turns:
     """Return the turns of a job that compares documents; without a split to read, the first alone.
 
     Args:
+        stage: its name.
         collect: writes what is compared of each split.
         found: the steps that find duplicates: a mapper per split, in the order of the splits' numbers, and a reducer
             per range, which writes the places of duplicates: split number << bits | row.
@@ -260,15 +262,16 @@ def compare_turns(collect: Step, found: tuple[Step, Step], bits: int, reduce_ver
     """
     if not collect.units:
         return [[(collect,)]]
-    return [[(collect,)], [found], [send_verdicts(*found, bits, reduce_verdicts)]]
+    return [[(collect,)], [found], [send_verdicts(stage, *found, bits, reduce_verdicts)]]
 
 
-def send_verdicts(keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]) -> tuple[Step, Step]:
+def send_verdicts(
+    stage: str, keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]
+) -> tuple[Step, Step]:
     """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
 
     `keys`: its units await what `collect` writes of their splits, as the reducers do.
     """
-    stage = stage_of(keys.name)
     maps = [Unit(unit.name, awaits=(Awaited(duplicates.name, unit.name),)) for unit in duplicates.units]
     reduces = [Unit(unit.name, awaits=unit.awaits) for unit in keys.units]
     mapping = Step(f"{stage}/places", map_verdicts, maps, {"folder": f"blocks/{duplicates.name}", "bits": bits})
