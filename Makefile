@@ -1,11 +1,11 @@
-# Every command a newcomer needs. `make demo` and `make test` need Python 3.11 or newer and nothing else.
+# The commands for newcomers. `make demo` and `make test` need only Python 3.11 or newer.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   ?= build/demo
 PEERS  := build/peers
 PEERST := build/peers-trainer
-# One process per core, and module after module in the order of tests/conftest.py.
+# At most four test processes, which take whole test files in the order of tests/conftest.py.
 SHARED := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo ablation test test-fast test-matrix lint bench peers peers-trainer prism lmplz clean
@@ -20,18 +20,18 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup_venv.py
 demo: setup
 	$(PY) samples/demo.py $(DEMO)
 
-# Two comparisons of recipes on small models: a planted fault, and a difference that does not matter (docs/ablation.md).
+# Compare recipes on small models: one with a planted fault, and one without a real difference (docs/ablation.md).
 ablation: setup
 	$(PY) samples/ablation.py
 
 test: setup
 	$(PY) -m pytest $(SHARED)
 
-# The tests that build no corpus, with a fifth of the random examples.
+# Only the tests that build no corpus, with a fifth of the random examples.
 test-fast: setup
 	$(PY) -m pytest $(SHARED) --hypothesis-profile quick -m 'not corpus and not slow and not gpu and not cluster'
 
-# Set-up, demo and tests on every interpreter from 3.11 on that is found here, each in a clone of its own.
+# Run setup, demo and tests on every installed Python from 3.11 on, each in its own clone.
 test-matrix:
 	$(PYTHON) .ci/matrix.py
 
@@ -43,7 +43,7 @@ bench: setup
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) -m benchmarks all
 
-# The pipeline that `python -m benchmarks crawl` compares with, in an environment of its own: its pins are not ours.
+# datatrove, with which `python -m benchmarks crawl` compares. It needs other package versions, so it has its own environment.
 peers: $(PEERS)/.ready
 
 $(PEERS)/.ready: benchmarks/peers-constraints.txt
@@ -51,8 +51,8 @@ $(PEERS)/.ready: benchmarks/peers-constraints.txt
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers-constraints.txt
 	touch $@
 
-# The loader that `python -m benchmarks loader` compares with. Its pins are not ours either: an environment of its own,
-# in which torch, numpy and the like are those of $(VENV).
+# mosaicml-streaming, with which `python -m benchmarks loader` compares. It needs other package versions, so it has its own
+# environment; torch, numpy and other common packages are those of $(VENV).
 peers-trainer: setup $(PEERST)/.ready
 
 $(PEERST)/.ready: benchmarks/peers-trainer-constraints.txt
@@ -63,7 +63,7 @@ $(PEERST)/.ready: benchmarks/peers-trainer-constraints.txt
 	  pathlib.Path(sysconfig.get_path("purelib"), "ours.pth").write_text(ours)'
 	touch $@
 
-# Beam's runner in Go, for `--engine portable`: Beam's own command, built at the version of its Python package.
+# Prism, Beam's runner in Go, for `--engine portable`, in the version of Beam's Python package.
 prism: build/bin/prism
 
 build/bin/prism: | setup
@@ -72,7 +72,7 @@ build/bin/prism: | setup
 	  GOBIN=$(CURDIR)/build/bin go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$version
 	@echo "built $@: start it with --job_port=8073"
 
-# kenlm's own estimator, for recipes that say `estimator: lmplz` and to test ours against. It needs Boost's headers.
+# kenlm's estimator, for recipes with `estimator: lmplz` and for tests of our own estimator. It needs Boost's headers.
 KENLM := 0.3.0
 BOOST := libboost-program-options-dev libboost-system-dev libboost-thread-dev libboost-test-dev
 

@@ -1,11 +1,15 @@
-"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or names the data that is missing.
+"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or says which data is missing.
 
 `evaluation`, `extraction`, `fit-extraction`, `oracle`, `scale`, `templates`, `train` and `walks` take options:
 `python -m benchmarks oracle --help`.
 """
 
+import ast
 import importlib
 import sys
+from pathlib import Path
+
+from manifests.display import end_quietly
 
 # The module whose `run` returns the table, by name. Each is imported alone, since each needs packages of its own.
 BENCHMARKS = {
@@ -54,8 +58,9 @@ def main(arguments: list[str]) -> int:
         return int(module.main(arguments[1:]))
     names = list(BENCHMARKS) if arguments == ["all"] else arguments
     if not names or set(names) - set(BENCHMARKS):
-        known = ", ".join(sorted({*BENCHMARKS, *WITH_OPTIONS}))
-        print(f"usage: python -m benchmarks NAME, one of: {known}, all", file=sys.stderr)
+        print("usage: python -m benchmarks NAME…, or all\n", file=sys.stderr)
+        for name, module in sorted({**BENCHMARKS, **WITH_OPTIONS}.items()):
+            print(f"  {name:15} {_summary(module)}", file=sys.stderr)
         return 2
     for name in names:
         table = importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").run()
@@ -63,5 +68,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _summary(module: str) -> str:
+    """Return the first line of a module's docstring, without importing it."""
+    source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(end_quietly(lambda: main(sys.argv[1:])))

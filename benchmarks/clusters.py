@@ -1,16 +1,15 @@
-"""From bands to clusters: star edges of each hash range, then connected components, on made-up keys without text.
+"""Measure the way from band keys to clusters: star edges of each hash range, then connected components.
 
-The peer is `datasketch.MinHashLSH`, insert and query, on as many documents as fit its tables comfortably. Each side
-runs in a process of its own.
+The keys are synthetic. The peer is `datasketch.MinHashLSH` (insert and query), on fewer documents, because its
+tables must fit into memory. Each side runs in its own process.
 """
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.data import table
-from benchmarks.lines import PeakAnonymous
+from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, anonymous_bytes, run_module, timed
 from filters.dedup.clusters import (
     Rows,
     connected_components,
@@ -80,12 +79,12 @@ def ours(documents: int) -> dict[str, float]:
         paths = [Path(folder, f"{number}.npy") for number in range(ranges)]
         for number, path in enumerate(paths):
             keys, rows = keys_of_range(documents, ranges, number)
-            edges, seconds = _timed(lambda k=keys, r=rows: star_edges(k, r))
+            edges, seconds = timed(lambda k=keys, r=rows: star_edges(k, r))
             np.save(path, edges)
             found["edges"] += len(edges)
             found["star"] += seconds
             del keys, rows, edges
-        (nodes, labels), found["components"] = _timed(
+        (nodes, labels), found["components"] = timed(
             lambda: connected_components(lambda: (np.load(path, mmap_mode="r") for path in paths))
         )
     found |= {"nodes": len(nodes), "clusters": int((nodes == labels).sum()), "peak": peak.bytes}
@@ -99,20 +98,20 @@ def peer(documents: int) -> dict[str, float]:
     shape = datasketch.MinHash(num_perm=SCHEME.permutations, scheme="affine32")
     given = {"permutations": shape.permutations, "scheme": shape.scheme}
     made = [datasketch.MinHash(hashvalues=values, **given) for values in signatures(documents)]
-    before = _anonymous()
+    before = anonymous_bytes()
     index = datasketch.MinHashLSH(num_perm=SCHEME.permutations, params=(SCHEME.bands, SCHEME.rows))
 
     def insert() -> None:
         for row, sketch in enumerate(made):
             index.insert(row, sketch)
 
-    _, inserting = _timed(insert)
-    candidates, querying = _timed(lambda: sum(len(index.query(sketch)) - 1 for sketch in made))
+    _, inserting = timed(insert)
+    candidates, querying = timed(lambda: sum(len(index.query(sketch)) - 1 for sketch in made))
     return {
         "insert": inserting,
         "query": querying,
         "candidates": candidates,
-        "memory": _anonymous() - before,
+        "memory": anonymous_bytes() - before,
     }
 
 
@@ -131,9 +130,9 @@ def on_one(edges: int) -> dict[str, float]:
             low = random.integers(0, edges, min(PART, edges - start))
             yield np.stack([low, low + random.integers(1, 17, len(low))], axis=1)
 
-    before = _anonymous()
+    before = anonymous_bytes()
     with PeakAnonymous() as peak:
-        (nodes, _), seconds = _timed(lambda: connected_components(parts))
+        (nodes, _), seconds = timed(lambda: connected_components(parts))
     return {"edges": edges, "nodes": len(nodes), "seconds": seconds, "memory": peak.bytes - before}
 
 
@@ -204,21 +203,21 @@ def report(
         ["CPU s: cut bands (from a sample), star edges, components", _seconds(cut, told["star"], told["components"])],
         ["wall s of the last two, with making the keys", f"{told['wall']:.1f}"],
         ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
-        ["documents a CPU second", f"{rate:,.0f}"],
+        ["documents per CPU second", f"{rate:,.0f}"],
         [f"datasketch, {peer_documents:,} documents: insert; insert and query", f"{insert:,.0f}; {both:,.0f}"],
-        ["datasketch, anonymous memory a document", f"{other['memory'] / peer_documents:,.0f} B"],
+        ["datasketch, anonymous memory per document", f"{other['memory'] / peer_documents:,.0f} B"],
         ["ours over datasketch: insert; insert and query", f"{rate / insert:.1f}; {rate / both:.1f}"],
     ]
     steps: list[list[Any]] = [
         ["star edges, in ranges", f"{rounds['edges']:,}, {rounds['ranges']}"],
-        ["exchanges until no edge changes, the one that sees it included", rounds["exchanges"]],
-        ["bytes that crossed, an edge, in all", f"{16 * rounds['rows'] / rounds['edges']:.0f}"],
-        ["CPU s a million edges, in all", f"{rounds['seconds'] / rounds['edges'] * 1e6:.1f}"],
+        ["exchanges, including the one that detects the end", rounds["exchanges"]],
+        ["bytes shuffled per edge, all rounds", f"{16 * rounds['rows'] / rounds['edges']:.0f}"],
+        ["CPU s per million edges, all rounds", f"{rounds['seconds'] / rounds['edges'] * 1e6:.1f}"],
     ]
     alone: list[list[Any]] = [
         ["edges, nodes", f"{one['edges']:,}, {one['nodes']:,}"],
-        ["anonymous memory a node", f"{one['memory'] / one['nodes']:.0f} B"],
-        ["CPU s a million edges", f"{one['seconds'] / one['edges'] * 1e6:.1f}"],
+        ["anonymous memory per node", f"{one['memory'] / one['nodes']:.0f} B"],
+        ["CPU s per million edges", f"{one['seconds'] / one['edges'] * 1e6:.1f}"],
     ]
     return "\n\n".join([table(["", ""], rows), table(["on one worker", ""], alone), table(["in rounds", ""], steps)])
 
@@ -230,13 +229,10 @@ def run(
     rounds_documents: int = ROUNDS_DOCUMENTS,
 ) -> str:
     """Run each side in a process of its own, so that its memory is measured alone, and return the tables."""
-    if not Path("/proc/self/status").exists():
-        return "skipped: this system does not say how much memory is anonymous"
-    told = []
+    if not HAS_ANONYMOUS:
+        return NO_ANONYMOUS
     counts = {"ours": documents, "peer": peer_documents, "one": edges, "rounds": rounds_documents}
-    for side, count in counts.items():
-        command = [sys.executable, "-m", "benchmarks.clusters", side, str(count)]
-        told.append(json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout))
+    told = [run_module("clusters", side, count) for side, count in counts.items()]
     return report(documents, peer_documents, *told)
 
 
@@ -251,23 +247,12 @@ def _cut_seconds(documents: int, ranges: int) -> float:
         for _ in by_range(keys, packed, ranges):
             pass
 
-    return statistics.median(_timed(cut)[1] for _ in range(5))
+    return statistics.median(timed(cut)[1] for _ in range(5))
 
 
 def _chance(values: Keys) -> npt.NDArray[np.float64]:
     """Return a number from 0 to 1 for each value, always the same."""
     return mix(values + np.uint64(0x632BE59BD9B4E019)) / 2.0**64
-
-
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.process_time()
-    done = work()
-    return done, time.process_time() - begun
-
-
-def _anonymous() -> int:
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) << 10
 
 
 def _seconds(*values: float) -> str:

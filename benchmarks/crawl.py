@@ -1,12 +1,12 @@
-"""WARC to filtered, de-duplicated documents on one core: ours beside datatrove, on the same file in the same run.
+"""Measure WARC to de-duplicated documents on one core, beside datatrove on the same file in the same run.
 
-Each side runs in a process of its own and reads three archives in turn: a few of the pages, the same few again, and all
-of them. The result is the CPU time of the third minus that of the second, over the pages that only the third has. So
-imports, models and the fixed cost of a run count for neither side.
+Each side runs in its own process and reads three archives: a few of the pages, the same few again, and all pages. The
+result is the CPU time of the third minus that of the second. So imports, models and the fixed cost of a run do not
+count.
 
-The two do not apply the same filters. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
-blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's, MinHash. The numbers of documents
-kept differ accordingly.
+The two sides apply different filters. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
+blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's, MinHash. So the numbers of kept
+documents differ.
 """
 
 import json
@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
+from benchmarks.measure import anonymous_bytes, format_spread
 from filters.formats.http import HttpError, is_html, parse_response
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
@@ -122,7 +123,7 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
         for task in json.loads(path.read_bytes()).get("tasks", []):
             steps[task["stage"]] = steps.get(task["stage"], 0.0) + task["cpu_seconds"]
     receipt = read_receipt(corpus, survivors.SURVIVORS, "all")
-    assert receipt is not None, "the run ended well"
+    assert receipt is not None, "the run succeeded"
     kept = sum(tally.out["records"] for tally in receipt.tallies.values())
     return {"cpu_seconds": seconds, "kept": kept, "steps": steps}
 
@@ -138,7 +139,7 @@ def measure(command: list[str], few: Archive, full: Archive) -> Measured:
         child = subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=log, cwd=ROOT)
         peak = 0
         while child.poll() is None:
-            peak = max(peak, anonymous_bytes(child.pid))
+            peak = max(peak, largest_anonymous(child.pid))
             time.sleep(0.02)
         said = child.stdout.read() if child.stdout else b""
         if child.returncode != 0:
@@ -149,23 +150,17 @@ def measure(command: list[str], few: Archive, full: Archive) -> Measured:
     return Measured(full_ - few_, few_, first["cpu_seconds"], third["kept"], peak, third["steps"])
 
 
-def anonymous_bytes(process: int) -> int:
-    """Return RssAnon of a process or of the largest of its children, in bytes; 0 once it has ended.
+def largest_anonymous(process: int) -> int:
+    """Return the anonymous memory of a process or of the largest of its children, in bytes; 0 once it has ended.
 
     The maximum is taken and not the sum, because forked processes share most of their memory.
     """
     try:
-        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+        own = anonymous_bytes(process)
         children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
     except OSError:
         return 0
-    return max([anonymous_in(status), *(anonymous_bytes(int(child)) for child in children)])
-
-
-def anonymous_in(status: str) -> int:
-    """Return the bytes of the RssAnon line of /proc/PID/status (proc(5)), or 0 if it has none."""
-    lines = [line.split() for line in status.splitlines() if line.startswith("RssAnon:")]
-    return int(lines[0][1]) << 10 if lines else 0
+    return max([own, *(largest_anonymous(int(child)) for child in children)])
 
 
 def floor(archive: Path) -> float:
@@ -202,36 +197,37 @@ def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floor
     for name, found in rounds.items():
         seconds = [one.seconds for one in found]
         middle = statistics.median(seconds)
-        rates = [megabytes / one for one in seconds]
         rows.append(
             [
                 name,
                 f"{middle:.2f}",
                 f"{pages / middle:,.0f}",
-                f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})",
+                format_spread([megabytes / one for one in seconds], 1),
                 f"{found[0].kept:,}",
                 f"{statistics.median(one.fixed for one in found):.2f}",
                 f"{statistics.median(one.start for one in found):.2f}",
                 f"{max(one.peak for one in found) / 2**20:,.0f}",
             ]
         )
-    head = ["", "CPU s", "pages a CPU s", "MB HTML a CPU s", "kept", "fixed, s", "start, s", "peak RssAnon, MiB"]
+    head = ["", "CPU s", "pages per CPU s", "MB HTML per CPU s", "kept", "fixed, s", "start, s", "peak RssAnon, MiB"]
     said = [
         f"{full.pages:,} pages, {full.html / 1e6:.1f} MB of HTML; timed: the {pages:,} pages and {megabytes:.1f} MB "
         f"that the small archive lacks; {len(floors)} rounds",
         table(head, rows),
-        f"targets: {TARGET} MB of HTML a CPU second, {TARGET_LM} with perplexity",
+        f"targets: {TARGET} MB of HTML per CPU second, {TARGET_LM} with perplexity",
     ]
     for name, found in rounds.items():
         if name != "ours":
             ratios = [b.seconds / a.seconds for a, b in zip(rounds["ours"], found, strict=True)]
-            said.append(f"{name} over ours: {_spread(ratios)}" + f" (target {TARGET_RATIO})" * (name == PEER_NAME))
+            said.append(
+                f"{name} over ours: {format_spread(ratios)}" + f" (target {TARGET_RATIO})" * (name == PEER_NAME)
+            )
     if PEER_NAME not in rounds:
         said.append(f"{PEER_NAME} is not installed: `make peers`")
     share = megabytes * 1e6 / full.html
     ratios = [one.seconds / (bare * share) for one, bare in zip(rounds["ours"], floors, strict=True)]
     said.append(
-        f"ours over the bare calls, {statistics.median(floors):.2f} s: {_spread(ratios)} (target {TARGET_FLOOR})"
+        f"ours over the bare calls, {statistics.median(floors):.2f} s: {format_spread(ratios)} (target {TARGET_FLOOR})"
     )
     for name, found in rounds.items():
         steps = sorted({step for one in found for step in one.steps})
@@ -241,10 +237,6 @@ def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floor
             + ", ".join(f"{step} {seconds:.2f} s" for step, seconds in middles.items())
         )
     return "\n\n".join(said)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main(arguments: list[str]) -> None:

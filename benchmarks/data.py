@@ -1,4 +1,4 @@
-"""The real pages that benchmarks read, and the format of their tables."""
+"""Find the real pages that benchmarks read, and format tables."""
 
 from collections.abc import Sequence
 from pathlib import Path

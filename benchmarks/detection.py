@@ -1,7 +1,7 @@
-"""Pages that declare nothing, re-encoded from known text: how many are decoded exactly, and at what speed.
+"""Measure how many pages without a declared encoding are decoded exactly, and at what speed.
 
-The text is that of the shared Wikipedia samples and of languages.tsv, which has the languages that they lack. Each
-encoding of the table is used for each language that was written in it.
+The text comes from the shared Wikipedia samples, and from languages.tsv for other languages. Each page is encoded in
+every encoding that was used for its language.
 """
 
 import bz2
@@ -117,5 +117,5 @@ def run() -> str:
                     for key, group in groups.items()
                     if not all(group)
                 ]
-    head = ["characters", "detector", "pages", "exact", "mean over languages and encodings", "MB a CPU second"]
+    head = ["characters", "detector", "pages", "exact", "mean over languages and encodings", "MB per CPU second"]
     return table(head, rows) + "\n\n" + table(["characters", "language", "encoding", "ours wrong"], misses)

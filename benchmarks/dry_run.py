@@ -1,9 +1,10 @@
-"""What a step on GPUs needs, without one: `python -m benchmarks train --device cuda --dry-run`.
+"""Derive what a training step needs on GPUs: `python -m benchmarks train --device cuda --dry-run`.
 
 The trainer's own model, optimizer and step run on fake tensors, which have shapes and no data, over process groups that
 only claim to have ranks. Bytes communicated are counted at the collectives of one micro-batch; weights, gradients and
-moments are those of the shards built; gathered weights and activations follow from `trainer.sizes.memory_of_rank`, by
-which the trainer chooses its micro-batch. Floors follow from data sheets: nothing here is measured on a GPU.
+moments are those of the shards built; gathered weights and activations follow from `memory_of_rank` of
+`trainer.parallel`, by which the trainer chooses its micro-batch. Floors follow from data sheets: nothing here is
+measured on a GPU.
 """
 
 from collections import Counter
@@ -19,10 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.data import table
+from manifests.sizes import Preset, get_preset
 from trainer import parallel
 from trainer.data import Batch
 from trainer.metrics import PEAKS, flops_per_token
-from trainer.sizes import Preset, choose_micro_batch, get_preset, memory_of_rank
+from trainer.parallel import choose_micro_batch, memory_of_rank
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 VOCABULARY = 32_000
@@ -69,7 +71,8 @@ class Need:
 def measure(size: Preset, world: int, activation: str, vocabulary: int = VOCABULARY) -> Need:
     """Build a model over `world` ranks that are not there, run one micro-batch through a step, and return its needs."""
     length, sequences = size.sequence_length, size.batch_tokens // size.sequence_length // world
-    micro_batch = choose_micro_batch(size, vocabulary, length, sequences, world, int(MEMORY), True, activation)
+    of_one = memory_of_rank(size, vocabulary, length, 1, world, True, activation)
+    micro_batch = choose_micro_batch(of_one, length, sequences, int(MEMORY))
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
         mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("shard",))

@@ -1,4 +1,4 @@
-"""Tokenizing on one core: our encoding beside SentencePiece's own batched call, long lines, and training.
+"""Measure tokenizing on one core: encoding beside SentencePiece's batched call, long lines, and training.
 
 The model is trained here, on the texts that it then encodes. Times are CPU times; the ways of the first table
 alternate.
@@ -79,7 +79,7 @@ def beside(given: list[str], model: sentencepiece.SentencePieceProcessor) -> str
         ratios = statistics.quantiles([b / s for b, s in zip(base, seconds, strict=True)], n=4)
         rates = [f"{tokens / sum(seconds) / 1e6:.2f} M", f"{size / sum(seconds) / 1e6:.1f}"]
         rows.append([name, *rates, f"{ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f})"])
-    heads = ["encoding, a batch at a time", "tokens a CPU second", "MB", "ratio to the first, median (quartiles)"]
+    heads = ["encoding, a batch at a time", "tokens per CPU second", "MB", "ratio to the first, median (quartiles)"]
     return table(heads, rows)
 
 

@@ -1,16 +1,15 @@
-"""Speed of the evaluator: `python -m benchmarks evaluation [--limit 50] [--tasks NAMES] [--harness]`.
+"""Measure the evaluator: `python -m benchmarks evaluation [--limit 50] [--tasks NAMES] [--harness]`.
 
-A model of random weights, the preset `10m` with 4,096 pieces (12.5 million parameters) and a context of 2,048, is
-scored on every benchmark whose files are in `../shared/data/evaluation`. Some of those files are another project's,
-with prompts already formatted; they are written back into the published layout where that is possible, so their scores
-are an exercise and no more. With --harness the same questions of BoolQ, ARC and PIQA go through lm-evaluation-harness
-too, in the same process, and both are timed in CPU seconds without imports and without loading the model.
+A model with random weights (preset `10m`, 4,096 pieces, 12.5 million parameters, a context of 2,048) is scored on every
+benchmark whose files are in `../shared/data/evaluation`. Some of these files have formatted prompts; they are converted
+back to the published layout where possible, so their scores have no meaning. With --harness the same questions of
+BoolQ, ARC and PIQA also go through lm-evaluation-harness in the same process. Times are CPU seconds without imports and
+without loading the model.
 """
 
 import argparse
 import gzip
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -23,14 +22,15 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.data import ROOT, SHARED, table
+from benchmarks.measure import cpu_seconds
 from manifests import tokenizer
+from manifests.sizes import Preset, get_preset
 from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
 from trainer.evaluation.models import find_model, open_engine
 from trainer.evaluation.results import format_table, summarize
 from trainer.evaluation.tasks import choose_tasks
 from trainer.hf import hf_names
 from trainer.model import ROTARY_BASE, Llama
-from trainer.sizes import Preset, get_preset
 
 DATA = SHARED / "evaluation"
 PIECES, CONTEXT = 4_096, 2_048
@@ -149,9 +149,9 @@ def main(arguments: list[str]) -> int:
         engine = open_engine(source, "cpu", "fp32")
         rows, records = [], {}
         for run in runs:
-            started = _cpu_seconds()
+            started = cpu_seconds()
             records |= evaluate(source, lambda: engine, [run], Path(name, "out"), how)
-            rows.append((run.name, len(run.items), _cpu_seconds() - started))
+            rows.append((run.name, len(run.items), cpu_seconds() - started))
         print(format_table(summarize(source, runs, records, refused)) + "\n")
         total = sum(seconds for _, _, seconds in rows)
         cells = [(name, count, f"{seconds:.2f}", f"{count / seconds:.1f}") for name, count, seconds in rows]
@@ -181,11 +181,6 @@ def _time_harness(
         for (name, count, different, apart), (mine, theirs) in pairs
     ]
     return table(head, cells)
-
-
-def _cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of the programs that it ran."""
-    return sum(os.times()[:4])
 
 
 def _train_pieces() -> bytes:

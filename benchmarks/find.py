@@ -1,11 +1,10 @@
-"""`find` and `trace` on ten million made-up documents: time, anonymous memory, and the cost of writing the index.
+"""Measure `find` and `trace` on ten million synthetic documents, and the writing of their index.
 
-The shards have made-up tokens, 8 to 20 per document, and real strings for URLs; the pipeline's own stage writes the
+The shards have synthetic tokens, 8 to 20 per document, and real strings for URLs; the pipeline's own stage writes the
 index. Each command runs in a process of its own, with the files in the page cache.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.data import table
-from benchmarks.lines import PeakAnonymous
+from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, cpu_seconds, run_module
+from benchmarks.shards import plain_columns
 from manifests.files import sha256_file, write_atomic
 from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry, load_manifest, write_manifest
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_exchange
+from pipeline.beam.job import run_job
 from pipeline.beam.step import Output, Receipt, Step, Unit
 from pipeline.stages import corpus_index, tokenize
 from pipeline.stages.tokenizer import MODEL, train_bpe
@@ -35,24 +35,17 @@ WORDS = (
     "seven lamps were lit before the harbour master had written one line of 0123456789 entries, and no more than that "
 )
 MEASURED = """
-import sys, threading
+import sys
+from benchmarks.measure import PeakAnonymous
 from manifests.__main__ import main
-def anonymous():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
-peak, done = [0], threading.Event()
-def watch():
-    while not done.wait(0.005):
-        peak[0] = max(peak[0], anonymous())
-threading.Thread(target=watch, daemon=True).start()
-code = main(sys.argv[1:])
-done.set()
-print(f"\\n{code} {max(peak[0], anonymous())}")
-"""
+with PeakAnonymous() as peak:
+    code = main(sys.argv[1:])
+print(f"\\n{code} {peak.bytes}")
+"""  # a command of `python -m manifests` that also prints its exit code and its peak of memory
 
 
 def url_of(number: int) -> str:
-    """Return the URL of a document of the made-up corpus, by its number."""
+    """Return the URL of a document of the synthetic corpus, by its number."""
     return f"https://site-{number % 1_000_003:07d}.example/archive/page-{number:010d}.html"
 
 
@@ -74,7 +67,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
     shards = Step(tokenize.SHARDS, tokenize.write_documents, [Unit(name) for name in made])
     keys, files_step = corpus_index.index_steps(shards, documents, 0)
     keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
-    _, files, _ = run_exchange(corpus, keys, files_step, engine)
+    [[(_, files)]], _ = run_job(corpus, [[(keys, files_step)]], engine)
     entries = [
         ShardEntry(
             path=receipt.outputs[0].path.removeprefix("shards/"),
@@ -117,21 +110,12 @@ def make_batch(first: int, last: int) -> pa.RecordBatch:
     width = len(urls) // count
     edges = np.arange(count + 1, dtype=np.int32)
     schema = shard_schema(VOCABULARY)
-    parts = schema.field("parts").type
-    numbers = pa.array(np.arange(first, last, dtype=np.int64))
     columns = {
         "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
         "document": pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(chance.bytes(16 * count))]),
         "source": pa.repeat(SOURCE, count),
         "url": pa.StringArray.from_buffers(count, pa.py_buffer(edges * np.int32(width)), pa.py_buffer(urls)),
-        "cluster_size": pa.array(np.ones(count, np.uint32)),
-        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
-        "offset": numbers,
-        "length": numbers,
-        "member": pa.repeat("", count),
-        "inner_offset": numbers,
-        "inner_length": numbers,
-        "parts": pa.ListArray.from_arrays(edges * 0, pa.array([], parts.value_type)),
+        **plain_columns(first, last, schema),
     }
     return pa.RecordBatch.from_pydict(columns, schema=schema)
 
@@ -145,11 +129,10 @@ def measure_command(corpus: Path, *arguments: str) -> tuple[float, float, int]:
     Raises:
         RuntimeError: the command failed.
     """
-    before, begun = os.times(), time.perf_counter()
+    before, begun = cpu_seconds(), time.perf_counter()
     command = [sys.executable, "-c", MEASURED, arguments[0], str(corpus), *arguments[1:]]
     told = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
-    after, wall = os.times(), time.perf_counter() - begun
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    processor, wall = cpu_seconds() - before, time.perf_counter() - begun
     code, peak = map(int, told.split()[-2:])
     if code != 0:
         raise RuntimeError(f"{arguments} ended with {code}: {told}")
@@ -174,14 +157,10 @@ def questions(corpus: Path) -> dict[str, Sequence[str]]:
 
 def run() -> str:
     """Return a table: median times of each command, and its memory."""
-    if not Path("/proc/self/status").exists():
-        return "skipped: this system does not say how much memory is anonymous"
+    if not HAS_ANONYMOUS:
+        return NO_ANONYMOUS
     with tempfile.TemporaryDirectory() as folder:
-        told = json.loads(
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.find", folder], check=True, capture_output=True, encoding="utf-8"
-            ).stdout
-        )
+        told = run_module("find", folder)
         rows = []
         for name, question in questions(Path(folder)).items():
             found = [measure_command(Path(folder), *question) for _ in range(ROUNDS)]

@@ -1,7 +1,6 @@
-"""Memory and time of line de-duplication over a million made-up pages: hashes as `collect` writes them, no text."""
+"""Measure line de-duplication over a million synthetic pages, which consist of line hashes without text."""
 
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.data import table
+from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, cpu_seconds, run_module
 from manifests.ledger import Tally
 from manifests.recipe import parse_recipe
 from pipeline.beam.engines import Engine
@@ -18,6 +18,7 @@ from pipeline.beam.job import run_job
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import write_ipc
 from pipeline.stages import line_dedup
+from pipeline.stages.filter import send_verdicts
 
 PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 
@@ -43,60 +44,36 @@ def write_split(corpus: Path, number: int) -> Receipt:
 
 def measure_stage(folder: Path) -> dict[str, float]:
     """Run the stage in this process; return its peak of anonymous memory in bytes, CPU seconds and findings."""
-    import resource
-
     collected = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
     rules = {"weight": 1.0, "filters": [{"duplicate_lines": {"scope": "all", "keep": "first"}}]}
     recipe = parse_recipe({"name": "b", "seed": 1, "goal_tokens": 1, "sources": {"common_crawl": rules}}, "b")
     engine = Engine(1, ("--direct_running_mode=in_memory",), folder / "runs/now", quiet=True)
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    begun = cpu_seconds()
     with PeakAnonymous() as peak:
         keys, duplicates = line_dedup.find_duplicates(recipe, collected)
         keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
-        places, verdicts = line_dedup.send_verdicts(keys, duplicates)
+        places, verdicts = send_verdicts(
+            line_dedup.STAGE, keys, duplicates, line_dedup.LINE_BITS, line_dedup.reduce_verdicts
+        )
         verdicts = replace(verdicts, units=[unit._replace(awaits=()) for unit in verdicts.units])
         [[(_, found)], _], _ = run_job(folder, [[(keys, duplicates)], [(places, verdicts)]], engine)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = cpu_seconds() - begun
     return {"peak": peak.bytes, "seconds": seconds, "ranges": len(found), **line_dedup.findings(found)}
-
-
-class PeakAnonymous:
-    """A context manager that samples this process's anonymous memory (RssAnon) while a block runs."""
-
-    def __enter__(self) -> "PeakAnonymous":
-        import threading
-
-        self.bytes, self.stop = 0, threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def _watch(self) -> None:
-        while not self.stop.wait(0.02):
-            status = Path("/proc/self/status").read_text(encoding="utf-8")
-            found = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-            self.bytes = max(self.bytes, int(found.split()[1]) << 10)
 
 
 def run() -> str:
     """Run the stage in a process of its own, so that its memory is measured alone, and return the table."""
-    if not Path("/proc/self/status").exists():
-        return "skipped: this system does not say how much memory is anonymous"
+    if not HAS_ANONYMOUS:
+        return NO_ANONYMOUS
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "benchmarks.lines", folder]
-        told = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
+        told = run_module("lines", folder)
     rows = [
         ["pages", f"{PAGES:,}"],
         ["lines", f"{PAGES * LINES_A_PAGE:,}"],
         ["duplicates found", f"{told['duplicates']:,}"],
         ["hash ranges", told["ranges"]],
         ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
-        ["lines a CPU second", f"{PAGES * LINES_A_PAGE / told['seconds']:,.0f}"],
+        ["lines per CPU second", f"{PAGES * LINES_A_PAGE / told['seconds']:,.0f}"],
     ]
     return table(["", ""], rows)
 

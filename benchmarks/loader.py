@@ -1,8 +1,8 @@
-"""The loader beside mosaicml-streaming, on the same windows in the same run: samples of 2,048 tokens per CPU second.
+"""Measure the loader beside mosaicml-streaming, on the same windows: samples of 2,048 tokens per CPU second.
 
-Ours reads whole batches, as the trainer does, shuffled over all shards; every sequence is hashed and the order is
-computed during the run. The peer reads single shuffled samples, by iterating and by index. Both give tensors of uint16,
-the stored type.
+Our loader reads whole batches, as the trainer does, shuffled over all shards. Every sequence is hashed, and the order
+is computed during the run. The peer reads single shuffled samples, by iterating and by index. Both give tensors of
+uint16.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.data import ROOT, table
+from benchmarks.measure import anonymous_bytes, format_spread
 from manifests.manifest import load_manifest
 from manifests.order import plan_for
 from manifests.shard import open_shard
@@ -43,7 +44,7 @@ def run() -> str:
             said.append(_child(sys.executable, "-m", "benchmarks.loader", corpus, ROUNDS))
     mine = said[0] + (said[2] if len(said) > 1 else [])
     rows = [
-        ["ours", "batches", *_rates([each["batch"] for each in mine]), "", f"{mine[0]['anonymous'] / 1024:,.0f} MiB"],
+        ["ours", "batches", *_rates([each["batch"] for each in mine]), "", f"{mine[0]['anonymous'] / 2**20:,.0f} MiB"],
         ["ours", "batches read ahead by a thread", *_rates([each["ahead"] for each in mine]), "", ""],
         [
             "ours",
@@ -57,10 +58,10 @@ def run() -> str:
     for way in TARGETS if len(said) > 1 else ():
         peer = [each[way] for each in said[1]]
         ratio = statistics.median(cpu for cpu, _ in peer) / statistics.median(each["batch"][0] for each in mine)
-        memory = f"{max(each['anonymous'] for each in said[1]) / 1024:,.0f} MiB"
+        memory = f"{max(each['anonymous'] for each in said[1]) / 2**20:,.0f} MiB"
         rows.append(["mosaicml-streaming 0.13.0", way, *_rates(peer), f"{ratio:.0f} (goal {TARGETS[way]})", memory])
     note = "" if len(said) > 1 else "\n\nthe peer is left out: `make peers-trainer` fetches it"
-    headings = ["loader", "way", "samples a CPU second", "a second", "ours faster by", "anonymous memory"]
+    headings = ["loader", "way", "samples per CPU second", "a second", "ours faster by", "anonymous memory"]
     return f"sequences of {LENGTH:,} tokens, batches of {BATCH}\n\n{table(headings, rows)}{note}"
 
 
@@ -73,12 +74,8 @@ def windows(corpus: Path) -> np.ndarray:
     return np.stack(rows)
 
 
-def _rates(pairs: list[list[float]]) -> tuple[str, str]:
-    cells = []
-    for part in (0, 1):
-        rates = sorted(1 / pair[part] for pair in pairs)
-        cells.append(f"{statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f})")
-    return cells[0], cells[1]
+def _rates(pairs: list[list[float]]) -> list[str]:
+    return [format_spread([1 / pair[part] for pair in pairs], 0) for part in (0, 1)]
 
 
 def _child(*words: object) -> list[dict]:
@@ -111,13 +108,10 @@ def main(corpus: Path, rounds: int) -> None:
         ahead = [(time.process_time() - cpu) / steps / BATCH, (time.perf_counter() - wall) / steps / BATCH]
         cpu = time.process_time()
         BatchReader(corpus, far).batch(4_321, 0, 1)
-        said.append({"batch": batch, "ahead": ahead, "resume": time.process_time() - cpu, "anonymous": _anonymous()})
+        said.append(
+            {"batch": batch, "ahead": ahead, "resume": time.process_time() - cpu, "anonymous": anonymous_bytes()}
+        )
     print(json.dumps(said))
-
-
-def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Signatures and bands from text: documents per CPU second of ours beside rensa, datasketch and datatrove.
+"""Measure signatures and bands from text, beside rensa, datasketch and datatrove.
 
 All run on the same real texts in the same run, with 128 permutations (datatrove: its 14 x 8).
 """
@@ -7,21 +7,19 @@ import json
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import xxhash
 from datasketch import MinHash as PeerMinHash
 
-from benchmarks.data import ABSENT, ROOT, archives, table
-from benchmarks.stages import recipe
+from benchmarks.data import ABSENT, ROOT, table
+from benchmarks.measure import alternate
+from benchmarks.stages import page_texts
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
-from filters.formats.stream import open_stored
-from pipeline.sources import common_crawl
 
 SCHEME = MinHash(ngram=5, bands=16, rows=8)
 LEAST = 200  # characters; shorter texts are left out
@@ -32,15 +30,8 @@ _WORD = re.compile(r"\w+")
 
 
 def texts() -> list[str]:
-    """Return the main text of the real pages."""
-    source = recipe().sources["common_crawl"]
-    found = []
-    for path in archives():
-        with open_stored(path) as stored:
-            for outcome in common_crawl.read(stored, path.name, "common_crawl", source):
-                if outcome.document and len(outcome.document.text) >= LEAST:
-                    found.append(outcome.document.text)
-    return found
+    """Return the main texts of the real pages, without short ones."""
+    return [text for text in page_texts() if len(text) >= LEAST]
 
 
 def ours(found: list[str]) -> None:
@@ -95,30 +86,20 @@ def datatrove(found: list[str]) -> float | None:
 
 def run() -> str:
     """Return the medians of alternating rounds, and our rate over each."""
-    found = texts() if archives() else []
+    found = texts()
     if not found:
         return ABSENT
     sides: dict[str, Callable[[list[str]], None]] = {"ours": ours, "rensa": rensa, "datasketch": datasketch}
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for name, side in sides.items():
-        side(found[:20])
-        del name
-    for _ in range(ROUNDS):
-        for name, side in sides.items():
-            begun = time.process_time()
-            side(found)
-            rates[name].append(len(found) / (time.process_time() - begun))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for side in sides.values():
+        side(found[:20])  # loads libraries
+    seconds, _ = alternate({name: partial(side, found) for name, side in sides.items()}, ROUNDS)
+    medians = {name: len(found) / statistics.median(values) for name, values in seconds.items()}
     peer = datatrove(found)
     if peer is not None:
         medians["datatrove"] = peer
     size = sum(len(text.encode()) for text in found) / len(found)
     rows = [[name, f"{rate:,.0f}", f"{rate * size / 1e6:.1f}", f"{medians['ours'] / rate:.1f}"]
             for name, rate in medians.items()]  # fmt: skip
-    absent = "" if peer is not None else "\n\ndatatrove is not there: run `make peers`"
-    head = ["", "documents a CPU second", "MB of text a CPU second", "ours over it"]
+    absent = "" if peer is not None else "\n\ndatatrove is not installed: run `make peers`"
+    head = ["", "documents per CPU second", "MB of text per CPU second", "ours relative to it"]
     return f"{len(found)} texts of {size / 1e3:.1f} kB\n\n{table(head, rows)}{absent}"
-
-
-if __name__ == "__main__":
-    sys.exit(print(run()))

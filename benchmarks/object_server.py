@@ -1,8 +1,8 @@
-"""A server on loopback that speaks as much of S3 as a driver asks for, and can pretend to hold millions of objects.
+"""Serve the part of S3 that a driver uses, on loopback, and pretend to hold millions of objects.
 
-`python -m benchmarks.object_server PORT`. Objects are in memory. Whoever stands for the workers may POST lines of
-`size key` to `/PRETEND`: objects of zeros that cost nothing but their names. A page of a listing takes as long as its
-length, whatever the bucket holds, which is why this is not moto.
+Usage: `python -m benchmarks.object_server PORT`. Objects are held in memory. A client that stands for workers may POST
+lines of `size key` to `/PRETEND`; these become objects of zeros, of which only the names are stored. moto is not used,
+because the time of its listings grows with the whole bucket; here it grows with the listed page.
 """
 
 import bisect
@@ -41,7 +41,7 @@ class Objects:
                 self._keys = None
 
     def list(self, prefix: str, after: str) -> tuple[list[tuple[str, int]], bool]:
-        """Return a page of keys and sizes below a prefix, behind a key, and whether there are more."""
+        """Return a page of keys and sizes below a prefix, after a key, and True if there are more."""
         with self.lock:
             if self._keys is None:
                 self._keys = sorted(self.held)
@@ -56,7 +56,7 @@ def _size(held: bytes | int) -> int:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
+    """Answer the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     objects = Objects()
@@ -161,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _decode_aws_chunks(body: bytes) -> bytes:
-    """Return what AWS's client has sent in chunks of its own, each behind a line with its length."""
+    """Return the data of AWS's chunked encoding, in which a line with its length precedes each chunk."""
     found, at = [], 0
     while True:
         end = body.index(b"\r\n", at)

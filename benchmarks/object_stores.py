@@ -1,10 +1,13 @@
-"""CPU time and requests of a run into an S3 server on loopback, over those of the same run onto this machine's disk.
+"""Measure the CPU time and requests of a run into an S3 server on loopback, beside the same run on a local disk.
 
-Both build the demo's corpus with one worker; the server is a process of its own and does not count.
+Both build the demo's corpus with one worker; the server is a process of its own and does not count. A second table has
+the bytes that tasks download to read the splits of one dump, each on a machine that has no copy.
 """
 
+import gzip
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -16,7 +19,15 @@ from unittest import mock
 
 from benchmarks import servers
 from benchmarks.data import ROOT, table
+from benchmarks.measure import cpu_seconds
+from filters.formats.stream import open_stored
+from filters.formats.warc import Limits, find_boundaries, read_frames
+from manifests.mirror import StoredDump, open_range
+from manifests.storage import Storage, connect
 
+LIMITS = Limits(1 << 20)
+DUMP_BYTES = 64 << 20
+SPLITS = (8, 2)  # numbers of splits of the dump
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -37,19 +48,47 @@ def run() -> str:
             urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
             disk, disk_sha = _measure(str(scratch / "corpus"), scratch)
             store, store_sha = _measure("s3://bucket/corpus", scratch)
+            splits = _measure_splits(scratch)
         assert disk_sha == store_sha, "the corpora differ"
         (record,) = (scratch / "mirrors").glob("*/runs/2*.json")
         tasks = json.loads(record.read_bytes())["tasks"]
     requests = {kind: sum(task["requests"].get(kind, 0) for task in tasks) / len(tasks) for kind in ("get", "put")}
     rows = [["disk", f"{disk:.1f}", "1.00", "", ""]]
     rows.append(["S3", f"{store:.1f}", f"{store / disk:.2f}", f"{requests['get']:.1f}", f"{requests['put']:.1f}"])
-    return table(["corpus", "CPU s", "over disk", "reads a task", "uploads a task"], rows)
+    runs = table(["corpus", "CPU s", "relative to disk", "reads per task", "uploads per task"], rows)
+    return "\n\n".join([runs, table(["splits", "bytes relative to the dump", "more bytes per split"], splits)])
+
+
+def _measure_splits(scratch: Path) -> list[list[str]]:
+    """Return by number of splits the bytes that are downloaded to read them all, and those beyond a split."""
+    chance, dump = random.Random(1), scratch / "a.warc.gz"
+    with dump.open("wb") as file:
+        while file.tell() < DUMP_BYTES:
+            block = chance.randbytes(chance.randrange(20_000, 60_000))
+            head = b"WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: %d\r\n\r\n" % len(block)
+            file.write(gzip.compress(head + block + b"\r\n\r\n", 1, mtime=0))
+    storage = connect("s3://bucket/dumps")
+    storage.publish(dump, dump.name)
+    entry = storage.find(dump.name)
+    assert entry is not None, "published just now"
+    place, rows = StoredDump(f"{storage.url}/{dump.name}", str(entry.changed), entry.bytes), []
+    for count in SPLITS:
+        with open_stored(dump) as stored:
+            pieces = find_boundaries(stored, LIMITS, DUMP_BYTES // count)
+        before, read = Storage.fetched_bytes, 0
+        for piece in pieces:
+            with open_range(place, scratch / "corpus", piece.start, piece.end) as part:
+                read += sum(frame.stored for frame in read_frames(part, LIMITS, *piece))
+        assert read == entry.bytes, "each byte is accounted for"
+        fetched = Storage.fetched_bytes - before
+        rows.append([f"{len(pieces)}", f"{fetched / read:.3f}", f"{(fetched - read) // len(pieces):,}"])
+    return rows
 
 
 def _measure(output: str, scratch: Path) -> tuple[float, str]:
     """Return the CPU seconds of a run, and the manifest hash that it prints."""
     command = [sys.executable, "-m", "pipeline", "run", ROOT / "recipes/demo.yaml", "--output", output]
-    before = os.times()
+    begun = cpu_seconds()
     done = subprocess.run(
         [*command, "--workers", "1", "--quiet"],
         cwd=scratch,
@@ -58,8 +97,7 @@ def _measure(output: str, scratch: Path) -> tuple[float, str]:
         capture_output=True,
         text=True,
     )
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = cpu_seconds() - begun
     found = re.search(r"manifest ([0-9a-f]{64})", done.stdout)
     assert found is not None, done.stdout
     return cpu, found[1]

@@ -1,4 +1,4 @@
-"""Hash a corpus to compare later code with: `python -m benchmarks oracle CORPUS [--against FILE]`.
+"""Hash a corpus, to compare it with later code: `python -m benchmarks oracle CORPUS [--against FILE]`.
 
 Use it to check a change of the code that must not change any output: build corpora before the change and write their
 hashes to files, build them again after it and compare. Of Arrow and Parquet files the columns are hashed without the

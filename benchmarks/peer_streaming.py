@@ -60,9 +60,9 @@ def main(windows: Path, folder: Path, rounds: int) -> None:
 
 
 def anonymous() -> int:
-    """Return the anonymous resident memory in kB."""
+    """Return the anonymous resident memory in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
 
 
 if __name__ == "__main__":

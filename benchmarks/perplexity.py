@@ -1,24 +1,22 @@
-"""The language model on one core: scoring pages as CCNet does and as we do, estimating beside lmplz, hashing lines.
+"""Measure the language model on one core: scoring beside CCNet, estimating beside lmplz, and hashing lines.
 
 Pieces and models are trained here, on the real books; the pages are real, too. Every rate is per CPU second, lmplz's
 threads included; the ways of one table alternate.
 """
 
 import gzip
-import resource
 import statistics
 import subprocess
 import tempfile
-import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import sentencepiece
 
-from benchmarks.data import ABSENT, ROOT, SHARED, archives, table
-from benchmarks.stages import recipe
-from filters.formats.stream import open_stored
+from benchmarks.data import ABSENT, ROOT, SHARED, table
+from benchmarks.measure import alternate
+from benchmarks.stages import page_texts
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality.duplicate_lines import line_hashes
 from filters.quality.perplexity import (
@@ -30,7 +28,6 @@ from filters.quality.perplexity import (
     number_pieces,
     train_pieces,
 )
-from pipeline.sources import common_crawl
 
 BOOKS = "gutenberg/*.txt.gz"
 PROGRAMS = ROOT / "build/lmplz/bin"
@@ -46,16 +43,6 @@ def book_lines() -> list[str]:
     return [line for line in lines if line]
 
 
-def page_texts() -> Iterator[str]:
-    """Yield the main text of the real pages."""
-    source = recipe().sources["common_crawl"]
-    for path in archives():
-        with open_stored(path) as stored:
-            for outcome in common_crawl.read(stored, path.name, "common_crawl", source):
-                if outcome.document:
-                    yield outcome.document.text
-
-
 def ccnet_normalize(line: str) -> str:
     """Normalise a line with cc_net's own steps: accents character by character, one substitution per mark."""
     line = "".join([c for c in unicodedata.normalize("NFD", line.strip().lower()) if unicodedata.category(c) != "Mn"])
@@ -67,19 +54,8 @@ def ccnet_normalize(line: str) -> str:
 
 def medians(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
     """Return the units per CPU second of each way, medians of alternating rounds."""
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            begun = cpu()
-            units = way()
-            rates[name].append(units / (cpu() - begun))
-    return {name: statistics.median(values) for name, values in rates.items()}
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process and of ended child programs."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    seconds, units = alternate(ways, ROUNDS)
+    return {name: units[name] / statistics.median(seconds[name]) for name in ways}
 
 
 def scoring(pages: list[str], pieces: str, model: str) -> str:
@@ -117,7 +93,7 @@ def scoring(pages: list[str], pieces: str, model: str) -> str:
         [name, f"{rate / 1e6:.2f} M", f"{rate * len(pages) / tokens:,.0f}", f"{rate / base:.1f}"]
         for name, rate in rates.items()
     ]
-    return table(["scoring", "tokens a CPU second", "pages a CPU second", "ratio"], rows)
+    return table(["scoring", "tokens per CPU second", "pages per CPU second", "ratio"], rows)
 
 
 def estimating(sentences: list[bytes], folder: Path) -> str:
@@ -137,7 +113,7 @@ def estimating(sentences: list[bytes], folder: Path) -> str:
     built = (PROGRAMS / "lmplz").exists()
     rates = medians({"ours": ours, **({"lmplz": lmplz} if built else {})})
     rows = [[name, f"{rate / 1e6:.2f} M"] for name, rate in rates.items()] + ([] if built else [["lmplz", "not built"]])
-    return table([f"estimating {tokens:,} tokens, order {ORDER}, to ARPA", "tokens a CPU second"], rows)
+    return table([f"estimating {tokens:,} tokens, order {ORDER}, to ARPA", "tokens per CPU second"], rows)
 
 
 def hashing(pages: list[str]) -> str:
@@ -150,7 +126,7 @@ def hashing(pages: list[str]) -> str:
         return size
 
     rates = medians({"line hashes": lambda: through(line_hashes), "lines for the model": lambda: through(lm_lines)})
-    return table(["normal form", "MB a CPU second"], [[name, f"{rate / 1e6:.1f}"] for name, rate in rates.items()])
+    return table(["normal form", "MB per CPU second"], [[name, f"{rate / 1e6:.1f}"] for name, rate in rates.items()])
 
 
 def run() -> str:

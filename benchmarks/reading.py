@@ -1,4 +1,4 @@
-"""Responses per second from gzipped WARC: ours beside FastWARC and warcio, on the same files, in turns, on one core.
+"""Measure the reading of gzipped WARC files, beside FastWARC and warcio on the same files, on one core.
 
 Each reader frames every record, verifies gzip's checksums, parses the HTTP header of each response and takes its body.
 Ours also removes transfer and content codings, and accounts for every byte.
@@ -10,8 +10,8 @@ in Common Crawl) between the request and the metadata record of a real page.
 import itertools
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fastwarc.warc import ArchiveIterator as FastIterator
@@ -19,6 +19,7 @@ from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator
 
 from benchmarks.data import ABSENT, SHARED, archives, table
+from benchmarks.measure import alternate, format_ratios
 from filters.formats.http import HttpError, parse_response
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, read_frames
@@ -62,7 +63,7 @@ def warcio(path: Path) -> int:
     return count
 
 
-READERS: list[tuple[str, Callable[[Path], int]]] = [("ours", ours), ("FastWARC", fastwarc), ("warcio", warcio)]
+READERS: dict[str, Callable[[Path], int]] = {"ours": ours, "FastWARC": fastwarc, "warcio": warcio}
 
 
 def members(paths: list[Path], kind: str) -> list[bytes]:
@@ -86,7 +87,7 @@ def as_common_crawl(out: Path) -> Path:
 
 
 def run() -> str:
-    """Return a table: median responses per CPU second of each reader, and CPU time over FastWARC's, round by round."""
+    """Return a table: median responses per CPU second of each reader, and CPU time relative to FastWARC."""
     crawls = sorted(SHARED.glob(CRAWLS))
     if not (archives() and crawls):
         return ABSENT
@@ -99,20 +100,20 @@ def run() -> str:
         }
         for title, paths in sets.items():
             rows += _compare(title, paths)
-    return table(["files", "reader", "responses", "a CPU second", "CPU time over FastWARC's"], rows)
+    return table(["files", "reader", "responses", "a CPU second", "CPU time relative to FastWARC"], rows)
 
 
 def _compare(title: str, paths: list[Path]) -> list[list[object]]:
-    times: dict[str, list[float]] = {name: [] for name, _ in READERS}
-    counts: dict[str, int] = {}
-    for _ in range(ROUNDS):
-        for name, reader in READERS:
-            begun = time.process_time()
-            counts[name] = sum(reader(path) for path in paths)
-            times[name].append(time.process_time() - begun)
-    rows: list[list[object]] = []
-    for name, seconds in times.items():
-        ratios = [own / fast for own, fast in zip(seconds, times["FastWARC"], strict=True)]
-        over = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rows.append([title, name, counts[name], f"{counts[name] / statistics.median(seconds):,.0f}", over])
-    return rows
+    ways = {name: partial(_count, reader, paths) for name, reader in READERS.items()}
+    times, counts = alternate(ways, ROUNDS)
+    return [
+        [
+            title, name, counts[name], f"{counts[name] / statistics.median(seconds):,.0f}",
+            format_ratios(seconds, times["FastWARC"]),
+        ]
+        for name, seconds in times.items()
+    ]  # fmt: skip
+
+
+def _count(reader: Callable[[Path], int], paths: list[Path]) -> int:
+    return sum(map(reader, paths))

@@ -32,12 +32,14 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
 from manifests.mirror import mirror_of, open_mirror
 from manifests.recipe import Recipe, parse_recipe, read_yaml
+from pipeline import graph as stage_graph
 from pipeline.beam import job, receipts
 from pipeline.beam.progress import RunStatus
 from pipeline.beam.receipts import RECEIPTS
 from pipeline.beam.step import Output, Receipt, Step, Task
 from pipeline.beam.tasklist import TaskWriter, read_all
 from pipeline.beam.waves import SharedPart
+from pipeline.dedup import neardup
 from pipeline.dedup.signatures import verdict_path
 from pipeline.dedup.survivors import SURVIVORS, choose_survivors
 from pipeline.dryrun import (
@@ -76,6 +78,7 @@ deduplication: {scope: all}
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
 OUTPUTS = {  # of a task, by step; of other steps one file below `blocks`
+    "split_offsets/checksums": (),
     "extract": ("documents/{}.parquet", "deadletters/{}.jsonl", "skipped/{}.jsonl"),
     "url_dedup/verdicts": ("verdicts/url_dedup/{}.bin",),
     "line_dedup/verdicts": ("verdicts/line_dedup/{}.arrow",),
@@ -164,10 +167,11 @@ class Clock:
 
 
 PHASES: tuple[tuple[Any, str, str], ...] = (
-    (Step, "tasks", "tasks and fingerprints"),
-    (job, "unfinished", "looking for finished tasks"),
-    (job, "receipts", "reading receipts"),
-    (job, "sweep", "sweeping"),
+    (Step, "fingerprints", "fingerprints"),
+    (job, "find_finished", "looking for finished tasks"),
+    (job.PlannedStep, "finish", "reading receipts"),
+    (neardup, "sweep", "sweeping together"),
+    (stage_graph, "sweep", "sweeping together"),
     (TaskWriter, "add", "task lists"),
     (RunStatus, "end_step", "adding up counts"),
 )

@@ -1,15 +1,13 @@
-"""Writing one full shard: blocks of made-up tokens sorted into an Arrow file, beside writing the same bytes again.
+"""Measure the writing of one full shard from the blocks of its mappers, beside writing the same bytes again.
 
-Both go to the same disk in turns, each write with fsync, and the fastest of each counts: if the system has to find new
-pages for its cache, either takes several times as long. The memory is that of the process that holds the blocks, as a
-reducer does. A second part measures a mapper's memory: documents in, blocks out, with made-up tokens in place of
-encoded ones.
+Both are written to the same disk in turns, each with fsync, and the fastest of each counts: a write takes several times
+as long if the system has to find new pages for its cache. The measured memory is that of a reducer with its blocks. A
+second part measures the memory of a mapper, with synthetic tokens in place of encoded ones.
 """
 
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.data import table
-from benchmarks.lines import PeakAnonymous
+from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, run_module
 from manifests.document import CLEAN_SCHEMA
 from manifests.shard import write_shard
 from pipeline.beam.tables import table_writer
@@ -33,6 +31,20 @@ TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000
 SPLIT_DOCUMENTS, WORDS = 100_000, 1_500  # a split of 900 MB of text
 
 
+def plain_columns(first: int, last: int, schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the columns of the documents `first` to `last` that are alike in all: cluster sizes and locators."""
+    count = last - first
+    numbers = pa.array(np.arange(first, last, dtype=np.int64))
+    parts = pa.array([], schema.field("parts").type.value_type)
+    return {
+        "cluster_size": pa.array(np.ones(count, np.uint32)),
+        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
+        "member": pa.repeat("", count),
+        **dict.fromkeys(("offset", "length", "inner_offset", "inner_length"), numbers),
+        "parts": pa.ListArray.from_arrays(np.zeros(count + 1, np.int32), parts),
+    }
+
+
 def make_block(block: int) -> bytes:
     """Return one mapper's block for the shard as IPC bytes: documents of about `DOCUMENT_TOKENS` tokens."""
     chance = np.random.default_rng(block)
@@ -40,7 +52,6 @@ def make_block(block: int) -> bytes:
     lengths = chance.integers(DOCUMENT_TOKENS // 2, DOCUMENT_TOKENS * 3 // 2, count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     schema = tokenize.part_schema(VOCABULARY)
-    numbers = pa.array(np.arange(count, dtype=np.int64))
     values = chance.integers(0, VOCABULARY, int(offsets[-1]), dtype=np.uint16)
     columns = {
         "key": pa.array(chance.integers(0, 1 << 64, count, np.uint64)),
@@ -48,21 +59,10 @@ def make_block(block: int) -> bytes:
         "document": pa.array([chance.bytes(16) for _ in range(count)], pa.binary(16)),
         "source": pa.repeat("common_crawl", count),
         "url": pa.array([f"https://site-{block}.example/archive/page-{number}.html" for number in range(count)]),
-        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
-        "offset": numbers,
-        "length": numbers,
-        "member": pa.repeat("", count),
-        "inner_offset": numbers,
-        "inner_length": numbers,
-        "parts": pa.ListArray.from_arrays(
-            np.zeros(count + 1, np.int32), pa.array([], schema.field("parts").type.value_type)
-        ),
+        **plain_columns(0, count, schema),
     }
-    batch = pa.RecordBatch.from_pydict(columns, schema=schema)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())
+    block: bytes = pa.RecordBatch.from_pydict(columns, schema=schema).serialize().to_pybytes()
+    return block
 
 
 def measure_reducer(folder: Path) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def measure_reducer(folder: Path) -> dict[str, Any]:
     for _ in range(ROUNDS):
         with PeakAnonymous() as memory:
             with timed("join"):
-                parts = [pa.ipc.open_stream(block).read_next_batch() for block in blocks]
+                schema = tokenize.part_schema(VOCABULARY)
+                parts = [pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks]
                 batch = tokenize.join_parts(parts, VOCABULARY)
             path.unlink(missing_ok=True)  # just before the write, as for the bare call: its pages are used again
             with timed("write"):
@@ -138,13 +139,12 @@ def _sync(path: Path) -> None:
 
 def run() -> str:
     """Run each part in a process of its own, so that its memory is measured alone, and return the tables."""
-    if not Path("/proc/self/status").exists():
-        return "skipped: this system does not say how much memory is anonymous"
+    if not HAS_ANONYMOUS:
+        return NO_ANONYMOUS
     told = {}
     for step in ("reducer", "mapper"):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.shards", step, folder]
-            told[step] = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
+            told[step] = run_module("shards", step, folder)
     shard, split = told["reducer"], told["mapper"]
     size = shard["bytes"]
 
@@ -160,7 +160,7 @@ def run() -> str:
         ["peak anonymous memory, blocks included", f"{shard['peak'] / 1e6:,.0f} MB, {shard['peak'] / size:.1f} shards"],
         ["a mapper's split: text, blocks", f"{split['text'] / 1e6:,.0f} MB, {split['sent'] / 1e6:,.0f} MB"],
         ["its peak beyond start-up", f"{split['peak'] / 1e6:,.0f} MB"],
-        ["its text a CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
+        ["its text per CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
     ]
     return table(["best of 5", "by the wall clock", "by the processor's"], rows) + "\n\n" + table(["", ""], facts)
 

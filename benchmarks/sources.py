@@ -1,4 +1,4 @@
-"""Each source's reader beside a bare parse of the same bytes, in turns, on one core, per CPU second.
+"""Measure each source's reader beside a bare parse of the same bytes, on one core.
 
 A source is one function in `CASES`. It returns a `Case`, or None if its data is not there.
 """
@@ -9,7 +9,6 @@ import io
 import json
 import statistics
 import tarfile
-import time
 import xml.etree.ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from benchmarks.data import ABSENT, SHARED, table
+from benchmarks.measure import alternate, format_ratios
 from filters.formats.posts_xml import Post, parse_post, scan_rows
 from filters.posts.html import render_post
 from filters.quality.c4 import C4, clean
@@ -235,24 +235,25 @@ def run() -> str:
     cases = {name: case() for name, case in sorted(CASES.items())}
     lines = [_measure(name, case) for name, case in cases.items() if case is not None]
     absent = "".join(f"\n\n{name}: {ABSENT}" for name, case in cases.items() if case is None)
-    headings = ["source", "read", "MB", "documents", "MB/s", "documents/s", "bare parse", "MB/s", "CPU time over it"]
+    headings = [
+        "source",
+        "read",
+        "MB",
+        "documents",
+        "MB/s",
+        "documents/s",
+        "bare parse",
+        "MB/s",
+        "CPU time relative to it",
+    ]
     return table(headings, lines) + absent
 
 
 def _measure(name: str, case: Case) -> list[object]:
-    times: tuple[list[float], list[float]] = ([], [])
-    documents = 0
-    for _ in range(ROUNDS):
-        for spent, work in zip(times, (case.ours, case.bare), strict=True):
-            begun = time.process_time()
-            done = work()
-            spent.append(time.process_time() - begun)
-            documents = done if work is case.ours else documents
-    ratios = [own / bare for own, bare in zip(*times, strict=True)]
-    ours, bare = (statistics.median(spent) for spent in times)
-    over = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    size = case.size / 1e6
+    seconds, counts = alternate({"ours": case.ours, "bare": case.bare}, ROUNDS)
+    ours, bare = (statistics.median(values) for values in seconds.values())
+    documents, size = counts["ours"], case.size / 1e6
     return [
         name, case.what, f"{size:.2f}", documents, f"{size / ours:.1f}", f"{documents / ours:,.0f}",
-        case.bare_name, f"{size / bare:.1f}", over,
+        case.bare_name, f"{size / bare:.1f}", format_ratios(*seconds.values()),
     ]  # fmt: skip

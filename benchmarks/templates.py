@@ -1,4 +1,4 @@
-"""Count, by language, the templates in the running text of Wikipedia dumps that stand for text and show nothing.
+"""Count, by language, the templates in the running text of Wikipedia dumps that stand for text and are lost.
 
 `python -m benchmarks templates [--data DIR] [--names N]` reads all dumps below DIR (`xxwiki-….xml.bz2`, `xx.wiki.xml`).
 Looked at are templates on a line of prose, with five words or more around them, outside tables, notes and other

@@ -1,7 +1,7 @@
-"""Speed of the trainer: `python -m benchmarks train [--device cpu | cuda] [options of python -m trainer train]`.
+"""Measure the trainer: `python -m benchmarks train [--device cpu | cuda] [options of python -m trainer train]`.
 
 On a CPU the trainer's own step and a bare PyTorch loop of the same model (no FSDP, no loader, no log) alternate in one
-process, by CPU time. On a GPU the whole trainer runs on made-up tokens; tokens per second and both conventions of MFU
+process, by CPU time. On a GPU the whole trainer runs on synthetic tokens; tokens per second and both conventions of MFU
 are read from its metrics. Either writes its figures, the versions and the command to a JSON file.
 """
 
@@ -27,11 +27,11 @@ from benchmarks.data import ROOT, table
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import load_manifest
 from manifests.order import plan_for
+from manifests.sizes import get_preset
 from trainer import parallel
 from trainer.__main__ import main as trainer_main
 from trainer.data import BatchReader
 from trainer.model import Llama
-from trainer.sizes import get_preset
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 KERNELS = 20  # listed in a profile
@@ -94,7 +94,7 @@ def run() -> str:
 
 
 def _corpus(folder: Path, options: argparse.Namespace) -> Path:
-    """Write made-up documents of about 55 tokens each, enough of them for all steps within the epoch caps."""
+    """Write synthetic documents of about 55 tokens each, enough of them for all steps within the epoch caps."""
     sys.path.insert(0, str(ROOT / "tests"))
     from trainer_corpus import write_corpus
 
@@ -111,7 +111,7 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
 
     def train(folder: Path, *last: str) -> None:
         if trainer_main(["train", str(corpus), "--output", str(folder), *given, *more, *last]) != 0:
-            raise RuntimeError("the trainer did not end well")
+            raise RuntimeError("the trainer failed")
 
     train(run)
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
 """Count the code that one record passes: `python -m benchmarks walks [--verbose] [NAME…]`.
 
-Each walk is a command on one tiny made-up record, traced in a process of its own. A file counts as entered if one of
+Each walk is a command on one tiny synthetic record, traced in a process of its own. A file counts as entered if one of
 its functions is called between the two ends of the walk; code that runs while a module is imported does not count.
 Calls are function entries; of a generator only the first step counts.
 
@@ -77,7 +77,7 @@ WALKS = {
         "duplicate paragraphs", PIPELINE, _run("lines", "--stage", "filter"),
         (
             Window("pipeline/graph.py:StageGraph.line_dedup", everywhere=True),
-            Window("pipeline/stages/pages.py:read_masks"),
+            Window("pipeline/stages/filter.py:read_masks"),
             Window(JUDGE),
         ),
     ),
@@ -251,7 +251,7 @@ def trace_apart(name: str, folder: Path) -> Traced:
     command = [sys.executable, "-m", "benchmarks.walks", name, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no word of it"])[-1])
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
     plain = json.loads(done.stdout)
     return Traced(plain["calls"], plain["loaded"])
 
@@ -292,7 +292,7 @@ def document_in(corpus: Path) -> str:
 
 
 def write_inputs(folder: Path) -> None:
-    """Write the made-up dumps and recipes."""
+    """Write the synthetic dumps and recipes."""
     http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{HTML}".encode()
     (folder / "page.warc.gz").write_bytes(record("response", "application/http; msgtype=response", "a", http))
     pages = [f"{SENTENCE}\nPage {name} says nothing else.".encode() for name in ("one", "two")]

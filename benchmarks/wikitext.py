@@ -1,22 +1,23 @@
-"""Wikitext to text beside mwparserfromhell's strip_code, which made RedPajama's rows: rate and token F1.
+"""Measure wikitext to text beside mwparserfromhell's strip_code: rate and token F1.
 
-There are two references. Golden pages: samples/wikipedia, text written by hand, in twenty languages. Real pages: an
-independent rendering of mwparserfromhell's parse tree by the rules of docs/sources/wikipedia.md, in this module: links
-become their text; pictures, categories, tables, notes and comments are removed; a few templates show their argument. It
-shares no code with ours, and its parser with strip_code.
+strip_code made RedPajama's rows. There are two sets of pages with reference texts:
+
+- golden pages (samples/wikipedia): text written by hand, in twenty languages;
+- real pages: an independent rendering of mwparserfromhell's parse tree, in this module, by the rules of
+  docs/sources/wikipedia.md. Links become their text; pictures, categories, tables, notes and comments are removed; a
+  few templates show their argument. It shares no code with ours; it shares the parser with strip_code.
 """
 
 import re
 import statistics
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import mwparserfromhell
 from mwparserfromhell import nodes
 
 from benchmarks.data import ABSENT, ROOT, SHARED, table
+from benchmarks.measure import alternate, format_ratios
 from filters.formats.mediawiki import Page, read_dump
 from filters.wikitext.render import render_text
 
@@ -121,14 +122,6 @@ def theirs(article: Article) -> str:
     return str(mwparserfromhell.parse(article.wikitext).strip_code())
 
 
-def seconds(work: Callable[[Article], str], articles: Iterable[Article]) -> float:
-    """Return the CPU seconds of `work` on all articles."""
-    begun = time.process_time()
-    for article in articles:
-        work(article)
-    return time.process_time() - begun
-
-
 def run() -> str:
     """Return a table of both sets of pages: rates, medians of alternating rounds, and mean token F1."""
     lines = []
@@ -136,12 +129,12 @@ def run() -> str:
         if not articles:
             continue
         some = articles * (1 if len(articles) > 20 else 20)  # few pages are repeated, so that the clock resolves them
-        spent = [(seconds(ours, some), seconds(theirs, some)) for _ in range(ROUNDS)]
-        quick, slow = (statistics.median(times) for times in zip(*spent, strict=True))
-        ratios = [other / own for own, other in spent]
+        ways = {"ours": lambda some=some: list(map(ours, some)), "theirs": lambda some=some: list(map(theirs, some))}
+        seconds, _ = alternate(ways, ROUNDS)
+        quick, slow = (statistics.median(times) for times in seconds.values())
         mine = statistics.mean(f1(ours(article, sections), article.reference) for article in articles)
         other = statistics.mean(f1(theirs(article), article.reference) for article in articles)
-        over = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+        over = format_ratios(seconds["theirs"], seconds["ours"], 1)
         rates = [f"{len(some) / quick:,.0f}", f"{len(some) / slow:,.0f}", over]
         lines.append([name, len(articles), *rates, f"{mine:.4f}", f"{other:.4f}"])
     headings = ["pages", "number", "ours, pages/s", "strip_code, pages/s", "times as fast", "our F1", "its F1"]

@@ -61,6 +61,12 @@ def drop_repeats(ordered: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return ordered if starts.all() else ordered[starts]
 
 
+def sort_distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the distinct values of an array, which is sorted in place."""
+    values.sort()
+    return drop_repeats(values)
+
+
 def duplicate_mask(keys: Keys) -> Mask:
     """Return a mask of the keys that occur more than once."""
     order = np.argsort(keys, kind="stable")

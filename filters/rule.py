@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
-from filters.settings import Strict, parse_settings
+from filters.settings import Count, Strict, parse_settings
 
 # Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
 RULES = {
@@ -27,10 +27,10 @@ RULES = {
     "fineweb_lines": "filters.quality.fineweb_lines:FineWebLines",
     "gopher_quality": "filters.quality.gopher:GopherQuality",
     "gopher_repetition": "filters.quality.gopher:GopherRepetition",
-    "http_status": "filters.quality.record:HttpStatus",
+    "http_status": "filters.rule:HttpStatus",
     "language": "filters.quality.language:Language",
     "max_characters": "filters.quality.c4:MaxCharacters",
-    "min_characters": "filters.quality.record:MinCharacters",
+    "min_characters": "filters.rule:MinCharacters",
     "min_sentences": "filters.quality.c4:MinSentences",
     "newest_url": "filters.quality.c4:NewestUrl",
     "perplexity": "filters.quality.perplexity:Perplexity",
@@ -64,7 +64,7 @@ class Found(NamedTuple):
     """The results of the stage that a rule needs, as the step `filter` passes them; None for a rule that needs none.
 
     Attributes:
-        verdict: about this document.
+        verdict: the decision about this document.
         models: files and cut-offs that the run has made for the rule.
     """
 
@@ -100,8 +100,8 @@ def edit(text: str, removed: Mapping[AnyReason, Removed], **signals: Any) -> Ver
 
     Args:
         text: what stays; not empty.
-        removed: by reason; all characters that the text has lost are accounted for.
-        signals: by name.
+        removed: what was removed, by reason; it accounts for all characters that the text has lost.
+        signals: values by name.
     """
     return Verdict(text, None, removed, signals)
 
@@ -118,6 +118,7 @@ class Rule(Strict):
         REASONS: every reason that it may give.
         SIGNALS: names of the signals that it may leave. Those without a column in `clean/` are numbers.
         FILES: settings that hold paths: their files count by content, never by place.
+        TRAINING: settings with lists of paths and globs of what the run trains on, whose files count by content, too.
         FIXED: further settings that cannot differ between languages.
         SHORT: the setting that a recipe may give alone, as in `min_characters: 300`; empty for none.
         AT: the steps that may apply it.
@@ -129,6 +130,7 @@ class Rule(Strict):
     REASONS: ClassVar[tuple[AnyReason, ...]] = ()
     SIGNALS: ClassVar[tuple[str, ...]] = ()
     FILES: ClassVar[tuple[str, ...]] = ()
+    TRAINING: ClassVar[tuple[str, ...]] = ()
     FIXED: ClassVar[tuple[str, ...]] = ()
     SHORT: ClassVar[str] = ""
     AT: ClassVar[tuple[str, ...]] = ("filter",)
@@ -143,7 +145,7 @@ class Rule(Strict):
             raise ValueError(f"at: {self.at} is not possible here, only {self.AT[0]}")
         if self.at == "extract" and (self.mode == "annotate" or self.by_language):
             raise ValueError("mode: annotate and by_language are for rules that act after extract")
-        fixed = {"at", "mode", "by_language", *self.FILES, *self.FIXED}
+        fixed = {"at", "mode", "by_language", *self.FILES, *self.TRAINING, *self.FIXED}
         for code, changed in self.by_language.items():
             if wrong := sorted(fixed & set(changed)):
                 raise ValueError(f"by_language.{code}: {wrong[0]} is the same for all languages: set it once")
@@ -183,8 +185,10 @@ class Rule(Strict):
         found: dict[str, str] = {}
         for key in self.FILES:
             value = getattr(self, key)
-            named = {key: value} if isinstance(value, str) else dict(enumerate(value or ()))
-            found |= {f"{key}.{use}" if isinstance(use, int) else use: path for use, path in named.items()}
+            if isinstance(value, str):
+                found[key] = value
+            else:
+                found |= {f"{key}.{number}": path for number, path in enumerate(value or ())}
         return found
 
     def findings(self) -> dict[str, int]:
@@ -193,24 +197,23 @@ class Rule(Strict):
 
     def training_inputs(self) -> dict[str, list[str]]:
         """Return paths and globs of what the run trains on for it, by use."""
-        return {}
+        return {use: paths for use in self.TRAINING if (paths := getattr(self, use))}
 
     def map_paths(self, change: Callable[[str], str]) -> Self:
         """Return the rule with each path changed."""
         changed: dict[str, Any] = {}
-        for key in self.FILES:
-            value = getattr(self, key)
-            if value:
+        for key in (*self.FILES, *self.TRAINING):
+            if value := getattr(self, key):
                 changed[key] = change(value) if isinstance(value, str) else [change(path) for path in value]
         return self.model_copy(update=changed)
 
     def with_trained(self, files: Mapping[str, str]) -> Self:
         """Return the rule with what a run has trained given by path, by setting, so that nothing is trained again."""
-        return self.model_copy(update=files)
+        return self.model_copy(update={**files, **{use: [] for use in self.TRAINING}} if files else {})
 
     def key(self) -> dict[str, Any]:
         """Return the settings that count in a recipe's hash: all without paths, whose files count by their hashes."""
-        return {**self.model_dump(), **dict.fromkeys(self.FILES)}
+        return {**self.model_dump(), **dict.fromkeys((*self.FILES, *self.TRAINING))}
 
     def step_key(self) -> dict[str, Any]:
         """Return the settings that count in the fingerprint of a step that applies it."""
@@ -221,19 +224,6 @@ class Rule(Strict):
         if code not in self.by_language:
             return self
         return self.model_copy(update={**self.by_language[code], "by_language": {}})
-
-
-class Off(Rule):
-    """A rule that a recipe switches off, so that the source's kind does not imply it."""
-
-    AT: ClassVar[tuple[str, ...]] = ("extract",)
-
-    at: Literal["extract", "filter"] = "extract"
-    rule: str
-
-    def apply(self, page: Page, found: Found) -> Verdict:
-        """Return that the document stays."""
-        return keep()
 
 
 class Record(NamedTuple):
@@ -259,6 +249,48 @@ class ExtractRule(Rule):
         return keep()
 
 
+class Off(ExtractRule):
+    """A rule that a recipe switches off, so that the source's kind does not imply it."""
+
+    rule: str
+
+
+class HttpStatus(ExtractRule):
+    """Drop HTTP responses that are not pages, such as errors and redirects. Records without a status stay.
+
+    The rule of the HTTP status, before a page's body is decoded.
+    """
+
+    REASONS = (Reason.REDIRECT, Reason.HTTP_STATUS)
+    SHORT = "keep"
+
+    keep: list[int] = [200]  # HTTP statuses to keep
+
+    def check_record(self, record: Record) -> AnyReason | None:
+        """Return the reason to drop a record, or None."""
+        if record.status is None or record.status in self.keep:
+            return None
+        return Reason.REDIRECT if 300 <= record.status < 400 else Reason.HTTP_STATUS
+
+
+class MinCharacters(Rule):
+    """Drop short documents: as extracted, or with `at: filter` after the earlier rules.
+
+    The rule of CCNet about length, in characters.
+    """
+
+    REASONS = (Reason.TOO_SHORT,)
+    SHORT = "least"
+    AT = ("extract", "filter")
+
+    least: Count = 300  # smallest number of characters; default: CCNet (process_wet_file.py)
+    at: Literal["extract", "filter"] = "extract"
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return whether the document stays."""
+        return Verdict(reason=Reason.TOO_SHORT if len(page.text) < self.least else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Filtered:
     """A document after its rules.
@@ -266,7 +298,7 @@ class Filtered:
     Attributes:
         text: what stays of it, empty if it was dropped.
         reason: why it was dropped.
-        signals: of the rules that it has met.
+        signals: the signals of the rules that were applied.
         removed: what was taken out of the text, by reason.
         flags: reasons that rules with `mode: annotate` would have had.
     """
@@ -295,8 +327,8 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
 
     Args:
         page: the document as extracted.
-        rules: of its source.
-        found: of each rule.
+        rules: the rules of its source.
+        found: the results that each rule needs.
 
     Raises:
         UserError: a rule's text or characters do not add up; the message names the rule.
@@ -352,7 +384,7 @@ def load_rule(name: str) -> type[Rule]:
         raise ValueError(f"there is no rule {name!r}: {hint}known are {', '.join(RULES)}, and MODULE:CLASS of your own")
     found = load_class(RULES.get(name, name), "rule")
     if not issubclass(found, Rule):
-        raise ValueError(f"{name} is no rule: derive it from filters.rule.Rule")
+        raise ValueError(f"{name} is not a rule: derive it from filters.rule.Rule")
     if name not in RULES:
         _check_custom(name, found)
     return found
@@ -372,7 +404,7 @@ def load_class(place: str, what: str) -> type:
     except Exception as error:
         raise ValueError(f"{what} {place}: importing {module} fails ({type(error).__name__}: {error})") from error
     if not isinstance(found, type):
-        raise ValueError(f"{what} {place} is no class: name a class")
+        raise ValueError(f"{what} {place} is not a class: give the name of a class")
     return found
 
 
@@ -401,7 +433,7 @@ def parse_rules(plain: Any) -> list[Rule]:
             rules.append(item)
             continue
         if isinstance(item, dict) and len(item) != 1:
-            raise ValueError(f"entry {number} has {len(item)} keys: give each rule an entry of its own, begun with -")
+            raise ValueError(f"entry {number} has {len(item)} keys: give each rule its own entry, which begins with -")
         name, settings = next(iter(item.items())) if isinstance(item, dict) else (item, None)
         if not isinstance(name, str):
             raise ValueError(f"entry {number} ({item!r}) is not the name of a rule, nor NAME: SETTINGS")
@@ -435,7 +467,7 @@ def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
             raise ValueError(f"{name} acts at extract, before {late}: put it before {late}")
         late = late or (name if rule.at == "filter" else "")
         if rule.needs and rule.needs in needed:
-            raise ValueError(f"{name} looks at all documents and can be there only once: leave the others out")
+            raise ValueError(f"{name} compares all documents and can stand in the list only once: remove the others")
         needed.add(rule.needs)
         tells = "language" in rule.SIGNALS
         if rule.by_language and not (language_is_known or tells):
@@ -472,5 +504,5 @@ def _check_custom(name: str, rule: type[Rule]) -> None:
     strange = [reason for reason in rule.REASONS if isinstance(reason, Reason) or not reason.startswith("custom-")]
     if strange or not rule.REASONS:
         raise ValueError(
-            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and begun with custom-"
+            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and beginning with custom-"
         )

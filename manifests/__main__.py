@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import RunError, UserError
-from manifests.arguments import POSITIVE
+from manifests.arguments import POSITIVE, describe
 from manifests.display import (
     MOST_SHOWN,
     end_quietly,
@@ -23,7 +23,7 @@ from manifests.display import (
     standard_output,
 )
 
-CHARACTERS = 600  # of a sampled document, shown
+CHARACTERS = 600  # most characters of a sampled document that are shown, by default
 
 
 def main(arguments: list[str]) -> int:
@@ -37,8 +37,7 @@ def main(arguments: list[str]) -> int:
         from manifests.mirror import open_corpus
 
         options.corpus = open_corpus(options.corpus)
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        return int(options.run(options))
     except (UserError, RunError) as error:
         print(f"error: {safe_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
@@ -63,9 +62,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from manifests.manifest import load_manifest
+    from manifests.manifest import advise_repair, load_manifest
     from manifests.mirror import place_of
-    from manifests.repair import advise_repair
     from manifests.tools.verify import checked_bytes, verify
 
     manifest, started = load_manifest(options.corpus), time.perf_counter()
@@ -165,9 +163,11 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _freeze(options: argparse.Namespace) -> int:
+    from manifests.mirror import open_corpus
     from manifests.tools.held_out import freeze_held_out
 
-    found = freeze_held_out(options.corpus, options.compared, options.output, options.documents)
+    compared = [open_corpus(place) for place in options.compared]
+    found = freeze_held_out(options.corpus, compared, options.output, options.documents)
     _print_either(options, found.as_dict, found.lines)
     return 0
 
@@ -181,57 +181,52 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m manifests", description="Look into a corpus.")
+    parser = argparse.ArgumentParser(prog="python -m manifests", description="Inspect a corpus or change it.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Callable[..., Any]:
-        made = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        made = commands.add_parser(name, **describe(summary))
         made.add_argument("corpus", help="folder or URL of the corpus")
         made.add_argument("--json", action="store_true", help="print JSON for programs")
         made.set_defaults(run=run)
         return made.add_argument
 
-    command("show", _show, "show sources, dropped records by reason, and hashes")
-    add = command("verify", _verify, "compare a corpus with its manifest, to the byte")
-    add("--fast", action="store_true", help="check sizes, counts and a sample of each shard only")
+    command("show", _show, "print sources, dropped records by reason, and hashes")
+    add = command("verify", _verify, "compare every file of a corpus with its manifest")
+    add("--fast", action="store_true", help="check only sizes, counts and a sample of each shard")
     add("--quiet", action="store_true", help="show no progress bar")
-    add = command("sample", _sample, "draw documents to look at, by keyed hash")
+    add = command("sample", _sample, "print documents or dropped records, drawn by keyed hash")
     add("-n", dest="number", type=POSITIVE, default=5, metavar="N", help="number of documents (default 5)")
-    add("--seed", type=int, default=0, metavar="K", help="another seed draws other documents (default 0)")
-    add("--source", default="", help="from this source only")
-    add("--language", default="", help="in this language only")
-    add("--score", metavar="[NAME=]LOW:HIGH", help="by reference (default), language or perplexity")
-    add("--side", choices=("train", "validation"), default="", help="from this side only")
-    add("--reason", default="", help="from the records dropped for this reason, instead of the shards")
-    add("--characters", type=POSITIVE, default=CHARACTERS, help=f"shown of each text (default {CHARACTERS})")
-    add = command("trace", _trace, "show the bytes that a token comes from")
+    add("--seed", type=int, default=0, metavar="K", help="seed of the selection (default 0)")
+    add("--source", default="", help="select only this source")
+    add("--language", default="", help="select only this language")
+    add("--score", metavar="[NAME=]LOW:HIGH", help="select by a score: reference (default), language or perplexity")
+    add("--side", choices=("train", "validation"), default="", help="select only training or held-out documents")
+    add("--reason", default="", help="print records dropped for this reason, instead of documents")
+    add("--characters", type=POSITIVE, default=CHARACTERS, help=f"most characters of each text (default {CHARACTERS})")
+    add = command("trace", _trace, "print the document and the byte range of a token")
     add("shard", help="path below shards/")
-    add("token", type=int, help="index in the flat token column")
-    add = command("find", _find, "find the shard and row that hold a document")
-    add("what", help="hexadecimal id, the beginning of one, or URL")
-    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"documents shown (default {MOST_SHOWN})")
-    add = command("duplicates", _duplicates, "show the cluster of a document: kept and removed members, and their diff")
-    add("document", help="hexadecimal id, the beginning of one, or URL")
-    add("--no-diff", dest="diff", action="store_false", help="leave out the texts' differences")
-    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"removed documents shown (default {MOST_SHOWN})")
-    add = command("diff", _diff, "show the differences of two corpora; exit code 1 if there are any")
+    add("token", type=int, help="index of the token in the shard")
+    add = command("find", _find, "print the shard and row of a document, or why it is in none")
+    add("what", help="hexadecimal id, first digits of an id, or URL")
+    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"most documents to print (default {MOST_SHOWN})")
+    add = command("duplicates", _duplicates, "print the cluster of a document: kept, removed, and the differences")
+    add("document", help="hexadecimal id, first digits of an id, or URL")
+    add("--no-diff", dest="diff", action="store_false", help="do not print the differences of the texts")
+    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"removed documents to print (default {MOST_SHOWN})")
+    add = command("diff", _diff, "print the differences of two corpora; exit code 1 if there are any")
     add("other", help="folder or URL of the other corpus")
     add = command("remove", _remove, "write a corpus without the documents that a list names")
-    add("--list", type=Path, required=True, metavar="FILE", help="URLs, domains, owner/name, ids, one a line")
-    add("--output", metavar="NEW", help="folder or URL of the new corpus; without it, a dry run")
-    add("--dry-run", action="store_true", help="count the documents, write nothing")
-    add = command("freeze", _freeze, "freeze text of its validation side that no compared corpus trains on")
-    add(
-        "compared",
-        type=Path,
-        nargs="+",
-        metavar="CORPUS",
-        help="corpora that runs train on, the first one too if any does",
-    )
-    add("--output", type=Path, required=True, metavar="FILE", help="JSON lines, for `python -m trainer compare`")
-    add("--documents", type=POSITIVE, default=500, metavar="N", help="of each source, at most (default 500)")
-    add = command("report", _report, "write its report, one HTML file")
-    add("--output", type=Path, metavar="FILE", help="default: report.html in the corpus")
+    add("--list", type=Path, required=True, metavar="FILE", help="file with one URL, domain, owner/name or id per line")
+    add("--output", metavar="NEW", help="folder or URL of the new corpus; without it nothing is written")
+    add("--dry-run", action="store_true", help="count the documents and write nothing")
+    add = command("freeze", _freeze, "write held-out text that no other corpus trains on")
+    compared = "folders or URLs of corpora that runs train on; name the first one again if a run trains on it"
+    add("compared", nargs="+", metavar="CORPUS", help=compared)
+    add("--output", type=Path, required=True, metavar="FILE", help="JSON lines file for `python -m trainer compare`")
+    add("--documents", type=POSITIVE, default=500, metavar="N", help="most documents of each source (default 500)")
+    add = command("report", _report, "write the report of a corpus, one HTML file")
+    add("--output", type=Path, metavar="FILE", help="file to write (default: report.html in the corpus)")
     return parser
 
 

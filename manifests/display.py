@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-WIDTH = 118  # columns of output that goes to no terminal
-MOST_SHOWN = 10  # documents that `find` and `duplicates` show: a boilerplate page may have millions of copies
+WIDTH = 118  # columns of output that does not go to a terminal
+MOST_SHOWN = 10  # most documents that `find` and `duplicates` show; a page of boilerplate may have millions of copies
 # Control characters but tab and newline (ECMA-48), overrides of the text's direction (UAX #9), further line breaks, and
 # lone surrogates, which no encoding takes.
 _UNSAFE = re.compile(

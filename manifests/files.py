@@ -1,5 +1,6 @@
 """Files of this machine: written whole or not at all, linked, listed, hashed the same everywhere; and its cores."""
 
+import errno
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ def new_folder(output: Path) -> Iterator[Path]:
     """Yield a folder beside `output` that becomes it when the block ends well, and is deleted when it does not.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or one that is read for it cannot be read: it names the file.
     """
     output = output.absolute()
     temporary = output.parent / f".{uuid.uuid4().hex}.tmp"
@@ -77,11 +78,21 @@ def new_folder(output: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(output)
     except OSError as error:
-        raise UserError(
-            f"{output} cannot be written ({error.strerror or error}): make room there, or give another folder"
-        ) from error
+        raise _name_failure(error, temporary, output) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name_failure(error: OSError, temporary: Path, output: Path) -> UserError:
+    """Return the error for a read or write that failed while a folder was made under a temporary name."""
+    named = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    file, why = Path(os.fsdecode(named)).absolute() if named else temporary, error.strerror or error
+    if not named and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return UserError(f"a read or write failed while {output} was made ({why}): check the disks, then try again")
+    if not file.is_relative_to(temporary) and not temporary.is_relative_to(file):
+        return unreadable(file, why, "check the path, the disk and the permissions")
+    place = output / file.relative_to(temporary) if file.is_relative_to(temporary) else file
+    return UserError(f"{place} cannot be written ({why}): make room there, or give another folder")
 
 
 def sync_path(path: Path) -> None:
@@ -95,6 +106,9 @@ def sync_path(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes, durable: bool = False) -> None:
     """Write bytes to a path that is never seen half-written; `durable` as of `atomic_path`."""
+    if path.exists() and not path.is_file():  # a device such as /dev/null, which root could replace by a file
+        path.write_bytes(data)
+        return
     with atomic_path(path, durable) as temporary:
         temporary.write_bytes(data)
 

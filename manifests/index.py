@@ -1,4 +1,4 @@
-"""The index of a corpus: the shard and row of a document or URL, found with a few probes and no scan.
+"""The index of a corpus: the shard and row of a document or URL, found by binary search.
 
 `index/` holds Arrow IPC files of one record batch, `ids-…` and `urls-…`, with the columns `key`, `shard` and `row`,
 sorted by them in this order. A key is 64 bits: the first half of a document's id, or of the SHA-256 of a URL. `shard`
@@ -168,10 +168,10 @@ def open_part(path: Path) -> Part:
 
 
 class Index:
-    """The index of a corpus; its files are opened when first needed. `probes` counts the keys that were compared."""
+    """The index of a corpus; its files are opened when first needed."""
 
     def __init__(self, corpus: Path, names: Iterable[str]) -> None:
-        self.corpus, self.probes = corpus, 0
+        self.corpus = corpus
         self.groups: dict[tuple[str, int], int] = {}
         for name in map(parse_name, names):
             if name is not None:
@@ -201,8 +201,7 @@ class Index:
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
         """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""
         for part in self.parts(kind, low, high):
-            for entry in range(self._first(part.keys, low), len(part.keys)):
-                self.probes += 1
+            for entry in range(int(np.searchsorted(part.keys, np.uint64(low))), len(part.keys)):
                 if part.keys[entry] > high:
                     break
                 if part.shards[entry] >= len(part.paths):
@@ -235,26 +234,6 @@ class Index:
             shard = self.shard(place.shard)
             if place.row < shard.batch.num_rows and meant(shard, place.row):
                 yield place
-
-    def _first(self, keys: npt.NDArray[np.uint64], key: int) -> int:
-        """Return the first entry whose key is `key` or above.
-
-        Interpolation and bisection take turns: keys are hashes, so a guess from their value lands near, and two turns
-        halve the rest for any keys.
-        """
-        low, high, below, above = 0, len(keys), 0, _SPACE
-        guess = True
-        while low < high:
-            middle = low + (key - below) * (high - low) // (above - below) if guess else (low + high) // 2
-            middle = min(max(middle, low), high - 1)
-            value = int(keys[middle])
-            self.probes += 1
-            if value < key:
-                low, below = middle + 1, value
-            else:
-                high, above = middle, max(value, key + 1)
-            guess = not guess
-        return low
 
 
 def _document(shard: Shard, row: int) -> bytes:

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from filters.errors import UserError
 from manifests.files import canonical_json, sha256_json, unreadable, write_atomic
+from manifests.mirror import mirror_of
 
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
 FORMAT: Literal["teratoken-manifest-4"] = "teratoken-manifest-4"
 READABLE = "give this user the right to read it"
 HISTORY, GENERATIONS = "history", "generations"
+RECEIPTS = "receipts/tokenize"  # folder left by the run that wrote the shards; a corpus made by `remove` has none
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
 
@@ -157,6 +159,19 @@ def is_unfinished(manifest: Manifest, path: str) -> bool:
     return generation_of(path) == len(manifest.generations) + 1
 
 
+def advise_repair(corpus: Path) -> str:
+    """Return how to get files of a corpus again that are damaged or missing, as the end of a sentence."""
+    if mirror_of(corpus) is None and not (corpus / RECEIPTS).is_dir():
+        return (
+            "this folder has no receipts of the run that wrote it, so copy the file from another copy of the corpus "
+            "or make the corpus again into a new folder"
+        )
+    return (
+        "give the same `python -m pipeline run` command again, which makes missing files anew and keeps all others "
+        "(delete a damaged file before)"
+    )
+
+
 def write_manifest(corpus: Path, manifest: Manifest) -> Manifest:
     """Write `manifest.json` and `manifest.json.sha256`; return the manifest with its hash filled in."""
     sealed = manifest.model_copy(update={"manifest_sha": manifest.sha()})
@@ -210,5 +225,5 @@ def read_manifest(path: Path) -> Manifest:
         first = str(error).splitlines()[0]
         raise UserError(
             f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "
-            "which writes it anew without building again what is finished"
+            "which writes it again and keeps what is finished"
         ) from error

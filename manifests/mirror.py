@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from filters.errors import UserError
+from filters.formats.stream import FetchedFile, Stored, open_stored
 from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
-from manifests.storage import Storage, StorageError, connect
+from manifests.storage import Storage, StorageError, connect, storage_error
 
 FILE = "manifest.json"
 MARK = "remote.json"  # beside the files: where they come from
@@ -101,7 +103,7 @@ class Mirror:
             self.fetch_anew(path)
 
     def holds(self, path: str, sha256: str = "") -> bool:
-        """Return True if a file is here, with a hash that begins so."""
+        """Return True if a file is here, with a hash that begins with `sha256`."""
         return is_recorded(self.folder, path, sha256) if sha256 else (self.folder / path).is_file()
 
 
@@ -112,7 +114,7 @@ def record(folder: Path, path: str, mark: str) -> None:
 
 
 def is_recorded(folder: Path, path: str, mark: str) -> bool:
-    """Return True if a file of a folder has a mark that begins so and has not been touched since it got it."""
+    """Return True if a file has a mark that begins with `mark`, and has not been touched since it got it."""
     try:
         state = (folder / path).stat()
         size, changed, known = (folder / RECORDS / path).read_text("ascii").split()
@@ -130,7 +132,7 @@ def mark_used(folder: Path, path: str) -> None:
 def trim(folder: Path, most: int = SCRATCH_BYTES) -> None:
     """Remove files with a record, those unused for longest first, until `most` bytes or one file are left.
 
-    A task whose file goes before it opens it is repeated, and fetches it again.
+    A task whose file is removed before the task opens it is repeated, and downloads the file again.
     """
     found = []
     for relative in relative_files(folder / RECORDS):
@@ -224,8 +226,9 @@ def stored_copy(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, i
         return
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         copy = Path(scratch) / Path(path).name
-        with contextlib.suppress(FileNotFoundError):
-            size = mirror.storage.size(path)
+        entry = mirror.storage.find(path)
+        if entry is not None:
+            size = entry.bytes
             with copy.open("wb") as file:
                 file.truncate(size)
                 first, last = min(END_BYTES, size), max(size - END_BYTES, min(END_BYTES, size))
@@ -269,22 +272,85 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
     Raises:
         StorageError: the file cannot be read, is gone, or is another than when the run began.
     """
-    parent, _, name = url.rpartition("/")
-    folder = (corpus.parent if mirror_of(corpus) is not None else _scratch()) / INPUTS
-    path = f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{name}"
+    folder, path = _place_copy(url, version, corpus)
     if is_recorded(folder, path, version):
         mark_used(folder, path)
         return folder / path
     trim_if_due(folder)
-    storage = connect(parent)
+    parent, _, name = url.rpartition("/")
     with contextlib.suppress(FileNotFoundError):
-        storage.download(name, folder / path)
-    entry = storage.find(name)  # after the download: what was read is not newer
-    if entry is None or str(entry.changed) != version or entry.bytes != (folder / path).stat().st_size:
-        (folder / path).unlink(missing_ok=True)
-        raise StorageError(f"{url} {CHANGED}")
-    record(folder, path, version)
-    return folder / path
+        connect(parent).download(name, folder / path)
+        if _is_version(url, version, (folder / path).stat().st_size):
+            record(folder, path, version)
+            return folder / path
+    (folder / path).unlink(missing_ok=True)
+    raise StorageError(f"{url} {CHANGED}")
+
+
+class StoredDump(NamedTuple):
+    """A dump in an object store, of which a part is read: its URL, its time of change, and its size in bytes."""
+
+    url: str
+    version: str
+    size: int
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@contextlib.contextmanager
+def open_range(dump: StoredDump, corpus: Path, start: int, end: int) -> Iterator[Stored]:
+    """Yield the stored bytes of a dump of which the part from `start` to `end` is read.
+
+    If this machine has no copy, that part is downloaded now, and other bytes when they are read. They lie in a file
+    without a name, which is gone when the block or the process ends.
+
+    Args:
+        dump: in an object store.
+        corpus: that is built from the dump.
+        start: of the part, in stored bytes.
+        end: of the part.
+
+    Raises:
+        OSError: the copy cannot be opened.
+        StorageError: the dump cannot be read, is gone, or is another than when the run began.
+    """
+    folder, path = _place_copy(dump.url, dump.version, corpus)
+    if is_recorded(folder, path, dump.version):
+        mark_used(folder, path)
+        with open_stored(folder / path) as stored:
+            yield stored
+        return
+    parent, _, name = dump.url.rpartition("/")
+
+    def fetch(first: int, last: int) -> None:
+        try:
+            connect(parent).copy_spans(name, file.fileno(), [(first, last)])
+        except FileNotFoundError as error:  # which readers of a format may take for damage
+            raise storage_error(error, dump.url) from error
+        finally:
+            if not _is_version(*dump):
+                raise StorageError(f"{dump} {CHANGED}")
+
+    with tempfile.TemporaryFile(dir=_scratch()) as file:
+        file.truncate(dump.size)
+        fetched = FetchedFile(file.fileno(), dump.size, fetch)
+        with fetched.mapped:
+            fetched.hold(start, end)
+            yield fetched
+
+
+def _place_copy(url: str, version: str, corpus: Path) -> tuple[Path, str]:
+    """Return the place for the copy of a stored file: the folder of all copies, and the path below it."""
+    folder = (corpus.parent if mirror_of(corpus) is not None else _scratch()) / INPUTS
+    return folder, f"{sha256_bytes(f'{url} {version}'.encode())[:16]}/{url.rpartition('/')[2]}"
+
+
+def _is_version(url: str, version: str, size: int) -> bool:
+    """Return True if a stored file has this time of change and size; then what was read before is of this version."""
+    parent, _, name = url.rpartition("/")
+    entry = connect(parent).find(name)
+    return entry is not None and (str(entry.changed), entry.bytes) == (version, size)
 
 
 def open_corpus(place: str, cache: Path | None = None) -> Path:
@@ -325,7 +391,7 @@ def new_corpus(place: str) -> Iterator[Path]:
         return
     storage = connect(place.rstrip("/"))
     if not storage.is_empty():
-        raise UserError(f"--output {place} is there already: give another URL")
+        raise UserError(f"--output {place} already exists: give another URL")
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         folder = Path(scratch) / "corpus"
         yield folder

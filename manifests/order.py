@@ -120,7 +120,7 @@ def plan_for(
     )
     present = tuple(source for source in sources if source.windows)
     if not present:
-        raise UserError(f"no shard holds a window of {sequence_length} tokens: give a shorter --sequence-length")
+        raise UserError(f"no shard contains a window of {sequence_length} tokens: give a shorter --sequence-length")
     names = [source.name for source in present]
     if unknown := sorted({name for _, mixture in stages for name in mixture if name not in names}):
         raise UserError(f"a stage weighs {unknown[0]}, which the corpus lacks: give some of {', '.join(names)}")

@@ -9,7 +9,7 @@ A corpus keeps the recipe of its run, and the modules of the user's own rules an
 import sys
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -19,6 +19,7 @@ from filters.rule import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
 from manifests.files import sha256_json
 from manifests.mirror import fetch, fetch_folder
+from manifests.sizes import PRESETS
 from manifests.source import Source
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 CODE = "code"  # copies of the modules that hold a user's own rules and readers
-
-# The presets of the trainer, as `manifests.planning.cost.SIZES` has them; a test compares them.
-TrainerPreset = Literal[
-    "demo", "2m", "5m", "10m", "20m", "40m", "125m", "350m", "1b3", "7b", "13b", "33b", "65b"
-]  # fmt: skip
 
 
 class Tokenizer(Strict):
@@ -53,7 +49,14 @@ class Shards(Strict):
 class Trainer(Strict):
     """The model that the corpus is meant for."""
 
-    model: TrainerPreset = "7b"
+    model: str = "7b"  # a name of `PRESETS`
+
+    @field_validator("model")
+    @classmethod
+    def _is_known(cls, model: str) -> str:
+        if model not in PRESETS:
+            raise ValueError(f"should be one of {', '.join(PRESETS)}")
+        return model
 
 
 class Recipe(Strict):

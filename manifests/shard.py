@@ -22,15 +22,15 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from manifests import tokenizer
-from manifests.document import ID_BYTES, LOCATOR_FIELDS, Locator, locator_from
+from manifests.document import ID_BYTES, LOCATOR_FIELDS
 from manifests.files import atomic_path, unreadable, write_atomic
 from manifests.manifest import ShardEntry, load_manifest
-from manifests.mirror import fetch, mirror_of, open_corpus
+from manifests.mirror import fetch, mirror_of, open_corpus, place_of
 from manifests.storage import StorageError
 
 FORMAT = "teratoken-shard-2"
-BUDGET = ".bytes"  # in the cache of a corpus: the bytes of shards that it may hold
-TRIES = 3  # to open a shard that other processes may remove
+BUDGET = ".bytes"  # file in the cache of a corpus: the most bytes of shards that it may hold
+TRIES = 3  # attempts to open a shard that other processes may remove
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -75,10 +75,6 @@ class Shard:
         """Return the columns of one document, without its tokens."""
         row = self.batch.drop_columns(["tokens"]).slice(index, 1).to_pylist()[0]
         return dict(row)
-
-    def locator(self, index: int) -> Locator:
-        """Return the locator of one document."""
-        return locator_from(self.row(index))
 
 
 def view_column(column: pa.Array) -> npt.NDArray[Any]:
@@ -129,7 +125,7 @@ def open_shard_of(corpus: Path, path: str) -> Shard:
     try:
         return open_shard(fetch(corpus, f"shards/{path}"))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(f"shards/{path}", error, f"run `python -m manifests verify {corpus}`") from error
+        raise unreadable(f"shards/{path}", error, f"run `python -m manifests verify {place_of(corpus)}`") from error
 
 
 def write_shard(path: Path, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:

@@ -7,14 +7,13 @@ from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from filters.dedup.containment import Containment
 from filters.dedup.settings import Comparison
-from filters.rule import Rule, check_order, dump_rules, load_class, name_of, parse_rules
+from filters.rule import RULES, Rule, check_order, dump_rules, load_class, name_of, parse_rules
 from filters.settings import Count, Positive, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 KINDS: tuple[str, ...] = get_args(SourceKind)
 IMPLIED = {"common_crawl": "http_status", "github": "code"}  # rules that a kind has unless its list names them
 LANGUAGE_KNOWN = frozenset({"wikipedia"})  # kinds whose reader tells each document's language
-CODE_KEYS = ("longest_line", "mean_line", "alphanumerics", "letters_a_token", "minified_mean")  # moved from `github`
 
 
 class Limits(Strict):
@@ -110,11 +109,11 @@ class Source(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_old_keys(cls, plain: Any) -> Any:
-        """Refuse the keys of rules that were no list, with the list that means the same."""
-        old = _as_list(plain) if isinstance(plain, dict) else None
-        if old is not None:
-            raise ValueError(f"rules are a list now: write {json.dumps({'filters': old}, ensure_ascii=False)[1:-1]}")
+    def _refuse_rules_as_keys(cls, plain: Any) -> Any:
+        """Refuse the name of a rule as a key, with the list that it belongs to."""
+        rules = [{name: value} for name, value in plain.items() if name in RULES] if isinstance(plain, dict) else []
+        if rules:
+            raise ValueError(f"rules are a list: write {json.dumps({'filters': rules}, ensure_ascii=False)[1:-1]}")
         return plain
 
     @model_validator(mode="after")
@@ -155,28 +154,3 @@ class Source(Strict):
             if stage and rule.needs == stage:
                 return rules[:number], rule
         return rules, None
-
-
-def _as_list(plain: dict[str, Any]) -> list[Any] | None:
-    """Return the list of rules that the keys of earlier recipes mean, in the order in which they were applied."""
-    names = ("http_status", "min_characters", "newest_per_url", "lines", "language", "c4", "perplexity", "references")
-    code = {key: plain["github"][key] for key in CODE_KEYS if key in (plain.get("github") or {})}
-    if not code and not {"blocklists", *names} & set(plain):
-        return None
-    rules: list[Any] = [{name: plain[name]} for name in names[:2] if name in plain]
-    rules += [{"code": code}] if code else []
-    rules += [{"blocklist": plain["blocklists"]}] if plain.get("blocklists") else []
-    c4 = dict(plain.get("c4") or {})
-    words = c4.pop("bad_words", None)
-    longest = [{"max_characters": c4["max_page_characters"]}] if "max_page_characters" in c4 else ["max_characters"]
-    pages = [{"c4": c4}] if plain.get("c4") is not None else []
-    bad = [{"bad_words": words}] if words else []
-    lines = [{"duplicate_lines": plain["lines"]}] if plain.get("lines") is not None else []
-    language = [{"language": plain["language"]}] if plain.get("language") is not None else []
-    if plain.get("newest_per_url"):
-        rules += [*(longest if pages else []), "newest_url"]
-    if lines and plain["lines"].get("normalise") == "c4":
-        rules += [*pages, *lines, {"min_sentences": c4.get("min_sentences", 3)}, *language, *bad]
-    else:
-        rules += [*lines, *language, *pages, *bad]
-    return rules + [{name: plain[name]} for name in names[-2:] if plain.get(name) is not None]

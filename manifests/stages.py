@@ -28,48 +28,46 @@ class StepKind:
 
 
 STEPS = {
-    "split_offsets": StepKind("stored bytes", "Large dumps are cut where records begin.", per_source=True),
+    "split_offsets": StepKind("stored bytes", "Large dumps are cut at record boundaries.", per_source=True),
     "split_offsets/checksums": StepKind("stored bytes", "Dumps that are not cut are hashed."),
-    "extract": StepKind(
-        "stored bytes", "Dumps are read record by record, and documents taken out of them.", per_source=True
-    ),
+    "extract": StepKind("stored bytes", "Records of the dumps are read, and documents are extracted.", per_source=True),
     "join": StepKind("stored bytes", "Rows that belong together become documents."),
-    "url_dedup": StepKind("extracted characters", "Of the documents under one URL the newest is looked for."),
-    "line_dedup": StepKind("extracted characters", "Lines that occur elsewhere are looked for."),
-    "perplexity": StepKind("extracted characters", "Language models give each document a perplexity."),
+    "url_dedup": StepKind("extracted characters", "The newest document of each URL is found."),
+    "line_dedup": StepKind("extracted characters", "Lines that also occur in other documents are found."),
+    "perplexity": StepKind("extracted characters", "Language models compute the perplexity of each document."),
     "perplexity/train": StepKind("run", "Language models are trained."),
-    "perplexity/score": StepKind("extracted characters", "Documents get a perplexity.", per_source=True),
-    "perplexity/cuts": StepKind("run", "Percentiles of the perplexities are taken."),
-    "references": StepKind("extracted characters", "A classifier learns what pages Wikipedia cites."),
+    "perplexity/score": StepKind("extracted characters", "Perplexities are computed.", per_source=True),
+    "perplexity/cuts": StepKind("run", "Percentiles of the perplexities are computed."),
+    "references": StepKind("extracted characters", "A classifier is trained on pages that Wikipedia cites."),
     "references/urls": StepKind("run", "URLs that Wikipedia cites are collected."),
-    "references/positives": StepKind("run", "Given pages that Wikipedia cites are read."),
-    "references/sample": StepKind("extracted characters", "Cited and other pages are drawn.", per_source=True),
+    "references/positives": StepKind("run", "Files of cited pages are read."),
+    "references/sample": StepKind("extracted characters", "Cited and other pages are selected.", per_source=True),
     "references/train": StepKind("run", "The classifier is trained."),
     "filter": StepKind(
         "extracted characters",
-        "Filters by language, page rules and models; lines that occur elsewhere are removed.",
+        "The filter rules are applied, and duplicate lines are removed.",
         per_source=True,
     ),
     "neardup": StepKind("kept characters", "Duplicate documents are removed."),
-    "containment": StepKind("kept characters", "Documents that lie within others are looked for."),
-    "containment/sketches": StepKind("kept characters", "Documents are sketched.", per_source=True),
+    "containment": StepKind("kept characters", "Documents that are contained in others are found."),
+    "containment/sketches": StepKind("kept characters", "A sketch of each document is computed.", per_source=True),
     "containment/compare": StepKind("kept characters", "Sketches are compared.", per_source=True, serial=True),
-    "clusters": StepKind("kept characters", "Duplicates are joined to clusters, of which one document is kept."),
+    "clusters": StepKind("kept characters", "Duplicates are joined to clusters, and one document of each is kept."),
     "clusters/cut": StepKind("kept characters", "Duplicates are joined to clusters.", serial=True),
-    "clusters/survivors": StepKind("kept characters", "The survivors of clusters are chosen.", serial=True),
+    "clusters/survivors": StepKind("kept characters", "The document of each cluster to keep is chosen.", serial=True),
     "clusters/tables": StepKind("kept characters", "Clusters are written beside the clean documents."),
-    "recall": StepKind("kept characters", "Planted copies measure the recall of near-duplicate detection."),
-    "recall/copies": StepKind("run", "Drawn documents are copied, and the copies looked for."),
-    "recall/measure": StepKind("run", "The planted copies that were found are counted.", serial=True),
+    "recall": StepKind("kept characters", "Canaries measure the recall of near-duplicate detection."),
+    "recall/copies": StepKind("run", "Canaries are made from selected documents and searched."),
+    "recall/measure": StepKind("run", "The canaries that were found are counted.", serial=True),
     "tokenizer": StepKind("kept characters", "A sample of the text is drawn."),
     "tokenizer/train": StepKind("sample bytes", "The tokenizer is trained.", serial=True),
-    "tokenize": StepKind("tokens", "Text becomes tokens in shards."),
+    "tokenize": StepKind("tokens", "Texts are encoded and written to shards."),
     "corpus_index": StepKind("tokens", "Documents and URLs are indexed by hash."),
-    "statistics": StepKind("kept characters", "The corpus is described for its report."),
-    "statistics/merge": StepKind("run", "Descriptions of splits and shards are added up."),
+    "statistics": StepKind("kept characters", "Statistics for the report are computed."),
+    "statistics/merge": StepKind("run", "The statistics of splits and shards are merged."),
 }
 SAMPLER = "tokenizer/sample"  # writes the sample whose bytes `tokenizer/train` grows with
-STAGES = tuple(name for name in STEPS if "/" not in name)  # in the order of a run
+STAGES = tuple(name for name in STEPS if "/" not in name)  # names of the stages in the order of a run
 
 
 def stage_of(step: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import string
+import textwrap
 import time
 import urllib.parse
 import uuid
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -31,9 +32,18 @@ WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried a
 CHUNK_BYTES = 16 << 20  # of a download, each one request
 RANGE_BYTES = 16 << 20  # of a download in ranges, each one request
 RANGES = 4  # of a file at once: each waits for the network most of the time
+REMOVALS = 32  # of files at once
 S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
 GCS_LIMIT = timedelta(seconds=3)  # of its retries of a request, which otherwise go on for minutes in silence
 BUCKETS = ("s3", "gs", "gcs")  # schemes of stores of which the first part of a path is a bucket
+_CHECKS = "check the bucket's name, the credentials and the network"
+# By scheme: what to do about a store that cannot be opened.
+ADVICE = {
+    "s3": f"{_CHECKS}, AWS_REGION and AWS_ENDPOINT_URL",
+    "gs": _CHECKS,
+    "gcs": _CHECKS,
+    "hdfs": "set JAVA_HOME, HADOOP_HOME and CLASSPATH (`hadoop classpath --glob`), and check host and port",
+}
 Value = TypeVar("Value")
 
 
@@ -92,13 +102,16 @@ class Storage:
 
     Attributes:
         url: without a slash at its end.
-        requests: the number of calls so far, by kind: get, put, list, delete.
+        requests: the calls of this process to all stores, by kind: get, put, list, delete.
+        fetched_bytes: the bytes that they read.
     """
+
+    requests: ClassVar[Counter[str]] = Counter()
+    fetched_bytes: ClassVar[int] = 0
 
     def __init__(self, url: str) -> None:
         """Connect to the store. Raises UserError for a URL that cannot be opened."""
         self.url = url.rstrip("/")
-        self.requests: Counter[str] = Counter()
         self.filesystem, self.root = _connect(self.url)
 
     def read(self, path: str) -> bytes:
@@ -106,16 +119,22 @@ class Storage:
 
         def read() -> bytes:
             with self._open(path) as stream:
-                return bytes(stream.read())
+                data = bytes(stream.read())
+            Storage.fetched_bytes += len(data)
+            return data
 
         return self._retry(read, path)
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """Return part of a file. Raises StorageError if it cannot be read or is shorter."""
+        """Return part of a file. Raises FileNotFoundError; StorageError if it cannot be read or is shorter."""
 
         def read() -> bytes:
-            with self._count("get").open_input_file(f"{self.root}/{path}") as file:
-                data: bytes = file.read_at(length, offset)
+            try:
+                with self._count("get").open_input_file(f"{self.root}/{path}") as file:
+                    data: bytes = file.read_at(length, offset)
+            except FileNotFoundError as error:
+                raise _MissingError from error
+            Storage.fetched_bytes += len(data)
             if len(data) < length:
                 raise OSError(5, "the file is shorter than expected", f"{self.url}/{path}")
             return data
@@ -129,7 +148,7 @@ class Storage:
         def entries() -> list[Entry]:
             selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
             found = self._count("list").get_file_info(selector)
-            files = [info for info in found if info.type == fs.FileType.File]
+            files = [info for info in found if info.size is not None]  # to ask for the type takes far longer
             return [Entry(info.path.removeprefix(f"{self.root}/"), info.size, info.mtime_ns or 0) for info in files]
 
         return sorted(self._retry(entries, folder), key=lambda entry: entry.path)
@@ -170,6 +189,7 @@ class Storage:
         with self._open(path) as stream:
             file.seek(0)
             while block := stream.read(CHUNK_BYTES):
+                Storage.fetched_bytes += len(block)
                 total.update(block)
                 file.write(block)
         file.truncate()
@@ -184,22 +204,21 @@ class Storage:
         except FileNotFoundError as error:
             raise _MissingError from error
 
-    def size(self, path: str) -> int:
-        """Return the bytes of a file. Raises FileNotFoundError, StorageError."""
-        entry = self.find(path)
-        if entry is None:
-            raise FileNotFoundError(2, "No such file", f"{self.url}/{path}")
-        return entry.bytes
-
     def copy_spans(self, path: str, descriptor: int, spans: Iterable[tuple[int, int]]) -> None:
-        """Copy parts of a file, from start to end, to the same places of a file that is open here, several at once."""
+        """Copy parts of a file, from start to end, to the same places of a file that is open here, several at once.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StorageError: it cannot be read, is shorter, or cannot be written here.
+        """
         parts = [
             (start, min(start + RANGE_BYTES, end)) for first, end in spans for start in range(first, end, RANGE_BYTES)
         ]
 
         def copy(part: tuple[int, int]) -> None:
             start, end = part
-            os.pwrite(descriptor, self.read_range(path, start, end - start), start)
+            data = memoryview(self.read_range(path, start, end - start))
+            retry_storage(lambda: _write_at(descriptor, data, start), f"a copy of {self.url}/{path}")
 
         with ThreadPoolExecutor(RANGES) as pool:
             for _ in pool.map(copy, parts):
@@ -226,7 +245,7 @@ class Storage:
         """Store bytes as a new file and return True; return False if the file exists.
 
         Raises:
-            UserError: the client library that can do it is not installed.
+            UserError: the client library that can do it is not installed, or the bucket does not exist.
             StorageError: it cannot be written.
         """
         self.requests["put"] += 1
@@ -241,6 +260,12 @@ class Storage:
                 self._count("delete").delete_file(f"{self.root}/{path}")
 
         self._retry(remove, path)
+
+    def remove_all(self, paths: Iterable[str]) -> None:
+        """Remove files, several at once, as `remove` does."""
+        with ThreadPoolExecutor(REMOVALS) as pool:
+            for _ in pool.map(self.remove, paths):
+                pass
 
     def _put(self, path: str, data: Any) -> None:
         """Write a file by one call, so that no error of ours can end an upload halfway."""
@@ -280,6 +305,13 @@ def connect(url: str) -> Storage:
     return Storage(url)
 
 
+def _write_at(descriptor: int, data: memoryview, place: int) -> None:
+    """Write bytes at a place of a file. Raises OSError; `os.pwrite` itself writes what there is room for."""
+    while data:
+        written = os.pwrite(descriptor, data, place)
+        data, place = data[written:], place + written
+
+
 def split_url(url: str) -> tuple[str, str, str]:
     """Return the scheme, the bucket and the path of a URL."""
     scheme, _, rest = url.partition("://")
@@ -300,11 +332,11 @@ def _connect(url: str) -> tuple[fs.FileSystem, str]:
             return _gcs(), f"{bucket}/{path}".rstrip("/")
         filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
     except (ValueError, OSError, pa.ArrowException) as error:
-        advice = "give s3://, gs://, hdfs:// or file:// and a path"
-        if scheme in BUCKETS and isinstance(error, OSError):
-            advice = "check the bucket's name, the credentials and the network"
-            advice += ", AWS_REGION and AWS_ENDPOINT_URL" if scheme == "s3" else ""
-        raise UserError(f"{url} cannot be opened ({' '.join(str(error).split())}): {advice}") from error
+        advice = ADVICE.get(scheme) if isinstance(error, OSError) else None
+        why = textwrap.shorten(str(error), 200, placeholder=" …")  # libhdfs names every place where Java may be
+        raise UserError(
+            f"{url} cannot be opened ({why}): {advice or 'give s3://, gs://, hdfs:// or file:// and a path'}"
+        ) from error
     return filesystem, str(root).rstrip("/")
 
 
@@ -349,6 +381,8 @@ def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> 
         obstore.put(store, f"{prefix}/{path}".lstrip("/"), data, mode="create")
     except obstore.exceptions.AlreadyExistsError:
         return False
+    except FileNotFoundError as error:
+        raise UserError(f"the bucket s3://{bucket} does not exist: create it, or check the URL") from error
     except obstore.exceptions.BaseError as error:
         raise storage_error(OSError(5, str(error)), f"s3://{root}/{path}") from error
     return True

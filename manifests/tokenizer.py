@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.errors import UserError
+from manifests.manifest import advise_repair
 from manifests.mirror import fetch
-from manifests.repair import advise_repair
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -22,13 +22,17 @@ Integers = npt.NDArray[np.int64]
 
 def load(corpus: Path) -> "sentencepiece.SentencePieceProcessor":
     """Load the tokenizer of a corpus. Raises UserError when it cannot be read."""
+    return read_model(fetch(corpus, FILE), advise_repair(corpus))
+
+
+def read_model(path: Path, advice: str) -> "sentencepiece.SentencePieceProcessor":
+    """Read a SentencePiece model. Raises UserError with advice when it cannot be read."""
     import sentencepiece
 
-    path = fetch(corpus, FILE)
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read or is damaged: {advise_repair(corpus)}") from error
+        raise UserError(f"{path} cannot be read or is damaged: {advice}") from error
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import RunError, UserError
 from manifests import stages
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, describe
 from manifests.display import end_quietly, escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def main(arguments: list[str]) -> int:
     """
     logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    options = _parser().parse_args(arguments[:cut])
-    options.beam = arguments[cut + 1 :]
     try:
+        options = _parser().parse_args(arguments[:cut])
+        options.beam = arguments[cut + 1 :]
         return COMMANDS[options.command].run(options)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.max_cost is not None:
         _check_price(recipe, options, engine)
     elif options.rates:
-        raise UserError("--rates goes with --max-cost: a run without a limit asks for no price")
+        raise UserError("--rates needs --max-cost: without a limit no price is computed")
     done = run(
         recipe,
         options.output,
@@ -127,7 +127,7 @@ def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine"
     from pipeline.plan import PlanRequest
 
     if options.engine != "dataflow":
-        raise UserError("--max-cost goes with --engine dataflow: the other engines have no price list")
+        raise UserError("--max-cost needs --engine dataflow: the other engines have no price list")
     workers = int(option(engine.arguments, "max_num_workers") or PlanRequest.workers)
     request = PlanRequest({}, {}, rates=tuple(options.rates), workers=workers)
     print(f"estimate: {check_price(recipe, request, options.max_cost)}", file=sys.stderr)
@@ -171,7 +171,7 @@ def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":
 
     for last, word in itertools.pairwise(["", *options.beam]):
         if not word.startswith("-") and ("=" in last or not last.startswith("--")):
-            raise UserError(f"{word!r} after `--` is no option: give Beam options as --NAME=VALUE")
+            raise UserError(f"{word!r} after `--` is not an option: give Beam options as --NAME=VALUE")
     engine = Engine(options.workers or usable_cores(), tuple(options.beam), corpus / "runs", options.quiet)
     if options.engine:
         engine = choose(options.engine, engine)
@@ -278,14 +278,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         epilog = EPILOG if command.takes_beam_options else None
-        own = commands.add_parser(name, help=command.help, epilog=epilog)
+        own = commands.add_parser(name, **describe(command.help), epilog=epilog)
         _add_arguments(own, command.arguments)
         if name == "download":
             sources = own.add_subparsers(dest="source", required=True)
             for source, (text, arguments) in DUMP_SOURCES.items():
-                _add_arguments(sources.add_parser(source, help=text), (*arguments, *TRANSFER))
-            _add_arguments(sources.add_parser("references", help="pages that Wikipedia cites, from their own servers"),
-                           REFERENCES)  # fmt: skip
+                _add_arguments(sources.add_parser(source, **describe(text)), (*arguments, *TRANSFER))
+            summary = describe("download pages that Wikipedia cites, from their own servers")
+            _add_arguments(sources.add_parser("references", **summary), REFERENCES)
     return parser
 
 
@@ -299,27 +299,19 @@ def _argument(name: str, help: str, **settings: Any) -> Argument:
 
 
 def _corpus(text: str) -> Path:
-    """Return the folder of a corpus; for a URL the one that stands for it on this machine."""
+    """Return the folder of a corpus; for a URL the one that stands for it on this machine. Raises UserError."""
     from manifests.mirror import is_url, mirror_folder, open_mirror
 
     if re.match(r"(s3|gs|gcs|hdfs):/(?!/)", text):
-        raise argparse.ArgumentTypeError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
-    if not is_url(text):
-        return Path(text)
-    try:
-        return open_mirror(mirror_folder(text), text).folder
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise UserError(f"{text} is no URL: write {text.replace(':/', '://', 1)}")
+    return open_mirror(mirror_folder(text), text).folder if is_url(text) else Path(text)
 
 
 def _finished_corpus(text: str) -> Path:
-    """Return the folder of a corpus to read; for a URL one on this machine."""
+    """Return the folder of a corpus to read; for a URL one on this machine. Raises UserError."""
     from manifests.mirror import open_corpus
 
-    try:
-        return open_corpus(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return open_corpus(text)
 
 
 def _tokens(text: str) -> int:
@@ -348,15 +340,15 @@ READ_CORPUS = _argument("corpus", "folder or URL of a finished corpus", type=_fi
 WORKERS = _argument("--workers", "number of local processes (default: one per core)", type=POSITIVE, metavar="N")
 ENGINE = _argument("--engine", "where jobs run (default: local); `python -m pipeline engines` lists them",
                    choices=ENGINES, metavar="NAME")  # fmt: skip
-RATES = _argument("--rates", "runs/<start>.json of a run, to take its processing rates; may be repeated",
+RATES = _argument("--rates", "runs/<start>.json of a run whose processing rates are used; may be repeated",
                   action="append", default=[], type=Path, metavar="FILE")  # fmt: skip
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
 CHANGES = (  # of a recipe
     *(_argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
-      for name, help in (("--only", "take the recipe's named sources alone"),
-                         ("--without", "take all sources of the recipe but the named ones"))),
+      for name, help in (("--only", "use only these sources of the recipe"),
+                         ("--without", "use all sources of the recipe except these"))),
     _argument("--goal-tokens", "tokens to train on, such as 1e12, instead of the recipe's", type=_tokens, metavar="N"),
 )  # fmt: skip
 FILES = _argument(
@@ -381,9 +373,9 @@ def _requests(at_once: str, parallel: int, of: str, attempts: int, timeout: floa
         _argument("--parallel", f"{at_once} (default: {parallel})", type=POSITIVE, default=parallel, metavar="N"),
         _argument("--attempts", f"attempts per {of} (default: {attempts})",
                   type=POSITIVE, default=attempts, metavar="N"),
-        _argument("--backoff", "seconds before the second attempt, then doubled (default: 2)",
+        _argument("--backoff", "seconds before the second attempt, doubled each time (default: 2)",
                   type=SECONDS, default=2.0, metavar="S"),
-        _argument("--timeout", f"seconds without data after which a connection is broken (default: {timeout:g})",
+        _argument("--timeout", f"seconds without data after which a connection is closed (default: {timeout:g})",
                   type=SECONDS, default=timeout, metavar="S"),
         QUIET,
     )  # fmt: skip
@@ -398,31 +390,31 @@ COMMANDS = {
         WORKERS,
         ENGINE,
         _argument("--stage", "stop after this stage", choices=STAGES),
-        _argument("--keep-dropped", "dropped documents whose text is kept, per reason and split (default: 3)",
+        _argument("--keep-dropped", "dropped documents whose text is stored, per reason and split (default: 3)",
                   type=COUNT, default=3, metavar="N"),
         SKIP_UNREADABLE,
-        _argument("--dry-run", "build every job's graph for N splits of each source, print the sizes and run nothing",
+        _argument("--dry-run", "build the graph of every job for N splits of each source and print the sizes",
                   type=POSITIVE, metavar="N"),
-        _argument("--max-cost", "refuse to launch a run on Dataflow that would cost more, in US dollars, by --rates",
+        _argument("--max-cost", "refuse a run on Dataflow whose price in US dollars, by --rates, is higher",
                   type=ABOVE_ZERO, metavar="DOLLARS"),
         RATES,
         _argument("--quarantine", f"drop the records that another corpus lists in its {QUARANTINE}",
                   type=Path, metavar="FILE"),
         QUIET,
     ), takes_beam_options=True),
-    "plan": Command("estimate the tokens and the cost of a recipe, and what is missing to its goal", _plan, (
+    "plan": Command("estimate the tokens and costs of a recipe, and the missing dumps", _plan, (
         _argument("recipe", "path of the recipe, such as recipes/llama.yaml", type=Path),
-        _argument("--corpus", "a corpus of this recipe, to measure tokens, factors and rates on", type=Path),
+        _argument("--corpus", "corpus of this recipe, from which tokens, factors and rates are taken", type=Path),
         _inputs("dumps of a source to estimate from"),
         *CHANGES,
         _argument("--unique", "unique tokens of a source, such as c4=198e9; may be repeated",
                   action="append", default=[], metavar="SOURCE=TOKENS"),
         RATES,
-        _argument("--run", "folder of a training run, to show its mixture", type=Path),
-        _argument("--workers", "processes to estimate the elapsed time for (default: 64)", type=POSITIVE, metavar="N"),
-        _argument("--utilisation", "share of a GPU's peak performance (default: 0.477, of LLaMA 65B)",
+        _argument("--run", "folder of a training run whose mixture is printed", type=Path),
+        _argument("--workers", "processes, to estimate the elapsed time (default: 64)", type=POSITIVE, metavar="N"),
+        _argument("--utilisation", "share of a GPU's peak performance (default: 0.477, as LLaMA 65B)",
                   type=SHARE, metavar="U"),
-        _argument("--peak-tflops", "peak performance of a GPU in TFLOPS (default: 312, of an A100)",
+        _argument("--peak-tflops", "peak performance of a GPU in TFLOPS (default: 312, as an A100)",
                   type=ABOVE_ZERO, metavar="T"),
         _argument("--core-hour-price", "price of a CPU core per hour, in any currency", type=ABOVE_ZERO, metavar="P"),
         _argument("--gpu-hour-price", "price of a GPU per hour, in any currency", type=ABOVE_ZERO, metavar="P"),
@@ -431,51 +423,51 @@ COMMANDS = {
     "append": Command("add new dumps to a finished corpus", _append, (
         CORPUS, _inputs("new dumps of a source", required=True), WORKERS, ENGINE, SKIP_UNREADABLE, QUIET,
     ), takes_beam_options=True),
-    "trace": Command("read the bytes behind a token again and derive its document from them", _trace, (
+    "trace": Command("read the bytes of a token's document again and derive the same tokens", _trace, (
         READ_CORPUS,
         _argument("shard", "path below shards/"),
         _argument("token", "index of the token in the shard", type=int),
-        _inputs("folder that a source's dumps have been moved to", metavar="SOURCE=DIR"),
+        _inputs("folder to which the dumps of a source were moved", metavar="SOURCE=DIR"),
         JSON,
     )),
-    "status": Command("show how far a run is, from another terminal", _status, (CORPUS, JSON)),
-    "engines": Command("list the engines that can run the jobs, and what is missing to use them here", _engines, ()),
-    "filters": Command("list the rules that a recipe can filter documents by", _filters, (
-        _argument("--markdown", "print docs/filters.md", action="store_true"),
+    "status": Command("show the progress of a run, from another terminal", _status, (CORPUS, JSON)),
+    "engines": Command("list the engines and what is missing to use them here", _engines, ()),
+    "filters": Command("list the filter rules and their settings", _filters, (
+        _argument("--markdown", "print the text of docs/filters.md", action="store_true"),
     )),
     "download": Command("download dumps from their publishers", _download, ()),
 }  # fmt: skip
 
 DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {  # arguments but --base-url select the files
-    "common_crawl": ("files of one crawl of Common Crawl", (
+    "common_crawl": ("download files of one crawl of Common Crawl", (
         _argument("--crawl", "name of the crawl, such as CC-MAIN-2019-30", required=True, metavar="NAME"),
         FILES,
         _argument("--kind", "pages, extracted text or metadata (default: warc)",
                   choices=("warc", "wet", "wat"), default="warc"),
         _server("https://data.commoncrawl.org/"),
     )),
-    "stackexchange": ("posts of Stack Exchange sites from archive.org", (
-        _argument("--sites", "sites joined by commas, or all (without meta sites)", required=True, metavar="NAMES"),
+    "stackexchange": ("download posts of Stack Exchange sites from archive.org", (
+        _argument("--sites", "sites separated by commas, or all (without meta sites)", required=True, metavar="NAMES"),
         _argument("--item", "item of archive.org (default: %(default)s)", default="stackexchange", metavar="NAME"),
         _server("https://archive.org/download/"),
     )),
-    "c4": ("files of C4 as released", (
+    "c4": ("download files of C4", (
         FILES,
         _argument("--config", "en, en.noblocklist or realnewslike (default: en)", default="en", metavar="NAME"),
         _server("https://huggingface.co/datasets/allenai/c4/resolve/main/"),
     )),
-    "gutenberg": ("plain texts of Project Gutenberg, which asks programs to use a mirror", (
+    "gutenberg": ("download plain texts of Project Gutenberg, which asks programs to use a mirror", (
         _argument("--books", "ebook numbers and ranges, such as 11,84,1-100", required=True, metavar="NUMBERS"),
         _server("https://www.gutenberg.org/"),
     )),
-    "wikipedia": ("dumps of Wikipedias from Wikimedia", (
-        _argument("--language", "codes joined by commas, or all (the twenty of LLaMA)", required=True, metavar="CODES"),
+    "wikipedia": ("download dumps of Wikipedias from Wikimedia", (
+        _argument("--language", "codes separated by commas, or all (LLaMA's twenty)", required=True, metavar="CODES"),
         _argument("--date", "date of the dump, such as 20240101", required=True, metavar="DATE"),
-        _argument("--files", "multistream can be split; parts are the same, for large wikis; single cannot be split "
+        _argument("--files", "multistream can be cut into splits; parts is the same in several files; single cannot "
                   "(default: multistream)", choices=("multistream", "parts", "single"), default="multistream"),
         _server("https://dumps.wikimedia.org/"),
     )),
-    "arxiv": ("monthly tars of arXiv from a mirror, by arXiv's manifest", (
+    "arxiv": ("download monthly tars of arXiv from a mirror, by arXiv's manifest", (
         _argument("--manifest", "path of arXiv_src_manifest.xml", type=Path, required=True, metavar="FILE"),
         _argument("--months", "a month or a range, such as 0303 or 9107:9912", required=True, metavar="YYMM[:YYMM]"),
         _server(None),
@@ -487,20 +479,20 @@ TRANSFER = (
     *_requests("simultaneous downloads", 4, "file", 8, 60.0),
 )
 REFERENCES = (
-    _argument("wiki", "Wikipedia dumps, whose articles cite the pages", type=Path, nargs="+", metavar="WIKI_DUMP"),
+    _argument("wiki", "Wikipedia dumps whose articles cite the pages", type=Path, nargs="+", metavar="WIKI_DUMP"),
     _argument("--output", "web archive to write or to continue, such as cited.warc.gz",
               type=Path, required=True, metavar="FILE"),
     _argument("--contact", "URL or e-mail address for the owners of the servers, sent with each request",
               required=True, metavar="TEXT"),
-    _argument("--most", "pages to draw by keyed hash (default: 300000, as RedPajama)",
+    _argument("--most", "number of pages to select by keyed hash (default: 300000, as RedPajama)",
               type=POSITIVE, default=300_000, metavar="N"),
-    _argument("--seed", "of the drawing (default: 0)", type=COUNT, default=0, metavar="N"),
-    _argument("--delay", "seconds between two requests to a host, more if its robots.txt asks for it (default: 5)",
+    _argument("--seed", "seed of the selection (default: 0)", type=COUNT, default=0, metavar="N"),
+    _argument("--delay", "seconds between two requests to a host; robots.txt may set more (default: 5)",
               type=SECONDS, default=5.0, metavar="S"),
-    _argument("--max-bytes", "size of a page as sent; a larger one is skipped (default: 4194304)",
+    _argument("--max-bytes", "largest size of a page as sent; larger pages are skipped (default: 4194304)",
               type=POSITIVE, default=4 << 20, metavar="N"),
-    *_requests("hosts asked at a time", 8, "page", 3, 30.0),
-    _argument("--allow-private", "send requests to private and loopback addresses, too", action="store_true"),
+    *_requests("hosts contacted at the same time", 8, "page", 3, 30.0),
+    _argument("--allow-private", "also send requests to private and loopback addresses", action="store_true"),
 )  # fmt: skip
 
 

@@ -31,10 +31,10 @@ from manifests.recipe import Recipe, load_run_recipe
 from manifests.storage import storage_error
 from pipeline import folder as folders
 from pipeline.beam.engines import Engine
-from pipeline.inheritance import inherited
 from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages.manifest import LEDGER
+from pipeline.stages.models import inherited
 from pipeline.stages.tokenizer import MODEL
 
 PUBLISHING = "publishing"  # a file in the generation's folder: the hash of the manifest that is about to include it
@@ -166,7 +166,7 @@ def _check(corpus: Path, parent: Manifest) -> None:
     beside = corpus / SHA_FILE
     said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
     if not parent.manifest_sha == parent.sha() == said:
-        raise UserError(f"{corpus / FILE} is not what its hash says: run `python -m manifests verify {corpus}`")
+        raise UserError(f"{corpus / FILE} does not match its hash: run `python -m manifests verify {corpus}`")
     model = corpus / MODEL
     if not model.is_file() or sha256_file(model) != parent.tokenizer.sha256:
         raise UserError(f"{model} is not the manifest's: run `python -m manifests verify {corpus}`")
@@ -178,7 +178,7 @@ def _refuse_known(
     """Raise UserError for an input whose name the corpus has: a document's id comes from it, so none may come twice."""
     for name in inputs:
         known = parent.input_names(name)
-        for file in inputs_module.match(name, recipe.sources[name].inputs, folder):
+        for file in sorted(inputs_module.match_names(name, recipe.sources[name].inputs, folder)):
             if file in known:
                 raise UserError(
                     f"source {name}: {file} is already in {corpus}: leave it out, or if it is another dump of the same "
@@ -189,5 +189,5 @@ def _refuse_known(
 def _has_inputs(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
     """Return True if the last generation was made of exactly these inputs."""
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
-    asked = {name: sorted(inputs_module.match(name, patterns, folder)) for name, patterns in inputs.items()}
+    asked = {name: sorted(inputs_module.match_names(name, patterns, folder)) for name, patterns in inputs.items()}
     return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}

@@ -69,21 +69,24 @@ def _portable(arguments: Sequence[str]) -> str:
 
 def _flink(arguments: Sequence[str]) -> str:
     version = option(arguments, "flink_version") or FLINK
-    return (
-        _java()
-        or _server(arguments, "flink_master", "-- --flink_master=HOST:PORT, or [local]")
-        or _jar(arguments, "flink_job_server_jar", f"beam-runners-flink-{version}-job-server")
-        or ("" if is_embedded(option(arguments, "flink_master")) else _workers(arguments))
-    )
+    return _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
 
 
 def _spark(arguments: Sequence[str]) -> str:
-    return (
-        _java()
-        or _server(arguments, "spark_master_url", "-- --spark_master_url=spark://HOST:PORT, or local[2]")
-        or _jar(arguments, "spark_job_server_jar", "beam-runners-spark-3-job-server")
-        or ("" if is_embedded(option(arguments, "spark_master_url")) else _workers(arguments))
-    )
+    return _cluster(arguments, "spark", "spark_master_url", "spark://HOST:PORT, or local[2]", "spark-3")
+
+
+def _cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
+    """Return what is missing to use a cluster, whose address an option gives, through a job server that runs here."""
+    address = option(arguments, name)
+    if missing := _java():
+        return missing
+    if not address:
+        return f"the address of the cluster: -- --{name}={example}"
+    if not is_embedded(address) and not _answers(address):
+        return f"an answer from {address}: start the cluster, or mend the address"
+    missing = _jar(arguments, f"{engine}_job_server_jar", f"beam-runners-{artifact}-job-server")
+    return missing or ("" if is_embedded(address) else _workers(arguments))
 
 
 def _dataflow(arguments: Sequence[str]) -> str:
@@ -133,16 +136,12 @@ def choose(name: str, engine: Engine) -> Engine:
         raise UserError(f"engine {name} needs {missing}")
     if name == "local":
         return engine
-    defaults = {**choice.defaults, **_parallelism(name, engine)}
+    defaults = dict(choice.defaults)
+    if name == "flink" and is_embedded(option(engine.arguments, "flink_master")):
+        defaults["parallelism"] = str(engine.workers)  # of a Flink inside the job server: as many threads as workers
     added = [f"--{key}={value}" if value else f"--{key}" for key, value in defaults.items()
              if not option(engine.arguments, key)]  # fmt: skip
     return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))
-
-
-def _parallelism(name: str, engine: Engine) -> dict[str, str]:
-    """Return the option by which a Flink inside the job server uses as many threads as there are workers."""
-    embedded = name == "flink" and is_embedded(option(engine.arguments, "flink_master"))
-    return {"parallelism": str(engine.workers)} if embedded else {}
 
 
 @contextlib.contextmanager
@@ -188,7 +187,7 @@ def check_engine(engine: Engine) -> None:
     if len(found) < TESTED:
         raise UserError(
             f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {place}: its workers "
-            "must run this very version and write to this very folder"
+            "must run this version and write to this folder"
         )
 
 
@@ -247,15 +246,6 @@ def _java() -> str:
 def is_embedded(address: str) -> bool:
     """Return True if a cluster's address stands for one inside the job server, whose workers Beam starts itself."""
     return address.startswith(("[", "local[")) or address == "local"
-
-
-def _server(arguments: Sequence[str], name: str, example: str) -> str:
-    address = option(arguments, name)
-    if not address:
-        return f"the address of the cluster: {example}"
-    if is_embedded(address) or _answers(address):
-        return ""
-    return f"an answer from {address}: start the cluster, or mend the address"
 
 
 def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:

@@ -14,12 +14,12 @@ from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
 from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_job
+from pipeline.beam.job import collecting_garbage, run_job
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of, without_counts
+from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
-from pipeline.dedup.signatures import Split, planned_splits, splits_of
+from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
 from pipeline.stages import (
     corpus_index,
@@ -27,7 +27,6 @@ from pipeline.stages import (
     join,
     line_dedup,
     manifest,
-    pages,
     perplexity,
     references,
     split_offsets,
@@ -62,9 +61,9 @@ class StageGraph:
         self.code: dict[str, set[str]] = {}
         self.findings: dict[str, Any] = {}
         self.ledger: dict[str, dict[str, dict[str, Any]]] = {}  # tallies by stage and source
-        if lists := pages.count_lists(recipe):
+        if lists := filters.count_lists(recipe):
             self.findings["lists"] = lists
-        if reasons := pages.custom_reasons(recipe):
+        if reasons := filters.custom_reasons(recipe):
             self.findings["reasons"] = reasons
         if inputs.unreadable:
             self.findings["unreadable"] = {"files": len(inputs.unreadable), "names": sorted(inputs.unreadable)}
@@ -105,7 +104,7 @@ class StageGraph:
 
         What describes the corpus comes last, and is not named: it is of no use without the manifest.
         """
-        passes = (((stage,), (getattr(self, stage),)) for stage in pages.order_of_passes(self.recipe))
+        passes = (((stage,), (getattr(self, stage),)) for stage in filters.order_of_passes(self.recipe))
         return (
             (("split_offsets",), (self.split_offsets,)),
             (("extract", "join"), (self.extract, self.train_language_models, self.collect_cited_urls)),
@@ -154,7 +153,7 @@ class StageGraph:
         _, *found = yield url_dedup.dedup_turns(*self.before(url_dedup.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
-            self.verdicts[url_dedup.STAGE] = without_counts(verdicts)
+            self.verdicts[url_dedup.STAGE] = verdicts
             self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
 
     def line_dedup(self) -> Work[None]:
@@ -162,14 +161,14 @@ class StageGraph:
         _, *found = yield line_dedup.dedup_turns(*self.before(line_dedup.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
-            self.verdicts[line_dedup.STAGE] = without_counts(verdicts)
+            self.verdicts[line_dedup.STAGE] = verdicts
             self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
 
     def perplexity(self) -> Work[None]:
         """Score documents and find cut-offs, of the sources whose rules ask for it."""
         score = perplexity.score_step(*self.before(perplexity.STAGE))
         [[(scores,)], [(self.cuts,)]] = yield [[(score,)], [(perplexity.cut_step(self.recipe, score),)]]
-        self.verdicts[perplexity.STAGE] = without_counts(scores)
+        self.verdicts[perplexity.STAGE] = scores
 
     def references(self) -> Work[None]:
         """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
@@ -187,13 +186,12 @@ class StageGraph:
         [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
         self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
         self.verdicts.clear()
-        self.extracted = without_counts(self.extracted)
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
 
     def first_comparisons(self) -> list[Part]:
         """Return the steps that compare documents as soon as `filter` has run."""
-        splits = [*planned_splits(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
+        splits = [*splits_of(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
         sketch = containment.sketch_step(self.recipe, splits)
         searches = neardup.near_searches(splits)
         return [neardup.find_exact(splits), (sketch,), *(search.find_candidates() for search in searches)]
@@ -221,7 +219,6 @@ class StageGraph:
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
         self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
-        self.filtered = without_counts(self.filtered)
 
     def connect(self) -> Work[Part]:
         """Return the steps that are left to join duplicates to clusters."""
@@ -294,7 +291,7 @@ class StageGraph:
             )
         )
 
-    def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], pages.Verdicts]:
+    def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], filters.Verdicts]:
         """Return the arguments of a stage that applies the rules before its own; all rules for an empty name."""
         made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
@@ -308,8 +305,8 @@ class StageGraph:
         models = {
             name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
         }
-        by_source = pages.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
-        return self.recipe, self.extracted, by_source, pages.Verdicts(self.verdicts)
+        by_source = filters.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
+        return self.recipe, self.extracted, by_source, self.verdicts
 
     def model_entries(self) -> dict[str, ModelEntry]:
         """Return every model that the corpus depends on, for the manifest."""
@@ -325,7 +322,8 @@ class StageGraph:
 
     def finish(self, work: Work[Any]) -> None:
         """Run the jobs that work asks for, until it ends."""
-        finish(work, self.run_turns)
+        with collecting_garbage(False):
+            finish(work, self.run_turns)
 
     def run_turns(self, turns: Turns) -> list[list[Made]]:
         """Run a job, and return the receipts of each part."""
@@ -335,10 +333,6 @@ class StageGraph:
                 self.code.setdefault(step.name, set()).add(step.code())
         made, ran = run_job(self.corpus, turns, self.engine_for(turns))
         self.ran += ran
-        self.engine.status.end_job()
-        found = (receipts for parts in made for part in parts for receipts in part)
-        for step, receipts in zip(steps_of(turns), found, strict=True):
-            self.engine.status.end_step(step.name, (receipt.counts for receipt in receipts.values()))
         return made
 
     def engine_for(self, turns: Turns) -> Engine:

@@ -27,21 +27,29 @@ class Lease:
 
     def __init__(self, storage: Storage, epoch: int, each_beat: Callable[[], None] = lambda: None) -> None:
         self.storage, self.epoch, self.each_beat = storage, epoch, each_beat
-        self.lost = False
+        self.lost, self.beaten = False, time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def check(self) -> None:
-        """Raise StorageError if another driver has taken the corpus."""
+        """Raise StorageError if another driver has taken the corpus.
+
+        A driver that was suspended gives a sign of life and waits first: a driver that looked before the sign has taken
+        the corpus by then, and one that looks after it will not.
+        """
+        if not self.lost and time.monotonic() - self.beaten > STALE_SECONDS / 2:
+            self._give_sign(b"late")
+            time.sleep(BEAT_SECONDS)
+            self.lost = _highest(self.storage) > self.epoch
         if self.lost:
             raise StorageError(
-                f"{self.storage.url}: another run has taken over, since this one gave no sign of life for "
-                f"{STALE_SECONDS:.0f} s: leave it to that run"
+                f"{self.storage.url}: another run has taken over, because this one wrote no heartbeat for "
+                f"{STALE_SECONDS:.0f} s: let that run continue"
             )
 
     def start(self) -> None:
         """Begin to show that this driver lives."""
-        self.storage.write(f"{HEARTBEATS}/{self.epoch:06d}", b"0")
+        self._give_sign(b"0")
         self._thread.start()
 
     def end(self) -> None:
@@ -52,12 +60,17 @@ class Lease:
             with contextlib.suppress(StorageError):  # then the next driver waits until the heartbeat is stale
                 self.storage.write(f"{HEARTBEATS}/{self.epoch:06d}", ENDED)
 
+    def _give_sign(self, sign: bytes) -> None:
+        now = time.monotonic()
+        self.storage.write(f"{HEARTBEATS}/{self.epoch:06d}", sign)
+        self.beaten = now
+
     def _beat(self) -> None:
         count = 0
         while not self._stop.wait(BEAT_SECONDS):
             count += 1
             with contextlib.suppress(StorageError):  # the run's own reads and writes say so by name
-                self.storage.write(f"{HEARTBEATS}/{self.epoch:06d}", str(count).encode())
+                self._give_sign(str(count).encode())
                 self.lost = self.lost or _highest(self.storage) > self.epoch
                 self.each_beat()
 

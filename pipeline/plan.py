@@ -118,8 +118,7 @@ def plan(recipe: Recipe, request: PlanRequest) -> PlanResult:
     corpus = request.corpus
     measured, notes = _measure(recipe, corpus) if corpus is not None else ({}, [])
     supplies = {name: _supply(name, recipe, request, measured) for name in recipe.sources}
-    size = costs.SIZES[recipe.trainer.model]
-    planned = plans.make_plan(recipe, supplies, size.sequence_length, size.batch_tokens)
+    planned = plans.make_plan(recipe, supplies)
     paths = request.rates or (tuple(rates.find_run_records(corpus)) if corpus is not None else ())
     found = rates.read_rates(paths) if paths else None
     if request.rates and found is not None and not found.stored_bytes:
@@ -134,7 +133,7 @@ def plan(recipe: Recipe, request: PlanRequest) -> PlanResult:
         planned,
         cost,
         found.engine_seconds if found is not None else 0.0,
-        costs.estimate_training(planned, request.utilisation, request.peak_tflops),
+        costs.estimate_training(planned, recipe.tokenizer.vocabulary, request.utilisation, request.peak_tflops),
         measured,
         plans.read_training_run(request.run) if request.run is not None else None,
         notes,

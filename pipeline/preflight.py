@@ -14,8 +14,8 @@ from pipeline.dedup.signatures import Split, earlier_splits
 from pipeline.sources import inputs as inputs_module
 from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
-from pipeline.stages.models import hash_models
-from pipeline.stages.pages import PASSES, order_of_passes
+from pipeline.stages.filter import PASSES, order_of_passes
+from pipeline.stages.models import hash_models, map_model_paths
 from pipeline.stages.tokenizer import check as check_tokenizer
 
 
@@ -70,7 +70,7 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
             raise UserError(
                 f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount "
-                "or permissions and run again, or give --skip-unreadable to go without"
+                "or permissions and run again, or give --skip-unreadable to leave them out"
             )
         unreadable.extend(f"{item.source}/{item.name}" for item in broken)
         return [item for item in found if not item.problem]
@@ -86,24 +86,11 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Return the recipe with all paths absolute, so that workers may run in any folder."""
-    sources = {
-        name: source.model_copy(
-            update={
-                "inputs": [_absolute(path) for path in source.inputs],
-                "filters": [rule.map_paths(_absolute) for rule in source.filters],
-            }
-        )
-        for name, source in recipe.sources.items()
-    }
-    against = [_absolute(path) for path in recipe.deduplication.against]
-    path = recipe.tokenizer.path
-    return recipe.model_copy(
-        update={
-            "sources": sources,
-            "deduplication": recipe.deduplication.model_copy(update={"against": against}),
-            "tokenizer": recipe.tokenizer.model_copy(update={"path": _absolute(path) if path else None}),
-        }
-    )
+    inputs = {name: list(map(_absolute, source.inputs)) for name, source in recipe.sources.items()}
+    against = list(map(_absolute, recipe.deduplication.against))
+    deduplication = recipe.deduplication.model_copy(update={"against": against})
+    recipe = map_model_paths(recipe.with_inputs(inputs), _absolute)
+    return recipe.model_copy(update={"deduplication": deduplication})
 
 
 def _absolute(path: str) -> str:

@@ -3,7 +3,6 @@
 import inspect
 import re
 import textwrap
-from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -13,35 +12,31 @@ HEAD = """# Filters
 
 This page is made by `python -m pipeline filters --markdown > docs/filters.md`.
 
-A source of a recipe lists its filters under `filters`. A document passes them in that order. Each rule keeps the
-document, edits it, or drops it under a named reason; the ledger counts every reason. An entry is the name of a rule,
-which takes the defaults, or `NAME: {SETTING: VALUE}`. Where a rule has one main setting, `NAME: VALUE` sets it.
+A source of a recipe lists its filters under `filters`. A document passes the rules in that order. Each rule keeps the
+document, edits it, or drops it for a named reason. The ledger counts every reason.
 
-Every rule also takes:
+An entry of the list is one of these:
 
-- `mode: annotate`: the document stays as it is. The rule's signals are kept, and the reason that it would have had
-  stands in the column `flags` of `clean/`. Rules that act at `extract` have no such mode.
-- `by_language: {de: {threshold: 0.6}}`: other settings for documents in a language. A rule that finds the language
-  stands before it in the list. Wikipedia's reader knows the language by itself.
+- `NAME`: a rule with its default settings;
+- `NAME: {SETTING: VALUE}`: a rule with other settings;
+- `NAME: VALUE`: the main setting of a rule that has one.
 
-A rule with "acts at extract" works while the dump is read. It stands before all others. A rule with "needs a pass" sees
-what the rules before it leave of all documents. Two kinds imply a rule that their list does not name: `common_crawl`
-implies `http_status`, `github` implies `code`. `http_status: off` switches it off.
+Every rule also has these settings:
 
-Write your own rules: [extend.md](extend.md).
+- `mode: annotate` changes no document and drops none. The signals of the rule are stored, and the reason for which it
+  would drop a document is written to the column `flags` of `clean/`. Rules with "acts at extract" have no such mode.
+- `by_language: {de: {threshold: 0.6}}` sets other values for documents in a language. A rule that identifies the
+  language must stand before it in the list. (Wikipedia's reader knows the language.)
+
+A rule with "acts at extract" runs while the dump is read, and must stand before all others. A rule with "needs a pass"
+uses facts about all documents that the earlier rules keep. The source kind `common_crawl` always has the rule
+`http_status`, and `github` always has `code`, even if the list does not name them. `http_status: off` switches a rule
+off.
+
+To write your own rules, see [extend.md](extend.md).
 """
 BASE = ("at", "mode", "by_language")
 _COMMENT = re.compile(r"^    (\w+): .*?(?:  # (.*))?$")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting of a rule: name, type and default in words, and its meaning with its source."""
-
-    name: str
-    type: str
-    default: str
-    meaning: str
 
 
 def list_rules() -> str:
@@ -58,9 +53,7 @@ def write_markdown() -> str:
         rule = load_rule(name)
         summary, facts = _facts(rule)
         parts += [f"## {name}", f"{summary} {facts}".rstrip(), _paragraph(rule, 1)]
-        settings = settings_of(rule)
-        if settings:
-            rows = [f"| `{one.name}` | {one.type} | {one.default} | {one.meaning} |" for one in settings]
+        if rows := list_settings(rule):
             parts.append("\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows]))
         reasons = [f"`{reason.value}` ({reason.description})" for reason in rule.REASONS]
         parts.append(f"Reasons: {'; '.join(reasons)}.")
@@ -69,18 +62,18 @@ def write_markdown() -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def settings_of(rule: type[Rule]) -> list[Setting]:
-    """Return a rule's own settings, with the comments beside them in its source."""
+def list_settings(rule: type[Rule]) -> list[str]:
+    """Return a row of the table for each of a rule's own settings, whose meaning is the comment beside it."""
     comments: dict[str, str] = {}
     for one in rule.__mro__:
         if issubclass(one, Rule) or "filters" in one.__module__:
             comments = {**_comments(one), **comments}
-    found = []
+    rows = []
     for name, field in rule.model_fields.items():
         if name not in BASE:
             default = "" if field.is_required() else f"`{_plain(field.default)}`"
-            found.append(Setting(name, _type_name(field.annotation), default, comments.get(name, "")))
-    return found
+            rows.append(f"| `{name}` | {_type_name(field.annotation)} | {default} | {comments.get(name, '')} |")
+    return rows
 
 
 def _facts(rule: type[Rule]) -> tuple[str, str]:

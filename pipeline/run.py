@@ -143,7 +143,7 @@ def _recorded(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
 def _quarantine(corpus: Path, path: Path | None) -> Places:
     """Return the records that are dropped unread, and keep those of a given file in the corpus. Raises UserError."""
     if path is not None and not path.is_file():
-        raise UserError(f"--quarantine {path} is no file: give {quarantine.FILE} of another corpus")
+        raise UserError(f"--quarantine {path} is not a file: give {quarantine.FILE} of another corpus")
     held = quarantine.read_quarantine(corpus / quarantine.FILE)
     added = quarantine.read_quarantine(path) - held if path is not None else frozenset()
     if added:

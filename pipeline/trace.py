@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.errors import UserError
-from filters.formats.stream import open_stored
+from filters.formats.stream import Stored, open_stored
 from filters.models.sentencepiece import encode_texts
-from filters.rule import Filtered, Found, Rule, apply_rules, page_of
+from filters.rule import Filtered, Found, apply_rules, page_of
 from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
-from manifests.mirror import fetch, fetch_folder, fetch_url, list_folder
+from manifests.mirror import StoredDump, fetch, fetch_folder, fetch_url, list_folder, open_range
 from manifests.recipe import RECIPE_FILE, Recipe, load_run_recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.corpus import CorpusReader
@@ -23,7 +23,7 @@ from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
-from pipeline.stages.models import cuts_path, hash_given_files, models_of, with_local_models
+from pipeline.stages.models import cuts_path, hash_given_files, inherited, models_of, with_local_models
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
@@ -81,12 +81,10 @@ class Rederiver:
         self.manifest: Manifest = load_manifest(self.folder)
         self.recipe: Recipe = load_run_recipe(self.folder)
         if generation:  # the corpus may have been moved since
-            from pipeline.inheritance import inherited
-
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
         self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
-        self.inputs: dict[str, dict[str, Path]] = {}  # paths by source and name
+        self.inputs: dict[str, dict[str, Path | StoredDump]] = {}  # paths and dumps in stores by source and name
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
         """Return True if the steps give the tokens that the shard holds, and the result in words."""
@@ -96,12 +94,19 @@ class Rederiver:
         source: Source = self.recipe.sources[lineage.source]
         joined, place = joined_for(source), lineage.locator
         ranges: list[Locator | Part] = [place, *place.parts]
-        paths = {file: self._path(lineage.source, file) for file in sorted({part.file for part in ranges})}
+        dumps = {file: self._find_dump(lineage.source, file) for file in sorted({part.file for part in ranges})}
         with contextlib.ExitStack() as files:
-            stored = {file: files.enter_context(open_stored(path)) for file, path in paths.items()}
+            stored: dict[str, Stored] = {}
+            for file, dump in dumps.items():
+                start = min(part.offset for part in ranges if part.file == file)
+                end = max(part.offset + part.length for part in ranges if part.file == file)
+                opened = (
+                    open_range(dump, self.corpus, start, end) if isinstance(dump, StoredDump) else open_stored(dump)
+                )
+                stored[file] = files.enter_context(opened)
             for part in ranges:
                 if part.offset + part.length > len(stored[part.file]):
-                    return False, f"{paths[part.file]} ends before the record: the file has changed"
+                    return False, f"{dumps[part.file]} ends before the record: the file has changed"
             try:
                 if joined is not None:
                     outcome = joined.reread(stored, place, lineage.source, source)
@@ -112,9 +117,8 @@ class Rederiver:
                 return False, str(error)
         if outcome.document is None:
             return False, f"extract drops the record now: {outcome.reason}"
-        rules = source.rules_at("filter")
         try:
-            filtered = self._filter(outcome.document, rules, lineage, joined is not None)
+            filtered = self._filter(outcome.document, lineage, joined is not None)
         except LookupError as error:
             return False, str(error)
         if filtered.reason is not None:
@@ -122,18 +126,17 @@ class Rederiver:
         (tokens,) = encode_texts([filtered.text], self.reader.tokenizer, self.manifest.tokenizer.vocabulary)
         if not np.array_equal(tokens, expected):
             return False, f"{len(tokens)} tokens now, {len(expected)} in the shard, and they differ"
-        return True, f"the same {len(tokens)} tokens, from {paths[place.file]}"
+        return True, f"the same {len(tokens)} tokens, from {dumps[place.file]}"
 
-    def _filter(self, document: Document, rules: list[Rule], lineage: Lineage, joined: bool) -> Filtered:
+    def _filter(self, document: Document, lineage: Lineage, joined: bool) -> Filtered:
         """Pass a document through its source's rules again. Raises LookupError if a verdict is not kept."""
-        models, known = self._models(lineage.source), self.recipe.sources[lineage.source].kind in LANGUAGE_KNOWN
-        found = []
-        for rule in rules:
-            verdict = None
-            if rule.needs == LINES:
-                verdict = self._line_verdict(lineage, joined)
-            found.append(Found(verdict, models.get(rule.needs)))
-        return apply_rules(page_of(document.as_row(), known), rules, found)
+        source, models = self.recipe.sources[lineage.source], self._models(lineage.source)
+        rules = source.rules_at("filter")
+        found = [
+            Found(self._line_verdict(lineage, joined) if rule.needs == LINES else None, models.get(rule.needs))
+            for rule in rules
+        ]
+        return apply_rules(page_of(document.as_row(), source.kind in LANGUAGE_KNOWN), rules, found)
 
     def _models(self, name: str) -> dict[str, Any]:
         """Return what the run made for a source's rules. Raises UserError if a file that they name has changed."""
@@ -152,7 +155,7 @@ class Rederiver:
         Raises:
             LookupError: no file of verdicts holds it.
         """
-        from pipeline.stages.pages import find_mask, verdict_path
+        from pipeline.stages.filter import find_mask, verdict_path
 
         root = verdict_path(LINES, lineage.source).removesuffix(".arrow")
         begins = "joined-" if joined else lineage.locator.file
@@ -163,21 +166,22 @@ class Rederiver:
             raise LookupError("the kept line verdicts belong to another text")
         return verdict
 
-    def _path(self, name: str, file: str) -> Path:
-        """Return the present path of a source's file."""
+    def _find_dump(self, name: str, file: str) -> Path | StoredDump:
+        """Return the present path of a source's file, or the file in an object store."""
         for folder in self.moved.get(name, []):
             if (Path(folder) / file).is_file():
                 return Path(folder) / file
         if name not in self.inputs:
             patterns = [] if self.moved.get(name) else self.recipe.sources[name].inputs
-            stored = inputs.match_stored(name, patterns)
-            self.inputs[name] = inputs.match(name, patterns, self.folder)
-            if file in stored:
-                item = stored[file]
-                self.inputs[name][file] = fetch_url(item.path, item.version, self.corpus)
+            self.inputs[name] = {**inputs.match(name, patterns, self.folder)}
+            for one, item in inputs.match_stored(name, patterns).items():
+                self.inputs[name][one] = StoredDump(item.path, item.version, item.size)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
-        return self.inputs[name][file]
+        dump = self.inputs[name][file]
+        if isinstance(dump, StoredDump) and ":" in (self.recipe.sources[name].kind or ""):
+            return fetch_url(dump.url, dump.version, self.corpus)  # a user's reader may need a buffer
+        return dump
 
 
 def _read_cutoffs(corpus: Path, source: str) -> "dict[str, Cuts] | None":

@@ -1,6 +1,6 @@
-"""Run `make ablation`: does a loop of small models find a planted fault of a recipe, and no difference where none is?
+"""Run `make ablation`: check that small models show a planted fault of a recipe, and no difference where none exists.
 
-Usage: `python samples/ablation.py`, which writes build/ablation and goes on from what is finished there. Three arms are
+Usage: `python samples/ablation.py`. It writes build/ablation and continues what is finished there. Three arms are
 trained on three seeds each: recipes/ablation.yaml, recipes/ablation-raw.yaml with the planted fault, and
 recipes/ablation-null.yaml without a difference that matters.
 """

@@ -11,7 +11,7 @@ import zlib
 
 SHORTEST, LONGEST, WINDOW = 3, 258, 32_768
 COMPARED = 16  # bytes compared at once
-ENTERED = 4  # places of a match that are entered: more of them cost more time than they save bytes
+ENTERED = 4  # positions of a match that are stored; storing more takes more time and saves few bytes
 LENGTHS = (*range(3, 11), 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227)
 LENGTH_BITS = (0,) * 8 + (1,) * 4 + (2,) * 4 + (3,) * 4 + (4,) * 4 + (5,) * 4
 DISTANCES = tuple(1 + sum(1 << max(0, n // 2 - 1) for n in range(code)) for code in range(30))
@@ -52,7 +52,7 @@ def distance_code(distance: int) -> str:
     return f"{code:05b}" + bits(distance - DISTANCES[code], DISTANCE_BITS[code])
 
 
-def matched(data: bytes, earlier: int, place: int) -> int:
+def match_length(data: bytes, earlier: int, place: int) -> int:
     """Return how many bytes at `place` repeat those at `earlier`, at most `LONGEST`.
 
     The caller has compared the first `SHORTEST` bytes already.
@@ -79,15 +79,15 @@ def deflate(data: bytes) -> bytes:
             last[key] = place
             place += 1
             continue
-        length = matched(data, earlier, place)
+        length = match_length(data, earlier, place)
         out += (LENGTH_CODES[length], distance_code(place - earlier))
         for within in range(place, place + min(length, ENTERED)):
             last[data[within : within + SHORTEST]] = within
         place += length
-    return packed(out)
+    return pack_codes(out)
 
 
-def packed(codes: list[str]) -> bytes:
+def pack_codes(codes: list[str]) -> bytes:
     """Return the codes and the end of the block as bytes."""
     return as_bytes("".join(codes) + symbol(256))
 
@@ -97,11 +97,11 @@ def as_bytes(stream: str) -> bytes:
     return int(stream[::-1], 2).to_bytes((len(stream) + 7) // 8, "little")
 
 
-def repeated(byte: int, count: int) -> bytes:
+def deflate_repeated(byte: int, count: int) -> bytes:
     """Return one byte, repeated, as one DEFLATE block, without holding the repeated bytes in memory."""
     whole, rest = divmod(count - 1, LONGEST)
     one = LENGTH_CODES[LONGEST] + distance_code(1)
-    return packed(["110", LITERAL_CODES[byte], one * whole, LITERAL_CODES[byte] * rest])
+    return pack_codes(["110", LITERAL_CODES[byte], one * whole, LITERAL_CODES[byte] * rest])
 
 
 def gzipped(data: bytes, name: str = "") -> bytes:

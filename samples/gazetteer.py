@@ -52,9 +52,9 @@ def entries(count: int) -> list[Entry]:
         file = files[number % len(files)]
         chance = random.Random(f"gazetteer {number}")
         title_pattern, *parts = file.read_text("utf-8").strip().split("\n\n")
-        title = written(title_pattern, chance, {})
+        title = fill_pattern(title_pattern, chance, {})
         while title in taken:
-            title = written(title_pattern, chance, {})
+            title = fill_pattern(title_pattern, chance, {})
         taken.add(title)
         out.append(Entry(title, file.stem, tuple(sections(parts, chance, {"title": title}))))
     return out
@@ -64,7 +64,7 @@ def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> 
     """Return the paragraphs under their headings, which are lines of `== Heading ==` in the pattern.
 
     The first sentence of a paragraph is always there; one in six of the others is left out. `known` is passed to
-    `written`.
+    `fill_pattern`.
     """
     out = list[tuple[str, list[str]]]([("", [])])
     for part in parts:
@@ -73,11 +73,11 @@ def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> 
             continue
         first, *rest = part.split("\n")
         chosen = [first, *(line for line in rest if chance.random() > 1 / 6)]
-        out[-1][1].append(" ".join(written(line, chance, known) for line in chosen))
+        out[-1][1].append(" ".join(fill_pattern(line, chance, known) for line in chosen))
     return [(heading, tuple(paragraphs)) for heading, paragraphs in out]
 
 
-def written(pattern: str, chance: random.Random, known: dict[str, str]) -> str:
+def fill_pattern(pattern: str, chance: random.Random, known: dict[str, str]) -> str:
     """Return the sentence with one of its alternatives chosen and its slots filled.
 
     `known` keeps the values of slots that end in `a` or `b`, so that an article can use them again (`$persona`).

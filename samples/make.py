@@ -43,7 +43,7 @@ def make(out: Path, small: bool = False) -> None:
     web = out / "web"
     web.mkdir(parents=True, exist_ok=True)
     documentation = manual_pages.pages() if small else pydoc_pages.pages()
-    in_manual = manual_pages.thinned(documentation, 40) if small else documentation
+    in_manual = manual_pages.choose_evenly(documentation, 40) if small else documentation
     files = 2 if small else 8
     for number in range(files):
         records = (response(url, text) for url, text in in_manual[number::files])

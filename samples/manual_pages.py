@@ -13,7 +13,7 @@ from pathlib import Path
 import gazetteer
 from ccnet import is_for_wiki
 from prose import Block
-from pydoc_pages import SITE, Section, paged
+from pydoc_pages import SITE, Section, make_pages
 
 MANUAL = Path(__file__).parent / "manual"
 ROW = re.compile(r"\brow(s?)\b")  # the object of a function in the patterns; each module has its own name for it
@@ -31,7 +31,7 @@ def pages() -> list[tuple[str, str]]:
     return sorted(out.items())
 
 
-def thinned(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+def choose_evenly(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
     """Return at most `limit` of the pages, evenly spaced."""
     return every[:: max(1, len(every) // limit)][:limit]
 
@@ -41,26 +41,26 @@ def chapter(number: int) -> Iterator[tuple[str, str]]:
     files = sorted(MANUAL.glob("*.txt"))
     chance, known = random.Random(f"manual {number}"), dict[str, str]()
     title_pattern, *parts = files[number % len(files)].read_text("utf-8").strip().split("\n\n")
-    title = gazetteer.written(title_pattern, chance, known).replace("`", "")
+    title = gazetteer.fill_pattern(title_pattern, chance, known).replace("`", "")
     sections = [
         Section(heading, [Block("p", text.replace("`", "")) for text in paragraphs])
         for heading, paragraphs in gazetteer.sections(parts, chance, known)
     ]
     slug = re.sub(r"[^a-z0-9]+", "-", f"{title} {number}".lower())
-    yield from paged(f"reference/{slug}", title, sections)
+    yield from make_pages(f"reference/{slug}", title, sections)
 
 
 def module(kind: str, number: int) -> Iterator[tuple[str, str]]:
     """Yield a module's pages: its purpose, and some functions with their signatures."""
     chance, known = random.Random(f"{kind} {number}"), dict[str, str]()
-    name = gazetteer.written("$parta", chance, known).replace(" ", "_") + f"{number}"
+    name = gazetteer.fill_pattern("$parta", chance, known).replace(" ", "_") + f"{number}"
     introduction = (MANUAL / "library/modules.txt").read_text("utf-8").splitlines()
     half = is_for_wiki(f"{SITE}/{kind}/{name}.html")  # wiki and crawls use different halves of the sentences
     chosen = chance.sample(introduction[half::2], 4)
-    item = gazetteer.written("$item", chance, known)
+    item = gazetteer.fill_pattern("$item", chance, known)
 
     def said(pattern: str) -> Block:
-        return Block("p", ROW.sub(rf"{item}\1", gazetteer.written(pattern, chance, known)))
+        return Block("p", ROW.sub(rf"{item}\1", gazetteer.fill_pattern(pattern, chance, known)))
 
     sections = [Section("", list(map(said, chosen)))]
     functions = (MANUAL / "library/functions.txt").read_text("utf-8").strip().split("\n\n")
@@ -69,4 +69,4 @@ def module(kind: str, number: int) -> Iterator[tuple[str, str]]:
         verb, _, parameters = head.partition(" ")
         signature = f"{name}.{verb}({parameters.removeprefix('-')})"
         sections.append(Section(f"{name}.{verb}", [Block("pre", signature), *map(said, lines)]))
-    yield from paged(f"{kind}/{name}", f"The {name} module", sections)
+    yield from make_pages(f"{kind}/{name}", f"The {name} module", sections)

@@ -1,8 +1,8 @@
 """Write pages of sites that mirror pages of the sample: `python samples/mirrors.py SAMPLES OUT`.
 
 Every fourth page of the WET files, and every fourth row of C4, is on four mirrors, each time below a menu of the
-titles of many pages. It is the planted fault of the ablation of docs/ablation.md: a recipe that removes neither lines
-nor pages that repeat reads mostly menus.
+titles of many pages. This is the planted fault of docs/ablation.md: with a recipe that removes neither
+duplicate lines nor duplicate pages, a model reads mostly menus.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from deflate import gzipped
 from wet import CRAWLS, Text, conversion, warcinfo
 
 HOSTS = tuple(f"mirror-{number}.example" for number in range(4))
-MIRRORED = 4  # one page in so many
+MIRRORED = 4  # one page in four is mirrored
 MENU_TITLES, TITLE_CHARACTERS = 400, 60
 RECORD = re.compile(rb"WARC-Target-URI: ([^\r]+)\r\n.*?Content-Length: (\d+)\r\n\r\n", re.DOTALL)
 
@@ -27,15 +27,15 @@ Pages = dict[str, str]  # texts by URL
 
 def main(samples: Path, out: Path) -> None:
     """Write the mirrors of both sources."""
-    crawled = mirrored(dict(page for path in sorted((samples / "wet").rglob("*.gz")) for page in read_wet(path)))
+    crawled = mirror_pages(dict(page for path in sorted((samples / "wet").rglob("*.gz")) for page in read_wet(path)))
     records = [conversion(Text(url, text, "eng", (0,)), CRAWLS[0]) for url, text in crawled.items()]
     write(out / "wet/mirrors.warc.wet.gz", [warcinfo(CRAWLS[0], 0), *records])
-    rows = mirrored(dict(row for path in sorted((samples / "c4").glob("*.gz")) for row in read_rows(path)))
+    rows = mirror_pages(dict(row for path in sorted((samples / "c4").glob("*.gz")) for row in read_rows(path)))
     lines = [json.dumps({"text": text, "timestamp": "2019-04-01T00:00:00Z", "url": url}) for url, text in rows.items()]
     write(out / "c4/c4-mirrors.json.gz", ["".join(f"{line}\n" for line in lines).encode()])
 
 
-def mirrored(pages: Pages) -> Pages:
+def mirror_pages(pages: Pages) -> Pages:
     """Return the mirrors of every fourth page."""
     titles = [text.split("\n")[0][:TITLE_CHARACTERS].strip() for _, text in sorted(pages.items())]
     menu = "\n".join(titles[:: -(-len(titles) // MENU_TITLES)])

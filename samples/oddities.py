@@ -1,9 +1,9 @@
-"""Records that are not pages, and hostile pages: every kind that a crawl holds, and some kinds that only a test has."""
+"""Records that are not pages, and hostile pages: the kinds that occur in a crawl, and some that occur only here."""
 
 import zlib
 from collections.abc import Iterator
 
-from deflate import gzip_member, gzipped, repeated
+from deflate import deflate_repeated, gzip_member, gzipped
 from warc import Record, other, response
 from web_pages import ALMANAC, Article, Planted, almanac, notebook
 
@@ -101,4 +101,4 @@ def bomb() -> bytes:
     size, checksum = 1 << 26, 0
     for _ in range(64):
         checksum = zlib.crc32(b" " * (size // 64), checksum)
-    return gzip_member(repeated(ord(" "), size), checksum, size)
+    return gzip_member(deflate_repeated(ord(" "), size), checksum, size)

@@ -1,4 +1,4 @@
-"""Lines that are in more than one page of the WET files, or seem to be, with the result of CCNet's de-duplication.
+"""Lines that are equal or similar in several pages of the WET files, with the expected result of CCNet's rule.
 
 A line is a duplicate if its normalised form was seen before: outer white space removed, lower case, every digit a 0,
 some Unicode punctuation and control characters removed (cc_net/text_normalizer.py, normalize_for_dedup). ASCII

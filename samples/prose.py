@@ -25,7 +25,7 @@ def blocks(text: str) -> Iterator[Block]:
         if not any(lines):
             continue
         if len(lines) >= 2 and re.fullmatch(r"\s*([=*~^-])\1{2,}", lines[1]):
-            yield Block("h2", unmarked(lines[0]))
+            yield Block("h2", strip_marks(lines[0]))
             lines = lines[2:]
         for tag, item in items(lines):
             yield from prose(tag, item) if is_prose(item) else [Block("pre", "\n".join(item))]
@@ -62,7 +62,7 @@ def prose(tag: str, lines: list[str]) -> Iterator[Block]:
 
     A last part without an end mark ("For example:") becomes a block of its own.
     """
-    text = unmarked(" ".join(" ".join(lines).split()))
+    text = strip_marks(" ".join(" ".join(lines).split()))
     if text[-1] in '.!?"':
         yield Block(tag, text)
         return
@@ -74,7 +74,7 @@ def prose(tag: str, lines: list[str]) -> Iterator[Block]:
     yield Block("p", text + "." if complete else text)
 
 
-def unmarked(text: str) -> str:
+def strip_marks(text: str) -> str:
     """Return the text without reStructuredText's marks of emphasis and literals."""
     text = re.sub(r"``([^`]*)``|:[a-z:]+:`([^`]*)`|`([^`']*)['`]", lambda m: m[1] or m[2] or m[3] or "", text)
     return re.sub(r"(?<![\w*])\*{1,2}([\w.]+)\*{1,2}(?![\w*])", r"\1", text).strip()

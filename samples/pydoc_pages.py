@@ -52,7 +52,7 @@ def topic_pages() -> Iterator[tuple[str, str]]:
     for node in ast.parse(source_of(TOPICS)).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for name, text in ast.literal_eval(node.value).items():
-                yield from paged(f"reference/{name}", name.replace("-", " ").capitalize(), cut(text))
+                yield from make_pages(f"reference/{name}", name.replace("-", " ").capitalize(), split_sections(text))
 
 
 def module_pages() -> Iterator[tuple[str, str]]:
@@ -60,12 +60,12 @@ def module_pages() -> Iterator[tuple[str, str]]:
     for file in MODULES.read_text("utf-8").splitlines():
         source = source_of(file)
         name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-        yield from paged(f"library/{name}", f"The {name} module", docstrings(ast.parse(source), name))
-        yield from paged(f"notes/{name}", f"Notes on the source of {name}", [Section("", comments(source))])
+        yield from make_pages(f"library/{name}", f"The {name} module", docstrings(ast.parse(source), name))
+        yield from make_pages(f"notes/{name}", f"Notes on the source of {name}", [Section("", comments(source))])
 
 
 def source_of(file: str) -> str:
-    """Return the text of a file of the standard library, or None if this Python does not have the file."""
+    """Return the text of a file of the standard library, or an empty text if this Python does not have the file."""
     path = Path(sysconfig.get_path("stdlib"), file)
     return path.read_text("utf-8") if path.is_file() else ""
 
@@ -84,7 +84,7 @@ def builtin_pages() -> Iterator[tuple[str, str]]:
             if isinstance(thing, type):
                 members = sorted((k, v) for k, v in vars(thing).items() if not k.startswith("_"))
                 sections += [Section(f"{key}.{k}", list(blocks(static_doc(v)))) for k, v in members]
-        yield from paged(f"builtin/{name}", f"Built-in module {name}", [s for s in sections if s.content])
+        yield from make_pages(f"builtin/{name}", f"Built-in module {name}", [s for s in sections if s.content])
 
 
 def static_doc(thing: object) -> str:
@@ -119,7 +119,7 @@ def comments(source: str) -> list[Block]:
     return out
 
 
-def cut(text: str) -> Iterator[Section]:
+def split_sections(text: str) -> Iterator[Section]:
     """Yield the text as sections, split at its headings."""
     section = Section("")
     for block in blocks(text):
@@ -131,11 +131,11 @@ def cut(text: str) -> Iterator[Section]:
     yield section
 
 
-def paged(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[str, str]]:
+def make_pages(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[str, str]]:
     """Yield pages of sections, each paragraph once; pages of fewer than 200 characters are left out.
 
-    C4 drops every page with a curly bracket, which would remove most pages. So only one document in four shows curly
-    brackets.
+    C4 drops every page with a curly bracket, which would remove most pages. So curly
+    brackets are kept in only one document in four.
     """
     curly, seen = zlib.crc32(path.encode()) % 4 == 0, set[str]()
     parts, size = [list[Block]()], 0

@@ -130,10 +130,10 @@ def make(out: Path, tables: Path) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     keeper = {name: text for name, (text, _, _) in KEEPER.items()}
     (out / "keepers").mkdir(exist_ok=True)
-    (out / "keepers/keeper.tar.gz").write_bytes(gzipped(tarred(keeper, "keeper-main/")))
-    (out / "programs.tar").write_bytes(tarred(programs(), "programs/"))
+    (out / "keepers/keeper.tar.gz").write_bytes(gzipped(make_tar(keeper, "keeper-main/")))
+    (out / "programs.tar").write_bytes(make_tar(programs(), "programs/"))
     (out / "unlicensed.zip").write_bytes(zipped({"main.py": TIDES.replace("low", "ebb").encode()}))
-    (out / "torn.tar.gz").write_bytes(gzipped(tarred(keeper, "torn/"))[:900])
+    (out / "torn.tar.gz").write_bytes(gzipped(make_tar(keeper, "torn/"))[:900])
     for name, (text, _, _) in HARBOUR.items():
         path = out / "harbour" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def programs() -> dict[str, str]:
     return {"LICENSE": (ROOT / "LICENSE").read_text("utf-8"), **texts}
 
 
-def tarred(files: dict[str, str], folder: str) -> bytes:
+def make_tar(files: dict[str, str], folder: str) -> bytes:
     """Return a tar like those of `git archive`, with two members that no tar should have."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": COMMIT}) as archive:

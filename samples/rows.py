@@ -95,17 +95,13 @@ def text_of(entry: Entry) -> str:
 
 def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
     """Return a book with the header and footer of Project Gutenberg."""
-    chapters = [
-        f"CHAPTER {n}. {entry.title.upper()}\n\n" + wrapped(text_of(entry)) for n, entry in enumerate(entries, 1)
-    ]
+    chapters = []
+    for chapter, entry in enumerate(entries, 1):
+        text = text_of(entry).replace("\n", "\n\n")
+        chapters.append(f"CHAPTER {chapter}. {entry.title.upper()}\n\n{text}")
     told = {"title": title, "capitals": title.upper(), "number": number}
     text = HEADER.format(**told) + f"{title.upper()}\n\n\n" + "\n\n\n".join(chapters) + FOOTER.format(**told)
     return b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
-
-
-def wrapped(text: str) -> str:
-    """Return the paragraphs with an empty line between them."""
-    return "\n\n".join(text.split("\n"))
 
 
 def epub(entries: list[Entry], title: str) -> bytes:

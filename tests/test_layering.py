@@ -26,6 +26,7 @@ ALLOWED = {
         "resiliparse",
         "sentencepiece",
         "xxhash",
+        "yaml",
     },
     "manifests": {
         "filters",

@@ -1,8 +1,8 @@
 """The command line of the trainer: `python -m trainer COMMAND`; `train` runs alone, under torchrun or `launch`."""
 
 import argparse
-import dataclasses
 import errno
+import functools
 import json
 import os
 import sys
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
-from manifests.display import escape_unencodable_output, safe_line
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, describe
+from manifests.display import end_quietly, escape_unencodable_output, safe_line
+from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
-from trainer.sizes import PRESETS
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
-PLAN_OPTIONS = ("steps", "sequence_length", "batch_tokens", "learning_rate", "warmup", "schedule", "stages")
-UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are no options of the run
+UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are not saved as options of the run
 SWITCH = argparse.BooleanOptionalAction
-ERROR_DELAY_SECONDS = 10  # that other ranks wait, so that the first one prints: torchrun ends all at an exit
+CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # default folder and size of the cache of shards fetched from a URL
+ERROR_DELAY_SECONDS = 10  # that other ranks wait before they exit, so that the first rank can print
 
 
 def main(arguments: list[str]) -> int:
@@ -35,6 +35,10 @@ def main(arguments: list[str]) -> int:
 
             arguments = ["train", *expand_config(arguments[1:])]
         options = _parser().parse_args(arguments)
+        if options.command != "train" and vars(options).get("corpus"):
+            from manifests.shard import local
+
+            options.corpus = local(options.corpus, CACHE, CACHE_BYTES)
         text: str = options.function(options)
         if text:
             print(text)
@@ -47,7 +51,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {safe_line(_describe(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command resumes from the last checkpoint", file=sys.stderr)
+        advice = ": the same command resumes from the last checkpoint" if arguments[:1] == ["train"] else ""
+        print(f"stopped{advice}", file=sys.stderr)
         return 130
 
 
@@ -63,19 +68,18 @@ def _train(options: argparse.Namespace) -> str:
     from manifests.shard import local
     from manifests.tools.verify import check_shards
     from trainer import parallel
-    from trainer.config import RunOptions, TrainConfig, check_output, prepare
-    from trainer.train import train
+    from trainer.config import RunOptions, check_output, prepare, select_fields
+    from trainer.model import resolve_device
+    from trainer.train import RunSetup, train
 
     check_output(options.output)
-    options.device = parallel.resolve_device(options.device)
+    options.device = resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
-    run_options = RunOptions(**_select_fields(RunOptions, values))
-    plan_options = {name: values[name] for name in PLAN_OPTIONS}
     corpus = local(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    manifest, plan, config = prepare(corpus, {**plan_options, **_select_fields(TrainConfig, values)}, world)
+    manifest, plan, config = prepare(corpus, values, world)
     ranks = parallel.start(
         options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
     )
@@ -86,7 +90,8 @@ def _train(options: argparse.Namespace) -> str:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in UNSAVED}
         evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
-        summary = train(corpus, options.output, manifest, plan, config, run_options, ranks, given, evaluate)
+        settings = manifest, plan, config, RunOptions(**select_fields(RunOptions, values))
+        summary = train(RunSetup(corpus, options.output, *settings, ranks, given, evaluate))
     finally:
         parallel.stop()
     return summary if ranks.first else ""
@@ -95,14 +100,10 @@ def _train(options: argparse.Namespace) -> str:
 def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
     if not options.evaluate_every:
         return None
-    from trainer.evaluation.training import TrainingEvaluator, prepare_runs
+    from trainer.evaluation.training import evaluate_step, prepare_runs
 
     runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
-    return TrainingEvaluator(options.output, corpus, length, runs, first)
-
-
-def _select_fields(settings: Any, values: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
+    return functools.partial(evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, first=first)
 
 
 def _trace(options: argparse.Namespace) -> str:
@@ -170,7 +171,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
     from trainer.evaluation.models import find_model, open_engine
     from trainer.evaluation.results import RESULTS, format_table, summarize
     from trainer.evaluation.tasks import choose_tasks
-    from trainer.parallel import resolve_device
+    from trainer.model import resolve_device
 
     judges = {kind: open_judge(kind, path) for kind, path in options.judge}
     device = resolve_device(options.device)
@@ -191,7 +192,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
 
         folder = options.model
         if not (folder / "config.json").is_file():
-            folder = output / "exported"
+            folder = output / f"exported-{source.sha256[:16]}"  # another checkpoint has another folder
             if not folder.exists():
                 export(options.model, folder, options.corpus)
         results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)
@@ -216,10 +217,7 @@ def _compare(options: argparse.Namespace) -> str:
 def _stages(text: str) -> list[dict[str, Any]]:
     from trainer.config import parse_stages
 
-    try:
-        return parse_stages(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return parse_stages(text)
 
 
 def _step_range(text: str) -> tuple[int, int]:
@@ -236,64 +234,64 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = commands.add_parser(name, help=summary, **settings)
+        made: argparse.ArgumentParser = commands.add_parser(name, **describe(summary), **settings)
         made.set_defaults(function=function)
         return made
 
     _add_train(command("train", _train, "train, or resume training"))
-    trace = command("trace", _trace, "show the documents of one step's batch").add_argument
-    trace("--step", type=POSITIVE, required=True, help="the step, counted from 1 as in metrics.csv")
+    trace = command("trace", _trace, "print the documents of the batch of one step").add_argument
+    trace("--step", type=POSITIVE, required=True, help="number of the step, counted from 1 as in metrics.csv")
     trace("--json", action="store_true", help="print JSON")
     usage = "python -m trainer launch [--nproc N] [torchrun's options] -- train …"
-    launch = command("launch", _launch, "train in several processes, by torchrun", usage=usage).add_argument
-    launch("--nproc", type=POSITIVE, default=1, help="processes on this machine, one per GPU")
+    launch = command("launch", _launch, "train in several processes with torchrun", usage=usage).add_argument
+    launch("--nproc", type=POSITIVE, default=1, help="number of processes on this machine, one per GPU (default: 1)")
     export = command("export", _export, "write a checkpoint in Hugging Face's layout").add_argument
     generate = command("generate", _generate, "continue a text with a checkpoint").add_argument
     for add in (export, generate):
-        add("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's folder, or one checkpoint's")
-    export("output", type=Path, metavar="OUT", help="a new folder")
-    export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
-    export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="bytes of weights in one file")
-    generate("--prompt", action="append", metavar="TEXT", help="the text to continue; several are continued together")
+        add("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a run or of one checkpoint")
+    export("output", type=Path, metavar="OUT", help="folder to create")
+    export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights")
+    export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="largest size of one file of weights in bytes")
+    generate("--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated")
     generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    generate("--tokens", type=POSITIVE, default=200, help="the largest number of tokens to generate")
-    generate("--temperature", type=float, default=0.8, help="0 takes the most probable token")
-    generate("--top-p", type=float, default=0.95, help="sample from this share of probability (nucleus)")
+    generate("--tokens", type=POSITIVE, default=200, help="largest number of tokens to generate (default: 200)")
+    generate("--temperature", type=float, default=0.8, help="0 takes the most probable token (default: 0.8)")
+    generate("--top-p", type=float, default=0.95, help="total probability of the tokens to sample from (default: 0.95)")
     generate("--seed", type=int, default=0, help="seed of the random numbers")
-    plot = command("plot", _plot, "draw a run's curves").add_argument
-    plot("--output", type=Path, metavar="FILE", help=".html or .svg (default: RUN/curves.html)")
-    compare = command("compare", _compare, "compare runs on held-out text, beside the noise of seeds").add_argument
-    compare("runs", type=Path, nargs="+", metavar="RUN", help="runs; the first one's arm is the baseline")
-    compare("--held-out", type=Path, required=True, metavar="FILE", help="the file of `python -m manifests freeze`")
+    plot = command("plot", _plot, "draw the curves of a run").add_argument
+    plot("--output", type=Path, metavar="FILE", help="file to write, .html or .svg (default: RUN/curves.html)")
+    compare = command("compare", _compare, "compare runs on held-out text, over several seeds").add_argument
+    compare("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs; the first one is of the baseline")
+    compare("--held-out", type=Path, required=True, metavar="FILE", help="file that `python -m manifests freeze` wrote")
     compare("--json", action="store_true", help="print JSON")
     for add in (trace, plot):
-        add("run", type=Path, metavar="RUN", help="a run's folder")
+        add("run", type=Path, metavar="RUN", help="folder of a run")
     evaluate = command("evaluate", _evaluate, "score a model on the paper's benchmarks").add_argument
     _add_evaluate(evaluate)
     for add in (trace, export, generate, plot, evaluate):
-        add("--corpus", type=Path, help="the corpus's folder, if it has moved")
+        add("--corpus", help="folder or URL of the corpus, if it was moved")
     return parser
 
 
 def _add_evaluate(evaluate: Callable[..., Any]) -> None:
-    model = "a run's folder, one checkpoint's, or a Llama in Hugging Face's layout"
+    model = "folder of a run, of one checkpoint, or of a Llama in Hugging Face's layout"
     evaluate("model", type=Path, nargs="?", metavar="MODEL", help=model)
-    tasks = "names, separated by commas (default: all whose files are there)"
+    tasks = "names of tasks, separated by commas (default: all whose files are in DIR)"
     evaluate("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
-    evaluate("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of benchmarks")
-    evaluate("--output", type=Path, metavar="OUT", help="folder of results (default: MODEL/evaluation)")
-    evaluate("--limit", type=POSITIVE, metavar="N", help="N questions of each task, drawn at random")
-    shots = "numbers of examples to show, separated by commas (default: the paper's)"
+    evaluate("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the task files")
+    evaluate("--output", type=Path, metavar="OUT", help="folder for the results (default: MODEL/evaluation)")
+    evaluate("--limit", type=POSITIVE, metavar="N", help="questions of each task, drawn by hash (default: all)")
+    shots = "numbers of examples in a prompt, separated by commas (default: the paper's)"
     evaluate("--shots", type=_numbers, metavar="K", help=shots)
-    evaluate("--samples", type=POSITIVE, metavar="N", help="answers to a question (default: the task's)")
-    judge = "a classifier of toxicity, truthful or informative: a fastText model or a folder of transformers"
+    evaluate("--samples", type=POSITIVE, metavar="N", help="answers per question (default: the task's)")
+    judge = "classifier for toxicity, truthful or informative: a fastText model or a folder of transformers"
     evaluate("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
-    evaluate("--run-code", action="store_true", help="run programs that the model writes, in a sandbox")
-    evaluate("--harness", action="store_true", help="score with lm-evaluation-harness too, and compare")
-    evaluate("--list", action="store_true", help="list tasks, their files and where these are published")
-    evaluate("--download", action="store_true", help="fetch the published files into DIR")
+    evaluate("--run-code", action="store_true", help="run the programs that the model writes, in a sandbox")
+    evaluate("--harness", action="store_true", help="also score with lm-evaluation-harness, and compare")
+    evaluate("--list", action="store_true", help="list the tasks, their files and where they are published")
+    evaluate("--download", action="store_true", help="download the published files into DIR")
     evaluate("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    evaluate("--precision", choices=("bf16", "fp32"), help="(default: bf16 on a GPU, else fp32)")
+    evaluate("--precision", choices=("bf16", "fp32"), help="precision of products (default: bf16 on a GPU)")
 
 
 def _names(text: str) -> list[str]:
@@ -313,61 +311,66 @@ def _judge(text: str) -> tuple[str, Path]:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument
-    train("corpus", help="a corpus's folder, or its URL (s3://, gs://, hdfs://, file://)")
-    train("--config", metavar="FILE", help="read options from a YAML file; those given here override them")
-    fixed = parser.add_argument_group("settings that must stay the same when a run is resumed").add_argument
+    train("corpus", help="folder or URL of the corpus (s3://, gs://, hdfs://, file://)")
+    train("--config", metavar="FILE", help="read options from a YAML file; options on the command line override them")
+    _add_fixed(parser.add_argument_group("options that must stay the same when a run is resumed").add_argument)
+    _add_free(parser.add_argument_group("options that may change").add_argument)
+
+
+def _add_fixed(fixed: Callable[..., Any]) -> None:
     fixed("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
     fixed("--steps", type=POSITIVE, help="optimizer steps of the whole run")
     fixed("--batch-tokens", type=POSITIVE, help="tokens per step (default: the preset's)")
     fixed("--sequence-length", type=POSITIVE, help="tokens per sequence (default: the preset's)")
-    fixed("--learning-rate", type=ABOVE_ZERO, help="the peak (default: the preset's)")
+    fixed("--learning-rate", type=ABOVE_ZERO, help="peak learning rate (default: the preset's)")
     fixed("--warmup", type=POSITIVE, help="steps of linear warm-up (default: the preset's)")
-    schedules = "after the warm-up: cosine to a tenth (default), wsd, constant or linear"
+    schedules = "learning rate after the warm-up (default: cosine, to a tenth of the peak)"
     fixed("--schedule", choices=tuple(SCHEDULES), default="cosine", help=schedules)
-    stages = "a list of stages, each with steps or tokens, and its own mixture, schedule, learning_rate, warmup"
+    stages = "list of stages, each with steps or tokens, and optionally mixture, schedule, learning_rate, warmup"
     fixed("--stages", type=_stages, metavar="JSON", help=stages)
-    fixed("--seed", type=int, help="of weights and data order (default: the corpus's)")
-    fixed("--init-from", default="", metavar="DIR", help="start from published weights")
-    fixed("--precision", choices=("bf16", "fp32"), help="of products (default: bf16 on a GPU, else fp32)")
-    fixed("--document-masks", action=SWITCH, default=False, help="tokens attend to their own document only")
-    sigmas = "skip a step whose gradient norm is S deviations above the mean; 0: only norms that are not finite"
+    fixed("--seed", type=int, help="seed of initial weights and data order (default: the corpus's)")
+    fixed("--init-from", default="", metavar="DIR", help="folder of published weights to start from")
+    fixed("--precision", choices=("bf16", "fp32"), help="precision of products (default: bf16 on a GPU, else fp32)")
+    fixed("--document-masks", action=SWITCH, default=False, help="tokens attend only to their own document")
+    sigmas = "skip steps whose gradient norm is S deviations above the mean (default: 6; 0: only if not finite)"
     fixed("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
-    fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps behind that mean")
-    free = parser.add_argument_group("settings that may change").add_argument
-    free("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
-    free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early, after step K")
-    skip = "skip these steps, counted from 1 as in metrics.csv; the run remembers them"
+    fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps of that mean (default: 128)")
+
+
+def _add_free(free: Callable[..., Any]) -> None:
+    free("--output", type=Path, required=True, metavar="RUN", help="folder of the run; it is created")
+    free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early after step K, with a checkpoint")
+    skip = "skip these steps, counted from 1 as in metrics.csv; the run stores them"
     free("--skip-steps", type=_step_range, action="append", default=[], metavar="A:B", help=skip)
-    free("--micro-batch", type=POSITIVE, help="sequences that a rank holds at once (default: by memory)")
+    free("--micro-batch", type=POSITIVE, help="sequences that a rank processes at once (default: by memory)")
     minutes = "minutes between checkpoints (default: 15; 0: none)"
     free("--checkpoint-minutes", type=float, default=15.0, metavar="M", help=minutes)
-    free("--checkpoint-every", type=COUNT, default=0, metavar="N", help="steps (always at the end)")
-    free("--validate-every", type=COUNT, default=0, metavar="N", help="steps (always at the end)")
-    limit = "end the run after N steps in a row whose gradients are not finite"
+    free("--checkpoint-every", type=COUNT, default=0, metavar="N", help="steps between checkpoints (default: by time)")
+    free("--validate-every", type=COUNT, default=0, metavar="N", help="steps between validations (default: at the end)")
+    limit = "end the run after N consecutive steps with gradients that are not finite (default: 5)"
     free("--non-finite-limit", type=POSITIVE, default=5, metavar="N", help=limit)
-    hang = "seconds without progress after which the rank that hangs ends the run (default: 1800)"
+    hang = "seconds without progress after which a run counts as hung and ends (default: 1800)"
     free("--hang-seconds", type=ABOVE_ZERO, default=1800.0, metavar="S", help=hang)
     evaluate = "steps between evaluations on benchmarks (docs/evaluation.md)"
     free("--evaluate-every", type=COUNT, default=0, metavar="N", help=evaluate)
-    free("--evaluate-tasks", default="", metavar="NAMES", help="separated by commas")
-    free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="their files")
-    free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="questions of each task")
-    free("--keep", type=POSITIVE, default=2, help="checkpoints to keep")
-    free("--verify", choices=("auto", "full", "sampled", "fast"), default="auto", help="check of shards")
-    free("--cache", type=Path, default=Path("cache"), help="folder for shards fetched from a URL")
-    free(
-        "--cache-bytes", type=POSITIVE, default=1 << 40, metavar="N", help="size of the cache in bytes (default: 1 TiB)"
-    )
+    free("--evaluate-tasks", default="", metavar="NAMES", help="names of the tasks, separated by commas")
+    free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the task files")
+    free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="most questions of each task (default: 200)")
+    free("--keep", type=POSITIVE, default=2, help="number of checkpoints to keep (default: 2)")
+    free("--verify", choices=("auto", "full", "fast"), default="auto", help="checks before the first step")
+    free("--cache", type=Path, default=CACHE, help=f"folder for shards downloaded from a URL (default: {CACHE})")
+    size = "size of the cache in bytes (default: 1 TiB)"
+    free("--cache-bytes", type=POSITIVE, default=CACHE_BYTES, metavar="N", help=size)
     free("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    free("--threads", type=POSITIVE, default=1, help="of a rank on a CPU; losses depend on it (default: 1)")
-    free("--replicas", type=POSITIVE, default=1, metavar="R", help="model copies, each on W/R ranks")
-    free("--activation", choices=("none", "selective", "full"), default="none", help="checkpointing")
-    free("--compile", action=SWITCH, help="use torch.compile, block by block (default: on a GPU)")
+    free("--threads", type=POSITIVE, default=1, help="threads per rank on a CPU; they change last digits (default: 1)")
+    free("--replicas", type=POSITIVE, default=1, metavar="R", help="model copies, each on W/R of W ranks (default: 1)")
+    free("--activation", choices=("none", "selective", "full"), default="none", help="what to recompute to save memory")
+    free("--compile", action=SWITCH, help="use torch.compile, block by block (default on a GPU)")
     same_bits = "use algorithms that give the same bits each time, where PyTorch has them"
     free("--deterministic", action=SWITCH, default=False, help=same_bits)
     free("--tensorboard", action=SWITCH, default=False, help="also write RUN/tensorboard")
     free("--wandb", action=SWITCH, default=False, help="also report to Weights & Biases")
-    free("--peak-tflops", type=ABOVE_ZERO, help="of one device, for MFU (default: a GPU's data sheet)")
+    free("--peak-tflops", type=ABOVE_ZERO, help="peak rate of one device, for MFU (default: from the GPU's data sheet)")
 
 
 def leave(code: int) -> NoReturn:
@@ -383,4 +386,4 @@ def leave(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    leave(main(sys.argv[1:]))
+    leave(end_quietly(lambda: main(sys.argv[1:])))

@@ -29,11 +29,13 @@ from torch import Tensor, nn
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_temporary, sha256_file, sha256_json, sync_path
-from trainer.sizes import Preset, get_preset
+from manifests.manifest import Manifest
+from manifests.sizes import Preset, get_preset
+from trainer.events import find_corpus
 
 FOLDER = "checkpoints"
 STATE = "state.json"
-DAMAGED = ".damaged"  # ending of a checkpoint that was found damaged
+DAMAGED = ".damaged"  # end of the name of a checkpoint that was found damaged
 _NAME = re.compile(r"step-(\d{8})")
 _TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
@@ -215,7 +217,7 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
     if damaged:
         told = "; ".join(f"{folder.name}: {what}" for folder, what in damaged)
         raise UserError(
-            f"{run} has no whole checkpoint ({told}): give another --output, or remove it to train from the start"
+            f"{run} has no complete checkpoint ({told}): give another --output, or remove it to train from the start"
         )
     return None
 
@@ -250,11 +252,8 @@ def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = Tru
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the plan, the configuration and the step of a checkpoint."""
-    try:
-        return dict(json.loads((folder / STATE).read_bytes()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {folder} cannot be read: remove it to use the one before") from error
+    """Read the plan, the configuration and the step of a checkpoint in which `find_damage` found none."""
+    return dict(json.loads((folder / STATE).read_bytes()))
 
 
 class CheckpointReader:
@@ -263,8 +262,8 @@ class CheckpointReader:
     def __init__(self, folder: Path) -> None:
         self.parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
         try:
-            for name in sorted(read_state(folder)["files"]):
-                file: Any = safe_open(folder / name, "pt")
+            for path in sorted(folder.glob("rank-*")):
+                file: Any = safe_open(path, "pt")
                 for key in file.offset_keys():
                     self.parts.setdefault(key, []).append((file, tuple(file.get_slice(key).get_shape())))
         except (OSError, SafetensorError) as error:
@@ -311,17 +310,29 @@ class SavedModel:
         """Return the number of rows of the embedding."""
         return self.shapes["embedding.weight"][0]
 
+    @property
+    def length(self) -> int:
+        """Return the tokens of a sequence that the model was trained on."""
+        return int(self.state["plan"]["sequence_length"])
+
+    def find_corpus(self, moved_to: Path | None = None) -> tuple[Path, Manifest]:
+        """Return the corpus that the model was trained on, see `trainer.events.find_corpus`."""
+        return find_corpus(self.folder.resolve().parents[1], self.state["plan"]["manifest_sha"], moved_to)
+
     def weight(self, name: str) -> Tensor:
         """Read one whole weight as float32."""
         return self.reader.rows(f"model.{name}", 0, self.shapes[name][0])
 
+    def check(self) -> None:
+        """Compare every byte with its hash, as a resume does; raise UserError if one has changed."""
+        _refuse_damage(self.folder, find_damage(self.folder))
 
-def open_checkpoint(path: Path, hashes: bool = True) -> SavedModel:
-    """Open the checkpoint at a path, or the newest of a run.
+
+def open_checkpoint(path: Path) -> SavedModel:
+    """Open the checkpoint at a path, or the newest of a run. Whoever reads its weights calls `check` first.
 
     Args:
         path: A run's folder, or one checkpoint's.
-        hashes: Compare every byte with its hash, as a resume does; False for who reads no weights.
 
     Raises:
         UserError: There is no checkpoint, or it is damaged; which other one is whole is then named.
@@ -330,20 +341,23 @@ def open_checkpoint(path: Path, hashes: bool = True) -> SavedModel:
     folder = found[-1][1] if found else path
     if not ((_NAME.match(folder.name) and folder.is_dir()) or (folder / STATE).is_file()):
         raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
-    if damage := find_damage(folder, hashes=hashes):
-        raise UserError(f"{folder} is damaged ({damage}): {_advise_another(folder)}")
+    _refuse_damage(folder, find_damage(folder, hashes=False))
     state, reader = read_state(folder), CheckpointReader(folder)
     shapes = {key[6:]: reader.shape(key) for key in reader.parts if key.startswith("model.")}
     training = state["training"]
     return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state, reader)
 
 
-def _advise_another(damaged: Path) -> str:
-    """Return what to do instead of reading a damaged checkpoint: the newest whole one of its run, if any."""
+def _refuse_damage(damaged: Path, damage: str) -> None:
+    """Raise UserError for a damaged checkpoint, naming the newest whole one of its run, if any."""
+    if not damage:
+        return
+    advice = "no other checkpoint of its run is whole: train the run again"
     for _, folder in reversed(list_checkpoints(damaged.resolve().parents[1])):
         if folder.name != damaged.name and not find_damage(folder):
-            return f"{folder} is whole: give that one, or the run's `train` command again, which continues from it"
-    return "no other checkpoint of its run is whole: train the run again"
+            advice = f"{folder} is whole: give that one, or the run's `train` command again, which continues from it"
+            break
+    raise UserError(f"{damaged} is damaged ({damage}): {advice}")
 
 
 @torch.no_grad()

@@ -1,8 +1,10 @@
 """The configuration of a run: what must stay the same when it is resumed, what may change, and its YAML file."""
 
 import argparse
+import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
+from manifests.sizes import NORM_EPSILON, get_preset
 from trainer.schedule import SCHEDULES, StageRate
-from trainer.sizes import NORM_EPSILON, get_preset
 
 FILE = "config.yaml"
 RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # a folder with one of them is a run's
@@ -62,11 +64,11 @@ class TrainConfig:
     model: str
     learning_rate: tuple[StageRate, ...]
     seed: int
-    init_from: str = ""
-    precision: str = "fp32"
-    document_masks: bool = False
-    outlier_sigmas: float = 6.0
-    outlier_window: int = 128
+    init_from: str
+    precision: str
+    document_masks: bool
+    outlier_sigmas: float
+    outlier_window: int
     norm_epsilon: float = NORM_EPSILON
 
 
@@ -92,30 +94,34 @@ class RunOptions:
         peak_tflops: Of one device, None for that of its data sheet.
     """
 
-    micro_batch: int | None = None
-    checkpoint_minutes: float = 15.0
-    checkpoint_every: int = 0
-    validate_every: int = 0
-    evaluate_every: int = 0
-    keep: int = 2
-    non_finite_limit: int = 5
-    hang_seconds: float = 1800.0
-    stop_after: int = 0
-    skip_steps: Sequence[tuple[int, int]] = ()
-    activation: str = "none"
-    compile: bool = False
-    tensorboard: bool = False
-    wandb: bool = False
-    peak_tflops: float | None = None
+    micro_batch: int | None
+    checkpoint_minutes: float
+    checkpoint_every: int
+    validate_every: int
+    evaluate_every: int
+    keep: int
+    non_finite_limit: int
+    hang_seconds: float
+    stop_after: int
+    skip_steps: Sequence[tuple[int, int]]
+    activation: str
+    compile: bool
+    tensorboard: bool
+    wandb: bool
+    peak_tflops: float | None
 
 
-def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
+def select_fields(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values that are fields of a dataclass."""
+    return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
+
+
+def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manifest, Plan, TrainConfig]:
     """Fix the plan and the configuration of a run.
 
     Args:
         corpus: The corpus's folder.
-        options: Fields of TrainConfig and `steps`, `sequence_length`, `batch_tokens`, `learning_rate`, `warmup`,
-            `schedule`, `stages`; None takes the value of the preset or the corpus.
+        options: Options of `train`; None takes the value of the preset or the corpus.
         world: Number of ranks.
 
     Raises:
@@ -123,14 +129,14 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
     """
     size = get_preset(options["model"])
     manifest = load_manifest(corpus)
-    length = options.pop("sequence_length") or size.sequence_length
-    tokens = options.pop("batch_tokens") or size.batch_tokens
+    length = options["sequence_length"] or size.sequence_length
+    tokens = options["batch_tokens"] or size.batch_tokens
     if tokens < length:
         raise UserError(f"--batch-tokens {tokens} is less than one sequence of {length} tokens: raise it")
     if tokens % length:
         below = tokens - tokens % length
         raise UserError(
-            f"--batch-tokens {tokens} is no multiple of a sequence of {length} tokens: give {below} or {below + length}"
+            f"--batch-tokens {tokens} is not a multiple of the sequence of {length}: give {below} or {below + length}"
         )
     batch = tokens // length
     if batch % world:
@@ -139,9 +145,9 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
             f"give --batch-tokens a multiple of {world * length}"
         )
     seed = manifest.seed if options["seed"] is None else options["seed"]
-    rate, warmup, schedule = (options.pop(name) for name in ("learning_rate", "warmup", "schedule"))
+    rate, warmup, schedule = (options[name] for name in ("learning_rate", "warmup", "schedule"))
     usual = {"learning_rate": rate or size.learning_rate, "schedule": schedule}
-    steps, stages = options.pop("steps"), options.pop("stages") or [{}]
+    steps, stages = options["steps"], options["stages"] or [{}]
     lengths = [_stage_steps(stage, tokens, len(stages), steps) for stage in stages]
     mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
@@ -150,7 +156,8 @@ def prepare(corpus: Path, options: dict[str, Any], world: int) -> tuple[Manifest
         rising = (size.warmup if warmup is None else warmup) if not rates else 0  # only the first begins from nothing
         own = {**usual, "warmup": min(rising, max(1, count // 2)), **stage}
         rates.append(StageRate(count, *(own[name] for name in ("schedule", "learning_rate", "warmup"))))
-    return manifest, plan, TrainConfig(**{**options, "seed": seed, "learning_rate": tuple(rates)})
+    fixed = {**select_fields(TrainConfig, options), "seed": seed, "learning_rate": tuple(rates)}
+    return manifest, plan, TrainConfig(**fixed)
 
 
 def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:
@@ -164,22 +171,22 @@ def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: i
 
 
 def parse_stages(text: str) -> list[dict[str, Any]]:
-    """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS. Raise ValueError for another value."""
+    """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS, or raise ArgumentTypeError."""
     try:
         stages = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"must be a JSON list of stages ({error})") from error
+        raise argparse.ArgumentTypeError(f"must be a JSON list of stages ({error})") from error
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
-        raise ValueError('must be a list of stages, as in [{"steps": 100}]')
+        raise argparse.ArgumentTypeError('must be a list of stages, as in [{"steps": 100}]')
     for stage in stages:
         for key, value in stage.items():
             if key not in STAGE_KEYS:
-                raise ValueError(f"a stage has no key {key!r}: give some of {', '.join(STAGE_KEYS)}")
+                raise argparse.ArgumentTypeError(f"a stage has no key {key!r}: give some of {', '.join(STAGE_KEYS)}")
             allowed, expected = STAGE_KEYS[key]
             if not allowed(value):
-                raise ValueError(f"{key} of a stage must be {expected}, not {json.dumps(value)}")
+                raise argparse.ArgumentTypeError(f"{key} of a stage must be {expected}, not {json.dumps(value)}")
         if ("steps" in stage) == ("tokens" in stage):
-            raise ValueError("each stage must have either steps or tokens")
+            raise argparse.ArgumentTypeError("each stage must have either steps or tokens")
     return stages
 
 
@@ -244,11 +251,14 @@ def _plain(value: Any) -> Any:
 def check_output(run: Path) -> None:
     """Check that a run's folder is new, empty or a run's. Raise UserError for one that holds other files.
 
-    Files `*.log` may be there: the command's own output is often sent to one.
+    Files `*.log` may be there, and the folder of torchrun's `--log-dir`: the command's own output is often sent there.
     """
-    held = {path.name for path in run.iterdir() if path.suffix != ".log"} if run.is_dir() else set()
+    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")  # a file below torchrun's --log-dir
+    logs = Path(errors).resolve().parents if errors else ()
+    inside = run.resolve().iterdir() if run.is_dir() else ()
+    held = {path.name for path in inside if path.suffix != ".log" and path not in logs}
     if held and not held & RUN_FILES:
         some = ", ".join(sorted(held)[:3]) + (", …" if len(held) > 3 else "")
         raise UserError(
-            f"--output {run} holds files of no run ({some}): give a new or empty folder, or a run to resume"
+            f"--output {run} contains other files than a run ({some}): give a new or empty folder, or a run to resume"
         )

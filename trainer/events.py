@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOG = "log.jsonl"
 FOLDER = "spikes"
-SPIKE_FILES = 100  # at most in a run: a diverging run would write one for every step
+SPIKE_FILES = 100  # most files of a run: a diverging run would write one for every step
 
 Range = tuple[int, int]  # of steps, counted from 1, both ends included
 

@@ -19,13 +19,12 @@ from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import atomic_path, canonical_json, new_folder, sha256_file, write_atomic
 from manifests.manifest import Manifest, TokenizerEntry
+from manifests.sizes import Preset
 from trainer.checkpoint import SavedModel, open_checkpoint, write_tensors
-from trainer.events import find_corpus
 from trainer.model import ROTARY_BASE
 from trainer.parallel import own_rows
-from trainer.sizes import Preset
 
-FILE_BYTES = 5_000_000_000  # of one safetensors file, as transformers writes them
+FILE_BYTES = 5_000_000_000  # most bytes of one safetensors file, as transformers writes them
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUTER_NAMES = {
     "embedding.weight": "model.embed_tokens.weight",
@@ -79,11 +78,11 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         UserError: There is no such checkpoint or corpus, `out` is not empty, or the disk is full; then nothing is left.
     """
     saved = open_checkpoint(path)
-    corpus, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
+    corpus, manifest = saved.find_corpus(corpus)
     pieces = tokenizer.load(corpus)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: give a new folder")
-    length = int(saved.state["plan"]["sequence_length"])
+    length = saved.length
     texts = {
         "config.json": _config(saved, manifest, dtype, length),
         "generation_config.json": {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos},
@@ -91,6 +90,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
     }
     model = (corpus / tokenizer.FILE).read_bytes()
+    saved.check()
     with new_folder(out) as new:
         for name, value in texts.items():
             write_atomic(new / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
@@ -230,16 +230,12 @@ def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:
 
 @dataclass(frozen=True, slots=True)
 class LlamaConfig:
-    """The numbers in the `config.json` of a Llama in Hugging Face's layout."""
+    """The numbers in the `config.json` of a Llama in Hugging Face's layout; several heads may share a key head."""
 
-    dimension: int
-    heads: int
+    size: Preset
     key_heads: int
-    layers: int
-    width: int
     vocabulary: int
     length: int
-    norm_epsilon: float
 
 
 def read_llama_config(folder: Path) -> LlamaConfig:
@@ -267,10 +263,12 @@ def read_llama_config(folder: Path) -> LlamaConfig:
     for setting, (published, ours) in expected.items():
         if published != ours:
             raise UserError(
-                f"{folder} has {setting} {published}; only Llamas with {ours} are computed here: give another"
+                f"{folder} has {setting} {published}; only Llamas with {ours} are supported: give another model"
             )
-    key_heads = int(config.get("num_key_value_heads") or heads)
-    return LlamaConfig(dimension, heads, key_heads, layers, width, vocabulary, length, epsilon)
+    if width < 8 * dimension // 3:
+        raise UserError(f"{folder} has intermediate_size {width}, less than 8/3 of hidden_size: give another model")
+    size = Preset(dimension, heads, layers, 0.0, multiple=width, norm_epsilon=epsilon)
+    return LlamaConfig(size, int(config.get("num_key_value_heads") or heads), vocabulary, length)
 
 
 def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> float:
@@ -283,9 +281,9 @@ def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> 
     if path.is_file() and sha256_file(path) != tokenizer.sha256:
         raise UserError(f"{folder} has a different tokenizer than the corpus: build the corpus with {path}")
     expected = {
-        "dimension": (size.dimension, config.dimension),
-        "layers": (size.layers, config.layers),
-        "heads": (size.heads, config.heads),
+        "dimension": (size.dimension, config.size.dimension),
+        "layers": (size.layers, config.size.layers),
+        "heads": (size.heads, config.size.heads),
         "heads of keys": (size.heads, config.key_heads),
         "vocabulary": (tokenizer.vocabulary, config.vocabulary),
     }
@@ -293,4 +291,4 @@ def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> 
         if ours != published:
             difference = f"{setting} {published}, the model {ours}"
             raise UserError(f"{folder} has {difference}: give its --model and a corpus with its tokenizer")
-    return config.norm_epsilon
+    return config.size.norm_epsilon

@@ -18,7 +18,7 @@ from filters.errors import UserError
 STOPPED = "stopped"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 USER_ERROR = 2  # exit code of a rank that has said what the user should do
-SAVING_SECONDS = 3600  # for which torchrun waits before it kills workers; its own 30 s are too few for a large model
+SAVING_SECONDS = 3600  # that torchrun waits before it kills workers; its default of 30 s is too short for a large model
 
 
 def find_run_folder(command: list[str]) -> Path:

@@ -18,17 +18,17 @@ from manifests.manifest import Manifest
 from manifests.report.html import Html, element, read_style
 from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
+from manifests.sizes import Preset
 from trainer.data import BatchReader, hash_batch
 from trainer.events import find_corpus, log, read_run, record_spike, write_rows
 from trainer.parallel import Ranks, peak_memory
-from trainer.sizes import Preset
 from trainer.step import StepMetrics
 
 FILE = "metrics.csv"
 LINE_SECONDS = 5.0  # between two lines in the terminal
 CLOCK = ("tokens_per_second", "mfu_6n", "mfu_no_embedding", "mfu_attention", "memory_gb", "seconds_left")
-CURVE_POINTS = 200  # at most in a curve: means of neighbors
-COUNT_TOKENS = 1 << 22  # counted at a time
+CURVE_POINTS = 200  # most points of a curve; more are averaged with their neighbors
+COUNT_TOKENS = 1 << 22  # tokens counted at a time
 PEAKS = {  # dense bf16 FLOP/s by a part of the device's name, the first that fits: NVIDIA's data sheets, no sparsity
     "A100": 312e12,
     "H100 PCIe": 756e12,

@@ -7,7 +7,6 @@ sequences, T tokens, D the dimension, H heads and V the vocabulary.
 import copy
 import functools
 import importlib.util
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, activate_flash_attention_impl, sdpa_kernel
 
-from trainer.sizes import Preset
+from filters.errors import UserError
+from manifests.sizes import Preset
 
 ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv 2104.09864), section 3.2.2
 LOSS_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}  # logits at a time: they fit a CPU's cache, or fill a GPU's matrix units
@@ -98,6 +98,13 @@ def document_bounds(tokens: Tensor, bos: int, device_type: str) -> Tensor:
     return F.pad(padded, (0, 1), value=tokens.numel())
 
 
+def resolve_device(device: str) -> str:
+    """Return "cpu" or "cuda" for "cpu", "cuda" or "auto". Raise UserError for "cuda" without a GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no GPU here, give --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which a GPU prefers FlashAttention 3 where installed, else cuDNN, else FlashAttention 2.
 
@@ -120,8 +127,8 @@ def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:
 class LayerCache:
     """Keys and values of one layer for the tokens so far, (B, H, capacity, D/H) each."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values, self.length = keys, values, 0
+    def __init__(self, keys: Tensor, values: Tensor, length: int = 0) -> None:
+        self.keys, self.values, self.length = keys, values, length
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add the (B, H, T, D/H) keys and values of T more tokens, and return those of all tokens."""
@@ -134,22 +141,17 @@ class LayerCache:
 class KeyValueCache:
     """Keys and values of the tokens of B texts so far, so that each forward pass computes the new tokens only.
 
-    Texts end at the same position; shorter ones are padded on the left. Rotary scores depend on distances only, so
-    padding shifts positions without effect.
-
     Args:
         model: The model whose keys and values are kept, on its device and in the type of its weights.
         batch: Number of texts.
-        capacity: The largest number of tokens of a text, padding included.
-        padding: Number of padding tokens on the left of each text, None without any.
+        capacity: The largest number of tokens of a text.
     """
 
-    def __init__(self, model: "Llama", batch: int, capacity: int, padding: Sequence[int] | None = None) -> None:
+    def __init__(self, model: "Llama", batch: int, capacity: int) -> None:
         size, weight = model.size, model.embedding.weight
         shape = batch, size.heads, capacity, size.dimension // size.heads
         empty = functools.partial(torch.zeros, shape, dtype=weight.dtype, device=weight.device)
         self.layers = [LayerCache(empty(), empty()) for _ in range(size.layers)]
-        self.padding = None if padding is None else torch.tensor(padding, device=weight.device)
 
     @property
     def length(self) -> int:
@@ -157,25 +159,18 @@ class KeyValueCache:
         return self.layers[0].length
 
     def mask(self, tokens: int) -> Tensor | None:
-        """Return the mask of `tokens` more tokens for `attend`: (1 or B, 1, T, all tokens) bool, None if causal."""
-        if self.length == 0 and self.padding is None:
+        """Return the mask of `tokens` more tokens for `attend`: (1, 1, T, all tokens) bool, None if causal."""
+        if self.length == 0:
             return None
         device = self.layers[0].keys.device
         queries = torch.arange(self.length, self.length + tokens, device=device)[:, None]
-        keys = torch.arange(self.length + tokens, device=device)
-        mask = (keys <= queries)[None, None]
-        if self.padding is None:
-            return mask
-        text = keys >= self.padding[:, None, None, None]
-        return mask & text | (keys == queries)  # padding attends to itself: a row without any key has no softmax
+        mask: Tensor = torch.arange(self.length + tokens, device=device) <= queries
+        return mask[None, None]
 
     def select(self, rows: Tensor) -> "KeyValueCache":
         """Return a cache of some of the texts, each as often as `rows`, (n,) int64, names it."""
         chosen = copy.copy(self)
-        chosen.padding = None if self.padding is None else self.padding[rows]
-        chosen.layers = [LayerCache(layer.keys[rows], layer.values[rows]) for layer in self.layers]
-        for layer in chosen.layers:
-            layer.length = self.length
+        chosen.layers = [LayerCache(layer.keys[rows], layer.values[rows], layer.length) for layer in self.layers]
         return chosen
 
 

@@ -13,7 +13,7 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +25,10 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from filters.errors import UserError
-from trainer.model import Llama
-from trainer.sizes import Preset
+from manifests.sizes import Preset
+from trainer.model import Llama, resolve_device
 
-INIT_BLOCK = 1 << 16  # numbers drawn from one generator
+INIT_BLOCK = 1 << 16  # numbers that one generator draws
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
 _aten = torch.ops.aten
 # Outputs that selective checkpointing keeps: matrix products and attention. Norms, rotations and the gate cost little
@@ -40,6 +40,15 @@ KEPT_OUTPUTS = [
     _aten._scaled_dot_product_efficient_attention.default,
     _aten._scaled_dot_product_cudnn_attention.default,
 ]
+
+# Numbers that a block keeps for its backward pass, for each token and each unit of dimension, by activation
+# checkpointing: "none" keeps inputs of both norms and their outputs, the product of queries, keys and values with
+# their rotations, attention's output twice, and 4 times the SwiGLU width of 8/3; "selective" the block's input, the
+# outputs of the four products and attention's.
+KEPT_NUMBERS = {"none": 23.0, "selective": 12.5, "full": 1.0}
+LOSS_BYTES = 12  # of the head's input and its gradient, for each token of a micro-batch and unit of dimension
+CPU_TOKENS = 2_048  # most tokens of a micro-batch on a CPU: more fills its caches and saves nothing
+SPARE = 0.15  # share of a GPU's memory left to temporary buffers and fragments
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,6 @@ class Ranks:
     def shards(self) -> int:
         """Return the number of ranks over which one copy of the model is sharded."""
         return int(self.mesh["shard"].size())
-
-
-def resolve_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "cpu", "cuda" or "auto". Raise UserError for "cuda" without a GPU."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here, give --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def start(
@@ -91,9 +93,7 @@ def start(
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS's deterministic products need
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = (
-            False  # a debugging aid, which costs a write of all memory
-        )
+        torch.utils.deterministic.fill_uninitialized_memory = False  # for debugging only: it writes all memory
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
@@ -169,6 +169,48 @@ def wrap_blocks(model: Llama, activation: str, compiled: bool) -> None:
             kept = {"context_fn": contexts} if activation == "selective" else {}
             forward = functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False, **kept)
         block.forward = torch.compile(forward) if compiled else forward
+
+
+def memory_of_rank(
+    size: Preset, vocabulary: int, length: int, micro_batch: int, shards: int, half: bool, activation: str
+) -> dict[str, float]:
+    """Return the bytes that a rank holds on its device at the end of a forward pass, by part.
+
+    Args:
+        size: The model's size.
+        vocabulary: Rows of the embedding and of the head.
+        length: Tokens of a sequence.
+        micro_batch: Sequences that the rank holds at once.
+        shards: Ranks over which one copy of the model is sharded.
+        half: Compute in bfloat16.
+        activation: Activation checkpointing, a key of KEPT_NUMBERS.
+    """
+    item, own = 2 if half else 4, size.count_parameters(vocabulary) / shards
+    group = max(size.block_parameters // size.layers, vocabulary * size.dimension)
+    kept = KEPT_NUMBERS[activation] * size.layers + KEPT_NUMBERS["none"]  # of all blocks, and of one computed again
+    return {
+        "weights": 4 * own,
+        "gradients": 4 * own,
+        "moments": 8 * own,
+        "gathered": item * (2 * group + vocabulary * size.dimension) + 4 * group,  # two groups, the head; a reduction
+        "activations": micro_batch * length * size.dimension * (item * kept + LOSS_BYTES),
+    }
+
+
+def choose_micro_batch(memory: Mapping[str, float], length: int, sequences: int, bytes_of_device: int) -> int:
+    """Return the number of sequences that a rank holds at once: the largest divisor of `sequences` that fits.
+
+    Args:
+        memory: Result of `memory_of_rank` for a micro-batch of one sequence.
+        length: Tokens of a sequence.
+        sequences: Sequences of a rank in a step.
+        bytes_of_device: Memory of a GPU, 0 for a CPU.
+    """
+    fits = CPU_TOKENS // length
+    if bytes_of_device:
+        fixed = sum(memory.values()) - memory["activations"]
+        fits = math.floor((bytes_of_device * (1 - SPARE) - fixed) / memory["activations"])
+    return max((d for d in range(1, sequences + 1) if sequences % d == 0 and d <= fits), default=1)
 
 
 @torch.no_grad()

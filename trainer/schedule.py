@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-FINAL_SHARE = 0.1  # of the peak, where the cosine ends (section 2.3 of the paper)
-DECAY_SHARE = 0.2  # of the steps, in which a WSD schedule falls (Hägele et al. 2024, arXiv 2405.18392, section 3)
+FINAL_SHARE = 0.1  # share of the peak at which the cosine ends (section 2.3 of the paper)
+DECAY_SHARE = 0.2  # share of the steps in which a WSD schedule falls (Hägele et al. 2024, arXiv 2405.18392, section 3)
 
 
 def _cosine(done: int, total: int) -> float:

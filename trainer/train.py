@@ -19,6 +19,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
 from manifests.order import Plan
+from manifests.sizes import Preset, get_preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
 from trainer.config import RunOptions, TrainConfig, save_config
@@ -27,35 +28,33 @@ from trainer.hf import load_hf_weights, read_norm_epsilon
 from trainer.launch import STOPPED
 from trainer.metrics import MetricsWriter, flops_per_token, format_bits_per_byte, open_loggers, peak_flops
 from trainer.model import prefer_fast_attention
-from trainer.parallel import Ranks, build, first_error_across_ranks, reshard, sum_over_ranks
+from trainer.parallel import (
+    Ranks,
+    build,
+    choose_micro_batch,
+    first_error_across_ranks,
+    memory_of_rank,
+    reshard,
+    sum_over_ranks,
+)
 from trainer.schedule import rate_at
-from trainer.sizes import Preset, choose_micro_batch, get_preset
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
 from trainer.watchdog import watch
 
-COLLECT_STEPS = 500  # between two garbage collections, at the same step on every rank
-LOSS_FOLLOW = 0.3  # of the trend against which losses are judged, see OutlierDetector
+COLLECT_STEPS = 500  # steps between two garbage collections, the same on every rank
+LOSS_FOLLOW = 0.3  # `follow` of the detector of outliers among losses
 VALIDATION_FILE = "validation.csv"
-VALIDATION_WINDOWS = 64  # of each source
+VALIDATION_WINDOWS = 64  # windows of each source
 
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it
 
 
-def train(
-    corpus: Path,
-    run: Path,
-    manifest: Manifest,
-    plan: Plan,
-    config: TrainConfig,
-    options: RunOptions,
-    ranks: Ranks,
-    given: dict[str, Any],
-    evaluate: Evaluate | None = None,
-) -> str:
-    """Train, or resume training, and return one line about the end of the run.
+@dataclass
+class RunSetup:
+    """All that a training run is made of.
 
-    Args:
+    Attributes:
         corpus: The corpus's folder.
         run: The run's folder.
         manifest: The corpus's manifest.
@@ -65,53 +64,6 @@ def train(
         ranks: This process among all.
         given: All options of the command, saved with the run.
         evaluate: Returns the scores of the model after a step; called after every `options.evaluate_every` steps.
-
-    Raises:
-        UserError: The folder holds a run of another plan, or the initial weights are those of another model.
-    """
-    share = functools.partial(first_error_across_ranks, world=ranks.world)
-    saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
-    resumed, folder = saved or (0, run)
-    before = checkpoint.read_state(folder) if saved else {}
-    epsilon = config.norm_epsilon
-    if saved:
-        epsilon = before["training"].get("norm_epsilon", epsilon)
-    elif config.init_from:
-        epsilon = read_norm_epsilon(Path(config.init_from), get_preset(config.model), manifest.tokenizer)
-    config = replace(config, norm_epsilon=epsilon)
-    state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
-    if saved:
-        checkpoint.check_same(before, state, run)
-    if resumed >= plan.steps:
-        return f"{run} is finished: {plan.steps} steps"
-    run.mkdir(parents=True, exist_ok=True)
-    skips = events.resolve_skips(run, list(options.skip_steps), resumed, ranks.first)
-    loop = TrainingLoop(corpus, run, manifest, plan, config, options, ranks, not saved, evaluate)
-    if saved:
-        loop.restore(folder, before)
-    elif config.init_from:
-        load_hf_weights(loop.stepper.model, Path(config.init_from))
-    last = min(plan.steps, options.stop_after or plan.steps)
-    if ranks.first:
-        loop.start_metrics(state, resumed, last)
-        save_config(run, given)
-    step, stop = loop.train(state, resumed, last, skips)
-    if ranks.first:
-        events.log(run, "end", step=step, told_to_stop=stop)
-        if stop and step < plan.steps:
-            write_atomic(run / STOPPED, canonical_json({"step": step}))
-    return f"{run}: " + ("finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}")
-
-
-@dataclass
-class TrainingLoop:
-    """The model, the data and the metrics of a run, and the loop over its steps.
-
-    Attributes:
-        corpus: The corpus's folder.
-        run: The run's folder.
-        fresh: Draw initial weights; else a checkpoint fills them.
-        evaluate: See `train`.
     """
 
     corpus: Path
@@ -121,8 +73,65 @@ class TrainingLoop:
     config: TrainConfig
     options: RunOptions
     ranks: Ranks
+    given: dict[str, Any]
+    evaluate: Evaluate | None
+
+
+def train(setup: RunSetup) -> str:
+    """Train, or resume training, and return one line about the end of the run.
+
+    Raises:
+        UserError: The folder holds a run of another plan, or the initial weights are those of another model.
+    """
+    run, plan, ranks = setup.run, setup.plan, setup.ranks
+    share = functools.partial(first_error_across_ranks, world=ranks.world)
+    saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
+    resumed, folder = saved or (0, run)
+    before = checkpoint.read_state(folder) if saved else {}
+    config = _set_norm_epsilon(setup.config, before, setup.manifest)
+    state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
+    if saved:
+        checkpoint.check_same(before, state, run)
+    if resumed >= plan.steps:
+        return f"{run} is finished: {plan.steps} steps"
+    run.mkdir(parents=True, exist_ok=True)
+    skips = events.resolve_skips(run, list(setup.options.skip_steps), resumed, ranks.first)
+    loop = TrainingLoop(**{**vars(setup), "config": config}, fresh=not saved)
+    if saved:
+        loop.restore(folder, before)
+    elif config.init_from:
+        load_hf_weights(loop.stepper.model, Path(config.init_from))
+    last = min(plan.steps, setup.options.stop_after or plan.steps)
+    if ranks.first:
+        loop.start_metrics(state, resumed, last)
+        save_config(run, setup.given)
+    step, stop = loop.train(state, resumed, last, skips)
+    if ranks.first:
+        events.log(run, "end", step=step, told_to_stop=stop)
+        if stop and step < plan.steps:
+            write_atomic(run / STOPPED, canonical_json({"step": step}))
+    return f"{run}: " + ("finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}")
+
+
+def _set_norm_epsilon(config: TrainConfig, before: dict[str, Any], manifest: Manifest) -> TrainConfig:
+    """Return a configuration with the epsilon of the checkpoint `before`, or of the published weights to start from."""
+    if before:
+        return replace(config, norm_epsilon=before["training"]["norm_epsilon"])
+    if not config.init_from:
+        return config
+    size = get_preset(config.model)
+    return replace(config, norm_epsilon=read_norm_epsilon(Path(config.init_from), size, manifest.tokenizer))
+
+
+@dataclass
+class TrainingLoop(RunSetup):
+    """The model, the data and the metrics of a run, and the loop over its steps.
+
+    Attributes:
+        fresh: Draw initial weights; else a checkpoint fills them.
+    """
+
     fresh: bool
-    evaluate: Evaluate | None = None
 
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
@@ -146,13 +155,14 @@ class TrainingLoop:
         self.metrics: MetricsWriter | None = None
         self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
         self.non_finite = 0  # steps in a row
+        self.dog = watch(ranks.rank, ranks.world, options.hang_seconds)
 
     def _choose_micro_batch(self, size: Preset) -> int:
-        gpu, ranks = self.ranks.device.type == "cuda", self.ranks
-        memory = torch.cuda.mem_get_info(ranks.device)[1] if gpu else 0
-        shape = self.plan.sequence_length, self.plan.global_batch // ranks.world, ranks.shards, memory
-        half = self.config.precision == "bf16"
-        return choose_micro_batch(size, self.manifest.tokenizer.vocabulary, *shape, half, self.options.activation)
+        ranks, length = self.ranks, self.plan.sequence_length
+        settings = ranks.shards, self.config.precision == "bf16", self.options.activation
+        memory = memory_of_rank(size, self.manifest.tokenizer.vocabulary, length, 1, *settings)
+        available = torch.cuda.mem_get_info(ranks.device)[1] if ranks.device.type == "cuda" else 0
+        return choose_micro_batch(memory, length, self.plan.global_batch // ranks.world, available)
 
     def restore(self, folder: Path, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
@@ -193,52 +203,58 @@ class TrainingLoop:
         """
 
         def is_skipped(number: int) -> bool:
-            return any(begin <= number + 1 <= end for begin, end in skips)
+            return any(begin <= number <= end for begin, end in skips)
 
-        plan, config, options, ranks = self.plan, self.config, self.options, self.ranks
+        options, ranks = self.options, self.ranks
         gpu = ranks.device.type == "cuda"
-        steps = (number for number in range(step, last) if not is_skipped(number))
+        steps = (number for number in range(step, last) if not is_skipped(number + 1))
         reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
         writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards)
         requests = 0
         attention = prefer_fast_attention(ranks.device)
-        dog = watch(ranks.rank, ranks.world, options.hang_seconds)
-        with dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
+        with self.dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
             while step < last and not requests & STOP:
-                dog.tick()
-                rate = rate_at(step, config.learning_rate)
+                self.dog.tick()
+                step += 1
+                rate = rate_at(step - 1, self.config.learning_rate)
                 if is_skipped(step):
                     requests = self.drain(0)
-                    step += 1
                     if self.metrics:
                         self.metrics.write_skipped(step, rate)
                 else:
-                    step += 1
                     batch = next(batches)
-                    dog.tick()
+                    self.dog.tick()
                     due = ranks.first and writer.is_due(options.checkpoint_minutes)
                     mine = STOP * requested.is_set() | SAVE * due
                     self.pending.append((step, rate, self.stepper.step(batch, rate, mine)))
                     requests = self.drain(1 if gpu else 0)  # a GPU gets its next step before this one is read
-                saves = step == last or requests or _is_due(step, options.checkpoint_every)
-                validates = step == plan.steps or _is_due(step, options.validate_every)
-                if saves or validates:
-                    requests |= self.drain(0)
-                if saves or requests:
-                    windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
-                    writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
-                if validates:
-                    validate(self.corpus, self.manifest, plan.sequence_length, self.run, step, self.stepper)
-                    dog.tick()
-                if self.evaluate and (step == plan.steps or _is_due(step, options.evaluate_every)):
-                    self.drain(0)
-                    scores = self.evaluate(self.stepper.model, step)
-                    for logger in self.metrics.loggers if self.metrics else ():
-                        logger(step, scores)
-                    dog.tick()
+                requests = self._finish_step(step, step == last, requests, state, writer)
                 if step % COLLECT_STEPS == 0:
                     gc.collect()
         return step, bool(requests & STOP)
+
+    def _finish_step(
+        self, step: int, is_last: bool, requests: int, state: dict[str, Any], writer: checkpoint.CheckpointWriter
+    ) -> int:
+        """Save, validate and evaluate after a step if it is time to; return the requests of all ranks."""
+        options, ends = self.options, step == self.plan.steps
+        saves = is_last or requests or _is_due(step, options.checkpoint_every)
+        validates = ends or _is_due(step, options.validate_every)
+        if saves or validates:
+            requests |= self.drain(0)
+        if saves or requests:
+            windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
+            writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
+        if validates:
+            validate(self.corpus, self.manifest, self.plan.sequence_length, self.run, step, self.stepper)
+            self.dog.tick()
+        if self.evaluate and (ends or _is_due(step, options.evaluate_every)):
+            self.drain(0)
+            scores = self.evaluate(self.stepper.model, step)
+            for logger in self.metrics.loggers if self.metrics else ():
+                logger(step, scores)
+            self.dog.tick()
+        return requests
 
     def drain(self, limit: int) -> int:
         """Read and write the metrics of steps until `limit` are pending; return the requests of all ranks.

@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 BEAT_SECONDS = 1.0
-DEAD_SECONDS = 30.0  # without a beat; a busy machine may delay a thread by seconds
+DEAD_SECONDS = 30.0  # without a beat, after which a rank counts as dead; a busy machine may delay a thread by seconds
 _END = "watch/end"
 
 
@@ -97,7 +97,7 @@ class Watchdog:
             self.heard, self.last_heard = now, said
         if now - self.heard > self.dead_seconds:
             place = f" on {said.split()[2]}" if said else ""
-            return f"rank {other}{place} has given no sign of life for {self.dead_seconds:.0f} s: its process has ended"
+            return f"rank {other}{place} has not responded for {self.dead_seconds:.0f} s: its process has ended"
         still = now - self.moved
         if said in ("", "ended") or still <= self.hang_seconds:
             return ""

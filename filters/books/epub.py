@@ -25,6 +25,8 @@ MEMBERS = 20_000  # files in an archive
 RATIO = 200  # decoded bytes per stored byte of a member; chapters of plain prose have three to five
 SMALL = 1 << 20  # bytes of a member for which any such ratio is accepted
 PACKAGE_BYTES = 8 << 20  # of container, package document and list of encrypted members, each
+# Media types of chapters: XHTML, and what older or careless packages name it (OPF 2.0.1, section 1.3.7).
+DOCUMENTS = ("application/xhtml+xml", "text/html", "text/x-oeb1-document", "application/xml", "text/xml")
 # Obfuscation of fonts (OCF 3.3, section 4.3), which prevents nobody from reading.
 FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 
@@ -32,6 +34,10 @@ _ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
 _SELF_CLOSED = re.compile(
     r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|wbr)\b)([A-Za-z][\w:.-]{0,40})"
     r"([^<>]{0,2000})/>"
+)
+# The number of a printed page, which may stand within a word (EPUB Structural Semantics 1.1, DPUB-ARIA 1.0).
+_PAGE_BREAK = re.compile(
+    r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak[\"'][^<>]{0,400}>[^<>]{0,40}</\1\s*>"
 )
 _CONTENTS = re.compile(r"<body\b[^<>]{0,400}?epub:type\s*=\s*[\"'][^\"']{0,100}\b(?:toc|landmarks)\b")
 
@@ -101,7 +107,8 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
         size += len(body)
         page = decode(body, None)
         if not _CONTENTS.search(page):
-            text = replace_c1(extract_text(_SELF_CLOSED.sub(r"<\1\2></\1>", page), max_depth, "all"))
+            page = _PAGE_BREAK.sub("", _SELF_CLOSED.sub(r"<\1\2></\1>", page))
+            text = replace_c1(extract_text(page, max_depth, "all"))
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
 
@@ -147,18 +154,32 @@ def _parse_xml(data: bytes) -> list[tuple[str, dict[str, str], str]]:
 
 
 def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> list[str]:
-    """Return the spine's documents in order, each once, without navigation, tables of contents and non-linear ones."""
-    places, nav, pages = {}, set(), []
+    """Return the spine's documents in order, each once, without navigation, tables of contents and non-linear ones.
+
+    Raises:
+        _BadError: There is no chapter, or one that the package does not list or that is no HTML and no image: a book
+            is read whole or not at all.
+    """
+    listed, nav, pages = {}, set(), []
     for name, given, _ in elements:
-        if name == "item" and "xhtml" in given.get("media-type", "application/xhtml+xml"):
-            places[given.get("id", "")] = given.get("href", "")
+        if name == "item":
+            listed[given.get("id", "")] = given.get("href", ""), given.get("media-type", DOCUMENTS[0])
             if "nav" in given.get("properties", "").split():
                 nav.add(given.get("href", ""))
         elif name == "reference" and given.get("type", "").lower() == "toc":
             nav.add(given.get("href", "").partition("#")[0])
         elif name == "itemref" and given.get("linear", "yes") != "no":
             pages.append(given.get("idref", ""))
-    kept = [places[page] for page in dict.fromkeys(pages) if page in places and places[page] not in nav]
+    kept = []
+    for page in dict.fromkeys(pages):
+        if page not in listed:
+            raise _BadError(Reason.CORRUPT_RECORD, f"the package does not list the chapter {page[:80]!r}")
+        href, kind = listed[page]
+        if kind.startswith("image/") or href in nav:
+            continue
+        if kind not in DOCUMENTS:
+            raise _BadError(Reason.UNSUPPORTED_FORMAT, f"the chapter {page[:80]!r} is of type {kind[:80]!r}")
+        kept.append(href)
     if not kept:
         raise _BadError(Reason.CORRUPT_RECORD, "the spine names no chapter")
     return list(dict.fromkeys(_resolve(folder, href) for href in kept))

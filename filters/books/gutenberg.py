@@ -10,10 +10,15 @@ A text is cut only at explicit marks, and no mark is trusted that would remove m
   Proofreaders, an address of an e-text), and an older header inside the new one; such paragraphs behind the book, too;
 - notes of transcribers, redactors, preparers: boxed, in brackets, as a paragraph or under a heading, wherever they are;
   after the book, lists of corrections.
+
+The table gutenberg.tsv lists patterns by language: words for the `end`, names of the header's `field`s, how a `credit`
+begins, names of a `note`, and what only those who `made` an e-text write.
 """
 
 import re
 from typing import NamedTuple
+
+from filters.data_files import read_rows
 
 HEADER_LINES = 700  # the longest header, with the small print of the 1990s, has some 350
 TAIL_CHARACTERS = 60_000  # a licence has 19,000; with small print and lists of corrections up to some 40,000
@@ -26,21 +31,31 @@ UNENDED_NOTES = 100  # brackets that do not close, after which no more are searc
 # Parts of the words for those who made a file, and for what they made.
 LEFTOVERS = "Gutenberg GUTENBERG ranscriber RANSCRIBER roofread ROOFREAD E-text e-text etext".split()
 
+DATA_FILES = ("gutenberg.tsv",)  # part of the code version of a step
+
+
+def _load_patterns() -> dict[str, str]:
+    """Return a pattern for each kind of the table, in which `{kind}` stands for the pattern of a kind above."""
+    found: dict[str, list[str]] = {}
+    for kind, _, pattern in read_rows("filters.books", "gutenberg.tsv"):
+        for name, known in found.items():
+            pattern = pattern.replace(f"{{{name}}}", f"(?:{'|'.join(known)})")
+        found.setdefault(kind, []).append(pattern)
+    return {kind: f"(?:{'|'.join(patterns)})" for kind, patterns in found.items()}
+
+
 _I = re.IGNORECASE
-_BOOK = r"project gutenberg(?:['’]s)?(?:-tm|™)?,?\s{1,4}e-?(?:text|book)s?"
+_PATTERNS = _load_patterns()
+_BOOK = _PATTERNS["book"]
 _START = re.compile(r"\s*\*{2,4}\s*(?:START|BEGINNING) OF (?:(?:THE|THIS) )?(?:COPYRIGHTED )?PROJECT GUTENBERG", _I)
 _END = re.compile(r"\s*\*{2,4}\s*END OF (?:(?:THE|THIS) )?(?:COPYRIGHTED )?PROJECT GUTENBERG", _I)
 _SMALL_PRINT_END = re.compile(
     r"\W*END\W{0,3}\s*(?:OF )?(?:THE )?SMALL PRINT|.{0,80}SMALL PRINT.{0,90}\*END\*|\s*\[\"Small Print\" V\.", _I
 )
 _SMALL_PRINT = re.compile(r"\W*(?:START\W{0,6}(?:OF )?)?(?:THE )?(?:LEGAL )?SMALL PRINT", _I)
-# "End" in the languages of the books; some say "Projekt", "projet", "progetto", "proyecto", "проект".
-_END_WORD = (
-    r"(?:end|ende|fin|fine|final|fim|einde|slut|slutt|loppu|koniec|konec|kraj|vége|sfârșitul|конец|край|крај|кінець"
-    r"|katapusan|wakas|finis|fino|τέλος)"
-)
+# Some say "Projekt", "projet", "progetto", "proyecto", "проект".
 _PLAIN_END = re.compile(
-    rf"[\s*_=]*(?:{_END_WORD}\b.{{0,40}}?\b(?:pro[jgy]\w{{2,6}}|проект\w?) gutenberg"
+    rf"[\s*_=]*(?:{_PATTERNS['end']}\b.{{0,40}}?\b(?:pro[jgy]\w{{2,6}}|проект\w?) gutenberg"
     r"|start: full licen[cs]e|the full project gutenberg licen[cs]e)",
     _I,
 )
@@ -53,60 +68,17 @@ _TITLE_LINE = re.compile(
 )
 _OF_BY = re.compile(r"\W*(.+?)(?:,? by (.+?))?(?:\s\(?#\d.*)?[\s*,]{0,12}\Z", _I)
 _NUMBER = re.compile(r"\[\s?e-?(?:text|book)s?\s?#\s?(\d{1,7})", _I)
-_FIELD = re.compile(
-    r"(title|author|editor|translator|illustrator|commentator|contributor|compiler|release date|posting date|"
-    r"language|credits|character set encoding|first posted|last updated|most recently updated|edition|copyright date|"
-    r"date first posted|original publication|subtitle|annotator|dubious author)\s{0,4}:\s{0,40}(.{0,300})",
-    _I,
-)
+_FIELD = re.compile(rf"({_PATTERNS['field']})\s{{0,4}}:\s{{0,40}}(.{{0,300}})", _I)
 _LEAVE = re.compile(r"this e-?(?:book|text) is for the use of anyone", _I)
-_VERB = r"(?:produced|prepared|transcribed|scanned|digiti[sz]ed|proof(?:ed|read)|typed|keyed|entered|created|converted)"
-_CREDIT = re.compile(
-    rf"\W{{0,12}}(?:{_VERB}\b.{{0,120}}?\bby\b|e-?text (?:\w+ and )?{_VERB}\b|text file {_VERB}\b|"
-    r"html (?:version|file)s? |"
-    rf"this (?:e-?text|e-?book|book|file|{_BOOK}) (?:was|has been|is) (?:\w+ ){{0,2}}?(?:{_VERB}|posted|updated)\b|"
-    r"this file (?:was )?(?:first|last)|this file should be named|updated editions|corrected (?:and updated )?by\b|"
-    r"corrected editions of our e|versions based on separate sources|"
-    r"images of the original pages|we thank the biblioth|nous remercions la biblioth|"
-    r"note: (?:project gutenberg|images)|"
-    r"thanks to .{0,80}(?:proofread|scann)|we are releasing two versions of this etext|\(?this file was produced from)",
-    _I | re.DOTALL,
-)
-# Those who make an e-text, and what they call their notes. Editors and publishers are the book's.
-_MAKER = (
-    r"(?:e-?(?:text|book) )?(?:tran?scri(?:ber|bing|ption|ptor)|redactor|preparer|producer|digiti[sz]er|typist"
-    r"|proof-?reader|post-?processor|e-?(?:text|book) (?:editor|maker|producer|creator))"
-)
-_NOTE_NAME = (
-    rf"(?:{_MAKER}['’]?s?['’]?\s{{1,4}}(?:\w{{1,12}}\s)?(?:end)?(?:note|remark|comment|amendment|correction|change"
-    r"|foreword|preface|errata|endnote|disclaimer)s?"
-    rf"|(?:a )?(?:notes?|remarks|comments) (?:of|from|by|on|about|to) (?:the )?(?:{_MAKER}|transcri|e-?text|e-?book)\w*"
-    rf"|(?:{_MAKER}['’]?s?['’]? )?typographical errors? (?:have been )?corrected"
-    r"|(?:list of )?(?:corrections|changes|errata) (?:made|to) (?:(?:to|in|by) )?(?:the |this )?"
-    r"(?:transcri|e-?text|e-?book)\w*"
-    r"|\W?t\. ?n\.(?=[:\s])|\W?tn:|tr\. note"
-    r"|(?:anmerkung|hinweis|bemerkung)e?n? (?:zur|der|des|zum) (?:transkri|bearbeit|e-?text|e-?book)\w{0,12}"
-    r"|im folgenden werden alle geänderten|liste des modifications"
-    r"|liste der (?:vorgenommenen )?(?:änderungen|korrekturen)"
-    r"|(?:note|remarque|notice)s? (?:du|de la|de|des|sur la|au) tran?scri\w{2,12}"
-    r"|not[ae]s? (?:del|de la|de|do|da|della|di|dos|de los) (?:la )?tran?scri\w{2,12}"
-    r"|opmerking(?:en)? (?:van|bij) (?:de )?(?:bewerk|transcri)\w{2,12}"
-    r"|uwag[ai] (?:do |od )?transkry\w{2,12}"
-    r"|(?:anmärkning|anmerkning|bemærkning|huomautu)\w{0,6} .{0,12}transkri\w{2,12}"
-    r"|noto de la trans\w{2,12}|примечани[ея] (?:к )?транскри\w{2,12}"
-    r"|paalala ng (?:nagsalin|tagapag\w{2,12}))"
-)
-_NOTE = re.compile(rf"[\s\[({{<|_=*+~#-]{{0,24}}{_NOTE_NAME}", _I)
-_NOTE_START = re.compile(rf"[\s_=*+~#-]{{0,24}}{_NOTE_NAME}['’]?[\s_=*+~#)-]*(?:[:.—]|\Z)", _I)
+_CREDIT = re.compile(rf"\W{{0,12}}{_PATTERNS['credit']}", _I | re.DOTALL)
+# What those who make an e-text call their notes; the notes of editors and publishers are the book's.
+_NOTE = re.compile(rf"[\s\[({{<|_=*+~#-]{{0,24}}{_PATTERNS['note']}", _I)
+_NOTE_START = re.compile(rf"[\s_=*+~#-]{{0,24}}{_PATTERNS['note']}['’]?[\s_=*+~#)-]*(?:[:.—]|\Z)", _I)
 _BRACKETS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 _READER = re.compile(r"\s*au lecteur\W*\Z", _I)
 _VERSION = re.compile(r"version électronique|fichier électronique|texte électronique", _I)
 # Words of those who make e-texts, which no book of Project Gutenberg's begins or ends with.
-_MADE = re.compile(
-    r"project gutenberg|distributed proof|online distributed|pgdp|gutenberg\.(?:org|net|ca|de)|\be-?(?:text|book)s?\b"
-    r"|internet archive|archive\.org|hathi ?trust|google (?:books|print)|html (?:version|file|edition)|pglaf|\.html?\b",
-    _I,
-)
+_MADE = re.compile(_PATTERNS["made"], _I)
 _RULE = re.compile(r"[\s*=_~.+#-]{3,}")
 _BOX = re.compile(r"\s*\+[-=]{4,}\+?\s*\Z")
 
@@ -115,8 +87,8 @@ class Book(NamedTuple):
     """A book.
 
     Attributes:
-        text: Without the parts that are Project Gutenberg's.
-        number: Of the ebook, 0 where the text states none.
+        text: The book without the parts that are Project Gutenberg's.
+        number: The number of the ebook, 0 if the text states none.
         about: Title, author, language and release date as the header has them.
         whole: True if nothing marked the text as Project Gutenberg's; it is then unchanged.
     """
@@ -134,7 +106,7 @@ def strip_boilerplate(text: str) -> Book:
     """
     lines = text.split("\n")
     start, after = _find_start(lines)
-    first = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    first = _skip_empty(lines, 0, len(lines))
     titled = first if first < len(lines) and _TITLE_LINE.match(lines[first]) else -1
     marked = start >= 0 or titled >= 0
     opening = _find_opening(lines, after, start < 0) if marked else first
@@ -195,6 +167,13 @@ def _find_end(lines: list[str], opening: int) -> int:
     return stop
 
 
+def _skip_empty(lines: list[str], at: int, stop: int) -> int:
+    """Return the index of the first line from `at` on that is not empty, `stop` without one."""
+    while at < stop and not lines[at].strip():
+        at += 1
+    return at
+
+
 def _find_paragraph_end(lines: list[str], start: int, stop: int) -> int:
     """Return the index of the line after the paragraph that begins at `start`."""
     while start < stop and lines[start].strip():
@@ -206,8 +185,7 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
     """Return where the book begins after credits, older headers and notes; `unmarked`: the header has no end mark."""
     stop = len(lines)
     while True:
-        while at < stop and not lines[at].strip():
-            at += 1
+        at = _skip_empty(lines, at, stop)
         if at == stop:
             return at
         end = _find_paragraph_end(lines, at, stop)
@@ -217,15 +195,12 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
             at = note
         elif _RULE.fullmatch(lines[at]):
             at += 1
-        elif end - at <= CREDIT_LINES and (header or _is_credit(lines[at:end])):
+        elif end - at <= CREDIT_LINES and (
+            header or _CREDIT.match("\n".join(lines[at : min(end, at + 3)])) or any(map(_MADE.search, lines[at:end]))
+        ):
             at = end
         else:
             return at
-
-
-def _is_credit(paragraph: list[str]) -> bool:
-    """Return True for a paragraph on those who made the e-text."""
-    return bool(_CREDIT.match("\n".join(paragraph[:3])) or any(map(_MADE.search, paragraph)))
 
 
 def _find_note_end(lines: list[str], at: int, stop: int) -> int:
@@ -240,18 +215,13 @@ def _find_note_end(lines: list[str], at: int, stop: int) -> int:
     if end - at > 1 and not reader:
         return end
     while end < min(at + NOTE_LINES, stop):  # under a heading: up to two empty lines or what looks like the book's
-        next_one = end
-        while next_one < stop and not lines[next_one].strip():
-            next_one += 1
+        next_one = _skip_empty(lines, end, stop)
         if next_one - end > 1 and end - at > 1:
             return end
         if next_one == stop or lines[next_one].isupper():
             return end
         end = _find_paragraph_end(lines, next_one, stop)
-    first = at + 1
-    while first < stop and not lines[first].strip():
-        first += 1
-    return _find_paragraph_end(lines, first, stop)
+    return _find_paragraph_end(lines, _skip_empty(lines, at + 1, stop), stop)
 
 
 def _find_marked_note_end(lines: list[str], at: int, stop: int) -> int:

@@ -5,6 +5,10 @@ first /* */ that says "copyright", else every leading line that begins with `//`
 titles, documentation. Here only comments are removed, by the syntax of each language, of these only those with a
 copyright notice or the words of a licence, and of these only the paragraphs that say so: a docstring, a Markdown title,
 `#include` and `#!/bin/sh` stay, as does the rest of a comment.
+
+The table comments.tsv has the fields of `Syntax` as regular expressions, blocks as pairs of marks. The table
+phrases.tsv lists expressions of what is written in comments: marks of `generated` files, copyright `notice`s, phrases
+of a `licence`, and `directive`s to programs.
 """
 
 import re
@@ -12,39 +16,30 @@ from collections.abc import Iterator
 from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
+from filters.data_files import read_rows
+
+DATA_FILES = ("comments.tsv", "phrases.tsv")  # part of the code version of a step
 MAX_LINE = 1000  # characters of a line that are searched
 LEADING_LINES = 8  # lines of code before a licence: a package, a guard of inclusion
 LEGAL_WORDS = 2  # different words of the law that make a paragraph part of a licence, in a comment that names one
 
-_NOTICE = re.compile(  # a line that is a notice
-    r"^copyright\b|\bcopyright(?:ed)?[ \t,]{0,4}(?:\(c\)|©|&copy;|by\b|:|-|(?:19|20)\d\d)|"
-    r"\(c\)[ \t]{0,4}(?:copyright|(?:19|20)\d\d)|"
-    r"(?:©|&copy;)[ \t]{0,4}(?:19|20)?\d\d|\ball rights reserved\b|\bspdx-(?:license-identifier|filecopyrighttext)\b|"
-    r"^licen[cs]e[ \t]{0,4}:|^licen[cs]e (?:mit|apache|bsd|gpl|http)",
-    re.IGNORECASE,
-)
-_LICENCE = re.compile(  # a paragraph that is part of a licence, or names one
-    r"\blicen[cs]ed (?:under|to\b)|\bpermission is (?:hereby )?granted|\bpermission to use\b|"
-    r"\bredistribution and use\b|\bredistributions? (?:of source|in binary)|\bgoverned by (?:a|the|an)\b|"
-    r"\bin compliance with the licen[cs]e|\bunder the terms of\b|\bsubject to the terms\b|\bfree software\b|"
-    r"\bwithout (?:any )?(?:express or implied )?warrant|\bapache\.org/licenses|\bunless required by applicable law|"
-    r"\byou should have received a copy|\bendorse or promote\b|\bopensource\.org/licenses|\bgnu\.org/licenses|"
-    r"\b(?:mit|apache|bsd|gnu|mozilla|boost)[ -](?:software |style |general public |public )?licen[cs]e\b|"
-    r"\bunder the licen[cs]e\b|\bsee (?:the )?(?:accompanying )?(?:file )?(?:licen[cs]e|copying)\b|"
-    r"\blicen[cs]e(?:\.txt|\.md)? file\b|"
-    r"\blicen[cs]e agreement\b|\breleased (?:in)?to the public domain\b|\breleased under\b|\bunauthori[sz]ed copying\b",
-    re.IGNORECASE,
-)
+_PHRASES = read_rows("filters.code", "phrases.tsv")
+
+
+def _compile_phrases(kind: str) -> re.Pattern[str]:
+    return re.compile("|".join(pattern for of_kind, pattern in _PHRASES if of_kind == kind), re.IGNORECASE)
+
+
+GENERATED = _compile_phrases("generated")  # what programs write into the files that they make
+_NOTICE = _compile_phrases("notice")  # a line that is a notice
+_LICENCE = _compile_phrases("licence")  # a paragraph that is part of a licence, or names one
+_DIRECTIVE = _compile_phrases("directive")  # a line for a program, not for people
 _LEGAL_WORDS = re.compile(
     r"\b(?:(licen[cs]e)|(copyright)|(warrant)|(liab)|(permission)|(redistribut)|"
     r"(\"as is\")|(damages)|(conditions?\b)|(merchantab))",
     re.IGNORECASE,
 )
-_DIRECTIVE = re.compile(  # a line for a program, not for people
-    r"coding[:=]|vim?:|-\*-|\+build|go:build|eslint|jshint|jslint|@flow|shellcheck|pylint:|flake8|mypy:|type:|"
-    r"frozen_string_literal|warn_indent|syntax=|escape=|#?requires\b|<reference|!tex|istanbul",
-    re.IGNORECASE,
-)
+SHEBANG = r"(?:#!(?!\[)[^\n]*+\n)?"  # the opening of a file, where the table names no other
 _PRAGMA = "{-#"  # begins like a comment of Haskell, but is code
 _MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[])@&$^`"  # around the words of a comment
 _LINE = re.compile(r"[^\n]*+\n|[^\n]++")
@@ -57,11 +52,19 @@ _DOCSTRING = re.compile(r"[rRuU]?+(?:\"\"\"|''')")
 
 
 class Syntax(NamedTuple):
-    """The comments of a language: the start of line comments, the start and end of others."""
+    """The comments of a language.
 
+    Attributes:
+        blocks: The start and the end of comments with an end mark.
+        line: The start of line comments.
+        opening: What may come before all comments.
+        leading: A line of code that may stand before a licence. Behind other code a comment is not the file's header.
+    """
+
+    blocks: tuple[tuple[str, str], ...]
     line: re.Pattern[str] | None
-    blocks: tuple[tuple[str, str], ...] = ()
-    opening: re.Pattern[str] = re.compile(r"(?:#!(?!\[)[^\n]*+\n)?")  # may come before all comments
+    opening: re.Pattern[str]
+    leading: re.Pattern[str] | None
 
 
 class Line(NamedTuple):
@@ -95,61 +98,16 @@ class StrippedFile(NamedTuple):
     legal: str  # all comments and the docstring that mention a licence, for `filters.code.licences`
 
 
-_C_BLOCK = ("/*", "*/")
-_MARKUP = re.compile(r"(?:<\?xml[^>\n]{0,200}\?>\s*+|<!doctype[^>]{0,400}>\s*+)*", re.IGNORECASE)
-_SLASHES = Syntax(re.compile(r"//"), (_C_BLOCK,))
-_HASH = Syntax(re.compile(r"#"))
-_ANGLES = Syntax(None, (("<!--", "-->"),), _MARKUP)
-_SYNTAX = {
-    **dict.fromkeys("C C# C++ Dart Go Groovy Java JavaScript Kotlin Rust Scala Swift TypeScript".split(), _SLASHES),
-    **dict.fromkeys("Dockerfile Makefile Perl Python R Ruby Shell Smali TOML YAML".split(), _HASH),
-    **dict.fromkeys("HTML Markdown XML".split(), _ANGLES),
-    "Assembly": Syntax(re.compile(r";|//|@(?= )"), (_C_BLOCK,)),
-    "Batchfile": Syntax(re.compile(r"(?i:@?rem(?=[ \t\n]))|::"), (), re.compile(r"(?i:@echo off[ \t]*\n)?")),
-    "CMake": Syntax(re.compile(r"#(?!\[)"), (("#[[", "]]"),)),
-    "CSS": Syntax(None, (_C_BLOCK,)),
-    "Erlang": Syntax(re.compile(r"%")),
-    "Fortran": Syntax(re.compile(r"!|[cC*](?=[ \t*=\n-])")),
-    "Haskell": Syntax(
-        re.compile(r"--"), (("{-", "-}"),), re.compile(r"(?:#![^\n]*\n)?\s*(?:\{-#[^#]{0,400}#-\}\s*+)*")
-    ),
-    "Julia": Syntax(re.compile(r"#(?!=)"), (("#=", "=#"),)),
-    "Nim": Syntax(re.compile(r"#(?![\[?])"), (("#[", "]#"),)),
-    "Zig": Syntax(re.compile(r"//(?!!)")),
-    "Lua": Syntax(re.compile(r"--(?!\[\[)"), (("--[[", "]]"),)),
-    "OCaml": Syntax(None, (("(*", "*)"),)),
-    "Objective-C or MATLAB": Syntax(re.compile(r"//|%(?!\{)"), (_C_BLOCK, ("%{", "%}"))),
-    "PHP": Syntax(re.compile(r"//|#(?!\[)"), (_C_BLOCK,), re.compile(r"(?i:(?:#![^\n]*+\n)?\s*+<\?(?:php)?)")),
-    "PowerShell": Syntax(re.compile(r"#(?!>)"), (("<#", "#>"),)),
-    "SQL": Syntax(re.compile(r"--"), (_C_BLOCK,)),
-    "TeX": Syntax(re.compile(r"%")),
-    "Visual Basic": Syntax(re.compile(r"'")),
-    "reStructuredText": Syntax(re.compile(r"\.\.(?=\n|[ \t]++(?![_\[|])(?![^\n]{0,200}::))")),
-}
+def _load_syntax() -> dict[str, Syntax]:
+    found: dict[str, Syntax] = {}
+    for line, blocks, opening, leading, languages in read_rows("filters.code", "comments.tsv"):
+        pairs = tuple((start, end) for start, end in map(str.split, filter(None, blocks.split(", "))))
+        mark, behind = (re.compile(pattern) if pattern else None for pattern in (line, leading))
+        found |= dict.fromkeys(languages.split(", "), Syntax(pairs, mark, re.compile(opening or SHEBANG), behind))
+    return found
 
 
-_PACKAGE = re.compile(r"package[ \t]+[\w.`]+[ \t]*;?[ \t]*(?=\n|//|/\*|\Z)")
-_GUARD = re.compile(
-    r"#[ \t]*(?:pragma[ \t]+once|ifndef[ \t]+\w+|define[ \t]+\w+|if[ \t]+!?[ \t]*defined[^\n]{0,80})[ \t]*(?=\n|\Z)"
-)
-_STRICT = re.compile(r"['\"]use (?:strict|client|server)['\"][ \t]*;?[ \t]*(?=\n|\Z)")
-# Lines of code that may stand before a licence. Behind any other code a comment is not the file's header.
-_LEADING = {
-    **dict.fromkeys("Go Groovy Java Kotlin Scala".split(), _PACKAGE),
-    **dict.fromkeys(("C", "C++", "Objective-C or MATLAB"), _GUARD),
-    **dict.fromkeys("JavaScript TypeScript".split(), _STRICT),
-    "C#": re.compile(r"#nullable[ \t]+\w+[ \t]*(?=\n|\Z)"),
-    "CSS": re.compile(r"@charset[ \t]+[\"'][\w-]{1,40}[\"'];[ \t]*(?=\n|\Z)"),
-    "Dart": re.compile(r"(?:library|part of)[ \t]+[\w.'\"/]+;[ \t]*(?=\n|\Z)"),
-    "Erlang": re.compile(r"-module\([\w']+\)\.[ \t]*(?=\n|\Z)"),
-    "HTML": re.compile(r"<(?:html|head)\b[^<>\n]{0,200}>[ \t]*(?=\n|<|\Z)", re.IGNORECASE),
-    "PHP": re.compile(r"(?:namespace[ \t]+[\w\\]+|declare\([^()\n]{0,40}\));[ \t]*(?=\n|\Z)"),
-    "Perl": re.compile(r"(?:package[ \t]+[\w:]+|use[ \t]+(?:strict|warnings|utf8|v?5[\d.]*));[ \t]*(?=\n|\Z)"),
-    "Python": re.compile(r"from[ \t]+__future__[ \t]+import[ \t]+[^\n()]{1,200}(?=\n|\Z)"),
-    "Rust": re.compile(r"#!\[[^\]\n]{1,200}\][ \t]*(?=\n|\Z)"),
-    "Shell": re.compile(r"set[ \t]+[-+][\w \t-]{1,40}(?=\n|\Z)"),
-    "YAML": re.compile(r"---[ \t]*(?=\n|\Z)"),
-}
+_SYNTAX = _load_syntax()
 
 
 def strip_licence(text: str, language: str) -> StrippedFile:
@@ -178,7 +136,7 @@ def find_top_comments(text: str, language: str) -> Iterator[Comment]:
         return
     opening = syntax.opening.match(text)
     position = opening.end() if opening else len(text)  # a file of PHP without `<?php`
-    leading, lines = _LEADING.get(language), 0
+    lines = 0
     while position < len(text):
         begin = _skip(_BLANKS, text, position)
         comment = _find_comment(text, begin, syntax, language)
@@ -186,7 +144,7 @@ def find_top_comments(text: str, language: str) -> Iterator[Comment]:
             yield comment
             position = comment.stop
             continue
-        line = leading.match(text, begin) if leading is not None and lines < LEADING_LINES else None
+        line = syntax.leading.match(text, begin) if syntax.leading and lines < LEADING_LINES else None
         if line is None:
             return
         position, lines = line.end(), lines + 1

@@ -3,7 +3,8 @@
 The table languages.tsv lists extensions and whole names by language. Its whitelist has the 66 entries of RedPajama's
 filter (`github_run_filter.py`); notebooks, which this project turns into text, are accepted too, and further languages
 that the list leaves out. The other tables are this project's own: folders of other projects' code and of generated
-files, and file names that are vendored only with a version behind them.
+files, libraries that are copied into other projects, file names that are vendored only with a version behind them, and
+patterns of the names that programs give to the files that they write.
 """
 
 import re
@@ -24,22 +25,15 @@ _GENERATED_FOLDERS = frozenset(_TABLES["generated folder"]["*"])
 _VENDORED_FOLDERS = frozenset(_TABLES["vendored folder"]["*"])
 _OWN_OR_VENDORED_FILES = frozenset(_TABLES["own or vendored file"]["*"])
 _VENDORED_FILE = re.compile(
-    r"(?:jquery|bootstrap|angular|ember|react|vue|backbone|underscore|lodash|modernizr|prototype|d3|require|moment|"
-    r"handlebars|mootools|dojo|raphael|three|socket\.io|html5shiv|respond|normalize|font-awesome|ckeditor|tinymce|"
-    r"foundation|knockout|zepto|highlight\.pack|polyfill|googletest|gtest-all|sqlite3|catch)"
+    rf"(?:{'|'.join(map(re.escape, _TABLES['vendored library']['*']))})"
     r"(?:[-.](?:\d[\w.]{0,15}|min|core|slim|bundle|ui[\w.-]{0,30}))*\.(?:js|css|cc|hpp|c|h)|"
     r"(?:mvnw|gradlew)(?:\.bat|\.cmd)?|config\.(?:guess|sub)|ltmain\.sh|install-sh|libtool\.m4",
 )
-_GENERATED_FILE = re.compile(  # names by protobuf, gRPC, flatbuffers, Cap'n Proto, parser generators, Qt, SWIG, IDEs
-    r".*(?:_pb2(?:_grpc)?\.pyi?|\.pb(?:\.gw)?\.(?:go|cc|h|swift|dart|rs)|\.pb\.validate\.go|\.pb(?:enum|json|server|grpc)\.dart|"
-    r"\.grpc\.(?:swift|pb\.(?:cc|h|go|dart))|\.pb-c\.[ch]|\.pb(?:objc|rpc)\.[hm]|"
-    r"_(?:grpc_|grpc_web_)?pb(?:_service)?\.(?:js|rb|ts|d\.ts)|\.capnp\.(?:h|c\+\+|go)|_capnp\.(?:rs|py)|"
-    r"\.(?:g|freezed|gr|mocks|chopper|reflectable)\.dart|\.(?:tab|yy)\.(?:c|h|cc|cpp|hh|hpp)|_wrap\.(?:c|cc|cxx|cpp)|_rc\.py|"
-    r"\.g\.cs|\.g\.i\.cs|\.designer\.(?:cs|vb)|[._]generated(?:\.\w{1,12}){1,2}|[._]gen\.(?:go|rs|ts|js)|"
-    r"\.xcworkspacedata|-lock\.\w{1,5}|\.lock)|"
-    r"(?:moc|qrc)_.{1,80}\.(?:cpp|cc|cxx)|ui_.{1,80}\.(?:h|py)|lex\.yy\.\w{1,3}|y\.tab\.\w{1,3}|"
-    r"(?:r\.java|buildconfig\.java|bindata\.go|parsetab\.py|lextab\.py|aclocal\.m4)"
+_ENDINGS, _NAMES = (
+    "|".join(pattern for patterns in _TABLES[table].values() for pattern in patterns)
+    for table in ("generated ending", "generated name")
 )
+_GENERATED_FILE = re.compile(f".*(?:{_ENDINGS})|{_NAMES}")
 _MINIFIED_FILE = re.compile(r".*[.-]min\.(?:js|css|html)")
 _LICENCE = re.compile(r"(?:[\w+-]{1,40}[-_.])?(?:licen[cs]es?|copying|unlicen[cs]e|copyright)(?:[-_.][\w+.-]{0,60})?")
 _LICENCE_ENDINGS = frozenset({".md", ".markdown", ".rst", ".html", ".tex"})

@@ -6,16 +6,17 @@ and of several licences all must be kept ones, unless the text itself offers a c
 
 The table licences.tsv lists phrases in the form of `_normalize`: names of `known` licences, for texts that name one
 without its words; names of `other` licences and terms, which are never kept; `harmless` phrases, which name other terms
-without imposing them; offers of a `choice`; and `reference`s to other files.
+without imposing them; offers of a `choice`; and `reference`s to other files. The table licence_texts.tsv has, for each
+licence that is known by its words, the fields of `_Licence`.
 """
 
 import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from filters.data_files import read_lists
+from filters.data_files import read_lists, read_rows
 
-DATA_FILES = ("licences.tsv",)  # part of the code version of a step
+DATA_FILES = ("licences.tsv", "licence_texts.tsv")  # part of the code version of a step
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
 MAX_CHARACTERS = 1 << 20  # of a licence; longer texts are unknown ones
 OPENING_CHARACTERS = 600  # of a long file, in which an offer of a choice counts, if it names all that follows
@@ -32,33 +33,10 @@ class _Licence(NamedTuple):
 
 # Of the table's `other` names, those of terms that come on top of a licence, so that no choice of licences lifts them.
 _TERMS = frozenset({"Commons-Clause", "Field-of-use", "NC", "Proprietary"})
-_GRANT = "permission is hereby granted free of charge to any person obtaining a copy"
-_NOTICE = "the above copyright notice and this permission notice"
-_BSD = "redistribution and use in source and binary forms with or without modification are permitted provided"
-_RETAIN = "redistributions of source code must retain the above copyright notice"
-_ENDORSE = "to endorse or promote products derived from this software"
-_ADVERTISING = "all advertising materials mentioning features"
-_X11, _JSON = "except as contained in this notice", "shall be used for good not evil"
-_NCSA = "to deal with the software without restriction"
-_CLEAR = "no express or implied licenses to any party s patent rights"
-
-_LICENCES = (
-    _Licence("MIT", (_GRANT, _NOTICE), (_X11, _JSON, _NCSA), 170),
-    _Licence("X11", (_GRANT, _NOTICE, _X11), (), 200),
-    _Licence("JSON", (_GRANT, _JSON), (), 180),
-    _Licence("MIT-0", (_GRANT,), (_NOTICE, _JSON, _NCSA), 140),
-    _Licence("NCSA", (_GRANT, _NCSA), (), 250),
-    _Licence("BSD-2-Clause", (_BSD, _RETAIN), (_ENDORSE, _ADVERTISING, _CLEAR), 190),
-    _Licence("BSD-3-Clause", (_BSD, _RETAIN, _ENDORSE), (_ADVERTISING, _CLEAR), 230),
-    _Licence("BSD-3-Clause-Clear", (_BSD, _RETAIN, _CLEAR), (), 250),
-    _Licence("BSD-4-Clause", (_BSD, _RETAIN, _ADVERTISING), (), 260),
-    _Licence("Apache-2.0", ("version 2 0 january 2004", "terms and conditions for use reproduction"), (), 1650),
-    _Licence("Apache-2.0", ("licensed under the apache license version 2 0",), ("terms and conditions for use",), 90),
-    _Licence("ISC", ("permission to use copy modify and or distribute this software for any purpose",), (), 130),
-    _Licence("Unlicense", ("this is free and unencumbered software released into the public domain",), (), 220),
-    _Licence("Zlib", ("this software is provided as is without any express or implied warranty in no event",), (), 140),
-)
-
+_LICENCES = [
+    _Licence(name, tuple(required.split(", ")), tuple(filter(None, excluded.split(", "))), int(words))
+    for name, required, excluded, words in read_rows("filters.code", "licence_texts.tsv")
+]
 _PHRASES = read_lists("filters.code", "licences.tsv")
 _KNOWN, _OTHERS = _PHRASES["known"], _PHRASES["other"]
 _HARMLESS, _CHOICES, _REFERENCES = (_PHRASES[kind]["*"] for kind in ("harmless", "choice", "reference"))
@@ -71,6 +49,9 @@ _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}([A-Za-z0-9.+()\- \t]{1,2
 _COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
+_EXCEPTION = re.compile(r"(?<![^\s()])(?!(?:AND|OR|WITH)\s)([^\s()]+)\s+WITH\s+[^\s()]+", re.IGNORECASE)
+_SIGNS = {"AND": "&", "OR": "|", "(": "(", ")": ")", "WITH": "?"}  # a WITH without operands makes no expression
+_INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*+)\)")  # an expression without parentheses, in parentheses
 
 
 def identify_licence(text: str) -> str:
@@ -119,41 +100,20 @@ def join_licences(expressions: Iterable[str]) -> str:
 def is_allowed(expression: str, kept: Collection[str]) -> bool:
     """Return True if an SPDX expression permits use under licences that are `kept`; False if it is not an expression.
 
-    Of `OR` one operand must be kept, of `AND` all; the exception behind `WITH` only adds permissions. The case of names
-    does not count.
+    Of `OR` one operand must be kept, of `AND`, which binds more tightly, all; the exception behind `WITH` only adds
+    permissions. The case of names does not count.
     """
     names = {name.lower() for name in kept}
-    tokens = _TOKEN.findall(expression[:MAX_CHARACTERS])
-    value, end = _evaluate(tokens, 0, names, 0)
-    return value and end == len(tokens)
+    tokens = _TOKEN.findall(_EXCEPTION.sub(r"\1", expression[:MAX_CHARACTERS]))
+    signs = (_SIGNS.get(token.upper()) or ("T" if token.lower() in names else "F") for token in tokens)
+    value = f"({''.join(signs)})"
+    for _ in range(MAX_DEPTH + 1):
+        value = _INNERMOST.sub(_evaluate, value)
+    return value == "T"
 
 
-def _evaluate(tokens: list[str], place: int, names: set[str], depth: int) -> tuple[bool, int]:
-    """Return (value, end) of the expression at a token. An end beyond all tokens means that it is not valid."""
-    any_kept = False
-    all_kept, place = _evaluate_operand(tokens, place, names, depth)
-    while place < len(tokens) and (operator := tokens[place].upper()) in ("AND", "OR"):
-        value, place = _evaluate_operand(tokens, place + 1, names, depth)
-        if operator == "AND":
-            all_kept = all_kept and value
-        else:
-            any_kept, all_kept = any_kept or all_kept, value
-    return any_kept or all_kept, place
-
-
-def _evaluate_operand(tokens: list[str], place: int, names: set[str], depth: int) -> tuple[bool, int]:
-    invalid = (False, len(tokens) + 1)
-    if place >= len(tokens) or tokens[place].upper() in ("AND", "OR", "WITH", ")"):
-        return invalid
-    if tokens[place] == "(":
-        if depth == MAX_DEPTH:
-            return invalid
-        value, place = _evaluate(tokens, place + 1, names, depth + 1)
-        return (value, place + 1) if place < len(tokens) and tokens[place] == ")" else invalid
-    value = tokens[place].lower() in names
-    if place + 1 < len(tokens) and tokens[place + 1].upper() == "WITH":
-        return (value, place + 3) if place + 2 < len(tokens) else invalid
-    return value, place + 1
+def _evaluate(innermost: re.Match[str]) -> str:
+    return "T" if any("F" not in operands for operands in innermost[1].split("|")) else "F"
 
 
 def _normalize(text: str) -> str:

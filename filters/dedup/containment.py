@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from filters.dedup.jaccard import Hashes, Places, Shares, intersection_size, pack, pairs_intersection
+from filters.dedup.minhash import HashSet, Places, Shares, intersection_size, pack, pairs_intersection
 from filters.dedup.recall import binomial
 from filters.hashing import run_starts
 from filters.settings import Positive, Strict
@@ -54,7 +53,7 @@ class ContainedPairs:
     jaccard: Shares
 
 
-def sketch(hashes: Hashes, scale: int) -> Hashes:
+def sketch(hashes: HashSet, scale: int) -> HashSet:
     """Return the hashes of a sorted set, uniform over its dtype, that are below 1/scale of the range."""
     greatest = (int(np.iinfo(hashes.dtype).max) + 1) // scale - 1
     return hashes[: int(np.searchsorted(hashes, hashes.dtype.type(greatest), side="right"))]
@@ -70,7 +69,7 @@ def hashes_needed(size: int, threshold: float, miss: float = MISS) -> int:
 
 
 def find_candidates(
-    sketches: Sequence[Hashes], threshold: float, miss: float = MISS, hot: int = HOT
+    sketches: Sequence[HashSet], threshold: float, miss: float = MISS, hot: int = HOT
 ) -> tuple[Places, Places, Shares]:
     """Return candidates (inner, outer, estimated containment of the inner), sorted and distinct, by index of sketch.
 
@@ -97,17 +96,17 @@ def find_candidates(
 
 
 def verify_candidates(
-    inner: Places, outer: Places, shingles: Callable[[int], Hashes], threshold: float
+    inner: Places, outer: Places, shingles: Callable[[int], HashSet], threshold: float
 ) -> ContainedPairs:
     """Return the candidates, in either direction, whose exact containment reaches the threshold.
 
     Of two books that contain each other the caller chooses the one to drop.
 
     Args:
-        inner: of `find_candidates`.
-        outer: likewise.
+        inner: the inner books that `find_candidates` returned.
+        outer: the outer books that it returned.
         shingles: returns the whole sorted set of a book by its index; two sets are held at a time.
-        threshold: in (0, 1].
+        threshold: smallest containment, in (0, 1].
     """
     pairs = np.unique(np.sort(np.stack([inner, outer], axis=1), axis=1), axis=0)
     rows: list[tuple[int, int, float, float]] = []
@@ -127,7 +126,7 @@ def verify_candidates(
     return ContainedPairs(*(np.ascontiguousarray(found[name]) for name in ("inner", "outer", "share", "jaccard")))
 
 
-def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
+def _find_meetings(values: HashSet, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
     """Yield (inner, outer) of the books that hold one of the inner's `probes[inner]` rarest hashes, in blocks.
 
     Each pair occurs once, sorted by inner over all blocks.
@@ -135,7 +134,10 @@ def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) ->
     sizes = np.diff(offsets)
     owner = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     order = np.lexsort([owner, -sizes.astype(np.int32)[owner], values])  # holders of a hash: the largest first
-    first, counts, group = _group_values(values, order)
+    first = np.flatnonzero(run_starts(values[order]))
+    counts = np.diff(np.r_[first, len(values)]).astype(np.int32)
+    group = np.empty(len(values), np.int32)  # the number of each hash among the distinct ones
+    group[order] = np.repeat(np.arange(len(first), dtype=np.int32), counts)
     rarest = np.lexsort([values, counts[group], owner])
     place = np.arange(len(values)) - np.repeat(offsets[:-1], sizes)
     chosen = rarest[place < probes[owner]]  # sorted by owner, as the hashes themselves are
@@ -154,12 +156,3 @@ def _find_meetings(values: Hashes, offsets: Places, probes: Places, hot: int) ->
         outer = owner[order[np.repeat(first[group[some]], of_each) + step]]
         yield np.divmod(np.unique(inner * len(sizes) + outer), len(sizes))
         start = end
-
-
-def _group_values(values: Hashes, order: Places) -> tuple[Places, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return, for equal values in `order`: each group's start, its size, and the group of every value."""
-    first = np.flatnonzero(run_starts(values[order]))
-    counts = np.diff(np.r_[first, len(values)]).astype(np.int32)
-    group = np.empty(len(values), np.int32)
-    group[order] = np.repeat(np.arange(len(first), dtype=np.int32), counts)
-    return first, counts, group

@@ -4,6 +4,9 @@ Text is casefolded. Words are runs of Unicode word characters; in scripts that a
 character is a word. Word hashes are rolled into n-gram hashes by arithmetic on whole arrays, without a string for each
 word. A text with fewer than n words has one shingle, all of its words; a text without a word has no signature, and only
 its content hash is compared.
+
+Beside what signatures estimate stands the exact Jaccard similarity of sets of shingle hashes. Many sets are packed into
+one array (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty sets is 0, as for signatures.
 """
 
 from functools import lru_cache
@@ -12,10 +15,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from filters.hashing import GOLDEN, Keys, drop_repeats, mix
+from filters.hashing import GOLDEN, Keys, mix, sort_distinct
 from filters.settings import Count, Positive, Share, Strict
 
 Hashes = npt.NDArray[np.uint32]
+HashSet = npt.NDArray[np.unsignedinteger]  # sorted and distinct, of 32 or 64 bits
+Places = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
 
 UNSPACED = (  # Unicode blocks of Thai and Lao, Myanmar, Khmer, Hiragana and Katakana, Han
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF)),
@@ -76,16 +82,12 @@ def word_hashes(text: str) -> Keys:
 
 def shingle_hashes(text: str, scheme: MinHash) -> Hashes:
     """Return the distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
-    hashes = ngram_hashes(word_hashes(text), scheme)
-    hashes.sort()
-    return drop_repeats(hashes)
+    return sort_distinct(ngram_hashes(word_hashes(text), scheme))
 
 
 def wide_shingle_hashes(text: str, ngram: int) -> Keys:
     """Return `shingle_hashes` in 64 bits, for many long texts, among which 32-bit hashes would collide by chance."""
-    hashes = _shingles(word_hashes(text), ngram)
-    hashes.sort()
-    return drop_repeats(hashes)
+    return sort_distinct(_shingles(word_hashes(text), ngram))
 
 
 def ngram_hashes(words: Keys, scheme: MinHash) -> Hashes:
@@ -130,6 +132,47 @@ def band_hashes(signatures: Hashes, scheme: MinHash) -> Keys:
 def similarity(a: Hashes, b: Hashes) -> float:
     """Return the Jaccard similarity that two signatures estimate: the share of equal values."""
     return float((a == b).mean()) if len(a) and len(a) == len(b) else 0.0
+
+
+def jaccard(a: HashSet, b: HashSet) -> float:
+    """Return |A ∩ B| / |A ∪ B|."""
+    both = intersection_size(a, b)
+    return both / (len(a) + len(b) - both) if both else 0.0
+
+
+def intersection_size(a: HashSet, b: HashSet) -> int:
+    """Return |A ∩ B|, from a search for the smaller set's values in the larger one."""
+    few, many = (a, b) if len(a) <= len(b) else (b, a)
+    if not len(few):
+        return 0
+    places = np.searchsorted(many, few)
+    return int((many[np.minimum(places, len(many) - 1)] == few).sum())
+
+
+def pack(sets: list[HashSet]) -> tuple[HashSet, Places]:
+    """Return (values, offsets) of sets of one dtype."""
+    offsets = np.zeros(len(sets) + 1, np.int64)
+    np.cumsum([len(one) for one in sets], out=offsets[1:])
+    return np.concatenate(sets) if sets else np.empty(0, np.uint32), offsets
+
+
+def pairs_jaccard(values: HashSet, offsets: Places, a: Places, b: Places) -> Shares:
+    """Return the Jaccard similarity of the packed sets a[i] and b[i], (n,) float64."""
+    both = pairs_intersection(values, offsets, a, b)
+    sizes = np.diff(offsets)
+    either = sizes[a] + sizes[b] - both
+    return np.asarray(both / np.maximum(either, 1), np.float64)
+
+
+def pairs_intersection(values: HashSet, offsets: Places, a: Places, b: Places) -> Places:
+    """Return the number of values that the packed sets a[i] and b[i] have in common, (n,) int64.
+
+    One search of a whole array per pair: above some 50 values a set this is faster than to advance the searches of all
+    pairs together, and it needs no memory.
+    """
+    starts, ends = offsets[:-1], offsets[1:]
+    bounds = zip(*(part.tolist() for part in (starts[a], ends[a], starts[b], ends[b])), strict=True)
+    return np.array([intersection_size(values[i:j], values[k:m]) for i, j, k, m in bounds], np.int64)
 
 
 def _shingles(words: Keys, ngram: int) -> Keys:

@@ -19,9 +19,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.jaccard import jaccard
-from filters.dedup.minhash import Hashes, MinHash, band_hashes, ngram_hashes, signature, similarity, word_hashes
-from filters.hashing import GOLDEN, Keys, drop_repeats, mix, run_starts
+from filters.dedup.minhash import MinHash, band_hashes, jaccard, ngram_hashes, signature, similarity, word_hashes
+from filters.hashing import GOLDEN, Keys, mix, run_starts, sort_distinct
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,19 +90,18 @@ def plant_canaries(
         identity: the document's id.
         text: its text.
         scheme: the recipe's.
-        seed: of the edits.
+        seed: seed of the random edits.
         levels: similarities in (0, 1].
 
     Returns:
         A canary per level; none for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
     """
     words = word_hashes(text)
-    original = _hash_distinct(words, scheme)
+    original = sort_distinct(ngram_hashes(words, scheme))
     if len(original) < SHORTEST or len(words) > LONGEST:
         return []
-    copies = [
-        _hash_distinct(edit_words(words, level, _derive_key(seed, identity, level), scheme), scheme) for level in levels
-    ]
+    edited = [edit_words(words, level, _derive_key(seed, identity, level), scheme) for level in levels]
+    copies = [sort_distinct(ngram_hashes(copy, scheme)) for copy in edited]
     signed, *others = signatures = [signature(hashes, scheme) for hashes in (original, *copies)]
     bands = band_hashes(np.stack(signatures), scheme)
     meet = (bands[1:] == bands[0]).any(axis=1).tolist()
@@ -123,7 +121,7 @@ def count_levels(planted: Iterable[Sequence[Planted]], levels: Sequence[float] =
         planted: the canaries of each document, in any order, which does not change the result. The documents should
             not be copies of each other: similar pairs are found or missed together, and then the counts are not
             binomial.
-        levels: of each document's canaries.
+        levels: the similarities of each document's canaries.
     """
     documents = [one for one in planted if one]
     columns = zip(*documents, strict=True) if documents else ((),) * len(levels)
@@ -254,12 +252,6 @@ def combine_p_values(p_values: Sequence[float]) -> float:
     It holds however the levels depend on each other, and they do: their pairs share originals and permutations.
     """
     return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
-
-
-def _hash_distinct(words: Keys, scheme: MinHash) -> Hashes:
-    hashes = ngram_hashes(words, scheme)
-    hashes.sort()
-    return drop_repeats(hashes)
 
 
 def _choose_slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:

@@ -6,10 +6,9 @@ or the content type, dates of more or fewer digits, and fields that are missing 
 by what its words look like. Where a record is searched, only a line with an address and a date in their places is one.
 """
 
+import mmap
 import re
 from typing import NamedTuple
-
-from filters.formats.stream import Stored
 
 URL_BYTES = 1 << 13  # no server takes longer ones
 LINE_BYTES = 2 * URL_BYTES + 2_048  # of a first line; longer ones are text
@@ -68,7 +67,7 @@ def read_line(data: bytes) -> ArcLine | None:
     return ArcLine(b"\r\n".join(fields), version, length, line.end())
 
 
-def find_line(data: Stored | bytearray, start: int, stop: int, reach: int) -> int:
+def find_line(data: bytes | bytearray | mmap.mmap, start: int, stop: int, reach: int) -> int:
     """Return the offset of the first valid header line in [start, stop), or -1; it may end as late as `reach`."""
     position, limit = start, min(reach, stop + LINE_BYTES)
     while fields := _ADDRESS_AND_DATE.search(data, position, limit):

@@ -8,6 +8,7 @@ this codec decodes otherwise than the standard's index (section 5), or not at al
 """
 
 import codecs
+import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,8 @@ _MULTIBYTE = ("gb18030", "big5hkscs", "euc_jp", "cp932", "cp949")
 _C1 = re.compile("[\x80-\x9f]")
 _C1_IN_UTF8 = re.compile(rb"\xc2[\x80-\x9f]")
 _ESCAPE = re.compile(rb"\x1b(\([BJI]|\$[@B])")  # ISO-2022-JP: ASCII, Roman, Katakana; JIS X 0208 of 1978 and 1983
+
+_ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises from 4,300 digits on
 
 # Byte order marks come before every declaration (WHATWG Encoding, section 6).
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
@@ -96,12 +99,10 @@ def decode(body: bytes, content_type: str | None, url: str = "") -> str:
 
 def _decode_utf8(body: bytes) -> str | None:
     """Return the text if the bytes are UTF-8, but for a character cut at the end and very few others, else None."""
-    try:
+    with suppress(UnicodeDecodeError):
         text, used = codecs.utf_8_decode(body, "strict", False)
         if used == len(body):
             return text
-    except UnicodeDecodeError:
-        pass
     text = body.decode("utf-8", "replace")
     errors = text.count(UNDEFINED)
     sequences = len(text) - len(text.encode("ascii", "ignore")) - errors
@@ -116,9 +117,9 @@ def _declared_encodings(body: bytes, content_type: str | None) -> Iterator[str]:
         yield encoding
     if form := _UTF_16.match(body):
         yield "utf-16le" if form[1] else "utf-16be"
-    for label in (_find_meta(body[:META_BYTES]), _find_xml_declaration(body)):
-        encoding = find_encoding(label) if label else None
-        if encoding:
+    xml = _XML.match(body)
+    for label in (_find_meta(body[:META_BYTES]), xml[1].decode("latin-1") if xml else ""):
+        if encoding := find_encoding(label):
             # The declaration itself was in ASCII (WHATWG HTML, section 13.2.3.2).
             yield {"utf-16le": "utf-8", "utf-16be": "utf-8", "x-user-defined": "windows-1252"}.get(encoding, encoding)
 
@@ -148,11 +149,6 @@ def _read_attributes(markup: bytes, position: int) -> tuple[dict[str, str], int]
         attributes.setdefault(name.decode("latin-1").lower(), b"".join(values).decode("latin-1"))
         position = found.end()
     return attributes, position
-
-
-def _find_xml_declaration(body: bytes) -> str:
-    declared = _XML.match(body)
-    return declared[1].decode("latin-1") if declared else ""
 
 
 def _detect_encoding(body: bytes, url: str) -> str:
@@ -308,6 +304,11 @@ def _decode_iso_2022_jp(body: bytes) -> str:
 
 def _ascii(raw: bytes) -> str:
     return raw.decode("ascii", "replace")
+
+
+def unescape(text: str) -> str:
+    """Resolve HTML's character references; those to numbers of nine digits and more become U+FFFD."""
+    return html.unescape(_ENDLESS_NUMBER.sub(UNDEFINED, text)) if "&" in text else text
 
 
 # --- XML ---

@@ -6,6 +6,7 @@ does not have is ignored, as browsers do, when the body reads as text.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import brotli
@@ -16,13 +17,12 @@ from filters.formats.stream import GZIP, SKIPPABLE, ZSTD, CompressedStream, Deco
 from filters.reasons import Reason
 
 MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
-FIRST_STEP = 1 << 10  # coded bytes fed to a decoder at first: a body may hold millions of streams
+STEP = 1 << 12  # coded bytes fed to a decoder at a time: a body may hold millions of streams
 CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
 
 _BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{1,3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-_GZIP, _ZSTD = re.compile(re.escape(GZIP)), re.compile(re.escape(ZSTD) + b"|" + SKIPPABLE.pattern)  # magic numbers
 _NO_CODINGS = ("chunked", "identity", "none")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -50,10 +50,6 @@ class HttpError(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
-
-
-class _DecoderError(HttpError):
-    """A body that a decoder refuses, rather than one that ends early."""
 
 
 class _EncodingMismatchError(Exception):
@@ -167,18 +163,7 @@ def _reads_as_text(body: bytes) -> bool:
     return start.startswith(_BYTE_ORDER_MARKS) or len(start.translate(None, _CONTROLS)) == len(start)
 
 
-def _decode_gzip(body: bytes, limit: int) -> bytes:
-    return _decode_streams(body, limit, _GZIP, lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP))
-
-
-def _decode_zstd(body: bytes, limit: int) -> bytes:
-    """Decode frames of RFC 8878."""
-    if not body.startswith(ZSTD):
-        raise _EncodingMismatchError
-    return _decode_streams(body, limit, _ZSTD, open_zstd)
-
-
-def _decode_streams(body: bytes, limit: int, begins: re.Pattern[bytes], create: Callable[[], Decoder]) -> bytes:
+def _decode_streams(begins: re.Pattern[bytes], create: Callable[[], Decoder], body: bytes, limit: int) -> bytes:
     """Decode one or more streams and drop what follows them, as browsers do."""
     parts: list[bytes] = []
     size = position = 0
@@ -202,53 +187,40 @@ def _decode_deflate(body: bytes, limit: int) -> bytes:
     return _decompress(body, 0, igzip_lib.IgzipDecompressor(flag=flag), limit)[0]
 
 
-class _BrotliDecoder:
-    """A brotli decompressor with the interface of bz2's."""
-
-    unused_data = b""
-
-    def __init__(self) -> None:
-        self.decoder = brotli.Decompressor()
-
-    @property
-    def eof(self) -> bool:
-        return bool(self.decoder.is_finished())
-
-    @property
-    def needs_input(self) -> bool:
-        return bool(self.decoder.can_accept_more_data())
-
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
-        try:
-            return bytes(self.decoder.process(data, output_buffer_limit=max_length))
-        except brotli.error:
-            raise ValueError("brotli") from None
-
-
 def _decode_brotli(body: bytes, limit: int) -> bytes:
     """Decode RFC 7932. Brotli has no magic number: a body that fails and reads as text does not have this coding."""
+    decoder = brotli.Decompressor()
     try:
-        return _decompress(body, 0, _BrotliDecoder(), limit)[0]
-    except _DecoderError as error:
+        data = decoder.process(body, output_buffer_limit=limit + 1)
+    except brotli.error:
         if _reads_as_text(body):
-            raise _EncodingMismatchError from error
-        raise
+            raise _EncodingMismatchError from None
+        raise HttpError(Reason.CORRUPT_BODY, "the body does not decompress: brotli") from None
+    if len(data) > limit:
+        raise HttpError(Reason.TOO_LARGE, f"decompresses to more than {limit} bytes")
+    if not decoder.is_finished():
+        raise HttpError(Reason.CORRUPT_BODY, "the body ends early")
+    return bytes(data)
 
 
 def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tuple[bytes, int]:
     """Decompress one stream of `body` from a position on; return its bytes and where it ends."""
-    stream = CompressedStream(body, position, len(body), decoder, "body", Reason.CORRUPT_BODY, FIRST_STEP)
+    stream = CompressedStream(body, position, len(body), decoder, "body", Reason.CORRUPT_BODY, STEP)
     parts: list[bytes] = []
     for piece in stream.pieces():
         parts.append(piece)
         if stream.size > limit:
             raise HttpError(Reason.TOO_LARGE, f"decompresses to more than {limit} bytes")
     if stream.damage is not None:
-        early = stream.damage.problem is Reason.TRUNCATED_RECORD
-        raise (HttpError if early else _DecoderError)(Reason.CORRUPT_BODY, stream.damage.detail)
+        raise HttpError(Reason.CORRUPT_BODY, stream.damage.detail)
     return b"".join(parts), position + stream.length
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": _decode_gzip, "deflate": _decode_deflate, "br": _decode_brotli, "zstd": _decode_zstd,
-}  # fmt: skip
+    "gzip": partial(
+        _decode_streams, re.compile(GZIP), partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_GZIP)
+    ),
+    "zstd": partial(_decode_streams, re.compile(re.escape(ZSTD) + b"|" + SKIPPABLE.pattern), open_zstd),  # RFC 8878
+    "deflate": _decode_deflate,
+    "br": _decode_brotli,
+}

@@ -11,7 +11,8 @@ stream the next one is read; other damage ends the bytes.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -26,6 +27,7 @@ from filters.formats.stream import (
     Chunk,
     Damage,
     Stored,
+    buffer_of,
     decode_chunks,
     is_compressed,
     open_stored,
@@ -51,9 +53,9 @@ class Page:
     Attributes:
         identifier: MediaWiki's number.
         namespace: MediaWiki's number; 0 for articles.
-        title: As in the dump.
+        title: The title as the dump has it.
         redirect: True if the page only leads to another page.
-        wikitext: Of its last revision in the dump.
+        wikitext: The text of its last revision in the dump.
         revision: That revision's number.
         timestamp: That revision's time (ISO 8601, as in the dump).
     """
@@ -87,15 +89,14 @@ class RawPage(NamedTuple):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A page's element or the problem in its place, and where it lies among the stored bytes.
 
     Attributes:
         offset: Where the stored bytes begin.
-        length: Of the stored bytes.
+        length: The number of stored bytes.
         inner_offset: Where the element begins in what they decode to, as UTF-8.
-        inner_length: Of the element.
+        inner_length: The length of the element.
         stored: Stored bytes that the frame accounts for.
         data: The element.
         problem: Why there is no page.
@@ -127,33 +128,37 @@ def scan_pages(
     """
     buffer, base = bytearray(), position  # buffer[0] lies at `base`
     start, begin, searched = position, -1, position  # of the open stretch, of the open page, of the next search
-    opening, tail, first = b"", b"", True
+    outside, tail, first = b"", b"", True  # outside: the first bytes of the open stretch before `searched`, if no page
     for chunk in chunks:
         if isinstance(chunk, Damage):
             end = base + len(buffer)
             yield RawPage(start, end, start, problem=chunk.problem, detail=chunk.detail)
             buffer.clear()
             base = start = searched = end
-            begin, opening, first, ends = -1, b"", False, False
+            begin, outside, first, ends = -1, b"", False, False
             continue
         buffer += chunk
-        opening += chunk[: OPENING - len(opening)] if first else b""
         tail = (tail + chunk[-64:])[-64:]
         while tag := _PAGE.search(buffer, searched - base):
-            at, searched = base + tag.start(), base + tag.end()
-            if begin < 0 and not tag[1]:
-                if first and opening[: at - start].strip():
-                    yield _frame_outside(start, at, opening[: at - start])
+            at, before, searched = base + tag.start(), searched, base + tag.end()
+            if begin < 0:
+                outside = _extend(outside, buffer[before - base : at - base])
+                if tag[1]:
+                    detail = "a page whose first tag is damaged"
+                    yield RawPage(start, searched, start, problem=Reason.CORRUPT_RECORD, detail=detail)
+                    start = searched
+                elif outside:
+                    yield _frame_outside(start, at, outside)
                     start = at
-                begin, first = at, False
-            elif begin >= 0 and searched - begin > limit:
+                begin, outside, first = -1 if tag[1] else at, b"", False
+            elif searched - begin > limit:
                 stop = searched if tag[1] else at
                 yield RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
                 start, begin = stop, -1 if tag[1] else at
-            elif begin >= 0 and tag[1]:
+            elif tag[1]:
                 yield RawPage(start, searched, begin, bytes(buffer[begin - base : searched - base]))
                 start, begin = searched, -1
-            elif begin >= 0:
+            else:
                 yield RawPage(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
                 start = begin = at
         length = base + len(buffer)
@@ -161,34 +166,38 @@ def scan_pages(
             detail = f"over {HOPELESS} bytes without a page"
             yield RawPage(start, length, start, problem=Reason.TOO_LARGE, detail=detail)
             return
-        searched = max(searched, length - _TAG_BYTES)
+        before, searched = searched, max(searched, length - _TAG_BYTES)
+        if begin < 0:
+            outside = _extend(outside, buffer[before - base : searched - base])
         kept = begin if begin >= 0 and length - begin <= limit + _TAG_BYTES else searched
         if kept - base >= _TAG_BYTES:
             del buffer[: kept - base]
             base = kept
     end = base + len(buffer)
-    yield from _frame_end(start, end, begin, opening, first, tail)
-    if begin < 0 and ends and b"</mediawiki" not in tail:
-        yield RawPage(end, end, end, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
-
-
-def _frame_end(start: int, end: int, begin: int, opening: bytes, first: bool, tail: bytes) -> Iterator[RawPage]:
-    """Yield the text after the last page."""
     if begin >= 0:
         yield RawPage(start, end, begin, problem=Reason.TRUNCATED_RECORD, detail="the dump ends within a page")
-    elif first and b"<mediawiki" not in opening and not opening.lstrip().startswith(b"</mediawiki"):
+        return
+    outside = _extend(outside, buffer[searched - base :])
+    if first and b"<mediawiki" not in outside and not outside.startswith(b"</mediawiki"):
         yield RawPage(start, end, start, problem=Reason.UNSUPPORTED_FORMAT, detail="not a MediaWiki dump")
-    elif first:
-        yield _frame_outside(start, end, opening)
-    elif tail[-(end - start) :].strip() if end > start else b"":
-        yield RawPage(start, end, start, problem=Reason.ARCHIVE_METADATA)
+    elif ends and b"</mediawiki" not in tail:
+        yield RawPage(start, end, start, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
+    elif outside:
+        yield _frame_outside(start, end, outside)
 
 
-def _frame_outside(start: int, stop: int, opening: bytes) -> RawPage:
-    """Return the text before a dump's first page."""
-    if _DEFINES.search(opening):
+def _extend(outside: bytes, data: bytearray) -> bytes:
+    """Return the first bytes, without blanks before them, of a stretch that goes on."""
+    return outside if len(outside) >= OPENING else (outside + data if outside else bytes(data.lstrip()))[:OPENING]
+
+
+def _frame_outside(start: int, stop: int, outside: bytes) -> RawPage:
+    """Return the text before a dump's first page, between two pages, or after the last one."""
+    if _DEFINES.search(outside):
         return RawPage(start, stop, start, problem=Reason.ENTITY_EXPANSION, detail="a document type of its own")
-    return RawPage(start, stop, start, problem=Reason.ARCHIVE_METADATA)
+    if b"mediawiki" in outside:  # the header or the end; within a file, of dumps that were joined
+        return RawPage(start, stop, start, problem=Reason.ARCHIVE_METADATA)
+    return RawPage(start, stop, start, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no page")
 
 
 def parse_page(element: bytes) -> Page | Damage:
@@ -220,14 +229,14 @@ def _parse_number(digits: str) -> int | None:
 # --- pages among the stored bytes ---
 
 
-def read_dump(path: Path | str, limit: int = MAX_BYTES) -> Iterator[Page | Damage]:
+def read_dump(path: Path | str) -> Iterator[Page | Damage]:
     """Yield the pages of a dump in order, with the damage between them.
 
     Raises:
         OSError: The file cannot be opened.
     """
     with open_stored(Path(path)) as stored:
-        for frame in read_frames(stored, limit):
+        for frame in read_frames(stored, MAX_BYTES):
             if frame.problem is None:
                 yield parse_page(frame.data)
             elif frame.problem is not Reason.ARCHIVE_METADATA:
@@ -249,9 +258,10 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
     opening = _read_opening(stored)
     complete = end == len(stored) and b"<mediawiki" in opening[:OPENING].replace(b"\0", b"")
     if is_compressed(stored) or not is_utf8_xml(opening):
-        yield from _settle(_read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening)), end - start)
+        frames = _read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening))
     else:
-        yield from _settle(_read_plain(stored, start, end, limit, complete), end - start)
+        frames = _read_plain(stored, start, end, limit, complete)
+    yield from _settle(frames, end - start)
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
@@ -289,7 +299,7 @@ def _read_opening(stored: Stored) -> bytes:
 def _find_page_stream(stored: Stored, position: int) -> int:
     """Return the start of the next bzip2 stream that begins with a page, -1 if it is not found soon."""
     for _ in range(TRIES):
-        found = BZIP2_STREAM.search(stored, position)
+        found = BZIP2_STREAM.search(buffer_of(stored, position, len(stored)), position)
         if found is None:
             break
         position = found.end()
@@ -312,37 +322,34 @@ def _read_plain(stored: Stored, start: int, end: int, limit: int, complete: bool
 
 
 @dataclass
-class _Feed:
-    """Hands out the chunks of one unit at a time, and maps decoded bytes of the unit to stored ones."""
+class _Unit:
+    """The chunks of a unit, and what they have told so far.
+
+    Attributes:
+        chunks: Those that are not taken yet.
+        stop: Stored bytes before it belong to chunks that have been taken.
+        ended: All chunks have been taken.
+        damaged: The last chunk is damage.
+        tail: The last bytes.
+        span: The last chunk: start and end of its decoded bytes, then of its stored bytes.
+    """
 
     chunks: Iterator[Chunk]
-    stop: int  # stored bytes before it belong to chunks that have been taken
-    waiting: Chunk | None = None  # the first chunk of the next unit
-    whole: bool = False  # all streams are one unit
-    ended: bool = False  # the unit has been taken to its end
+    stop: int
+    ended: bool = False
     damaged: bool = False
     tail: bytes = b""
-    span: tuple[int, int, int, int] = field(default=(0, 0, 0, 0))  # of the last chunk: decoded and stored, from and to
+    span: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def unit(self) -> Iterator[bytes | Damage]:
-        """Yield the bytes of the next unit."""
-        begun, self.ended = self.stop, False
-        self.span = (0, 0, begun, begun)
-        while chunk := self.waiting or next(self.chunks, None):
-            if self.waiting is None and self._opens(chunk) and self.stop > begun:
-                self.waiting, self.ended = chunk, True
-                return
-            self.waiting = None
+    def read(self) -> Iterator[bytes | Damage]:
+        """Yield the bytes."""
+        for chunk in self.chunks:
             self.damaged = chunk.damage is not None
             self.tail = (self.tail + chunk.data[-64:])[-64:]
-            _, decoded_from, _, stored_from = self.span
-            self.span = (decoded_from, decoded_from + len(chunk.data), stored_from, chunk.stop)
+            self.span = (self.span[1], self.span[1] + len(chunk.data), self.stop, chunk.stop)
             self.stop = chunk.stop
             yield chunk.damage or chunk.data
         self.ended = True
-
-    def _opens(self, chunk: Chunk) -> bool:
-        return chunk.fresh and not self.whole and (_begins_with_page(chunk.data) or chunk.damage is not None)
 
     def stored_at(self, position: int) -> int:
         """Return the stored bytes that hold the decoded ones before `position`, which lies in the last chunk."""
@@ -352,19 +359,32 @@ class _Feed:
         return stored_from + (stored_to - stored_from) * max(position - decoded_from, 0) // (decoded_to - decoded_from)
 
 
+def _split_units(chunks: Iterator[Chunk], whole: bool) -> Iterator[Iterator[Chunk]]:
+    """Yield the chunks of each unit; `whole`: all are one unit."""
+    number = 0
+
+    def count(chunk: Chunk) -> int:
+        nonlocal number
+        number += chunk.fresh and not whole and (chunk.damage is not None or _begins_with_page(chunk.data))
+        return number
+
+    return (of_unit for _, of_unit in groupby(chunks, count))
+
+
 def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete: bool, utf8: bool) -> Iterator[Frame]:
     """Yield each frame with its share of the stored bytes, divided by decoded ones."""
     whole = bytes(stored[:2]) == GZIP or not utf8
     chunks = decode_chunks(stored, start, end, resume=True)
-    feed = _Feed(_transcode_chunks(chunks) if whole else chunks, start, whole=whole)
-    while feed.stop < end or feed.waiting is not None:
-        begun = accounted = feed.stop
+    unit = _Unit(iter(()), start)
+    for of_unit in _split_units(_transcode_chunks(chunks) if whole else chunks, whole):
+        begun = accounted = unit.stop
+        unit = _Unit(of_unit, begun)
         held: list[Frame] = []
         size, over = 0, whole
-        for raw in scan_pages(feed.unit(), limit, 0, False):
+        for raw in scan_pages(unit.read(), limit):
             place = raw.place if raw.data else raw.start
             inner = len(raw.data) or raw.stop - raw.start
-            share = max(feed.stored_at(raw.stop) - accounted, 0)
+            share = max(unit.stored_at(raw.stop) - accounted, 0)
             accounted += share
             held.append(Frame(begun, len(stored) - begun, place, inner, share, raw.data, raw.problem, raw.detail))
             size += len(raw.data)
@@ -372,11 +392,11 @@ def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete:
             if over:
                 yield from held
                 held = []
-        if not feed.ended:
+        if not unit.ended:
             yield from held
             return  # a bomb: the last frame accounts for what is left
-        yield from (replace(frame, length=feed.stop - begun) for frame in _settle(iter(held), feed.stop - begun))
-    if complete and not feed.damaged and b"</mediawiki" not in feed.tail:
+        yield from (frame._replace(length=unit.stop - begun) for frame in _settle(iter(held), unit.stop - begun))
+    if complete and not unit.damaged and b"</mediawiki" not in unit.tail:
         yield Frame(end, 0, 0, 0, 0, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 
 
@@ -405,4 +425,4 @@ def _settle(items: Iterator[Frame], size: int) -> Iterator[Frame]:
             yield held
         held = item
     if held is not None:
-        yield replace(held, stored=size)
+        yield held._replace(stored=size)

@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from filters.formats import arc
-from filters.formats.stream import NEWLINE_LIMIT, Window
+from filters.formats.stream import NEWLINE_LIMIT, Window, buffer_of
 from filters.reasons import Reason
 
 HEADER_LIMIT = 1 << 16  # bytes of a record's header; a longer one is damage
@@ -268,7 +268,7 @@ def _length_holds(window: Window, head: Head, stop: int, members: Members | None
     newlines = window.part(head.stop, stop)
     follows = (
         not window.reach(stop + 1)
-        or isinstance(_parse_line(window, stop), int)
+        or _begins_record(window, stop)
         or len(newlines) == NEWLINE_LIMIT
         or (members is not None and members.begins(stop))
     )
@@ -285,11 +285,11 @@ def _length_holds(window: Window, head: Head, stop: int, members: Members | None
     return agrees_with_digest(head.headers.get("WARC-Block-Digest"), window.part(head.block, head.stop)) is True
 
 
-def _parse_line(window: Window, position: int) -> int | None:
-    """Return the position if a record's first line begins there with every field in its place."""
+def _begins_record(window: Window, position: int) -> bool:
+    """Return True if a record's first line begins at a position with every field in its place."""
     if window.match(WARC_LINE, position, 32):
-        return position
-    return position if arc.find_line(_read_line(window, position), 0, 1, arc.LINE_BYTES) == 0 else None
+        return True
+    return arc.find_line(_read_line(window, position), 0, 1, arc.LINE_BYTES) == 0
 
 
 def _read_line(window: Window, position: int) -> bytes:
@@ -332,7 +332,7 @@ def _find_boundary(window: Window, position: int, head: Head) -> int:
             position = found.end() + window.base
             if position >= head.stop:
                 return -1
-            if _parse_line(window, position) is not None:
+            if _begins_record(window, position):
                 return position
             position += 1
         return -1
@@ -413,7 +413,8 @@ def _find_line(window: Window, start: int, stop: int, members: Members | None, o
             break
         position += 1
     base, position = window.base, start
-    while (line := arc.find_line(window.data, position - base, first - base, window.end - base)) >= 0:
+    data = buffer_of(window.data, position - base, first - base + arc.LINE_BYTES)
+    while (line := arc.find_line(data, position - base, first - base, window.end - base)) >= 0:
         position = line + base
         if _is_record(window, position, members, own):
             return position
@@ -437,8 +438,7 @@ def _is_record(window: Window, position: int, members: Members | None, own: byte
     if not isinstance(head, Head) or head.stop - position > AHEAD or not window.reach(head.stop):
         return False
     stop = window.skip_newlines(head.stop)
-    ends = not window.reach(stop + 1) or _parse_line(window, stop) is not None
-    return ends or (members is not None and members.begins(stop))
+    return not window.reach(stop + 1) or _begins_record(window, stop) or (members is not None and members.begins(stop))
 
 
 # --- digests ---

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from isal import igzip_lib
 
@@ -26,16 +26,15 @@ else:
 
 from filters.reasons import Reason
 
-Stored = bytes | mmap.mmap  # the stored bytes of a dump
-StoredView = Stored | memoryview  # the same, or a range of them
-
 PIECE = 1 << 20  # bytes, decoded or copied at a time
 NEWLINE_LIMIT = 1 << 12  # newline bytes tolerated around a record, where the WARC standard has two CRLF after it
 REWINDS = 4  # times that a source is decoded again from its start, for what follows a length that proved wrong
 GZIP, BZIP2, ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 SLICE = 1 << 16  # stored bytes fed to a decoder at a time
-FIRST_SLICE = 1 << 14  # the same of an archive's member at first: most are short, and the rest is copied in vain
+MEMBER_SLICE = 1 << 14  # the same of an archive's member: most are short, and the rest is copied in vain
 OPENING = 1 << 12  # bytes in which a file declares its encoding
+FETCH_BLOCK = 1 << 18  # bytes of a remote file that are downloaded at once, at least
+FETCH_LIMIT = 1 << 24  # bytes that a search in one downloads at once, at most
 
 SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd frame without content (RFC 8878, section 3.1.2)
 DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"  # the first of a web archive that has a dictionary (WARC-ZSTD 1.0)
@@ -45,7 +44,7 @@ BZIP2_STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")  # the start of 
 GZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # isal's stub gives an instance
 DECODER_ERRORS = (GZIP_ERROR, lzma.LZMAError, zlib.error, zstd.ZstdError, EOFError, OSError, ValueError)
 _NEWLINES = re.compile(rb"[\r\n]*+")
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
+GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,70 @@ class Damage:
 
     problem: Reason
     detail: str
+
+
+class FetchedFile:
+    """The stored bytes of a remote file, which are downloaded into a local file when they are read.
+
+    It can be sliced and searched like bytes. It is not a buffer, so that no code reads bytes that are not here yet;
+    `buffer_of` returns a buffer that holds a range.
+    """
+
+    def __init__(self, descriptor: int, size: int, fetch: Callable[[int, int], None]) -> None:
+        """Map the local file.
+
+        Args:
+            descriptor: Of the local file, which is empty but has the remote file's size.
+            size: In bytes, at least one.
+            fetch: Copies the bytes from a start to an end into the local file, at the same place, or raises.
+        """
+        self.size, self.fetch = size, fetch
+        self.held = bytearray(-(-size // FETCH_BLOCK))  # by block: 1 if it is downloaded
+        self.mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+
+    def hold(self, start: int, stop: int) -> mmap.mmap:
+        """Download what is missing of the bytes [start, stop), and return the map of the local file."""
+        first, last = max(start, 0) // FETCH_BLOCK, -(-min(stop, self.size) // FETCH_BLOCK)
+        while (missing := self.held.find(0, first, last)) >= 0:
+            held = self.held.find(1, missing, last)
+            end = last if held < 0 else held
+            self.fetch(missing * FETCH_BLOCK, min(end * FETCH_BLOCK, self.size))
+            self.held[missing:end] = b"\1" * (end - missing)
+        return self.mapped
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> bytes: ...
+
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        if isinstance(place, slice):
+            start, stop, _ = place.indices(self.size)
+            return self.hold(start, stop)[start:stop]
+        return self.hold(place, place + 1)[place]
+
+    def __bytes__(self) -> bytes:
+        return self[:]
+
+    def find(self, part: bytes, start: int = 0) -> int:
+        """Return the place of the first `part` at or after `start`, or -1. Downloads in growing steps."""
+        step = FETCH_BLOCK
+        while start < self.size:
+            stop = min(start + step, self.size)
+            found = self.hold(start, stop).find(part, start, stop)
+            if found >= 0 or stop == self.size:
+                return found
+            start, step = max(stop - len(part) + 1, start), min(4 * step, FETCH_LIMIT)
+        return -1
+
+
+Stored = bytes | mmap.mmap | FetchedFile  # the stored bytes of a dump
+StoredView = Stored | memoryview  # the same, or a range of them
+Buffer = TypeVar("Buffer", bound=bytes | bytearray | memoryview | mmap.mmap)
 
 
 @contextmanager
@@ -69,6 +132,19 @@ def open_stored(path: Path) -> Iterator[Stored]:
         else:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 yield mapped
+
+
+@overload
+def buffer_of(stored: FetchedFile, start: int, stop: int) -> mmap.mmap: ...
+
+
+@overload
+def buffer_of(stored: Buffer, start: int, stop: int) -> Buffer: ...
+
+
+def buffer_of(stored: Any, start: int, stop: int) -> Any:
+    """Return stored bytes as a buffer of the whole file, in which only [start, stop) may be read."""
+    return stored.hold(start, stop) if isinstance(stored, FetchedFile) else stored
 
 
 def slice_stored(stored: StoredView, start: int, end: int) -> Iterator[bytes]:
@@ -137,32 +213,26 @@ class CompressedStream:
         damage: None if the stream ended as its codec has it.
     """
 
-    __slots__ = (
-        "corrupt", "damage", "decoder", "end", "fed", "grows", "kind", "length", "offset", "size", "step", "stored",
-    )  # fmt: skip
-
     def __init__(
         self, stored: StoredView, offset: int, end: int, decoder: Decoder, kind: str, corrupt: Reason, step: int = SLICE
     ) -> None:
         self.stored, self.offset, self.end, self.decoder = stored, offset, end, decoder
         self.kind, self.corrupt, self.step = kind, corrupt, step
         self.length = self.size = self.fed = 0
-        self.grows = True  # the slices, with what was read
         self.damage: Damage | None = None
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the decoded bytes, at most `PIECE` at a time."""
-        decoder, position, step = self.decoder, self.offset, self.step
+        decoder, position = self.decoder, self.offset
         while not decoder.eof:
             data = b""
             if decoder.needs_input:
-                data = bytes(self.stored[position : min(position + step, self.end)])
+                data = bytes(self.stored[position : min(position + self.step, self.end)])
                 if not data:
                     self.damage = Damage(Reason.TRUNCATED_RECORD, f"the {self.kind} ends early")
                     return
                 position += len(data)
                 self.fed += len(data)
-                step = min(4 * step, SLICE) if self.grows else step  # the decoder copies what it leaves
             try:
                 piece = decoder.decompress(data, PIECE)
             except DECODER_ERRORS as error:
@@ -181,9 +251,7 @@ class CompressedStream:
                 kept.clear()
             elif piece:
                 kept.append(piece)
-        if self.size > limit:
-            return None
-        return kept[0] if len(kept) == 1 else b"".join(kept)
+        return None if self.size > limit else b"".join(kept)
 
     def read_opening(self, size: int) -> bytes:
         """Return the first decoded bytes of the first stored bytes fed; none if they do not decompress."""
@@ -196,9 +264,7 @@ class CompressedStream:
 class GzipMember(CompressedStream):
     """A gzip member (RFC 1952)."""
 
-    __slots__ = ()
-
-    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = FIRST_SLICE) -> None:
+    def __init__(self, stored: StoredView, offset: int, end: int | None = None, step: int = MEMBER_SLICE) -> None:
         decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         end = len(stored) if end is None else end
         super().__init__(stored, offset, end, decoder, "gzip member", Reason.CORRUPT_GZIP, step)
@@ -206,7 +272,7 @@ class GzipMember(CompressedStream):
     def pieces(self) -> Iterator[bytes]:
         """Yield the decoded bytes, at most `PIECE` at a time."""
         start = bytes(self.stored[self.offset : min(self.offset + 4, self.end)])
-        if _MEMBER.match(start) or (len(start) < 4 and b"\x1f\x8b\x08\0".startswith(start)):
+        if GZIP_MEMBER.match(start) or (len(start) < 4 and b"\x1f\x8b\x08\0".startswith(start)):
             return super().pieces()
         self.damage = Damage(Reason.CORRUPT_GZIP, "no gzip member begins here")
         return iter(())
@@ -219,15 +285,13 @@ class ZstdMember(CompressedStream):
     whether that frame belongs to it.
     """
 
-    __slots__ = ("continues", "dictionary")
-
     def __init__(
         self,
         stored: StoredView,
         offset: int,
         dictionary: zstd.ZstdDict | None,
         continues: Callable[[bytes, int, int], bool],
-        step: int = FIRST_SLICE,
+        step: int = MEMBER_SLICE,
     ) -> None:
         self.dictionary, self.continues = dictionary, continues
         decoder = open_zstd(dictionary)
@@ -239,7 +303,6 @@ class ZstdMember(CompressedStream):
         while True:
             decoder = open_zstd(self.dictionary)
             frame = CompressedStream(self.stored, position, self.end, decoder, self.kind, self.corrupt, self.step)
-            frame.grows = self.grows
             fed, size = self.fed, self.size
             for piece in frame.pieces():
                 self.fed, self.size = fed + frame.fed, size + frame.size
@@ -332,7 +395,8 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
         if stream.damage is not None:
             position = end
             if resume and stream.damage.problem is Reason.CORRUPT_RECORD:
-                found = BZIP2_STREAM.search(stored, max(begin + 1, begin + stream.fed - 2 * SLICE), end)
+                after = max(begin + 1, begin + stream.fed - 2 * SLICE)
+                found = BZIP2_STREAM.search(buffer_of(stored, after, end), after, end)
                 position = found.start() if found else end
             else:
                 fresh = False  # bytes that end early belong to what is before them
@@ -342,9 +406,9 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             return
 
 
-def decode_stored(stored: StoredView, resume: bool = False) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them but for `resume`."""
-    for chunk in decode_chunks(stored, 0, len(stored), resume):
+def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
+    """Yield the decoded bytes of a file, compressed by gzip or bzip2 or plain; damage ends them."""
+    for chunk in decode_chunks(stored, 0, len(stored)):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
 
@@ -374,8 +438,12 @@ class ChunkReader:
     def peek(self, count: int) -> bytes:
         """Return the first `count` bytes without moving. Call it before anything else is read."""
         first = self.take(count)
-        self.held, self.used, self.position = first + self.held[self.used :], 0, 0
+        self.put_back(first)
         return first
+
+    def put_back(self, data: bytes) -> None:
+        """Return the bytes that were taken last, so that they are read again."""
+        self.held, self.used, self.position = data + self.held[self.used :], 0, self.position - len(data)
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes, fewer at the end."""
@@ -401,16 +469,11 @@ class ChunkReader:
 
 def read_decoded(stored: StoredView, limit: int) -> bytes | Damage:
     """Return the decoded bytes of a whole file, or `TOO_LARGE` damage if there are more than `limit`."""
-    parts: list[bytes] = []
-    size = 0
-    for chunk in decode_stored(stored):
-        if isinstance(chunk, Damage):
-            return chunk
-        parts.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            return Damage(Reason.TOO_LARGE, f"over {limit} bytes")
-    return b"".join(parts)
+    reader = ChunkReader(decode_stored(stored))
+    data = reader.take(limit + 1)
+    if len(data) > limit:
+        return Damage(Reason.TOO_LARGE, f"over {limit} bytes")
+    return reader.damage or data
 
 
 def read_ranges(chunks: Iterable[bytes | Damage], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
@@ -485,34 +548,19 @@ class Window:
 
     def search(self, pattern: re.Pattern[bytes], start: int, stop: int) -> re.Match[bytes] | None:
         """Search the held bytes of [start, stop). Positions in the match count from `base`."""
-        return pattern.search(self.data, max(start - self.base, 0), max(min(stop, self.end) - self.base, 0))
+        first, last = max(start - self.base, 0), max(min(stop, self.end) - self.base, 0)
+        return pattern.search(buffer_of(self.data, first - 1, last), first, last)  # patterns look back by one byte
 
     def match(self, pattern: re.Pattern[bytes], position: int, size: int) -> re.Match[bytes] | None:
         """Match a pattern that looks at up to `size` bytes at `position`."""
         self.reach(position + size)
-        return pattern.match(self.data, position - self.base, self.end - self.base)
+        first = position - self.base
+        return pattern.match(buffer_of(self.data, first, first + size), first, self.end - self.base)
 
     def skip_newlines(self, position: int) -> int:
         """Return the end of the run of newlines at `position`, at most `NEWLINE_LIMIT` further on."""
         self.reach(position + NEWLINE_LIMIT)
         stop = min(position + NEWLINE_LIMIT, self.end)
-        found = _NEWLINES.match(self.data, position - self.base, stop - self.base)
+        first, last = position - self.base, stop - self.base
+        found = _NEWLINES.match(buffer_of(self.data, first, last), first, last)
         return found.end() + self.base if found else position
-
-    def find_line(self, pattern: re.Pattern[bytes], position: int, size: int) -> int:
-        """Return the start of the next line at or after `position` that matches; the end of all bytes without one.
-
-        Args:
-            pattern: Matches the newline before such a line, if the line follows.
-            position: Where the search begins.
-            size: The most bytes that the pattern looks at.
-        """
-        searched = position
-        while True:
-            found = self.search(pattern, searched - 1, self.end)
-            if found:
-                return found.end() + self.base
-            searched = max(position, self.end - size)
-            self.forget(searched - 1)
-            if not self.reach(self.end + 1):
-                return self.end

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from filters.formats.stream import (
     Chunk,
     Damage,
+    FetchedFile,
     Stored,
+    StoredFile,
     StoredView,
     decode_chunks,
     decode_stored,
     is_compressed,
-    slice_stored,
 )
 from filters.reasons import Reason
 
@@ -64,10 +65,10 @@ class TableRow(NamedTuple):
 
     Attributes:
         offset: Where its stored bytes begin.
-        length: Of its stored bytes.
+        length: The number of its stored bytes.
         inner_offset: Where it begins in what these decode to.
         inner_length: Decoded bytes.
-        end: Where it ends, in the unit by which the stored bytes are divided among rows: decoded bytes, or rows.
+        end: Where it ends, in decoded bytes or in rows: the unit by which the stored bytes are divided among rows.
         row: Its columns.
     """
 
@@ -152,8 +153,7 @@ def read_lines(stored: StoredView, limit: int, start: int, end: int) -> Iterator
 
     A line of more than `limit` bytes is damage and is not held.
     """
-    pieces = (Chunk(data, 0, 0) for data in slice_stored(stored, start, end))
-    for line in _split_lines(pieces, limit, start):
+    for line in _split_lines(decode_chunks(stored, start, end), limit, start):
         yield line._replace(stored=line.stop - line.start)
 
 
@@ -278,7 +278,7 @@ def read_groups(stored: StoredView) -> list[Group] | Damage:
     Where they do not lie one after another, each gets all bytes.
     """
     try:
-        footer = pq.ParquetFile(pa.py_buffer(stored)).metadata
+        footer = _open_parquet(stored).metadata
         found = []
         for number in range(footer.num_row_groups):
             group = footer.row_group(number)
@@ -302,7 +302,7 @@ def read_group_rows(
     """Yield the rows of a row group, with the top-level columns that `names` stand in. Damage ends them."""
     names = [name for name in names if name]
     try:
-        file = pq.ParquetFile(pa.py_buffer(stored))
+        file = _open_parquet(stored)
         wanted = {*names, *(name.partition(".")[0] for name in names)}
         present = [name for name in file.schema_arrow.names if name in wanted]
         metadata = file.metadata.row_group(group.number)
@@ -318,6 +318,10 @@ def read_group_rows(
             yield from _read_batch(batch)
     except _PARQUET_ERRORS as error:
         yield Damage(Reason.CORRUPT_RECORD, f"a row group that cannot be read: {type(error).__name__}")
+
+
+def _open_parquet(stored: StoredView) -> pq.ParquetFile:
+    return pq.ParquetFile(StoredFile(stored) if isinstance(stored, FetchedFile) else pa.py_buffer(stored))
 
 
 def _read_batch(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:

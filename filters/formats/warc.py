@@ -23,15 +23,18 @@ from filters.formats.records import (
     read_records,
 )
 from filters.formats.stream import (
-    FIRST_SLICE,
     GZIP,
+    GZIP_MEMBER,
+    MEMBER_SLICE,
     SKIPPABLE,
     ZSTD,
     CompressedStream,
+    Damage,
     GzipMember,
     Stored,
     Window,
     ZstdMember,
+    buffer_of,
     read_dictionary,
 )
 from filters.reasons import Reason
@@ -57,8 +60,7 @@ OTHER_FILES = (
     (re.compile(rb"\s*+[\[{]"), "a file in JSON"),
 )
 
-# The upper flag bits of gzip are reserved (RFC 1952, section 2.3.1); zstd's frame (RFC 8878, section 3.1.1).
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]|\x28\xb5\x2f\xfd")
+_MEMBER = re.compile(GZIP_MEMBER.pattern + b"|" + re.escape(ZSTD))
 
 
 class NoSuchRecordError(LookupError):
@@ -83,12 +85,12 @@ class Frame(NamedTuple):
 
     Attributes:
         offset: Where the stored bytes begin: a member, or a range of uncompressed bytes.
-        length: Of the stored bytes.
+        length: The number of stored bytes.
         inner_offset: Where the record begins in what these bytes decode to.
         inner_length: Decoded bytes of the record, with the newlines around it.
         stored: Stored bytes that the frame accounts for. A member's are divided among its records by decoded length,
             empty members count for the frame before them; over an archive they sum to its size.
-        headers: Those of the WARC record, or those that WARC would give an ARC record; empty with a problem.
+        headers: The headers of the WARC record, or those that WARC would give an ARC record; empty with a problem.
         version: Such as "1.0" or "ARC/1"; empty with a problem.
         block: The record's content; empty with a problem.
         problem: None for a record.
@@ -139,7 +141,7 @@ def read_frames(
     """
     held: Frame | None = None
     for part in _read_parts(stored, limits, start, len(stored) if end is None else end, wasted):
-        for frame in _frame_single(part, limits) or _frame_part(stored, limits, part):
+        for frame in _frame_part(stored, limits, part):
             if held and frame.problem is Reason.ARCHIVE_METADATA:
                 held = held._replace(stored=held.stored + frame.stored)
                 continue
@@ -245,13 +247,14 @@ class _Members:
 
     def find(self, start: int, stop: int) -> int:
         """Return the start of the next member in [start, stop) that holds a record; `stop` without one."""
-        while found := _MEMBER.search(self.stored, start, min(stop + 3, len(self.stored))):
+        end = min(stop + 3, len(self.stored))
+        while found := _MEMBER.search(buffer_of(self.stored, start, end), start, end):
             if begins_record(self._decode_opening(found.start())):
                 return min(found.start(), stop)
             start = found.start() + 1
         return stop
 
-    def open(self, offset: int, step: int = FIRST_SLICE) -> CompressedStream | None:
+    def open(self, offset: int, step: int = MEMBER_SLICE) -> CompressedStream | None:
         """Return the member that begins at an offset by its first bytes, None without one."""
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
@@ -264,7 +267,6 @@ class _Members:
         again, decoded = self.open(member.offset, REPLAY), bytearray()
         if again is None:
             return 1, b""
-        again.grows = False
         for piece in again.pieces():
             decoded += piece[: max(REPLAYED - len(decoded), 0)]
         return max(again.fed, 1), bytes(decoded)
@@ -275,7 +277,7 @@ class _Members:
 
     def _decode_opening(self, offset: int) -> bytes:
         """Return the first decoded bytes of the member at an offset, none if it does not decompress."""
-        for size in (64, arc.LINE_BYTES):  # most are decided by few bytes
+        for size in (64, arc.LINE_BYTES):  # few bytes decide about most, also if damage follows them
             member = self.open(offset, TRIAL)
             opening = member.read_opening(size) if member else b""
             if size > len(opening) or opening.lstrip(b"\r\n").startswith(b"WARC/"):
@@ -286,57 +288,50 @@ class _Members:
 # --- frames ---
 
 
-def _frame_single(part: _Part, limits: Limits) -> tuple[Frame] | None:
-    """Return the frame of a member that one record fills, as nearly all do."""
-    length = part.stop - part.start
-    single = parse_single_record(part.data) if part.data and length <= limits.max_stored_bytes else None
-    return (Frame(part.start, length, 0, len(part.data or b""), length, *single),) if single else None
-
-
 def _frame_part(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
     """Yield the frames of a part."""
     length = part.stop - part.start
     if part.record is not None:
         yield _make_frame(part.record, part.start, length, 0, length)
-        return
-    assert part.member is not None
-    if part.member.damage is not None:
-        yield from _frame_damage(stored, limits, part)
-    elif part.is_empty:
+    elif part.member is not None and part.member.damage is not None:
+        yield from _frame_damage(stored, limits, part, part.member, part.member.damage)
+    elif part.member is not None and part.member.size:
+        yield from _frame_member(stored, limits, part, part.member.size)
+    else:
         empty = Record(0, 0, problem=Reason.ARCHIVE_METADATA, detail="a compressed member without content")
         yield _make_frame(empty, part.start, length, 0, length)
-    else:
-        yield from _frame_member(stored, limits, part)
 
 
 def _make_frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
     return Frame(offset, length, inner_offset, record[1] - record[0], stored, *record[2:])
 
 
-def _frame_damage(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
+def _frame_damage(
+    stored: Stored, limits: Limits, part: _Part, member: CompressedStream, damage: Damage
+) -> Iterator[Frame]:
     """Yield the frame of a damaged member; before it, the whole records of a last member that is cut off.
 
     No checksum vouches for these records, but each ended as a record does and another began. They account for no stored
     bytes: the damage accounts for all.
     """
-    assert part.member is not None and part.member.damage is not None
-    length, problem = part.stop - part.start, part.member.corrupt
-    if part.member.damage.problem is Reason.TRUNCATED_RECORD and part.stop == len(stored):
+    length, problem = part.stop - part.start, member.corrupt
+    if damage.problem is Reason.TRUNCATED_RECORD and part.stop == len(stored):
         problem = Reason.TRUNCATED_RECORD
         before: Record | None = None
         for record in read_records(_open_window(stored, part), 0, limits.max_record_bytes):
             if before is not None and before.problem is None:
                 yield _make_frame(before, part.start, length, before.start, 0)
             before = record
-    damage = Record(0, 0, problem=problem, detail=part.member.damage.detail)
-    yield _make_frame(damage, part.start, length, 0, length)
+    yield _make_frame(Record(0, 0, problem=problem, detail=damage.detail), part.start, length, 0, length)
 
 
-def _frame_member(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
-    """Yield the frames of a whole member, of which each record gets its share of the stored bytes."""
-    assert part.member is not None
+def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
+    """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
+    length = part.stop - part.start
+    if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
+        yield Frame(part.start, length, 0, size, length, *single)
+        return
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
-    length, size = part.stop - part.start, part.member.size
     for record in read_records(window, 0, limits.max_record_bytes):
         if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:
             detail = f"{length} stored bytes"

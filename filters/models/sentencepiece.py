@@ -7,7 +7,7 @@ special pieces (`<s>`, `<0x0A>`) are text like any other.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20  # characters encoded at once: SentencePiece takes some 50 bytes of memory for each byte of a text
 LONGEST_STRETCH = 1 << 23  # characters; a longer stretch without a place to cut is cut all the same
-BLOCK = 1 << 12  # characters searched for a place to cut at once
-PAIR_BITS = 20  # of a hash of two characters; a vocabulary of 32,000 has some 4,000 pairs
 SPACE = "\u2581"
 SEPARATOR = "\0"  # no piece in SentencePiece's dictionary holds it, so nothing is joined with it
 NO_BYTE = -1
@@ -52,8 +50,6 @@ _SETTINGS = """
 """  # the fields of sentencepiece_model.proto that are checked here; sentencepiece's own classes need a newer protobuf
 
 Ids = npt.NDArray[Any]
-Codes = npt.NDArray[np.uint32]
-Pairs = npt.NDArray[np.bool_]  # pairs of characters, by hash
 
 
 def open_model(proto: bytes, name: str) -> "SentencePieceProcessor":
@@ -111,7 +107,7 @@ def utf8(text: str) -> bytes:
         return _SURROGATES.sub("\ufffd", text).encode()
 
 
-def chunks(text: str, inner: Pairs) -> Iterator[str]:
+def chunks(text: str, inner: frozenset[str]) -> Iterator[str]:
     """Yield a text in parts of about `CHUNK` characters, cut between characters that are no pair of `inner`.
 
     A part of `LONGEST_STRETCH` characters is cut at its end. Each character is looked at once at most.
@@ -119,12 +115,8 @@ def chunks(text: str, inner: Pairs) -> Iterator[str]:
     start, end = 0, CHUNK
     while end < len(text):
         last = min(len(text), start + LONGEST_STRETCH)
-        while end < last:
-            codes = _codes(text[end - 1 : min(end + BLOCK, last)])
-            free = np.flatnonzero(~inner[_hashes(codes[:-1], codes[1:])])
-            end += int(free[0]) if len(free) else len(codes) - 1
-            if len(free):
-                break
+        while end < last and text[end - 1 : end + 1] in inner:
+            end += 1
         yield text[start:end]
         start, end = end, end + CHUNK
     if start < len(text):
@@ -132,8 +124,8 @@ def chunks(text: str, inner: Pairs) -> Iterator[str]:
 
 
 @lru_cache(maxsize=2)
-def inner_pairs(model: "SentencePieceProcessor") -> Pairs:
-    """Return the pairs of neighbouring characters within the pieces of a model.
+def inner_pairs(model: "SentencePieceProcessor") -> frozenset[str]:
+    """Return the pairs of neighbouring characters within the pieces of a model: some 4,000 for 32,000 pieces.
 
     BPE joins two symbols only to a piece. So it joins nothing between two characters that are no such pair, and its
     result on one side does not depend on the other.
@@ -141,18 +133,7 @@ def inner_pairs(model: "SentencePieceProcessor") -> Pairs:
     pieces = map(model.id_to_piece, range(model.get_piece_size()))
     pairs = {piece[at : at + 2] for piece in pieces for at in range(len(piece) - 1)}
     forms = {SPACE: SPACE + " "}  # characters of a text that a piece's character stands for
-    return pair_table(a + b for pair in pairs for a in forms.get(pair[0], pair[0]) for b in forms.get(pair[1], pair[1]))
-
-
-def pair_table(pairs: Iterable[str]) -> Pairs:
-    """Return (2**`PAIR_BITS`,) bool, True at the hashes of pairs of characters.
-
-    Another pair may have the same hash: then a place to cut is passed over, which does no harm.
-    """
-    codes = _codes("".join(pairs))
-    table = np.zeros(1 << PAIR_BITS, np.bool_)
-    table[_hashes(codes[::2], codes[1::2])] = True
-    return table
+    return frozenset(a + b for pair in pairs for a in forms.get(pair[0], pair[0]) for b in forms.get(pair[1], pair[1]))
 
 
 def byte_values(model: "SentencePieceProcessor") -> npt.NDArray[np.int16]:
@@ -168,9 +149,9 @@ def tokenizer_metrics(text: str, model: "SentencePieceProcessor", values: npt.ND
     Newlines, which training never sees, are in neither `byte_tokens` nor `byte_characters`.
 
     Args:
-        text: of the document.
+        text: text of the document.
         model: the tokenizer.
-        values: of `byte_values`.
+        values: what `byte_values` returns for the model.
 
     Returns:
         `documents`, `characters`, `newlines`, `bytes` (UTF-8); `tokens` (without BOS and EOS), `byte_tokens`,
@@ -216,15 +197,6 @@ def summarize_metrics(counts: Counter[str]) -> dict[str, int | float]:
 def round_trip(counts: Counter[str]) -> dict[str, int]:
     """Return the numbers of documents encoded and decoded, changed by a stated rule, and changed otherwise."""
     return {name: counts[name] for name in ("documents", "characters", "space_marks", "lone_surrogates", "differing")}
-
-
-def _codes(text: str) -> Codes:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def _hashes(left: Codes, right: Codes) -> Codes:
-    """Return (n,) uint32 below 2**`PAIR_BITS`: a multiplicative hash of each pair (Knuth, volume 3, section 6.4)."""
-    return ((left * np.uint32(0x9E3779B1) + right) * np.uint32(0x85EBCA77)) >> np.uint32(32 - PAIR_BITS)
 
 
 def _encode_long(text: str, model: "SentencePieceProcessor", dtype: np.dtype[Any]) -> Ids:

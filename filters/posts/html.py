@@ -4,10 +4,11 @@ The sites' Markdown produces a few dozen tags, without scripts. They are read in
 any input, unlike the tree builders of HTML parsers. Code keeps every blank and line end.
 """
 
-import html
 import re
 from collections.abc import Sequence
 from typing import Literal
+
+from filters.formats.charset import unescape
 
 QUOTE_DEPTH = 8  # levels of quotations that are marked; deeper ones look like this one
 LIST_DEPTH = 8  # levels of lists that are indented
@@ -20,7 +21,6 @@ _TAG = re.compile(
 _BLANKS = re.compile(r"[ \t\n\r\f]+")
 _FEW_BLANKS = re.compile(r"[\t\n\r\f]|  ")  # finds text that `_BLANKS` would change, in a quarter of its time
 _START = re.compile(r"\bstart\s*=\s*[\"']?([0-9]{1,9})")
-_HUGE = re.compile(r"&#(?:[0-9]{8,}+|[xX][0-9a-fA-F]{8,}+);?")
 _BLOCKS = frozenset(  # elements that begin and end a block of text
     "p h1 h2 h3 h4 h5 h6 div hr table thead tbody tfoot tr caption dl dt dd section article details summary".split()
 )
@@ -50,7 +50,7 @@ class _TextBuilder:
         self.parts.clear()
         if not text or text.isspace():
             return
-        text = _unescape(text)
+        text = unescape(text)
         if _FEW_BLANKS.search(text):
             text = _BLANKS.sub(" ", text)
         text = "\n".join(line.strip(" ") for line in text.split(_BREAK)).strip("\n")
@@ -73,7 +73,7 @@ class _TextBuilder:
 
     def put_code(self, verbatim: list[str]) -> None:
         """Add a block of code, without the line ends before and after it."""
-        text = _unescape("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+        text = unescape("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").strip("\n")
         if text and not text.isspace():
             self.put(text.split("\n"), code=True)
         self.gap = True
@@ -174,13 +174,6 @@ def render_post(body: str) -> str:
         out.parts.append(body[end:])
         out.flush()
     return "\n".join(out.lines)
-
-
-def _unescape(text: str) -> str:
-    """Resolve character references; those to numbers beyond all characters, of any length, become U+FFFD."""
-    if "&" not in text:
-        return text
-    return html.unescape(_HUGE.sub("\ufffd", text) if "&#" in text else text)
 
 
 def join_thread(title: str, question: str, answers: Sequence[str], layout: Literal["qa", "plain"]) -> str:

@@ -11,6 +11,7 @@ length of the list. With ten billion pages and five million patterns, some 0.01 
 """
 
 import gzip
+import io
 import ipaddress
 import re
 import zlib
@@ -22,7 +23,6 @@ from encodings import idna
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
 
 import numpy as np
@@ -46,7 +46,6 @@ _IPV6 = re.compile(r"\[[0-9a-f:.]{2,45}\]")
 _DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){0,126}")
 _KEPT = "".join(map(chr, range(128))).translate({ord(character): None for character in "%/?#\\"})
 _SPACES = "".join(map(chr, range(33)))
-_BUCKET = 3  # bits of the mean bucket size: buckets of eight keys cost half a byte a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,13 @@ class Blocklist:
     """Patterns by hash.
 
     Attributes:
-        keys: hashes, sorted, uint64.
-        starts: the start of each bucket of equal leading bits, uint32.
-        shift: of a key, to give its bucket.
-        labels: of the longest domain.
-        segments: of the longest path.
+        keys: distinct hashes, sorted, uint64.
+        labels: number of labels of the longest domain.
+        segments: number of segments of the longest path.
         malformed: number of lines that were no pattern.
     """
 
     keys: "array[int]"
-    starts: "array[int]"
-    shift: int
     labels: int
     segments: int
     malformed: int
@@ -93,9 +88,10 @@ class Blocklist:
                         labels = max(labels, host.count(".") + 1)
                     keys.append(_hash_pattern(pattern))
             if bad and len(keys) == before:
-                raise UserError(f"blocklist {path} holds no domain and no URL: give a list with one a line")
+                raise UserError(f"blocklist {path} contains no domain and no URL: give a list with one per line")
             malformed += bad
-        return cls(*_index_keys(keys), labels, segments, malformed)
+        unique = np.unique(np.array(keys, np.uint64))
+        return cls(array("Q", unique.tobytes()), labels, segments, malformed)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -119,10 +115,8 @@ class Blocklist:
 
     def _holds(self, pattern: str) -> bool:
         key = _hash_pattern(pattern)
-        bucket = key >> self.shift
-        end = self.starts[bucket + 1]
-        at = bisect_left(self.keys, key, self.starts[bucket], end)
-        return at < end and self.keys[at] == key
+        at = bisect_left(self.keys, key)
+        return at < len(self.keys) and self.keys[at] == key
 
 
 def parse_line(line: str) -> list[str] | None:
@@ -245,40 +239,20 @@ def _hash_pattern(pattern: str) -> int:
     return xxhash.xxh3_64_intdigest(pattern.encode("utf-8", "surrogatepass"))
 
 
-def _index_keys(keys: "array[int]") -> tuple["array[int]", "array[int]", int]:
-    """Return the distinct keys, sorted; the starts of their buckets; the shift from a key to its bucket."""
-    unique = np.unique(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
-    bits = max(len(unique).bit_length() - _BUCKET, 1)
-    edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
-    starts = np.append(np.searchsorted(unique, edges), len(unique))
-    return array("Q", unique.tobytes()), array("I", starts.astype(np.uint32).tobytes()), 64 - bits
-
-
 def _read_lines(path: Path) -> Iterator[str | None]:
     """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
     try:
-        with path.open("rb") as stored:
-            packed = stored.read(2) == b"\x1f\x8b"
-            stored.seek(0)
-            file: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=stored) if packed else stored
-            first = True
-            whole = True
-            while line := file.readline(MAX_LINE_BYTES):
-                if b"\0" in line:
-                    raise UserError(f"blocklist {path} is a binary file: give a list of text, one pattern a line")
-                ended = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
-                if whole:
-                    yield _decode_line(line.removeprefix(b"\xef\xbb\xbf") if first else line) if ended else None
-                first, whole = False, ended
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"blocklist {path} cannot be read ({error}): check the path and the file") from error
-
-
-def _decode_line(line: bytes) -> str | None:
-    try:
-        return line.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        return None
+    if b"\0" in data:
+        raise UserError(f"blocklist {path} is a binary file: give a text file with one pattern per line")
+    for line in io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n") if len(line) <= MAX_LINE_BYTES else None
+        except UnicodeDecodeError:
+            yield None
 
 
 @lru_cache(maxsize=2)
@@ -292,7 +266,7 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 
 
 class Blocked(ExtractRule):
-    """Drop pages whose URL or domain is on a list, before they are decoded.
+    """Drop pages whose URL or domain is on a list, before the pages are decoded.
 
     The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
     """
@@ -301,7 +275,7 @@ class Blocked(ExtractRule):
     FILES = ("paths",)
     SHORT = "paths"
 
-    paths: list[str] = Field(min_length=1)  # of lists of domains and URLs, one a line, gzipped or not
+    paths: list[str] = Field(min_length=1)  # paths of lists of domains and URLs, one per line, gzipped or not
 
     def check_record(self, record: Record) -> AnyReason | None:
         """Return the reason to drop a record, or None."""

@@ -26,16 +26,13 @@ ABBREVIATIONS = frozenset(
 )
 _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я]|\s*$)")
 _WORD = re.compile(r"\w+")
-_ASCII = bytes(code if chr(code).isalnum() or chr(code) == "_" else 0x20 for code in range(128))
-_FOLD = _ASCII.lower() + b" " * 128  # lower case; blanks in place of all that is no word character in ASCII
-_MARKS = re.compile("[\u00a0\u00ab\u00bb\u2010-\u2027\u2030-\u205e]")  # no-break space, guillemets, marks: no letters
 _SCHEME = re.compile(r"https?://(?:www\.)?")
 _TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
 _DIGITS = 18  # of a time
 
 
 class C4(Rule):
-    """Keep sentences, and drop pages with a mark of code or filler or too few of them.
+    """Keep lines that are sentences; drop pages with signs of code or filler text, or with too few sentences.
 
     The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow Datasets.
     """
@@ -53,11 +50,12 @@ class C4(Rule):
         Reason.C4_EDITED,
     )
 
-    # the numbers of the reference implementation
-    min_words_per_line: Count = 5
-    min_sentences: Count = 3
-    max_page_characters: Positive = 190_000
-    max_word_characters: Positive = 1_000
+    # Defaults: the reference implementation.
+
+    min_words_per_line: Count = 5  # smallest number of words of a line that stays
+    min_sentences: Count = 3  # smallest number of sentences of a page
+    max_page_characters: Positive = 190_000  # longest page, in characters
+    max_word_characters: Positive = 1_000  # a line with a longer word is removed
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return the page's sentences, or the reason to drop it."""
@@ -65,7 +63,7 @@ class C4(Rule):
 
 
 class MaxCharacters(Rule):
-    """Drop overlong pages.
+    """Drop pages that are too long.
 
     C4's builder does so before it looks for the newest page under a URL.
     """
@@ -73,7 +71,7 @@ class MaxCharacters(Rule):
     REASONS = (Reason.C4_PAGE_TOO_LONG,)
     SHORT = "most"
 
-    most: Positive = 190_000  # C4's builder (c4_utils.py)
+    most: Positive = 190_000  # longest page in characters; default: C4's builder (c4_utils.py)
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -81,7 +79,7 @@ class MaxCharacters(Rule):
 
 
 class MinSentences(Rule):
-    """Drop pages with few sentences. Meant for text that `c4` has left.
+    """Drop pages with few sentences. Use it after `c4`.
 
     The rule that counts sentences again: C4's builder does so after duplicate lines are gone.
     """
@@ -89,7 +87,7 @@ class MinSentences(Rule):
     REASONS = (Reason.C4_TOO_FEW_SENTENCES,)
     SHORT = "least"
 
-    least: Count = 3  # C4, section 2.2: pages with fewer than three sentences go; as many in the builder
+    least: Count = 3  # smallest number of sentences; default: C4, section 2.2, and its builder
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -98,7 +96,7 @@ class MinSentences(Rule):
 
 
 class BadWords(Rule):
-    """Drop pages that hold a word of a list.
+    """Drop pages that contain a word of a list.
 
     The rule of bad words, the last of C4's (Raffel et al. 2020, section 2.2).
     """
@@ -107,7 +105,7 @@ class BadWords(Rule):
     FILES = ("words",)
     SHORT = "words"
 
-    words: str  # path of a list, one word a line; C4 takes the English list of LDNOOBW
+    words: str  # path of a list, one word per line; C4 uses the English list of LDNOOBW
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -119,7 +117,7 @@ class BadWords(Rule):
 
 
 class NewestUrl(Rule):
-    """Drop older copies of a page, among the documents that the rules before leave.
+    """Drop older copies of a page, among the documents that the earlier rules keep.
 
     The rule of C4's builder that keeps one document under a URL: the newest; of equal times, that of the smaller id.
     """
@@ -189,7 +187,7 @@ def _apply_to_line(line: str, rules: C4, marked: bool) -> str | Reason:
     """Return a line as it stays, or the reason to drop it, or its page.
 
     Args:
-        line: of the page.
+        line: a line of the page.
         rules: the thresholds.
         marked: True if the page holds a phrase or bracket for which lines are dropped; the removal of citation marks
             may make up such a phrase, too.
@@ -220,8 +218,8 @@ def _find_phrase(line: str) -> Reason | None:
 
 
 @lru_cache(maxsize=8)
-def read_bad_words(path: str) -> frozenset[bytes]:
-    """Return the casefolded words of a list, one word a line, in UTF-8.
+def read_bad_words(path: str) -> frozenset[str]:
+    """Return the casefolded words of a list in UTF-8, one word a line.
 
     Raises:
         UserError: the list cannot be read.
@@ -229,32 +227,13 @@ def read_bad_words(path: str) -> frozenset[bytes]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"bad_words: {path} cannot be read ({error}): give one word a line") from error
-    words = (line.strip().casefold() for line in lines)
-    return frozenset(word.encode("utf-8", "surrogatepass") for word in words if word)
+        raise UserError(f"bad_words: {path} cannot be read ({error}): give a file with one word per line") from error
+    return frozenset(word for line in lines if (word := line.strip().casefold()))
 
 
-def has_bad_word(page: str, bad_words: frozenset[bytes]) -> bool:
+def has_bad_word(page: str, bad_words: frozenset[str]) -> bool:
     """Return True if a page holds one of the words that `read_bad_words` returns."""
-    return bool(bad_words) and not bad_words.isdisjoint(folded_words(page))
-
-
-def folded_words(text: str) -> list[bytes]:
-    r"""Return the words (`\w+`) of a casefolded text, each in UTF-8 (lone surrogates pass).
-
-    Most lines are ASCII, typographic marks aside. There one table folds case and turns all but word characters into
-    spaces. Other lines are left to the regular expression.
-    """
-    if text.isascii():
-        return text.encode("ascii").translate(_FOLD).split()
-    found: list[bytes] = []
-    for line in text.split("\n"):
-        plain = line if line.isascii() else _MARKS.sub(" ", line)
-        if plain.isascii():
-            found += plain.encode("ascii").translate(_FOLD).split()
-        else:
-            found += [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(line.casefold())]
-    return found
+    return bool(bad_words) and not bad_words.isdisjoint(_WORD.findall(page.casefold()))
 
 
 def normalise_url(url: str) -> str:

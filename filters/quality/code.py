@@ -16,33 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from filters.code.headers import find_top_comments
+from filters.code.headers import GENERATED, find_top_comments
 from filters.reasons import Reason
-from filters.rule import ExtractRule, Found, Page, Verdict
+from filters.rule import ExtractRule, Found, Page, Verdict, drop, keep
 from filters.settings import Positive, Share
 
 LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16  # at most in one token
 GENERATED_LINES = 20  # lines from the top in which a mark of generated files may be
 MARK_CHARACTERS = 1_000  # of such a line that are searched
-_WHAT = (
-    r"(?:code|file|class|source|parser|lexer|scanner|tokenizer|header|makefile(?:\.in)?|bindings?|stubs?|wrapper|module"
-    r"|implementation|documentation|docs|interface|table|data|output|form|script|page)s?"
-)
-GENERATED = re.compile(  # what programs write into the files that they make
-    r"@(?:auto)?generated\b|"
-    r"\bdo not (?:manually |hand[- ])?(?:edit|modify|change)\b(?=\W*$|[ ]*[.!;:,*/#(-]| (?:this|by|manually|directly"
-    r"|unless|or|anything|the generated)\b)|"
-    r"\bauto-?generated\b(?! file)|\b(?:automatically|machine|auto|mechanically) generated\b|\bmachine-generated\b|"
-    r"\bgenerated (?:automatically|by the protocol buffer)|"
-    r"\bthis (?:file|code|class|source) (?:is|was|has been) (?:generated|created automatically)\b|"
-    r"^generated (?:by|from|with|using|on|via|at|code|source)\b|"
-    rf"\b{_WHAT} (?:(?:is|was|were|are|has been) )?generated (?:by|from|with|using|via)\b|"
-    r"\ba bison parser, made by|^\$antlr\b|\bmeta object code from reading\b|"
-    r"\bcreated by: (?:the (?:qt|resource)|pyqt|pyside)|"
-    r"\b(?:changes|modifications|edits)(?: you)? (?:made )?(?:in|to) this file (?:will|may)\b|\bwill be overwritten\b|"
-    r"\bregenerate this file\b|\bcoder version\s*:|\bc/c\+\+ source code generated on\b",
-    re.IGNORECASE,
-)
 DATA_LINES, DATA_SHARE = 100, 0.8  # lines of a table of data, and the share of them with numbers alone
 _COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
 _WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
@@ -63,7 +44,7 @@ class Shape(NamedTuple):
 
 
 class Code(ExtractRule):
-    """Drop generated and minified files, and files with odd lines or few letters.
+    """Drop generated and minified files, and files with long lines or few letters.
 
     The rules for files of code (LLaMA, section 2.1), with the numbers of RedPajama's filter (`github_run_filter.py`).
     """
@@ -78,15 +59,27 @@ class Code(ExtractRule):
         Reason.CODE_FEW_LETTERS,
     )
 
-    longest_line: Positive = 1_000  # characters
-    mean_line: Annotated[float, Field(gt=0)] = 100.0  # characters a line, over the whole file
-    alphanumerics: Share = 0.25
-    letters_a_token: Annotated[float, Field(ge=0)] = 1.5
-    minified_mean: Annotated[float, Field(gt=0)] = 110.0  # characters a line of minified JavaScript or CSS (linguist)
+    longest_line: Positive = 1_000  # longest line, in characters
+    mean_line: Annotated[float, Field(gt=0)] = 100.0  # largest mean number of characters per line
+    alphanumerics: Share = 0.25  # smallest share of letters and digits
+    letters_a_token: Annotated[float, Field(ge=0)] = 1.5  # smallest number of letters per token
+    minified_mean: Annotated[float, Field(gt=0)] = 110.0  # mean characters per line of minified JS or CSS (linguist)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the file stays. Its language is that of its programs."""
-        return Verdict(reason=check_code(page.text, page.language, self))
+        """Drop the file for the first reason, or keep it. Its language is that of its programs."""
+        if not page.text.strip():
+            return drop(Reason.NO_TEXT)
+        if is_marked_generated(page.text, page.language) or is_data_table(page.text):
+            return drop(Reason.GENERATED_FILE)
+        shape = measure_shape(page.text)
+        checks = {
+            Reason.MINIFIED_FILE: page.language in ("JavaScript", "CSS") and shape.mean_line > self.minified_mean,
+            Reason.CODE_LONG_LINE: shape.longest_line > self.longest_line,
+            Reason.CODE_LONG_LINES: shape.mean_line > self.mean_line,
+            Reason.CODE_FEW_ALPHANUMERICS: shape.alphanumerics < self.alphanumerics,
+            Reason.CODE_FEW_LETTERS: shape.letters_a_token < self.letters_a_token,
+        }
+        return next((drop(reason) for reason, fails in checks.items() if fails), keep())
 
 
 def measure_shape(text: str) -> Shape:
@@ -137,23 +130,6 @@ def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
     counts = -(-lengths // _MOST[kinds[starts]])
     counts[(kinds[starts] == _BLANK) & (lengths == 1)] = 0
     return int(counts.sum())
-
-
-def check_code(text: str, language: str, rules: Code) -> Reason | None:
-    """Return the reason to drop a file, by its text alone, or None to keep it."""
-    if not text.strip():
-        return Reason.NO_TEXT
-    if is_marked_generated(text, language) or is_data_table(text):
-        return Reason.GENERATED_FILE
-    shape = measure_shape(text)
-    checks = {
-        Reason.MINIFIED_FILE: language in ("JavaScript", "CSS") and shape.mean_line > rules.minified_mean,
-        Reason.CODE_LONG_LINE: shape.longest_line > rules.longest_line,
-        Reason.CODE_LONG_LINES: shape.mean_line > rules.mean_line,
-        Reason.CODE_FEW_ALPHANUMERICS: shape.alphanumerics < rules.alphanumerics,
-        Reason.CODE_FEW_LETTERS: shape.letters_a_token < rules.letters_a_token,
-    }
-    return next((reason for reason, fails in checks.items() if fails), None)
 
 
 def is_marked_generated(text: str, language: str) -> bool:

@@ -35,19 +35,18 @@ _CONTROLS = bytes([*range(10), *range(11, 32), 127])  # ASCII's control characte
 
 
 class DuplicateLines(Rule):
-    """Remove lines that occur elsewhere, among the documents that the rules before leave.
+    """Remove lines that also occur in other documents, among those that the earlier rules keep.
 
     The rule of duplicate lines: CCNet's paragraph de-duplication (section 3.1), or the lines of C4's builder.
 
     Attributes:
-        scope: documents that are compared with one another: `files`, groups of that many `files` of one crawl, drawn by
-            keyed hash of their names; `dump`, one crawl; `all`, the whole source.
-        files: see `scope`. CCNet cuts a crawl into 1,600 parts and compares 50 of them: one in 32, which is 2,000 of
-            the 64,000 files of a crawl of 2019.
-        keep: `none` removes every copy, as CCNet does; `first` leaves the copy in the document of the smallest id.
-        normalise: `ccnet` compares lines in CCNet's normal form; `c4` stripped and in lower case, as C4's builder does
-            after its page rules. With `c4` and `first` the copy stays that is in the page whose URL, as C4 normalises
-            it, has the smallest MD5.
+        scope: which documents are compared with each other. `files`: groups of that many `files` of one crawl, selected
+            by keyed hash of their names; `dump`: one crawl; `all`: the whole source.
+        files: size of a group of `scope: files`. CCNet cuts a crawl into 1,600 parts and compares 50 of them, which is
+            2,000 of the 64,000 files of a crawl of 2019.
+        keep: `none` removes every copy, as CCNet does. `first` keeps the copy in the document with the smallest id.
+        normalise: `ccnet` compares lines in CCNet's normal form. `c4` compares them stripped and in lower case, as C4's
+            builder does. With `c4` and `first`, the copy stays in the page whose normalised URL has the smallest MD5.
     """
 
     REASONS = (Reason.ONLY_DUPLICATE_LINES, Reason.DUPLICATE_LINE)
@@ -88,20 +87,13 @@ class DuplicateLines(Rule):
         return int.from_bytes((url_digest(url) if self.normalise == "c4" else document)[:8], "big")
 
 
-def normalize_for_dedup(line: str) -> str:
-    """Return the normal form of a line: stripped, in lower case, digits as 0, without marks and control characters."""
-    return _normalize(line.strip()).replace(b"\n", b"").decode()
-
-
-def line_hash(line: str) -> int:
-    """Return the first 8 bytes of the SHA-1 of a line's normal form in UTF-8 as a little-endian unsigned integer."""
-    return int.from_bytes(hashlib.sha1(normalize_for_dedup(line).encode()).digest()[:8], "little")
-
-
 def line_hashes(text: str) -> Keys:
-    """Return `line_hash` of each line of a text, in order, as uint64: one more than the text has line feeds."""
+    """Return a hash of the normal form of each line of a text, in order: one more than the text has line feeds.
+
+    It is the first 8 bytes of the SHA-1 of the form in UTF-8, as a little-endian unsigned integer.
+    """
     sha1 = hashlib.sha1
-    digests = b"".join([sha1(line).digest()[:8] for line in _normalize(strip_lines(text)).split(b"\n")])
+    digests = b"".join([sha1(line).digest()[:8] for line in normal_form(text).split(b"\n")])
     return np.frombuffer(digests, "<u8").astype(np.uint64, copy=False)
 
 
@@ -160,8 +152,9 @@ def encode_plain(text: str) -> bytes:
     return text.encode().translate(_TO_ZERO, _CONTROLS)
 
 
-def _normalize(stripped: str) -> bytes:
-    text = stripped.lower()
+def normal_form(text: str) -> bytes:
+    """Return a text in UTF-8 with its lines stripped, in lower case, digits as 0, without marks and controls."""
+    text = strip_lines(text).lower()
     return encode_plain(text if text.isascii() else _REMOVED.sub("", OTHER_DIGIT.sub("0", text)))
 
 
@@ -174,4 +167,4 @@ def line_keys(lines: Iterable[str]) -> Keys:
     return np.fromiter((int.from_bytes(digest[:8], "big") or 1 for digest in digests), np.uint64)
 
 
-_EMPTY = np.uint64(line_hash(""))
+_EMPTY = line_hashes("")[0]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from filters.reasons import Reason
-from filters.rule import Found, Page, Rule, Verdict
+from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Count, Positive, Share
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -38,21 +38,39 @@ class GopherQuality(Rule):
         Reason.GOPHER_STOP_WORDS,
     )
 
-    # the numbers of the paper
-    min_words: Count = 50
-    max_words: Positive = 100_000
-    min_word_length: float = 3.0  # mean characters of a word
-    max_word_length: float = 10.0
-    symbols: Share = 0.1  # `#` a word, and ellipses a word
-    bullets: Share = 0.9  # of lines that begin with a bullet
-    ellipses: Share = 0.3  # of lines that end with an ellipsis
-    letters: Share = 0.8  # least share of words with a letter
+    # Defaults: the paper.
+
+    min_words: Count = 50  # smallest number of words
+    max_words: Positive = 100_000  # largest number of words
+    min_word_length: float = 3.0  # smallest mean number of characters per word
+    max_word_length: float = 10.0  # largest mean number of characters per word
+    symbols: Share = 0.1  # largest number of `#` per word, and of ellipses per word
+    bullets: Share = 0.9  # largest share of lines that begin with a bullet
+    ellipses: Share = 0.3  # largest share of lines that end with an ellipsis
+    letters: Share = 0.8  # smallest share of words with a letter
     stop_words: list[str] = Field(default=["the", "be", "to", "of", "and", "that", "have", "with"])  # in lower case
-    min_stop_words: Count = 2  # different ones
+    min_stop_words: Count = 2  # smallest number of different stop words
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays."""
-        return Verdict(reason=check_quality(page.text, self))
+        """Drop the document for the first reason, in the order of the paper, or keep it."""
+        words = page.text.split()
+        if not self.min_words <= len(words) <= self.max_words:
+            return drop(Reason.GOPHER_WORD_COUNT)
+        count = max(len(words), 1)
+        if words and not self.min_word_length <= sum(map(len, words)) / count <= self.max_word_length:
+            return drop(Reason.GOPHER_WORD_LENGTH)
+        if max(page.text.count("#"), sum(map(page.text.count, ELLIPSES))) / count > self.symbols:
+            return drop(Reason.GOPHER_SYMBOLS)
+        lines = [stripped for line in page.text.split("\n") if (stripped := line.strip())]
+        if sum(line.startswith(BULLETS) for line in lines) > self.bullets * len(lines):
+            return drop(Reason.GOPHER_BULLETS)
+        if sum(line.endswith(ELLIPSES) for line in lines) > self.ellipses * len(lines):
+            return drop(Reason.GOPHER_ELLIPSES)
+        if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) < self.letters * len(words):
+            return drop(Reason.GOPHER_FEW_LETTERS)
+        if len({word.lower() for word in words}.intersection(self.stop_words)) < self.min_stop_words:
+            return drop(Reason.GOPHER_STOP_WORDS)
+        return keep()
 
 
 class GopherRepetition(Rule):
@@ -61,8 +79,8 @@ class GopherRepetition(Rule):
     The repetition rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
 
     Attributes:
-        top: most of the characters that the most frequent n-gram may take, for n = 2, 3, 4, if it occurs twice or more.
-        duplicates: most of the characters in duplicate n-grams, each counted once, for n = 5 to 10.
+        top: largest share of characters in the most frequent n-gram, if it occurs twice or more, for n = 2, 3, 4.
+        duplicates: largest share of characters in repeated n-grams, each character counted once, for n = 5 to 10.
     """
 
     REASONS = (
@@ -72,60 +90,34 @@ class GopherRepetition(Rule):
         Reason.GOPHER_DUPLICATE_NGRAMS,
     )
 
-    # the numbers of table A1
-    lines: Share = 0.3  # duplicate ones, of all lines
-    paragraphs: Share = 0.3  # the same; a paragraph ends at an empty line
-    line_characters: Share = 0.2  # in duplicate lines, of all characters
-    paragraph_characters: Share = 0.2
+    # Defaults: table A1.
+
+    lines: Share = 0.3  # largest share of lines that repeat an earlier line
+    paragraphs: Share = 0.3  # largest share of paragraphs that repeat an earlier one; empty lines separate paragraphs
+    line_characters: Share = 0.2  # largest share of characters in repeated lines
+    paragraph_characters: Share = 0.2  # largest share of characters in repeated paragraphs
     top: list[Share] = Field(default=[0.2, 0.18, 0.16], max_length=3)
     duplicates: list[Share] = Field(default=[0.15, 0.14, 0.13, 0.12, 0.11, 0.1], max_length=6)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays."""
-        return Verdict(reason=check_repetition(page.text, self))
-
-
-def check_quality(text: str, rules: GopherQuality) -> Reason | None:
-    """Return the first reason to drop a document, in the order of the paper; None to keep it."""
-    words = text.split()
-    if not rules.min_words <= len(words) <= rules.max_words:
-        return Reason.GOPHER_WORD_COUNT
-    count = max(len(words), 1)
-    if words and not rules.min_word_length <= sum(map(len, words)) / count <= rules.max_word_length:
-        return Reason.GOPHER_WORD_LENGTH
-    if max(text.count("#"), sum(map(text.count, ELLIPSES))) / count > rules.symbols:
-        return Reason.GOPHER_SYMBOLS
-    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
-    if sum(line.startswith(BULLETS) for line in lines) > rules.bullets * len(lines):
-        return Reason.GOPHER_BULLETS
-    if sum(line.endswith(ELLIPSES) for line in lines) > rules.ellipses * len(lines):
-        return Reason.GOPHER_ELLIPSES
-    if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) < rules.letters * len(words):
-        return Reason.GOPHER_FEW_LETTERS
-    if len({word.lower() for word in words}.intersection(rules.stop_words)) < rules.min_stop_words:
-        return Reason.GOPHER_STOP_WORDS
-    return None
-
-
-def check_repetition(text: str, rules: GopherRepetition) -> Reason | None:
-    """Return the first reason to drop a document; None to keep it."""
-    for separator, most, most_characters, reason in (
-        ("\n", rules.lines, rules.line_characters, Reason.GOPHER_DUPLICATE_LINES),
-        ("\n\n", rules.paragraphs, rules.paragraph_characters, Reason.GOPHER_DUPLICATE_PARAGRAPHS),
-    ):
-        parts = [stripped for part in text.split(separator) if (stripped := part.strip())]
-        number, characters = count_duplicates(parts)
-        if number > most * len(parts) or characters > most_characters * sum(map(len, parts)):
-            return reason
-    words = text.split()
-    lengths = np.fromiter(map(len, words), np.int64, len(words))
-    top, duplicates = dict(enumerate(rules.top, FIRST_TOP)), dict(enumerate(rules.duplicates, FIRST_DUPLICATE))
-    for size, places, numbers in repeated_ngrams(words, max([1, *top, *duplicates])):
-        if size in top and top_share(places, numbers, size, lengths) > top[size]:
-            return Reason.GOPHER_TOP_NGRAM
-        if size in duplicates and duplicate_share(places, numbers, size, lengths) > duplicates[size]:
-            return Reason.GOPHER_DUPLICATE_NGRAMS
-    return None
+        """Drop the document for the first reason, or keep it."""
+        for separator, most, most_characters, reason in (
+            ("\n", self.lines, self.line_characters, Reason.GOPHER_DUPLICATE_LINES),
+            ("\n\n", self.paragraphs, self.paragraph_characters, Reason.GOPHER_DUPLICATE_PARAGRAPHS),
+        ):
+            parts = [stripped for part in page.text.split(separator) if (stripped := part.strip())]
+            number, characters = count_duplicates(parts)
+            if number > most * len(parts) or characters > most_characters * sum(map(len, parts)):
+                return drop(reason)
+        words = page.text.split()
+        lengths = np.fromiter(map(len, words), np.int64, len(words))
+        top, duplicates = dict(enumerate(self.top, FIRST_TOP)), dict(enumerate(self.duplicates, FIRST_DUPLICATE))
+        for size, places, numbers in repeated_ngrams(words, max([1, *top, *duplicates])):
+            if size in top and top_share(places, numbers, size, lengths) > top[size]:
+                return drop(Reason.GOPHER_TOP_NGRAM)
+            if size in duplicates and duplicate_share(places, numbers, size, lengths) > duplicates[size]:
+                return drop(Reason.GOPHER_DUPLICATE_NGRAMS)
+        return keep()
 
 
 def count_duplicates(parts: Collection[str]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ _BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 class Language(Rule):
-    """Drop documents in other languages, and those whose language is unsure.
+    """Drop documents in other languages, and documents whose language is uncertain.
 
     The language rule: identification by fastText (Joulin et al. 2016), as in CCNet and LLaMA (section 2.1).
     """
@@ -28,10 +28,10 @@ class Language(Rule):
     FILES = ("model",)
     FIXED = ("keep", "characters")
 
-    keep: list[str] = Field(default=["en"], min_length=1)  # codes
-    threshold: Share = 0.5  # CCNet: least probability of the likeliest language
-    characters: Count = 2_000  # of a document that the model sees, from its start; 0 = all
-    model: str | None = None  # path of a fastText model; without it lid.176.ftz as packaged
+    keep: list[str] = Field(default=["en"], min_length=1)  # codes of the languages to keep
+    threshold: Share = 0.5  # smallest probability of the most likely language; default: CCNet
+    characters: Count = 2_000  # the model reads this many characters from the start of a document; 0: all
+    model: str | None = None  # path of a fastText model; null: the packaged lid.176.ftz
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the document stays, with its language and the probability."""
@@ -49,7 +49,7 @@ class Language(Rule):
             if code not in codes:
                 short = re.split("[-_]", code.lower())[0]
                 example = short if short in codes else "en" if "en" in codes else min(codes)
-                raise UserError(f"language.keep: {code!r} is no code of the model: give codes such as {example!r}")
+                raise UserError(f"language.keep: {code!r} is not a code of the model: give codes such as {example!r}")
 
     def languages(self) -> list[str] | None:
         """Return the languages that it keeps."""

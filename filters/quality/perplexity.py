@@ -46,7 +46,7 @@ RESERVED = frozenset([b"<unk>", b"<s>", b"</s>"])  # words with a meaning of the
 LONGEST_PIECE = 256  # bytes; a longer run of characters that the model does not know is damage, not a word to learn
 LONGEST_LINE = 1 << 16  # bytes of a line that pieces are trained on; by default SentencePiece's limit is 4,192
 CACHED_WORDS = 1 << 17  # some 30 MB, and under 100 MB whatever the words are
-PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")  # endings of a language model's two files, as CCNet names them
+PIECES, NGRAMS = ".sp.model", (".arpa.bin", ".arpa")  # endings of a language model's two files, as CCNet names them
 LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # where `make lmplz` builds it
 LONGEST_CACHED = 256  # characters of a word and bytes of its pieces
 
@@ -74,8 +74,8 @@ class LanguageModels(NamedTuple):
     """Models and cut-offs that a run has made.
 
     Attributes:
-        files: by language, the paths of pieces and n-grams; None where the recipe gives them.
-        cuts: by language; None while they are not known, or where the recipe gives them.
+        files: the paths of pieces and n-grams by language; None if the recipe gives them.
+        cuts: the cut-offs by language; None while they are unknown, or if the recipe gives them.
     """
 
     files: Mapping[str, tuple[str, str]] | None = None
@@ -83,7 +83,7 @@ class LanguageModels(NamedTuple):
 
 
 class Perplexity(Rule):
-    """Drop pages that read unlike Wikipedia: by models, given or trained, and cut-offs, given or of this crawl.
+    """Drop pages that are unlike Wikipedia, by the perplexity of an n-gram model and percentiles or fixed cut-offs.
 
     The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
     """
@@ -94,20 +94,20 @@ class Perplexity(Rule):
     FIXED = ("train", "head", "tail", "unit")
 
     models: str | None = None  # folder of LANGUAGE.sp.model with LANGUAGE.arpa.bin or .arpa, as CCNet publishes them
-    train: dict[str, LanguageModelText] = {}  # by language, the models that the run trains
-    cutoffs: str | None = None  # CCNet's cutoff.csv; without it the percentiles of this crawl, by language
-    head: Annotated[int, Field(ge=1, le=99)] = 30  # percentile below which a page is head
-    tail: Annotated[int, Field(ge=1, le=99)] = 60  # percentile from which on a page is tail
-    # `all`: pages in languages without a model
+    train: dict[str, LanguageModelText] = {}  # texts of the models that the run trains, by language
+    cutoffs: str | None = None  # path of CCNet's cutoff.csv; null: the percentiles of this crawl, by language
+    head: Annotated[int, Field(ge=1, le=99)] = 30  # a page below this percentile is head
+    tail: Annotated[int, Field(ge=1, le=99)] = 60  # a page at or above this percentile is tail
+    # the buckets to keep; `all` has the pages in languages without a model
     keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
-    unit: Unit = "line"  # one sentence of the model; CCNet's cut-offs were made with `document`
+    unit: Unit = "line"  # text that the model scores as one sentence; CCNet's cut-offs need `document`
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.models is None) == (not self.train):
             raise ValueError("give either models (a folder) or train (texts by language), and not both")
         if self.head > self.tail:
-            raise ValueError(f"head ({self.head}) lies above tail ({self.tail})")
+            raise ValueError(f"head ({self.head}) is above tail ({self.tail})")
         return self
 
     @property
@@ -134,7 +134,7 @@ class Perplexity(Rule):
         score = found.verdict
         if score is None:
             score = load_scorer(*files, self.unit).perplexity(page.text)
-        cuts = _given_cuts(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
+        cuts = load_cutoffs(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
         return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
@@ -146,7 +146,7 @@ class Perplexity(Rule):
     def check(self) -> None:
         """Load the cut-offs and the estimator. Raises UserError."""
         if self.cutoffs:
-            load_cutoffs(Path(self.cutoffs), self.head, self.tail)
+            load_cutoffs(self.cutoffs, self.head, self.tail)
         if any(text.estimator == "lmplz" for text in self.train.values()):
             find_lmplz()
 
@@ -199,23 +199,21 @@ def find_models(folder: str | None, code: str) -> tuple[str, str] | None:
     """Return the files of pieces and n-grams of a language in a folder, or None if one is missing."""
     if folder is None or not code:
         return None
-    files = [
-        next((str(path) for end in ends if (path := Path(folder) / f"{code}.{end}").is_file()), "")
-        for ends in (PIECES, NGRAMS)
-    ]
-    return (files[0], files[1]) if all(files) else None
+    pieces, *ngrams = (Path(folder) / f"{code}{ending}" for ending in (PIECES, *NGRAMS))
+    found = next(filter(Path.is_file, ngrams), None)
+    return (str(pieces), str(found)) if found and pieces.is_file() else None
 
 
 def model_languages(folder: str) -> list[str]:
     """Return the languages that a folder has pieces for."""
-    return sorted(path.name.removesuffix(f".{end}") for end in PIECES for path in Path(folder).glob(f"*.{end}"))
+    return sorted(path.name.removesuffix(PIECES) for path in Path(folder).glob(f"*{PIECES}"))
 
 
 def find_lmplz() -> Path:
     """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
     if found is None:
-        raise UserError("estimator: lmplz is not there: build it with `make lmplz`, or choose `estimator: own`")
+        raise UserError("estimator: lmplz was not found: build it with `make lmplz`, or choose `estimator: own`")
     return Path(found)
 
 
@@ -278,7 +276,7 @@ def load_kenlm(path: str) -> Any:
         return kenlm.Model(path, config)
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: undecodable bytes in kenlm's own message
         raise UserError(
-            f"{path} is not a language model that kenlm can read: it is missing, cut short, or something else."
+            f"{path} is not a language model that kenlm can read: it is missing, truncated, or another kind of file."
         ) from error
 
 
@@ -298,12 +296,8 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 
 @lru_cache(maxsize=16)
-def _given_cuts(path: str, head: int, tail: int) -> dict[str, Cuts]:
-    return load_cutoffs(Path(path), head, tail)
-
-
-def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
-    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv.
+def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
+    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv, read once per process.
 
     Args:
         path: a table with a row for each percentile and a column for each language.
@@ -314,7 +308,7 @@ def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
         UserError: the file cannot be read, is no such table, or lacks a percentile.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8", newline="") as file:
             languages, *rows = csv.reader(file)
             by_percentile = {
                 int(row[0]): dict(zip(languages[1:], map(float, row[1:]), strict=True)) for row in rows if row
@@ -325,7 +319,7 @@ def load_cutoffs(path: Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
         ) from error
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is not a table of cut-offs, a row a percentile and a column a language: {error}."
+            f"{path} is not a table of cut-offs, with a row per percentile and a column per language: {error}."
         ) from error
     for percentile in (head, tail):
         if percentile not in by_percentile:
@@ -391,11 +385,11 @@ class PieceEncoder(dict[str, bytes]):
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=path)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"{path} is not a SentencePiece model that can be read: it is missing, cut short, or something else."
+                f"{path} is not a readable SentencePiece model: it is missing, truncated, or another kind of file."
             ) from error
         if not _segments_words(self._model):
             raise UserError(
-                f"{path} has pieces that reach over blanks, or no blank before the first word: use a model trained "
+                f"{path} has pieces that contain blanks inside, or no blank before the first word: use a model trained "
                 "with SentencePiece's defaults, as CCNet's are."
             )
 

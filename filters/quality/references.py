@@ -4,9 +4,9 @@ The classifier is a fastText model over words. Its labels are those of RedPajama
 so that its models work here, too.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -16,12 +16,11 @@ from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict
 from filters.settings import Count, Positive, Share
 
-TRAINED_ON = ("wiki", "positives")  # settings with paths of what the run trains on
 CITED, OTHER = "__label__wiki", "__label__cc"
 
 
 class References(Rule):
-    """Drop pages unlike those that Wikipedia cites, by a classifier that is given, or trained on cited pages.
+    """Drop pages that are unlike those that Wikipedia cites, by a given or trained classifier.
 
     The reference rule: pages that read like those which Wikipedia cites (LLaMA, section 2.1), by a linear classifier.
     """
@@ -29,23 +28,21 @@ class References(Rule):
     REASONS = (Reason.NOT_REFERENCE_LIKE,)
     SIGNALS = ("reference_score",)
     FILES = ("model",)
-    FIXED = (
-        "wiki", "positives", "min_positives", "min_characters", "max_pages", "dimension", "epochs", "learning_rate",
-        "held_out",
-    )  # fmt: skip
+    TRAINING = ("wiki", "positives")
+    FIXED = ("min_positives", "min_characters", "max_pages", "dimension", "epochs", "learning_rate", "held_out")
 
-    threshold: Share = 0.5  # the paper: "discarded pages not classified as references"; RedPajama takes 0.25
+    threshold: Share = 0.5  # smallest score; the paper: "discarded pages not classified as references". RedPajama: 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
-    wiki: list[str] = []  # Wikipedia dumps; pages of the crawl that they cite are positives to train on
-    positives: list[str] = []  # web archives of cited pages, all of which are positives
-    min_positives: Positive = 1_000  # fewer cited pages are an error
-    min_characters: Count = 1_000  # of a positive (RedPajama's floor); negatives are drawn to the same lengths
-    max_pages: Positive = 300_000  # positives, chosen by keyed hash
-    dimension: Positive = 100
-    epochs: Positive = 5
-    # with RedPajama's 0.1, a few hundred pages leave all scores at 0.5
+    wiki: list[str] = []  # paths of Wikipedia dumps; the pages of the crawl that they cite are positive examples
+    positives: list[str] = []  # paths of web archives of cited pages; all their pages are positive examples
+    min_positives: Positive = 1_000  # with fewer positive examples the run ends with a message
+    min_characters: Count = 1_000  # smallest length of a positive example (RedPajama); negatives have the same lengths
+    max_pages: Positive = 300_000  # largest number of positive examples, selected by keyed hash
+    dimension: Positive = 100  # of the word vectors
+    epochs: Positive = 5  # of the training
+    # of the training; with RedPajama's 0.1, a few hundred pages leave all scores at 0.5
     learning_rate: Annotated[float, Field(gt=0)] = 0.5
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the pages, by domain, that the card is measured on
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of pages, by domain, to evaluate the model on
 
     @property
     def needs(self) -> str:
@@ -68,28 +65,11 @@ class References(Rule):
         if self.model:
             load(self.model)
 
-    def training_inputs(self) -> dict[str, list[str]]:
-        """Return the dumps whose references are the positives, and archives of cited pages."""
-        return {use: paths for use in TRAINED_ON if (paths := getattr(self, use))}
-
-    def map_paths(self, change: Callable[[str], str]) -> Self:
-        """Return the rule with each path changed."""
-        inputs = {use: [change(path) for path in getattr(self, use)] for use in TRAINED_ON}
-        return super().map_paths(change).model_copy(update=inputs)
-
-    def with_trained(self, files: Mapping[str, str]) -> Self:
-        """Return the rule with a trained classifier given by path."""
-        return self.model_copy(update={**files, **{use: [] for use in TRAINED_ON}}) if files else self
-
-    def key(self) -> dict[str, Any]:
-        """Return the settings without paths."""
-        return {**super().key(), **dict.fromkeys(TRAINED_ON)}
-
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if (self.model is None) == (not self.wiki and not self.positives):
             raise ValueError(
-                "give either model (a fastText model), or what to train one on: wiki (dumps), positives (archives of "
+                "give either model (a fastText model), or the data to train one: wiki (dumps), positives (archives of "
                 "cited pages) or both"
             )
         return self

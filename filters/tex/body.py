@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Literal
 
 from filters.data_files import merge_items
-from filters.tex.source import TABLES, compile_control, find_all, find_group_end
+from filters.tex.source import TABLES, compile_control, cut, find_all, find_first, find_group_end
 
 UNCLOSED = 100  # groups without an end after which no more are looked for: damage, or hostile input
 GROUP_CHARACTERS = 4_000  # of an argument that a preamble sets, or of one reference
@@ -73,23 +73,13 @@ _LAYOUT = re.compile(
 )
 
 # Letters that TeX spells with commands: \'e, \"{o}, \c c, \ss (The TeXbook, chapter 9; others of LaTeX's encoding T1).
-ACCENTS = {
-    "`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", "=": "\u0304", "u": "\u0306", ".": "\u0307",
-    '"': "\u0308", "r": "\u030a", "H": "\u030b", "v": "\u030c", "d": "\u0323", "c": "\u0327",
-    "k": "\u0328", "b": "\u0331",
-}  # fmt: skip
-LETTERS = {
-    "ss": "ß", "o": "ø", "O": "Ø", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "aa": "å", "AA": "Å", "l": "ł",
-    "L": "Ł", "i": "ı", "j": "ȷ", "dh": "ð", "DH": "Ð", "th": "þ", "TH": "Þ", "dj": "đ", "DJ": "Đ", "ng": "ŋ",
-    "NG": "Ŋ",
-    "SS": "ẞ",
-}  # fmt: skip
-
+ACCENTS = {command: chr(int(code, 16)) for code, commands in TABLES["accent"].items() for command in commands}
+LETTERS = {command: letter for letter, commands in TABLES["letter"].items() for command in commands}
 _SPELLED = re.compile(
     r"\\(?:\\|(?:([`'^~=.\"])[ \t]{0,9}|([uHrvdckb])(?![a-zA-Z@])[ \t]{0,9})"
     r"(?:\{[ \t]{0,9}(?:([a-zA-Z])|\\([ij])(?![a-zA-Z@]))[ \t]{0,9}\}|([a-zA-Z])"
     r"|\\([ij])(?![a-zA-Z@])(?:\{\}|[ \t]{0,9}))"
-    r"|(ss|ae|AE|oe|OE|aa|AA|dh|DH|th|TH|dj|DJ|ng|NG|SS|[oOlLij])(?![a-zA-Z@])(?:\{\}|[ \t]{1,9})?)"
+    rf"|({'|'.join(LETTERS)})(?![a-zA-Z@])(?:\{{\}}|[ \t]{{1,9}})?)"
 )
 
 # --- plain TeX, AMS-TeX and harvmac: preambles, lists of references, files of macros ---
@@ -131,11 +121,11 @@ _HARVMAC_TITLE = compile_control(rf"Title(?![a-zA-Z@]){_BLANKS}(?=\{{)")
 _HARVMAC_DATE = compile_control(rf"Date(?![a-zA-Z@]){_BLANKS}(?=\{{)")
 
 _AMS_REFERENCE = compile_control(rf"ref{_BLANKS}\\(?:key|no|by|manyby|bysame|paper|book)(?![a-zA-Z@])")
-_END_REFERENCE = "\\endref"
+_END_REFERENCE = re.compile(r"\\endref")
 # harvmac and phyzzx: references typed where they are cited first; those of the second kind print no number there.
 _CITED = compile_control(rf"(?:ref|Ref)(?![a-zA-Z@])[ \t]{{0,9}}(\\[a-zA-Z@]{{1,40}}){_BLANKS}(?=\{{)")
 _UNCITED = compile_control(
-    rf"(?:[nlrs]ref|REF|REFS|REFSCON|REFSCON|refadd)(?![a-zA-Z@])[ \t]{{0,9}}(\\[a-zA-Z@]{{1,40}}){_BLANKS}(?=\{{)"
+    rf"(?:[nlrs]ref|REF|REFS|REFSCON|refadd)(?![a-zA-Z@])[ \t]{{0,9}}(\\[a-zA-Z@]{{1,40}}){_BLANKS}(?=\{{)"
 )
 _PRINTS = compile_control(
     r"(?:listrefs|listfigs|listtoc|writetoc|refout|figout|footatend|centerline\{\}|endref)(?![a-zA-Z@])"
@@ -177,14 +167,15 @@ def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
     wherever they are, and the text after one stays. `appendix` tells if it stays.
     """
     begin, stop = _find_document(text)
-    if appendix == "drop":
-        stop = next((mark.start() for mark in find_all(_APPENDIX, text, begin, stop)), stop)
+    if appendix == "drop" and (mark := find_first(_APPENDIX, text, begin, stop)):
+        stop = mark.start()
     sections = find_all(_SECTION, text, begin, stop)
     first = next((mark.start() for mark in sections if not _CLOSES.match(mark[1])), None)
     if first is None:
         first = max((mark.end() for mark in find_all(_FRONT, text, begin, stop)), default=begin)
         first = max(first, find_title_page(text, begin, stop))
-        if not _is_latex(text):
+        latex = find_first(_BEGIN, text)
+        if not (latex and latex[0].startswith("\\begin")):
             first = min(skip_preamble(text, first), stop)
     inner = strip_references(_strip_bibliographies(text[first:stop]))
     lines = "\n".join(line.rstrip() for line in inner.split("\n"))
@@ -195,12 +186,7 @@ def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
 def is_document(text: str) -> bool:
     """Return True if a text has a mark of a document: its start, end, title page or a section."""
     marks = (_BEGIN, _END, _PLAIN_END, _FRONT, _SECTION)
-    return any(next(find_all(mark, text), None) is not None for mark in marks)
-
-
-def _is_latex(text: str) -> bool:
-    begin = next(find_all(_BEGIN, text), None)
-    return begin is not None and begin[0].startswith("\\begin")
+    return any(find_first(mark, text) for mark in marks)
 
 
 def is_notice(paper: str) -> bool:
@@ -210,27 +196,27 @@ def is_notice(paper: str) -> bool:
 
 def _find_document(text: str) -> tuple[int, int]:
     """Return the document's start and end: LaTeX's, AMS-TeX's, or plain TeX's, which does not mark its start."""
-    begin = next(find_all(_BEGIN, text), None)
+    begin = find_first(_BEGIN, text)
     start = begin.end() if begin else 0
-    end = next(find_all(_END, text, start), None)
+    end = find_first(_END, text, start)
     if begin is None and end is None:
-        end = next(find_all(_PLAIN_END, text), None)
+        end = find_first(_PLAIN_END, text)
     return start, end.start() if end else len(text)
 
 
 def _strip_bibliographies(text: str) -> str:
     """Remove lists of references and the commands that print or style one. A list without an end extends to the end."""
-    out: list[str] = []
-    start = 0
-    for mark in find_all(_LIST, text):
-        if mark.start() < start:
-            continue
+
+    def measure(mark: re.Match[str]) -> int:
         ending = f"\\end{{{mark[1]}}}" if mark[1] else f"\\end{mark[2]}"
         close = text.find(ending, mark.end())
-        out.append(text[start : mark.start()])
-        start = len(text) if close < 0 else close + len(ending)
-    out.append(text[start:])
-    return _CALL.sub(lambda mark: mark[0] if mark["found"] is None else "", "".join(out))
+        return len(text) if close < 0 else close + len(ending)
+
+    return _strip_commands(_CALL, cut(text, find_all(_LIST, text), measure))
+
+
+def _strip_commands(pattern: re.Pattern[str], text: str) -> str:
+    return cut(text, find_all(pattern, text), re.Match.end)
 
 
 def extract_title(text: str) -> str:
@@ -249,17 +235,11 @@ def extract_title(text: str) -> str:
 
 
 def _clean_title(found: str) -> str:
-    out: list[str] = []
-    start = 0
-    for mark in _NOTE.finditer(found):
-        if mark.start() >= start:
-            out.append(found[start : mark.start()])
-            start = (
-                max(find_group_end(found, mark.end(), len(found)), mark.end())
-                if found[mark.end() :][:1] == "{"
-                else mark.end()
-            )
-    plain = " ".join(_LAYOUT.sub(" ", "".join([*out, found[start:]])).split())
+    def measure(note: re.Match[str]) -> int:
+        group = found.startswith("{", note.end())
+        return max(find_group_end(found, note.end(), len(found)) if group else -1, note.end())
+
+    plain = " ".join(_LAYOUT.sub(" ", cut(found, _NOTE.finditer(found), measure)).split())
     return plain if len(plain) <= TITLE_CHARACTERS else ""
 
 
@@ -333,41 +313,28 @@ def strip_references(text: str) -> str:
 
     A citation that holds its reference (\ref\name{…}) keeps its name.
     """
-    text = _strip_ams_references(text)
+
+    def find_end(reference: re.Match[str]) -> int:
+        close = _END_REFERENCE.search(text, reference.end(), reference.end() + GROUP_CHARACTERS)
+        return close.end() if close else -1
+
+    text = cut(text, find_all(_AMS_REFERENCE, text), find_end)
     text = _strip_groups(_UNCITED, text, "")
     text = _strip_groups(_CITED, text, r"\1")
-    text = _PRINTS.sub(lambda mark: mark[0] if mark["found"] is None else "", text)
-    return _strip_listed(text)
-
-
-def _strip_ams_references(text: str) -> str:
-    out: list[str] = []
-    start = 0
-    for mark in find_all(_AMS_REFERENCE, text):
-        if mark.start() < start:
-            continue
-        close = text.find(_END_REFERENCE, mark.end(), mark.end() + GROUP_CHARACTERS)
-        if close >= 0:
-            out.append(text[start : mark.start()])
-            start = close + len(_END_REFERENCE)
-    return "".join([*out, text[start:]])
+    return _strip_listed(_strip_commands(_PRINTS, text))
 
 
 def _strip_groups(pattern: re.Pattern[str], text: str, replacement: str) -> str:
     """Remove commands of references with the group behind them; `replacement` is a template of the match."""
-    out: list[str] = []
-    start = unclosed = 0
-    for mark in find_all(pattern, text):
-        if mark.start() < start:
-            continue
-        close = find_group_end(text, mark.end(), GROUP_CHARACTERS)
+    unclosed = 0
+
+    def measure(mark: re.Match[str]) -> int:
+        nonlocal unclosed
+        close = find_group_end(text, mark.end(), GROUP_CHARACTERS) if unclosed <= UNCLOSED else -1
         unclosed += close < 0
-        if unclosed > UNCLOSED:
-            break
-        if close >= 0:
-            out.append(text[start : mark.start()] + mark.expand(replacement))
-            start = close
-    return "".join([*out, text[start:]])
+        return close
+
+    return cut(text, find_all(pattern, text), measure, replacement)
 
 
 def _strip_listed(text: str) -> str:

@@ -38,6 +38,8 @@ _BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?")
 _TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", re.DOTALL)
 # Control words that begin a definition.
 DEFINERS = merge_items(TABLES["definer"])
+_PREFIXES = {"long", "global", "outer", "protected"}
+_ALIASED = {f"\\{name}": name for name in DEFINERS - _PREFIXES}  # as in \newcommand{\nc}{\newcommand}
 
 _PREFIXED = re.compile(r"\\(?:(?:long|global|outer|protected)(?![a-zA-Z@])\s{0,9}\\){1,9}([egx]?def|let)(?![a-zA-Z@])")
 _NAME = re.compile(r"\s{0,9}(?:\{\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}\}|\\([a-zA-Z@]+|[^a-zA-Z@\s]))")
@@ -88,6 +90,21 @@ class _Frame:
         return self.closers[place] if found else -1
 
 
+class _Output:
+    """Text as it is written: a control word is kept apart from letters that follow."""
+
+    def __init__(self) -> None:
+        self.text, self.in_word = io.StringIO(), False
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        if text:
+            if self.in_word and text[0].isascii() and text[0].isalpha():
+                self.text.write(" ")
+            self.text.write(text)
+            self.in_word = ends_in_word(text)
+
+
 Argument = tuple[str, int] | None  # an argument and its end
 
 
@@ -97,7 +114,7 @@ class Macro(NamedTuple):
     Attributes:
         parts: The replacement, text and numbers of arguments in turns.
         delimiters: The text before the first argument and after each one ("" after an undelimited one).
-        default: Of an optional first argument.
+        default: The default of an optional first argument.
         uses: The control sequences in the replacement.
     """
 
@@ -107,17 +124,11 @@ class Macro(NamedTuple):
     uses: frozenset[str]
 
     def fill(self, arguments: list[str]) -> str:
-        """Return the replacement with its arguments. A control word is kept apart from letters that follow."""
-        out: list[str] = []
-        in_word = False
+        """Return the replacement with its arguments."""
+        out = _Output()
         for part in self.parts:
-            text = part if isinstance(part, str) else arguments[part - 1]
-            if text:
-                if in_word and text[0].isascii() and text[0].isalpha():
-                    out.append(" ")
-                out.append(text)
-                in_word = ends_in_word(text)
-        return "".join(out)
+            out.write(part if isinstance(part, str) else arguments[part - 1])
+        return out.text.getvalue()
 
 
 class Definition(NamedTuple):
@@ -151,7 +162,7 @@ def expand_macros(text: str, depth: int, characters: int) -> Expanded:
         reader.step()
         if reader.spent > characters:
             return Expanded("", reader.expansions, Reason.TOO_LARGE, f"macros come to over {characters} characters")
-    return Expanded(reader.out.getvalue(), reader.expansions)
+    return Expanded(reader.out.text.getvalue(), reader.expansions)
 
 
 class _Expander:
@@ -168,8 +179,7 @@ class _Expander:
         self.frames = [_Frame(text, 0)]
         self.macros: dict[str, Macro | None] = {}
         self.circular: dict[str, bool] = {}
-        self.out = io.StringIO()
-        self.in_word = False
+        self.out = _Output()
         self.spent = self.expansions = 0
 
     def step(self) -> None:
@@ -178,24 +188,19 @@ class _Expander:
         while mark := _SEQUENCE.search(frame.text, frame.seen):
             name = mark[1]
             frame.seen = mark.end()
-            if name in self.macros:
+            macro = self.macros.get(name)
+            command = _ALIASED.get(str(macro.parts[0])) if macro else None if name in self.macros else name
+            if command in DEFINERS:
+                self._define(command, frame, mark.start())
+            elif name in self.macros:
                 if self._call(name, frame, mark.start()):
                     return
-            elif name in DEFINERS:
-                self._define(name, frame, mark.start())
             elif name == "xspace" and frame.depth:
-                self._emit(frame.text[frame.done : mark.start()])
+                self.out.write(frame.text[frame.done : mark.start()])
                 frame.done = mark.end()
-                self._emit(" " if self._wants_space() else "")
-        self._emit(frame.text[frame.done :])
+                self.out.write(" " if self._wants_space() else "")
+        self.out.write(frame.text[frame.done :])
         self.frames.pop()
-
-    def _emit(self, text: str) -> None:
-        if text:
-            if self.in_word and text[0].isascii() and text[0].isalpha():
-                self.out.write(" ")
-            self.out.write(text)
-            self.in_word = ends_in_word(text)
 
     def _wants_space(self) -> bool:
         r"""Return True if \xspace sets apart the next character."""
@@ -209,7 +214,7 @@ class _Expander:
         if macro is None or frame.depth >= self.depth or self._is_circular(name):
             return False
         depth = frame.depth + 1
-        self._emit(frame.text[frame.done : begin])
+        self.out.write(frame.text[frame.done : begin])
         frame.done = begin
         around = frame
         if len(macro.delimiters) > 1 and len(self.frames) > 1 and _AT_END.match(frame.text, frame.seen):
@@ -253,7 +258,7 @@ class _Expander:
         if found.name and found.name not in PROTECTED:
             self.macros[found.name] = found.macro
             self.circular.clear()
-        self._emit(frame.text[frame.done : begin])
+        self.out.write(frame.text[frame.done : begin])
         line_end = _skip_blanks(frame.text, found.stop)
         alone = begin == 0 or frame.text[begin - 1] == "\n"
         frame.done = frame.seen = line_end if alone and frame.text[line_end - 1] == "\n" else found.stop
@@ -334,8 +339,15 @@ def _read_delimited(frame: _Frame, position: int, delimiter: str) -> Argument:
 
 
 def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[str, Macro | None]) -> Definition | None:
-    """Parse the definition by a command among `DEFINERS` at `begin`; return None if it is not understood."""
-    position = begin + 1 + len(command)
+    """Parse a definition; return None if it is not understood.
+
+    Args:
+        command: One of `DEFINERS`; the text may have another name for it.
+        frame: The text, in which `seen` is the end of the command.
+        begin: Where the command begins.
+        macros: Those defined before.
+    """
+    position = frame.seen
     prefixed = _PREFIXED.match(frame.text, begin)
     if prefixed:
         command, position = prefixed[1], prefixed.end()
@@ -353,7 +365,11 @@ def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[s
         operator = "\\operatorname*" if star else "\\operatorname"
         return Definition(name, _create_macro(f"{operator}{{{body[0]}}}", ("",), None), body[1]) if body else None
     if command.endswith("def"):
-        return _parse_def(name, frame, position)
+        parameters = _PARAMETERS.match(frame.text, position)
+        body = _read_group(frame, parameters.end() - 1) if parameters else None
+        if parameters is None or body is None:
+            return None
+        return Definition(name, _create_macro(body[0], _split_parameters(parameters[1]), None), body[1])
     return _parse_newcommand(command, name, frame, position, macros)
 
 
@@ -375,14 +391,6 @@ def _parse_environment(frame: _Frame, position: int) -> Definition | None:
     for _ in range(2):
         found = found and _read_group(frame, found[1])
     return Definition("", None, found[1]) if found else None
-
-
-def _parse_def(name: str, frame: _Frame, position: int) -> Definition | None:
-    parameters = _PARAMETERS.match(frame.text, position)
-    body = _read_group(frame, parameters.end() - 1) if parameters else None
-    if parameters is None or body is None:
-        return None
-    return Definition(name, _create_macro(body[0], _split_parameters(parameters[1]), None), body[1])
 
 
 def _parse_newcommand(
@@ -409,6 +417,8 @@ def _split_parameters(parameters: str) -> tuple[str, ...] | None:
 
 def _create_macro(body: str, delimiters: tuple[str, ...] | None, default: str | None) -> Macro | None:
     """Return the macro of a replacement; None for a program."""
+    if body.strip() in _ALIASED and delimiters == ("",):
+        return Macro((body.strip(),), delimiters, None, frozenset())
     if delimiters is None or _PROGRAM.search(body):
         return None
     parts: list[str | int] = []

@@ -8,13 +8,13 @@ names.tsv lists names of environments, control words, encodings and files.
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from filters.data_files import merge_items, read_lists
 
 DATA_FILES = ("names.tsv",)  # part of the code version of a step
 TABLES = read_lists("filters.tex", "names.tsv")
-
 
 WORD_CHARACTERS = 64  # of the longest control word, where its start is searched backwards
 LITERAL = merge_items(TABLES["literal environment"])  # whose content is not TeX
@@ -68,9 +68,18 @@ def decode(data: bytes, declared: str = "") -> str:
         text = _decode(data.removeprefix(codecs.BOM_UTF8), declared)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     for mark in ("\0", OPEN, CLOSE):
-        if mark in text:
-            text = text.replace(mark, "\ufffd")
+        text = text.replace(mark, "\ufffd")
     return text
+
+
+def _decode(data: bytes, declared: str) -> str:
+    with suppress(UnicodeDecodeError):
+        return data.decode("utf-8")
+    for name in (declared_encoding(data) or declared or detect_cyrillic(data), "cp1252"):
+        if name and name != "utf-8":
+            with suppress(UnicodeDecodeError):
+                return data.decode(name)
+    return data.decode("latin-1")
 
 
 def declared_encoding(data: bytes) -> str:
@@ -155,9 +164,8 @@ def strip_false_branches(text: str) -> str:
 
     A condition without its \fi is left unchanged. `text` has no comments.
     """
-    out: list[str] = []
     stack: list[tuple[int, bool]] = []  # start of each open condition, True if it is false
-    gaps: list[tuple[int, int]] = []
+    gaps: dict[int, int] = {}  # the end of what is removed, by its start
     branches: dict[int, int] = {}
     for mark in _CONDITION.finditer(text):
         word = mark[1]
@@ -172,29 +180,15 @@ def strip_false_branches(text: str) -> str:
         elif stack:
             begin, false = stack.pop()
             if false:
-                branch = branches.get(begin)
-                gaps += [(begin, mark.end())] if branch is None else [(begin, branch), (mark.start(), mark.end())]
-    start = 0
-    for begin, stop in sorted(gaps):
-        if begin >= start:
+                gaps[begin] = branches.get(begin, mark.end())
+                if begin in branches:
+                    gaps[mark.start()] = mark.end()
+    out, start = [], 0
+    for begin, stop in sorted(gaps.items()):
+        if begin >= start:  # not within another gap
             out.append(text[start:begin])
-        start = max(start, stop)
-    out.append(text[start:])
-    return "".join(out)
-
-
-def _decode(data: bytes, declared: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    for name in (declared_encoding(data) or declared or detect_cyrillic(data), "cp1252"):
-        if name and name != "utf-8":
-            try:
-                return data.decode(name)
-            except UnicodeDecodeError:
-                continue
-    return data.decode("latin-1")
+            start = stop
+    return "".join([*out, text[start:]])
 
 
 def _measure_comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
@@ -266,6 +260,32 @@ def find_all(pattern: re.Pattern[str], text: str, start: int = 0, stop: int | No
     for mark in pattern.finditer(text, start, len(text) if stop is None else stop):
         if mark["found"] is not None:
             yield mark
+
+
+def find_first(pattern: re.Pattern[str], text: str, start: int = 0, stop: int | None = None) -> re.Match[str] | None:
+    """Return the first match of a pattern made by `compile_control`, None without one."""
+    return next(find_all(pattern, text, start, stop), None)
+
+
+def cut(
+    text: str, marks: Iterable[re.Match[str]], measure: Callable[[re.Match[str]], int], replacement: str = ""
+) -> str:
+    """Return a text without some commands and what belongs to them.
+
+    Args:
+        text: TeX.
+        marks: The commands, in order. One within what was cut is passed over, so that the time stays linear.
+        measure: Returns where the text to cut ends that begins with a command; -1 if the command stays.
+        replacement: A template of the command's match.
+    """
+    out: list[str] = []
+    start = 0
+    for mark in marks:
+        stop = measure(mark) if mark.start() >= start else -1
+        if stop >= 0:
+            out.append(text[start : mark.start()] + mark.expand(replacement))
+            start = stop
+    return "".join([*out, text[start:]])
 
 
 def find_group_end(text: str, position: int, limit: int) -> int:

@@ -9,8 +9,10 @@ includes them.
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import yaml
 
 from filters.data_files import merge_items
 from filters.formats.stream import ChunkReader, StoredView, decode_stored
@@ -23,6 +25,7 @@ from filters.tex.source import (
     declared_encoding,
     decode,
     find_all,
+    find_first,
     find_group_end,
     strip_comments,
 )
@@ -70,7 +73,6 @@ _PLAIN = compile_control(
 _BEGIN = compile_control(r"begin[ \t]{0,9}\{document\}")
 _END = compile_control(r"end[ \t]{0,9}\{document\}")
 _IGNORED = re.compile(rb"\s{0,99}%[ \t]{0,9}auto-ignore")
-_HINT = re.compile(r"[ \t]*-?[ \t]*(filename|usage)[ \t]*:[ \t]*[\"']?([^\"'#\n]{1,200})")
 
 
 class Submission(NamedTuple):
@@ -151,30 +153,28 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
         if entry.kind == "end":
             break
         if entry.kind == "damage":
-            return Submission({}, unsafe=tuple(unsafe), problem=entry.problem, detail=entry.detail)
+            return Submission({}, 0, tuple(unsafe), entry.problem, entry.detail)
         if number >= MAX_MEMBERS:
-            return Submission({}, unsafe=tuple(unsafe), problem=Reason.TOO_LARGE, detail=f"over {MAX_MEMBERS} members")
+            return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {MAX_MEMBERS} members")
         path = resolve_path(entry.name)
         if path is None or entry.kind == "link":
             unsafe.append(entry.name)
         elif _is_wanted(entry, path):
             if entry.size > left:
-                detail = f"over {text_bytes} bytes of text"
-                return Submission({}, unsafe=tuple(unsafe), problem=Reason.TOO_LARGE, detail=detail)
+                return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {text_bytes} bytes of text")
             data = source.take(entry.size)
             if is_text(data):
                 files[path] = data  # of two members of one name the later one counts
                 left -= len(data)
         encrypted = encrypted or (entry.name if entry.name.endswith(".cry") else "")
     if encrypted and not any(path.lower().endswith(".tex") for path in files):
-        return Submission({}, unsafe=tuple(unsafe), problem=Reason.ENCRYPTED, detail=encrypted)
-    return Submission(files, unsafe=tuple(unsafe), problem=None if files else Reason.NO_TEX)
+        return Submission({}, 0, tuple(unsafe), Reason.ENCRYPTED, encrypted)
+    return Submission(files, 0, tuple(unsafe), None if files else Reason.NO_TEX)
 
 
 def _is_wanted(entry: TarEntry, path: str) -> bool:
-    suffix = posixpath.basename(path).rpartition(".")
-    named = suffix[2].lower() if suffix[0] else ""
-    return entry.kind == "file" and path != "" and not is_hidden(path) and named not in NOT_TEX and named != "cry"
+    suffix = posixpath.splitext(path)[1].lower().removeprefix(".")
+    return entry.kind == "file" and path != "" and not is_hidden(path) and suffix not in NOT_TEX and suffix != "cry"
 
 
 # --- the text of a submission's files ---
@@ -223,7 +223,7 @@ def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project
 
     Args:
         files: Bytes by path.
-        depth: Of inclusions; deeper ones are left out.
+        depth: The most inclusions inside one another; deeper ones are left out.
         characters: The most that the whole may have.
     """
     kept, hinted = _apply_readme(files)
@@ -269,37 +269,23 @@ def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[st
         text = decode(data[: 1 << 16])
         folder = posixpath.dirname(path)
         if name.endswith((".yaml", ".yml", ".json")):
-            found = _parse_json(text) if name.endswith(".json") else _parse_yaml(text)
+            found = _parse_sources(text, json.loads if name.endswith(".json") else yaml.safe_load)
         else:
             found = [(words[0], words[1]) for words in map(str.split, text.split("\n")) if len(words) > 1]
         uses += [(posixpath.normpath(posixpath.join(folder, file)), use.lower()) for file, use in found]
     ignored = {file for file, use in uses if use == "ignore"}
-    kept = {
-        path: data
-        for path, data in files.items()
-        if path not in ignored and not posixpath.basename(path).lower().startswith("00readme")
-    }
+    ignored |= {path for path in files if posixpath.basename(path).lower().startswith("00readme")}
+    kept = {path: data for path, data in files.items() if path not in ignored}
     return kept, [file for file, use in uses if use in ("toplevelfile", "toplevel") and file in kept]
 
 
-def _parse_yaml(text: str) -> list[tuple[str, str]]:
-    """Return `filename` and `usage` of each item of a list, in either order."""
-    found: list[dict[str, str]] = []
-    for line in text.split("\n"):
-        entry = _HINT.match(line)
-        if line.lstrip().startswith("-") or not found:
-            found.append({})
-        if entry:
-            found[-1][entry[1]] = entry[2].strip()
-    return [(item["filename"], item["usage"]) for item in found if {"filename", "usage"} <= item.keys()]
-
-
-def _parse_json(text: str) -> list[tuple[str, str]]:
+def _parse_sources(text: str, load: Callable[[str], Any]) -> list[tuple[str, str]]:
+    """Return the names and uses of the files that a 00README lists; none if it is broken."""
     try:
-        sources = json.loads(text)["sources"]
-        return [(str(item["filename"]), str(item.get("usage", ""))) for item in sources]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pairs = [(item["filename"], item["usage"]) for item in load(text)["sources"] if "usage" in item]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError):
         return []
+    return [(name, usage) for name, usage in pairs if isinstance(name, str) and isinstance(usage, str)]
 
 
 def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
@@ -314,9 +300,9 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     candidates = hinted or single
     if not candidates:
         typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
-        candidates = [path for path in _list_largest(files, typed) if _matches(_CLASS, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, typed) if find_first(_CLASS, library.file(path).text)]
     if not candidates:
-        candidates = [path for path in _list_largest(files, files) if _matches(_PLAIN, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, files) if find_first(_PLAIN, library.file(path).text)]
     if not candidates:
         candidates = _list_largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
@@ -328,10 +314,6 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
 
 def _list_largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
     return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
-
-
-def _matches(pattern: re.Pattern[str], text: str) -> bool:
-    return next(find_all(pattern, text), None) is not None
 
 
 def _find_reachable(library: _Library, root: str) -> set[str]:
@@ -349,7 +331,7 @@ def _find_reachable(library: _Library, root: str) -> set[str]:
 def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
     """Return a sort key that is smallest for the best root: parts of others and files of macros come last."""
     text = library.file(root).text
-    stated = next(find_all(_CLASS, text), None)
+    stated = find_first(_CLASS, text)
     last = is_macro_file(text, text) if stated is None else stated[1] in _PARTS
     reach = sum(len(library.file(path).text) for path in _find_reachable(library, root))
     return last, -reach, root.count("/"), root
@@ -364,7 +346,7 @@ def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
         if mark[1]:
             yield text[start : mark.start()]
             return
-        name, folder, otherwise, stop = (mark[3] or mark[4] or mark[5]).strip(), "", "", mark.end()
+        name, folder, otherwise, stop = (mark[3] or mark[4] or mark[5]).strip().strip('"'), "", "", mark.end()
         if mark[2] in _FROM:
             second = _SECOND.match(text, stop)
             if second is None:
@@ -396,8 +378,8 @@ def _list_paths(name: str, folder: str, within: str) -> Iterator[str]:
 def _include(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
     """Return the text of the root with everything it includes."""
     whole = library.file(root)
-    only = next((mark[1] for mark in find_all(_ONLY, whole.text)), None)
-    wanted = None if only is None else {name.strip().removesuffix(".tex") for name in only.split(",")}
+    only = find_first(_ONLY, whole.text)
+    wanted = {name.strip().removesuffix(".tex") for name in only[1].split(",")} if only else None
     out: list[str] = []
     stack: list[tuple[str, Iterator[str | _Reference]]] = [(root, iter(whole.pieces))]
     open_files, used = {root}, {root}
@@ -409,12 +391,10 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
             continue
         if isinstance(piece, _Reference):
             path = library.find(piece)
-            if path is None:
-                missing += 1
-                piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
-            elif _is_excluded(piece, wanted) or path in open_files or len(stack) >= depth:
-                continue
-            else:
+            if path is not None:
+                left_out = piece.kind == "include" and wanted is not None and wanted.isdisjoint(piece.paths)
+                if left_out or path in open_files or len(stack) >= depth:
+                    continue
                 inclusions += 1
                 if inclusions > MAX_INCLUSIONS:
                     return _too_large(root, f"over {MAX_INCLUSIONS} inclusions")
@@ -422,6 +402,8 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
                 used.add(path)
                 stack.append((path, iter(_extract_inner(library.file(path)))))
                 continue
+            missing += 1
+            piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
         size += len(piece)
         if size > characters:
             return _too_large(root, f"over {characters} characters with what it includes")
@@ -429,28 +411,20 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
     return Project("".join(out), library.literals, root, len(used) - 1, missing, others)
 
 
-def _is_excluded(reference: _Reference, wanted: set[str] | None) -> bool:
-    r"""Return True if \includeonly excludes a file."""
-    if wanted is None or reference.kind != "include":
-        return False
-    return not any(path in wanted for path in reference.paths)
-
-
 def _extract_inner(file: _File) -> list[str | _Reference]:
     """Return the text that an included file adds: of one that can stand alone (subfiles, standalone), its body."""
-    if not _matches(_BEGIN, file.text):
+    if find_first(_BEGIN, file.text) is None:
         return file.pieces
     inner: list[str | _Reference] = []
     begun = False
     for piece in file.pieces:
         if isinstance(piece, str):
             if not begun:
-                begin = next(find_all(_BEGIN, piece), None)
+                begin = find_first(_BEGIN, piece)
                 if begin is None:
                     continue
                 begun, piece = True, piece[begin.end() :]
-            end = next(find_all(_END, piece), None)
-            if end is not None:
+            if end := find_first(_END, piece):
                 return [*inner, piece[: end.start()]]
         if begun:
             inner.append(piece)

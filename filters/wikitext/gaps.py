@@ -66,7 +66,7 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
             if it stood between words.
     """
     out: list[str] = []
-    sentence, brackets = _Part(0, lost=False), [_Part(0, lost=False)][:0]
+    sentence, brackets = _Part(0, lost=False), list[_Part]()
     tail, position = "", 0
     for token in _TOKEN.finditer(text):
         piece = text[position : token.start()]

@@ -27,7 +27,6 @@ _HTML_ROW = re.compile(r"</?tr(?![\w-])[^<>]*+>", re.IGNORECASE)
 _HTML_CELL = re.compile(r"<(?:t[dh]|caption)(?![\w-])[^<>]*+>", re.IGNORECASE)
 _HTML_END = re.compile(r"</?(?:t[dh]|caption|tbody|thead|tfoot|colgroup|col)(?![\w-])[^<>]*+>", re.IGNORECASE)
 _BLOCK = re.compile(r"</?(?:br|p|div|center|ul|ol|li)(?![\w-])[^<>]*+>", re.IGNORECASE)
-_CELL = re.compile(r"\|\|")
 _HEADER_CELL = re.compile(r"\|\||!!")
 _WORD = re.compile(r"[^\W\d_]{3}|[^\W\d_\x00-\x7f]{2}")
 _CODES = frozenset(LANGUAGES) | OTHER_LANGUAGES
@@ -184,9 +183,9 @@ def render_table(content: str) -> str:
             rows.append([])
         elif bare.startswith("|+"):
             rows[-1:] = [rows[-1], [_strip_attributes(bare[2:])], []]
-        elif bare[:1] in ("|", "!") and bare:
-            separator = _HEADER_CELL if bare[0] == "!" else _CELL
-            rows[-1].extend(map(_strip_attributes, separator.split(bare[1:])))
+        elif bare.startswith(("|", "!")):
+            cells = _HEADER_CELL.split(bare[1:]) if bare[0] == "!" else bare[1:].split("||")
+            rows[-1].extend(map(_strip_attributes, cells))
         elif rows[-1]:
             rows[-1][-1] += "\n" + line
     return _join_rows(rows)
@@ -199,8 +198,7 @@ def render_html_table(content: str) -> str:
 
 
 def _strip_attributes(cell: str) -> str:
-    attributes, bar, text = cell.partition("|")
-    return text if bar else attributes
+    return cell.split("|", 1)[-1]
 
 
 def _join_rows(rows: list[list[str]]) -> str:

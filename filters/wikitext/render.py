@@ -7,12 +7,12 @@ Brackets are matched by a stack of limited depth, and the text of each construct
 is linear; a construct without an end is text.
 """
 
-import html
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from filters.formats.charset import unescape
 from filters.wikitext.gaps import GONE, SPOKEN, UNKNOWN, close_gaps, drop_marks, is_hollow, resolve_marks
 from filters.wikitext.markup import resolve_markup
 from filters.wikitext.names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
@@ -35,7 +35,6 @@ _VARIANT_START = re.compile(r"-\{(?=\{\{[^{])|-\{(?!\{)")
 _VARIANT = re.compile(r"\x01(?:[^\x01\x02|]{0,40}\|)?([^\x01\x02]*+)\x02")
 _CYRILLIC = re.compile(r"(?:^|;)\s{0,16}sr(?:-ec|-cyrl)?\s{0,16}:([^;]*+)")
 _FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
-_ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises from 4,300 digits on
 _QUOTES = re.compile(r"''++")
 _SWITCH = re.compile(r"__([^\W\d]{3,40})__")
 _RULE = re.compile(r"-{4,}+")
@@ -119,21 +118,17 @@ def _replace_elements(wikitext: str, tags: frozenset[str], render: Callable[[str
 def _render(tag: str, attributes: str, content: str, keep: Callable[[str], str]) -> str:
     """Return the text that an element shows whose content is not wikitext."""
     if tag in LITERAL:
-        return keep(_unescape(content))
+        return keep(unescape(content))
     if tag in FORMULAS:
-        return keep(" ".join(_unescape(content).split())) if content.strip() else GONE
+        return keep(" ".join(unescape(content).split())) if content.strip() else GONE
     if tag not in LISTINGS:
         return GONE
     if tag == "pre":
-        content = _unescape(content.replace("<nowiki>", "").replace("</nowiki>", ""))
+        content = unescape(content.replace("<nowiki>", "").replace("</nowiki>", ""))
     if "inline" in attributes.lower():
         return keep(" ".join(content.split()))
     listing = content.strip("\n").rstrip()
     return f"\n\n{keep(listing)}\n\n" if listing.strip() else GONE
-
-
-def _unescape(text: str) -> str:
-    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text)) if "&" in text else text
 
 
 def _break_line(tag: re.Match[str]) -> str:
@@ -197,7 +192,7 @@ def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
         text = " ".join(map(_strip_quotes, lines))
     if "__" in text:
         text = _SWITCH.sub(lambda word: "" if word[1].isupper() else word[0], text)
-    text = _unescape(text)
+    text = unescape(text)
     if UNKNOWN in text or SPOKEN in text:
         text = drop_marks(text) if kind > 0 else resolve_marks(text, whole_line=kind == TEXT)
     if GONE in text:

@@ -97,7 +97,7 @@ def render_template(content: str, language: str = "", title: str = "") -> str:
         return mark_spoken("" if name.startswith("ipac") else rest.partition("|")[0].strip(_TRIMMED))
     if _is_silent(name, raw, content, language):
         return GONE
-    return _mark_unknown(rest)
+    return mark_unknown("" if "|" in rest else rest.strip(_TRIMMED))  # it may show its argument if that is the only one
 
 
 def _is_silent(name: str, raw: str, content: str, language: str) -> bool:
@@ -115,11 +115,6 @@ def _is_silent(name: str, raw: str, content: str, language: str) -> bool:
 @lru_cache(maxsize=1 << 14)
 def _is_listed_silent(name: str, language: str) -> bool:
     return not name or (len(name) <= NAME_CHARACTERS and load_silent(language).match(name) is not None)
-
-
-def _mark_unknown(arguments: str) -> str:
-    """Return the mark of an unknown template, which may show its argument if that is the only one."""
-    return mark_unknown("" if "|" in arguments else arguments.strip(_TRIMMED))
 
 
 @cache

@@ -8,6 +8,7 @@ from manifests.display import format_bytes, format_hours, format_tokens, number_
 from manifests.planning.plan import Plan
 from manifests.planning.rates import Rate, Rates
 from manifests.planning.supply import Supply
+from manifests.sizes import PRESETS
 from manifests.stages import STAGES, STEPS, kind_of, stage_of
 
 if TYPE_CHECKING:
@@ -18,36 +19,10 @@ A100_TFLOPS = 312.0  # dense bfloat16, as NVIDIA states it
 # LLaMA, section 2.4: 380 tokens per second and A100 at 65B, at 6 N FLOPs per token; 0.497 with those of attention.
 UTILISATION = 0.477
 SECONDS_PER_DAY = 86_400.0
-ROUGH_SCALE = 1_000  # a cost at more than this many times the measured bytes is an order of magnitude
+ROUGH_SCALE = 1_000  # from this many times the measured bytes on, a cost is only an order of magnitude
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A model size: parameters, and tokens in a sequence and in an optimizer step."""
-
-    parameters: float
-    sequence_length: int
-    batch_tokens: int
-
-
-# The presets of `trainer/sizes.py`, demo with 2,048 pieces, the rest with 32,000; a test compares them. 7b to 65b are
-# those of LLaMA, Table 2 ("4M" tokens taken as 2 ** 22), which has 65.2 B for the 65.3 B of 65b.
-SIZES = {
-    "demo": Size(1_328_256, 256, 4_096),
-    "2m": Size(14_059_200, 512, 32_768),
-    "5m": Size(21_204_224, 512, 32_768),
-    "10m": Size(30_643_520, 512, 65_536),
-    "20m": Size(48_176_576, 1_024, 131_072),
-    "40m": Size(76_689_216, 1_024, 262_144),
-    "125m": Size(134_105_856, 2_048, 524_288),
-    "350m": Size(373_867_520, 2_048, 524_288),
-    "1b3": Size(1_364_297_728, 2_048, 1_048_576),
-    "7b": Size(6_738_415_616, 2_048, 4_194_304),
-    "13b": Size(13_015_864_320, 2_048, 4_194_304),
-    "33b": Size(32_528_943_616, 2_048, 4_194_304),
-    "65b": Size(65_285_660_672, 2_048, 4_194_304),
-}
-PAPER = ("7b", "13b", "33b", "65b")
+PAPER = ("7b", "13b", "33b", "65b")  # sizes of LLaMA, Table 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +177,27 @@ class TrainingCost:
     """The cost of training one model size on a number of tokens, at 6 N FLOPs per token (N: all parameters)."""
 
     model: str
-    parameters: float
+    parameters: int
     tokens: float
     steps: int
     gpu_days: float
 
 
-def estimate_training(plan: Plan, utilisation: float, peak_tflops: float) -> list[TrainingCost]:
-    """Return the cost of the paper's sizes and the recipe's, at 1.0 and 1.4 trillion and at the plan's tokens."""
+def estimate_training(plan: Plan, vocabulary: int, utilisation: float, peak_tflops: float) -> list[TrainingCost]:
+    """Return the cost of the paper's sizes and the recipe's, at 1.0 and 1.4 trillion and at the plan's tokens.
+
+    Args:
+        plan: The plan of a recipe.
+        vocabulary: Pieces of the recipe's tokenizer.
+        utilisation: Share of the peak that training reaches.
+        peak_tflops: Peak of one GPU.
+    """
     costs = []
     for name in dict.fromkeys((*PAPER, plan.model)):
-        size = SIZES[name]
+        parameters, batch = PRESETS[name].count_parameters(vocabulary), PRESETS[name].batch_tokens
         for tokens in sorted({1.0e12, 1.4e12, plan.trained} - {0.0}):
-            days = gpu_days(size.parameters, tokens, utilisation, peak_tflops)
-            costs.append(TrainingCost(name, size.parameters, tokens, int(tokens // size.batch_tokens), days))
+            days = gpu_days(parameters, tokens, utilisation, peak_tflops)
+            costs.append(TrainingCost(name, parameters, tokens, int(tokens // batch), days))
     return costs
 
 
@@ -286,7 +268,7 @@ def training_parts(
     table = number_table("Training", "model", *columns)
     for model in dict.fromkeys(one.model for one in costs):
         mine = [one for one in costs if one.model == model]
-        row = [model, format_tokens(SIZES[model].parameters), f"{SIZES[model].batch_tokens:,}"]
+        row = [model, format_tokens(mine[0].parameters), f"{PRESETS[model].batch_tokens:,}"]
         row += [f"{one.steps:,}" for one in mine if one.tokens == goal]
         for one in mine:
             row.append(f"{one.gpu_days:,.0f}" if one.gpu_days >= 10 else f"{one.gpu_days:.2g}")

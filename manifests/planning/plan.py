@@ -17,6 +17,7 @@ from manifests.display import format_bytes, format_tokens, number_table
 from manifests.order import expected_counts, plan_from, quotas, shares
 from manifests.planning.supply import Supply
 from manifests.recipe import Recipe
+from manifests.sizes import PRESETS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -139,15 +140,8 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, supplies: Mapping[str, Supply], sequence_length: int, batch_tokens: int) -> Plan:
-    """Plan a recipe, with the sources by falling weight, then by name.
-
-    Args:
-        recipe: The recipe.
-        supplies: The supply of each of its sources.
-        sequence_length: In tokens.
-        batch_tokens: Tokens per optimizer step.
-    """
+def make_plan(recipe: Recipe, supplies: Mapping[str, Supply]) -> Plan:
+    """Plan a recipe from the supply of each of its sources, which are listed by falling weight, then by name."""
     names = sorted(recipe.sources, key=lambda name: (-recipe.sources[name].weight, name))
     weights = np.array([recipe.sources[name].weight for name in names], np.float64)
     caps = np.array([recipe.sources[name].max_epochs * supplies[name].unique_tokens for name in names], np.float64)
@@ -163,8 +157,8 @@ def make_plan(recipe: Recipe, supplies: Mapping[str, Supply], sequence_length: i
         missing = _missing(kind, supply, more) if more > supply.unique_tokens * 1e-12 else None
         given = tokens / reached if reached else 0.0
         lines.append(PlannedSource(name, kind, supply, source.max_epochs, share, given, tokens, missing))
-    model = recipe.trainer.model
-    return Plan(recipe.name, model, recipe.goal_tokens, sequence_length, batch_tokens, tuple(lines))
+    model, size = recipe.trainer.model, PRESETS[recipe.trainer.model]
+    return Plan(recipe.name, model, recipe.goal_tokens, size.sequence_length, size.batch_tokens, tuple(lines))
 
 
 def _missing(kind: str, supply: Supply, tokens: float) -> Missing:

@@ -17,9 +17,9 @@ from manifests.planning.rates import read_record
 from manifests.report.statistics import Statistics, load_statistics
 
 CARDS = 24
-CARD_BYTES = 256 << 10  # larger cards are named, not shown
+CARD_BYTES = 256 << 10  # size of the largest card that is shown; larger ones are named
 RUNS = 200
-RUN_BYTES = 256 << 20  # larger records of a run are left out of the costs
+RUN_BYTES = 256 << 20  # size of the largest record of a run that is counted
 
 Unit = Literal["records", "characters", "tokens"]
 FIRST_COUNTED: dict[Unit, tuple[str, str]] = {  # the first stage and side of the ledger that count a unit

@@ -9,10 +9,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-SHOWN_CHARACTERS = 100  # of foreign text, unless stated otherwise
+SHOWN_CHARACTERS = 100  # most characters of foreign text, by default
 _SPACES = {"\n": " ⏎ ", "\t": " → "}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories that are invisible or change the display
-_JOINERS = {"\u200c", "\u200d", "\u00ad"}  # belong to words of some scripts and change no direction
+_JOINERS = {"\u200c", "\u200d", "\u00ad"}  # parts of words in some scripts, which change no direction
 
 
 class Html(str):

@@ -20,7 +20,7 @@ from manifests.display import (
 from manifests.files import write_atomic
 from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
-from manifests.report.data import Flow, LedgerFlow, ReportData, StepCost, Unit, read_flow, sum_flows
+from manifests.report.data import LedgerFlow, ReportData, StepCost, Unit, fold_flows, read_flow
 from manifests.report.html import (
     Html,
     bar,
@@ -40,13 +40,12 @@ from manifests.report.svg import describe_bins, flow_chart, histograms, merge_bi
 from manifests.stages import STEPS
 
 FILE = "report.html"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script and no network, whatever the text
-SOURCES = 60  # rows of a table of sources; the rest is one row
-REASONS = 60  # shown of one stage, more than the catalogue has
-EXAMPLES = 3  # of one reason and stage, over all sources
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # forbids scripts and requests
+SOURCES = 60  # rows of sources or reasons in a table; the rest is one row
+EXAMPLES = 3  # most examples of one reason and stage, over all sources
 EXAMPLE_CHARACTERS = 200
-SHOWN_SOURCES = 10  # with charts of their documents: those with most
-NAMES = 12  # of domains, languages, years, licences of one source
+SHOWN_SOURCES = 10  # most sources with charts of their documents: those with most documents
+NAMES = 12  # most domains, languages, years or licences of one source
 BUCKETS = ("head", "middle", "tail", "all")
 KINDS = {
     "domains": ("Top domains", "domain"),
@@ -54,9 +53,7 @@ KINDS = {
     "year": ("Years", "year"),
     "licence": ("Licences", "licence"),
 }
-STEP_ROWS, MODELS, CODES = 60, 100, 60  # rows of a table
-CARD_ROWS = 40
-RECIPE_CHARACTERS = 60_000
+YAML_CHARACTERS = 60_000  # most characters of the recipe, and of a card
 UNIT_NOTES = {
     "records": "From dumps to shards.",
     "characters": "From extraction to the tokenizer.",
@@ -116,7 +113,7 @@ def render_page(data: ReportData) -> str:
         "header",
         element("p", "Corpus report", class_="eyebrow"),
         element("h1", foreign(name, 80)),
-        element("p", f"The input of this corpus, its documents, and what was dropped and why.{derived}", class_="lede"),
+        element("p", f"The inputs, the documents, and the reasons for dropped records.{derived}", class_="lede"),
         _headline(data),
         element("nav", element("ul", *links), aria_label="Sections"),
     )
@@ -173,12 +170,10 @@ def _flow(data: ReportData) -> list[Html]:
 
 
 def _flow_table(flow: LedgerFlow) -> Html:
-    groups = [("enters", "+", flow.entered, SOURCES), *((stage, "−", lost, REASONS) for stage, lost in flow.stages)]
+    groups = [("enters", "+", flow.entered), *((stage, "−", lost) for stage, lost in flow.stages)]
     rows = []
-    for stage, sign, flows, limit in [*groups, ("in shards", "=", flow.arrived, SOURCES)]:
-        rest = flows[limit:]
-        others = [Flow(f"{len(rest):,} others", sum_flows(rest), rest[0].kind)] if rest else []
-        for one in [*flows[:limit], *others]:
+    for stage, sign, flows in [*groups, ("in shards", "=", flow.arrived)]:
+        for one in fold_flows(flows, SOURCES):
             share = format_share(one.amount, flow.total)
             rows.append([join([foreign(one.name), one.mark]), stage, f"{sign} {format_count(one.amount)}", share])
     caption = f"{flow.unit.capitalize()}: entered (+), lost (−) and arrived (=)"
@@ -201,10 +196,8 @@ def _dropped(data: ReportData) -> list[Html]:
         parts += [
             element("h3", stage),
             note(f"{STEPS[stage].label} {format_quantity(entered, 'records')} entered, {passed} passed."),
-            element("div", *(_reason(data, tallies, name, entered, most) for name, _ in reasons[:REASONS])),
+            element("div", *(_reason(data, tallies, name, entered, most) for name, _ in reasons)),
         ]
-        if len(reasons) > REASONS:
-            parts.append(note(f"and {len(reasons) - REASONS:,} more reasons"))
     return parts or [note("Nothing was dropped.")]
 
 
@@ -266,9 +259,9 @@ def _mixture(data: ReportData) -> list[Html]:
     reached = f"{format_share(whole, goal)} of the goal of {format_short(goal)} tokens"
     return [
         element("p", f"The caps on epochs allow {reached}{missing}"),
-        table("Planned by weight, and as the caps on epochs leave it", [*columns, ""], rows, foot),
+        table("Planned by weight, and within the caps on epochs", [*columns, ""], rows, foot),
         *([note(f"and {len(ordered) - SOURCES:,} more sources, of smaller weights")] if len(ordered) > SOURCES else []),
-        note("Epochs at goal: weight × goal ÷ unique tokens. Actual: of the tokens seen, each source up to its cap."),
+        note("Epochs at goal: weight × goal ÷ unique tokens. Actual: each source up to its cap."),
     ]
 
 
@@ -311,7 +304,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
     for label, bins, unit in (
         ("Length in characters", merge_bins(source.characters), " characters"),
         ("Length in tokens", merge_bins(source.tokens), " tokens"),
-        ("Likeness to cited pages", source.score, ""),
+        ("Similarity to cited pages", source.score, ""),
     ):
         if bins.counts:
             chart = histograms(f"{visible(name, 40)}: {label}", [("", bins)], unit)
@@ -330,7 +323,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
         names = source.names.get(kind, Names())
         if names.total and not names.top:
             most, total = format_count(names.error), format_count(names.total)
-            yield note(f"{title}: no name stands for more than {most} of {total} documents")
+            yield note(f"{title}: no name has more than {most} of {total} documents")
         elif names.top:
             yield _name_table(title, column, names, source.documents)
 
@@ -368,16 +361,14 @@ def _duplicates(data: ReportData) -> Iterator[Html]:
     for bands in searched:
         said = (
             f"{_sources_of(bands, searched)}{bands.bands} bands of {bands.rows} rows. The line is the expected recall; "
-            f"dots are planted copies with 99% intervals; dashes mark the threshold {bands.threshold:g}."
+            f"dots are the canaries found, with 99% intervals; dashes mark the threshold {bands.threshold:g}."
         )
         caption = element("figcaption", element("b", "Pairs found, by Jaccard similarity"), said)
         figures.append(element("figure", caption, recall_curve(bands)))
-    yield element("div", *figures, class_="multiples") if figures else note("Near-duplicates were not looked for.")
+    yield element("div", *figures, class_="multiples") if figures else note("Near-duplicates were not searched.")
     for bands in searched:
-        title = (
-            f"{_sources_of(bands, searched)}Canaries: copies planted at known similarities, and how many share a band"
-        )
-        yield _recall_table(title, bands) if bands.planted else note("No copies were planted to measure recall.")
+        title = f"{_sources_of(bands, searched)}Canaries by similarity, and the share of them with a common band"
+        yield _recall_table(title, bands) if bands.planted else note("No canaries were made to measure recall.")
 
 
 def _sources_of(bands: Bands, searched: list[Bands]) -> str:
@@ -395,7 +386,6 @@ def _recall_table(title: str, bands: Bands) -> Html:
             f"{format_count(one.found)} of {format_count(one.planted)}",
         ]
         for one in bands.planted
-        if one.planted
     ]
     columns = ["Jaccard", "expected", "found", "99% interval", "copies"]
     return table(title, columns, rows)
@@ -424,7 +414,7 @@ def _cost_rows(costs: Mapping[str, StepCost]) -> list[list[str]]:
     """Return the rows of a table, the most expensive first."""
     most = max(cost.cpu_seconds for cost in costs.values()) or 1.0
     ordered = sorted(costs.items(), key=lambda item: (-item[1].cpu_seconds, item[0]))
-    return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered[:STEP_ROWS]]
+    return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered]
 
 
 def _cost_cells(name: str, cost: StepCost) -> list[str]:
@@ -438,39 +428,24 @@ def _models(data: ReportData) -> Iterator[Html]:
     manifest, tokenizer = data.manifest, data.manifest.tokenizer
     pieces = f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"
     rows = [["tokenizer", element("code", foreign(tokenizer.sha256)), pieces]]
-    for name, entry in sorted(manifest.models.items())[:MODELS]:
+    for name, entry in sorted(manifest.models.items()):
         place = foreign(entry.path) if entry.path else "given"
         rows.append([foreign(name), element("code", foreign(entry.sha256)), place])
     yield table("Models and lists that the corpus depends on", ["use", "SHA-256", "where"], rows, text_columns=3)
-    if len(manifest.models) > MODELS:
-        yield note(f"and {len(manifest.models) - MODELS:,} more")
     cards, left_out = data.cards
     for path, card in cards.items():
-        values = list(_flatten(card))
-        more = [note(f"and {len(values) - CARD_ROWS:,} more")] if len(values) > CARD_ROWS else []
-        yield details(foreign(path), join([_foreign_pairs(dict(values[:CARD_ROWS])), *more]))
+        yield details(foreign(path), _yaml_block(card, "Card"))
     if left_out := [*left_out, *data.costs[2]]:
-        yield note(f"Not shown, too large or not readable: {visible(', '.join(left_out), 400)}")
+        yield note(f"Not shown because too large or not readable: {visible(', '.join(left_out), 400)}")
 
 
-def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values, each with its dotted name; a list of plain values is one value."""
-    nested: Iterator[tuple[Any, Any]] | None = None
-    if isinstance(value, Mapping):
-        nested = iter(sorted(value.items()))
-    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
-        nested = enumerate(value)
-    if nested is not None:
-        for key, inner in nested:
-            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value))
-    elif isinstance(value, float):
-        yield name, f"{value:g}"
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield name, format_count(value)
-    else:
-        yield name, "none" if value is None else str(value)
+def _yaml_block(value: Any, label: str) -> Html:
+    """Return nested values as YAML, cut to a number of characters."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    lines: list[str] = [foreign(line, 400) for line in text[:YAML_CHARACTERS].split("\n")]
+    lines += ["… the rest is in the corpus"] if len(text) > YAML_CHARACTERS else []
+    code = element("code", join(lines, "\n"))
+    return element("pre", code, tabindex="0", role="region", aria_label=label)
 
 
 def _identity(data: ReportData) -> Iterator[Html]:
@@ -489,12 +464,8 @@ def _identity(data: ReportData) -> Iterator[Html]:
         removed = f"{format_count(removal.documents)} documents, {format_count(removal.tokens)} tokens"
         values["removed"] = f"{removed}, by the list {removal.list_sha256}"
     yield _foreign_pairs(values, 200)
-    recipe = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
-    lines: list[str] = [foreign(line, 400) for line in recipe[:RECIPE_CHARACTERS].split("\n")]
-    lines += ["… the rest is in manifest.json"] if len(recipe) > RECIPE_CHARACTERS else []
-    code = element("code", join(lines, "\n"))
-    yield details("The recipe, with defaults", element("pre", code, tabindex="0", role="region", aria_label="Recipe"))
-    yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items())[:CODES])))
+    yield details("The recipe, with defaults", _yaml_block(manifest.recipe, "Recipe"))
+    yield details("Versions of the stages' code", _foreign_pairs(dict(sorted(manifest.code.items()))))
 
 
 def _foreign_pairs(values: Mapping[str, str], limit: int = 100) -> Html:

@@ -41,12 +41,12 @@ def _path(d: str, class_: str) -> Html:
 # one scale; the rows are the text, so that an amount too thin to be seen can still be read.
 
 FLOW_WIDTH = 352
-TRUNK = 96.0  # width of all that entered
+TRUNK = 96.0  # width of the trunk where all has entered
 LEFT, BANK, NAME, RIGHT = 4.0, 136.0, 144.0, 350.0  # x of the trunk, of the ends of bands, of names, of ends of numbers
-ROW, HEADING, GAP = 21.0, 26.0, 8.0  # heights
-HAIR = 0.75  # the thinnest band
+ROW, HEADING, GAP = 21.0, 26.0, 8.0  # heights of a row, of a heading, of the space after a stage
+HAIR = 0.75  # width of the thinnest band
 SEAM = 1.0  # overlap of two pieces of the trunk, so that no line shows between them
-ROWS = 12  # of a stage or of the sources; smaller flows are drawn as one
+ROWS = 12  # most rows of a stage or of the sources; the smallest flows are drawn as one
 NAME_CHARACTERS = 23
 
 
@@ -118,10 +118,8 @@ def _arc(radius: float, x: float, y: float) -> str:
 
 
 def flow_chart(flow: LedgerFlow) -> Html:
-    """Return the diagram of a flow; empty if nothing entered."""
+    """Return the diagram of a flow that is not empty."""
     total = flow.total
-    if not total:
-        return Html("")
     canvas = _FlowCanvas(total)
     canvas.heading("enters", f"{format_short(total)} {flow.unit}")
     canvas.enter(fold_flows(flow.entered, ROWS))
@@ -141,9 +139,10 @@ def flow_chart(flow: LedgerFlow) -> Html:
 
 # Histograms and the recall curve of MinHash bands.
 
-WIDTH, HEIGHT, AXIS, HEAD = 280.0, 88.0, 18.0, 4.0  # of the plane, of the labels below, of the space above
+WIDTH, HEIGHT = 280.0, 88.0  # of the plane
+AXIS, HEAD = 18.0, 4.0  # heights of the labels below the plane and of the space above it
 RIDGE_HEAD = 24.0  # height of the name above each of several histograms
-BAR = 24.0  # the widest bar
+BAR = 24.0  # width of the widest bar
 MOST_BARS = 64
 DIGIT, TICK_GAP = 6.4, 7.0  # width of a character of a label, least space between two labels
 
@@ -261,8 +260,8 @@ def recall_curve(bands: Bands) -> Html:
 
 CHART_WIDTH, CHART_HEIGHT = 720, 300
 CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 58, 720 - 185, 34, 300 - 34  # edges of the plane
-LINE_HEIGHT = 14  # of names
-COLORS = 8  # in curves.css, for color-blind readers too (after Okabe and Ito), on white and on black
+LINE_HEIGHT = 14  # least distance between two names
+COLORS = 8  # number of colors in curves.css, chosen for color-blind readers (after Okabe and Ito)
 
 
 @dataclass

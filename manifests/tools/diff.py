@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from manifests.display import number_table, safe_line
+from manifests.display import number_table, safe_line, shorten
 from manifests.index import Index, Part
 from manifests.ledger import STAGES, tally_from
 from manifests.manifest import Manifest
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNITS = ("documents", "tokens")
-SHOWN = 40  # differences of recipe, models and inputs that are shown
-ENTRIES_AT_ONCE = 1 << 18  # of each file of each index, in memory
+SHOWN = 40  # most differences of recipe, of models and of inputs that are shown
+SHOWN_CHARACTERS = 80  # most characters of a value that are shown
+ENTRIES_AT_ONCE = 1 << 18  # entries of each index file in memory at a time
 
 Count = dict[str, int]  # a number for each of `UNITS`
 
@@ -38,9 +39,8 @@ class Difference:
     a: str  # manifest_sha
     b: str
     parent: str  # how one descends from the other, for people
-    documents: dict[
-        str, dict[str, Count]
-    ]  # {source: {both, only_a, only_b}}; `both` counts tokens in B, and `tokens_a`
+    # {source: {both, only_a, only_b}}; `both` counts tokens in B, and `tokens_a`
+    documents: dict[str, dict[str, Count]]
     ledger: list[list[Any]] = field(default_factory=list)  # [stage, source, reason, records in A, records in B]
     recipe: dict[str, list[Any]] = field(default_factory=dict)  # pairs by key
     models: dict[str, list[Any]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Difference:
             yield self._ledger_table()
         for title in ("recipe", "models", "code", "other"):
             pairs = getattr(self, title).items()
-            lines = [f"{title:<8} {key}: {_shorten(here)} -> {_shorten(there)}" for key, (here, there) in pairs]
+            lines = [f"{title:<8} {key}: {_show(here)} -> {_show(there)}" for key, (here, there) in pairs]
             yield from _first_lines(lines, title)
         for source, names in self.inputs.items():
             for change, files in names.items():
@@ -256,6 +256,5 @@ def _first_lines(lines: list[str], title: str) -> Iterator[str]:
         yield f"… and {len(lines) - SHOWN:,} more {title}"
 
 
-def _shorten(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+def _show(value: Any) -> str:
+    return "none" if value is None else shorten(str(value), SHOWN_CHARACTERS)

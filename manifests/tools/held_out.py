@@ -22,11 +22,11 @@ from manifests.files import sha256_bytes, write_atomic
 from manifests.manifest import ShardEntry
 from manifests.tools.corpus import CorpusReader
 
-NGRAM = 13  # words
-SHARED = 0.5  # of a document's distinct n-grams
-MIN_WORDS = 50  # a shorter document has few n-grams and says little
-DOCUMENTS = 500  # of each source, by default
-SPARE = 4  # candidates for each document wanted
+NGRAM = 13  # words in an n-gram
+SHARED = 0.5  # share of a document's distinct n-grams, above which it is left out
+MIN_WORDS = 50  # least words of a document; a shorter one has too few n-grams
+DOCUMENTS = 500  # most documents of each source, by default
+SPARE = 4  # candidates that are read for each document wanted
 
 Candidate = tuple[dict[str, str], npt.NDArray[np.uint64]]  # a row of the file, and the hashes of its n-grams
 

@@ -9,6 +9,7 @@ A line of the list is a whole URL (with `://`), a document id (32 hexadecimal di
 its subdomains as well. Empty lines and lines that begin with `#` are ignored.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from filters.errors import UserError
 from filters.reasons import Reason
 from manifests.display import safe_line, shorten
 from manifests.files import canonical_json, link_or_copy, new_folder, sha256_bytes, sha256_file, write_atomic
-from manifests.index import FOLDER, Entries, Part, pack_entries, parse_name, write_part
+from manifests.index import FOLDER, Entries, Part, Place, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
 from manifests.manifest import (
     FILE,
@@ -39,21 +40,22 @@ from manifests.manifest import (
     keep_manifest,
     write_manifest,
 )
-from manifests.mirror import fetch, list_folder
+from manifests.mirror import fetch, list_folder, place_of
 from manifests.shard import write_shard
 from manifests.tools.corpus import CorpusReader
+from manifests.tools.find import vary_port
 
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
 CARRIED = (
-    *("recipe.yaml", "quarantine.jsonl", "models", "verdicts", "duplicates", "deadletters", "inputs", "inherited"),
-    "canaries.json",
-    *("receipts/extract", "receipts/filter", "receipts/clusters/survivors", "blocks/signatures"),
-)
-DECODED_AT_ONCE = 1_000  # documents
-ROWS_AT_ONCE = 1 << 16  # URLs that are scanned at a time
+    "recipe.yaml quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
+    "receipts/extract receipts/filter receipts/clusters/survivors blocks/signatures"
+).split()
+DECODED_AT_ONCE = 1_000  # documents decoded at a time
+ROWS_AT_ONCE = 1 << 16  # URLs scanned at a time
 
 Kind = Literal["url", "document", "domain", "repository"]
+Entry = tuple[Kind, str]  # of a list
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -67,17 +69,16 @@ _REPOSITORY = re.compile(r"(?:github\.com/)?([a-z0-9][a-z0-9-]{0,38}/[a-z0-9._-]
 _HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{1,62}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9a-f:.]{2,45}\]")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RemovalList:
-    """A removal list: by kind, each entry with the number of the first line that holds it."""
+    """A removal list: its entries, each with the number of the first line that holds it."""
 
     sha256: str  # of the file
-    entries: dict[Kind, dict[str, int]] = field(
-        default_factory=lambda: {"url": {}, "document": {}, "domain": {}, "repository": {}}
-    )
+    entries: dict[Entry, int] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return sum(len(entries) for entries in self.entries.values())
+    def of(self, kind: Kind) -> set[str]:
+        """Return the values of the entries of a kind."""
+        return {value for of_kind, value in self.entries if of_kind == kind}
 
 
 @dataclass(slots=True)
@@ -124,6 +125,7 @@ class Outcome:
         if idle := self.removed.idle:
             some = ", ".join(map(str, idle[:10])) + (", …" if len(idle) > 10 else "")
             yield f"{len(idle):,} of {self.listed:,} entries match nothing (lines {some})"
+            yield "a page whose text stands under another URL is no match: `python -m manifests find` names that URL"
 
 
 def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
@@ -134,16 +136,18 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
     """
     reader, listed = CorpusReader(corpus), read_removal_list(list_path)
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output {output} is there already: give a new or empty folder")
+        raise UserError(f"--output {output} already exists: give a new or empty folder")
     removed = match_documents(reader, listed)
     if not removed.rows:
-        raise UserError(f"none of the {len(listed):,} entries of {list_path} is in {corpus}: nothing to remove")
+        raise UserError(
+            f"none of the {len(listed.entries):,} entries of {list_path} is in {place_of(corpus)}: nothing to remove"
+        )
     shards = len(removed.rows), len(reader.manifest.shards())
     manifest_sha = ""
     if output is not None:
         with new_folder(output) as new:
             manifest_sha = _Writer(reader, new, removed).write(listed).manifest_sha
-    return Outcome(removed, len(listed), listed.sha256, shards, manifest_sha)
+    return Outcome(removed, len(listed.entries), listed.sha256, shards, manifest_sha)
 
 
 def read_removal_list(path: Path) -> RemovalList:
@@ -155,7 +159,7 @@ def read_removal_list(path: Path) -> RemovalList:
         raise UserError(f"--list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
         number = data.count(10, 0, error.start) + 1
-        raise UserError(f"--list {path}, line {number}: not UTF-8: save it as such") from error
+        raise UserError(f"--list {path}, line {number}: not UTF-8: save the file as UTF-8") from error
     found = RemovalList(sha256_bytes(data))
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
@@ -164,14 +168,13 @@ def read_removal_list(path: Path) -> RemovalList:
             if parsed is None:
                 given = safe_line(shorten(entry, 60))
                 raise UserError(
-                    f"--list {path}, line {number}: {given!r} is no URL (with ://), domain, owner/name or document id"
+                    f"--list {path}, line {number}: {given!r} is not a URL (with ://), domain, owner/name or id"
                 )
-            kind, value = parsed
-            found.entries[kind].setdefault(value, number)
+            found.entries.setdefault(parsed, number)
     return found
 
 
-def parse_line(entry: str) -> tuple[Kind, str] | None:
+def parse_line(entry: str) -> Entry | None:
     """Return the kind and value of a line: URLs unchanged, others in lower case; None for a malformed one."""
     if _URL.fullmatch(entry):
         return "url", entry
@@ -194,26 +197,25 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
     Raises UserError for a shard or index file that cannot be read.
     """
     found: dict[str, list[Rows]] = {}
-    hit: set[tuple[Kind, str]] = set()
+    hit: set[Entry] = set()
     index = reader.index
-    looked_up: list[tuple[Kind, str, Iterator[Any]]] = [
-        *(("url", url, index.find_url(url)) for url in listed.entries["url"]),
-        *(("document", name, index.find_id(bytes.fromhex(name))) for name in listed.entries["document"]),
-    ]
-    for kind, name, places in looked_up:
+    domains, repositories = listed.of("domain"), listed.of("repository")
+    for kind, value in listed.entries:
+        places: Iterable[Place] = ()
+        if kind == "url":
+            places = itertools.chain.from_iterable(map(index.find_url, vary_port(value)))
+        elif kind == "document":
+            places = index.find_id(bytes.fromhex(value))
         for place in places:
             found.setdefault(place.shard, []).append(np.array([place.row], np.int64))
-            hit.add((kind, name))
-    if listed.entries["domain"] or listed.entries["repository"]:
-        for entry in reader.manifest.shards():
-            urls = index.shard(entry.path).batch.column("url")
-            for start in range(0, len(urls), ROWS_AT_ONCE):
-                for kind, mask, names in _scan_urls(urls.slice(start, ROWS_AT_ONCE), listed):
-                    hit.update((kind, name) for name in names)
-                    if names:
-                        found.setdefault(entry.path, []).append(np.flatnonzero(mask) + start)
-    numbered = [(kind, name, line) for kind, names in listed.entries.items() for name, line in names.items()]
-    removed = Matches(idle=sorted(line for kind, name, line in numbered if (kind, name) not in hit))
+            hit.add((kind, value))
+    for entry in reader.manifest.shards() if domains or repositories else ():
+        urls = index.shard(entry.path).batch.column("url")
+        for start in range(0, len(urls), ROWS_AT_ONCE):
+            for mask, listed_here in _scan_urls(urls.slice(start, ROWS_AT_ONCE), domains, repositories):
+                hit |= listed_here
+                found.setdefault(entry.path, []).append(np.flatnonzero(mask) + start)
+    removed = Matches(idle=sorted(line for entry, line in listed.entries.items() if entry not in hit))
     for path, chosen in sorted(found.items()):
         rows, source = np.unique(np.concatenate(chosen)), path.partition("/")[0]
         removed.rows[path] = rows
@@ -226,20 +228,21 @@ def _count_tokens(offsets: Rows, rows: Rows) -> int:
     return int((offsets[rows + 1] - offsets[rows]).sum())
 
 
-def _scan_urls(urls: pa.Array, listed: RemovalList) -> Iterator[tuple[Kind, Mask, set[str]]]:
-    """Yield (kind, mask of the URLs of a listed domain or repository, listed names among them)."""
+def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Iterator[tuple[Mask, set[Entry]]]:
+    """Yield (mask of the URLs of a listed domain or repository, the entries among them), if there are any."""
 
-    def match(pattern: str, names_of: Callable[[str], set[str]]) -> tuple[Mask, set[str]]:
+    def match(kind: Kind, pattern: str, names_of: Callable[[str], set[str]]) -> Iterator[tuple[Mask, set[Entry]]]:
         named = pc.utf8_lower(pc.extract_regex(urls, pattern).field("name")).dictionary_encode()
         matched = [names_of(name) for name in named.dictionary.to_pylist()]
-        mask = pc.fill_null(pa.array([bool(names) for names in matched], pa.bool_()).take(named.indices), False)
-        return np.asarray(mask.to_numpy(zero_copy_only=False), np.bool_), {name for names in matched for name in names}
+        if any(matched):
+            mask = pc.fill_null(pa.array([bool(names) for names in matched], pa.bool_()).take(named.indices), False)
+            mask = np.asarray(mask.to_numpy(zero_copy_only=False), np.bool_)
+            yield mask, {(kind, name) for names in matched for name in names}
 
-    domains, repositories = listed.entries["domain"], listed.entries["repository"]
     if domains:
-        yield "domain", *match(HOST, lambda name: domains.keys() & set(_parent_domains(name.rstrip("."))))
+        yield from match("domain", HOST, lambda name: domains & set(_parent_domains(name.rstrip("."))))
     if repositories:
-        yield "repository", *match(REPOSITORY, lambda name: repositories.keys() & {name.removesuffix(".git")})
+        yield from match("repository", REPOSITORY, lambda name: repositories & {name.removesuffix(".git")})
 
 
 def _parent_domains(host: str) -> Iterable[str]:

@@ -1,7 +1,6 @@
 """`sample`: documents drawn by keyed hash: from the shards, decoded, or from the dropped records of one reason."""
 
 import heapq
-import itertools
 import json
 import re
 from collections import Counter
@@ -21,11 +20,12 @@ from filters.reasons import DEAD_LETTERS, Reason
 from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.manifest import ShardEntry, generation_of
-from manifests.mirror import fetch, fetch_folder, list_folder
+from manifests.mirror import fetch, fetch_folder, list_folder, place_of
+from manifests.order import permute
 from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
 
-MOST_DRAWN = 20_000  # documents read to match a language or score, so that a rare one does not read the whole corpus
+MOST_DRAWN = 20_000  # most documents read to find a language or score: a rare one must not read the corpus
 SIGNALS = ("language", "language_score", "perplexity", "bucket", "reference_score")
 SCORES = {"reference": "reference_score", "language": "language_score", "perplexity": "perplexity"}
 BY_DUPLICATES = (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED)
@@ -142,9 +142,7 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
     if not query.reason:
         return _draw_kept(reader, query)
     if query.language or query.score or query.side:
-        raise UserError("--reason is of what was dropped: leave out --language, --score and --side")
-    if query.reason not in list(Reason):
-        raise UserError(f"{query.reason!r} is no reason: see filters/reasons.py for the catalogue")
+        raise UserError("--reason selects dropped records: leave out --language, --score and --side")
     by_source = Counter[str]()
     for tallies in manifest.ledger.values():
         for name, tally in tallies.items():
@@ -154,7 +152,8 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
         others = ", ".join(f"{count:,} in {name}" for name, count in sorted(by_source.items()) if count)
         where = f" in {query.source}, but {others}" if others else ""
         raise UserError(
-            f"the ledger of {corpus} has nothing dropped as {query.reason}{where}: `show` lists the reasons it has"
+            f"the ledger of {place_of(corpus)} has nothing dropped as {query.reason}{where}: "
+            "`show` lists the reasons it has"
         )
     note = f"{dropped:,} were dropped as {query.reason}"
     if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them
@@ -215,26 +214,12 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
 
 def _draw_rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> Iterator[tuple[str, ShardEntry, int]]:
     """Yield (side, shard, row) of up to `most` different documents, each as likely as any; no shard is read for it."""
-    ends = np.cumsum([shard.documents for _, shard in shards])
+    ends = np.cumsum([shard.documents for _, shard in shards], dtype=np.int64)
     count = int(ends[-1]) if len(ends) else 0
-    if count <= 4 * most:
-        numbers = range(count)
-        order: Iterator[int] = iter(sorted(numbers, key=lambda n: order_key(seed, "sample row", n.to_bytes(8, "big"))))
-    else:
-        keys = (order_key(seed, "sample draw", n.to_bytes(8, "big")) for n in itertools.count())
-        order = _drop_repeats(key * count >> 64 for key in keys)
-    for number in itertools.islice(order, most):
+    for number in permute(np.arange(min(count, most)), count, order_key(seed, "sample row", b"")).tolist():
         place = int(np.searchsorted(ends, number, side="right"))
         side, shard = shards[place]
         yield side, shard, number - int(ends[place]) + shard.documents
-
-
-def _drop_repeats(numbers: Iterator[int]) -> Iterator[int]:
-    seen: set[int] = set()
-    for number in numbers:
-        if number not in seen:
-            seen.add(number)
-            yield number
 
 
 def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:

@@ -9,7 +9,7 @@ from manifests.display import safe, safe_line
 from manifests.document import document_id
 from manifests.tools.corpus import CorpusReader, StoredDocument
 
-AROUND = 12  # tokens shown on either side
+AROUND = 12  # tokens shown before and after the token
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,12 @@ from manifests.mirror import list_folder, mirror_of, stored_copy
 from manifests.shard import Shard, open_shard, shard_schema, token_bytes, token_dtype
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
-LARGE_BYTES = 1 << 30  # of shards and index, from which processes are worth their start: threads share one lock
-FULL_CHECK_BYTES = 1 << 30  # the trainer hashes this much: a smaller corpus in full, of a larger one a sample
+LARGE_BYTES = 1 << 30  # of shards and index; from here on processes are faster than threads, which share a lock
+FULL_CHECK_BYTES = 1 << 30  # bytes that the trainer hashes: a smaller corpus in full, a sample of a larger one
 IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
-ROWS_AT_ONCE = 1 << 14  # rows of a shard
-ENTRIES_AT_ONCE = 1 << 20  # entries of an index file
-SAMPLED_ROWS = 64  # rows of a shard whose ids are derived again in a fast check, spread evenly
+ROWS_AT_ONCE = 1 << 14  # rows of a shard in memory at a time
+ENTRIES_AT_ONCE = 1 << 20  # entries of an index file in memory at a time
+SAMPLED_ROWS = 64  # rows of a shard, evenly spread, whose ids a fast check derives again
 PLACE = re.compile(r"([^/]+)/(train|validation)-(?:g[1-9][0-9]*-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 
 Opened = TypeVar("Opened")
@@ -121,15 +121,14 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
         corpus: a corpus, or the cache of a remote one: its shards are checked when fetched, a copy that differs is
             deleted and fetched again.
         manifest: its manifest.
-        mode: `full`: every byte. `sampled`: every byte of shards drawn by hash of manifest and name, 1 GiB or one shard
-            at least, and of the others the size, that they open, and their counts. `fast`: sizes. `auto`: full up to
-            1 GiB, else sampled.
+        mode: `full`: every byte. `auto`: every byte of shards drawn by hash of manifest and name, of all up to 1 GiB,
+            and of the others the size, that they open, and their counts. `fast`: sizes.
         part: number of this process, which checks its part of the shards.
         parts: number of processes.
     """
     entries = manifest.shards()
     whole = {entry.path for entry in entries} if mode == "full" else set()
-    whole = _draw_shards(manifest, entries) if mode in ("auto", "sampled") else whole
+    whole = _draw_shards(manifest, entries) if mode == "auto" else whole
     remote = mirror_of(corpus) is not None
     for entry in sorted(entries, key=lambda entry: entry.path not in whole)[part::parts]:
         path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"

@@ -22,7 +22,7 @@ from manifests.ledger import Tally
 from manifests.mirror import mirror_of
 from manifests.storage import retry_storage
 from pipeline.beam.receipts import read_finished
-from pipeline.beam.step import BLOCKS, Result, Step, Task, Unit
+from pipeline.beam.step import BLOCKS, Fingerprints, Result, Step, Task, Unit
 
 MOST_PLACES = 1 << 18  # that a runner groups in memory: measured, some 900 bytes a place in the driver's process
 MERGE_BYTES = 1 << 29  # of blocks that a merge holds at once
@@ -144,21 +144,17 @@ def read_blocks(root: Path, index: Place, rows: Sequence[Row]) -> Iterator[tuple
             begin = end
 
 
-def merge_step(mapping: Step, mappers: Sequence[Task], ranges: int) -> Step | None:
+def merge_step(mapping: Step, mappers: Fingerprints, ranges: int) -> Step | None:
     """Return the step that merges blocks of mappers with consecutive names; None if the places are few enough.
 
     A merge's blocks have the order of names, too, so that the merges of an exchange stand in for its mappers.
     """
     if len(mappers) * ranges <= MOST_PLACES:
         return None
-    ordered, merges = sorted(mappers, key=lambda task: task.name), max(1, MOST_PLACES // ranges)
+    ordered, merges = sorted(mappers), max(1, MOST_PLACES // ranges)
     edges = [len(ordered) * number // merges for number in range(merges + 1)]
     units = [
-        Unit(
-            f"{number:06d}",
-            {"first": ordered[start].name},
-            [[task.name, task.fingerprint] for task in ordered[start:end]],
-        )
+        Unit(f"{number:06d}", {"first": ordered[start]}, [[name, mappers[name]] for name in ordered[start:end]])
         for number, (start, end) in enumerate(itertools.pairwise(edges))
         if start < end
     ]

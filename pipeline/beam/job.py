@@ -1,21 +1,21 @@
 """Beam jobs: the units of steps that are not finished, as one job.
 
 The driver plans all tasks of a job before it begins, also those that wait for others; what workers do is in
-`pipeline.beam.waves`. Of planned tasks it holds little more than their names: the rest is in the task list. Mappers'
-block files are resume points like any output, and finished ranges are not reduced again.
+`pipeline.beam.waves`. Of planned tasks it holds names and fingerprints: the rest is in the task list. Mappers' block
+files are resume points like any output, and finished ranges are not reduced again.
 """
 
 import contextlib
+import gc
 import json
 import pickle
 import re
 import time
 import uuid
-from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from pipeline.beam import counters
 from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.exchange import merge_step, write_blocks
 from pipeline.beam.marks import BEGUN, Marks
-from pipeline.beam.progress import AND, Progress, ReceiptCounts
-from pipeline.beam.receipts import Sizes, in_order, receipts, sweep, unfinished
-from pipeline.beam.step import Known, PackedReceipts, PackedTasks, Receipts, Step, Task
+from pipeline.beam.progress import AND, Progress, ReceiptCounts, RunStatus
+from pipeline.beam.receipts import find_finished, read_receipts, remove_stale, sweep
+from pipeline.beam.step import NOTHING, Fingerprints, Known, PackedReceipts, Receipt, Receipts, Step, Task, Unit
 from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import GROUPS, Group, TaskList, TaskWriter, task_list
 from pipeline.beam.waves import Grouped, Sent, SharedPart, advance, first_elements, waves_of
@@ -38,145 +38,163 @@ LOG = "workers.log"  # what worker processes write to their standard error
 
 
 class PlannedStep:
-    """The tasks of a step, and the receipts of those that are finished."""
+    """The tasks of a step.
 
-    def __init__(self, corpus: Path, step: Step, mappers: Sequence[Task] = (), known: Known | None = None) -> None:
-        """Make the tasks, and look which are finished. The arguments are those of `Step.tasks`."""
-        self.corpus, self.step, self.known = corpus, step, known or {}
-        self.sizes = Sizes(corpus, step.folders)
-        self.tasks: Sequence[Task] = step.tasks(mappers, self.known)
-        left, found = unfinished(corpus, step, self.tasks, self.sizes)
-        self.waiting: Sequence[Task] = left
-        self.found = PackedReceipts.of((task.name, found[task.name]) for task in self.tasks if task.name in found)
+    Attributes:
+        fingerprints: of all tasks, by name.
+        found: the receipts of those that are finished.
+        waiting: the fingerprints of the others.
+        stale: files in the step's folders that no finished task has written.
+    """
 
-    def completer(self) -> Callable[[Task], Task]:
-        """Return a function that adds to tasks the files that they fetch: none of a corpus of this machine."""
-        return self.step.completer(self.known) if mirror_of(self.corpus) is not None else lambda task: task
+    def __init__(self, corpus: Path, step: Step, upstream: Fingerprints = NOTHING, known: Known = NOTHING) -> None:
+        """Make the fingerprints, and look which tasks are finished. The arguments are those of `Step.fingerprints`."""
+        self.corpus, self.step = corpus, step
+        self.fingerprints = step.fingerprints(upstream, known)
+        self.found, listing = find_finished(corpus, step, self.fingerprints)
+        self.waiting: Fingerprints = self.fingerprints
+        if self.found:
+            self.waiting = {name: key for name, key in self.fingerprints.items() if name not in self.found}
+        self.stale = set[str]() if step.shared else set(listing.left)
+        self.complete = step.completer(known) if mirror_of(corpus) is not None else lambda task, unit: task
 
-    def pack(self) -> None:
-        """Forget all of the tasks but names and fingerprints."""
-        is_new = len(self.tasks) == len(self.waiting)
-        self.tasks = PackedTasks(self.step.name, self.tasks)
-        self.waiting = self.tasks if is_new else PackedTasks(self.step.name, self.waiting)
+    def task_of(self, unit: Unit) -> Task:
+        """Return the task of a unit, with the files that it fetches: none of a corpus of this machine."""
+        return self.complete(self.step.task(unit, self.fingerprints[unit.name]), unit)
 
-    def finish(self) -> Receipts:
-        """Return the receipts of all tasks, and remove what other tasks have left."""
-        done: Receipts = self.found
+    def finish(self, status: RunStatus) -> Receipts:
+        """Return the receipts of all tasks; remove what other tasks have left. `status` gets the counts."""
         if self.waiting:
-            done = in_order(self.tasks, self.found, receipts(self.corpus, self.waiting))
+            self.found = PackedReceipts(self.fingerprints, chain(self.found.items(), self._read()))
         if not self.step.shared:
-            sweep(self.corpus, self.step, done, None if self.waiting else self.sizes)
-        return done
+            remove_stale(self.corpus, self.step, self.fingerprints, self.stale)
+        status.end_step(self.step.name, len(self.found), self.found.whole)
+        return self.found
+
+    def _read(self) -> Iterator[tuple[str, Receipt]]:
+        """Yield the receipts of the tasks that have run. What these have written is not stale."""
+        for name, receipt in read_receipts(self.corpus, self.step.name, self.waiting):
+            if self.stale:
+                self.stale.difference_update(receipt.paths)
+            yield name, receipt
 
 
+@dataclass(frozen=True)
 class PlannedPart:
-    """A part with its tasks, which are written to the job's task list.
+    """A part of a job with its tasks, which are written to the job's task list.
 
     Attributes:
         steps: of the part.
         merging: merges of the mappers' blocks, if there are any.
-        sizes: of the tasks in the list.
+        listed: the number of tasks in the list.
+        size: of these, in bytes.
         groups: of these tasks, each after the size and the name of its first one.
         shared: what workers must know of the part.
     """
 
-    def __init__(
-        self, corpus: Path, part: Part, engine: Engine, known: Known, begins: int, listed: TaskWriter, groups: int
-    ) -> None:
-        """Plan a part.
-
-        Args:
-            corpus: its folder.
-            part: the steps.
-            engine: that runs them.
-            known: fingerprints of the tasks of earlier turns.
-            begins: the wave of the first tasks.
-            listed: where the tasks are written.
-            groups: of them, at most.
-        """
-        mapping = PlannedStep(corpus, part[0], (), known)
-        self.steps, self.shared = [mapping], SharedPart(begins, job_of(corpus, part[0], engine))
-        self.merging: PlannedStep | None = None
-        for step in part[1:]:
-            self.steps.append(PlannedStep(corpus, step, mapping.tasks, known))
-            self._share(corpus, engine, mapping, self.steps[1])
-        needed = sorted(mapping.tasks if self.shared.reduces else mapping.waiting, key=_largest_first)
-        self.sizes = array("Q", (task.size for task in needed))
-        self.groups = _write(mapping, needed, listed, groups)
-        for one in self.steps:
-            one.pack()
-
-    def _share(self, corpus: Path, engine: Engine, mapping: PlannedStep, reducing: PlannedStep) -> None:
-        """Let workers know of reducers and, where a runner in memory would hold too many places of blocks, merges."""
-        numbers, complete = {task.name: number for number, task in enumerate(reducing.tasks)}, reducing.completer()
-        self.shared = replace(
-            self.shared,
-            mapping=_writing(self.shared.mapping, mapping.step),
-            reducing=job_of(corpus, reducing.step, engine),
-            reduces={numbers[task.name]: pickle.dumps(complete(task)) for task in reducing.waiting},
-            in_memory=engine.in_memory,
-        )
-        step = merge_step(mapping.step, mapping.tasks, len(numbers)) if engine.in_memory else None
-        if step is not None:
-            self.merging = PlannedStep(corpus, step if reducing.waiting else replace(step, units=[]))
-            merging = _writing(job_of(corpus, step, engine), step)
-            self.shared = replace(self.shared, merging=merging, merges=list(self.merging.tasks))
+    steps: list[PlannedStep]
+    merging: list[PlannedStep]
+    listed: int
+    size: int
+    groups: list[tuple[int, str, Group]]
+    shared: SharedPart
 
     @property
     def waiting(self) -> int:
         """The number of tasks to run, merges included."""
-        return sum(len(one.waiting) for one in self._all)
+        return sum(len(one.waiting) for one in (*self.steps, *self.merging))
 
     @property
     def total(self) -> int:
         """The number of tasks, merges included."""
-        return sum(len(one.tasks) for one in self._all)
+        return sum(len(one.fingerprints) for one in (*self.steps, *self.merging))
 
-    @property
-    def _all(self) -> list[PlannedStep]:
-        return [*self.steps, *([self.merging] if self.merging is not None else [])]
-
-    def finish(self) -> Made:
-        """Return the receipts of all tasks, by step, and remove what other tasks have left."""
-        made = tuple(one.finish() for one in self.steps)
-        if self.merging is not None:
-            sweep(self.merging.corpus, self.merging.step, {})  # their readers have finished
+    def finish(self, status: RunStatus) -> Made:
+        """Return the receipts of all tasks, by step; remove what other tasks have left. `status` gets the counts."""
+        made = tuple(one.finish(status) for one in self.steps)
+        for one in self.merging:
+            sweep(one.corpus, one.step, {})  # their readers have finished
         return made
 
 
-def _write(mapping: PlannedStep, tasks: Sequence[Task], listed: TaskWriter, most: int) -> list[tuple[int, str, Group]]:
-    """Write tasks of a step to the list, in at most `most` groups: finished ones have blocks to send."""
-    waiting, complete = {task.name for task in mapping.waiting}, mapping.completer()
+@dataclass(frozen=True)
+class Planner:
+    """Plans the parts of a job, and writes their tasks to its task list.
 
-    def item(task: Task) -> tuple[Task, bool]:
-        return (complete(task), True) if task.name in waiting else (task, False)
+    Attributes:
+        corpus: its folder.
+        engine: that runs the job.
+        listed: the task list.
+        known: fingerprints of the tasks that tasks of later turns may await, by step and name.
+    """
 
-    return [(*_largest_first(task), group) for task, group in zip(tasks, listed.add(tasks, item, most), strict=False)]
+    corpus: Path
+    engine: Engine
+    listed: TaskWriter
+    known: dict[str, Fingerprints] = field(default_factory=dict)
+
+    def plan(self, turns: Turns) -> list[list[PlannedPart]]:
+        """Return the parts of a job by turn."""
+        planned, begins = list[list[PlannedPart]](), 0
+        for turn in turns:
+            groups = max(1, GROUPS // max(1, len(turn)))
+            planned.append([self.plan_part(part, begins, groups) for part in turn])
+            begins = max([begins, *(part.shared.ends + 1 for part in planned[-1] if part.waiting)])
+            self.known.update((one.step.name, one.fingerprints) for part in planned[-1] for one in part.steps)
+        return planned
+
+    def plan_part(self, part: Part, begins: int, groups: int) -> PlannedPart:
+        """Plan a part whose first tasks are in the wave `begins`, in at most so many groups."""
+        mapping, merging = PlannedStep(self.corpus, part[0], {}, self.known), list[PlannedStep]()
+        steps, shared = [mapping], SharedPart(begins, job_of(self.corpus, part[0], self.engine))
+        for step in part[1:]:
+            steps.append(PlannedStep(self.corpus, step, mapping.fingerprints, self.known))
+            shared, merging = self._share_reducers(shared, mapping, steps[1])
+        units = [unit for unit in part[0].units if shared.reduces or unit.name in mapping.waiting]
+        units.sort(key=_largest_first)
+
+        def item(unit: Unit) -> tuple[Task, bool]:  # finished tasks are needed where they have blocks to send
+            if unit.name in mapping.waiting:
+                return mapping.task_of(unit), True
+            return mapping.step.task(unit, mapping.fingerprints[unit.name]), False
+
+        written = self.listed.add(units, item, groups)
+        first = [(*_largest_first(unit), group) for unit, group in zip(units, written, strict=False)]
+        return PlannedPart(steps, merging, len(units), sum(unit.size for unit in units), first, shared)
+
+    def _share_reducers(
+        self, shared: SharedPart, mapping: PlannedStep, reducing: PlannedStep
+    ) -> tuple[SharedPart, list[PlannedStep]]:
+        """Let workers know of reducers and, where a runner in memory would hold too many places of blocks, merges."""
+        units = reducing.step.units
+        shared = replace(
+            shared,
+            mapping=_writing(shared.mapping, mapping.step),
+            reducing=job_of(self.corpus, reducing.step, self.engine),
+            reduces={
+                number: self.listed.write(reducing.task_of(unit))
+                for number, unit in enumerate(units)
+                if unit.name in reducing.waiting
+            },
+            in_memory=self.engine.in_memory,
+        )
+        step = merge_step(mapping.step, mapping.fingerprints, len(units)) if self.engine.in_memory else None
+        if step is None:
+            return shared, []
+        planned = PlannedStep(self.corpus, step if reducing.waiting else replace(step, units=[]))
+        merges = [planned.task_of(unit) for unit in planned.step.units]
+        merging = _writing(job_of(self.corpus, step, self.engine), step)
+        return replace(shared, merging=merging, merges=merges), [planned]
 
 
-def _largest_first(task: Task) -> tuple[int, str]:
-    """Return the key that sorts tasks so that workers end together."""
-    return -task.size, task.name
+def _largest_first(unit: Unit) -> tuple[int, str]:
+    """Return the key that sorts units so that workers end together."""
+    return -unit.size, unit.name
 
 
 def _writing(job: Job, step: Step) -> Job:
     """Return a mapping step's job with its blocks written to a file."""
     return replace(job, function=partial(write_blocks, step.function, step.name))
-
-
-def plan_job(corpus: Path, turns: Turns, engine: Engine, listed: TaskWriter) -> list[list[PlannedPart]]:
-    """Return the parts of a job by turn, their tasks written to a list."""
-    steps = (step for parts in turns[1:] for part in parts for step in part)
-    awaited = {one.step for step in steps for unit in step.units for one in unit.awaits}
-    known, begins = defaultdict[str, dict[str, str]](dict), 0
-    planned = list[list[PlannedPart]]()
-    for turn in turns:
-        groups = max(1, GROUPS // max(1, len(turn)))
-        planned.append([PlannedPart(corpus, part, engine, known, begins, listed, groups) for part in turn])
-        begins = max([begins, *(part.shared.ends + 1 for part in planned[-1] if part.waiting)])
-        for one in (step for part in planned[-1] for step in part.steps if step.step.name in awaited):
-            known[one.step.name].update((task.name, task.fingerprint) for task in one.tasks)
-    return planned
 
 
 def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]], int]:
@@ -189,7 +207,7 @@ def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]
         UserError, StorageError, WorkerDiedError: with a sentence for the user.
     """
     with task_list(corpus) as listed:
-        planned = plan_job(corpus, turns, engine, listed)
+        planned = Planner(corpus, engine, listed).plan(turns)
         waiting = [part for parts in planned for part in parts if part.waiting]
         if waiting:
             shared = [part.shared for part in waiting]
@@ -198,15 +216,35 @@ def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]
             elements = list(first_elements(shared, [(number, group) for _, _, group, number in groups]))
             total = sum(part.total for parts in planned for part in parts)
             written = listed.close(shared, folded)
-            with watched(corpus, waiting, total, engine):
+            with watched(corpus, waiting, total, engine), collecting_garbage(True):
                 run_waves(written, elements, waiting, engine)
     engine.check()
-    return [[part.finish() for part in parts] for parts in planned], sum(part.waiting for part in waiting)
+    engine.status.end_job()
+    return [[part.finish(engine.status) for part in parts] for parts in planned], sum(part.waiting for part in waiting)
+
+
+@contextlib.contextmanager
+def collecting_garbage(is_wanted: bool) -> Iterator[None]:
+    """Let Python look for cycles of objects while the block runs, or not.
+
+    A plan is millions of objects without a cycle: to look at them again and again took an eighth of the driver's time.
+    So they are not looked at while a job runs, either.
+    """
+    before = gc.isenabled()
+    (gc.enable if is_wanted else gc.disable)()
+    if is_wanted:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        (gc.enable if before else gc.disable)()
+        if is_wanted:
+            gc.unfreeze()
 
 
 def run_waves(listed: TaskList, elements: list[Grouped], parts: Sequence[PlannedPart], engine: Engine) -> None:
     """Build the graph of a job and run it, from its first elements."""
-    pool = engine.pool_for([size for part in parts for size in part.sizes])
+    pool = engine.pool_for(sum(part.listed for part in parts), sum(part.size for part in parts))
     import apache_beam as beam  # here, so that reading a receipt does not load it
 
     from pipeline.beam.spread import spread
@@ -232,18 +270,6 @@ def _title(parts: Sequence[PlannedPart], wave: int) -> str:
     begun = {one.steps[0].step.name for one in parts if one.shared.begins == wave and one.steps[0].waiting}
     ended = {one.steps[1].step.name for one in parts if one.shared.ends == wave and one.shared.reduces}
     return AND.join(sorted(begun | ended)) or "merges, receipts"
-
-
-def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
-    """Run one step; see `run_job`."""
-    [[(found,)]], ran = run_job(corpus, [[(step,)]], engine)
-    return found, ran
-
-
-def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
-    """Run one exchange; see `run_job`."""
-    [[(mapped, reduced)]], ran = run_job(corpus, [[(mapping, reducing)]], engine)
-    return mapped, reduced, ran
 
 
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
@@ -291,8 +317,8 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
             left = [json.loads(path.read_bytes()) for path in (engine.timings / BEGUN).glob("*.json")]
             names = sorted(f"{mark['step']} {mark['task']}" for mark in left)
             raise type(died)(
-                f"{died} while at work on {' and '.join(names) or title}: give the same command "
-                "again, with fewer --workers if memory was short; what is finished is kept"
+                f"{died} while working on {' and '.join(names) or title}: give the same command "
+                "again, with fewer --workers if memory was exhausted; finished work is kept"
             ) from None
         if "KeyboardInterrupt" in str(error):  # Beam wraps even that
             raise KeyboardInterrupt from None

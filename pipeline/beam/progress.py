@@ -115,13 +115,8 @@ class RunStatus:
             self.steps |= {name: dict(job) for name in title.split(AND)}
             self.plain |= {"step": "", "running": [], "slow": []}
 
-    def end_step(self, name: str, counted: Iterable[Mapping[str, Mapping[str, Any]]]) -> None:
-        """Take the plain tallies of all tasks of a finished step, also of those taken over from earlier runs."""
-        whole, tasks = Tally(), 0
-        for one in counted:
-            tasks += 1
-            for plain in one.values():
-                whole.add_plain(plain)
+    def end_step(self, name: str, tasks: int, whole: Tally) -> None:
+        """Take the number of tasks of a finished step and the sum of their tallies, earlier runs' included."""
         counts = counts_of({"": whole})
         step = self.steps.setdefault(name, {"began": time.time(), "seconds": 0.0})
         step |= {"done": tasks, "total": tasks, "counts": dict(counts)}

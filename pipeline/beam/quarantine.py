@@ -66,7 +66,7 @@ def read_quarantine(path: Path) -> frozenset[Place]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no quarantine file ({error}): give {FILE} of a corpus") from error
+        raise UserError(f"{path} is not a quarantine file ({error}): give {FILE} of a corpus") from error
 
 
 def write_quarantine(path: Path, places: Iterable[Place]) -> None:
@@ -222,9 +222,9 @@ def _run(
     return code, Place(**json.loads(noted)) if noted else None, pickle.loads(ended) if code == 0 and ended else None
 
 
-def _check_mapped(path: str | None) -> None:
+def _check_mapped(path: Any) -> None:
     """Raise OSError if a file cannot be read: reading it through a map of memory would end in SIGBUS."""
-    if path is not None:
+    if isinstance(path, str):
         with Path(path).open("rb") as file:
             while file.read(1 << 20):
                 pass

@@ -9,15 +9,16 @@ step runs.
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
-from manifests.files import canonical_json, is_temporary, sha256_bytes, sha256_file, write_atomic
+from manifests.files import canonical_json, is_temporary, relative_files, sha256_bytes, sha256_file, write_atomic
 from manifests.ledger import tally_from
 from manifests.mirror import list_folder, mirror_of
 from manifests.storage import StorageError, retry_storage
-from pipeline.beam.step import Output, PackedReceipts, Receipt, Receipts, Step, Task
+from pipeline.beam.step import Fingerprints, Output, PackedReceipts, Receipt, Receipts, Step, Task
 
 RECEIPTS = "receipts"
 TABLES = "runs/tables"
@@ -54,18 +55,15 @@ def read_finished(corpus: Path, task: Task) -> Receipt:
 def is_finished(corpus: Path, task: Task) -> bool:
     """Return True if this machine has a task's outputs in full, made under its fingerprint."""
     receipt = read_receipt(corpus, task.step, task.name)
-    holds = partial(_holds, corpus, written=_written(corpus, _path_below(task)))
-    return receipt is not None and is_whole(receipt, task, holds)
-
-
-def is_whole(receipt: Receipt, task: Task, holds: Callable[[Output], bool]) -> bool:
-    """Return True if a receipt is of a task's fingerprint, and its outputs are there as it says."""
-    return receipt.fingerprint == task.fingerprint and all(map(holds, receipt.outputs))
+    if receipt is None or receipt.fingerprint != task.fingerprint:
+        return False
+    written = _written(corpus, _path_below(task))
+    return all(_holds(corpus, output, written) for output in receipt.outputs)
 
 
 def is_step_finished(corpus: Path, step: Step) -> bool:
     """Return True if all tasks of a step are finished."""
-    return not unfinished(corpus, step, step.tasks())[0]
+    return len(find_finished(corpus, step, step.fingerprints())[0]) == len(step.units)
 
 
 def _written(corpus: Path, path: str) -> int | None:
@@ -95,111 +93,124 @@ def _holds(corpus: Path, output: Output, written: int | None) -> bool:
     return True
 
 
-class Sizes:
-    """The outputs of a step on this machine, or their sizes in an object store.
+class Listing:
+    """The files of a step's folders, listed once, when the first is asked for.
 
-    Of a store, the folders given are listed once, when the first output is asked for.
+    Of a corpus in an object store these are its objects, and what this machine's mirror holds beside them.
     """
 
     def __init__(self, corpus: Path, folders: Iterable[str]) -> None:
+        """Take the folders."""
         self.corpus, self.folders, self.mirror = corpus, folders, mirror_of(corpus)
-        self.is_listed = False
 
     @cached_property
-    def listed(self) -> dict[str, int]:
-        """The files of the folders in the object store."""
-        self.is_listed = True
-        files = [self.mirror.storage.list_files(folder) for folder in self.folders] if self.mirror is not None else []
-        return {file.path: file.bytes for some in files for file in some}
+    def left(self) -> dict[str, int]:
+        """The sizes of objects by path, -1 for a file of this machine; without those of receipts that are `take`n."""
+        found: dict[str, int] = {}
+        for folder in self.folders:
+            found.update((f"{folder}/{file}", -1) for file in relative_files(self.corpus / folder))
+            if self.mirror is not None:
+                found.update((file.path, file.bytes) for file in self.mirror.storage.list_files(folder))
+        return found
 
-    def holds(self, output: Output, written: int | None) -> bool:
-        """Return True if an output is there as its receipt says, which was written at that time; see `_holds`."""
+    def take(self, receipt: Receipt, fingerprint: str | None, written: int | None) -> bool:
+        """Return True if a receipt, written at that time, is of a fingerprint and has its outputs as it says."""
+        cells = receipt.cells
+        if cells[0] != fingerprint:
+            return False
+        paths = cells[4::3]
         if self.mirror is None:
-            return _holds(self.corpus, output, written)
-        if output.path in self.listed:
-            return self.listed[output.path] == output.bytes
-        entry = self.mirror.storage.find(output.path)
-        return entry is not None and entry.bytes == output.bytes
+            is_whole = all(_holds(self.corpus, output, written) for output in receipt.outputs)
+        else:
+            is_whole = all(map(self._stores, paths, map(int, cells[5::3])))
+        for path in paths if is_whole else ():
+            self.left.pop(path, None)
+        return is_whole
+
+    def _stores(self, path: str, size: int) -> bool:
+        """Return True if the object store has a file of that size."""
+        found = self.left.get(path, -1)
+        if found < 0 and self.mirror is not None and (entry := self.mirror.storage.find(path)) is not None:
+            found = entry.bytes  # in a folder of no step
+        return found == size
 
 
-def unfinished(
-    corpus: Path, step: Step, tasks: Sequence[Task], sizes: Sizes | None = None
-) -> tuple[list[Task], dict[str, Receipt]]:
-    """Return the tasks of a step still to run, largest first so that workers end together, and the others' receipts.
+def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple[PackedReceipts, Listing]:
+    """Return the receipts of the tasks that are finished, of those with these fingerprints, and what else was listed.
 
     Receipts of older fingerprints are removed, so that no reader takes them for new, and tables that hold any of them.
     Receipts that no table has any more are folded anew where they are many.
     """
-    known, by_name = sizes or Sizes(corpus, step.folders), {task.name: task for task in tasks}
-    found, unfolded = dict[str, Receipt](), dict[str, Receipt]()
-    for path, rows in read_tables(corpus, step.name).items():
-        holds = partial(known.holds, written=_written(corpus, path))
-        true = {
-            name: receipt
-            for name, receipt in rows.items()
-            if name in by_name and is_whole(receipt, by_name[name], holds)
-        }
-        lost = len(rows) - len(true) if not step.shared else sum(name in by_name for name in rows.keys() - true.keys())
-        found |= true
-        if lost or not rows:
-            remove_tables(corpus, [path])
-            unfolded |= true
-    for task, receipt in _single_receipts(corpus, step.name, [task for task in tasks if task.name not in found]):
-        if is_whole(receipt, task, partial(known.holds, written=_written(corpus, _path_below(task)))):
-            found[task.name] = unfolded[task.name] = receipt
-        else:
-            receipt_path(corpus, task.step, task.name).unlink()
+    listing, left = Listing(corpus, step.folders), set(fingerprints)
+    unfolded, older = dict[str, Receipt](), list[str]()
+
+    def find() -> Iterator[tuple[str, Receipt]]:
+        for path, rows in read_tables(corpus, step.name):
+            written = _written(corpus, path)
+            true = {name: row for name, row in rows.items() if listing.take(row, fingerprints.get(name), written)}
+            lost = rows.keys() - true.keys()
+            if not rows or (lost & fingerprints.keys() if step.shared else lost):
+                older.append(path)
+                unfolded.update(true)
+            left.difference_update(true)
+            yield from true.items()
+        for name, receipt in _single_receipts(corpus, step.name, [name for name in fingerprints if name in left]):
+            path = f"{RECEIPTS}/{step.name}/{name}.json"
+            if listing.take(receipt, fingerprints[name], _written(corpus, path)):
+                unfolded[name] = receipt
+                yield name, receipt
+            else:
+                older.append(path)
+
+    found = PackedReceipts(fingerprints, find())
+    remove_files(corpus, older)
     if len(unfolded) >= FOLD_FROM:
-        write_tables(corpus, step.name, unfolded)
-    return sorted((task for task in tasks if task.name not in found), key=lambda task: (-task.size, task.name)), found
+        names = list(unfolded)
+        for start in range(0, len(names), ROWS):
+            write_table(corpus, step.name, {name: unfolded[name] for name in names[start : start + ROWS]})
+    return found, listing
 
 
-def in_order(tasks: Iterable[Task], found: Receipts, others: Receipts) -> Receipts:
-    """Return receipts in the order of their tasks, each from the one or from the others."""
-    return {task.name: (found if task.name in found else others)[task.name] for task in tasks}
+def receipts(corpus: Path, step: str, fingerprints: Fingerprints) -> Receipts:
+    """Return the receipts of finished tasks of one step by name. Raises what `read_receipts` raises."""
+    return PackedReceipts(fingerprints, read_receipts(corpus, step, fingerprints))
 
 
-def receipts(corpus: Path, tasks: Iterable[Task]) -> Receipts:
-    """Return the receipts of finished tasks of one step by name.
+def read_receipts(corpus: Path, step: str, fingerprints: Fingerprints) -> Iterator[tuple[str, Receipt]]:
+    """Yield the names and receipts of finished tasks of one step, in any order.
 
     Raises:
         StorageError: one is missing after its job ended well.
     """
-    tasks = list(tasks)
-    found = _find(corpus, tasks[0].step, tasks) if tasks else {}
-    for task in tasks:
-        if task.name not in found:
-            raise StorageError(
-                f"stage {task.step}: {task.name} left no receipt in {corpus}: see to it that the engine's workers run "
-                "and write to that very folder, then run the same command again"
-            )
-    return found
+    left = dict(fingerprints)
+    folded = (rows.items() for _, rows in (read_tables(corpus, step) if len(left) >= FOLD_FROM else ()))
+    for name, receipt in chain.from_iterable(folded):
+        if receipt.fingerprint == left.get(name):
+            del left[name]
+            yield name, receipt
+    for name, receipt in _single_receipts(corpus, step, list(left)):
+        if receipt.fingerprint == left[name]:
+            del left[name]
+            yield name, receipt
+    for name in left:
+        raise StorageError(
+            f"stage {step}: {name} left no receipt in {corpus}: check that the engine's workers run "
+            "and write to this folder, then run the same command again"
+        )
 
 
-def _find(corpus: Path, step: str, tasks: Sequence[Task]) -> Receipts:
-    """Return the receipts of tasks' own fingerprints, as far as they are there."""
-    fingerprints, found = {task.name: task.fingerprint for task in tasks}, dict[str, Receipt]()
-    for rows in read_tables(corpus, step).values() if len(tasks) >= FOLD_FROM else ():
-        found |= {name: receipt for name, receipt in rows.items() if receipt.fingerprint == fingerprints.get(name)}
-    left = [task for task in tasks if task.name not in found]
-    for task, receipt in _single_receipts(corpus, step, left):
-        if receipt.fingerprint == task.fingerprint:
-            found[task.name] = receipt
-    return found
-
-
-def _single_receipts(corpus: Path, step: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Receipt]]:
-    """Yield tasks and their receipts, as far as there are any."""
-    if not tasks:
+def _single_receipts(corpus: Path, step: str, names: Sequence[str]) -> Iterator[tuple[str, Receipt]]:
+    """Yield the names of tasks and their receipts, as far as there are any."""
+    if not names:
         return
-    names, mirror = set(list_folder(corpus, f"{RECEIPTS}/{step}")), mirror_of(corpus)
-    present = [task for task in tasks if f"{task.name}.json" in names]
+    files, mirror = set(list_folder(corpus, f"{RECEIPTS}/{step}")), mirror_of(corpus)
+    present = [name for name in names if f"{name}.json" in files]
     if mirror is not None:
-        mirror.fetch_all(f"{RECEIPTS}/{step}/{task.name}.json" for task in present)
-    for task in present:
-        receipt = read_receipt(corpus, step, task.name)
+        mirror.fetch_all(f"{RECEIPTS}/{step}/{name}.json" for name in present)
+    for name in present:
+        receipt = read_receipt(corpus, step, name)
         if receipt is not None:
-            yield task, receipt
+            yield name, receipt
 
 
 def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
@@ -222,45 +233,42 @@ def _path_below(task: Task) -> str:
     return f"{RECEIPTS}/{task.step}/{task.name}.json"
 
 
-def sweep(corpus: Path, step: Step, kept: Receipts, sizes: Sizes | None = None) -> None:
+def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
     """Remove what a step's folders hold beyond the receipts and outputs of its finished units, by name.
 
-    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run. A large step's
-    receipts in an object store are not listed for it: one without its outputs is worth nothing.
-
-    Args:
-        corpus: its folder.
-        step: the step.
-        kept: receipts of its finished units.
-        sizes: of its folders, if no task has written to them since these were listed.
+    These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run.
     """
-    storage = mirror.storage if (mirror := mirror_of(corpus)) is not None else None
+    listing = Listing(corpus, step.folders)
+    for path in chain.from_iterable(receipt.paths for receipt in kept.values()) if listing.left else ():
+        listing.left.pop(path, None)
+    remove_stale(corpus, step, kept, listing.left)
+
+
+def remove_stale(corpus: Path, step: Step, kept: Collection[str], outputs: Collection[str]) -> None:
+    """Remove stale outputs of a step, and before them the receipts of units that are not kept.
+
+    In an object store a large step's receipts are listed only if there are such outputs: else a finished corpus would
+    be listed once more at each run. Without any units all tables of the step are removed, too.
+    """
     if not kept:
-        remove_tables(corpus, table_paths(corpus, step.name))
-    folder = f"{RECEIPTS}/{step.name}"
-    _sweep_folder(corpus, folder, {f"{folder}/{name}.json" for name in kept})
-    claimed = {path for receipt in kept.values() for path in receipt.paths}
-    for one in step.folders:
-        _sweep_folder(corpus, one, claimed)
-    if storage is not None:
-        known = sizes if sizes is not None and sizes.is_listed else Sizes(corpus, step.folders)
-        found = set(known.listed)
-        if len(kept) < FOLD_FROM:
-            found |= {file.path for file in storage.list_files(folder) if file.path[len(folder) + 1 : -5] not in kept}
-        for path in found - claimed:
-            storage.remove(path)
+        remove_files(corpus, table_paths(corpus, step.name))
+    if mirror_of(corpus) is None or outputs or len(kept) < FOLD_FROM or not step.folders:
+        folder = f"{RECEIPTS}/{step.name}"
+        gone = [file for file in list_folder(corpus, folder) if file.removesuffix(".json") not in kept]
+        remove_files(corpus, [f"{folder}/{file}" for file in gone])
+    remove_files(corpus, outputs)
 
 
-def _sweep_folder(corpus: Path, folder: str, claimed: set[str]) -> None:
-    """Remove the files of a folder of this machine but the claimed ones, and folders that are empty then."""
-    start = len(f"{corpus}/")
-    for parent, _, names in os.walk(corpus / folder, topdown=False):
-        gone = [name for name in names if f"{parent}/{name}"[start:] not in claimed]
-        for name in gone:
-            (Path(parent) / name).unlink()
-        if len(gone) == len(names):
-            with contextlib.suppress(OSError):  # it holds folders that stay
-                Path(parent).rmdir()
+def remove_files(corpus: Path, paths: Collection[str]) -> None:
+    """Remove files of a corpus, and folders that are empty then."""
+    mirror = mirror_of(corpus)
+    if mirror is not None:
+        mirror.storage.remove_all(paths)
+    for path in paths:
+        (corpus / path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder is not there, or holds files that stay
+            for parent in Path(path).parents[:-1]:
+                (corpus / parent).rmdir()
 
 
 def remove_temporaries(corpus: Path) -> None:
@@ -276,18 +284,16 @@ def tables_for(tasks: int) -> int:
     return -(-tasks // ROWS) if tasks >= FOLD_FROM else 0
 
 
-def read_tables(corpus: Path, step: str) -> dict[str, Receipts]:
-    """Return the receipts of a step's tables: by table, then by task. Raises StorageError."""
+def read_tables(corpus: Path, step: str) -> Iterator[tuple[str, dict[str, Receipt]]]:
+    """Yield the tables of a step: path, and receipts by task; none of a damaged one. Raises StorageError."""
     mirror, folder = mirror_of(corpus), _tables(step)
-    found: dict[str, Receipts] = {}
     for file in list_folder(corpus, folder):
         if "/" in file:  # of a step whose name begins with this one's
             continue
         path = f"{folder}/{file}"
         with contextlib.suppress(FileNotFoundError):
             data = mirror.storage.read(path) if mirror else retry_storage((corpus / path).read_bytes, path)
-            found[path] = unpack_table(data) if sha256_bytes(data) == file else {}
-    return found
+            yield path, unpack_table(data) if sha256_bytes(data) == file else {}
 
 
 def pack_table(found: Receipts) -> bytes:
@@ -296,11 +302,12 @@ def pack_table(found: Receipts) -> bytes:
     return canonical_json([list(found), [len(row) for row in rows]]) + b"".join(rows)
 
 
-def unpack_table(data: bytes) -> Receipts:
+def unpack_table(data: bytes) -> dict[str, Receipt]:
     """Return the receipts of a table."""
-    end = data.index(b"\n") + 1
-    names, lengths = json.loads(data[:end])
-    return PackedReceipts(names, lengths, data, end)
+    start = data.index(b"\n") + 1
+    names, lengths = json.loads(data[:start])
+    edges = pairwise(accumulate(lengths, initial=start))
+    return {name: Receipt.of_row(data[begin:end]) for name, (begin, end) in zip(names, edges, strict=True)}
 
 
 def write_table(corpus: Path, step: str, found: Receipts) -> None:
@@ -312,23 +319,6 @@ def write_table(corpus: Path, step: str, found: Receipts) -> None:
         mirror.storage.write(path, data)
     else:
         write_atomic(corpus / path, data)
-
-
-def write_tables(corpus: Path, step: str, found: Receipts) -> None:
-    """Write receipts as tables."""
-    names = list(found)
-    for start in range(0, len(names), ROWS):
-        write_table(corpus, step, {name: found[name] for name in names[start : start + ROWS]})
-
-
-def remove_tables(corpus: Path, paths: Iterable[str]) -> None:
-    """Remove tables by path."""
-    mirror = mirror_of(corpus)
-    for path in paths:
-        if mirror is not None:
-            mirror.storage.remove(path)
-        else:
-            (corpus / path).unlink(missing_ok=True)
 
 
 def table_paths(corpus: Path, step: str) -> list[str]:

@@ -6,16 +6,16 @@ started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import dataclasses
-import io
-import itertools
 import json
+import os
 import sys
+import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from manifests.files import sha256_bytes
 from manifests.ledger import Tally, tally_from
@@ -23,7 +23,6 @@ from pipeline.beam.fingerprint import code_version
 from pipeline.beam.quarantine import Place
 
 BLOCKS = "blocks"
-DIGEST = 32  # bytes of a fingerprint
 
 
 class Output(NamedTuple):
@@ -32,6 +31,9 @@ class Output(NamedTuple):
     path: str
     bytes: int
     sha256: str
+
+
+File = tuple[str, str]  # path and hash of an output
 
 
 def planned(path: str, size: int) -> Output:
@@ -59,12 +61,11 @@ class Result:
 class Receipt:
     """The record of a finished task: fingerprint, outputs, tallies and facts. No times: it is the same in every run.
 
-    A driver holds millions of them, so each is a row of bytes: fingerprint, hash, facts, tallies, and of each output
-    path, size and hash, with zero bytes between. A part is read from it whenever it is asked for. Rows of many receipts
-    lie in one string, which goes back to the system as a whole.
+    It is a row of bytes: fingerprint, hash, facts, tallies, and of each output path, size and hash, with zero bytes
+    between. A part is read from it whenever it is asked for.
     """
 
-    __slots__ = ("_end", "_rows", "_start")
+    __slots__ = ("_row",)
 
     def __init__(
         self, fingerprint: str, outputs: Sequence[Output], tallies: Mapping[str, Tally], facts: Mapping[str, Any]
@@ -74,20 +75,22 @@ class Receipt:
         counts = {source: tally.as_dict() for source, tally in tallies.items()}
         cells = [fingerprint, sha, _ENCODER.encode(facts), _ENCODER.encode(counts)]
         cells += [str(cell) for output in outputs for cell in output]
-        self._rows, self._start = "\0".join(cells).encode("utf-8", "surrogatepass"), 0
-        self._end = len(self._rows)
+        self._row = "\0".join(cells).encode("utf-8", "surrogatepass")
 
     @classmethod
-    def of_row(cls, rows: bytes, start: int, end: int) -> "Receipt":
-        """Return the receipt whose `row` lies there."""
-        made = cls.__new__(cls)
-        made._rows, made._start, made._end = rows, start, end
+    def of_row(cls, row: bytes) -> "Receipt":
+        """Return the receipt of a `row`."""
+        made = Receipt.__new__(Receipt)
+        made._row = row
         return made
 
     @property
     def row(self) -> bytes:
         """All parts."""
-        return self._rows[self._start : self._end]
+        return self._row
+
+    def __reduce__(self) -> Any:
+        return Receipt.of_row, (self.row,)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Receipt) and self.row == other.row
@@ -96,9 +99,14 @@ class Receipt:
         return hash(self.row)
 
     @property
+    def cells(self) -> list[str]:
+        """All parts as text: of output number n, path, size and hash are at 4 + 3 n."""
+        return self.row.decode("utf-8", "surrogatepass").split("\0")
+
+    @property
     def fingerprint(self) -> str:
         """The task's fingerprint."""
-        return self.row[: self.row.index(b"\0")].decode()
+        return self.row.partition(b"\0")[0].decode()
 
     @property
     def sha(self) -> str:
@@ -116,12 +124,6 @@ class Receipt:
         cell = self.row.split(b"\0", 4)[3]
         return _read_json(cell) if cell != b"{}" else {}
 
-    def without_counts(self) -> "Receipt":
-        """Return the receipt without fingerprint and tallies."""
-        _, sha, facts, _, *outputs = self.row.split(b"\0")
-        row = b"\0".join([b"", sha, facts, b"{}", *outputs])
-        return Receipt.of_row(row, 0, len(row))
-
     @property
     def tallies(self) -> dict[str, Tally]:
         """Counts by source."""
@@ -134,7 +136,7 @@ class Receipt:
     @property
     def paths(self) -> list[str]:
         """The paths of the outputs."""
-        return self.row.decode("utf-8", "surrogatepass").split("\0")[4::3]
+        return self.cells[4::3]
 
     @property
     def outputs(self) -> list[Output]:
@@ -148,34 +150,51 @@ class Receipt:
 
     def below(self, place: str) -> list[Output]:
         """Return the outputs below a folder of the corpus, or the one of that path; all for an empty name."""
-        cells, prefix = self.row.decode("utf-8", "surrogatepass").split("\0"), place and f"{place}/"
+        cells, prefix = self.cells, place and f"{place}/"
         files = zip(cells[4::3], cells[5::3], cells[6::3], strict=True)
         return [Output(path, int(size), sha256) for path, size, sha256 in files if f"{path}/".startswith(prefix)]
+
+    def files(self, place: str = "") -> list[File]:
+        """Return path and hash of the outputs below a folder, or of the one of that path; of all for an empty name."""
+        cells, prefix = self.cells, place and f"{place}/"
+        files = zip(cells[4::3], cells[6::3], strict=True)
+        return [file for file in files if f"{file[0]}/".startswith(prefix)]
 
 
 Receipts = Mapping[str, Receipt]  # by the names of their tasks
 
 
 class PackedReceipts(Mapping[str, Receipt]):
-    """Receipts whose rows lie in one string of bytes."""
+    """Receipts whose rows lie in a temporary file: a driver has millions of them, and asks for each now and then.
 
-    def __init__(self, names: Iterable[str], lengths: Iterable[int], rows: bytes, start: int = 0) -> None:
-        """Take the names of tasks, and the lengths of their receipts' rows, which begin at `start` of a string."""
-        self._numbers = {name: number for number, name in enumerate(names)}
-        self._ends, self._rows = array("Q", itertools.accumulate(lengths, initial=start)), rows
+    Attributes:
+        whole: the sum of all their tallies.
+    """
 
-    @classmethod
-    def of(cls, found: Iterable[tuple[str, Receipt]]) -> "PackedReceipts":
-        """Return the same receipts, each with the name of its task, packed."""
-        names, lengths, rows = list[str](), array("Q"), io.BytesIO()
-        for name, receipt in found:
-            names.append(name)
-            lengths.append(rows.write(receipt.row))
-        return cls(names, lengths, rows.getvalue())
+    def __init__(self, names: Iterable[str], found: Iterable[tuple[str, Receipt]]) -> None:
+        """Take receipts, each with the name of its task, in any order; they get that of the names."""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it ends with the object
+        self._ends, numbers = array("Q", [0]), dict[str, int]()
+        self.whole = Tally()
+        for number, (name, receipt) in enumerate(found):
+            numbers[name] = number
+            self._ends.append(self._ends[-1] + self._file.write(receipt.row))
+            for plain in receipt.counts.values():
+                self.whole.add_plain(plain)
+        self._file.flush()
+        self._descriptor = self._file.fileno()
+        self._numbers = {name: numbers[name] for name in names if name in numbers}
+
+    def read(self, number: int) -> bytes:
+        """Return a row, by its number in the file."""
+        start = self._ends[number]
+        return os.pread(self._descriptor, self._ends[number + 1] - start, start)
 
     def __getitem__(self, name: str) -> Receipt:
-        number = self._numbers[name]
-        return Receipt.of_row(self._rows, self._ends[number], self._ends[number + 1])
+        return PackedReceipt(self, self._numbers[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._numbers)
@@ -184,9 +203,19 @@ class PackedReceipts(Mapping[str, Receipt]):
         return len(self._numbers)
 
 
-def without_counts(found: Receipts) -> Receipts:
-    """Return receipts without fingerprints and tallies, for who has seen these and holds the rest for long."""
-    return PackedReceipts.of((name, receipt.without_counts()) for name, receipt in found.items())
+class PackedReceipt(Receipt):
+    """A receipt whose row is read whenever it is asked for."""
+
+    __slots__ = ("_number", "_rows")
+
+    def __init__(self, rows: PackedReceipts, number: int) -> None:
+        """Take the place of the row."""
+        self._rows, self._number = rows, number
+
+    @property
+    def row(self) -> bytes:
+        """All parts."""
+        return self._rows.read(self._number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +224,6 @@ class Files:
 
     receipt: Receipt
     folder: str
-
-    def outputs(self) -> list[Output]:
-        """Return the outputs."""
-        return self.receipt.below(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +241,9 @@ class Keyed:
     key: Any = None
     versions: tuple[str, ...] = ()
 
+    def __reduce__(self) -> Any:
+        return Keyed, (self.value, None, self.versions)  # workers have no use for the key
+
 
 class Awaited(NamedTuple):
     """A task of an earlier turn of the same job, of whose outputs a unit reads one, or those below a folder, or all."""
@@ -225,7 +253,9 @@ class Awaited(NamedTuple):
     path: str = ""
 
 
-Known = Mapping[str, Mapping[str, str]]  # fingerprints of the tasks of earlier turns, by step and name
+Fingerprints = Mapping[str, str]  # of the tasks of a step, by name
+Known = Mapping[str, Fingerprints]  # of the tasks of earlier turns, by step
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Unit(NamedTuple):
@@ -269,35 +299,8 @@ class Task(NamedTuple):
     source: str = ""
     arguments: Mapping[str, Any] = {}
     quarantine: tuple[Place, ...] = ()
-    files: tuple[Output, ...] = ()
+    files: tuple[File, ...] = ()
     awaited: tuple[tuple["Task", str], ...] = ()
-
-
-class PackedTasks(Sequence[Task]):
-    """The names and fingerprints of tasks of one step: a driver holds many."""
-
-    def __init__(self, step: str, tasks: Iterable[Task]) -> None:
-        """Take the tasks."""
-        self._step, self._names, digests = step, list[str](), bytearray()
-        for task in tasks:
-            self._names.append(task.name)
-            digests += bytes.fromhex(task.fingerprint)
-        self._digests = bytes(digests)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    @overload
-    def __getitem__(self, place: int) -> Task: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Task]: ...
-
-    def __getitem__(self, place: int | slice) -> Task | list[Task]:
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        name = self._names[place]
-        return Task(self._step, name, self._digests[place * DIGEST : (place + 1) * DIGEST].hex())
 
 
 @dataclass(frozen=True)
@@ -337,38 +340,45 @@ class Step:
         """The folders that the step owns."""
         return (f"{BLOCKS}/{self.name}",) if self.owns is None else self.owns
 
-    def tasks(self, upstream: Sequence[Task] = (), known: Known = MappingProxyType({})) -> list[Task]:
-        """Return a task for each unit, with its fingerprint.
+    def fingerprints(self, upstream: Fingerprints = NOTHING, known: Known = NOTHING) -> dict[str, str]:
+        """Return the fingerprint of each unit's task, by name.
 
         Args:
-            upstream: mappers, whose blocks every unit may get.
-            known: fingerprints of tasks that units await.
+            upstream: of mappers, whose blocks every unit may get.
+            known: of tasks that units await.
         """
-        mappers = [] if self.any_way else [[task.name, task.fingerprint] for task in upstream]
-        common = hash_key([self.settings, mappers])
+        common = hash_key([self.settings, [] if self.any_way else list(upstream.items())])
         of_source = {name: hash_key(values) for name, values in self.by_source.items()}
         versions = {calls: code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}}
-        made = []
-        for unit in self.units:
-            parts: list[Any] = [versions[unit.calls], common, of_source.get(unit.source, ""), unit.name, unit.arguments]
-            parts += [[one, known[one.step][one.name]] for one in unit.awaits]
-            key = hash_key([*parts, unit.reads, unit.quarantine])
-            made.append(Task(self.name, unit.name, key, unit.size, unit.source, unit.arguments, unit.quarantine))
+        made = {}
+        for name, arguments, reads, _, source, calls, quarantine, awaits in self.units:
+            parts: list[Any] = [versions[calls], common, of_source.get(source, ""), name, arguments]
+            parts += [[one, known[one.step][one.name]] for one in awaits]
+            made[name] = hash_key([*parts, reads, quarantine])
         return made
 
-    def completer(self, known: Known = MappingProxyType({})) -> Callable[[Task], Task]:
-        """Return a function that adds to a task of this step the files that it reads. `known`: as for `tasks`."""
-        units = {unit.name: unit for unit in self.units}
-        common = outputs_in(self.settings)
-        of_source = {name: outputs_in(values) for name, values in self.by_source.items()}
+    def task(self, unit: Unit, fingerprint: str) -> Task:
+        """Return the task of a unit, without the files that it reads."""
+        return Task(self.name, unit.name, fingerprint, unit.size, unit.source, unit.arguments, unit.quarantine)
 
-        def complete(task: Task) -> Task:
-            unit = units[task.name]
-            files = {*common, *of_source.get(unit.source, ()), *outputs_in((unit.reads, unit.arguments))}
+    def completer(self, known: Known = NOTHING) -> Callable[[Task, Unit], Task]:
+        """Return a function that adds the files that it reads to the task of a unit. `known`: as for `fingerprints`."""
+        common = files_in(self.settings)
+        of_source = {name: files_in(values) for name, values in self.by_source.items()}
+
+        def complete(task: Task, unit: Unit) -> Task:
+            files = dict.fromkeys([*files_in((unit.reads, unit.arguments)), *of_source.get(unit.source, ()), *common])
             awaited = tuple((Task(one.step, one.name, known[one.step][one.name]), one.path) for one in unit.awaits)
-            return task._replace(files=tuple(sorted(files)), awaited=awaited)
+            return task._replace(files=tuple(files), awaited=awaited)
 
         return complete
+
+    def names_by_source(self) -> dict[str, list[str]]:
+        """Return the names of the units of each source."""
+        found: dict[str, list[str]] = {}
+        for unit in self.units:
+            found.setdefault(unit.source, []).append(unit.name)
+        return found
 
     def code(self) -> str:
         """Return the version of the step's code over all units."""
@@ -376,22 +386,22 @@ class Step:
         return versions[0] if len(versions) == 1 else hash_key(versions)
 
 
-def outputs_in(value: Any) -> list[Output]:
-    """Return the outputs that receipts, keys and plain values name, but for those that are still to be written."""
-    found: list[Output] = []
+def files_in(value: Any) -> list[File]:
+    """Return the files that receipts, keys and plain values name, but for those that are still to be written."""
+    found: list[File] = []
     left = [value]
     while left:
         one = left.pop()
-        if isinstance(one, str | int):
+        if type(one) is str or type(one) is int:  # most are
             continue
         if isinstance(one, Output):
-            found += [one] if one.sha256 else []
+            found += [(one.path, one.sha256)] if one.sha256 else []
         elif isinstance(one, list | tuple):
             left += one
-        elif isinstance(one, Receipt):
-            found += one.outputs
         elif isinstance(one, Files):
-            found += one.outputs()
+            found += one.receipt.files(one.folder)
+        elif isinstance(one, Receipt):
+            found += one.files()
         elif isinstance(one, Keyed):
             left.append(one.key)
         elif isinstance(one, Mapping):
@@ -415,7 +425,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Receipt):
         return value.sha
     if isinstance(value, Files):
-        return value.outputs()
+        return value.receipt.files(value.folder)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return value.model_dump()

@@ -20,7 +20,7 @@ from manifests.files import canonical_json, sha256_file, sync_path, version_of, 
 from manifests.ledger import total
 from manifests.mirror import CHANGED, Mirror, fetch_url, is_url, open_mirror, trim_if_due
 from manifests.recipe import find_user_code
-from manifests.storage import StorageError, retry_storage
+from manifests.storage import Storage, StorageError, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
@@ -131,13 +131,13 @@ def perform(task: Task, *blocks: Any, job: Job) -> None:
 def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
-    requests = Counter(mirror.storage.requests) if mirror is not None else Counter[str]()
+    requests, fetched = Counter(Storage.requests), Storage.fetched_bytes
     with marked(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
-            awaited = (output for one, path in task.awaited for output in read_finished(root, one).below(path))
-            for needed in itertools.chain(task.files, awaited):
-                mirror.fetch(needed.path, needed.sha256)
+            awaited = (file for one, path in task.awaited for file in read_finished(root, one).files(path))
+            for path, sha256 in itertools.chain(task.files, awaited):
+                mirror.fetch(path, sha256)
         for model, version in job.given:
             fetch_url(model, version, root)
         try:
@@ -181,7 +181,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             "shuffled_bytes": result.shuffled,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "process": os.getpid(),
-            "requests": dict(mirror.storage.requests - requests) if mirror is not None else {},
+            "requests": dict(Storage.requests - requests),
+            "fetched_bytes": Storage.fetched_bytes - fetched,
         }
         write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
         return counters.counts_of(result.tallies)

@@ -1,13 +1,12 @@
 """clusters: from edges between duplicates to clusters; pipeline/dedup/survivors.py chooses the document that stays.
 
-Clusters are found by whichever way the number of edges asks for: union-find on one worker, or rounds of large-star and
-small-star (filters/dedup/clusters.py), each one exchange. Both give the same bytes. A round's tasks are named by its
-number and rest on the edges alone, so a run goes on from the last round that was finished; the rounds before it are
+There are two ways, and the number of edges decides: union-find on one worker, or rounds of large-star and small-star
+(filters/dedup/clusters.py), of which each is an exchange. Both give the same bytes. The tasks of a round are named by
+its number and depend on the edges alone, so a run goes on from the last round that was finished. Earlier rounds are
 removed as soon as they are not needed.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +75,14 @@ def connect(
         return (labels,)
     if total > one_worker:
         stars = yield from _rounds(corpus, edges, ranges, max_rounds)
-        cut = Step(CUT, map_labels, _edge_units(stars), cut.settings, is_one_way=True)
+        cut = _edge_step(CUT, stars, ranges, "labels")
     return cut, labels
 
 
 def sweep_ways(corpus: Path) -> None:
     """Remove what the ways to the clusters have left."""
     for past in (CUT, ROUNDS):
-        sweep(corpus, Step(past, map_labels, []), {})
+        sweep(corpus, Step(past, map_components, []), {})
 
 
 def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
@@ -102,38 +101,33 @@ def _count_edges(edges: Receipts) -> int:
 
 def label_step(edges: Receipts, ranges: int) -> Step:
     """Return the step that holds the clusters in the end, a reducer per range, whichever way they are found."""
-    ways = (map_components, map_large, reduce_large, map_small, reduce_small, map_labels)
+    ways = (map_components, map_edges, reduce_large, reduce_small)
     units, folder = _range_units(edges, ranges, ways), {"folder": f"blocks/{LABELS}"}
     return Step(LABELS, reduce_labels, units, folder, any_way=True, is_one_way=True)
 
 
 def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work[Receipts]:
     """Return edges that are stars, after as many rounds as it takes."""
-    large = [number % 2 == 0 for number in range(2 * max_rounds)]
-    names = [f"{ROUNDS}/{number // 2:02d}-{'large' if large[number] else 'small'}" for number in range(2 * max_rounds)]
     reducing = []
-    for number, name in enumerate(names):
-        mapper, reducer = (map_large, reduce_large) if large[number] else (map_small, reduce_small)
-        units = _range_units(edges, ranges, (mapper,))
+    for number in range(2 * max_rounds):
+        kind, reducer = (("large", reduce_large), ("small", reduce_small))[number % 2]
+        name, units = f"{ROUNDS}/{number // 2:02d}-{kind}", _range_units(edges, ranges, (map_edges,))
         reducing.append(Step(name, reducer, units, {"folder": f"blocks/{name}"}, any_way=True, is_one_way=True))
     done = [number for number, step in enumerate(reducing) if is_step_finished(corpus, step)]
     found = edges
-    for number in range(done[-1] if done else 0, len(names)):
-        mapping = Step(f"{names[number]}-cut", map_small, _edge_units(found), {"ranges": ranges}, is_one_way=True)
-        if large[number]:  # bands find the same pairs over and over, so edges are contracted before the first round
-            settings = {"ranges": ranges, "first": number == 0}
-            mapping = replace(mapping, function=map_large, settings=settings)
+    for number in range(done[-1] if done else 0, len(reducing)):
+        step, way = reducing[number], ("large" if number else "first", "small")[number % 2]
+        mapping = _edge_step(f"{step.name}-cut", found, ranges, way)
         if number not in done:
-            yield from exchange(mapping, reducing[number])
-        found = receipts(corpus, reducing[number].tasks())
+            yield from exchange(mapping, step)
+        found = receipts(corpus, step.name, step.fingerprints())
         for past in [mapping, *reducing[max(0, number - 1) : number]]:
             sweep(corpus, past, {})
-        if large[number] and not sum(receipt.facts["unsettled"] for receipt in found.values()):
+        if number % 2 == 0 and not sum(receipt.facts["unsettled"] for receipt in found.values()):
             return found
-    left = sum(receipt.facts["edges"] for receipt in found.values())
     raise UserError(
-        f"{STAGE}: {left:,} edges were still changing after {max_rounds} rounds: allow more rounds, or more edges on "
-        "one worker"
+        f"{STAGE}: {_count_edges(found):,} edges still changed after {max_rounds} rounds: allow more rounds, or "
+        "more edges on one worker"
     )
 
 
@@ -142,11 +136,13 @@ def _range_units(edges: Receipts, ranges: int, calls: tuple[Any, ...]) -> list[U
     return [Unit(f"{r:05d}", {}, [ranges, reads], calls=calls) for r in range(ranges)]
 
 
-def _edge_units(found: Receipts) -> list[Unit]:
-    return [
+def _edge_step(name: str, found: Receipts, ranges: int, way: str) -> Step:
+    """Return the mapping step with a unit per file of edges."""
+    units = [
         Unit(name, {"edges": receipt.outputs[0].path}, [receipt], receipt.bytes)
         for name, receipt in sorted(found.items())
     ]
+    return Step(name, map_edges, units, {"ranges": ranges, "way": way}, is_one_way=True)
 
 
 def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) -> Mapped:
@@ -155,46 +151,50 @@ def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) ->
     return _sent(nodes, labels, ranges)
 
 
-def map_large(corpus: Path, unit: str, *, edges: str, ranges: int, first: bool) -> Mapped:
-    """Send what large-star needs of one file of edges."""
-    read = _edges(corpus / edges)
-    sent = edges_by_node(contract(read) if first else read)
+def map_edges(corpus: Path, unit: str, *, edges: str, ranges: int, way: str) -> Mapped:
+    """Send what a reducer needs of one file of edges."""
+    sent = WAYS[way](_edges(corpus / edges))
     return _sent(sent[:, 0], sent[:, 1], ranges)
 
 
-def map_small(corpus: Path, unit: str, *, edges: str, ranges: int) -> Mapped:
-    """Send what small-star needs of one file of edges."""
-    sent = edges_by_larger(_edges(corpus / edges))
-    return _sent(sent[:, 0], sent[:, 1], ranges)
+def _edges_of_labels(stars: Rows) -> Rows:
+    """Return (node, smallest node) of finished stars: of the rays and of the smallest themselves."""
+    return np.concatenate([stars[:, ::-1], distinct_edges(stars[:, [0, 0]])])
 
 
-def map_labels(corpus: Path, unit: str, *, edges: str, ranges: int) -> Mapped:
-    """Send (node, smallest node) of finished stars: of the rays and of the smallest themselves."""
-    read = _edges(corpus / edges)
-    sent = np.concatenate([read[:, ::-1], distinct_edges(read[:, [0, 0]])])
-    return _sent(sent[:, 0], sent[:, 1], ranges)
+# What is sent of edges. Bands find the same pairs over and over, so edges are contracted before the first round.
+WAYS: dict[str, Callable[[Rows], Rows]] = {
+    "first": lambda edges: edges_by_node(contract(edges)),
+    "large": edges_by_node,
+    "small": edges_by_larger,
+    "labels": _edges_of_labels,
+}
 
 
 def reduce_large(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write large-star over one range; facts count the nodes that were not yet of a star."""
     edges = distinct_edges(_pairs(blocks))
-    found, path = large_star(edges), f"{folder}/{part}.arrow"
-    write_ipc(corpus / path, EDGE_SCHEMA, _columns(found))
-    return Result([path], {}, {"unsettled": count_unsettled(edges), "edges": len(found)})
+    found = large_star(edges)
+    facts = {"unsettled": count_unsettled(edges), "edges": len(found)}
+    return _written(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, facts)
 
 
 def reduce_small(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write small-star over one range."""
-    found, path = small_star(_pairs(blocks)), f"{folder}/{part}.arrow"
-    write_ipc(corpus / path, EDGE_SCHEMA, _columns(found))
-    return Result([path], {}, {"edges": len(found)})
+    found = small_star(_pairs(blocks))
+    return _written(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, {"edges": len(found)})
 
 
 def reduce_labels(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write one range's nodes with their labels, sorted."""
-    pairs, path = distinct_edges(_pairs(blocks)), f"{folder}/{part}.arrow"
-    write_ipc(corpus / path, LABEL_SCHEMA, _columns(pairs))
-    return Result([path], {}, {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())})
+    pairs = distinct_edges(_pairs(blocks))
+    facts = {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())}
+    return _written(corpus, f"{folder}/{part}.arrow", LABEL_SCHEMA, pairs, facts)
+
+
+def _written(corpus: Path, path: str, schema: pa.Schema, pairs: Rows, facts: dict[str, int]) -> Result:
+    write_ipc(corpus / path, schema, [pa.array(np.ascontiguousarray(pairs[:, side])) for side in (0, 1)])
+    return Result([path], {}, facts)
 
 
 def read_labels(path: Path) -> tuple[Rows, Rows]:
@@ -216,10 +216,6 @@ def _sent(nodes: Rows, values: Rows, ranges: int) -> Mapped:
 
 def _pairs(blocks: list[bytes]) -> Rows:
     return np.frombuffer(b"".join(blocks), np.int64).reshape(-1, 2)
-
-
-def _columns(pairs: Rows) -> list[pa.Array]:
-    return [pa.array(np.ascontiguousarray(pairs[:, side])) for side in (0, 1)]
 
 
 def _edges(path: Path) -> Rows:

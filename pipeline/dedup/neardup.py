@@ -1,15 +1,15 @@
 """neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
 
-One exchange finds exact duplicates. Three find near ones, once for each MinHash settings that the sources have, among
-the documents of these settings alone, and never a text in them. `bands` sends each document's keys by hash range, where
-documents that share one become candidates; `fetch` tells each split which of its documents' signatures are wanted;
-`evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is shingle
-hashes of texts read again.
+One exchange finds exact duplicates. Three find near ones; they run once for each MinHash settings that the sources
+have, among the documents of these settings alone. None of them carries text. `bands` sends each document's keys by hash
+range, where documents that share one become candidates; `fetch` tells each split which of its documents' signatures are
+wanted; `evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is
+shingle hashes of texts read again.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.dedup.clusters import verify_stars
-from filters.dedup.jaccard import pairs_jaccard
-from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes
-from filters.hashing import duplicate_mask, group_keys, mix
+from filters.dedup.clusters import Similar, verify_stars
+from filters.dedup.minhash import MinHash, band_hashes, pairs_jaccard, shingle_hashes
+from filters.hashing import duplicate_mask, group_keys, mix, run_starts
 from manifests.files import sha256_json, write_atomic
 from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, range_of, ranges_for, runs
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import BLOCKS, Awaited, Keyed, Receipts, Result, Step, Unit
-from pipeline.beam.tables import id_halves, read_rows, write_ipc
+from pipeline.beam.step import BLOCKS, Awaited, Receipts, Result, Step, Unit
+from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.work import Made, Work
-from pipeline.dedup.signatures import ROW_BITS, Lookup, Rows, Split, awaited_for, signatures_of
+from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
@@ -39,6 +38,7 @@ KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band'
 TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
+SHINGLE_SCHEMA = pa.schema([("row", pa.int64()), ("hashes", pa.large_list(pa.uint32()))])
 PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of evidence
 
 
@@ -67,9 +67,14 @@ class NearSearch:
     minhash: MinHash
     splits: dict[int, Split]
 
+    @cached_property
+    def folder(self) -> str:
+        """The beginning of the names of units: other settings have units of their own."""
+        return sha256_json(self.minhash.model_dump())[:8]
+
     def unit(self, name: str) -> str:
-        """Return the name of a unit, which begins with the settings': other settings have units of their own."""
-        return f"{sha256_json(self.minhash.model_dump())[:8]}/{name}"
+        """Return the name of a unit."""
+        return f"{self.folder}/{name}"
 
     def of_ranges(self, ranges: int) -> list[Unit]:
         """Return a unit per hash range."""
@@ -104,8 +109,8 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = self.unit(unit_name(split, number))
-            clean = Keyed(f"{split.corpus}/{split.clean.path}", split.of_corpus(split.clean))
-            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": split.signatures_argument()}
+            clean, signed = split.argument(split.clean), split.argument(split.signatures)
+            paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": signed}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, (), split.signatures.bytes, awaits=(Awaited(FETCH, wanted),)))
         for number, receipt in enumerate(candidates.values()):
@@ -143,8 +148,7 @@ def _group_of(scope: str) -> int:
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
-    path = Keyed(f"{split.corpus}/{split.signatures.path}", split.of_corpus(split.signatures))  # as one of a Path, fast
-    arguments = {"number": number, "group": _group_of(split.scope), "path": path}
+    arguments = {"number": number, "group": _group_of(split.scope), "path": split.argument(split.signatures)}
     return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
 
 
@@ -161,7 +165,7 @@ def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
 
 def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ranges: int) -> Mapped:
     """Send the content hashes of one split, by range, packed."""
-    batch = Lookup([Path(path)]).batch(0)
+    batch = read_ipc(Path(path))
     identities, (high, low) = id_halves(batch.column("id"))[0], id_halves(batch.column("content_hash"))
     keys = group_keys(high, np.array([group], np.uint64))
     packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=_references(number, batch.num_rows))
@@ -173,8 +177,7 @@ def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
     path, pairs = f"{BLOCKS}/{EXACT}/{part}", join_blocks(blocks, TEXT_KEY)
     pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]))]
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
-    same = (pairs["key"][1:] == pairs["key"][:-1]) & (pairs["low"][1:] == pairs["low"][:-1])
-    first = np.r_[True, ~same][: len(pairs)]
+    first = run_starts(pairs["key"], pairs["low"])
     centres = pairs["row"][first][np.cumsum(first) - 1]
     members = np.ascontiguousarray(pairs["row"][~first])
     _write_edges(corpus / path, centres[~first], members, np.ones(len(members)))
@@ -183,7 +186,7 @@ def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
 
 def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, minhash: MinHash, ranges: int) -> Mapped:
     """Send the bands of one split, by range, packed."""
-    batch = Lookup([Path(path)]).batch(0)
+    batch = read_ipc(Path(path))
     present = batch.column("has_signature").to_numpy(zero_copy_only=False)
     if not present.any():
         return Mapped(())
@@ -242,10 +245,10 @@ def map_evidence(
     wants = np.fromfile(corpus / fetch, WANT)
     if not len(wants):
         return Mapped(())
-    inner = wants["row"] & ((1 << ROW_BITS) - 1)
+    inner = wants["row"] & ROW_MASK
     if minhash.verify == "exact":
         return Mapped(_shingle_blocks(Path(clean), wants, inner, minhash))
-    return Mapped(_signature_blocks(signatures_of(Lookup([Path(path)]).batch(0)), wants, inner))
+    return Mapped(_signature_blocks(signatures_of(read_ipc(Path(path))), wants, inner))
 
 
 def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: float, rounds: int) -> Result:
@@ -254,43 +257,39 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     pairs = np.concatenate([np.empty(0, KEY), *parts])
     evidence = [block for block in blocks if block[:1] != PAIRS]
     order = np.lexsort([pairs["row"], pairs["identity"]])
-    fresh = np.r_[True, pairs["row"][order][1:] != pairs["row"][order][:-1]][: len(order)]
-    ranked = pairs["row"][order][fresh]
-    ranks = np.empty(len(pairs), np.int64)
-    ranks[order] = np.cumsum(fresh) - 1
-    edges, values, rejected, capped = verify_stars(
-        pairs["key"], ranks, _Similarity(evidence, ranked), threshold, rounds
-    )
+    ordered = pairs["row"][order]
+    first = run_starts(ordered)
+    ranked, ranks = ordered[first], np.empty(len(pairs), np.int64)
+    ranks[order] = np.cumsum(first) - 1
+    similar = _similarity(evidence, ranked)
+    edges, values, rejected, capped = verify_stars(pairs["key"], ranks, similar, threshold, rounds)
     path = f"{BLOCKS}/{EDGES}/{part}"
     _write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 
 
-class _Similarity:
-    """Similarity of pairs of documents by the evidence: estimated from signatures, exact from shingles.
+def _similarity(evidence: list[bytes], ranked: Rows) -> Similar:
+    """Return the function that compares pairs of documents by the evidence: signatures, or for exact values shingles.
 
     `ranked` holds the documents' row references, in the order of their ids; pairs are places in it.
     """
+    if evidence and evidence[0][:1] == SHINGLES:
+        batches = [pa.ipc.read_record_batch(pa.py_buffer(block[1:]), SHINGLE_SCHEMA) for block in evidence]
+        table = pa.Table.from_batches(batches).combine_chunks()
+        column = table.column("hashes").chunk(0)
+        values, offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
+        places = _places(table.column("row").to_numpy(), ranked)
+        return lambda a, b: np.asarray(pairs_jaccard(values, offsets, places[a], places[b]))
+    parts = [_read_signatures(block) for block in evidence]
+    places = _places(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in parts)]), ranked)
+    signatures = np.concatenate([part for _, part in parts]) if parts else np.empty((0, 0), np.uint32)
+    return lambda a, b: np.asarray((signatures[places[a]] == signatures[places[b]]).mean(axis=1))
 
-    def __init__(self, evidence: list[bytes], ranked: Rows) -> None:
-        self.exact = bool(evidence) and evidence[0][:1] == SHINGLES
-        if self.exact:
-            tables = [pa.ipc.open_stream(pa.py_buffer(block[1:])).read_all() for block in evidence]
-            table = pa.concat_tables(tables).combine_chunks()
-            rows, column = table.column("row").to_numpy(), table.column("hashes").chunk(0)
-            self.values, self.offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
-        else:
-            parts = [_read_signatures(block) for block in evidence]
-            rows = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
-            self.signatures = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, 0), np.uint32)
-        order = np.argsort(rows)
-        self.places = order[np.searchsorted(rows[order], ranked)] if len(rows) else order
 
-    def __call__(self, a: Rows, b: Rows) -> npt.NDArray[np.float64]:
-        a, b = self.places[a], self.places[b]
-        if self.exact:
-            return np.asarray(pairs_jaccard(self.values, self.offsets, a, b))
-        return np.asarray((self.signatures[a] == self.signatures[b]).mean(axis=1))
+def _places(rows: Rows, ranked: Rows) -> Rows:
+    """Return the place in `rows` of each of `ranked`."""
+    order = np.argsort(rows)
+    return order[np.searchsorted(rows[order], ranked)] if len(rows) else order
 
 
 def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int]:
@@ -304,9 +303,7 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
         The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets
         were divided.
     """
-    if not len(pairs):
-        return pairs, 0
-    starts = np.flatnonzero(np.r_[True, pairs["key"][1:] != pairs["key"][:-1]])
+    starts = np.flatnonzero(run_starts(pairs["key"]))
     sizes = np.diff(np.r_[starts, len(pairs)])
     if (sizes <= limit).all():
         return pairs, 0
@@ -353,17 +350,11 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
     needed = set(inner.tolist())
     texts = (row["text"] for row in read_rows(clean, ["text"]))
     hashes = {row: shingle_hashes(text, minhash) for row, text in enumerate(texts) if row in needed}
-    kind = pa.large_list(pa.uint32())
     for number, start, end in runs(wants["range"]):
-        columns = [
-            pa.array(wants["row"][start:end]),
-            pa.array([hashes[row] for row in inner[start:end].tolist()], kind),
-        ]
-        batch = pa.RecordBatch.from_arrays(columns, names=["row", "hashes"])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        yield number, SHINGLES + sink.getvalue().to_pybytes()
+        found = [hashes[row] for row in inner[start:end].tolist()]
+        columns = [pa.array(wants["row"][start:end]), pa.array(found, SHINGLE_SCHEMA.field("hashes").type)]
+        batch = pa.RecordBatch.from_arrays(columns, schema=SHINGLE_SCHEMA)
+        yield number, SHINGLES + batch.serialize().to_pybytes()
 
 
 def _references(number: int, rows: int) -> Rows:

@@ -5,13 +5,11 @@ reference* is a document's place in all of these files: split number << 32 | row
 first, in the order of their names; those of earlier corpora follow.
 """
 
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +24,7 @@ from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
 from manifests.mirror import is_url
 from manifests.recipe import Recipe
+from pipeline.beam.exchange import runs
 from pipeline.beam.receipts import RECEIPTS, read_receipt
 from pipeline.beam.step import Awaited, Keyed, Output, Receipt, Receipts, planned, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
@@ -33,7 +32,7 @@ from pipeline.sources.inputs import dump_of
 
 WRITER = "filter"  # the step that writes signatures and clean documents
 SIGNATURES = "blocks/signatures"  # folder of the signature files
-ROW_BITS = 32  # of a row reference that number the row
+ROW_BITS, ROW_MASK = 32, (1 << 32) - 1  # of a row reference that number the row
 # by rule of `survivor`, the column that it compares
 COMPARED_COLUMNS = {"longest": "characters", "newest": "timestamp", "oldest": "timestamp", "score": "score",
                     "cleanest": "leftovers"}  # fmt: skip
@@ -127,30 +126,29 @@ class Lookup:
 
     def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
         """Return the documents' signatures, (n, permutations) uint32."""
-        parts = [signatures_of(self.batch(split))[inner] for split, inner in _by_split(rows)]
-        return np.asarray(np.concatenate(parts)[_places(rows)])
+        parts, places = self._parts(rows)
+        return np.asarray(np.concatenate([signatures_of(batch)[inner] for batch, inner in parts])[places])
 
     def column(self, name: str, rows: Rows) -> pa.Array:
         """Return one column of the documents, in the order of `rows`."""
-        parts = [self.batch(split).column(name).take(pa.array(inner)) for split, inner in _by_split(rows)]
-        return pa.concat_arrays(parts).take(pa.array(_places(rows)))
+        parts, places = self._parts(rows)
+        return pa.concat_arrays([batch.column(name).take(pa.array(inner)) for batch, inner in parts]).take(places)
+
+    def _parts(self, rows: Rows) -> tuple[list[tuple[pa.RecordBatch, Rows]], Rows]:
+        """Return each file with the numbers of its rows, and the place of each of `rows` among all of them."""
+        found = list(places_by_split(rows))
+        parts = [(self.batch(split), rows[places] & ROW_MASK) for split, places in found]
+        return parts, np.argsort(np.concatenate([places for _, places in found]))
 
 
-def _by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
-    """Yield each split that rows name, and their numbers in it, in the order of `rows`."""
-    ordered = rows[np.argsort(rows >> ROW_BITS, kind="stable")]
-    splits = ordered >> ROW_BITS
-    starts = np.flatnonzero(np.r_[True, splits[1:] != splits[:-1]]).tolist() if len(rows) else []
-    for start, end in itertools.pairwise([*starts, len(rows)]):
-        yield int(splits[start]), ordered[start:end] & ((1 << ROW_BITS) - 1)
+def places_by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Yield each split that row references name, and the places of its own in the order of its rows."""
+    order = np.argsort(rows, kind="stable")
+    for split, start, end in runs(rows[order] >> ROW_BITS):
+        yield split, order[start:end]
 
 
-def _places(rows: Rows) -> Rows:
-    """Return where rows lie once they are grouped by split."""
-    return np.argsort(np.argsort(rows >> ROW_BITS, kind="stable"), kind="stable")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """A file of signatures.
 
@@ -183,13 +181,9 @@ class Split:
         """The signature file."""
         return Path(self.corpus) / self.signatures.path
 
-    def of_corpus(self, output: Output) -> Any:
-        """Return what stands for a file in cache keys: of an earlier corpus its hash, since no task fetches it."""
-        return output.sha256 if self.earlier else output
-
-    def signatures_argument(self) -> Keyed:
-        """Return the argument for functions that read the signatures."""
-        return Keyed(str(self.path), self.of_corpus(self.signatures))
+    def argument(self, output: Output) -> Keyed:
+        """Return the argument for functions that read one of its files; of an earlier corpus no task fetches them."""
+        return Keyed(f"{self.corpus}/{output.path}", output.sha256 if self.earlier else output)
 
     @property
     def scope(self) -> str:
@@ -197,30 +191,19 @@ class Split:
         return {"dump": f"{self.source} {self.dump}", "source": self.source, "all": ""}[self.compared.scope]
 
 
-def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts) -> list[Split]:
-    """Return the splits of this run."""
-    compared = {source: recipe.comparison_of(source) for source in set(map(source_of, filtered))}
+def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts | None = None) -> list[Split]:
+    """Return the splits of this run; before `filter` has run, with the documents that they have at most."""
+    done = filtered or {}
+    compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
     return [
-        _split(compared[source_of(name)], corpus, name, False, extracted[name], receipt)
-        for name, receipt in sorted(filtered.items())
+        _split(compared[source_of(name)], corpus, name, False, receipt, done.get(name))
+        for name, receipt in sorted(extracted.items())
     ]
 
 
 def awaited_for(split: Split, output: Output) -> tuple[Awaited, ...]:
     """Return the task that units which read a file of a split wait for, where it is still to be written."""
     return () if output.sha256 else (Awaited(WRITER, split.name, output.path),)
-
-
-def planned_splits(recipe: Recipe, corpus: Path, extracted: Receipts) -> list[Split]:
-    """Return the splits of this run before `filter` has run, with the documents that they have at most."""
-    compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
-    splits, place = [], str(corpus)
-    for name, receipt in sorted(extracted.items()):
-        source, dump = source_of(name), sys.intern(dump_of(receipt.facts["file"]))
-        signatures, clean = (planned(at, receipt.bytes) for at in (signature_path(name), f"clean/{name}.parquet"))
-        documents = receipt.out_of(source)["records"]
-        splits.append(Split(name, place, False, source, dump, documents, compared[source], signatures, clean))
-    return splits
 
 
 def earlier_splits(recipe: Recipe) -> list[Split]:
@@ -282,10 +265,13 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
 
 
 def _split(
-    compared: Comparison, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt
+    compared: Comparison, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt | None
 ) -> Split:
     source = source_of(name)
-    (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
-    documents = filtered.out_of(source)["records"]
+    if filtered is not None:
+        (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
+    else:
+        signatures, clean = (planned(at, extracted.bytes) for at in (signature_path(name), f"clean/{name}.parquet"))
+    documents = (filtered or extracted).out_of(source)["records"]
     place, dump = sys.intern(str(corpus)), sys.intern(dump_of(extracted.facts["file"]))
     return Split(name, place, earlier, source, dump, documents, compared, signatures, clean)

@@ -1,14 +1,15 @@
 """clusters: the survivor of each cluster, chosen by one worker, and the verdicts on all documents.
 
 That worker holds some 180 bytes of each document in a cluster (docs/scale.md), and more only of those of the clusters
-that it looks at together (`pipeline.dedup.choice`). Verdicts go back by split. From these, `clusters/` is written
-beside `clean/`, row by row, so that no text is written again.
+that it looks at together: what it holds of a document for the choice, its columns and its signature, is a hundred times
+what it holds of it before and after. Verdicts go back by split. From these, `clusters/` is written beside `clean/`, row
+by row, so that no text is written again.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +17,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filters.dedup.settings import Deduplication
-from filters.hashing import run_starts
+from filters.hashing import Mask, run_starts
 from filters.reasons import Reason
 from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
 from manifests.ledger import Tally
 from manifests.recipe import Recipe
-from pipeline.beam.exchange import runs
 from pipeline.beam.step import BLOCKS, Awaited, Files, Keyed, Output, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import id_halves, read_ipc, write_ipc
-from pipeline.dedup.choice import (
-    CONTAINED,
-    REASONS,
-    STAYS,
-    Codes,
-    Similarities,
-    choose_in_clusters,
-    cluster_slices,
-)
 from pipeline.dedup.clusters import STAGE, read_labels
 from pipeline.dedup.containment import read_contained
-from pipeline.dedup.signatures import ROW_BITS, SIGNATURES, Lookup, Rows, Split, signature_path, verdict_path
+from pipeline.dedup.signatures import (
+    COMPARED_COLUMNS,
+    ROW_BITS,
+    ROW_MASK,
+    SIGNATURES,
+    Lookup,
+    Rows,
+    Split,
+    places_by_split,
+    signature_path,
+    verdict_path,
+)
 
 SURVIVORS, TABLES = f"{STAGE}/survivors", f"{STAGE}/tables"
 FOLDER, DUPLICATES = "clusters", "duplicates"
 GROUP_ROWS = 1 << 20  # of the file of duplicates
+SLICE_DOCUMENTS = 1 << 20  # looked at together, or one cluster: 1.4 GB of their columns and signatures
+REASONS = ("", Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value, Reason.CONTAINED.value)
+STAYS, EXACT, NEAR, CONTAINED = range(4)  # codes: places in REASONS
+
+Codes = npt.NDArray[np.uint8]
+Similarities = npt.NDArray[np.float32]  # NaN where signatures cannot be compared
 
 DUPLICATE_SCHEMA = pa.schema(
     [
@@ -141,7 +149,7 @@ def choose_survivors(
     for split, places in places_by_split(nodes):
         if not earlier[split]:
             paths.append(verdict_path(splits[split].name))
-            rows, own = nodes[places] & ((1 << ROW_BITS) - 1), number[places]
+            rows, own = nodes[places] & ROW_MASK, number[places]
             _write_verdicts(corpus / paths[-1], rows, clusters.take(pa.array(own)), codes[places], sizes[own])
             text_bytes[splits[split].source] -= _count_removed(
                 lookup.batch(split), rows, codes[places], tallies[splits[split].source]
@@ -153,6 +161,101 @@ def choose_survivors(
         "text_bytes": text_bytes,
     }
     return Result(paths, tallies, facts)
+
+
+def cluster_slices(first: Mask, most: int = SLICE_DOCUMENTS) -> Iterator[slice]:
+    """Yield slices of whole clusters, each of at most `most` documents or of one cluster.
+
+    Args:
+        first: (n,) True where a cluster begins, in the order of clusters.
+        most: documents.
+    """
+    edges = np.append(np.flatnonzero(first), len(first))
+    at = 0
+    while edges[at] < len(first):
+        after = max(at + 1, int(np.searchsorted(edges, edges[at] + most, side="right")) - 1)
+        yield slice(int(edges[at]), int(edges[after]))
+        at = after
+
+
+def choose_in_clusters(
+    lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, gone: Mask, rules: Deduplication
+) -> tuple[Rows, Codes, Similarities]:
+    """Return the documents of some clusters with the survivor first, their reasons and similarities to it.
+
+    Args:
+        lookup: columns of documents.
+        splits: of this run and of earlier corpora.
+        nodes: (n,) row references.
+        labels: (n,) of their clusters, ascending.
+        gone: (n,) True for documents that an earlier corpus has removed.
+        rules: the recipe's.
+    """
+    nodes = nodes[_survivors_first(lookup, splits, nodes, labels, rules, gone)]
+    first = run_starts(labels)
+    kept = np.flatnonzero(first)[np.cumsum(first) - 1]
+    codes = _codes(lookup, nodes, kept)
+    codes[np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]] = STAYS
+    return nodes, codes, _similarity(lookup, splits, nodes, nodes[kept], codes)
+
+
+def _survivors_first(
+    lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, rules: Deduplication, gone: Mask
+) -> npt.NDArray[np.int64]:
+    """Return an order of the nodes: cluster by cluster, and in each the survivor first.
+
+    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the
+    recipe's `survivor` decides, and last the smallest id.
+    """
+    high, low = id_halves(lookup.column("id", nodes))
+    of_split = nodes >> ROW_BITS
+    earlier = np.array([split.earlier for split in splits], bool)[of_split]
+    keys: list[npt.NDArray[Any]] = [np.where(gone, 2, np.where(earlier, 0, 1))]
+    for rule in rules.survivor:
+        if rule in COMPARED_COLUMNS:
+            keys.append(_rank(rule, lookup.column(COMPARED_COLUMNS[rule], nodes).to_numpy(zero_copy_only=False)))
+        elif rule == "dump":
+            keys.append(np.unique([split.dump for split in splits], return_inverse=True)[1][of_split])
+        else:
+            ranks = {source: rank for rank, source in enumerate(rules.source_priority)}
+            keys.append(np.array([ranks.get(split.source, len(ranks)) for split in splits])[of_split])
+    return np.lexsort([low, high, *reversed(keys), labels])
+
+
+def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return numbers by which the document comes first that a rule of `survivor` prefers."""
+    if rule == "longest":
+        return -values
+    if rule in ("newest", "oldest"):
+        stamps = values.astype(str)
+        rank = np.unique(stamps, return_inverse=True)[1]
+        return -rank if rule == "newest" else np.where(stamps == "", len(stamps), rank)
+    if rule == "score":
+        return -np.nan_to_num(values.astype(np.float64), nan=-1.0)
+    return values
+
+
+def _codes(lookup: Lookup, nodes: Rows, kept: npt.NDArray[np.int64]) -> Codes:
+    """Return each node's reason: `STAYS` for the survivor, its index in `kept`, `EXACT` for its text, else `NEAR`."""
+    high, low = id_halves(lookup.column("content_hash", nodes))
+    same = (high == high[kept]) & (low == low[kept])
+    return np.where(kept == np.arange(len(nodes)), STAYS, np.where(same, EXACT, NEAR)).astype(np.uint8)
+
+
+def _similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, codes: Codes) -> Similarities:
+    """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies.
+
+    It is NaN where the two have signatures of different schemes: a chain of duplicates joined them.
+    """
+    similarity = np.ones(len(nodes), np.float32)
+    similarity[codes == NEAR] = np.nan
+    schemes = np.array([split.compared.scheme for split in splits])
+    for scheme in {split.compared.scheme for split in splits} - {""}:
+        alike = (schemes[nodes >> ROW_BITS] == scheme) & (schemes[kept >> ROW_BITS] == scheme)
+        near = np.flatnonzero(alike & (codes == NEAR))
+        if len(near):
+            similarity[near] = (lookup.signatures(nodes[near]) == lookup.signatures(kept[near])).mean(axis=1)
+    return similarity
 
 
 def _clustered(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
@@ -275,13 +378,6 @@ def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
     return {row["row"]: Verdict(row["cluster"], row["reason"], row["cluster_size"]) for row in rows}
 
 
-def places_by_split(nodes: Rows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Yield each split that nodes name, and the places of its nodes in the order of its rows."""
-    order = np.argsort(nodes, kind="stable")
-    for split, start, end in runs(nodes[order] >> ROW_BITS):
-        yield split, order[start:end]
-
-
 def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     """Return True for each node that an earlier corpus has removed already."""
     gone = np.zeros(len(nodes), bool)
@@ -289,7 +385,7 @@ def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
         if splits[split].earlier:
             verdicts = read_verdicts(Path(splits[split].corpus), splits[split].verdicts)
             rows = [row for row, verdict in verdicts.items() if verdict.reason]
-            gone[places] = np.isin(nodes[places] & ((1 << ROW_BITS) - 1), np.array(rows, np.int64))
+            gone[places] = np.isin(nodes[places] & ROW_MASK, np.array(rows, np.int64))
     return gone
 
 

@@ -11,6 +11,7 @@ import email.utils
 import fcntl
 import http
 import http.client
+import itertools
 import json
 import os
 import re
@@ -193,22 +194,21 @@ def lock(file: IO[bytes]) -> bool:
     """Return False if another process writes the file. A file system without locks counts as unlocked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
     return True
 
 
 def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
     """Repeat attempts until the part is complete. Raises DownloadFailedError, and OSError if it cannot be written."""
     host, policy = _host(transfer.file.url), session.policy
-    for attempt in range(1, policy.attempts + 1):
+    for attempt in itertools.count(1):
         session.stop.wait(max(session.not_before.get(host, 0.0) - time.monotonic(), 0.0))
         if session.stop.is_set():
             raise DownloadFailedError("stopped")
         try:
-            return _attempt(transfer, part, notes, session)
+            _attempt(transfer, part, notes, session)
+            return
         except RetryableError as error:
             if error.restart:
                 _empty(part)
@@ -221,7 +221,6 @@ def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) ->
             session.not_before[host] = max(session.not_before.get(host, 0.0), time.monotonic() + error.retry_after)
             session.log(f"{transfer.file.target}: {error}; next attempt in {max(wait, error.retry_after):.0f} s")
             session.stop.wait(wait)
-    raise DownloadFailedError("no attempt was allowed")
 
 
 def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from filters.errors import UserError
 from filters.formats.stream import open_stored
@@ -26,7 +26,7 @@ _CODED = {"transfer-encoding": "X-Crawler-Transfer-Encoding"}  # renamed, since 
 
 
 class PageArchive:
-    """An archive that is open for appending, until the end of a `with` block.
+    """An archive that is open for appending.
 
     Attributes:
         done: the outcome of each URL in the file: `PAGE`, or the reason for having none.
@@ -52,12 +52,8 @@ class PageArchive:
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}): give another --output") from error
 
-    def __enter__(self) -> "PageArchive":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self.file.close()
 
     @property
@@ -92,21 +88,21 @@ def _ascii(text: str) -> str:
 
 def _head(name: str, agent: str) -> bytes:
     """Return the record at the beginning of an archive."""
-    from warcio.warcwriter import BufferWARCWriter
-
-    writer = BufferWARCWriter(gzip=True)
+    writer = _writer()
     writer.write_record(writer.create_warcinfo_record(name, {"software": "teratoken", "http-header-user-agent": agent}))
-    contents: bytes = writer.get_contents()
-    return contents
+    return bytes(writer.get_contents())
 
 
 def _record(url: str, kind: str, body: bytes, **fields: object) -> bytes:
+    writer = _writer()
+    writer.write_record(writer.create_warc_record(url, kind, io.BytesIO(body), len(body), **fields))
+    return bytes(writer.get_contents())
+
+
+def _writer() -> Any:
     from warcio.warcwriter import BufferWARCWriter
 
-    writer = BufferWARCWriter(gzip=True)
-    writer.write_record(writer.create_warc_record(url, kind, io.BytesIO(body), len(body), **fields))
-    contents: bytes = writer.get_contents()
-    return contents
+    return BufferWARCWriter(gzip=True)
 
 
 def _read_outcomes(path: Path) -> tuple[dict[str, str], int]:

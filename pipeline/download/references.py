@@ -6,6 +6,7 @@ in any one part of a crawl, so they are fetched; RedPajama took 300,000.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -106,7 +107,7 @@ def download_references(
     Raises:
         UserError: the file cannot be written, or another process writes it.
     """
-    with PageArchive(output, options.request.agent) as archive:
+    with closing(PageArchive(output, options.request.agent)) as archive:
         before = archive.counts[PAGE]
         crawl = Crawl(archive, options, [url for url in dict.fromkeys(wanted) if url not in archive.done])
         crawl.run(terminal)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from filters.formats.stream import Stored, is_compressed
+from filters.formats.stream import Stored, buffer_of, is_compressed
 from filters.formats.tar import BLOCK, parse_header, read_entries
 from filters.reasons import Reason
 from filters.tex.body import extract_body, extract_title, is_document, is_macro_file, is_notice, replace_accents
@@ -102,7 +102,8 @@ def _read_submission(
     if is_quarantined(place):
         yield Outcome(place, size, reason=Reason.QUARANTINED)
         return
-    with memoryview(stored) as whole, whole[place.offset : place.offset + place.length] as view:
+    start, stop = place.offset, place.offset + place.length
+    with memoryview(buffer_of(stored, start, stop)) as whole, whole[start:stop] as view:
         submission = read_submission(view, recipe.limits.record_bytes, recipe.arxiv.archive_bytes)
     if submission.unsafe:
         shown = ", ".join(repr(path[:100]) for path in submission.unsafe[:UNSAFE_SHOWN])

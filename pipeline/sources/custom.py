@@ -121,8 +121,8 @@ def custom_reader(name: str, source: Source) -> Reader:
         raise UserError(f"source {name}: {error}") from error
     if not issubclass(found, RecordReader) or found.read_entries is RecordReader.read_entries:
         raise UserError(
-            f"source {name}: {source.kind} is no reader: derive it from pipeline.sources.custom.RecordReader and write "
-            "read_entries (docs/extend.md)"
+            f"source {name}: {source.kind} is not a reader: derive it from pipeline.sources.custom.RecordReader and "
+            "write read_entries (docs/extend.md)"
         )
     reader = found()
     reader.settings(name, source)

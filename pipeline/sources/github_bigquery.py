@@ -23,7 +23,7 @@ from manifests.files import canonical_json
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte_range
-from pipeline.sources.github import check_path, make_document, read_code
+from pipeline.sources.github import Code, check_path, make_document, read_code
 
 ROUNDS = 2
 COLUMNS = {
@@ -166,12 +166,11 @@ def _join_content(contents: list[Row], files: list[Row], source: str, recipe: So
     content, places = contents[0], [(json.loads(row.data[1:]), row) for row in files]
     about, named = min(places, key=lambda place: (place[0]["repository"], place[0]["path"], place[0]["ref"]))
     code = read_code(content.data[1:], about["path"], recipe)
-    reason = code.problem if isinstance(code, Dropped) else None
-    licence = about["licence"] if isinstance(code, Dropped) else code.licence or about["licence"]
-    if reason is None and not is_allowed(licence, recipe.github.licences):
-        reason = Reason.NO_LICENCE
-    if reason is not None or isinstance(code, Dropped):
-        yield Outcome(content.locator, content.stored, reason=reason, detail=about["path"])
+    licence = (code.licence if isinstance(code, Code) else "") or about["licence"]
+    if isinstance(code, Code) and not is_allowed(licence, recipe.github.licences):
+        code = Dropped(Reason.NO_LICENCE)
+    if isinstance(code, Dropped):
+        yield Outcome(content.locator, content.stored, reason=code.problem, detail=about["path"])
         yield from (Outcome(row.locator, row.stored, reason=Reason.UNUSED_ROW) for row in files)
         return
     parts = (Part(*byte_range(named.locator)), *(Part(*numbers) for numbers in about["licences"]))

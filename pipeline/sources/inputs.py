@@ -56,7 +56,7 @@ class Input:
 
     @property
     def key(self) -> str:
-        """What stands for its bytes in cache keys: the hash as soon as it is known, else the version."""
+        """The part of cache keys that tells its bytes: the hash as soon as it is known, else the version."""
         return self.sha256 or self.version
 
 
@@ -70,13 +70,16 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
         UserError: A pattern matches nothing, two files have one name, or a download fails.
     """
     found: dict[str, Path] = {}
+    places: dict[str, str] = {}
     for pattern in patterns:
         for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus, terminal):
-            if found.setdefault(name, path).resolve() != path.resolve():
+            place = pattern if is_url(pattern) else str(path.resolve())
+            if places.setdefault(name, place) != place:
                 raise UserError(
-                    f"source {source}: {found[name]} and {path} would both be named {name!r}: "
-                    "give one glob above both, so that their names differ"
+                    f"source {source}: {places[name]} and {place} would both be named {name!r}: "
+                    "give one glob above both, or copies with other names"
                 )
+            found[name] = path
     _check_names(source, found)
     return found
 
@@ -103,9 +106,8 @@ def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
     found: dict[str, Input] = {}
     for pattern in filter(is_stored, patterns):
         scheme, bucket, path = split_url(pattern)
-        prefix = fixed_prefix(path).as_posix()
-        folder = f"{scheme}://{bucket}" + ("" if prefix == "." else f"/{prefix}")
-        rest = path.removeprefix(prefix).lstrip("/").split("/")
+        fixed = fixed_prefix(path).parts
+        folder, rest = "/".join([f"{scheme}://{bucket}", *fixed]), path.split("/")[len(fixed) :]
         entries = [entry for entry in connect(folder).list_files() if _is_match(entry.path.split("/"), rest)]
         if not entries:
             raise UserError(f"source {source}: no object matches {pattern!r}: check the URL, and quote globs")
@@ -115,6 +117,12 @@ def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
             if other.path != item.path:
                 raise UserError(f"source {source}: {item.path} and {other.path} would both be named {entry.path!r}")
     return found
+
+
+def match_names(source: str, patterns: Iterable[str], corpus: Path) -> set[str]:
+    """Return the names of all files and objects that a source's patterns match. Raises UserError as both do."""
+    patterns = list(patterns)
+    return {*match(source, patterns, corpus), *match_stored(source, patterns)}
 
 
 def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -175,12 +183,12 @@ def fixed_prefix(pattern: str) -> Path:
 
 
 def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | None) -> list[tuple[str, Path]]:
-    if "://" in pattern:
+    if is_url(pattern):
         return [_download(source, pattern, corpus, terminal)]
     path = Path(pattern).expanduser()
-    if stat.S_ISDIR(_mode(path)):
+    if os.path.isdir(path):  # noqa: PTH112  # unlike `Path.is_dir`, False where it cannot be looked at
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
-    paths = [path] if stat.S_ISREG(_mode(path)) else list(_find_inputs(Path(), path.parts))
+    paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise
     if not paths:
         raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
     prefix = fixed_prefix(str(path))
@@ -188,7 +196,7 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
 
 
 def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """Yield the files below a folder that match the parts of a glob, and what hides some: a folder that cannot be read.
+    """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
 
     `glob.glob` leaves such folders out in silence. A path may come twice.
     """
@@ -204,7 +212,7 @@ def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
-        return  # as a file is for the rest of a pattern
+        return  # a file holds nothing that the rest of the pattern could match
     except OSError:
         yield folder
         return
@@ -221,7 +229,7 @@ def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Return True for a folder, a link to one, and a link that cannot be followed, as whoever lists it finds out."""
+    """Return True for a folder or a link to one; also for a link that cannot be followed, which fails when listed."""
     try:
         return entry.is_dir()
     except OSError:
@@ -229,9 +237,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_input(path: Path) -> bool:
-    """Return True for a file, and for what may be one: a link to nothing, or a path in a folder that keeps it hidden.
+    """Return True for a file, and for what may be one: a broken link, or a path in a folder that cannot be searched.
 
-    The latter cannot be read, so that a run refuses or counts it, and leaves nothing out in silence.
+    Such a path cannot be read, so that a run refuses it or counts it, and leaves nothing out in silence.
     """
     try:
         return stat.S_ISREG(path.stat().st_mode)
@@ -239,14 +247,6 @@ def _is_input(path: Path) -> bool:
         return path.is_symlink()
     except OSError:
         return True
-
-
-def _mode(path: Path) -> int:
-    """Return a path's type and permissions; 0 where nothing is there, or where it cannot be looked at."""
-    try:
-        return path.stat().st_mode
-    except OSError:
-        return 0
 
 
 def _format_name(path: Path) -> str:

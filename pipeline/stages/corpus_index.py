@@ -36,32 +36,32 @@ def index_steps(shards: Step, documents: int, generation: int) -> tuple[Step, St
 
     The number of files of each kind follows from that of documents, of which each has at most one URL.
     """
-    parts = dict.fromkeys(KINDS, count_parts(documents))
+    parts = count_parts(documents)
     found = {unit.name: f"{unit.name}.arrow" for unit in sorted(shards.units, key=lambda unit: unit.name)}
     maps = [
         Unit(name, {"path": f"shards/{path}", "number": number}, awaits=(Awaited(shards.name, name),))
         for number, (name, path) in enumerate(found.items())
     ]
-    names = [PartName(kind, generation, parts[kind], number) for kind in KINDS for number in range(parts[kind])]
+    names = [PartName(kind, generation, parts, number) for kind in KINDS for number in range(parts)]
     reducing = Step(
         FILES, write_entries, [Unit(str(name)) for name in names], {"paths": list(found.values())}, owns=(FOLDER,)
     )
     return Step(KEYS, send_entries, maps, {"parts": parts}), reducing
 
 
-def send_entries(corpus: Path, shard: str, *, path: str, number: int, parts: dict[str, int]) -> Mapped:
+def send_entries(corpus: Path, shard: str, *, path: str, number: int, parts: int) -> Mapped:
     """Send the entries of one shard, by file of the index."""
 
     def blocks() -> Iterator[tuple[int, bytes]]:
         batch = open_shard(corpus / path).batch
         ids = id_keys(batch.column("document"))
-        yield from by_range(ids, pack_entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts["ids"])
+        yield from by_range(ids, pack_entries(ids, number, np.arange(len(ids), dtype=np.uint32)), parts)
         column, found = batch.column("url"), [np.empty(0, ENTRY)]
         for start in range(0, batch.num_rows, BATCH_ROWS):
             keys, rows = url_keys(column.slice(start, BATCH_ROWS))
             found.append(pack_entries(keys, number, rows + np.uint32(start)))
         packed = np.concatenate(found)
-        yield from by_range(packed["key"], packed, parts["urls"], parts["ids"])
+        yield from by_range(packed["key"], packed, parts, parts)
 
     return Mapped(blocks())
 
@@ -77,8 +77,8 @@ def write_entries(corpus: Path, file: str, blocks: list[bytes], *, paths: list[s
 
 def index_entries(files: Receipts) -> list[IndexEntry]:
     """Return the files of the index, for the manifest."""
-    outputs = {name: receipt.outputs[0] for name, receipt in sorted(files.items())}
     return [
-        IndexEntry(path=name, sha256=output.sha256, bytes=output.bytes, rows=files[name].facts["rows"])
-        for name, output in outputs.items()
+        IndexEntry(path=name, sha256=output.sha256, bytes=output.bytes, rows=receipt.facts["rows"])
+        for name, receipt in sorted(files.items())
+        for output in receipt.outputs
     ]

@@ -11,19 +11,20 @@ from filters.rule import Record, first_record_reason
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
+from manifests.mirror import StoredDump, open_range
 from manifests.recipe import Recipe
 from manifests.source import Source
-from pipeline.beam.quarantine import Place, forget_record, places_within
+from pipeline.beam.quarantine import Place, forget_record
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.pages import calls_of, uses_of
-from pipeline.stages.split_offsets import file_of, pieces_of
+from pipeline.stages.filter import calls_of, uses_of
+from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # records per reason and split whose place is kept, besides those with a URL, which all are: for people
+SKIPPED = 3  # dropped records per reason and split whose place is kept, for people; those with a URL are all kept
 
 
 def extract_step(
@@ -55,10 +56,8 @@ def extract_step(
             split = f"{item.source}/{item.name}" + (f"@{piece.start:015d}" if len(pieces) > 1 else "")
             if split in units:
                 raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
-            arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
             calls = (code_of(reader_for(item.source, source), "read"), *calls_of(source.rules_at("extract")))
-            held = places_within(quarantine, item.source, item.name, piece.start, piece.end)
-            units[split] = Unit(split, arguments, (), size, item.source, calls, held)
+            units[split] = piece_unit(split, item, piece, source, calls, quarantine)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
     return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=True)
 
@@ -78,10 +77,19 @@ def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> di
 
 
 def extract(
-    corpus: Path, split: str, *, name: str, source: Source, file: str, path: str, start: int, end: int, state: int
+    corpus: Path,
+    split: str,
+    *,
+    name: str,
+    source: Source,
+    file: str,
+    path: str | StoredDump,
+    start: int,
+    end: int,
+    state: int,
 ) -> Result:
     """Read one split of an input: the stored bytes from `start` to `end`. Raises OSError if they cannot be read."""
-    with open_stored(Path(path)) as stored:
+    with open_range(path, corpus, start, end) if isinstance(path, StoredDump) else open_stored(Path(path)) as stored:
         outcomes = reader_for(name, source).read(stored, file, name, source, start, end, state)
         result = write_outcomes(corpus, split, name, source, outcomes, {"file": file})
     counted = result.tallies[name].entered["bytes"]
@@ -100,21 +108,19 @@ def write_outcomes(
     with table_writer(corpus / documents, DOCUMENT_SCHEMA) as writer:
         for outcome in outcomes:
             forget_record()
-            tally.enter(records=1, bytes=outcome.stored)
             if outcome.document is not None:
                 url = outcome.document.url  # not every reader looks at it
                 if reason := first_record_reason(source.filters, Record(url, None)):
                     outcome = Outcome(outcome.locator, outcome.stored, reason=reason, url=url)
             if outcome.document is not None:
                 row = outcome.document.as_row()
+                tally.enter(records=1, bytes=outcome.stored)
                 tally.keep(records=1, bytes=outcome.stored, characters=len(row["text"]))
                 writer.append(row)
                 continue
-            assert outcome.reason is not None, "an outcome is a document or a reason"
-            if outcome.reason is Reason.JOINED:
-                tally.remove(outcome.reason, records=1, bytes=outcome.stored)
+            count_dropped(outcome, tally)
+            if outcome.reason is None or outcome.reason is Reason.JOINED:
                 continue
-            tally.drop(outcome.reason, records=1, bytes=outcome.stored)
             place = {key: value for key, value in outcome.locator.as_dict().items() if value not in ("", [])}
             place |= {"reason": outcome.reason.value, "detail": outcome.detail}
             place |= {"url": outcome.url} if outcome.url else {}
@@ -131,3 +137,11 @@ def write_outcomes(
             paths.append(f"{folder}/{split}.jsonl")
             write_atomic(corpus / paths[-1], b"".join(map(canonical_json, places)))
     return Result(paths, {name: tally}, facts)
+
+
+def count_dropped(outcome: Outcome, tally: Tally) -> None:
+    """Count a record that is no document; a row that has become part of one is not dropped but removed."""
+    assert outcome.reason is not None, "an outcome is a document or a reason"
+    tally.enter(records=1, bytes=outcome.stored)
+    count = tally.remove if outcome.reason is Reason.JOINED else tally.drop
+    count(outcome.reason, records=1, bytes=outcome.stored)

@@ -1,26 +1,121 @@
-"""filter: documents -> those that their source's rules keep, with signals, and signatures for `neardup`."""
+"""filter: documents -> those that their source's rules keep, with signals, and signatures for `neardup`.
 
+A rule that needs another stage sees there exactly what the rules before it leave. So each such stage reads the
+documents again and applies those rules (`filter_pages`). What it finds about each document is a verdict. A small file
+per split holds the verdicts.
+"""
+
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from filters.dedup.minhash import MinHash
-from filters.reasons import AnyReason
-from filters.rule import COLUMNS, Rule
-from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, content_hash
+from filters.errors import UserError
+from filters.reasons import AnyReason, Reason
+from filters.rule import COLUMNS, Filtered, Found, Rule, apply_rules, name_of, page_of, rule_labels
+from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, ID_BYTES, content_hash, locator_from
 from manifests.ledger import Tally
+from manifests.mirror import fetch
 from manifests.recipe import Recipe
-from pipeline.beam.step import Files, Receipts, Result, Step, Unit, source_of
-from pipeline.beam.tables import table_writer
+from manifests.source import LANGUAGE_KNOWN, Source
+from pipeline.beam.exchange import Mapped, by_split
+from pipeline.beam.quarantine import forget_record, is_noting, note_record
+from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
+from pipeline.beam.tables import read_ipc, read_rows, table_writer
+from pipeline.beam.work import Turns
 from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
-from pipeline.stages.pages import Verdicts, calls_of, filter_pages
 
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")
 DROPPED_SCHEMA = pa.schema([("reason", pa.string()), *DOCUMENT_SCHEMA])
+SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
+PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order
+COMPARING = ("url_dedup", "line_dedup")  # those of them that compare documents with each other
+
+Verdicts = Mapping[str, Receipts]  # receipts by stage and split, of the stages that have run
+
+
+@dataclass(frozen=True)
+class SourceRules:
+    """Rules, and what is needed to apply them to the documents of a source.
+
+    Attributes:
+        source: its name.
+        rules: in order.
+        models: from `models_of`.
+        language_known: True if the source's reader tells each document's language.
+    """
+
+    source: str
+    rules: list[Rule]
+    models: Mapping[str, Any]
+    language_known: bool
+
+
+def arguments_of(
+    recipe: Recipe,
+    models: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, str],
+    trained: Mapping[str, list[Receipt]],
+    stage: str = "",
+) -> dict[str, dict[str, Any]]:
+    """Return, by source, the argument `applied` of all functions that apply its rules: its `SourceRules`.
+
+    Args:
+        recipe: the run's.
+        models: from `models_of`, by source.
+        given: hashes of the models and lists that the recipe gives by path, by source and use.
+        trained: receipts of what the run has trained, by source.
+        stage: only the rules before the one that needs this stage; all by default.
+    """
+    found = {}
+    for name, source in recipe.sources.items():
+        rules, _ = source.rule_for(stage)
+        uses = {use: sha for use, sha in given.items() if use.startswith(tuple(uses_of(name, source, rules)))}
+        applied = SourceRules(name, rules, models[name], source.kind in LANGUAGE_KNOWN)
+        steps = [[type(rule).__module__, rule.step_key()] for rule in rules]
+        found[name] = {"applied": Keyed(applied, [name, applied.language_known, steps, uses, trained.get(name, [])])}
+    return found
+
+
+def uses_of(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
+    """Return the prefixes of the names of models and lists that some of a source's rules use."""
+    labels = zip(source.filters, rule_labels(source.filters), strict=True)
+    return [f"{name}.{label}." for rule, label in labels if any(rule is one for one in rules)]
+
+
+def calls_of(rules: Iterable[Rule]) -> tuple[Callable[..., Any], ...]:
+    """Return the classes of rules, which are part of the code of the step that applies them."""
+    return tuple(dict.fromkeys(type(rule) for rule in rules))
+
+
+def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdicts) -> list[Unit]:
+    """Return a unit per split that is to be read with the rules before a stage, of the sources that need it.
+
+    Args:
+        recipe: the run's.
+        stage: its name; empty for all rules, and the splits of all sources.
+        extracted: receipts of documents by split.
+        verdicts: of the stages that rules need.
+    """
+    found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
+    calls = {name: calls_of([*rules, *([rule] if rule else [])]) for name, (rules, rule) in found.items()}
+    needed = {
+        name: [verdicts.get(one.needs, {}) for one in rules if one.needs_verdicts] for name, (rules, _) in found.items()
+    }
+    units = []
+    for split, receipt in sorted(extracted.items()):
+        source = source_of(split)
+        if found[source][1] is not None or not stage:
+            reads = [Files(receipt, "documents"), *(known[split] for known in needed[source] if split in known)]
+            units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+    return units
 
 
 def filter_step(
@@ -39,26 +134,13 @@ def filter_step(
         verdicts: of the stages that rules need.
         keep_dropped: dropped documents per reason and split whose text is kept for people to look at.
     """
-    rules = {name: source.rules_at("filter") for name, source in recipe.sources.items()}
-    calls, units = {name: calls_of(some) for name, some in rules.items()}, []
-    for split, receipt in extracted.items():
-        source = source_of(split)
-        reads = [Files(receipt, "documents"), *verdicts.of(split, rules[source])]
-        units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+    units = units_for(recipe, "", extracted, verdicts)
     arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 
 def filter_documents(
-    corpus: Path,
-    split: str,
-    *,
-    name: str,
-    rules: list[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
-    minhash: MinHash | None,
-    keep_dropped: int,
+    corpus: Path, split: str, *, applied: SourceRules, minhash: MinHash | None, keep_dropped: int
 ) -> Result:
     """Filter one split."""
     kept, dropped = f"clean/{split}.parquet", f"dropped/{split}.parquet"
@@ -66,7 +148,7 @@ def filter_documents(
     gone: list[dict[str, Any]] = []
     counts = Counter[AnyReason]()
     with table_writer(corpus / kept, CLEAN_SCHEMA) as writer:
-        for row, found in filter_pages(corpus, split, rules, models, language_known, columns=None):
+        for row, found in filter_pages(corpus, split, applied, columns=None):
             tally.enter(records=1, characters=len(row["text"]))
             if found.reason is not None:
                 tally.drop(found.reason, records=1, characters=len(row["text"]))
@@ -90,4 +172,164 @@ def filter_documents(
             for row in gone:
                 writer.append(row)
         paths.append(dropped)
-    return Result(paths, {name: tally})
+    return Result(paths, {applied.source: tally})
+
+
+def filter_pages(
+    corpus: Path, split: str, applied: SourceRules, columns: Sequence[str] | None = SEEN
+) -> Iterator[tuple[dict[str, Any], Filtered]]:
+    """Yield each document of a split in order, as a row, with what rules make of it.
+
+    Args:
+        corpus: the corpus.
+        split: of `extract`.
+        applied: the rules; the verdicts that they need are there.
+        columns: of the rows: at least `SEEN`; None for all.
+    """
+    rules, found = applied.rules, list[Iterator[Any]]()
+    for rule in rules:
+        read = VERDICTS.get(rule.needs) if rule.needs_verdicts else None
+        found.append(iter(read(corpus, split)) if read is not None else itertools.repeat(None))
+    made = [applied.models.get(rule.needs) for rule in rules]
+    names = None if columns is None or is_noting() else list(columns)
+    for row in read_rows(corpus / f"documents/{split}.parquet", names):
+        if is_noting():
+            note_record(locator_from(row))
+        given = [Found(next(verdicts), model) for verdicts, model in zip(found, made, strict=True)]
+        try:
+            filtered = apply_rules(page_of(row, applied.language_known), rules, given)
+        except Exception as error:
+            own = [name_of(rule) for rule in rules if ":" in name_of(rule)]
+            if not own or isinstance(error, UserError | OSError):
+                raise
+            raise UserError(
+                f"{' or '.join(own)} failed on document {row['id'].hex()} of {split} ({type(error).__name__}: {error})"
+                ": correct the rule and run again; the run continues from here"
+            ) from error
+        yield row, filtered
+        forget_record()
+
+
+def read_older(corpus: Path, split: str) -> Iterable[bool]:
+    """Return for each document of a split, in order, whether `url_dedup` found a newer one under its URL."""
+    older: list[bool] = np.fromfile(corpus / verdict_path("url_dedup", split), np.bool_).tolist()
+    return older
+
+
+def read_masks(corpus: Path, split: str) -> Iterator[Any]:
+    """Yield for each document of a split, in order, a mask of its lines: True for those that are duplicates."""
+    column = read_ipc(corpus / verdict_path("line_dedup", split)).column("removed")
+    offsets, values = column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+    for start, end in itertools.pairwise(offsets.tolist()):
+        yield values[start:end]
+
+
+def read_scores(corpus: Path, split: str) -> Iterable[float | None]:
+    """Return the perplexity of each document of a split, in order; None where it has none."""
+    scores: list[float | None] = read_ipc(corpus / verdict_path("perplexity", split)).column("perplexity").to_pylist()
+    return scores
+
+
+VERDICTS: dict[str, Callable[[Path, str], Iterable[Any]]] = {
+    "url_dedup": read_older,
+    "line_dedup": read_masks,
+    "perplexity": read_scores,
+}
+_PLACES = {
+    "url_dedup": "verdicts/url_dedup/{}.bin",
+    "line_dedup": "verdicts/line_dedup/{}.arrow",
+    "perplexity": "blocks/perplexity/score/{}.arrow",
+}
+
+
+def verdict_path(stage: str, split: str) -> str:
+    """Return the path of a split's verdicts, below the corpus."""
+    return _PLACES[stage].format(split)
+
+
+def compare_turns(
+    stage: str, collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]
+) -> Turns:
+    """Return the turns of a job that compares documents; without a split to read, the first alone.
+
+    Args:
+        stage: its name.
+        collect: writes what is compared of each split.
+        found: the steps that find duplicates: a mapper per split, in the order of the splits' numbers, and a reducer
+            per range, which writes the places of duplicates: split number << bits | row.
+        bits: of a place that number the row.
+        reduce_verdicts: writes the verdicts of a split from the rows of its duplicates.
+    """
+    if not collect.units:
+        return [[(collect,)]]
+    return [[(collect,)], [found], [send_verdicts(stage, *found, bits, reduce_verdicts)]]
+
+
+def send_verdicts(
+    stage: str, keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]
+) -> tuple[Step, Step]:
+    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
+
+    `keys`: its units await what `collect` writes of their splits, as the reducers do.
+    """
+    maps = [Unit(unit.name, awaits=(Awaited(duplicates.name, unit.name),)) for unit in duplicates.units]
+    reduces = [Unit(unit.name, awaits=unit.awaits) for unit in keys.units]
+    mapping = Step(f"{stage}/places", map_verdicts, maps, {"folder": f"blocks/{duplicates.name}", "bits": bits})
+    return mapping, Step(f"{stage}/verdicts", reduce_verdicts, reduces, owns=(f"verdicts/{stage}",))
+
+
+def map_verdicts(corpus: Path, part: str, *, folder: str, bits: int) -> Mapped:
+    """Send the rows of a range's duplicates, by split."""
+    return Mapped(by_split(np.fromfile(corpus / folder / part, np.int64), bits))
+
+
+def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:
+    """Return the mask of one document's lines, by its id; None if no verdict file of the splits holds it."""
+    for split in splits:
+        path = fetch(corpus, verdict_path("line_dedup", split))
+        if path.exists():
+            batch = read_ipc(path)
+            row = batch.column("id").index(pa.scalar(document, pa.binary(ID_BYTES))).as_py()
+            if row >= 0:
+                return np.array(batch.column("removed")[row].as_py(), bool)
+    return None
+
+
+def custom_reasons(recipe: Recipe) -> dict[str, str]:
+    """Return the descriptions of the reasons of a user's own rules, for the manifest."""
+    rules = [rule for source in recipe.sources.values() for rule in source.filters]
+    return {reason.value: reason.description for rule in rules for reason in rule.REASONS if reason not in set(Reason)}
+
+
+def count_lists(recipe: Recipe) -> dict[str, dict[str, int]]:
+    """Return the rules' counts about the lists that they are given, by `SOURCE.RULE`, for the manifest."""
+    found = {}
+    for name, source in recipe.sources.items():
+        for rule, label in zip(source.filters, rule_labels(source.filters), strict=True):
+            if facts := rule.findings():
+                found[f"{name}.{label}"] = facts
+    return found
+
+
+def order_of_passes(recipe: Recipe) -> list[str]:
+    """Return the stages that rules may need, in an order that suits every source's list.
+
+    Raises:
+        UserError: two sources need two of them in opposite orders.
+    """
+    chains = {
+        name: [rule.needs for rule in source.rules_at("filter") if rule.needs]
+        for name, source in recipe.sources.items()
+    }
+    order: list[str] = []
+    while len(order) < len(PASSES):
+        left = [stage for stage in PASSES if stage not in order]
+        blocked = {stage for chain in chains.values() for stage in [one for one in chain if one in left][1:]}
+        free = [stage for stage in left if stage not in blocked]
+        if not free:
+            names = " and ".join(sorted(name for name, chain in chains.items() if set(chain) & blocked)[:2])
+            raise UserError(
+                f"sources {names}: their filters look at all documents in opposite orders: give both lists one order"
+            )
+        order.append(free[0])
+    return order

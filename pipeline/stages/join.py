@@ -30,17 +30,18 @@ from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path
 from manifests.ledger import Tally
+from manifests.mirror import StoredDump, open_range
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
-from pipeline.beam.quarantine import Place, forget_record, places_within
+from pipeline.beam.quarantine import Place, forget_record
 from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
-from pipeline.stages.pages import calls_of
-from pipeline.stages.split_offsets import file_of, pieces_of
+from pipeline.stages.filter import calls_of
+from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "join"
 RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
@@ -105,18 +106,15 @@ def join_source(
         mine = [item for item in items if joined.select_round(item.name, source) == number]
         sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
         ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
+        calls = (joined.read_rows, *rules)
         units = [
-            Unit(f"dumps/{item.name}@{piece.start:015d}", {**file_of(item), **piece._asdict()}, (),
-                 piece.end - piece.start, name, (joined.read_rows, *rules),
-                 places_within(quarantine, name, item.name, piece.start, piece.end))
+            piece_unit(f"dumps/{item.name}@{piece.start:015d}", item, piece, source, calls, quarantine)
             for item in mine
             for piece in pieces_of(offsets, item)
-        ]  # fmt: skip
+        ]
         for split, receipt in sorted(forwarded.items()):
             packed = {"packed": receipt.outputs[0].path}
             units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
-        if not units:
-            continue
         last = number == joined.ROUNDS - 1
         of_step = f"{STEP}/{name}/groups-{number}"
         parts = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
@@ -131,13 +129,11 @@ def join_source(
         else:
             folder = {"number": number, "folder": f"blocks/{of_step}"}
             reducing = Step(of_step, reduce_rows, groups, {**settings, **folder})
-        done, reduced = yield from exchange(mapping, reducing)
+        done, forwarded = yield from exchange(mapping, reducing)
         rows |= {f"rows-{number}/{name}/{unit}": receipt for unit, receipt in done.items()}
-        if last:
-            return reduced, rows
-        forwarded = reduced
-        rows |= {f"groups-{number}/{name}/{unit}": receipt for unit, receipt in reduced.items()}
-    return {}, rows
+        if not last:
+            rows |= {f"groups-{number}/{name}/{unit}": receipt for unit, receipt in forwarded.items()}
+    return forwarded, rows
 
 
 def map_rows(
@@ -149,7 +145,7 @@ def map_rows(
     shared: dict[str, Any],
     ranges: int,
     file: str = "",
-    path: str = "",
+    path: str | StoredDump = "",
     start: int = 0,
     end: int = 0,
     state: int = 0,
@@ -164,7 +160,7 @@ def map_rows(
         block = (corpus / packed).read_bytes()
         items: Iterator[Row | Outcome] = (_unpack(block, place) for place in _find_places(block))
     else:
-        items = _read_split(unit, source, shared, file, path, start, end, state)
+        items = _read_split(corpus, unit, source, shared, file, path, start, end, state)
     return Mapped(pack_rows(items, tally, ranges), {name: tally})
 
 
@@ -195,10 +191,18 @@ def _get_reader(source: Source) -> JoinedReader:
 
 
 def _read_split(
-    unit: str, source: Source, shared: dict[str, Any], file: str, path: str, start: int, end: int, state: int
+    corpus: Path,
+    unit: str,
+    source: Source,
+    shared: dict[str, Any],
+    file: str,
+    path: str | StoredDump,
+    start: int,
+    end: int,
+    state: int,
 ) -> Iterator[Row | Outcome]:
     left = end - start
-    with open_stored(Path(path)) as stored:
+    with open_range(path, corpus, start, end) if isinstance(path, StoredDump) else open_stored(Path(path)) as stored:
         for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
             forget_record()
             left -= item.stored
@@ -220,7 +224,7 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
             examples[item.reason.value] += 1
             is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.SKIPPED
             if item.reason not in DEAD_LETTERS and not is_example:
-                _count(item, tally)
+                extract.count_dropped(item, tally)
                 continue
             item = Row(_DEAD, item.locator, item.stored, f"{item.reason.value}\0{item.detail}".encode())
         packed = _pack(item)
@@ -230,15 +234,6 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
             yield from ((bucket, bytes(held[bucket])) for bucket in sorted(held))
             held, size = {}, 0
     yield from ((bucket, bytes(held[bucket])) for bucket in sorted(held))
-
-
-def _count(item: Outcome, tally: Tally) -> None:
-    assert item.reason is not None
-    tally.enter(records=1, bytes=item.stored)
-    if item.reason is Reason.JOINED:
-        tally.remove(item.reason, records=1, bytes=item.stored)
-    else:
-        tally.drop(item.reason, records=1, bytes=item.stored)
 
 
 def combine_groups(blocks: list[bytes], name: str, source: Source, number: int) -> Iterator[Row | Outcome]:

@@ -1,11 +1,9 @@
 """line_dedup: which lines occur elsewhere in the crawl, as one verdict file per split (CCNet, section 3.1).
 
-Two exchanges, and never a line in either: hashes go by hash range to where they are compared, and the places of
-duplicates go back by split. Each document sends a line's hash once; repeats within a document are found in its own
-split.
-
-Before them, `collect` writes a file of line hashes per split, in the order of the documents, of what the rules before
-this one leave.
+First, `collect` writes a file of line hashes per split, in the order of the documents, of what the rules before this
+one leave. Then there are two exchanges, and neither carries the text of a line. Hashes go by hash range to where they
+are compared, and the places of duplicates go back by split. Each document sends a line's hash once; repeats within a
+document are found in its own split.
 """
 
 from collections import Counter
@@ -19,21 +17,18 @@ import pyarrow as pa
 
 from filters.hashing import duplicate_mask, group_keys
 from filters.quality.duplicate_lines import NO_PARAGRAPH, DuplicateLines, later_copy_mask, repeat_mask
-from filters.rule import Rule
 from manifests.document import ID_BYTES, order_key
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
+from pipeline.beam.exchange import Mapped, by_range, join_blocks, ranges_for
 from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.beam.work import Turns
 from pipeline.sources.inputs import dump_of
-from pipeline.stages.pages import Verdicts, filter_pages, units_for, verdict_path
+from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
 
 STAGE = "line_dedup"
-COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
-    f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates", "places", "verdicts")
-)
+COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))
 
 RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some four times as much while it sorts
 LINE_CHARACTERS = 32  # of a line, to divide a range before lines are counted: shorter ones fill it more
@@ -51,35 +46,19 @@ def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
-    units = [
-        unit._replace(arguments={"file": extracted[unit.name].facts["file"]})
-        for unit in units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
-    ]
-    arguments = dict(by_source)
-    for name, source in recipe.sources.items():
-        _, rule = source.rule_for(STAGE)
-        if isinstance(rule, DuplicateLines):
-            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.normalise)}
-    return Step(COLLECT, collect_hashes, units, {}, arguments)
+    arguments = {
+        name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _rules(recipe).items()
+    }
+    return Step(COLLECT, collect_hashes, units_for(recipe, STAGE, extracted, verdicts), {}, arguments)
 
 
-def collect_hashes(
-    corpus: Path,
-    split: str,
-    *,
-    file: str,
-    name: str,
-    rules: list[Rule],
-    rule: DuplicateLines,
-    models: Mapping[str, Any],
-    language_known: bool,
-) -> Result:
+def collect_hashes(corpus: Path, split: str, *, applied: SourceRules, rule: DuplicateLines) -> Result:
     """Write the line hashes of a split's documents; none for a document that a rule before has dropped."""
     ids: list[bytes] = []
     identities: list[int] = []
     hashes = [np.empty(0, np.uint64)]
     offsets = [0]
-    for row, found in filter_pages(corpus, split, rules, models, language_known):
+    for row, found in filter_pages(corpus, split, applied):
         ids.append(row["id"])
         identities.append(rule.identity(row["id"], row["url"]))
         if found.reason is None:
@@ -88,18 +67,16 @@ def collect_hashes(
     column = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(np.concatenate(hashes)))
     columns = [pa.array(ids, pa.binary(ID_BYTES)), pa.array(identities, pa.uint64()), column]
     write_ipc(corpus / line_hash_path(split), HASH_SCHEMA, columns)
-    return Result([line_hash_path(split)], {}, {"lines": offsets[-1], "file": file})
+    return Result([line_hash_path(split)], {}, {"lines": offsets[-1]})
 
 
 def dedup_turns(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Turns:
-    """Return the steps of the stage as turns of one job; without a source that needs it, the first alone."""
+    """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = collect_step(recipe, extracted, by_source, verdicts)
-    if not collect.units:
-        return [[(collect,)]]
     found = find_duplicates(recipe, {unit.name: extracted[unit.name] for unit in collect.units})
-    return [[(collect,)], [found], [send_verdicts(*found)]]
+    return compare_turns(STAGE, collect, found, LINE_BITS, reduce_verdicts)
 
 
 def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
@@ -117,17 +94,6 @@ def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
     settings = {"ordered": ordered, "first": first, "part": [group.part for group in groups.values()]}
     reducing = Step(DUPLICATES, reduce_duplicates, [Unit(f"{r:05d}") for r in range(ranges)], settings)
     return Step(KEYS, map_keys, units, {"ranges": ranges, "ordered": ordered}), reducing
-
-
-def send_verdicts(keys: Step, duplicates: Step) -> tuple[Step, Step]:
-    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
-
-    `keys`: its units are in the order of the splits' numbers.
-    """
-    maps = [Unit(unit.name, awaits=(Awaited(DUPLICATES, unit.name),)) for unit in duplicates.units]
-    reduces = [Unit(unit.name, awaits=(Awaited(COLLECT, unit.name),)) for unit in keys.units]
-    owned = (f"verdicts/{STAGE}",)
-    return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 
 
 def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int, ordered: bool) -> Mapped:
@@ -170,11 +136,6 @@ def reduce_duplicates(
     path = f"blocks/{DUPLICATES}/{name}"
     write_atomic(corpus / path, np.sort(pairs["place"][gone]).tobytes())
     return Result([path], {}, {"lines": lines, "duplicates": len(pairs), "ccnet": int(narrow.sum())})
-
-
-def map_verdicts(corpus: Path, part: str) -> Mapped:
-    """Send a range's places, by split."""
-    return Mapped(by_split(np.fromfile(corpus / f"blocks/{DUPLICATES}/{part}", np.int64), LINE_BITS))
 
 
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
@@ -220,10 +181,15 @@ class _Group(NamedTuple):
     rules: DuplicateLines
 
 
+def _rules(recipe: Recipe) -> dict[str, DuplicateLines]:
+    """Return the rule of each source that needs this stage."""
+    needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
+    return {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
+
+
 def _groups(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
     """Return the group of each split, in the order of the splits."""
-    needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
-    rules = {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
+    rules = _rules(recipe)
     splits = {split: receipt.facts["file"] for split, receipt in sorted(extracted.items())}
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():

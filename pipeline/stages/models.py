@@ -1,19 +1,24 @@
-"""Models and lists of the sources' rules: where they lie in a corpus, copies of those at URLs, and their hashes."""
+"""Models and lists of the sources' rules: places in a corpus, copies of those at URLs, hashes, and inheritance."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filters.errors import UserError
-from filters.rule import kept_languages, rule_labels
-from manifests.files import sha256_file
+from filters.rule import Rule, kept_languages, rule_labels
+from manifests.files import sha256_file, write_atomic
+from manifests.manifest import Manifest, generation_folder
 from manifests.mirror import fetch_url, is_url
 from manifests.recipe import Recipe
 from manifests.source import Source
 from manifests.storage import connect
+from manifests.tokenizer import FILE as TOKENIZER
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
+
+CUTOFFS = "inherited"  # a folder of a generation: the cut-offs of its corpus as tables, one file per source
 
 
 def models_of(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts] | None") -> dict[str, Any]:
@@ -113,10 +118,64 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
         given[path] = str(entry.changed)
         return str(fetch_url(path, given[path], corpus))
 
+    return map_model_paths(recipe, copy), tuple(sorted(given.items()))
+
+
+def map_model_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
+    """Return the recipe with each path of a model or list changed."""
     sources = {
-        name: source.model_copy(update={"filters": [rule.map_paths(copy) for rule in source.filters]})
+        name: source.model_copy(update={"filters": [rule.map_paths(change) for rule in source.filters]})
         for name, source in recipe.sources.items()
     }
     path = recipe.tokenizer.path
-    tokenizer = recipe.tokenizer.model_copy(update={"path": copy(path) if path else None})
-    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer}), tuple(sorted(given.items()))
+    tokenizer = recipe.tokenizer.model_copy(update={"path": change(path) if path else None})
+    return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer})
+
+
+def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
+    """Return the recipe of a generation, which trains nothing: all that its corpus has trained is given by path.
+
+    These are tokenizer, language models, classifiers and cut-offs, which are written into `folder`. The corpus and its
+    generations become earlier corpora to compare with.
+    """
+    trained = {model.path for model in parent.models.values() if model.path}
+    sources = {}
+    for name, source in recipe.sources.items():
+        rules = [rule.with_trained(_trained_files(corpus, folder, name, rule, trained)) for rule in source.filters]
+        sources[name] = source.model_copy(update={"filters": rules})
+    earlier = [str(generation_folder(corpus, number)) for number in range(len(parent.generations) + 1)]
+    known = [path for path in recipe.deduplication.against if path not in earlier]
+    changed = {
+        "sources": sources,
+        "tokenizer": recipe.tokenizer.model_copy(update={"path": str(corpus / TOKENIZER)}),
+        "deduplication": recipe.deduplication.model_copy(update={"against": [*known, *earlier], "canaries": 0}),
+    }
+    return recipe.model_copy(update=changed)
+
+
+def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: set[str]) -> dict[str, str]:
+    """Return what the corpus has trained for a rule, by the setting that gives it by path."""
+    from filters.quality.perplexity import Perplexity
+
+    files, models = {}, f"models/perplexity/{name}"
+    if rule.needs == "references" and trained_references(name) in trained:
+        files["model"] = str(corpus / trained_references(name))
+    if isinstance(rule, Perplexity) and rule.needs:
+        if any(path.startswith(f"{models}/") for path in trained):
+            files["models"] = str(corpus / models)
+        if cuts_path(name) in trained:
+            table = folder / CUTOFFS / f"{name}.csv"
+            _write_cutoffs(corpus / cuts_path(name), table, rule.head, rule.tail)
+            files["cutoffs"] = str(table)
+    return files
+
+
+def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:
+    """Write a source's cut-offs as CCNet's table: a row per percentile, a column per language."""
+    found = json.loads(cuts.read_bytes())
+    codes = sorted(found)
+    rows = {head: [found[code]["head"] for code in codes], tail: [found[code]["tail"] for code in codes]}
+    lines = [["percentile", *codes], *([percentile, *values] for percentile, values in sorted(rows.items()))]
+    data = "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
+    if not table.is_file() or table.read_bytes() != data:  # a corpus that is only traced may be read-only
+        write_atomic(table, data)

@@ -5,10 +5,8 @@ language; `score` takes the perplexity of each document that the filters before 
 percentiles of this crawl, by an exact histogram.
 """
 
-import gzip
 import tempfile
-import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import pyarrow as pa
 from filters.errors import UserError
 from filters.formats.charset import decode
 from filters.formats.mediawiki import Page, read_dump
-from filters.formats.stream import Damage
+from filters.formats.stream import Damage, open_stored, read_decoded
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
 from filters.quality.perplexity import (
@@ -33,6 +31,7 @@ from filters.quality.perplexity import (
     number_pieces,
     train_pieces,
 )
+from filters.reasons import Reason
 from filters.rule import Found, Rule, page_of
 from filters.wikitext.render import render_text
 from manifests.document import order_key
@@ -41,19 +40,14 @@ from manifests.recipe import Recipe
 from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import Input
+from pipeline.stages.filter import SourceRules, Verdicts, filter_pages, units_for, verdict_path
 from pipeline.stages.models import cuts_path, trained_language_model
-from pipeline.stages.pages import (
-    Verdicts,
-    filter_pages,
-    units_for,
-    verdict_path,
-)
 
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
 
 PIECES_BYTES = 200_000_000  # of text to train pieces on; more hardly changes them (CCNet: 400,000 articles)
-MAX_TEXT_BYTES = 1 << 30  # of one plain text file, decompressed
+MAX_TEXT_BYTES = 4 << 30  # of one plain text file, decompressed, which is in memory whole
 SCORE_SCHEMA = pa.schema([("language", pa.string()), ("perplexity", pa.float32())])
 
 
@@ -81,21 +75,20 @@ def score_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
     """Return the step with a unit per split of the sources whose cut-offs are this crawl's own."""
-    arguments = dict(by_source)
-    for name, source in recipe.sources.items():
-        _, rule = source.rule_for(STAGE)
-        if rule is not None and rule.needs_verdicts:
-            arguments[name] = {**by_source[name], "rule": Keyed(rule, rule.step_key())}
-    units = units_for(recipe, STAGE, extracted, verdicts, with_rule=True)
-    return Step(SCORE, score_documents, [unit for unit in units if "rule" in arguments[unit.source]], {}, arguments)
+    rules = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
+    arguments = {
+        name: {**by_source[name], "rule": Keyed(rule, rule.step_key())}
+        for name, rule in rules.items()
+        if rule is not None and rule.needs_verdicts
+    }
+    units = [unit for unit in units_for(recipe, STAGE, extracted, verdicts) if unit.source in arguments]
+    return Step(SCORE, score_documents, units, {}, arguments)
 
 
 def cut_step(recipe: Recipe, score: Step) -> Step:
     """Return the step with a unit per source whose documents are scored."""
-    units, by_source = [], defaultdict[str, list[str]](list)
-    for unit in score.units:
-        by_source[unit.source].append(unit.name)
-    for source, splits in by_source.items():
+    units = []
+    for source, splits in score.names_by_source().items():
         rule = rule_of(recipe, source)
         arguments = {"head": rule.head, "tail": rule.tail, "splits": splits}
         units.append(Unit(source, arguments, awaits=tuple(Awaited(SCORE, split) for split in splits)))
@@ -133,23 +126,14 @@ def train_language_model(
     return Result([path.relative_to(corpus).as_posix() for path in (pieces, ngrams, card)], {}, facts)
 
 
-def score_documents(
-    corpus: Path,
-    split: str,
-    *,
-    name: str,
-    rules: list[Rule],
-    rule: Rule,
-    models: Mapping[str, Any],
-    language_known: bool,
-) -> Result:
+def score_documents(corpus: Path, split: str, *, applied: SourceRules, rule: Rule) -> Result:
     """Write language and perplexity of a split's documents; null for those that a rule before has dropped."""
-    given = Found(None, models[STAGE])
+    given = Found(None, applied.models[STAGE])
     languages: list[str | None] = []
     values: list[float | None] = []
-    for row, found in filter_pages(corpus, split, rules, models, language_known):
+    for row, found in filter_pages(corpus, split, applied):
         if found.reason is None:
-            page = replace(page_of(row, language_known), text=found.text, signals=found.signals)
+            page = replace(page_of(row, applied.language_known), text=found.text, signals=found.signals)
             page = replace(page, language=found.language or page.language)
             languages.append(page.language)
             values.append(rule.apply(page, given).signals["perplexity"])
@@ -201,14 +185,12 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
             yield page if isinstance(page, Damage) else render_text(page.wikitext)
         return
     try:
-        raw = path.read_bytes()
-        if raw.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as file:  # all members, and an error where the last is cut short
-                raw = file.read(MAX_TEXT_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): give Wikipedia dumps or plain text, gzipped or not"
-        ) from error
+        with open_stored(path) as stored:
+            raw = read_decoded(stored, MAX_TEXT_BYTES)
+    except OSError as error:
+        raw = Damage(Reason.CORRUPT_RECORD, error.strerror or str(error))
+    if isinstance(raw, Damage):
+        raise UserError(f"{path} cannot be read ({raw.detail}): give Wikipedia dumps or plain text, compressed or not")
     yield decode(raw, None)
 
 

@@ -5,8 +5,9 @@ takes the cited pages of each split and candidates for the others, drawn by keye
 and measures on domains held out.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
-from filters.rule import Found, Rule, apply_rules, page_of
+from filters.rule import Found, apply_rules, page_of
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -32,8 +33,8 @@ from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, sou
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
+from pipeline.stages.filter import COMPARING, SourceRules, Verdicts, calls_of, filter_pages, units_for
 from pipeline.stages.models import trained_references
-from pipeline.stages.pages import COMPARING, Verdicts, calls_of, filter_pages, units_for
 from pipeline.stages.perplexity import articles
 
 STAGE = "references"
@@ -79,17 +80,20 @@ def positives_step(
         reading: `by_source` of `extract`.
         by_source: from `arguments_of`, of the rules before this stage's.
     """
-    units, arguments_by_source = [], dict(reading)
+    units, arguments = [], {}
     for use, found in sorted(archives.items()):
+        if not use.endswith("/positives"):
+            continue
         source = source_of(use)
-        for archive in found if use.endswith("/positives") else ():
-            least = rule_of(recipe, source).min_characters
-            before = [rule for rule in recipe.sources[source].rule_for(STAGE)[0] if rule.needs not in COMPARING]
-            arguments_by_source[source] = {**by_source[source], **reading[source], "before": Keyed(before)}
-            calls = calls_of([*recipe.sources[source].rules_at("extract"), *before])
-            arguments = {"path": Keyed(archive.path, archive.key, (archive.version,)), "min_characters": least}
-            units.append(Unit(f"{source}/{archive.name}", arguments, (), archive.size, source, calls))
-    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments_by_source)
+        least, applied = rule_of(recipe, source).min_characters, by_source[source]["applied"]
+        rules = [rule for rule in applied.value.rules if rule.needs not in COMPARING]
+        applied = Keyed(replace(applied.value, rules=rules), applied.key)
+        arguments[source] = {**reading[source], "applied": applied, "min_characters": least}
+        calls = calls_of([*recipe.sources[source].rules_at("extract"), *rules])
+        for archive in found:
+            path = Keyed(archive.path, archive.key, (archive.version,))
+            units.append(Unit(f"{source}/{archive.name}", {"path": path}, (), archive.size, source, calls))
+    return Step(POSITIVES, read_positives, units, {"seed": recipe.seed}, arguments)
 
 
 def sample_step(
@@ -101,25 +105,24 @@ def sample_step(
     verdicts: Verdicts,
 ) -> Step:
     """Return the step with a unit per split of the sources that train."""
-    arguments = dict(by_source)
-    for source, share in shares(recipe, extracted).items():
-        lists = {
-            argument: Keyed(sorted(found), sorted(found.items()))
-            for argument, receipts in (("dumps", cited), ("archives", given))
-            for found in [_of_source(receipts, source)]
+    arguments = {
+        source: {
+            **by_source[source],
+            "dumps": _names(cited, source),
+            "archives": _names(given, source),
+            "share": share,
+            "least": rule_of(recipe, source).min_characters,
         }
-        least = rule_of(recipe, source).min_characters
-        arguments[source] = {**by_source[source], **lists, "share": share, "least": least}
+        for source, share in shares(recipe, extracted).items()
+    }
     units = units_for(recipe, STAGE, extracted, verdicts)
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
 
 
 def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
     """Return the step with a unit per source whose pages are sampled."""
-    units, sampled = [], defaultdict[str, list[str]](list)
-    for unit in sample.units:
-        sampled[unit.source].append(unit.name)
-    for source, splits in sampled.items():
+    units = []
+    for source, splits in sample.names_by_source().items():
         rules, archives = rule_of(recipe, source), _of_source(given, source)
         arguments = {
             "rules": Keyed(rules, rules.key()),
@@ -156,6 +159,12 @@ def _of_source(receipts: Receipts, source: str) -> Receipts:
     return {name: receipt for name, receipt in sorted(receipts.items()) if source_of(name) == source}
 
 
+def _names(receipts: Receipts, source: str) -> Keyed:
+    """Return the names of a source's tasks as an argument that counts by their results."""
+    found = _of_source(receipts, source)
+    return Keyed(list(found), list(found.items()))
+
+
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
     """Write the hashes of all URLs that a dump's articles cite, sorted, each once."""
     cited: set[int] = set()
@@ -179,19 +188,16 @@ def read_positives(
     *,
     name: str,
     source: Source,
-    rules: list[Rule],
-    before: list[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
+    applied: SourceRules,
     path: str,
     min_characters: int,
     seed: int,
 ) -> Result:
     """Write the pages of an archive as cited ones, read and filtered as the pages of the crawl are; count the others.
 
-    Rules that compare the documents of the crawl are left out: `before` are the other ones of `rules`.
+    `applied` has no rules that compare the documents of the crawl.
     """
-    found = [Found(None, models.get(rule.needs)) for rule in before]
+    found = [Found(None, applied.models.get(rule.needs)) for rule in applied.rules]
     if source.extractor == "wet":  # the text records of a crawl hold all visible text
         source = source.model_copy(update={"extractor": "all"})
     dropped, pages = Counter[str](), 0
@@ -203,7 +209,7 @@ def read_positives(
             if document is None or not page:
                 dropped[str(outcome.reason or Reason.NOT_HTTP)] += 1
                 continue
-            filtered = apply_rules(page_of(document.as_row(), language_known), before, found)
+            filtered = apply_rules(page_of(document.as_row(), applied.language_known), applied.rules, found)
             if filtered.reason is not None or len(filtered.text) < min_characters:
                 dropped[str(filtered.reason or Reason.TOO_SHORT)] += 1
                 continue
@@ -218,10 +224,7 @@ def sample_pages(
     corpus: Path,
     split: str,
     *,
-    name: str,
-    rules: list[Rule],
-    models: Mapping[str, Any],
-    language_known: bool,
+    applied: SourceRules,
     seed: int,
     dumps: list[str],
     archives: list[str],
@@ -234,7 +237,7 @@ def sample_pages(
     cited.append(np.sort(_read_pages(corpus, POSITIVES, archives, ["page"]).column("page").to_numpy()))
     path = f"blocks/{SAMPLE}/{split}.parquet"
     with table_writer(corpus / path, SAMPLE_SCHEMA) as writer:
-        for row, found in filter_pages(corpus, split, rules, models, language_known):
+        for row, found in filter_pages(corpus, split, applied):
             if found.reason is not None:
                 continue
             key = order_key(seed, "references/sample", row["id"])
@@ -281,36 +284,45 @@ def train_classifier(
         "unread": dict(unread),
     }
     positives, negatives, matched = _chosen(_sorted(pa.concat_tables([table, given])), rules, source, found)
-    model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
     fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
     unit = "domain" if fewest >= MIN_DOMAINS else "page"
-    held = [_held_out(part, unit, seed, rules.held_out) for part in (positives, negatives)]
-    texts = [part.column("text").to_pylist() for part in (positives, negatives)]
-    trained = [[text for text, out in zip(t, h, strict=True) if not out] for t, h in zip(texts, held, strict=True)]
-    tested = [[text for text, out in zip(t, h, strict=True) if out] for t, h in zip(texts, held, strict=True)]
-    if not trained[0] or not trained[1] or not tested[0] or not tested[1]:
+    trained, tested = zip(*(_divide(part, unit, seed, rules.held_out) for part in (positives, negatives)), strict=True)
+    if not all([*trained, *tested]):
         raise UserError(
             f"source {source}: too few pages to train on some and measure on others: "
             "change references.held_out or give more of the crawl"
         )
+    model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
     made = references.train(trained[0], trained[1], rules.dimension, rules.epochs, rules.learning_rate, seed)
     write_atomic(corpus / model_path, made)
-    model = references.load(str(corpus / model_path))
-    scores = np.array([model.score(text) for part in tested for text in part])
-    labels = np.r_[np.ones(len(tested[0]), bool), np.zeros(len(tested[1]), bool)]
-    crawl = _plain_sample(table, share)
-    crawl_scores = np.array([model.score(text) for text in crawl])
-    crawl_sizes = np.array([len(text) for text in crawl], np.int64)
-    thresholds = sorted({*THRESHOLDS, rules.threshold})
-    counts = {"positives": len(trained[0]), "negatives": len(trained[1])}
+    score = references.load(str(corpus / model_path)).score
     facts = {
-        **evaluation.card(labels, scores, crawl_scores, crawl_sizes, thresholds, counts, rules.key()),
+        **_make_card(score, trained, tested, _plain_sample(table, share), rules),
         "positives": found,
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
     }
     write_atomic(corpus / card_path, canonical_json(facts))
     return Result([model_path, card_path], {}, facts)
+
+
+def _make_card(
+    score: Callable[[str], float],
+    trained: Sequence[list[str]],
+    tested: Sequence[list[str]],
+    crawl: list[str],
+    rules: References,
+) -> dict[str, Any]:
+    """Return the figures of a model on texts held out, positives and negatives, and on a plain sample of the crawl."""
+    return evaluation.card(
+        np.repeat([True, False], [len(texts) for texts in tested]),
+        np.array([score(text) for texts in tested for text in texts]),
+        np.array([score(text) for text in crawl]),
+        np.array([len(text) for text in crawl], np.int64),
+        sorted({*THRESHOLDS, rules.threshold}),
+        dict(zip(("positives", "negatives"), map(len, trained), strict=True)),
+        rules.key(),
+    )
 
 
 def _read_pages(corpus: Path, step: str, units: list[str], columns: list[str] | None = None) -> pa.Table:
@@ -360,23 +372,19 @@ def _chosen(
 
 
 def _is_among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
+    """Return True if one of the sorted arrays holds a value."""
     wanted = np.uint64(value)
-    for hashes in cited:
-        place = int(np.searchsorted(hashes, wanted))
-        if place < len(hashes) and hashes[place] == wanted:
-            return True
-    return False
+    return any(np.searchsorted(hashes, wanted) < np.searchsorted(hashes, wanted, "right") for hashes in cited)
 
 
-def _held_out(part: pa.Table, unit: str, seed: int, share: float) -> list[bool]:
-    """Return True for pages to measure on: by domain, so that a site lies wholly on one side, or page by page."""
-    limit = int(share * 2**64)
-    if unit == "page":
-        return [
-            order_key(seed, "references/train", key.to_bytes(8, "big")) < limit
-            for key in part.column("key").to_pylist()
-        ]
-    return [
-        order_key(seed, "references/train", domain.encode("utf-8")) < limit
-        for domain in part.column("domain").to_pylist()
-    ]
+def _divide(part: pa.Table, unit: str, seed: int, share: float) -> tuple[list[str], list[str]]:
+    """Return the texts to train on, and those to measure on, drawn by domain or by page.
+
+    A domain lies wholly on one side, so that the model is measured on sites that it has not seen.
+    """
+    column = part.column("domain" if unit == "domain" else "key").to_pylist()
+    names = [name.encode("utf-8") if isinstance(name, str) else name.to_bytes(8, "big") for name in column]
+    sides: tuple[list[str], list[str]] = ([], [])
+    for name, text in zip(names, part.column("text").to_pylist(), strict=True):
+        sides[order_key(seed, "references/train", name) < int(share * 2**64)].append(text)
+    return sides

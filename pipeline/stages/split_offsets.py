@@ -6,16 +6,17 @@ large file uses all cores and documents do not depend on the number of workers. 
 The steps of this stage know a file by its size and time of change, all later ones by its hash.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filters.formats.stream import open_stored
 from manifests.files import sha256_file
-from manifests.mirror import is_url
+from manifests.mirror import StoredDump, is_url
 from manifests.recipe import Recipe
 from manifests.source import Source
+from pipeline.beam.quarantine import Place, places_within
 from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.sources.base import code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
@@ -109,3 +110,23 @@ def pieces_of(offsets: Receipts, item: Input) -> Iterator[Piece]:
     receipt = offsets.get(unit_of(item))
     for piece in receipt.facts["pieces"] if receipt else [(0, item.size, 0)]:
         yield Piece(*piece)
+
+
+def piece_unit(
+    name: str,
+    item: Input,
+    piece: Piece,
+    source: Source,
+    calls: tuple[Callable[..., Any], ...],
+    quarantine: Iterable[Place],
+) -> Unit:
+    """Return the unit that reads a piece of an input.
+
+    Of a dump in an object store a task fetches its piece alone, but for readers of users, which may need a buffer.
+    """
+    arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
+    if is_url(item.path) and size < item.size and ":" not in (source.kind or ""):
+        dump = StoredDump(item.path, item.version, item.size)
+        arguments["path"] = replace(arguments["path"], value=dump, versions=())
+    held = places_within(quarantine, item.source, item.name, piece.start, piece.end)
+    return Unit(name, arguments, (), size, item.source, calls, held)

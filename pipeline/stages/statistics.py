@@ -8,7 +8,7 @@ same bytes. Only columns are read, and text where its length or an example needs
 import heapq
 import itertools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +49,7 @@ SHOWN_NAMES = 50
 EXAMPLES = 3  # of dropped records, by source and reason
 EXAMPLE_CHARACTERS = 300
 BATCH_ROWS = 1_024
+PERPLEXITY = "perplexity/"  # and a bucket: the name of a histogram
 CURVE_AT = tuple(step / 100 for step in range(30, 101, 2))  # similarities at which the curve of the bands is drawn
 
 Plain = dict[str, Any]
@@ -61,8 +62,8 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
         letters = [Files(extracted[split], folder) for folder in ("deadletters", "skipped")]
         dropped, (clean,), on_clean = Files(receipt, "dropped"), receipt.below("clean"), verdicts.get(split)
         arguments = {
-            "letters": [output.path for files in letters for output in files.outputs()],
-            "dropped": "".join(output.path for output in dropped.outputs()),
+            "letters": [path for files in letters for path, _ in files.receipt.files(files.folder)],
+            "dropped": "".join(path for path, _ in receipt.files(dropped.folder)),
             "verdicts": on_clean.path if on_clean is not None else "",
         }
         units.append(Unit(split, arguments, [letters, dropped, Files(receipt, "clean"), on_clean], clean.bytes))
@@ -107,8 +108,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         verdicts: path of the verdicts on duplicates; empty if there is no such file.
     """
     went = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
-    characters, score = Counter[int](), Counter[int]()
-    perplexity: dict[str, Counter[int]] = {}
+    histograms = defaultdict[str, Counter[int]](Counter)
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
     for start, batch in _batches(corpus / f"clean/{split}.parquet"):
@@ -116,20 +116,18 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
         documents += batch.num_rows
-        characters.update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
-        score.update(count_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
+        histograms["characters"].update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
+        histograms["score"].update(count_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
         values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
         for bucket in {name for name in buckets.tolist() if name is not None}:
-            perplexity.setdefault(bucket, Counter()).update(count_bins(values[buckets == bucket], LOG_EDGES))
+            histograms[PERPLEXITY + bucket].update(count_bins(values[buckets == bucket], LOG_EDGES))
         names["domains"].add(_sites(batch["url"]))
         names["language"].add(_counted(batch["language"]))
         names["licence"].add(_counted(batch["licence"]))
         names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
-        "characters": encode_histogram(characters),
-        "score": encode_histogram(score),
-        "perplexity": {bucket: encode_histogram(found) for bucket, found in sorted(perplexity.items())},
+        "histograms": {name: encode_histogram(found) for name, found in sorted(histograms.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
         "examples": _examples(_dropped(corpus, split, letters, dropped, went, seed)),
     }
@@ -139,7 +137,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
 def summarize_shard(corpus: Path, shard: str) -> Result:
     """Write the histogram of tokens per document of one shard."""
     lengths = np.diff(open_shard(corpus / f"shards/{shard}.arrow").offsets)
-    plain = {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}
+    plain = {"histograms": {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}}
     return _written(corpus, f"blocks/{SHARDS}/{shard}.json", plain)
 
 
@@ -174,18 +172,15 @@ class _Merged:
 
     def __init__(self) -> None:
         self.documents = 0
-        self.histograms: dict[str, Counter[int]] = {"characters": Counter(), "tokens": Counter(), "score": Counter()}
-        self.perplexity: dict[str, Counter[int]] = {}
+        self.histograms = defaultdict[str, Counter[int]](Counter)
         self.names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
         self.examples: dict[str, list[Plain]] = {}
 
     def add(self, part: Plain) -> None:
         """Add one split's or shard's summary."""
         self.documents += part.get("documents", 0)
-        for name, found in self.histograms.items():
-            found.update(decode_histogram(part.get(name, {})))
-        for bucket, plain in part.get("perplexity", {}).items():
-            self.perplexity.setdefault(bucket, Counter()).update(decode_histogram(plain))
+        for name, plain in part["histograms"].items():
+            self.histograms[name].update(decode_histogram(plain))
         for kind, plain in part.get("names", {}).items():
             self.names[kind].merge(FrequentNames.from_dict(plain, NAMES[kind]))
         for reason, examples in part.get("examples", {}).items():
@@ -194,14 +189,17 @@ class _Merged:
 
     def as_dict(self) -> Plain:
         """Return plain values, as `statistics.json` holds them."""
-        scored = sum(self.perplexity.values(), Counter[int]())
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
+        perplexity = {
+            name.removeprefix(PERPLEXITY): found
+            for name, found in sorted(self.histograms.items())
+            if name.startswith(PERPLEXITY)
+        }
+        scored = sum(perplexity.values(), Counter[int]())
         return {
             "documents": self.documents,
-            **{name: describe_bins(found, edges[name]) for name, found in self.histograms.items()},
-            "perplexity": {
-                bucket: describe_bins(found, LOG_EDGES, scored) for bucket, found in sorted(self.perplexity.items())
-            },
+            **{name: describe_bins(self.histograms[name], edges[name]) for name in edges},
+            "perplexity": {bucket: describe_bins(found, LOG_EDGES, scored) for bucket, found in perplexity.items()},
             "names": {
                 kind: {"top": found.top(SHOWN_NAMES), "total": found.total, "error": found.error}
                 for kind, found in self.names.items()
@@ -280,15 +278,9 @@ def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
 
 def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     """Return a histogram of documents per cluster, the one that stayed included; rows come cluster by cluster."""
-    sizes: Counter[int] = Counter()
-    last, count = b"", 0
-    for path in paths:
-        for row in read_rows(corpus / path, ["cluster"]):
-            if row["cluster"] != last:
-                sizes.update([count + 1] if count else [])
-                last, count = row["cluster"], 0
-            count += 1
-    sizes.update([count + 1] if count else [])
+    rows = itertools.chain.from_iterable(read_rows(corpus / path, ["cluster"]) for path in paths)
+    clusters = itertools.groupby(rows, key=lambda row: row["cluster"])
+    sizes = Counter(1 + sum(1 for _ in removed) for _, removed in clusters)
     binned: Counter[int] = Counter()
     for size, times in sizes.items():
         binned.update({place: times * one for place, one in count_bins([size], COUNT_EDGES).items()})

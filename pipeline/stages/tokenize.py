@@ -80,7 +80,7 @@ def encode_documents(
     seed: int,
     verdicts: str = "",
 ) -> Mapped:
-    """Send the tokens of one split, by shard, as Arrow IPC bytes.
+    """Send the tokens of one split, by shard, as Arrow record batches of `part_schema`.
 
     A shard may get several blocks, as they are cut whenever `SPILL_BYTES` are together. The tally is whole when the
     blocks are.
@@ -128,7 +128,8 @@ def write_documents(
     recipe_sha: str,
 ) -> Result:
     """Write one shard: all documents of its range, in the order of their keys. Blocks and shard are in memory."""
-    batch = join_parts([pa.ipc.open_stream(block).read_next_batch() for block in blocks], vocabulary)
+    schema = part_schema(vocabulary)
+    batch = join_parts([pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks], vocabulary)
     path = f"shards/{shard}.arrow"
     metadata = {
         "tokenizer_sha256": sha256,
@@ -257,16 +258,9 @@ def _by_shard(
         (batch,) = table.slice(start, stop - start).to_batches()
         columns = {name: batch.column(name) for name in batch.schema.names}
         columns["tokens"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))
-        yield shard, _ipc(pa.RecordBatch.from_pydict(columns, schema=schema))
+        yield shard, pa.RecordBatch.from_pydict(columns, schema=schema).serialize().to_pybytes()
 
 
 def part_schema(vocabulary: int) -> pa.Schema:
     """Return the schema of blocks: a shard's columns, and the key that a shard is sorted by."""
     return pa.schema([("key", pa.uint64()), *shard_schema(vocabulary)])
-
-
-def _ipc(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())

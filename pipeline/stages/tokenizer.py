@@ -132,7 +132,7 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
     whole = sum(measured.values(), Counter[str]())
     if whole["differing"]:
         raise UserError(
-            f"the tokenizer does not give back {whole['differing']} of {whole['documents']} documents: give another one"
+            f"the tokenizer does not restore {whole['differing']} of {whole['documents']} documents: give another one"
         )
     card = {
         **facts,

@@ -1,10 +1,9 @@
 """url_dedup: of all documents of a source under one URL, the newest stays, as in C4's builder.
 
-Two exchanges, and never a text or a URL in either: hashes of URLs go by hash range to where they are compared, and the
-places of older copies go back by split. Equal times: the document of the smaller id stays.
-
-Before them, `collect` writes a file of keys per split, one row per document in their order, of the documents that the
-rules before this one leave.
+First, `collect` writes a file of keys per split, with a row for each document in order; a document that the rules
+before this one drop takes no part. Then there are two exchanges, and neither carries a text or a URL. Hashes of URLs go
+by hash range to where they are compared, and the places of older copies go back by split. Of documents of the same
+time, the one of the smaller id stays.
 """
 
 from collections.abc import Mapping
@@ -14,20 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.hashing import group_keys
+from filters.hashing import group_keys, run_starts
 from filters.quality.c4 import time_key, url_digest
-from filters.rule import Rule
 from manifests.files import write_atomic
 from manifests.recipe import Recipe
-from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, ranges_for
+from pipeline.beam.exchange import Mapped, by_range, join_blocks, ranges_for
 from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.work import Turns
-from pipeline.stages.pages import Verdicts, filter_pages, units_for, verdict_path
+from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_pages, units_for, verdict_path
 
 STAGE = "url_dedup"
-COLLECT, KEYS, DUPLICATES, PLACES, VERDICTS = (
-    f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates", "places", "verdicts")
-)
+COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))
 
 RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some four times as much while it sorts
 DOCUMENT_BITS = 32  # a place is split number << 32 | document of the split
@@ -36,19 +32,10 @@ KEY = np.dtype([*ROW.descr, ("place", "<i8")])
 APART = -1  # time of a document that is compared with no other: it has no URL, or a rule before has dropped it
 
 
-def collect_step(
-    recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
-) -> Step:
-    """Return the step with a unit per split of the sources whose rules need this stage."""
-    return Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
-
-
-def collect_keys(
-    corpus: Path, split: str, *, name: str, rules: list[Rule], models: Mapping[str, Any], language_known: bool
-) -> Result:
+def collect_keys(corpus: Path, split: str, *, applied: SourceRules) -> Result:
     """Write the keys of a split's documents: URL's hash in two halves, time, and id in two halves."""
     rows = []
-    for row, found in filter_pages(corpus, split, rules, models, language_known):
+    for row, found in filter_pages(corpus, split, applied):
         digest = url_digest(row["url"])
         halves = [int.from_bytes(part, "big") for part in (digest[:8], digest[8:], row["id"][:8], row["id"][8:])]
         apart = not row["url"] or found.reason is not None
@@ -60,12 +47,10 @@ def collect_keys(
 def dedup_turns(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Turns:
-    """Return the steps of the stage as turns of one job; without a source that needs it, the first alone."""
-    collect = collect_step(recipe, extracted, by_source, verdicts)
-    if not collect.units:
-        return [[(collect,)]]
+    """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
+    collect = Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
     found = find_duplicates({unit.name: extracted[unit.name] for unit in collect.units})
-    return [[(collect,)], [found], [send_verdicts(*found)]]
+    return compare_turns(STAGE, collect, found, DOCUMENT_BITS, reduce_verdicts)
 
 
 def find_duplicates(extracted: Receipts) -> tuple[Step, Step]:
@@ -85,17 +70,6 @@ def find_duplicates(extracted: Receipts) -> tuple[Step, Step]:
     ]
     reducing = Step(DUPLICATES, reduce_duplicates, [Unit(f"{r:05d}") for r in range(ranges)])
     return Step(KEYS, map_keys, units, {"ranges": ranges}), reducing
-
-
-def send_verdicts(keys: Step, duplicates: Step) -> tuple[Step, Step]:
-    """Return the steps that send the places of older copies back: a mapper per range, a reducer per split.
-
-    `keys`: its units are in the order of the splits' numbers.
-    """
-    maps = [Unit(unit.name, awaits=(Awaited(DUPLICATES, unit.name),)) for unit in duplicates.units]
-    reduces = [Unit(unit.name, awaits=(Awaited(COLLECT, unit.name),)) for unit in keys.units]
-    owned = (f"verdicts/{STAGE}",)
-    return Step(PLACES, map_verdicts, maps), Step(VERDICTS, reduce_verdicts, reduces, owns=owned)
 
 
 def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int) -> Mapped:
@@ -121,15 +95,9 @@ def reduce_duplicates(corpus: Path, part: str, blocks: list[bytes]) -> Result:
 def not_newest(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Return (n,) bool: rows of `KEY` under whose URL another is newer, or as new with a smaller id (or place)."""
     order = np.lexsort([rows["place"], rows["low"], rows["high"], -rows["time"], rows["rest"], rows["url"]])
-    urls, rest = rows["url"][order], rows["rest"][order]
-    found = np.zeros(len(rows), bool)
-    found[order[1:][(urls[1:] == urls[:-1]) & (rest[1:] == rest[:-1])]] = True
+    found = np.empty(len(rows), bool)
+    found[order] = ~run_starts(rows["url"][order], rows["rest"][order])
     return found
-
-
-def map_verdicts(corpus: Path, part: str) -> Mapped:
-    """Send a range's places, by split."""
-    return Mapped(by_split(np.fromfile(corpus / f"blocks/{DUPLICATES}/{part}", np.int64), DOCUMENT_BITS))
 
 
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:

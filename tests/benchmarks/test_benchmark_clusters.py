@@ -54,10 +54,13 @@ def test_rates_are_over_all_that_is_timed() -> None:
     one = {"edges": 10, "nodes": 8, "seconds": 1e-5, "memory": 160}
     rounds = {"edges": 1000, "ranges": 16, "rows": 5000, "exchanges": 3, "seconds": 0.01}
     said = clusters.report(1000, 500, {**told, "wall": 9.0, "peak": 1 << 20}, other, one, rounds)
-    assert "| documents a CPU second | 571 |" in said
+    assert "| documents per CPU second | 571 |" in said
     assert "| ours over datasketch: insert; insert and query | 5.7; 11.4 |" in said and "| 100 B |" in said
-    assert "| anonymous memory a node | 20 B |" in said and "| CPU s a million edges | 1.0 |" in said
-    assert "| bytes that crossed, an edge, in all | 80 |" in said and "| CPU s a million edges, in all | 10.0 |" in said
+    assert "| anonymous memory per node | 20 B |" in said and "| CPU s per million edges | 1.0 |" in said
+    assert (
+        "| bytes shuffled per edge, all rounds | 80 |" in said
+        and "| CPU s per million edges, all rounds | 10.0 |" in said
+    )
 
 
 def test_rounds_end_where_union_find_does() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import dry_run
 from benchmarks.training import main
-from trainer.sizes import Preset
+from manifests.sizes import Preset
 
 
 def test_it_counts_what_eight_ranks_would_hold_and_send() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from filters.errors import UserError
 from filters.quality.c4 import C4, MaxCharacters
 from filters.quality.language import Language
-from filters.quality.record import MinCharacters
 from filters.reasons import CustomReason, Reason
 from filters.rule import (
     RULES,
     Found,
+    MinCharacters,
     Page,
     Record,
     Removed,
@@ -193,7 +193,7 @@ REFUSED = {
     "no name": ([3], r"entry 1 \(3\) is not the name of a rule"),
     "unknown": ([{"langauge": {}}], "there is no rule 'langauge': did you mean 'language'\\? known are bad_words"),
     "unlike any": (["zzzzzz"], "there is no rule 'zzzzzz': known are bad_words, .*, and MODULE:CLASS of your own"),
-    "two keys": ([{"c4": {}, "language": {}}], "entry 1 has 2 keys: give each rule an entry of its own"),
+    "two keys": ([{"c4": {}, "language": {}}], "entry 1 has 2 keys: give each rule its own entry"),
     "unknown setting": ([{"c4": {"min_sentence": 1}}], "entry 1, c4: .*did you mean 'min_sentences'"),
     "wrong value": (["c4", {"language": {"threshold": 2}}], "entry 2, language: key threshold = 2"),
     "missing setting": (["bad_words"], "entry 1, bad_words: key words is missing"),
@@ -211,8 +211,8 @@ REFUSED = {
     ),
     "no module": (["no_such_module:Rule"], "run where no_such_module can be imported"),
     "no class": (["test_rules:Missing"], "module test_rules has no Missing"),
-    "no rule": (["test_rules:NotARule"], "test_rules:NotARule is no rule: derive it from filters.rule.Rule"),
-    "not a class": (["test_rules:passed"], "is no class"),
+    "no rule": (["test_rules:NotARule"], "test_rules:NotARule is not a rule: derive it from filters.rule.Rule"),
+    "not a class": (["test_rules:passed"], "is not a class"),
     "no apply": (["test_rules:WithoutApply"], "has no function apply"),
     "our reasons": (["test_rules:BadReasons"], "REASONS must name its reasons"),
 }
@@ -235,8 +235,8 @@ BY_LANGUAGE = {"c4": {"by_language": {"de": {"min_sentences": 1}}}}
         ([NOT_FIRST, "http_status"], "http_status acts at extract, before language: put it before language"),
         (["c4", {"min_characters": 9}], "min_characters acts at extract, before c4: put it before c4"),
         ([BY_LANGUAGE, NOT_FIRST], "c4 has settings by_language before the language is known: put language before it"),
-        (["newest_url", "c4", "newest_url"], "newest_url looks at all documents and can be there only once"),
-        (["duplicate_lines", "duplicate_lines"], "duplicate_lines looks at all documents and can be there only once"),
+        (["newest_url", "c4", "newest_url"], "newest_url compares all documents and can stand in"),
+        (["duplicate_lines", "duplicate_lines"], "duplicate_lines compares all documents and can stand in"),
     ],
 )
 def test_a_list_that_cannot_be_applied_in_its_order_is_refused(plain: list[Any], expected: str) -> None:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -108,6 +109,15 @@ def corpus(built: Path, tmp_path: Path) -> Path:
 
 
 SHARD = "books/train-00001-of-00003.arrow"
+
+
+def test_a_pipe_or_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As root, `report --output /dev/null` would replace the device of the whole machine."""
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    write_atomic(tmp_path / "pipe", b"page")
+    assert (tmp_path / "pipe").is_fifo() and os.read(reading, 9) == b"page"
+    os.close(reading)
 
 
 def test_a_whole_corpus_verifies(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,7 +329,7 @@ def test_what_cannot_be_written_is_one_sentence(
 
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
     (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
-    with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it anew"):
+    with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it again"):
         load_manifest(corpus)
 
 

@@ -3,14 +3,14 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from filters.errors import UserError
 from filters.rule import Page, Record, first_reason, first_record_reason, name_of
-from manifests.planning.cost import SIZES
-from manifests.recipe import TrainerPreset, load_recipe, parse_recipe
+from manifests.recipe import load_recipe, parse_recipe
+from manifests.sizes import PRESETS
 from manifests.source import Source
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ MISTAKES = {
     "no number": (("sources", "books", "max_epochs"), float("nan"), ["sources.books.max_epochs", "nan"]),
     "no list": (("sources", "books", "inputs"), "a.txt", ["sources.books.inputs", "such as ['a.txt']"]),
     "share over one": (("shards", "validation"), 1.5, ["shards.validation", "1.5"]),
-    "not a preset": (("trainer", "model"), "8b", ["trainer.model", "'8b'", "'7b', '13b'"]),
+    "not a preset": (("trainer", "model"), "8b", ["trainer.model", "'8b'", "7b, 13b"]),
     "not a survivor rule": (("deduplication", "survivor"), ["longst"], ["deduplication.survivor.0", "'longest'"]),
     "source without a kind": (("sources", "mine"), {"weight": 1.0}, ["'mine'", "needs a kind", "common_crawl"]),
     "source with an odd name": (("sources", "My Books"), {"weight": 1.0}, ["sources", "My Books"]),
@@ -85,10 +85,9 @@ def test_a_missing_key_is_named() -> None:
         parse_recipe({"name": "x"}, "r.yaml")
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_recipe_is_meant_for_any_size_that_a_plan_knows(name: str) -> None:
     assert parse_recipe({**GOOD, "trainer": {"model": name}}, "r").trainer.model == name
-    assert set(SIZES) == set(get_args(TrainerPreset))
 
 
 @pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a: [1", "- 1\n", "", "\x00"])
@@ -188,63 +187,23 @@ def test_an_implied_rule_can_be_switched_off_for_good(kind: str, name: str) -> N
         assert first_reason(one.filters, Page("x" * 9_999)) is None, found
 
 
-# Keys of recipes before filters were a list, and the list that each refusal must spell out.
-LINES, C4 = {"scope": "all"}, {"min_sentences": 2}
-OF_C4 = {"normalise": "c4", "keep": "first"}
-OLD: dict[str, tuple[dict[str, Any], list[Any]]] = {
-    "min_characters": ({"min_characters": 300}, [{"min_characters": 300}]),
-    "http_status": ({"http_status": [200, 203]}, [{"http_status": [200, 203]}]),
-    "blocklists": ({"blocklists": ["a.txt"]}, [{"blocklist": ["a.txt"]}]),
-    "language": ({"language": {"keep": ["de"]}}, [{"language": {"keep": ["de"]}}]),
-    "lines": ({"lines": LINES}, [{"duplicate_lines": LINES}]),
-    "c4": ({"c4": C4}, [{"c4": C4}]),
-    "c4 with bad words": ({"c4": {**C4, "bad_words": "w"}}, [{"c4": C4}, {"bad_words": "w"}]),
-    "perplexity": ({"perplexity": {"models": "m"}}, [{"perplexity": {"models": "m"}}]),
-    "references": ({"references": {"model": "m"}}, [{"references": {"model": "m"}}]),
-    "newest_per_url": ({"newest_per_url": True}, ["newest_url"]),
-    "code limits": (
-        {"kind": "github", "github": {"longest_line": 9, "mean_line": 3.0, "form": "tables"}},
-        [{"code": {"longest_line": 9, "mean_line": 3.0}}],
-    ),
-    "the order of then": (
-        {
-            "references": {"model": "m"}, "c4": {"bad_words": "w"}, "language": {}, "lines": {},
-            "perplexity": {"models": "m"}, "blocklists": ["b"], "min_characters": 300, "http_status": [200],
-        },
-        [
-            {"http_status": [200]}, {"min_characters": 300}, {"blocklist": ["b"]}, {"duplicate_lines": {}},
-            {"language": {}}, {"c4": {}}, {"bad_words": "w"}, {"perplexity": {"models": "m"}},
-            {"references": {"model": "m"}},
-        ],
-    ),
-    "C4 rebuilt": (
-        {"newest_per_url": True, "c4": {"bad_words": "w"}, "lines": OF_C4, "language": {"keep": ["en"]}},
-        [
-            "max_characters", "newest_url", {"c4": {}}, {"duplicate_lines": OF_C4}, {"min_sentences": 3},
-            {"language": {"keep": ["en"]}}, {"bad_words": "w"},
-        ],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", sorted(OLD))
-def test_an_old_key_is_refused_with_the_list_that_means_the_same(case: str) -> None:
-    old, expected = OLD[case]
-    with pytest.raises(UserError) as caught:
-        parse_source(**{"kind": "common_crawl", **old})
-    said = str(caught.value)
-    assert "\n" not in said and said.startswith("recipe r.yaml: ") and "rules are a list now: write " in said
-    (told,) = json.loads("{" + said.partition("write ")[2] + "}").values()
-    assert told == expected
-    assert parse_source(kind=old.get("kind", "common_crawl"), filters=told).filters, "the list is one that is taken"
-
-
 @pytest.mark.parametrize(
-    "old", [{"language": None}, {"blocklists": []}, {"lines": None, "c4": None}, {"newest_per_url": False}]
+    "keys",
+    [
+        {"min_characters": 300},
+        {"language": {"keep": ["de"]}},
+        {"references": {"model": "m"}, "c4": {"min_sentences": 2}, "http_status": [200]},
+    ],
 )
-def test_an_old_key_that_asked_for_nothing_is_refused_too(old: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="rules are a list now"):
-        parse_source(kind="common_crawl", **old)
+def test_rules_given_as_keys_are_refused_with_the_list_to_write(keys: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_source(kind="common_crawl", **keys)
+    said = str(caught.value)
+    assert "\n" not in said and said.startswith("recipe r.yaml: ") and "rules are a list: write " in said
+    (told,) = json.loads("{" + said.partition("write ")[2] + "}").values()
+    assert told == [{name: value} for name, value in keys.items()]
+    with pytest.raises(UserError, match="rules are a list"):
+        parse_source(kind="common_crawl", language=None)
 
 
 def test_mistakes_in_a_list_name_recipe_source_and_entry() -> None:

@@ -4,17 +4,21 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import object_stores
 import pytest
 
 from filters.errors import UserError
+from filters.formats import stream
+from filters.formats.stream import open_stored
 from manifests import storage
 from manifests.files import sha256_bytes
 from manifests.mirror import (
     RECORDS,
     Mirror,
+    StoredDump,
     fetch,
     fetch_url,
     list_folder,
@@ -22,6 +26,7 @@ from manifests.mirror import (
     mirror_of,
     open_corpus,
     open_mirror,
+    open_range,
     trim,
 )
 from manifests.storage import Entry, Storage, StorageError, connect
@@ -158,6 +163,55 @@ def test_a_copy_is_of_the_version_that_the_run_began_with(
     assert len(list((tmp_path / "scratch/inputs").rglob("dump.gz"))) == 2, "the first, and its record"
 
 
+def test_a_part_of_a_dump_is_fetched_alone_and_of_the_version_that_the_run_began_with(
+    stored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERATOKEN_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr(stream, "FETCH_BLOCK", 100)
+    monkeypatch.setattr(storage, "RANGE_BYTES", 130)
+    data = os.urandom(5_000)
+    stored.write("dump.gz", data)
+    entry = stored.find("dump.gz")
+    assert entry is not None
+    dump, before = StoredDump(f"{stored.url}/dump.gz", str(entry.changed), 5_000), Storage.fetched_bytes
+    with open_range(dump, tmp_path, 1_010, 2_390) as part:
+        assert Storage.fetched_bytes - before == 1_400, "whole blocks"
+        assert (part[1_010:2_390], part[:6], len(part)) == (data[1_010:2_390], data[:6], 5_000)
+        assert Storage.fetched_bytes - before == 1_500
+        stored.write("dump.gz", data + b"more")
+        assert part[1_000:2_400] == data[1_000:2_400], "it is here"
+        with pytest.raises(StorageError, match=r"dump\.gz has changed or gone since the run began"):
+            part[3_000:3_001]
+    for change in (lambda: stored.write("dump.gz", data[:900]), lambda: stored.remove("dump.gz")):
+        change()
+        with (
+            pytest.raises(StorageError, match=r"dump\.gz has changed or gone"),
+            open_range(dump, tmp_path, 1_010, 2_390),
+        ):
+            pass
+    assert not list(filter(Path.is_file, (tmp_path / "scratch").rglob("*")))
+    stored.write("dump.gz", data)
+    now = stored.find("dump.gz")
+    assert now is not None
+    dump = dump._replace(version=str(now.changed))
+    copy = fetch_url(dump.url, dump.version, tmp_path)
+    before = Storage.fetched_bytes
+    with open_range(dump, tmp_path, 1_010, 2_390) as part, open_stored(copy) as same:
+        assert part[:] == same[:] == data and Storage.fetched_bytes == before, "there is a copy here"
+
+
+def test_a_disk_that_fills_up_within_a_copy_leaves_no_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    """`os.pwrite` writes what there is room for, and says how much."""
+    store, write, data = connect(bucket), os.pwrite, os.urandom(1_000)
+    store.write("dump", data)
+    monkeypatch.setattr(os, "pwrite", lambda file, part, place: write(file, part[:7], place))
+    with (tmp_path / "copy").open("wb") as file:
+        store.copy_spans("dump", file.fileno(), [(0, 1_000)])
+    assert (tmp_path / "copy").read_bytes() == data
+
+
 def test_a_mirror_is_found_by_its_folder_and_by_that_of_a_generation(stored: Storage, tmp_path: Path) -> None:
     stored.write("models/m", b"m")
     stored.write("generations/1/models/n", b"n")
@@ -182,6 +236,13 @@ def test_a_corpus_that_has_changed_is_read_anew(
     assert open_corpus(stored.url) != first and open_corpus(str(tmp_path)) == tmp_path
 
 
+def test_a_bucket_that_does_not_exist_is_named(stored: Storage) -> None:
+    if not stored.url.startswith("s3://"):
+        pytest.skip("the bucket is looked for by the create-only write of S3 alone")
+    with pytest.raises(UserError, match="the bucket s3://missing does not exist: create it, or check the URL"):
+        connect("s3://missing/corpus").create("lease", b"x")
+
+
 def test_a_url_of_no_store_is_refused() -> None:
     with pytest.raises(UserError, match=r"cannot be opened .* give s3://, gs://, hdfs:// or file://"):
         connect("ftp://example.org/a")
@@ -202,6 +263,16 @@ def test_a_bucket_that_cannot_be_reached_is_no_mistake_in_the_form_of_its_url(mo
     monkeypatch.setattr(storage.fs, "resolve_s3_region", fail)
     with pytest.raises(UserError, match="check the bucket's name, the credentials and the network, AWS_REGION and"):
         connect("s3://nowhere/x")
+
+
+def test_a_machine_without_hadoop_is_told_what_it_needs_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(url: str) -> None:
+        raise OSError("Unable to load libjvm\n" + "dlopen(/usr/lib/jvm/libjvm.so) failed: cannot open\n" * 200)
+
+    monkeypatch.setattr(storage.fs, "FileSystem", SimpleNamespace(from_uri=fail))
+    with pytest.raises(UserError, match=r"^hdfs://a:1/b cannot be opened \(Unable to load .*JAVA_HOME") as raised:
+        Storage("hdfs://a:1/b")
+    assert len(str(raised.value)) < 400 and "\n" not in str(raised.value)
 
 
 def test_google_cloud_storage_is_not_tried_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,11 +30,12 @@ def test_what_a_terminal_lacks_is_spelled_out() -> None:
     assert done.stdout.split() == [rb"a\u2026\u65e5"]
 
 
-def test_a_closed_pipe_ends_a_command_without_a_traceback_and_not_as_a_success() -> None:
+@pytest.mark.parametrize("command", ["pipeline filters", "trainer evaluate --list"])
+def test_a_closed_pipe_ends_a_command_without_a_traceback_and_not_as_a_success(command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as `head` does before all is printed
-    command = [sys.executable, "-m", "pipeline", "filters"]
-    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
+    words = [sys.executable, "-m", *command.split()]
+    done = subprocess.run(words, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (CLOSED_PIPE, b"")
     assert end_quietly(lambda: 2) == 2

@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from corpus import ROOT
+from toy import run_step
 
 from filters.errors import UserError
 from manifests.planning.cost import Cost, StepCost
@@ -21,7 +22,6 @@ from manifests.stages import STAGES, stage_of
 from pipeline import choices
 from pipeline.__main__ import main
 from pipeline.beam.engines import Engine, check_options
-from pipeline.beam.job import run_step
 from pipeline.beam.step import Step, Unit
 from pipeline.choices import choose
 from pipeline.dataflow import check_price, price_of
@@ -154,7 +154,7 @@ def test_only_dataflow_has_a_price(tmp_path: Path, capsys: pytest.CaptureFixture
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: x\nseed: 1\ngoal_tokens: 9\nsources: {books: {weight: 1.0}}\n", "utf-8")
     assert main(["run", str(recipe), "--output", str(tmp_path / "corpus"), "--max-cost", "5"]) == 2
-    assert "--max-cost goes with --engine dataflow" in capsys.readouterr().err
+    assert "--max-cost needs --engine dataflow" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ MISTAKES = [
     ("my_rules:CompanyPolicy: {most_capitals: 0.6}", "my_rules:Share", "is no"),
     ("most_capitals: 0.6", "most_capitols: 0.6", "did you mean 'most_capitals'?"),
     ("most_capitals: 0.6", "most_capitals: 6", "less than or equal to 1"),
-    ("kind: my_sources:Forum", "kind: my_sources:ForumSettings", "is no reader"),
+    ("kind: my_sources:Forum", "kind: my_sources:ForumSettings", "is not a reader"),
     ("{title: true}", "{titel: true}", "did you mean 'title'?"),
 ]
 RUN_ALL = """
@@ -135,5 +135,5 @@ def test_a_rule_that_fails_ends_the_run_with_a_sentence(folder: Path, corpus: Pa
     recipe = (folder / "forum.yaml").read_text(encoding="utf-8").replace("my_rules:", "bad_rules:")
     (folder / "bad.yaml").write_text(recipe, encoding="utf-8")
     done = run(folder, "run", "bad.yaml", "--output", "bad", "--quiet", "--workers", "1")
-    assert done.returncode == 2 and "bad_rules:CompanyPolicy fails on document" in done.stderr, done.stderr
+    assert done.returncode == 2 and "bad_rules:CompanyPolicy failed on document" in done.stderr, done.stderr
     assert "ZeroDivisionError" in done.stderr and "Traceback" not in done.stderr

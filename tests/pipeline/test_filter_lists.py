@@ -24,7 +24,7 @@ from manifests.shard import open_shard
 from manifests.tools.trace import trace as lineage_of
 from pipeline.beam.engines import Engine
 from pipeline.run import run
-from pipeline.stages.pages import PASSES, order_of_passes, read_masks, read_scores
+from pipeline.stages.filter import PASSES, order_of_passes, read_masks, read_scores
 from pipeline.trace import Rederiver
 
 ENGLISH = "The fishing boats came back to the harbour before the storm number {} reached the coast."

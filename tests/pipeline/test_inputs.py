@@ -111,6 +111,13 @@ def test_a_download_for_a_corpus_in_a_store_lies_there_for_all_workers(server: S
         assert fetch_url(item.path, item.version, corpus).read_bytes() == b"hello"
 
 
+def test_two_urls_of_one_name_are_refused(server: Server, tmp_path: Path) -> None:
+    urls = [server.plan(f"/{folder}/x.txt", file(folder.encode())) for folder in "ab"]
+    with pytest.raises(UserError, match=r"/a/x\.txt and .*/b/x\.txt would both be named 'x\.txt'"):
+        match("books", urls, tmp_path)
+    assert list(match("books", [urls[0], urls[0]], tmp_path)) == ["x.txt"]
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [(status(404), "HTTP 404 Not Found"), (raw(200, b"hel", Content_Length="5"), "broke off after 3 of 5 bytes")],

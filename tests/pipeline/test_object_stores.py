@@ -1,5 +1,6 @@
 """Runs into object stores: the same manifest wherever a corpus lies, resumed anywhere, one driver at a time."""
 
+import contextlib
 import json
 import shutil
 import threading
@@ -13,6 +14,7 @@ import object_stores
 import pytest
 
 from filters.errors import UserError
+from filters.formats import stream
 from manifests import storage
 from manifests.__main__ import main as manifests
 from manifests.files import relative_files
@@ -24,17 +26,20 @@ from pipeline import lease
 from pipeline.__main__ import main
 from pipeline.beam import task
 from pipeline.lease import leased
+from pipeline.trace import Rederiver
 
 RECIPE = """
 name: x
 seed: 1
 goal_tokens: 1000
+split_bytes: 150
 sources:
   books: {weight: 1.0, inputs: ["DUMPS/books/**"], containment: {}}
   c4: {weight: 1.0, inputs: ["DUMPS/c4/*.jsonl"], filters: [blocklist: [DUMPS/blocked.txt], duplicate_lines]}
 deduplication: {canaries: 4}
 tokenizer: {vocabulary: 320}
 """
+PERFORM = task.perform
 PROSE = "The keeper walked down to the harbour and counted the boats, as she did every evening of the year.\n"
 
 
@@ -84,6 +89,12 @@ def leave_mirror(scratch: Path) -> None:
     object_stores.forget()
 
 
+def without_copies(one: Any, *blocks: Any, job: Any) -> None:
+    """Perform a task as on a machine that has no dumps."""
+    shutil.rmtree(Path(job.corpus).parent / "inputs", ignore_errors=True)
+    PERFORM(one, *blocks, job=job)
+
+
 def upload(folder: Path, url: str) -> None:
     for path in filter(Path.is_file, folder.rglob("*")):
         connect(url).publish(path, path.relative_to(folder).as_posix())
@@ -98,7 +109,8 @@ def test_a_corpus_in_a_store_has_the_same_hash_and_is_read_by_every_tool(
         upload(dumps, f"{bucket}/dumps")
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(RECIPE.replace("DUMPS", f"{bucket}/dumps"), "utf-8")
-        assert build(recipe, url) == 0
+        with faults.performing(without_copies if "failing" in store else PERFORM):
+            assert build(recipe, url) == 0
         assert f"{url}: built in" in capsys.readouterr().out
         assert json.loads(connect(url).read("manifest.json"))["manifest_sha"] == built
         assert not connect(url).list_files("runs/tasks")
@@ -121,13 +133,16 @@ def read_with_every_tool(url: str, bucket: str, tmp_path: Path, capsys: pytest.C
     assert run("trace", found["shard"], str(found["start"]))
     assert main(["trace", url, found["shard"], str(found["start"])]) == 0
     assert "the same" in capsys.readouterr().out
+    rederiver = Rederiver(open_corpus(url), {})
+    dumps = [rederiver._find_dump("c4", f"{number}.jsonl") for number in range(2)]
+    assert [str(dump) for dump in dumps] == [f"{bucket}/dumps/c4/{number}.jsonl" for number in range(2)]
     (tmp_path / "list").write_text(f"{found['document']}\n", "utf-8")
     assert manifests(["remove", url, "--list", str(tmp_path / "list"), "--output", f"{bucket}/corpora/less"]) == 0
     capsys.readouterr()
     assert manifests(["verify", f"{bucket}/corpora/less", "--quiet"]) == 0
     assert manifests(["diff", url, f"{bucket}/corpora/less"]) == 1
     assert manifests(["remove", url, "--list", str(tmp_path / "list"), "--output", f"{bucket}/corpora/less"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_verify_reads_what_is_stored_now_in_ranges_and_leaves_nothing(
@@ -154,21 +169,33 @@ def test_verify_reads_what_is_stored_now_in_ranges_and_leaves_nothing(
     assert f"{names[1]}: missing" in verify(corpus)
 
 
-def test_tasks_find_what_they_read_on_an_empty_machine(dumps: Path, built: str, scratch: Path, tmp_path: Path) -> None:
-    """Before each task everything goes but receipts: what a task reads is what its unit names."""
-    url = (tmp_path / "store").as_uri()
-    perform = task.perform
+def test_tasks_find_what_they_read_on_an_empty_machine(
+    dumps: Path, built: str, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each task everything goes but receipts: what a task reads is what its unit names.
+
+    Of a dump that is cut, the tasks together fetch little more than it has.
+    """
+    monkeypatch.setattr(stream, "FETCH_BLOCK", 16)
+    url, recipe = (tmp_path / "store").as_uri(), tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("DUMPS", dumps.as_uri()), "utf-8")
 
     def on_an_empty_machine(one: Any, *blocks: Any, job: Any) -> None:
         for path in Path(job.corpus).iterdir():
             if path.is_dir() and path.name not in ("receipts", "runs"):
                 shutil.rmtree(path)
-        perform(one, *blocks, job=job)
+        without_copies(one, *blocks, job=job)
 
     with faults.performing(on_an_empty_machine):
-        assert build(dumps / "recipe.yaml", url) == 0
+        assert build(recipe, url) == 0
     assert load_manifest(open_corpus(url)).manifest_sha == built
     assert manifests(["verify", url, "--quiet"]) == 0
+    (record,) = (tmp_path / "store/runs").glob("2*.json")
+    tasks = [
+        one for one in json.loads(record.read_bytes())["tasks"] if one["stage"] == "extract" and "c4/" in one["task"]
+    ]
+    fetched, size = sum(one["fetched_bytes"] for one in tasks), sum(path.stat().st_size for path in dumps.glob("c4/*"))
+    assert len(tasks) == 8 and size <= fetched < 1.5 * size, "4 times the size if each task copies its dump"
 
 
 def test_a_run_killed_anywhere_goes_on_from_another_machine(
@@ -243,6 +270,23 @@ def test_a_driver_that_was_taken_for_dead_stops(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="another run has taken over"):
             first.check()
     assert store.read("runs/heartbeat/000001") != b"ended"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_driver_that_was_suspended_looks_whether_another_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """No thread of it runs between the moment when it goes on and that when it removes files."""
+    store = connect((tmp_path / "store").as_uri())
+    monkeypatch.setattr(lease.Lease, "_beat", lambda self: None)
+    with leased(store) as first:
+        time.sleep(0.3)
+        if taken:
+            store.create("runs/lease/000002", b"another")
+        with pytest.raises(StorageError, match="another run has taken over") if taken else contextlib.nullcontext():
+            first.check()
+        assert first.lost == taken
 
 
 @pytest.mark.usefixtures("quick")

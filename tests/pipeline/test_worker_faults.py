@@ -14,11 +14,10 @@ from unittest import mock
 import pytest
 import toy
 from corpus import build, digests
-from toy import PoolEngine
+from toy import PoolEngine, run_step
 
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_step
 from pipeline.beam.pool import Pool, WorkerDiedError
 from pipeline.beam.step import Step, Unit
 from pipeline.run import run
@@ -61,7 +60,7 @@ def through_kills(kills: int, corpus: Path, work: Callable[[Engine], object]) ->
                 work(running)
             except WorkerDiedError as error:
                 deaths += 1
-                assert "code 137" in str(error) and "what is finished is kept" in str(error), error
+                assert "code 137" in str(error) and "finished work is kept" in str(error), error
                 assert time.monotonic() - began < 120, "it hung"
             finally:
                 ended.set()

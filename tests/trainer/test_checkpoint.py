@@ -1,6 +1,5 @@
 """Checkpoints: the copy is of the moment of asking, and a kill at any time leaves a whole one."""
 
-import json
 import os
 import re
 import signal
@@ -16,13 +15,14 @@ from processes import fork_server
 
 from filters.errors import UserError
 from manifests.files import sha256_file
+from manifests.sizes import Preset
 from trainer import checkpoint, parallel
 from trainer.checkpoint import CheckpointWriter
 from trainer.model import Llama
-from trainer.sizes import Preset
 from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
+SAVED = {"training": {"model": "dim=32,layers=2,heads=4", "norm_epsilon": 1e-6}}  # what a run saves with a checkpoint
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     saver = CheckpointWriter(tmp_path, keep=2)
     for step in (1, 2):
         fill(model, float(step))
-        saver.save(step, {"x": 1}, model, optimizer)
+        saver.save(step, {"x": 1, **SAVED}, model, optimizer)
     saver.close()
     half = tmp_path / checkpoint.FOLDER / ".step-00000003.tmp"
     half.mkdir()
@@ -202,7 +202,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     refused = re.escape(f"{newest} is damaged ({damage}") + ".*step-00000001 is whole: give that one"
     for path in (tmp_path, newest):
         with pytest.raises(UserError, match=refused):
-            checkpoint.open_checkpoint(path)
+            checkpoint.open_checkpoint(path).check()
     found = checkpoint.find_newest(tmp_path, str)
     assert found == (1, tmp_path / checkpoint.FOLDER / "step-00000001")
     assert f"{newest} is damaged ({damage}" in capsys.readouterr().err
@@ -211,9 +211,25 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     DAMAGES[damage](found[1])
     capsys.readouterr()
     for _ in range(2):  # the second attempt must not begin from the start either
-        with pytest.raises(UserError, match="has no whole checkpoint " + re.escape(f"(step-00000001: {damage}")):
+        with pytest.raises(UserError, match="has no complete checkpoint " + re.escape(f"(step-00000001: {damage}")):
             checkpoint.find_newest(tmp_path, str)
     assert "taken" not in capsys.readouterr().err
+
+
+def test_weights_are_hashed_once_and_only_to_be_read(
+    ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint may have hundreds of gigabytes: who asks for its step or its hash does not read them."""
+    model, optimizer = trained(ranks, 1.0)
+    saver = CheckpointWriter(tmp_path, keep=1)
+    saver.save(1, SAVED, model, optimizer)
+    saver.close()
+    hashed = []
+    monkeypatch.setattr(checkpoint, "sha256_file", lambda path: hashed.append(path.name) or sha256_file(path))
+    saved = checkpoint.open_checkpoint(tmp_path)
+    assert saved.state["step"] == 1 and saved.shapes["head.weight"] == (16, 32) and not hashed
+    saved.check()
+    assert hashed == ["rank-00000.safetensors"]
 
 
 def test_a_checkpoint_is_due_by_the_clock(ranks: parallel.Ranks, tmp_path: Path) -> None:
@@ -228,7 +244,6 @@ def test_rows_are_read_from_the_files_of_any_number_of_ranks(tmp_path: Path) -> 
     for number, rows in enumerate(whole.split(3)):
         tensors = {"model.a": rows, "step.a": torch.tensor(4.0)}
         files[f"rank-{number}"] = checkpoint.write_tensors(tmp_path / f"rank-{number}", tensors)
-    (tmp_path / checkpoint.STATE).write_text(json.dumps({"files": files}), encoding="utf-8")
     reader = checkpoint.CheckpointReader(tmp_path)
     assert reader.shape("model.a") == (7, 2) and float(reader.rows("step.a", 0, 1)) == 4
     for begin in range(8):

@@ -20,12 +20,12 @@ from trainer_corpus import write_text_corpus
 
 from filters.errors import UserError
 from manifests.manifest import load_manifest
+from manifests.sizes import PRESETS
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
 from trainer.generate import load_model
 from trainer.hf import export, load_hf_weights, open_checkpoint, read_norm_epsilon
 from trainer.model import Llama
-from trainer.sizes import PRESETS
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")

@@ -13,13 +13,13 @@ import torch
 from trainer_corpus import write_text_corpus
 
 from filters.errors import UserError
+from manifests.sizes import Preset
 from trainer import generate as module
 from trainer.__main__ import main
 from trainer.evaluation.compare import HeldOut, score_run
 from trainer.evaluation.models import find_model
-from trainer.generate import continue_texts, generate, print_pieces, sample
+from trainer.generate import continue_text, generate, print_pieces, sample
 from trainer.model import KeyValueCache, Llama
-from trainer.sizes import Preset
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_draws_have_the_probabilities_of_the_temperature() -> None:
 
 def test_the_same_seed_gives_the_same_text_after_the_prompt(run: Path) -> None:
     def texts() -> list[str]:
-        return ["".join(p for (p,) in generate(run, None, ["The corpus"], 8, 1.0, 1.0, seed)) for seed in range(5)]
+        return ["".join(generate(run, None, ["The corpus"], 8, 1.0, 1.0, seed)) for seed in range(5)]
 
     made = texts()
     assert made == texts() and all(text.startswith("The corpus") for text in made)
@@ -63,7 +63,7 @@ def test_a_character_of_several_tokens_comes_whole(run: Path, monkeypatch: pytes
     pieces = tokenizer.load(run.parent / "corpus")
     ids = iter([*pieces.encode("日é😀x")[1:], 2])
     monkeypatch.setattr(module, "sample", lambda *_: torch.tensor([next(ids)]))
-    texts = [piece for (piece,) in generate(run, None, ["a"], 40, 1.0, 1.0, 0)]
+    texts = list(generate(run, None, ["a"], 40, 1.0, 1.0, 0))
     assert "".join(texts) == "a日é😀x" and "\ufffd" not in "".join(texts)
     assert [text for text in texts if text] == ["a日", "é", "😀", "x"]
 
@@ -74,7 +74,7 @@ def test_broken_bytes_do_not_stop_the_text(run: Path, monkeypatch: pytest.Monkey
     pieces = tokenizer.load(run.parent / "corpus")
     ids = iter([pieces.piece_to_id("<0xE6>"), *pieces.encode("so")[:1], pieces.piece_to_id("<0xFF>"), 2])
     monkeypatch.setattr(module, "sample", lambda *_: torch.tensor([next(ids)]))
-    text = "".join(piece for (piece,) in generate(run, None, ["a"], 40, 1.0, 1.0, 0))
+    text = "".join(generate(run, None, ["a"], 40, 1.0, 1.0, 0))
     assert text.startswith("a\ufffd") and text.endswith("\ufffd")
 
 
@@ -86,6 +86,24 @@ def test_the_command_writes_text_and_refuses_nonsense(run: Path, capfd: pytest.C
     assert "--top-p above 0" in capfd.readouterr().err
     with pytest.raises(UserError, match="holds no checkpoint"):
         list(generate(run.parent, None, [""], 1, 1.0, 1.0, 0))
+
+
+def test_the_corpus_may_be_named_by_its_url(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--corpus", (run.parent / "corpus").as_uri(), "--prompt", "The", "--tokens", "1", "--device", "cpu"]
+    assert main(["generate", str(run), *words]) == 0 and capfd.readouterr().out.startswith("The")
+    assert main(["trace", str(run), "--step", "1", *words[:2]]) == 0 and "train-" in capfd.readouterr().out
+    assert main(["trace", str(run), "--step", "1", "--corpus", tmp_path.as_uri()]) == 2
+
+
+def test_a_checkpoint_may_be_named_from_within_its_folder(
+    run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run / "checkpoints")
+    assert main(["generate", "step-00000002", "--prompt", "The", "--tokens", "1", "--device", "cpu"]) == 0
+    assert capfd.readouterr().out.startswith("The")
 
 
 def test_no_command_reads_weights_whose_bytes_have_changed(
@@ -104,7 +122,7 @@ def test_no_command_reads_weights_whose_bytes_have_changed(
         assert f"{damaged}: no other checkpoint of its run is whole: train the run again" in said.err and not said.out
     assert not (tmp_path / "out").exists()
     held_out = HeldOut([], ["a"], ["text"], "")
-    for read in (find_model, lambda path: score_run(path, held_out)):
+    for read in (lambda path: find_model(path).open(), lambda path: score_run(path, held_out)):
         with pytest.raises(UserError, match=re.escape(damaged)):
             read(tmp_path / "run")
 
@@ -113,8 +131,8 @@ def test_a_terminal_that_lacks_the_characters_gets_question_marks(monkeypatch: p
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
 
-    def texts() -> Iterator[list[str]]:
-        yield ["a\u65e5"]
+    def texts() -> Iterator[str]:
+        yield "a\u65e5"
         assert raw.getvalue() == b"a?", "each piece is written when it comes"
 
     print_pieces(texts())
@@ -140,29 +158,21 @@ def test_logits_by_a_cache_are_those_of_the_whole_text() -> None:
 
 
 @torch.no_grad()
-def test_padded_texts_and_chosen_rows_have_the_logits_of_each_alone() -> None:
+def test_chosen_rows_of_a_cache_have_the_logits_of_each_text() -> None:
     model, tokens = small(), torch.randint(0, 16, (2, 9), generator=torch.Generator().manual_seed(1))
-    padded = torch.stack([torch.cat([torch.zeros(4, dtype=torch.int64), tokens[0, :3]]), tokens[1, :7]])
-    cache = KeyValueCache(model, 2, 9, [4, 0])
-    first = model(padded, cache=cache)
+    cache = KeyValueCache(model, 2, 9)
+    model(tokens[:, :7], cache=cache)
     chosen = cache.select(torch.tensor([1, 0, 0]))
-    more = model(torch.stack([tokens[1, 7:9], tokens[0, 3:5], tokens[0, 3:5]]), cache=chosen)
-    assert torch.allclose(first[0, 4:], model(tokens[:1, :3])[0], atol=1e-4)
-    assert torch.allclose(more[0], model(tokens[1:, :9])[0, 7:], atol=1e-4)
-    for row in (1, 2):
-        assert torch.allclose(more[row], model(tokens[:1, :5])[0, 3:], atol=1e-4)
+    more = model(tokens[[1, 0, 0], 7:], cache=chosen)
+    for row, text in enumerate((1, 0, 0)):
+        assert torch.allclose(more[row], model(tokens[text : text + 1])[0, 7:], atol=1e-4)
     assert cache.length == 7, "the cache itself did not grow"
 
 
 @torch.no_grad()
-def test_texts_continued_together_are_those_continued_alone_and_grow_beyond_what_the_model_sees() -> None:
-    model, prompts = small(), [[1, 5, 6], [1], [1, 7, 8, 9, 10, 11]]
-    for temperature in (0.0, 1.0):
-        together = list(zip(*continue_texts(model, prompts, 20, 64, temperature, 1.0, 3), strict=True))
-        for row, prompt in enumerate(prompts):
-            alone = [token for (token,) in continue_texts(model, [prompt], 20, 64, temperature, 1.0, 3 + row)]
-            assert alone == list(together[row])
-    likeliest, text = [token for (token,) in continue_texts(model, [[1, 5]], 20, 8, 0.0, 1.0, 0)], [1, 5]
+def test_a_text_grows_beyond_what_the_model_sees() -> None:
+    model, text = small(), [1, 5]
+    likeliest = list(continue_text(model, text, 20, 8, 0.0, 1.0, 0))
     begin = 0
     for token in likeliest:
         begin = len(text) - 4 if len(text) - begin > 8 else begin

@@ -42,7 +42,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_run_told_to_stop_saves_and_ends_well(corpus: Path, tmp_path: Path, number: int) -> None:
     run = tmp_path / "run"
-    command = [*LAUNCH, "--", "train", str(corpus), "--output", str(run), "--steps", "2000", *OPTIONS]
+    command = [
+        *LAUNCH,
+        "--log-dir",
+        str(run / "logs"),
+        "--",
+        "train",
+        str(corpus),
+        "--output",
+        str(run),
+        "--steps",
+        "2000",
+        *OPTIONS,
+    ]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     patience = time.monotonic() + 600
     while not (run / "metrics.csv").exists() or (run / "metrics.csv").read_bytes().count(b"\n") < 4:
@@ -56,6 +68,7 @@ def test_a_run_told_to_stop_saves_and_ends_well(corpus: Path, tmp_path: Path, nu
         and "stopped and saved; the same command resumes it" in said
         and (run / STOPPED).is_file()
     )
+    assert list((run / "logs").glob("*/attempt_0/*")), "torchrun made this folder before the run's"
     step = list_checkpoints(run)[-1][0]
     assert 3 <= step < 2000 and (run / "metrics.csv").read_bytes().count(b"\n") == step + 1
 

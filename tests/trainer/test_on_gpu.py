@@ -7,10 +7,11 @@ import pytest
 import torch
 from trainer_corpus import write_text_corpus
 
+from manifests.sizes import get_preset
 from trainer import checkpoint
 from trainer.__main__ import main
-from trainer.generate import continue_texts, load_model
-from trainer.sizes import get_preset, memory_of_rank
+from trainer.generate import continue_text, load_model
+from trainer.parallel import memory_of_rank
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 MODEL, LENGTH, VOCABULARY = "dim=256,layers=4,heads=4", 128, 600
@@ -59,7 +60,7 @@ def test_texts_continued_on_a_gpu_are_those_of_a_cpu(corpus: Path, tmp_path: Pat
     losses(corpus, tmp_path / "run", "--device", "cuda")
     saved = checkpoint.open_checkpoint(tmp_path / "run")
     models = [load_model(saved, device) for device in ("cpu", "cuda")]
-    texts = [list(continue_texts(model, [[1, 5], [1, 7, 9]], 20, LENGTH, 0.0, 1.0, 0)) for model in models]
+    texts = [list(continue_text(model, [1, 7, 9], 20, LENGTH, 0.0, 1.0, 0)) for model in models]
     assert texts[0] == texts[1]
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from manifests.sizes import Preset
 from trainer import parallel
 from trainer.data import Batch
 from trainer.parallel import draw_rows
-from trainer.sizes import Preset
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 SIZE, VOCABULARY = Preset(256, 4, 4, 1e-3, multiple=64), 1_000

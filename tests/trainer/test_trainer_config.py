@@ -14,12 +14,12 @@ from torch import nn
 from trainer_corpus import write_corpus
 
 from filters.errors import UserError
-from trainer import checkpoint, sizes
+from manifests.sizes import PRESETS, Preset, get_preset
+from trainer import checkpoint, parallel
 from trainer.__main__ import _describe, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
-from trainer.parallel import wrap_blocks
-from trainer.sizes import PRESETS, Preset, choose_micro_batch, get_preset
+from trainer.parallel import choose_micro_batch, memory_of_rank, wrap_blocks
 
 RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
 MISTAKES_IN_STAGES = {
@@ -98,7 +98,7 @@ def test_what_a_block_keeps_is_what_the_choice_of_a_micro_batch_counts_on(mode: 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = model.blocks[0](x, *tables)
     assert out.requires_grad
-    assert sum(held.values()) / x.numel() == pytest.approx(sizes.KEPT_NUMBERS[mode], rel=0.12)
+    assert sum(held.values()) / x.numel() == pytest.approx(parallel.KEPT_NUMBERS[mode], rel=0.12)
 
 
 @given(st.sampled_from(list(PRESETS)), st.integers(1, 512), st.sampled_from([0, 24 << 30, 80 << 30]), st.booleans())
@@ -107,7 +107,8 @@ def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
     name: str, sequences: int, memory: int, half: bool
 ) -> None:
     def choose(memory: int, activation: str = "none") -> int:
-        return choose_micro_batch(PRESETS[name], 32_000, 2_048, sequences, 8, memory, half, activation)
+        of_one = memory_of_rank(PRESETS[name], 32_000, 2_048, 1, 8, half, activation)
+        return choose_micro_batch(of_one, 2_048, sequences, memory)
 
     found = choose(memory)
     assert found >= 1 and sequences % found == 0
@@ -115,10 +116,10 @@ def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
 
 
 def test_micro_batches_of_known_machines() -> None:
-    assert choose_micro_batch(PRESETS["demo"], 2_048, 256, 16, 1, 0, False, "none") == 8
-    assert choose_micro_batch(PRESETS["7b"], 32_000, 2_048, 16, 1, 80 << 30, True, "none") == 1, (
-        "it does not fit at all"
-    )
+    small = memory_of_rank(PRESETS["demo"], 2_048, 256, 1, 1, False, "none")
+    assert choose_micro_batch(small, 256, 16, 0) == 8
+    large = memory_of_rank(PRESETS["7b"], 32_000, 2_048, 1, 1, True, "none")
+    assert choose_micro_batch(large, 2_048, 16, 80 << 30) == 1, "it does not fit at all"
 
 
 def test_a_file_of_options_is_the_command_line_and_is_saved_with_the_run(corpus: Path, tmp_path: Path) -> None:
@@ -170,7 +171,10 @@ def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys:
     for folder, held in ((tmp_path / "photos", "a.jpg"), (corpus, "manifest.json, manifest.json.sha256, shards")):
         before = sorted(folder.rglob("*"))
         assert main(["train", str(corpus), "--model", "demo", "--output", str(folder), *OPTIONS]) == 2
-        assert f"--output {folder} holds files of no run ({held}): give a new or empty" in capsys.readouterr().err
+        assert (
+            f"--output {folder} contains other files than a run ({held}): give a new or empty"
+            in capsys.readouterr().err
+        )
         assert sorted(folder.rglob("*")) == before
     (tmp_path / "logged").mkdir()
     (tmp_path / "logged/out.log").write_bytes(b"")
@@ -231,7 +235,7 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
     assert expand_config(["--steps", "3", "--config"]) == ["--steps", "3", "--config"]
     command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
     assert main([*command, "--batch-tokens", "70"]) == 2
-    assert "no multiple of a sequence of 16 tokens: give 64 or 80" in capsys.readouterr().err
+    assert "not a multiple of the sequence of 16: give 64 or 80" in capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([*command, "--output", str(tmp_path / "file")]) == 2
     assert f"error: {tmp_path / 'file'} cannot be written (File exists): give a folder" in capsys.readouterr().err

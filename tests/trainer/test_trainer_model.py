@@ -9,10 +9,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from trainer_ranks import weights_sha
 
+from manifests.sizes import PRESETS, Preset
 from trainer import parallel
 from trainer.model import Attention, FeedForward, Llama, Rotary, rotate
 from trainer.schedule import StageRate, rate_at
-from trainer.sizes import PRESETS, Preset
 from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)

@@ -16,13 +16,13 @@ from trainer_ranks import weights_sha
 
 from manifests.manifest import load_manifest
 from manifests.shard import open_shard
+from manifests.sizes import PRESETS, Preset
 from manifests.tokenizer import piece_bytes
 from trainer import model as models
 from trainer import parallel
 from trainer.metrics import flops_per_token, peak_flops, unigram_entropy
 from trainer.model import Llama
 from trainer.parallel import wrap_blocks
-from trainer.sizes import PRESETS, Preset
 from trainer.step import OutlierDetector, build_optimizer, update
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)

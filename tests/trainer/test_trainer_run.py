@@ -17,6 +17,7 @@ from trainer_ranks import weights_sha
 from manifests.manifest import load_manifest
 from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
+from manifests.sizes import PRESETS
 from manifests.tools.verify import check_shards
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
@@ -24,7 +25,6 @@ from trainer.data import BatchReader
 from trainer.metrics import CLOCK
 from trainer.model import Llama
 from trainer.schedule import StageRate, rate_at
-from trainer.sizes import PRESETS
 from trainer.step import build_optimizer
 
 STEPS = 24
@@ -232,7 +232,7 @@ def test_another_plan_is_refused(
     [
         (["--model", "8b"], "--model 8b is not known"),
         (["--sequence-length", "100000"], "--batch-tokens 256 is less than one sequence"),
-        (["--sequence-length", "100000", "--batch-tokens", "100000"], "no shard holds a window"),
+        (["--sequence-length", "100000", "--batch-tokens", "100000"], "no shard contains a window"),
         (["--steps", "1000000"], "within its epoch caps"),
     ],
 )

@@ -70,11 +70,11 @@ def test_a_rank_that_died_is_named() -> None:
     with one:
         two.store.set("watch/1", "1 0 machine")
         until(lambda: one.message)
-    assert one.message == "rank 1 on machine has given no sign of life for 0 s: its process has ended"
+    assert one.message == "rank 1 on machine has not responded for 0 s: its process has ended"
     one, two = pair(60, 0.5)
     with two:
         until(lambda: two.message)
-    assert two.message.startswith("rank 0 has given no sign of life"), "it never gave any"
+    assert two.message.startswith("rank 0 has not responded"), "it never gave any"
 
 
 def test_a_rank_says_where_it_runs_before_its_first_step() -> None:
@@ -87,7 +87,7 @@ def test_an_error_of_the_network_waits_for_the_name_of_the_rank() -> None:
     one, _ = pair(60, 0.3)
     with pytest.raises(RuntimeError), one:
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
-    assert "no sign of life" in one.message
+    assert "has not responded" in one.message
 
 
 def train_impatiently(words: list[str], hangs: bool) -> int:
@@ -131,7 +131,7 @@ def test_a_rank_that_is_killed_or_hangs_or_is_stopped_ends_the_run_by_name(tmp_p
     assert ranks[0].exitcode == 1
     said = errors.read_text(encoding="utf-8")
     assert "error: rank 1 on " in said and "the same command resumes from the last checkpoint" in said
-    assert ("hangs: the other ranks" if kind == "hangs" else "has given no sign of life for 3 s") in said
+    assert ("hangs: the other ranks" if kind == "hangs" else "has not responded for 3 s") in said
     if kind == "stopped":
         ranks[1].kill()
     ranks[1].join(60)

@@ -28,19 +28,19 @@ from manifests.files import canonical_json, sha256_bytes, write_atomic
 from trainer.checkpoint import open_checkpoint
 from trainer.evaluation.evaluate import ITEMS, read_records
 from trainer.evaluation.results import BITS, RESULTS
-from trainer.events import find_corpus, read_run
+from trainer.events import read_run
 from trainer.generate import load_model
-from trainer.model import Llama
+from trainer.model import Llama, resolve_device
 
 Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
 
 FILE = "held-out.json"  # in a run's folder: the bits of each held-out document under its newest checkpoint
-BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # of one forward pass
+BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # tokens of one forward pass
 LEVEL = 0.95
-DRAWS, DRAWS_AT_ONCE = 2_000, 100  # of documents
-NOISE_DRAWS = 20_000  # of the noise of seeds, whose distribution has longer tails
-WIDTHS = (10, 10, 12, 22, 12, 7)  # of the columns of a table
+DRAWS, DRAWS_AT_ONCE = 2_000, 100  # bootstrap draws of documents, and draws in memory at a time
+NOISE_DRAWS = 20_000  # draws of the noise of seeds, whose distribution has longer tails
+WIDTHS = (10, 10, 12, 22, 12, 7)  # characters of the columns of a table
 MEAN = "mean of sources"  # the row that decides
 ANSWERS = "answers: "  # before the name of a task
 
@@ -77,7 +77,7 @@ def read_held_out(path: Path) -> HeldOut:
         sources, reference = [str(row["source"]) for row in rows], str(head["reference"])
         held_out = HeldOut(list(head["compared"]), sources, texts, sha256_bytes(data), reference)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of `python -m manifests freeze`: give that file") from error
+        raise UserError(f"{path} is not a file of `python -m manifests freeze`: give such a file") from error
     if not texts or not all(texts):
         raise UserError(f"{path} has no document, or one without text: write it again with `manifests freeze`")
     return held_out
@@ -199,7 +199,7 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     Raises:
         UserError: There is no checkpoint, or its corpus has moved.
     """
-    saved, path = open_checkpoint(run, hashes=False), run / FILE
+    saved, path = open_checkpoint(run), run / FILE
     facts = {"held_out": held_out.sha256, "step": saved.state["step"], "plan": saved.state["plan"]["manifest_sha"]}
     before = json.loads(path.read_bytes()) if path.exists() else {}
     if {name: before.get(name) for name in facts} == facts:
@@ -207,11 +207,10 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
     steps = saved.state["plan"]["steps"]
     if saved.state["step"] < steps:
         raise UserError(f"{run} stopped after step {saved.state['step']} of {steps}: finish it, or leave it out")
-    saved = open_checkpoint(saved.folder)
-    corpus, manifest = find_corpus(run, facts["plan"], None)
+    corpus, manifest = saved.find_corpus()
     pieces = tokenizer.load(corpus)
     documents = [[manifest.tokenizer.bos, *pieces.encode(text)] for text in held_out.texts]
-    bits = measure_bits(load_model(saved), documents, int(saved.state["plan"]["sequence_length"]))
+    bits = measure_bits(load_model(saved), documents, saved.length)
     write_atomic(path, canonical_json({**facts, "bits": bits.tolist()}))
     return bits
 
@@ -224,7 +223,7 @@ def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array
         documents: Token ids, begin-of-sequence first.
         length: Tokens of a window; the windows of a document do not overlap.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device("auto")
     model = model.to(device)
     windows = [
         (number, ids[start : start + length + 1])

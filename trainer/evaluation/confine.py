@@ -48,10 +48,8 @@ CHECKED_CALLS = {
 }
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH_*
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # system calls, the same on both machines
-FILE_READ, FILE_WRITE = (
-    1 << 2 | 1 << 3,
-    1 << 1 | 1 << 5 | 1 << 8,
-)  # READ_FILE, READ_DIR; WRITE_FILE, REMOVE_FILE, MAKE_REG
+FILE_READ = 1 << 2 | 1 << 3  # READ_FILE, READ_DIR
+FILE_WRITE = 1 << 1 | 1 << 5 | 1 << 8  # WRITE_FILE, REMOVE_FILE, MAKE_REG
 HANDLED = ((1, (1 << 13) - 1), (2, 1 << 13), (3, 1 << 14))  # Landlock's version -> access rights it added
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo")
 SET_SECCOMP, GET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER_MODE = 22, 21, 38, 2  # of prctl

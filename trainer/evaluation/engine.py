@@ -19,11 +19,11 @@ from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
 from trainer.model import KeyValueCache, Llama
 
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # of one forward pass that scores choices
-CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # of keys and values while answers are written
-SIMILAR = 0.8  # of the length of a batch's longest row, that the shortest has at least
-SHARED_TOKENS = 16  # a shared beginning is kept from this length on
-TAIL_TOKENS = 16  # in which the end of an answer is looked for after each token
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # tokens of one forward pass that scores choices
+CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # bytes of keys and values while answers are written
+SIMILAR = 0.8  # least length of a row as a share of the longest row in its batch
+SHARED_TOKENS = 16  # least length of a shared beginning that is kept
+TAIL_TOKENS = 16  # last tokens of an answer in which its end is looked for after each token
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 meets the same requests. `OUTPUT/results.json` is made anew from the records each time.
 """
 
+import functools
 import json
 import os
 import sys
@@ -31,9 +32,9 @@ from trainer.events import read_lines
 
 ITEMS = "items.jsonl"
 ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
-JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # by rule
+JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # judges that a rule needs
 PORTION = 2_048  # questions encoded at once
-LINE_SECONDS = 15.0  # between lines of progress, where there is no terminal
+LINE_SECONDS = 15.0  # between two lines of progress where there is no terminal
 COLUMNS = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 Record = dict[str, Any]
@@ -90,17 +91,18 @@ def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[R
     """
     runs: list[Run] = []
     refused: dict[str, str] = {}
+    load = functools.cache(functools.partial(load_items, root=data))  # for all numbers of examples
     for task in tasks:
         for shots in options.shots or task.shots:
             name = task.name if task.shots == (shots,) else f"{task.name} {shots}-shot"
             try:
-                runs.append(_prepare_run(name, task, shots, data, options))
+                runs.append(_prepare_run(name, task, shots, load, options))
             except UserError as error:
                 refused[name] = str(error)
     return runs, refused
 
 
-def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options) -> Run:
+def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Item]], options: Options) -> Run:
     needed = JUDGES.get(task.rule, ())
     for kind in needed:
         if kind not in options.judges:
@@ -111,8 +113,8 @@ def _prepare_run(name: str, task: Task, shots: int, data: Path, options: Options
         task = replace(task, decoding=replace(task.decoding, samples=options.samples))
     if task.decoding and task.decoding.samples < task.decoding.k:
         raise UserError(f"{task.name} needs {task.decoding.k} answers to a question: give --samples {task.decoding.k}")
-    items = _choose(load_items(task.data, data), options.limit)
-    pool = load_items(task.data, data, shown=True) if shots else []
+    items = _choose(load(task.data), options.limit)
+    pool = load(task.data, shown=True) if shots else []
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
     asked = zip(items, pairs, strict=True)

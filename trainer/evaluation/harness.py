@@ -31,25 +31,17 @@ def _arc(row: Row) -> Row:
     return {"question": stem, "question_stem": stem, "choices": listed, "answerKey": row["answerKey"]}
 
 
-def _mmlu(row: Row) -> Row:
-    return {**row, "answer": LETTERS.index(row["answer"])}
-
-
-def _same(row: Row) -> Row:
-    return row
-
-
 # By the harness's name: the file of its definition, the split it scores, and what makes a published row one of its own.
 DEFINITIONS: Mapping[str, tuple[str, str, Callable[[Row], Row]]] = {
     "boolq": ("super_glue/boolq/default.yaml", "validation", _boolq),
     "piqa": ("piqa/piqa.yaml", "validation", lambda row: {**row, "label": int(row["label"])}),
-    "social_iqa": ("siqa/siqa.yaml", "validation", _same),
-    "hellaswag": ("hellaswag/hellaswag.yaml", "validation", _same),
-    "winogrande": ("winogrande/default.yaml", "validation", _same),
+    "social_iqa": ("siqa/siqa.yaml", "validation", dict),
+    "hellaswag": ("hellaswag/hellaswag.yaml", "validation", dict),
+    "winogrande": ("winogrande/default.yaml", "validation", dict),
     "arc_easy": ("arc/arc_easy.yaml", "test", _arc),
     "arc_challenge": ("arc/arc_challenge.yaml", "test", _arc),
     "openbookqa": ("openbookqa/openbookqa.yaml", "test", _arc),
-    "mmlu": ("mmlu/default/mmlu_{subject}.yaml", "test", _mmlu),
+    "mmlu": ("mmlu/default/mmlu_{subject}.yaml", "test", lambda row: {**row, "answer": LETTERS.index(row["answer"])}),
 }
 
 

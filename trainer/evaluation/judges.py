@@ -18,7 +18,7 @@ POSITIVE = {  # names of the label whose probability is the rate, in lower case 
     "truthful": ("truthful", "true", "yes", "label_1", "1"),
     "informative": ("informative", "true", "yes", "label_1", "1"),
 }
-BATCH = 32  # texts
+BATCH = 32  # texts rated at a time
 
 Rate = Callable[[Sequence[str]], list[float]]
 
@@ -28,15 +28,11 @@ class Judge:
     """A classifier.
 
     Attributes:
-        path: Its file or folder.
         sha256: Hash of its files.
-        label: The label whose probability is the rate.
-        rate: Returns the probability of the label for each text.
+        rate: Returns the rate of each text, the probability of a label.
     """
 
-    path: Path
     sha256: str
-    label: str
     rate: Rate
 
 
@@ -71,10 +67,10 @@ def open_judge(kind: str, path: Path) -> Judge:
         except Exception as error:
             raise UserError(f"--judge {kind}={path} failed ({error!r}): no score is written") from error
         if len(found) != len(texts) or not all(math.isfinite(one) and 0 <= one <= 1.0001 for one in found):
-            raise UserError(f"--judge {kind}={path} returned rates that are no probabilities: give another classifier")
+            raise UserError(f"--judge {kind}={path} returned rates that are not probabilities: give another classifier")
         return found
 
-    return Judge(path, sha256, label, rate_checked)
+    return Judge(sha256, rate_checked)
 
 
 def _open_fasttext(path: Path) -> tuple[list[str], Callable[[Sequence[str]], list[dict[str, float]]]]:
@@ -83,16 +79,8 @@ def _open_fasttext(path: Path) -> tuple[list[str], Callable[[Sequence[str]], lis
     model = fasttext.load_model(str(path))
 
     def rate(texts: Sequence[str]) -> list[dict[str, float]]:
-        lines = [" ".join(text.split()) for text in texts]
-        return [
-            dict(
-                zip(
-                    *(part.tolist() if hasattr(part, "tolist") else part for part in model.predict(line, k=-1)),
-                    strict=True,
-                )
-            )
-            for line in lines
-        ]
+        found = [model.predict(" ".join(text.split()), k=-1) for text in texts]
+        return [dict(zip(labels, map(float, rates), strict=True)) for labels, rates in found]
 
     return list(model.get_labels()), rate
 

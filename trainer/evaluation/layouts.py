@@ -21,14 +21,7 @@ from filters.errors import UserError
 from manifests.files import atomic_path
 
 LETTERS = "ABCDEFGHIJ"
-TIMEOUT = 60.0  # seconds without a byte, of a download
-FOUNDRY = "LLM-Foundry's layout, whose prompts are already formatted"
-OTHER_LAYOUTS = (  # keys that tell a layout that is not the published one, and its name
-    (frozenset({"query", "choices", "gold"}), FOUNDRY),
-    (frozenset({"context_options", "continuation", "gold"}), FOUNDRY),
-    (frozenset({"context", "answer", "aliases"}), FOUNDRY),
-    (frozenset({"problem", "solution", "subject", "unique_id"}), "the layout of MATH-500 (task math_500)"),
-)
+TIMEOUT = 60.0  # seconds without a byte after which a download fails
 SUBJECTS = {  # of MMLU by group (Hendrycks et al. 2021, appendix B)
     "stem": "abstract_algebra astronomy college_biology college_chemistry college_computer_science college_mathematics "
     "college_physics computer_security conceptual_physics electrical_engineering elementary_mathematics "
@@ -121,10 +114,8 @@ def read_rows(data: Data, root: Path, shown: bool = False) -> Iterator[tuple[Pat
     pattern = data.shots if shown else data.items
     paths = find_files(data, root, pattern)
     if not paths:
-        others = [path for path in find_files(data, root, "*.jsonl") if not shown]
-        found = "".join(f"; {path.name} there is in {name}" for path in others[:1] if (name := _name_layout(path)))
         raise UserError(
-            f"{root / data.folder} has no {pattern or 'file of examples'}{found}: "
+            f"{root / data.folder} has no {pattern or 'file of examples'}: "
             "`python -m trainer evaluate --list` says where it is published"
         )
     for path in paths:
@@ -145,9 +136,10 @@ def _read_file(data: Data, path: Path) -> Iterator[Row]:
 def _check_keys(data: Data, path: Path, number: int, row: Row) -> None:
     missing = [key for key in data.keys.split() if not isinstance(row, dict) or key not in row]
     if missing:
-        layout = _match_layout(row)
-        reason = f"is in {layout}" if layout else f"has no {', '.join(missing)} in row {number}"
-        raise UserError(f"{path} {reason}: give the published file, whose rows have {data.keys.replace(' ', ', ')}")
+        wanted = data.keys.replace(" ", ", ")
+        raise UserError(
+            f"{path} has no {', '.join(missing)} in row {number}: give the published file, whose rows have {wanted}"
+        )
 
 
 def _parse_row(data: Data, path: Path, name: str, row: Row) -> Item:
@@ -162,18 +154,6 @@ def _parse_row(data: Data, path: Path, name: str, row: Row) -> Item:
 
 def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _name_layout(path: Path) -> str:
-    try:
-        return _match_layout(next(iter(json_lines(path)), {}))
-    except (OSError, ValueError, EOFError):
-        return ""
-
-
-def _match_layout(row: Any) -> str:
-    keys = row.keys() if isinstance(row, dict) else ()
-    return next((name for known, name in OTHER_LAYOUTS if known <= set(keys)), "")
 
 
 def open_text(path: Path) -> IO[str]:

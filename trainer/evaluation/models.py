@@ -13,11 +13,9 @@ from manifests import tokenizer
 from manifests.files import sha256_file, sha256_json
 from trainer.checkpoint import STATE, open_checkpoint
 from trainer.evaluation.engine import Engine, Vocabulary
-from trainer.events import find_corpus
 from trainer.generate import load_model
 from trainer.hf import load_hf_weights, read_llama_config
 from trainer.model import Llama, allocate
-from trainer.sizes import Preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +49,16 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
     """
     if (path / "config.json").is_file():
         files = [*path.glob("*.safetensors"), *path.glob("tokenizer*"), path / "config.json"]
-        return Source(path, _hash_files(files), "", 0, lambda: _open_published(path))
+        hashes = {file.name: sha256_file(file) for file in files}
+        return Source(path, sha256_json(hashes), "", 0, lambda: _open_published(path))
     saved = open_checkpoint(path)
-    folder, manifest = find_corpus(saved.folder.parents[1], saved.state["plan"]["manifest_sha"], corpus)
+    folder, manifest = saved.find_corpus(corpus)
 
     def open_saved() -> tuple[Llama, Vocabulary, int]:
         vocabulary = read_pieces(folder / tokenizer.FILE)
-        return load_model(saved), vocabulary, int(saved.state["plan"]["sequence_length"])
+        return load_model(saved), vocabulary, saved.length
 
-    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it was opened
+    hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it is loaded
     identity = sha256_json({**hashes, STATE: sha256_file(saved.folder / STATE)})
     return Source(saved.folder, identity, manifest.manifest_sha, int(saved.state["step"]), open_saved)
 
@@ -77,17 +76,9 @@ def open_engine(source: Source, device: str, precision: str) -> Engine:
     return Engine(model.requires_grad_(False), vocabulary, length)
 
 
-def _hash_files(files: list[Path]) -> str:
-    return sha256_json({path.name: sha256_file(path) for path in files})
-
-
 def _open_published(folder: Path) -> tuple[Llama, Vocabulary, int]:
     config = read_llama_config(folder)
-    dimension, width = config.dimension, config.width
-    if width < 8 * dimension // 3:
-        raise UserError(f"{folder} has intermediate_size {width}, less than 8/3 of hidden_size: give another model")
-    size = Preset(dimension, config.heads, config.layers, 0.0, multiple=width, norm_epsilon=config.norm_epsilon)
-    model = allocate(size, config.vocabulary)
+    model = allocate(config.size, config.vocabulary)
     load_hf_weights(model, folder)
     return model, _read_vocabulary(folder), config.length
 
@@ -120,10 +111,5 @@ def _token_text(token: Any) -> str:
 
 def read_pieces(path: Path) -> Vocabulary:
     """Return the vocabulary of a SentencePiece model, or raise UserError."""
-    import sentencepiece
-
-    try:
-        pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: give the folder that holds the model's tokenizer") from error
+    pieces = tokenizer.read_model(path, "give the folder that holds the model's tokenizer")
     return Vocabulary(pieces.encode, pieces.decode, pieces.bos_id(), pieces.eos_id())

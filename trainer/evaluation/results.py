@@ -32,7 +32,7 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
     task = run.task
     found = [records[key] for key in run.keys]
     paper = task.paper if run.shots in task.shots else {}
-    groups = {name: [one for one in found if name in one["groups"]] for one in found for name in one["groups"]}
+    groups = sorted({name for one in found for name in one["groups"]})
     metrics = {name: asdict(mean([one["scores"][name] for one in found])) for name in found[0]["scores"]}
     return {
         "name": run.name,
@@ -49,7 +49,8 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
         "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.ranked else None,
         "metrics": metrics,
         "groups": {
-            name: asdict(mean([one["scores"][task.metric] for one in some])) for name, some in sorted(groups.items())
+            name: asdict(mean([one["scores"][task.metric] for one in found if name in one["groups"]]))
+            for name in groups
         },
         "paper": {name: dict(zip(SIZES, scores, strict=True)) for name, scores in paper.items()},
         "paper_table": task.paper_source,

@@ -23,10 +23,10 @@ from pathlib import Path
 from filters.errors import UserError
 from trainer.evaluation import confine
 
-FILE_BYTES = 8 << 20  # of one file, and of the output
-SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # in the scratch folder, as seen at each look
-LOOK_SECONDS = 0.005  # between two looks at the process
-OUTPUT_CHARACTERS = 2_000  # kept of the output's end
+FILE_BYTES = 8 << 20  # most bytes of one file, and of the output
+SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # most bytes and files in the scratch folder
+LOOK_SECONDS = 0.005  # between two looks at the process and its scratch folder
+OUTPUT_CHARACTERS = 2_000  # characters kept of the end of the output
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def run_program(program: str, *, timeout_s: float = 10.0, memory_bytes: int = 1 
                 start_new_session=True,
             )
         assert process.stdin is not None
-        with process.stdin as stdin:
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # of a sandbox that has not started
             stdin.write(json.dumps(request).encode())
         stopped = _wait(process, scratch, time.monotonic() + timeout_s)
         text = output.read_bytes()[-4 * OUTPUT_CHARACTERS :].decode("utf-8", "replace")[-OUTPUT_CHARACTERS:]

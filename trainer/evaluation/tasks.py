@@ -63,7 +63,6 @@ class Task:
         paper: The paper's scores in percent by row of the results: "" or "K shots", a group, or a further metric. Not
             all were compared with the paper (docs/evaluation.md).
         paper_source: Table of the paper.
-        further: Names of further metrics that have a row of their own.
         letters: The prompt of the form with lettered choices (OLMES, Gu et al. 2024), or "" if the task has no such.
         harness: Name of the task of lm-evaluation-harness whose requests are the same, or "".
     """
@@ -82,7 +81,6 @@ class Task:
     decoding: Decoding | None = None
     paper: Mapping[str, Scores] = field(default_factory=dict)
     paper_source: str = ""
-    further: tuple[str, ...] = ()
     letters: str = ""
     harness: str = ""
 

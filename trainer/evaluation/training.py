@@ -1,7 +1,6 @@
 """Evaluation while a model is trained: scores after every N steps, in `RUN/evaluation.csv`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,39 +43,36 @@ def gather_model(model: nn.Module, first: bool) -> Llama | None:
     return whole
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingEvaluator:
-    """Evaluate a model after a step, on the first rank, while the others wait.
+def evaluate_step(
+    model: nn.Module, step: int, *, run: Path, corpus: Path, length: int, runs: Sequence[Run], first: bool
+) -> dict[str, float]:
+    """Evaluate a model after a step on the first rank, while the others wait, into RUN/evaluation.csv.
 
-    Attributes:
+    Args:
+        model: The model, sharded over the ranks.
+        step: The step.
         run: The run's folder.
         corpus: The corpus's folder, which holds the tokenizer.
         length: Tokens of the model's context.
         runs: The tasks.
         first: This is the first rank.
+
+    Returns:
+        Scores by task and metric; none on the other ranks.
     """
-
-    run: Path
-    corpus: Path
-    length: int
-    runs: Sequence[Run]
-    first: bool
-
-    def __call__(self, model: nn.Module, step: int) -> dict[str, float]:
-        """Write the scores of a model to RUN/evaluation.csv; return them by task and metric."""
-        whole = gather_model(model, self.first)
-        if whole is None:
-            return {}
-        engine = Engine(whole, read_pieces(self.corpus / tokenizer.FILE), self.length)
-        source = Source(self.run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, self.length))
-        records = evaluate(source, lambda: engine, self.runs, self.run / "evaluation", Options())
-        found = {(one.name, metric): each for one in self.runs for metric, each in _means(one, records).items()}
-        lines = [
-            f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
-            for (name, metric), one in found.items()
-        ]
-        write_rows(self.run / FILE, HEAD, step - 1, lines)
-        return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
+    whole = gather_model(model, first)
+    if whole is None:
+        return {}
+    engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
+    source = Source(run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, length))
+    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
+    found = {(one.name, metric): each for one in runs for metric, each in _means(one, records).items()}
+    lines = [
+        f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
+        for (name, metric), one in found.items()
+    ]
+    write_rows(run / FILE, HEAD, step - 1, lines)
+    return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
 def _means(run: Run, records: Records) -> dict[str, Mean]:

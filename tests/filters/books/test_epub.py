@@ -107,8 +107,20 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
             .encode("latin-1")
         },
         {"OEBPS/text/2 b.xhtml": page("<body><h1>Two</h1><p>Été.</p></body>").encode("utf-16")},
+        {"OEBPS/content.opf": package(ITEMS.replace("application/xhtml+xml", "text/html"), SPINE)},
+        {
+            "OEBPS/content.opf": package(
+                f'{ITEMS}<item id="cover" href="a.jpg" media-type="image/jpeg"/>', f'<itemref idref="cover"/>{SPINE}'
+            )
+        },
+        {
+            "OEBPS/text/2 b.xhtml": page(
+                "<body><h1>Two</h1><p>É<span epub:type='pagebreak' id='p12'>12</span>té."
+                '<span role="doc-pagebreak" id="p13"/></p></body>'
+            )
+        },
     ],
-    ids=["guide", "type", "linear", "fonts", "fonts, Adobe", "latin-1", "UTF-16"],
+    ids=["guide", "type", "linear", "fonts", "fonts, Adobe", "latin-1", "UTF-16", "media type", "image", "page breaks"],
 )
 def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     book, plain = read_epub(epub(changes), 1 << 20), read_epub(epub(), 1 << 20)
@@ -123,6 +135,11 @@ def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
         ({"OEBPS/content.opf": None}, Reason.CORRUPT_RECORD),
         ({"OEBPS/text/1.xhtml": None}, Reason.CORRUPT_RECORD),
         ({"OEBPS/content.opf": package(ITEMS, "")}, Reason.CORRUPT_RECORD),
+        ({"OEBPS/content.opf": package(ITEMS, f'{SPINE}<itemref idref="gone"/>')}, Reason.CORRUPT_RECORD),
+        (
+            {"OEBPS/content.opf": package(ITEMS.replace("application/xhtml+xml", "application/x-dtbook+xml"), SPINE)},
+            Reason.UNSUPPORTED_FORMAT,
+        ),
         ({"META-INF/container.xml": CONTAINER.replace("OEBPS/", "../../etc/")}, Reason.UNSAFE_PATH),
         (
             {"OEBPS/content.opf": package(item("one", "../../../etc/passwd"), '<itemref idref="one"/>')},

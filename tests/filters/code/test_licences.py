@@ -134,6 +134,7 @@ def test_an_offer_before_the_texts_of_all_its_licences() -> None:
         ("MIT AND (BSD-3-Clause OR GPL-2.0) AND Apache-2.0", True), ("NOASSERTION", False), ("", False),
         ("MIT OR", False), ("(MIT", False), ("MIT)", False), ("OR MIT", False), ("MIT GPL-2.0", False),
         ("MIT WITH", False), ("(" * 50 + "MIT" + ")" * 50, False), ("()", False), ("MIT or gpl-2.0", True),
+        ("MIT WITH )", False), ("(MIT WITH)", False),
     ],
 )  # fmt: skip
 def test_expressions(expression: str, allowed: bool) -> None:

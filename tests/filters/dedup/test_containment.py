@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from filters.dedup import containment as module
 from filters.dedup.containment import find_candidates, hashes_needed, sketch, verify_candidates
-from filters.dedup.jaccard import intersection_size, jaccard
-from filters.dedup.minhash import MinHash, shingle_hashes
+from filters.dedup.minhash import MinHash, intersection_size, jaccard, shingle_hashes
 from filters.dedup.recall import binomial
 
 WIDE = 10**9

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.dedup.jaccard import (
+from filters.dedup.minhash import (
     intersection_size,
     jaccard,
     pack,

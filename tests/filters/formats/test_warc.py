@@ -51,6 +51,16 @@ def test_a_body_that_holds_an_archive_is_a_body(newline: bytes) -> None:
     check(stored)
 
 
+def test_damaged_members_side_by_side_are_told_apart() -> None:
+    """The first bytes of the second decompress, though its checksum fails."""
+    parts = members(4)
+    for number in (1, 2):
+        parts[number] = parts[number][:-6] + bytes([parts[number][-6] ^ 0xE0]) + parts[number][-5:]
+    found = list(read_frames(b"".join(parts), LIMITS))
+    assert [frame.problem for frame in found] == [None, Reason.CORRUPT_GZIP, Reason.CORRUPT_GZIP, None]
+    assert [frame.stored for frame in found] == list(map(len, parts))
+
+
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
 @pytest.mark.parametrize("byte", [0, 1, 2, 3, -9, -6, -2])
 def test_a_flipped_byte_in_a_members_frame_costs_that_member_only(where: str, byte: int) -> None:

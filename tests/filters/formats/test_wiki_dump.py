@@ -2,13 +2,14 @@
 
 import bz2
 import gzip
+import re
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from linear import assert_linear
 
@@ -69,6 +70,29 @@ def test_pages_of_a_dump() -> None:
     assert list(read_pages(stored.encode())) == [expected(3, "x", 10), expected(4, "#REDIRECT [[A]]", 0, True)]
     stored = "<mediawiki><page><title>T</title><id>1</id></page></mediawiki>"
     assert list(read_pages(stored.encode())) == [Page(1, 0, "T", False, "")]
+
+
+@given(st.integers(0, len(TEXTS) - 1), st.integers(0, 4), st.integers(0, 255), st.integers(1, 200), st.booleans())
+def test_a_page_whose_first_tag_is_damaged_is_counted(
+    number: int, at: int, byte: int, piece: int, compressed: bool
+) -> None:
+    stored = bytearray(dump(TEXTS).encode())
+    place = [match.start() for match in re.finditer(b"<page>", stored)][number] + at
+    assume(stored[place] != byte)
+    stored[place] = byte
+    chunks = (bytes(stored[n : n + piece]) for n in range(0, len(stored), piece))
+    found = list(read_pages(bz2.compress(stored)) if compressed else scan(chunks))
+    assert problems(found) == [Reason.CORRUPT_RECORD]
+    assert [item for item in found if isinstance(item, Page)] == WHOLE[:number] + WHOLE[number + 1 :]
+
+
+def test_zeroed_pages_are_damage_and_joined_dumps_are_not() -> None:
+    first, second, third = (page(n, "x") for n in range(3))
+    zeroed = (HEAD + first + "\0" * len(second) + third + TAIL).encode()
+    assert problems(read_pages(zeroed)) == [Reason.CORRUPT_RECORD]
+    assert identifiers(read_pages(zeroed)) == [0, 2]
+    joined = (HEAD + first + TAIL + HEAD + second + TAIL).encode()
+    assert list(read_pages(joined)) == [expected(0, "x"), expected(1, "x")]
 
 
 def test_the_last_revision_of_a_history_counts() -> None:

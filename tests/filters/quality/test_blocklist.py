@@ -134,7 +134,7 @@ def test_an_empty_list_blocks_nothing(tmp_path: Path) -> None:
         ("a.example\n".encode("utf-16"), "is a binary file"),
         (gzip.compress(b"a.example\n" * 100, mtime=0)[:-9], "cannot be read"),
         (b"\x1f\x8bgarbage", "cannot be read"),
-        (b"<html>\n<p>Not found</p>\n", "holds no domain and no URL"),
+        (b"<html>\n<p>Not found</p>\n", "contains no domain and no URL"),
     ],
 )
 def test_a_list_that_is_none_is_a_users_mistake(tmp_path: Path, stored: bytes | None, words: str) -> None:

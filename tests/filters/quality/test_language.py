@@ -72,14 +72,14 @@ def test_a_file_that_is_no_model_is_refused_in_a_sentence(tmp_path: Path) -> Non
     path = tmp_path / "model.bin"
     for content in (b"", b"abc", b"no fastText model at all"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is no fastText model"):
+        with pytest.raises(UserError, match="is not a readable fastText model"):
             load(str(path))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a readable fastText model"):
         load(str(tmp_path / "none.bin"))
 
 
 @pytest.mark.parametrize(("code", "example"), [("english", "en"), ("EN", "en"), ("de-AT", "de"), ("", "en")])
 def test_a_language_that_the_model_cannot_give_is_refused(code: str, example: str) -> None:
     Language(keep=["en", "de", "und"]).check()
-    with pytest.raises(UserError, match=f"{code!r} is no code of the model: give codes such as '{example}'"):
+    with pytest.raises(UserError, match=f"{code!r} is not a code of the model: give codes such as '{example}'"):
         Language(keep=["en", code]).check()

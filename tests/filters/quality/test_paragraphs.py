@@ -15,7 +15,7 @@ from filters.hashing import duplicate_mask, group_keys
 from filters.quality.duplicate_lines import (
     DuplicateLines,
     later_copy_mask,
-    line_hash,
+    line_hashes,
     paragraph_hashes,
     remove_lines,
     repeat_mask,
@@ -27,7 +27,7 @@ from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
 from pipeline.sources.inputs import dump_of
 from pipeline.stages import line_dedup as lines
-from pipeline.stages.pages import find_mask, read_masks
+from pipeline.stages.filter import SourceRules, find_mask, read_masks, send_verdicts
 
 WORDS = st.sampled_from(["menu", "home", "Read more...", "1 of 7", "2 of 9", "", "  ", "—", "a line of its own", "x"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=6)
@@ -36,8 +36,8 @@ TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map("\n".join), min_siz
 def naive(texts: list[str], keep: str, order: list[int]) -> list[list[bool]]:
     """CCNet's rule, line by line: what two documents hold goes from both (or stays in the first of `order`); what one
     document repeats stays there once."""
-    hashes = [[line_hash(line) for line in text.split("\n")] for text in texts]
-    empty = line_hash("")
+    hashes = [line_hashes(text).tolist() for text in texts]
+    empty = int(line_hashes("")[0])
     holders = Counter(h for lines_ in hashes for h in set(lines_) - {empty})
     first = {h: number for number in reversed(order) for h in hashes[number]}
     removed = []
@@ -126,10 +126,8 @@ def extracted(corpus: Path, files: dict[str, list[str]]) -> tuple[dict[str, Rece
             for row in rows:
                 writer.append(row)
         rule = DuplicateLines()
-        done = lines.collect_hashes(
-            corpus, split, file=name, name="common_crawl", rules=[], rule=rule, models={}, language_known=False
-        )
-        found[split] = Receipt("f", [], {"common_crawl": Tally()}, done.facts)
+        lines.collect_hashes(corpus, split, applied=SourceRules("common_crawl", [], {}, False), rule=rule)
+        found[split] = Receipt("f", [], {"common_crawl": Tally()}, {"file": name})
     return found, ids
 
 
@@ -138,7 +136,7 @@ def run_stage(
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     mapping, reducing = lines.find_duplicates(made, found)
     ranges = run_exchange(corpus, mapping, reducing)
-    run_exchange(corpus, *lines.send_verdicts(mapping, reducing))
+    run_exchange(corpus, *send_verdicts(lines.STAGE, mapping, reducing, lines.LINE_BITS, lines.reduce_verdicts))
     return (
         {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),

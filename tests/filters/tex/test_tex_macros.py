@@ -53,6 +53,21 @@ def test_a_macro_means_what_it_was_last_defined_as_from_there_on() -> None:
     assert expanded("\\x \\def\\x{1}\\x{} {\\def\\x{2}\\x} \\x") == "\\x 1 {2} 2"
 
 
+@pytest.mark.parametrize(
+    "alias",
+    [
+        r"\newcommand{\nc}{\newcommand}",
+        r"\newcommand\nc{ \newcommand }",
+        r"\def\nc{\newcommand}",
+        r"\let\nc=\newcommand",
+    ],
+)
+def test_another_name_of_a_defining_command_defines(alias: str) -> None:
+    assert expanded(rf"{alias}\nc{{\la}}{{\lambda}}\nc{{\half}}[1]{{#1/2}}$\la \half{{3}}$") == r"$\lambda 3/2$"
+    assert expanded(rf"{alias}\nc{{\rnc}}{{\renewcommand}}\rnc\rnc{{\lambda}}$\rnc$") == r"$\lambda$"
+    assert expanded(r"\let\x\long\x\def\y{z}\y").endswith("z")
+
+
 def test_words_stay_apart() -> None:
     assert expanded("\\def\\V{Real}\\bf\\V") == "\\bf Real"
     assert expanded("\\def\\x#1{#1}\\x{\\alpha}beta") == "\\alpha beta"

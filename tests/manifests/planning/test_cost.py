@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from filters.errors import UserError
 from manifests.planning import supply
-from manifests.planning.cost import SIZES, UTILISATION, Workload, estimate_cost, estimate_workload, gpu_days
+from manifests.planning.cost import UTILISATION, Workload, estimate_cost, estimate_workload, gpu_days
 from manifests.planning.rates import Rates, Task, find_run_records, fit_rates, read_rates
+from manifests.sizes import PRESETS
 from pipeline.__main__ import main
 from pipeline.plan import PlanRequest
-from trainer.sizes import PRESETS
 
 LLAMA = str(ROOT / "recipes/llama.yaml")
 MB = 1_000_000
@@ -198,18 +198,11 @@ def test_gpu_days_are_the_papers() -> None:
         ("13b", 1.0e12, 135_168, 0.09),
         ("7b", 1.0e12, 82_432, 0.10),
     ):
-        found = gpu_days(SIZES[model].parameters, tokens, UTILISATION, 312.0)
+        found = gpu_days(PRESETS[model].count_parameters(32_000), tokens, UTILISATION, 312.0)
         assert found == pytest.approx(hours / 24, rel=within)
     # section 2.3: 380 tokens a second and GPU; 2,048 of them took "approximately 21 days"
     assert gpu_days(65.2e9, 1.4e12, UTILISATION, 312.0) / 2048 == pytest.approx(21, abs=0.5)
     assert pytest.approx(gpu_days(65.2e9, 1.4e12, UTILISATION, 312.0), rel=0.002) == 1.4e12 / 380 / 86_400
-
-
-def test_sizes_are_the_trainers() -> None:
-    for name, size in SIZES.items():
-        preset = PRESETS[name]
-        assert size.parameters == preset.count_parameters(2_048 if name == "demo" else 32_000)
-        assert (size.sequence_length, size.batch_tokens) == (preset.sequence_length, preset.batch_tokens)
 
 
 def test_prices_are_printed_only_when_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

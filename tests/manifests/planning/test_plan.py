@@ -139,7 +139,7 @@ def recipe_of(sources: list[tuple[float, float, float]], goal: int) -> tuple[Rec
 
 
 def plan_of(sources: list[tuple[float, float, float]], goal: int) -> Plan:
-    return make_plan(*recipe_of(sources, goal), 2048, 4_194_304)
+    return make_plan(*recipe_of(sources, goal))
 
 
 source_lists = st.lists(
@@ -292,5 +292,5 @@ def test_the_recipe_of_the_paper_reads_well_in_every_state() -> None:
     recipe = load_recipe(Path(LLAMA))
     for tokens in (0.0, 1.0, 1e9, 1e13):
         supplies = {name: supply.stated_supply(tokens, supply.default_factors(name)) for name in recipe.sources}
-        said = render_text(plan_parts(make_plan(recipe, supplies, 2048, 4_194_304)))
+        said = render_text(plan_parts(make_plan(recipe, supplies)))
         assert max(map(len, said.splitlines())) <= WIDTH and "…" not in said

@@ -90,8 +90,7 @@ def test_every_band_lies_inside_the_frame(flow: LedgerFlow) -> None:
         assert 0 < float(label.get("y", "")) < height
 
 
-def test_a_river_without_water_is_not_drawn_and_the_rest_is_folded() -> None:
-    assert flow_chart(LedgerFlow("tokens", [], [], [])) == ""
+def test_the_smallest_flows_are_folded_to_one() -> None:
     flows = [Flow(f"r{n}", 20 - n, "dropped") for n in range(20)]
     some = fold_flows(flows, 5)
     assert len(some) == 5 and sum_flows(some) == sum_flows(flows) and some[-1].name == "16 others"

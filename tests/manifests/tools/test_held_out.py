@@ -66,7 +66,14 @@ def test_the_file_depends_on_nothing_but_the_corpora(corpora: tuple[Path, Path, 
 def test_at_most_the_documents_asked_for(
     corpora: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["freeze", *map(str, corpora), "--output", str(tmp_path / "held.jsonl"), "--documents", "3"]
+    words = [
+        "freeze",
+        *(corpus.as_uri() for corpus in corpora),
+        "--output",
+        str(tmp_path / "held.jsonl"),
+        "--documents",
+        "3",
+    ]
     assert main(words) == 0
     assert "docs" in capsys.readouterr().out
     assert len((tmp_path / "held.jsonl").read_text("utf-8").splitlines()) == 1 + 3

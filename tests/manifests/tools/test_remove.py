@@ -211,6 +211,15 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(
     assert relative_files(corpus) == before and list(tmp_path.iterdir()) == []
 
 
+def test_the_default_port_of_a_url_does_not_matter(
+    corpus: Path, documents: dict[str, SampledDocument], tmp_path: Path
+) -> None:
+    url = next(one.facts["url"] for one in documents.values() if one.facts["url"].startswith("https://"))
+    host = url.split("/")[2]
+    entries = read_removal_list(listed(tmp_path, url.replace(host, f"{host}:443", 1)))
+    assert sum(match_documents(CorpusReader(corpus), entries).documents.values()) >= 1
+
+
 def test_copies_where_links_are_refused(corpus: Path, removed: Path, tmp_path: Path) -> None:
     with mock.patch("pathlib.Path.hardlink_to", side_effect=OSError(18, "Invalid cross-device link")):
         remove(corpus, removed.parent / "list.txt", tmp_path / "new")
@@ -230,9 +239,9 @@ def test_a_removal_broken_off_leaves_no_corpus(corpus: Path, removed: Path, tmp_
     [
         (["none.example"], "none of the 1 entries"),
         (["# nothing"], "none of the 0 entries"),
-        (["a.example", "what is this"], "line 2: 'what is this' is no URL"),
-        (["a.example", "", "http://a b"], "line 3: 'http://a b' is no URL"),
-        (["example.org/page"], "line 1: 'example.org/page' is no URL"),
+        (["a.example", "what is this"], "line 2: 'what is this' is not a URL"),
+        (["a.example", "", "http://a b"], "line 3: 'http://a b' is not a URL"),
+        (["example.org/page"], "line 1: 'example.org/page' is not a URL"),
         (["0123abcd"], "line 1: "),
         (["\x1b[2J"], "line 1: "),
     ],
@@ -254,7 +263,7 @@ def test_lists_that_are_no_text_and_outputs_that_hold_something(corpus: Path, tm
     with pytest.raises(UserError, match="cannot be read"):
         read_removal_list(tmp_path / "none")
     (tmp_path / "list").write_text(DOMAIN, encoding="utf-8")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         remove(corpus, tmp_path / "list", corpus)
     (tmp_path / "empty").mkdir()
     remove(corpus, tmp_path / "list", tmp_path / "empty")
@@ -290,9 +299,10 @@ def test_any_line_is_something_or_nothing(line: str) -> None:
 
 
 def scanned(tmp_path: Path, line: str, urls: list[str]) -> list[bool]:
-    found = list(_scan_urls(pa.array(urls), read_removal_list(listed(tmp_path, line))))
-    assert len(found) == 1 and bool(found[0][2]) == found[0][1].any()
-    return [bool(one) for one in found[0][1]]
+    read = read_removal_list(listed(tmp_path, line))
+    found = list(_scan_urls(pa.array(urls), read.of("domain"), read.of("repository")))
+    assert len(found) <= 1 and all(names and mask.any() for mask, names in found)
+    return [bool(one) for one in found[0][0]] if found else [False] * len(urls)
 
 
 def test_a_domain_is_its_hosts_whatever_the_spelling(tmp_path: Path) -> None:

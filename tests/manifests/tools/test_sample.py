@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from unittest import mock
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from filters.errors import UserError
 from manifests.__main__ import main
 from manifests.display import safe, safe_line
-from manifests.manifest import ShardEntry, load_manifest
+from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.shard import Shard, open_shard_of
 from manifests.tools.sample import SampledDocument, SampleQuery, Signals, _draw_rows, parse_score, sample
 
@@ -104,6 +105,18 @@ def test_by_reason(corpus: Path, reason: str, kept: bool) -> None:
         assert {"file", "offset", "length", "detail"} <= set(found.drawn[0].facts)
 
 
+def test_what_a_rule_of_the_users_own_drops_is_drawn(corpus: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(corpus)
+    ledger = json.loads(json.dumps(manifest.ledger))
+    ledger["filter"]["books"]["dropped"]["custom-gone"] = {"records": 1}
+    write_manifest(tmp_path, manifest.model_copy(update={"ledger": ledger}))
+    row = {"reason": "custom-gone", "id": bytes(16), "text": "gone", "url": "", "file": "f", "offset": 0, "member": ""}
+    (tmp_path / "dropped/books").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "dropped/books/f.parquet")
+    (one,) = sample(tmp_path, SampleQuery(reason="custom-gone")).drawn
+    assert one.text == "gone" and one.facts["reason"] == "custom-gone"
+
+
 def test_of_what_extract_drops_the_places_are_drawn(corpus: Path) -> None:
     found = sample(corpus, SampleQuery(number=2, reason="redirect"))
     assert len(found.drawn) == 2 and "never their text" in found.note
@@ -131,7 +144,7 @@ def test_without_clean_the_shards_still_tell(corpus: Path, tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (["--source", "none"], "no source 'none'"),
-        (["--reason", "none"], "is no reason"),
+        (["--reason", "none"], "has nothing dropped as none: `show` lists the reasons"),
         (["--reason", "not-reference-like"], "has nothing dropped as not-reference-like"),
         (["--reason", "language", "--side", "train"], "leave out"),
         (["--score", "1"], "give [NAME=]LOW:HIGH"),

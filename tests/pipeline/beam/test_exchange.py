@@ -54,13 +54,13 @@ def test_a_merge_holds_every_block_in_order(sent: list[dict[int, bytes]], held: 
 
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 200))
 def test_merges_divide_the_mappers_by_name_and_bound_the_places(mappers: int, ranges: int, most: int) -> None:
-    tasks = [Task("map", f"{n}", "f") for n in range(mappers)]
+    names = [f"{n}" for n in range(mappers)]
     with patch.object(exchange, "MOST_PLACES", most):
-        step = merge_step(Step("map", write, []), tasks, ranges)
+        step = merge_step(Step("map", write, []), dict.fromkeys(names, "f"), ranges)
     if step is None:
         assert mappers * ranges <= most
         return
     assert len(step.units) <= max(1, most // ranges)
-    assert [name for unit in step.units for name, _ in unit.reads] == sorted(task.name for task in tasks)
+    assert [name for unit in step.units for name, _ in unit.reads] == sorted(names)
     assert [unit.name for unit in step.units] == sorted(unit.name for unit in step.units)
     assert all(isinstance(unit, Unit) and unit.arguments["first"] == unit.reads[0][0] for unit in step.units)

@@ -141,8 +141,8 @@ def test_an_edit_changes_the_versions_of_the_steps_that_reach_it_and_of_no_other
     steps = "pipeline/stages"
     assert changed_by(f"{steps}/line_dedup.py", "def reduce_duplicates", "def  reduce_duplicates") == {"line_dedup"}
     of_pages = {"filter", "perplexity", "references sample"}
-    assert changed_by(f"{steps}/pages.py", "def read_masks", "def  read_masks") == of_pages
-    assert changed_by(f"{steps}/pages.py", "def filter_pages", "def  filter_pages") == of_pages
+    assert changed_by(f"{steps}/filter.py", "def read_masks", "def  read_masks") == of_pages
+    assert changed_by(f"{steps}/filter.py", "def filter_pages", "def  filter_pages") == of_pages
     assert changed_by("filters/quality/duplicate_lines.py", "def apply", "def  apply") == {"filter"}
     assert changed_by("filters/quality/c4.py", "class NewestUrl", "class  NewestUrl") == {"filter"}
     assert changed_by("filters/quality/perplexity.py", "def apply", "def  apply") >= {"perplexity"}

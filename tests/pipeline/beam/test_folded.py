@@ -1,6 +1,7 @@
 """Folded receipts: tables of finished tasks say what the receipts say, and never more."""
 
 import itertools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,16 @@ import pytest
 import toy
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import Engine, engine
+from toy import Engine, engine, run_exchange, run_step, tasks_of
 
 from filters.reasons import Reason
 from manifests import storage
 from manifests.files import relative_files
-from manifests.ledger import Tally
+from manifests.ledger import Tally, total
+from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import exchange, waves
 from pipeline.beam import receipts as reading
-from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.receipts import pack_table, read_receipt, read_tables, receipts, tables_for, unpack_table
 from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key
 
@@ -53,40 +54,43 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
     receipts = {name: Receipt(hash_key(name), some, {name: tally}, facts) for name, some in given.items()}
     read = unpack_table(pack_table(receipts))
     assert list(read) == list(given)
-    packed = PackedReceipts.of(read.items())
-    assert len(packed) == len(read) and dict(packed) == read and set(packed) == set(read)
-    for name, receipt in read.items():
+    packed = PackedReceipts(given, reversed(read.items()))
+    assert packed.whole == total(itertools.chain(*(receipt.tallies.values() for receipt in read.values())))
+    assert len(packed) == len(read) and dict(packed) == read and list(packed) == list(given)
+    for name, receipt in packed.items():
         key = hash_key([[[output.path, output.sha256] for output in given[name]], facts])
         assert plain(receipt) == [hash_key(name), given[name], {name: tally}, facts, key, hash_key(key)]
         assert receipt.bytes == sum(output.bytes for output in given[name])
         assert receipt.paths == [output.path for output in given[name]]
-        assert receipt.out_of(name) == tally.out and receipt == receipts[name]
-        bare = receipt.without_counts()
-        assert [bare.outputs, bare.facts, bare.sha, bare.tallies] == [receipt.outputs, facts, key, {}]
+        assert receipt.out_of(name) == tally.out and receipt == receipts[name] == pickle.loads(pickle.dumps(receipt))
 
 
 def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
     outputs = [Output("clean/a", 1, "x"), Output("cleaner/a", 2, "y"), Output("dropped/a", 3, "z")]
     receipt = Receipt("f", outputs, {}, {})
-    assert hash_key([Files(receipt, "clean")]) == hash_key([receipt.below("clean")]) == hash_key([outputs[:1]])
+    assert hash_key([Files(receipt, "clean")]) == hash_key([receipt.files("clean")]) == hash_key([[("clean/a", "x")]])
     step = Step(
         "toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [Files(receipt, "clean"), [outputs[1]]])]
     )
-    [task] = step.tasks()
-    assert step.completer()(task) == task._replace(files=tuple(outputs)) and not task.files
+    [task] = tasks_of(step)
+    complete = step.completer()(task, step.units[0])
+    assert sorted(complete.files) == [(output.path, output.sha256) for output in outputs] and not task.files
 
 
 def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, _ = run_step(tmp_path, squares(), engine(tmp_path))
-    tables = read_tables(tmp_path, "toy")
+    tables = dict(read_tables(tmp_path, "toy"))
     assert len(tables) <= tables_for(COUNT)
-    assert sorted(itertools.chain(*tables.values())) == sorted(found) == [task.name for task in squares().tasks()]
+    assert sorted(itertools.chain(*tables.values())) == sorted(found) == [unit.name for unit in squares().units]
     assert all(plain(found[name]) == plain(read_receipt(tmp_path, "toy", name)) for name in found)  # type: ignore[arg-type]
     monkeypatch.setattr(reading, "read_receipt", None)
     assert run_step(tmp_path, squares(), engine(tmp_path))[1] == 0
-    assert list(receipts(tmp_path, squares().tasks())) and run_step(tmp_path, squares(), engine(tmp_path))[1] == 0
+    assert (
+        list(receipts(tmp_path, "toy", squares().fingerprints()))
+        and run_step(tmp_path, squares(), engine(tmp_path))[1] == 0
+    )
 
 
 @pytest.mark.parametrize(("kind", "places"), [(Engine, 1_000), (Engine, 8), (toy.ShuffleEngine, 8)])
@@ -99,7 +103,7 @@ def test_an_exchange_folds_mappers_and_ranges(
     reduces = Step("toy/reduce", toy.gather, [Unit(f"{r}") for r in range(toy.RANGES)], owns=("ranges",))
     run_exchange(tmp_path, maps, reduces, engine(tmp_path, kind=kind))
     for step, count in (("toy/map", 9), ("toy/reduce", toy.RANGES)):
-        tables = read_tables(tmp_path, step)
+        tables = dict(read_tables(tmp_path, step))
         assert len(list(itertools.chain(*tables.values()))) == count and len(tables) <= tables_for(count)
 
 
@@ -117,7 +121,7 @@ def test_folding_whose_storage_fails_is_repeated_and_then_named(
 
     monkeypatch.setattr(waves, "fold_receipts", fail)
     run_step(tmp_path, squares(), engine(tmp_path))
-    assert len(list(itertools.chain(*read_tables(tmp_path, "toy").values()))) == COUNT
+    assert len(list(itertools.chain(*dict(read_tables(tmp_path, "toy")).values()))) == COUNT
     (tmp_path / "broken").touch()
     with pytest.raises(StorageError, match=r"^stage toy, receipts: access to the-disk failed .* continues from here$"):
         run_step(tmp_path, squares(add=1), engine(tmp_path))
@@ -156,7 +160,7 @@ def test_a_table_of_another_recipe_is_gone_before_the_step_runs(tmp_path: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         run_step(tmp_path, squares(add=1), engine(tmp_path, kind=Killed))
-    assert not read_tables(tmp_path, "toy")
+    assert not list(read_tables(tmp_path, "toy"))
     assert run_step(tmp_path, squares(), engine(tmp_path))[1] == COUNT
 
 
@@ -164,3 +168,31 @@ def test_a_step_without_units_keeps_no_table(tmp_path: Path) -> None:
     run_step(tmp_path, squares(), engine(tmp_path))
     run_step(tmp_path, squares(0), engine(tmp_path))
     assert relative_files(tmp_path / "squares") == relative_files(tmp_path / reading.TABLES) == []
+
+
+@pytest.mark.parametrize("fold_from", [4, 500])
+def test_a_store_keeps_no_receipt_of_an_older_recipe_or_of_a_unit_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold_from: int
+) -> None:
+    """The older one would be true again for its recipe, over an output of the newer one that is as long."""
+    monkeypatch.setattr(reading, "FOLD_FROM", fold_from)
+    url = (tmp_path / "store").as_uri()
+
+    def run(machine: str, step: Step, kind: type[Engine] = Engine) -> int:
+        corpus = open_mirror(tmp_path / machine, url).folder
+        return run_step(corpus, step, engine(corpus, kind=kind))[1]
+
+    def stored(folder: str) -> list[str]:
+        return [name.removesuffix(".json") for name in relative_files(tmp_path / "store" / folder)]
+
+    class Killed(Engine):
+        def pipeline(self) -> Any:
+            raise KeyboardInterrupt
+
+    assert run("one", squares()) == COUNT
+    with pytest.raises(KeyboardInterrupt):
+        run("two", squares(add=1), Killed)
+    assert not stored("receipts/toy") and not stored(reading.TABLES)
+    assert run("three", squares()) == COUNT
+    assert run("four", squares(5)) == 0
+    assert stored("receipts/toy") == stored("squares") == [f"{n:02d}" for n in range(5)]

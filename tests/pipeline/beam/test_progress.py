@@ -5,14 +5,13 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import toy
-from toy import engine
+from toy import engine, run_step
 
 from filters.errors import UserError
 from manifests.files import write_atomic
@@ -22,7 +21,6 @@ from pipeline.__main__ import main
 from pipeline.beam import marks, progress
 from pipeline.beam.counters import LIVE, NAMESPACE, TASKS
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_step
 from pipeline.beam.marks import Marks
 from pipeline.beam.pool import POOLS, Called, Pool, _call
 from pipeline.beam.progress import FILE, Progress, ReceiptCounts, RunStatus, read_status, status_text
@@ -55,7 +53,7 @@ class ThreadlessPool(Pool):
 class ThreadlessEngine(KeepingEngine):
     """Hands tasks to a pool that needs no process."""
 
-    def pool_for(self, sizes: Sequence[int]) -> Pool:
+    def pool_for(self, tasks: int, size: int) -> Pool:
         object.__setattr__(self, "pool", ThreadlessPool())
         assert id(self.pool) in POOLS
         return self.pool
@@ -191,21 +189,15 @@ def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: py
     assert 2 <= len(spent) <= 4, "one look of 20 ms every 400 ms, and one at the end"
 
 
-def tally(**counts: int) -> dict[str, dict[str, Any]]:
-    one = Tally()
-    one.enter(**counts)
-    return {"web": one.as_dict()}
-
-
 def test_steps_that_share_a_job_have_lines_of_their_own_when_it_has_ended(tmp_path: Path) -> None:
     status = RunStatus()
     status.open(tmp_path / "runs" / FILE)
     status.begin(f"extract{progress.AND}join/rows", 0, 5)
     status.update(5, Counter(EXPECTED), [], [])
     status.end_job()
-    status.end_step("extract", [tally(records=5)])
-    status.end_step("join/rows", [tally(), tally()])
-    status.end_step("join/groups", [tally()])
+    status.end_step("extract", 1, Tally(Counter(records=5)))
+    status.end_step("join/rows", 2, Tally())
+    status.end_step("join/groups", 1, Tally())
     status.close(None)
     steps = read_status(tmp_path)["steps"]
     assert [(step["name"], step["total"]) for step in steps] == [("extract", 1), ("join/rows", 2), ("join/groups", 1)]
@@ -226,9 +218,9 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     assert "extract: web/a runs for 70 s, far longer than others" in said
     assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
     status.end_job()
-    status.end_step("extract", [tally(records=5), tally(records=6), tally()])
-    status.end_step("url_dedup", [])
-    status.end_step("clusters", [{}])
+    status.end_step("extract", 3, Tally(Counter(records=11)))
+    status.end_step("url_dedup", 0, Tally())
+    status.end_step("clusters", 1, Tally())
     status.close(ValueError("too bad\nand more"))
     assert main(["status", str(tmp_path)]) == 0
     said = capsys.readouterr().out

@@ -27,7 +27,6 @@ from pipeline.beam import job
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_job
 from pipeline.beam.step import Output, Receipt, Receipts
-from pipeline.beam.tables import write_ipc
 from pipeline.beam.work import Made, Turns, Work, finish
 from pipeline.dedup import clusters as module
 from pipeline.dedup.clusters import EDGE_SCHEMA, read_labels
@@ -138,7 +137,7 @@ def given_edges(corpus: Path, parts: list[np.ndarray]) -> dict[str, Receipt]:
     found = {}
     for number, edges in enumerate(parts):
         path = f"given/{number}.arrow"
-        write_ipc(corpus / path, EDGE_SCHEMA, module._columns(edges))
+        module._written(corpus, path, EDGE_SCHEMA, edges, {})
         outputs = [Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))]
         found[f"near-{number:05d}"] = Receipt("f", outputs, {}, {"edges": len(edges)})
     return found
@@ -238,7 +237,7 @@ def test_a_killed_run_goes_on_from_its_last_round(tmp_path: Path, monkeypatch: p
 
 
 def test_too_few_rounds_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="still changing after 1 rounds: allow more"):
+    with pytest.raises(UserError, match="still changed after 1 rounds: allow more"):
         clusters(tmp_path, chain(16), engine(tmp_path), one_worker=10, max_rounds=1)
 
 

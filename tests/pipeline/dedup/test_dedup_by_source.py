@@ -277,7 +277,7 @@ def test_a_change_for_one_source_redoes_only_its_search() -> None:
             extracted, filtered = write_splits(corpus, recipe, {"code": [(0, 0)], "pages": [(1, 0)]})
             splits = splits_of(recipe, corpus, extracted, filtered)
             steps = [search.find_candidates() for search in neardup.near_searches(splits)]
-        keys.append([{task.name: task.fingerprint for task in mapping.tasks()} for mapping, _ in steps])
+        keys.append([mapping.fingerprints() for mapping, _ in steps])
     (code, pages), (code_after, pages_after) = keys
     assert pages == pages_after and not code.keys() & code_after.keys()
 

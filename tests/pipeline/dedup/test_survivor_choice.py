@@ -1,5 +1,6 @@
 """The choice of survivors: against a naive one, document by document, however many clusters are looked at together."""
 
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from filters.hashing import run_starts
 from manifests.files import relative_files, sha256_file
 from pipeline.beam.step import Output
 from pipeline.beam.tables import write_ipc
-from pipeline.dedup import choice, survivors
+from pipeline.dedup import survivors
 from pipeline.dedup.clusters import LABEL_SCHEMA
 from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path
 
@@ -28,7 +29,7 @@ Documents = list[tuple[int, str, str, int]]  # split, text, timestamp, cluster
 @given(st.lists(st.integers(1, 7), max_size=30), st.integers(1, 9))
 def test_slices_hold_whole_clusters_and_are_as_large_as_allowed(sizes: list[int], most: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    parts = [labels[part].tolist() for part in choice.cluster_slices(run_starts(labels), most)]
+    parts = [labels[part].tolist() for part in survivors.cluster_slices(run_starts(labels), most)]
     assert list(chain.from_iterable(parts)) == labels.tolist()
     assert all(len(part) <= most or len(set(part)) == 1 for part in parts)
     for part, after in pairwise(parts):
@@ -53,7 +54,7 @@ def choose(folder: Path, documents: Documents, rules: Deduplication, most: int) 
     columns = [pa.array(nodes, pa.int64()), pa.array([smallest[label] for label in labels], pa.int64())]
     write_ipc(folder / "labels.arrow", LABEL_SCHEMA, columns)
     units = {"web": {"records": len(documents), "characters": sum(len(text) for _, text, _, _ in documents)}}
-    with mock.patch.object(survivors, "cluster_slices", lambda first: choice.cluster_slices(first, most)):
+    with mock.patch.object(survivors, "cluster_slices", partial(survivors.cluster_slices, most=most)):
         result = survivors.choose_survivors(
             folder, "all", rules=rules, splits=splits, units=units, labels=["labels.arrow"], contained=[]
         )
@@ -93,8 +94,8 @@ def test_the_choice_is_the_naive_one_and_the_same_in_any_slices(documents: Docum
     for cluster in {one[3] for one in documents}:
         first, *others = sorted((p for p, one in enumerate(documents) if one[3] == cluster), key=rank)
         for place in others:
-            code = choice.EXACT if documents[place][1] == documents[first][1] else choice.NEAR
-            wanted.append((b"%016d" % first, b"%016d" % place, choice.REASONS[code]))
+            code = survivors.EXACT if documents[place][1] == documents[first][1] else survivors.NEAR
+            wanted.append((b"%016d" % first, b"%016d" % place, survivors.REASONS[code]))
     assert [(row["cluster"], row["removed"], row["reason"]) for row in table] == sorted(wanted)
     assert all(row["kept"] == row["cluster"] for row in table)
-    assert all(row["similarity"] == 1 for row in table if row["reason"] == choice.REASONS[choice.EXACT])
+    assert all(row["similarity"] == 1 for row in table if row["reason"] == survivors.REASONS[survivors.EXACT])

@@ -12,11 +12,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus import ROOT
@@ -35,6 +35,7 @@ from pipeline.download.http import RetryPolicy
 from pipeline.download.page_archive import PAGE, PageArchive
 from pipeline.download.page_request import FetchError, RequestRules, is_public, parse_url
 from pipeline.download.references import CrawlSummary, download_references, draw_cited_urls
+from pipeline.stages.filter import SourceRules
 from pipeline.stages.references import read_positives
 
 BODY = b"<html><body><article><p>" + b"Where the facts of an article come from. " * 20 + b"</p></article></body></html>"
@@ -133,8 +134,10 @@ def test_each_answer_has_its_outcome(server: Server, tmp_path: Path) -> None:
 
 def check_the_reader_takes_all(folder: Path, pages: list[str]) -> None:
     source = Source.model_validate({"weight": 1.0, "kind": "common_crawl"})
-    rules: dict[str, Any] = {"rules": [], "before": [], "models": {}, "language_known": False}
-    reads = partial(read_positives, folder, "web/cited", name="web", source=source, min_characters=300, seed=0, **rules)
+    applied = SourceRules("web", [], {}, False)
+    reads = partial(
+        read_positives, folder, "web/cited", name="web", source=source, applied=applied, min_characters=300, seed=0
+    )
     facts = reads(path=str(folder / "cited.warc.gz")).facts
     assert facts["pages"] == len(pages) and set(facts["dropped"]) <= {"archive-metadata"}
 
@@ -326,14 +329,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(st.data())
 def test_an_archive_cut_anywhere_is_continued(written: Path, data: st.DataObject) -> None:
     stored = written.read_bytes()
-    with PageArchive(written, RULES.agent) as archive:
+    with closing(PageArchive(written, RULES.agent)) as archive:
         whole = list(archive.done.items())
     assert len(whole) == 5 and written.read_bytes() == stored
     cut = data.draw(st.integers(0, len(stored)))
     path = written.with_name("cut.warc.gz")
     path.write_bytes(stored[:cut])
     try:
-        with PageArchive(path, RULES.agent) as archive:
+        with closing(PageArchive(path, RULES.agent)) as archive:
             kept = archive.file.tell()
             assert list(archive.done.items()) == whole[: len(archive.done)]
             for url, _ in whole[len(archive.done) :]:
@@ -352,7 +355,7 @@ def test_files_that_cannot_be_continued(written: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not an archive that this command wrote"):
         PageArchive(other, "")
     assert other.read_bytes() == b"my only copy of something"
-    with PageArchive(written, ""), pytest.raises(UserError, match="another process"):
+    with closing(PageArchive(written, "")), pytest.raises(UserError, match="another process"):
         PageArchive(written, "")
     with pytest.raises(UserError, match="cannot be written"):
         PageArchive(other / "deeper", "")

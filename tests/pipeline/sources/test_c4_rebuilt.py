@@ -23,7 +23,7 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.receipts import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
-from pipeline.stages.pages import read_older
+from pipeline.stages.filter import read_older
 from pipeline.stages.url_dedup import KEY, ROW, not_newest, read_url_keys
 
 SAMPLES = Path(__file__).parents[4] / "shared/data/c4_redpajama"

@@ -20,7 +20,7 @@ from manifests.tools.trace import trace as lineage_of
 from manifests.tools.verify import verify
 from pipeline.beam.engines import Engine
 from pipeline.run import run
-from pipeline.stages.pages import read_masks
+from pipeline.stages.filter import read_masks
 from pipeline.trace import Rederiver
 
 

@@ -25,6 +25,7 @@ from manifests.source import Source
 from pipeline.beam.engines import Engine
 from pipeline.run import run
 from pipeline.stages import references
+from pipeline.stages.filter import SourceRules
 from pipeline.stages.references import SAMPLE_SCHEMA
 
 SENTENCE = "A page that an encyclopaedia cites says where its facts come from. "
@@ -81,7 +82,7 @@ def test_an_archive_is_read_as_the_crawl_is_and_what_is_no_page_is_counted(tmp_p
         plain = {"weight": 1.0, "kind": "common_crawl", "extractor": extractor, "filters": ["http_status"]}
         source = Source.model_validate(plain)
         arguments = {"name": "web", "source": source, "path": str(path), "min_characters": 300, "seed": 1}
-        arguments |= {"rules": [], "before": [], "models": {}, "language_known": False}
+        arguments |= {"applied": SourceRules("web", [], {}, False)}
         result = references.read_positives(tmp_path, "web/cited.warc.gz", **arguments)
         (output,) = result.paths
         (row,) = pq.read_table(tmp_path / output).to_pylist()

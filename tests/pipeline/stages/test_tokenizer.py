@@ -257,7 +257,7 @@ def test_a_model_that_does_not_give_a_document_back_is_a_mistake(tmp_path: Path)
     receipts = draw_all(tmp_path, {"web/a": numbered([("en", "the")], 0)}, 1_000)
     with (
         unittest.mock.patch("filters.models.sentencepiece.decode_ids", return_value="another"),
-        pytest.raises(UserError, match="does not give back 1 of 1 documents"),
+        pytest.raises(UserError, match="does not restore 1 of 1 documents"),
     ):
         run_train(tmp_path, receipts, recipe(path=str(path)))
 

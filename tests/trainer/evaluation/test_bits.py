@@ -10,12 +10,12 @@ import torch
 from trainer_corpus import write_text_corpus
 
 from filters.errors import UserError
+from manifests.sizes import get_preset
 from manifests.tools.held_out import freeze_held_out
 from trainer.__main__ import main
 from trainer.evaluation import compare as module
 from trainer.evaluation.compare import FILE, measure_bits, read_held_out, score_run
 from trainer.model import Llama
-from trainer.sizes import get_preset
 
 
 @pytest.fixture(scope="module")

@@ -24,14 +24,16 @@ from trainer_corpus import write_text_corpus
 from benchmarks.evaluation import write_random_model
 from filters.errors import UserError
 from manifests.manifest import load_manifest
+from manifests.sizes import Preset
 from trainer.__main__ import main
-from trainer.evaluation import confine, judges
+from trainer.evaluation import confine, harness, judges
+from trainer.evaluation import evaluate as module
 from trainer.evaluation.engine import Engine
-from trainer.evaluation.evaluate import ITEMS, Options, evaluate, prepare, score_texts
+from trainer.evaluation.evaluate import ITEMS, Options, Run, evaluate, prepare, score_texts
 from trainer.evaluation.layouts import Item, download, load_items
-from trainer.evaluation.models import find_model, open_engine
+from trainer.evaluation.models import Source, find_model, open_engine
+from trainer.evaluation.results import summarize
 from trainer.evaluation.tasks import TASKS, select_tasks
-from trainer.sizes import Preset
 
 RANKED = [
     "boolq",
@@ -84,6 +86,45 @@ def test_the_command_scores_and_tells_what_it_cannot(
     assert boolq["metrics"]["bits per byte"]["value"] > 1
     gsm8k = next(one for one in results["runs"] if one["name"] == "gsm8k 0-shot")
     assert gsm8k["paper"] == {}  # the paper shows eight examples
+
+
+def test_files_are_read_once_for_all_numbers_of_examples(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def counted(*arguments: Any, **more: Any) -> list[Item]:
+        read.append(more)
+        return load_items(*arguments, **more)
+
+    monkeypatch.setattr(module, "load_items", counted)
+    runs, refused = prepare(select_tasks(["natural_questions"]), data, Options(shots=(0, 1)))
+    assert [run.shots for run in runs] == [0, 1] and not refused and len(read) == 2
+
+
+def test_the_work_of_a_summary_grows_with_questions_times_groups() -> None:
+    """MMLU has 14,042 questions in 61 groups."""
+    looked_at = 0
+
+    class Groups(list[str]):
+        def __contains__(self, name: object) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return super().__contains__(name)
+
+    items = [Item({}, ("a", "b"), groups=("all", f"group {number % 2}")) for number in range(60)]
+    keys = [str(number) for number in range(60)]
+    run = Run("mmlu", TASKS["mmlu"], 5, items, [], keys)
+    scores = [{"accuracy": float(number % 3 == 0)} for number in range(60)]
+    records = {
+        key: {"groups": Groups(item.groups), "scores": score, "truncated": False}
+        for key, item, score in zip(keys, items, scores, strict=True)
+    }
+    (found,) = summarize(Source(Path(), "", "", 0, lambda: pytest.fail()), [run], records, {})["runs"]
+    assert {name: group["count"] for name, group in found["groups"].items()} == {
+        "all": 60,
+        "group 0": 30,
+        "group 1": 30,
+    }
+    assert looked_at == 60 * 3
 
 
 def test_an_interrupted_run_continues_where_it_stopped(
@@ -246,8 +287,8 @@ def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, m
         judges.open_judge("truthful", classifier)
     for rates, expected in (
         (None, "failed"),
-        ([{"toxic": float("nan")}], "no probabilities"),
-        ([], "no probabilities"),
+        ([{"toxic": float("nan")}], "not probabilities"),
+        ([], "not probabilities"),
     ):
         monkeypatch.setattr(judges, "_open_fasttext", lambda _: (["toxic"], lambda texts: list(rates)))  # noqa: B023
         with pytest.raises(UserError, match=expected):
@@ -256,7 +297,7 @@ def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, m
 
 def test_truthfulness_needs_both_judges(classifier: Path) -> None:
     def rates(value: float) -> judges.Judge:
-        return judges.Judge(classifier, "", "", lambda texts: [value] * len(texts))
+        return judges.Judge("", lambda texts: [value] * len(texts))
 
     item = Item({"question": "Do kettles boil?"})
     for truthful, informative, both in ((0.9, 0.9, 1.0), (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)):
@@ -335,14 +376,20 @@ def test_the_list_names_files_and_where_they_are_published(data: Path, capsys: p
 
 
 def test_a_run_is_evaluated_while_it_trains_and_afterwards(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = write_text_corpus(tmp_path / "corpus", 600)
     options = ["--model", "dim=32,layers=1,heads=2", "--sequence-length", "64", "--batch-tokens", "128", "--steps", "5"]
     evaluation = ["--evaluate-every", "2", "--evaluate-tasks", "boolq,mmlu", "--evaluate-data", str(data)]
     arguments = ["train", str(corpus), "--output", str(tmp_path / "run"), *options, *evaluation]
-    assert main([*arguments, "--stop-after", "3"]) == 0
-    assert main(arguments) == 0
+    exported: list[Path] = []
+    monkeypatch.setattr(harness, "compare_with_harness", lambda folder, *_: exported.append(folder) or ([], ""))
+    compare = ["evaluate", str(tmp_path / "run"), "--data", str(data), "--tasks", "boolq", "--harness"]
+    for more in (["--stop-after", "3"], []):
+        assert main([*arguments, *more]) == 0
+        assert main([*compare, "--output", str(tmp_path / "compared")]) == 0
+    assert len(set(exported)) == 2 and all((folder / "config.json").is_file() for folder in exported)
+    capsys.readouterr()
     lines = (tmp_path / "run/evaluation.csv").read_text(encoding="utf-8").splitlines()
     rows = [line.split(",") for line in lines[1:]]
     assert [row[:3] for row in rows[::4]] == [

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manifests.sizes import Preset
 from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, compute_states, encode_pair
 from trainer.evaluation.tasks import Decoding
 from trainer.model import Llama
-from trainer.sizes import Preset
 
 BYTES = Vocabulary(
     encode=lambda text: [byte + 3 for byte in text.encode()],

@@ -8,9 +8,9 @@ from evaluation_files import write_benchmarks
 from small_tokenizers import small_model
 
 from benchmarks.evaluation import write_random_model
+from manifests.sizes import Preset
 from trainer.__main__ import main
 from trainer.evaluation.tasks import TASKS
-from trainer.sizes import Preset
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra eval)")
 pytest.importorskip("accelerate", reason="lm-eval's adapter of transformers needs accelerate (extra eval)")
