@@ -40,7 +40,7 @@ from manifests.manifest import (
     keep_manifest,
     write_manifest,
 )
-from manifests.mirror import fetch, list_folder
+from manifests.mirror import fetch, list_folder, place_of
 from manifests.shard import write_shard
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.find import vary_port
@@ -139,7 +139,9 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
         raise UserError(f"--output {output} already exists: give a new or empty folder")
     removed = match_documents(reader, listed)
     if not removed.rows:
-        raise UserError(f"none of the {len(listed.entries):,} entries of {list_path} is in {corpus}: nothing to remove")
+        raise UserError(
+            f"none of the {len(listed.entries):,} entries of {list_path} is in {place_of(corpus)}: nothing to remove"
+        )
     shards = len(removed.rows), len(reader.manifest.shards())
     manifest_sha = ""
     if output is not None:

@@ -236,6 +236,13 @@ def test_a_corpus_that_has_changed_is_read_anew(
     assert open_corpus(stored.url) != first and open_corpus(str(tmp_path)) == tmp_path
 
 
+def test_a_bucket_that_does_not_exist_is_named(stored: Storage) -> None:
+    if not stored.url.startswith("s3://"):
+        pytest.skip("the bucket is looked for by the create-only write of S3 alone")
+    with pytest.raises(UserError, match="the bucket s3://missing does not exist: create it, or check the URL"):
+        connect("s3://missing/corpus").create("lease", b"x")
+
+
 def test_a_url_of_no_store_is_refused() -> None:
     with pytest.raises(UserError, match=r"cannot be opened .* give s3://, gs://, hdfs:// or file://"):
         connect("ftp://example.org/a")
